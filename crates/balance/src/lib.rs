@@ -1,0 +1,1 @@
+//! Policies: which backend gets the next call or connection. Pure.

@@ -1,0 +1,1 @@
+//! The tonic echo service with a real queue.

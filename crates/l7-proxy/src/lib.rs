@@ -1,0 +1,1 @@
+//! Per-call balancing of gRPC over h2c.

@@ -1,0 +1,1 @@
+//! Call timing, recorders, statistics, the run record. Pure.

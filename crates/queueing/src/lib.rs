@@ -1,0 +1,1 @@
+//! Closed-form queueing models: what theory says of a scenario. Pure.

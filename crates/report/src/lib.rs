@@ -1,0 +1,1 @@
+//! Run folder to HTML, PNG and text. Starts nothing.

@@ -1,0 +1,1 @@
+//! Scenario and peer files: wire structs, checked types, JSON Schema.

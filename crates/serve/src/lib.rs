@@ -1,0 +1,1 @@
+//! What every server here shares: accept loop, limits, drain, control pipe, counters.
