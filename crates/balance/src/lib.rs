@@ -1,1 +1,49 @@
-//! Policies: which backend gets the next call or connection. Pure.
+//! Policies: which backend gets the next call or connection.
+//!
+//! The crate decides and does nothing else: it has no sockets, no clock and no
+//! source of chance. Time, randomness and hash keys are passed in with
+//! [`PickInput`], so that every decision can be tested. Both proxies and the
+//! client-side peer share it; they differ only in *when* they ask.
+//!
+//! | policy | looks at | weights | where it makes sense | source |
+//! |---|---|---|---|---|
+//! | `round_robin` | a shared turn | yes | connections and calls | nginx's smooth weighted round robin |
+//! | `random` | chance | yes | connections and calls | |
+//! | `least_loaded` | in-flight counts of all | yes | connections and calls | join the shortest queue |
+//! | `p2c` | in-flight counts of two | yes | connections and calls | Mitzenmacher, *The Power of Two Choices in Randomized Load Balancing*, 2001 |
+//! | `peak_ewma` | in-flight counts and latency of two | yes | calls; on connections it sees their length | Twitter Finagle's Peak EWMA |
+//! | `ring_hash` | the key | yes | sticky connections or calls | Karger et al., *Consistent Hashing and Random Trees*, 1997 |
+//! | `maglev` | the key | yes | sticky connections or calls | Eisenbud et al., *Maglev*, NSDI 2016 |
+//!
+//! ```
+//! use std::sync::Arc;
+//! use balance::{Backend, Balancer, PickInput, PolicyKind, Tried};
+//!
+//! let backends = ["a:1", "b:1"].map(|name| Arc::new(Backend::new(name, 1)));
+//! let balancer = Balancer::new(PolicyKind::RoundRobin, backends.to_vec())?;
+//! let input = PickInput { random: 0, now_ns: 0, key: None };
+//! let first = balancer.pick(&input, &Tried::default());
+//! let second = balancer.pick(&input, &Tried::default());
+//! assert_ne!(first, second);
+//! # Ok::<(), balance::BalanceError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod backend;
+mod balancer;
+mod chance;
+mod least_loaded;
+mod maglev;
+mod p2c;
+mod peak_ewma;
+mod policy;
+mod random;
+mod ring_hash;
+mod round_robin;
+mod tried;
+
+pub use backend::Backend;
+pub use balancer::{BalanceError, Balancer, PickInput};
+pub use chance::{SplitMix64, hash_bytes};
+pub use policy::{PolicyKind, UnknownPolicy};
+pub use tried::Tried;

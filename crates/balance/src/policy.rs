@@ -1,0 +1,162 @@
+//! The list of policies, and what a policy is.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Backend, BalanceError, PickInput, Tried, least_loaded::LeastLoaded, maglev::Maglev, p2c::P2c,
+    peak_ewma::PeakEwmaPolicy, random::Random, ring_hash::RingHash, round_robin::RoundRobin,
+};
+
+/// How a backend is picked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyKind {
+    /// Each in turn, as often as its weight says.
+    #[default]
+    RoundRobin,
+    /// By chance, in proportion to weights.
+    Random,
+    /// The fewest in flight per unit of weight, over all backends.
+    LeastLoaded,
+    /// The fewer in flight per unit of weight, of two drawn by chance.
+    P2c,
+    /// The lower expected latency, of two drawn by chance.
+    PeakEwma,
+    /// The owner of the key on a ring of hashes.
+    RingHash,
+    /// The owner of the key in a Maglev table.
+    Maglev,
+}
+
+impl PolicyKind {
+    /// All policies. A new one is a file, a variant and a line here and in
+    /// [`PolicyKind::name`] and `build`; the tests walk this list.
+    pub const ALL: [Self; 7] = [
+        Self::RoundRobin,
+        Self::Random,
+        Self::LeastLoaded,
+        Self::P2c,
+        Self::PeakEwma,
+        Self::RingHash,
+        Self::Maglev,
+    ];
+
+    /// Its name in scenarios and on command lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::Random => "random",
+            Self::LeastLoaded => "least_loaded",
+            Self::P2c => "p2c",
+            Self::PeakEwma => "peak_ewma",
+            Self::RingHash => "ring_hash",
+            Self::Maglev => "maglev",
+        }
+    }
+
+    /// Whether it keeps equal keys on one backend.
+    pub fn uses_key(self) -> bool {
+        matches!(self, Self::RingHash | Self::Maglev)
+    }
+
+    pub(crate) fn build(self, backends: &[Arc<Backend>]) -> Result<Box<dyn Policy>, BalanceError> {
+        Ok(match self {
+            Self::RoundRobin => Box::new(RoundRobin::new(backends)?),
+            Self::Random => Box::new(Random::new(backends)),
+            Self::LeastLoaded => Box::new(LeastLoaded),
+            Self::P2c => Box::new(P2c::new(backends)),
+            Self::PeakEwma => Box::new(PeakEwmaPolicy::new(backends)),
+            Self::RingHash => Box::new(RingHash::new(backends)),
+            Self::Maglev => Box::new(Maglev::new(backends)?),
+        })
+    }
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A policy name that is not on the list.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown policy `{0}`; expected one of {list}", list = names())]
+pub struct UnknownPolicy(pub String);
+
+impl FromStr for PolicyKind {
+    type Err = UnknownPolicy;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPolicy> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| UnknownPolicy(name.to_owned()))
+    }
+}
+
+fn names() -> String {
+    PolicyKind::ALL.map(PolicyKind::name).join(", ")
+}
+
+/// A policy over the backends it was built for. State that picks change is
+/// atomic: all threads of a proxy share one.
+pub(crate) trait Policy: Send + Sync + fmt::Debug {
+    /// Index of one of the candidates; `None` when there is none.
+    fn pick(&self, candidates: &Candidates<'_>, input: &PickInput) -> Option<usize>;
+}
+
+/// The backends, seen through what may be picked now.
+pub(crate) struct Candidates<'a> {
+    pub(crate) backends: &'a [Arc<Backend>],
+    pub(crate) tried: &'a Tried,
+}
+
+impl Candidates<'_> {
+    pub(crate) fn is_eligible(&self, index: usize) -> bool {
+        self.backends[index].is_available() && !self.tried.contains(index)
+    }
+
+    /// The first eligible index of a walk over `indices`.
+    pub(crate) fn first_eligible(&self, indices: impl IntoIterator<Item = usize>) -> Option<usize> {
+        indices.into_iter().find(|&index| self.is_eligible(index))
+    }
+}
+
+/// Greatest common divisor of the weights: only their proportions matter.
+pub(crate) fn common_factor(backends: &[Arc<Backend>]) -> u32 {
+    fn gcd(a: u32, b: u32) -> u32 {
+        if b == 0 { a } else { gcd(b, a % b) }
+    }
+    backends.iter().map(|backend| backend.weight()).fold(0, gcd).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_is_known_by_its_name() {
+        for kind in PolicyKind::ALL {
+            assert_eq!(kind.name().parse(), Ok(kind));
+            assert_eq!(serde_json_name(kind), kind.name());
+        }
+        let error = "round-robin".parse::<PolicyKind>().unwrap_err().to_string();
+        assert!(error.contains("round_robin"), "{error}");
+    }
+
+    /// The name serde writes, without a format crate: unit variants are strings.
+    fn serde_json_name(kind: PolicyKind) -> String {
+        let debug = format!("{kind:?}");
+        let mut snake = String::new();
+        for (index, letter) in debug.char_indices() {
+            if index > 0 && letter.is_uppercase() {
+                snake.push('_');
+            }
+            snake.extend(letter.to_lowercase());
+        }
+        snake
+    }
+}

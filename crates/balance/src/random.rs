@@ -1,0 +1,110 @@
+//! By chance, in proportion to weights.
+
+use std::sync::Arc;
+
+use crate::{
+    Backend, PickInput,
+    chance::{below, next_word},
+    policy::{Candidates, Policy},
+};
+
+/// Draws that may fall on backends that can't be picked before the draw is made
+/// over the eligible ones alone. With half of the backends away, one pick in
+/// sixteen needs the slow way.
+const DRAWS: usize = 4;
+
+#[derive(Debug)]
+pub(crate) struct Random {
+    wheel: Wheel,
+}
+
+impl Random {
+    pub(crate) fn new(backends: &[Arc<Backend>]) -> Self {
+        Self { wheel: Wheel::new(backends) }
+    }
+}
+
+impl Policy for Random {
+    fn pick(&self, candidates: &Candidates<'_>, input: &PickInput) -> Option<usize> {
+        self.wheel.draw(candidates, input.random)
+    }
+}
+
+/// Weighted draws by cumulative weights.
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    /// `bounds[i]` is the sum of the weights of backends `0..=i`.
+    bounds: Vec<u64>,
+}
+
+impl Wheel {
+    pub(crate) fn new(backends: &[Arc<Backend>]) -> Self {
+        let bounds = backends
+            .iter()
+            .scan(0, |sum, backend| {
+                *sum += u64::from(backend.weight());
+                Some(*sum)
+            })
+            .collect();
+        Self { bounds }
+    }
+
+    fn at(&self, random: u64) -> usize {
+        let point = below(random, self.bounds.last().copied().unwrap_or(0));
+        self.bounds.partition_point(|&bound| bound <= point)
+    }
+
+    /// Draws one of the candidates; `None` when there is none.
+    pub(crate) fn draw(&self, candidates: &Candidates<'_>, random: u64) -> Option<usize> {
+        let mut word = random;
+        for _ in 0..DRAWS {
+            let index = self.at(word);
+            if candidates.is_eligible(index) {
+                return Some(index);
+            }
+            word = next_word(word);
+        }
+        draw_among(candidates, word, None)
+    }
+
+    /// Draws a candidate other than `first`; `None` when there is none.
+    pub(crate) fn draw_other(
+        &self,
+        candidates: &Candidates<'_>,
+        random: u64,
+        first: usize,
+    ) -> Option<usize> {
+        let mut word = random;
+        for _ in 0..DRAWS {
+            let index = self.at(word);
+            if index != first && candidates.is_eligible(index) {
+                return Some(index);
+            }
+            word = next_word(word);
+        }
+        draw_among(candidates, word, Some(first))
+    }
+}
+
+/// A weighted draw over the eligible backends alone.
+fn draw_among(candidates: &Candidates<'_>, random: u64, without: Option<usize>) -> Option<usize> {
+    let eligible = || {
+        (0..candidates.backends.len())
+            .filter(move |&index| Some(index) != without && candidates.is_eligible(index))
+    };
+    let weight = |index: usize| u64::from(candidates.backends[index].weight());
+    let sum: u64 = eligible().map(weight).sum();
+    if sum == 0 {
+        return None;
+    }
+    let mut point = below(random, sum);
+    for index in eligible() {
+        if point < weight(index) {
+            return Some(index);
+        }
+        point -= weight(index);
+    }
+    // A backend became available or not between the two walks; the last one
+    // that is eligible will do.
+    eligible().next_back()
+}
