@@ -1,4 +1,5 @@
 //! What every policy owes, and what each one promises.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{sync::Arc, thread};
 
