@@ -1,1 +1,33 @@
-//! What every server here shares: accept loop, limits, drain, control pipe, counters.
+//! What every server of the lab shares, so that backends and proxies differ
+//! only in what they do with a connection.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`listen`] | a listening socket, with errors that say what to do |
+//! | [`accept`] | the accept loop: connection cap, running out of descriptors, counters |
+//! | [`shutdown`] | drain, then cut off; signals; the control pipe of a role |
+//! | [`metrics`] | counters, gauges and histograms in Prometheus' text format, and `GET /metrics` |
+//! | [`http1`] | the small bounded HTTP/1.1 server under the metrics and admin endpoints |
+//! | [`cli`] | the flags every server has |
+//! | [`duration`] | durations as they are written on command lines: `250us`, `1.5s` |
+//! | [`exit`] | exit codes, and the one line an error is printed as |
+//! | [`limits`] | the process's limit on open files |
+//!
+//! A server is `run(listener, config, shutdown)`: the caller binds, so that a
+//! test can bind port 0, and the caller owns the shutdown, so that a test can
+//! pull it. The crate imports no other crate of the workspace.
+
+pub mod accept;
+pub mod cli;
+pub mod duration;
+pub mod exit;
+pub mod http1;
+pub mod limits;
+pub mod listen;
+pub mod metrics;
+pub mod shutdown;
+
+pub use accept::{AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit};
+pub use listen::{BindOptions, bind};
+pub use metrics::{Counter, Gauge, Histogram, Metrics, serve_metrics};
+pub use shutdown::{ProcessShutdown, Shutdown, ShutdownTrigger, process_shutdown};

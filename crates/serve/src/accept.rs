@@ -1,0 +1,321 @@
+//! The accept loop's hard part: what to do when a connection can't be taken.
+//!
+//! `accept(2)` that fails for want of descriptors leaves the connection in the
+//! queue, so the listener stays readable and a plain loop spins at 100 % CPU
+//! without serving anybody. The [`Acceptor`] keeps one spare descriptor:
+//! giving it up makes room to accept the connection and close it, so that the
+//! client learns at once and established connections keep theirs. Where that
+//! doesn't help (the system's table is full, no memory), it waits a bounded
+//! moment. Everything that was turned away is counted.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::metrics::{Counter, Gauge, Metrics};
+
+/// How long an acceptor rests when the system is out of something and shedding
+/// was no help. Long against a scheduler tick, short against a client's
+/// patience.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// A cap on connections open at once, shared by all acceptors (threads) of a
+/// server. Clones share the cap.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimit {
+    free: Arc<Semaphore>,
+}
+
+impl ConnectionLimit {
+    /// At most `connections` at once.
+    pub fn new(connections: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))) }
+    }
+}
+
+/// How accepted connections are treated.
+#[derive(Clone, Debug)]
+pub struct AcceptOptions {
+    /// The cap; connections beyond it are accepted and closed at once, which
+    /// tells the client more than a queue that never moves.
+    pub limit: ConnectionLimit,
+    /// Whether TCP_NODELAY is set; a server that writes whole messages wants
+    /// it on, or Nagle's algorithm holds small ones back.
+    pub nodelay: bool,
+}
+
+/// What happened at the door. Clones share the counts.
+#[derive(Clone, Debug)]
+pub struct AcceptCounters {
+    /// Connections handed to the server.
+    pub accepted: Counter,
+    /// Connections open now.
+    pub open: Gauge,
+    /// Connections closed at once because the cap was reached.
+    pub shed_over_limit: Counter,
+    /// Connections closed at once because no descriptor was left.
+    pub shed_no_descriptor: Counter,
+    /// Failures of `accept` itself, those of single connections included.
+    pub errors: Counter,
+}
+
+impl AcceptCounters {
+    /// Registers the counts under `prefix` (`echo_connections` gives
+    /// `echo_connections_accepted_total` and so on).
+    pub fn register(metrics: &Metrics, prefix: &str) -> Self {
+        let shed = |reason: &str| {
+            metrics.counter(
+                &format!("{prefix}_shed_total"),
+                "Connections closed at once because they could not be served.",
+                &[("reason", reason)],
+            )
+        };
+        Self {
+            accepted: metrics.counter(
+                &format!("{prefix}_accepted_total"),
+                "Connections accepted and served.",
+                &[],
+            ),
+            open: metrics.gauge(&format!("{prefix}_open"), "Connections open now.", &[]),
+            shed_over_limit: shed("connection_limit"),
+            shed_no_descriptor: shed("no_descriptor"),
+            errors: metrics.counter(
+                &format!("{prefix}_accept_errors_total"),
+                "Failures of accept(2).",
+                &[],
+            ),
+        }
+    }
+
+    /// Counts that nobody reads; for servers without metrics, and for tests.
+    pub fn unregistered() -> Self {
+        Self::register(&Metrics::new(), "connections")
+    }
+}
+
+/// A connection, and its place under the cap.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub stream: TcpStream,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Gives the place under the cap back when dropped: keep it as long as the
+    /// connection.
+    pub place: ConnectionPlace,
+}
+
+/// One connection's place under the [`ConnectionLimit`]; dropping it frees the
+/// place and counts the connection as closed.
+#[derive(Debug)]
+pub struct ConnectionPlace {
+    _permit: OwnedSemaphorePermit,
+    open: Gauge,
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        self.open.sub(1);
+    }
+}
+
+/// Accepts connections from one listener.
+#[derive(Debug)]
+pub struct Acceptor {
+    listener: TcpListener,
+    options: AcceptOptions,
+    counters: AcceptCounters,
+    /// Held only to be given up when descriptors run out.
+    spare: Option<File>,
+}
+
+impl Acceptor {
+    /// An acceptor over `listener`.
+    pub fn new(listener: TcpListener, options: AcceptOptions, counters: AcceptCounters) -> Self {
+        Self { listener, options, counters, spare: open_spare() }
+    }
+
+    /// The next connection that is within the cap. Cancel safe: a connection
+    /// is either returned or still queued in the kernel.
+    ///
+    /// # Errors
+    /// Only when the listener itself is broken. Running out of descriptors or
+    /// memory, and connections that died in the queue, are handled here.
+    pub async fn accept(&mut self) -> io::Result<Accepted> {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    if let Some(accepted) = self.admit(stream, peer) {
+                        return Ok(accepted);
+                    }
+                }
+                Err(error) => {
+                    self.counters.errors.inc();
+                    self.recover(error).await?;
+                }
+            }
+        }
+    }
+
+    /// The listener's address.
+    ///
+    /// # Errors
+    /// When the kernel can't say, which means that the listener is broken.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Accepted> {
+        let Ok(permit) = Arc::clone(&self.options.limit.free).try_acquire_owned() else {
+            self.counters.shed_over_limit.inc();
+            return None;
+        };
+        if self.options.nodelay {
+            // It fails only on a connection that is already dead, and its
+            // first read will say so.
+            let _ = stream.set_nodelay(true);
+        }
+        self.counters.accepted.inc();
+        self.counters.open.add(1);
+        let place = ConnectionPlace { _permit: permit, open: self.counters.open.clone() };
+        Some(Accepted { stream, peer, place })
+    }
+
+    async fn recover(&mut self, error: io::Error) -> io::Result<()> {
+        match classify(&error) {
+            AcceptFailure::Connection => Ok(()),
+            AcceptFailure::Exhausted => {
+                if !self.shed_with_spare() {
+                    tokio::time::sleep(BACK_OFF).await;
+                }
+                Ok(())
+            }
+            AcceptFailure::Listener => Err(error),
+        }
+    }
+
+    /// Gives the spare descriptor up to take one connection out of the queue
+    /// and close it. False when that was no help.
+    fn shed_with_spare(&mut self) -> bool {
+        if self.spare.take().is_none() {
+            self.spare = open_spare();
+            return false;
+        }
+        let shed = rustix::net::accept(&self.listener).is_ok();
+        if shed {
+            self.counters.shed_no_descriptor.inc();
+        }
+        self.spare = open_spare();
+        shed
+    }
+}
+
+fn open_spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// Whose trouble a failed `accept` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AcceptFailure {
+    /// That of one connection, which is gone; take the next one.
+    Connection,
+    /// The process or the system is out of descriptors or memory.
+    Exhausted,
+    /// The listener's own.
+    Listener,
+}
+
+/// accept(2): "Linux accept() passes already-pending network errors on the new
+/// socket as an error code from accept()", so most of them say nothing about
+/// the listener.
+fn classify(error: &io::Error) -> AcceptFailure {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC) => {
+            AcceptFailure::Exhausted
+        }
+        Some(
+            Errno::CONNABORTED
+            | Errno::CONNRESET
+            | Errno::INTR
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NONET
+            | Errno::TIMEDOUT
+            | Errno::PERM,
+        ) => AcceptFailure::Connection,
+        _ => AcceptFailure::Listener,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::{BindOptions, bind};
+    use tokio::io::AsyncReadExt;
+
+    fn acceptor(cap: usize) -> (Acceptor, SocketAddr, AcceptCounters) {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), BindOptions::default()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let counters = AcceptCounters::unregistered();
+        let options = AcceptOptions { limit: ConnectionLimit::new(cap), nodelay: true };
+        let listener = TcpListener::from_std(listener).unwrap();
+        (Acceptor::new(listener, options, counters.clone()), address, counters)
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_cap_are_closed_and_counted() {
+        let (mut acceptor, address, counters) = acceptor(1);
+        let _first = TcpStream::connect(address).await.unwrap();
+        let held = acceptor.accept().await.unwrap();
+        assert!(held.stream.nodelay().unwrap());
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let waiting = tokio::spawn(async move { acceptor.accept().await.map(|_| acceptor) });
+        assert_eq!(second.read(&mut [0]).await.unwrap(), 0, "closed without a byte");
+        assert_eq!(counters.shed_over_limit.get(), 1);
+        assert_eq!(counters.open.get(), 1);
+        drop(held);
+        let _third = TcpStream::connect(address).await.unwrap();
+        waiting.await.unwrap().unwrap();
+        assert_eq!(counters.accepted.get(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_spare_descriptor_sheds_one_connection() {
+        let (mut acceptor, address, counters) = acceptor(8);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        assert!(acceptor.shed_with_spare());
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!(counters.shed_no_descriptor.get(), 1);
+        assert!(acceptor.spare.is_some(), "the spare is taken back");
+        assert!(!acceptor.shed_with_spare(), "an empty queue has nothing to shed");
+    }
+
+    #[test]
+    fn failures_are_told_apart() {
+        let of = |errno: Errno| classify(&io::Error::from(errno));
+        assert_eq!(of(Errno::MFILE), AcceptFailure::Exhausted);
+        assert_eq!(of(Errno::NOMEM), AcceptFailure::Exhausted);
+        assert_eq!(of(Errno::CONNABORTED), AcceptFailure::Connection);
+        assert_eq!(of(Errno::BADF), AcceptFailure::Listener);
+        assert_eq!(classify(&io::Error::other("strange")), AcceptFailure::Listener);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn exhaustion_without_a_spare_rests_a_bounded_moment() {
+        let (mut acceptor, _, _) = acceptor(1);
+        acceptor.spare = None;
+        let before = tokio::time::Instant::now();
+        acceptor.recover(Errno::MFILE.into()).await.unwrap();
+        assert_eq!(before.elapsed(), BACK_OFF);
+    }
+}

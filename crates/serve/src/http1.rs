@@ -1,0 +1,312 @@
+//! A small HTTP/1.1 server for the metrics and admin endpoints: one request a
+//! connection, everything bounded.
+//!
+//! Left out on purpose: keep-alive, chunked bodies, TLS, and streaming. An
+//! operator's endpoint sees a request a second; what it must not do is cost
+//! memory or descriptors when a stranger leans on it. hyper would do as well,
+//! but its HTTP/1 half would then be compiled into every server for this.
+//!
+//! Source: RFC 9112.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::accept::{AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit};
+use crate::shutdown::Shutdown;
+
+/// The bounds of an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// Bytes of request line and headers together.
+    pub head_bytes: usize,
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// Connections served at once; further ones are closed.
+    pub connections: usize,
+    /// Time for a connection from its first byte to its last.
+    pub time: Duration,
+}
+
+impl Default for HttpLimits {
+    /// 8 KiB of head, 64 KiB of body, 16 connections, 5 s.
+    fn default() -> Self {
+        Self {
+            head_bytes: 8 * 1024,
+            body_bytes: 64 * 1024,
+            connections: 16,
+            time: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A request, read whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    method: String,
+    path: String,
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// The method, as it was sent (methods are case-sensitive).
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// The path, without the query and not percent-decoded.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// A response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    status: u16,
+    content_type: &'static str,
+    allow: Option<&'static str>,
+    body: Vec<u8>,
+}
+
+impl Response {
+    /// A response with a body of the given type.
+    pub fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
+        Self { status, content_type, allow: None, body }
+    }
+
+    /// A response in plain text.
+    pub fn text(status: u16, body: impl Into<String>) -> Self {
+        Self::new(status, "text/plain; charset=utf-8", body.into().into_bytes())
+    }
+
+    /// A response in JSON. A value that can't be written as JSON gives status
+    /// 500 and the reason.
+    pub fn json(status: u16, value: &impl serde::Serialize) -> Self {
+        match serde_json::to_vec_pretty(value) {
+            Ok(mut body) => {
+                body.push(b'\n');
+                Self::new(status, "application/json", body)
+            }
+            Err(error) => Self::text(500, format!("{error}\n")),
+        }
+    }
+
+    /// Status 405 with the methods that are allowed (`GET, POST`).
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let text = format!("This path takes {allow}.\n");
+        Self { allow: Some(allow), ..Self::text(405, text) }
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// Serves requests with `handler` until `shutdown` is terminated. The handler
+/// runs on the server's thread and must not block.
+pub async fn serve<H>(listener: TcpListener, limits: HttpLimits, handler: H, mut shutdown: Shutdown)
+where
+    H: Fn(&Request) -> Response + Send + Sync + 'static,
+{
+    let handler = Arc::new(handler);
+    let options = AcceptOptions { limit: ConnectionLimit::new(limits.connections), nodelay: true };
+    let mut acceptor = Acceptor::new(listener, options, AcceptCounters::unregistered());
+    // Dropping the set aborts what is left in it.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = shutdown.terminated() => return,
+            Some(_) = connections.join_next() => {}
+            accepted = acceptor.accept() => {
+                // A broken listener ends the endpoint, not the server.
+                let Ok(accepted) = accepted else { return };
+                let handler = Arc::clone(&handler);
+                connections.spawn(async move {
+                    let Accepted { stream, place, .. } = accepted;
+                    let exchange = exchange(stream, limits, &*handler);
+                    let _ = tokio::time::timeout(limits.time, exchange).await;
+                    drop(place);
+                });
+            }
+        }
+    }
+}
+
+async fn exchange<H>(mut stream: TcpStream, limits: HttpLimits, handler: &H) -> std::io::Result<()>
+where
+    H: Fn(&Request) -> Response,
+{
+    let response = match read_request(&mut stream, limits).await? {
+        Ok(request) => handler(&request),
+        Err(Refusal::Closed) => return Ok(()),
+        Err(Refusal::Status(status, reason)) => Response::text(status, format!("{reason}\n")),
+    };
+    stream.write_all(&encode(&response)).await?;
+    stream.shutdown().await?;
+    // Closing with bytes unread would reset the connection, and the reset can
+    // overtake the response; so what still comes is read and thrown away, as
+    // long as the connection's time allows.
+    let mut scratch = [0_u8; 1024];
+    while stream.read(&mut scratch).await? > 0 {}
+    Ok(())
+}
+
+/// Why a request is not answered by the handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The client went away in the middle; nobody is there to be told.
+    Closed,
+    Status(u16, &'static str),
+}
+
+async fn read_request(
+    stream: &mut TcpStream,
+    limits: HttpLimits,
+) -> std::io::Result<Result<Request, Refusal>> {
+    let mut bytes = Vec::with_capacity(1024);
+    let head_end = loop {
+        if let Some(end) = find_head_end(&bytes) {
+            break end;
+        }
+        if bytes.len() >= limits.head_bytes {
+            return Ok(Err(Refusal::Status(431, "The request's head is too large.")));
+        }
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Ok(Err(Refusal::Closed));
+        }
+    };
+    if head_end > limits.head_bytes {
+        return Ok(Err(Refusal::Status(431, "The request's head is too large.")));
+    }
+    let head = match parse_head(&bytes[..head_end]) {
+        Ok(head) => head,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if head.content_length > limits.body_bytes {
+        return Ok(Err(Refusal::Status(413, "The request's body is too large.")));
+    }
+    let mut body = bytes.split_off(head_end);
+    while body.len() < head.content_length {
+        if stream.read_buf(&mut body).await? == 0 {
+            return Ok(Err(Refusal::Closed));
+        }
+    }
+    body.truncate(head.content_length);
+    Ok(Ok(Request { method: head.method, path: head.path, body }))
+}
+
+/// Where the body begins.
+fn find_head_end(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    method: String,
+    path: String,
+    content_length: usize,
+}
+
+/// Reads request line and headers, up to and with the empty line.
+fn parse_head(head: &[u8]) -> Result<Head, Refusal> {
+    const MALFORMED: Refusal = Refusal::Status(400, "The request is malformed.");
+    let text = std::str::from_utf8(head).map_err(|_| MALFORMED)?;
+    let mut lines = text.trim_end_matches("\r\n").split("\r\n");
+    let mut words = lines.next().unwrap_or_default().split(' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(MALFORMED);
+    };
+    if !matches!(version, "HTTP/1.1" | "HTTP/1.0") {
+        return Err(Refusal::Status(505, "This endpoint speaks HTTP/1.1."));
+    }
+    if method.is_empty() || !method.bytes().all(is_token) || !target.starts_with('/') {
+        return Err(MALFORMED);
+    }
+    let mut content_length = None;
+    for line in lines {
+        let (name, value) = line.split_once(':').ok_or(MALFORMED)?;
+        let value = value.trim_matches([' ', '\t']);
+        if name.is_empty() || !name.bytes().all(is_token) || value.contains(['\r', '\n', '\0']) {
+            return Err(MALFORMED);
+        }
+        if name.eq_ignore_ascii_case("content-length") {
+            let length = parse_length(value).ok_or(MALFORMED)?;
+            if content_length.replace(length).is_some_and(|earlier| earlier != length) {
+                return Err(MALFORMED);
+            }
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err(Refusal::Status(501, "Send the body with a content-length."));
+        } else if name.eq_ignore_ascii_case("origin") {
+            // A browser sends this with what a web page asks of it, and no
+            // page has any business at an operator's endpoint.
+            return Err(Refusal::Status(403, "Requests from web pages are refused."));
+        }
+    }
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    Ok(Head {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        content_length: content_length.unwrap_or(0),
+    })
+}
+
+/// Digits only: `parse` alone would take a leading plus sign.
+fn parse_length(value: &str) -> Option<usize> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| value.parse().ok()).flatten()
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn encode(response: &Response) -> Vec<u8> {
+    let reason = match response.status {
+        200 => "OK",
+        201 => "Created",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        422 => "Unprocessable Content",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    };
+    let allow = response.allow.map(|allow| format!("allow: {allow}\r\n")).unwrap_or_default();
+    let mut bytes = format!(
+        "HTTP/1.1 {} {reason}\r\ncontent-type: {}\r\ncontent-length: {}\r\n{allow}\
+         cache-control: no-store\r\nconnection: close\r\n\r\n",
+        response.status,
+        response.content_type,
+        response.body.len(),
+    )
+    .into_bytes();
+    bytes.extend_from_slice(&response.body);
+    bytes
+}
+
+#[cfg(test)]
+mod tests;
