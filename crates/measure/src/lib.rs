@@ -1,1 +1,24 @@
-//! Call timing, recorders, statistics, the run record. Pure.
+//! Call timing, statistics and the run record: what was measured, and how sure
+//! one can be of it.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`calllog`] | the hot path: every call of a worker, as it happened |
+//! | [`fold`] | logs to the figures of a trial |
+//! | [`histogram`] | HdrHistograms in the record, readable by the standard tools |
+//! | [`record`] | what a run folder holds, as types |
+//! | [`folder`] | a run folder on disk |
+//! | [`summary`] | figures by name, for reports and expectations |
+//! | [`warning`] | doubts, typed, each with advice |
+//!
+//! Nothing here opens a socket, reads a clock or starts anything; only
+//! [`folder`] touches the file system.
+#![forbid(unsafe_code)]
+
+pub mod calllog;
+pub mod fold;
+pub mod folder;
+pub mod histogram;
+pub mod record;
+pub mod summary;
+pub mod warning;

@@ -1,0 +1,204 @@
+//! The hot path: every call of one worker, written down as it happened.
+//!
+//! A call costs one write of a fixed-size entry into memory that was set aside
+//! and touched before the trial. Nothing is computed: where the warm-up ends,
+//! the histograms, the series, tests of the arrivals all come from the whole log
+//! after the trial ([`crate::fold`]). The alternative, recording into histograms
+//! at once, is several times dearer per call (a histogram for each of latency,
+//! lateness, queueing and service, per backend and second) and has to decide
+//! what belongs to the warm-up before anyone can know. The price is memory: 48
+//! bytes a call, bounded by [`CallLog::LIMIT`].
+
+use crate::record::Side;
+
+/// How one call went. Times are nanoseconds since the trial's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// When it was scheduled; in a closed loop, when its slot wanted to send.
+    pub due_ns: u64,
+    /// When it could first have been sent: its due time, or when a stream slot
+    /// became free for it. What lies between this and `sent_ns` is the
+    /// generator's fault.
+    pub ready_ns: u64,
+    /// When it was sent.
+    pub sent_ns: u64,
+    /// When its end was seen.
+    pub done_ns: u64,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Status OK, the right payload, from a known backend.
+    Served {
+        /// Index of the backend.
+        backend: u16,
+        /// Time queued there in nanoseconds, as it reported.
+        queued_ns: u32,
+        /// Time in service there in nanoseconds, as it reported.
+        service_ns: u32,
+    },
+    /// It failed.
+    Failed(FailureKind),
+    /// It was sent and had no answer when the trial was closed.
+    Unfinished,
+    /// It was due and was never sent.
+    NotSent,
+}
+
+impl Outcome {
+    /// A served call; reported times above 4.29 s are cut to that.
+    pub fn served(backend: u16, queued_ns: u64, service_ns: u64) -> Self {
+        let cut = |ns: u64| u32::try_from(ns).unwrap_or(u32::MAX);
+        Self::Served { backend, queued_ns: cut(queued_ns), service_ns: cut(service_ns) }
+    }
+}
+
+/// What went wrong with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FailureKind {
+    /// A gRPC status other than OK, by its code (1 to 16).
+    Status(u8),
+    /// Status OK, and not what was asked for.
+    WrongPayload,
+    /// Status OK, from a backend the lab didn't start, or from several.
+    UnknownBackend,
+    /// The connection broke before the call ended.
+    ConnectionLost,
+}
+
+/// The names of gRPC's status codes, in order of their numbers.
+const STATUS_NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+impl FailureKind {
+    /// The kind of a gRPC status code. Codes outside 1 to 16 are `UNKNOWN`, as
+    /// gRPC's own rule has it.
+    pub fn from_status(code: i32) -> Self {
+        Self::Status(u8::try_from(code).ok().filter(|code| (1..=16).contains(code)).unwrap_or(2))
+    }
+
+    /// In words, as in [`crate::record::FailureCount`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Status(code) => STATUS_NAMES.get(usize::from(code)).copied().unwrap_or("UNKNOWN"),
+            Self::WrongPayload => "wrong payload",
+            Self::UnknownBackend => "unknown backend",
+            Self::ConnectionLost => "connection lost",
+        }
+    }
+
+    /// The side at fault, as far as a client can tell: UNAVAILABLE and
+    /// RESOURCE_EXHAUSTED are what a proxy answers on its own, and a lost
+    /// connection is the next hop's.
+    pub fn side(self, through_proxy: bool) -> Side {
+        let next_hop = if through_proxy { Side::Proxy } else { Side::Backend };
+        match self {
+            Self::Status(8 | 14) | Self::ConnectionLost => next_hop,
+            Self::Status(1) => Side::Client,
+            Self::Status(_) | Self::WrongPayload | Self::UnknownBackend => Side::Backend,
+        }
+    }
+}
+
+/// The calls of one worker, in the order in which they ended.
+#[derive(Clone, Debug, Default)]
+pub struct CallLog {
+    entries: Vec<Entry>,
+    lost: u64,
+}
+
+impl CallLog {
+    /// Most calls a log holds: 32 million, 1.5 GiB. Calls beyond are counted and
+    /// not kept.
+    pub const LIMIT: usize = 1 << 25;
+
+    /// A log with memory for `calls` set aside and touched, so that recording
+    /// them neither allocates nor faults. More calls than that cost an
+    /// occasional reallocation.
+    pub fn with_capacity(calls: usize) -> Self {
+        let blank =
+            Entry { due_ns: 0, ready_ns: 0, sent_ns: 0, done_ns: 0, outcome: Outcome::NotSent };
+        let mut entries = vec![blank; calls.min(Self::LIMIT)];
+        entries.clear();
+        Self { entries, lost: 0 }
+    }
+
+    /// Writes a call down.
+    #[inline]
+    pub fn push(&mut self, entry: Entry) {
+        if self.entries.len() < Self::LIMIT {
+            self.entries.push(entry);
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    /// The calls, in the order in which they ended.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Calls that found no room.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_stays_small() {
+        assert!(size_of::<Entry>() <= 48, "{} bytes", size_of::<Entry>());
+    }
+
+    #[test]
+    fn memory_is_set_aside_before_the_calls() {
+        let mut log = CallLog::with_capacity(1_000);
+        let before = log.entries.capacity();
+        for due_ns in 0..1_000 {
+            log.push(Entry {
+                due_ns,
+                ready_ns: due_ns,
+                sent_ns: due_ns,
+                done_ns: due_ns,
+                outcome: Outcome::served(0, 1, u64::MAX),
+            });
+        }
+        assert_eq!(log.entries.capacity(), before);
+        assert_eq!(log.entries().len(), 1_000);
+        assert!(matches!(log.entries()[0].outcome, Outcome::Served { service_ns: u32::MAX, .. }));
+    }
+
+    #[test]
+    fn statuses_have_grpc_s_names_and_sides() {
+        assert_eq!(FailureKind::from_status(14).name(), "UNAVAILABLE");
+        assert_eq!(FailureKind::from_status(0).name(), "UNKNOWN");
+        assert_eq!(FailureKind::from_status(99).name(), "UNKNOWN");
+        assert_eq!(FailureKind::from_status(14).side(true), Side::Proxy);
+        assert_eq!(FailureKind::from_status(14).side(false), Side::Backend);
+        assert_eq!(FailureKind::from_status(13).side(true), Side::Backend);
+        assert_eq!(FailureKind::from_status(1).side(true), Side::Client);
+    }
+}

@@ -1,0 +1,408 @@
+//! Call logs to the figures of a trial.
+//!
+//! A call belongs to the measured window by its *due* time: the load offered in
+//! the window is what is judged, however long its answers take. Only
+//! [`Counts::completed_in_window`] goes by the end instead, since that is the
+//! work the window's CPU time was spent on.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    calllog::{CallLog, Entry, FailureKind, Outcome},
+    histogram::{HistogramRecord, MAX_NS, new_histogram, record},
+    record::{BackendRecord, Counts, FailureCount, LoopMode, SecondRecord, Side},
+};
+
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// The measured window, in nanoseconds since the trial's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// First nanosecond in it.
+    pub start_ns: u64,
+    /// First nanosecond after it.
+    pub end_ns: u64,
+}
+
+impl Window {
+    /// Length in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.end_ns.saturating_sub(self.start_ns) as f64 / 1e9
+    }
+
+    fn holds(&self, time_ns: u64) -> bool {
+        (self.start_ns..self.end_ns).contains(&time_ns)
+    }
+}
+
+/// What a fold needs to know besides the calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// The measured window.
+    pub window: Window,
+    /// Ids of the backends by index.
+    pub backend_ids: &'a [String],
+    /// Open or closed loop: decides where latency counts from.
+    pub mode: LoopMode,
+    /// Whether a proxy stood between client and backends.
+    pub through_proxy: bool,
+}
+
+/// Everything in a trial's record that stems from its calls. Parts of several
+/// generator processes merge exactly: merging equals folding together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Folded {
+    scheduled: u64,
+    sent: u64,
+    ok: u64,
+    unfinished: u64,
+    completed_in_window: u64,
+    saturated: u64,
+    failed: BTreeMap<(Side, &'static str), u64>,
+    latency: Histogram<u64>,
+    latency_sent: Histogram<u64>,
+    lateness: Histogram<u64>,
+    queued: Histogram<u64>,
+    service: Histogram<u64>,
+    backends: Vec<Histogram<u64>>,
+    seconds: BTreeMap<u32, Second>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Second {
+    failed: u64,
+    per_backend: Vec<u64>,
+    latency: Histogram<u64>,
+}
+
+/// Folds the logs of one trial's workers.
+pub fn fold<'a>(logs: impl IntoIterator<Item = &'a CallLog>, setting: &Setting<'_>) -> Folded {
+    let mut folded = Folded::empty(setting.backend_ids.len());
+    for log in logs {
+        for entry in log.entries() {
+            folded.add(entry, setting);
+        }
+    }
+    folded
+}
+
+impl Folded {
+    fn empty(backends: usize) -> Self {
+        Self {
+            scheduled: 0,
+            sent: 0,
+            ok: 0,
+            unfinished: 0,
+            completed_in_window: 0,
+            saturated: 0,
+            failed: BTreeMap::new(),
+            latency: new_histogram(),
+            latency_sent: new_histogram(),
+            lateness: new_histogram(),
+            queued: new_histogram(),
+            service: new_histogram(),
+            backends: (0..backends).map(|_| new_histogram()).collect(),
+            seconds: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, entry: &Entry, setting: &Setting<'_>) {
+        let served = matches!(entry.outcome, Outcome::Served { .. });
+        if served && setting.window.holds(entry.done_ns) {
+            self.completed_in_window += 1;
+        }
+        if !setting.window.holds(entry.due_ns) {
+            return;
+        }
+        self.scheduled += 1;
+        if entry.outcome == Outcome::NotSent {
+            self.unfinished += 1;
+            return;
+        }
+        self.sent += 1;
+        record(&mut self.lateness, entry.sent_ns.saturating_sub(entry.ready_ns));
+        match entry.outcome {
+            Outcome::Served { backend, queued_ns, service_ns } => {
+                record(&mut self.queued, queued_ns.into());
+                record(&mut self.service, service_ns.into());
+                self.add_served(entry, usize::from(backend), setting);
+            }
+            Outcome::Failed(kind) => self.add_failed(entry, kind, setting),
+            Outcome::Unfinished | Outcome::NotSent => self.unfinished += 1,
+        }
+    }
+
+    fn add_served(&mut self, entry: &Entry, backend: usize, setting: &Setting<'_>) {
+        let since_sent = entry.done_ns.saturating_sub(entry.sent_ns);
+        let latency = match setting.mode {
+            LoopMode::Open => entry.done_ns.saturating_sub(entry.due_ns),
+            LoopMode::Closed => since_sent,
+        };
+        self.ok += 1;
+        self.saturated += u64::from(latency > MAX_NS);
+        record(&mut self.latency, latency);
+        record(&mut self.latency_sent, since_sent);
+        let second = self.second_of(entry, setting);
+        record(&mut second.latency, latency);
+        if let Some(count) = second.per_backend.get_mut(backend) {
+            *count += 1;
+        }
+        if let Some(histogram) = self.backends.get_mut(backend) {
+            record(histogram, latency);
+        }
+    }
+
+    fn add_failed(&mut self, entry: &Entry, kind: FailureKind, setting: &Setting<'_>) {
+        *self.failed.entry((kind.side(setting.through_proxy), kind.name())).or_default() += 1;
+        self.second_of(entry, setting).failed += 1;
+    }
+
+    fn second_of(&mut self, entry: &Entry, setting: &Setting<'_>) -> &mut Second {
+        let elapsed = entry.done_ns.saturating_sub(setting.window.start_ns) / NS_PER_S;
+        let second = u32::try_from(elapsed).unwrap_or(u32::MAX);
+        self.seconds.entry(second).or_insert_with(|| Second {
+            failed: 0,
+            per_backend: vec![0; setting.backend_ids.len()],
+            latency: new_histogram(),
+        })
+    }
+
+    /// Adds the calls of another part of the same trial.
+    ///
+    /// # Panics
+    /// When the two parts were folded over different lists of backends.
+    pub fn merge(&mut self, other: &Self) {
+        assert_eq!(self.backends.len(), other.backends.len(), "parts of different trials");
+        self.scheduled += other.scheduled;
+        self.sent += other.sent;
+        self.ok += other.ok;
+        self.unfinished += other.unfinished;
+        self.completed_in_window += other.completed_in_window;
+        self.saturated += other.saturated;
+        for (&key, count) in &other.failed {
+            *self.failed.entry(key).or_default() += count;
+        }
+        self.latency += &other.latency;
+        self.latency_sent += &other.latency_sent;
+        self.lateness += &other.lateness;
+        self.queued += &other.queued;
+        self.service += &other.service;
+        for (own, theirs) in self.backends.iter_mut().zip(&other.backends) {
+            *own += theirs;
+        }
+        for (&second, theirs) in &other.seconds {
+            let own = self.seconds.entry(second).or_insert_with(|| Second {
+                failed: 0,
+                per_backend: vec![0; theirs.per_backend.len()],
+                latency: new_histogram(),
+            });
+            own.failed += theirs.failed;
+            own.latency += &theirs.latency;
+            for (own, theirs) in own.per_backend.iter_mut().zip(&theirs.per_backend) {
+                *own += theirs;
+            }
+        }
+    }
+
+    /// Latencies that were longer than a histogram holds.
+    pub fn saturated(&self) -> u64 {
+        self.saturated
+    }
+
+    /// The generator's lateness at a quantile, in nanoseconds.
+    pub fn lateness_ns(&self, quantile: f64) -> u64 {
+        self.lateness.value_at_quantile(quantile)
+    }
+
+    /// The counts as they stand in the record.
+    pub fn counts(&self) -> Counts {
+        let failed = self
+            .failed
+            .iter()
+            .map(|(&(side, what), &calls)| FailureCount { side, what: what.to_owned(), calls })
+            .collect();
+        Counts {
+            scheduled: self.scheduled,
+            sent: self.sent,
+            ok: self.ok,
+            failed,
+            unfinished: self.unfinished,
+            completed_in_window: self.completed_in_window,
+        }
+    }
+
+    /// Latency, latency from sending, lateness, queueing and service time.
+    pub fn histograms(&self) -> [HistogramRecord; 5] {
+        [&self.latency, &self.latency_sent, &self.lateness, &self.queued, &self.service]
+            .map(HistogramRecord::from_histogram)
+    }
+
+    /// The backends as they stand in the record, also those without a call.
+    pub fn backends(&self, ids: &[String]) -> Vec<BackendRecord> {
+        ids.iter()
+            .zip(&self.backends)
+            .map(|(id, histogram)| BackendRecord {
+                id: id.clone(),
+                calls: histogram.len(),
+                latency: HistogramRecord::from_histogram(histogram),
+            })
+            .collect()
+    }
+
+    /// The series as it stands in the record, without gaps.
+    pub fn series(&self) -> Vec<SecondRecord> {
+        let Some((&last, _)) = self.seconds.last_key_value() else { return Vec::new() };
+        (0..=last)
+            .map(|second| match self.seconds.get(&second) {
+                Some(found) => SecondRecord {
+                    second,
+                    ok: found.latency.len(),
+                    failed: found.failed,
+                    per_backend: found.per_backend.clone(),
+                    latency: HistogramRecord::from_histogram(&found.latency),
+                },
+                None => SecondRecord {
+                    second,
+                    ok: 0,
+                    failed: 0,
+                    per_backend: vec![0; self.backends.len()],
+                    latency: HistogramRecord::default(),
+                },
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WINDOW: Window = Window { start_ns: NS_PER_S, end_ns: 3 * NS_PER_S };
+
+    fn ids() -> Vec<String> {
+        vec!["b0".into(), "b1".into()]
+    }
+
+    fn setting(ids: &[String], mode: LoopMode) -> Setting<'_> {
+        Setting { window: WINDOW, backend_ids: ids, mode, through_proxy: true }
+    }
+
+    fn entry(due_ns: u64, outcome: Outcome) -> Entry {
+        Entry {
+            due_ns,
+            ready_ns: due_ns + 100,
+            sent_ns: due_ns + 300,
+            done_ns: due_ns + 1_000_000,
+            outcome,
+        }
+    }
+
+    fn log(entries: &[Entry]) -> CallLog {
+        let mut log = CallLog::default();
+        entries.iter().for_each(|&entry| log.push(entry));
+        log
+    }
+
+    #[test]
+    fn a_call_belongs_to_the_window_by_its_due_time() {
+        let served = Outcome::served(1, 10, 20);
+        let calls = log(&[
+            entry(0, served),
+            entry(NS_PER_S, served),
+            entry(3 * NS_PER_S - 1, served),
+            entry(3 * NS_PER_S, served),
+        ]);
+        let ids = ids();
+        let folded = fold([&calls], &setting(&ids, LoopMode::Open));
+        let counts = folded.counts();
+        assert_eq!((counts.scheduled, counts.ok), (2, 2));
+        assert_eq!(counts.completed_in_window, 1, "the second one ended after the window");
+        assert_eq!(folded.series().len(), 3);
+        assert_eq!(folded.backends(&ids).iter().map(|b| b.calls).collect::<Vec<_>>(), [0, 2]);
+    }
+
+    #[test]
+    fn latency_counts_from_the_schedule_only_in_an_open_loop() {
+        let calls = log(&[Entry {
+            sent_ns: NS_PER_S + 400_000,
+            ..entry(NS_PER_S, Outcome::served(0, 0, 0))
+        }]);
+        let ids = ids();
+        let max_10_us = |mode| fold([&calls], &setting(&ids, mode)).histograms()[0].max / 10_000;
+        assert_eq!(max_10_us(LoopMode::Open), 100);
+        assert_eq!(max_10_us(LoopMode::Closed), 60);
+    }
+
+    #[test]
+    fn waiting_for_a_slot_is_not_the_generators_lateness() {
+        let calls = log(&[Entry {
+            ready_ns: NS_PER_S + 500_000,
+            sent_ns: NS_PER_S + 500_200,
+            ..entry(NS_PER_S, Outcome::served(0, 0, 0))
+        }]);
+        let ids = ids();
+        assert_eq!(fold([&calls], &setting(&ids, LoopMode::Open)).lateness_ns(1.0), 200);
+    }
+
+    #[test]
+    fn what_failed_is_counted_by_side_and_kind() {
+        let calls = log(&[
+            entry(NS_PER_S, Outcome::Failed(FailureKind::from_status(14))),
+            entry(NS_PER_S, Outcome::Failed(FailureKind::from_status(14))),
+            entry(NS_PER_S, Outcome::Failed(FailureKind::WrongPayload)),
+            entry(NS_PER_S, Outcome::Unfinished),
+            entry(NS_PER_S, Outcome::NotSent),
+        ]);
+        let ids = ids();
+        let counts = fold([&calls], &setting(&ids, LoopMode::Open)).counts();
+        assert_eq!((counts.scheduled, counts.sent, counts.unfinished), (5, 4, 2));
+        let failed: Vec<_> =
+            counts.failed.iter().map(|f| (f.side, f.what.as_str(), f.calls)).collect();
+        assert_eq!(failed, [(Side::Proxy, "UNAVAILABLE", 2), (Side::Backend, "wrong payload", 1)]);
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<Entry>> {
+        let outcome = prop_oneof![
+            (0_u16..2, any::<u32>(), any::<u32>()).prop_map(|(backend, q, s)| Outcome::served(
+                backend,
+                q.into(),
+                s.into()
+            )),
+            (1_i32..18).prop_map(|code| Outcome::Failed(FailureKind::from_status(code))),
+            Just(Outcome::Unfinished),
+            Just(Outcome::NotSent),
+        ];
+        let one = (0..4 * NS_PER_S, 0..NS_PER_S, 0..NS_PER_S, 0..5 * NS_PER_S, outcome).prop_map(
+            |(due_ns, wait, late, took, outcome)| Entry {
+                due_ns,
+                ready_ns: due_ns + wait,
+                sent_ns: due_ns + wait + late,
+                done_ns: due_ns + wait + late + took,
+                outcome,
+            },
+        );
+        prop::collection::vec(one, 0..60)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn merging_equals_folding_together(a in entries(), b in entries()) {
+            let ids = ids();
+            let setting = setting(&ids, LoopMode::Open);
+            let (a, b) = (log(&a), log(&b));
+            let together = fold([&a, &b], &setting);
+            let mut merged = fold([&a], &setting);
+            merged.merge(&fold([&b], &setting));
+            prop_assert_eq!(&merged, &together);
+            let counts = together.counts();
+            let failed: u64 = counts.failed.iter().map(|failure| failure.calls).sum();
+            prop_assert_eq!(counts.scheduled, counts.ok + failed + counts.unfinished);
+        }
+    }
+}

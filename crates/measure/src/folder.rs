@@ -1,0 +1,228 @@
+//! A run folder on disk: made once, never overwritten, readable at any time.
+//!
+//! Every file is written under another name and then moved into place, so that
+//! a reader, or a run that was killed, never sees half a record.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::record::{FORMAT_VERSION, RunRecord, TrialRecord};
+
+const RUN_FILE: &str = "run.json";
+const SCENARIO_FILE: &str = "scenario.toml";
+const TRIALS: &str = "trials";
+
+/// A run folder open for writing.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// A run as read back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// What the trials have in common.
+    pub record: RunRecord,
+    /// The trials in the order run.
+    pub trials: Vec<TrialRecord>,
+}
+
+/// What can go wrong with a run folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The file system said no.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// There is no run in the folder.
+    #[error("{} holds no run: it has no {RUN_FILE}", .0.display())]
+    NoRun(PathBuf),
+    /// A file is not the JSON it should be.
+    #[error("{}: not a layerlab record: {error}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        error: serde_json::Error,
+    },
+    /// A file was written by another version of layerlab.
+    #[error(
+        "{}: format version {found}, and this layerlab reads version {FORMAT_VERSION}; use the \
+         layerlab that wrote it",
+        path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version it names.
+        found: u64,
+    },
+}
+
+impl RunFolder {
+    /// Makes `root/<scenario>/<utc>-<n>` with the lowest `n` that is free.
+    ///
+    /// # Errors
+    /// When the folder can't be made.
+    pub fn create(root: &Path, scenario: &str, utc: &str) -> Result<Self, FolderError> {
+        let parent = root.join(scenario);
+        fs::create_dir_all(&parent).map_err(|error| io_error(&parent, error))?;
+        for n in 1_u32.. {
+            let path = parent.join(format!("{utc}-{n}"));
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    let trials = path.join(TRIALS);
+                    fs::create_dir(&trials).map_err(|error| io_error(&trials, error))?;
+                    return Ok(Self { path });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(io_error(&path, error)),
+            }
+        }
+        unreachable!("four billion runs in one second")
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps the scenario file as run, byte for byte.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_scenario(&self, text: &str) -> Result<(), FolderError> {
+        write(&self.path.join(SCENARIO_FILE), text.as_bytes())
+    }
+
+    /// Writes or replaces the run's own record.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_run(&self, record: &RunRecord) -> Result<(), FolderError> {
+        write_json(&self.path.join(RUN_FILE), record)
+    }
+
+    /// Writes a trial's record.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_trial(&self, record: &TrialRecord) -> Result<(), FolderError> {
+        let name = format!("{:03}-{}-r{}.json", record.order, record.peer, record.repeat);
+        write_json(&self.path.join(TRIALS).join(name), record)
+    }
+}
+
+impl Run {
+    /// Reads a run folder.
+    ///
+    /// # Errors
+    /// When there is no run in it, or a file is not what it should be.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let run_file = path.join(RUN_FILE);
+        if !run_file.is_file() {
+            return Err(FolderError::NoRun(path.to_owned()));
+        }
+        let record = read_json(&run_file)?;
+        let trials_path = path.join(TRIALS);
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&trials_path).map_err(|error| io_error(&trials_path, error))? {
+            let file = entry.map_err(|error| io_error(&trials_path, error))?.path();
+            if file.extension().is_some_and(|extension| extension == "json") {
+                files.push(file);
+            }
+        }
+        let mut trials: Vec<TrialRecord> =
+            files.iter().map(|file| read_json(file)).collect::<Result<_, _>>()?;
+        trials.sort_by_key(|trial| trial.order);
+        Ok(Self { record, trials })
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FolderError> {
+    let mut bytes = serde_json::to_vec_pretty(value)
+        .map_err(|error| FolderError::Json { path: path.to_owned(), error })?;
+    bytes.push(b'\n');
+    write(path, &bytes)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".part");
+    fs::write(&unfinished, bytes).map_err(|error| io_error(path, error))?;
+    fs::rename(&unfinished, path).map_err(|error| io_error(path, error))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FolderError> {
+    let bytes = fs::read(path).map_err(|error| io_error(path, error))?;
+    let json_error = |error| FolderError::Json { path: path.to_owned(), error };
+    // The version first: a record of another version may not even have the
+    // fields whose lack would otherwise be reported.
+    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(json_error)?;
+    match value.get("format").and_then(serde_json::Value::as_u64) {
+        Some(found) if found != u64::from(FORMAT_VERSION) => {
+            Err(FolderError::Version { path: path.to_owned(), found })
+        }
+        _ => serde_json::from_slice(&bytes).map_err(json_error),
+    }
+}
+
+fn io_error(path: &Path, error: io::Error) -> FolderError {
+    FolderError::Io { path: path.to_owned(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn temporary() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn folders_are_never_shared() {
+        let root = temporary();
+        let names: Vec<String> = (0..3)
+            .map(|_| {
+                let folder = RunFolder::create(root.path(), "flood", "20260101T000000Z").unwrap();
+                folder.path().file_name().unwrap().to_string_lossy().into_owned()
+            })
+            .collect();
+        assert_eq!(names, ["20260101T000000Z-1", "20260101T000000Z-2", "20260101T000000Z-3"]);
+    }
+
+    #[test]
+    fn a_folder_without_a_run_says_so() {
+        let root = temporary();
+        let error = Run::open(root.path()).unwrap_err().to_string();
+        assert!(error.contains("holds no run"), "{error}");
+    }
+
+    #[test]
+    fn other_versions_and_broken_files_are_named() {
+        let root = temporary();
+        fs::write(root.path().join(RUN_FILE), r#"{"format": 99}"#).unwrap();
+        let error = Run::open(root.path()).unwrap_err().to_string();
+        assert!(error.contains("format version 99"), "{error}");
+        fs::write(root.path().join(RUN_FILE), "{").unwrap();
+        let error = Run::open(root.path()).unwrap_err().to_string();
+        assert!(error.contains("run.json") && error.contains("line 1"), "{error}");
+    }
+
+    #[test]
+    fn an_unwritable_root_is_named() {
+        let root = temporary();
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = RunFolder::create(&file, "flood", "x").unwrap_err().to_string();
+        assert!(error.contains("file"), "{error}");
+    }
+}

@@ -1,0 +1,172 @@
+//! HdrHistograms as they stand in a record.
+//!
+//! A histogram is stored whole, in the V2 compressed encoding and base64, which
+//! every HdrHistogram tool reads, beside a few figures for people who open the
+//! JSON. Values are nanoseconds with 3 significant digits, from 1 ns to an hour.
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use hdrhistogram::{
+    Histogram,
+    serialization::{Deserializer, Serializer, V2DeflateSerializer},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Largest value kept; larger ones are counted as this one.
+pub const MAX_NS: u64 = 3_600_000_000_000;
+/// Significant decimal digits.
+const DIGITS: u8 = 3;
+
+/// A histogram in a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HistogramRecord {
+    /// Unit of the values: always `ns`.
+    pub unit: String,
+    /// Values recorded.
+    pub count: u64,
+    /// Smallest value; zero when there is none.
+    pub min: u64,
+    /// Largest value; zero when there is none.
+    pub max: u64,
+    /// Mean; zero when there is none.
+    pub mean: f64,
+    /// The histogram: HdrHistogram V2, compressed, in base64.
+    pub v2: String,
+}
+
+/// A stored histogram that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a V2 HdrHistogram in base64: {0}")]
+pub struct HistogramError(String);
+
+/// An empty histogram of the lab's range and precision.
+pub fn new_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, MAX_NS, DIGITS)
+        .expect("1 ns to 1 h with 3 digits is a valid range")
+}
+
+/// Records `value_ns`, cut to the range.
+pub fn record(histogram: &mut Histogram<u64>, value_ns: u64) {
+    histogram.saturating_record(value_ns.max(1));
+}
+
+impl HistogramRecord {
+    /// Stores a histogram.
+    pub fn from_histogram(histogram: &Histogram<u64>) -> Self {
+        let mut bytes = Vec::new();
+        V2DeflateSerializer::new()
+            .serialize(histogram, &mut bytes)
+            .expect("writing to memory cannot fail, and the counts fit the format");
+        let empty = histogram.is_empty();
+        Self {
+            unit: "ns".to_owned(),
+            count: histogram.len(),
+            min: if empty { 0 } else { histogram.min() },
+            max: if empty { 0 } else { histogram.max() },
+            mean: if empty { 0.0 } else { histogram.mean() },
+            v2: BASE64.encode(bytes),
+        }
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// When the text is not what [`HistogramRecord::from_histogram`] or another
+    /// HdrHistogram tool writes.
+    pub fn to_histogram(&self) -> Result<Histogram<u64>, HistogramError> {
+        let bytes = BASE64.decode(&self.v2).map_err(|error| HistogramError(error.to_string()))?;
+        let read: Histogram<u64> = Deserializer::new()
+            .deserialize(&mut bytes.as_slice())
+            .map_err(|error| HistogramError(error.to_string()))?;
+        let mut histogram = new_histogram();
+        // The encoding drops the upper bound where nothing was recorded; adding
+        // to one of the lab's range makes all histograms alike again.
+        histogram.add(&read).map_err(|error| HistogramError(error.to_string()))?;
+        Ok(histogram)
+    }
+}
+
+impl Default for HistogramRecord {
+    fn default() -> Self {
+        Self::from_histogram(&new_histogram())
+    }
+}
+
+/// The percentile distribution as HdrHistogram's tools print it (`.hgrm`), with
+/// values in milliseconds.
+pub fn to_hgrm(histogram: &Histogram<u64>) -> String {
+    let mut text = String::from("       Value     Percentile TotalCount 1/(1-Percentile)\n\n");
+    let ms = |ns: f64| ns / 1e6;
+    for step in histogram.iter_quantiles(5) {
+        let quantile = step.quantile_iterated_to();
+        let value = ms(step.value_iterated_to() as f64);
+        let below = histogram.count_between(0, step.value_iterated_to());
+        if quantile < 1.0 {
+            let inverse = 1.0 / (1.0 - quantile);
+            text.push_str(&format!("{value:12.3} {quantile:2.12} {below:10} {inverse:14.2}\n"));
+        } else {
+            text.push_str(&format!("{value:12.3} {quantile:2.12} {below:10}\n"));
+        }
+    }
+    text.push_str(&format!(
+        "#[Mean    = {:12.3}, StdDeviation   = {:12.3}]\n",
+        ms(if histogram.is_empty() { 0.0 } else { histogram.mean() }),
+        ms(if histogram.is_empty() { 0.0 } else { histogram.stdev() }),
+    ));
+    text.push_str(&format!(
+        "#[Max     = {:12.3}, Total count    = {:12}]\n",
+        ms(histogram.max() as f64),
+        histogram.len(),
+    ));
+    text.push_str(&format!(
+        "#[Buckets = {:12}, SubBuckets     = {:12}]\n",
+        histogram.buckets(),
+        2048
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_holds_the_whole_histogram() {
+        let mut histogram = new_histogram();
+        for value in [0, 1, 999, 1_000_000, 5_000_000_000, u64::MAX] {
+            record(&mut histogram, value);
+        }
+        let stored = HistogramRecord::from_histogram(&histogram);
+        assert!(stored.v2.starts_with("HISTF"), "the standard tools' cookie: {}", stored.v2);
+        assert_eq!(stored.count, 6);
+        let back = stored.to_histogram().unwrap();
+        assert_eq!(back, histogram);
+        assert_eq!(HistogramRecord::from_histogram(&back), stored);
+    }
+
+    #[test]
+    fn an_empty_histogram_is_zeros_and_no_panic() {
+        let stored = HistogramRecord::default();
+        assert_eq!((stored.count, stored.min, stored.max), (0, 0, 0));
+        assert!(stored.to_histogram().unwrap().is_empty());
+        assert!(to_hgrm(&new_histogram()).contains("Total count"));
+    }
+
+    #[test]
+    fn rubbish_is_an_error() {
+        for v2 in ["", "!", "AAAA", "HISTFAAAAA=="] {
+            let stored = HistogramRecord { v2: v2.into(), ..HistogramRecord::default() };
+            assert!(stored.to_histogram().is_err(), "{v2}");
+        }
+    }
+
+    #[test]
+    fn hgrm_lines_rise_to_all_values() {
+        let mut histogram = new_histogram();
+        (1..=10_000).for_each(|value| record(&mut histogram, value * 1_000));
+        let text = to_hgrm(&histogram);
+        let last = text.lines().rfind(|line| !line.starts_with('#')).unwrap();
+        assert!(last.contains("1.000000000000"), "{last}");
+        assert!(last.contains("10000"), "{last}");
+    }
+}

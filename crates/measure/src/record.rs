@@ -1,0 +1,413 @@
+//! The run record: what a run folder holds, as types.
+//!
+//! Everything a report shows is read from these records, so that a report can
+//! be made again from the folder alone, on another machine, years later. The
+//! format carries a version ([`FORMAT_VERSION`]); `results/README.md` documents
+//! it for people. Times are nanoseconds unless the name says otherwise.
+//!
+//! A run folder:
+//!
+//! ```text
+//! scenario.toml            the scenario file as run, byte for byte
+//! run.json                 RunRecord: what was asked, on what, which peers
+//! trials/000-direct-r0.json  TrialRecord: one file a trial, in the order run
+//! logs/                    what the processes of each trial wrote to stderr
+//! report.html, charts/     made from the files above
+//! ```
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{histogram::HistogramRecord, warning::Warning};
+
+/// Version of the record format. A reader refuses a version it doesn't know.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// A run: all trials of one scenario, and what they have in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunRecord {
+    /// [`FORMAT_VERSION`] of the writer.
+    pub format: u32,
+    /// Name of the scenario: its file's stem.
+    pub scenario: String,
+    /// The question the scenario asks.
+    pub question: String,
+    /// The paragraph of what is learned, as the scenario's author wrote it.
+    pub learned: Option<String>,
+    /// The scenario after defaults and command-line overrides, as JSON.
+    pub resolved: serde_json::Value,
+    /// Command-line overrides in force, as the user wrote them (`--duration 2s`).
+    pub overrides: Vec<String>,
+    /// Start of the run, RFC 3339 in UTC.
+    pub started_utc: String,
+    /// Wall time of the whole run in seconds; `None` while it is under way.
+    pub elapsed_s: Option<f64>,
+    /// Seed all chance of the run derives from.
+    pub seed: u64,
+    /// What the backends were.
+    pub backends: Vec<BackendSetup>,
+    /// What load was offered.
+    pub load: LoadSetup,
+    /// The peers compared, in the scenario's order.
+    pub peers: Vec<PeerSetup>,
+    /// Peers asked for and left out, each with the reason.
+    pub left_out: Vec<LeftOut>,
+    /// The machine and the software.
+    pub environment: Environment,
+    /// How the run ended.
+    pub outcome: RunOutcome,
+    /// What the scenario expected, and what came out.
+    pub expectations: Vec<Expectation>,
+    /// Doubts about the run as a whole; those of a trial stand in its record.
+    pub warnings: Vec<Warning>,
+}
+
+/// One backend as the scenario set it up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BackendSetup {
+    /// The id it puts into each response.
+    pub id: String,
+    /// Servers in its queue.
+    pub concurrency: u32,
+    /// Service-time distribution, as written in the scenario.
+    pub service_time: String,
+    /// Mean service time in nanoseconds at speed 1; zero for `none`.
+    pub service_mean_ns: f64,
+    /// Speed factor: 0.2 is five times slower.
+    pub speed: f64,
+    /// Weight in policies that know weights.
+    pub weight: u32,
+}
+
+/// What load a trial offers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LoadSetup {
+    /// Whether calls follow a schedule or each other.
+    pub mode: LoopMode,
+    /// Arrival process of an open loop (`poisson`, `constant`, ...).
+    pub arrivals: Option<String>,
+    /// Calls per second over all connections; open loop only.
+    pub rate: Option<f64>,
+    /// Think time between calls of one stream slot; closed loop only.
+    pub think_time_ns: u64,
+    /// Client connections.
+    pub connections: u32,
+    /// Most calls in flight per connection.
+    pub streams: u32,
+    /// Kind of call: `unary`, `server_stream`, `client_stream`, `bidi`.
+    pub call: String,
+    /// Messages per streaming call; 1 for unary.
+    pub messages: u32,
+    /// Payload of a request message in bytes.
+    pub request_bytes: u32,
+    /// Payload of a response message in bytes.
+    pub response_bytes: u32,
+    /// Policy the balancers were asked for.
+    pub policy: String,
+    /// The gRPC client that made the calls (`tonic`, `wire`).
+    pub client: String,
+}
+
+/// Open or closed loop. Their latencies answer different questions and never
+/// share a chart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LoopMode {
+    /// Calls are sent on a schedule that does not wait for responses.
+    Open,
+    /// Each stream slot sends its next call when the last one ended.
+    Closed,
+}
+
+/// Where in the stack a peer balances.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Layer {
+    /// No balancer: each connection goes to one backend in turn.
+    None,
+    /// Connections are balanced.
+    L4,
+    /// Calls are balanced by a proxy.
+    L7,
+    /// Calls are balanced by the client itself.
+    Client,
+}
+
+/// One peer as it was run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerSetup {
+    /// Its name (`l4`, `envoy-l7`).
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// Its layer.
+    pub layer: Layer,
+    /// What its version command printed; `None` for a peer without a process.
+    pub version: Option<String>,
+    /// The command line as run in the first trial; empty without a process.
+    pub command: Vec<String>,
+    /// Configuration files as rendered in the first trial, by file name.
+    pub config_files: BTreeMap<String, String>,
+}
+
+/// A peer that was asked for and did not run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOut {
+    /// Its name.
+    pub peer: String,
+    /// Why, and how to get it.
+    pub reason: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// Still under way, or its process was killed.
+    Running,
+    /// Every trial was run.
+    Complete,
+    /// Stopped by the user; the trials measured before stand.
+    Interrupted,
+}
+
+/// One claim of the scenario's `[expect]`, judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Expectation {
+    /// The claim as written.
+    pub claim: String,
+    /// Whether it held, failed, or could not be judged.
+    pub verdict: Verdict,
+    /// The figures it was judged by, in words.
+    pub detail: String,
+}
+
+/// The verdict on one claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It held.
+    Held,
+    /// It failed.
+    Failed,
+    /// A figure it needs is missing: never counted as held.
+    NotJudged,
+}
+
+/// The machine and the software a run was made on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Environment {
+    /// Kernel name and release.
+    pub kernel: String,
+    /// CPU model, as the kernel names it.
+    pub cpu_model: String,
+    /// Logical CPUs available to the lab.
+    pub cpus: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Frequency governor, where there is one.
+    pub governor: Option<String>,
+    /// Load average over one minute, at the start.
+    pub load_average_1m: f64,
+    /// Which CPUs each part was pinned to; empty when nothing was.
+    pub placement: BTreeMap<String, Vec<u32>>,
+    /// Version of layerlab.
+    pub layerlab_version: String,
+    /// Git revision of the checkout, with `-dirty` when it had changes.
+    pub git_revision: Option<String>,
+    /// Cargo profile layerlab was built with, and its optimisation level.
+    pub build_profile: String,
+    /// Version of the Rust compiler.
+    pub rustc: String,
+    /// Limit on open descriptors in force.
+    pub open_files_limit: u64,
+}
+
+/// One trial: one peer under one load for one duration, after a warm-up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TrialRecord {
+    /// [`FORMAT_VERSION`] of the writer.
+    pub format: u32,
+    /// Name of the peer.
+    pub peer: String,
+    /// Repeat, from zero.
+    pub repeat: u32,
+    /// Position in the run, from zero.
+    pub order: u32,
+    /// Start of the trial, RFC 3339 in UTC.
+    pub started_utc: String,
+    /// How it ended. A failed trial is a record too.
+    pub outcome: TrialOutcome,
+    /// Length of the warm-up in seconds; its calls are in no figure.
+    pub warm_up_s: f64,
+    /// Length of the measured window in seconds: from the first scheduled call
+    /// to the window's end.
+    pub measured_s: f64,
+    /// Counts of the calls scheduled in the measured window.
+    pub counts: Counts,
+    /// Latency of calls that came back well: from the scheduled time in an
+    /// open loop, from the sending in a closed one.
+    pub latency: HistogramRecord,
+    /// The same calls from the moment they were sent.
+    pub latency_sent: HistogramRecord,
+    /// How late the generator itself sent calls (sent minus due). Waiting for a
+    /// free stream slot is the load's doing and is not counted here.
+    pub lateness: HistogramRecord,
+    /// Time queued in the backend, as it reported.
+    pub queued: HistogramRecord,
+    /// Service time in the backend, as it reported.
+    pub service: HistogramRecord,
+    /// Per backend, in the order of [`RunRecord::backends`]; a backend that
+    /// served no call is listed with zero.
+    pub backends: Vec<BackendRecord>,
+    /// Second by second, from the start of the measured window.
+    pub series: Vec<SecondRecord>,
+    /// What each process spent during the measured window.
+    pub processes: Vec<ProcessCost>,
+    /// What the whole machine spent during the measured window.
+    pub machine: MachineCost,
+    /// Doubts about this trial.
+    pub warnings: Vec<Warning>,
+}
+
+/// How a trial ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum TrialOutcome {
+    /// It ran its whole length.
+    Complete,
+    /// The user stopped it; what was measured until then stands.
+    Interrupted,
+    /// It could not be run or did not end well.
+    Failed {
+        /// Whose side failed.
+        side: Side,
+        /// What happened, and what to do.
+        message: String,
+    },
+}
+
+/// Whose side a failure is on.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The client: it gave up, or could not send.
+    Client,
+    /// The proxy answered in place of a backend, or broke the connection.
+    Proxy,
+    /// A backend answered with an error, or wrongly.
+    Backend,
+    /// The lab itself.
+    Lab,
+}
+
+/// Counts of a trial's calls.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Counts {
+    /// Calls the schedule asked for in the measured window.
+    pub scheduled: u64,
+    /// Of those, calls that were sent.
+    pub sent: u64,
+    /// Of those, calls answered with status OK and the right payload.
+    pub ok: u64,
+    /// Of those, calls that failed, by what went wrong.
+    pub failed: Vec<FailureCount>,
+    /// Of those, calls still without an answer when the trial's grace ended.
+    pub unfinished: u64,
+    /// Calls that came back well during the measured window, whenever they were
+    /// scheduled: what the window's CPU time was spent on, and its throughput.
+    pub completed_in_window: u64,
+}
+
+/// How many calls failed in one way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailureCount {
+    /// The side at fault, as far as the client can tell.
+    pub side: Side,
+    /// What went wrong: a gRPC status (`UNAVAILABLE`), or `wrong payload`,
+    /// `unknown backend`, `connection lost`, `timed out`.
+    pub what: String,
+    /// How many.
+    pub calls: u64,
+}
+
+/// One backend in one trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BackendRecord {
+    /// Its id.
+    pub id: String,
+    /// Calls it served in the measured window, as the responses say.
+    pub calls: u64,
+    /// Latency of those calls, as in [`TrialRecord::latency`].
+    pub latency: HistogramRecord,
+}
+
+/// One second of a trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SecondRecord {
+    /// Seconds since the start of the measured window. Calls are counted in
+    /// the second they ended in, so seconds after the window may appear.
+    pub second: u32,
+    /// Calls that came back well.
+    pub ok: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Calls per backend, in the order of [`RunRecord::backends`].
+    pub per_backend: Vec<u64>,
+    /// Latency of the calls that came back well.
+    pub latency: HistogramRecord,
+}
+
+/// What a process is in a trial.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessRole {
+    /// The load generator.
+    Generator,
+    /// The peer's proxy, its whole process tree.
+    Proxy,
+    /// A backend.
+    Backend,
+}
+
+/// What one process spent during the measured window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessCost {
+    /// What it is.
+    pub role: ProcessRole,
+    /// Its name (`b0`, `l7`, `generator`).
+    pub name: String,
+    /// CPU time in user mode.
+    pub user_ns: u64,
+    /// CPU time in the kernel on its behalf.
+    pub system_ns: u64,
+    /// Times it gave the CPU up to wait.
+    pub voluntary_switches: u64,
+    /// Times the kernel took the CPU away.
+    pub involuntary_switches: u64,
+    /// Resident memory at the window's end, in bytes.
+    pub rss_bytes: u64,
+    /// Largest resident memory so far, in bytes.
+    pub rss_peak_bytes: u64,
+}
+
+/// What the whole machine spent during the measured window, over all CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MachineCost {
+    /// User mode, niced included.
+    pub user_ns: u64,
+    /// Kernel mode, interrupts included.
+    pub system_ns: u64,
+    /// Idle, waiting for I/O included.
+    pub idle_ns: u64,
+    /// Taken by the hypervisor for other guests.
+    pub steal_ns: u64,
+}

@@ -1,0 +1,222 @@
+//! Figures by name: what a trial, or a peer over its trials, comes down to.
+//!
+//! Times are nanoseconds, shares and rates of error are fractions, throughput is
+//! calls per second. The terminal, the report and `[expect]` all read figures
+//! here, so that the same word is the same number everywhere.
+
+use hdrhistogram::Histogram;
+
+use crate::{
+    histogram::new_histogram,
+    record::{ProcessRole, TrialOutcome, TrialRecord},
+};
+
+/// Whether figures may be drawn from a trial.
+pub fn is_measured(trial: &TrialRecord) -> bool {
+    !matches!(trial.outcome, TrialOutcome::Failed { .. }) && trial.counts.scheduled > 0
+}
+
+/// One trial's figures.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// Calls per backend, in the run's order.
+    pub calls_per_backend: Vec<u64>,
+    /// Calls that came back well.
+    pub ok: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Calls without an answer.
+    pub unfinished: u64,
+    /// Calls scheduled.
+    pub scheduled: u64,
+    /// Calls that came back well within the window, per second of it.
+    pub throughput: f64,
+    latency: Histogram<u64>,
+    queued: Histogram<u64>,
+    service: Histogram<u64>,
+    lateness: Histogram<u64>,
+    cpu: [Option<CpuPerCall>; 3],
+}
+
+/// CPU time per completed call, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CpuPerCall {
+    /// In user mode.
+    pub user_ns: f64,
+    /// In the kernel.
+    pub system_ns: f64,
+}
+
+impl CpuPerCall {
+    /// Both together.
+    pub fn total_ns(&self) -> f64 {
+        self.user_ns + self.system_ns
+    }
+}
+
+impl Figures {
+    /// Figures of one trial. A stored histogram that can't be read counts as
+    /// empty; [`crate::folder::Run::open`] is where files are judged.
+    pub fn of_trial(trial: &TrialRecord) -> Self {
+        let read = |record: &crate::histogram::HistogramRecord| {
+            record.to_histogram().unwrap_or_else(|_| new_histogram())
+        };
+        let completed = trial.counts.completed_in_window;
+        let cpu = [ProcessRole::Generator, ProcessRole::Proxy, ProcessRole::Backend]
+            .map(|role| cpu_per_call(trial, role, completed));
+        Self {
+            calls_per_backend: trial.backends.iter().map(|backend| backend.calls).collect(),
+            ok: trial.counts.ok,
+            failed: trial.counts.failed.iter().map(|failure| failure.calls).sum(),
+            unfinished: trial.counts.unfinished,
+            scheduled: trial.counts.scheduled,
+            throughput: if trial.measured_s > 0.0 {
+                completed as f64 / trial.measured_s
+            } else {
+                0.0
+            },
+            latency: read(&trial.latency),
+            queued: read(&trial.queued),
+            service: read(&trial.service),
+            lateness: read(&trial.lateness),
+            cpu,
+        }
+    }
+
+    /// CPU time per call of all processes of a role together; `None` when there
+    /// is no such process or no call.
+    pub fn cpu(&self, role: ProcessRole) -> Option<CpuPerCall> {
+        self.cpu[role_index(role)]
+    }
+
+    /// Share of calls per backend; empty when no call came back well.
+    pub fn shares(&self) -> Vec<f64> {
+        let sum: u64 = self.calls_per_backend.iter().sum();
+        if sum == 0 {
+            return Vec::new();
+        }
+        self.calls_per_backend.iter().map(|&calls| calls as f64 / sum as f64).collect()
+    }
+
+    /// Latency at a quantile in nanoseconds; `None` without a call.
+    pub fn latency_ns(&self, quantile: f64) -> Option<f64> {
+        value_at(&self.latency, quantile)
+    }
+
+    /// The latency histogram.
+    pub fn latency(&self) -> &Histogram<u64> {
+        &self.latency
+    }
+
+    /// A figure by its name in `[expect]`; `None` when it is unknown or has no
+    /// value in this trial.
+    pub fn by_name(&self, name: &str) -> Option<f64> {
+        let cpu = |role| self.cpu(role).map(|cpu| cpu.total_ns());
+        let counts = || (self.ok > 0).then_some(&self.calls_per_backend);
+        match name {
+            "max_share" => self.shares().into_iter().reduce(f64::max),
+            "min_share" => self.shares().into_iter().reduce(f64::min),
+            "spread_calls" => {
+                let counts = counts()?;
+                Some((counts.iter().max()? - counts.iter().min()?) as f64)
+            }
+            "backends_used" => Some(counts()?.iter().filter(|&&calls| calls > 0).count() as f64),
+            "error_rate" => {
+                (self.scheduled > 0).then(|| self.failed as f64 / self.scheduled as f64)
+            }
+            "unfinished_rate" => {
+                (self.scheduled > 0).then(|| self.unfinished as f64 / self.scheduled as f64)
+            }
+            "calls" => Some(self.ok as f64),
+            "throughput" => Some(self.throughput),
+            "latency_mean" => (!self.latency.is_empty()).then(|| self.latency.mean()),
+            "latency_p50" => self.latency_ns(0.50),
+            "latency_p90" => self.latency_ns(0.90),
+            "latency_p99" => self.latency_ns(0.99),
+            "latency_p999" => self.latency_ns(0.999),
+            "latency_max" => self.latency_ns(1.0),
+            "queued_p99" => value_at(&self.queued, 0.99),
+            "service_p99" => value_at(&self.service, 0.99),
+            "generator_lateness_p99" => value_at(&self.lateness, 0.99),
+            "proxy_cpu_per_call" => cpu(ProcessRole::Proxy),
+            "backend_cpu_per_call" => cpu(ProcessRole::Backend),
+            "generator_cpu_per_call" => cpu(ProcessRole::Generator),
+            "jain" => jain(counts()?),
+            "cv" => coefficient_of_variation(counts()?),
+            _ => None,
+        }
+    }
+}
+
+fn role_index(role: ProcessRole) -> usize {
+    match role {
+        ProcessRole::Generator => 0,
+        ProcessRole::Proxy => 1,
+        ProcessRole::Backend => 2,
+    }
+}
+
+fn cpu_per_call(trial: &TrialRecord, role: ProcessRole, completed: u64) -> Option<CpuPerCall> {
+    let costs = || trial.processes.iter().filter(|cost| cost.role == role);
+    if completed == 0 || costs().next().is_none() {
+        return None;
+    }
+    let per_call = |sum: u64| sum as f64 / completed as f64;
+    Some(CpuPerCall {
+        user_ns: per_call(costs().map(|cost| cost.user_ns).sum()),
+        system_ns: per_call(costs().map(|cost| cost.system_ns).sum()),
+    })
+}
+
+fn value_at(histogram: &Histogram<u64>, quantile: f64) -> Option<f64> {
+    (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile) as f64)
+}
+
+/// Jain's fairness index of the counts: 1 when all are equal, 1/n when one has
+/// everything (Jain, Chiu, Hawe, *A Quantitative Measure of Fairness*, 1984).
+pub fn jain(counts: &[u64]) -> Option<f64> {
+    let sum: f64 = counts.iter().map(|&count| count as f64).sum();
+    let squares: f64 = counts.iter().map(|&count| (count as f64).powi(2)).sum();
+    (squares > 0.0).then(|| sum * sum / (counts.len() as f64 * squares))
+}
+
+/// Standard deviation of the counts over their mean.
+pub fn coefficient_of_variation(counts: &[u64]) -> Option<f64> {
+    let n = counts.len() as f64;
+    let mean = counts.iter().map(|&count| count as f64).sum::<f64>() / n;
+    let variance = counts.iter().map(|&count| (count as f64 - mean).powi(2)).sum::<f64>() / n;
+    (mean > 0.0).then(|| variance.sqrt() / mean)
+}
+
+/// The middle value; the mean of the middle two for an even number.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(sorted[middle]),
+        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fairness_is_one_when_even_and_one_nth_when_not() {
+        assert_eq!(jain(&[5, 5, 5, 5]), Some(1.0));
+        assert_eq!(jain(&[20, 0, 0, 0]), Some(0.25));
+        assert_eq!(jain(&[0, 0]), None);
+        assert_eq!(coefficient_of_variation(&[5, 5]), Some(0.0));
+        assert_eq!(coefficient_of_variation(&[10, 0]), Some(1.0));
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+}

@@ -1,0 +1,225 @@
+//! Doubts, typed: what is doubtful about a measurement, by which figures, and
+//! what to do next.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A doubt about a trial or a run. Its text says what to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Warning {
+    /// The generator sent calls late by itself.
+    GeneratorLimited {
+        /// Lateness of the 99th percentile of calls, in µs.
+        lateness_p99_us: f64,
+        /// The bound it is held to, in µs.
+        bound_us: f64,
+    },
+    /// Other work was waiting for CPU before the run began.
+    HighLoadAverage {
+        /// Load average over one minute.
+        load_average: f64,
+        /// Logical CPUs.
+        cpus: u32,
+    },
+    /// The hypervisor gave the CPU to other guests.
+    StealTime {
+        /// Share of CPU time taken.
+        share: f64,
+    },
+    /// All CPUs together were busy nearly all the time.
+    CpuSaturated {
+        /// Share of CPU time not idle.
+        busy: f64,
+    },
+    /// Too few calls for the percentiles shown.
+    FewCalls {
+        /// Calls that came back well.
+        calls: u64,
+        /// The least for a p99 that ten calls lie above.
+        wanted: u64,
+    },
+    /// Calls failed.
+    FailedCalls {
+        /// How many.
+        failed: u64,
+        /// Of how many that were sent.
+        sent: u64,
+    },
+    /// Calls had no answer, or were never sent, when the trial was closed. The
+    /// latency percentiles leave them out and so are too low.
+    UnfinishedCalls {
+        /// How many.
+        unfinished: u64,
+        /// Of how many that were scheduled.
+        scheduled: u64,
+    },
+    /// Latency values beyond the histograms' range were cut.
+    HistogramSaturated {
+        /// How many.
+        values: u64,
+    },
+    /// The call log was full.
+    LogFull {
+        /// Calls that were not kept.
+        lost: u64,
+    },
+    /// layerlab was built without optimisation.
+    UnoptimisedBuild {
+        /// The profile.
+        profile: String,
+    },
+    /// Generator, proxy and backends share CPUs.
+    SharedCpus {
+        /// Logical CPUs.
+        cpus: u32,
+    },
+    /// A figure went up or down during the trial.
+    DriftWithinTrial {
+        /// Which figure.
+        figure: String,
+        /// Last third relative to the first third.
+        ratio: f64,
+    },
+    /// Repeats of the same trial differ more than their calls explain.
+    DriftBetweenRepeats {
+        /// The peer.
+        peer: String,
+        /// Which figure.
+        figure: String,
+        /// Largest relative to smallest.
+        ratio: f64,
+    },
+}
+
+impl Warning {
+    /// One of each kind: what the tests walk, and what documentation lists.
+    pub fn examples() -> Vec<Self> {
+        let figure = || "latency p50".to_owned();
+        vec![
+            Self::GeneratorLimited { lateness_p99_us: 1_500.0, bound_us: 500.0 },
+            Self::HighLoadAverage { load_average: 3.2, cpus: 2 },
+            Self::StealTime { share: 0.07 },
+            Self::CpuSaturated { busy: 0.97 },
+            Self::FewCalls { calls: 120, wanted: 1_000 },
+            Self::FailedCalls { failed: 7, sent: 9_600 },
+            Self::UnfinishedCalls { unfinished: 40, scheduled: 9_600 },
+            Self::HistogramSaturated { values: 3 },
+            Self::LogFull { lost: 1 },
+            Self::UnoptimisedBuild { profile: "debug, opt-level 0".into() },
+            Self::SharedCpus { cpus: 2 },
+            Self::DriftWithinTrial { figure: figure(), ratio: 2.5 },
+            Self::DriftBetweenRepeats { peer: "l4".into(), figure: figure(), ratio: 1.8 },
+        ]
+    }
+
+    /// Whether it is only worth knowing (`true`), or puts figures in doubt.
+    pub fn is_note(&self) -> bool {
+        matches!(self, Self::SharedCpus { .. } | Self::FewCalls { .. })
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GeneratorLimited { lateness_p99_us, bound_us } => write!(
+                f,
+                "The generator was late by itself: 1 % of calls went out {lateness_p99_us:.0} µs \
+                 or more after they could have (bound: {bound_us:.0} µs), and their latency \
+                 includes that. Lower the rate, give the generator a core of its own, or quiet \
+                 the machine."
+            ),
+            Self::HighLoadAverage { load_average, cpus } => write!(
+                f,
+                "The machine was busy before the run: load average {load_average:.1} on {cpus} \
+                 CPUs. Stop other work and run again."
+            ),
+            Self::StealTime { share } => write!(
+                f,
+                "The hypervisor gave {:.1} % of the CPU time to other guests. Compare peers \
+                 within this run only, and repeat it at a quieter time.",
+                share * 100.0
+            ),
+            Self::CpuSaturated { busy } => write!(
+                f,
+                "All CPUs together were {:.0} % busy, so latencies show the machine's limit and \
+                 not the peer's. Lower the rate or use a larger machine.",
+                busy * 100.0
+            ),
+            Self::FewCalls { calls, wanted } => write!(
+                f,
+                "{calls} calls are few for the percentiles shown; {wanted} make a p99 that ten \
+                 calls lie above. Measure longer or at a higher rate."
+            ),
+            Self::FailedCalls { failed, sent } => write!(
+                f,
+                "{failed} of {sent} calls failed; latencies are those of the others. See the \
+                 failure table for the side at fault."
+            ),
+            Self::UnfinishedCalls { unfinished, scheduled } => write!(
+                f,
+                "{unfinished} of {scheduled} calls had no answer when the trial was closed, and \
+                 the percentiles leave them out: the real ones are higher. The load exceeds what \
+                 the backends in use can serve."
+            ),
+            Self::HistogramSaturated { values } => write!(
+                f,
+                "{values} values were longer than an hour and are counted as an hour. Check the \
+                 machine's clock."
+            ),
+            Self::LogFull { lost } => write!(
+                f,
+                "{lost} calls found no room in the call log and are in no figure. Lower the rate \
+                 or the duration."
+            ),
+            Self::UnoptimisedBuild { profile } => write!(
+                f,
+                "layerlab was built without optimisation ({profile}); its own costs say little. \
+                 Build with the workspace's dev or release profile."
+            ),
+            Self::SharedCpus { cpus } => write!(
+                f,
+                "Generator, proxy and backends share {cpus} CPUs. CPU time per call holds; \
+                 latencies include waiting for each other."
+            ),
+            Self::DriftWithinTrial { figure, ratio } => write!(
+                f,
+                "{figure} drifted within the trial: its last third is {ratio:.2}× its first. The \
+                 system had not settled, or cannot at this load. Lengthen the warm-up, or read \
+                 the figure as a passing state."
+            ),
+            Self::DriftBetweenRepeats { peer, figure, ratio } => write!(
+                f,
+                "{figure} of {peer} differs between repeats by {ratio:.2}×. Something else used \
+                 the machine, or the peer behaves by chance. Add repeats."
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_warning_advises_and_survives_the_record() {
+        for warning in Warning::examples() {
+            let text = warning.to_string();
+            assert!(text.ends_with('.') && text.matches(". ").count() >= 1, "no advice: {text}");
+            let json = serde_json::to_string(&warning).unwrap();
+            assert_eq!(serde_json::from_str::<Warning>(&json).unwrap(), warning);
+        }
+    }
+
+    #[test]
+    fn the_examples_cover_every_kind() {
+        let kinds: std::collections::BTreeSet<String> = Warning::examples()
+            .iter()
+            .map(|warning| serde_json::to_value(warning).unwrap()["kind"].to_string())
+            .collect();
+        let schema = serde_json::to_value(schemars::schema_for!(Warning)).unwrap();
+        assert_eq!(schema["oneOf"].as_array().unwrap().len(), kinds.len());
+    }
+}
