@@ -1,1 +1,22 @@
-//! Per-call balancing of gRPC over h2c.
+//! Per-call balancing of gRPC over h2c: each call picks a backend, however few
+//! connections carry them.
+//!
+//! [`run`] serves listeners until it is shut down. What moves the bytes is a
+//! data plane ([`config::DataPlane`]); all of them stand behind the same bounds
+//! ([`config`]), policies ([`upstreams`]), failure mapping ([`failure`]) and
+//! reading of gRPC's headers ([`grpc`]). The proxy never decodes a message.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod failure;
+pub mod grpc;
+pub mod metrics;
+pub mod upstreams;
+
+mod planes;
+mod run;
+
+pub use cli::{Args, main_with};
+pub use config::{BackendConfig, Config, DataPlane};
+pub use run::{RunError, run};

@@ -1,0 +1,172 @@
+//! The proxy's command line, for its own program and for the lab's hidden
+//! subcommand alike.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use balance::PolicyKind;
+use http::HeaderName;
+use serve::cli::{ServerArgs, available_cores};
+use serve::exit::{Failure, finish};
+use serve::listen::bind_many;
+use serve::{BindOptions, Metrics, bind, process_shutdown, serve_metrics};
+use tokio::net::TcpListener;
+
+use crate::config::{
+    BackendConfig, CallLimits, Config, DataPlane, DownstreamLimits, UpstreamLimits,
+};
+use crate::{RunError, run};
+
+/// Balances gRPC calls over backends: every call of every connection picks a
+/// backend by the policy. Clients and backends speak HTTP/2 without TLS, with
+/// prior knowledge.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// A backend, as IP:PORT[,weight=N][,name=S]; repeat the flag for more. The
+    /// name is its identity for hash policies and metrics, and is its address
+    /// unless given.
+    #[arg(long = "backend", value_name = "BACKEND", required = true)]
+    backends: Vec<BackendConfig>,
+
+    /// How a backend is picked: round_robin, random, least_loaded, p2c,
+    /// peak_ewma, ring_hash or maglev.
+    #[arg(long, value_name = "NAME", default_value_t = PolicyKind::RoundRobin)]
+    policy: PolicyKind,
+
+    /// Request header whose value is the key of ring_hash and maglev; calls
+    /// without it are placed by chance.
+    #[arg(long, value_name = "NAME")]
+    hash_header: Option<HeaderName>,
+
+    /// The code that moves the bytes.
+    #[arg(long, value_enum, value_name = "NAME", default_value_t)]
+    data_plane: DataPlane,
+
+    #[command(flatten)]
+    downstream: DownstreamLimits,
+
+    #[command(flatten)]
+    upstream: UpstreamLimits,
+
+    #[command(flatten)]
+    calls: CallLimits,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Two backends, each call to the less loaded of two drawn by chance:
+    l7-proxy --listen 127.0.0.1:8080 --backend 127.0.0.1:5001 \\
+      --backend 127.0.0.1:5002 --policy p2c
+  A backend three times as large, and calls of one user kept together:
+    l7-proxy --listen 127.0.0.1:8080 --backend 127.0.0.1:5001,weight=3 \\
+      --backend 127.0.0.1:5002 --policy maglev --hash-header x-user
+  Stop it without losing a call: kill -TERM; it answers what is in flight and
+  sends clients elsewhere (GOAWAY), for at most --drain-timeout.";
+
+impl Args {
+    /// The configuration these flags ask for.
+    pub fn into_config(self, metrics: Metrics) -> Config {
+        Config {
+            backends: self.backends,
+            policy: self.policy,
+            data_plane: self.data_plane,
+            hash_header: self.hash_header,
+            downstream: self.downstream,
+            upstream: self.upstream,
+            calls: self.calls,
+            metrics,
+        }
+    }
+}
+
+/// Runs the proxy as a process: binds, serves until a signal or the control
+/// pipe ends it, prints one line if it fails, and gives the exit code. The line
+/// `listening on ADDR` on standard output says that it is ready.
+pub fn main_with(args: Args) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    finish(match runtime {
+        Ok(runtime) => runtime.block_on(run_process(args)),
+        Err(error) => Err(Failure::failed(error)),
+    })
+}
+
+async fn run_process(args: Args) -> Result<(), Failure> {
+    let server = args.server.clone();
+    let threads = server.threads_or(available_cores());
+    let listeners =
+        bind_many(server.listen, threads, BindOptions::default()).map_err(Failure::failed)?;
+    let shutdown = process_shutdown(server.process_shutdown()).await.map_err(Failure::failed)?;
+    let metrics = Metrics::new();
+    if let Some(addr) = server.metrics_listen {
+        let listener = bind(addr, BindOptions::default()).map_err(Failure::failed)?;
+        let listener = TcpListener::from_std(listener).map_err(Failure::failed)?;
+        // Not joined: it holds nothing, and ends with the runtime.
+        tokio::spawn(serve_metrics(listener, metrics.clone(), shutdown.clone()));
+    }
+    if let Some(first) = listeners.first() {
+        let addr = first.local_addr().map_err(Failure::failed)?;
+        // Nobody may be reading, and that is no reason to fail.
+        let _ = writeln!(io::stdout(), "listening on {addr}");
+    }
+    run(listeners, args.into_config(metrics), shutdown).await.map_err(|error| match error {
+        RunError::Balance(error) => Failure::usage(error),
+        error => Failure::failed(error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory as _, Parser};
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        Program::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_the_configuration() {
+        let program = Program::try_parse_from([
+            "l7-proxy",
+            "--backend=127.0.0.1:1",
+            "--backend=127.0.0.1:2,weight=2",
+            "--policy=maglev",
+            "--hash-header=x-user",
+            "--max-headers=7",
+            "--connect-timeout=5ms",
+        ]);
+        let config = program.unwrap().args.into_config(Metrics::new());
+        assert_eq!(config.backends.iter().map(|b| b.weight).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(config.policy, PolicyKind::Maglev);
+        assert_eq!(config.hash_header, Some(HeaderName::from_static("x-user")));
+        assert_eq!(config.downstream.max_headers, 7);
+        assert_eq!(config.upstream.connect_timeout, std::time::Duration::from_millis(5));
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_the_reason() {
+        let cases = [
+            (vec![], "--backend"),
+            (vec!["--backend=here"], "IP:PORT"),
+            (vec!["--backend=127.0.0.1:1", "--policy=robin"], "round_robin"),
+            (vec!["--backend=127.0.0.1:1", "--stream-window-bytes=0"], "stream-window-bytes"),
+            (vec!["--backend=127.0.0.1:1", "--connect-timeout=5"], "no unit"),
+        ];
+        for (flags, expected) in cases {
+            let args = [vec!["l7-proxy"], flags].concat();
+            let error = Program::try_parse_from(args).err().unwrap();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What the proxy is told: its backends, its policy, and every bound it keeps.
+//!
+//! A bound is a named field with a doc line and a default, and is a flag of the
+//! same name. The default is written once, in the field's flag; the `Default`
+//! of each struct reads it from there. Sources of the defaults are named where
+//! a number is not ours.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::time::Duration;
+
+use balance::PolicyKind;
+use clap::FromArgMatches as _;
+use http::HeaderName;
+use serve::Metrics;
+use serve::duration;
+
+/// A whole configuration. [`Config::new`] fills in the defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The backends at start.
+    pub backends: Vec<BackendConfig>,
+    /// How a backend is picked for a call.
+    pub policy: PolicyKind,
+    /// The code that moves the bytes.
+    pub data_plane: DataPlane,
+    /// The request header whose value is the key of the hash policies. Without
+    /// it, or on a call that lacks it, they pick by chance.
+    pub hash_header: Option<HeaderName>,
+    /// Bounds on clients' connections.
+    pub downstream: DownstreamLimits,
+    /// Bounds on connections to backends.
+    pub upstream: UpstreamLimits,
+    /// Bounds on single calls.
+    pub calls: CallLimits,
+    /// Where the proxy counts what it does.
+    pub metrics: Metrics,
+}
+
+impl Config {
+    /// The default configuration over these backends.
+    pub fn new(backends: Vec<BackendConfig>, policy: PolicyKind) -> Self {
+        Self {
+            backends,
+            policy,
+            data_plane: DataPlane::default(),
+            hash_header: None,
+            downstream: DownstreamLimits::default(),
+            upstream: UpstreamLimits::default(),
+            calls: CallLimits::default(),
+            metrics: Metrics::new(),
+        }
+    }
+}
+
+/// The code that moves the bytes. All stand behind the same policies, limits
+/// and failure mapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum DataPlane {
+    /// hyper on h2: the reference, what most Rust teams would write.
+    #[default]
+    Hyper,
+}
+
+impl DataPlane {
+    /// All data planes; the test-suite runs over each.
+    pub const ALL: [Self; 1] = [Self::Hyper];
+}
+
+/// One backend as it is written on a command line: `ADDR[,weight=N][,name=S]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendConfig {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its share relative to the others'.
+    pub weight: u32,
+    /// Its identity for hash policies and metrics.
+    pub name: String,
+}
+
+impl BackendConfig {
+    /// A backend of weight 1, named by its address.
+    pub fn new(addr: SocketAddr) -> Self {
+        Self { addr, weight: 1, name: addr.to_string() }
+    }
+}
+
+/// Why a text names no backend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseBackendError {
+    /// It does not begin with an address.
+    #[error("`{0}` is no address; write IP:PORT, as in 127.0.0.1:50051")]
+    Address(String),
+    /// The weight is no positive number.
+    #[error("weight `{0}` is no whole number from 1 on")]
+    Weight(String),
+    /// The name is empty.
+    #[error("the name is empty")]
+    Name,
+    /// Something else follows the address.
+    #[error("`{0}` is neither weight=N nor name=S")]
+    Option(String),
+}
+
+impl FromStr for BackendConfig {
+    type Err = ParseBackendError;
+
+    fn from_str(text: &str) -> Result<Self, ParseBackendError> {
+        let mut parts = text.split(',');
+        let addr = parts.next().unwrap_or_default();
+        let addr = addr.parse().map_err(|_| ParseBackendError::Address(addr.to_owned()))?;
+        let mut backend = Self::new(addr);
+        for option in parts {
+            match option.split_once('=') {
+                Some(("weight", weight)) => {
+                    let parsed: Result<NonZeroU32, _> = weight.parse();
+                    let parsed =
+                        parsed.map_err(|_| ParseBackendError::Weight(weight.to_owned()))?;
+                    backend.weight = parsed.get();
+                }
+                Some(("name", "")) => return Err(ParseBackendError::Name),
+                Some(("name", name)) => backend.name = name.to_owned(),
+                _ => return Err(ParseBackendError::Option(option.to_owned())),
+            }
+        }
+        Ok(backend)
+    }
+}
+
+/// Bounds on clients' connections.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Clients' connections")]
+pub struct DownstreamLimits {
+    /// Connections open at once; those beyond are closed at once.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub max_connections: usize,
+
+    /// Calls in flight on one connection; it is advertised, and a call beyond
+    /// it is refused (REFUSED_STREAM).
+    #[arg(long, value_name = "N", default_value_t = 1_024)]
+    pub max_concurrent_streams: u32,
+
+    /// Flow-control window of a stream, in bytes: what one stalled call can
+    /// hold here.
+    #[arg(long, value_name = "BYTES", default_value_t = 65_535, value_parser = window())]
+    pub stream_window_bytes: u32,
+
+    /// Flow-control window of a connection, in bytes: what all its stalled
+    /// calls together can hold here. Far above the stream's, so that a few
+    /// stalled calls don't stop the others.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = window())]
+    pub connection_window_bytes: u32,
+
+    /// Largest frame a client may send, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 16_384, value_parser = frame())]
+    pub max_frame_bytes: u32,
+
+    /// Size of a request's headers as HTTP/2 counts it: names, values, and 32
+    /// bytes for each. Beyond it a call ends with status 8.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 10)]
+    pub max_header_list_bytes: u32,
+
+    /// Number of a request's headers; a size alone admits thousands of tiny
+    /// ones that cost far more here than on the wire.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub max_headers: usize,
+
+    /// HPACK table that a client may fill, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 4_096)]
+    pub header_table_bytes: u32,
+
+    /// Bytes of a response that may wait for a slow client, per call.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
+    pub send_buffer_bytes: usize,
+
+    /// Calls a client may have reset before the proxy came to look at them;
+    /// one more ends the connection (CVE-2023-44487).
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub max_pending_resets: usize,
+
+    /// Streams on one connection that the proxy had to reset for a client's
+    /// mistakes; one more ends the connection (CVE-2025-8671).
+    #[arg(long, value_name = "N", default_value_t = 1_024)]
+    pub max_error_resets: usize,
+
+    /// A client that has sent nothing for this long is asked with a PING.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
+    pub keepalive_interval: Duration,
+
+    /// How long a client may take to answer that PING.
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
+    pub keepalive_timeout: Duration,
+}
+
+/// Bounds on connections to backends. Connections are per backend and thread.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Connections to backends")]
+pub struct UpstreamLimits {
+    /// How long connecting may take, the backend's SETTINGS included. As gRPC
+    /// clients do, the proxy takes a connection for ready only then: before,
+    /// nothing says that the other end speaks HTTP/2.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration::parse)]
+    pub connect_timeout: Duration,
+
+    /// Connections to one backend from one thread. One is opened first, and
+    /// another each time all are full.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub backend_max_connections: usize,
+
+    /// Calls in flight on one connection, where the backend allows as many.
+    #[arg(long, value_name = "N", default_value_t = 1_024)]
+    pub backend_max_streams: u32,
+
+    /// Calls that may wait for one connection that is being made; what a
+    /// client assumes until SETTINGS say otherwise.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub backend_assumed_streams: u32,
+
+    /// Flow-control window of a stream, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 65_535, value_parser = window())]
+    pub backend_stream_window_bytes: u32,
+
+    /// Flow-control window of a connection, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = window())]
+    pub backend_connection_window_bytes: u32,
+
+    /// Largest frame a backend may send, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 16_384, value_parser = frame())]
+    pub backend_max_frame_bytes: u32,
+
+    /// Size of a response's headers, and of its trailers, as HTTP/2 counts it.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
+    pub backend_max_header_list_bytes: u32,
+
+    /// HPACK table that a backend may fill, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 4_096)]
+    pub backend_header_table_bytes: u32,
+
+    /// Bytes of a request that may wait for a slow backend, per call.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
+    pub backend_send_buffer_bytes: usize,
+
+    /// Streams on one connection that the proxy had to reset for a backend's
+    /// mistakes; one more ends the connection.
+    #[arg(long, value_name = "N", default_value_t = 1_024)]
+    pub backend_max_error_resets: usize,
+
+    /// Pause after a connection could not be made; it grows 1.6-fold with each
+    /// failure in a row, and each is drawn from 80 to 120 % (the shape of the
+    /// gRPC connection backoff protocol).
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = duration::parse)]
+    pub backoff_min: Duration,
+
+    /// Longest such pause.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
+    pub backoff_max: Duration,
+}
+
+/// Bounds on single calls.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Calls")]
+pub struct CallLimits {
+    /// Longest `grpc-timeout` that is honoured; a longer one is cut to it.
+    /// Calls without one have no deadline.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration::parse)]
+    pub max_deadline: Duration,
+
+    /// Backends one call is offered to before it fails, where that is safe:
+    /// after connecting failed, after REFUSED_STREAM, and after a GOAWAY that
+    /// leaves the call out.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub max_attempts: u32,
+
+    /// Bytes of a request that are kept until the response begins, so that it
+    /// can be sent again. A request that has outgrown them is not.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
+    pub replay_buffer_bytes: usize,
+
+    /// Forward requests that are not gRPC instead of answering them with 415.
+    #[arg(long)]
+    pub forward_http: bool,
+}
+
+/// Each default is written in the flag, so a parse of no flags gives them all.
+macro_rules! default_from_flags {
+    ($($settings:ty),*) => {$(
+        impl Default for $settings {
+            fn default() -> Self {
+                let command = <Self as clap::Args>::augment_args(clap::Command::new(""));
+                let matches = command.get_matches_from([""]);
+                Self::from_arg_matches(&matches).expect("every flag has a default")
+            }
+        }
+    )*};
+}
+default_from_flags!(DownstreamLimits, UpstreamLimits, CallLimits);
+
+/// A flow-control window: RFC 9113, section 6.9.1.
+fn window() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=(1 << 31) - 1)
+}
+
+/// A largest frame: RFC 9113, section 6.5.2.
+fn frame() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1 << 14..=(1 << 24) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bound_has_a_default() {
+        let config = Config::new(Vec::new(), PolicyKind::RoundRobin);
+        assert_eq!(config.downstream.max_headers, 100);
+        assert_eq!(config.downstream.max_header_list_bytes, 16_384);
+        assert_eq!(config.upstream.backend_assumed_streams, 100);
+        assert!(!config.calls.forward_http);
+    }
+
+    #[test]
+    fn backends_are_read_as_they_are_written() {
+        let addr: SocketAddr = "127.0.0.1:5001".parse().unwrap();
+        assert_eq!("127.0.0.1:5001".parse(), Ok(BackendConfig::new(addr)));
+        assert_eq!(
+            "127.0.0.1:5001,weight=3,name=big".parse(),
+            Ok(BackendConfig { addr, weight: 3, name: "big".to_owned() })
+        );
+    }
+
+    #[test]
+    fn a_wrong_backend_is_told_what_is_wrong() {
+        use ParseBackendError::{Address, Name, Option, Weight};
+        let cases = [
+            ("", Address(String::new())),
+            ("5001", Address("5001".to_owned())),
+            ("127.0.0.1:5001,weight=0", Weight("0".to_owned())),
+            ("127.0.0.1:5001,weight=-1", Weight("-1".to_owned())),
+            ("127.0.0.1:5001,name=", Name),
+            ("127.0.0.1:5001,heavy", Option("heavy".to_owned())),
+            ("127.0.0.1:5001,", Option(String::new())),
+        ];
+        for (text, error) in cases {
+            assert_eq!(text.parse::<BackendConfig>(), Err(error), "{text}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What the proxy counts, in Prometheus' words. Handles are looked up once, per
+//! thread and backend, and are plain atomics after that.
+
+use serve::{AcceptCounters, Counter, Gauge, Metrics};
+
+use crate::failure::Failure;
+
+/// How an attempt at a call ended. Each attempt is counted once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The backend's answer passed: gRPC status 0, or an HTTP status below 500.
+    Ok,
+    /// The backend's answer passed, and is an error.
+    Error,
+    /// The client went away or reset the stream.
+    Cancelled,
+    /// The deadline passed.
+    Deadline,
+    /// The backend reset the stream, or refused it.
+    Reset,
+    /// The connection broke during the attempt.
+    Broken,
+    /// There was no connection to put the attempt on.
+    Unsent,
+}
+
+impl Outcome {
+    /// All outcomes, in the order of the counters.
+    pub const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::Error,
+        Self::Cancelled,
+        Self::Deadline,
+        Self::Reset,
+        Self::Broken,
+        Self::Unsent,
+    ];
+
+    /// The value of the `outcome` label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Cancelled => "cancelled",
+            Self::Deadline => "deadline",
+            Self::Reset => "reset",
+            Self::Broken => "broken",
+            Self::Unsent => "unsent",
+        }
+    }
+}
+
+/// One thread's counts of one backend.
+#[derive(Debug)]
+pub struct BackendCounters {
+    attempts: [Counter; Outcome::ALL.len()],
+    /// Connections to it that are open now.
+    pub connections: Gauge,
+    /// Connections made.
+    pub connects_ok: Counter,
+    /// Connections that could not be made.
+    pub connects_failed: Counter,
+}
+
+impl BackendCounters {
+    /// Registers the counts of `backend`.
+    pub fn register(metrics: &Metrics, backend: &str) -> Self {
+        let connects = |result| {
+            metrics.counter_shard(
+                "l7_backend_connects_total",
+                "Attempts to connect to a backend.",
+                &[("backend", backend), ("result", result)],
+            )
+        };
+        Self {
+            attempts: Outcome::ALL.map(|outcome| {
+                metrics.counter_shard(
+                    "l7_calls_total",
+                    "Calls handed to a backend, by how they ended; a retry counts again.",
+                    &[("backend", backend), ("outcome", outcome.name())],
+                )
+            }),
+            connections: metrics.gauge(
+                "l7_backend_connections_open",
+                "Connections to a backend that are open now.",
+                &[("backend", backend)],
+            ),
+            connects_ok: connects("ok"),
+            connects_failed: connects("failed"),
+        }
+    }
+
+    /// Counts an attempt that ended.
+    pub fn count(&self, outcome: Outcome) {
+        self.attempts[outcome as usize].inc();
+    }
+}
+
+/// One thread's counts of what no backend's counts show.
+#[derive(Debug)]
+pub struct ProxyCounters {
+    /// Calls that were sent again, safely, to another backend.
+    pub retries: Counter,
+    no_backend: Counter,
+    headers_too_large: Counter,
+    malformed_timeout: Counter,
+    not_grpc: Counter,
+}
+
+impl ProxyCounters {
+    /// Registers the counts.
+    pub fn register(metrics: &Metrics) -> Self {
+        let rejected = |reason| {
+            metrics.counter_shard(
+                "l7_rejected_total",
+                "Calls that were answered without asking any backend.",
+                &[("reason", reason)],
+            )
+        };
+        Self {
+            retries: metrics.counter_shard(
+                "l7_retries_total",
+                "Calls that were sent again to another backend.",
+                &[],
+            ),
+            no_backend: rejected("no_backend"),
+            headers_too_large: rejected("headers_too_large"),
+            malformed_timeout: rejected("malformed_timeout"),
+            not_grpc: rejected("not_grpc"),
+        }
+    }
+
+    /// Counts a failure that no backend had a part in; others are counted
+    /// where they are seen.
+    pub fn count_rejection(&self, failure: &Failure) {
+        match failure {
+            Failure::NoBackend => self.no_backend.inc(),
+            Failure::HeadersTooLarge => self.headers_too_large.inc(),
+            Failure::MalformedTimeout => self.malformed_timeout.inc(),
+            Failure::NotGrpc => self.not_grpc.inc(),
+            Failure::Overload { .. }
+            | Failure::Connect { .. }
+            | Failure::BackendBroke { .. }
+            | Failure::BackendReset { .. }
+            | Failure::Deadline => {}
+        }
+    }
+}
+
+/// Registers the counts of clients' connections, which all threads share.
+pub fn accept_counters(metrics: &Metrics) -> AcceptCounters {
+    AcceptCounters::register(metrics, "l7_connections")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_counted_under_their_names() {
+        let metrics = Metrics::new();
+        let counters = BackendCounters::register(&metrics, "b");
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index);
+            for _ in 0..=index {
+                counters.count(outcome);
+            }
+        }
+        let text = metrics.expose();
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            let count = index + 1;
+            let name = outcome.name();
+            let line = format!("l7_calls_total{{backend=\"b\",outcome=\"{name}\"}} {count}\n");
+            assert!(text.contains(&line), "{text}");
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! One call, from the client's headers to the backend's.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use balance::{PickInput, SplitMix64, Tried, hash_bytes};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use super::pool::{Lease, Pool, Unavailable};
+use super::request_body::{Request as ReplayableRequest, RequestBody};
+use super::response_body::{ResponseBody, status_headers};
+use crate::failure::{Answer, Failure, Progress, answer, code};
+use crate::grpc;
+use crate::metrics::{Outcome, ProxyCounters};
+use crate::planes::Shared;
+use crate::upstreams::{InFlight, Upstream};
+
+/// What the calls of one thread share.
+pub(super) struct Thread {
+    pub(super) shared: Arc<Shared>,
+    counters: ProxyCounters,
+    /// By the address of the `Upstream`, which the pool keeps alive.
+    pools: Mutex<HashMap<usize, Arc<Pool>>>,
+    chance: Mutex<SplitMix64>,
+}
+
+impl Thread {
+    pub(super) fn new(shared: Arc<Shared>, seed: u64) -> Self {
+        Self {
+            counters: ProxyCounters::register(&shared.config.metrics),
+            shared,
+            pools: Mutex::new(HashMap::new()),
+            chance: Mutex::new(SplitMix64::new(seed)),
+        }
+    }
+
+    /// Answers one request. An error is the code to reset the stream with.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<ResponseBody>, h2::Error> {
+        let (head, body) = request.into_parts();
+        let is_grpc = head
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| grpc::is_grpc(value.as_bytes()));
+        let result = match self.admit(&head, is_grpc) {
+            Ok(deadline) => {
+                let call = Call::new(&self, head, body, deadline, is_grpc);
+                match deadline {
+                    Some(at) => timeout_at(at, call.run()).await.unwrap_or(Err(Failure::Deadline)),
+                    None => call.run().await,
+                }
+            }
+            Err(failure) => Err(failure),
+        };
+        result.or_else(|failure| {
+            self.counters.count_rejection(&failure);
+            render(answer(&failure, is_grpc, Progress::BeforeHeaders))
+        })
+    }
+
+    /// Checks what can be checked without a backend, and gives the deadline.
+    fn admit(
+        &self,
+        head: &http::request::Parts,
+        is_grpc: bool,
+    ) -> Result<Option<Instant>, Failure> {
+        let config = &self.shared.config;
+        let limits = &config.downstream;
+        if head.headers.len() > limits.max_headers
+            || header_list_bytes(head) > limits.max_header_list_bytes as usize
+        {
+            return Err(Failure::HeadersTooLarge);
+        }
+        if !is_grpc {
+            return if config.calls.forward_http { Ok(None) } else { Err(Failure::NotGrpc) };
+        }
+        let Some(timeout) = head.headers.get("grpc-timeout") else { return Ok(None) };
+        let timeout = grpc::parse_timeout(timeout.as_bytes()).ok_or(Failure::MalformedTimeout)?;
+        Ok(Some(Instant::now() + timeout.min(config.calls.max_deadline)))
+    }
+
+    fn random(&self) -> u64 {
+        self.chance.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+    }
+
+    fn pool(&self, upstream: &Arc<Upstream>) -> Arc<Pool> {
+        let key = Arc::as_ptr(upstream) as usize;
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = pools.get(&key) {
+            return Arc::clone(pool);
+        }
+        // A backend that nobody has asked for yet means that the set may have
+        // changed: those that left it give their connections up, once the
+        // calls on them have ended.
+        let current = self.shared.upstreams.current();
+        let stays =
+            |pool: &Pool| current.upstreams().iter().any(|kept| Arc::ptr_eq(kept, pool.upstream()));
+        pools.retain(|_, pool| stays(pool));
+        let config = &self.shared.config;
+        let pool = Arc::new(Pool::new(
+            Arc::clone(upstream),
+            config.upstream.clone(),
+            &config.metrics,
+            self.random(),
+        ));
+        pools.insert(key, Arc::clone(&pool));
+        pool
+    }
+}
+
+/// A call that was admitted and has no response yet.
+struct Call<'a> {
+    thread: &'a Thread,
+    head: http::request::Parts,
+    body: ReplayableRequest,
+    deadline: Option<Instant>,
+    is_grpc: bool,
+    tried: Tried,
+}
+
+impl<'a> Call<'a> {
+    fn new(
+        thread: &'a Thread,
+        head: http::request::Parts,
+        body: Incoming,
+        deadline: Option<Instant>,
+        is_grpc: bool,
+    ) -> Self {
+        let body = ReplayableRequest::new(body, thread.shared.config.calls.replay_buffer_bytes);
+        Self { thread, head, body, deadline, is_grpc, tried: Tried::default() }
+    }
+
+    /// Offers the call to backends until one answers or it must fail.
+    async fn run(mut self) -> Result<Response<ResponseBody>, Failure> {
+        let key = self.hash_key();
+        let mut last = None;
+        for _ in 0..self.thread.shared.config.calls.max_attempts {
+            let Some((index, pool)) = self.pick(key, last.as_ref()) else { break };
+            if last.is_some() {
+                self.thread.counters.retries.inc();
+            }
+            match self.attempt(&pool).await {
+                Ok(response) => return Ok(response),
+                Err(Broken::Final(failure, _)) => return Err(failure),
+                Err(retriable) => {
+                    self.tried.insert(index);
+                    last = Some(retriable);
+                }
+            }
+        }
+        Err(last.map_or(Failure::NoBackend, Broken::failure))
+    }
+
+    /// The backend for the next attempt.
+    fn pick(&mut self, key: Option<u64>, last: Option<&Broken>) -> Option<(usize, Arc<Pool>)> {
+        let thread = self.thread;
+        let upstreams = &thread.shared.upstreams;
+        let set = upstreams.current();
+        let input = PickInput { random: thread.random(), now_ns: upstreams.now_ns(), key };
+        let mut picked = set.pick(&input, &self.tried);
+        if picked.is_none() && matches!(last, Some(Broken::Unprocessed(..))) {
+            // Every backend was tried, and the last has not looked at the call:
+            // another of its connections may take it.
+            self.tried = Tried::default();
+            picked = set.pick(&input, &self.tried);
+        }
+        picked.map(|(index, upstream)| (index, thread.pool(upstream)))
+    }
+
+    fn hash_key(&self) -> Option<u64> {
+        let name = self.thread.shared.config.hash_header.as_ref()?;
+        self.head.headers.get(name).map(|value| hash_bytes(value.as_bytes()))
+    }
+
+    async fn attempt(&self, pool: &Arc<Pool>) -> Result<Response<ResponseBody>, Broken> {
+        let mut attempt = Attempt::begin(pool, self.deadline);
+        let result = self.send(pool, &mut attempt).await;
+        match result {
+            Ok(response) => {
+                attempt.observe(&self.thread.shared);
+                self.body.commit();
+                let (head, body) = response.into_parts();
+                let request = self.body.clone();
+                let body =
+                    ResponseBody::new(&head, body, request, attempt, self.deadline, self.is_grpc);
+                Ok(Response::from_parts(head, body))
+            }
+            Err(broken) => {
+                attempt.outcome = Some(broken.outcome());
+                Err(broken)
+            }
+        }
+    }
+
+    /// Puts the call on a connection and waits for the response's headers.
+    async fn send(
+        &self,
+        pool: &Arc<Pool>,
+        attempt: &mut Attempt,
+    ) -> Result<Response<Incoming>, Broken> {
+        let name = || pool.upstream().name().to_owned();
+        let lease =
+            pool.lease().await.map_err(|unavailable| Broken::unsent(unavailable, name()))?;
+        let lease = Arc::new(lease);
+        attempt.lease = Some(Arc::clone(&lease));
+        let (Some(mut sender), Some(body)) =
+            (lease.sender(), self.body.attempt(Arc::clone(&lease)))
+        else {
+            // The request has outgrown what is kept of it.
+            return Err(Broken::Final(
+                Failure::BackendReset { backend: name(), code: code::REFUSED_STREAM },
+                Outcome::Reset,
+            ));
+        };
+        attempt.sent();
+        let request = self.request(pool.upstream(), body)?;
+        sender.try_send_request(request).await.map_err(|mut error| {
+            if error.take_message().is_some() {
+                Broken::Unprocessed(Failure::BackendBroke { backend: name() }, Outcome::Broken)
+            } else {
+                broken(error.error(), pool.upstream().name())
+            }
+        })
+    }
+
+    fn request(
+        &self,
+        upstream: &Upstream,
+        body: RequestBody,
+    ) -> Result<Request<RequestBody>, Broken> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = absolute(&self.head.uri, &self.head.headers, upstream);
+        *request.headers_mut() = self.head.headers.clone();
+        if let Some(deadline) = self.deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Broken::Final(Failure::Deadline, Outcome::Deadline));
+            }
+            request.headers_mut().insert("grpc-timeout", timeout_value(left));
+        }
+        Ok(request)
+    }
+}
+
+fn timeout_value(left: Duration) -> HeaderValue {
+    // Digits and a letter are always a header value.
+    HeaderValue::from_bytes(grpc::format_timeout(left).as_bytes())
+        .unwrap_or_else(|_| HeaderValue::from_static("1n"))
+}
+
+/// hyper's client wants a scheme and an authority, which a client may have
+/// left out (RFC 9113, section 8.3.1, lets `host` stand in).
+fn absolute(uri: &Uri, headers: &HeaderMap, upstream: &Upstream) -> Uri {
+    if uri.scheme().is_some() && uri.authority().is_some() {
+        return uri.clone();
+    }
+    let mut parts = uri.clone().into_parts();
+    let host = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    parts.scheme = parts.scheme.or(Some(Scheme::HTTP));
+    parts.authority =
+        parts.authority.or(host).or_else(|| Authority::try_from(upstream.addr().to_string()).ok());
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
+}
+
+/// The size of a request's headers as SETTINGS_MAX_HEADER_LIST_SIZE counts it
+/// (RFC 9113, section 6.5.2): names, values, and 32 bytes for each.
+fn header_list_bytes(head: &http::request::Parts) -> usize {
+    const OVERHEAD: usize = 32;
+    let authority = head.uri.authority().map_or("", Authority::as_str);
+    let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+    let pseudo = ":method:scheme:authority:path".len()
+        + 4 * OVERHEAD
+        + head.method.as_str().len()
+        + head.uri.scheme_str().unwrap_or_default().len()
+        + authority.len()
+        + path.len();
+    let fields = head.headers.iter();
+    fields.fold(pseudo, |sum, (name, value)| sum + name.as_str().len() + value.len() + OVERHEAD)
+}
+
+/// Puts an answer on the wire.
+fn render(answer: Answer) -> Result<Response<ResponseBody>, h2::Error> {
+    let mut response = Response::new(ResponseBody::empty());
+    match answer {
+        Answer::TrailersOnly { status, message } | Answer::Trailers { status, message } => {
+            let headers = response.headers_mut();
+            *headers = status_headers(status, &message);
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        }
+        Answer::Http { status } => {
+            *response.status_mut() =
+                StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        }
+        Answer::Reset { code } => return Err(h2::Reason::from(code).into()),
+    }
+    Ok(response)
+}
+
+/// An attempt in flight. Dropping it ends it: exactly once in the backend's
+/// load, and once in the counts.
+pub(super) struct Attempt {
+    pool: Arc<Pool>,
+    in_flight: InFlight,
+    /// Keeps the place on the connection until the response has ended.
+    lease: Option<Arc<Lease>>,
+    deadline: Option<Instant>,
+    sent_at: Option<Instant>,
+    /// How it ended. Without one it was dropped: by the deadline, or because
+    /// the client went away.
+    pub(super) outcome: Option<Outcome>,
+}
+
+impl Attempt {
+    fn begin(pool: &Arc<Pool>, deadline: Option<Instant>) -> Self {
+        Self {
+            pool: Arc::clone(pool),
+            in_flight: pool.upstream().begin(),
+            lease: None,
+            deadline,
+            sent_at: None,
+            outcome: None,
+        }
+    }
+
+    pub(super) fn backend_name(&self) -> &str {
+        self.pool.upstream().name()
+    }
+
+    fn sent(&mut self) {
+        self.sent_at = Some(Instant::now());
+    }
+
+    /// The response's headers are there.
+    fn observe(&mut self, shared: &Shared) {
+        if let Some(sent_at) = self.sent_at {
+            let latency_ns = sent_at.elapsed().as_nanos() as u64;
+            self.in_flight.observe(shared.upstreams.now_ns(), latency_ns);
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let is_late = || self.deadline.is_some_and(|at| Instant::now() >= at);
+        let outcome = self
+            .outcome
+            .unwrap_or_else(|| if is_late() { Outcome::Deadline } else { Outcome::Cancelled });
+        self.pool.counters().count(outcome);
+    }
+}
+
+/// How an attempt broke, and what may be done about it.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// It was never on a connection; another backend can have it.
+    Unsent(Failure),
+    /// The backend said, or it is certain, that the call was not processed;
+    /// another connection can have it.
+    Unprocessed(Failure, Outcome),
+    /// Whether the backend acted on it is unknown.
+    Final(Failure, Outcome),
+}
+
+impl Broken {
+    fn unsent(unavailable: Unavailable, backend: String) -> Self {
+        Self::Unsent(match unavailable {
+            Unavailable::Full => Failure::Overload { backend },
+            Unavailable::Connect(reason) => Failure::Connect { backend, reason },
+        })
+    }
+
+    /// What it is for the client.
+    pub(super) fn failure(self) -> Failure {
+        match self {
+            Self::Unsent(failure) | Self::Unprocessed(failure, _) | Self::Final(failure, _) => {
+                failure
+            }
+        }
+    }
+
+    /// What it is in the counts.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unsent(_) => Outcome::Unsent,
+            Self::Unprocessed(_, outcome) | Self::Final(_, outcome) => *outcome,
+        }
+    }
+}
+
+/// Reads how an attempt broke from hyper's error.
+pub(super) fn broken(error: &hyper::Error, backend: &str) -> Broken {
+    let backend = backend.to_owned();
+    let Some(h2_error) = h2_source(error) else {
+        return Broken::Final(Failure::BackendBroke { backend }, Outcome::Broken);
+    };
+    match h2_error.reason() {
+        // h2 gives GOAWAY's error to no stream but those it leaves out
+        // (RFC 9113, section 6.8: they "might be retried").
+        Some(_) if h2_error.is_go_away() && h2_error.is_remote() => {
+            Broken::Unprocessed(Failure::BackendBroke { backend }, Outcome::Broken)
+        }
+        Some(reason) if h2_error.is_reset() && h2_error.is_remote() => {
+            let failure = Failure::BackendReset { backend, code: reason.into() };
+            if reason == h2::Reason::REFUSED_STREAM {
+                Broken::Unprocessed(failure, Outcome::Reset)
+            } else {
+                Broken::Final(failure, Outcome::Reset)
+            }
+        }
+        _ => Broken::Final(Failure::BackendBroke { backend }, Outcome::Broken),
+    }
+}
+
+fn h2_source(error: &hyper::Error) -> Option<&h2::Error> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        source = error.source();
+    }
+    None
+}

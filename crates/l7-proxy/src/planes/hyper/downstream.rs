@@ -1,0 +1,107 @@
+//! Clients' connections: accept, serve, drain.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use serve::{AcceptOptions, Accepted, Acceptor, Shutdown};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::call::Thread;
+use crate::config::DownstreamLimits;
+use crate::planes::Shared;
+
+/// Serves `listener` until the shutdown is over.
+pub(super) async fn serve(
+    listener: std::net::TcpListener,
+    shared: Arc<Shared>,
+    mut shutdown: Shutdown,
+    seed: u64,
+) -> io::Result<()> {
+    let options = AcceptOptions { limit: shared.connection_limit.clone(), nodelay: true };
+    let listener = TcpListener::from_std(listener)?;
+    let mut acceptor = Acceptor::new(listener, options, shared.accept_counters.clone());
+    let thread = Arc::new(Thread::new(Arc::clone(&shared), seed));
+    let mut connections = JoinSet::new();
+    let mut start = |accepted| {
+        connections.spawn(connection(accepted, Arc::clone(&thread), shutdown.clone()));
+        // Reaps what has ended, so that the set holds what is open.
+        while connections.try_join_next().is_some() {}
+    };
+    let mut drain = shutdown.clone();
+    loop {
+        tokio::select! {
+            () = drain.draining() => break,
+            accepted = acceptor.accept() => start(accepted?),
+        }
+    }
+    // Connections that the kernel has taken already would be reset when the
+    // listener closes; they are served, and told at once to go elsewhere.
+    while let Some(accepted) = now(acceptor.accept()).await {
+        start(accepted?);
+    }
+    drop(acceptor);
+    tokio::select! {
+        () = shutdown.terminated() => {}
+        () = async { while connections.join_next().await.is_some() {} } => {}
+    }
+    Ok(())
+}
+
+/// The future's output, if it is there already.
+async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        Poll::Ready(match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+/// One connection's life. Its errors are the client's, and it knows them.
+async fn connection(accepted: Accepted, thread: Arc<Thread>, mut shutdown: Shutdown) {
+    let Accepted { stream, peer: _, place: _place } = accepted;
+    let builder = builder(&thread.shared.config.downstream);
+    let service = service_fn(move |request: Request<Incoming>| Arc::clone(&thread).serve(request));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = shutdown.draining() => {}
+    }
+    // hyper sends GOAWAY with the highest stream id and a PING at once, and
+    // the final GOAWAY when the PING is answered. Termination drops this task.
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+fn builder(limits: &DownstreamLimits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .adaptive_window(false)
+        .auto_date_header(false)
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .initial_stream_window_size(limits.stream_window_bytes)
+        .initial_connection_window_size(limits.connection_window_bytes)
+        .max_frame_size(limits.max_frame_bytes)
+        // Beyond its limit h2 answers with a bare 431, which a gRPC client
+        // can't read. So h2 gets a wider one, and the call checks the real.
+        .max_header_list_size(limits.max_header_list_bytes.saturating_mul(4))
+        .header_table_size(limits.header_table_bytes)
+        .max_send_buf_size(limits.send_buffer_bytes)
+        .max_pending_accept_reset_streams(limits.max_pending_resets)
+        .max_local_error_reset_streams(limits.max_error_resets)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}

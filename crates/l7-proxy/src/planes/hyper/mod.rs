@@ -1,0 +1,46 @@
+//! The `hyper` data plane: hyper's HTTP/2 server and client on h2, one
+//! current-thread tokio runtime a thread. It is the reference that other data
+//! planes are held against: simple before fast.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`downstream`] | clients' connections: accept, serve, drain |
+//! | [`call`] | one call: admit, pick, attempt, try elsewhere, answer |
+//! | [`request_body`] | a request's bytes on their way up, kept for another attempt |
+//! | [`response_body`] | a response's bytes on their way down, and their end |
+//! | [`pool`] | the connections to one backend |
+//! | [`tap`] | what hyper doesn't tell: the peer's SETTINGS and GOAWAY |
+//!
+//! What it leaves to hyper: a client that resets a call whose request has
+//! ended is passed on as RST_STREAM(CANCEL), whatever its code was, since
+//! hyper drops the call without saying why; and a request whose headers are
+//! beyond four times the limit is answered by h2 itself, with 431.
+
+mod call;
+mod downstream;
+mod pool;
+mod request_body;
+mod response_body;
+mod tap;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use serve::Shutdown;
+
+use super::Shared;
+
+/// Serves `listener` on a runtime of this thread's own.
+///
+/// The runtime owns every task that hyper spawns for connections and streams:
+/// when it is dropped at the end, none is left.
+pub(super) fn run_thread(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+    seed: u64,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(downstream::serve(listener, shared, shutdown, seed))
+}

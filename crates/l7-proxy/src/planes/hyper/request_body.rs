@@ -1,0 +1,186 @@
+//! A request's bytes on their way to a backend.
+//!
+//! They are streamed: a chunk is read from the client only when the backend's
+//! connection takes it. What has been read is also kept, up to a bound, until
+//! the response begins, so that a call that a backend refused can be sent to
+//! another one.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::Reason;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+
+use super::pool::Lease;
+
+/// A call's request, from which each attempt takes a body.
+#[derive(Clone)]
+pub(super) struct Request {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    source: Incoming,
+    /// The chunks read so far, while they are kept.
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    bound_bytes: usize,
+    keeping: Keeping,
+    /// The attempt that may read; those before it have failed.
+    attempt: u32,
+    /// Wakes the current attempt's body when the request is closed.
+    waker: Option<Waker>,
+    is_closed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    /// Everything read is in `kept`: another attempt can start over.
+    All,
+    /// `kept` holds what the current attempt has yet to read of it, and no
+    /// other attempt will come.
+    Rest,
+}
+
+impl Request {
+    /// A request that is replayable while it has at most `bound_bytes`.
+    pub(super) fn new(source: Incoming, bound_bytes: usize) -> Self {
+        let state = State {
+            source,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            bound_bytes,
+            keeping: Keeping::All,
+            attempt: 0,
+            waker: None,
+            is_closed: false,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The body for the next attempt, if the request can still be read from its
+    /// start. Bodies of earlier attempts end with an error from now on. `lease`
+    /// is kept until this body is dropped.
+    pub(super) fn attempt(&self, lease: Arc<Lease>) -> Option<RequestBody> {
+        let mut state = lock(&self.state);
+        if state.keeping != Keeping::All {
+            return None;
+        }
+        state.attempt += 1;
+        Some(RequestBody {
+            state: Arc::clone(&self.state),
+            attempt: state.attempt,
+            next: 0,
+            _lease: lease,
+        })
+    }
+
+    /// The response has begun: no other attempt will be made, and nothing more
+    /// is kept.
+    pub(super) fn commit(&self) {
+        lock(&self.state).keeping = Keeping::Rest;
+    }
+
+    /// The response has ended: what is left of the request goes nowhere. The
+    /// backend's stream is reset if the request had not ended.
+    pub(super) fn close(&self) {
+        let mut state = lock(&self.state);
+        state.is_closed = true;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // No code under the lock can leave the state half changed.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One attempt's reading of the request.
+pub(super) struct RequestBody {
+    state: Arc<Mutex<State>>,
+    attempt: u32,
+    /// The next kept chunk to read.
+    next: usize,
+    _lease: Arc<Lease>,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let this = self.get_mut();
+        let mut state = lock(&this.state);
+        if state.is_closed || state.attempt != this.attempt {
+            return Poll::Ready(Some(Err(Reason::CANCEL.into())));
+        }
+        if let Some(chunk) = state.kept.get(this.next) {
+            let chunk = chunk.clone();
+            this.next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        if state.keeping == Keeping::Rest {
+            state.kept = Vec::new();
+            this.next = 0;
+        }
+        match Pin::new(&mut state.source).poll_frame(cx) {
+            Poll::Pending => {
+                state.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                this.next += state.keep(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(reason_of(&error).into()))),
+            Poll::Ready(None) => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = lock(&self.state);
+        self.next >= state.kept.len() && state.source.is_end_stream()
+    }
+}
+
+impl State {
+    /// Keeps a frame that was just read. Returns how many chunks that added.
+    fn keep(&mut self, frame: &Frame<Bytes>) -> usize {
+        if self.keeping != Keeping::All {
+            return 0;
+        }
+        match frame.data_ref() {
+            Some(chunk) if self.kept_bytes + chunk.len() <= self.bound_bytes => {
+                self.kept_bytes += chunk.len();
+                self.kept.push(chunk.clone());
+                1
+            }
+            // Outgrown, or trailers, which no gRPC request has.
+            _ => {
+                self.keeping = Keeping::Rest;
+                0
+            }
+        }
+    }
+}
+
+/// The code that tells a backend why the client's side of a call broke: the
+/// client's own, if it reset the stream, and CANCEL if its connection is gone.
+fn reason_of(error: &hyper::Error) -> Reason {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason().filter(|_| error.is_reset()).unwrap_or(Reason::CANCEL);
+        }
+        source = error.source();
+    }
+    Reason::CANCEL
+}

@@ -1,0 +1,36 @@
+//! The data planes: the code that moves bytes between clients and backends.
+//! What they share (bounds, policies, the failure table, gRPC's headers) is
+//! outside; a plane holds sockets and protocol state and nothing else.
+
+mod hyper;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use serve::{AcceptCounters, ConnectionLimit, Shutdown};
+
+use crate::config::{Config, DataPlane};
+use crate::upstreams::Upstreams;
+
+/// What the threads of a proxy share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) connection_limit: ConnectionLimit,
+    pub(crate) accept_counters: AcceptCounters,
+}
+
+/// One thread's work: serves `listener` until the shutdown is over. `seed`
+/// differs between threads, so that they don't draw the same chances.
+pub(crate) fn run_thread(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+    seed: u64,
+) -> io::Result<()> {
+    match shared.config.data_plane {
+        DataPlane::Hyper => hyper::run_thread(listener, shared, shutdown, seed),
+    }
+}

@@ -1,0 +1,99 @@
+//! The proxy as a whole: one thread for each listener, and their end.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+
+use balance::BalanceError;
+use serve::{ConnectionLimit, Shutdown};
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::metrics::accept_counters;
+use crate::planes::{self, Shared};
+use crate::upstreams::Upstreams;
+
+/// Why the proxy could not run, or stopped early.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The policy can't balance over the backends.
+    #[error(transparent)]
+    Balance(#[from] BalanceError),
+    /// A thread could not start, or its listener broke.
+    #[error("a proxy thread failed")]
+    Thread(#[source] io::Error),
+    /// A thread panicked, which is a defect of the proxy.
+    #[error("a proxy thread panicked")]
+    Panicked,
+}
+
+/// Serves each listener on a thread of its own until the shutdown is over.
+///
+/// The listeners must be non-blocking; [`serve::listen::bind_many`] gives as
+/// many as there shall be threads. Draining, the proxy accepts no more
+/// connections, tells the open ones at once to send no more calls (GOAWAY), and
+/// ends when their calls have ended or the shutdown is terminated.
+///
+/// # Errors
+/// When the backends can't be balanced over, or a thread fails; the other
+/// threads are then ended too.
+pub async fn run(
+    listeners: Vec<TcpListener>,
+    config: Config,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    let shared = Arc::new(Shared {
+        upstreams: Upstreams::new(config.policy, &config.backends)?,
+        connection_limit: ConnectionLimit::new(config.downstream.max_connections),
+        accept_counters: accept_counters(&config.metrics),
+        config,
+    });
+    // The threads watch a shutdown of their own, so that one that fails can
+    // end the others.
+    let (trigger, inner) = Shutdown::channel();
+    let mut threads = Vec::new();
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let (shared, inner) = (Arc::clone(&shared), inner.clone());
+        let seed = RandomState::new().hash_one(index);
+        let (ended, end) = oneshot::channel();
+        thread::Builder::new()
+            .name(format!("l7-proxy-{index}"))
+            .spawn(move || {
+                let result = planes::run_thread(listener, shared, inner, seed);
+                // Nobody waits for it only when `run` was dropped.
+                let _ = ended.send(result);
+            })
+            .map_err(RunError::Thread)?;
+        threads.push(end);
+    }
+    let mut outer = shutdown;
+    let relay = async {
+        outer.draining().await;
+        trigger.drain();
+        outer.terminated().await;
+        trigger.terminate();
+        std::future::pending().await
+    };
+    tokio::select! {
+        result = join(threads) => result,
+        never = relay => never,
+    }
+}
+
+/// Waits until all threads have ended, or one has failed.
+async fn join(threads: Vec<oneshot::Receiver<io::Result<()>>>) -> Result<(), RunError> {
+    let mut ends = tokio::task::JoinSet::new();
+    for end in threads {
+        ends.spawn(end);
+    }
+    while let Some(end) = ends.join_next().await {
+        match end {
+            Ok(Ok(result)) => result.map_err(RunError::Thread)?,
+            // The sender was dropped without a word: the thread unwound.
+            Ok(Err(_)) | Err(_) => return Err(RunError::Panicked),
+        }
+    }
+    Ok(())
+}
