@@ -1,0 +1,171 @@
+//! The command line: flags to a [`Config`], and the process around
+//! [`run`](crate::run).
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use balance::PolicyKind;
+use clap::Parser;
+use serve::cli::{ServerArgs, available_cores};
+use serve::exit::{Failure, finish};
+use serve::{BindOptions, Metrics, duration, process_shutdown, serve_metrics};
+
+use crate::config::{BackendConfig, Config};
+
+/// Balances TCP connections over backends.
+///
+/// Each connection is given to one backend when it is accepted, and stays
+/// there until it ends. What is in it is never looked at: for gRPC this means
+/// that all calls of a client that uses one connection go to one backend.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "l4-proxy", version, after_long_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// A backend, as ADDR[,weight=N]; give the flag once for each.
+    #[arg(long = "backend", value_name = "ADDR[,weight=N]", required = true)]
+    backends: Vec<BackendConfig>,
+
+    /// How a connection's backend is picked: round_robin, random,
+    /// least_loaded (fewest connections), p2c (fewer connections of two),
+    /// peak_ewma (fewer connections and a faster first byte, of two),
+    /// ring_hash or maglev (by the client's address).
+    #[arg(long, value_name = "NAME", default_value = "round_robin")]
+    policy: PolicyKind,
+
+    /// How long a backend may take to accept before the next one is tried.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse,
+          help_heading = "Connections")]
+    connect_timeout: Duration,
+
+    /// Close a connection after this silence in both directions together; 0s
+    /// keeps it for as long as it likes.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse,
+          help_heading = "Connections")]
+    idle_timeout: Duration,
+
+    /// Connections open at once; more are reset at once, which tells their
+    /// clients. Each needs two file descriptors.
+    #[arg(long, value_name = "N", default_value = "100000", help_heading = "Connections")]
+    max_connections: NonZeroU32,
+
+    /// Let the kernel probe silent peers after this time, on both sides.
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse,
+          help_heading = "Connections")]
+    keepalive: Option<Duration>,
+
+    /// Write a line of JSON about each connection that ended to standard
+    /// output.
+    #[arg(long)]
+    log_connections: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  l4-proxy --listen 127.0.0.1:8080 --backend 127.0.0.1:5001 --backend 127.0.0.1:5002
+  l4-proxy --listen 0.0.0.0:443 --policy least_loaded --backend 10.0.0.1:443,weight=2 \\
+           --backend 10.0.0.2:443 --metrics-listen 127.0.0.1:9090
+
+SIGTERM drains: no more connections are accepted, and those that are open have \
+--drain-timeout to end. Exit codes: 0 ended as told, 2 bad usage, 3 failed at run time.";
+
+impl Args {
+    /// The configuration that the flags describe, with a fresh set of metrics.
+    ///
+    /// # Errors
+    /// When a flag's value makes no sense together with the others.
+    pub fn to_config(&self) -> Result<Config, Failure> {
+        if self.connect_timeout.is_zero() {
+            return Err(Failure::usage("--connect-timeout must be longer than 0s"));
+        }
+        let cores = available_cores();
+        let threads = NonZeroUsize::new(self.server.threads_or(cores));
+        Ok(Config {
+            policy: self.policy,
+            threads: threads.unwrap_or(NonZeroUsize::MIN),
+            connect_timeout: self.connect_timeout,
+            idle_timeout: (!self.idle_timeout.is_zero()).then_some(self.idle_timeout),
+            max_connections: self.max_connections.get() as usize,
+            keepalive: self.keepalive,
+            log_connections: self.log_connections,
+            ..Config::new(self.backends.clone())
+        })
+    }
+}
+
+/// The whole program: listens, serves until a signal, and says how it went.
+pub fn main_with(args: Args) -> ExitCode {
+    finish(serve_until_told(&args))
+}
+
+/// The runtime here only waits for signals and answers for metrics; the
+/// connections have threads of their own.
+fn serve_until_told(args: &Args) -> Result<(), Failure> {
+    let config = args.to_config()?;
+    // With too few descriptors the proxy sheds connections, and counts them.
+    let _ = serve::limits::raise_open_files();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
+    runtime.block_on(async {
+        let shutdown =
+            process_shutdown(args.server.process_shutdown()).await.map_err(Failure::failed)?;
+        let options =
+            BindOptions { reuse_port: config.threads.get() > 1, ..BindOptions::default() };
+        let listener = serve::bind(args.server.listen, options).map_err(Failure::failed)?;
+        let address = listener.local_addr().map_err(Failure::failed)?;
+        let metrics = config.metrics.clone();
+        if let Some(address) = args.server.metrics_listen {
+            start_metrics(address, metrics, shutdown.clone())?;
+        }
+        eprintln!("listening on {address}");
+        crate::run(listener, config, shutdown).await.map_err(Failure::failed)
+    })
+}
+
+fn start_metrics(
+    address: std::net::SocketAddr,
+    metrics: Metrics,
+    shutdown: serve::Shutdown,
+) -> Result<(), Failure> {
+    let listener = serve::bind(address, BindOptions::default()).map_err(Failure::failed)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
+    // It ends with the shutdown or the runtime, whichever is first.
+    tokio::spawn(serve_metrics(listener, metrics, shutdown));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_are_well_formed_and_become_a_config() {
+        Args::command().debug_assert();
+        let args = Args::parse_from([
+            "l4-proxy",
+            "--backend=127.0.0.1:5001,weight=2",
+            "--backend=127.0.0.1:5002",
+            "--policy=p2c",
+            "--threads=3",
+            "--idle-timeout=0s",
+        ]);
+        let config = args.to_config().unwrap();
+        assert_eq!((config.backends.len(), config.threads.get()), (2, 3));
+        assert_eq!((config.policy, config.idle_timeout), (PolicyKind::P2c, None));
+    }
+
+    #[test]
+    fn bad_usage_has_code_2_and_names_the_flag() {
+        let error = Args::try_parse_from(["l4-proxy"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let args = ["l4-proxy", "--backend=127.0.0.1:1", "--connect-timeout=0s"];
+        let failure = Args::parse_from(args).to_config().unwrap_err();
+        assert_eq!(failure.code(), 2);
+        assert!(failure.to_string().contains("--connect-timeout"));
+    }
+}

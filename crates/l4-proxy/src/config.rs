@@ -1,0 +1,133 @@
+//! What the proxy is told: backends, policy, limits, timeouts.
+//!
+//! The types here can't hold a contradiction that the proxy would have to
+//! guess about; the command line is turned into them in [`crate::cli`].
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::str::FromStr;
+use std::time::Duration;
+
+use balance::PolicyKind;
+use serve::Metrics;
+
+/// Everything [`run`](crate::run) needs besides a listener.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The backends; at least one, each address once.
+    pub backends: Vec<BackendConfig>,
+    /// How a connection's backend is picked.
+    pub policy: PolicyKind,
+    /// Threads that move bytes, each with its own event loop.
+    pub threads: NonZeroUsize,
+    /// How long one backend may take to accept before the next one is tried.
+    pub connect_timeout: Duration,
+    /// How long a connection may stay silent in both directions together;
+    /// `None` for as long as it likes.
+    pub idle_timeout: Option<Duration>,
+    /// Connections open at once over all threads. A connection beyond that is
+    /// reset, which tells its client at once that it is not served.
+    pub max_connections: usize,
+    /// TCP keepalive: after this silence the kernel probes whether the peer is
+    /// still there, on both sides; `None` leaves it off.
+    pub keepalive: Option<Duration>,
+    /// Where the proxy counts.
+    pub metrics: Metrics,
+    /// Write a line of JSON about each connection that ended to standard
+    /// output.
+    pub log_connections: bool,
+}
+
+impl Config {
+    /// A configuration with defaults: `round_robin`, one thread, 5 s to
+    /// connect, one hour of silence, 100,000 connections.
+    pub fn new(backends: Vec<BackendConfig>) -> Self {
+        Self {
+            backends,
+            policy: PolicyKind::RoundRobin,
+            threads: NonZeroUsize::MIN,
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Some(Duration::from_secs(3_600)),
+            max_connections: 100_000,
+            keepalive: None,
+            metrics: Metrics::new(),
+            log_connections: false,
+        }
+    }
+}
+
+/// One backend: `ADDR[,weight=N]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendConfig {
+    /// Where it listens. The address is also its name in metrics, logs and for
+    /// the hash policies.
+    pub address: SocketAddr,
+    /// Its share relative to the others'.
+    pub weight: NonZeroU32,
+}
+
+impl BackendConfig {
+    /// A backend of weight one.
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, weight: NonZeroU32::MIN }
+    }
+}
+
+/// Why a text is no backend. The message quotes the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// The part before the first comma is no address.
+    #[error(
+        "`{0}` is no address; write an IP address and a port, as in 127.0.0.1:5001 or [::1]:5001"
+    )]
+    Address(String),
+    /// An option is none that is known.
+    #[error("`{0}` is no option of a backend; known is weight=N")]
+    Option(String),
+    /// The weight is no whole number from 1 up.
+    #[error("`{0}` is no weight; write a whole number from 1 up, as in weight=3")]
+    Weight(String),
+}
+
+impl FromStr for BackendConfig {
+    type Err = BackendError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split(',').map(str::trim);
+        let address = parts.next().unwrap_or_default();
+        let address = address.parse().map_err(|_| BackendError::Address(address.to_owned()))?;
+        let mut backend = Self::new(address);
+        for option in parts {
+            match option.split_once('=') {
+                Some(("weight", weight)) => {
+                    backend.weight =
+                        weight.parse().map_err(|_| BackendError::Weight(weight.to_owned()))?;
+                }
+                _ => return Err(BackendError::Option(option.to_owned())),
+            }
+        }
+        Ok(backend)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_an_address_and_options() {
+        let plain: BackendConfig = "127.0.0.1:5001".parse().unwrap();
+        assert_eq!(plain, BackendConfig::new("127.0.0.1:5001".parse().unwrap()));
+        let weighted: BackendConfig = "[::1]:5001, weight=3".parse().unwrap();
+        assert_eq!((weighted.weight.get(), weighted.address.port()), (3, 5001));
+    }
+
+    #[test]
+    fn a_wrong_backend_is_quoted_with_what_was_expected() {
+        let error = |text: &str| text.parse::<BackendConfig>().unwrap_err();
+        assert_eq!(error("localhost"), BackendError::Address("localhost".into()));
+        assert_eq!(error("127.0.0.1:1,weigth=2"), BackendError::Option("weigth=2".into()));
+        assert_eq!(error("127.0.0.1:1,weight=0"), BackendError::Weight("0".into()));
+        assert!(error("x").to_string().contains("127.0.0.1:5001"));
+    }
+}

@@ -1,0 +1,160 @@
+//! Starting the threads, ending them, and what lies between a caller's
+//! asynchronous world and theirs.
+
+use std::io;
+use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustix::net::sockopt;
+use serve::{BindOptions, Shutdown};
+use tokio::sync::mpsc;
+
+use crate::accept::Door;
+use crate::config::Config;
+use crate::connection_log::ConnectionLog;
+use crate::counts::Counts;
+use crate::error::Error;
+use crate::shared::{Command, Shared};
+use crate::upstreams::Table;
+use crate::worker::{Worker, set_keepalive};
+
+/// Serves `listener` until `shutdown` says otherwise, and returns when every
+/// connection has ended.
+///
+/// The bytes are moved by [`Config::threads`] threads of the proxy's own; the
+/// future only waits for them. When the listener has SO_REUSEPORT, each
+/// further thread gets a listener of its own on the same address, otherwise
+/// all share the one given. When `shutdown` drains, no more connections are
+/// taken and those that are open may finish; when it terminates, what is left
+/// is reset. Dropping the future terminates too.
+///
+/// # Errors
+/// When the backends can't be balanced over, or the listener or a thread can't
+/// be set up or breaks later. No client or backend can cause one.
+pub async fn run(listener: TcpListener, config: Config, shutdown: Shutdown) -> Result<(), Error> {
+    let table = Table::new(config.policy, &config.backends, &config.metrics)?;
+    let shared = Arc::new(Shared::new(&config, table).map_err(Error::Start)?);
+    register_gauges(&config, &shared);
+    let doors = doors(listener, &config).map_err(Error::Listener)?;
+    let (threads, mut ended) = Threads::start(&shared, doors, &config).map_err(Error::Start)?;
+    let (mut drain, mut termination) = (shutdown.clone(), shutdown);
+    let mut is_draining = false;
+    loop {
+        tokio::select! {
+            result = ended.recv() => match result {
+                // All threads have ended and been counted.
+                None => break,
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(Error::Thread(error)),
+            },
+            () = drain.draining(), if !is_draining => {
+                is_draining = true;
+                threads.tell(|| Command::Drain);
+            }
+            () = termination.terminated() => {
+                threads.tell(|| Command::Terminate);
+                break;
+            }
+        }
+    }
+    // Joins the threads: by now they end without waiting for anybody.
+    drop(threads);
+    Ok(())
+}
+
+fn register_gauges(config: &Config, shared: &Arc<Shared>) {
+    let weak = Arc::downgrade(shared);
+    config.metrics.gauge_fn("l4_connections_open", "Connections open now.", &[], move || {
+        weak.upgrade().map_or(0.0, |shared| shared.open() as f64)
+    });
+}
+
+/// One listener for each thread, with what accepted sockets shall inherit.
+fn doors(listener: TcpListener, config: &Config) -> io::Result<Vec<Door>> {
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let has_own = sockopt::socket_reuseport(&listener)?;
+    let mut listeners = vec![listener];
+    while listeners.len() < config.threads.get() {
+        listeners.push(if has_own {
+            serve::bind(address, BindOptions { reuse_port: true, ..BindOptions::default() })?
+        } else {
+            listeners[0].try_clone()?
+        });
+    }
+    for listener in &listeners {
+        // Linux copies both to the sockets it accepts, which saves system
+        // calls on each of them.
+        sockopt::set_tcp_nodelay(listener, true)?;
+        if let Some(idle) = config.keepalive {
+            set_keepalive(listener, idle)?;
+        }
+    }
+    Ok(listeners.into_iter().map(Door::new).collect())
+}
+
+/// The running threads. Dropping them cuts their connections off and waits
+/// for their end.
+struct Threads {
+    shared: Arc<Shared>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts a thread for each door. The receiver gives one result a thread
+    /// and then ends.
+    fn start(
+        shared: &Arc<Shared>,
+        doors: Vec<Door>,
+        config: &Config,
+    ) -> io::Result<(Self, mpsc::Receiver<io::Result<()>>)> {
+        let mut threads = Self { shared: Arc::clone(shared), handles: Vec::new() };
+        let (end, ended) = mpsc::channel(doors.len());
+        let log = if config.log_connections {
+            let (log, writer) = ConnectionLog::start(io::stdout(), &config.metrics)?;
+            threads.handles.push(writer);
+            Some(log)
+        } else {
+            None
+        };
+        for (me, door) in doors.into_iter().enumerate() {
+            let counts = Counts::register(&config.metrics);
+            let seed = seed();
+            let worker = Worker::new(Arc::clone(shared), me, door, counts, log.clone(), seed)?;
+            let end = end.clone();
+            let name = format!("l4-{me}");
+            threads.handles.push(std::thread::Builder::new().name(name).spawn(move || {
+                let result = catch_unwind(AssertUnwindSafe(|| worker.run()));
+                // A panic has told the rest on standard error.
+                let result = result.unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+                // The channel has room for one result a thread.
+                let _ = end.try_send(result);
+            })?);
+        }
+        Ok((threads, ended))
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for thread in &self.shared.threads {
+            thread.mailbox.send(command());
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.tell(|| Command::Terminate);
+        for handle in self.handles.drain(..) {
+            let _ = handle.join();
+        }
+    }
+}
+
+/// Different in each thread and each process: proxies that draw the same
+/// numbers would pile onto the same backends.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

@@ -1,0 +1,169 @@
+//! What the proxy's threads share: the backends, the cap on connections, and
+//! each other's mailboxes.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use crate::config::Config;
+use crate::mailbox::Mailbox;
+use crate::upstreams::Table;
+
+/// The state of a whole proxy.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) table: ArcSwap<Table>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) threads: Vec<ThreadState>,
+    max_connections: usize,
+    open: AtomicUsize,
+    started: Instant,
+}
+
+/// What others may know of a thread, and how they reach it.
+#[derive(Debug)]
+pub(crate) struct ThreadState {
+    pub(crate) mailbox: Mailbox<Command>,
+    open: AtomicUsize,
+}
+
+/// What a thread can be told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Serve a connection that another thread accepted.
+    Serve(Arrival),
+    /// Accept no more, and end when the last connection has.
+    Drain,
+    /// Cut every connection off, and end.
+    Terminate,
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) socket: OwnedFd,
+    pub(crate) address: SocketAddr,
+    pub(crate) place: Place,
+}
+
+impl Shared {
+    pub(crate) fn new(config: &Config, table: Table) -> std::io::Result<Self> {
+        let thread = || Ok(ThreadState { mailbox: Mailbox::new()?, open: AtomicUsize::new(0) });
+        Ok(Self {
+            table: ArcSwap::from_pointee(table),
+            connect_timeout: config.connect_timeout,
+            idle_timeout: config.idle_timeout,
+            keepalive: config.keepalive,
+            threads: (0..config.threads.get()).map(|_| thread()).collect::<std::io::Result<_>>()?,
+            max_connections: config.max_connections,
+            open: AtomicUsize::new(0),
+            started: Instant::now(),
+        })
+    }
+
+    /// Nanoseconds of the clock that all threads use.
+    pub(crate) fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Connections open now, over all threads.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Which thread should have a connection that thread `me` accepted.
+    ///
+    /// The kernel spreads connections over listeners by a hash of their
+    /// addresses, which is even for thousands and a lottery for eight. So a
+    /// thread passes a connection on when another one has clearly fewer: fewer
+    /// at all while there are few, an eighth fewer when there are many and the
+    /// wake-up of the other thread would be paid for nothing.
+    pub(crate) fn deal(&self, me: usize) -> usize {
+        let open = |thread: usize| self.threads[thread].open.load(Ordering::Relaxed);
+        let fewest = (0..self.threads.len()).min_by_key(|thread| open(*thread)).unwrap_or(me);
+        let (mine, theirs) = (open(me), open(fewest));
+        if mine.saturating_sub(theirs) > mine / 8 { fewest } else { me }
+    }
+}
+
+/// A connection's place under the cap and in its thread's count, given back
+/// when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    shared: Arc<Shared>,
+    thread: usize,
+}
+
+impl Place {
+    /// Takes a place for a connection on `thread`; `None` when the proxy is
+    /// full.
+    pub(crate) fn take(shared: &Arc<Shared>, thread: usize) -> Option<Self> {
+        let max = shared.max_connections;
+        let has_room = |open: usize| (open < max).then_some(open + 1);
+        shared.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).ok()?;
+        shared.threads[thread].open.fetch_add(1, Ordering::Relaxed);
+        Some(Self { shared: Arc::clone(shared), thread })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.threads[self.thread].open.fetch_sub(1, Ordering::Relaxed);
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BackendConfig;
+    use std::num::NonZeroUsize;
+
+    fn shared(threads: usize, max_connections: usize) -> Arc<Shared> {
+        let backends = vec![BackendConfig::new("127.0.0.1:1".parse().unwrap())];
+        let mut config = Config::new(backends);
+        config.threads = NonZeroUsize::new(threads).unwrap();
+        config.max_connections = max_connections;
+        let table = Table::new(config.policy, &config.backends, &config.metrics).unwrap();
+        Arc::new(Shared::new(&config, table).unwrap())
+    }
+
+    #[test]
+    fn the_cap_counts_over_all_threads_and_places_come_back() {
+        let shared = shared(2, 2);
+        let first = Place::take(&shared, 0).unwrap();
+        let _second = Place::take(&shared, 1).unwrap();
+        assert!(Place::take(&shared, 0).is_none());
+        drop(first);
+        assert_eq!(shared.open(), 1);
+        assert!(Place::take(&shared, 0).is_some());
+    }
+
+    #[test]
+    fn few_connections_are_dealt_evenly_whoever_accepts_them() {
+        let shared = shared(4, 1_000);
+        let places: Vec<_> =
+            (0..10).map(|_| Place::take(&shared, shared.deal(3)).unwrap()).collect();
+        let mut counts: Vec<_> =
+            shared.threads.iter().map(|thread| thread.open.load(Ordering::Relaxed)).collect();
+        counts.sort_unstable();
+        assert_eq!((places.len(), counts), (10, vec![2, 2, 3, 3]));
+    }
+
+    #[test]
+    fn many_connections_stay_where_they_were_accepted_while_about_even() {
+        let shared = shared(2, 10_000);
+        let _mine: Vec<_> = (0..100).map(|_| Place::take(&shared, 0).unwrap()).collect();
+        let mut theirs: Vec<_> = (0..90).map(|_| Place::take(&shared, 1).unwrap()).collect();
+        assert_eq!(shared.deal(0), 0);
+        theirs.truncate(80);
+        assert_eq!(shared.deal(0), 1);
+        assert_eq!(shared.deal(1), 1);
+    }
+}

@@ -1,0 +1,196 @@
+//! One socket of a connection, and what is known of its readiness.
+//!
+//! Sockets are registered once, edge-triggered, for everything. What an edge
+//! said is remembered here until a system call contradicts it, so the steady
+//! state has no `epoll_ctl` and no call that is made only to return EAGAIN.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+
+/// What is asked of the kernel, for each socket and once.
+///
+/// PRI is in it for one reason: a read stops short in front of urgent data, so
+/// a short read proves an empty queue only where there is none.
+pub(crate) const INTEREST: EventFlags = EventFlags::IN
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::PRI)
+    .union(EventFlags::ET);
+
+/// A socket and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Side {
+    socket: OwnedFd,
+    /// A read may find something.
+    pub(crate) readable: bool,
+    /// A write may find room.
+    pub(crate) writable: bool,
+    /// The next short read does not prove that the queue is empty, because an
+    /// end, an error or urgent data may follow at once.
+    exhaust: bool,
+    /// The kernel reported an error: reading up to it ends in a reset.
+    failed: bool,
+    /// A write failed: the peer is gone. What it sent before it went may still
+    /// be in the queue, and is worth delivering.
+    broken: bool,
+    /// The peer reset the connection and nothing is left to read.
+    reset: bool,
+    /// The peer's end was read.
+    ended: bool,
+}
+
+/// What a read found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    Bytes(usize),
+    /// The peer sent its end.
+    End,
+    /// Nothing now, or nothing ever again: see [`Side::is_reset`].
+    Nothing,
+}
+
+impl Side {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            readable: false,
+            writable: false,
+            exhaust: false,
+            failed: false,
+            broken: false,
+            reset: false,
+            ended: false,
+        }
+    }
+
+    /// Remembers what an edge said.
+    pub(crate) fn note(&mut self, flags: EventFlags) {
+        let over = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR | EventFlags::PRI;
+        if flags.intersects(over) {
+            self.exhaust = true;
+            self.readable = true;
+        }
+        if flags.contains(EventFlags::IN) {
+            self.readable = true;
+        }
+        if flags.contains(EventFlags::OUT) {
+            self.writable = true;
+        }
+        // After the peer's end nobody reads here any more, so an error would
+        // go unnoticed until the next write.
+        if flags.contains(EventFlags::ERR) {
+            self.failed = true;
+            self.reset |= self.ended;
+        }
+    }
+
+    /// Whether the peer reset the connection.
+    pub(crate) fn is_reset(&self) -> bool {
+        self.reset
+    }
+
+    /// Whether the kernel reported an error that reading has not reached.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed
+    }
+
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        let room = buffer.len();
+        let result =
+            retry_on_intr(|| rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::empty()));
+        self.received(result.map(|(length, _)| length), room)
+    }
+
+    /// Draws the conclusions from a read of at most `room` bytes.
+    pub(crate) fn received(&mut self, result: Result<usize, Errno>, room: usize) -> Received {
+        match result {
+            Ok(0) => {
+                self.readable = false;
+                self.ended = true;
+                // Once an error was reported by a write, the kernel reports
+                // the end of the queue as an ordinary end.
+                self.reset = self.broken;
+                if self.reset { Received::Nothing } else { Received::End }
+            }
+            Ok(length) => {
+                self.readable = length == room || self.exhaust;
+                Received::Bytes(length)
+            }
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                self.exhaust = false;
+                Received::Nothing
+            }
+            Err(_) => {
+                self.readable = false;
+                self.reset = true;
+                Received::Nothing
+            }
+        }
+    }
+
+    /// Sends what the kernel takes; fewer bytes than given when it is full or
+    /// the peer is gone.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> usize {
+        let result = retry_on_intr(|| rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL));
+        self.sent(result, bytes.len())
+    }
+
+    /// Draws the conclusions from a write of `wanted` bytes.
+    pub(crate) fn sent(&mut self, result: Result<usize, Errno>, wanted: usize) -> usize {
+        match result {
+            Ok(length) => {
+                self.writable = length == wanted;
+                length
+            }
+            Err(Errno::AGAIN) => {
+                self.writable = false;
+                0
+            }
+            Err(_) => {
+                self.break_off();
+                0
+            }
+        }
+    }
+
+    /// Whether a write has failed for good.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    fn break_off(&mut self) {
+        self.writable = false;
+        self.broken = true;
+        if self.ended {
+            self.reset = true;
+        } else {
+            // Read what is left, up to the error.
+            self.readable = true;
+            self.exhaust = true;
+        }
+    }
+
+    /// Passes the other side's end on.
+    pub(crate) fn end(&mut self) {
+        // Fails only when the peer is gone, which the next event says.
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+    }
+
+    /// Makes the coming close a reset: the peer learns that the stream was cut
+    /// and did not end.
+    pub(crate) fn reset_on_close(&self) {
+        // A socket that can't be told so is closed the ordinary way.
+        let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
+    }
+}
+
+impl AsFd for Side {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

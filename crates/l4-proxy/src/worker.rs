@@ -1,0 +1,421 @@
+//! One thread's event loop.
+//!
+//! An own loop over epoll and not a task per connection on a runtime, for what
+//! it saves at a few microseconds per message: sockets are registered once and
+//! edge-triggered, so a message costs one read, one write and its share of one
+//! `epoll_wait`; there is no waker, no task queue and no second copy of the
+//! readiness state.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use balance::SplitMix64;
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, SocketType, sockopt};
+
+use crate::accept::{Door, Knock, REST_MS, turn_away};
+use crate::connection::{Connection, Step};
+use crate::connection_log::ConnectionLog;
+use crate::counts::{Counts, End};
+use crate::io::Io;
+use crate::shared::{Arrival, Command, Place, Shared};
+use crate::side::INTEREST;
+use crate::slots::{Key, Slots, Which};
+use crate::timers::Timers;
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 256;
+/// Connections accepted before others get their turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Reserved tokens; no connection's token is as large.
+const DOOR: u64 = u64::MAX;
+const MAILBOX: u64 = u64::MAX - 1;
+
+/// The state of one thread.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    me: usize,
+    epoll: OwnedFd,
+    door: Option<Door>,
+    /// When the door opens again, if it is closed for a moment.
+    door_opens_ms: Option<u64>,
+    connections: Slots<Connection>,
+    timers: Timers,
+    io: Io,
+    /// Connections with more to do at once.
+    again: Vec<Key>,
+    chance: SplitMix64,
+    counts: Counts,
+    log: Option<ConnectionLog>,
+    now_ns: u64,
+    /// Passed on in this turn and not yet counted.
+    to_backend_bytes: u64,
+    to_client_bytes: u64,
+    is_draining: bool,
+}
+
+impl Worker {
+    /// A thread's state; it is made where an error can still be reported.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        me: usize,
+        door: Door,
+        counts: Counts,
+        log: Option<ConnectionLog>,
+        seed: u64,
+    ) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let level = epoll::EventFlags::IN;
+        let mailbox = &shared.threads[me].mailbox;
+        epoll::add(&epoll, mailbox, epoll::EventData::new_u64(MAILBOX), level)?;
+        epoll::add(&epoll, &door, epoll::EventData::new_u64(DOOR), level)?;
+        Ok(Self {
+            me,
+            epoll,
+            door: Some(door),
+            door_opens_ms: None,
+            connections: Slots::new(),
+            timers: Timers::default(),
+            io: Io::new(),
+            again: Vec::new(),
+            chance: SplitMix64::new(seed),
+            counts,
+            log,
+            now_ns: shared.now_ns(),
+            to_backend_bytes: 0,
+            to_client_bytes: 0,
+            is_draining: false,
+            shared,
+        })
+    }
+
+    /// Serves until told to stop.
+    ///
+    /// # Errors
+    /// When epoll or the listener breaks, which no connection can cause.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(EVENTS);
+        while !(self.is_draining && self.connections.is_empty()) {
+            events.clear();
+            let timeout = self.sleep().map(timespec);
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            self.now_ns = self.shared.now_ns();
+            for event in &events {
+                self.on_event(event.data.u64(), event.flags)?;
+            }
+            self.go_on();
+            self.on_time()?;
+            self.count_bytes();
+        }
+        Ok(())
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.now_ns / 1_000_000
+    }
+
+    fn sleep(&self) -> Option<Duration> {
+        if !self.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let door = self
+            .door_opens_ms
+            .map(|opens_ms| Duration::from_millis(opens_ms.saturating_sub(self.now_ms())));
+        let timers = self.timers.sleep(self.now_ms());
+        [door, timers].into_iter().flatten().min()
+    }
+
+    fn on_event(&mut self, token: u64, flags: epoll::EventFlags) -> io::Result<()> {
+        match token {
+            DOOR => self.on_door(),
+            MAILBOX => self.on_mailbox(),
+            token => {
+                let (key, which) = Key::from_token(token);
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.note(which, flags);
+                    self.step(key);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes on with the connections that had more to do than their share.
+    fn go_on(&mut self) {
+        for key in std::mem::take(&mut self.again) {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.is_queued = false;
+                self.step(key);
+            }
+        }
+    }
+
+    fn step(&mut self, key: Key) {
+        loop {
+            let Some(connection) = self.connections.get_mut(key) else { return };
+            let before = connection.moved();
+            let step = connection.step(&mut self.io, self.now_ns);
+            let after = connection.moved();
+            self.to_backend_bytes += after.to_backend_bytes - before.to_backend_bytes;
+            self.to_client_bytes += after.to_client_bytes - before.to_client_bytes;
+            match step {
+                Step::Wait => return,
+                Step::Again => {
+                    if !connection.is_queued {
+                        connection.is_queued = true;
+                        self.again.push(key);
+                    }
+                    return;
+                }
+                Step::Connected => self.start_idle_timer(key),
+                Step::Connect => {
+                    if let Some(lease) = connection.lease() {
+                        lease.count_failure();
+                    }
+                    return self.connect(key);
+                }
+                Step::End(end) => return self.close(key, end),
+            }
+        }
+    }
+
+    fn close(&mut self, key: Key, end: End) {
+        let Some(mut connection) = self.connections.remove(key) else { return };
+        self.timers.clear(key, &mut connection.deadline);
+        connection.prepare_close(end);
+        self.counts.count_end(end);
+        if let Some(log) = &self.log {
+            log.write(&connection, end, self.now_ms());
+        }
+    }
+
+    fn count_bytes(&mut self) {
+        if self.to_backend_bytes > 0 {
+            self.counts.to_backend_bytes.add(std::mem::take(&mut self.to_backend_bytes));
+        }
+        if self.to_client_bytes > 0 {
+            self.counts.to_client_bytes.add(std::mem::take(&mut self.to_client_bytes));
+        }
+    }
+}
+
+/// Accepting and connecting.
+impl Worker {
+    fn on_door(&mut self) -> io::Result<()> {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(door) = &mut self.door else { return Ok(()) };
+            match door.answer() {
+                Knock::Connection(socket, address) => self.admit(socket, address),
+                Knock::Nobody => return Ok(()),
+                Knock::Died => self.counts.accept_errors.inc(),
+                Knock::Shed => self.counts.shed_descriptors.inc(),
+                Knock::Exhausted => {
+                    self.counts.accept_errors.inc();
+                    return self.close_door_for_a_moment();
+                }
+                Knock::Broken(errno) => return Err(errno.into()),
+            }
+        }
+        // The door is level-triggered: who still waits is reported again.
+        Ok(())
+    }
+
+    fn close_door_for_a_moment(&mut self) -> io::Result<()> {
+        if let Some(door) = &self.door {
+            let data = epoll::EventData::new_u64(DOOR);
+            epoll::modify(&self.epoll, door, data, epoll::EventFlags::empty())?;
+            self.door_opens_ms = Some(self.now_ms() + REST_MS);
+        }
+        Ok(())
+    }
+
+    fn open_door(&mut self) -> io::Result<()> {
+        self.door_opens_ms = None;
+        if let Some(door) = &self.door {
+            let data = epoll::EventData::new_u64(DOOR);
+            epoll::modify(&self.epoll, door, data, epoll::EventFlags::IN)?;
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, socket: OwnedFd, address: SocketAddr) {
+        let thread = self.shared.deal(self.me);
+        let Some(place) = Place::take(&self.shared, thread) else {
+            self.counts.shed_limit.inc();
+            return turn_away(socket);
+        };
+        self.counts.accepted.inc();
+        let arrival = Arrival { socket, address, place };
+        if thread == self.me {
+            self.serve(arrival);
+        } else {
+            self.shared.threads[thread].mailbox.send(Command::Serve(arrival));
+        }
+    }
+
+    fn serve(&mut self, arrival: Arrival) {
+        let Arrival { socket, address, place } = arrival;
+        let table = self.shared.table.load_full();
+        let connection = Connection::new(socket, address, place, table, self.now_ms());
+        let key = self.connections.insert(connection);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let data = epoll::EventData::new_u64(key.to_token(Which::Client));
+        if epoll::add(&self.epoll, connection.client(), data, INTEREST).is_err() {
+            return self.close(key, End::LocalFault);
+        }
+        self.connect(key);
+    }
+
+    /// Begins to connect to the next backend; those that fail at once are
+    /// passed over.
+    fn connect(&mut self, key: Key) {
+        loop {
+            let Some(connection) = self.connections.get_mut(key) else { return };
+            let Some(address) = connection.lease_next(self.chance.next_u64(), self.now_ns) else {
+                return self.close(key, End::NoBackend);
+            };
+            match open_upstream(address, self.shared.keepalive) {
+                Ok(socket) => {
+                    let upstream = connection.connecting(socket);
+                    let data = epoll::EventData::new_u64(key.to_token(Which::Upstream));
+                    if epoll::add(&self.epoll, upstream, data, INTEREST).is_err() {
+                        return self.close(key, End::LocalFault);
+                    }
+                    let timeout_ms = whole_ms(self.shared.connect_timeout);
+                    let at_ms = self.now_ns / 1_000_000 + timeout_ms;
+                    return self.timers.set(key, &mut connection.deadline, at_ms);
+                }
+                // Another backend's socket would meet the same shortage.
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    return self.close(key, End::LocalFault);
+                }
+                Err(_) => {
+                    if let Some(lease) = connection.lease() {
+                        lease.count_failure();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Timers and messages.
+impl Worker {
+    fn on_time(&mut self) -> io::Result<()> {
+        let now_ms = self.now_ms();
+        if self.door_opens_ms.is_some_and(|opens_ms| opens_ms <= now_ms) {
+            self.open_door()?;
+        }
+        while let Some(key) = self.timers.pop(now_ms) {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            if connection.is_connecting() {
+                if let Some(lease) = connection.lease() {
+                    lease.count_failure();
+                }
+                self.connect(key);
+            } else {
+                self.on_idle(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn start_idle_timer(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        match self.shared.idle_timeout {
+            Some(timeout) => {
+                let at_ms = self.now_ns / 1_000_000 + whole_ms(timeout);
+                self.timers.set(key, &mut connection.deadline, at_ms);
+            }
+            None => self.timers.clear(key, &mut connection.deadline),
+        }
+    }
+
+    fn on_idle(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(timeout) = self.shared.idle_timeout else { return };
+        let due_ms = connection.active_ms() + whole_ms(timeout);
+        if due_ms <= self.now_ns / 1_000_000 {
+            self.close(key, End::Idle);
+        } else {
+            self.timers.set(key, &mut connection.deadline, due_ms);
+        }
+    }
+
+    fn on_mailbox(&mut self) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        for command in shared.threads[self.me].mailbox.take() {
+            match command {
+                Command::Serve(arrival) => self.serve(arrival),
+                Command::Drain => self.drain()?,
+                Command::Terminate => {
+                    self.drain()?;
+                    for key in self.connections.keys() {
+                        self.close(key, End::CutOff);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts what the kernel already completed for its clients, and then no
+    /// more: closing the listener resets whoever is left in its queue.
+    fn drain(&mut self) -> io::Result<()> {
+        if self.door.is_some() && !self.is_draining {
+            self.on_door()?;
+        }
+        self.door = None;
+        self.door_opens_ms = None;
+        self.is_draining = true;
+        Ok(())
+    }
+}
+
+/// A socket that is connecting to a backend.
+fn open_upstream(address: SocketAddr, keepalive: Option<Duration>) -> Result<OwnedFd, Errno> {
+    let family = match address {
+        SocketAddr::V4(_) => rustix::net::AddressFamily::INET,
+        SocketAddr::V6(_) => rustix::net::AddressFamily::INET6,
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    if let Some(idle) = keepalive {
+        set_keepalive(&socket, idle)?;
+    }
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Probes the peer after `idle` of silence, three times, and then reports it
+/// as gone. On a listener this is inherited by what it accepts.
+pub(crate) fn set_keepalive(socket: impl std::os::fd::AsFd, idle: Duration) -> Result<(), Errno> {
+    let idle = idle.max(Duration::from_secs(1));
+    let between = (idle / 3).max(Duration::from_secs(1));
+    sockopt::set_socket_keepalive(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, idle)?;
+    sockopt::set_tcp_keepintvl(&socket, between)?;
+    sockopt::set_tcp_keepcnt(&socket, 3)
+}
+
+/// Milliseconds, rounded up so that a timer never fires early.
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX / 4).max(1) + 1
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // Longer sleeps than a day are cut into days.
+    let capped = duration.min(Duration::from_secs(86_400));
+    Timespec { tv_sec: capped.as_secs() as i64, tv_nsec: i64::from(capped.subsec_nanos()) }
+}
