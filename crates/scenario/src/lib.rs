@@ -1,1 +1,57 @@
 //! Scenario and peer files: wire structs, checked types, JSON Schema.
+//!
+//! A scenario is one question as a TOML file. It is read into wire structs
+//! that know no unknown keys, and then checked once into types that can't be
+//! wrong ([`Scenario`]); everything after works from those. An error names
+//! file, line and key, what was found, what was expected, and the nearest known
+//! name. The crate opens no socket and reads no clock; it reads files only in
+//! [`Library`].
+//!
+//! ```
+//! use scenario::{Pace, ScenarioSource, Setting};
+//!
+//! let text = r#"
+//!     question = "Who serves one flooded connection?"
+//!     [load]
+//!     loop = "open"
+//!     connections = 1
+//!     rate = "3000/s"
+//!     duration = "5s"
+//!     [run]
+//!     peers = ["l4"]
+//! "#;
+//! let peers = ["l4".to_owned()];
+//! let source = ScenarioSource::parse("flood", "flood.toml", text, &peers)?;
+//! let faster = Setting::new("load.rate", "4000", "--rate 4000");
+//! let scenario = source.resolve(false, &[faster])?;
+//! assert!(matches!(scenario.load.pace, Pace::Open { arrivals } if arrivals.mean_rate() == 4000.0));
+//!
+//! let wrong = text.replace("connections", "conections");
+//! let error = ScenarioSource::parse("flood", "flood.toml", &wrong, &peers).unwrap_err();
+//! assert!(error.to_string().contains("did you mean `connections`?"));
+//! # Ok::<(), scenario::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod bounds;
+mod check;
+mod claim;
+mod document;
+mod error;
+mod library;
+mod metric;
+mod scenario;
+mod schema;
+mod service_time;
+mod source;
+pub mod units;
+mod wire;
+
+pub use claim::{Claim, ClaimError, ClaimOutcome, MissingValue, Op, Subject, Term};
+pub use error::{Error, Invalid, Place, nearest};
+pub use library::{Library, Summary};
+pub use metric::{Kind, Metric, Scope};
+pub use scenario::{Arrivals, Backend, CallKind, ConnectionAge, Length, Load, Pace, Scenario};
+pub use schema::scenario_schema;
+pub use service_time::ServiceTime;
+pub use source::{ScenarioSource, Setting};

@@ -1,0 +1,62 @@
+//! What is absurd: every number of a scenario has bounds, and they stand here.
+//!
+//! The bounds are generous. They keep out slips of the finger (a zero, a
+//! million connections), not experiments. The JSON Schema and the checks read
+//! the same constants.
+
+use std::time::Duration;
+
+/// Bounds of a number, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds<T> {
+    /// The smallest value taken.
+    pub min: T,
+    /// The largest value taken.
+    pub max: T,
+}
+
+const fn bounds<T>(min: T, max: T) -> Bounds<T> {
+    Bounds { min, max }
+}
+
+/// Backends in a scenario.
+pub const BACKENDS: Bounds<u32> = bounds(1, 256);
+/// Servers in a backend's queue.
+pub const CONCURRENCY: Bounds<u32> = bounds(1, 65_536);
+/// Weight of a backend.
+pub const WEIGHT: Bounds<u32> = bounds(1, 1_000);
+/// Speed factor of a backend.
+pub const SPEED: Bounds<f64> = bounds(0.001, 1_000.0);
+/// Service time, and each part of a mixed one.
+pub const SERVICE_TIME: Bounds<Duration> =
+    bounds(Duration::from_micros(1), Duration::from_secs(60));
+/// Shape of a log-normal service time.
+pub const SIGMA: Bounds<f64> = bounds(0.01, 4.0);
+/// Age at which a backend closes a connection, and the grace after that.
+pub const CONNECTION_AGE: Bounds<Duration> =
+    bounds(Duration::from_millis(10), Duration::from_secs(3_600));
+/// Client connections.
+pub const CONNECTIONS: Bounds<u32> = bounds(1, 20_000);
+/// Calls in flight per connection.
+pub const STREAMS: Bounds<u32> = bounds(1, 100_000);
+/// Calls in flight over all connections.
+pub const IN_FLIGHT: Bounds<u64> = bounds(1, 1_000_000);
+/// Calls per second over all connections.
+pub const RATE: Bounds<f64> = bounds(0.1, 10_000_000.0);
+/// Think time of a closed loop.
+pub const THINK_TIME: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_secs(600));
+/// Length of the measured part of a trial.
+pub const DURATION: Bounds<Duration> =
+    bounds(Duration::from_millis(100), Duration::from_secs(3_600));
+/// Length of the measured part of a trial in calls.
+pub const CALLS: Bounds<u64> = bounds(1, 1_000_000_000);
+/// Length of the warm-up.
+pub const WARM_UP: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_secs(600));
+/// Messages in a streaming call.
+pub const MESSAGES: Bounds<u32> = bounds(1, 100_000);
+/// Payload of a message in bytes.
+pub const PAYLOAD_BYTES: Bounds<u32> = bounds(0, 8 << 20);
+/// Trials of each peer.
+pub const REPEATS: Bounds<u32> = bounds(1, 1_000);
+/// Seeds; TOML has no larger integers.
+pub const SEED: Bounds<u64> = bounds(0, i64::MAX as u64);

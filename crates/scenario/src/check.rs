@@ -1,0 +1,355 @@
+//! From what is written to what can't be wrong: bounds, alternatives,
+//! contradictions and defaults.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use balance::{Balancer, PolicyKind};
+
+use crate::{
+    bounds::{self, Bounds},
+    claim::Claim,
+    error::{Problem, did_you_mean, list_of},
+    scenario::{Arrivals, Backend, CallKind, ConnectionAge, Length, Load, Pace, Scenario},
+    service_time::ServiceTime,
+    units::{DurationText, SizeText, format_duration, format_size},
+    wire::{
+        ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, LoadWire, LoopWire, ScenarioWire,
+    },
+};
+
+const DEFAULT_BACKENDS: u32 = 4;
+const DEFAULT_CONCURRENCY: u32 = 8;
+const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+const DEFAULT_STREAMS: u32 = 100;
+const DEFAULT_WARM_UP: Duration = Duration::from_secs(1);
+const DEFAULT_MESSAGES: u32 = 10;
+const DEFAULT_PAYLOAD_BYTES: u32 = 32;
+const DEFAULT_PEERS: [&str; 3] = ["direct", "l4", "l7"];
+const DEFAULT_REPEATS: u32 = 3;
+const DEFAULT_SEED: u64 = 1;
+
+/// Checks a scenario. `known_peers` are the peers there are.
+pub(crate) fn check(
+    name: &str,
+    wire: ScenarioWire,
+    known_peers: &[String],
+) -> Result<Scenario, Problem> {
+    let question = check_text("question", wire.question)?;
+    let learned = wire.learned.map(|text| check_text("learned", text)).transpose()?;
+    let connection_age = check_connection_age(&wire.backends)?;
+    let backends = check_backends(&wire.backends)?;
+    let policy = wire.balance.policy;
+    check_policy(policy, &backends)?;
+    let load = check_load(&wire.load)?;
+    let peers = check_peers(wire.run.peers, known_peers)?;
+    let repeats = wire.run.repeats.unwrap_or(DEFAULT_REPEATS);
+    let repeats = within("run.repeats", repeats, bounds::REPEATS, "trials of each peer")?;
+    let seed = within("run.seed", wire.run.seed.unwrap_or(DEFAULT_SEED), bounds::SEED, "a seed")?;
+    let claims = check_claims(&wire.expect.claims, known_peers)?;
+    Ok(Scenario {
+        name: name.to_owned(),
+        question,
+        learned,
+        backends,
+        connection_age,
+        load,
+        policy,
+        peers,
+        repeats,
+        seed,
+        claims,
+    })
+}
+
+fn check_text(key: &str, text: String) -> Result<String, Problem> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Err(Problem::new(key, "this text is empty; write it for the reader of the report"));
+    }
+    Ok(trimmed.to_owned())
+}
+
+fn check_connection_age(wire: &BackendsWire) -> Result<Option<ConnectionAge>, Problem> {
+    let grace_key = "backends.max_connection_age_grace";
+    match (wire.max_connection_age, wire.max_connection_age_grace) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Problem::new(
+            grace_key,
+            "a grace without an age; set `backends.max_connection_age` too",
+        )),
+        (Some(DurationText(max)), grace) => {
+            let grace = grace.map_or(DEFAULT_GRACE, |DurationText(grace)| grace);
+            let max = within(
+                "backends.max_connection_age",
+                Time(max),
+                bounds::CONNECTION_AGE.time(),
+                "an age",
+            )?;
+            let grace = within(grace_key, Time(grace), bounds::CONNECTION_AGE.time(), "a grace")?;
+            Ok(Some(ConnectionAge { max: max.0, grace: grace.0 }))
+        }
+    }
+}
+
+fn check_backends(wire: &BackendsWire) -> Result<Vec<Backend>, Problem> {
+    let count = wire.count.unwrap_or(DEFAULT_BACKENDS);
+    let count = within("backends.count", count, bounds::BACKENDS, "backends")?;
+    let concurrency = wire.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+    let concurrency = within("backends.concurrency", concurrency, bounds::CONCURRENCY, "servers")?;
+    let service_time = wire.service_time.unwrap_or(ServiceTime::None);
+    let backend = |index| Backend {
+        id: format!("b{index}"),
+        concurrency,
+        service_time,
+        speed: 1.0,
+        weight: 1,
+    };
+    let mut backends: Vec<Backend> = (0..count).map(backend).collect();
+    for (position, different) in wire.overrides.iter().enumerate() {
+        let key = format!("backends.override[{position}]");
+        if wire.overrides[..position].iter().any(|earlier| earlier.index == different.index) {
+            let message = format!("backend {} is overridden twice", different.index);
+            return Err(Problem::new(format!("{key}.index"), message));
+        }
+        let indices = Bounds { min: 0, max: count - 1 };
+        let index = within(&format!("{key}.index"), different.index, indices, "a backend")?;
+        apply(&key, different, &mut backends[index as usize])?;
+    }
+    Ok(backends)
+}
+
+fn apply(key: &str, different: &BackendOverrideWire, backend: &mut Backend) -> Result<(), Problem> {
+    if let Some(speed) = different.speed {
+        backend.speed = within(&format!("{key}.speed"), speed, bounds::SPEED, "a speed factor")?;
+    }
+    if let Some(weight) = different.weight {
+        backend.weight = within(&format!("{key}.weight"), weight, bounds::WEIGHT, "a weight")?;
+    }
+    if let Some(concurrency) = different.concurrency {
+        let key = format!("{key}.concurrency");
+        backend.concurrency = within(&key, concurrency, bounds::CONCURRENCY, "servers")?;
+    }
+    backend.service_time = different.service_time.unwrap_or(backend.service_time);
+    Ok(())
+}
+
+/// Policies have limits of their own on weights; the balancer itself knows them.
+fn check_policy(policy: PolicyKind, backends: &[Backend]) -> Result<(), Problem> {
+    let backends = backends
+        .iter()
+        .map(|backend| Arc::new(balance::Backend::new(backend.id.as_str(), backend.weight)))
+        .collect();
+    Balancer::new(policy, backends)
+        .map(|_| ())
+        .map_err(|error| Problem::new("balance.policy", error.to_string()))
+}
+
+fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
+    let connections =
+        within("load.connections", wire.connections, bounds::CONNECTIONS, "connections")?;
+    let streams = wire.streams.unwrap_or(DEFAULT_STREAMS);
+    let streams =
+        within("load.streams", streams, bounds::STREAMS, "calls in flight per connection")?;
+    let in_flight = u64::from(connections) * u64::from(streams);
+    if in_flight > bounds::IN_FLIGHT.max {
+        let message = format!(
+            "{connections} connections of {streams} streams make {in_flight} calls in flight; at most {} are taken",
+            bounds::IN_FLIGHT.max
+        );
+        return Err(Problem::new("load.streams", message));
+    }
+    let warm_up = wire.warm_up.map_or(DEFAULT_WARM_UP, |DurationText(warm_up)| warm_up);
+    let warm_up = within("load.warm_up", Time(warm_up), bounds::WARM_UP.time(), "a warm-up")?.0;
+    let (call, messages) = check_call(wire)?;
+    let pace = check_pace(wire)?;
+    let length = check_length(wire, &pace)?;
+    Ok(Load {
+        pace,
+        connections,
+        streams,
+        length,
+        warm_up,
+        call,
+        messages,
+        request_bytes: check_payload("load.request_bytes", wire.request_bytes)?,
+        response_bytes: check_payload("load.response_bytes", wire.response_bytes)?,
+    })
+}
+
+fn check_call(wire: &LoadWire) -> Result<(CallKind, u32), Problem> {
+    let call = match wire.call.unwrap_or(CallWire::Unary) {
+        CallWire::Unary => CallKind::Unary,
+        CallWire::ServerStream => CallKind::ServerStream,
+        CallWire::ClientStream => CallKind::ClientStream,
+        CallWire::Bidi => CallKind::Bidi,
+    };
+    let messages = match (call, wire.messages) {
+        (CallKind::Unary, None) => 1,
+        (CallKind::Unary, Some(_)) => {
+            let message = "a unary call has one message; choose a streaming kind in `load.call`";
+            return Err(Problem::new("load.messages", message));
+        }
+        (_, messages) => messages.unwrap_or(DEFAULT_MESSAGES),
+    };
+    Ok((call, within("load.messages", messages, bounds::MESSAGES, "messages")?))
+}
+
+fn check_payload(key: &str, size: Option<SizeText>) -> Result<u32, Problem> {
+    let bytes = size.map_or(DEFAULT_PAYLOAD_BYTES, |SizeText(bytes)| bytes);
+    let Bounds { min, max } = bounds::PAYLOAD_BYTES;
+    let size = within(key, Size(bytes), Bounds { min: Size(min), max: Size(max) }, "a payload")?;
+    Ok(size.0)
+}
+
+fn check_pace(wire: &LoadWire) -> Result<Pace, Problem> {
+    let belongs = |key: &str, to: &str| {
+        let message = format!("belongs to {to}; take it out, or change `load.loop`");
+        Err(Problem::new(format!("load.{key}"), message))
+    };
+    match wire.mode {
+        LoopWire::Open => {
+            if wire.think_time.is_some() {
+                return belongs("think_time", "a closed loop");
+            }
+            let Some(rate) = wire.rate else {
+                let message = "this key is missing: an open loop needs the rate of its schedule";
+                return Err(Problem::new("load.rate", message));
+            };
+            let rate = within("load.rate", rate.0, bounds::RATE, "calls per second")?;
+            let arrivals = match wire.arrivals.unwrap_or(ArrivalsWire::Poisson) {
+                ArrivalsWire::Constant => Arrivals::Constant { rate },
+                ArrivalsWire::Poisson => Arrivals::Poisson { rate },
+            };
+            Ok(Pace::Open { arrivals })
+        }
+        LoopWire::Closed => {
+            if wire.rate.is_some() {
+                return belongs("rate", "an open loop, since the responses pace a closed one");
+            }
+            if wire.arrivals.is_some() {
+                return belongs("arrivals", "an open loop");
+            }
+            let think_time = wire.think_time.map_or(Duration::ZERO, |DurationText(time)| time);
+            let bounds = bounds::THINK_TIME.time();
+            let think_time = within("load.think_time", Time(think_time), bounds, "a think time")?;
+            Ok(Pace::Closed { think_time: think_time.0 })
+        }
+    }
+}
+
+fn check_length(wire: &LoadWire, pace: &Pace) -> Result<Length, Problem> {
+    match (wire.duration, wire.calls) {
+        (Some(_), Some(_)) => {
+            let message = "`load.duration` and `load.calls` both say how long a trial is; keep one";
+            Err(Problem::new("load.calls", message))
+        }
+        (None, None) => {
+            let message = "this key is missing: say how long a trial is, here or in `load.calls`";
+            Err(Problem::new("load.duration", message))
+        }
+        (Some(DurationText(duration)), None) => {
+            let bounds = bounds::DURATION.time();
+            Ok(Length::Duration(within("load.duration", Time(duration), bounds, "a duration")?.0))
+        }
+        (None, Some(calls)) => {
+            let calls = within("load.calls", calls, bounds::CALLS, "calls")?;
+            let longest = bounds::DURATION.max;
+            match pace {
+                Pace::Open { arrivals }
+                    if calls as f64 / arrivals.mean_rate() > longest.as_secs_f64() =>
+                {
+                    let rate = arrivals.mean_rate();
+                    let longest = format_duration(longest);
+                    let message = format!("{calls} calls at {rate}/s take longer than {longest}");
+                    Err(Problem::new("load.calls", message))
+                }
+                _ => Ok(Length::Calls(calls)),
+            }
+        }
+    }
+}
+
+fn check_peers(peers: Option<Vec<String>>, known: &[String]) -> Result<Vec<String>, Problem> {
+    let peers = peers.unwrap_or_else(|| DEFAULT_PEERS.map(str::to_owned).to_vec());
+    if peers.is_empty() {
+        let message = format!("the list is empty; name at least one of {}", list_of(known));
+        return Err(Problem::new("run.peers", message));
+    }
+    for (index, peer) in peers.iter().enumerate() {
+        let key = format!("run.peers[{index}]");
+        if !known.contains(peer) {
+            let (hint, list) = (did_you_mean(peer, known), list_of(known));
+            return Err(Problem::new(
+                key,
+                format!("unknown peer `{peer}`{hint}; known are {list}"),
+            ));
+        }
+        if peers[..index].contains(peer) {
+            let message =
+                format!("`{peer}` is listed twice; `run.repeats` makes more trials of each");
+            return Err(Problem::new(key, message));
+        }
+    }
+    Ok(peers)
+}
+
+fn check_claims(claims: &[String], known_peers: &[String]) -> Result<Vec<Claim>, Problem> {
+    let mut checked = Vec::with_capacity(claims.len());
+    for (index, text) in claims.iter().enumerate() {
+        let key = || format!("expect.claims[{index}]");
+        let claim: Claim = text.parse().map_err(|error| Problem::new(key(), format!("{error}")))?;
+        for peer in claim.peers() {
+            // Peers of the library rather than of the run: a run over fewer
+            // peers leaves the claims about the others unjudged.
+            if !known_peers.iter().any(|known| known == peer) {
+                let (hint, list) = (did_you_mean(peer, known_peers), list_of(known_peers));
+                let message = format!("unknown peer `{peer}`{hint}; known are {list}");
+                return Err(Problem::new(key(), message));
+            }
+        }
+        checked.push(claim);
+    }
+    Ok(checked)
+}
+
+/// A duration that shows as people write it.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct Time(Duration);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format_duration(self.0))
+    }
+}
+
+/// A size that shows as people write it.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct Size(u32);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format_size(self.0))
+    }
+}
+
+impl Bounds<Duration> {
+    fn time(self) -> Bounds<Time> {
+        Bounds { min: Time(self.min), max: Time(self.max) }
+    }
+}
+
+/// The value, if it is within its bounds. `what` completes the sentence
+/// "expected ... from 1 to 5".
+fn within<T: PartialOrd + fmt::Display>(
+    key: &str,
+    value: T,
+    bounds: Bounds<T>,
+    what: &str,
+) -> Result<T, Problem> {
+    let Bounds { min, max } = bounds;
+    // Written so that NaN is refused.
+    if value >= min && value <= max {
+        return Ok(value);
+    }
+    Err(Problem::new(key, format!("found {value}, expected {what} from {min} to {max}")))
+}

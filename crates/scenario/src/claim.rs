@@ -1,0 +1,387 @@
+//! Claims: what a scenario expects, as sentences that can be checked.
+//!
+//! ```text
+//! claim  = subject op term
+//! op     = "==" | "!=" | "<" | "<=" | ">" | ">="
+//! term   = number unit | [number "*"] subject [("+" | "-") number unit]
+//! subject = peer "." metric
+//! ```
+//!
+//! `l4.max_share == 100%`, `l7.latency_p99 < 0.2 * l4.latency_p99`,
+//! `l7.latency_p50 <= direct.latency_p50 + 500us`. Both sides have to be of one
+//! kind, and numbers carry the unit of that kind. A claim says *where* it has
+//! to hold by its subject's [`Scope`]; judging it over trials is the lab's work.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    metric::{Metric, Scope},
+    units::split_unit,
+};
+
+/// A claim that was understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    source: String,
+    subject: Subject,
+    op: Op,
+    term: Term,
+}
+
+/// A quantity of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The peer's name.
+    pub peer: String,
+    /// The quantity.
+    pub metric: Metric,
+}
+
+/// A comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Equal.
+    Eq,
+    /// Different.
+    Ne,
+    /// Smaller.
+    Lt,
+    /// Smaller or equal.
+    Le,
+    /// Larger.
+    Gt,
+    /// Larger or equal.
+    Ge,
+}
+
+/// What a subject is compared with, in the measure of the subject's kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Term {
+    /// A number.
+    Number(f64),
+    /// Another peer's quantity: `factor * subject + offset`.
+    Relative {
+        /// What it is multiplied with.
+        factor: f64,
+        /// The other quantity.
+        subject: Subject,
+        /// What is added.
+        offset: f64,
+    },
+}
+
+/// A claim, judged on one set of values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClaimOutcome {
+    /// Whether it holds.
+    pub holds: bool,
+    /// The value of the subject: fractions, calls, nanoseconds, calls per
+    /// second or plain numbers, as the metric's kind says.
+    pub left: f64,
+    /// The value it was compared with.
+    pub right: f64,
+}
+
+/// A value that a claim needs is missing, so it can't be judged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no value of `{}.{}`", subject.peer, subject.metric)]
+pub struct MissingValue {
+    /// What is missing.
+    pub subject: Subject,
+}
+
+/// Why a text is no claim.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("in `{claim}`, {reason}")]
+pub struct ClaimError {
+    /// The text.
+    pub claim: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Claim {
+    /// What it is about.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// How the subject is compared.
+    pub fn op(&self) -> Op {
+        self.op
+    }
+
+    /// What the subject is compared with.
+    pub fn term(&self) -> &Term {
+        &self.term
+    }
+
+    /// Where it has to hold.
+    pub fn scope(&self) -> Scope {
+        self.subject.metric.scope()
+    }
+
+    /// The peers it speaks of: one or two.
+    pub fn peers(&self) -> impl Iterator<Item = &str> {
+        let other = match &self.term {
+            Term::Relative { subject, .. } => Some(subject.peer.as_str()),
+            Term::Number(_) => None,
+        };
+        std::iter::once(self.subject.peer.as_str()).chain(other)
+    }
+
+    /// Judges the claim on the values that `value` gives for a peer's quantity.
+    ///
+    /// # Errors
+    /// [`MissingValue`] when `value` has none: such a claim neither holds nor
+    /// fails.
+    pub fn check(
+        &self,
+        value: &dyn Fn(&str, Metric) -> Option<f64>,
+    ) -> Result<ClaimOutcome, MissingValue> {
+        let value_of = |subject: &Subject| {
+            value(&subject.peer, subject.metric)
+                .filter(|value| !value.is_nan())
+                .ok_or_else(|| MissingValue { subject: subject.clone() })
+        };
+        let left = value_of(&self.subject)?;
+        let right = match &self.term {
+            Term::Number(number) => *number,
+            Term::Relative { factor, subject, offset } => factor * value_of(subject)? + offset,
+        };
+        Ok(ClaimOutcome { holds: self.op.compare(left, right), left, right })
+    }
+}
+
+impl Op {
+    /// Its sign.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Eq => "==",
+            Self::Ne => "!=",
+            Self::Lt => "<",
+            Self::Le => "<=",
+            Self::Gt => ">",
+            Self::Ge => ">=",
+        }
+    }
+
+    /// Compares. Values that differ by no more than rounding are equal: a third
+    /// of all calls is `33.333333333%` to no one.
+    fn compare(self, left: f64, right: f64) -> bool {
+        let equal = (left - right).abs() <= 1e-9 * left.abs().max(right.abs());
+        match self {
+            Self::Eq => equal,
+            Self::Ne => !equal,
+            Self::Lt => left < right && !equal,
+            Self::Le => left < right || equal,
+            Self::Gt => left > right && !equal,
+            Self::Ge => left > right || equal,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.peer, self.metric)
+    }
+}
+
+/// The claim as it was written.
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)
+    }
+}
+
+impl Serialize for Claim {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.source)
+    }
+}
+
+impl FromStr for Claim {
+    type Err = ClaimError;
+
+    fn from_str(text: &str) -> Result<Self, ClaimError> {
+        let source = text.trim().to_owned();
+        parse(&source)
+            .map_err(|reason| ClaimError { claim: source.clone(), reason })
+            .map(|(subject, op, term)| Self { source: source.clone(), subject, op, term })
+    }
+}
+
+fn parse(text: &str) -> Result<(Subject, Op, Term), String> {
+    let Some(at) = text.find(['=', '!', '<', '>']) else {
+        return Err("there is no comparison; write one of ==, !=, <, <=, >, >=".to_owned());
+    };
+    let subject = parse_subject(text[..at].trim())?;
+    // Two-character signs first, so that `<=` is not read as `<`.
+    let signs = [Op::Eq, Op::Ne, Op::Le, Op::Ge, Op::Lt, Op::Gt];
+    let Some(op) = signs.into_iter().find(|op| text[at..].starts_with(op.sign())) else {
+        return Err("the comparison is none of ==, !=, <, <=, >, >=".to_owned());
+    };
+    let rest = text[at + op.sign().len()..].trim();
+    let term = parse_term(rest, subject.metric)?;
+    Ok((subject, op, term))
+}
+
+fn parse_subject(text: &str) -> Result<Subject, String> {
+    let Some((peer, metric)) = text.split_once('.') else {
+        return Err(format!("expected a peer's quantity such as `l4.max_share`, found `{text}`"));
+    };
+    if peer.is_empty() || peer.contains(char::is_whitespace) {
+        return Err(format!("`{peer}` is no name of a peer"));
+    }
+    Ok(Subject { peer: peer.to_owned(), metric: metric.parse()? })
+}
+
+fn parse_term(text: &str, metric: Metric) -> Result<Term, String> {
+    let starts_with_number = text.starts_with(|c: char| c.is_ascii_digit());
+    if starts_with_number && !text.contains('*') {
+        return Ok(Term::Number(parse_number(text, metric)?));
+    }
+    let (factor, rest) = match text.split_once('*') {
+        Some((factor, rest)) => {
+            let factor = factor.trim();
+            let number = factor.parse::<f64>().ok().filter(|factor| factor.is_finite());
+            let number = number.ok_or(format!("`{factor}` is no number to multiply with"))?;
+            (number, rest.trim())
+        }
+        None => (1.0, text),
+    };
+    // Peer names hold dashes, so a sign stands between spaces.
+    let (subject, offset) = match (rest.split_once(" + "), rest.split_once(" - ")) {
+        (Some((subject, offset)), _) => (subject, parse_number(offset, metric)?),
+        (None, Some((subject, offset))) => (subject, -parse_number(offset, metric)?),
+        (None, None) => (rest, 0.0),
+    };
+    let subject = parse_subject(subject.trim())?;
+    if subject.metric.kind() != metric.kind() {
+        let (left, right) = (metric.kind().how_to_write(), subject.metric.kind().how_to_write());
+        return Err(format!(
+            "`{metric}` and `{}` can't be compared: one is {left}, the other {right}",
+            subject.metric
+        ));
+    }
+    Ok(Term::Relative { factor, subject, offset })
+}
+
+fn parse_number(text: &str, metric: Metric) -> Result<f64, String> {
+    let (number, unit) = split_unit(text);
+    let number: f64 = match number.parse() {
+        Ok(number) => number,
+        Err(_) => {
+            return Err(format!("expected {}, found `{text}`", metric.kind().how_to_write()));
+        }
+    };
+    // Zero is zero in any unit.
+    match metric.kind().unit(unit) {
+        Some(worth) => Ok(number * worth),
+        None if number == 0.0 && unit.is_empty() => Ok(0.0),
+        None => Err(format!("`{metric}` is {}, found `{text}`", metric.kind().how_to_write())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(text: &str) -> Claim {
+        text.parse().unwrap()
+    }
+
+    fn holds(text: &str, values: &[(&str, Metric, f64)]) -> bool {
+        let value = |peer: &str, metric: Metric| {
+            values.iter().find(|(p, m, _)| *p == peer && *m == metric).map(|(_, _, value)| *value)
+        };
+        claim(text).check(&value).unwrap().holds
+    }
+
+    #[test]
+    fn reads_every_form() {
+        let number = claim("l4.max_share == 100%");
+        assert_eq!(number.subject().to_string(), "l4.max_share");
+        assert_eq!((number.op(), number.term()), (Op::Eq, &Term::Number(1.0)));
+        assert_eq!(number.scope(), Scope::EveryTrial);
+        assert_eq!(claim("haproxy-l4.spread_calls<=2 calls").term(), &Term::Number(2.0));
+        assert_eq!(claim("l7.latency_p99 < 1.5ms").term(), &Term::Number(1_500_000.0));
+        assert_eq!(claim("l7.throughput >= 3000/s").term(), &Term::Number(3_000.0));
+        assert_eq!(claim("direct.error_rate == 0").term(), &Term::Number(0.0));
+
+        let relative = claim("l7.latency_p99 < 0.2 * envoy-l4.latency_p99 + 5ms");
+        let other = Subject { peer: "envoy-l4".to_owned(), metric: Metric::LatencyP99 };
+        let expected = Term::Relative { factor: 0.2, subject: other, offset: 5_000_000.0 };
+        assert_eq!(relative.term(), &expected);
+        assert_eq!(relative.scope(), Scope::MedianOverTrials);
+        assert_eq!(relative.peers().collect::<Vec<_>>(), ["l7", "envoy-l4"]);
+    }
+
+    #[test]
+    fn shows_as_it_was_written() {
+        for text in ["l4.max_share == 100%", "l7.latency_p50 <= direct.latency_p50 - 1us"] {
+            assert_eq!(claim(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn judges_values() {
+        let p99 = Metric::LatencyP99;
+        let values = [("l4", p99, 100.0), ("l7", p99, 19.0), ("l4", Metric::MaxShare, 1.0)];
+        assert!(holds("l7.latency_p99 < 0.2 * l4.latency_p99", &values));
+        assert!(!holds("l7.latency_p99 < 0.19 * l4.latency_p99", &values));
+        assert!(holds("l7.latency_p99 <= 0.19 * l4.latency_p99", &values));
+        assert!(!holds("l7.latency_p99 >= l4.latency_p99", &values));
+        assert!(holds("l7.latency_p99 > l4.latency_p99 - 82ns", &values));
+        assert!(holds("l4.max_share == 100%", &values));
+        assert!(!holds("l4.max_share != 100%", &values));
+    }
+
+    #[test]
+    fn a_missing_value_never_passes() {
+        let nothing = |_: &str, _: Metric| None;
+        let nan = |_: &str, _: Metric| Some(f64::NAN);
+        for text in ["l4.max_share < 200%", "l4.max_share != 3%"] {
+            assert!(claim(text).check(&nothing).is_err());
+            assert!(claim(text).check(&nan).is_err());
+        }
+        let only_left = |peer: &str, _: Metric| (peer == "l7").then_some(1.0);
+        let error = claim("l7.latency_p99 < l4.latency_p99").check(&only_left).unwrap_err();
+        assert_eq!(error.to_string(), "there is no value of `l4.latency_p99`");
+    }
+
+    #[test]
+    fn refuses_with_the_reason() {
+        for (text, expected) in [
+            ("", "there is no comparison"),
+            ("l4.max_share", "there is no comparison"),
+            ("l4.max_share = 100%", "none of ==, !="),
+            ("max_share == 100%", "expected a peer's quantity"),
+            (".max_share == 100%", "no name of a peer"),
+            ("l4.max_shar == 100%", "did you mean `max_share`?"),
+            ("l4.max_share == 1", "a percentage such as `25%`, found `1`"),
+            ("l4.max_share == 5ms", "a percentage such as `25%`"),
+            ("l4.latency_p99 < 5", "a time with its unit"),
+            ("l4.latency_p99 < 5%", "a time with its unit"),
+            ("l4.latency_p99 <", "expected a peer's quantity"),
+            ("l4.latency_p99 < fast * l7.latency_p99", "`fast` is no number"),
+            ("l4.latency_p99 < inf * l7.latency_p99", "`inf` is no number"),
+            ("l4.latency_p99 < l7.max_share", "can't be compared"),
+            ("l4.latency_p99 < l7.latency_p99 + 5", "a time with its unit"),
+            ("l4.latency_p99 < l7.latency_p99 + 5ms + 5ms", "a time with its unit"),
+        ] {
+            let message = text.parse::<Claim>().unwrap_err().to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,40}", tail in "[a-z0-9.<>=*+% -]{0,30}") {
+            let _ = text.parse::<Claim>();
+            let _ = format!("l4.latency_p99{tail}").parse::<Claim>();
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A TOML text that knows on which line each key stands, and reading it into a
+//! type with errors that name line and key.
+
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
+
+use crate::error::{Error, Invalid, Place, Problem, did_you_mean, list_of};
+
+/// A file's text, and where its keys stand.
+#[derive(Clone, Debug)]
+pub(crate) struct Document {
+    file: String,
+    text: String,
+    entries: Vec<Entry>,
+}
+
+/// A key or list element: its path, and what of the text belongs to it.
+#[derive(Clone, Debug)]
+struct Entry {
+    path: String,
+    key: Range<usize>,
+    value: Range<usize>,
+}
+
+impl Document {
+    /// Reads `text` as `T`. The file's name is only for errors.
+    pub(crate) fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<(Self, T), Error> {
+        let mut document =
+            Self { file: file.to_owned(), text: text.to_owned(), entries: Vec::new() };
+        let root = DeTable::parse(text).map_err(|error| document.invalid(&error))?;
+        let mut entries = Vec::new();
+        walk_table("", root.get_ref(), &mut entries);
+        document.entries = entries;
+        let value = toml::from_str(text).map_err(|error| document.invalid(&error))?;
+        Ok((document, value))
+    }
+
+    /// The text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The file's name.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Puts a problem in its place: the line of its key, or of the nearest
+    /// table around it when the key is missing.
+    pub(crate) fn place(&self, problem: Problem) -> Error {
+        let line = self.line_of(&problem.key);
+        let place = Place::File { file: self.file.clone(), line };
+        Error::Invalid(Invalid { place, key: problem.key, message: problem.message })
+    }
+
+    fn line_of(&self, key: &str) -> usize {
+        let mut path = key;
+        loop {
+            if let Some(entry) = self.entries.iter().find(|entry| entry.path == path) {
+                return self.line_at(entry.key.start);
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = &path[..end],
+                None => return 1,
+            }
+        }
+    }
+
+    fn line_at(&self, offset: usize) -> usize {
+        let end = offset.min(self.text.len());
+        self.text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    fn invalid(&self, error: &toml::de::Error) -> Error {
+        // A missing key is reported with the span of its table, any other error
+        // with one inside the value at fault.
+        let is_missing = error.message().starts_with("missing field");
+        let path = match error.span() {
+            Some(span) if is_missing => self.table_at(&span),
+            Some(span) => self.path_at(&span),
+            None => String::new(),
+        };
+        let problem = explain(&path, error.message());
+        let line = match error.span() {
+            Some(span) => self.line_at(span.start),
+            None => self.line_of(&problem.key),
+        };
+        let place = Place::File { file: self.file.clone(), line };
+        Error::Invalid(Invalid { place, key: problem.key, message: problem.message })
+    }
+
+    /// The path of the table that has the span; the root's is no entry's.
+    fn table_at(&self, span: &Range<usize>) -> String {
+        let table = self.entries.iter().find(|entry| entry.value == *span);
+        table.map(|entry| entry.path.clone()).unwrap_or_default()
+    }
+
+    /// The path of the smallest entry that holds the span.
+    fn path_at(&self, span: &Range<usize>) -> String {
+        let holds = |outer: &Range<usize>| outer.start <= span.start && span.end <= outer.end;
+        self.entries
+            .iter()
+            .flat_map(|entry| [(&entry.key, entry), (&entry.value, entry)])
+            .filter(|(range, _)| holds(range))
+            .min_by_key(|(range, _)| range.len())
+            .map(|(_, entry)| entry.path.clone())
+            .unwrap_or_default()
+    }
+}
+
+fn walk_table(path: &str, table: &DeTable<'_>, entries: &mut Vec<Entry>) {
+    for (key, value) in table {
+        let name = key.get_ref();
+        let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+        entries.push(Entry { path: path.clone(), key: key.span(), value: value.span() });
+        walk_value(&path, value.get_ref(), entries);
+    }
+}
+
+fn walk_value(path: &str, value: &DeValue<'_>, entries: &mut Vec<Entry>) {
+    match value {
+        DeValue::Table(table) => walk_table(path, table, entries),
+        DeValue::Array(array) => {
+            for (index, value) in array.iter().enumerate() {
+                let path = format!("{path}[{index}]");
+                entries.push(Entry { path: path.clone(), key: value.span(), value: value.span() });
+                walk_value(&path, value.get_ref(), entries);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Turns a deserialiser's message into one for people: the key it is about, the
+/// nearest known name, and TOML's words for types in place of Rust's.
+pub(crate) fn explain(path: &str, message: &str) -> Problem {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    if message.starts_with("missing field") {
+        let name = quoted.next().unwrap_or_default();
+        let key = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        return Problem::new(key, "this key is missing");
+    }
+    for (start, what) in [("unknown field", "key"), ("unknown variant", "value")] {
+        if message.starts_with(start) {
+            let found = quoted.next().unwrap_or_default();
+            let known: Vec<&str> = quoted.collect();
+            let hint = did_you_mean(found, &known);
+            let list = list_of(&known);
+            return Problem::new(path, format!("unknown {what} `{found}`{hint}; known are {list}"));
+        }
+    }
+    if let Some(found) =
+        message.strip_prefix("invalid type: ").or(message.strip_prefix("invalid value: "))
+        && let Some((found, expected)) = found.rsplit_once(", expected ")
+    {
+        let message = format!("found {found}, expected {}", in_toml_words(expected));
+        return Problem::new(path, message);
+    }
+    Problem::new(path, message)
+}
+
+fn in_toml_words(expected: &str) -> String {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, zero or more".to_owned(),
+        "i64" => "a whole number".to_owned(),
+        "f64" => "a number".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "a table".to_owned(),
+        other if other.starts_with("struct ") => "a table".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read to be refused")]
+    struct Outer {
+        title: String,
+        inner: Inner,
+        #[serde(default)]
+        list: Vec<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read to be refused")]
+    struct Inner {
+        count: u32,
+        kind: Option<Kind>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Kind {
+        Apple,
+        Pear,
+    }
+
+    fn refusal(text: &str) -> String {
+        Document::read::<Outer>("f.toml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_name_file_line_key_and_what_was_expected() {
+        let cases = [
+            (
+                "title = 3\n[inner]\ncount = 1",
+                "f.toml:1: title: found integer `3`, expected a string",
+            ),
+            (
+                "title = 'x'\n[inner]\ncount = -1",
+                "f.toml:3: inner.count: found integer `-1`, expected a whole number, zero or more",
+            ),
+            (
+                "title = 'x'\n[inner]\ncuont = 1",
+                "f.toml:3: inner.cuont: unknown key `cuont`; did you mean `count`?; known are `count`, `kind`",
+            ),
+            ("title = 'x'\n\n[inner]\n", "f.toml:3: inner.count: this key is missing"),
+            ("[inner]\ncount = 1\n", "f.toml:1: title: this key is missing"),
+            (
+                "title = 'x'\n[inner]\ncount = 1\nkind = 'aple'",
+                "f.toml:4: inner.kind: unknown value `aple`; did you mean `apple`?; known are `apple`, `pear`",
+            ),
+            (
+                "title = 'x'\n[inner]\ncount = 1\n[[list]]\ncount = 1\n[[list]]\ncount = 'two'",
+                "f.toml:7: list[1].count: found string \"two\", expected a whole number, zero or more",
+            ),
+            ("title = 'x'\ninner = 3", "f.toml:2: inner: found integer `3`, expected a table"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(refusal(text), expected, "{text}");
+        }
+        assert!(
+            refusal("title = 'x'\nbroken = = 1").starts_with("f.toml:2: "),
+            "{}",
+            refusal("title = 'x'\nbroken = = 1")
+        );
+    }
+
+    #[test]
+    fn a_missing_key_is_placed_at_its_table() {
+        let (document, _) =
+            Document::read::<Outer>("f.toml", "title = 'x'\n\n[inner]\ncount = 1\n").unwrap();
+        let place = |key: &str| document.place(Problem::new(key, "no")).to_string();
+        assert_eq!(place("inner.kind"), "f.toml:3: inner.kind: no");
+        assert_eq!(place("inner.count"), "f.toml:4: inner.count: no");
+        assert_eq!(place("other"), "f.toml:1: other: no");
+    }
+}

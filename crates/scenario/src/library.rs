@@ -1,0 +1,153 @@
+//! The folder of scenarios and peers: the only place of this crate that reads
+//! files.
+//!
+//! ```text
+//! scenarios/<name>.toml              a scenario
+//! scenarios/peers/<peer>/peer.toml   a peer, beside its config templates
+//! ```
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{error::Error, scenario::Scenario, source::ScenarioSource};
+
+/// The largest file that is read. Scenarios are a screen or two of text.
+const LARGEST_FILE_BYTES: u64 = 1 << 20;
+
+/// A folder of scenarios and peers.
+#[derive(Clone, Debug)]
+pub struct Library {
+    folder: PathBuf,
+    names: Vec<String>,
+    peers: Vec<String>,
+}
+
+/// A scenario in a line or two, for lists.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Its name.
+    pub name: String,
+    /// The question it asks.
+    pub question: String,
+    /// The peers it compares.
+    pub peers: Vec<String>,
+    /// How long its trials take together, without starts and ends; `None` when
+    /// that can't be told before.
+    pub planned: Option<Duration>,
+}
+
+impl Library {
+    /// Opens a folder. Files are read when they are asked for, so that one
+    /// broken file doesn't stand in the way of the others.
+    ///
+    /// # Errors
+    /// [`Error::Read`] when the folder can't be listed. A folder without peers
+    /// is an empty one.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, Error> {
+        let folder = folder.into();
+        let mut names = Vec::new();
+        for path in list(&folder)? {
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            if let Some(stem) = stem
+                && path.extension().is_some_and(|extension| extension == "toml")
+            {
+                names.push(stem.to_owned());
+            }
+        }
+        let peers_folder = folder.join("peers");
+        let mut peers = Vec::new();
+        if peers_folder.is_dir() {
+            for path in list(&peers_folder)? {
+                let name = path.file_name().and_then(|name| name.to_str());
+                if let Some(name) = name
+                    && path.join("peer.toml").is_file()
+                {
+                    peers.push(name.to_owned());
+                }
+            }
+        }
+        Ok(Self { folder, names, peers })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Names of all scenarios, sorted.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Names of all peers, sorted.
+    pub fn peer_names(&self) -> &[String] {
+        &self.peers
+    }
+
+    /// Finds a scenario by name, or by the path of its file, and reads it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownScenario`] with the nearest name, [`Error::Read`], or
+    /// what is wrong with the file.
+    pub fn find(&self, name_or_path: &str) -> Result<ScenarioSource, Error> {
+        let is_path = name_or_path.contains('/') || name_or_path.ends_with(".toml");
+        let path = if is_path {
+            PathBuf::from(name_or_path)
+        } else if self.names.iter().any(|name| name == name_or_path) {
+            self.folder.join(format!("{name_or_path}.toml"))
+        } else {
+            let known = self.names.clone();
+            return Err(Error::UnknownScenario { name: name_or_path.to_owned(), known });
+        };
+        let text = read(&path)?;
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        ScenarioSource::parse(&name, &path.display().to_string(), &text, &self.peers)
+    }
+
+    /// All scenarios in a line or two each, in the order of their names; a
+    /// broken file is an error among the others.
+    pub fn summaries(&self) -> Vec<Result<Summary, Error>> {
+        let summary = |name: &String| {
+            self.find(name)?.resolve(false, &[]).map(|scenario| Summary::of(&scenario))
+        };
+        self.names.iter().map(summary).collect()
+    }
+}
+
+impl Summary {
+    fn of(scenario: &Scenario) -> Self {
+        let trials = u32::try_from(scenario.peers.len()).unwrap_or(u32::MAX);
+        let trials = trials.saturating_mul(scenario.repeats);
+        Self {
+            name: scenario.name.clone(),
+            question: scenario.question.clone(),
+            peers: scenario.peers.clone(),
+            planned: scenario.trial_duration().map(|trial| trial.saturating_mul(trials)),
+        }
+    }
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let unreadable = |reason| Error::Read { file: folder.display().to_string(), reason };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        paths.push(entry.map_err(unreadable)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Reads a text file of a size that makes sense.
+pub(crate) fn read(path: &Path) -> Result<String, Error> {
+    let unreadable = |reason| Error::Read { file: path.display().to_string(), reason };
+    let size = fs::metadata(path).map_err(unreadable)?.len();
+    if size > LARGEST_FILE_BYTES {
+        let reason = format!("{size} bytes are too many for a scenario or a peer");
+        return Err(unreadable(std::io::Error::other(reason)));
+    }
+    fs::read_to_string(path).map_err(unreadable)
+}

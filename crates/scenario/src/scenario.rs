@@ -1,0 +1,205 @@
+//! A scenario that was checked: types that can't be wrong.
+//!
+//! Every value is within its bounds, alternatives are decided, defaults are
+//! filled in. The generator and the lab work from these types alone.
+
+use std::time::Duration;
+
+use balance::PolicyKind;
+use serde::Serialize;
+
+use crate::{claim::Claim, service_time::ServiceTime, units::duration_as_text};
+
+/// One question, and what to measure to answer it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Scenario {
+    /// Its name: the file's stem.
+    pub name: String,
+    /// The question, in one sentence.
+    pub question: String,
+    /// What a reader takes home from the answer.
+    pub learned: Option<String>,
+    /// The backends behind every peer; never empty.
+    pub backends: Vec<Backend>,
+    /// When backends close connections for their age; `None` for never.
+    pub connection_age: Option<ConnectionAge>,
+    /// The calls that are made.
+    pub load: Load,
+    /// How balancers pick.
+    pub policy: PolicyKind,
+    /// Names of the peers compared, in order; never empty, no name twice.
+    pub peers: Vec<String>,
+    /// Trials of each peer; at least one.
+    pub repeats: u32,
+    /// Seed of all chance in the run.
+    pub seed: u64,
+    /// What must come out.
+    pub claims: Vec<Claim>,
+}
+
+/// One backend.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Backend {
+    /// Its id: `b0`, `b1`, ...; it stands in every response.
+    pub id: String,
+    /// Servers in its queue: calls it works on at once.
+    pub concurrency: u32,
+    /// How long a server works on a call, at speed 1.
+    pub service_time: ServiceTime,
+    /// Speed factor: 0.2 serves five times slower.
+    pub speed: f64,
+    /// Weight in policies that know weights.
+    pub weight: u32,
+}
+
+impl Backend {
+    /// The most calls per second it can serve; `None` when its service takes
+    /// no time.
+    pub fn capacity(&self) -> Option<f64> {
+        let mean_s = self.service_time.mean_ns() / 1e9;
+        (mean_s > 0.0).then(|| f64::from(self.concurrency) * self.speed / mean_s)
+    }
+}
+
+/// When backends close connections for their age.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ConnectionAge {
+    /// The age, before jitter.
+    #[serde(serialize_with = "duration_as_text")]
+    pub max: Duration,
+    /// How long calls may go on after that.
+    #[serde(serialize_with = "duration_as_text")]
+    pub grace: Duration,
+}
+
+/// The load: identical for every peer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Load {
+    /// What makes calls due.
+    pub pace: Pace,
+    /// Client connections.
+    pub connections: u32,
+    /// Most calls in flight per connection.
+    pub streams: u32,
+    /// How long the measured part of a trial is.
+    pub length: Length,
+    /// How long the load runs before it is measured.
+    #[serde(serialize_with = "duration_as_text")]
+    pub warm_up: Duration,
+    /// Kind of call.
+    pub call: CallKind,
+    /// Messages in each direction that streams; 1 for unary calls.
+    pub messages: u32,
+    /// Payload of a request message in bytes.
+    pub request_bytes: u32,
+    /// Payload of a response message in bytes.
+    pub response_bytes: u32,
+}
+
+/// What makes calls due.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "loop")]
+pub enum Pace {
+    /// A schedule that does not wait for responses.
+    Open {
+        /// The arrival process, with its rate over all connections.
+        arrivals: Arrivals,
+    },
+    /// The end of the call before on the same stream.
+    Closed {
+        /// Pause between the end of a call and the next one on its stream.
+        #[serde(serialize_with = "duration_as_text")]
+        think_time: Duration,
+    },
+}
+
+/// The arrival process of an open loop. Rates are calls per second over all
+/// connections.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "process")]
+pub enum Arrivals {
+    /// Calls at equal distances.
+    Constant {
+        /// Calls per second.
+        rate: f64,
+    },
+    /// Calls independent of each other: exponential gaps.
+    Poisson {
+        /// Calls per second, on average.
+        rate: f64,
+    },
+}
+
+impl Arrivals {
+    /// Its name in scenario files.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Constant { .. } => "constant",
+            Self::Poisson { .. } => "poisson",
+        }
+    }
+
+    /// Calls per second, averaged over the trial.
+    pub fn mean_rate(&self) -> f64 {
+        match *self {
+            Self::Constant { rate } | Self::Poisson { rate } => rate,
+        }
+    }
+}
+
+/// How long the measured part of a trial is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// As long as this.
+    Duration(#[serde(serialize_with = "duration_as_text")] Duration),
+    /// As long as this many calls take.
+    Calls(u64),
+}
+
+/// Kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallKind {
+    /// One request, one response.
+    Unary,
+    /// One request, many responses.
+    ServerStream,
+    /// Many requests, one response.
+    ClientStream,
+    /// Many of both, each request answered in turn.
+    Bidi,
+}
+
+impl CallKind {
+    /// Its name in scenario files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::ServerStream => "server_stream",
+            Self::ClientStream => "client_stream",
+            Self::Bidi => "bidi",
+        }
+    }
+}
+
+impl Scenario {
+    /// How long a trial is planned to take without its start and end; `None`
+    /// when the backends decide that (a closed loop of a number of calls).
+    pub fn trial_duration(&self) -> Option<Duration> {
+        let measured = match (self.load.length, &self.load.pace) {
+            (Length::Duration(duration), _) => duration,
+            (Length::Calls(calls), Pace::Open { arrivals }) => {
+                Duration::from_secs_f64(calls as f64 / arrivals.mean_rate())
+            }
+            (Length::Calls(_), Pace::Closed { .. }) => return None,
+        };
+        Some(self.load.warm_up + measured)
+    }
+
+    /// The most calls per second all backends can serve together; `None` when
+    /// service takes no time.
+    pub fn capacity(&self) -> Option<f64> {
+        self.backends.iter().map(Backend::capacity).sum()
+    }
+}

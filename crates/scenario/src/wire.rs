@@ -1,0 +1,247 @@
+//! A scenario file as it is written: what serde reads and the JSON Schema
+//! describes. Nothing here is checked against anything else; the checked types
+//! are in [`crate::scenario`].
+
+use balance::PolicyKind;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bounds,
+    service_time::ServiceTime,
+    units::{DurationText, RateText, SizeText},
+};
+
+/// A layerlab scenario: one question, and what to measure to answer it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "layerlab scenario")]
+pub(crate) struct ScenarioWire {
+    /// The question this scenario asks, in one sentence.
+    pub(crate) question: String,
+    /// What a reader takes home from the answer: one paragraph.
+    pub(crate) learned: Option<String>,
+    /// The backends behind every peer.
+    #[serde(default)]
+    pub(crate) backends: BackendsWire,
+    /// The calls that are made: identical for every peer.
+    pub(crate) load: LoadWire,
+    /// How balancers pick.
+    #[serde(default)]
+    pub(crate) balance: BalanceWire,
+    /// Which peers are compared, and how often.
+    #[serde(default)]
+    pub(crate) run: RunWire,
+    /// What replaces the settings above in a run of a few seconds (`--short`).
+    #[serde(default)]
+    pub(crate) short: ShortWire,
+    /// What must come out.
+    #[serde(default)]
+    pub(crate) expect: ExpectWire,
+}
+
+/// The backends.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BackendsWire {
+    /// How many; 4 unless given.
+    #[schemars(range(min = bounds::BACKENDS.min, max = bounds::BACKENDS.max))]
+    pub(crate) count: Option<u32>,
+    /// Servers in each backend's queue: how many calls it works on at once; 8
+    /// unless given.
+    #[schemars(range(min = bounds::CONCURRENCY.min, max = bounds::CONCURRENCY.max))]
+    pub(crate) concurrency: Option<u32>,
+    /// How long a server works on a call; `none` unless given.
+    pub(crate) service_time: Option<ServiceTime>,
+    /// Age at which backends close a connection (with 10 % of jitter); never
+    /// unless given.
+    pub(crate) max_connection_age: Option<DurationText>,
+    /// How long calls may go on after that; `5s` unless given.
+    pub(crate) max_connection_age_grace: Option<DurationText>,
+    /// Backends that differ from the others.
+    #[serde(default, rename = "override")]
+    pub(crate) overrides: Vec<BackendOverrideWire>,
+}
+
+/// One backend that differs from the others.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BackendOverrideWire {
+    /// Which one, from zero.
+    pub(crate) index: u32,
+    /// Its speed: 0.2 serves five times slower; 1 unless given.
+    #[schemars(range(min = bounds::SPEED.min, max = bounds::SPEED.max))]
+    pub(crate) speed: Option<f64>,
+    /// Its weight in policies that know weights; 1 unless given.
+    #[schemars(range(min = bounds::WEIGHT.min, max = bounds::WEIGHT.max))]
+    pub(crate) weight: Option<u32>,
+    /// Servers in its queue.
+    #[schemars(range(min = bounds::CONCURRENCY.min, max = bounds::CONCURRENCY.max))]
+    pub(crate) concurrency: Option<u32>,
+    /// Its service time, before its speed is applied.
+    pub(crate) service_time: Option<ServiceTime>,
+}
+
+/// The load.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LoadWire {
+    /// `open`: calls follow a schedule that does not wait for responses.
+    /// `closed`: each stream makes its next call when the last one has ended.
+    #[serde(rename = "loop")]
+    pub(crate) mode: LoopWire,
+    /// Client connections.
+    #[schemars(range(min = bounds::CONNECTIONS.min, max = bounds::CONNECTIONS.max))]
+    pub(crate) connections: u32,
+    /// Most calls in flight per connection; 100 unless given.
+    #[schemars(range(min = bounds::STREAMS.min, max = bounds::STREAMS.max))]
+    pub(crate) streams: Option<u32>,
+    /// How calls are spread in time; `poisson` unless given. Open loop only.
+    pub(crate) arrivals: Option<ArrivalsWire>,
+    /// Calls per second over all connections. Open loop only.
+    pub(crate) rate: Option<RateText>,
+    /// Pause between the end of a call and the next one on its stream; none
+    /// unless given. Closed loop only.
+    pub(crate) think_time: Option<DurationText>,
+    /// Length of the measured part of a trial. This or `calls`.
+    pub(crate) duration: Option<DurationText>,
+    /// Length of the measured part of a trial in calls. This or `duration`.
+    #[schemars(range(min = bounds::CALLS.min, max = bounds::CALLS.max))]
+    pub(crate) calls: Option<u64>,
+    /// How long the load runs before it is measured; `1s` unless given.
+    pub(crate) warm_up: Option<DurationText>,
+    /// Kind of call; `unary` unless given.
+    pub(crate) call: Option<CallWire>,
+    /// Messages in a streaming call; 10 unless given. Not for unary calls.
+    #[schemars(range(min = bounds::MESSAGES.min, max = bounds::MESSAGES.max))]
+    pub(crate) messages: Option<u32>,
+    /// Payload of a request message; 32 bytes unless given.
+    pub(crate) request_bytes: Option<SizeText>,
+    /// Payload of a response message; 32 bytes unless given.
+    pub(crate) response_bytes: Option<SizeText>,
+}
+
+/// Open or closed loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LoopWire {
+    /// Calls follow a schedule.
+    Open,
+    /// Calls follow each other.
+    Closed,
+}
+
+/// How calls of an open loop are spread in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ArrivalsWire {
+    /// At equal distances.
+    Constant,
+    /// Independent of each other, as calls of many users are.
+    Poisson,
+}
+
+/// Kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CallWire {
+    /// One request, one response.
+    Unary,
+    /// One request, many responses.
+    ServerStream,
+    /// Many requests, one response.
+    ClientStream,
+    /// Many of both, each request answered in turn.
+    Bidi,
+}
+
+/// How balancers pick.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BalanceWire {
+    /// The policy; `round_robin` unless given.
+    #[serde(default)]
+    pub(crate) policy: PolicyKind,
+}
+
+/// The run.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunWire {
+    /// The peers compared, by name; direct, l4 and l7 unless given.
+    #[schemars(length(min = 1))]
+    pub(crate) peers: Option<Vec<String>>,
+    /// Trials of each peer; 3 unless given.
+    #[schemars(range(min = bounds::REPEATS.min, max = bounds::REPEATS.max))]
+    pub(crate) repeats: Option<u32>,
+    /// Seed of all chance in the run; 1 unless given.
+    #[schemars(range(min = bounds::SEED.min, max = bounds::SEED.max))]
+    pub(crate) seed: Option<u64>,
+}
+
+/// Settings of a short run.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShortWire {
+    /// Replaces `load.duration` and `load.calls`.
+    pub(crate) duration: Option<DurationText>,
+    /// Replaces `load.calls` and `load.duration`.
+    #[schemars(range(min = bounds::CALLS.min, max = bounds::CALLS.max))]
+    pub(crate) calls: Option<u64>,
+    /// Replaces `load.warm_up`.
+    pub(crate) warm_up: Option<DurationText>,
+    /// Replaces `load.rate`.
+    pub(crate) rate: Option<RateText>,
+    /// Replaces `run.repeats`.
+    #[schemars(range(min = bounds::REPEATS.min, max = bounds::REPEATS.max))]
+    pub(crate) repeats: Option<u32>,
+}
+
+/// What must come out.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExpectWire {
+    /// Claims such as `l4.max_share == 100%` or
+    /// `l7.latency_p99 < 0.2 * l4.latency_p99`.
+    #[serde(default)]
+    pub(crate) claims: Vec<String>,
+}
+
+/// A raw table, for settings that replace what a file says.
+pub(crate) type Table = toml::Table;
+
+/// Reads a table that settings were put into.
+pub(crate) fn from_table(table: Table) -> Result<ScenarioWire, toml::de::Error> {
+    table.try_into()
+}
+
+/// A value of `[short]`, and the key it replaces.
+pub(crate) struct ShortValue {
+    pub(crate) key: &'static str,
+    pub(crate) target: &'static str,
+    pub(crate) value: toml::Value,
+}
+
+impl ShortWire {
+    /// What is set.
+    pub(crate) fn values(&self) -> Vec<ShortValue> {
+        fn entry<T: Serialize>(
+            key: &'static str,
+            target: &'static str,
+            value: Option<&T>,
+        ) -> Option<ShortValue> {
+            let value = toml::Value::try_from(value?).ok()?;
+            Some(ShortValue { key, target, value })
+        }
+        [
+            entry("duration", "load.duration", self.duration.as_ref()),
+            entry("calls", "load.calls", self.calls.as_ref()),
+            entry("warm_up", "load.warm_up", self.warm_up.as_ref()),
+            entry("rate", "load.rate", self.rate.as_ref()),
+            entry("repeats", "run.repeats", self.repeats.as_ref()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}

@@ -1,0 +1,433 @@
+//! Whole scenario texts: what comes of a good one, and what is said of each
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! kind of bad one.
+
+use std::time::Duration;
+
+use balance::PolicyKind;
+use scenario::{
+    Arrivals, CallKind, ConnectionAge, Error, Length, Pace, Scenario, ScenarioSource, ServiceTime,
+    Setting,
+};
+
+const GOOD: &str = r#"question = "Who serves one flooded connection?"
+learned = "One backend does."
+[backends]
+count = 3
+concurrency = 2
+service_time = "exponential:4ms"
+max_connection_age = "10s"
+[[backends.override]]
+index = 2
+speed = 0.2
+weight = 3
+[load]
+loop = "open"
+connections = 2
+streams = 256
+arrivals = "constant"
+rate = "3000/s"
+duration = "5s"
+warm_up = "500ms"
+call = "bidi"
+messages = 7
+request_bytes = "16KiB"
+response_bytes = 64
+[balance]
+policy = "p2c"
+[run]
+peers = ["l7", "direct"]
+repeats = 5
+seed = 9
+[short]
+duration = "500ms"
+warm_up = "0s"
+repeats = 1
+[expect]
+claims = ["l4.max_share == 100%", "l7.latency_p99 < 0.2 * l4.latency_p99"]
+"#;
+
+const SMALL: &str = "question = \"?\"\n[load]\nloop = \"closed\"\nconnections = 1\ncalls = 10\n";
+
+fn peers() -> Vec<String> {
+    ["client-side", "direct", "l4", "l7"].map(str::to_owned).to_vec()
+}
+
+fn parse(text: &str) -> Result<ScenarioSource, Error> {
+    ScenarioSource::parse("s", "s.toml", text, &peers())
+}
+
+fn resolve(text: &str) -> Scenario {
+    parse(text).unwrap().resolve(false, &[]).unwrap()
+}
+
+#[test]
+fn every_key_arrives() {
+    let scenario = resolve(GOOD);
+    assert_eq!(scenario.name, "s");
+    assert_eq!(scenario.learned.as_deref(), Some("One backend does."));
+    assert_eq!(scenario.backends.len(), 3);
+    let (first, last) = (&scenario.backends[0], &scenario.backends[2]);
+    assert_eq!((first.id.as_str(), first.concurrency), ("b0", 2));
+    assert_eq!((first.speed, first.weight), (1.0, 1));
+    assert_eq!((last.speed, last.weight), (0.2, 3));
+    assert_eq!(last.service_time, ServiceTime::Exponential { mean: Duration::from_millis(4) });
+    assert_eq!(first.capacity(), Some(500.0));
+    assert_eq!(scenario.capacity(), Some(1_100.0));
+    let age = ConnectionAge { max: Duration::from_secs(10), grace: Duration::from_secs(5) };
+    assert_eq!(scenario.connection_age, Some(age));
+    let load = &scenario.load;
+    assert_eq!(load.pace, Pace::Open { arrivals: Arrivals::Constant { rate: 3_000.0 } });
+    assert_eq!((load.connections, load.streams), (2, 256));
+    assert_eq!(load.length, Length::Duration(Duration::from_secs(5)));
+    assert_eq!(load.warm_up, Duration::from_millis(500));
+    assert_eq!((load.call, load.messages), (CallKind::Bidi, 7));
+    assert_eq!((load.request_bytes, load.response_bytes), (16_384, 64));
+    assert_eq!(scenario.policy, PolicyKind::P2c);
+    assert_eq!(scenario.peers, ["l7", "direct"]);
+    assert_eq!((scenario.repeats, scenario.seed), (5, 9));
+    assert_eq!(scenario.claims[0].to_string(), "l4.max_share == 100%");
+    assert_eq!(scenario.trial_duration(), Some(Duration::from_millis(5_500)));
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let scenario = resolve(SMALL);
+    assert_eq!(scenario.backends.len(), 4);
+    assert_eq!(scenario.backends[3].service_time, ServiceTime::None);
+    assert_eq!(scenario.capacity(), None);
+    assert_eq!(scenario.load.pace, Pace::Closed { think_time: Duration::ZERO });
+    assert_eq!(scenario.load.length, Length::Calls(10));
+    assert_eq!(scenario.load.messages, 1);
+    assert_eq!(scenario.peers, ["direct", "l4", "l7"]);
+    assert_eq!(scenario.policy, PolicyKind::RoundRobin);
+    assert_eq!(scenario.trial_duration(), None);
+}
+
+#[test]
+fn the_short_form_replaces_what_it_names() {
+    let source = parse(GOOD).unwrap();
+    let scenario = source.resolve(true, &[]).unwrap();
+    assert_eq!(scenario.load.length, Length::Duration(Duration::from_millis(500)));
+    assert_eq!((scenario.load.warm_up, scenario.repeats), (Duration::ZERO, 1));
+    assert_eq!(scenario.load.pace, resolve(GOOD).load.pace);
+}
+
+#[test]
+fn settings_replace_what_the_file_says() {
+    let source = parse(SMALL).unwrap();
+    let settings = [
+        Setting::new("load.duration", "2s", "--duration 2s"),
+        Setting::new("run.repeats", "7", "--repeats 7"),
+        Setting::new("balance.policy", "maglev", "--policy maglev"),
+        Setting::list("run.peers", &["l7"], "--peers l7"),
+    ];
+    let scenario = source.resolve(false, &settings).unwrap();
+    assert_eq!(scenario.load.length, Length::Duration(Duration::from_secs(2)), "and not calls");
+    assert_eq!((scenario.repeats, scenario.policy), (7, PolicyKind::Maglev));
+    assert_eq!(scenario.peers, ["l7"]);
+}
+
+#[test]
+fn a_wrong_setting_is_blamed_on_itself() {
+    let source = parse(SMALL).unwrap();
+    for (key, value, expected) in [
+        (
+            "load.duration",
+            "0s",
+            "--x: load.duration: found 0s, expected a duration from 100ms to 1h",
+        ),
+        ("load.duration", "5", "--x: load.duration: found integer `5`, expected a duration"),
+        (
+            "run.repeats",
+            "0",
+            "--x: run.repeats: found 0, expected trials of each peer from 1 to 1000",
+        ),
+        ("run.repeats", "many", "--x: run.repeats: found string \"many\", expected a whole number"),
+        (
+            "load.conections",
+            "3",
+            "--x: load.conections: unknown key `conections`; did you mean `connections`?",
+        ),
+        ("load.loop.x", "3", "--x: loop.x: `loop` holds no other keys"),
+        ("lod.rate", "3", "--x: lod.rate: unknown key `lod`; did you mean `load`?"),
+    ] {
+        let setting = Setting::new(key, value, "--x");
+        let message = source.resolve(false, &[setting]).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{key} = {value}: {message}");
+    }
+    let setting = Setting::list("run.peers", &["l7", "l5"], "--peers l7,l5");
+    let message = source.resolve(false, &[setting]).unwrap_err().to_string();
+    assert!(
+        message.starts_with("--peers l7,l5: run.peers[1]: unknown peer `l5`; did you mean"),
+        "{message}"
+    );
+    // A setting that contradicts the file points at the line it contradicts.
+    let setting = Setting::new("load.loop", "open", "--loop open");
+    let message = source.resolve(false, &[setting]).unwrap_err().to_string();
+    assert!(message.starts_with("s.toml:2: load.rate: this key is missing"), "{message}");
+}
+
+/// Replaces one line of the good text, or takes it out.
+fn with_line(line: &str, replacement: &str) -> String {
+    assert!(GOOD.contains(line), "{line}");
+    GOOD.replacen(line, replacement, 1)
+}
+
+#[test]
+fn every_absurd_value_is_refused_with_its_line_and_its_bounds() {
+    let cases = [
+        (
+            "count = 3",
+            "count = 0",
+            "s.toml:4: backends.count: found 0, expected backends from 1 to 256",
+        ),
+        (
+            "count = 3",
+            "count = 2",
+            "s.toml:9: backends.override[0].index: found 2, expected a backend from 0 to 1",
+        ),
+        (
+            "concurrency = 2",
+            "concurrency = 0",
+            "s.toml:5: backends.concurrency: found 0, expected servers from 1 to 65536",
+        ),
+        (
+            "\"exponential:4ms\"",
+            "\"exponential:0ms\"",
+            "s.toml:6: backends.service_time: in `exponential:0ms`, 0ms is out of bounds",
+        ),
+        (
+            "\"exponential:4ms\"",
+            "\"expnential:4ms\"",
+            "s.toml:6: backends.service_time: `expnential:4ms` is no service time",
+        ),
+        (
+            "max_connection_age = \"10s\"",
+            "max_connection_age = \"1ms\"",
+            "s.toml:7: backends.max_connection_age: found 1ms, expected an age from 10ms to 1h",
+        ),
+        (
+            "max_connection_age =",
+            "max_connection_age_grace =",
+            "s.toml:7: backends.max_connection_age_grace: a grace without an age",
+        ),
+        (
+            "speed = 0.2",
+            "speed = 0",
+            "s.toml:10: backends.override[0].speed: found 0, expected a speed factor from 0.001 to 1000",
+        ),
+        (
+            "speed = 0.2",
+            "speed = nan",
+            "s.toml:10: backends.override[0].speed: found NaN, expected a speed factor",
+        ),
+        (
+            "weight = 3",
+            "weight = 0",
+            "s.toml:11: backends.override[0].weight: found 0, expected a weight from 1 to 1000",
+        ),
+        (
+            "loop = \"open\"",
+            "loop = \"opne\"",
+            "s.toml:13: load.loop: unknown value `opne`; did you mean `open`?",
+        ),
+        ("loop = \"open\"", "loop = \"closed\"", "s.toml:17: load.rate: belongs to an open loop"),
+        (
+            "connections = 2",
+            "connections = 0",
+            "s.toml:14: load.connections: found 0, expected connections from 1 to 20000",
+        ),
+        ("connections = 2\n", "", "s.toml:12: load.connections: this key is missing"),
+        (
+            "connections = 2",
+            "connections = 20000",
+            "s.toml:15: load.streams: 20000 connections of 256 streams make 5120000 calls in flight; at most 1000000 are taken",
+        ),
+        (
+            "streams = 256",
+            "streams = 0",
+            "s.toml:15: load.streams: found 0, expected calls in flight per connection from 1 to 100000",
+        ),
+        (
+            "\"3000/s\"",
+            "0",
+            "s.toml:17: load.rate: found 0, expected calls per second from 0.1 to 10000000",
+        ),
+        (
+            "\"3000/s\"",
+            "inf",
+            "s.toml:17: load.rate: found inf, expected calls per second from 0.1",
+        ),
+        ("\"3000/s\"", "\"3000/m\"", "s.toml:17: load.rate: `3000/m` has an unknown unit `/m`"),
+        (
+            "rate = \"3000/s\"",
+            "think_time = \"1ms\"",
+            "s.toml:17: load.think_time: belongs to a closed loop",
+        ),
+        (
+            "rate = \"3000/s\"\n",
+            "",
+            "s.toml:12: load.rate: this key is missing: an open loop needs the rate",
+        ),
+        (
+            "duration = \"5s\"",
+            "duration = \"0s\"",
+            "s.toml:18: load.duration: found 0s, expected a duration from 100ms to 1h",
+        ),
+        (
+            "duration = \"5s\"",
+            "duration = 5",
+            "s.toml:18: load.duration: found integer `5`, expected a duration in quotes",
+        ),
+        (
+            "duration = \"5s\"",
+            "duration = \"5 sec\"",
+            "s.toml:18: load.duration: `5 sec` has an unknown unit `sec`",
+        ),
+        ("duration = \"5s\"", "calls = 0", "s.toml:18: load.calls: found 0, expected calls from 1"),
+        (
+            "duration = \"5s\"",
+            "calls = 100000000",
+            "s.toml:18: load.calls: 100000000 calls at 3000/s take longer than 1h",
+        ),
+        (
+            "duration = \"5s\"",
+            "duration = \"5s\"\ncalls = 10",
+            "s.toml:19: load.calls: `load.duration` and `load.calls` both say",
+        ),
+        (
+            "duration = \"5s\"\nwarm_up = \"500ms\"\n",
+            "",
+            "s.toml:12: load.duration: this key is missing: say how long",
+        ),
+        (
+            "warm_up = \"500ms\"",
+            "warm_up = \"2h\"",
+            "s.toml:19: load.warm_up: found 2h, expected a warm-up from 0s to 10m",
+        ),
+        (
+            "call = \"bidi\"",
+            "call = \"bidirectional\"",
+            "s.toml:20: load.call: unknown value `bidirectional`",
+        ),
+        (
+            "call = \"bidi\"",
+            "call = \"unary\"",
+            "s.toml:21: load.messages: a unary call has one message",
+        ),
+        (
+            "messages = 7",
+            "messages = 0",
+            "s.toml:21: load.messages: found 0, expected messages from 1 to 100000",
+        ),
+        (
+            "request_bytes = \"16KiB\"",
+            "request_bytes = \"9MiB\"",
+            "s.toml:22: load.request_bytes: found 9MiB, expected a payload from 0B to 8MiB",
+        ),
+        (
+            "response_bytes = 64",
+            "response_bytes = -1",
+            "s.toml:23: load.response_bytes: `-1` is no size",
+        ),
+        (
+            "response_bytes = 64",
+            "response_bytes = 8388609",
+            "s.toml:23: load.response_bytes: found 8388609B, expected a payload from 0B to 8MiB",
+        ),
+        (
+            "policy = \"p2c\"",
+            "policy = \"p2p\"",
+            "s.toml:25: balance.policy: unknown value `p2p`; did you mean `p2c`?",
+        ),
+        ("peers = [\"l7\", \"direct\"]", "peers = []", "s.toml:27: run.peers: the list is empty"),
+        (
+            "\"l7\", \"direct\"",
+            "\"l7\", \"dirct\"",
+            "s.toml:27: run.peers[1]: unknown peer `dirct`; did you mean `direct`?",
+        ),
+        ("\"l7\", \"direct\"", "\"l7\", \"l7\"", "s.toml:27: run.peers[1]: `l7` is listed twice"),
+        (
+            "repeats = 5",
+            "repeats = 0",
+            "s.toml:28: run.repeats: found 0, expected trials of each peer from 1 to 1000",
+        ),
+        (
+            "seed = 9",
+            "seed = -9",
+            "s.toml:29: run.seed: found integer `-9`, expected a whole number, zero or more",
+        ),
+        (
+            "duration = \"500ms\"",
+            "duration = \"0ms\"",
+            "s.toml:31: load.duration: found 0s, expected a duration from 100ms",
+        ),
+        (
+            "duration = \"500ms\"",
+            "duration = \"1s\"\ncalls = 3",
+            "s.toml:32: short.calls: `short.duration` and `short.calls` both",
+        ),
+        (
+            "l4.max_share == 100%",
+            "l5.max_share == 100%",
+            "s.toml:35: expect.claims[0]: unknown peer `l5`",
+        ),
+        (
+            "0.2 * l4.latency_p99",
+            "0.2 * l4.latency_p9",
+            "s.toml:35: expect.claims[1]: in `l7.latency_p99 < 0.2 * l4.latency_p9`, unknown quantity `latency_p9`; did you mean `latency_p90`",
+        ),
+        (
+            "question = \"Who serves one flooded connection?\"",
+            "question = \" \"",
+            "s.toml:1: question: this text is empty",
+        ),
+        (
+            "[balance]",
+            "[balancing]",
+            "s.toml:24: balancing: unknown key `balancing`; did you mean `balance`?",
+        ),
+    ];
+    for (line, replacement, expected) in cases {
+        let message = parse(&with_line(line, replacement)).unwrap_err().to_string();
+        assert!(message.starts_with(expected), "{replacement}:\n{message}\n{expected}");
+    }
+}
+
+#[test]
+fn weights_that_a_policy_cannot_take_are_refused() {
+    let overrides: String = (0..64)
+        .map(|index| format!("[[backends.override]]\nindex = {index}\nweight = {}\n", 1000 - index))
+        .collect();
+    let text = SMALL.replace("[load]", &format!("[backends]\ncount = 64\n{overrides}[load]"));
+    let scenario = parse(&text).unwrap().resolve(false, &[]);
+    // Whether this is too fine is the policy's say, and it has to be asked.
+    let backends = (0..64_u32)
+        .map(|index| std::sync::Arc::new(balance::Backend::new(format!("b{index}"), 1000 - index)));
+    let built = balance::Balancer::new(PolicyKind::RoundRobin, backends.collect());
+    assert_eq!(scenario.is_ok(), built.is_ok());
+}
+
+#[test]
+fn a_resolved_scenario_is_written_as_json() {
+    let json = serde_json::to_value(resolve(GOOD)).unwrap();
+    assert_eq!(json["load"]["pace"]["arrivals"]["process"], "constant");
+    assert_eq!(json["load"]["warm_up"], "500ms");
+    assert_eq!(json["load"]["length"]["duration"], "5s");
+    assert_eq!(json["backends"][0]["service_time"], "exponential:4ms");
+    assert_eq!(json["claims"][0], "l4.max_share == 100%");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in ".{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_cut_or_doubled_file_panics(cut in 0..GOOD.len(), from in 0..GOOD.len()) {
+        let _ = parse(&GOOD[..cut]);
+        let _ = parse(&format!("{}{}", &GOOD[..cut], &GOOD[from..]));
+    }
+}
