@@ -18,7 +18,7 @@ use crate::counts::Counts;
 use crate::error::Error;
 use crate::shared::{Command, Shared};
 use crate::upstreams::Table;
-use crate::worker::{Worker, set_keepalive};
+use crate::worker::Worker;
 
 /// Serves `listener` until `shutdown` says otherwise, and returns when every
 /// connection has ended.
@@ -71,7 +71,7 @@ fn register_gauges(config: &Config, shared: &Arc<Shared>) {
     });
 }
 
-/// One listener for each thread, with what accepted sockets shall inherit.
+/// One listener for each thread.
 fn doors(listener: TcpListener, config: &Config) -> io::Result<Vec<Door>> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -83,14 +83,6 @@ fn doors(listener: TcpListener, config: &Config) -> io::Result<Vec<Door>> {
         } else {
             listeners[0].try_clone()?
         });
-    }
-    for listener in &listeners {
-        // Linux copies both to the sockets it accepts, which saves system
-        // calls on each of them.
-        sockopt::set_tcp_nodelay(listener, true)?;
-        if let Some(idle) = config.keepalive {
-            set_keepalive(listener, idle)?;
-        }
     }
     Ok(listeners.into_iter().map(Door::new).collect())
 }

@@ -263,6 +263,10 @@ impl Worker {
 
     fn serve(&mut self, arrival: Arrival) {
         let Arrival { socket, address, place } = arrival;
+        // Linux would pass the listener's options on, but not to the
+        // connections that were in its queue before they were set. Setting
+        // them fails on a dead socket only, which its first event reports.
+        let _ = set_options(&socket, self.shared.keepalive);
         let table = self.shared.table.load_full();
         let connection = Connection::new(socket, address, place, table, self.now_ms());
         let key = self.connections.insert(connection);
@@ -388,25 +392,24 @@ fn open_upstream(address: SocketAddr, keepalive: Option<Duration>) -> Result<Own
     };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    if let Some(idle) = keepalive {
-        set_keepalive(&socket, idle)?;
-    }
+    set_options(&socket, keepalive)?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(errno) => Err(errno),
     }
 }
 
-/// Probes the peer after `idle` of silence, three times, and then reports it
-/// as gone. On a listener this is inherited by what it accepts.
-pub(crate) fn set_keepalive(socket: impl std::os::fd::AsFd, idle: Duration) -> Result<(), Errno> {
+/// Small writes leave at once; and, where asked for, the kernel probes a peer
+/// after `keepalive` of silence, three times, and then reports it as gone.
+fn set_options(socket: &OwnedFd, keepalive: Option<Duration>) -> Result<(), Errno> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    let Some(idle) = keepalive else { return Ok(()) };
     let idle = idle.max(Duration::from_secs(1));
     let between = (idle / 3).max(Duration::from_secs(1));
-    sockopt::set_socket_keepalive(&socket, true)?;
-    sockopt::set_tcp_keepidle(&socket, idle)?;
-    sockopt::set_tcp_keepintvl(&socket, between)?;
-    sockopt::set_tcp_keepcnt(&socket, 3)
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, idle)?;
+    sockopt::set_tcp_keepintvl(socket, between)?;
+    sockopt::set_tcp_keepcnt(socket, 3)
 }
 
 /// Milliseconds, rounded up so that a timer never fires early.
@@ -418,4 +421,31 @@ fn timespec(duration: Duration) -> Timespec {
     // Longer sleeps than a day are cut into days.
     let capped = duration.min(Duration::from_secs(86_400));
     Timespec { tv_sec: capped.as_secs() as i64, tv_nsec: i64::from(capped.subsec_nanos()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_get_their_options() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let plain = open_upstream(address, None).unwrap();
+        assert!(sockopt::tcp_nodelay(&plain).unwrap());
+        assert!(!sockopt::socket_keepalive(&plain).unwrap());
+        let probed = open_upstream(address, Some(Duration::from_secs(30))).unwrap();
+        assert!(sockopt::socket_keepalive(&probed).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&probed).unwrap(), Duration::from_secs(30));
+        assert_eq!(sockopt::tcp_keepintvl(&probed).unwrap(), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn timers_never_fire_early() {
+        for (duration, least_ms) in [(Duration::ZERO, 1), (Duration::from_micros(1_001), 2)] {
+            assert!(whole_ms(duration) >= least_ms);
+        }
+        assert_eq!(timespec(Duration::from_millis(1_500)).tv_nsec, 500_000_000);
+        assert_eq!(timespec(Duration::MAX).tv_sec, 86_400);
+    }
 }
