@@ -1,5 +1,6 @@
 //! Every order in which the two sides of a connection can send, end and reset:
 //! the other side must see the same, in the same order.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Choosing a backend, the limits on connections, and the end of the proxy.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -15,25 +15,25 @@ use socket2::SockRef;
 
 /// The bound on every wait. Far above what anything takes, since the machine
 /// may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A proxy that runs in this process until it is dropped.
-pub struct Proxy {
-    pub address: SocketAddr,
-    pub trigger: ShutdownTrigger,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) trigger: ShutdownTrigger,
     metrics: serve::Metrics,
     thread: Option<JoinHandle<Result<(), Error>>>,
 }
 
 impl Proxy {
-    pub fn start(config: Config) -> Self {
+    pub(crate) fn start(config: Config) -> Self {
         let options =
             BindOptions { reuse_port: config.threads.get() > 1, ..BindOptions::default() };
         let listener = serve::bind((Ipv4Addr::LOCALHOST, 0).into(), options).unwrap();
         Self::start_on(listener, config)
     }
 
-    pub fn start_on(listener: TcpListener, config: Config) -> Self {
+    pub(crate) fn start_on(listener: TcpListener, config: Config) -> Self {
         let address = listener.local_addr().unwrap();
         let metrics = config.metrics.clone();
         let (trigger, shutdown) = serve::Shutdown::channel();
@@ -45,13 +45,13 @@ impl Proxy {
     }
 
     /// A client's connection through the proxy.
-    pub fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         bounded(TcpStream::connect(self.address).unwrap())
     }
 
     /// The sum over all series of a metric whose line begins like this, which
     /// must be there once the proxy has started.
-    pub fn metric(&self, beginning: &str) -> f64 {
+    pub(crate) fn metric(&self, beginning: &str) -> f64 {
         let mut sum = None;
         await_that(&format!("a metric that begins with {beginning}"), || {
             let text = self.metrics.expose();
@@ -64,18 +64,18 @@ impl Proxy {
     }
 
     /// Waits until a metric has a value.
-    pub fn await_metric(&self, beginning: &str, value: f64) {
+    pub(crate) fn await_metric(&self, beginning: &str, value: f64) {
         await_that(&format!("{beginning} to be {value}"), || self.metric(beginning) == value);
     }
 
     /// Waits for the end of `run`.
-    pub fn join(&mut self) -> Result<(), Error> {
+    pub(crate) fn join(&mut self) -> Result<(), Error> {
         let thread = self.thread.take().unwrap();
         await_that("the proxy to end", || thread.is_finished());
         thread.join().unwrap()
     }
 
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 }
@@ -92,13 +92,13 @@ impl Drop for Proxy {
 }
 
 /// A backend that does nothing by itself.
-pub struct Backend {
-    pub listener: TcpListener,
-    pub address: SocketAddr,
+pub(crate) struct Backend {
+    pub(crate) listener: TcpListener,
+    pub(crate) address: SocketAddr,
 }
 
 impl Backend {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -106,7 +106,7 @@ impl Backend {
     }
 
     /// The next connection that the proxy opened.
-    pub fn accept(&self) -> TcpStream {
+    pub(crate) fn accept(&self) -> TcpStream {
         let mut accepted = None;
         await_that("a connection at the backend", || {
             accepted = self.try_accept();
@@ -115,7 +115,7 @@ impl Backend {
         accepted.unwrap()
     }
 
-    pub fn try_accept(&self) -> Option<TcpStream> {
+    pub(crate) fn try_accept(&self) -> Option<TcpStream> {
         match self.listener.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(false).unwrap();
@@ -128,13 +128,13 @@ impl Backend {
 }
 
 /// An address where nobody listens, and nobody will while it is held.
-pub struct DeadAddress {
+pub(crate) struct DeadAddress {
     _socket: socket2::Socket,
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl DeadAddress {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let socket = socket2::Socket::new(
             socket2::Domain::IPV4,
             socket2::Type::STREAM,
@@ -151,14 +151,14 @@ impl DeadAddress {
 
 /// A listener whose queue is full, so that the kernel ignores further
 /// connections: the one way to make a connect hang on loopback.
-pub struct SilentAddress {
+pub(crate) struct SilentAddress {
     _listener: socket2::Socket,
     _queued: Vec<TcpStream>,
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl SilentAddress {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listener = socket2::Socket::new(
             socket2::Domain::IPV4,
             socket2::Type::STREAM,
@@ -175,11 +175,11 @@ impl SilentAddress {
     }
 }
 
-pub fn config(backends: &[SocketAddr]) -> Config {
+pub(crate) fn config(backends: &[SocketAddr]) -> Config {
     Config::new(backends.iter().map(|address| BackendConfig::new(*address)).collect())
 }
 
-pub fn bounded(stream: TcpStream) -> TcpStream {
+pub(crate) fn bounded(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -187,16 +187,16 @@ pub fn bounded(stream: TcpStream) -> TcpStream {
 }
 
 /// Closes a socket with a reset.
-pub fn reset(stream: TcpStream) {
+pub(crate) fn reset(stream: TcpStream) {
     SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-pub fn end(stream: &TcpStream) {
+pub(crate) fn end(stream: &TcpStream) {
     stream.shutdown(Shutdown::Write).unwrap();
 }
 
 /// Waits for a condition that another thread brings about.
-pub fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
@@ -206,14 +206,14 @@ pub fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// What a socket shows next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Seen {
+pub(crate) enum Seen {
     Bytes(Vec<u8>),
     End,
     Reset,
 }
 
 /// Reads once, up to `most` bytes.
-pub fn see(stream: &mut TcpStream, most: usize) -> Seen {
+pub(crate) fn see(stream: &mut TcpStream, most: usize) -> Seen {
     let mut buffer = vec![0; most];
     match stream.read(&mut buffer) {
         Ok(0) => Seen::End,
@@ -227,21 +227,21 @@ pub fn see(stream: &mut TcpStream, most: usize) -> Seen {
 }
 
 /// Asserts that the next bytes are these.
-pub fn expect_bytes(stream: &mut TcpStream, expected: &[u8]) {
+pub(crate) fn expect_bytes(stream: &mut TcpStream, expected: &[u8]) {
     let mut found = vec![0; expected.len()];
     stream.read_exact(&mut found).unwrap();
     assert_eq!(found, expected);
 }
 
 /// Sends bytes there and sees them arrive.
-pub fn pass(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
+pub(crate) fn pass(from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]) {
     from.write_all(bytes).unwrap();
     expect_bytes(to, bytes);
 }
 
 /// Writes without waiting until the kernel takes no more for a while; the
 /// bytes written. For a peer that does not read.
-pub fn fill(stream: &mut TcpStream, most: usize) -> io::Result<usize> {
+pub(crate) fn fill(stream: &mut TcpStream, most: usize) -> io::Result<usize> {
     let chunk = [0x5a; 64 << 10];
     let mut written = 0;
     stream.set_write_timeout(Some(Duration::from_millis(500)))?;
