@@ -1,1 +1,101 @@
 //! Run folder to HTML, PNG and text. Starts nothing.
+//!
+//! A report is made from the folder alone ([`measure::folder`]), so any report
+//! can be made again, on another machine, by a later version:
+//!
+//! | module | job |
+//! |---|---|
+//! | [`model`] | the run as a report looks at it: peers, trials, figures |
+//! | [`findings`] | what came out, in sentences made from the data |
+//! | [`charts`] | the charts, one file each |
+//! | [`drawing`], [`render`] | what a chart is made of, and how it becomes SVG and PNG |
+//! | [`terminal`] | the comparison as text |
+//!
+//! The page is one file that makes no request: its charts are SVG in the page,
+//! its style and script stand in it, and a content security policy forbids the
+//! browser to load anything.
+#![forbid(unsafe_code)]
+
+pub mod charts;
+mod comparison;
+pub mod drawing;
+pub mod findings;
+pub mod format;
+mod html;
+pub mod model;
+mod page;
+pub mod palette;
+pub mod render;
+mod scale;
+pub mod terminal;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use measure::folder::{FolderError, Run};
+
+use crate::{
+    charts::{CHARTS, Frame},
+    model::Model,
+    render::PngError,
+};
+
+/// Where a report was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The page.
+    pub html: PathBuf,
+    /// A PNG a chart, in the page's order.
+    pub pngs: Vec<PathBuf>,
+}
+
+/// A report that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The run folder can't be read.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// A file can't be written.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the file system said.
+        error: io::Error,
+    },
+    /// A chart can't be drawn.
+    #[error(transparent)]
+    Png(#[from] PngError),
+}
+
+/// Reads a run folder and writes `report.html` and `charts/<name>.png` into it,
+/// in place of what an earlier report left there.
+///
+/// # Errors
+/// When the folder can't be read or written.
+pub fn write(run_dir: &Path) -> Result<Written, Error> {
+    let run = Run::open(run_dir)?;
+    let model = Model::new(&run.record, &run.trials);
+    let html = run_dir.join("report.html");
+    fs::write(&html, page::render(&model)).map_err(|error| io_error(&html, error))?;
+    let charts = run_dir.join("charts");
+    fs::create_dir_all(&charts).map_err(|error| io_error(&charts, error))?;
+    let mut pngs = Vec::with_capacity(CHARTS.len());
+    for kind in CHARTS {
+        let path = charts.join(format!("{}.png", kind.name));
+        render::png(&(kind.draw)(&model, Frame::wide()).poster(&model), &path)?;
+        pngs.push(path);
+    }
+    Ok(Written { html, pngs })
+}
+
+/// The page of a run, for those who keep records elsewhere than in a folder.
+pub fn html(run: &Run) -> String {
+    page::render(&Model::new(&run.record, &run.trials))
+}
+
+fn io_error(path: &Path, error: io::Error) -> Error {
+    Error::Io { path: path.to_owned(), error }
+}

@@ -1,0 +1,207 @@
+//! What a call costs in CPU time: proxy, backends and generator, user and
+//! system apart.
+//!
+//! The proxy stands first, on the common base line, because its cost is the one
+//! that the choice is about.
+
+use measure::record::ProcessRole;
+
+use super::{Chart, Frame, fit, tipped};
+use crate::{
+    drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
+    format,
+    model::{Estimate, Model, PeerView},
+    palette::Paint,
+    scale::{Linear, ticks},
+};
+
+const ROLES: [(ProcessRole, &str); 3] = [
+    (ProcessRole::Proxy, "proxy"),
+    (ProcessRole::Backend, "backends"),
+    (ProcessRole::Generator, "generator"),
+];
+
+/// One role's cost per call in one peer.
+struct Part {
+    role: ProcessRole,
+    name: &'static str,
+    user: f64,
+    system: Estimate,
+    total: Estimate,
+}
+
+pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
+    let names = model.peers.iter().map(|peer| Font::new(14.0).bold().width(&peer.name));
+    let (left, row) = if frame.is_narrow() {
+        (0.0, 66.0)
+    } else {
+        (names.fold(40.0, f64::max).min(180.0) + 14.0, 54.0)
+    };
+    let rows: Vec<(&PeerView<'_>, Vec<Part>)> =
+        model.peers.iter().map(|peer| (peer, parts(peer))).collect();
+    let height = 8.0 + rows.len() as f64 * row + 44.0;
+    let mut drawing = Drawing::new(frame.width, height);
+    let plot = Bounds {
+        x: left,
+        y: 4.0,
+        width: frame.width - left - 76.0,
+        height: rows.len() as f64 * row,
+    };
+    let largest = rows.iter().map(|(_, parts)| total(parts)).fold(1.0, f64::max);
+    let mut ticks = ticks(largest / 1e3, if frame.is_narrow() { 3 } else { 6 });
+    ticks.retain(|tick| tick * 1e3 <= largest);
+    let x = Linear { domain: (0.0, largest), range: (plot.x, plot.right()) };
+    axis(&mut drawing, plot, &x, &ticks);
+    for (index, (peer, parts)) in rows.iter().enumerate() {
+        let y = plot.y + index as f64 * row;
+        draw_row(&mut drawing, peer, parts, &x, y, frame);
+    }
+    Chart {
+        title: "CPU time per call".to_owned(),
+        note: "Per call that came back well; median of the repeats. Full colour: user mode. Pale: \
+               the kernel on the process's behalf. 1 µs per call is one core per million calls a \
+               second."
+            .to_owned(),
+        alternative: alternative(&rows),
+        drawing,
+    }
+}
+
+fn parts(peer: &PeerView<'_>) -> Vec<Part> {
+    ROLES
+        .iter()
+        .filter_map(|&(role, name)| {
+            let system = peer.estimate_by(|figures| Some(figures.cpu(role)?.system_ns))?;
+            let total = peer.estimate_by(|figures| Some(figures.cpu(role)?.total_ns()))?;
+            // The median of a sum is not the sum of medians; the total is what
+            // the table shows, so the user part is what is left.
+            let user = (total.value - system.value).max(0.0);
+            Some(Part { role, name, user, system, total })
+        })
+        .collect()
+}
+
+fn total(parts: &[Part]) -> f64 {
+    parts.iter().map(|part| part.total.value).sum()
+}
+
+fn axis(drawing: &mut Drawing, plot: Bounds, x: &Linear, ticks: &[f64]) {
+    let ground = drawing.ground();
+    let font = Font::new(11.5).paint(Paint::Soft).middle();
+    for tick in ticks {
+        let at = x.at(tick * 1e3);
+        let paint = if *tick == 0.0 { Paint::Axis } else { Paint::Grid };
+        ground.line((at, plot.y), (at, plot.bottom() + 4.0), Stroke::new(paint, 1.0));
+        let anchor = if *tick == 0.0 {
+            Font { anchor: crate::drawing::Anchor::Start, ..font }
+        } else {
+            font
+        };
+        ground.text((at, plot.bottom() + 18.0), format::tick(*tick), anchor);
+    }
+    let at = (plot.x + plot.width / 2.0, plot.bottom() + 38.0);
+    ground.text(at, "µs of CPU time per call", font);
+}
+
+fn paint_of(role: ProcessRole, peer: &PeerView<'_>) -> Paint {
+    match role {
+        ProcessRole::Proxy => peer.paint,
+        ProcessRole::Backend => Paint::Soft,
+        ProcessRole::Generator => Paint::Axis,
+    }
+}
+
+fn draw_row(
+    drawing: &mut Drawing,
+    peer: &PeerView<'_>,
+    parts: &[Part],
+    x: &Linear,
+    top: f64,
+    frame: Frame,
+) {
+    let bar = Bounds { x: x.at(0.0), y: top + 22.0, width: 0.0, height: 20.0 };
+    let bar = if frame.is_narrow() { Bounds { y: top + 36.0, ..bar } } else { bar };
+    drawing.group(Group::of(&peer.name), |group| {
+        let font = Font::new(14.0).bold().paint(peer.paint);
+        if frame.is_narrow() {
+            group.text((0.0, top + 15.0), fit(&peer.name, font, frame.width), font);
+        } else {
+            let name = fit(&peer.name, font, bar.x - 12.0);
+            group.text((bar.x - 14.0, bar.y + 15.0), name, font.end());
+        }
+    });
+    if parts.is_empty() {
+        let font = Font::new(12.0).paint(Paint::Soft);
+        let reason = peer.missing().unwrap_or_else(|| "no call came back well".to_owned());
+        let text = fit(&reason, font, frame.width - bar.x - 8.0);
+        drawing.ground().text((bar.x + 6.0, bar.y + 14.0), text, font);
+        return;
+    }
+    let mut start = 0.0;
+    let mut label_from = bar.x + 4.0;
+    for part in parts {
+        let paint = paint_of(part.role, peer);
+        let (from, middle) = (x.at(start), x.at(start + part.user));
+        let to = x.at(start + part.total.value);
+        drawing.group(tipped(&peer.name, tip(peer, part)), |group| {
+            // No grid line shows through.
+            group.rect(Bounds { x: from, width: to - from, ..bar }, Fill::new(Paint::Paper));
+            let user = Bounds { x: from, width: (middle - from).max(0.0), ..bar };
+            group.rect(user, Fill::new(paint));
+            let system = Bounds { x: middle, width: (to - middle - 1.0).max(0.0), ..bar };
+            group.rect(system, Fill::new(paint).alpha(0.45));
+            let font = Font::new(11.5).paint(Paint::Soft);
+            let text = format!("{} {}", part.name, format::number(part.total.value / 1e3));
+            let at = label_from.max(from);
+            group.text((at, bar.y - 5.0), text.clone(), font);
+            label_from = at + font.width(&text) + 9.0;
+        });
+        start += part.total.value;
+    }
+    drawing.group(Group::of(&peer.name), |group| {
+        let font = Font::new(13.0).bold();
+        group.text((x.at(start) + 8.0, bar.y + 15.0), format::duration(start), font);
+    });
+}
+
+fn tip(peer: &PeerView<'_>, part: &Part) -> String {
+    let range = if part.total.trials > 1 {
+        format!(", repeats {}", format::duration_range(part.total.low, part.total.high))
+    } else {
+        String::new()
+    };
+    format!(
+        "{} · {}: {} per call ({} user, {} system{range})",
+        peer.name,
+        part.name,
+        format::duration(part.total.value),
+        format::duration(part.user),
+        format::duration(part.system.value)
+    )
+}
+
+fn alternative(rows: &[(&PeerView<'_>, Vec<Part>)]) -> String {
+    let mut text = String::from("CPU time per call.");
+    for (peer, parts) in rows {
+        text.push_str(&format!(" {}: ", peer.name));
+        let said: Vec<String> = parts
+            .iter()
+            .map(|part| {
+                format!(
+                    "{} {} ({} user, {} system)",
+                    part.name,
+                    format::duration(part.total.value),
+                    format::duration(part.user),
+                    format::duration(part.system.value)
+                )
+            })
+            .collect();
+        let said = if said.is_empty() {
+            peer.missing().unwrap_or_else(|| "no call came back well".to_owned())
+        } else {
+            said.join(", ")
+        };
+        text.push_str(&format!("{said}."));
+    }
+    text
+}

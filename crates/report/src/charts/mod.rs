@@ -1,0 +1,135 @@
+//! The charts: one file each, and one list that everything walks.
+//!
+//! A chart is drawn for a width. The page holds it twice, wide and narrow, and
+//! shows the one that fits, because a picture shrunk to a telephone can't be
+//! read; the PNG is the wide one with a heading.
+
+mod cpu;
+mod panels;
+mod percentiles;
+mod shares;
+mod throughput;
+
+use crate::{
+    drawing::{Drawing, Font, Group},
+    model::Model,
+    palette::Paint,
+};
+
+/// Width of a chart on a screen that has room, in logical pixels.
+pub const WIDE: f64 = 920.0;
+/// Width of a chart on a telephone.
+pub const NARROW: f64 = 358.0;
+
+/// One kind of chart.
+#[derive(Clone, Copy, Debug)]
+pub struct ChartKind {
+    /// Name of its file and its place in the page.
+    pub name: &'static str,
+    /// Draws it.
+    pub draw: fn(&Model<'_>, Frame) -> Chart,
+}
+
+/// Every chart, in the page's order.
+pub const CHARTS: &[ChartKind] = &[
+    ChartKind { name: "shares", draw: shares::draw },
+    ChartKind { name: "latency-percentiles", draw: percentiles::draw },
+    ChartKind { name: "throughput", draw: throughput::draw },
+    ChartKind { name: "cpu-per-call", draw: cpu::draw },
+];
+
+/// The room a chart has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Frame {
+    /// In logical pixels.
+    pub width: f64,
+}
+
+impl Frame {
+    /// On a screen that has room, and in a PNG.
+    pub fn wide() -> Self {
+        Self { width: WIDE }
+    }
+
+    /// On a telephone.
+    pub fn narrow() -> Self {
+        Self { width: NARROW }
+    }
+
+    /// Whether room is short.
+    pub fn is_narrow(&self) -> bool {
+        self.width < 600.0
+    }
+}
+
+/// A chart of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chart {
+    /// What it shows.
+    pub title: String,
+    /// How to read it.
+    pub note: String,
+    /// What it says, with the numbers, for those who don't see it.
+    pub alternative: String,
+    /// The picture, without the title.
+    pub drawing: Drawing,
+}
+
+impl Chart {
+    /// The chart as it stands alone: with title, note and where it is from.
+    pub fn poster(&self, model: &Model<'_>) -> Drawing {
+        const MARGIN: f64 = 28.0;
+        let title = Font::new(19.0).bold();
+        let small = Font::new(12.5).paint(Paint::Soft);
+        let width = self.drawing.width;
+        let lines = wrap(&self.note, small, width);
+        let header = 56.0 + lines.len() as f64 * 17.0;
+        let height = header + self.drawing.height + 34.0;
+        let mut poster = Drawing::new(width + 2.0 * MARGIN, height + MARGIN);
+        let ground = poster.ground();
+        ground.text((MARGIN, MARGIN + 12.0), self.title.clone(), title);
+        for (index, line) in lines.iter().enumerate() {
+            ground.text((MARGIN, MARGIN + 34.0 + index as f64 * 17.0), line.clone(), small);
+        }
+        let run = model.run;
+        let source = format!(
+            "{} · {} · layerlab {}",
+            run.scenario, run.started_utc, run.environment.layerlab_version
+        );
+        ground.text((MARGIN, height + 4.0), fit(&source, small, width), small);
+        poster.place(self.drawing.clone(), MARGIN, header + 4.0);
+        poster
+    }
+}
+
+/// Breaks a text into lines of at most `width`.
+fn wrap(text: &str, font: Font, width: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if font.width(&format!("{line} {word}")) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// A text cut to the room there is.
+fn fit(text: &str, font: Font, width: f64) -> String {
+    if font.width(text) <= width {
+        return text.to_owned();
+    }
+    let mut kept: String = text.to_owned();
+    while !kept.is_empty() && font.width(&format!("{kept}…")) > width {
+        kept.pop();
+    }
+    format!("{kept}…")
+}
+
+/// The marks of a peer, with a text for the pointer.
+fn tipped(peer: &str, tip: String) -> Group {
+    Group::of(peer).tip(tip)
+}

@@ -1,0 +1,229 @@
+//! How long calls took: latency over percentiles, on the axis of HdrHistogram's
+//! plots, where each step to the right is a call ten times rarer.
+//!
+//! The line is the median over the repeats at each percentile, the band their
+//! lowest and highest, so that the line reads what the table says.
+
+use super::{Chart, Frame, fit, tipped};
+use crate::{
+    drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
+    format,
+    model::{Estimate, Model, PeerView},
+    palette::Paint,
+    scale::{Linear, Log, spread},
+};
+
+/// Calls that have to lie above a percentile for it to be drawn.
+const CALLS_ABOVE: f64 = 10.0;
+const POINTS: usize = 160;
+/// Percentiles that get a dot and a number.
+const NAMED: [(f64, &str); 5] =
+    [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99")];
+
+/// One peer's line.
+struct Line<'a> {
+    peer: &'a PeerView<'a>,
+    /// Place on the axis, and the latency there.
+    points: Vec<(f64, Estimate)>,
+}
+
+pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
+    let lines: Vec<Line<'_>> = model.peers.iter().filter_map(line).collect();
+    let label_width = lines
+        .iter()
+        .map(|line| Font::new(13.0).bold().width(&line.peer.name))
+        .fold(30.0, f64::max)
+        .min(frame.width * 0.24);
+    let (height, left) = if frame.is_narrow() { (330.0, 48.0) } else { (420.0, 62.0) };
+    let plot = Bounds {
+        x: left,
+        y: 14.0,
+        width: frame.width - left - label_width - 14.0,
+        height: height - 70.0,
+    };
+    let mut drawing = Drawing::new(frame.width, height);
+    if lines.is_empty() {
+        let font = Font::new(13.0).paint(Paint::Soft);
+        drawing.ground().text((plot.x, plot.y + 40.0), "No call was answered.", font);
+    } else {
+        let all = || lines.iter().flat_map(|line| line.points.iter().map(|(_, value)| value));
+        let low = all().map(|value| value.low).fold(f64::INFINITY, f64::min);
+        let high = all().map(|value| value.high).fold(0.0, f64::max);
+        let y = Log::over(low, high, (plot.bottom(), plot.y));
+        let last = lines.iter().filter_map(|line| line.points.last()).map(|(place, _)| *place);
+        let x = Linear { domain: (0.0, last.fold(1.0, f64::max)), range: (plot.x, plot.right()) };
+        axes(&mut drawing, plot, &x, &y);
+        for line in &lines {
+            curve(&mut drawing, line, &x, &y);
+        }
+        labels(&mut drawing, &lines, label_width, plot, &x, &y);
+    }
+    Chart { title: title(model), note: note(model), alternative: alternative(model), drawing }
+}
+
+/// Where a quantile lies on the axis: 0 for none, 1 for 90 %, 2 for 99 %.
+fn place(quantile: f64) -> f64 {
+    -(1.0 - quantile).log10()
+}
+
+fn quantile(place: f64) -> f64 {
+    1.0 - 10_f64.powf(-place)
+}
+
+fn line<'a>(peer: &'a PeerView<'a>) -> Option<Line<'a>> {
+    let fewest = peer.figures().map(|figures| figures.latency().len()).filter(|n| *n > 0).min()?;
+    // However few the calls, the median is shown.
+    let last = place((1.0 - CALLS_ABOVE / fewest as f64).max(0.5));
+    let points = (0..=POINTS)
+        .filter_map(|index| {
+            let place = last * index as f64 / POINTS as f64;
+            let value = peer.estimate_by(|figures| figures.latency_ns(quantile(place)))?;
+            Some((place, value))
+        })
+        .collect();
+    Some(Line { peer, points })
+}
+
+fn axes(drawing: &mut Drawing, plot: Bounds, x: &Linear, y: &Log) {
+    let ground = drawing.ground();
+    let small = Font::new(11.5).paint(Paint::Soft);
+    for tick in y.ticks() {
+        let at = y.at(tick);
+        ground.line((plot.x, at), (plot.right(), at), Stroke::new(Paint::Grid, 1.0));
+        ground.text((plot.x - 8.0, at + 4.0), format::duration_tick(tick), small.end());
+    }
+    let percentiles = [
+        (0.0, "0 %"),
+        (0.5, "50 %"),
+        (0.9, "90 %"),
+        (0.99, "99 %"),
+        (0.999, "99.9 %"),
+        (0.9999, "99.99 %"),
+        (0.99999, "99.999 %"),
+    ];
+    for (value, label) in percentiles {
+        let at = x.at(place(value));
+        if at > plot.right() + 0.5 {
+            break;
+        }
+        ground.line((at, plot.y), (at, plot.bottom()), Stroke::new(Paint::Grid, 1.0));
+        ground.text((at, plot.bottom() + 18.0), label, small.middle());
+    }
+    let base = Stroke::new(Paint::Axis, 1.0);
+    ground.line((plot.x, plot.bottom()), (plot.right(), plot.bottom()), base);
+    let caption = "share of calls that were at least this fast";
+    ground.text((plot.x + plot.width / 2.0, plot.bottom() + 40.0), caption, small.middle());
+}
+
+fn curve(drawing: &mut Drawing, line: &Line<'_>, x: &Linear, y: &Log) {
+    let peer = line.peer;
+    drawing.group(Group::of(&peer.name), |group| {
+        if peer.figures().count() > 1 {
+            let lows = line.points.iter().map(|(place, value)| (x.at(*place), y.at(value.low)));
+            let highs = line.points.iter().map(|(place, value)| (x.at(*place), y.at(value.high)));
+            let band = lows.chain(highs.rev()).collect();
+            group.area(band, Fill::new(peer.paint).alpha(0.16));
+        }
+        let points = line.points.iter().map(|(place, value)| (x.at(*place), y.at(value.value)));
+        let stroke = Stroke::new(peer.paint, 2.2);
+        let stroke = if peer.dashed { stroke.dashed(7.0, 4.0) } else { stroke };
+        group.path(points.collect(), stroke);
+    });
+    let last = line.points.last().map_or(0.0, |(place, _)| *place);
+    for (value, name) in NAMED {
+        if place(value) > last + 1e-9 {
+            break;
+        }
+        let Some(latency) = peer.estimate_by(|figures| figures.latency_ns(value)) else {
+            continue;
+        };
+        let tip = format!("{} · {name}: {}", peer.name, with_range(&latency));
+        drawing.group(tipped(&peer.name, tip), |group| {
+            let at = (x.at(place(value)), y.at(latency.value));
+            group.dot(at, 9.0, Fill::new(Paint::Paper).alpha(0.01));
+            group.dot(at, 3.6, Fill::new(peer.paint));
+        });
+    }
+}
+
+/// The peers' names at the ends of their lines.
+fn labels(
+    drawing: &mut Drawing,
+    lines: &[Line<'_>],
+    width: f64,
+    plot: Bounds,
+    x: &Linear,
+    y: &Log,
+) {
+    let ends: Vec<(f64, f64)> = lines
+        .iter()
+        .filter_map(|line| line.points.last())
+        .map(|(place, value)| (x.at(*place), y.at(value.value)))
+        .collect();
+    let heights: Vec<f64> = ends.iter().map(|(_, y)| *y).collect();
+    let placed = spread(&heights, 17.0, plot.y + 4.0, plot.bottom() - 4.0);
+    for ((line, end), height) in lines.iter().zip(&ends).zip(placed) {
+        drawing.group(Group::of(&line.peer.name), |group| {
+            let paint = line.peer.paint;
+            let start = plot.right() + 10.0;
+            if (height - end.1).abs() > 3.0 || end.0 < plot.right() - 1.0 {
+                let leader = Stroke::new(paint, 1.0).alpha(0.5);
+                group.line((end.0 + 2.0, end.1), (start - 2.0, height), leader);
+            }
+            let font = Font::new(13.0).bold().paint(paint);
+            group.text((start, height + 4.5), fit(&line.peer.name, font, width + 4.0), font);
+        });
+    }
+}
+
+fn with_range(latency: &Estimate) -> String {
+    let value = format::duration(latency.value);
+    match latency.trials {
+        1 => value,
+        n => format!(
+            "{value} (median of {n} repeats, {})",
+            format::duration_range(latency.low, latency.high)
+        ),
+    }
+}
+
+fn title(model: &Model<'_>) -> String {
+    if model.open_loop() {
+        "Latency by percentile, from the scheduled time".to_owned()
+    } else {
+        "Latency by percentile, from the sending (closed loop)".to_owned()
+    }
+}
+
+fn note(model: &Model<'_>) -> String {
+    let mut text = String::from(
+        "Both axes are logarithmic: a step to the right is a call ten times rarer. Lower is \
+         better. Lines end where fewer than ten calls lie above.",
+    );
+    if model.repeats() > 1 {
+        text.push_str(" Line: median of the repeats; band: their lowest and highest.");
+    }
+    text
+}
+
+fn alternative(model: &Model<'_>) -> String {
+    let mut text = title(model);
+    text.push('.');
+    for peer in &model.peers {
+        text.push_str(&format!(" {}: ", peer.name));
+        let values: Vec<String> = NAMED
+            .iter()
+            .filter_map(|(value, name)| {
+                let latency = peer.estimate_by(|figures| figures.latency_ns(*value))?;
+                Some(format!("{name} {}", format::duration(latency.value)))
+            })
+            .collect();
+        let said = if values.is_empty() {
+            peer.missing().unwrap_or_else(|| "no call was answered".to_owned())
+        } else {
+            values.join(", ")
+        };
+        text.push_str(&format!("{said}."));
+    }
+    text
+}

@@ -1,0 +1,126 @@
+//! One sentence a peer: who served its calls, at what cost, how fast.
+
+use super::{Pair, Sentence};
+use crate::{
+    format,
+    model::{Model, PeerView},
+};
+
+/// Shares nearer to the fair ones than this count as even.
+const EVEN_WITHIN: f64 = 0.01;
+
+pub(super) fn sentence(
+    model: &Model<'_>,
+    peer: &PeerView<'_>,
+    pair: Option<&Pair<'_, '_>>,
+) -> Sentence {
+    let sentence = Sentence::default().peer(peer);
+    if let Some(reason) = peer.missing() {
+        return sentence.text(&format!(" gives no figures: {}.", reason.trim_end_matches('.')));
+    }
+    if peer.sum(|figures| figures.ok) == 0 {
+        let sent = format::count(peer.sum(|figures| figures.scheduled));
+        return sentence.text(" had none of ").figure(sent).text(" calls answered well.");
+    }
+    // What it is compared with stands in the sentence once; the peer that is
+    // the measure itself is compared with nothing.
+    let reference =
+        pair.map(|pair| pair.connections).filter(|connections| connections.name != peer.name);
+    let sentence = shares(model, peer, sentence);
+    let sentence = cost(peer, reference, sentence);
+    let sentence = tail(peer, reference, sentence);
+    sentence.text(".")
+}
+
+fn shares(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Sentence {
+    let calls = format::count(peer.sum(|figures| figures.ok));
+    let repeats = peer.figures().count();
+    let busiest: Vec<usize> =
+        peer.figures().filter_map(|figures| only_one(&figures.calls_per_backend)).collect();
+    if busiest.len() == repeats && !busiest.is_empty() {
+        let id = |index: usize| model.backends.get(index).map_or("?", String::as_str);
+        let sentence = sentence.text(" sent ").figure("100 %").text(" of ").figure(calls);
+        if busiest.iter().all(|&index| index == busiest[0]) {
+            let each =
+                if repeats > 1 { format!(" in each of {repeats} repeats") } else { String::new() };
+            return sentence.text(" calls to ").figure(id(busiest[0])).text(&each);
+        }
+        let ids: Vec<&str> = busiest.iter().map(|&index| id(index)).collect();
+        return sentence
+            .text(" calls to one backend, another one from repeat to repeat: ")
+            .figure(ids.join(", "));
+    }
+    let Some(largest) = peer.estimate("max_share") else {
+        return sentence.text(" answered ").figure(calls).text(" calls");
+    };
+    let furthest = peer
+        .figures()
+        .flat_map(|figures| {
+            let shares = figures.shares();
+            shares
+                .into_iter()
+                .zip(&model.fair_shares)
+                .map(|(share, fair)| (share - fair).abs())
+                .collect::<Vec<_>>()
+        })
+        .fold(0.0, f64::max);
+    let sentence = sentence.text(" spread ").figure(calls).text(" calls");
+    match model.even_share() {
+        Some(even) if furthest < EVEN_WITHIN => sentence
+            .text(&format!(" evenly over {} backends, ", model.backends.len()))
+            .figure(format::share(even))
+            .text(" each"),
+        None if furthest < EVEN_WITHIN => sentence.text(" as the weights ask"),
+        even => {
+            let sentence = sentence.text(" unevenly: the busiest backend got ").shares(&largest);
+            match even {
+                Some(even) => {
+                    sentence.text(&format!(" where {} would be even", format::share(even)))
+                }
+                None => sentence,
+            }
+        }
+    }
+}
+
+/// The backend that got every call.
+fn only_one(calls: &[u64]) -> Option<usize> {
+    let used = calls.iter().filter(|&&calls| calls > 0).count();
+    (used == 1 && calls.len() > 1).then(|| calls.iter().position(|&calls| calls > 0)).flatten()
+}
+
+fn cost(peer: &PeerView<'_>, reference: Option<&PeerView<'_>>, sentence: Sentence) -> Sentence {
+    let Some(own) = peer.estimate("proxy_cpu_per_call") else {
+        return sentence.text(", without a proxy");
+    };
+    let sentence = sentence.text(", for ").durations(&own).text(" of proxy CPU per call");
+    let other = reference.and_then(|reference| reference.estimate("proxy_cpu_per_call"));
+    match (reference, other) {
+        (Some(reference), Some(other)) if own.apart_from(&other) => sentence
+            .text(" instead of ")
+            .peer(reference)
+            .text("'s ")
+            .figure(format::duration(other.value)),
+        (Some(reference), Some(_)) => {
+            sentence.text(", which can't be told from ").peer(reference).text("'s")
+        }
+        _ => sentence,
+    }
+}
+
+fn tail(peer: &PeerView<'_>, reference: Option<&PeerView<'_>>, sentence: Sentence) -> Sentence {
+    let Some(own) = peer.estimate("latency_p99") else {
+        return sentence;
+    };
+    let sentence = sentence.text(", with a p99 of ").durations(&own);
+    let other = reference.and_then(|reference| reference.estimate("latency_p99"));
+    match (reference, other) {
+        (Some(_), Some(other)) if own.apart_from(&other) => {
+            sentence.text(" instead of ").figure(format::duration(other.value))
+        }
+        (Some(reference), Some(_)) => {
+            sentence.text(", which can't be told from ").peer(reference).text("'s")
+        }
+        _ => sentence,
+    }
+}

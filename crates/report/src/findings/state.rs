@@ -1,0 +1,136 @@
+//! What the reader must know before believing the answer.
+
+use measure::record::{RunOutcome, TrialOutcome, Verdict};
+
+use super::{Pair, Sentence};
+use crate::{
+    format,
+    model::{Model, PeerView},
+};
+
+pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
+    let mut caveats = Vec::new();
+    caveats.extend(outcome(model));
+    caveats.extend(failed_trials(model));
+    caveats.extend(model.peers.iter().filter_map(lost_calls));
+    if pair.is_none() && model.measured().next().is_some() {
+        caveats.push(Sentence::default().text(
+            "There are no figures for a peer that balances calls and one that balances \
+             connections, so this run does not compare the two.",
+        ));
+    }
+    caveats.extend(single_repeat(model));
+    caveats.extend(failed_claims(model));
+    caveats.extend(doubts(model));
+    caveats
+}
+
+fn outcome(model: &Model<'_>) -> Option<Sentence> {
+    let trials: usize = model.peers.iter().map(|peer| peer.trials.len()).sum();
+    let ran = format!("{trials} {} recorded", plural(trials, "trial was", "trials were"));
+    let text = match model.run.outcome {
+        RunOutcome::Complete if model.measured().next().is_none() => {
+            "No trial gives figures: there is no answer.".to_owned()
+        }
+        RunOutcome::Complete => return None,
+        RunOutcome::Interrupted => {
+            format!("The run was stopped before its end; {ran}, and the figures are of those.")
+        }
+        RunOutcome::Running => {
+            format!("The run has not ended, or was killed; {ran}, and the figures are of those.")
+        }
+    };
+    Some(Sentence::default().text(&text))
+}
+
+fn failed_trials(model: &Model<'_>) -> Option<Sentence> {
+    let trials = model.trials();
+    let failed = trials
+        .iter()
+        .filter(|(_, trial)| matches!(trial.record.outcome, TrialOutcome::Failed { .. }))
+        .count();
+    (failed > 0).then(|| {
+        Sentence::default()
+            .figure(failed.to_string())
+            .text(&format!(" of {} trials failed and ", trials.len()))
+            .text(plural(failed, "is", "are"))
+            .text(" in no figure.")
+    })
+}
+
+/// Calls that failed or had no answer: percentiles say nothing of them.
+fn lost_calls(peer: &PeerView<'_>) -> Option<Sentence> {
+    let (failed, unfinished) =
+        (peer.sum(|figures| figures.failed), peer.sum(|figures| figures.unfinished));
+    let scheduled = peer.sum(|figures| figures.scheduled);
+    if failed + unfinished == 0 || scheduled == 0 {
+        return None;
+    }
+    let part = |calls: u64| {
+        format!("{} ({})", format::count(calls), format::share(calls as f64 / scheduled as f64))
+    };
+    let mut sentence = Sentence::default()
+        .text("Of ")
+        .figure(format::count(scheduled))
+        .text(" calls with ")
+        .peer(peer)
+        .text(", ");
+    if failed > 0 {
+        sentence = sentence.figure(part(failed)).text(" failed");
+    }
+    if failed > 0 && unfinished > 0 {
+        sentence = sentence.text(" and ");
+    }
+    if unfinished > 0 {
+        sentence = sentence.figure(part(unfinished)).text(" had no answer by the end of the trial");
+    }
+    Some(sentence.text("; its latencies are those of the others."))
+}
+
+fn single_repeat(model: &Model<'_>) -> Option<Sentence> {
+    (model.repeats() == 1).then(|| {
+        Sentence::default().text(
+            "Each peer was measured once, so nothing tells chance from difference. Small \
+             differences mean nothing; repeat with --repeats 3 or more.",
+        )
+    })
+}
+
+fn failed_claims(model: &Model<'_>) -> Option<Sentence> {
+    let claims = &model.run.expectations;
+    let count = |verdict: Verdict| claims.iter().filter(|claim| claim.verdict == verdict).count();
+    let (failed, open) = (count(Verdict::Failed), count(Verdict::NotJudged));
+    if failed + open == 0 {
+        return None;
+    }
+    let mut parts = Vec::new();
+    if failed > 0 {
+        parts.push(format!("{failed} did not come out"));
+    }
+    if open > 0 {
+        parts.push(format!("{open} could not be judged"));
+    }
+    let sentence = Sentence::default().text("Of ").figure(claims.len().to_string());
+    Some(sentence.text(&format!(" expectations, {}.", parts.join(" and "))))
+}
+
+fn doubts(model: &Model<'_>) -> Option<Sentence> {
+    let of_trials = model
+        .peers
+        .iter()
+        .flat_map(|peer| &peer.trials)
+        .flat_map(|trial| &trial.record.warnings)
+        .filter(|warning| !warning.is_note());
+    let doubts = of_trials.count() + model.run.warnings.iter().filter(|w| !w.is_note()).count();
+    (doubts > 0).then(|| {
+        Sentence::default()
+            .figure(doubts.to_string())
+            .text(plural(doubts, " warning puts", " warnings put"))
+            .text(" figures in doubt; they are listed with what to do about each.")
+    })
+}
+
+/// The word for the number.
+fn plural(count: usize, one: &'static str, more: &'static str) -> &'static str {
+    if count == 1 { one } else { more }
+}

@@ -1,0 +1,208 @@
+//! Numbers for people: three digits, a unit, and no false exactness.
+//!
+//! The terminal, the page and the charts all write numbers here, so that the
+//! same figure reads the same everywhere.
+
+/// A count with thousands apart: `9,600`.
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A fraction as a percentage: `25.0 %`. What is not all of it never reads as
+/// 100 %, and what is not nothing never reads as 0 %.
+pub fn share(fraction: f64) -> String {
+    let percent = fraction * 100.0;
+    if !percent.is_finite() {
+        return UNKNOWN.to_owned();
+    }
+    match percent {
+        0.0 => "0 %".to_owned(),
+        100.0 => "100 %".to_owned(),
+        p if p > 0.0 && p < 0.05 => "<0.1 %".to_owned(),
+        p if p > 99.95 && p < 100.0 => ">99.9 %".to_owned(),
+        p => format!("{p:.1} %"),
+    }
+}
+
+/// A time in the unit that suits it: `950 ns`, `14.1 µs`, `21.3 ms`, `1.40 s`.
+pub fn duration(ns: f64) -> String {
+    let (value, unit) = duration_parts(ns);
+    if unit.is_empty() { value } else { format!("{value} {unit}") }
+}
+
+/// Two times around a dash, with the unit once where both have the same:
+/// `13.8–14.5 µs`.
+pub fn duration_range(low_ns: f64, high_ns: f64) -> String {
+    let (low, low_unit) = duration_parts(low_ns);
+    let (high, high_unit) = duration_parts(high_ns);
+    if low_unit == high_unit {
+        format!("{low}–{high} {high_unit}")
+    } else {
+        format!("{low} {low_unit} – {high} {high_unit}")
+    }
+}
+
+/// A time on an axis, without zeros that carry nothing: `5 ms`, `2 s`.
+pub fn duration_tick(ns: f64) -> String {
+    let (scaled, unit) = duration_scaled(ns);
+    format!("{} {unit}", trim_zeros(&format!("{scaled:.3}")))
+}
+
+/// A number per second: `3,200/s`, `12.5/s`.
+pub fn rate(per_second: f64) -> String {
+    format!("{}/s", number(per_second))
+}
+
+/// A plain number: three digits below 1,000, whole and with thousands apart
+/// above.
+pub fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return UNKNOWN.to_owned();
+    }
+    if value.abs() < 999.5 { three_digits(value) } else { grouped(value) }
+}
+
+/// A number on an axis, without zeros that carry nothing: `20`, `2.5`.
+pub fn tick(value: f64) -> String {
+    if value.abs() < 999.5 { trim_zeros(&format!("{value:.3}")).to_owned() } else { grouped(value) }
+}
+
+/// How a value stands to another: `88 times lower`, `2.4 times higher`, `23 %
+/// lower`.
+pub fn change(from: f64, to: f64) -> String {
+    let word = if to < from { "lower" } else { "higher" };
+    let ratio = from.max(to) / from.min(to);
+    if !ratio.is_finite() {
+        return word.to_owned();
+    }
+    match ratio {
+        r if r >= 9.95 => format!("{} times {word}", grouped(r)),
+        r if r >= 1.995 => format!("{r:.1} times {word}"),
+        _ => format!("{:.0} % {word}", (to / from - 1.0).abs() * 100.0),
+    }
+}
+
+/// An amount of memory: `512 B`, `3.2 MiB`.
+pub fn bytes(value: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut scaled = value as f64;
+    let mut unit = 0;
+    while scaled >= 999.5 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    format!("{} {}", trim_zeros(&three_digits(scaled)), UNITS[unit])
+}
+
+/// A span in seconds for people: `0.5 s`, `48 s`, `2 min 5 s`.
+pub fn seconds(value: f64) -> String {
+    if !value.is_finite() {
+        return UNKNOWN.to_owned();
+    }
+    if value < 59.95 {
+        return format!("{} s", trim_zeros(&format!("{value:.1}")));
+    }
+    let whole = value.round() as u64;
+    match whole % 60 {
+        0 => format!("{} min", count(whole / 60)),
+        rest => format!("{} min {rest} s", count(whole / 60)),
+    }
+}
+
+/// What stands where there is no number.
+pub const UNKNOWN: &str = "–";
+
+fn duration_parts(ns: f64) -> (String, &'static str) {
+    if !ns.is_finite() {
+        return (UNKNOWN.to_owned(), "");
+    }
+    let (scaled, unit) = duration_scaled(ns);
+    let digits =
+        if unit == "s" && scaled >= 999.5 { grouped(scaled) } else { three_digits(scaled) };
+    // A nanosecond is the clock's resolution: no digits below it.
+    let digits = if unit == "ns" { format!("{scaled:.0}") } else { digits };
+    (digits, unit)
+}
+
+fn duration_scaled(ns: f64) -> (f64, &'static str) {
+    // 999.5 rather than 1,000, because three digits round up to it.
+    match ns.abs() {
+        v if v < 999.5 => (ns, "ns"),
+        v if v < 999.5e3 => (ns / 1e3, "µs"),
+        v if v < 999.5e6 => (ns / 1e6, "ms"),
+        _ => (ns / 1e9, "s"),
+    }
+}
+
+fn three_digits(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        v if v < 9.995 => format!("{value:.2}"),
+        v if v < 99.95 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+fn grouped(value: f64) -> String {
+    let whole = count(value.abs().round() as u64);
+    if value < 0.0 { format!("-{whole}") } else { whole }
+}
+
+fn trim_zeros(text: &str) -> &str {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!(
+            [0, 999, 1_000, 9_600, 1_234_567].map(count),
+            ["0", "999", "1,000", "9,600", "1,234,567"]
+        );
+    }
+
+    #[test]
+    fn a_share_that_is_not_all_never_reads_as_all() {
+        assert_eq!(share(1.0), "100 %");
+        assert_eq!(share(0.999_99), ">99.9 %");
+        assert_eq!(share(0.25), "25.0 %");
+        assert_eq!(share(0.000_01), "<0.1 %");
+        assert_eq!(share(0.0), "0 %");
+        assert_eq!(share(f64::NAN), "–");
+    }
+
+    #[test]
+    fn times_have_three_digits_and_the_unit_that_suits() {
+        let read = [0.0, 950.0, 999.7, 14_120.0, 999_700.0, 21_340_000.0, 1.4e9, 3.6e12];
+        assert_eq!(
+            read.map(duration),
+            ["0 ns", "950 ns", "1.00 µs", "14.1 µs", "1.00 ms", "21.3 ms", "1.40 s", "3,600 s"]
+        );
+        assert_eq!(duration_range(13_800.0, 14_500.0), "13.8–14.5 µs");
+        assert_eq!(duration_range(900_000.0, 1_100_000.0), "900 µs – 1.10 ms");
+        assert_eq!([500.0, 2e3, 5e6, 1e9].map(duration_tick), ["500 ns", "2 µs", "5 ms", "1 s"]);
+    }
+
+    #[test]
+    fn other_numbers_read_well() {
+        assert_eq!([3_200.0, 12.5, 999.7].map(rate), ["3,200/s", "12.5/s", "1,000/s"]);
+        assert_eq!([0.0, 2.5, 20.0, 4_000.0].map(tick), ["0", "2.5", "20", "4,000"]);
+        assert_eq!(change(1_650.0, 18.7), "88 times lower");
+        assert_eq!(change(1.0, 2.44), "2.4 times higher");
+        assert_eq!(change(100.0, 77.0), "23 % lower");
+        assert_eq!(change(0.0, 0.0), "higher");
+        assert_eq!([512, 2_048, 3_400_000].map(bytes), ["512 B", "2 KiB", "3.24 MiB"]);
+        assert_eq!([0.5, 48.0, 125.0, 120.0].map(seconds), ["0.5 s", "48 s", "2 min 5 s", "2 min"]);
+    }
+}

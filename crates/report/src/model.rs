@@ -1,0 +1,264 @@
+//! The run as a report looks at it: peers with their trials and figures.
+//!
+//! A figure of a peer is the median over its trials, qualified by the lowest and
+//! the highest of them. Trials are never pooled before that: two trials in which
+//! one backend each got every call are not one trial in which two shared them.
+
+use measure::{
+    record::{LoopMode, PeerSetup, RunRecord, TrialOutcome, TrialRecord},
+    summary::{Figures, is_measured, median},
+};
+
+use crate::palette::{Paint, SERIES};
+
+/// A run and what its trials come down to.
+#[derive(Clone, Debug)]
+pub struct Model<'a> {
+    /// What the trials have in common.
+    pub run: &'a RunRecord,
+    /// The peers in the run's order.
+    pub peers: Vec<PeerView<'a>>,
+    /// The ids of the backends.
+    pub backends: Vec<String>,
+    /// The share each backend would have if calls followed the weights.
+    pub fair_shares: Vec<f64>,
+}
+
+/// One peer.
+#[derive(Clone, Debug)]
+pub struct PeerView<'a> {
+    /// Its name.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// How it was set up; `None` for a peer that only trials name.
+    pub setup: Option<&'a PeerSetup>,
+    /// Its colour in all charts.
+    pub paint: Paint,
+    /// Whether its lines are dashed, because the colours were used up.
+    pub dashed: bool,
+    /// Its trials in the order run, failed ones too.
+    pub trials: Vec<TrialView<'a>>,
+}
+
+/// One trial.
+#[derive(Clone, Debug)]
+pub struct TrialView<'a> {
+    /// Its record.
+    pub record: &'a TrialRecord,
+    /// Its figures; `None` when it failed or no call was scheduled.
+    pub figures: Option<Figures>,
+}
+
+/// A figure over the trials of a peer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The median over the trials.
+    pub value: f64,
+    /// The lowest trial.
+    pub low: f64,
+    /// The highest trial.
+    pub high: f64,
+    /// How many trials have the figure.
+    pub trials: usize,
+}
+
+impl Estimate {
+    /// Over the trials' values; `None` without any.
+    pub fn over(values: &[f64]) -> Option<Self> {
+        Some(Self {
+            value: median(values)?,
+            low: values.iter().copied().reduce(f64::min)?,
+            high: values.iter().copied().reduce(f64::max)?,
+            trials: values.len(),
+        })
+    }
+
+    /// The difference to another peer's, as wide as any two trials make it.
+    pub fn minus(&self, other: &Self) -> Self {
+        Self {
+            value: self.value - other.value,
+            low: self.low - other.high,
+            high: self.high - other.low,
+            trials: self.trials.min(other.trials),
+        }
+    }
+
+    /// Whether every trial of the one lies on the same side of every trial of
+    /// the other.
+    pub fn apart_from(&self, other: &Self) -> bool {
+        self.high < other.low || other.high < self.low
+    }
+}
+
+impl<'a> Model<'a> {
+    /// Looks at a run.
+    pub fn new(run: &'a RunRecord, trials: &'a [TrialRecord]) -> Self {
+        let mut peers: Vec<PeerView<'a>> = Vec::new();
+        for setup in &run.peers {
+            peers.push(PeerView::new(&setup.name, &setup.title, Some(setup)));
+        }
+        for trial in trials {
+            let index =
+                peers.iter().position(|peer| peer.name == trial.peer).unwrap_or_else(|| {
+                    peers.push(PeerView::new(&trial.peer, &trial.peer, None));
+                    peers.len() - 1
+                });
+            peers[index].trials.push(TrialView {
+                record: trial,
+                figures: is_measured(trial).then(|| Figures::of_trial(trial)),
+            });
+        }
+        assign_paints(&mut peers);
+        let weights: f64 = run.backends.iter().map(|backend| f64::from(backend.weight)).sum();
+        let fair = |weight: u32| if weights > 0.0 { f64::from(weight) / weights } else { 0.0 };
+        Self {
+            run,
+            peers,
+            backends: run.backends.iter().map(|backend| backend.id.clone()).collect(),
+            fair_shares: run.backends.iter().map(|backend| fair(backend.weight)).collect(),
+        }
+    }
+
+    /// Whether latency counts from the schedule.
+    pub fn open_loop(&self) -> bool {
+        self.run.load.mode == LoopMode::Open
+    }
+
+    /// The share all backends should have, when they should all have the same.
+    pub fn even_share(&self) -> Option<f64> {
+        let first = *self.fair_shares.first()?;
+        self.fair_shares.iter().all(|share| (share - first).abs() < 1e-9).then_some(first)
+    }
+
+    /// Peers with at least one trial that gave figures.
+    pub fn measured(&self) -> impl Iterator<Item = &PeerView<'a>> {
+        self.peers.iter().filter(|peer| peer.figures().next().is_some())
+    }
+
+    /// Most repeats that gave figures for any peer.
+    pub fn repeats(&self) -> usize {
+        self.peers.iter().map(|peer| peer.figures().count()).max().unwrap_or(0)
+    }
+
+    /// All trials in the order run.
+    pub fn trials(&self) -> Vec<(&PeerView<'a>, &TrialView<'a>)> {
+        let mut trials: Vec<_> = self
+            .peers
+            .iter()
+            .flat_map(|peer| peer.trials.iter().map(move |trial| (peer, trial)))
+            .collect();
+        trials.sort_by_key(|(_, trial)| trial.record.order);
+        trials
+    }
+}
+
+impl<'a> PeerView<'a> {
+    fn new(name: &str, title: &str, setup: Option<&'a PeerSetup>) -> Self {
+        Self {
+            name: name.to_owned(),
+            title: if title.is_empty() { name.to_owned() } else { title.to_owned() },
+            setup,
+            paint: Paint::Soft,
+            dashed: false,
+            trials: Vec::new(),
+        }
+    }
+
+    /// Figures of the trials that have some.
+    pub fn figures(&self) -> impl Iterator<Item = &Figures> {
+        self.trials.iter().filter_map(|trial| trial.figures.as_ref())
+    }
+
+    /// Trials that have figures.
+    pub fn measured(&self) -> impl Iterator<Item = (&'a TrialRecord, &Figures)> {
+        self.trials
+            .iter()
+            .filter_map(|trial| trial.figures.as_ref().map(|figures| (trial.record, figures)))
+    }
+
+    /// A figure of [`Figures::by_name`] over the trials.
+    pub fn estimate(&self, figure: &str) -> Option<Estimate> {
+        self.estimate_by(|figures| figures.by_name(figure))
+    }
+
+    /// A figure of one's own over the trials.
+    pub fn estimate_by(&self, figure: impl Fn(&Figures) -> Option<f64>) -> Option<Estimate> {
+        let values: Vec<f64> =
+            self.figures().filter_map(figure).filter(|value| value.is_finite()).collect();
+        Estimate::over(&values)
+    }
+
+    /// A count summed over the trials.
+    pub fn sum(&self, count: impl Fn(&Figures) -> u64) -> u64 {
+        self.figures().map(count).sum()
+    }
+
+    /// Why it has no figures; `None` when it has some.
+    pub fn missing(&self) -> Option<String> {
+        if self.figures().next().is_some() {
+            return None;
+        }
+        let failure = self.trials.iter().find_map(|trial| match &trial.record.outcome {
+            TrialOutcome::Failed { message, .. } => Some(message.clone()),
+            TrialOutcome::Complete | TrialOutcome::Interrupted => None,
+        });
+        Some(match failure {
+            Some(message) => format!("no trial ended well: {message}"),
+            None if self.trials.is_empty() => "no trial was run".to_owned(),
+            None => "no call was scheduled in its trials".to_owned(),
+        })
+    }
+}
+
+/// Gives each peer its colour: the lab's own kinds always the same one, the
+/// others what is left, and then all again in dashes.
+fn assign_paints(peers: &mut [PeerView<'_>]) {
+    use measure::record::Layer;
+    let usual = |layer: Layer| match layer {
+        Layer::L7 => 0,
+        Layer::L4 => 1,
+        Layer::Client => 2,
+        Layer::None => 6,
+    };
+    let mut taken = [false; SERIES as usize];
+    let mut colours: Vec<Option<u8>> = vec![None; peers.len()];
+    for (peer, colour) in peers.iter().zip(&mut colours) {
+        let index = peer.setup.map(|setup| usual(setup.layer));
+        if let Some(index) = index.filter(|&index| !taken[usize::from(index)]) {
+            taken[usize::from(index)] = true;
+            *colour = Some(index);
+        }
+    }
+    let mut round = 0;
+    for (peer, colour) in peers.iter_mut().zip(&mut colours) {
+        let index = colour.unwrap_or_else(|| {
+            peer.dashed = round > 0;
+            // The slate of a peer without a balancer is left to it at first.
+            let free = (0..SERIES).find(|&index| !taken[usize::from(index)] && index != 6);
+            free.unwrap_or_else(|| {
+                round += 1;
+                peer.dashed = true;
+                taken = [false; SERIES as usize];
+                0
+            })
+        });
+        taken[usize::from(index)] = true;
+        peer.paint = Paint::Series(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_is_the_middle_with_its_ends() {
+        assert_eq!(Estimate::over(&[]), None);
+        let estimate = Estimate::over(&[3.0, 1.0, 2.0]).unwrap();
+        assert_eq!((estimate.value, estimate.low, estimate.high), (2.0, 1.0, 3.0));
+        let other = Estimate::over(&[3.5, 9.0]).unwrap();
+        assert!(estimate.apart_from(&other) && other.apart_from(&estimate));
+        assert!(!estimate.apart_from(&Estimate::over(&[2.9, 9.0]).unwrap()));
+    }
+}

@@ -1,0 +1,64 @@
+//! The answer, first.
+
+use super::peer_name;
+use crate::{
+    findings::{Findings, Piece, Sentence},
+    html::Html,
+    model::Model,
+};
+
+pub(super) fn write(html: &mut Html, model: &Model<'_>) {
+    let findings = Findings::of(model);
+    html.tag("section", &[("id", "answer")], |html| {
+        html.tag("h2", &[("class", "visually-hidden")], |html| html.text("The answer"));
+        if !findings.answer.is_empty() {
+            html.tag("div", &[("class", "lead")], |html| {
+                for line in &findings.answer {
+                    html.tag("p", &[], |html| sentence(html, line));
+                }
+            });
+        }
+        html.tag("ul", &[("class", "peers")], |html| {
+            for line in &findings.peers {
+                html.tag("li", &[], |html| sentence(html, line));
+            }
+        });
+        if !findings.caveats.is_empty() {
+            html.tag("ul", &[("class", "caveats")], |html| {
+                for caveat in &findings.caveats {
+                    html.tag("li", &[], |html| sentence(html, caveat));
+                }
+            });
+        }
+        if model.repeats() > 1 {
+            html.tag("p", &[("class", "fine")], |html| {
+                html.text(&format!(
+                    "Figures are medians over {} repeats, with the lowest and the highest repeat \
+                     in brackets. Peers are only told apart where every repeat of one lies on the \
+                     same side of every repeat of the other.",
+                    model.repeats()
+                ));
+            });
+        }
+        if let Some(learned) = &model.run.learned {
+            html.tag("details", &[], |html| {
+                html.leaf("summary", &[], "What this scenario teaches");
+                html.leaf("p", &[], learned.trim());
+            });
+        }
+    });
+}
+
+fn sentence(html: &mut Html, sentence: &Sentence) {
+    for piece in &sentence.0 {
+        match piece {
+            Piece::Text(text) => html.text(text),
+            Piece::Peer(name, paint) => peer_name(html, name, *paint),
+            Piece::Figure(figure) => html.leaf("b", &[("class", "figure")], figure),
+            Piece::Range(range) => {
+                html.text(" ");
+                html.leaf("span", &[("class", "range")], &format!("({range})"));
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The comparison as a table, and whose side calls failed on.
+
+use std::collections::BTreeMap;
+
+use measure::record::Layer;
+
+use super::{column, peer_heading, section, table};
+use crate::{
+    comparison::{COLUMNS, Column, doubts, lost},
+    format,
+    html::Html,
+    model::{Model, PeerView, TrialView},
+};
+
+pub(super) fn write(html: &mut Html, model: &Model<'_>) {
+    section(html, "comparison", "The comparison", |html| {
+        table(html, "Comparison of the peers", |html| {
+            head(html);
+            html.tag("tbody", &[], |html| {
+                for peer in &model.peers {
+                    row(html, model, peer);
+                }
+            });
+        });
+        left_out(html, model);
+        failures(html, model);
+    });
+}
+
+fn head(html: &mut Html) {
+    html.tag("thead", &[], |html| {
+        html.tag("tr", &[], |html| {
+            column(html, "Peer", "A way from the client to the backends", "");
+            column(html, "Layer", "What is balanced: connections (l4) or calls (l7)", "");
+            html.leaf("th", &[("scope", "col"), ("class", "plain")], "Shares, busiest first");
+            for figure in COLUMNS {
+                column(html, figure.head, figure.hint, "num");
+            }
+            column(html, "Failed", "Calls that failed or had no answer", "num");
+            column(html, "Doubts", "Warnings that put figures in doubt", "num");
+        });
+    });
+}
+
+fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>) {
+    html.tag("tr", &[("data-peer", &peer.name)], |html| {
+        peer_heading(html, peer);
+        html.leaf("td", &[], layer(peer));
+        if let Some(reason) = peer.missing() {
+            let span = (COLUMNS.len() + 3).to_string();
+            html.leaf("td", &[("colspan", &span), ("class", "missing")], &reason);
+            return;
+        }
+        bars(html, model, peer);
+        for figure in COLUMNS {
+            cell(html, figure, peer);
+        }
+        let (calls, share) = lost(peer);
+        html.tag("td", &[("class", "num"), ("data-value", &calls.to_string())], |html| {
+            if calls == 0 {
+                html.text("0");
+            } else {
+                html.leaf("span", &[("class", "c-bad")], &format::share(share));
+                html.leaf("small", &[], &format!("{} calls", format::count(calls)));
+            }
+        });
+        let doubts = doubts(peer).to_string();
+        html.leaf("td", &[("class", "num"), ("data-value", &doubts)], &doubts);
+    });
+}
+
+fn cell(html: &mut Html, figure: &Column, peer: &PeerView<'_>) {
+    match (figure.value)(peer) {
+        None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
+        Some(estimate) => {
+            let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
+            html.tag("td", &attributes, |html| {
+                html.text(&(figure.show)(estimate.value));
+                if estimate.trials > 1 {
+                    let range = (figure.show_range)(estimate.low, estimate.high);
+                    html.leaf("small", &[], &range);
+                }
+            });
+        }
+    }
+}
+
+/// The layer as a word; nothing for a peer that only trials name.
+pub(super) fn layer(peer: &PeerView<'_>) -> &'static str {
+    match peer.setup.map(|setup| setup.layer) {
+        Some(Layer::None) => "none",
+        Some(Layer::L4) => "L4",
+        Some(Layer::L7) => "L7",
+        Some(Layer::Client) => "client",
+        None => format::UNKNOWN,
+    }
+}
+
+/// The shares as small columns: sorted in each repeat, so that a peer whose one
+/// busy backend is another one each time does not look even.
+fn bars(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>) {
+    let sorted: Vec<Vec<f64>> = peer
+        .figures()
+        .map(|figures| {
+            let mut shares = figures.shares();
+            shares.sort_by(|a, b| b.total_cmp(a));
+            shares
+        })
+        .collect();
+    html.tag("td", &[], |html| {
+        html.tag("span", &[("class", &format!("bars c-{}", peer.paint.name()))], |html| {
+            for rank in 0..model.backends.len() {
+                let at_rank: Vec<f64> =
+                    sorted.iter().filter_map(|shares| shares.get(rank).copied()).collect();
+                let share = measure::summary::median(&at_rank).unwrap_or(0.0);
+                let height = format!("height:{:.1}%", share * 100.0);
+                html.tag("i", &[("style", &height), ("title", &format::share(share))], |_| ());
+            }
+        });
+    });
+}
+
+fn left_out(html: &mut Html, model: &Model<'_>) {
+    if model.run.left_out.is_empty() {
+        return;
+    }
+    html.tag("ul", &[("class", "caveats")], |html| {
+        for left in &model.run.left_out {
+            html.tag("li", &[], |html| {
+                html.leaf("b", &[], &left.peer);
+                html.text(&format!(" was left out: {}", left.reason));
+            });
+        }
+    });
+}
+
+/// Whose side calls failed on, and how.
+fn failures(html: &mut Html, model: &Model<'_>) {
+    let mut rows: BTreeMap<(usize, measure::record::Side, &str), u64> = BTreeMap::new();
+    for (index, peer) in model.peers.iter().enumerate() {
+        let counted = peer.trials.iter().filter(|trial: &&TrialView<'_>| trial.figures.is_some());
+        for failure in counted.flat_map(|trial| &trial.record.counts.failed) {
+            *rows.entry((index, failure.side, &failure.what)).or_default() += failure.calls;
+        }
+    }
+    if rows.is_empty() {
+        return;
+    }
+    html.leaf("h3", &[], "Calls that failed");
+    table(html, "Calls that failed", |html| {
+        html.tag("thead", &[], |html| {
+            html.tag("tr", &[], |html| {
+                column(html, "Peer", "", "");
+                column(html, "Side at fault", "As far as the client can tell", "");
+                column(html, "What went wrong", "", "");
+                column(html, "Calls", "", "num");
+            });
+        });
+        html.tag("tbody", &[], |html| {
+            for ((index, side, what), calls) in rows {
+                let peer = &model.peers[index];
+                html.tag("tr", &[("data-peer", &peer.name)], |html| {
+                    peer_heading(html, peer);
+                    html.leaf("td", &[], side_name(side));
+                    html.leaf("td", &[], what);
+                    let value = calls.to_string();
+                    let attributes = [("class", "num"), ("data-value", &*value)];
+                    html.leaf("td", &attributes, &format::count(calls));
+                });
+            }
+        });
+    });
+}
+
+/// A side as a word.
+pub(super) fn side_name(side: measure::record::Side) -> &'static str {
+    use measure::record::Side;
+    match side {
+        Side::Client => "client",
+        Side::Proxy => "proxy",
+        Side::Backend => "backend",
+        Side::Lab => "the lab",
+    }
+}

@@ -1,0 +1,271 @@
+//! How it was measured, and on what.
+
+use measure::record::{BackendSetup, Environment, LoadSetup, LoopMode};
+
+use super::{comparison::layer, section};
+use crate::{
+    format,
+    html::Html,
+    model::{Model, PeerView},
+};
+
+pub(super) fn write(html: &mut Html, model: &Model<'_>) {
+    section(html, "method", "How it was measured", |html| {
+        facts(html, &load(&model.run.load));
+        facts(html, &[("Backends".to_owned(), backends(&model.run.backends))]);
+        facts(html, &procedure(model));
+        html.leaf("h3", &[], "On what");
+        facts(html, &environment(&model.run.environment));
+        html.leaf("h3", &[], "Peers as run");
+        for peer in &model.peers {
+            peer_details(html, peer);
+        }
+        html.tag("details", &[], |html| {
+            html.leaf("summary", &[], "The scenario with all defaults");
+            let text = serde_json::to_string_pretty(&model.run.resolved).unwrap_or_default();
+            html.tag("pre", &[("tabindex", "0")], |html| html.leaf("code", &[], &text));
+        });
+    });
+}
+
+type Fact = (String, String);
+
+fn facts(html: &mut Html, facts: &[Fact]) {
+    html.tag("dl", &[], |html| {
+        for (name, value) in facts {
+            html.tag("div", &[], |html| {
+                html.leaf("dt", &[], name);
+                html.leaf("dd", &[], value);
+            });
+        }
+    });
+}
+
+fn fact(name: &str, value: impl Into<String>) -> Fact {
+    (name.to_owned(), value.into())
+}
+
+fn load(load: &LoadSetup) -> Vec<Fact> {
+    let loop_mode = match load.mode {
+        LoopMode::Open => format!(
+            "open: {} arrivals at {} on a schedule that waits for nobody. Latency counts from the \
+             scheduled time, so a call that had to wait for its turn has waited.",
+            load.arrivals.as_deref().unwrap_or("scheduled"),
+            load.rate.map_or_else(|| "a rate that is not recorded".to_owned(), format::rate),
+        ),
+        LoopMode::Closed => format!(
+            "closed: each stream slot sends its next call {}. Latency counts from the sending, \
+             and a slow peer is asked less often: it must not be compared with an open loop's.",
+            if load.think_time_ns == 0 {
+                "when the last one has ended".to_owned()
+            } else {
+                format!("{} after the last one", format::duration(load.think_time_ns as f64))
+            },
+        ),
+    };
+    let messages =
+        if load.messages > 1 { format!(", {} messages", load.messages) } else { String::new() };
+    vec![
+        fact("Loop", loop_mode),
+        fact(
+            "Load",
+            format!(
+                "{} {}, at most {} calls in flight on each",
+                format::count(u64::from(load.connections)),
+                if load.connections == 1 { "connection" } else { "connections" },
+                format::count(u64::from(load.streams)),
+            ),
+        ),
+        fact(
+            "Call",
+            format!(
+                "{}{messages}, request {}, response {}",
+                load.call,
+                format::bytes(u64::from(load.request_bytes)),
+                format::bytes(u64::from(load.response_bytes)),
+            ),
+        ),
+        fact("Policy", load.policy.clone()),
+        fact("Client", load.client.clone()),
+    ]
+}
+
+/// Backends that are alike are described once.
+fn backends(backends: &[BackendSetup]) -> String {
+    let describe = |backend: &BackendSetup| {
+        let mean = if backend.service_mean_ns > 0.0 {
+            format!(
+                " (mean {})",
+                format::duration(backend.service_mean_ns / backend.speed.max(1e-9))
+            )
+        } else {
+            String::new()
+        };
+        let speed = if (backend.speed - 1.0).abs() > 1e-9 {
+            format!(", speed {}", backend.speed)
+        } else {
+            String::new()
+        };
+        format!(
+            "{} at once, service time {}{mean}{speed}, weight {}",
+            backend.concurrency, backend.service_time, backend.weight
+        )
+    };
+    let mut kinds: Vec<(String, Vec<&str>)> = Vec::new();
+    for backend in backends {
+        let text = describe(backend);
+        match kinds.iter_mut().find(|(kind, _)| *kind == text) {
+            Some((_, ids)) => ids.push(&backend.id),
+            None => kinds.push((text, vec![&backend.id])),
+        }
+    }
+    let kinds: Vec<String> =
+        kinds.iter().map(|(kind, ids)| format!("{}: {kind}", ids.join(", "))).collect();
+    kinds.join("; ")
+}
+
+fn procedure(model: &Model<'_>) -> Vec<Fact> {
+    let run = model.run;
+    let trials = model.trials();
+    let spans = |value: fn(&measure::record::TrialRecord) -> f64| -> String {
+        let values: Vec<f64> = trials.iter().map(|(_, trial)| value(trial.record)).collect();
+        let low = values.iter().copied().reduce(f64::min);
+        let high = values.iter().copied().reduce(f64::max);
+        match (low, high) {
+            (Some(low), Some(high)) => {
+                crate::comparison::plain_range(format::seconds(low), format::seconds(high))
+            }
+            _ => format::UNKNOWN.to_owned(),
+        }
+    };
+    let order: Vec<&str> = trials.iter().map(|(peer, _)| peer.name.as_str()).collect();
+    let mut facts = vec![
+        fact(
+            "Warm-up",
+            format!("{} before each trial; its calls are in no figure", spans(|t| t.warm_up_s)),
+        ),
+        fact("Measured", format!("{} a trial", spans(|t| t.measured_s))),
+        fact(
+            "Order",
+            if order.is_empty() {
+                "no trial was recorded".to_owned()
+            } else {
+                format!(
+                    "{} (interleaved, so that drift of the machine hits all alike)",
+                    order.join(" · ")
+                )
+            },
+        ),
+        fact("Seed", run.seed.to_string()),
+    ];
+    if !run.overrides.is_empty() {
+        facts.push(fact(
+            "Command line",
+            format!("overrides the scenario: {}", run.overrides.join(" ")),
+        ));
+    }
+    if let Some(elapsed) = run.elapsed_s {
+        facts.push(fact("Whole run", format::seconds(elapsed)));
+    }
+    facts
+}
+
+fn environment(environment: &Environment) -> Vec<Fact> {
+    let mut facts = vec![
+        fact(
+            "Machine",
+            format!(
+                "{}, {} logical CPUs, {}",
+                environment.cpu_model,
+                environment.cpus,
+                format::bytes(environment.memory_bytes)
+            ),
+        ),
+        fact("Kernel", environment.kernel.clone()),
+        fact(
+            "Frequency",
+            environment.governor.clone().unwrap_or_else(|| "no governor to read".to_owned()),
+        ),
+        fact("Load before", format!("{:.2} (one-minute average)", environment.load_average_1m)),
+        fact(
+            "layerlab",
+            format!(
+                "{} at {}, {} build, {}",
+                environment.layerlab_version,
+                environment.git_revision.as_deref().unwrap_or("an unknown revision"),
+                environment.build_profile,
+                environment.rustc
+            ),
+        ),
+        fact("Open files", format!("at most {}", format::count(environment.open_files_limit))),
+    ];
+    let placement: Vec<String> = environment
+        .placement
+        .iter()
+        .map(|(part, cpus)| {
+            let cpus: Vec<String> = cpus.iter().map(u32::to_string).collect();
+            format!("{part} on {}", cpus.join(", "))
+        })
+        .collect();
+    let placement =
+        if placement.is_empty() { "nothing was pinned".to_owned() } else { placement.join("; ") };
+    facts.push(fact("CPU pinning", placement));
+    facts
+}
+
+fn peer_details(html: &mut Html, peer: &PeerView<'_>) {
+    html.tag("details", &[("data-peer", &peer.name)], |html| {
+        html.tag("summary", &[], |html| {
+            super::peer_name(html, &peer.name, peer.paint);
+            html.text(&format!(" · {} · layer {}", peer.title, layer(peer)));
+        });
+        let Some(setup) = peer.setup else {
+            html.leaf("p", &[], "Its setup is not in the record.");
+            return;
+        };
+        if setup.command.is_empty() {
+            html.leaf("p", &[], "It has no process of its own.");
+        } else {
+            let version = setup.version.as_deref().unwrap_or("version unknown");
+            html.leaf("p", &[], version.trim());
+            html.tag("pre", &[("tabindex", "0")], |html| {
+                html.leaf("code", &[], &command_line(&setup.command));
+            });
+        }
+        for (name, text) in &setup.config_files {
+            html.leaf("h4", &[], name);
+            html.tag("pre", &[("tabindex", "0")], |html| html.leaf("code", &[], text));
+        }
+    });
+}
+
+/// A command line as a shell would take it, an option a line.
+fn command_line(command: &[String]) -> String {
+    let quoted = |argument: &String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+{}".contains(c);
+        if !argument.is_empty() && argument.chars().all(plain) {
+            argument.clone()
+        } else {
+            format!("'{}'", argument.replace('\'', r"'\''"))
+        }
+    };
+    let mut text = String::new();
+    for (index, argument) in command.iter().enumerate() {
+        if index > 0 {
+            text.push_str(if argument.starts_with("--") { " \\\n    " } else { " " });
+        }
+        text.push_str(&quoted(argument));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_can_be_pasted() {
+        let command = ["proxy", "--listen", "[::1]:0", "it's"].map(str::to_owned);
+        assert_eq!(command_line(&command), "proxy \\\n    --listen '[::1]:0' 'it'\\''s'");
+    }
+}

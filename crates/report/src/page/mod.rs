@@ -1,0 +1,127 @@
+//! The page: one file that makes no request.
+//!
+//! Sections stand in the order a reader needs them: the question, the answer,
+//! the comparison, the charts, what was expected, how it was measured, doubts,
+//! every trial. All of it shows without the script, which only sorts tables,
+//! hides peers and follows the pointer.
+
+mod answer;
+mod charts;
+mod comparison;
+mod expectations;
+mod method;
+mod trials;
+mod warnings;
+
+use crate::{
+    html::Html,
+    model::{Model, PeerView},
+    palette,
+};
+
+const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("script.js");
+/// Nothing may be loaded: what the page needs stands in it.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                      base-uri 'none'; form-action 'none'";
+
+/// Writes the page of a run.
+pub(crate) fn render(model: &Model<'_>) -> String {
+    let mut html = Html::default();
+    html.raw("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    html.raw("<meta http-equiv=\"Content-Security-Policy\" content=\"");
+    html.raw(POLICY);
+    html.raw("\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
+    html.leaf("title", &[], &format!("{} · layerlab", model.run.scenario));
+    html.raw("\n");
+    html.style(&palette::css());
+    html.style(STYLE);
+    html.raw("</head>\n<body>\n<main>\n");
+    header(&mut html, model);
+    answer::write(&mut html, model);
+    comparison::write(&mut html, model);
+    charts::write(&mut html, model);
+    expectations::write(&mut html, model);
+    warnings::write(&mut html, model);
+    method::write(&mut html, model);
+    trials::write(&mut html, model);
+    footer(&mut html, model);
+    html.raw("</main>\n<script>\n");
+    html.raw(SCRIPT);
+    html.raw("</script>\n</body>\n</html>\n");
+    html.into_string()
+}
+
+fn header(html: &mut Html, model: &Model<'_>) {
+    html.tag("header", &[], |html| {
+        html.tag("p", &[("class", "kicker")], |html| {
+            html.leaf("b", &[], "layerlab");
+            html.text(&format!(" · {}", model.run.scenario));
+        });
+        html.leaf("h1", &[], &model.run.question);
+    });
+}
+
+fn footer(html: &mut Html, model: &Model<'_>) {
+    let run = model.run;
+    let environment = &run.environment;
+    let revision = environment.git_revision.as_deref().unwrap_or("unknown revision");
+    html.tag("footer", &[], |html| {
+        html.leaf(
+            "p",
+            &[],
+            &format!(
+                "Run {} started {} with seed {}, on {} ({} CPUs, {}), by layerlab {} ({revision}, \
+                 {} build, {}). Record format {}. Made from the run folder alone: \
+                 loadgen report <run folder> makes it again.",
+                run.scenario,
+                run.started_utc,
+                run.seed,
+                environment.cpu_model,
+                environment.cpus,
+                environment.kernel,
+                environment.layerlab_version,
+                environment.build_profile,
+                environment.rustc,
+                run.format,
+            ),
+        );
+    });
+}
+
+/// A section with its heading.
+fn section(html: &mut Html, id: &str, heading: &str, inner: impl FnOnce(&mut Html)) {
+    html.tag("section", &[("id", id)], |html| {
+        html.leaf("h2", &[], heading);
+        inner(html);
+    });
+}
+
+/// A peer's name with its colour.
+fn peer_name(html: &mut Html, name: &str, paint: palette::Paint) {
+    html.tag("span", &[("class", &format!("peer c-{}", paint.name()))], |html| html.text(name));
+}
+
+/// A peer's name in the heading of a table row.
+fn peer_heading(html: &mut Html, peer: &PeerView<'_>) {
+    html.tag("th", &[("scope", "row"), ("data-value", &peer.name)], |html| {
+        peer_name(html, &peer.name, peer.paint);
+        if peer.title != peer.name {
+            html.leaf("small", &[], &peer.title);
+        }
+    });
+}
+
+/// A heading of a column that sorts.
+fn column(html: &mut Html, name: &str, hint: &str, class: &str) {
+    html.leaf("th", &[("scope", "col"), ("title", hint), ("class", class)], name);
+}
+
+/// A table in a box of its own, which scrolls where the screen is narrow.
+fn table(html: &mut Html, label: &str, inner: impl FnOnce(&mut Html)) {
+    let attributes =
+        [("class", "scroll"), ("role", "region"), ("aria-label", label), ("tabindex", "0")];
+    html.tag("div", &attributes, |html| {
+        html.tag("table", &[("class", "sortable")], inner);
+    });
+}

@@ -1,0 +1,191 @@
+//! Every trial, one row each, so that nothing hides behind a median.
+
+use measure::record::TrialOutcome;
+
+use super::{column, comparison::side_name, peer_heading, section, table};
+use crate::{
+    format,
+    html::Html,
+    model::{Model, PeerView, TrialView},
+};
+
+/// A trial this far from its peer's median is marked.
+const OUTLIER: f64 = 0.25;
+
+struct Figure {
+    head: &'static str,
+    hint: &'static str,
+    name: &'static str,
+    show: fn(f64) -> String,
+    /// Whether a trial that differs from the others is marked. Small counts and
+    /// times that are chance by nature are not.
+    marks_outliers: bool,
+}
+
+const FIGURES: &[Figure] = &[
+    Figure {
+        head: "Answered",
+        hint: "Calls that came back well",
+        name: "calls",
+        show: format::number,
+        marks_outliers: true,
+    },
+    Figure {
+        head: "Calls/s",
+        hint: "Calls that came back well within the window, per second",
+        name: "throughput",
+        show: format::number,
+        marks_outliers: true,
+    },
+    Figure {
+        head: "Busiest backend",
+        hint: "Largest share of calls that one backend got",
+        name: "max_share",
+        show: format::share,
+        marks_outliers: true,
+    },
+    Figure {
+        head: "p50",
+        hint: "Half of the calls were at least this fast",
+        name: "latency_p50",
+        show: format::duration,
+        marks_outliers: true,
+    },
+    Figure {
+        head: "p99",
+        hint: "99 of 100 calls were at least this fast",
+        name: "latency_p99",
+        show: format::duration,
+        marks_outliers: true,
+    },
+    Figure {
+        head: "Slowest",
+        hint: "The slowest call that came back well",
+        name: "latency_max",
+        show: format::duration,
+        marks_outliers: false,
+    },
+    Figure {
+        head: "Queued p99",
+        hint: "Time queued in the backend, as it reported",
+        name: "queued_p99",
+        show: format::duration,
+        marks_outliers: false,
+    },
+    Figure {
+        head: "Proxy CPU",
+        hint: "CPU time of the proxy per call",
+        name: "proxy_cpu_per_call",
+        show: format::duration,
+        marks_outliers: true,
+    },
+    Figure {
+        head: "Sent late p99",
+        hint: "How late the generator itself sent calls",
+        name: "generator_lateness_p99",
+        show: format::duration,
+        marks_outliers: false,
+    },
+];
+
+pub(super) fn write(html: &mut Html, model: &Model<'_>) {
+    let trials = model.trials();
+    section(html, "trials", "Every trial", |html| {
+        if trials.is_empty() {
+            html.leaf("p", &[], "No trial was recorded.");
+            return;
+        }
+        html.leaf(
+            "p",
+            &[("class", "fine")],
+            &format!(
+                "In the order run. Marked: more than {:.0} % from the peer's median.",
+                OUTLIER * 100.0
+            ),
+        );
+        table(html, "Every trial", |html| {
+            head(html);
+            html.tag("tbody", &[], |html| {
+                for (peer, trial) in &trials {
+                    row(html, peer, trial);
+                }
+            });
+        });
+    });
+}
+
+fn head(html: &mut Html) {
+    html.tag("thead", &[], |html| {
+        html.tag("tr", &[], |html| {
+            column(html, "#", "Place in the run", "num");
+            column(html, "Peer", "", "");
+            column(html, "Repeat", "", "num");
+            column(html, "Ended", "", "");
+            for figure in FIGURES {
+                column(html, figure.head, figure.hint, "num");
+            }
+            column(html, "Failed", "Calls that failed or had no answer", "num");
+            column(html, "Doubts", "Warnings, notes included", "num");
+        });
+    });
+}
+
+fn row(html: &mut Html, peer: &PeerView<'_>, trial: &TrialView<'_>) {
+    let record = trial.record;
+    html.tag("tr", &[("data-peer", &peer.name)], |html| {
+        number(html, u64::from(record.order) + 1);
+        peer_heading(html, &PeerView { title: peer.name.clone(), ..peer.clone() });
+        number(html, u64::from(record.repeat) + 1);
+        let Some(figures) = &trial.figures else {
+            let span = (FIGURES.len() + 2).to_string();
+            html.leaf("td", &[("class", "c-bad")], "failed");
+            html.leaf("td", &[("colspan", &span), ("class", "missing")], &reason(&record.outcome));
+            return;
+        };
+        html.leaf(
+            "td",
+            &[],
+            match record.outcome {
+                TrialOutcome::Complete => "complete",
+                TrialOutcome::Interrupted => "interrupted",
+                TrialOutcome::Failed { .. } => "failed",
+            },
+        );
+        for figure in FIGURES {
+            let value = figures.by_name(figure.name);
+            let middle = peer.estimate(figure.name);
+            cell(html, figure, value, middle.filter(|m| m.trials > 2).map(|m| m.value));
+        }
+        number(html, figures.failed + figures.unfinished);
+        number(html, record.warnings.len() as u64);
+    });
+}
+
+fn number(html: &mut Html, value: u64) {
+    let attributes = [("class", "num"), ("data-value", &*value.to_string())];
+    html.leaf("td", &attributes, &format::count(value));
+}
+
+fn cell(html: &mut Html, figure: &Figure, value: Option<f64>, middle: Option<f64>) {
+    let Some(value) = value else {
+        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
+    };
+    let off = middle.filter(|middle| *middle > 0.0).map_or(0.0, |middle| value / middle - 1.0);
+    let data = value.to_string();
+    if figure.marks_outliers && off.abs() > OUTLIER {
+        let title = format!("{:+.0} % from the median", off * 100.0);
+        let attributes = [("class", "num outlier"), ("data-value", &*data), ("title", &*title)];
+        html.leaf("td", &attributes, &(figure.show)(value));
+    } else {
+        html.leaf("td", &[("class", "num"), ("data-value", &data)], &(figure.show)(value));
+    }
+}
+
+fn reason(outcome: &TrialOutcome) -> String {
+    match outcome {
+        TrialOutcome::Failed { side, message } => format!("{}: {message}", side_name(*side)),
+        TrialOutcome::Complete | TrialOutcome::Interrupted => {
+            "no call was scheduled in the measured window".to_owned()
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Colours, named by what they mean.
+//!
+//! A drawing says [`Paint::Ink`] or [`Paint::Series`], never a colour. In the
+//! page each becomes a CSS class over a custom property, which follows light
+//! and dark; in a PNG it becomes the light colour. The series are the hues of
+//! Okabe and Ito (*Color Universal Design*, 2008), darkened for light paper and
+//! lightened for dark until text in them has the contrast of WCAG AA.
+
+/// How many different series colours there are.
+pub const SERIES: u8 = 7;
+/// Steps of the heat map's ramp.
+pub const HEAT_STEPS: u8 = 8;
+/// Colours that tell the parts of a stack apart.
+pub const PARTS: u8 = 8;
+
+/// A colour by its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Paint {
+    /// The ground.
+    Paper,
+    /// Text and what must be seen.
+    Ink,
+    /// Text that stands back.
+    Soft,
+    /// Axes and reference lines.
+    Axis,
+    /// Grid lines.
+    Grid,
+    /// Failures.
+    Bad,
+    /// A peer; below [`SERIES`].
+    Series(u8),
+    /// A part of a stack, a backend say, whose neighbours differ; below [`PARTS`].
+    Part(u8),
+    /// A step of a ramp from nearly nothing to a lot; below [`HEAT_STEPS`].
+    Heat(u8),
+}
+
+/// Red, green, blue.
+pub type Rgb = (u8, u8, u8);
+
+impl Paint {
+    /// Every paint there is.
+    pub fn all() -> Vec<Self> {
+        let named = [Self::Paper, Self::Ink, Self::Soft, Self::Axis, Self::Grid, Self::Bad];
+        named
+            .into_iter()
+            .chain((0..SERIES).map(Self::Series))
+            .chain((0..PARTS).map(Self::Part))
+            .chain((0..HEAT_STEPS).map(Self::Heat))
+            .collect()
+    }
+
+    /// Its name in CSS, without the dashes in front.
+    pub fn name(self) -> String {
+        match self {
+            Self::Paper => "paper".to_owned(),
+            Self::Ink => "ink".to_owned(),
+            Self::Soft => "soft".to_owned(),
+            Self::Axis => "axis".to_owned(),
+            Self::Grid => "grid".to_owned(),
+            Self::Bad => "bad".to_owned(),
+            Self::Series(index) => format!("series-{index}"),
+            Self::Part(index) => format!("part-{index}"),
+            Self::Heat(step) => format!("heat-{step}"),
+        }
+    }
+
+    /// On light paper, and in every PNG.
+    pub fn light(self) -> Rgb {
+        hex(match self {
+            Self::Paper => 0xfd_fd_fb,
+            Self::Ink => 0x1a_1d_21,
+            Self::Soft => 0x59_5f_68,
+            Self::Axis => 0x94_98_9c,
+            Self::Grid => 0xe5_e5_e0,
+            Self::Bad => 0xc1_12_1f,
+            Self::Series(index) => pick(index, &LIGHT_SERIES),
+            Self::Part(index) => pick(index, &LIGHT_PARTS),
+            Self::Heat(step) => pick(step, &LIGHT_HEAT),
+        })
+    }
+
+    /// On dark paper.
+    pub fn dark(self) -> Rgb {
+        hex(match self {
+            Self::Paper => 0x14_16_1a,
+            Self::Ink => 0xe9_e9_e5,
+            Self::Soft => 0xa6_ab_b3,
+            Self::Axis => 0x6c_72_7b,
+            Self::Grid => 0x2a_2e_35,
+            Self::Bad => 0xff_7b_7b,
+            Self::Series(index) => pick(index, &DARK_SERIES),
+            Self::Part(index) => pick(index, &DARK_PARTS),
+            Self::Heat(step) => pick(step, &DARK_HEAT),
+        })
+    }
+}
+
+// blue, vermillion, green, purple, ochre, violet, slate
+const LIGHT_SERIES: [u32; 7] =
+    [0x00_65_a4, 0xc2_4c_00, 0x00_7b_5a, 0xa4_3f_80, 0x84_61_00, 0x5d_4f_b8, 0x33_38_3f];
+const DARK_SERIES: [u32; 7] =
+    [0x5c_b7_ee, 0xff_93_4f, 0x35_c7_9b, 0xec_98_c8, 0xe6_b8_40, 0xaf_a6_ff, 0xdf_df_da];
+
+// Neighbours alternate between dark and light, so that the seams show without
+// colour too.
+const LIGHT_PARTS: [u32; 8] = [
+    0x1f_5d_8c, 0x8c_bf_e0, 0x3a_7f_5f, 0xa9_d8_be, 0x8a_5a_1c, 0xe9_c4_7e, 0x7a_45_7a, 0xd9_b3_d6,
+];
+const DARK_PARTS: [u32; 8] = [
+    0x9c_cf_f2, 0x2f_6e_9e, 0xa5_e0_c2, 0x2f_7d_5c, 0xf1_d0_90, 0x9b_69_26, 0xe3_bd_e0, 0x8a_52_8a,
+];
+
+// One hue from paper to ink, so that it reads in grey as well.
+const LIGHT_HEAT: [u32; 8] = [
+    0xec_f2_f6, 0xcf_e1_ed, 0xa9_cb_e1, 0x7b_b0_d3, 0x4c_91_c1, 0x24_71_a8, 0x0e_50_85, 0x05_2f_57,
+];
+const DARK_HEAT: [u32; 8] = [
+    0x1b_24_2d, 0x1d_34_47, 0x1f_49_68, 0x25_62_8c, 0x37_82_b3, 0x5c_a4_d4, 0x93_c8_ec, 0xd2_ea_fb,
+];
+
+fn pick(index: u8, colours: &[u32]) -> u32 {
+    colours[usize::from(index) % colours.len()]
+}
+
+fn hex(value: u32) -> Rgb {
+    let [_, red, green, blue] = value.to_be_bytes();
+    (red, green, blue)
+}
+
+/// The custom properties and classes of all paints as CSS: light by default,
+/// dark where the reader prefers it, and light again on paper.
+pub fn css() -> String {
+    let properties = |colour: fn(Paint) -> Rgb| -> String {
+        Paint::all()
+            .into_iter()
+            .map(|paint| {
+                let (red, green, blue) = colour(paint);
+                format!("--{}:#{red:02x}{green:02x}{blue:02x};", paint.name())
+            })
+            .collect()
+    };
+    let classes: String = Paint::all()
+        .into_iter()
+        .map(|paint| {
+            let name = paint.name();
+            format!(
+                ".f-{name}{{fill:var(--{name})}}.s-{name}{{stroke:var(--{name})}}\
+                 .c-{name}{{color:var(--{name})}}\n"
+            )
+        })
+        .collect();
+    format!(
+        ":root{{color-scheme:light dark;{}}}\n\
+         @media screen and (prefers-color-scheme:dark){{:root{{{}}}}}\n{classes}",
+        properties(Paint::light),
+        properties(Paint::dark),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Relative luminance, WCAG 2.2.
+    fn luminance((red, green, blue): Rgb) -> f64 {
+        let linear = |value: u8| {
+            let v = f64::from(value) / 255.0;
+            if v <= 0.040_45 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+        };
+        0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue)
+    }
+
+    fn contrast(one: Rgb, other: Rgb) -> f64 {
+        let (a, b) = (luminance(one), luminance(other));
+        (a.max(b) + 0.05) / (a.min(b) + 0.05)
+    }
+
+    #[test]
+    fn text_colours_have_the_contrast_of_wcag_aa() {
+        let texts = [Paint::Ink, Paint::Soft, Paint::Bad];
+        for paint in texts.into_iter().chain((0..SERIES).map(Paint::Series)) {
+            let light = contrast(paint.light(), Paint::Paper.light());
+            let dark = contrast(paint.dark(), Paint::Paper.dark());
+            assert!(light >= 4.5, "{paint:?} on light paper: {light:.2}");
+            assert!(dark >= 4.5, "{paint:?} on dark paper: {dark:.2}");
+        }
+    }
+
+    #[test]
+    fn the_ramp_goes_one_way() {
+        for step in 1..HEAT_STEPS {
+            let (before, after) = (Paint::Heat(step - 1), Paint::Heat(step));
+            assert!(luminance(before.light()) > luminance(after.light()));
+            assert!(luminance(before.dark()) < luminance(after.dark()));
+        }
+    }
+
+    /// Machado, Oliveira and Fernandes, *A Physiologically-based Model for
+    /// Simulation of Color Vision Deficiency*, 2009, severity 1.
+    const DEUTERANOPIA: [[f64; 3]; 3] = [
+        [0.367_322, 0.860_646, -0.227_968],
+        [0.280_085, 0.672_501, 0.047_413],
+        [-0.011_820, 0.042_940, 0.968_881],
+    ];
+    const PROTANOPIA: [[f64; 3]; 3] = [
+        [0.152_286, 1.052_583, -0.204_868],
+        [0.114_503, 0.786_281, 0.099_216],
+        [-0.003_882, -0.048_116, 1.051_998],
+    ];
+
+    #[test]
+    fn the_usual_peers_stay_apart_for_the_colour_blind() {
+        let seen = |matrix: &[[f64; 3]; 3], (red, green, blue): Rgb| {
+            let rgb = [f64::from(red), f64::from(green), f64::from(blue)];
+            matrix.map(|row| row.iter().zip(rgb).map(|(a, b)| a * b).sum::<f64>())
+        };
+        // l7, l4, client-side, direct.
+        let usual = [0, 1, 2, 6].map(Paint::Series);
+        for matrix in [DEUTERANOPIA, PROTANOPIA] {
+            for colour in [Paint::light, Paint::dark] {
+                for (index, one) in usual.iter().enumerate() {
+                    for other in &usual[index + 1..] {
+                        let (a, b) = (seen(&matrix, colour(*one)), seen(&matrix, colour(*other)));
+                        let distance: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+                        assert!(distance.sqrt() > 30.0, "{one:?} {other:?} {}", distance.sqrt());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let names: std::collections::BTreeSet<String> =
+            Paint::all().into_iter().map(Paint::name).collect();
+        assert_eq!(names.len(), Paint::all().len());
+    }
+}

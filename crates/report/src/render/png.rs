@@ -1,0 +1,93 @@
+//! The PNG beside the page.
+//!
+//! plotters' bitmap backend draws polygons with hard edges, so the picture is
+//! drawn several times too large and averaged down.
+
+use std::path::Path;
+
+use plotters::prelude::{BitMapBackend, DrawingBackend};
+
+use super::{Pen, TextPlacing, paint, prepare_fonts};
+use crate::{
+    drawing::{Drawing, Mark},
+    palette::Paint,
+};
+
+/// Pixels of the file per logical pixel, as on a screen of high density.
+const DENSITY: u32 = 2;
+/// Pixels drawn per pixel of the file, in each direction.
+const OVERSAMPLING: u32 = 3;
+
+/// A PNG that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PngError {
+    /// The face for the text can't be read.
+    #[error("the built-in font can't be read")]
+    Font,
+    /// Drawing or writing failed.
+    #[error("{path}: {message}")]
+    Draw {
+        /// The file.
+        path: String,
+        /// What plotters said.
+        message: String,
+    },
+}
+
+/// Draws into a file.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn png(drawing: &Drawing, path: &Path) -> Result<(), PngError> {
+    if !prepare_fonts() {
+        return Err(PngError::Font);
+    }
+    let failed = |message: String| PngError::Draw { path: path.display().to_string(), message };
+    let width = (drawing.width.ceil() as u32).max(1) * DENSITY;
+    let height = (drawing.height.ceil() as u32).max(1) * DENSITY;
+    let large = (width * OVERSAMPLING, height * OVERSAMPLING);
+    let mut pixels = ground(large);
+    {
+        let mut backend = BitMapBackend::with_buffer(&mut pixels, large);
+        let pen = Pen {
+            scale: f64::from(DENSITY * OVERSAMPLING),
+            colour: Paint::light,
+            text: TextPlacing::Bitmap,
+        };
+        let marks: Vec<Mark> =
+            drawing.groups.iter().flat_map(|group| group.marks.iter().cloned()).collect();
+        paint(&marks, &mut backend, &pen).map_err(failed)?;
+        backend.present().map_err(|error| failed(error.to_string()))?;
+    }
+    let averaged = average(&pixels, (width, height));
+    let mut file = BitMapBackend::new(path, (width, height));
+    file.blit_bitmap((0, 0), (width, height), &averaged)
+        .and_then(|()| file.present())
+        .map_err(|error| failed(error.to_string()))
+}
+
+fn ground((width, height): (u32, u32)) -> Vec<u8> {
+    let (red, green, blue) = Paint::Paper.light();
+    [red, green, blue].repeat(width as usize * height as usize)
+}
+
+/// Each pixel of the result is the mean of the square it covers.
+fn average(pixels: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
+    let side = OVERSAMPLING as usize;
+    let (width, height) = (width as usize, height as usize);
+    let row = width * side * 3;
+    let mut result = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        for x in 0..width {
+            for channel in 0..3 {
+                let mut sum = 0_u32;
+                for dy in 0..side {
+                    let start = (y * side + dy) * row + x * side * 3 + channel;
+                    sum += (0..side).map(|dx| u32::from(pixels[start + dx * 3])).sum::<u32>();
+                }
+                result.push((sum / (side * side) as u32) as u8);
+            }
+        }
+    }
+    result
+}

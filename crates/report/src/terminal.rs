@@ -1,0 +1,222 @@
+//! The comparison as text for a terminal.
+//!
+//! Plain and aligned; colour only marks what the words already say, and nothing
+//! is wider than the terminal.
+
+use measure::record::{RunRecord, TrialRecord};
+
+use crate::{
+    comparison::{COLUMNS, doubts, lost},
+    findings::{Findings, Piece, Sentence},
+    format,
+    model::{Model, PeerView},
+    palette::Paint,
+};
+
+/// How text is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Whether the terminal shows colour.
+    pub colour: bool,
+    /// Columns of the terminal.
+    pub width: usize,
+}
+
+/// The comparison, one row a peer. Where the terminal is too narrow for a row,
+/// each figure gets a line of its own.
+pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
+    let model = Model::new(run, trials);
+    let rows: Vec<Row<'_>> = model.peers.iter().map(Row::of).collect();
+    // Columns without a figure in any row say nothing.
+    let used: Vec<usize> = (0..COLUMNS.len() + 2)
+        .filter(|&column| {
+            let empty =
+                |row: &Row<'_>| row.cells.get(column).is_none_or(|cell| cell == format::UNKNOWN);
+            !rows.iter().all(empty)
+        })
+        .collect();
+    let heads: Vec<&str> =
+        COLUMNS.iter().map(|column| column.short).chain(["failed", "doubts"]).collect();
+    let name_width = rows.iter().map(|row| row.peer.name.chars().count()).chain([4]).max();
+    let name_width = name_width.unwrap_or(4);
+    let widths: Vec<usize> = used
+        .iter()
+        .map(|&column| {
+            let cells = rows.iter().filter_map(|row| row.cells.get(column));
+            let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
+            widest.max(heads[column].chars().count())
+        })
+        .collect();
+    let needed = name_width + widths.iter().map(|width| width + 2).sum::<usize>();
+    if needed > style.width {
+        return blocks(&rows, &used, &heads, style);
+    }
+    let mut text = pad("peer", name_width);
+    for (&column, width) in used.iter().zip(&widths) {
+        text.push_str(&format!("  {:>width$}", heads[column]));
+    }
+    text = format!("{}\n", dim(&text, style));
+    for row in &rows {
+        text.push_str(&coloured(&pad(&row.peer.name, name_width), row.peer.paint, style));
+        if let Some(reason) = &row.missing {
+            let room = style.width.saturating_sub(name_width + 2);
+            text.push_str(&format!("  {}\n", cut(reason, room)));
+            continue;
+        }
+        for (&column, width) in used.iter().zip(&widths) {
+            text.push_str(&format!("  {:>width$}", row.cells[column]));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The answer and what qualifies it, in sentences. Without a pair of peers to
+/// compare, the sentence of each peer.
+pub fn verdict(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
+    let model = Model::new(run, trials);
+    let findings = Findings::of(&model);
+    let said = if findings.answer.is_empty() { &findings.peers } else { &findings.answer };
+    let mut text = String::new();
+    let joined = said.iter().fold(Sentence::default(), |mut all, sentence| {
+        if !all.0.is_empty() {
+            all = all.text(" ");
+        }
+        all.0.extend(sentence.0.iter().cloned());
+        all
+    });
+    text.push_str(&paragraph(&joined, "", style));
+    for caveat in &findings.caveats {
+        text.push_str(&paragraph(caveat, "! ", style));
+    }
+    text
+}
+
+/// One peer's cells.
+struct Row<'m> {
+    peer: &'m PeerView<'m>,
+    missing: Option<String>,
+    cells: Vec<String>,
+}
+
+impl<'m> Row<'m> {
+    fn of(peer: &'m PeerView<'m>) -> Self {
+        let missing = peer.missing();
+        let mut cells = Vec::new();
+        if missing.is_none() {
+            cells.extend(COLUMNS.iter().map(|column| {
+                (column.value)(peer)
+                    .map_or_else(|| format::UNKNOWN.to_owned(), |e| (column.show)(e.value))
+            }));
+            let (calls, share) = lost(peer);
+            cells.push(if calls == 0 { "0".to_owned() } else { format::share(share) });
+            cells.push(doubts(peer).to_string());
+        }
+        Self { peer, missing, cells }
+    }
+}
+
+/// A figure a line, for narrow terminals.
+fn blocks(rows: &[Row<'_>], used: &[usize], heads: &[&str], style: Style) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let name = cut(&row.peer.name, style.width);
+        text.push_str(&format!("{}\n", coloured(&name, row.peer.paint, style)));
+        if let Some(reason) = &row.missing {
+            text.push_str(&format!("  {}\n", cut(reason, style.width.saturating_sub(2))));
+            continue;
+        }
+        for &column in used {
+            let line = format!("  {:<10} {:>10}", heads[column], row.cells[column]);
+            text.push_str(&format!("{}\n", cut(&line, style.width)));
+        }
+    }
+    text
+}
+
+/// A sentence broken into lines, the first with a mark in front.
+fn paragraph(sentence: &Sentence, mark: &str, style: Style) -> String {
+    // Words with their paint: a break never falls into a figure's number and
+    // unit, which are held together until the lines are made.
+    let mut words: Vec<(String, Option<Paint>)> = Vec::new();
+    let mut glued = true;
+    for piece in &sentence.0 {
+        let (text, paint) = match piece {
+            Piece::Text(text) => (text.clone(), None),
+            Piece::Peer(name, paint) => (name.clone(), Some(*paint)),
+            Piece::Figure(figure) => (figure.replace(' ', "\u{a0}"), None),
+            Piece::Range(range) => (format!(" ({})", range.replace(' ', "\u{a0}")), None),
+        };
+        if text.starts_with(' ') {
+            glued = false;
+        }
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
+            match words.last_mut() {
+                Some((last, colour)) if glued => {
+                    last.push_str(word);
+                    *colour = colour.or(paint);
+                }
+                _ => words.push((word.to_owned(), paint)),
+            }
+            glued = false;
+        }
+        glued = !text.ends_with(' ');
+    }
+    let indent = mark.chars().count();
+    let width = style.width.max(indent + 10);
+    let mut text = mark.to_owned();
+    let mut column = indent;
+    let mut first = true;
+    for (word, paint) in words {
+        let shown = word.replace('\u{a0}', " ");
+        let length = shown.chars().count();
+        if !first && column + 1 + length > width {
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if !first {
+            text.push(' ');
+            column += 1;
+        }
+        // A word longer than the line is cut rather than let out of it.
+        let shown = cut(&shown, width - indent);
+        column += shown.chars().count();
+        text.push_str(&paint.map_or(shown.clone(), |paint| coloured(&shown, paint, style)));
+        first = false;
+    }
+    text.push('\n');
+    text
+}
+
+fn pad(text: &str, width: usize) -> String {
+    format!("{text:<width$}")
+}
+
+/// A text cut to a number of characters, without what would move the cursor.
+fn cut(text: &str, width: usize) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if clean.chars().count() <= width {
+        return clean;
+    }
+    let kept: String = clean.chars().take(width.saturating_sub(1)).collect();
+    if width == 0 { kept } else { format!("{kept}…") }
+}
+
+fn coloured(text: &str, paint: Paint, style: Style) -> String {
+    let clean = cut(text, usize::MAX);
+    // The 16 colours, which follow the terminal's own light or dark.
+    let code = match paint {
+        Paint::Series(0) => 34,
+        Paint::Series(1) => 33,
+        Paint::Series(2) => 32,
+        Paint::Series(3) => 35,
+        Paint::Series(4) => 36,
+        Paint::Bad => 31,
+        _ => 39,
+    };
+    if style.colour { format!("\x1b[1;{code}m{clean}\x1b[0m") } else { clean }
+}
+
+fn dim(text: &str, style: Style) -> String {
+    if style.colour { format!("\x1b[2m{text}\x1b[0m") } else { text.to_owned() }
+}

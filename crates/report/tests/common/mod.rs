@@ -1,0 +1,375 @@
+//! A run that never was: three peers, four backends, three repeats, simulated
+//! call by call from a seed, so that its records are like life and always the
+//! same.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    path::{Path, PathBuf},
+};
+
+use measure::{
+    folder::{FolderError, Run, RunFolder},
+    histogram::{HistogramRecord, new_histogram, record},
+    record::*,
+    warning::Warning,
+};
+
+pub(crate) const BACKENDS: usize = 4;
+const SERVERS: usize = 8;
+const SERVICE_NS: f64 = 4e6;
+const RATE: f64 = 3_200.0;
+const WINDOW_NS: u64 = 3_000_000_000;
+const STREAMS: usize = 256;
+
+/// What tells the peers of the fixture apart.
+struct Kind {
+    name: &'static str,
+    title: &'static str,
+    layer: Layer,
+    /// The one backend a connection is sent to; `None` for one a call.
+    pinned: Option<usize>,
+    /// Added to each call on the way, in nanoseconds.
+    hop_ns: f64,
+    /// CPU of the proxy per call: user and system, in nanoseconds.
+    cpu: Option<(f64, f64)>,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind {
+        name: "direct",
+        title: "no balancer",
+        layer: Layer::None,
+        pinned: Some(0),
+        hop_ns: 0.0,
+        cpu: None,
+    },
+    Kind {
+        name: "l4",
+        title: "layerlab L4 proxy",
+        layer: Layer::L4,
+        pinned: Some(2),
+        hop_ns: 45_000.0,
+        cpu: Some((520.0, 1_730.0)),
+    },
+    Kind {
+        name: "l7",
+        title: "layerlab L7 proxy",
+        layer: Layer::L7,
+        pinned: None,
+        hop_ns: 130_000.0,
+        cpu: Some((8_900.0, 5_300.0)),
+    },
+];
+
+/// The whole run: `single-conn-flood`.
+pub(crate) fn run() -> Run {
+    let mut trials = Vec::new();
+    for repeat in 0..3 {
+        let mut order: Vec<usize> = (0..KINDS.len()).collect();
+        if repeat % 2 == 1 {
+            order.reverse();
+        }
+        for index in order {
+            trials.push(trial(&KINDS[index], repeat, trials.len() as u32));
+        }
+    }
+    Run { record: run_record(), trials }
+}
+
+fn run_record() -> RunRecord {
+    RunRecord {
+        format: FORMAT_VERSION,
+        scenario: "single-conn-flood".into(),
+        question: "One client floods one connection with calls: who serves them, and how long do \
+                   they wait?"
+            .into(),
+        learned: Some(
+            "An L4 balancer chooses a backend once per connection, and gRPC sends every call of a \
+             client over one connection."
+                .into(),
+        ),
+        resolved: serde_json::json!({
+            "load": { "loop": "open", "rate": "3200/s", "connections": 1, "streams": 256 },
+            "balance": { "policy": "round_robin" },
+        }),
+        overrides: vec!["--repeats 3".into()],
+        started_utc: "2026-01-02T03:04:05Z".into(),
+        elapsed_s: Some(48.2),
+        seed: 1,
+        backends: (0..BACKENDS)
+            .map(|index| BackendSetup {
+                id: format!("b{index}"),
+                concurrency: SERVERS as u32,
+                service_time: "exponential:4ms".into(),
+                service_mean_ns: SERVICE_NS,
+                speed: 1.0,
+                weight: 1,
+            })
+            .collect(),
+        load: LoadSetup {
+            mode: LoopMode::Open,
+            arrivals: Some("poisson".into()),
+            rate: Some(RATE),
+            think_time_ns: 0,
+            connections: 1,
+            streams: STREAMS as u32,
+            call: "unary".into(),
+            messages: 1,
+            request_bytes: 32,
+            response_bytes: 32,
+            policy: "round_robin".into(),
+            client: "tonic".into(),
+        },
+        peers: KINDS.iter().map(peer_setup).collect(),
+        left_out: vec![LeftOut {
+            peer: "envoy-l7".into(),
+            reason: "not installed; scripts/install-peers.sh gets it".into(),
+        }],
+        environment: environment(),
+        outcome: RunOutcome::Complete,
+        expectations: expectations(),
+        warnings: vec![Warning::SharedCpus { cpus: 2 }],
+    }
+}
+
+fn peer_setup(kind: &Kind) -> PeerSetup {
+    let command = kind.cpu.map_or_else(Vec::new, |_| {
+        let words =
+            ["loadgen", kind.name, "--listen", "127.0.0.1:40001", "--policy", "round_robin"];
+        words.map(str::to_owned).to_vec()
+    });
+    let config_files = if kind.layer == Layer::L7 {
+        BTreeMap::from([("proxy.toml".to_owned(), "threads = 1\n[limits]\nstreams = 100\n".into())])
+    } else {
+        BTreeMap::new()
+    };
+    PeerSetup {
+        name: kind.name.into(),
+        title: kind.title.into(),
+        layer: kind.layer,
+        version: kind.cpu.map(|_| "layerlab 0.1.0".into()),
+        command,
+        config_files,
+    }
+}
+
+fn environment() -> Environment {
+    Environment {
+        kernel: "Linux 6.1.0".into(),
+        cpu_model: "Example CPU at 2.50GHz".into(),
+        cpus: 2,
+        memory_bytes: 8 << 30,
+        governor: None,
+        load_average_1m: 0.21,
+        placement: BTreeMap::new(),
+        layerlab_version: "0.1.0".into(),
+        git_revision: Some("0123456789ab".into()),
+        build_profile: "dev, opt-level 3".into(),
+        rustc: "rustc 1.95.0".into(),
+        open_files_limit: 1_048_576,
+    }
+}
+
+fn expectations() -> Vec<Expectation> {
+    let claim = |claim: &str, verdict, detail: &str| Expectation {
+        claim: claim.into(),
+        verdict,
+        detail: detail.into(),
+    };
+    vec![
+        claim("l4.max_share == 100%", Verdict::Held, "l4.max_share was 100 % in all 3 repeats"),
+        claim("l7.spread_calls <= 2", Verdict::Held, "l7.spread_calls was 1, 1, 1"),
+        claim("l4.error_rate == 0%", Verdict::Failed, "l4.error_rate was 0.08 % in repeat 2"),
+        claim("envoy-l7.max_share < 26%", Verdict::NotJudged, "envoy-l7 was left out"),
+    ]
+}
+
+/// A generator of chance: SplitMix64.
+struct Chance(u64);
+
+impl Chance {
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.unit()).ln()
+    }
+}
+
+/// One call of the simulation.
+struct Call {
+    due: u64,
+    sent: u64,
+    done: u64,
+    queued: u64,
+    service: u64,
+    backend: usize,
+}
+
+/// Calls through queues of eight servers each, no more in flight than streams.
+fn simulate(kind: &Kind, chance: &mut Chance) -> Vec<Call> {
+    let mut servers: Vec<BinaryHeap<Reverse<u64>>> =
+        (0..BACKENDS).map(|_| (0..SERVERS).map(|_| Reverse(0)).collect()).collect();
+    let mut slots: BinaryHeap<Reverse<u64>> = (0..STREAMS).map(|_| Reverse(0)).collect();
+    let mut calls = Vec::new();
+    let mut due = 0.0;
+    loop {
+        due += chance.exponential(1e9 / RATE);
+        if due as u64 >= WINDOW_NS {
+            return calls;
+        }
+        let Reverse(slot) = slots.pop().expect("a slot is pushed for each taken");
+        let sent = (due as u64).max(slot) + (2_000.0 + chance.exponential(6_000.0)) as u64;
+        let backend = kind.pinned.unwrap_or(calls.len() % BACKENDS);
+        let hop = 60_000.0 + kind.hop_ns + chance.exponential(20_000.0 + kind.hop_ns / 4.0);
+        let arrived = sent + (hop / 2.0) as u64;
+        let Reverse(free) = servers[backend].pop().expect("a server is pushed for each taken");
+        let started = arrived.max(free);
+        let service = chance.exponential(SERVICE_NS) as u64;
+        let ended = started + service;
+        servers[backend].push(Reverse(ended));
+        let done = ended + (hop / 2.0) as u64;
+        slots.push(Reverse(done));
+        let queued = started - arrived;
+        calls.push(Call { due: due as u64, sent, done, queued, service, backend });
+    }
+}
+
+fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
+    let mut chance = Chance(u64::from(repeat) * 1_000 + kind.hop_ns as u64);
+    let calls = simulate(kind, &mut chance);
+    // Seven calls of one trial fail, so that failures are seen.
+    let fails =
+        |index: usize| kind.layer == Layer::L4 && repeat == 1 && index.is_multiple_of(1_300);
+    let ok: Vec<&Call> =
+        calls.iter().enumerate().filter(|(index, _)| !fails(*index)).map(|(_, c)| c).collect();
+    let failed = (calls.len() - ok.len()) as u64;
+    let completed = ok.iter().filter(|call| call.done < WINDOW_NS).count() as u64;
+    let mut warnings = Vec::new();
+    if kind.pinned.is_some() {
+        let ratio = 4.1 + f64::from(repeat) / 10.0;
+        warnings.push(Warning::DriftWithinTrial { figure: "latency p50".into(), ratio });
+    }
+    if failed > 0 {
+        warnings.push(Warning::FailedCalls { failed, sent: calls.len() as u64 });
+    }
+    TrialRecord {
+        format: FORMAT_VERSION,
+        peer: kind.name.into(),
+        repeat,
+        order,
+        started_utc: format!("2026-01-02T03:04:{:02}Z", 5 + order * 5),
+        outcome: TrialOutcome::Complete,
+        warm_up_s: 0.5,
+        measured_s: 3.0,
+        counts: Counts {
+            scheduled: calls.len() as u64,
+            sent: calls.len() as u64,
+            ok: ok.len() as u64,
+            failed: if failed > 0 {
+                vec![FailureCount { side: Side::Proxy, what: "UNAVAILABLE".into(), calls: failed }]
+            } else {
+                Vec::new()
+            },
+            unfinished: 0,
+            completed_in_window: completed,
+        },
+        latency: histogram(ok.iter().map(|call| call.done - call.due)),
+        latency_sent: histogram(ok.iter().map(|call| call.done - call.sent)),
+        lateness: histogram(ok.iter().map(|_| 2_000 + (chance.exponential(9_000.0)) as u64)),
+        queued: histogram(ok.iter().map(|call| call.queued)),
+        service: histogram(ok.iter().map(|call| call.service)),
+        backends: (0..BACKENDS).map(|index| backend(index, &ok)).collect(),
+        series: series(&calls, &ok, fails),
+        processes: processes(kind, &ok, completed as f64, &mut chance),
+        machine: MachineCost {
+            user_ns: 1_400_000_000,
+            system_ns: 900_000_000,
+            idle_ns: 3_600_000_000,
+            steal_ns: 12_000_000,
+        },
+        warnings,
+    }
+}
+
+fn histogram(values: impl Iterator<Item = u64>) -> HistogramRecord {
+    let mut histogram = new_histogram();
+    values.for_each(|value| record(&mut histogram, value));
+    HistogramRecord::from_histogram(&histogram)
+}
+
+fn backend(index: usize, ok: &[&Call]) -> BackendRecord {
+    let own = || ok.iter().filter(|call| call.backend == index);
+    BackendRecord {
+        id: format!("b{index}"),
+        calls: own().count() as u64,
+        latency: histogram(own().map(|call| call.done - call.due)),
+    }
+}
+
+fn series(calls: &[Call], ok: &[&Call], fails: impl Fn(usize) -> bool) -> Vec<SecondRecord> {
+    let second_of = |call: &Call| (call.done / 1_000_000_000) as u32;
+    let last = calls.iter().map(second_of).max().unwrap_or(0);
+    (0..=last)
+        .map(|second| {
+            let own = || ok.iter().filter(|call| second_of(call) == second);
+            let failed = calls
+                .iter()
+                .enumerate()
+                .filter(|(index, call)| fails(*index) && second_of(call) == second);
+            SecondRecord {
+                second,
+                ok: own().count() as u64,
+                failed: failed.count() as u64,
+                per_backend: (0..BACKENDS)
+                    .map(|index| own().filter(|call| call.backend == index).count() as u64)
+                    .collect(),
+                latency: histogram(own().map(|call| call.done - call.due)),
+            }
+        })
+        .collect()
+}
+
+fn processes(kind: &Kind, ok: &[&Call], calls: f64, chance: &mut Chance) -> Vec<ProcessCost> {
+    let mut cost = |role, name: &str, calls: f64, user: f64, system: f64| {
+        let noise = 1.0 + (chance.unit() - 0.5) * 0.08;
+        ProcessCost {
+            role,
+            name: name.into(),
+            user_ns: (calls * user * noise) as u64,
+            system_ns: (calls * system * noise) as u64,
+            voluntary_switches: (calls * 0.8) as u64,
+            involuntary_switches: (calls * 0.02) as u64,
+            rss_bytes: 14 << 20,
+            rss_peak_bytes: 15 << 20,
+        }
+    };
+    let mut costs = vec![cost(ProcessRole::Generator, "generator", calls, 14_200.0, 9_100.0)];
+    if let Some((user, system)) = kind.cpu {
+        costs.push(cost(ProcessRole::Proxy, kind.name, calls, user, system));
+    }
+    for index in 0..BACKENDS {
+        let part = ok.iter().filter(|call| call.backend == index).count() as f64 / ok.len() as f64;
+        let name = format!("b{index}");
+        costs.push(cost(ProcessRole::Backend, &name, calls * part, 15_800.0, 10_400.0));
+    }
+    costs
+}
+
+/// Writes a run as the lab does; where it went.
+pub(crate) fn write(run: &Run, root: &Path) -> Result<PathBuf, FolderError> {
+    let folder = RunFolder::create(root, &run.record.scenario, "20260102T030405Z")?;
+    folder.write_scenario("question = \"who serves?\"\n")?;
+    folder.write_run(&run.record)?;
+    for trial in &run.trials {
+        folder.write_trial(trial)?;
+    }
+    Ok(folder.path().to_owned())
+}

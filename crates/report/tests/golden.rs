@@ -1,0 +1,83 @@
+//! The report of a fixed run, compared with what is committed.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p report --test golden` writes what came out over
+//! what is committed; look at the difference before committing it.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where its set-up fails")]
+
+mod common;
+
+use std::{fs, path::PathBuf};
+
+use report::{
+    charts::{CHARTS, Frame},
+    model::Model,
+    render::svg,
+    terminal::{self, Style},
+};
+
+fn check(name: &str, actual: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, actual).unwrap();
+        return;
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    if let Some(line) = first_difference(&expected, actual) {
+        panic!(
+            "{name} differs from line {line} on:\nexpected: {}\nactual:   {}\nIf that is meant: \
+             UPDATE_GOLDEN=1 cargo test -p report --test golden",
+            expected.lines().nth(line - 1).unwrap_or("(end)"),
+            actual.lines().nth(line - 1).unwrap_or("(end)"),
+        );
+    }
+}
+
+fn first_difference(expected: &str, actual: &str) -> Option<usize> {
+    if expected == actual {
+        return None;
+    }
+    let same = expected.lines().zip(actual.lines()).take_while(|(a, b)| a == b).count();
+    Some(same + 1)
+}
+
+/// The page without style, script and pictures, which have files of their own.
+fn text_of(page: &str) -> String {
+    let mut text = page.to_owned();
+    for (open, close) in [("<style>", "</style>"), ("<script>", "</script>"), ("<svg", "</svg>")] {
+        while let Some(start) = text.find(open) {
+            let end = start + text[start..].find(close).unwrap() + close.len();
+            let name = close.trim_start_matches("</").trim_end_matches('>');
+            text.replace_range(start..end, &format!("({name})"));
+        }
+    }
+    text
+}
+
+#[test]
+fn the_page() {
+    check("report.html", &text_of(&report::html(&common::run())));
+}
+
+#[test]
+fn the_charts() {
+    let run = common::run();
+    let model = Model::new(&run.record, &run.trials);
+    for kind in CHARTS {
+        let chart = (kind.draw)(&model, Frame::wide());
+        let drawn = svg(&chart.drawing, &chart.alternative, "wide");
+        check(&format!("{}.svg", kind.name), drawn.as_str());
+    }
+}
+
+#[test]
+fn the_terminal() {
+    let run = common::run();
+    let style = Style { colour: false, width: 100 };
+    let text = format!(
+        "{}\n{}",
+        terminal::table(&run.record, &run.trials, style),
+        terminal::verdict(&run.record, &run.trials, style)
+    );
+    check("terminal.txt", &text);
+}

@@ -1,0 +1,296 @@
+//! What must hold of any report, whatever the run: it makes no request, shows
+//! every peer in every chart, lets no text become markup, and survives trials
+//! that went wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where its set-up fails")]
+
+mod common;
+
+use std::fs;
+
+use measure::{
+    folder::Run,
+    histogram::HistogramRecord,
+    record::{Counts, RunOutcome, Side, TrialOutcome},
+    warning::Warning,
+};
+use report::{
+    charts::{CHARTS, Frame},
+    model::Model,
+    render::svg,
+    terminal::{self, Style},
+};
+
+const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&<!--";
+
+/// The parts of the page that the browser reads as markup: everything between
+/// `<` and `>` outside of the style and the script.
+fn tags(page: &str) -> Vec<&str> {
+    let body = page.split("</style>").last().unwrap();
+    let body = &body[..body.find("<script>").unwrap()];
+    body.split('<').skip(1).map(|rest| &rest[..rest.find('>').unwrap()]).collect()
+}
+
+fn drawn(run: &Run) -> Vec<(&'static str, String)> {
+    let model = Model::new(&run.record, &run.trials);
+    let mut all = Vec::new();
+    for kind in CHARTS {
+        for (frame, class) in [(Frame::wide(), "wide"), (Frame::narrow(), "narrow")] {
+            let chart = (kind.draw)(&model, frame);
+            assert_eq!(chart.drawing.width, frame.width, "{}", kind.name);
+            let picture = svg(&chart.drawing, &chart.alternative, class);
+            all.push((kind.name, picture.as_str().to_owned()));
+        }
+    }
+    all
+}
+
+/// Everything that can be made of a run, made; none of it may fail.
+fn all_of(run: &Run) -> String {
+    let page = report::html(run);
+    assert!(page.len() < 2_000_000, "{} bytes", page.len());
+    let shown = &page[..page.find("<script>").unwrap()];
+    assert!(!shown.contains("NaN") && !shown.contains("inf\""), "a number that is none");
+    for width in [20, 60, 100] {
+        for colour in [false, true] {
+            let style = Style { colour, width };
+            let text = terminal::table(&run.record, &run.trials, style)
+                + &terminal::verdict(&run.record, &run.trials, style);
+            for line in text.lines() {
+                let plain = without_colour(line);
+                assert!(plain.chars().count() <= width, "wider than {width}: {plain:?}");
+                assert!(!plain.contains('\x1b'), "{plain:?}");
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = common::write(run, folder.path()).unwrap();
+    let written = report::write(&path).unwrap();
+    assert_eq!(fs::read_to_string(&written.html).unwrap(), page);
+    assert_eq!(written.pngs.len(), CHARTS.len());
+    for png in &written.pngs {
+        assert!(fs::read(png).unwrap().starts_with(b"\x89PNG"), "{}", png.display());
+    }
+    page
+}
+
+fn without_colour(line: &str) -> String {
+    let mut parts = line.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
+}
+
+#[test]
+fn the_page_makes_no_request() {
+    let page = all_of(&common::run());
+    let markup: String = tags(&page).join("\n");
+    for forbidden in ["src=", "href=", "http:", "https:", "<link", "<iframe", "<object"] {
+        assert!(!markup.contains(forbidden), "{forbidden}");
+    }
+    for forbidden in ["@import", "url(", "fetch(", "XMLHttpRequest", "sendBeacon", "import("] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn every_chart_is_there_with_every_peer_and_a_text_alternative() {
+    let run = common::run();
+    let page = report::html(&run);
+    for kind in CHARTS {
+        assert!(page.contains(&format!("<figure id=\"{}\">", kind.name)), "{}", kind.name);
+    }
+    for (name, picture) in drawn(&run) {
+        assert!(picture.contains("role=\"img\""), "{name}");
+        let label = picture.split("aria-label=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert!(label.chars().any(|c| c.is_ascii_digit()), "{name} has no number: {label}");
+        for peer in &run.record.peers {
+            assert!(picture.contains(&format!("data-peer=\"{}\"", peer.name)), "{name}");
+            assert!(label.contains(&peer.name), "{name}: {label}");
+        }
+    }
+}
+
+#[test]
+fn no_two_charts_have_one_name() {
+    let names: std::collections::BTreeSet<&str> = CHARTS.iter().map(|kind| kind.name).collect();
+    assert_eq!(names.len(), CHARTS.len());
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let plain = report::html(&common::run());
+    let mut run = common::run();
+    let hostile = || HOSTILE.to_owned();
+    run.record.question = hostile();
+    run.record.learned = Some(hostile());
+    run.record.scenario = "hostile".into();
+    run.record.resolved = serde_json::json!({ HOSTILE: HOSTILE });
+    run.record.overrides = vec![hostile()];
+    run.record.backends.iter_mut().for_each(|backend| {
+        backend.id = format!("{}{HOSTILE}", backend.id);
+        backend.service_time = hostile();
+    });
+    for (index, peer) in run.record.peers.iter_mut().enumerate() {
+        peer.name = format!("{HOSTILE}{index}");
+        peer.title = hostile();
+        peer.version = Some(hostile());
+        peer.command = vec![hostile()];
+        peer.config_files = [(hostile(), hostile())].into();
+    }
+    run.record.left_out[0].reason = hostile();
+    run.record.left_out[0].peer = hostile();
+    run.record.expectations.iter_mut().for_each(|expectation| {
+        expectation.claim = hostile();
+        expectation.detail = hostile();
+    });
+    let environment = &mut run.record.environment;
+    environment.cpu_model = hostile();
+    environment.placement = [(hostile(), vec![1])].into();
+    run.record.load.call = hostile();
+    run.record.load.policy = hostile();
+    run.record.warnings = vec![Warning::UnoptimisedBuild { profile: hostile() }];
+    for trial in &mut run.trials {
+        let index = ["direct", "l4", "l7"].iter().position(|name| *name == trial.peer).unwrap();
+        trial.peer = format!("{HOSTILE}{index}");
+        for failure in &mut trial.counts.failed {
+            failure.what = hostile();
+        }
+        trial.outcome = TrialOutcome::Complete;
+    }
+    run.trials[0].outcome = TrialOutcome::Failed { side: Side::Proxy, message: hostile() };
+    let page = report::html(&run);
+    let kinds = |page: &str| -> std::collections::BTreeSet<String> {
+        tags(page).iter().map(|tag| tag.split([' ', '/']).next().unwrap().to_owned()).collect()
+    };
+    let new: Vec<String> = kinds(&page).difference(&kinds(&plain)).cloned().collect();
+    assert!(new.iter().all(|tag| ["h4"].contains(&tag.as_str())), "{new:?}");
+    assert!(!page.contains("<script>alert") && !page.contains("<img"));
+    assert!(page.contains("&lt;script&gt;alert(1)"));
+    let text = terminal::table(&run.record, &run.trials, Style { colour: false, width: 80 });
+    assert!(text.lines().all(|line| line.chars().count() <= 80));
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    let mut run = common::run();
+    run.record.peers[0].name = "a\x1b[2Jb\n\rc".into();
+    let style = Style { colour: false, width: 120 };
+    let text = terminal::table(&run.record, &run.trials, style)
+        + &terminal::verdict(&run.record, &run.trials, style);
+    assert!(!text.contains('\x1b') && !text.contains('\r'), "{text:?}");
+}
+
+#[test]
+fn a_failed_trial_is_left_out_of_the_figures_and_said() {
+    let mut run = common::run();
+    let trial = run.trials.iter_mut().find(|trial| trial.peer == "l7").unwrap();
+    let message = "the proxy did not listen within 5 s; see logs/".to_owned();
+    trial.outcome = TrialOutcome::Failed { side: Side::Proxy, message: message.clone() };
+    let page = all_of(&run);
+    assert!(page.contains(&message) && page.contains("of 9 trials failed"));
+}
+
+#[test]
+fn a_peer_without_any_good_trial_is_said_and_nothing_breaks() {
+    for peer in ["direct", "l4", "l7"] {
+        let mut run = common::run();
+        for trial in run.trials.iter_mut().filter(|trial| trial.peer == peer) {
+            let message = "it would not start".to_owned();
+            trial.outcome = TrialOutcome::Failed { side: Side::Proxy, message };
+        }
+        let page = all_of(&run);
+        assert!(page.contains("no trial ended well: it would not start"), "{peer}");
+    }
+}
+
+#[test]
+fn a_run_without_trials_is_a_page() {
+    let mut run = common::run();
+    run.trials.clear();
+    run.record.outcome = RunOutcome::Interrupted;
+    let page = all_of(&run);
+    assert!(page.contains("no trial was run") && page.contains("stopped before its end"));
+    run.record.peers.clear();
+    run.record.backends.clear();
+    run.record.outcome = RunOutcome::Running;
+    run.record.elapsed_s = None;
+    let page = all_of(&run);
+    assert!(page.contains("has not ended, or was killed"));
+}
+
+#[test]
+fn an_interrupted_run_shows_what_was_measured() {
+    let mut run = common::run();
+    run.trials.truncate(2);
+    run.trials[1].outcome = TrialOutcome::Interrupted;
+    run.record.outcome = RunOutcome::Interrupted;
+    let page = all_of(&run);
+    assert!(page.contains("stopped before its end") && page.contains("2 trials were recorded"));
+}
+
+#[test]
+fn trials_without_an_answered_call_are_no_division_by_zero() {
+    let mut run = common::run();
+    for trial in &mut run.trials {
+        trial.counts = Counts { scheduled: 100, sent: 100, unfinished: 100, ..Counts::default() };
+        for histogram in [
+            &mut trial.latency,
+            &mut trial.latency_sent,
+            &mut trial.lateness,
+            &mut trial.queued,
+            &mut trial.service,
+        ] {
+            *histogram = HistogramRecord::default();
+        }
+        trial.backends.iter_mut().for_each(|backend| backend.calls = 0);
+        trial.series.clear();
+        trial.measured_s = 0.0;
+    }
+    let page = all_of(&run);
+    assert!(page.contains("had none of"));
+    for trial in &mut run.trials {
+        trial.counts = Counts::default();
+        trial.backends.clear();
+        trial.processes.clear();
+    }
+    assert!(all_of(&run).contains("no call was scheduled"));
+}
+
+#[test]
+fn one_repeat_says_that_chance_is_not_known() {
+    let mut run = common::run();
+    run.trials.retain(|trial| trial.repeat == 0);
+    let page = all_of(&run);
+    assert!(page.contains("measured once"));
+}
+
+#[test]
+fn a_peer_that_only_trials_name_is_shown() {
+    let mut run = common::run();
+    run.trials[0].peer = "stranger".into();
+    assert!(all_of(&run).contains("stranger"));
+}
+
+#[test]
+fn many_peers_all_get_a_colour_and_a_panel() {
+    let mut run = common::run();
+    let (peers, trials) = (run.record.peers.clone(), run.trials.clone());
+    for copy in 0..6 {
+        for peer in &peers[1..] {
+            let name = format!("{}-{copy}", peer.name);
+            run.record.peers.push(measure::record::PeerSetup { name, ..peer.clone() });
+        }
+        for trial in trials.iter().filter(|trial| trial.peer != "direct") {
+            let (order, peer) = (run.trials.len() as u32, format!("{}-{copy}", trial.peer));
+            let mut trial = trial.clone();
+            (trial.order, trial.peer) = (order, peer);
+            run.trials.push(trial);
+        }
+    }
+    all_of(&run);
+    let model = Model::new(&run.record, &run.trials);
+    let looks: std::collections::HashSet<_> =
+        model.peers.iter().map(|peer| (peer.paint, peer.dashed)).collect();
+    assert!(looks.len() >= 13, "{} looks for {} peers", looks.len(), model.peers.len());
+}
