@@ -1,1 +1,199 @@
-//! The tonic echo service with a real queue.
+//! The lab's backend: a gRPC echo service behind a real queue.
+//!
+//! A backend that answers at once hides what balancing is for. This one has
+//! [`concurrency`](config::QueueConfig::concurrency) servers and draws a
+//! service time for each call, so that imbalance costs what it costs in life:
+//! calls queue. Every response says which backend served it and how long the
+//! call was queued and in service, so that a client can tell the backend's
+//! time from the network's and the proxy's.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`queue`] | FIFO queue and servers, without clock or sockets |
+//! | [`service_time`] | distributions, and how they are written |
+//! | [`random`] | seeded chance |
+//! | `station`, `timer` | the queue at work, on a timer true to the microsecond |
+//! | `service`, `health`, `routes` | the gRPC services |
+//! | `connection`, `lingering` | HTTP/2 connections, their age and their end |
+//! | [`config`], [`cli`] | what a backend is told |
+//! | [`counters`] | what it counts |
+
+pub mod cli;
+pub mod config;
+pub mod counters;
+pub mod queue;
+pub mod random;
+pub mod service_time;
+
+mod connection;
+mod deadline;
+mod health;
+mod lingering;
+mod payload;
+mod routes;
+mod service;
+mod station;
+mod timer;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use serve::{AcceptOptions, Accepted, Acceptor, ConnectionLimit, Shutdown};
+use tokio::task::JoinSet;
+
+pub use cli::main_with;
+pub use config::Config;
+
+use config::Speed;
+use connection::Connections;
+use counters::Counters;
+use health::HealthService;
+use random::Random;
+use routes::Routes;
+use service::EchoService;
+use station::Station;
+
+/// How far a connection's maximum age may lie from what was configured, either
+/// way, as a share of it.
+const AGE_JITTER: f64 = 0.1;
+
+/// Why a backend could not run on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The listening socket broke.
+    #[error("the listener failed")]
+    Listener(#[source] io::Error),
+    /// The timer of the queue could not be made or armed.
+    #[error("the service timer failed")]
+    Timer(#[source] io::Error),
+    /// The service's descriptors can't be served by reflection.
+    #[error("the reflection service can't be built")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves on `listener`, which must be non-blocking, until `shutdown` has
+/// drained: no new connections, a GOAWAY on the open ones, and the calls that
+/// run are finished, or cut when it is terminated.
+///
+/// # Errors
+/// See [`Error`]; bad input of clients is none of them.
+pub async fn run(listener: TcpListener, config: Config, shutdown: Shutdown) -> Result<(), Error> {
+    Backend::new(config)?.run(listener, shutdown).await
+}
+
+/// A backend that can be looked at and changed while it runs. Clones are the
+/// same backend.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    config: Arc<Config>,
+    station: Arc<Station>,
+    counters: Counters,
+}
+
+impl Backend {
+    /// A backend bound to the current tokio runtime, which needs its I/O and
+    /// time drivers.
+    ///
+    /// # Errors
+    /// When the service timer can't be made.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let station = Station::new(&config.queue, &config.id).map_err(Error::Timer)?;
+        let station = Arc::new(station);
+        let counters = Counters::register(&config.metrics);
+        register_gauges(&config, &station);
+        Ok(Self { config: Arc::new(config), station, counters })
+    }
+
+    /// As the function [`run`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn run(&self, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+        let bounds = &self.config.connections;
+        let echo = EchoService {
+            id: self.config.id.as_str().into(),
+            station: Arc::clone(&self.station),
+            counters: self.counters.clone(),
+            max_message_bytes: bounds.max_message_bytes,
+        };
+        let health = HealthService { shutdown: shutdown.clone() };
+        let routes = Routes::new(echo, health, bounds)?;
+        let connections = Arc::new(Connections::new(routes, bounds.clone(), self.counters.clone()));
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Listener)?;
+        let options =
+            AcceptOptions { limit: ConnectionLimit::new(bounds.max_connections), nodelay: true };
+        let acceptor = Acceptor::new(listener, options, self.counters.connections.clone());
+        tokio::select! {
+            result = self.serve(acceptor, connections, shutdown) => result,
+            error = self.station.drive() => error.map_err(Error::Timer),
+        }
+    }
+
+    /// The backend's counts.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The backend's id.
+    pub fn id(&self) -> &str {
+        &self.config.id
+    }
+
+    /// How fast the servers work.
+    pub fn speed(&self) -> Speed {
+        self.station.speed()
+    }
+
+    /// Changes how fast the servers work, from the next call they take on.
+    pub fn set_speed(&self, speed: Speed) {
+        self.station.set_speed(speed);
+    }
+
+    async fn serve(
+        &self,
+        mut acceptor: Acceptor,
+        connections: Arc<Connections>,
+        mut shutdown: Shutdown,
+    ) -> Result<(), Error> {
+        let mut random = Random::named(self.config.queue.seed, "connection age");
+        // Dropping the set aborts what is left in it.
+        let mut tasks = JoinSet::new();
+        let mut serve = |tasks: &mut JoinSet<()>, accepted: Accepted, shutdown: &Shutdown| {
+            let age_factor = 1.0 + AGE_JITTER * (2.0 * random.unit() - 1.0);
+            tasks.spawn(Arc::clone(&connections).serve(accepted, age_factor, shutdown.clone()));
+        };
+        loop {
+            tokio::select! {
+                accepted = acceptor.accept() => {
+                    serve(&mut tasks, accepted.map_err(Error::Listener)?, &shutdown);
+                }
+                Some(_) = tasks.join_next() => {}
+                () = shutdown.draining() => break,
+            }
+        }
+        // Connections that the kernel has accepted for us are clients that
+        // believe in us; closing the listener would reset them.
+        while let Some(accepted) = acceptor.accept_queued() {
+            serve(&mut tasks, accepted, &shutdown);
+        }
+        drop(acceptor);
+        // Bounded: every connection watches for the shutdown's deadline.
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+}
+
+fn register_gauges(config: &Config, station: &Arc<Station>) {
+    let gauge = |name: &str, help: &str, value: fn(&Station) -> f64| {
+        let station = Arc::clone(station);
+        config.metrics.gauge_fn(name, help, &[], move || value(&station));
+    };
+    gauge("echo_queue_waiting", "Calls that wait for a server.", |station| {
+        station.occupancy().0 as f64
+    });
+    gauge("echo_servers_busy", "Servers at work.", |station| station.occupancy().1 as f64);
+    gauge("echo_speed", "How fast the servers work; 1 is as configured.", |station| {
+        station.speed().factor()
+    });
+}

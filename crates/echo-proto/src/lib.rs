@@ -9,6 +9,7 @@ pub mod v1 {
         missing_docs,
         unreachable_pub,
         clippy::all,
+        clippy::allow_attributes_without_reason,
         reason = "generated; the documentation is in proto/echo.proto"
     )]
     tonic::include_proto!("layerlab.echo.v1");

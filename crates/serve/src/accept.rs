@@ -163,6 +163,20 @@ impl Acceptor {
         }
     }
 
+    /// A connection that is already queued in the kernel, without waiting. For
+    /// the start of a drain: closing the listener resets what is left in its
+    /// queue, and those clients believe themselves connected.
+    pub fn accept_queued(&mut self) -> Option<Accepted> {
+        let (descriptor, peer) = rustix::net::acceptfrom_with(
+            &self.listener,
+            rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK,
+        )
+        .ok()?;
+        let stream = TcpStream::from_std(descriptor.into()).ok()?;
+        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok())?;
+        self.admit(stream, peer).or_else(|| self.accept_queued())
+    }
+
     /// The listener's address.
     ///
     /// # Errors

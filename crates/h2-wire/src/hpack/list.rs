@@ -184,11 +184,6 @@ impl HeaderList {
         self.note_from(start, field.name.len(), field.class, valid, field.never_indexed);
     }
 
-    #[inline]
-    pub(crate) fn notes(&self) -> &Notes {
-        &self.notes
-    }
-
     pub(crate) fn set_key(&mut self, key: BlockKey) {
         self.key = Some(key);
     }
@@ -342,17 +337,17 @@ mod tests {
             &[("content-length", "99999999999999999999999")],
             &[("content-length", "1"), ("content-length", "2")],
         ] {
-            assert!(list(fields).notes().fault.is_some(), "{fields:?}");
+            assert!(list(fields).notes.fault.is_some(), "{fields:?}");
         }
         let fine = list(&[(":path", "/"), ("te", "trailers"), ("content-length", "7"), ("a", "b")]);
-        assert_eq!(fine.notes().fault, None);
+        assert_eq!(fine.notes.fault, None);
         assert_eq!(fine.content_length(), Some(7));
     }
 
     #[test]
     fn repetition_is_noted_by_class() {
         let list = list(&[(":path", "/"), (":path", "/"), ("cookie", "a")]);
-        assert_eq!(list.notes().repeated, Name::Path.bit());
+        assert_eq!(list.notes.repeated, Name::Path.bit());
         assert!(list.contains(Name::Cookie));
     }
 
@@ -361,7 +356,7 @@ mod tests {
         let mut list = list(&[("te", "gzip")]);
         list.set_key(BlockKey::unique());
         list.clear();
-        assert!(list.is_empty() && list.notes().fault.is_none() && list.key().is_none());
+        assert!(list.is_empty() && list.notes.fault.is_none() && list.key().is_none());
     }
 
     #[test]
