@@ -74,6 +74,11 @@ pub(crate) const COLUMNS: &[Column] = &[
     },
 ];
 
+/// The figures that at least one peer has; the others say nothing.
+pub(crate) fn used<'m>(peers: &'m [PeerView<'_>]) -> impl Iterator<Item = &'static Column> + 'm {
+    COLUMNS.iter().filter(|column| peers.iter().any(|peer| (column.value)(peer).is_some()))
+}
+
 /// The p99.9, where at least ten calls of each trial lie above it.
 fn rare_latency(peer: &PeerView<'_>) -> Option<Estimate> {
     let enough = peer.figures().all(|figures| figures.latency().len() >= 10_000);

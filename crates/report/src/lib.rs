@@ -27,6 +27,7 @@ mod page;
 pub mod palette;
 pub mod render;
 mod scale;
+mod summary;
 pub mod terminal;
 
 use std::{
@@ -47,7 +48,7 @@ use crate::{
 pub struct Written {
     /// The page.
     pub html: PathBuf,
-    /// A PNG a chart, in the page's order.
+    /// A PNG a chart, in the page's order, and the summary.
     pub pngs: Vec<PathBuf>,
 }
 
@@ -71,7 +72,7 @@ pub enum Error {
 }
 
 /// Reads a run folder and writes `report.html` and `charts/<name>.png` into it,
-/// in place of what an earlier report left there.
+/// and `charts/summary.png`, which says the answer alone, in place of what an earlier report left there.
 ///
 /// # Errors
 /// When the folder can't be read or written.
@@ -85,9 +86,13 @@ pub fn write(run_dir: &Path) -> Result<Written, Error> {
     let mut pngs = Vec::with_capacity(CHARTS.len());
     for kind in CHARTS {
         let path = charts.join(format!("{}.png", kind.name));
-        render::png(&(kind.draw)(&model, Frame::wide()).poster(&model), &path)?;
+        let poster = (kind.draw)(&model, Frame::wide()).poster(&model);
+        render::png(&poster, render::DENSITY, &path)?;
         pngs.push(path);
     }
+    let path = charts.join("summary.png");
+    render::png(&summary::draw(&model), summary::DENSITY, &path)?;
+    pngs.push(path);
     Ok(Written { html, pngs })
 }
 

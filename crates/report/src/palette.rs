@@ -104,12 +104,12 @@ const DARK_SERIES: [u32; 7] =
     [0x5c_b7_ee, 0xff_93_4f, 0x35_c7_9b, 0xec_98_c8, 0xe6_b8_40, 0xaf_a6_ff, 0xdf_df_da];
 
 // Neighbours alternate between dark and light, so that the seams show without
-// colour too.
+// colour too. No hue is one of a usual peer's: a band is a backend, not a peer.
 const LIGHT_PARTS: [u32; 8] = [
-    0x1f_5d_8c, 0x8c_bf_e0, 0x3a_7f_5f, 0xa9_d8_be, 0x8a_5a_1c, 0xe9_c4_7e, 0x7a_45_7a, 0xd9_b3_d6,
+    0x6b_3f_73, 0xcf_b1_da, 0x1f_7a_78, 0x9f_d6_d0, 0x8a_6a_00, 0xe6_d0_8a, 0x74_50_38, 0xd9_bb_9f,
 ];
 const DARK_PARTS: [u32; 8] = [
-    0x9c_cf_f2, 0x2f_6e_9e, 0xa5_e0_c2, 0x2f_7d_5c, 0xf1_d0_90, 0x9b_69_26, 0xe3_bd_e0, 0x8a_52_8a,
+    0xdc_bc_e8, 0x80_50_8a, 0x9f_de_d8, 0x2b_80_7c, 0xf0_d8_90, 0x94_76_1c, 0xe4_c4_a8, 0x8c_66_4a,
 ];
 
 // One hue from paper to ink, so that it reads in grey as well.

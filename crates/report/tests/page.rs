@@ -67,7 +67,7 @@ fn all_of(run: &Run) -> String {
     let path = common::write(run, folder.path()).unwrap();
     let written = report::write(&path).unwrap();
     assert_eq!(fs::read_to_string(&written.html).unwrap(), page);
-    assert_eq!(written.pngs.len(), CHARTS.len());
+    assert_eq!(written.pngs.len(), CHARTS.len() + 1);
     for png in &written.pngs {
         assert!(fs::read(png).unwrap().starts_with(b"\x89PNG"), "{}", png.display());
     }

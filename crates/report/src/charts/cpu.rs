@@ -51,7 +51,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
     let mut ticks = ticks(largest / 1e3, if frame.is_narrow() { 3 } else { 6 });
     ticks.retain(|tick| tick * 1e3 <= largest);
     let x = Linear { domain: (0.0, largest), range: (plot.x, plot.right()) };
-    axis(&mut drawing, plot, &x, &ticks);
+    axis(&mut drawing, plot, &x, &ticks, frame);
     for (index, (peer, parts)) in rows.iter().enumerate() {
         let y = plot.y + index as f64 * row;
         draw_row(&mut drawing, peer, parts, &x, y, frame);
@@ -85,13 +85,17 @@ fn total(parts: &[Part]) -> f64 {
     parts.iter().map(|part| part.total.value).sum()
 }
 
-fn axis(drawing: &mut Drawing, plot: Bounds, x: &Linear, ticks: &[f64]) {
+fn axis(drawing: &mut Drawing, plot: Bounds, x: &Linear, ticks: &[f64], frame: Frame) {
     let ground = drawing.ground();
     let font = Font::new(11.5).paint(Paint::Soft).middle();
     for tick in ticks {
         let at = x.at(tick * 1e3);
         let paint = if *tick == 0.0 { Paint::Axis } else { Paint::Grid };
-        ground.line((at, plot.y), (at, plot.bottom() + 4.0), Stroke::new(paint, 1.0));
+        // Where room is short, names stand over the bars, and the base line
+        // would go through them.
+        if !frame.is_narrow() || *tick > 0.0 {
+            ground.line((at, plot.y), (at, plot.bottom() + 4.0), Stroke::new(paint, 1.0));
+        }
         let anchor = if *tick == 0.0 {
             Font { anchor: crate::drawing::Anchor::Start, ..font }
         } else {

@@ -5,9 +5,12 @@
 //! read; the PNG is the wide one with a heading.
 
 mod cpu;
+mod heatmap;
+mod legend;
 mod panels;
-mod percentiles;
-mod shares;
+pub(crate) mod percentiles;
+mod share_over_time;
+pub(crate) mod shares;
 mod throughput;
 
 use crate::{
@@ -34,8 +37,10 @@ pub struct ChartKind {
 pub const CHARTS: &[ChartKind] = &[
     ChartKind { name: "shares", draw: shares::draw },
     ChartKind { name: "latency-percentiles", draw: percentiles::draw },
-    ChartKind { name: "throughput", draw: throughput::draw },
     ChartKind { name: "cpu-per-call", draw: cpu::draw },
+    ChartKind { name: "throughput", draw: throughput::draw },
+    ChartKind { name: "latency-over-time", draw: heatmap::draw },
+    ChartKind { name: "share-over-time", draw: share_over_time::draw },
 ];
 
 /// The room a chart has.
@@ -43,17 +48,21 @@ pub const CHARTS: &[ChartKind] = &[
 pub struct Frame {
     /// In logical pixels.
     pub width: f64,
+    /// The height to fill; `None` for what suits the chart.
+    pub height: Option<f64>,
+    /// Most panels beside each other.
+    pub columns: usize,
 }
 
 impl Frame {
     /// On a screen that has room, and in a PNG.
     pub fn wide() -> Self {
-        Self { width: WIDE }
+        Self { width: WIDE, height: None, columns: 4 }
     }
 
     /// On a telephone.
     pub fn narrow() -> Self {
-        Self { width: NARROW }
+        Self { width: NARROW, height: None, columns: 1 }
     }
 
     /// Whether room is short.
@@ -103,7 +112,7 @@ impl Chart {
 }
 
 /// Breaks a text into lines of at most `width`.
-fn wrap(text: &str, font: Font, width: f64) -> Vec<String> {
+pub(crate) fn wrap(text: &str, font: Font, width: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -118,7 +127,7 @@ fn wrap(text: &str, font: Font, width: f64) -> Vec<String> {
 }
 
 /// A text cut to the room there is.
-fn fit(text: &str, font: Font, width: f64) -> String {
+pub(crate) fn fit(text: &str, font: Font, width: f64) -> String {
     if font.width(text) <= width {
         return text.to_owned();
     }

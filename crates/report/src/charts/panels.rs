@@ -1,11 +1,14 @@
 //! Small multiples: one panel a peer, all on the same scale.
 
+use measure::record::{SecondRecord, TrialRecord};
+
 use super::{Frame, fit};
 use crate::{
     drawing::{Bounds, Drawing, Font, Group, Stroke},
+    format,
     model::PeerView,
     palette::Paint,
-    scale::Linear,
+    scale::{Linear, second_ticks},
 };
 
 /// Room for the numbers left of the first panel of a row.
@@ -27,13 +30,17 @@ pub(super) struct Panels {
 }
 
 impl Panels {
+    /// Lays out panels of about `plot_height`, or what the frame leaves for it.
     pub(super) fn new(count: usize, frame: Frame, plot_height: f64) -> Self {
-        let most = if frame.is_narrow() { 1 } else { 4 };
-        let rows = count.max(1).div_ceil(most);
+        let rows = count.max(1).div_ceil(frame.columns);
         // As many in each row as in the others, where that works out.
         let columns = count.max(1).div_ceil(rows);
         let gaps = (columns - 1) as f64 * GAP;
         let width = (frame.width - AXIS_WIDTH - gaps) / columns as f64;
+        let plot_height = frame.height.map_or(plot_height, |height| {
+            let row = (height + ROW_GAP) / rows as f64 - ROW_GAP;
+            (row - HEADING - FOOT).max(24.0)
+        });
         Self { columns, count, width, plot_height, frame }
     }
 
@@ -98,6 +105,37 @@ impl Panels {
             drawing.ground().text((plot.x + 4.0, y), fit(text, font, plot.width - 8.0), font);
         }
     }
+}
+
+/// Draws the seconds below a plot.
+pub(super) fn seconds(drawing: &mut Drawing, plot: Bounds, x: &Linear, end: f64) {
+    let ground = drawing.ground();
+    let font = Font::new(11.5).paint(Paint::Soft).middle();
+    let most = ((plot.width / 34.0) as usize).clamp(2, 10);
+    let ticks = second_ticks(end, most);
+    for (index, tick) in ticks.iter().enumerate() {
+        let at = x.at(*tick);
+        let stroke = Stroke::new(Paint::Axis, 1.0);
+        ground.line((at, plot.bottom()), (at, plot.bottom() + 4.0), stroke);
+        // The unit stands once, at the end.
+        let unit = if index + 1 == ticks.len() { " s" } else { "" };
+        ground.text((at, plot.bottom() + 17.0), format!("{}{unit}", format::tick(*tick)), font);
+    }
+}
+
+/// A second with fewer calls than this part of the trial's busiest is left out
+/// of charts of shares: a handful of stragglers after the window would take as
+/// much room as thousands of calls.
+const FEW: f64 = 0.02;
+/// What a chart's note says of it.
+pub(super) const LEFT_OUT: &str =
+    " Seconds with under 2 % of the busiest second's calls are left out.";
+
+/// The seconds of a trial in which more than a few calls ended.
+pub(super) fn busy_seconds(record: &TrialRecord) -> impl Iterator<Item = &SecondRecord> {
+    let busiest = record.series.iter().map(|second| second.ok).max().unwrap_or(0);
+    let least = (busiest as f64 * FEW).max(1.0);
+    record.series.iter().filter(move |second| second.ok as f64 >= least)
 }
 
 /// The vertical axis all panels share.

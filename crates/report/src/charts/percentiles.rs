@@ -27,7 +27,7 @@ struct Line<'a> {
     points: Vec<(f64, Estimate)>,
 }
 
-pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
+pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
     let lines: Vec<Line<'_>> = model.peers.iter().filter_map(line).collect();
     let label_width = lines
         .iter()
@@ -35,6 +35,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
         .fold(30.0, f64::max)
         .min(frame.width * 0.24);
     let (height, left) = if frame.is_narrow() { (330.0, 48.0) } else { (420.0, 62.0) };
+    let height = frame.height.unwrap_or(height);
     let plot = Bounds {
         x: left,
         y: 14.0,
@@ -56,6 +57,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
         for line in &lines {
             curve(&mut drawing, line, &x, &y);
         }
+        numbers(&mut drawing, &lines, &x, &y, frame);
         labels(&mut drawing, &lines, label_width, plot, &x, &y);
     }
     Chart { title: title(model), note: note(model), alternative: alternative(model), drawing }
@@ -92,6 +94,9 @@ fn axes(drawing: &mut Drawing, plot: Bounds, x: &Linear, y: &Log) {
         ground.line((plot.x, at), (plot.right(), at), Stroke::new(Paint::Grid, 1.0));
         ground.text((plot.x - 8.0, at + 4.0), format::duration_tick(tick), small.end());
     }
+    // Where there is no room for both, the middle is worth more than the start.
+    let crowded = x.at(place(0.5)) - x.at(0.0) < 34.0;
+    let mut last_label = if crowded { plot.x } else { f64::NEG_INFINITY };
     let percentiles = [
         (0.0, "0 %"),
         (0.5, "50 %"),
@@ -105,6 +110,10 @@ fn axes(drawing: &mut Drawing, plot: Bounds, x: &Linear, y: &Log) {
         let at = x.at(place(value));
         if at > plot.right() + 0.5 {
             break;
+        }
+        let label = if at - last_label < 34.0 { "" } else { label };
+        if !label.is_empty() {
+            last_label = at;
         }
         ground.line((at, plot.y), (at, plot.bottom()), Stroke::new(Paint::Grid, 1.0));
         ground.text((at, plot.bottom() + 18.0), label, small.middle());
@@ -143,6 +152,45 @@ fn curve(drawing: &mut Drawing, line: &Line<'_>, x: &Linear, y: &Log) {
             group.dot(at, 9.0, Fill::new(Paint::Paper).alpha(0.01));
             group.dot(at, 3.6, Fill::new(peer.paint));
         });
+    }
+}
+
+/// The median and the p99 beside their dots, where there is room for them.
+fn numbers(drawing: &mut Drawing, lines: &[Line<'_>], x: &Linear, y: &Log, frame: Frame) {
+    const ROOM: f64 = 26.0;
+    let named: &[f64] = if frame.is_narrow() { &[0.99] } else { &[0.5, 0.99] };
+    for &value in named {
+        let at_value: Vec<(&Line<'_>, f64, f64)> = lines
+            .iter()
+            .filter(|line| line.points.last().is_some_and(|(last, _)| place(value) <= last + 1e-9))
+            .filter_map(|line| {
+                let latency = line.peer.estimate_by(|figures| figures.latency_ns(value))?;
+                Some((line, latency.value, y.at(latency.value)))
+            })
+            .collect();
+        for (line, latency, height) in &at_value {
+            let near = |above: bool| {
+                at_value.iter().any(|(other, _, other_height)| {
+                    let distance =
+                        if above { height - other_height } else { other_height - height };
+                    let tie = distance == 0.0 && (other.peer.name > line.peer.name) == above;
+                    other.peer.name != line.peer.name
+                        && (tie || (distance > 0.0 && distance < ROOM))
+                })
+            };
+            // Lines rise to the right: there is room at the upper left and at the
+            // lower right of a dot.
+            let font = Font::new(12.0).paint(line.peer.paint);
+            let (font, across, offset) = match (near(true), near(false)) {
+                (false, _) => (font.end(), 8.0, -8.0),
+                (true, false) => (font, -4.0, 18.0),
+                (true, true) => continue,
+            };
+            drawing.group(Group::of(&line.peer.name), |group| {
+                let at = (x.at(place(value)) + across, height + offset);
+                group.text(at, format::duration(*latency), font);
+            });
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     scale::{Linear, ticks},
 };
 
-pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
+pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
     let panels = panels::Panels::new(model.peers.len(), frame, 150.0);
     let mut drawing = panels.drawing();
     let ticks = axis_ticks(model);

@@ -5,11 +5,11 @@ use measure::record::TrialRecord;
 
 use super::{Chart, Frame, panels, tipped};
 use crate::{
-    drawing::{Bounds, Drawing, Fill, Font, Group, Point, Stroke},
+    drawing::{Bounds, Drawing, Fill, Group, Point, Stroke},
     format,
     model::{Model, PeerView},
     palette::Paint,
-    scale::{Linear, second_ticks, ticks},
+    scale::{Linear, ticks},
 };
 
 pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
@@ -24,7 +24,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
         let x = Linear { domain: (0.0, end), range: (plot.x, plot.right()) };
         let axis = panels::Axis { scale: y, ticks: &ticks, label: short_rate };
         panels.frame(&mut drawing, index, peer, &subtitle(peer), &axis);
-        seconds(&mut drawing, plot, &x, end);
+        panels::seconds(&mut drawing, plot, &x, end);
         match peer.missing() {
             Some(reason) => panels.missing(&mut drawing, index, &reason),
             None => lines(&mut drawing, model, peer, plot, &x, &y),
@@ -66,18 +66,6 @@ fn subtitle(peer: &PeerView<'_>) -> String {
     match peer.estimate("throughput") {
         Some(rate) => format!("{} in the window", format::rate(rate.value)),
         None => String::new(),
-    }
-}
-
-fn seconds(drawing: &mut Drawing, plot: Bounds, x: &Linear, end: f64) {
-    let ground = drawing.ground();
-    let font = Font::new(11.5).paint(Paint::Soft);
-    let most = ((plot.width / 34.0) as usize).clamp(2, 10);
-    for tick in second_ticks(end, most) {
-        let at = x.at(tick);
-        let stroke = Stroke::new(Paint::Axis, 1.0);
-        ground.line((at, plot.bottom()), (at, plot.bottom() + 4.0), stroke);
-        ground.text((at, plot.bottom() + 17.0), format::seconds(tick), font.middle());
     }
 }
 

@@ -188,7 +188,8 @@ fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
             };
             Some(
                 sentence
-                    .text("Its proxy spent ")
+                    .peer(pair.calls)
+                    .text("'s proxy spent ")
                     .durations(&difference)
                     .text(&format!(
                         " {word} CPU on each call; at a million calls a second that is "
@@ -205,9 +206,13 @@ fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
                 .durations(&calls)
                 .text("."),
         ),
-        (Some(calls), None) => {
-            Some(sentence.text("Its proxy spent ").durations(&calls).text(" of CPU on each call."))
-        }
+        (Some(calls), None) => Some(
+            sentence
+                .peer(pair.calls)
+                .text("'s proxy spent ")
+                .durations(&calls)
+                .text(" of CPU on each call."),
+        ),
         (None, _) => None,
     }
 }

@@ -6,7 +6,7 @@ use measure::record::Layer;
 
 use super::{column, peer_heading, section, table};
 use crate::{
-    comparison::{COLUMNS, Column, doubts, lost},
+    comparison::{Column, doubts, lost, used},
     format,
     html::Html,
     model::{Model, PeerView, TrialView},
@@ -15,10 +15,11 @@ use crate::{
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     section(html, "comparison", "The comparison", |html| {
         table(html, "Comparison of the peers", |html| {
-            head(html);
+            let columns: Vec<&Column> = used(&model.peers).collect();
+            head(html, &columns);
             html.tag("tbody", &[], |html| {
                 for peer in &model.peers {
-                    row(html, model, peer);
+                    row(html, model, peer, &columns);
                 }
             });
         });
@@ -27,13 +28,13 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     });
 }
 
-fn head(html: &mut Html) {
+fn head(html: &mut Html, columns: &[&Column]) {
     html.tag("thead", &[], |html| {
         html.tag("tr", &[], |html| {
             column(html, "Peer", "A way from the client to the backends", "");
             column(html, "Layer", "What is balanced: connections (l4) or calls (l7)", "");
             html.leaf("th", &[("scope", "col"), ("class", "plain")], "Shares, busiest first");
-            for figure in COLUMNS {
+            for figure in columns {
                 column(html, figure.head, figure.hint, "num");
             }
             column(html, "Failed", "Calls that failed or had no answer", "num");
@@ -42,17 +43,17 @@ fn head(html: &mut Html) {
     });
 }
 
-fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>) {
+fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, columns: &[&Column]) {
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         peer_heading(html, peer);
         html.leaf("td", &[], layer(peer));
         if let Some(reason) = peer.missing() {
-            let span = (COLUMNS.len() + 3).to_string();
+            let span = (columns.len() + 3).to_string();
             html.leaf("td", &[("colspan", &span), ("class", "missing")], &reason);
             return;
         }
         bars(html, model, peer);
-        for figure in COLUMNS {
+        for figure in columns {
             cell(html, figure, peer);
         }
         let (calls, share) = lost(peer);
@@ -75,8 +76,11 @@ fn cell(html: &mut Html, figure: &Column, peer: &PeerView<'_>) {
         Some(estimate) => {
             let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
             html.tag("td", &attributes, |html| {
-                html.text(&(figure.show)(estimate.value));
-                if estimate.trials > 1 {
+                let value = (figure.show)(estimate.value);
+                html.text(&value);
+                let alike =
+                    (figure.show)(estimate.low) == value && (figure.show)(estimate.high) == value;
+                if estimate.trials > 1 && !alike {
                     let range = (figure.show_range)(estimate.low, estimate.high);
                     html.leaf("small", &[], &range);
                 }

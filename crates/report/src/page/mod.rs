@@ -42,8 +42,8 @@ pub(crate) fn render(model: &Model<'_>) -> String {
     comparison::write(&mut html, model);
     charts::write(&mut html, model);
     expectations::write(&mut html, model);
-    warnings::write(&mut html, model);
     method::write(&mut html, model);
+    warnings::write(&mut html, model);
     trials::write(&mut html, model);
     footer(&mut html, model);
     html.raw("</main>\n<script>\n");
@@ -119,9 +119,18 @@ fn column(html: &mut Html, name: &str, hint: &str, class: &str) {
 
 /// A table in a box of its own, which scrolls where the screen is narrow.
 fn table(html: &mut Html, label: &str, inner: impl FnOnce(&mut Html)) {
+    boxed_table(html, label, "sortable", inner);
+}
+
+/// The same for a table of many columns.
+fn compact_table(html: &mut Html, label: &str, inner: impl FnOnce(&mut Html)) {
+    boxed_table(html, label, "sortable compact", inner);
+}
+
+fn boxed_table(html: &mut Html, label: &str, class: &str, inner: impl FnOnce(&mut Html)) {
     let attributes =
         [("class", "scroll"), ("role", "region"), ("aria-label", label), ("tabindex", "0")];
     html.tag("div", &attributes, |html| {
-        html.tag("table", &[("class", "sortable")], inner);
+        html.tag("table", &[("class", class)], inner);
     });
 }

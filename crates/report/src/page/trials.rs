@@ -2,7 +2,7 @@
 
 use measure::record::TrialOutcome;
 
-use super::{column, comparison::side_name, peer_heading, section, table};
+use super::{column, compact_table, comparison::side_name, peer_heading, section};
 use crate::{
     format,
     html::Html,
@@ -69,7 +69,7 @@ const FIGURES: &[Figure] = &[
         head: "Queued p99",
         hint: "Time queued in the backend, as it reported",
         name: "queued_p99",
-        show: format::duration,
+        show: coarse,
         marks_outliers: false,
     },
     Figure {
@@ -88,6 +88,11 @@ const FIGURES: &[Figure] = &[
     },
 ];
 
+/// A time of which less than a microsecond is as good as none.
+fn coarse(ns: f64) -> String {
+    if ns < 1_000.0 { "<1 µs".to_owned() } else { format::duration(ns) }
+}
+
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     let trials = model.trials();
     section(html, "trials", "Every trial", |html| {
@@ -103,7 +108,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                 OUTLIER * 100.0
             ),
         );
-        table(html, "Every trial", |html| {
+        compact_table(html, "Every trial", |html| {
             head(html);
             html.tag("tbody", &[], |html| {
                 for (peer, trial) in &trials {

@@ -18,7 +18,7 @@ use plotters::{
 };
 
 pub use self::{
-    png::{PngError, png},
+    png::{DENSITY, PngError, png},
     svg::{Svg, svg},
 };
 use crate::{

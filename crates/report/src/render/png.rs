@@ -13,8 +13,8 @@ use crate::{
     palette::Paint,
 };
 
-/// Pixels of the file per logical pixel, as on a screen of high density.
-const DENSITY: u32 = 2;
+/// Pixels of a chart's file per logical pixel, as on a screen of high density.
+pub const DENSITY: f64 = 2.0;
 /// Pixels drawn per pixel of the file, in each direction.
 const OVERSAMPLING: u32 = 3;
 
@@ -34,23 +34,23 @@ pub enum PngError {
     },
 }
 
-/// Draws into a file.
+/// Draws into a file, with `density` pixels per logical pixel.
 ///
 /// # Errors
 /// When the file can't be written.
-pub fn png(drawing: &Drawing, path: &Path) -> Result<(), PngError> {
+pub fn png(drawing: &Drawing, density: f64, path: &Path) -> Result<(), PngError> {
     if !prepare_fonts() {
         return Err(PngError::Font);
     }
     let failed = |message: String| PngError::Draw { path: path.display().to_string(), message };
-    let width = (drawing.width.ceil() as u32).max(1) * DENSITY;
-    let height = (drawing.height.ceil() as u32).max(1) * DENSITY;
+    let pixels_of = |length: f64| ((length * density).round() as u32).max(1);
+    let (width, height) = (pixels_of(drawing.width), pixels_of(drawing.height));
     let large = (width * OVERSAMPLING, height * OVERSAMPLING);
     let mut pixels = ground(large);
     {
         let mut backend = BitMapBackend::with_buffer(&mut pixels, large);
         let pen = Pen {
-            scale: f64::from(DENSITY * OVERSAMPLING),
+            scale: density * f64::from(OVERSAMPLING),
             colour: Paint::light,
             text: TextPlacing::Bitmap,
         };

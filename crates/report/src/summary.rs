@@ -1,0 +1,159 @@
+//! One picture that says the answer alone, 1600 × 900, for a design document.
+//!
+//! The question, the answer in sentences, who served the calls, how long they
+//! took, and on what that was measured.
+
+use crate::{
+    charts::{Frame, fit, percentiles, shares},
+    drawing::{Drawing, Font, Group},
+    findings::{Findings, Piece, Sentence},
+    format,
+    model::Model,
+    palette::Paint,
+    render::text_width,
+};
+
+const WIDTH: f64 = 1_000.0;
+const HEIGHT: f64 = 562.5;
+/// Makes 1600 × 900 pixels.
+pub(crate) const DENSITY: f64 = 1.6;
+const MARGIN: f64 = 36.0;
+const ROOM: f64 = WIDTH - 2.0 * MARGIN;
+
+pub(crate) fn draw(model: &Model<'_>) -> Drawing {
+    let mut drawing = Drawing::new(WIDTH, HEIGHT);
+    let mut y = heading(&mut drawing, model);
+    let findings = Findings::of(model);
+    let said = if findings.answer.is_empty() { &findings.peers } else { &findings.answer };
+    for sentence in said.iter().take(4) {
+        y = flow(&mut drawing, sentence, MARGIN, y + 4.0, ROOM, 15.0);
+    }
+    let top = y + 22.0;
+    let room = HEIGHT - top - 44.0;
+    pictures(&mut drawing, model, top, room);
+    footer(&mut drawing, model, findings.caveats.len());
+    drawing
+}
+
+fn heading(drawing: &mut Drawing, model: &Model<'_>) -> f64 {
+    let small = Font::new(12.0).paint(Paint::Soft);
+    let ground = drawing.ground();
+    ground.text((MARGIN, 42.0), format!("layerlab · {}", model.run.scenario), small);
+    let title = Font::new(23.0).bold();
+    let mut y = 44.0;
+    for line in crate::charts::wrap(&model.run.question, title, ROOM).iter().take(2) {
+        y += 29.0;
+        ground.text((MARGIN, y), fit(line, title, ROOM), title);
+    }
+    y + 10.0
+}
+
+/// The shares and the latencies, side by side.
+fn pictures(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64) {
+    const GAP: f64 = 36.0;
+    let left = ROOM * 0.5 - GAP / 2.0;
+    let title = Font::new(13.5).bold();
+    let halves = [
+        (MARGIN, "Share of calls per backend, a bar per repeat; dashed: even"),
+        (MARGIN + left + GAP, "Latency by percentile; the line is the median of the repeats"),
+    ];
+    for (x, text) in halves {
+        drawing.ground().text((x, top + 12.0), fit(text, title, left), title);
+    }
+    let height = room - 26.0;
+    let frame = Frame { width: left, height: Some(height), columns: 3 };
+    drawing.place(shares::draw(model, frame).drawing, MARGIN, top + 26.0);
+    let frame = Frame { width: left, height: Some(height), columns: 1 };
+    drawing.place(percentiles::draw(model, frame).drawing, MARGIN + left + GAP, top + 26.0);
+}
+
+fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
+    let run = model.run;
+    let load = &run.load;
+    let rate = load.rate.map_or_else(|| "closed loop".to_owned(), format::rate);
+    let mut text = format!(
+        "{rate}, {} connection{} × {} streams, {} · {} backends · {} · {} CPUs, {} · {} · layerlab {}",
+        load.connections,
+        if load.connections == 1 { "" } else { "s" },
+        load.streams,
+        load.policy,
+        run.backends.len(),
+        match model.repeats() {
+            1 => "1 repeat".to_owned(),
+            repeats => format!("{repeats} repeats"),
+        },
+        run.environment.cpus,
+        run.environment.kernel,
+        run.started_utc,
+        run.environment.layerlab_version,
+    );
+    if caveats > 0 {
+        text = format!("With caveats: see the report. {text}");
+    }
+    let font = Font::new(11.0).paint(Paint::Soft);
+    drawing.ground().text((MARGIN, HEIGHT - 18.0), fit(&text, font, ROOM), font);
+}
+
+/// Sets a sentence in lines from `y` on; where the next one may start.
+fn flow(drawing: &mut Drawing, sentence: &Sentence, x: f64, y: f64, width: f64, size: f64) -> f64 {
+    let plain = Font::new(size);
+    let space = text_width(" ", size);
+    let line_height = size * 1.42;
+    let (mut at, mut base) = (x, y + size);
+    let mut group = Group::default();
+    for word in words(sentence, plain) {
+        let gap = if word.spaced && at > x { space } else { 0.0 };
+        // Bold is a thickened face here, and a little wider.
+        let needed = text_width(&word.text, size) + if word.font.bold { 1.0 } else { 0.0 };
+        if at + gap + needed > x + width && word.spaced {
+            at = x;
+            base += line_height;
+        } else {
+            at += gap;
+        }
+        group.text((at, base), word.text, word.font);
+        at += needed;
+    }
+    drawing.groups.push(group);
+    base + line_height - size
+}
+
+/// A stretch of text that is not broken.
+struct Word {
+    text: String,
+    font: Font,
+    /// Whether a space, and so a break, may stand before it.
+    spaced: bool,
+}
+
+fn words(sentence: &Sentence, plain: Font) -> Vec<Word> {
+    let mut words = Vec::new();
+    let mut spaced = false;
+    for piece in &sentence.0 {
+        match piece {
+            Piece::Text(text) => {
+                for (index, word) in text.split(' ').enumerate() {
+                    spaced = spaced || index > 0;
+                    if !word.is_empty() {
+                        words.push(Word { text: word.to_owned(), font: plain, spaced });
+                        spaced = false;
+                    }
+                }
+            }
+            Piece::Peer(name, paint) => {
+                words.push(Word { text: name.clone(), font: plain.bold().paint(*paint), spaced });
+                spaced = false;
+            }
+            Piece::Figure(figure) => {
+                words.push(Word { text: figure.clone(), font: plain.bold(), spaced });
+                spaced = false;
+            }
+            Piece::Range(range) => {
+                let font = plain.paint(Paint::Soft);
+                words.push(Word { text: format!("({range})"), font, spaced: true });
+                spaced = false;
+            }
+        }
+    }
+    words
+}
