@@ -40,6 +40,7 @@ mod document;
 mod error;
 mod library;
 mod metric;
+mod peer;
 mod scenario;
 mod schema;
 mod service_time;
@@ -51,7 +52,11 @@ pub use claim::{Claim, ClaimError, ClaimOutcome, MissingValue, Op, Subject, Term
 pub use error::{Error, Invalid, Place, nearest};
 pub use library::{Library, Summary};
 pub use metric::{Kind, Metric, Scope};
+pub use peer::{
+    Candidate, Layer, Lookup, NotFound, Peer, Process, RenderError, RenderInput, Rendered,
+    RenderedFile, StopSignal, Target,
+};
 pub use scenario::{Arrivals, Backend, CallKind, ConnectionAge, Length, Load, Pace, Scenario};
-pub use schema::scenario_schema;
+pub use schema::{peer_schema, scenario_schema};
 pub use service_time::ServiceTime;
 pub use source::{ScenarioSource, Setting};

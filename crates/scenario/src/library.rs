@@ -12,7 +12,13 @@ use std::{
     time::Duration,
 };
 
-use crate::{error::Error, scenario::Scenario, source::ScenarioSource};
+use crate::{
+    document::Document,
+    error::{Error, Problem},
+    peer::{self, ConfigFile, Peer, wire::PeerWire},
+    scenario::Scenario,
+    source::ScenarioSource,
+};
 
 /// The largest file that is read. Scenarios are a screen or two of text.
 const LARGEST_FILE_BYTES: u64 = 1 << 20;
@@ -108,6 +114,34 @@ impl Library {
         ScenarioSource::parse(&name, &path.display().to_string(), &text, &self.peers)
     }
 
+    /// Reads a peer and its templates.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPeer`] with the nearest name, [`Error::Read`], or what is
+    /// wrong with one of its files.
+    pub fn peer(&self, name: &str) -> Result<Peer, Error> {
+        if !self.peers.iter().any(|known| known == name) {
+            let known = self.peers.clone();
+            return Err(Error::UnknownPeer { name: name.to_owned(), known });
+        }
+        let folder = self.folder.join("peers").join(name);
+        let path = folder.join("peer.toml");
+        let text = read(&path)?;
+        let (document, wire) = Document::read::<PeerWire>(&path.display().to_string(), &text)?;
+        peer::config_problem(&wire).map_err(|problem| document.place(problem))?;
+        let mut configs = Vec::with_capacity(wire.config.len());
+        for (index, name) in wire.config.iter().enumerate() {
+            let path = folder.join(name);
+            let text = read(&path).map_err(|error| {
+                document.place(Problem::new(format!("config[{index}]"), error.to_string()))
+            })?;
+            let config = ConfigFile::parse(name, &text)
+                .map_err(|error| peer::template_error(&path.display().to_string(), error))?;
+            configs.push(config);
+        }
+        peer::check(name, wire, configs).map_err(|problem| document.place(problem))
+    }
+
     /// All scenarios in a line or two each, in the order of their names; a
     /// broken file is an error among the others.
     pub fn summaries(&self) -> Vec<Result<Summary, Error>> {
@@ -142,7 +176,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Reads a text file of a size that makes sense.
-pub(crate) fn read(path: &Path) -> Result<String, Error> {
+fn read(path: &Path) -> Result<String, Error> {
     let unreadable = |reason| Error::Read { file: path.display().to_string(), reason };
     let size = fs::metadata(path).map_err(unreadable)?.len();
     if size > LARGEST_FILE_BYTES {

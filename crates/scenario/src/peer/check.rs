@@ -1,0 +1,206 @@
+//! From a peer file to a peer that can be started.
+
+use std::path::{Component, Path};
+
+use balance::PolicyKind;
+
+use super::{
+    Candidate, ConfigFile, Peer, Process,
+    template::{Global, Local, Template, TemplateError},
+    wire::PeerWire,
+};
+use crate::error::{Error, Invalid, Place, Problem};
+
+/// Checks a peer. `configs` are the texts of its templates, in the order of the
+/// wire's names.
+pub(crate) fn check(name: &str, wire: PeerWire, configs: Vec<ConfigFile>) -> Result<Peer, Problem> {
+    let process = if wire.layer.has_process() {
+        Some(check_process(&wire, configs)?)
+    } else {
+        no_process(&wire)?;
+        None
+    };
+    Ok(Peer {
+        name: name.to_owned(),
+        title: text("title", &wire.title)?,
+        layer: wire.layer,
+        description: text("description", &wire.description)?,
+        process,
+    })
+}
+
+impl ConfigFile {
+    /// Understands a template. Its name is a plain file name.
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Self, TemplateError> {
+        Ok(Self { name: name.to_owned(), template: Template::parse(text)? })
+    }
+}
+
+/// Names of config files are plain, so that nothing is written elsewhere.
+pub(crate) fn config_problem(wire: &PeerWire) -> Result<(), Problem> {
+    for (index, name) in wire.config.iter().enumerate() {
+        let mut components = Path::new(name).components();
+        let is_plain = matches!(components.next(), Some(Component::Normal(_)));
+        if !is_plain || components.next().is_some() {
+            let message =
+                format!("`{name}` is no plain file name; templates stand beside peer.toml");
+            return Err(Problem::new(format!("config[{index}]"), message));
+        }
+        if wire.config[..index].contains(name) {
+            let message = format!("`{name}` is listed twice");
+            return Err(Problem::new(format!("config[{index}]"), message));
+        }
+    }
+    Ok(())
+}
+
+/// A template's error, placed in the template's own file.
+pub(crate) fn template_error(file: &str, error: TemplateError) -> Error {
+    let place = Place::File { file: file.to_owned(), line: error.line };
+    Error::Invalid(Invalid { place, key: String::new(), message: error.reason })
+}
+
+fn text(key: &str, text: &str) -> Result<String, Problem> {
+    match text.trim() {
+        "" => Err(Problem::new(key, "this text is empty; write it for the reader of the report")),
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// Keys of processes have no meaning where there is none.
+fn no_process(wire: &PeerWire) -> Result<(), Problem> {
+    let layer = wire.layer.name();
+    let keys = [
+        ("command", wire.command.is_empty()),
+        ("version_command", wire.version_command.is_empty()),
+        ("find", wire.find.is_empty()),
+        ("install", wire.install.is_none()),
+        ("config", wire.config.is_empty()),
+        ("policies", wire.policies.is_empty()),
+        ("stop_signal", wire.stop_signal.is_none()),
+        ("environment", wire.environment.is_empty()),
+    ];
+    match keys.into_iter().find(|(_, is_empty)| !is_empty) {
+        Some((key, _)) => Err(Problem::new(
+            key,
+            format!(
+                "a peer of layer `{layer}` has no process; take this out, or set `layer` to `l4` or `l7`"
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn check_process(wire: &PeerWire, config: Vec<ConfigFile>) -> Result<Process, Problem> {
+    if wire.command.is_empty() {
+        let layer = wire.layer.name();
+        let message = format!("this key is missing: a peer of layer `{layer}` is a process");
+        return Err(Problem::new("command", message));
+    }
+    let command = templates("command", &wire.command)?;
+    let version_command = templates("version_command", &wire.version_command)?;
+    let environment = wire
+        .environment
+        .iter()
+        .map(|(name, value)| Ok((name.clone(), template(&format!("environment.{name}"), value)?)))
+        .collect::<Result<Vec<_>, Problem>>()?;
+    let process = Process {
+        find: candidates(&wire.find)?,
+        install: wire.install.clone(),
+        stop_signal: wire.stop_signal.unwrap_or_default(),
+        policies: policies(wire)?,
+        command,
+        version_command,
+        config,
+        environment,
+    };
+    check_use(&process)?;
+    Ok(process)
+}
+
+fn template(key: &str, text: &str) -> Result<Template, Problem> {
+    Template::parse(text).map_err(|error| Problem::new(key, error.reason))
+}
+
+fn templates(key: &str, words: &[String]) -> Result<Vec<Template>, Problem> {
+    let word = |(index, word): (usize, &String)| template(&format!("{key}[{index}]"), word);
+    words.iter().enumerate().map(word).collect()
+}
+
+fn candidates(find: &[String]) -> Result<Vec<Candidate>, Problem> {
+    let candidate = |(index, text): (usize, &String)| {
+        let problem = |message: String| Err(Problem::new(format!("find[{index}]"), message));
+        match text.split_once(':') {
+            Some((_, "")) => problem(format!("`{text}` names nothing")),
+            Some(("env", name)) => Ok(Candidate::Env(name.to_owned())),
+            Some(("path", name)) if name.contains('/') => {
+                problem(format!("`{name}` is a path; `path:` takes the name of a program on PATH"))
+            }
+            Some(("path", name)) => Ok(Candidate::Path(name.to_owned())),
+            Some(("peers", path)) => {
+                let is_inside = Path::new(path)
+                    .components()
+                    .all(|component| matches!(component, Component::Normal(_)));
+                if is_inside {
+                    Ok(Candidate::Peers(path.into()))
+                } else {
+                    problem(format!("`{path}` leads out of the folder of peers"))
+                }
+            }
+            _ => problem(format!(
+                "`{text}` is no place to look; write `env:NAME`, `peers:PATH` or `path:NAME`"
+            )),
+        }
+    };
+    find.iter().enumerate().map(candidate).collect()
+}
+
+fn policies(wire: &PeerWire) -> Result<Vec<(PolicyKind, String)>, Problem> {
+    let word = |policy| wire.policies.get(&policy).map(|word| (policy, word.clone()));
+    let policies: Vec<_> = PolicyKind::ALL.into_iter().filter_map(word).collect();
+    if policies.is_empty() {
+        let message = "this table is missing or empty; name at least one policy it can do";
+        return Err(Problem::new("policies", message));
+    }
+    Ok(policies)
+}
+
+/// A peer whose placeholders don't add up would start and do the wrong thing.
+fn check_use(process: &Process) -> Result<(), Problem> {
+    let problem = |key: &str, message: &str| Err(Problem::new(key, message));
+    let uses = |global| process.templates().any(|template| template.uses(global));
+    let addresses = [Local::Addr, Local::Port];
+    if !uses(Global::Listen) && !uses(Global::ListenPort) {
+        return problem(
+            "command",
+            "nothing says where to listen; use `{listen}` or `{listen_port}`",
+        );
+    }
+    if !process.templates().any(|template| template.uses_local(&addresses)) {
+        let message = "nothing names the backends; use `{each backend}...{addr}...{end}`";
+        return problem("command", message);
+    }
+    let is_program_used = uses(Global::Program)
+        || process.version_command.iter().any(|word| word.uses(Global::Program));
+    match (is_program_used, process.find.is_empty()) {
+        (true, true) => {
+            return problem("find", "`{program}` is used, and nothing says where it may be");
+        }
+        (false, false) => return problem("find", "`{program}` is used nowhere"),
+        _ => {}
+    }
+    let is_config_used = process.command.iter().any(|word| word.uses(Global::Config));
+    match (is_config_used, process.config.is_empty()) {
+        (true, true) => return problem("config", "`{config}` is used, and there is no template"),
+        (false, false) if !process.command.iter().any(|word| word.uses(Global::Dir)) => {
+            return problem("config", "the command uses neither `{config}` nor `{dir}`");
+        }
+        _ => {}
+    }
+    let (_, first) = &process.policies[0];
+    let words_differ = process.policies.iter().any(|(_, word)| word != first);
+    if words_differ && !uses(Global::Policy) {
+        return problem("policies", "the words differ, and `{policy}` is used nowhere");
+    }
+    Ok(())
+}

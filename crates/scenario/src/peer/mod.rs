@@ -1,0 +1,133 @@
+//! Peers: ways from client to backends, as data.
+//!
+//! A peer is a folder under `scenarios/peers/` with a `peer.toml` and the
+//! templates of its configuration files. Our own proxies are described by the
+//! same files as everyone else's, so that every peer is launched, probed and
+//! billed alike, and a user adds a proxy without touching Rust.
+
+mod check;
+mod locate;
+mod render;
+mod template;
+pub(crate) mod wire;
+
+use std::path::PathBuf;
+
+use balance::PolicyKind;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use locate::{Lookup, NotFound};
+pub use render::{RenderError, RenderInput, Rendered, RenderedFile, Target};
+
+pub(crate) use check::{check, config_problem, template_error};
+use template::Template;
+
+/// Where in the stack a peer balances.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Layer {
+    /// No balancer: each connection goes to one backend in turn.
+    None,
+    /// Connections are balanced.
+    L4,
+    /// Calls are balanced by a proxy.
+    L7,
+    /// Calls are balanced by the client itself.
+    Client,
+}
+
+impl Layer {
+    /// Its name in peer files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::L4 => "l4",
+            Self::L7 => "l7",
+            Self::Client => "client",
+        }
+    }
+
+    /// Whether a process stands between client and backends.
+    pub fn has_process(self) -> bool {
+        matches!(self, Self::L4 | Self::L7)
+    }
+}
+
+/// The signal that asks a proxy to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StopSignal {
+    /// SIGTERM.
+    #[default]
+    Term,
+    /// SIGINT.
+    Int,
+    /// SIGQUIT.
+    Quit,
+    /// SIGKILL, for those that know no other end.
+    Kill,
+}
+
+/// One way from client to backends, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// Its name: its folder's.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// Where it balances.
+    pub layer: Layer,
+    /// What it is, in a sentence or two.
+    pub description: String,
+    /// The process it is; `None` for the layers that have none.
+    pub process: Option<Process>,
+}
+
+/// A proxy as a process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// Where `{program}` may be, in order. Empty when the command needs none.
+    pub find: Vec<Candidate>,
+    /// How to get it, for people who miss it.
+    pub install: Option<String>,
+    /// The signal that asks it to end.
+    pub stop_signal: StopSignal,
+    policies: Vec<(PolicyKind, String)>,
+    command: Vec<Template>,
+    version_command: Vec<Template>,
+    config: Vec<ConfigFile>,
+    environment: Vec<(String, Template)>,
+}
+
+/// A place where a program may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Candidate {
+    /// An environment variable that holds a path.
+    Env(String),
+    /// A path in the folder that `scripts/install-peers.sh` fills.
+    Peers(PathBuf),
+    /// A program on PATH.
+    Path(String),
+}
+
+/// A configuration file to render.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ConfigFile {
+    name: String,
+    template: Template,
+}
+
+impl Peer {
+    /// The policies it can do, in the order of [`PolicyKind::ALL`]. Peers
+    /// without a process do all: `none` has nothing to pick, and the client is
+    /// our own.
+    pub fn policies(&self) -> Vec<PolicyKind> {
+        match &self.process {
+            None => PolicyKind::ALL.to_vec(),
+            Some(process) => process.policies.iter().map(|(policy, _)| *policy).collect(),
+        }
+    }
+}

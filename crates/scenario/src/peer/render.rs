@@ -1,0 +1,205 @@
+//! Rendering a peer: from addresses, policy and paths to a command line, an
+//! environment and files. Nothing is started or written here.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use balance::PolicyKind;
+
+use super::{
+    Peer, Process,
+    template::{Global, Local, Template, Values},
+};
+use crate::error::list_of;
+
+/// What a peer is rendered with.
+#[derive(Clone, Copy, Debug)]
+pub struct RenderInput<'a> {
+    /// The lab's own program.
+    pub loadgen: &'a Path,
+    /// The peer's program, from [`Peer::locate`].
+    pub program: Option<&'a Path>,
+    /// Where the peer listens.
+    pub listen: SocketAddr,
+    /// The backends behind it.
+    pub backends: &'a [Target],
+    /// How it picks.
+    pub policy: PolicyKind,
+    /// The folder its files are written to.
+    pub dir: &'a Path,
+}
+
+/// A backend as a peer sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its id.
+    pub id: String,
+    /// Its address.
+    pub addr: SocketAddr,
+    /// Its weight.
+    pub weight: u32,
+}
+
+/// A peer that is ready to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// Program and arguments; never empty.
+    pub argv: Vec<String>,
+    /// Environment variables to set.
+    pub environment: Vec<(String, String)>,
+    /// Files to write before it is started.
+    pub files: Vec<RenderedFile>,
+}
+
+/// A file to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderedFile {
+    /// Its plain name, within [`RenderInput::dir`].
+    pub name: String,
+    /// What goes into it.
+    pub text: String,
+}
+
+/// Why a peer can't be rendered for a scenario.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// It can't do the policy.
+    #[error("{peer} has no policy like {policy}; it can do {}", list_of(known))]
+    Policy {
+        /// The peer.
+        peer: String,
+        /// What was asked for.
+        policy: PolicyKind,
+        /// What it can do.
+        known: Vec<String>,
+    },
+    /// The backends' weights differ, and its files pass no weights on.
+    #[error("{peer} is given no weights, and the backends' weights differ")]
+    Weights {
+        /// The peer.
+        peer: String,
+    },
+    /// Its program was not passed in.
+    #[error("the program of {peer} is not known")]
+    Program {
+        /// The peer.
+        peer: String,
+    },
+}
+
+impl Peer {
+    /// Renders the peer; `Ok(None)` for a peer without a process.
+    ///
+    /// # Errors
+    /// [`RenderError`] when it can't do what the scenario asks.
+    pub fn render(&self, input: &RenderInput<'_>) -> Result<Option<Rendered>, RenderError> {
+        let Some(process) = &self.process else { return Ok(None) };
+        let Some(policy) = process.word_for(input.policy) else {
+            let known = self.policies().iter().map(ToString::to_string).collect();
+            return Err(RenderError::Policy {
+                peer: self.name.clone(),
+                policy: input.policy,
+                known,
+            });
+        };
+        let passes_weights = process.templates().any(|part| part.uses_local(&[Local::Weight]));
+        let weights_differ = input.backends.windows(2).any(|two| two[0].weight != two[1].weight);
+        if weights_differ && !passes_weights {
+            return Err(RenderError::Weights { peer: self.name.clone() });
+        }
+        let config = process.config.first().map(|file| input.dir.join(&file.name));
+        let values = Filled { input, policy, config };
+        // The peer's check left only one thing that can be missing.
+        let missing = |_: Global| RenderError::Program { peer: self.name.clone() };
+        let mut rendered =
+            Rendered { argv: Vec::new(), environment: Vec::new(), files: Vec::new() };
+        for word in &process.command {
+            rendered.argv.extend(word.render_words(&values).map_err(missing)?);
+        }
+        for (name, value) in &process.environment {
+            let value = value.render(&values).map_err(missing)?;
+            rendered.environment.push((name.clone(), value));
+        }
+        for file in &process.config {
+            let text = file.template.render(&values).map_err(missing)?;
+            rendered.files.push(RenderedFile { name: file.name.clone(), text });
+        }
+        Ok(Some(rendered))
+    }
+
+    /// The command that prints the version; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`RenderError::Program`] when it needs a program that was not passed in.
+    pub fn version_command(
+        &self,
+        loadgen: &Path,
+        program: Option<&Path>,
+    ) -> Result<Option<Vec<String>>, RenderError> {
+        let Some(process) = &self.process else { return Ok(None) };
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (policy, dir, backends) = (PolicyKind::default(), Path::new("."), &[]);
+        let input = RenderInput { loadgen, program, listen, backends, policy, dir };
+        let values = Filled { input: &input, policy: "", config: Some(PathBuf::new()) };
+        let mut words = Vec::new();
+        for word in &process.version_command {
+            let missing = |_| RenderError::Program { peer: self.name.clone() };
+            words.extend(word.render_words(&values).map_err(missing)?);
+        }
+        Ok((!words.is_empty()).then_some(words))
+    }
+}
+
+impl Process {
+    /// The proxy's word for a policy.
+    pub fn word_for(&self, policy: PolicyKind) -> Option<&str> {
+        self.policies.iter().find(|(known, _)| *known == policy).map(|(_, word)| word.as_str())
+    }
+
+    /// Everything that is rendered to start it.
+    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
+        let config = self.config.iter().map(|file| &file.template);
+        let environment = self.environment.iter().map(|(_, value)| value);
+        self.command.iter().chain(config).chain(environment)
+    }
+}
+
+struct Filled<'a> {
+    input: &'a RenderInput<'a>,
+    policy: &'a str,
+    config: Option<PathBuf>,
+}
+
+impl Values for Filled<'_> {
+    fn global(&self, global: Global) -> Option<String> {
+        let path = |path: &Path| path.display().to_string();
+        Some(match global {
+            Global::Program => path(self.input.program?),
+            Global::Loadgen => path(self.input.loadgen),
+            Global::Listen => self.input.listen.to_string(),
+            Global::ListenHost => self.input.listen.ip().to_string(),
+            Global::ListenPort => self.input.listen.port().to_string(),
+            Global::Policy => self.policy.to_owned(),
+            Global::Config => path(self.config.as_deref()?),
+            Global::Dir => path(self.input.dir),
+        })
+    }
+
+    fn backends(&self) -> usize {
+        self.input.backends.len()
+    }
+
+    fn local(&self, backend: usize, local: Local) -> String {
+        let target = &self.input.backends[backend];
+        match local {
+            Local::Addr => target.addr.to_string(),
+            Local::Host => target.addr.ip().to_string(),
+            Local::Port => target.addr.port().to_string(),
+            Local::Weight => target.weight.to_string(),
+            Local::Id => target.id.clone(),
+            Local::Index => backend.to_string(),
+        }
+    }
+}

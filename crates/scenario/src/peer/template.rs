@@ -1,0 +1,387 @@
+//! Texts with placeholders: words of a command, and configuration files.
+//!
+//! ```text
+//! {name}                     a value
+//! {each backend}...{end}     once for every backend
+//! {{name}}                   the text {name} itself
+//! ```
+//!
+//! Only a lower-case word between braces is a placeholder, so the braces of
+//! nginx, JSON and YAML stay what they are. A misspelled placeholder is an
+//! error rather than text: a proxy would fail on it far from its cause. A line
+//! that holds nothing but `{each backend}` or `{end}` leaves no line behind.
+
+use crate::error::{did_you_mean, list_of};
+
+/// A value of the whole peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Global {
+    Program,
+    Loadgen,
+    Listen,
+    ListenHost,
+    ListenPort,
+    Policy,
+    Config,
+    Dir,
+}
+
+/// A value of one backend, within `{each backend}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Local {
+    Addr,
+    Host,
+    Port,
+    Weight,
+    Id,
+    Index,
+}
+
+const GLOBALS: [(&str, Global); 8] = [
+    ("program", Global::Program),
+    ("loadgen", Global::Loadgen),
+    ("listen", Global::Listen),
+    ("listen_host", Global::ListenHost),
+    ("listen_port", Global::ListenPort),
+    ("policy", Global::Policy),
+    ("config", Global::Config),
+    ("dir", Global::Dir),
+];
+
+const LOCALS: [(&str, Local); 6] = [
+    ("addr", Local::Addr),
+    ("host", Local::Host),
+    ("port", Local::Port),
+    ("weight", Local::Weight),
+    ("id", Local::Id),
+    ("index", Local::Index),
+];
+
+const EACH: &str = "each backend";
+const END: &str = "end";
+
+/// A text with placeholders, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Global(Global),
+    Local(Local),
+    Each(Vec<Part>),
+}
+
+/// What is wrong with a template, and on which of its lines, from one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TemplateError {
+    pub(crate) line: usize,
+    pub(crate) reason: String,
+}
+
+/// What placeholders stand for.
+pub(crate) trait Values {
+    /// The value of a placeholder; `None` when the peer has no such thing.
+    fn global(&self, global: Global) -> Option<String>;
+    /// How many backends there are.
+    fn backends(&self) -> usize;
+    /// The value of a placeholder for one of them.
+    fn local(&self, backend: usize, local: Local) -> String;
+}
+
+impl Template {
+    /// Understands a text.
+    pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
+        let mut outer = Vec::new();
+        let mut inner: Option<(usize, Vec<Part>)> = None;
+        for Token { line, kind } in tokens(text) {
+            let error = |reason: String| Err(TemplateError { line, reason });
+            let part = match kind {
+                TokenKind::Text(text) => Part::Text(text),
+                TokenKind::Tag(EACH) if inner.is_some() => {
+                    return error("`{each backend}` within another".to_owned());
+                }
+                TokenKind::Tag(EACH) => {
+                    inner = Some((line, Vec::new()));
+                    continue;
+                }
+                TokenKind::Tag(END) => match inner.take() {
+                    Some((_, parts)) => Part::Each(parts),
+                    None => return error("`{end}` without `{each backend}`".to_owned()),
+                },
+                TokenKind::Tag(name) => match placeholder(name, inner.is_some()) {
+                    Ok(part) => part,
+                    Err(reason) => return error(reason),
+                },
+            };
+            match &mut inner {
+                Some((_, parts)) => parts.push(part),
+                None => outer.push(part),
+            }
+        }
+        match inner {
+            Some((line, _)) => {
+                Err(TemplateError { line, reason: "`{each backend}` without `{end}`".to_owned() })
+            }
+            None => Ok(Self { parts: outer }),
+        }
+    }
+
+    /// The text with all values in place.
+    pub(crate) fn render(&self, values: &dyn Values) -> Result<String, Global> {
+        let mut text = String::new();
+        render(&self.parts, values, None, &mut text)?;
+        Ok(text)
+    }
+
+    /// Words of a command: one, or one a backend when the whole is an
+    /// `{each backend}`.
+    pub(crate) fn render_words(&self, values: &dyn Values) -> Result<Vec<String>, Global> {
+        let [Part::Each(parts)] = self.parts.as_slice() else {
+            return Ok(vec![self.render(values)?]);
+        };
+        let word = |backend| {
+            let mut text = String::new();
+            render(parts, values, Some(backend), &mut text)?;
+            Ok(text)
+        };
+        (0..values.backends()).map(word).collect()
+    }
+
+    /// Whether it uses a placeholder.
+    pub(crate) fn uses(&self, global: Global) -> bool {
+        fn found(parts: &[Part], global: Global) -> bool {
+            parts.iter().any(|part| match part {
+                Part::Global(used) => *used == global,
+                Part::Each(parts) => found(parts, global),
+                Part::Text(_) | Part::Local(_) => false,
+            })
+        }
+        found(&self.parts, global)
+    }
+
+    /// Whether it uses a placeholder of backends.
+    pub(crate) fn uses_local(&self, locals: &[Local]) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Each(parts) => parts
+                .iter()
+                .any(|part| matches!(part, Part::Local(local) if locals.contains(local))),
+            _ => false,
+        })
+    }
+}
+
+fn placeholder(name: &str, in_each: bool) -> Result<Part, String> {
+    if let Some((_, global)) = GLOBALS.iter().find(|(known, _)| *known == name) {
+        return Ok(Part::Global(*global));
+    }
+    match LOCALS.iter().find(|(known, _)| *known == name) {
+        Some((_, local)) if in_each => return Ok(Part::Local(*local)),
+        Some(_) => return Err(format!("`{{{name}}}` stands outside `{{each backend}}`")),
+        None => {}
+    }
+    let mut known = vec![EACH, END];
+    known.extend(GLOBALS.iter().map(|(name, _)| *name));
+    known.extend(LOCALS.iter().map(|(name, _)| *name));
+    let (hint, list) = (did_you_mean(name, &known), list_of(&known));
+    Err(format!(
+        "unknown placeholder `{{{name}}}`{hint}; known are {list}; `{{{{{name}}}}}` stands for the text itself"
+    ))
+}
+
+fn render(
+    parts: &[Part],
+    values: &dyn Values,
+    backend: Option<usize>,
+    text: &mut String,
+) -> Result<(), Global> {
+    for part in parts {
+        match (part, backend) {
+            (Part::Text(part), _) => text.push_str(part),
+            (Part::Global(global), _) => {
+                text.push_str(&values.global(*global).ok_or(*global)?);
+            }
+            (Part::Local(local), Some(backend)) => text.push_str(&values.local(backend, *local)),
+            // The parser lets locals stand only within `{each backend}`.
+            (Part::Local(_), None) => {}
+            (Part::Each(parts), _) => {
+                for backend in 0..values.backends() {
+                    render(parts, values, Some(backend), text)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Token<'a> {
+    line: usize,
+    kind: TokenKind<'a>,
+}
+
+enum TokenKind<'a> {
+    Text(String),
+    Tag(&'a str),
+}
+
+/// Cuts a text into tags and what is between them.
+fn tokens(text: &str) -> Vec<Token<'_>> {
+    let mut tokens = Vec::new();
+    for (index, whole_line) in text.split_inclusive('\n').enumerate() {
+        let line = index + 1;
+        let mut push = |kind| tokens.push(Token { line, kind });
+        if let Some((tag, "")) = tag_at(whole_line.trim())
+            && matches!(tag, EACH | END)
+            && whole_line.ends_with('\n')
+        {
+            push(TokenKind::Tag(tag));
+            continue;
+        }
+        let mut rest = whole_line;
+        let mut literal = String::new();
+        while let Some(at) = rest.find('{') {
+            literal.push_str(&rest[..at]);
+            rest = &rest[at..];
+            if let Some((name, after)) = escaped_tag_at(rest) {
+                literal.push_str(&format!("{{{name}}}"));
+                rest = after;
+            } else if let Some((name, after)) = tag_at(rest) {
+                if !literal.is_empty() {
+                    push(TokenKind::Text(std::mem::take(&mut literal)));
+                }
+                push(TokenKind::Tag(name));
+                rest = after;
+            } else {
+                literal.push('{');
+                rest = &rest[1..];
+            }
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            push(TokenKind::Text(literal));
+        }
+    }
+    tokens
+}
+
+/// The name of a tag at the start of a text, and what follows it.
+fn tag_at(text: &str) -> Option<(&str, &str)> {
+    let (name, after) = text.strip_prefix('{')?.split_once('}')?;
+    let is_word = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.ends_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b' '));
+    is_word.then_some((name, after))
+}
+
+fn escaped_tag_at(text: &str) -> Option<(&str, &str)> {
+    let (name, after) = tag_at(text.strip_prefix('{')?)?;
+    Some((name, after.strip_prefix('}')?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Two;
+
+    impl Values for Two {
+        fn global(&self, global: Global) -> Option<String> {
+            (global != Global::Config).then(|| format!("<{global:?}>"))
+        }
+
+        fn backends(&self) -> usize {
+            2
+        }
+
+        fn local(&self, backend: usize, local: Local) -> String {
+            format!("{local:?}{backend}")
+        }
+    }
+
+    fn rendered(text: &str) -> String {
+        Template::parse(text).unwrap().render(&Two).unwrap()
+    }
+
+    #[test]
+    fn placeholders_are_replaced() {
+        assert_eq!(rendered("--listen={listen}"), "--listen=<Listen>");
+        assert_eq!(rendered("{dir}/x"), "<Dir>/x");
+        assert_eq!(rendered("plain"), "plain");
+        assert_eq!(rendered(""), "");
+    }
+
+    #[test]
+    fn other_braces_stay() {
+        for text in [
+            "http {\n  server { listen 80; }\n}\n",
+            r#"{"a": {"b": 1}}"#,
+            "{ name: x }",
+            "${HOME} {}",
+            "{$ENV} { each backend}",
+            "{",
+            "}{",
+        ] {
+            assert_eq!(
+                rendered(&text.replace("${HOME}", "$HOME")),
+                text.replace("${HOME}", "$HOME")
+            );
+        }
+        assert_eq!(rendered("respond {{host}} {{listen}}"), "respond {host} {listen}");
+    }
+
+    #[test]
+    fn blocks_repeat_and_their_lines_vanish() {
+        let text = "upstream b {\n  {each backend}\n  server {addr} weight={weight};\n  {end}\n}\n";
+        let expected =
+            "upstream b {\n  server Addr0 weight=Weight0;\n  server Addr1 weight=Weight1;\n}\n";
+        assert_eq!(rendered(text), expected);
+        assert_eq!(
+            rendered("a{each backend} {id}@{listen_port}{end} z"),
+            "a Id0@<ListenPort> Id1@<ListenPort> z"
+        );
+    }
+
+    #[test]
+    fn a_word_that_is_a_block_becomes_several() {
+        let words = |text: &str| Template::parse(text).unwrap().render_words(&Two).unwrap();
+        assert_eq!(words("{each backend}--b={addr}{end}"), ["--b=Addr0", "--b=Addr1"]);
+        assert_eq!(words("x{each backend},{index}{end}"), ["x,Index0,Index1"]);
+        assert_eq!(words("{policy}"), ["<Policy>"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        assert_eq!(Template::parse("{config}").unwrap().render(&Two), Err(Global::Config));
+    }
+
+    #[test]
+    fn slips_are_refused_with_their_line() {
+        for (text, line, expected) in [
+            ("a\n{lisen}", 2, "did you mean `listen`?"),
+            ("{addr}", 1, "outside `{each backend}`"),
+            ("{each backend}\n{each backend}\n{end}\n{end}\n", 2, "within another"),
+            ("a\n\n{each backend}\n", 3, "without `{end}`"),
+            ("{end}", 1, "without `{each backend}`"),
+            ("{each back end}", 1, "did you mean `each backend`?"),
+        ] {
+            let error = Template::parse(text).unwrap_err();
+            assert_eq!(error.line, line, "{text}");
+            assert!(error.reason.contains(expected), "{text}: {}", error.reason);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn text_without_a_tag_is_unchanged(text in "[a-z{} \n\"0-9A-Z:.-]{0,60}") {
+            if let Ok(template) = Template::parse(&text) {
+                let rendered = template.render(&Two);
+                let has_tag = tokens(&text).iter().any(|token| matches!(token.kind, TokenKind::Tag(_)));
+                if !has_tag && !text.contains("{{") {
+                    proptest::prop_assert_eq!(rendered, Ok(text));
+                }
+            }
+        }
+    }
+}

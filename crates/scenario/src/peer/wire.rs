@@ -1,0 +1,55 @@
+//! A peer file as it is written.
+
+use std::collections::{BTreeMap, HashMap};
+
+use balance::PolicyKind;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Layer, StopSignal};
+
+/// A layerlab peer: one way from client to backends. A proxy is data here: how
+/// to find it, to start it, and to write its configuration.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "layerlab peer")]
+pub(crate) struct PeerWire {
+    /// Its name for people.
+    pub(crate) title: String,
+    /// Where it balances.
+    pub(crate) layer: Layer,
+    /// What it is, in a sentence or two.
+    pub(crate) description: String,
+    /// Program and arguments, with placeholders: {program}, {loadgen},
+    /// {listen}, {listen_host}, {listen_port}, {policy}, {config}, {dir}. A
+    /// word `{each backend}...{end}` becomes one word a backend, and may also
+    /// use {addr}, {host}, {port}, {weight}, {id}, {index}. `{{word}}` stands
+    /// for a literal `{word}`. Layers l4 and l7 need a command; none and
+    /// client have none.
+    #[serde(default)]
+    pub(crate) command: Vec<String>,
+    /// Prints the version, with the same placeholders.
+    #[serde(default)]
+    pub(crate) version_command: Vec<String>,
+    /// Where {program} may be, in order: `env:NAME` (a variable that holds a
+    /// path), `peers:PATH` (in the folder that scripts/install-peers.sh fills),
+    /// `path:NAME` (a program on PATH).
+    #[serde(default)]
+    pub(crate) find: Vec<String>,
+    /// How to get it, for people who miss it.
+    pub(crate) install: Option<String>,
+    /// Names of config templates beside this file. They are rendered, with the
+    /// same placeholders, into {dir} under the same names; {config} is the
+    /// first. A line that holds only {each backend} or {end} leaves no line.
+    #[serde(default)]
+    pub(crate) config: Vec<String>,
+    /// Our policies in the proxy's words, which {policy} stands for. A policy
+    /// that is not here is one it can't do.
+    #[serde(default)]
+    pub(crate) policies: HashMap<PolicyKind, String>,
+    /// Signal that asks it to end; `term` unless given.
+    pub(crate) stop_signal: Option<StopSignal>,
+    /// Environment variables, with the same placeholders as the command.
+    #[serde(default)]
+    pub(crate) environment: BTreeMap<String, String>,
+}
