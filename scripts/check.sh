@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# The gate: what CI runs, and what a change must pass before it lands.
+# Everything is checked in the dev profile, so one set of build artefacts serves
+# all steps. No step has a timing threshold.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n== %s\n' "$1"; }
+skipped=()
+
+step "format"
+cargo fmt --all --check
+
+step "lints"
+cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+step "tests"
+cargo test --workspace --all-targets
+
+step "documentation tests"
+cargo test --workspace --doc --quiet
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+step "dependencies"
+if cargo deny --version >/dev/null 2>&1; then
+  cargo deny --log-level warn check bans licenses sources
+elif [ "${LAYERLAB_REQUIRE_ALL:-}" = 1 ]; then
+  echo "error: cargo-deny is missing; install it with: cargo install cargo-deny --locked" >&2
+  exit 1
+else
+  skipped+=("dependencies: cargo-deny is missing (cargo install cargo-deny --locked)")
+fi
+
+step "scenarios, in their short form"
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+for file in scenarios/*.toml; do
+  name=$(basename "$file" .toml)
+  echo "-- $name"
+  cargo run --quiet -p loadgen -- --scenario "$name" --short --out "$results"
+done
+
+printf '\n== all checks passed\n'
+for reason in ${skipped+"${skipped[@]}"}; do
+  printf 'NOT RUN: %s\n' "$reason"
+done
