@@ -111,42 +111,60 @@ impl Figures {
     /// A figure by its name in `[expect]`; `None` when it is unknown or has no
     /// value in this trial.
     pub fn by_name(&self, name: &str) -> Option<f64> {
-        let cpu = |role| self.cpu(role).map(|cpu| cpu.total_ns());
-        let counts = || (self.ok > 0).then_some(&self.calls_per_backend);
-        match name {
-            "max_share" => self.shares().into_iter().reduce(f64::max),
-            "min_share" => self.shares().into_iter().reduce(f64::min),
-            "spread_calls" => {
-                let counts = counts()?;
-                Some((counts.iter().max()? - counts.iter().min()?) as f64)
-            }
-            "backends_used" => Some(counts()?.iter().filter(|&&calls| calls > 0).count() as f64),
-            "error_rate" => {
-                (self.scheduled > 0).then(|| self.failed as f64 / self.scheduled as f64)
-            }
-            "unfinished_rate" => {
-                (self.scheduled > 0).then(|| self.unfinished as f64 / self.scheduled as f64)
-            }
-            "calls" => Some(self.ok as f64),
-            "throughput" => Some(self.throughput),
-            "latency_mean" => (!self.latency.is_empty()).then(|| self.latency.mean()),
-            "latency_p50" => self.latency_ns(0.50),
-            "latency_p90" => self.latency_ns(0.90),
-            "latency_p99" => self.latency_ns(0.99),
-            "latency_p999" => self.latency_ns(0.999),
-            "latency_max" => self.latency_ns(1.0),
-            "queued_p99" => value_at(&self.queued, 0.99),
-            "service_p99" => value_at(&self.service, 0.99),
-            "generator_lateness_p99" => value_at(&self.lateness, 0.99),
-            "proxy_cpu_per_call" => cpu(ProcessRole::Proxy),
-            "backend_cpu_per_call" => cpu(ProcessRole::Backend),
-            "generator_cpu_per_call" => cpu(ProcessRole::Generator),
-            "jain" => jain(counts()?),
-            "cv" => coefficient_of_variation(counts()?),
-            _ => None,
-        }
+        FIGURES.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value(self))
+    }
+
+    /// The names [`Figures::by_name`] knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        FIGURES.iter().map(|(name, _)| *name)
+    }
+
+    /// The counts, where there is at least one call to count.
+    fn counts(&self) -> Option<&[u64]> {
+        (self.ok > 0).then_some(self.calls_per_backend.as_slice())
+    }
+
+    /// A part of the calls scheduled.
+    fn of_scheduled(&self, calls: u64) -> Option<f64> {
+        (self.scheduled > 0).then(|| calls as f64 / self.scheduled as f64)
+    }
+
+    fn cpu_ns(&self, role: ProcessRole) -> Option<f64> {
+        self.cpu(role).map(|cpu| cpu.total_ns())
     }
 }
+
+/// How a figure is read from a trial's figures.
+type Reading = fn(&Figures) -> Option<f64>;
+
+/// Every figure that has a name: a new one is a line here.
+const FIGURES: &[(&str, Reading)] = &[
+    ("max_share", |of| of.shares().into_iter().reduce(f64::max)),
+    ("min_share", |of| of.shares().into_iter().reduce(f64::min)),
+    ("spread_calls", |of| {
+        let counts = of.counts()?;
+        Some((counts.iter().max()? - counts.iter().min()?) as f64)
+    }),
+    ("backends_used", |of| Some(of.counts()?.iter().filter(|&&calls| calls > 0).count() as f64)),
+    ("jain", |of| jain(of.counts()?)),
+    ("cv", |of| coefficient_of_variation(of.counts()?)),
+    ("error_rate", |of| of.of_scheduled(of.failed)),
+    ("unfinished_rate", |of| of.of_scheduled(of.unfinished)),
+    ("calls", |of| Some(of.ok as f64)),
+    ("throughput", |of| Some(of.throughput)),
+    ("latency_mean", |of| (!of.latency.is_empty()).then(|| of.latency.mean())),
+    ("latency_p50", |of| of.latency_ns(0.50)),
+    ("latency_p90", |of| of.latency_ns(0.90)),
+    ("latency_p99", |of| of.latency_ns(0.99)),
+    ("latency_p999", |of| of.latency_ns(0.999)),
+    ("latency_max", |of| of.latency_ns(1.0)),
+    ("queued_p99", |of| value_at(&of.queued, 0.99)),
+    ("service_p99", |of| value_at(&of.service, 0.99)),
+    ("proxy_cpu_per_call", |of| of.cpu_ns(ProcessRole::Proxy)),
+    ("backend_cpu_per_call", |of| of.cpu_ns(ProcessRole::Backend)),
+    ("generator_cpu_per_call", |of| of.cpu_ns(ProcessRole::Generator)),
+    ("generator_lateness_p99", |of| value_at(&of.lateness, 0.99)),
+];
 
 fn role_index(role: ProcessRole) -> usize {
     match role {

@@ -76,7 +76,6 @@ metrics! {
     BackendsUsed "backends_used" Number EveryTrial "Backends that served at least one call.";
     Jain "jain" Number EveryTrial "Jain's fairness index of the calls per backend: 1 when even, 1/n when one has all.";
     Cv "cv" Number EveryTrial "Standard deviation of the calls per backend over their mean.";
-    ChiSquareP "chi_square_p" Number MedianOverTrials "Chance that calls spread by weight alone come out this uneven, by Pearson's chi-square test.";
     ErrorRate "error_rate" Share EveryTrial "Share of calls that failed.";
     UnfinishedRate "unfinished_rate" Share EveryTrial "Share of calls without an answer when the trial ended.";
     Calls "calls" Calls EveryTrial "Calls that came back well.";

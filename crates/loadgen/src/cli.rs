@@ -1,0 +1,369 @@
+//! Flags and subcommands.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use scenario::{Library, Setting};
+
+use crate::{
+    exit::{self, Failure},
+    interrupt, lab, peers,
+    root::Root,
+    run::{self, Request, summary::Summary},
+    ui::{Progress, Terminal, print_result},
+};
+
+/// Measures what an L4 and an L7 load balancer do to a gRPC service: which
+/// backend serves each call, how long calls take, and what the balancer costs.
+///
+/// A scenario asks one question. The lab starts its backends and, one after the
+/// other, each way to them (its peers: no balancer, an L4 proxy, an L7 proxy,
+/// ...), makes the identical calls through each, and writes a report.
+#[derive(Debug, Parser)]
+#[command(
+    name = "loadgen",
+    version,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 100,
+    after_help = EXAMPLES
+)]
+struct Program {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  The question it all starts with:      loadgen --scenario single-conn-flood
+  All questions there are:              loadgen --list
+  A quick look, two peers only:         loadgen --scenario few-conns --short --peers l4,l7
+  Another policy, twice the load:       loadgen --scenario few-conns \\
+                                          --set balance.policy=p2c --set load.rate=6600/s
+  A scenario of your own:               loadgen check my.toml && loadgen --scenario my.toml
+
+Exit codes: 0 all expectations held; 1 one did not; 2 bad usage or input; 3 the lab
+itself failed; 130 interrupted (what was measured is kept).";
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// The scenario to run: a name from --list, or the path of a file.
+    #[arg(long, value_name = "NAME|FILE", required_unless_present = "list")]
+    scenario: Option<String>,
+
+    /// List the scenarios and what they ask.
+    #[arg(long)]
+    list: bool,
+
+    /// The peers to compare, with commas, instead of the scenario's; `all` for
+    /// every peer there is (see `loadgen peers`).
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    peers: Vec<String>,
+
+    /// Length of the measured part of each trial: 2s, 500ms, 1m.
+    #[arg(long, value_name = "TIME")]
+    duration: Option<String>,
+
+    /// Trials of each peer.
+    #[arg(long, value_name = "N")]
+    repeats: Option<String>,
+
+    /// Seed of all chance: arrivals, service times, payloads.
+    #[arg(long, value_name = "N")]
+    seed: Option<String>,
+
+    /// Any other setting of the scenario, by its key: `load.rate=5000/s`,
+    /// `backends.count=8`, `balance.policy=p2c`. May be given again.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+
+    /// Run the scenario's short form: a few seconds, for a check and not for
+    /// figures.
+    #[arg(long)]
+    short: bool,
+
+    /// Folder to keep runs in [default: results].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+
+    /// Print the result as one JSON object (progress stays on standard error).
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a scenario without running it.
+    Check {
+        /// A name from --list, or the path of a file.
+        scenario: String,
+    },
+    /// Make the report of a run again, from its folder alone.
+    Report {
+        /// The run folder: results/<scenario>/<time>-<n>.
+        folder: PathBuf,
+    },
+    /// List the peers: what is there, in which version, and how to get the rest.
+    Peers,
+    /// Print the JSON Schema of a file format.
+    Schema {
+        /// Which format.
+        format: Format,
+    },
+    /// Start a process that ends when the lab does.
+    #[command(hide = true)]
+    Guard(lab::guard::Args),
+    /// The lab's backend.
+    #[command(hide = true)]
+    EchoBackend(Box<echo_backend::cli::Args>),
+    /// The lab's L4 proxy.
+    #[command(hide = true)]
+    L4Proxy(Box<l4_proxy::cli::Args>),
+    /// The lab's L7 proxy.
+    #[command(hide = true)]
+    L7Proxy(Box<l7_proxy::Args>),
+}
+
+/// A file format with a schema.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Scenario files.
+    Scenario,
+    /// Peer files.
+    Peer,
+    /// run.json of a run folder.
+    Run,
+    /// trials/*.json of a run folder.
+    Trial,
+    /// What --json prints.
+    Summary,
+}
+
+/// The program: does what the command line says and gives the exit code.
+pub(crate) fn main() -> ExitCode {
+    let program = Program::parse();
+    let done = match program.command {
+        Some(Command::Guard(args)) => return lab::guard::main(args),
+        Some(Command::EchoBackend(args)) => return echo_backend::main_with(*args),
+        Some(Command::L4Proxy(args)) => return l4_proxy::cli::main_with(*args),
+        Some(Command::L7Proxy(args)) => return l7_proxy::main_with(*args),
+        Some(Command::Check { scenario }) => check(&scenario),
+        Some(Command::Report { folder }) => make_report(&folder),
+        Some(Command::Peers) => list_peers(),
+        Some(Command::Schema { format }) => print_schema(format),
+        None if program.run.list => list(),
+        None => run_scenario(&program.run),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            // Not eprintln!, which panics when standard error is closed.
+            use std::io::Write as _;
+            let _ = writeln!(std::io::stderr(), "error: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn library(root: &Root) -> Result<Library, Failure> {
+    Library::open(root.scenarios()).map_err(Failure::bad_input)
+}
+
+fn run_scenario(args: &RunArgs) -> Result<u8, Failure> {
+    interrupt::listen()
+        .map_err(|error| Failure::lab(format!("cannot wait for signals: {error}")))?;
+    let root = Root::find();
+    let library = library(&root)?;
+    let request = request(args, &library, &root)?;
+    let mut progress = Progress::new(Terminal::stderr());
+    progress.note(&format!("{}: {}", request.scenario.name, request.scenario.question));
+    let finished = run::run(&request, &library, &root, &mut progress)?;
+    let report = if finished.trials.is_empty() {
+        None
+    } else {
+        Some(report::write(&finished.folder).map_err(Failure::lab)?.html)
+    };
+    if args.json {
+        print(&format!("{:#}\n", serde_json::json!(Summary::of(&finished))));
+    } else {
+        print_result(&finished, report.as_deref());
+    }
+    Ok(finished.exit_code())
+}
+
+fn request(args: &RunArgs, library: &Library, root: &Root) -> Result<Request, Failure> {
+    let name = args.scenario.as_deref().unwrap_or_default();
+    let source = library.find(name).map_err(Failure::bad_input)?;
+    let settings = settings(args, library)?;
+    let scenario = source.resolve(args.short, &settings).map_err(Failure::bad_input)?;
+    let short = args.short.then(|| "--short".to_owned());
+    let written = settings.iter().map(|setting| setting.origin().to_owned());
+    Ok(Request {
+        source,
+        scenario,
+        overrides: short.into_iter().chain(written).collect(),
+        results: args.out.clone().unwrap_or_else(|| root.results()),
+    })
+}
+
+/// The flags that change the scenario. They go through the same check as the
+/// file, which blames them by name.
+fn settings(args: &RunArgs, library: &Library) -> Result<Vec<Setting>, Failure> {
+    let flag = |key: &str, flag: &str, value: &Option<String>| {
+        value.as_ref().map(|value| Setting::new(key, value, format!("{flag} {value}")))
+    };
+    let mut settings = Vec::new();
+    if !args.peers.is_empty() {
+        let origin = format!("--peers {}", args.peers.join(","));
+        let names =
+            if args.peers == ["all"] { peers::all_names(library) } else { args.peers.clone() };
+        settings.push(Setting::list("run.peers", &names, origin));
+    }
+    settings.extend(flag("load.duration", "--duration", &args.duration));
+    settings.extend(flag("run.repeats", "--repeats", &args.repeats));
+    settings.extend(flag("run.seed", "--seed", &args.seed));
+    for text in &args.settings {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(Failure::bad_input(format!(
+                "--set {text}: expected KEY=VALUE, as in --set load.rate=5000/s"
+            )));
+        };
+        settings.push(Setting::new(key.trim(), value.trim(), format!("--set {text}")));
+    }
+    Ok(settings)
+}
+
+fn list() -> Result<u8, Failure> {
+    let library = library(&Root::find())?;
+    let mut text = String::new();
+    for summary in library.summaries() {
+        match summary {
+            Ok(summary) => {
+                let planned = summary.planned.map_or_else(
+                    || "until done".to_owned(),
+                    |planned| format!("{:.0} s of load", planned.as_secs_f64()),
+                );
+                let peers = summary.peers.join(", ");
+                text.push_str(&format!(
+                    "{}\n    {}\n    {peers}; {planned}\n",
+                    summary.name, summary.question
+                ));
+            }
+            Err(error) => text.push_str(&format!("BROKEN: {error}\n")),
+        }
+    }
+    print(&text);
+    Ok(exit::FINE)
+}
+
+fn check(scenario: &str) -> Result<u8, Failure> {
+    let library = library(&Root::find())?;
+    let source = library.find(scenario).map_err(Failure::bad_input)?;
+    let checked = source.resolve(false, &[]).map_err(Failure::bad_input)?;
+    // What a scenario compares has to be right as well.
+    for peer in &checked.peers {
+        library.peer(peer).map_err(Failure::bad_input)?;
+    }
+    let planned = checked.trial_duration().map_or_else(
+        || "of unknown length".to_owned(),
+        |trial| format!("of {:.1} s", trial.as_secs_f64()),
+    );
+    print(&format!(
+        "{} is right: {}\n{} peers ({}), {} trials each {planned}; {} claims\n",
+        source.file(),
+        checked.question,
+        checked.peers.len(),
+        checked.peers.join(", "),
+        checked.repeats,
+        checked.claims.len(),
+    ));
+    Ok(exit::FINE)
+}
+
+fn make_report(folder: &std::path::Path) -> Result<u8, Failure> {
+    let written = report::write(folder).map_err(Failure::bad_input)?;
+    print(&format!("{}\n", written.html.display()));
+    for png in written.pngs {
+        print(&format!("{}\n", png.display()));
+    }
+    Ok(exit::FINE)
+}
+
+fn list_peers() -> Result<u8, Failure> {
+    let root = Root::find();
+    peers::print_all(&library(&root)?, &root)?;
+    Ok(exit::FINE)
+}
+
+fn print_schema(format: Format) -> Result<u8, Failure> {
+    use measure::record::{RunRecord, TrialRecord};
+    let text = |schema: schemars::Schema| format!("{:#}\n", schema.to_value());
+    print(&match format {
+        Format::Scenario => scenario::scenario_schema(),
+        Format::Peer => scenario::peer_schema(),
+        Format::Run => text(schemars::schema_for!(RunRecord)),
+        Format::Trial => text(schemars::schema_for!(TrialRecord)),
+        Format::Summary => text(schemars::schema_for!(Summary)),
+    });
+    Ok(exit::FINE)
+}
+
+/// Writes to standard output. A reader who went away is no error.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        Program::command().debug_assert();
+    }
+
+    #[test]
+    fn a_scenario_is_asked_for_unless_there_is_something_else_to_do() {
+        assert!(Program::try_parse_from(["loadgen"]).is_err());
+        assert!(Program::try_parse_from(["loadgen", "--list"]).is_ok());
+        assert!(Program::try_parse_from(["loadgen", "peers"]).is_ok());
+        assert!(Program::try_parse_from(["loadgen", "--scenario", "few-conns"]).is_ok());
+    }
+
+    #[test]
+    fn flags_become_settings_that_keep_their_words() {
+        let arguments = "loadgen --scenario few-conns --peers l4,l7 --duration 2s --repeats 5 \
+                         --seed 9 --set load.rate=900/s --set balance.policy=p2c";
+        let program = Program::try_parse_from(arguments.split_whitespace()).unwrap();
+        let root = Root::find();
+        let library = Library::open(root.scenarios()).unwrap();
+        let request = request(&program.run, &library, &root).unwrap();
+        assert_eq!(request.scenario.peers, ["l4", "l7"]);
+        assert_eq!((request.scenario.repeats, request.scenario.seed), (5, 9));
+        assert_eq!(request.overrides[0], "--peers l4,l7");
+        assert_eq!(request.overrides[4], "--set load.rate=900/s");
+    }
+
+    #[test]
+    fn a_wrong_flag_is_blamed_by_name() {
+        let root = Root::find();
+        let library = Library::open(root.scenarios()).unwrap();
+        for (flags, expected) in [
+            (vec!["--duration", "2"], "--duration 2"),
+            (vec!["--repeats", "0"], "--repeats 0"),
+            (vec!["--peers", "l4,l8"], "--peers l4,l8"),
+            (vec!["--set", "load.rat=5/s"], "--set load.rat=5/s"),
+            (vec!["--set", "load.rate"], "expected KEY=VALUE"),
+        ] {
+            let arguments = [vec!["loadgen", "--scenario", "few-conns"], flags].concat();
+            let program = Program::try_parse_from(arguments).unwrap();
+            let failure = request(&program.run, &library, &root).unwrap_err();
+            assert_eq!(failure.code, exit::BAD_INPUT);
+            assert!(failure.message.contains(expected), "{}", failure.message);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The client most Rust services would use: tonic, one channel a connection.
+//!
+//! Each call is a task of its own on the worker's thread. A channel whose
+//! connection broke makes a new one at the next call, as it would in a service.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use bytes::Bytes;
+use echo_proto::v1::{EchoRequest, EchoResponse, echo_client::EchoClient};
+use measure::calllog::FailureKind;
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use super::{CONNECT_TIMEOUT, Call, CallKind, CallShape, Connection, Ended, Sink};
+
+/// Largest message taken, so that the largest payload a scenario may ask for
+/// passes; tonic's own default is 4 MiB.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Flow-control windows. Wide enough that 16 KiB responses of many streams are
+/// never held back by the client.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// One connection made by tonic.
+pub(crate) struct TonicConnection {
+    client: EchoClient<Channel>,
+    shape: Rc<CallShape>,
+    sink: Rc<dyn Sink>,
+}
+
+impl TonicConnection {
+    /// Connects at once, so that connections exist before the first call and in
+    /// the order they were asked for.
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        shape: Rc<CallShape>,
+        sink: Rc<dyn Sink>,
+    ) -> Result<Self, String> {
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| describe(&error))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .connect()
+            .await
+            .map_err(|error| describe(&error))?;
+        let client = EchoClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(Self { client, shape, sink })
+    }
+}
+
+impl Connection for TonicConnection {
+    fn start(&self, call: Call, sequence: u64) {
+        let client = self.client.clone();
+        let shape = Rc::clone(&self.shape);
+        let sink = Rc::clone(&self.sink);
+        tokio::task::spawn_local(async move {
+            let ended = match make_call(client, &shape, sequence).await {
+                Ok(ended) => ended,
+                Err(status) => Ended::Failed(failure(&status)),
+            };
+            sink.ended(call, ended);
+        });
+    }
+}
+
+async fn make_call(
+    mut client: EchoClient<Channel>,
+    shape: &CallShape,
+    sequence: u64,
+) -> Result<Ended, Status> {
+    let mut answer = Answer::new(shape, sequence);
+    match shape.kind {
+        CallKind::Unary => {
+            answer.take(&client.unary(request(shape, sequence)).await?.into_inner());
+        }
+        CallKind::ServerStream => {
+            let responses = client.server_stream(request(shape, sequence)).await?.into_inner();
+            answer.take_all(responses).await?;
+        }
+        CallKind::ClientStream => {
+            let requests = tokio_stream::iter(requests(shape, sequence));
+            // The one response answers the last request.
+            answer.next_sequence = sequence + u64::from(shape.messages) - 1;
+            answer.take(&client.client_stream(requests).await?.into_inner());
+        }
+        CallKind::Bidi => {
+            let requests = tokio_stream::iter(requests(shape, sequence));
+            let responses = client.bidi(requests).await?.into_inner();
+            answer.take_all(responses).await?;
+        }
+    }
+    Ok(answer.ended())
+}
+
+fn request(shape: &CallShape, sequence: u64) -> EchoRequest {
+    EchoRequest {
+        sequence,
+        payload: Bytes::copy_from_slice(&shape.payload).into(),
+        response_bytes: shape.response_bytes,
+        response_count: shape.messages,
+    }
+}
+
+/// The messages of a client's stream, numbered on from `sequence`.
+fn requests(shape: &CallShape, sequence: u64) -> Vec<EchoRequest> {
+    (0..u64::from(shape.messages)).map(|index| request(shape, sequence + index)).collect()
+}
+
+/// What has come back of one call so far, and whether it is right.
+struct Answer<'a> {
+    shape: &'a CallShape,
+    next_sequence: u64,
+    /// Whether the sequence number goes up from one response to the next.
+    counts_up: bool,
+    responses: u32,
+    backend: Option<u16>,
+    queued_ns: u64,
+    service_ns: u64,
+    wrong: Option<FailureKind>,
+}
+
+impl<'a> Answer<'a> {
+    fn new(shape: &'a CallShape, sequence: u64) -> Self {
+        Self {
+            shape,
+            next_sequence: sequence,
+            counts_up: shape.kind == CallKind::Bidi,
+            responses: 0,
+            backend: None,
+            queued_ns: 0,
+            service_ns: 0,
+            wrong: None,
+        }
+    }
+
+    async fn take_all(&mut self, mut responses: Streaming<EchoResponse>) -> Result<(), Status> {
+        while let Some(response) = responses.message().await? {
+            self.take(&response);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, response: &EchoResponse) {
+        let backend = self.shape.backend(&response.backend);
+        if backend.is_none() || (self.backend.is_some() && self.backend != backend) {
+            self.wrong.get_or_insert(FailureKind::UnknownBackend);
+        }
+        if response.sequence != self.next_sequence || !self.shape.is_echo(&response.payload) {
+            self.wrong.get_or_insert(FailureKind::WrongPayload);
+        }
+        self.backend = backend;
+        self.next_sequence += u64::from(self.counts_up);
+        self.responses += 1;
+        self.queued_ns += response.queued_ns;
+        self.service_ns += response.service_ns;
+    }
+
+    fn ended(self) -> Ended {
+        let wanted = match self.shape.kind {
+            CallKind::Unary | CallKind::ClientStream => 1,
+            CallKind::ServerStream | CallKind::Bidi => self.shape.messages,
+        };
+        match (self.wrong, self.backend) {
+            (Some(wrong), _) => Ended::Failed(wrong),
+            (None, Some(backend)) if self.responses == wanted => {
+                Ended::Served { backend, queued_ns: self.queued_ns, service_ns: self.service_ns }
+            }
+            (None, _) => Ended::Failed(FailureKind::WrongPayload),
+        }
+    }
+}
+
+/// tonic reports a broken connection as a status of its own making, told from
+/// one that came over the wire by the error it carries.
+fn failure(status: &Status) -> FailureKind {
+    if std::error::Error::source(status).is_some() && status.code() != Code::DeadlineExceeded {
+        return FailureKind::ConnectionLost;
+    }
+    FailureKind::from_status(status.code() as i32)
+}
+
+/// An error with the reasons behind it: tonic's own text is "transport error".
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,113 @@
+//! The generator's clock and its alarm.
+//!
+//! Both use the kernel's monotonic clock in nanoseconds. The alarm is a timerfd,
+//! because the runtime's own timers tick in milliseconds and a schedule of
+//! thousands of calls a second needs tens of microseconds.
+
+use std::{io, os::fd::OwnedFd};
+
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// Nanoseconds of the monotonic clock.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Both fields of the monotonic clock are never negative.
+    now.tv_sec.unsigned_abs() * NS_PER_S + now.tv_nsec.unsigned_abs()
+}
+
+/// A clock that starts at an epoch every thread of a trial shares.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    epoch_ns: u64,
+}
+
+impl Clock {
+    /// A clock whose zero lies at `epoch_ns` of the monotonic clock.
+    pub(crate) fn starting_at(epoch_ns: u64) -> Self {
+        Self { epoch_ns }
+    }
+
+    /// Nanoseconds since the epoch; zero before it.
+    pub(crate) fn now_ns(self) -> u64 {
+        monotonic_ns().saturating_sub(self.epoch_ns)
+    }
+}
+
+/// An alarm for one task at a time.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    fd: AsyncFd<OwnedFd>,
+    clock: Clock,
+}
+
+impl Alarm {
+    /// Must be called inside a runtime that drives I/O.
+    pub(crate) fn new(clock: Clock) -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        #[expect(
+            deprecated,
+            reason = "its replacement is unsafe for types whose descriptor may change, and an \
+                      OwnedFd's never does"
+        )]
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+        Ok(Self { fd, clock })
+    }
+
+    /// Waits until `due_ns` of the clock; at once when that has passed. Dropping
+    /// the future is fine: the next call sets the alarm anew.
+    pub(crate) async fn at(&self, due_ns: u64) -> io::Result<()> {
+        let absolute_ns = self.clock.epoch_ns.saturating_add(due_ns);
+        let seconds = i64::try_from(absolute_ns / NS_PER_S).unwrap_or(i64::MAX);
+        let value = Timespec {
+            tv_sec: seconds,
+            // Less than 10^9, so it fits whatever type the platform has.
+            tv_nsec: (absolute_ns % NS_PER_S) as _,
+        };
+        let interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let setting = Itimerspec { it_interval: interval, it_value: value };
+        timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &setting)?;
+        while self.clock.now_ns() < due_ns {
+            let mut ready = self.fd.readable().await?;
+            let mut expirations = [0_u8; 8];
+            // An alarm set anew while an old expiry was pending reads nothing.
+            match rustix::io::read(self.fd.get_ref(), &mut expirations) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_alarm_is_never_early_and_can_be_moved() {
+        let clock = Clock::starting_at(monotonic_ns());
+        let alarm = Alarm::new(clock).unwrap();
+        alarm.at(0).await.unwrap();
+        for due_ns in [300_000, 900_000, 900_001] {
+            alarm.at(due_ns).await.unwrap();
+            assert!(clock.now_ns() >= due_ns);
+        }
+        // A far alarm that is given up must not hold back a near one.
+        tokio::select! {
+            biased;
+            _ = alarm.at(u64::MAX / 4) => panic!("that alarm is centuries away"),
+            () = tokio::task::yield_now() => {}
+        }
+        let due_ns = clock.now_ns() + 200_000;
+        alarm.at(due_ns).await.unwrap();
+        assert!(clock.now_ns() >= due_ns);
+    }
+}

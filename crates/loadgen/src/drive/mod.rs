@@ -1,0 +1,139 @@
+//! The generator: makes the load of one trial and logs every call.
+//!
+//! [`schedule`] says when calls are due, [`load`] adds closed loops to that,
+//! [`slots`] says what a connection can carry, [`client`] moves calls, and
+//! [`worker`] joins them on one thread. [`Generator`] owns the threads.
+
+pub(crate) mod client;
+pub(crate) mod clock;
+pub(crate) mod load;
+pub(crate) mod schedule;
+mod slots;
+pub(crate) mod worker;
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use clock::Clock;
+use measure::calllog::CallLog;
+use tokio::{sync::oneshot, task::LocalSet};
+use worker::{Plan, Shared, Worker};
+
+/// Scheduler ticks between two looks at the sockets and the alarm. The
+/// runtime's default of 61 lets a burst of calls make the next one late.
+const EVENT_INTERVAL: u32 = 8;
+/// How long all connections together may take to be made.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Worker threads with their connections made, ready to start.
+pub(crate) struct Generator {
+    workers: Vec<WorkerThread>,
+    shared: Arc<Shared>,
+}
+
+struct WorkerThread {
+    start: Option<oneshot::Sender<Clock>>,
+    thread: JoinHandle<Result<CallLog, String>>,
+}
+
+impl Generator {
+    /// Starts a thread for each plan and waits until all connections are made.
+    pub(crate) fn connect(plans: Vec<Plan>) -> Result<Self, String> {
+        let shared = Arc::new(Shared::default());
+        let (ready_sender, ready) = mpsc::channel();
+        let mut workers = Vec::with_capacity(plans.len());
+        for (index, plan) in plans.into_iter().enumerate() {
+            let (start, started) = oneshot::channel();
+            let ready = ready_sender.clone();
+            let shared = Arc::clone(&shared);
+            let thread = thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || run_worker(plan, shared, &ready, started))
+                .map_err(|error| format!("cannot start a worker thread: {error}"))?;
+            workers.push(WorkerThread { start: Some(start), thread });
+        }
+        for _ in &workers {
+            ready.recv_timeout(CONNECT_DEADLINE).map_err(|_| {
+                format!("the connections were not made within {} s", CONNECT_DEADLINE.as_secs())
+            })??;
+        }
+        Ok(Self { workers, shared })
+    }
+
+    /// Lets all workers start at the clock's zero.
+    pub(crate) fn start(&mut self, clock: Clock) {
+        for worker in &mut self.workers {
+            if let Some(start) = worker.start.take() {
+                // A worker that died is found out by `join`.
+                let _ = start.send(clock);
+            }
+        }
+    }
+
+    /// Counters of the workers.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Whether every worker is done.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.workers.iter().all(|worker| worker.thread.is_finished())
+    }
+
+    /// Tells the workers to end early.
+    pub(crate) fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for the workers and returns their logs.
+    pub(crate) fn join(self) -> Result<Vec<CallLog>, String> {
+        self.workers
+            .into_iter()
+            .map(|worker| match worker.thread.join() {
+                Ok(result) => result,
+                Err(_) => Err("a generator thread panicked".to_owned()),
+            })
+            .collect()
+    }
+}
+
+fn run_worker(
+    plan: Plan,
+    shared: Arc<Shared>,
+    ready: &mpsc::Sender<Result<(), String>>,
+    started: oneshot::Receiver<Clock>,
+) -> Result<CallLog, String> {
+    let runtime = match build_runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let message = format!("cannot start a runtime: {error}");
+            let _ = ready.send(Err(message.clone()));
+            return Err(message);
+        }
+    };
+    LocalSet::new().block_on(&runtime, async {
+        let worker = match Worker::connect(plan, shared).await {
+            Ok(worker) => worker,
+            Err(error) => {
+                let _ = ready.send(Err(error.clone()));
+                return Err(error);
+            }
+        };
+        let _ = ready.send(Ok(()));
+        let Ok(clock) = started.await else {
+            return Err("the trial was given up before it began".to_owned());
+        };
+        worker.drive(clock).await.map_err(|error| format!("the alarm failed: {error}"))
+    })
+}
+
+fn build_runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .build()
+}

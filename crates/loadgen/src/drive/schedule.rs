@@ -1,0 +1,185 @@
+//! When calls are due, and on which connection: decided before anything is sent.
+//!
+//! A schedule is a function of the scenario and the seed alone. Every worker
+//! thread walks the whole of it and keeps the arrivals of its own connections,
+//! so the load does not depend on how many threads make it, and every peer of a
+//! repeat gets the same calls at the same times.
+//!
+//! Each connection stands for a client of its own. Poisson arrivals are dealt to
+//! connections by chance, which leaves each connection with a Poisson stream
+//! again; constant arrivals are dealt in turn, which keeps each one constant.
+
+use balance::SplitMix64;
+
+const NS_PER_S: f64 = 1e9;
+
+/// One call that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// Nanoseconds since the trial's start.
+    pub(crate) due_ns: u64,
+    /// The connection it goes out on.
+    pub(crate) connection: u32,
+}
+
+/// How arrivals follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Process {
+    /// The same gap between any two calls.
+    Constant,
+    /// Exponential gaps: callers who know nothing of each other.
+    Poisson,
+}
+
+/// When a schedule, or a closed loop, ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// At this time after the start, warm-up included.
+    Until {
+        /// Nanoseconds since the trial's start.
+        end_ns: u64,
+    },
+    /// After this many calls that were due after the warm-up.
+    Calls {
+        /// Calls in the measured window.
+        calls: u64,
+    },
+}
+
+/// An open loop's arrivals, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Schedule {
+    process: Process,
+    rate: f64,
+    connections: u32,
+    warm_up_ns: u64,
+    limit: Limit,
+    chance: SplitMix64,
+    /// Index of the next arrival.
+    index: u64,
+    /// Due time of the last Poisson arrival, unrounded so that rounding never
+    /// adds up.
+    last_ns: f64,
+    measured: u64,
+}
+
+impl Schedule {
+    /// `rate` in calls per second over all `connections`; both positive.
+    pub(crate) fn new(
+        process: Process,
+        rate: f64,
+        connections: u32,
+        warm_up_ns: u64,
+        limit: Limit,
+        seed: u64,
+    ) -> Self {
+        Self {
+            process,
+            rate,
+            connections,
+            warm_up_ns,
+            limit,
+            chance: SplitMix64::new(seed),
+            index: 0,
+            last_ns: 0.0,
+            measured: 0,
+        }
+    }
+
+    fn next_due_ns(&mut self) -> f64 {
+        match self.process {
+            // From the index, not by adding gaps, so that rounding never drifts.
+            Process::Constant => self.index as f64 / self.rate * NS_PER_S,
+            Process::Poisson => {
+                let gap_s = -open_unit(self.chance.next_u64()).ln() / self.rate;
+                self.last_ns += gap_s * NS_PER_S;
+                self.last_ns
+            }
+        }
+    }
+}
+
+impl Iterator for Schedule {
+    type Item = Arrival;
+
+    fn next(&mut self) -> Option<Arrival> {
+        let due_ns = self.next_due_ns() as u64;
+        match self.limit {
+            Limit::Until { end_ns } if due_ns >= end_ns => return None,
+            Limit::Calls { calls } if self.measured >= calls => return None,
+            Limit::Until { .. } | Limit::Calls { .. } => {}
+        }
+        if due_ns >= self.warm_up_ns {
+            self.measured += 1;
+        }
+        let turn = match self.process {
+            Process::Constant => self.index,
+            Process::Poisson => self.chance.next_u64() >> 32,
+        };
+        self.index += 1;
+        // The remainder is below `connections`, which is 32 bits wide.
+        let connection = (turn % u64::from(self.connections)) as u32;
+        Some(Arrival { due_ns, connection })
+    }
+}
+
+/// A uniform number in (0, 1] from 53 random bits: its logarithm is finite.
+fn open_unit(random: u64) -> f64 {
+    ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn schedule(process: Process, limit: Limit) -> Schedule {
+        Schedule::new(process, 1_000.0, 3, SECOND / 10, limit, 7)
+    }
+
+    #[test]
+    fn constant_arrivals_are_evenly_spaced_and_dealt_in_turn() {
+        let all: Vec<_> = schedule(Process::Constant, Limit::Until { end_ns: SECOND }).collect();
+        assert_eq!(all.len(), 1_000);
+        for (index, arrival) in all.iter().enumerate() {
+            assert_eq!(arrival.due_ns, index as u64 * 1_000_000);
+            assert_eq!(arrival.connection as usize, index % 3);
+        }
+    }
+
+    #[test]
+    fn poisson_gaps_have_the_mean_and_variance_of_an_exponential() {
+        let end_ns = 200 * SECOND;
+        let all: Vec<_> = schedule(Process::Poisson, Limit::Until { end_ns }).collect();
+        let gaps: Vec<f64> =
+            all.windows(2).map(|pair| (pair[1].due_ns - pair[0].due_ns) as f64 / 1e6).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        assert!((mean - 1.0).abs() < 0.01, "mean gap is {mean} ms");
+        assert!((variance - 1.0).abs() < 0.03, "variance is {variance} ms²");
+        for connection in 0..3 {
+            let share = all.iter().filter(|arrival| arrival.connection == connection).count()
+                as f64
+                / all.len() as f64;
+            assert!((share - 1.0 / 3.0).abs() < 0.01, "connection {connection} has {share}");
+        }
+    }
+
+    #[test]
+    fn a_limit_in_calls_counts_from_the_end_of_the_warm_up() {
+        for process in [Process::Constant, Process::Poisson] {
+            let all: Vec<_> = schedule(process, Limit::Calls { calls: 500 }).collect();
+            let measured = all.iter().filter(|arrival| arrival.due_ns >= SECOND / 10).count();
+            assert_eq!(measured, 500);
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_load() {
+        let make = || schedule(Process::Poisson, Limit::Until { end_ns: SECOND });
+        assert!(make().eq(make()));
+        let other = Schedule { chance: SplitMix64::new(8), ..make() };
+        assert!(!make().eq(other));
+    }
+}

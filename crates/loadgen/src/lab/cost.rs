@@ -1,0 +1,272 @@
+//! What processes and the machine spend, read before and after.
+//!
+//! CPU time comes from each process's own clock (`clock_getcpuclockid`), in
+//! nanoseconds and over all its threads. The kernel splits it into user and
+//! system time by sampling (`/proc/<pid>/stat`, in ticks), so the split is
+//! coarse where the sum is exact: the sampled ratio is applied to the sum.
+//! Context switches are summed over threads; those of a thread that ended in
+//! between are lost, which is why they are counted but nothing is judged by them.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use measure::record::{MachineCost, ProcessCost, ProcessRole};
+use nix::{sys::time::TimeValLike, time::clock_getcpuclockid, unistd::Pid};
+
+/// One reading of one process tree.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reading {
+    cpu_ns: u64,
+    user_ticks: u64,
+    system_ticks: u64,
+    voluntary_switches: u64,
+    involuntary_switches: u64,
+    rss_bytes: u64,
+    rss_peak_bytes: u64,
+}
+
+/// Reads a process and all its descendants; `None` when it is gone.
+pub(crate) fn read_tree(pid: u32) -> Option<Reading> {
+    let mut sum = read_process(pid)?;
+    for child in descendants(pid) {
+        if let Some(reading) = read_process(child) {
+            sum.add(reading);
+        }
+    }
+    Some(sum)
+}
+
+/// Reads the calling process alone, without its children.
+pub(crate) fn read_self() -> Option<Reading> {
+    read_process(std::process::id())
+}
+
+impl Reading {
+    fn add(&mut self, other: Self) {
+        self.cpu_ns += other.cpu_ns;
+        self.user_ticks += other.user_ticks;
+        self.system_ticks += other.system_ticks;
+        self.voluntary_switches += other.voluntary_switches;
+        self.involuntary_switches += other.involuntary_switches;
+        self.rss_bytes += other.rss_bytes;
+        self.rss_peak_bytes += other.rss_peak_bytes;
+    }
+
+    /// What was spent from `before` to `self`.
+    pub(crate) fn since(&self, before: &Self, role: ProcessRole, name: &str) -> ProcessCost {
+        let cpu_ns = self.cpu_ns.saturating_sub(before.cpu_ns);
+        let (user_ns, system_ns) = split_by_ticks(
+            cpu_ns,
+            (self.user_ticks.saturating_sub(before.user_ticks), self.user_ticks),
+            (self.system_ticks.saturating_sub(before.system_ticks), self.system_ticks),
+        );
+        ProcessCost {
+            role,
+            name: name.to_owned(),
+            user_ns,
+            system_ns,
+            voluntary_switches: self.voluntary_switches.saturating_sub(before.voluntary_switches),
+            involuntary_switches: self
+                .involuntary_switches
+                .saturating_sub(before.involuntary_switches),
+            rss_bytes: self.rss_bytes,
+            rss_peak_bytes: self.rss_peak_bytes,
+        }
+    }
+}
+
+/// Splits `cpu_ns` as the ticks of the window say, or, when the window was too
+/// short for a single tick, as the ticks of the whole life so far.
+fn split_by_ticks(cpu_ns: u64, user: (u64, u64), system: (u64, u64)) -> (u64, u64) {
+    let (user_ticks, ticks) = match (user.0 + system.0, user.1 + system.1) {
+        (0, 0) => return (cpu_ns, 0),
+        (0, life) => (user.1, life),
+        (window, _) => (user.0, window),
+    };
+    let user_ns = u128::from(cpu_ns) * u128::from(user_ticks) / u128::from(ticks);
+    let user_ns = u64::try_from(user_ns).unwrap_or(cpu_ns);
+    (user_ns, cpu_ns - user_ns)
+}
+
+fn read_process(pid: u32) -> Option<Reading> {
+    let raw = i32::try_from(pid).ok()?;
+    let clock = clock_getcpuclockid(Pid::from_raw(raw)).ok()?;
+    let cpu_ns = u64::try_from(clock.now().ok()?.num_nanoseconds()).ok()?;
+    let stat = Stat::read(pid)?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let (voluntary_switches, involuntary_switches) = context_switches(pid);
+    Some(Reading {
+        cpu_ns,
+        user_ticks: stat.user_ticks,
+        system_ticks: stat.system_ticks,
+        voluntary_switches,
+        involuntary_switches,
+        rss_bytes: status_number(&status, "VmRSS:") * 1024,
+        rss_peak_bytes: status_number(&status, "VmHWM:") * 1024,
+    })
+}
+
+fn context_switches(pid: u32) -> (u64, u64) {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return (0, 0) };
+    tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("status")).ok()).fold(
+        (0, 0),
+        |(voluntary, involuntary), status| {
+            (
+                voluntary + status_number(&status, "voluntary_ctxt_switches:"),
+                involuntary + status_number(&status, "nonvoluntary_ctxt_switches:"),
+            )
+        },
+    )
+}
+
+/// The number behind `key` in the format of `/proc/<pid>/status`; zero without.
+fn status_number(status: &str, key: &str) -> u64 {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(key))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
+}
+
+/// All processes below `pid`. The whole table is walked, since the kernel's
+/// list of children is a build option that many kernels leave out.
+fn descendants(pid: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for entry in entries.flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if let Some(stat) = Stat::read(id) {
+            children.entry(stat.parent).or_default().push(id);
+        }
+    }
+    let mut found = Vec::new();
+    let mut open = vec![pid];
+    while let Some(parent) = open.pop() {
+        let below = children.remove(&parent).unwrap_or_default();
+        open.extend(&below);
+        found.extend(below);
+    }
+    found
+}
+
+struct Stat {
+    parent: u32,
+    user_ticks: u64,
+    system_ticks: u64,
+}
+
+impl Stat {
+    fn read(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// See proc_pid_stat(5). The second field is a name in parentheses that may
+    /// itself hold spaces and parentheses, so fields are counted from its end.
+    fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.get(line.rfind(')')? + 2..)?.split(' ').collect();
+        Some(Self {
+            parent: fields.get(1)?.parse().ok()?,
+            user_ticks: fields.get(11)?.parse().ok()?,
+            system_ticks: fields.get(12)?.parse().ok()?,
+        })
+    }
+}
+
+/// CPU time of the whole machine since boot, over all CPUs.
+pub(crate) fn read_machine() -> MachineCost {
+    fs::read_to_string("/proc/stat").map(|text| parse_machine(&text)).unwrap_or_default()
+}
+
+/// What the machine spent between two readings.
+pub(crate) fn machine_since(after: &MachineCost, before: &MachineCost) -> MachineCost {
+    MachineCost {
+        user_ns: after.user_ns.saturating_sub(before.user_ns),
+        system_ns: after.system_ns.saturating_sub(before.system_ns),
+        idle_ns: after.idle_ns.saturating_sub(before.idle_ns),
+        steal_ns: after.steal_ns.saturating_sub(before.steal_ns),
+    }
+}
+
+fn parse_machine(stat: &str) -> MachineCost {
+    let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
+    let ticks: Vec<u64> = stat
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
+    let at = |index: usize| ticks.get(index).copied().unwrap_or(0) * tick_ns;
+    MachineCost {
+        user_ns: at(0) + at(1),
+        system_ns: at(2) + at(5) + at(6),
+        idle_ns: at(3) + at(4),
+        steal_ns: at(7),
+    }
+}
+
+/// Load average over one minute; zero where the kernel doesn't tell.
+pub(crate) fn load_average_1m() -> f64 {
+    read_number(Path::new("/proc/loadavg")).unwrap_or(0.0)
+}
+
+fn read_number(path: &Path) -> Option<f64> {
+    fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_survives_a_hostile_name() {
+        let line = "42 (a b) c) S 7 42 42 0 -1 4194560 100 0 0 0 13 5 0 0 20 0 1 0 100 0 0";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.parent, stat.user_ticks, stat.system_ticks), (7, 13, 5));
+        assert!(Stat::parse("nonsense").is_none());
+    }
+
+    #[test]
+    fn the_split_keeps_the_sum() {
+        assert_eq!(split_by_ticks(1_000, (3, 30), (1, 10)), (750, 250));
+        assert_eq!(split_by_ticks(1_000, (0, 30), (0, 10)), (750, 250));
+        assert_eq!(split_by_ticks(1_000, (0, 0), (0, 0)), (1_000, 0));
+    }
+
+    #[test]
+    fn own_work_shows_in_the_reading() {
+        let before = read_self().unwrap();
+        let mut sum = 0_u64;
+        while read_self().unwrap().cpu_ns < before.cpu_ns + 5_000_000 {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        let cost = read_self().unwrap().since(&before, ProcessRole::Generator, "generator");
+        assert!(cost.user_ns + cost.system_ns >= 5_000_000);
+        assert!(cost.rss_bytes > 0 && cost.rss_peak_bytes >= cost.rss_bytes / 2);
+    }
+
+    #[test]
+    fn a_child_is_billed_to_its_tree() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "cat; true"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        assert!(descendants(std::process::id()).contains(&child.id()));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn machine_line_is_read_by_field() {
+        let machine = parse_machine("cpu  1 2 3 4 5 6 7 8 0 0\ncpu0 0");
+        let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
+        assert_eq!(machine.user_ns, 3 * tick);
+        assert_eq!(machine.system_ns, 16 * tick);
+        assert_eq!(machine.idle_ns, 9 * tick);
+        assert_eq!(machine.steal_ns, 8 * tick);
+    }
+}

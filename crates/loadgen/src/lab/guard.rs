@@ -1,0 +1,64 @@
+//! The guard: a child that can't outlive the lab.
+//!
+//! The lab starts every peer and backend as `loadgen guard PARENT_PID COMMAND...`.
+//! The guard asks the kernel to kill it when its parent dies, then becomes the
+//! command (`exec` keeps both the process id and the request). That holds for
+//! `kill -9` of the lab and for programs that know nothing of us, with no
+//! watcher process that would itself need watching. The layerlab servers also
+//! exit when their control pipe closes; a proxy that forks keeps only its first
+//! process guarded, so peers are run in their single-process modes.
+
+use std::{
+    ffi::OsString,
+    os::unix::process::CommandExt,
+    process::{Command, ExitCode},
+};
+
+use rustix::{
+    process::{Signal, getppid, set_parent_process_death_signal},
+    thread::{CpuSet, sched_setaffinity},
+};
+
+/// Arguments of the hidden `guard` subcommand.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Process id of the lab.
+    parent: i32,
+    /// CPUs the command may run on; all, when not given.
+    #[arg(long, value_delimiter = ',')]
+    cpus: Vec<usize>,
+    /// The program and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<OsString>,
+}
+
+/// Becomes the command, bound to the lab's life. Returns only on failure.
+pub(crate) fn main(args: Args) -> ExitCode {
+    let cannot = |what: &str, error: &dyn std::fmt::Display| {
+        eprintln!("error: {what}: {error}");
+        ExitCode::from(3)
+    };
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+        return cannot("cannot tie this process to its parent", &error);
+    }
+    // The parent may have died between its fork and the request above; then no
+    // signal will ever come.
+    let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    if parent != args.parent {
+        return cannot("the lab is gone", &format!("parent is now {parent}"));
+    }
+    if !args.cpus.is_empty() {
+        let mut set = CpuSet::new();
+        for &cpu in args.cpus.iter().filter(|&&cpu| cpu < CpuSet::MAX_CPU) {
+            set.set(cpu);
+        }
+        if let Err(error) = sched_setaffinity(None, &set) {
+            return cannot(&format!("cannot pin to CPUs {:?}", args.cpus), &error);
+        }
+    }
+    let Some((program, arguments)) = args.command.split_first() else {
+        return cannot("nothing to run", &"the command is empty");
+    };
+    let error = Command::new(program).args(arguments).exec();
+    cannot(&format!("cannot start {}", program.to_string_lossy()), &error)
+}

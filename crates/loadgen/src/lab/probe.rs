@@ -1,0 +1,84 @@
+//! The readiness probe: a real call through whatever was just started.
+//!
+//! A port that accepts says little: a proxy may listen before it knows its
+//! backends. So the probe makes unary calls until one comes back well. It looks
+//! the same to every peer, and it is over before anything is measured.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use echo_proto::v1::{EchoRequest, echo_client::EchoClient};
+use tonic::transport::Endpoint;
+
+use crate::interrupt;
+
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+const RETRY_EVERY: Duration = Duration::from_millis(5);
+
+/// How a probe ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// A call came back well.
+    Yes,
+    /// The process ended.
+    Gone,
+    /// No call came back well in time.
+    TimedOut,
+    /// The user asked to stop.
+    Interrupted,
+}
+
+/// Calls until it works. `last` holds the last failure, for the error message.
+pub(crate) fn until_ready(
+    address: SocketAddr,
+    timeout: Duration,
+    mut gone: impl FnMut() -> bool,
+    last: &mut String,
+) -> Ready {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            *last = error.to_string();
+            return Ready::TimedOut;
+        }
+    };
+    let deadline = Instant::now() + timeout;
+    runtime.block_on(async {
+        loop {
+            match call(address).await {
+                Ok(()) => return Ready::Yes,
+                Err(error) => *last = error,
+            }
+            if gone() {
+                return Ready::Gone;
+            }
+            if interrupt::interrupted() {
+                return Ready::Interrupted;
+            }
+            if Instant::now() >= deadline {
+                return Ready::TimedOut;
+            }
+            tokio::time::sleep(RETRY_EVERY).await;
+        }
+    })
+}
+
+async fn call(address: SocketAddr) -> Result<(), String> {
+    let channel = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| error.to_string())?
+        .connect_timeout(CALL_TIMEOUT)
+        .timeout(CALL_TIMEOUT)
+        .connect()
+        .await
+        .map_err(|error| error.to_string())?;
+    let response = EchoClient::new(channel)
+        .unary(EchoRequest::default())
+        .await
+        .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
+    if response.get_ref().backend.is_empty() {
+        return Err("the answer names no backend; is this the echo service?".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! One child process of the lab, ours or not: started, watched, ended, reaped.
+//!
+//! Every process goes the same way: through the guard, in a process group of
+//! its own (so that a Ctrl-C at the terminal reaches the lab alone, which then
+//! ends its children in order), with standard input as control pipe and with
+//! its output in a log file of the run folder.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// How long a process may take to end by itself before it is killed.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+/// How often a process that is ending is looked at.
+const STOP_POLL: Duration = Duration::from_millis(2);
+/// How much of a log is quoted in an error.
+const LOG_QUOTE_BYTES: usize = 600;
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    /// Name in messages and of the log file: `b0`, `l7`.
+    pub(crate) name: String,
+    /// Program and arguments.
+    pub(crate) command: Vec<String>,
+    /// Additions to the environment.
+    pub(crate) environment: Vec<(String, String)>,
+    /// CPUs to run on; empty for all.
+    pub(crate) cpus: Vec<u32>,
+    /// Signal that asks it to end.
+    pub(crate) stop_signal: Signal,
+}
+
+/// A running child. Dropping it kills and reaps it and its process group.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    stop_signal: Signal,
+    exited: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts `launch` with its output in `log_dir/<name>.log`.
+    ///
+    /// Must be called from a thread that outlives the child: the kernel's
+    /// death signal follows the thread that forked.
+    pub(crate) fn start(launch: &Launch, log_dir: &Path) -> io::Result<Self> {
+        let log = log_dir.join(format!("{}.log", launch.name));
+        let output = File::create(&log)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("guard").arg(std::process::id().to_string());
+        if !launch.cpus.is_empty() {
+            let list: Vec<String> = launch.cpus.iter().map(u32::to_string).collect();
+            command.arg("--cpus").arg(list.join(","));
+        }
+        let child = command
+            .arg("--")
+            .args(&launch.command)
+            .envs(launch.environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()?;
+        Ok(Self {
+            name: launch.name.clone(),
+            child,
+            log,
+            stop_signal: launch.stop_signal,
+            exited: None,
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How the process ended, if it has.
+    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
+        if self.exited.is_none() {
+            self.exited = self.child.try_wait().ok().flatten();
+        }
+        self.exited
+    }
+
+    /// Says in one line how it ended and what it last wrote.
+    pub(crate) fn obituary(&mut self) -> String {
+        let end = match self.exited() {
+            None => "is still running".to_owned(),
+            Some(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => format!("exited with code {code}"),
+                (None, Some(signal)) => format!("was ended by signal {signal}"),
+                (None, None) => "ended".to_owned(),
+            },
+        };
+        match self.last_words() {
+            Some(words) => format!("{} {end}; its last words: {words}", self.name),
+            None => format!("{} {end} without a word", self.name),
+        }
+    }
+
+    fn last_words(&self) -> Option<String> {
+        let bytes = fs::read(&self.log).ok()?;
+        let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(LOG_QUOTE_BYTES)..])
+            .into_owned();
+        let words: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        (!words.is_empty()).then(|| words.join(" | "))
+    }
+
+    /// Asks the process to end; [`Process::finish`] waits for it.
+    pub(crate) fn ask_to_stop(&mut self) {
+        drop(self.child.stdin.take());
+        if self.exited().is_none()
+            && let Some(pid) = self.raw_pid()
+        {
+            // It may have ended since; then there is nothing to signal.
+            let _ = kill_process(pid, self.stop_signal);
+        }
+    }
+
+    /// Waits a moment for the process to end, then kills its group and reaps.
+    pub(crate) fn finish(&mut self) {
+        let deadline = Instant::now() + STOP_GRACE;
+        while self.exited().is_none() && Instant::now() < deadline {
+            thread::sleep(STOP_POLL);
+        }
+        self.kill();
+    }
+
+    fn kill(&mut self) {
+        // The group is killed even when the leader is gone: a proxy that forks
+        // may have left workers in it. The leader is not yet reaped by anyone
+        // else, and an empty group only makes the call fail.
+        if let Some(pid) = self.raw_pid() {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        if self.exited().is_none() {
+            self.exited = self.child.wait().ok();
+        }
+    }
+
+    fn raw_pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.exited.is_none() {
+            self.kill();
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Peers made ready: found on this machine, with their versions.
+
+use std::{
+    env,
+    fs::Permissions,
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use measure::record::LeftOut;
+use scenario::{Layer, Library, Lookup, Peer, RenderInput, Scenario, Target};
+
+use crate::{exit::Failure, root::Root};
+
+/// How long a version command may take.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of what it prints is kept.
+const VERSION_CHARACTERS: usize = 120;
+
+/// A peer that can be started.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadyPeer {
+    pub(crate) peer: Peer,
+    /// Its program; `None` when its command names it itself.
+    pub(crate) program: Option<PathBuf>,
+    /// What its version command printed, in one line.
+    pub(crate) version: Option<String>,
+}
+
+impl ReadyPeer {
+    /// Looks for the peer's program and asks its version.
+    ///
+    /// # Errors
+    /// In one line, why it can't be run here, and how to get it.
+    pub(crate) fn prepare(peer: Peer, root: &Root) -> Result<Self, String> {
+        let installed = root.installed_peers();
+        let lookup = Lookup {
+            env: &|name| env::var_os(name),
+            peers_folder: &installed,
+            is_program: &is_program,
+        };
+        let program = peer.locate(&lookup).map_err(|error| error.to_string())?;
+        let loadgen = loadgen_program()?;
+        let command = peer
+            .version_command(&loadgen, program.as_deref())
+            .map_err(|error| error.to_string())?;
+        let version = command.map(|command| version(&command)).transpose()?;
+        Ok(Self { peer, program, version })
+    }
+
+    /// Whether a process stands between client and backends.
+    pub(crate) fn has_process(&self) -> bool {
+        self.peer.layer.has_process()
+    }
+}
+
+/// The peers of a scenario that can run here, and those that can't.
+pub(crate) fn prepare_all(
+    scenario: &Scenario,
+    library: &Library,
+    root: &Root,
+) -> Result<(Vec<ReadyPeer>, Vec<LeftOut>), Failure> {
+    let mut ready = Vec::new();
+    let mut left_out = Vec::new();
+    for name in &scenario.peers {
+        let peer = library.peer(name).map_err(Failure::bad_input)?;
+        let prepared = ReadyPeer::prepare(peer, root).and_then(|ready| {
+            can_do(&ready, scenario)?;
+            Ok(ready)
+        });
+        match prepared {
+            Ok(peer) => ready.push(peer),
+            Err(reason) => left_out.push(LeftOut { peer: name.clone(), reason }),
+        }
+    }
+    Ok((ready, left_out))
+}
+
+/// Renders the peer once for the scenario, to know before anything runs whether
+/// it can do what is asked.
+fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), String> {
+    let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let backends: Vec<Target> = scenario
+        .backends
+        .iter()
+        .map(|backend| Target { id: backend.id.clone(), addr, weight: backend.weight })
+        .collect();
+    let input = RenderInput {
+        loadgen: &loadgen_program()?,
+        program: ready.program.as_deref(),
+        listen: addr,
+        backends: &backends,
+        policy: scenario.policy,
+        dir: Path::new("."),
+    };
+    ready.peer.render(&input).map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// All peers of the library in the order they are compared in: the plain ways
+/// first, ours, then the others by name.
+pub(crate) fn all_names(library: &Library) -> Vec<String> {
+    let first = ["direct", "client-side", "l4", "l7"];
+    let mut names: Vec<String> = library.peer_names().to_vec();
+    let rank = |name: &String| first.iter().position(|known| known == name).unwrap_or(first.len());
+    names.sort_by_key(|name| (rank(name), name.clone()));
+    names
+}
+
+/// Prints every peer: whether it is there, its version, how to get it.
+pub(crate) fn print_all(library: &Library, root: &Root) -> Result<(), Failure> {
+    for name in all_names(library) {
+        let peer = library.peer(&name).map_err(Failure::bad_input)?;
+        let layer = layer_name(peer.layer);
+        let title = peer.title.clone();
+        let state = match ReadyPeer::prepare(peer, root) {
+            Ok(ready) => ready.version.unwrap_or_else(|| "needs no program".to_owned()),
+            Err(reason) => format!("MISSING: {reason}"),
+        };
+        println!("{name:<14} {layer:<7} {title}\n{:22} {state}", "");
+    }
+    Ok(())
+}
+
+/// A layer as it is shown in lists.
+fn layer_name(layer: Layer) -> &'static str {
+    match layer {
+        Layer::None => "none",
+        Layer::L4 => "L4",
+        Layer::L7 => "L7",
+        Layer::Client => "client",
+    }
+}
+
+/// The path of this binary, which peers of ours are started with.
+pub(crate) fn loadgen_program() -> Result<PathBuf, String> {
+    env::current_exe().map_err(|error| format!("cannot find this program itself: {error}"))
+}
+
+fn is_program(path: &Path) -> bool {
+    let executable = |permissions: Permissions| permissions.mode() & 0o111 != 0;
+    path.metadata().is_ok_and(|meta| meta.is_file() && executable(meta.permissions()))
+}
+
+/// Runs a version command and returns the first line it prints, on whichever
+/// stream.
+fn version(command: &[String]) -> Result<String, String> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(String::new()) };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot run {program}: {error}"))?;
+    let deadline = Instant::now() + VERSION_TIMEOUT;
+    // A version is shorter than a pipe holds, so nothing blocks while it waits.
+    while child.try_wait().map_err(|error| format!("cannot wait for {program}: {error}"))?.is_none()
+    {
+        if Instant::now() > deadline {
+            // It is ours to end, and its end is all that is wanted.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(format!("{program} did not tell its version"));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    let mut text = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        let _ = stdout.read_to_string(&mut text);
+    }
+    if let Some(mut stderr) = child.stderr.take() {
+        let _ = stderr.read_to_string(&mut text);
+    }
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    Ok(line.chars().take(VERSION_CHARACTERS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_version_is_the_first_line_of_either_stream() {
+        assert_eq!(
+            version(&words(&["sh", "-c", "echo; echo proxy 1.2; echo more"])).unwrap(),
+            "proxy 1.2"
+        );
+        assert_eq!(version(&words(&["sh", "-c", "echo on stderr >&2"])).unwrap(), "on stderr");
+        assert!(version(&words(&["/nowhere/at/all"])).unwrap_err().contains("/nowhere/at/all"));
+    }
+
+    #[test]
+    fn a_program_is_a_file_that_can_be_run() {
+        assert!(is_program(Path::new("/bin/sh")));
+        assert!(!is_program(Path::new("/bin")));
+        assert!(!is_program(Path::new("/etc/passwd")));
+    }
+
+    #[test]
+    fn every_peer_is_listed_once_the_plain_ways_first() {
+        let library = Library::open(Root::find().scenarios()).unwrap();
+        let names = all_names(&library);
+        assert_eq!(&names[..4], ["direct", "client-side", "l4", "l7"]);
+        assert_eq!(names.len(), library.peer_names().len());
+    }
+}

@@ -1,0 +1,97 @@
+//! A run's record as it stands before the first trial.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use measure::record::{
+    BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, PeerSetup, RunOutcome, RunRecord,
+};
+use scenario::{Pace, Scenario};
+
+use super::{Request, doubts, load, trial::utc};
+use crate::{lab::environment, peers::ReadyPeer};
+
+/// Describes the run: what was asked, on what, which peers.
+pub(super) fn run_record(
+    request: &Request,
+    peers: &[ReadyPeer],
+    left_out: Vec<LeftOut>,
+    started: Timestamp,
+) -> RunRecord {
+    let scenario = &request.scenario;
+    let environment = environment::describe(BTreeMap::new());
+    RunRecord {
+        format: FORMAT_VERSION,
+        scenario: scenario.name.clone(),
+        question: scenario.question.clone(),
+        learned: scenario.learned.clone(),
+        // A checked scenario is made of texts and numbers; it always fits.
+        resolved: serde_json::to_value(scenario).unwrap_or_default(),
+        overrides: request.overrides.clone(),
+        started_utc: utc(started),
+        elapsed_s: None,
+        seed: scenario.seed,
+        backends: scenario.backends.iter().map(backend_setup).collect(),
+        load: load_setup(scenario),
+        peers: peers.iter().map(peer_setup).collect(),
+        left_out,
+        warnings: doubts::of_start(&environment),
+        environment,
+        outcome: RunOutcome::Running,
+        expectations: Vec::new(),
+    }
+}
+
+fn backend_setup(backend: &scenario::Backend) -> BackendSetup {
+    BackendSetup {
+        id: backend.id.clone(),
+        concurrency: backend.concurrency,
+        service_time: backend.service_time.to_string(),
+        service_mean_ns: backend.service_time.mean_ns(),
+        speed: backend.speed,
+        weight: backend.weight,
+    }
+}
+
+fn load_setup(scenario: &Scenario) -> LoadSetup {
+    let load = &scenario.load;
+    let (arrivals, rate, think_time_ns) = match &load.pace {
+        Pace::Open { arrivals } => {
+            (Some(arrivals.name().to_owned()), Some(arrivals.mean_rate()), 0)
+        }
+        Pace::Closed { think_time } => {
+            (None, None, u64::try_from(think_time.as_nanos()).unwrap_or(u64::MAX))
+        }
+    };
+    LoadSetup {
+        mode: load::mode(scenario),
+        arrivals,
+        rate,
+        think_time_ns,
+        connections: load.connections,
+        streams: load.streams,
+        call: load.call.name().to_owned(),
+        messages: load.messages,
+        request_bytes: load.request_bytes,
+        response_bytes: load.response_bytes,
+        policy: scenario.policy.name().to_owned(),
+        client: "tonic".to_owned(),
+    }
+}
+
+fn peer_setup(ready: &ReadyPeer) -> PeerSetup {
+    PeerSetup {
+        name: ready.peer.name.clone(),
+        title: ready.peer.title.clone(),
+        layer: match ready.peer.layer {
+            scenario::Layer::None => Layer::None,
+            scenario::Layer::L4 => Layer::L4,
+            scenario::Layer::L7 => Layer::L7,
+            scenario::Layer::Client => Layer::Client,
+        },
+        version: ready.version.clone(),
+        // Known once it was started.
+        command: Vec::new(),
+        config_files: BTreeMap::new(),
+    }
+}

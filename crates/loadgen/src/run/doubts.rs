@@ -1,0 +1,235 @@
+//! What is doubtful about a trial or a run: pure functions of what was measured,
+//! each bound with its reason.
+
+use measure::{
+    fold::Folded,
+    record::{Environment, MachineCost, TrialOutcome, TrialRecord},
+    summary::{Figures, is_measured},
+    warning::Warning,
+};
+
+/// Lateness that 99 % of an open loop's calls have to stay within. A kernel
+/// that schedules the generator among others wakes it within a fraction of a
+/// millisecond; more than one is the generator's own queue.
+const LATENESS_BOUND_US: f64 = 1_000.0;
+/// Share of CPU time given to other guests above which timings are coloured.
+const STEAL_BOUND: f64 = 0.02;
+/// Share of the machine above which latency is the machine's.
+const BUSY_BOUND: f64 = 0.95;
+/// Calls above which ten lie beyond the 99th percentile.
+const CALLS_WANTED: u64 = 1_000;
+/// How far the median may wander within a trial, or between repeats.
+const DRIFT_BOUND: f64 = 1.5;
+/// Seconds a series has to have for its thirds to mean something.
+const DRIFT_SECONDS: usize = 3;
+/// Calls a third has to have.
+const DRIFT_CALLS: u64 = 100;
+/// Load average per CPU above which the machine was busy before we came.
+const LOAD_BOUND: f64 = 0.7;
+
+/// The doubts about one trial. `lost` calls found no room in the log; `open`
+/// says whether calls followed a schedule.
+pub(super) fn of_trial(
+    record: &TrialRecord,
+    folded: &Folded,
+    lost: u64,
+    open: bool,
+) -> Vec<Warning> {
+    let counts = &record.counts;
+    let mut doubts = Vec::new();
+    let lateness_p99_us = folded.lateness_ns(0.99) as f64 / 1e3;
+    if open && lateness_p99_us > LATENESS_BOUND_US {
+        doubts.push(Warning::GeneratorLimited { lateness_p99_us, bound_us: LATENESS_BOUND_US });
+    }
+    doubts.extend(of_machine(&record.machine));
+    if counts.ok < CALLS_WANTED {
+        doubts.push(Warning::FewCalls { calls: counts.ok, wanted: CALLS_WANTED });
+    }
+    let failed: u64 = counts.failed.iter().map(|failure| failure.calls).sum();
+    if failed > 0 {
+        doubts.push(Warning::FailedCalls { failed, sent: counts.sent });
+    }
+    if counts.unfinished > 0 && record.outcome == TrialOutcome::Complete {
+        let (unfinished, scheduled) = (counts.unfinished, counts.scheduled);
+        doubts.push(Warning::UnfinishedCalls { unfinished, scheduled });
+    }
+    if folded.saturated() > 0 {
+        doubts.push(Warning::HistogramSaturated { values: folded.saturated() });
+    }
+    if lost > 0 {
+        doubts.push(Warning::LogFull { lost });
+    }
+    doubts.extend(drift_within(record));
+    doubts
+}
+
+fn of_machine(machine: &MachineCost) -> Vec<Warning> {
+    let busy_ns = machine.user_ns + machine.system_ns + machine.steal_ns;
+    let all_ns = busy_ns + machine.idle_ns;
+    let mut doubts = Vec::new();
+    if all_ns == 0 {
+        return doubts;
+    }
+    let share = machine.steal_ns as f64 / all_ns as f64;
+    if share > STEAL_BOUND {
+        doubts.push(Warning::StealTime { share });
+    }
+    let busy = busy_ns as f64 / all_ns as f64;
+    if busy > BUSY_BOUND {
+        doubts.push(Warning::CpuSaturated { busy });
+    }
+    doubts
+}
+
+/// Compares the first and the last third of the window by their median latency.
+fn drift_within(record: &TrialRecord) -> Option<Warning> {
+    // Seconds after the window hold what was queued, and belong to no third.
+    let window = record.measured_s.ceil() as usize;
+    let seconds = &record.series[..window.min(record.series.len())];
+    if seconds.len() < DRIFT_SECONDS {
+        return None;
+    }
+    let third = seconds.len() / 3;
+    let median = |part: &[measure::record::SecondRecord]| {
+        let mut all = measure::histogram::new_histogram();
+        for second in part {
+            all.add(second.latency.to_histogram().ok()?).ok()?;
+        }
+        (all.len() >= DRIFT_CALLS).then(|| all.value_at_quantile(0.5) as f64)
+    };
+    let first = median(&seconds[..third])?;
+    let last = median(&seconds[seconds.len() - third..])?;
+    let ratio = last / first;
+    let drifted = !(1.0 / DRIFT_BOUND..=DRIFT_BOUND).contains(&ratio);
+    drifted.then(|| Warning::DriftWithinTrial { figure: "latency p50".to_owned(), ratio })
+}
+
+/// The doubts that exist before anything was run.
+pub(super) fn of_start(environment: &Environment) -> Vec<Warning> {
+    let mut doubts = Vec::new();
+    let cpus = environment.cpus;
+    let load_average = environment.load_average_1m;
+    if load_average > LOAD_BOUND * f64::from(cpus) {
+        doubts.push(Warning::HighLoadAverage { load_average, cpus });
+    }
+    if environment.build_profile.ends_with("opt-level 0") {
+        doubts.push(Warning::UnoptimisedBuild { profile: environment.build_profile.clone() });
+    }
+    if environment.placement.is_empty() {
+        doubts.push(Warning::SharedCpus { cpus });
+    }
+    doubts
+}
+
+/// The doubts that only all trials together show.
+pub(super) fn of_run(peers: &[String], trials: &[TrialRecord]) -> Vec<Warning> {
+    peers.iter().filter_map(|peer| drift_between(peer, trials)).collect()
+}
+
+fn drift_between(peer: &str, trials: &[TrialRecord]) -> Option<Warning> {
+    let medians: Vec<f64> = trials
+        .iter()
+        .filter(|trial| trial.peer == peer && is_measured(trial))
+        .filter_map(|trial| Figures::of_trial(trial).latency_ns(0.5))
+        .collect();
+    let low = medians.iter().copied().reduce(f64::min)?;
+    let high = medians.iter().copied().reduce(f64::max)?;
+    let ratio = high / low;
+    (ratio > DRIFT_BOUND).then(|| Warning::DriftBetweenRepeats {
+        peer: peer.to_owned(),
+        figure: "latency p50".to_owned(),
+        ratio,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use measure::{
+        calllog::{CallLog, Entry, Outcome},
+        fold::{Setting, Window, fold},
+        record::LoopMode,
+    };
+
+    use super::*;
+    use crate::run::trial::blank_record;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A trial of six seconds whose calls are `late` by themselves and take
+    /// `took` in each half.
+    fn trial(late_ns: u64, took_ns: [u64; 2]) -> (TrialRecord, Folded) {
+        let mut log = CallLog::default();
+        for index in 0..6_000_u64 {
+            let due_ns = index * SECOND / 1_000;
+            log.push(Entry {
+                due_ns,
+                ready_ns: due_ns,
+                sent_ns: due_ns + late_ns,
+                done_ns: due_ns + late_ns + took_ns[usize::from(index >= 3_000)],
+                outcome: Outcome::served(0, 0, 0),
+            });
+        }
+        let ids = ["b0".to_owned()];
+        let window = Window { start_ns: 0, end_ns: 6 * SECOND };
+        let mode = LoopMode::Open;
+        let setting = Setting { window, backend_ids: &ids, mode, through_proxy: false };
+        let folded = fold([&log], &setting);
+        let record = TrialRecord {
+            measured_s: 6.0,
+            counts: folded.counts(),
+            series: folded.series(),
+            ..blank_record("direct", 0, 0)
+        };
+        (record, folded)
+    }
+
+    fn kinds(warnings: &[Warning]) -> Vec<String> {
+        warnings
+            .iter()
+            .map(|warning| serde_json::to_value(warning).unwrap()["kind"].as_str().unwrap().into())
+            .collect()
+    }
+
+    #[test]
+    fn a_quiet_trial_is_not_accused() {
+        let (record, folded) = trial(50_000, [1_000_000, 1_000_000]);
+        assert_eq!(of_trial(&record, &folded, 0, true), []);
+    }
+
+    #[test]
+    fn a_late_generator_is_named_only_where_there_is_a_schedule() {
+        let (record, folded) = trial(2_000_000, [1_000_000, 1_000_000]);
+        assert_eq!(kinds(&of_trial(&record, &folded, 0, true)), ["generator_limited"]);
+        assert_eq!(of_trial(&record, &folded, 0, false), []);
+    }
+
+    #[test]
+    fn a_trial_that_did_not_settle_is_named() {
+        let (record, folded) = trial(0, [1_000_000, 2_000_000]);
+        let doubts = of_trial(&record, &folded, 3, true);
+        assert_eq!(kinds(&doubts), ["log_full", "drift_within_trial"]);
+    }
+
+    #[test]
+    fn a_machine_that_is_taken_away_or_full_is_named() {
+        let machine =
+            |steal_ns, idle_ns| MachineCost { user_ns: 90, system_ns: 0, idle_ns, steal_ns };
+        assert_eq!(of_machine(&machine(0, 10)), []);
+        assert_eq!(kinds(&of_machine(&machine(5, 0))), ["steal_time", "cpu_saturated"]);
+        assert_eq!(of_machine(&MachineCost::default()), []);
+    }
+
+    #[test]
+    fn repeats_that_disagree_are_named_with_their_peer() {
+        let measured = |took_ns| {
+            let (record, folded) = trial(0, [took_ns, took_ns]);
+            let [latency, ..] = folded.histograms();
+            TrialRecord { latency, ..record }
+        };
+        let peers = ["direct".to_owned()];
+        let alike = [measured(1_000_000), measured(1_200_000)];
+        assert_eq!(of_run(&peers, &alike), []);
+        let apart = [measured(1_000_000), measured(2_000_000)];
+        assert_eq!(kinds(&of_run(&peers, &apart)), ["drift_between_repeats"]);
+    }
+}

@@ -1,0 +1,69 @@
+//! What can be known to go wrong before anything is started.
+
+use scenario::{Layer, Scenario};
+
+use crate::{exit::Failure, peers::ReadyPeer};
+
+/// Descriptors a process has open besides its connections: streams, logs,
+/// timers, listeners, with room to spare.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// Checks the limit on open descriptors, and raises the soft one to the hard
+/// one, for this process and for those it starts.
+///
+/// # Errors
+/// With the numbers, when the scenario needs more than there are.
+pub(super) fn check(scenario: &Scenario, peers: &[ReadyPeer]) -> Result<(), Failure> {
+    let limit = serve::limits::raise_open_files().map_err(|error| {
+        Failure::lab(format!("cannot raise the limit on open descriptors: {error}"))
+    })?;
+    check_descriptors(scenario, peers, limit)
+}
+
+fn check_descriptors(
+    scenario: &Scenario,
+    peers: &[ReadyPeer],
+    limit: Option<u64>,
+) -> Result<(), Failure> {
+    let needed = descriptors(scenario, peers);
+    match limit {
+        Some(limit) if limit < needed => Err(Failure::bad_input(format!(
+            "scenario {} needs {needed} open descriptors in one process for its {} connections, \
+             and the limit is {limit}; raise it (`ulimit -n {needed}`, as root `ulimit -Hn`), or \
+             lower `load.connections`",
+            scenario.name, scenario.load.connections
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The most that one process needs: a proxy has two descriptors a connection
+/// and one more while it connects; a client that balances itself has one a
+/// backend.
+fn descriptors(scenario: &Scenario, peers: &[ReadyPeer]) -> u64 {
+    let connections = u64::from(scenario.load.connections);
+    let backends = scenario.backends.len() as u64;
+    let client_side = peers.iter().any(|ready| ready.peer.layer == Layer::Client);
+    let per_connection = if client_side { backends.max(3) } else { 3 };
+    connections * per_connection + backends + OTHER_DESCRIPTORS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_descriptors_are_told_with_both_numbers() {
+        let library = scenario::Library::open(crate::root::Root::find().scenarios()).unwrap();
+        let scenario = library.find("many-conns").unwrap().resolve(false, &[]).unwrap();
+        assert!(check_descriptors(&scenario, &[], None).is_ok());
+        assert!(check_descriptors(&scenario, &[], Some(1024)).is_ok());
+        let failure = check_descriptors(&scenario, &[], Some(100)).unwrap_err();
+        assert_eq!(failure.code, crate::exit::BAD_INPUT);
+        assert!(
+            failure.message.contains("260") && failure.message.contains("100"),
+            "{}",
+            failure.message
+        );
+    }
+}

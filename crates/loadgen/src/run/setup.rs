@@ -1,0 +1,151 @@
+//! A scenario's settings as command lines: what the lab is told to start.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::Signal;
+use scenario::{RenderInput, Scenario, StopSignal, Target, units::format_duration};
+
+use crate::{
+    lab::{Launch, ProxyLaunch},
+    peers::{ReadyPeer, loadgen_program},
+};
+
+/// The command line of backend number `index`. `seed` fixes its service times:
+/// every peer of a repeat meets the same backends.
+pub(super) fn backend(
+    scenario: &Scenario,
+    index: usize,
+    listen: SocketAddr,
+    seed: u64,
+) -> Result<Launch, String> {
+    let backend = &scenario.backends[index];
+    let mut command = vec![
+        loadgen_program()?.display().to_string(),
+        "echo-backend".to_owned(),
+        "--control-pipe".to_owned(),
+        format!("--listen={listen}"),
+        format!("--id={}", backend.id),
+        format!("--concurrency={}", backend.concurrency),
+        format!("--service-time={}", backend.service_time),
+        format!("--speed={}", backend.speed),
+        format!("--seed={seed}"),
+        // An overloaded backend queues, as the scenario asks; it does not shed.
+        format!("--max-waiting={}", MAX_WAITING),
+        format!("--max-connections={}", MAX_CONNECTIONS),
+        format!("--max-streams={}", MAX_STREAMS),
+    ];
+    if let Some(age) = scenario.connection_age {
+        command.push(format!("--max-connection-age={}", format_duration(age.max)));
+        command.push(format!("--max-connection-age-grace={}", format_duration(age.grace)));
+    }
+    Ok(Launch {
+        name: backend.id.clone(),
+        command,
+        environment: Vec::new(),
+        cpus: Vec::new(),
+        stop_signal: Signal::TERM,
+    })
+}
+
+/// More calls than a scenario may have in flight ([`scenario::bounds::IN_FLIGHT`]).
+const MAX_WAITING: u32 = 1_000_000;
+/// A backend may get every connection of the scenario, twice over.
+const MAX_CONNECTIONS: u32 = 40_000;
+/// A backend may get every call of a connection.
+const MAX_STREAMS: u32 = 100_000;
+
+/// How a peer's proxy is started for these addresses.
+pub(super) fn proxy(
+    ready: &ReadyPeer,
+    scenario: &Scenario,
+    listen: SocketAddr,
+    backends: &[SocketAddr],
+    dir: &Path,
+) -> Result<ProxyLaunch, String> {
+    let backends: Vec<Target> = scenario
+        .backends
+        .iter()
+        .zip(backends)
+        .map(|(backend, &addr)| Target { id: backend.id.clone(), addr, weight: backend.weight })
+        .collect();
+    let input = RenderInput {
+        loadgen: &loadgen_program()?,
+        program: ready.program.as_deref(),
+        listen,
+        backends: &backends,
+        policy: scenario.policy,
+        dir,
+    };
+    let rendered = ready.peer.render(&input).map_err(|error| error.to_string())?;
+    let rendered = rendered.ok_or_else(|| format!("{} has no process", ready.peer.name))?;
+    let stop_signal = ready.peer.process.as_ref().map(|process| process.stop_signal);
+    let files: Vec<(PathBuf, String)> =
+        rendered.files.into_iter().map(|file| (dir.join(file.name), file.text)).collect();
+    Ok(ProxyLaunch {
+        launch: Launch {
+            name: ready.peer.name.clone(),
+            command: rendered.argv,
+            environment: rendered.environment,
+            cpus: Vec::new(),
+            stop_signal: signal(stop_signal.unwrap_or_default()),
+        },
+        files,
+    })
+}
+
+fn signal(signal: StopSignal) -> Signal {
+    match signal {
+        StopSignal::Term => Signal::TERM,
+        StopSignal::Int => Signal::INT,
+        StopSignal::Quit => Signal::QUIT,
+        StopSignal::Kill => Signal::KILL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use scenario::{Library, ServiceTime};
+
+    use super::*;
+    use crate::root::Root;
+
+    #[derive(Parser)]
+    struct Backend {
+        #[command(flatten)]
+        args: echo_backend::cli::Args,
+    }
+
+    fn scenario() -> Scenario {
+        let library = Library::open(Root::find().scenarios()).unwrap();
+        library.find("single-conn-flood").unwrap().resolve(false, &[]).unwrap()
+    }
+
+    /// The scenario and the backend each read distributions; they must agree on
+    /// every form.
+    #[test]
+    fn backends_understand_every_service_time() {
+        for form in [
+            "none",
+            "constant:250us",
+            "exponential:4ms",
+            "lognormal:2ms,sigma=0.5",
+            "bimodal:1ms,20ms,5%",
+        ] {
+            let mut scenario = scenario();
+            let service_time: ServiceTime = form.parse().unwrap();
+            scenario.backends[1].service_time = service_time;
+            let listen = SocketAddr::from(([127, 0, 0, 1], 5_001));
+            let launch = backend(&scenario, 1, listen, 7).unwrap();
+            let args = Backend::try_parse_from(&launch.command[1..]).unwrap().args;
+            let config = args.into_config(listen, serve::Metrics::new());
+            assert_eq!(config.id, "b1");
+            assert_eq!(config.queue.concurrency.get(), 8);
+            let (mean, wanted) = (config.queue.service_time.mean_ns(), service_time.mean_ns());
+            assert!((mean - wanted).abs() <= 1.0, "{form}: {mean} ns, not {wanted} ns");
+        }
+    }
+}

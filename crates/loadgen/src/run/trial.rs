@@ -1,0 +1,328 @@
+//! One trial: a peer under the scenario's load, from the start of its processes
+//! to a record.
+//!
+//! A trial always ends in a record. What went wrong stands in it, with the side
+//! it went wrong on, and the run goes on.
+
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use measure::{
+    calllog::CallLog,
+    fold::{Folded, Setting, Window, fold},
+    record::{FORMAT_VERSION, LoopMode, MachineCost, Side, TrialOutcome, TrialRecord},
+};
+use scenario::{Length, Scenario};
+
+use super::{doubts, load, setup};
+use crate::{
+    drive::{
+        Generator,
+        clock::{Clock, monotonic_ns},
+    },
+    interrupt,
+    lab::{Costs, Lab, LabError, Setup},
+    peers::ReadyPeer,
+};
+
+/// From the moment all connections are made to the first call.
+const LEAD_NS: u64 = 20_000_000;
+/// How often the trial is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long calls may take after the last one was due, at least.
+const LEAST_GRACE: Duration = Duration::from_secs(5);
+
+/// What is to be run.
+pub(crate) struct Trial<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) peer: &'a ReadyPeer,
+    pub(crate) repeat: u32,
+    pub(crate) order: u32,
+    /// Where its processes write.
+    pub(crate) dir: PathBuf,
+}
+
+/// A look at a trial that runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Moment {
+    /// Processes are being started.
+    Starting,
+    /// The load runs.
+    Running {
+        /// Since the first call was due.
+        elapsed: Duration,
+        /// Calls that ended so far.
+        ended: u64,
+    },
+}
+
+/// A trial's record, and how its proxy was started.
+pub(crate) struct Done {
+    pub(crate) record: TrialRecord,
+    pub(crate) proxy: Option<crate::lab::ProxyLaunch>,
+}
+
+/// What a trial gave, before it is a record.
+struct Measured {
+    logs: Vec<CallLog>,
+    window: Window,
+    costs: Option<(Costs, Costs)>,
+    outcome: TrialOutcome,
+}
+
+impl Trial<'_> {
+    /// Runs it; `look` is told how it goes.
+    pub(crate) fn run(&self, look: &mut dyn FnMut(Moment)) -> Done {
+        let started = Timestamp::now();
+        look(Moment::Starting);
+        let mut done = match self.start_lab() {
+            Ok(mut lab) => {
+                let record = match self.measure(&mut lab, look) {
+                    Ok(measured) => self.record(&lab, &measured),
+                    Err(error) => self.failed(error),
+                };
+                let proxy = lab.proxy_launch().cloned();
+                lab.stop();
+                Done { record, proxy }
+            }
+            Err(_) if interrupt::interrupted() => {
+                let record = blank_record(&self.peer.peer.name, self.repeat, self.order);
+                let record = TrialRecord { outcome: TrialOutcome::Interrupted, ..record };
+                Done { record, proxy: None }
+            }
+            Err(error) => Done { record: self.failed(error), proxy: None },
+        };
+        done.record.started_utc = utc(started);
+        done
+    }
+
+    /// Every peer of a repeat gets the same load and the same backends.
+    fn seed(&self) -> u64 {
+        load::seed_of_repeat(self.scenario.seed, self.repeat)
+    }
+
+    fn start_lab(&self) -> Result<Lab, LabError> {
+        let ids: Vec<String> = self.scenario.backends.iter().map(|b| b.id.clone()).collect();
+        let seed = self.seed();
+        let proxy = |listen, backends: &[_], dir: &Path| {
+            setup::proxy(self.peer, self.scenario, listen, backends, dir)
+        };
+        let setup = Setup {
+            backend_ids: &ids,
+            backend: &|index, address| setup::backend(self.scenario, index, address, seed),
+            proxy: if self.peer.has_process() { Some(&proxy) } else { None },
+        };
+        Lab::start(&setup, &self.dir)
+    }
+
+    fn measure(&self, lab: &mut Lab, look: &mut dyn FnMut(Moment)) -> Result<Measured, LabError> {
+        let plans = load::plans(self.scenario, self.peer, lab, self.seed(), self.give_up());
+        let mut generator = Generator::connect(plans)
+            .map_err(|message| LabError { side: self.next_hop(), message })?;
+        let clock = Clock::starting_at(monotonic_ns() + LEAD_NS);
+        generator.start(clock);
+        let watched = self.watch(lab, &generator, clock, look);
+        generator.stop();
+        let logs = generator.join().map_err(LabError::lab)?;
+        let window = self.window(&watched, &logs);
+        Ok(Measured { logs, window, costs: watched.costs(), outcome: watched.outcome })
+    }
+
+    /// Whoever the generator connects to.
+    fn next_hop(&self) -> Side {
+        if self.peer.has_process() { Side::Proxy } else { Side::Backend }
+    }
+
+    /// The planned window. A length in calls has no end that is known before.
+    fn planned(&self) -> (u64, Option<u64>) {
+        let start_ns = nanos(self.scenario.load.warm_up);
+        let end_ns = match self.scenario.load.length {
+            Length::Duration(duration) => Some(start_ns + nanos(duration)),
+            Length::Calls(_) => None,
+        };
+        (start_ns, end_ns)
+    }
+
+    /// When calls without an answer are given up: as long after the last one was
+    /// due as the trial took until then, so that an overloaded backend gets to
+    /// work its queue off.
+    fn give_up(&self) -> Duration {
+        let planned = self.scenario.trial_duration().unwrap_or(Duration::from_secs(3_600));
+        planned + planned.max(LEAST_GRACE)
+    }
+
+    /// Waits for the trial's end and reads the costs at the window's edges.
+    fn watch(
+        &self,
+        lab: &mut Lab,
+        generator: &Generator,
+        clock: Clock,
+        look: &mut dyn FnMut(Moment),
+    ) -> Watched {
+        let (start_ns, end_ns) = self.planned();
+        let mut watched =
+            Watched { before: None, after: None, ended_ns: 0, outcome: TrialOutcome::Complete };
+        loop {
+            let now_ns = clock.now_ns();
+            watched.ended_ns = now_ns;
+            let finished = generator.is_finished();
+            if watched.before.is_none() && now_ns >= start_ns {
+                watched.before = Some(lab.read_costs());
+            }
+            let over = end_ns.map_or(finished, |end_ns| now_ns >= end_ns);
+            if watched.before.is_some() && watched.after.is_none() && over {
+                watched.after = Some(lab.read_costs());
+            }
+            if interrupt::interrupted() {
+                watched.outcome = TrialOutcome::Interrupted;
+            } else if let Some(error) = lab.casualty() {
+                watched.outcome = TrialOutcome::Failed { side: error.side, message: error.message };
+            }
+            if watched.outcome != TrialOutcome::Complete {
+                // What was spent until now belongs to what was measured until now.
+                if watched.after.is_none() && watched.before.is_some() {
+                    watched.after = Some(lab.read_costs());
+                }
+                return watched;
+            }
+            if finished && watched.after.is_some() {
+                return watched;
+            }
+            let ended = generator.shared().ended();
+            look(Moment::Running { elapsed: Duration::from_nanos(now_ns), ended });
+            thread::sleep(self.until_next_look(&watched, now_ns));
+        }
+    }
+
+    /// Short sleeps, ending at the window's edges.
+    fn until_next_look(&self, watched: &Watched, now_ns: u64) -> Duration {
+        let (start_ns, end_ns) = self.planned();
+        let edge_ns = match (&watched.before, &watched.after) {
+            (None, _) => Some(start_ns),
+            (Some(_), None) => end_ns,
+            (Some(_), Some(_)) => None,
+        };
+        let until = edge_ns.map(|edge_ns| Duration::from_nanos(edge_ns.saturating_sub(now_ns)));
+        until.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
+    }
+
+    /// The window that was measured: as planned, unless the trial was cut short
+    /// or its length was given in calls; then until the last call's end.
+    fn window(&self, watched: &Watched, logs: &[CallLog]) -> Window {
+        let (start_ns, planned_end_ns) = self.planned();
+        let complete = watched.outcome == TrialOutcome::Complete;
+        let end_ns = match planned_end_ns {
+            Some(end_ns) if complete => end_ns,
+            Some(end_ns) => end_ns.min(watched.ended_ns),
+            None => {
+                let ends = logs.iter().flat_map(CallLog::entries).map(|entry| entry.done_ns + 1);
+                ends.max().unwrap_or(start_ns)
+            }
+        };
+        Window { start_ns, end_ns: end_ns.max(start_ns) }
+    }
+
+    fn record(&self, lab: &Lab, measured: &Measured) -> TrialRecord {
+        let ids: Vec<String> = self.scenario.backends.iter().map(|b| b.id.clone()).collect();
+        let setting = Setting {
+            window: measured.window,
+            backend_ids: &ids,
+            mode: load::mode(self.scenario),
+            through_proxy: self.peer.has_process(),
+        };
+        let folded = fold(&measured.logs, &setting);
+        let [latency, latency_sent, lateness, queued, service] = folded.histograms();
+        let (processes, machine) = match &measured.costs {
+            Some((before, after)) => lab.costs_between(before, after),
+            None => (Vec::new(), MachineCost::default()),
+        };
+        let mut record = TrialRecord {
+            outcome: measured.outcome.clone(),
+            warm_up_s: self.scenario.load.warm_up.as_secs_f64(),
+            measured_s: measured.window.seconds(),
+            counts: folded.counts(),
+            latency,
+            latency_sent,
+            lateness,
+            queued,
+            service,
+            backends: folded.backends(&ids),
+            series: folded.series(),
+            processes,
+            machine,
+            ..blank_record(&self.peer.peer.name, self.repeat, self.order)
+        };
+        record.warnings = self.doubts(&record, &folded, &measured.logs);
+        record
+    }
+
+    fn doubts(
+        &self,
+        record: &TrialRecord,
+        folded: &Folded,
+        logs: &[CallLog],
+    ) -> Vec<measure::warning::Warning> {
+        let lost = logs.iter().map(CallLog::lost).sum();
+        let open = load::mode(self.scenario) == LoopMode::Open;
+        doubts::of_trial(record, folded, lost, open)
+    }
+
+    fn failed(&self, error: LabError) -> TrialRecord {
+        TrialRecord {
+            outcome: TrialOutcome::Failed { side: error.side, message: error.message },
+            ..blank_record(&self.peer.peer.name, self.repeat, self.order)
+        }
+    }
+}
+
+/// What was seen while a trial ran.
+struct Watched {
+    before: Option<Costs>,
+    after: Option<Costs>,
+    ended_ns: u64,
+    outcome: TrialOutcome,
+}
+
+impl Watched {
+    fn costs(self: &Watched) -> Option<(Costs, Costs)> {
+        self.before.clone().zip(self.after.clone())
+    }
+}
+
+/// A record in which nothing was measured.
+pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
+    TrialRecord {
+        format: FORMAT_VERSION,
+        peer: peer.to_owned(),
+        repeat,
+        order,
+        started_utc: String::new(),
+        outcome: TrialOutcome::Complete,
+        warm_up_s: 0.0,
+        measured_s: 0.0,
+        counts: Default::default(),
+        latency: Default::default(),
+        latency_sent: Default::default(),
+        lateness: Default::default(),
+        queued: Default::default(),
+        service: Default::default(),
+        backends: Vec::new(),
+        series: Vec::new(),
+        processes: Vec::new(),
+        machine: MachineCost::default(),
+        warnings: Vec::new(),
+    }
+}
+
+/// RFC 3339 in UTC, to the second.
+pub(crate) fn utc(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,8 @@
+//! What the user sees. Progress goes to standard error, results to standard
+//! output, so that either can be piped.
+
+mod progress;
+mod terminal;
+
+pub(crate) use progress::Progress;
+pub(crate) use terminal::{Terminal, print_result};

@@ -1,0 +1,208 @@
+//! Progress: which peer, which repeat, how fast, how long still.
+//!
+//! On a terminal one line is drawn over and over while a trial runs; into a pipe
+//! goes a line a trial and no control characters.
+
+use std::{
+    io::{self, Write as _},
+    time::{Duration, Instant},
+};
+
+use measure::{
+    record::{TrialOutcome, TrialRecord},
+    summary::Figures,
+};
+use report::format;
+
+use super::Terminal;
+use crate::run::trial::Moment;
+
+/// How often the line is drawn.
+const REDRAW_EVERY: Duration = Duration::from_millis(200);
+/// What starting and ending the processes of a trial takes, until it is known.
+const USUAL_OVERHEAD: Duration = Duration::from_millis(700);
+
+/// The progress of one run.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    terminal: Terminal,
+    trials: usize,
+    done: usize,
+    planned: Option<Duration>,
+    /// Wall time of the trials that are done.
+    spent: Duration,
+    current: Option<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    name: String,
+    repeat: u32,
+    began: Instant,
+    drawn: Option<Instant>,
+    /// Calls that had ended when the line was drawn last.
+    ended: u64,
+    calls_per_s: f64,
+}
+
+impl Progress {
+    pub(crate) fn new(terminal: Terminal) -> Self {
+        Self { terminal, trials: 0, done: 0, planned: None, spent: Duration::ZERO, current: None }
+    }
+
+    /// Says something that must not be missed.
+    pub(crate) fn note(&mut self, text: &str) {
+        self.line(text);
+    }
+
+    /// `planned` is the length of one trial, where it is known.
+    pub(crate) fn begin(&mut self, trials: usize, planned: Option<Duration>) {
+        self.trials = trials;
+        self.planned = planned;
+        let time = match self.left(Duration::ZERO) {
+            Some(left) => format!(", about {}", seconds(left)),
+            None => String::new(),
+        };
+        self.line(&format!("{trials} trials{time}"));
+    }
+
+    pub(crate) fn trial_begins(&mut self, name: &str, repeat: u32) {
+        self.current = Some(Current {
+            name: name.to_owned(),
+            repeat,
+            began: Instant::now(),
+            drawn: None,
+            ended: 0,
+            calls_per_s: 0.0,
+        });
+    }
+
+    pub(crate) fn look(&mut self, moment: Moment) {
+        if !self.terminal.interactive {
+            return;
+        }
+        let now = Instant::now();
+        let Some(current) = &mut self.current else { return };
+        let since_drawn = current.drawn.map(|drawn| now - drawn);
+        if since_drawn.is_some_and(|since| since < REDRAW_EVERY) {
+            return;
+        }
+        let state = match moment {
+            Moment::Starting => "starting its processes".to_owned(),
+            Moment::Running { elapsed, ended } => {
+                if let Some(since) = since_drawn {
+                    current.calls_per_s = (ended - current.ended) as f64 / since.as_secs_f64();
+                    current.ended = ended;
+                }
+                let whole = self.planned.map(|planned| format!(" of {}", seconds(planned)));
+                let rate = format::rate(current.calls_per_s);
+                format!("{}{}, {rate}", seconds(elapsed), whole.unwrap_or_default())
+            }
+        };
+        current.drawn = Some(now);
+        let in_trial = now - current.began;
+        let (name, repeat) = (current.name.clone(), current.repeat + 1);
+        let left = self.left(in_trial).map(|left| format!(", {} left", seconds(left)));
+        let line = format!(
+            "[{}/{}] {name}, repeat {repeat}: {state}{}",
+            self.done + 1,
+            self.trials,
+            left.unwrap_or_default()
+        );
+        let line: String = line.chars().take(self.terminal.style.width.max(1) - 1).collect();
+        let _ = write!(io::stderr(), "\r\x1b[2K{line}");
+        let _ = io::stderr().flush();
+    }
+
+    pub(crate) fn trial_ends(&mut self, record: &TrialRecord) {
+        let Some(current) = self.current.take() else { return };
+        self.done += 1;
+        self.spent += current.began.elapsed();
+        let head = format!(
+            "[{}/{}] {}, repeat {}: ",
+            self.done,
+            self.trials,
+            current.name,
+            current.repeat + 1
+        );
+        self.line(&format!("{head}{}", in_short(record)));
+    }
+
+    /// A line that stays.
+    fn line(&self, text: &str) {
+        let start = if self.terminal.interactive { "\r\x1b[2K" } else { "" };
+        let _ = writeln!(io::stderr(), "{start}{text}");
+    }
+
+    /// Time left: as long as the trials so far took each, or as planned.
+    fn left(&self, in_trial: Duration) -> Option<Duration> {
+        let each = match u32::try_from(self.done) {
+            Ok(done) if done > 0 => self.spent / done,
+            _ => self.planned? + USUAL_OVERHEAD,
+        };
+        let open = u32::try_from(self.trials - self.done).unwrap_or(u32::MAX);
+        Some(each.saturating_mul(open).saturating_sub(in_trial))
+    }
+}
+
+/// A trial in a few words.
+fn in_short(record: &TrialRecord) -> String {
+    if let TrialOutcome::Failed { side, message } = &record.outcome {
+        let side = format!("{side:?}").to_lowercase();
+        return format!("FAILED on the side of the {side}: {message}");
+    }
+    let figures = Figures::of_trial(record);
+    let mut text = format!("{} calls", format::count(figures.ok));
+    let used = figures.by_name("backends_used").unwrap_or(0.0);
+    text.push_str(&format!(" on {} of {} backends", used, record.backends.len()));
+    if let (Some(p50), Some(p99)) = (figures.latency_ns(0.5), figures.latency_ns(0.99)) {
+        text.push_str(&format!(", p50 {}, p99 {}", format::duration(p50), format::duration(p99)));
+    }
+    let lost = figures.failed + figures.unfinished;
+    if lost > 0 {
+        text.push_str(&format!(", {} failed or without an answer", format::count(lost)));
+    }
+    if record.outcome == TrialOutcome::Interrupted {
+        text.push_str(" (interrupted)");
+    }
+    text
+}
+
+fn seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 10.0 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use measure::record::Side;
+    use report::terminal::Style;
+
+    use super::*;
+    use crate::run::trial::blank_record;
+
+    fn progress(trials: usize, planned: Option<Duration>) -> Progress {
+        let terminal = Terminal { interactive: false, style: Style { colour: false, width: 80 } };
+        let mut progress = Progress::new(terminal);
+        progress.trials = trials;
+        progress.planned = planned;
+        progress
+    }
+
+    #[test]
+    fn time_left_follows_the_plan_and_then_experience() {
+        let mut progress = progress(4, Some(Duration::from_millis(2_300)));
+        assert_eq!(progress.left(Duration::ZERO), Some(Duration::from_secs(12)));
+        progress.done = 2;
+        progress.spent = Duration::from_secs(10);
+        assert_eq!(progress.left(Duration::from_secs(1)), Some(Duration::from_secs(9)));
+        assert_eq!(progress.left(Duration::from_secs(60)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_failed_trial_says_whose_side_it_was() {
+        let mut record = blank_record("l4", 0, 0);
+        record.outcome = TrialOutcome::Failed { side: Side::Backend, message: "b0 ended".into() };
+        assert_eq!(in_short(&record), "FAILED on the side of the backend: b0 ended");
+    }
+}
