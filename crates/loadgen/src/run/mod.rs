@@ -172,8 +172,9 @@ impl Run<'_> {
         if let Some(proxy) = &done.proxy {
             self.describe_launch(turn.peer, proxy);
         }
-        progress.trial_ends(&done.record);
+        // Written down before anybody is told.
         self.folder.write_trial(&done.record).map_err(Failure::lab)?;
+        progress.trial_ends(&done.record);
         self.trials.push(done.record);
         remove_empty_logs(&dir);
         Ok(())

@@ -1,0 +1,176 @@
+//! The command from outside: what it prints, keeps and exits with.
+
+mod common;
+
+use std::fs;
+
+use common::{Home, SMALL};
+
+#[test]
+fn a_scenario_runs_to_its_report() {
+    let home = Home::new();
+    let ran = home.run(&["--scenario", "small"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    for peer in ["direct", "l4", "l7"] {
+        assert!(ran.stderr.contains(&format!("{peer}, repeat 1: 120 calls")), "{}", ran.said());
+    }
+    assert!(ran.stdout.contains("expected 3 of 3 claims hold"), "{}", ran.said());
+    assert!(!ran.stdout.contains('\x1b'), "colours in a pipe");
+
+    let runs = home.runs("small");
+    assert_eq!(runs.len(), 1);
+    let run = measure::folder::Run::open(&runs[0]).unwrap();
+    assert_eq!(run.trials.len(), 3);
+    assert_eq!(run.record.outcome, measure::record::RunOutcome::Complete);
+    for trial in &run.trials {
+        assert_eq!(trial.counts.ok, 120, "{}", trial.peer);
+        assert_eq!(trial.backends.iter().map(|backend| backend.calls).sum::<u64>(), 120);
+        let roles: Vec<_> = trial.processes.iter().map(|process| process.name.as_str()).collect();
+        assert!(roles.contains(&"generator") && roles.contains(&"b0"), "{roles:?}");
+        assert_eq!(roles.contains(&trial.peer.as_str()), trial.peer != "direct", "{roles:?}");
+    }
+    assert!(run.record.peers[1].command.iter().any(|word| word.contains("--policy")));
+    assert_eq!(fs::read_to_string(runs[0].join("scenario.toml")).unwrap(), SMALL);
+    assert!(runs[0].join("report.html").is_file());
+    assert!(runs[0].join("charts/shares.png").is_file());
+    assert!(home.left_behind().is_empty());
+}
+
+#[test]
+fn the_client_can_balance_by_itself() {
+    let home = Home::new();
+    let arguments = ["--scenario", "small", "--peers", "client-side,l4", "--json"];
+    let ran = home.run(&arguments);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    let summary: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let peer = &summary["peers"][0];
+    assert_eq!(peer["peer"], "client-side");
+    assert_eq!(peer["calls_per_backend"], serde_json::json!([60, 60]));
+    // The claims about l7 say nothing, and are no failure.
+    let verdicts: Vec<&str> = summary["expectations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["verdict"].as_str().unwrap())
+        .collect();
+    assert_eq!(verdicts, ["held", "not_judged", "not_judged"]);
+}
+
+#[test]
+fn every_kind_of_call_comes_back_through_every_peer() {
+    let home = Home::new();
+    for call in ["server_stream", "client_stream", "bidi"] {
+        let call = format!("load.call={call}");
+        let arguments = ["--scenario", "small", "--set", &call, "--set", "load.messages=3"];
+        let ran = home.run(&arguments);
+        assert_eq!(ran.code, Some(0), "{}", ran.said());
+        for peer in ["direct", "l4", "l7"] {
+            assert!(ran.stderr.contains(&format!("{peer}, repeat 1: 120 calls")), "{}", ran.said());
+        }
+    }
+}
+
+#[test]
+fn a_closed_loop_of_a_number_of_calls_makes_that_many() {
+    let home = Home::new();
+    let open = "loop = \"open\"\n";
+    let closed =
+        SMALL.replace(open, "loop = \"closed\"\n").replace("arrivals = \"constant\"\n", "");
+    let closed =
+        closed.replace("rate = \"400/s\"\n", "").replace("duration = \"300ms\"", "calls = 90");
+    home.scenario("closed", &closed);
+    let ran = home.run(&["--scenario", "closed", "--peers", "l7"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    assert!(ran.stderr.contains("l7, repeat 1: 90 calls"), "{}", ran.said());
+}
+
+#[test]
+fn an_expectation_that_does_not_hold_is_code_1() {
+    let home = Home::new();
+    home.scenario("small", &SMALL.replace("l4.backends_used == 2", "l4.backends_used == 1"));
+    let ran = home.run(&["--scenario", "small", "--peers", "l4"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.said());
+    assert!(ran.stdout.contains("FAILED: l4.backends_used == 1 (2"), "{}", ran.said());
+}
+
+#[test]
+fn a_report_is_made_again_from_the_folder_alone() {
+    let home = Home::new();
+    assert_eq!(home.run(&["--scenario", "small", "--peers", "l4,l7"]).code, Some(0));
+    let first = home.runs("small").remove(0);
+    // Somewhere else, without scenarios, as on another machine.
+    let elsewhere = home.path("elsewhere");
+    fs::rename(&first, &elsewhere).unwrap();
+    let report = elsewhere.join("report.html");
+    let before = fs::read_to_string(&report).unwrap();
+    fs::remove_file(&report).unwrap();
+    let ran = home.run(&["report", elsewhere.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    assert_eq!(fs::read_to_string(&report).unwrap(), before);
+}
+
+#[test]
+fn runs_are_never_overwritten() {
+    let home = Home::new();
+    for _ in 0..2 {
+        let ran = home.run(&["--scenario", "small", "--peers", "direct"]);
+        assert_eq!(ran.code, Some(0), "{}", ran.said());
+    }
+    assert_eq!(home.runs("small").len(), 2);
+}
+
+#[test]
+fn bad_input_is_one_line_and_code_2() {
+    let home = Home::new();
+    let file = home.path("file");
+    fs::write(&file, "").unwrap();
+    home.scenario("no-rate", &SMALL.replace("rate = \"400/s\"\n", ""));
+    home.scenario("no-unit", &SMALL.replace("300ms", "300"));
+    home.scenario("typo", &SMALL.replace("streams", "strems"));
+    home.scenario("zero", &SMALL.replace("connections = 2", "connections = 0"));
+    let folder = file.to_str().unwrap();
+    for (arguments, expected) in [
+        (vec!["--scenario", "smal"], "did you mean `small`?"),
+        (vec!["--scenario", "nowhere/x.toml"], "nowhere/x.toml"),
+        (vec!["--scenario", "small", "--peers", "l8"], "--peers l8"),
+        (vec!["--scenario", "small", "--duration", "soon"], "--duration soon"),
+        (vec!["--scenario", "small", "--out", folder], "--out"),
+        (vec!["--scenario", "no-rate"], "rate"),
+        (vec!["--scenario", "no-unit"], "no-unit.toml:13: load.duration"),
+        (vec!["check", "typo"], "did you mean `streams`?"),
+        (vec!["check", "zero"], "zero.toml:9: load.connections"),
+        (vec!["report", folder], "holds no run"),
+    ] {
+        let ran = home.run(&arguments);
+        assert_eq!(ran.code, Some(2), "{arguments:?}\n{}", ran.said());
+        let error = ran.stderr.lines().find(|line| line.starts_with("error: "));
+        assert!(error.is_some_and(|line| line.contains(expected)), "{}", ran.said());
+    }
+    assert!(home.runs("small").is_empty(), "something was run");
+}
+
+#[test]
+fn too_few_descriptors_are_found_before_anything_starts() {
+    let home = Home::new();
+    let output = home
+        .shell(
+            "ulimit -n 70; exec \"$@\"",
+            &["--scenario", "small", "--set", "load.connections=40"],
+        )
+        .output()
+        .unwrap();
+    let ran = common::Ran::of(output);
+    assert_eq!(ran.code, Some(2), "{}", ran.said());
+    assert!(ran.stderr.contains("ulimit -n"), "{}", ran.said());
+    assert!(home.runs("small").is_empty());
+}
+
+#[test]
+fn every_format_has_a_schema() {
+    let home = Home::new();
+    for format in ["scenario", "peer", "run", "trial", "summary"] {
+        let ran = home.run(&["schema", format]);
+        let schema: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert!(schema["properties"].as_object().is_some_and(|keys| keys.len() > 4), "{format}");
+    }
+}

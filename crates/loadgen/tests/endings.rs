@@ -1,0 +1,161 @@
+//! Whatever happens to the lab, no process is left, and what was measured is
+//! kept.
+
+mod common;
+
+use std::{net::TcpListener, time::Duration};
+
+use common::{Home, SMALL};
+use measure::{
+    folder::Run,
+    record::{RunOutcome, Side, TrialOutcome},
+};
+use nix::sys::signal::Signal;
+
+/// Long enough to be interrupted in.
+fn long() -> String {
+    SMALL.replace("300ms", "20s").replace("repeats = 1", "repeats = 2")
+}
+
+#[test]
+fn a_lab_that_is_killed_leaves_nobody() {
+    let home = Home::new();
+    home.scenario("small", &SMALL.replace("repeats = 1", "repeats = 50"));
+    let mut started = home.start(&["--scenario", "small", "--peers", "l7,l4"]);
+    // The second trial's processes are there or on their way.
+    started.wait_for("[1/100]");
+    assert!(!home.left_behind().is_empty());
+    started.signal(Signal::SIGKILL);
+    started.end();
+    assert!(home.is_empty_within(Duration::from_secs(2)), "{:?}", home.left_behind());
+    let run = Run::open(&home.runs("small")[0]).unwrap();
+    assert_eq!(run.record.outcome, RunOutcome::Running);
+    assert!(!run.trials.is_empty());
+}
+
+#[test]
+fn an_interrupt_while_processes_start_is_a_clean_end() {
+    let home = Home::new();
+    home.scenario("small", &long());
+    let mut started = home.start(&["--scenario", "small"]);
+    started.wait_for("6 trials");
+    started.signal(Signal::SIGINT);
+    let ran = started.end();
+    assert_eq!(ran.code, Some(130), "{}", ran.said());
+    assert!(home.left_behind().is_empty());
+    let run = Run::open(&home.runs("small")[0]).unwrap();
+    assert_eq!(run.record.outcome, RunOutcome::Interrupted);
+}
+
+#[test]
+fn an_interrupt_under_load_keeps_what_was_measured() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let home = Home::new();
+        let short_then_long = SMALL.replace("repeats = 1", "repeats = 100");
+        home.scenario("small", &short_then_long);
+        let mut started = home.start(&["--scenario", "small", "--peers", "l4,l7"]);
+        started.wait_for("[2/200]");
+        started.signal(signal);
+        let ran = started.end();
+        assert_eq!(ran.code, Some(130), "{}", ran.said());
+        assert!(ran.stdout.contains("what was measured until then is kept"), "{}", ran.said());
+        assert!(home.left_behind().is_empty());
+        let run = Run::open(&home.runs("small")[0]).unwrap();
+        assert_eq!(run.record.outcome, RunOutcome::Interrupted);
+        assert_eq!(run.trials[0].counts.ok, 120);
+        assert!(home.runs("small")[0].join("report.html").is_file());
+    }
+}
+
+#[test]
+fn a_second_interrupt_ends_it_at_once() {
+    let home = Home::new();
+    home.scenario("small", &long());
+    let mut started = home.start(&["--scenario", "small"]);
+    started.wait_for("6 trials");
+    started.signal(Signal::SIGINT);
+    started.signal(Signal::SIGINT);
+    let ran = started.end();
+    assert_eq!(ran.code, Some(130), "{}", ran.said());
+    assert!(home.is_empty_within(Duration::from_secs(2)), "{:?}", home.left_behind());
+}
+
+#[test]
+fn a_proxy_that_dies_is_a_failed_trial_and_the_run_goes_on() {
+    let home = Home::new();
+    home.peer(
+        "broken",
+        r#"
+title = "A proxy that ends at once"
+layer = "l7"
+description = "For the test."
+command = ["sh", "-c", "echo no such flag >&2; exit 7", "{listen}", "{each backend}{addr}{end}"]
+[policies]
+round_robin = ""
+"#,
+    );
+    let ran = home.run(&["--scenario", "small", "--peers", "broken,direct"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    assert!(ran.stderr.contains("broken exited with code 7"), "{}", ran.said());
+    assert!(ran.stderr.contains("no such flag"), "{}", ran.said());
+    let run = Run::open(&home.runs("small")[0]).unwrap();
+    let sides: Vec<Option<Side>> = run
+        .trials
+        .iter()
+        .map(|trial| match trial.outcome {
+            TrialOutcome::Failed { side, .. } => Some(side),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sides, [Some(Side::Proxy), None]);
+    assert!(home.left_behind().is_empty());
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let home = Home::new();
+    home.peer(
+        "stubborn",
+        &format!(
+            r#"
+title = "A proxy that wants one port"
+layer = "l4"
+description = "For the test."
+command = ["{{loadgen}}", "l4-proxy", "--listen", "{address}", "--control-pipe",
+           "--metrics-listen", "{{listen}}", "{{each backend}}--backend={{addr}}{{end}}"]
+[policies]
+round_robin = ""
+"#
+        ),
+    );
+    let ran = home.run(&["--scenario", "small", "--peers", "stubborn"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    assert!(ran.stderr.contains(&address.to_string()), "{}", ran.said());
+    assert!(home.left_behind().is_empty());
+}
+
+#[test]
+fn a_peer_that_is_missing_is_left_out_in_plain_sight() {
+    let home = Home::new();
+    home.peer(
+        "absent",
+        r#"
+title = "A proxy nobody installed"
+layer = "l7"
+description = "For the test."
+find = ["path:no-such-proxy-anywhere"]
+install = "apt-get install absent"
+command = ["{program}", "{listen}", "{each backend}{addr}{end}"]
+[policies]
+round_robin = ""
+"#,
+    );
+    let ran = home.run(&["--scenario", "small", "--peers", "absent,direct"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    assert!(ran.stderr.contains("left out absent"), "{}", ran.said());
+    assert!(ran.stderr.contains("apt-get install absent"), "{}", ran.said());
+    let run = Run::open(&home.runs("small")[0]).unwrap();
+    assert_eq!(run.record.left_out[0].peer, "absent");
+}

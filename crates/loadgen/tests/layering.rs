@@ -1,0 +1,102 @@
+//! Who may import whom. `crates/README.md` draws the arrows; here they are held.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+
+/// What each crate may import of the workspace. What is not here is forbidden;
+/// a crate that is not here is unknown.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("balance", &[]),
+    ("echo-proto", &[]),
+    ("h2-wire", &[]),
+    ("measure", &[]),
+    ("queueing", &[]),
+    ("serve", &[]),
+    ("scenario", &["balance"]),
+    ("report", &["measure", "queueing"]),
+    ("echo-backend", &["echo-proto", "serve"]),
+    ("l4-proxy", &["balance", "serve"]),
+    ("l7-proxy", &["balance", "h2-wire", "serve"]),
+    (
+        "loadgen",
+        &[
+            "balance",
+            "echo-backend",
+            "echo-proto",
+            "h2-wire",
+            "l4-proxy",
+            "l7-proxy",
+            "measure",
+            "queueing",
+            "report",
+            "scenario",
+            "serve",
+        ],
+    ),
+    (
+        "testkit",
+        &["balance", "echo-backend", "echo-proto", "h2-wire", "l4-proxy", "l7-proxy", "serve"],
+    ),
+];
+
+/// What `l4-proxy` must never link, however deep: it knows nothing of HTTP.
+const FORBIDDEN_TO_L4: &[&str] = &["http", "hyper", "h2", "tonic", "prost", "h2-wire"];
+
+/// Imports within the workspace; without those of tests.
+fn imports() -> BTreeMap<String, Vec<String>> {
+    let metadata = MetadataCommand::new().no_deps().exec().unwrap();
+    let members: Vec<String> =
+        metadata.packages.iter().map(|package| package.name.to_string()).collect();
+    metadata
+        .packages
+        .iter()
+        .map(|package| {
+            let imports = package
+                .dependencies
+                .iter()
+                .filter(|dependency| dependency.kind != DependencyKind::Development)
+                .map(|dependency| dependency.name.clone())
+                .filter(|name| members.contains(name))
+                .collect();
+            (package.name.to_string(), imports)
+        })
+        .collect()
+}
+
+#[test]
+fn every_arrow_is_allowed_and_every_crate_is_on_the_map() {
+    let map = include_str!("../../README.md");
+    for (name, imports) in imports() {
+        let allowed = ALLOWED.iter().find(|(known, _)| *known == name);
+        let (_, allowed) = allowed.unwrap_or_else(|| panic!("{name} is not on the list"));
+        for import in imports {
+            assert!(allowed.contains(&import.as_str()), "{name} must not import {import}");
+        }
+        assert!(map.contains(&format!("`{name}`")), "{name} is missing in crates/README.md");
+    }
+}
+
+#[test]
+fn testkit_is_for_tests_only() {
+    for (name, imports) in imports() {
+        assert!(!imports.contains(&"testkit".to_owned()), "{name} ships testkit");
+    }
+}
+
+#[test]
+fn the_l4_proxy_does_not_link_http() {
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "-p", "l4-proxy", "-e", "normal", "--prefix", "none"])
+        .args(["--format", "{p}"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(tree.stdout).unwrap();
+    let names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains(&"tokio"), "no tree: {}", String::from_utf8_lossy(&tree.stderr));
+    for forbidden in FORBIDDEN_TO_L4 {
+        assert!(!names.contains(forbidden), "l4-proxy links {forbidden}");
+    }
+}
