@@ -71,8 +71,9 @@ pub enum Error {
     Png(#[from] PngError),
 }
 
-/// Reads a run folder and writes `report.html` and `charts/<name>.png` into it,
-/// and `charts/summary.png`, which says the answer alone, in place of what an earlier report left there.
+/// Reads a run folder and writes `report.html`, `charts/<name>.png` for each
+/// chart, and `charts/summary.png`, which says the answer alone, in place of
+/// what an earlier report left there.
 ///
 /// # Errors
 /// When the folder can't be read or written.

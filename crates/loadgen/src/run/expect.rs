@@ -107,6 +107,9 @@ fn show(kind: Kind, value: f64) -> String {
         Kind::Share => format::share(value),
         Kind::Time => format::duration(value),
         Kind::Rate => format::rate(value),
+        Kind::Calls | Kind::Number if value.fract() == 0.0 && value >= 0.0 => {
+            format::count(value as u64)
+        }
         Kind::Calls | Kind::Number => format::number(value),
     }
 }

@@ -12,6 +12,9 @@ use crate::{
     scale::{Linear, ticks},
 };
 
+/// Size of the numbers above bars.
+const VALUE_SIZE: f64 = 11.5;
+
 pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
     let panels = panels::Panels::new(model.peers.len(), frame, 150.0);
     let mut drawing = panels.drawing();
@@ -22,7 +25,7 @@ pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
         let scale = Linear { domain: (0.0, top), range: (plot.bottom(), plot.y) };
         let axis =
             panels::Axis { scale, ticks: &ticks, label: |share| format!("{:.0} %", share * 100.0) };
-        panels.frame(&mut drawing, index, peer, &subtitle(peer), &axis);
+        panels.frame(&mut drawing, index, peer, &subtitle(peer, plot.width), &axis);
         match peer.missing() {
             Some(reason) => panels.missing(&mut drawing, index, &reason),
             None => bars(&mut drawing, model, peer, plot, &scale),
@@ -48,10 +51,23 @@ fn axis_ticks(model: &Model<'_>) -> Vec<f64> {
     if largest > 0.7 { vec![0.0, 0.25, 0.5, 0.75, 1.0] } else { ticks(largest * 1.15, 4) }
 }
 
-fn subtitle(peer: &PeerView<'_>) -> String {
-    match peer.estimate("max_share") {
-        Some(largest) => format!("busiest backend: {}", format::share(largest.value)),
-        None => "no call was answered".to_owned(),
+/// The largest share in words, in fewer of them where there is little room.
+fn subtitle(peer: &PeerView<'_>, room: f64) -> String {
+    let Some(largest) = peer.estimate("max_share") else {
+        return "no call was answered".to_owned();
+    };
+    let share = format::share(largest.value);
+    let whole = format!("busiest backend: {share}");
+    if Font::new(12.0).width(&whole) <= room { whole } else { format!("busiest: {share}") }
+}
+
+/// A share above its bar; a bare number of percent where slots are narrow.
+fn above_bar(share: f64, slot: f64) -> String {
+    let whole = format::share(share);
+    if Font::new(VALUE_SIZE).width(&whole) <= slot {
+        whole
+    } else {
+        format!("{:.0}", share * 100.0)
     }
 }
 
@@ -103,8 +119,8 @@ fn bars(
         let x = if all_alike { centre } else { x };
         drawing.group(Group::of(&peer.name), |group| {
             let paint = if share > 0.0 { Paint::Ink } else { Paint::Soft };
-            let font = Font::new(11.5).middle().paint(paint);
-            group.text((x, scale.at(share) - 5.0), format::share(share), font);
+            let font = Font::new(VALUE_SIZE).middle().paint(paint);
+            group.text((x, scale.at(share) - 5.0), above_bar(share, slot), font);
         });
         even_mark(drawing, model, backend, plot.x + slot * backend as f64, slot, scale);
     }
