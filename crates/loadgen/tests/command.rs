@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::fs;
+use std::{fs, path::Path};
 
 use common::{Home, SMALL};
 
@@ -29,7 +29,9 @@ fn a_scenario_runs_to_its_report() {
         assert!(roles.contains(&"generator") && roles.contains(&"b0"), "{roles:?}");
         assert_eq!(roles.contains(&trial.peer.as_str()), trial.peer != "direct", "{roles:?}");
     }
-    assert!(run.record.peers[1].command.iter().any(|word| word.contains("--policy")));
+    let command = &run.record.peers[1].command;
+    assert_eq!(command[..2], ["loadgen", "l4-proxy"], "a record names no path of a machine");
+    assert!(command.iter().any(|word| word == "--policy"));
     assert_eq!(fs::read_to_string(runs[0].join("scenario.toml")).unwrap(), SMALL);
     assert!(runs[0].join("report.html").is_file());
     assert!(runs[0].join("charts/shares.png").is_file());
@@ -165,12 +167,25 @@ fn too_few_descriptors_are_found_before_anything_starts() {
     assert!(home.runs("small").is_empty());
 }
 
+/// `UPDATE_GOLDEN=1` rewrites the schemas of the results.
 #[test]
-fn every_format_has_a_schema() {
+fn the_committed_schemas_are_those_of_the_types() {
     let home = Home::new();
-    for format in ["scenario", "peer", "run", "trial", "summary"] {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for (format, file) in [
+        ("scenario", "scenarios/scenario.schema.json"),
+        ("peer", "scenarios/peers/peer.schema.json"),
+        ("run", "results/schema/run.json"),
+        ("trial", "results/schema/trial.json"),
+        ("summary", "results/schema/summary.json"),
+    ] {
         let ran = home.run(&["schema", format]);
         let schema: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
         assert!(schema["properties"].as_object().is_some_and(|keys| keys.len() > 4), "{format}");
+        let path = root.join(file);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&path, &ran.stdout).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), ran.stdout, "{file} is out of date");
     }
 }

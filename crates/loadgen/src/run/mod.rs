@@ -183,12 +183,31 @@ impl Run<'_> {
     /// Keeps how the peer was started, once: ports differ between trials and
     /// nothing else does.
     fn describe_launch(&mut self, peer: usize, proxy: &ProxyLaunch) {
+        let paths = self.local_paths();
         let setup = &mut self.record.peers[peer];
         if setup.command.is_empty() {
-            setup.command.clone_from(&proxy.launch.command);
+            let command = proxy.launch.command.iter();
+            setup.command = command.map(|word| without_paths(word, &paths)).collect();
+            let files = proxy.files.iter();
             setup.config_files =
-                proxy.files.iter().map(|(path, text)| (file_name(path), text.clone())).collect();
+                files.map(|(path, text)| (file_name(path), without_paths(text, &paths))).collect();
         }
+    }
+
+    /// Paths that mean something on this machine only, and what a record says
+    /// instead: it is read elsewhere, and shared.
+    fn local_paths(&self) -> Vec<(String, &'static str)> {
+        let folder = self.folder.path();
+        let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let program = peers::loadgen_program().map(|path| path.display().to_string());
+        [
+            (program.unwrap_or_default(), "loadgen"),
+            (absolute.display().to_string(), "<run>"),
+            (folder.display().to_string(), "<run>"),
+        ]
+        .into_iter()
+        .filter(|(path, _)| !path.is_empty())
+        .collect()
     }
 
     /// Judges what was measured and writes the record for the last time.
@@ -206,6 +225,10 @@ impl Run<'_> {
     fn write(&self) -> Result<(), Failure> {
         self.folder.write_run(&self.record).map_err(Failure::lab)
     }
+}
+
+fn without_paths(text: &str, paths: &[(String, &'static str)]) -> String {
+    paths.iter().fold(text.to_owned(), |text, (path, word)| text.replace(path, word))
 }
 
 fn file_name(path: &Path) -> String {
