@@ -1,0 +1,248 @@
+//! Balls in bins: C connections dealt to B backends, each to one that is chosen
+//! evenly and by chance, or in turn.
+//!
+//! An L4 balancer spreads connections, so with equal traffic on each connection
+//! these are the shares of calls that the backends get. The counts are
+//! multinomial. What is given is exact: chances come from adding backends one at
+//! a time, each new one getting a binomial number of the connections so far,
+//! and all terms are positive. For the asymptotics, which for a few connections
+//! are far off, see M. Raab, A. Steger, *Balls into Bins* (1998).
+
+use crate::{
+    Error,
+    model::{at_most, positive},
+};
+
+/// Most connections, and most backends: the work grows as their product, times
+/// the square root of the connections and times the spread of the maximum.
+const MOST: usize = 1024;
+
+/// Connections placed by chance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RandomPlacement {
+    connections: usize,
+    backends: usize,
+    /// P(the most connections on a backend <= m), for m = 0, 1, ...
+    max_at_most: Vec<f64>,
+}
+
+impl RandomPlacement {
+    /// # Errors
+    /// When a number is zero or above 1024.
+    pub fn new(connections: u32, backends: u32) -> Result<Self, Error> {
+        positive("the number of connections", f64::from(connections))?;
+        positive("the number of backends", f64::from(backends))?;
+        let connections = at_most("the number of connections", connections as usize, MOST)?;
+        let backends = at_most("the number of backends", backends as usize, MOST)?;
+        let mut max_at_most = Vec::new();
+        for most in 0..=connections {
+            let chance = if most * backends < connections {
+                0.0
+            } else {
+                chance_of_at_most(connections, backends, most)
+            };
+            max_at_most.push(chance);
+            if chance > 1.0 - 1e-13 {
+                break;
+            }
+        }
+        Ok(Self { connections, backends, max_at_most })
+    }
+
+    /// The chance that no backend has more than `most` connections.
+    pub fn chance_max_at_most(&self, most: usize) -> f64 {
+        self.max_at_most.get(most).copied().unwrap_or(1.0)
+    }
+
+    /// The expected number of connections on the busiest backend.
+    pub fn expected_max(&self) -> f64 {
+        self.max_at_most.iter().map(|at_most| 1.0 - at_most).sum()
+    }
+
+    /// The expected share of connections on the busiest backend.
+    pub fn expected_max_share(&self) -> f64 {
+        self.expected_max() / self.connections as f64
+    }
+
+    /// The share that the busiest backend has with chance `q` at most: `None`
+    /// unless 0 <= q <= 1.
+    pub fn max_share_quantile(&self, q: f64) -> Option<f64> {
+        if !(0.0..=1.0).contains(&q) {
+            return None;
+        }
+        let most = self.max_at_most.iter().position(|&at_most| at_most >= q - 1e-13);
+        Some(most.unwrap_or(self.connections) as f64 / self.connections as f64)
+    }
+
+    /// The expected number of backends with a connection: B (1 - (1 - 1/B)^C).
+    pub fn expected_used(&self) -> f64 {
+        let n = self.backends as f64;
+        n * -(self.connections as f64 * (-1.0 / n).ln_1p()).exp_m1()
+    }
+
+    /// The chance that at least one backend has no connection.
+    pub fn chance_of_idle(&self) -> f64 {
+        1.0 - self.chance_used(self.backends)
+    }
+
+    /// The chance that exactly `used` backends have a connection, by placing one
+    /// connection after the other.
+    pub fn chance_used(&self, used: usize) -> f64 {
+        if used > self.backends {
+            return 0.0;
+        }
+        let n = self.backends as f64;
+        let mut chances = vec![0.0; self.backends + 1];
+        chances[0] = 1.0;
+        for placed in 0..self.connections {
+            for now in (1..=self.backends.min(placed + 1)).rev() {
+                let now_f = now as f64;
+                chances[now] = chances[now] * now_f / n + chances[now - 1] * (n - now_f + 1.0) / n;
+            }
+            chances[0] = 0.0;
+        }
+        chances[used]
+    }
+}
+
+/// Connections placed in turn: nothing is left to chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnPlacement {
+    /// Connections on the busiest backend.
+    pub max: u32,
+    /// Connections on the idlest backend.
+    pub min: u32,
+    /// Backends with a connection.
+    pub used: u32,
+}
+
+impl TurnPlacement {
+    /// # Errors
+    /// When a number is zero.
+    pub fn new(connections: u32, backends: u32) -> Result<Self, Error> {
+        positive("the number of connections", f64::from(connections))?;
+        positive("the number of backends", f64::from(backends))?;
+        Ok(Self {
+            max: connections.div_ceil(backends),
+            min: connections / backends,
+            used: connections.min(backends),
+        })
+    }
+
+    /// The share of connections on the busiest backend.
+    pub fn max_share(&self, connections: u32) -> f64 {
+        f64::from(self.max) / f64::from(connections)
+    }
+}
+
+/// P(no backend has more than `most`).
+///
+/// With f_b(c) that chance for c connections on b backends, the last of the b
+/// backends has i of the c with the binomial chance of 1/b each: f_b(c) = Σ_{i <=
+/// most} binom(c, i) (1/b)^i (1 - 1/b)^(c - i) f_{b-1}(c - i).
+fn chance_of_at_most(connections: usize, backends: usize, most: usize) -> f64 {
+    let mut f: Vec<f64> = (0..=connections).map(|c| f64::from(u8::from(c <= most))).collect();
+    for b in 2..=backends {
+        let p = 1.0 / b as f64;
+        let next = (0..=connections)
+            .map(|c| {
+                // (1 - p)^c and up, each term from the one before.
+                let mut term = (c as f64 * (-p).ln_1p()).exp();
+                let mut sum = 0.0;
+                for i in 0..=most.min(c) {
+                    sum += term * f[c - i];
+                    term *= (c - i) as f64 / (i + 1) as f64 * p / (1.0 - p);
+                    if term < 1e-18 && i as f64 > c as f64 * p {
+                        break;
+                    }
+                }
+                sum
+            })
+            .collect();
+        f = next;
+    }
+    f[connections].min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All ways to place the connections, counted one by one.
+    fn enumerate(connections: u32, backends: usize) -> (f64, f64, f64) {
+        let ways = backends.pow(connections);
+        let (mut max, mut used, mut idle) = (0, 0, 0);
+        for way in 0..ways {
+            let mut counts = vec![0; backends];
+            let mut rest = way;
+            for _ in 0..connections {
+                counts[rest % backends] += 1;
+                rest /= backends;
+            }
+            max += counts.iter().max().unwrap();
+            used += counts.iter().filter(|&&count| count > 0).count();
+            idle += usize::from(counts.contains(&0));
+        }
+        let ways = ways as f64;
+        (f64::from(max) / ways, used as f64 / ways, idle as f64 / ways)
+    }
+
+    #[test]
+    fn small_cases_are_those_counted_one_by_one() {
+        for (connections, backends) in [(1, 1), (1, 4), (2, 2), (4, 4), (7, 3), (8, 4), (5, 5)] {
+            let (max, used, idle) = enumerate(connections, backends as usize);
+            let placed = RandomPlacement::new(connections, backends).unwrap();
+            assert!((placed.expected_max() - max).abs() < 1e-12, "{connections} {backends}");
+            assert!((placed.expected_used() - used).abs() < 1e-12);
+            assert!((placed.chance_of_idle() - idle).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn four_connections_on_four_backends_are_the_birthday_problem() {
+        let placed = RandomPlacement::new(4, 4).unwrap();
+        assert!((placed.chance_max_at_most(1) - 24.0 / 256.0).abs() < 1e-12);
+        assert!((placed.chance_of_idle() - (1.0 - 24.0 / 256.0)).abs() < 1e-12);
+        assert_eq!(placed.max_share_quantile(0.05), Some(0.25));
+        assert_eq!(placed.max_share_quantile(1.0), Some(1.0));
+        assert_eq!(placed.max_share_quantile(1.1), None);
+        // 23 people have a common birthday with chance 0.507297.
+        let people = RandomPlacement::new(23, 365).unwrap();
+        assert!((1.0 - people.chance_max_at_most(1) - 0.507_297_234_323_985).abs() < 1e-12);
+    }
+
+    #[test]
+    fn turns_leave_nothing_to_chance() {
+        let turns = TurnPlacement::new(5, 4).unwrap();
+        assert_eq!((turns.max, turns.min, turns.used), (2, 1, 4));
+        assert!((turns.max_share(5) - 0.4).abs() < 1e-15);
+        let few = TurnPlacement::new(3, 4).unwrap();
+        assert_eq!((few.max, few.min, few.used), (1, 0, 3));
+        assert!(TurnPlacement::new(0, 4).is_err());
+        assert!(RandomPlacement::new(1, 0).is_err());
+        assert!(RandomPlacement::new(1025, 4).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn chances_are_whole_and_the_busiest_has_at_least_its_turn(
+            connections in 1_u32..200,
+            backends in 1_u32..40,
+        ) {
+            let placed = RandomPlacement::new(connections, backends).unwrap();
+            let whole: f64 = (0..=backends as usize).map(|used| placed.chance_used(used)).sum();
+            prop_assert!((whole - 1.0).abs() < 1e-12);
+            let used: f64 =
+                (0..=backends as usize).map(|used| used as f64 * placed.chance_used(used)).sum();
+            prop_assert!((used / placed.expected_used() - 1.0).abs() < 1e-9);
+            let turns = TurnPlacement::new(connections, backends).unwrap();
+            prop_assert!(placed.expected_max() >= f64::from(turns.max) - 1e-9);
+            prop_assert!(placed.max_at_most.is_sorted());
+            prop_assert!(placed.expected_max_share() <= 1.0);
+        }
+    }
+}
