@@ -11,6 +11,7 @@
 //! | [`shortest`] | the same of a few backends, exactly; bounds for many |
 //! | [`bins`] | connections dealt to backends by chance or in turn |
 //! | [`mixture`] | backends with unequal load, seen as one |
+//! | [`fit`] | which of these fits a scenario, if any |
 //!
 //! Symbols: λ is the rate of arrivals and μ that of one server (both per
 //! second), c the number of servers of a backend, ρ = λ / (c μ) its utilisation,
@@ -25,6 +26,7 @@
 
 pub mod bins;
 pub mod choices;
+pub mod fit;
 pub mod gim;
 pub mod mdc;
 pub mod mg1;

@@ -26,7 +26,10 @@ const MAX_UTILISATION: f64 = 0.99;
 /// The model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MDc {
+    /// Servers over all backends that are served in turn.
     servers: u32,
+    /// Backends that are served in turn.
+    turns: u32,
     arrival_rate: f64,
     service_s: f64,
     /// P(L <= m), until the tail is geometric to f64's precision.
@@ -76,12 +79,28 @@ impl MDc {
             .collect();
         Ok(Self {
             servers,
+            turns: 1,
             arrival_rate,
             service_s,
             at_most,
             ratio,
             mean_wait_s: (inner + rest) / lambda,
         })
+    }
+
+    /// One of `turns` backends of `servers` servers each that get the calls of a
+    /// Poisson stream in turn: E_k/D/c. `arrival_rate` is that of this backend.
+    ///
+    /// # Errors
+    /// As [`MDc::new`], for the servers of all backends.
+    pub fn in_turn(
+        turns: u32,
+        arrival_rate: f64,
+        service_s: f64,
+        servers: u32,
+    ) -> Result<Self, Error> {
+        let all = turns.saturating_mul(servers);
+        Ok(Self { turns, ..Self::new(arrival_rate * f64::from(turns), service_s, all)? })
     }
 
     /// Mean time in the queue in seconds.
@@ -132,7 +151,10 @@ impl MDc {
 
 impl Model for MDc {
     fn name(&self) -> String {
-        format!("M/D/{}", self.servers)
+        match self.turns {
+            1 => format!("M/D/{}", self.servers),
+            k => format!("E_{k}/D/{}", self.servers / k),
+        }
     }
 
     fn utilisation(&self) -> f64 {
