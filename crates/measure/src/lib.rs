@@ -8,6 +8,7 @@
 //! | [`histogram`] | HdrHistograms in the record, readable by the standard tools |
 //! | [`record`] | what a run folder holds, as types |
 //! | [`folder`] | a run folder on disk |
+//! | [`statistics`] | intervals, and tests of what they rest on |
 //! | [`summary`] | figures by name, for reports and expectations |
 //! | [`warning`] | doubts, typed, each with advice |
 //!
@@ -20,5 +21,6 @@ pub mod fold;
 pub mod folder;
 pub mod histogram;
 pub mod record;
+pub mod statistics;
 pub mod summary;
 pub mod warning;

@@ -1,7 +1,7 @@
 //! M/G/1: Poisson arrivals of rate λ, service times S of any distribution, one
 //! server.
 //!
-//! The mean wait is Pollaczek and Khinchine's λ E[S²] / (2 (1 - ρ)), exact. The
+//! The mean wait is Pollaczek and Khinchine's λ E\[S²\] / (2 (1 - ρ)), exact. The
 //! distribution has no closed form for lognormal or bimodal service; it is
 //! computed from Beneš' series, in which the wait is a geometric sum of
 //! independent residual services (L. Kleinrock, *Queueing Systems*, volume 1,
@@ -40,7 +40,7 @@ impl MG1 {
     /// `arrival_rate` is λ per second.
     ///
     /// # Errors
-    /// When a figure is not positive, or λ E[S] >= 1.
+    /// When a figure is not positive, or λ E\[S\] >= 1.
     pub fn new(arrival_rate: f64, service: Service) -> Result<Self, Error> {
         let arrival_rate = positive("the arrival rate", arrival_rate)?;
         service.check()?;

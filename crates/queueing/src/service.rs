@@ -76,7 +76,7 @@ impl Service {
         }
     }
 
-    /// E[S] in seconds.
+    /// E\[S\] in seconds.
     pub fn mean_s(&self) -> f64 {
         match *self {
             Self::Constant { value_s: mean_s }
@@ -88,7 +88,7 @@ impl Service {
         }
     }
 
-    /// E[S²] in square seconds.
+    /// E\[S²\] in square seconds.
     pub fn second_moment(&self) -> f64 {
         match *self {
             Self::Constant { value_s } => value_s * value_s,

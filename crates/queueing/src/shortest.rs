@@ -6,7 +6,7 @@
 //! There is no closed form for finite n. For a few backends the numbers in
 //! flight, sorted, are a Markov chain small enough to be solved: every state up
 //! to a cap is kept, and the cap is raised until it turns away fewer than one
-//! call in [`MOST_LOST`]⁻¹. For many backends there are [`bounds`] here and the
+//! call in a million. For many backends there are [`bounds`] here and the
 //! limit in [`crate::choices`].
 //!
 //! Assumes that whoever picks sees the true numbers in flight. Several pickers
