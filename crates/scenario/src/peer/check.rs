@@ -77,6 +77,7 @@ fn no_process(wire: &PeerWire) -> Result<(), Problem> {
         ("install", wire.install.is_none()),
         ("config", wire.config.is_empty()),
         ("policies", wire.policies.is_empty()),
+        ("weighted", wire.weighted.is_none()),
         ("stop_signal", wire.stop_signal.is_none()),
         ("environment", wire.environment.is_empty()),
     ];
@@ -109,12 +110,14 @@ fn check_process(wire: &PeerWire, config: Vec<ConfigFile>) -> Result<Process, Pr
         install: wire.install.clone(),
         stop_signal: wire.stop_signal.unwrap_or_default(),
         policies: policies(wire)?,
+        weighted: wire.weighted.clone(),
         command,
         version_command,
         config,
         environment,
     };
     check_use(&process)?;
+    check_weighted(&process)?;
     Ok(process)
 }
 
@@ -163,6 +166,21 @@ fn policies(wire: &PeerWire) -> Result<Vec<(PolicyKind, String)>, Problem> {
         return Err(Problem::new("policies", message));
     }
     Ok(policies)
+}
+
+/// A policy that heeds weights is one it can do, and is given them.
+fn check_weighted(process: &Process) -> Result<(), Problem> {
+    let Some(weighted) = &process.weighted else { return Ok(()) };
+    for (index, policy) in weighted.iter().enumerate() {
+        if process.word_for(*policy).is_none() {
+            let message = format!("`{policy}` is not in `policies`");
+            return Err(Problem::new(format!("weighted[{index}]"), message));
+        }
+    }
+    if !weighted.is_empty() && !process.passes_weights() {
+        return Err(Problem::new("weighted", "nothing passes weights on; use `{weight}`"));
+    }
+    Ok(())
 }
 
 /// A peer whose placeholders don't add up would start and do the wrong thing.

@@ -96,6 +96,8 @@ pub struct Process {
     /// The signal that asks it to end.
     pub stop_signal: StopSignal,
     policies: Vec<(PolicyKind, String)>,
+    /// Policies that heed weights; `None` when all do.
+    weighted: Option<Vec<PolicyKind>>,
     command: Vec<Template>,
     version_command: Vec<Template>,
     config: Vec<ConfigFile>,

@@ -75,11 +75,13 @@ pub enum RenderError {
         /// What it can do.
         known: Vec<String>,
     },
-    /// The backends' weights differ, and its files pass no weights on.
-    #[error("{peer} is given no weights, and the backends' weights differ")]
+    /// The backends' weights differ, and it would not heed them.
+    #[error("{peer} heeds no weights with {policy}, and the backends' weights differ")]
     Weights {
         /// The peer.
         peer: String,
+        /// What was asked for.
+        policy: PolicyKind,
     },
     /// Its program was not passed in.
     #[error("the program of {peer} is not known")]
@@ -104,10 +106,10 @@ impl Peer {
                 known,
             });
         };
-        let passes_weights = process.templates().any(|part| part.uses_local(&[Local::Weight]));
         let weights_differ = input.backends.windows(2).any(|two| two[0].weight != two[1].weight);
-        if weights_differ && !passes_weights {
-            return Err(RenderError::Weights { peer: self.name.clone() });
+        if weights_differ && !process.heeds_weights(input.policy) {
+            let (peer, policy) = (self.name.clone(), input.policy);
+            return Err(RenderError::Weights { peer, policy });
         }
         let config = process.config.first().map(|file| input.dir.join(&file.name));
         let values = Filled { input, policy, config };
@@ -156,6 +158,17 @@ impl Process {
     /// The proxy's word for a policy.
     pub fn word_for(&self, policy: PolicyKind) -> Option<&str> {
         self.policies.iter().find(|(known, _)| *known == policy).map(|(_, word)| word.as_str())
+    }
+
+    /// Whether unequal weights mean something to it under a policy.
+    pub fn heeds_weights(&self, policy: PolicyKind) -> bool {
+        self.passes_weights()
+            && self.weighted.as_ref().is_none_or(|weighted| weighted.contains(&policy))
+    }
+
+    /// Whether it is told the backends' weights at all.
+    pub(super) fn passes_weights(&self) -> bool {
+        self.templates().any(|part| part.uses_local(&[Local::Weight]))
     }
 
     /// Everything that is rendered to start it.

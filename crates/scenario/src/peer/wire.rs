@@ -47,6 +47,9 @@ pub(crate) struct PeerWire {
     /// that is not here is one it can't do.
     #[serde(default)]
     pub(crate) policies: HashMap<PolicyKind, String>,
+    /// Policies that heed the backends' weights, if not all of them do. A
+    /// scenario with unequal weights is refused for the others.
+    pub(crate) weighted: Option<Vec<PolicyKind>>,
     /// Signal that asks it to end; `term` unless given.
     pub(crate) stop_signal: Option<StopSignal>,
     /// Environment variables, with the same placeholders as the command.
