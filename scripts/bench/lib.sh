@@ -268,7 +268,12 @@ memory_kib() {
 is_there() {
   case $1 in
     l4 | l7:hyper) return 0 ;;
-    l7:*) "$BIN/l7-proxy" --help | grep -qE "^ *- ${1#l7:}\b|possible values:.*\b${1#l7:}\b" ;;
+    l7:*)
+      if [[ "$("$BIN/l7-proxy" --help)" != *"${1#l7:}"* ]]; then
+        note "l7-proxy has no data plane ${1#l7:}"
+        return 1
+      fi
+      ;;
     *) "$BIN/examples/render_peer" "$1" --version >/dev/null ;;
   esac
 }

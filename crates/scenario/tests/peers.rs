@@ -1,0 +1,235 @@
+//! The committed peers: that each renders with every policy it claims, with
+//! nothing left to fill in, and that what a proxy can't do is refused.
+//!
+//! What the proxies make of it is checked where they run, by
+//! `scripts/bench.sh policies`.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use balance::PolicyKind;
+use scenario::{Layer, Library, Peer, RenderError, RenderInput, Rendered, Target};
+
+/// The proxies that other people made, and the layer of each.
+const PROXIES: [(&str, Layer); 8] = [
+    ("caddy-l7", Layer::L7),
+    ("envoy-l4", Layer::L4),
+    ("envoy-l7", Layer::L7),
+    ("haproxy-l4", Layer::L4),
+    ("haproxy-l7", Layer::L7),
+    ("nghttpx-l7", Layer::L7),
+    ("nginx-l4", Layer::L4),
+    ("nginx-l7", Layer::L7),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn library() -> Library {
+    Library::open(root().join("scenarios")).unwrap()
+}
+
+fn peers() -> Vec<Peer> {
+    let library = library();
+    library.peer_names().iter().map(|name| library.peer(name).unwrap()).collect()
+}
+
+fn targets(weights: &[u32]) -> Vec<Target> {
+    let target = |(index, weight): (usize, &u32)| Target {
+        id: format!("backend-{index}"),
+        addr: SocketAddr::from(([10, 0, 0, 1], 5000 + u16::try_from(index).unwrap())),
+        weight: *weight,
+    };
+    weights.iter().enumerate().map(target).collect()
+}
+
+fn render(
+    peer: &Peer,
+    policy: PolicyKind,
+    weights: &[u32],
+) -> Result<Option<Rendered>, RenderError> {
+    let backends = targets(weights);
+    peer.render(&RenderInput {
+        loadgen: Path::new("/bin/loadgen"),
+        program: Some(Path::new("/bin/proxy")),
+        listen: SocketAddr::from(([127, 0, 0, 9], 4000)),
+        backends: &backends,
+        policy,
+        dir: Path::new("/run/dir"),
+    })
+}
+
+/// All that is rendered, as one text.
+fn whole(rendered: &Rendered) -> String {
+    let files = rendered.files.iter().map(|file| file.text.as_str());
+    let variables = rendered.environment.iter().map(|(_, value)| value.as_str());
+    let words = rendered.argv.iter().map(String::as_str);
+    words.chain(variables).chain(files).collect::<Vec<_>>().join("\n")
+}
+
+/// What looks like a placeholder: a lower-case word between braces.
+fn placeholder(text: &str) -> Option<&str> {
+    text.match_indices('{').find_map(|(at, _)| {
+        let (name, _) = text[at + 1..].split_once('}')?;
+        let is_word = !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte == b' ')
+            && name.trim() == name;
+        is_word.then_some(name)
+    })
+}
+
+#[test]
+fn the_real_proxies_are_all_there() {
+    let library = library();
+    for (name, layer) in PROXIES {
+        let peer = library.peer(name).unwrap();
+        assert_eq!(peer.layer, layer, "{name}");
+        assert!(!peer.title.is_empty() && !peer.description.is_empty(), "{name}");
+        assert!(peer.policies().contains(&PolicyKind::RoundRobin), "{name}");
+    }
+}
+
+#[test]
+fn every_peer_renders_every_policy_with_nothing_left_to_fill_in() {
+    for peer in peers() {
+        let name = &peer.name;
+        for policy in peer.policies() {
+            let Some(rendered) = render(&peer, policy, &[1, 1, 1]).unwrap() else { continue };
+            let whole = whole(&rendered);
+            assert_eq!(placeholder(&whole), None, "{name} with {policy}:\n{whole}");
+            for value in ["4000", "10.0.0.1", "5000", "5001", "5002"] {
+                assert!(whole.contains(value), "{name} with {policy}: no {value} in\n{whole}");
+            }
+        }
+    }
+}
+
+#[test]
+fn policies_of_a_proxy_differ_in_what_is_rendered() {
+    // Two policies by one configuration would be compared as if they differed.
+    for peer in peers() {
+        let mut seen: Vec<(PolicyKind, Rendered)> = Vec::new();
+        for policy in peer.policies() {
+            let Some(rendered) = render(&peer, policy, &[1, 1]).unwrap() else { continue };
+            let twin = seen.iter().find(|(_, other)| *other == rendered);
+            assert!(twin.is_none(), "{}: {policy} is {}", peer.name, twin.unwrap().0);
+            seen.push((policy, rendered));
+        }
+    }
+}
+
+#[test]
+fn weights_reach_the_proxy_or_are_refused() {
+    for peer in peers() {
+        let Some(process) = &peer.process else { continue };
+        assert!(process.heeds_weights(PolicyKind::RoundRobin), "{}", peer.name);
+        for policy in peer.policies() {
+            let equal = render(&peer, policy, &[1, 1]).unwrap().unwrap();
+            match render(&peer, policy, &[1, 53]) {
+                Ok(rendered) => {
+                    assert!(process.heeds_weights(policy), "{} with {policy}", peer.name);
+                    let rendered = whole(&rendered.unwrap());
+                    assert!(rendered.contains("53") && !whole(&equal).contains("53"));
+                }
+                Err(error) => {
+                    assert!(!process.heeds_weights(policy), "{} with {policy}", peer.name);
+                    let expected = format!(
+                        "{} heeds no weights with {policy}, and the backends' weights differ",
+                        peer.name
+                    );
+                    assert_eq!(error.to_string(), expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_proxy_writes_stays_in_its_folder() {
+    for (name, _) in PROXIES {
+        let peer = library().peer(name).unwrap();
+        let rendered = render(&peer, PolicyKind::RoundRobin, &[1]).unwrap().unwrap();
+        let whole = whole(&rendered);
+        assert!(!rendered.files.is_empty(), "{name}");
+        assert!(whole.contains("/run/dir"), "{name}");
+        for folder in ["/tmp", "/var", "/run/", "/etc", "/home"] {
+            for (at, _) in whole.match_indices(folder) {
+                let path = &whole[at..];
+                assert!(path.starts_with("/run/dir"), "{name}: {}", path.lines().next().unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_proxy_can_be_had_and_asked_for_its_version() {
+    let script = fs::read_to_string(root().join("scripts/install-peers.sh")).unwrap();
+    for (name, _) in PROXIES {
+        let peer = library().peer(name).unwrap();
+        let process = peer.process.as_ref().unwrap();
+        let install = process.install.as_deref().unwrap();
+        let program = install.strip_prefix("scripts/install-peers.sh ").unwrap();
+        assert!(script.contains(&format!("get_{program}()")), "{name}: {install}");
+        let command = peer.version_command(Path::new("l"), Some(Path::new("/p"))).unwrap();
+        assert_eq!(command.unwrap()[0], "/p", "{name}");
+        // A variable first, so that anyone can measure their own build.
+        let variable = format!("Env(\"LAYERLAB_{}\")", program.to_uppercase());
+        let places = process.find.iter().map(|place| format!("{place:?}")).collect::<Vec<_>>();
+        let expected =
+            [variable, format!("Peers(\"bin/{program}\")"), format!("Path(\"{program}\")")];
+        assert_eq!(places, expected, "{name}");
+    }
+}
+
+#[test]
+fn every_setting_of_a_proxy_has_its_reason() {
+    // A setting without one can't be argued about. Comments are counted rather
+    // than judged: a template without any was written in haste.
+    for (name, _) in PROXIES {
+        let folder = root().join("scenarios/peers").join(name);
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.ends_with("peer.toml") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let comments = text.lines().filter(|line| line.trim_start().starts_with('#')).count();
+            assert!(comments >= 4, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_heeds_weights_is_claimed_and_given_them() {
+    let peer = |weighted: &str, weight: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let proxy = folder.path().join("peers/proxy");
+        fs::create_dir_all(&proxy).unwrap();
+        let text = format!(
+            "title = \"A proxy\"\nlayer = \"l7\"\ndescription = \"Balances.\"\n\
+             weighted = {weighted}\n\
+             command = [\"proxy\", \"{{listen}}\", \"{{policy}}\", \
+             \"{{each backend}}{{addr}}{weight}{{end}}\"]\n\
+             [policies]\nround_robin = \"rr\"\nrandom = \"rnd\"\n"
+        );
+        fs::write(proxy.join("peer.toml"), text).unwrap();
+        Library::open(folder.path()).unwrap().peer("proxy")
+    };
+    let weighted = peer("[\"round_robin\"]", "={weight}").unwrap();
+    let words = render(&weighted, PolicyKind::RoundRobin, &[1, 2]).unwrap().unwrap().argv;
+    assert_eq!(words[3..], ["10.0.0.1:5000=1", "10.0.0.1:5001=2"]);
+    let error = render(&weighted, PolicyKind::Random, &[1, 2]).unwrap_err();
+    assert!(matches!(error, RenderError::Weights { .. }));
+    assert!(render(&weighted, PolicyKind::Random, &[2, 2]).is_ok());
+
+    let refusal = |weighted, weight| peer(weighted, weight).unwrap_err().to_string();
+    let error = refusal("[\"p2c\"]", "={weight}");
+    assert!(error.ends_with("peer.toml:4: weighted[0]: `p2c` is not in `policies`"), "{error}");
+    let error = refusal("[\"random\"]", "");
+    assert!(error.ends_with("weighted: nothing passes weights on; use `{weight}`"), "{error}");
+}
