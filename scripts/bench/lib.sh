@@ -253,7 +253,7 @@ user_system() {
   for pid in $(tree "$1"); do
     # The name in parentheses may hold blanks.
     sed 's/^.*) //' "/proc/$pid/stat" 2>/dev/null || true
-  done | awk '{ user += $12; system += $13 } END { printf "%d %d", user, system }'
+  done | awk '{ user += $12; kernel += $13 } END { printf "%d %d", user, kernel }'
 }
 
 # memory_kib PID: memory that would be free without the process tree.

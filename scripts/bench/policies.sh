@@ -61,7 +61,7 @@ main() {
 }
 
 check() {
-  local peer=$1 policy=$2 seen=
+  local peer=$1 policy=$2 seen=''
   case $peer:$policy in
     # No corner is known where it must differ from p2c.
     *:peak_ewma) verdict=skipped ;;
