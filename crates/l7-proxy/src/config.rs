@@ -61,11 +61,14 @@ pub enum DataPlane {
     /// hyper on h2: the reference, what most Rust teams would write.
     #[default]
     Hyper,
+    /// Our own: one event loop a thread, frames relayed without a task per
+    /// call.
+    Relay,
 }
 
 impl DataPlane {
     /// All data planes; the test-suite runs over each.
-    pub const ALL: [Self; 1] = [Self::Hyper];
+    pub const ALL: [Self; 2] = [Self::Hyper, Self::Relay];
 }
 
 /// One backend as it is written on a command line: `ADDR[,weight=N][,name=S]`.
@@ -191,6 +194,54 @@ pub struct DownstreamLimits {
     /// How long a client may take to answer that PING.
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
     pub keepalive_timeout: Duration,
+
+    /// Streams a client may open and reset, counted also after the call went
+    /// to a backend. This and the next three are counts that are halved every
+    /// second, so that a burst is remembered and a steady rate settles at twice
+    /// itself; beyond them the connection ends (CVE-2023-44487). Enforced by
+    /// the relay data plane, as are all bounds from here on.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub max_resets: u32,
+
+    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE and unknown frames a client may
+    /// send beyond four for each frame of a response (CVE-2019-9512, 9513,
+    /// 9515).
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    pub max_control_frames: u32,
+
+    /// DATA frames a client may send that carry nothing and end nothing
+    /// (CVE-2019-9518).
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub max_empty_frames: u32,
+
+    /// Frames a client may send on streams that are over, as it does for a
+    /// moment after they were reset.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub max_stray_frames: u32,
+
+    /// CONTINUATION frames of one header block, of which four times
+    /// `max-header-list-bytes` are read at most (CVE-2024-27316).
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub max_continuations: u32,
+
+    /// How long a client may take to send its preface and SETTINGS and to
+    /// acknowledge the proxy's.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub handshake_timeout: Duration,
+
+    /// How long a frame, or a header block in several, may be incomplete.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    pub frame_timeout: Duration,
+
+    /// How long a response may wait for a client that takes less than 64 bytes
+    /// a second of it. The call is then reset; a connection that takes no bytes
+    /// at all is closed (CVE-2019-9511, 9517).
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
+    pub stall_timeout: Duration,
+
+    /// How long a connection may be without a call before it is drained.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
+    pub idle_timeout: Duration,
 }
 
 /// Bounds on connections to backends. Connections are per backend and thread.
@@ -245,6 +296,16 @@ pub struct UpstreamLimits {
     /// mistakes; one more ends the connection.
     #[arg(long, value_name = "N", default_value_t = 1_024)]
     pub backend_max_error_resets: usize,
+
+    /// A backend that owes a response and has sent nothing for this long is
+    /// asked with a PING. Connections without a call are left alone: servers
+    /// take PINGs on those amiss.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
+    pub backend_keepalive_interval: Duration,
+
+    /// How long a backend may take to answer that PING.
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
+    pub backend_keepalive_timeout: Duration,
 
     /// Pause after a connection could not be made; it grows 1.6-fold with each
     /// failure in a row, and each is drawn from 80 to 120 % (the shape of the

@@ -105,7 +105,21 @@ pub struct ProxyCounters {
     headers_too_large: Counter,
     malformed_timeout: Counter,
     not_grpc: Counter,
+    /// Connections ended for what their client did, by error code.
+    violations: [Counter; VIOLATIONS.len()],
 }
+
+/// Error codes that clients' connections are ended with, and their names; the
+/// last stands for all others.
+const VIOLATIONS: [(u32, &str); 7] = [
+    (0x1, "protocol_error"),
+    (0x3, "flow_control_error"),
+    (0x4, "settings_timeout"),
+    (0x5, "stream_closed"),
+    (0x9, "compression_error"),
+    (0xb, "enhance_your_calm"),
+    (u32::MAX, "other"),
+];
 
 impl ProxyCounters {
     /// Registers the counts.
@@ -127,7 +141,21 @@ impl ProxyCounters {
             headers_too_large: rejected("headers_too_large"),
             malformed_timeout: rejected("malformed_timeout"),
             not_grpc: rejected("not_grpc"),
+            violations: VIOLATIONS.map(|(_, code)| {
+                metrics.counter_shard(
+                    "l7_connections_failed_total",
+                    "Clients' connections ended for what the client did, by HTTP/2 error code.",
+                    &[("code", code)],
+                )
+            }),
         }
+    }
+
+    /// Counts a connection that was ended for what its client did, with the
+    /// code of its GOAWAY.
+    pub fn count_violation(&self, code: u32) {
+        let index = VIOLATIONS.iter().position(|(known, _)| *known == code);
+        self.violations[index.unwrap_or(VIOLATIONS.len() - 1)].inc();
     }
 
     /// Counts a failure that no backend had a part in; others are counted

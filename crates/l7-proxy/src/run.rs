@@ -4,6 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use balance::BalanceError;
@@ -48,6 +49,7 @@ pub async fn run(
         upstreams: Upstreams::new(config.policy, &config.backends)?,
         connection_limit: ConnectionLimit::new(config.downstream.max_connections),
         accept_counters: accept_counters(&config.metrics),
+        open: AtomicUsize::new(0),
         config,
     });
     // The threads watch a shutdown of their own, so that one that fails can

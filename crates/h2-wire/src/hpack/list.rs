@@ -4,7 +4,7 @@
 //! the next block, so that decoding allocates nothing once the buffers have grown. While it is
 //! filled a list also notes what the rules for messages ask about (RFC 9113, section 8): which
 //! names were seen, which twice, what was malformed. Checking a message is then a matter of a few
-//! bit sets, see [`crate::connection`].
+//! bit sets, see [`crate::message`].
 
 use super::name::{Name, is_valid_name, is_valid_value};
 use std::fmt;
@@ -184,6 +184,22 @@ impl HeaderList {
         self.note_from(start, field.name.len(), field.class, valid, field.never_indexed);
     }
 
+    /// What was noted while the list was filled.
+    #[inline]
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// Makes this list equal to `other`, in the memory it has.
+    pub fn assign(&mut self, other: &Self) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.spans.clear();
+        self.spans.extend_from_slice(&other.spans);
+        self.notes = other.notes;
+        self.key = other.key;
+    }
+
     pub(crate) fn set_key(&mut self, key: BlockKey) {
         self.key = Some(key);
     }
@@ -349,6 +365,17 @@ mod tests {
         let list = list(&[(":path", "/"), (":path", "/"), ("cookie", "a")]);
         assert_eq!(list.notes.repeated, Name::Path.bit());
         assert!(list.contains(Name::Cookie));
+    }
+
+    #[test]
+    fn an_assigned_list_is_equal_in_all_it_tells() {
+        let mut source = list(&[(":path", "/"), ("content-length", "7"), ("te", "gzip")]);
+        source.set_key(BlockKey::unique());
+        let mut target = list(&[("a", "b")]);
+        target.assign(&source);
+        assert!(target.iter().eq(source.iter()));
+        assert_eq!((target.key(), target.content_length()), (source.key(), Some(7)));
+        assert_eq!(target.notes.fault, source.notes.fault);
     }
 
     #[test]

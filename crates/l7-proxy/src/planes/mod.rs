@@ -3,10 +3,12 @@
 //! outside; a plane holds sockets and protocol state and nothing else.
 
 mod hyper;
+mod relay;
 
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serve::{AcceptCounters, ConnectionLimit, Shutdown};
 
@@ -20,6 +22,22 @@ pub(crate) struct Shared {
     pub(crate) upstreams: Upstreams,
     pub(crate) connection_limit: ConnectionLimit,
     pub(crate) accept_counters: AcceptCounters,
+    /// Connections open over all threads of a plane that does not accept on
+    /// tokio, which `connection_limit` is made for.
+    pub(crate) open: AtomicUsize,
+}
+
+/// A connection's place under the cap of such a plane, given back on drop.
+#[derive(Debug)]
+pub(crate) struct ConnectionPlace {
+    shared: Arc<Shared>,
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.shared.accept_counters.open.sub(1);
+    }
 }
 
 /// One thread's work: serves `listener` until the shutdown is over. `seed`
@@ -32,5 +50,6 @@ pub(crate) fn run_thread(
 ) -> io::Result<()> {
     match shared.config.data_plane {
         DataPlane::Hyper => hyper::run_thread(listener, shared, shutdown, seed),
+        DataPlane::Relay => relay::run_thread(listener, shared, shutdown, seed),
     }
 }

@@ -1,0 +1,183 @@
+//! Header blocks to events: requests, responses and trailers.
+
+use super::receive::{Event, protocol};
+use super::{Connection, Leaving, Role};
+use crate::error::{Error, Reason};
+use crate::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
+use crate::frame;
+use crate::hpack::Outcome;
+use crate::message::{ResponseKind, check_request, check_response, check_trailers};
+use crate::stream::{NO_LENGTH, Pending, Stream, StreamKey};
+
+impl<T: Copy + Default> Connection<T> {
+    /// Takes a whole header block. It is decoded whatever becomes of its stream, or the tables of
+    /// the two ends would part (RFC 9113, section 4.3).
+    pub(super) fn block<'a>(
+        &mut self,
+        id: u32,
+        block: &[u8],
+        end_stream: bool,
+        depends_on_itself: bool,
+    ) -> Result<Option<Event<'a, T>>, Error> {
+        let outcome = self
+            .decoder
+            .decode(block)
+            .map_err(|error| Error::connection(Reason::COMPRESSION_ERROR, error.what()))?;
+        let over_limit = outcome == Outcome::OverLimit;
+        if let Some(key) = self.streams.find(id) {
+            if depends_on_itself {
+                return self.broken(id, Reason::PROTOCOL_ERROR, "HEADERS that depend on itself");
+            }
+            return self.more_headers(key, end_stream, over_limit);
+        }
+        if self.options.role == Role::Client || id <= self.highest_peer_stream {
+            self.stray(id)?;
+            return Ok(None);
+        }
+        self.request(id, end_stream, over_limit, depends_on_itself)
+    }
+
+    /// A block that opens a stream.
+    fn request<'a>(
+        &mut self,
+        id: u32,
+        end_stream: bool,
+        over_limit: bool,
+        depends_on_itself: bool,
+    ) -> Result<Option<Event<'a, T>>, Error> {
+        if id % 2 == 0 {
+            return Err(protocol("a client's stream with an even identifier"));
+        }
+        if matches!(self.leaving, Leaving::Since(_)) || self.is_failed {
+            return Ok(None);
+        }
+        self.highest_peer_stream = id;
+        if self.streams.len() >= self.options.max_streams as usize {
+            return self.refuse(id);
+        }
+        let mut verdict = if over_limit { Ok(()) } else { check_request(self.headers()) };
+        if depends_on_itself {
+            verdict = Err("HEADERS that depend on itself");
+        }
+        let length = self.headers().content_length();
+        if end_stream && length.is_some_and(|length| length > 0) {
+            verdict = Err("less DATA than content-length says");
+        }
+        let key = self.insert(id, end_stream, false, T::default());
+        if let Err(what) = verdict {
+            // The owner has never heard of the stream.
+            self.broken(id, Reason::PROTOCOL_ERROR, what)?;
+            return Ok(None);
+        }
+        if let (Some(length), Some(stream)) = (length, self.streams.get_mut(key)) {
+            stream.content_left = length;
+        }
+        Ok(Some(Event::Request { key, end_stream, over_limit }))
+    }
+
+    /// A client that was told the limit and passes it makes a mistake; one that has not read it
+    /// yet does not.
+    fn refuse<'a>(&mut self, id: u32) -> Result<Option<Event<'a, T>>, Error> {
+        if self.is_acknowledged {
+            self.error_resets += 1;
+            if self.error_resets > self.options.max_error_resets {
+                let what = "too many streams beyond the limit";
+                return Err(Error::connection(Reason::ENHANCE_YOUR_CALM, what));
+            }
+        }
+        frame::rst_stream(&mut self.output, id, Reason::REFUSED_STREAM);
+        self.remembered.note(id);
+        Ok(None)
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        id: u32,
+        is_receive_closed: bool,
+        is_ours: bool,
+        user: T,
+    ) -> StreamKey {
+        let window_bytes = self.options.stream_window_bytes;
+        // Until the peer has acknowledged ours it may count with the default.
+        let window_bytes =
+            if self.is_acknowledged { window_bytes } else { window_bytes.max(DEFAULT_WINDOW) };
+        let mut receive_window = ReceiveWindow::new(window_bytes);
+        if !self.is_acknowledged {
+            receive_window.set_threshold_for(self.options.stream_window_bytes);
+        }
+        self.streams.insert(Stream {
+            id,
+            user,
+            send_window: SendWindow::new(self.peer.initial_window_bytes),
+            receive_window,
+            content_left: NO_LENGTH,
+            is_receive_closed,
+            is_send_closed: false,
+            has_head: !is_ours,
+            is_queued: false,
+            pending: Pending::default(),
+            opened_at: u64::MAX,
+        })
+    }
+
+    /// A block on a stream that is open: the head of a response, or trailers.
+    fn more_headers<'a>(
+        &mut self,
+        key: StreamKey,
+        end_stream: bool,
+        over_limit: bool,
+    ) -> Result<Option<Event<'a, T>>, Error> {
+        let id = key.id();
+        let Some(stream) = self.streams.get(key) else { return Ok(None) };
+        if stream.is_receive_closed {
+            return self.broken(id, Reason::STREAM_CLOSED, "HEADERS after END_STREAM");
+        }
+        if over_limit {
+            return self.broken(id, Reason::ENHANCE_YOUR_CALM, "header list over the limits");
+        }
+        let (user, has_head) = (stream.user, stream.has_head);
+        if has_head {
+            return self.trailers(key, user, end_stream);
+        }
+        match check_response(self.headers()) {
+            Err(what) => self.broken(id, Reason::PROTOCOL_ERROR, what),
+            Ok(ResponseKind::Informational) if end_stream => {
+                self.broken(id, Reason::PROTOCOL_ERROR, "informational response with END_STREAM")
+            }
+            Ok(ResponseKind::Informational) => Ok(Some(Event::Informational { key, user })),
+            Ok(ResponseKind::Final) => {
+                if let Some(stream) = self.streams.get_mut(key) {
+                    stream.has_head = true;
+                    stream.is_receive_closed = end_stream;
+                }
+                self.remove_if_over(key);
+                Ok(Some(Event::Response { key, user, end_stream }))
+            }
+        }
+    }
+
+    fn trailers<'a>(
+        &mut self,
+        key: StreamKey,
+        user: T,
+        end_stream: bool,
+    ) -> Result<Option<Event<'a, T>>, Error> {
+        let verdict = match check_trailers(self.headers()) {
+            Ok(()) if !end_stream => Err("trailers without END_STREAM"),
+            verdict => verdict,
+        };
+        if let Err(what) = verdict {
+            return self.broken(key.id(), Reason::PROTOCOL_ERROR, what);
+        }
+        if let Some(stream) = self.streams.get_mut(key) {
+            if stream.content_left != NO_LENGTH && stream.content_left > 0 {
+                let what = "less DATA than content-length says";
+                return self.broken(key.id(), Reason::PROTOCOL_ERROR, what);
+            }
+            stream.is_receive_closed = true;
+        }
+        self.remove_if_over(key);
+        Ok(Some(Event::Trailers { key, user }))
+    }
+}
+

@@ -1,0 +1,435 @@
+//! One HTTP/2 connection without its socket: [`Connection`].
+//!
+//! Bytes that came go into [`Connection::read`], which gives one [`Event`] at a time and holds
+//! every rule that needs state: which frames may come when, flow control, header blocks in several
+//! frames, SETTINGS, PING, GOAWAY, and bounds on what a stranger may make it do. What is to be sent
+//! gathers in one buffer, [`Connection::output`], that its owner writes out once a turn. The owner
+//! keeps a value of its own with each stream and gets it back with each event, so that it needs no
+//! map of its own.
+//!
+//! | part | job |
+//! |---|---|
+//! | here | what a connection is, its beginning and its end |
+//! | `receive` | frames to events |
+//! | `headers` | header blocks to events |
+//! | `send` | heads, DATA within the windows, what has to wait, resets, credit |
+//!
+//! Left out: time. The owner calls [`Connection::each_second`], and decides what took too long.
+
+mod headers;
+mod receive;
+mod send;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::error::{Error, Reason};
+use crate::flood::Floods;
+use crate::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
+use crate::frame::{self, LARGEST_STREAM_ID, PREFACE, setting};
+use crate::hpack::{DEFAULT_TABLE_SIZE, Decoder, Encoder, EncoderOptions, HeaderList, ListLimits};
+use crate::settings::PeerSettings;
+use crate::stream::Streams;
+
+pub use crate::flood::FloodLimits;
+pub use crate::stream::StreamKey;
+pub use receive::{Event, Read};
+pub use send::Moved;
+
+/// Which end of the connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The peer opens streams.
+    Server,
+    /// We open streams.
+    Client,
+}
+
+/// What is offered to the peer, and every bound on what it may do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which end we are.
+    pub role: Role,
+    /// Receive window of each stream, in bytes.
+    pub stream_window_bytes: u32,
+    /// Receive window of the connection, in bytes; at least [`DEFAULT_WINDOW`] in effect, as there
+    /// is no way to begin with less.
+    pub connection_window_bytes: u32,
+    /// Largest payload of a frame that is taken, in bytes.
+    pub max_frame_bytes: u32,
+    /// Streams open at once: those the peer may open, or those we open at most.
+    pub max_streams: u32,
+    /// Streams we open before the peer's SETTINGS have come.
+    pub assumed_streams: u32,
+    /// Bounds on a decoded header list. What is beyond is reported and not kept.
+    pub list_limits: ListLimits,
+    /// SETTINGS_MAX_HEADER_LIST_SIZE to announce, in bytes.
+    pub announced_list_bytes: u32,
+    /// Dynamic table that the peer may fill, in bytes.
+    pub header_table_bytes: u32,
+    /// How header lists are encoded.
+    pub encoder: EncoderOptions,
+    /// Largest header block, encoded, in bytes (CVE-2024-27316). One beyond ends the connection.
+    pub max_block_bytes: usize,
+    /// CONTINUATION frames in one header block.
+    pub max_continuations: u32,
+    /// Bounds on what costs us more than the peer.
+    pub floods: FloodLimits,
+    /// Streams we reset for the peer's mistakes before the connection ends (CVE-2025-8671).
+    pub max_error_resets: u32,
+    /// Output beyond which DATA waits with its stream, in bytes, so that what one slow peer holds
+    /// is bounded by its streams' windows.
+    pub output_high_bytes: usize,
+}
+
+impl Options {
+    /// The defaults of the RFC where it has some, for the given end.
+    pub fn new(role: Role) -> Self {
+        Self {
+            role,
+            stream_window_bytes: DEFAULT_WINDOW,
+            connection_window_bytes: DEFAULT_WINDOW,
+            max_frame_bytes: frame::DEFAULT_MAX_FRAME_SIZE,
+            max_streams: 100,
+            assumed_streams: 100,
+            list_limits: ListLimits::default(),
+            announced_list_bytes: ListLimits::default().max_bytes as u32,
+            header_table_bytes: DEFAULT_TABLE_SIZE as u32,
+            encoder: EncoderOptions::default(),
+            max_block_bytes: 64 << 10,
+            max_continuations: 8,
+            floods: FloodLimits::UNLIMITED,
+            max_error_resets: 1_024,
+            output_high_bytes: 256 << 10,
+        }
+    }
+}
+
+/// The payload of the PING that asks whether the first GOAWAY has been read.
+const DRAIN_PING: [u8; 8] = *b"drain...";
+
+/// The payload of the PING that asks whether the peer is there.
+const ALIVE_PING: [u8; 8] = *b"alive...";
+
+/// Identifiers of streams that we reset and whose frames may still be on their way.
+struct Remembered {
+    ids: VecDeque<u32>,
+}
+
+/// How many are remembered; more than a peer is likely to have in flight at once.
+const REMEMBERED: usize = 1_024;
+
+impl Remembered {
+    fn note(&mut self, id: u32) {
+        if self.ids.len() == REMEMBERED {
+            self.ids.pop_front();
+        }
+        self.ids.push_back(id);
+    }
+
+    fn contains(&self, id: u32) -> bool {
+        self.ids.contains(&id)
+    }
+}
+
+/// A header block of which more is to come.
+struct Block {
+    stream: u32,
+    end_stream: bool,
+    depends_on_itself: bool,
+    continuations: u32,
+    bytes: Vec<u8>,
+}
+
+/// How far our own farewell has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// GOAWAY with the largest id: streams still come, and are served.
+    Announced,
+    /// GOAWAY with a last stream; later ones are not looked at.
+    Since(u32),
+}
+
+/// One end of an HTTP/2 connection. `T` is what the owner knows a stream by.
+pub struct Connection<T> {
+    options: Arc<Options>,
+    decoder: Decoder,
+    encoder: Encoder,
+    streams: Streams<T>,
+    peer: PeerSettings,
+    send_window: SendWindow,
+    receive_window: ReceiveWindow,
+    /// Bytes to be written; those before `written` have been.
+    output: Vec<u8>,
+    written: usize,
+    /// Bytes that were put into `output` in all, before what it holds now.
+    output_base: u64,
+    /// Streams that have something to send and a window for it. Lazily cleaned.
+    ready: VecDeque<StreamKey>,
+    block: Option<Box<Block>>,
+    remembered: Remembered,
+    /// The highest stream the peer has opened.
+    highest_peer_stream: u32,
+    next_stream: u32,
+    has_preface: bool,
+    has_settings: bool,
+    is_acknowledged: bool,
+    leaving: Leaving,
+    floods: Floods,
+    error_resets: u32,
+    is_ping_due: bool,
+    is_failed: bool,
+}
+
+impl<T: Copy + Default> Connection<T> {
+    /// A connection whose first bytes (the preface, for a client, and SETTINGS) are in its output.
+    pub fn new(options: Arc<Options>) -> Self {
+        let is_server = options.role == Role::Server;
+        let mut connection = Self {
+            decoder: Decoder::new(options.list_limits),
+            encoder: Encoder::new(options.encoder),
+            streams: Streams::new(),
+            peer: PeerSettings::default(),
+            send_window: SendWindow::new(DEFAULT_WINDOW),
+            receive_window: ReceiveWindow::new(DEFAULT_WINDOW),
+            output: Vec::new(),
+            written: 0,
+            output_base: 0,
+            ready: VecDeque::new(),
+            block: None,
+            remembered: Remembered { ids: VecDeque::new() },
+            highest_peer_stream: 0,
+            next_stream: 1,
+            has_preface: !is_server,
+            has_settings: false,
+            is_acknowledged: false,
+            leaving: Leaving::No,
+            floods: Floods::default(),
+            error_resets: 0,
+            is_ping_due: false,
+            is_failed: false,
+            options,
+        };
+        connection.greet();
+        connection
+    }
+
+    fn greet(&mut self) {
+        let options = &self.options;
+        let mut values = [(0, 0); 6];
+        let common = [
+            (setting::HEADER_TABLE_SIZE, options.header_table_bytes),
+            (setting::INITIAL_WINDOW_SIZE, options.stream_window_bytes),
+            (setting::MAX_FRAME_SIZE, options.max_frame_bytes),
+            (setting::MAX_HEADER_LIST_SIZE, options.announced_list_bytes),
+        ];
+        values[..4].copy_from_slice(&common);
+        let values = match options.role {
+            Role::Server => {
+                values[4] = (setting::MAX_CONCURRENT_STREAMS, options.max_streams);
+                &values[..5]
+            }
+            Role::Client => {
+                self.output.extend_from_slice(PREFACE);
+                values[4] = (setting::ENABLE_PUSH, 0);
+                values[5] = (setting::MAX_CONCURRENT_STREAMS, 0);
+                &values[..6]
+            }
+        };
+        frame::settings(&mut self.output, values);
+        let window_bytes = options.connection_window_bytes;
+        if let Some(increment) = self.receive_window.raise(DEFAULT_WINDOW, window_bytes) {
+            frame::window_update(&mut self.output, 0, increment);
+        }
+    }
+
+    /// The list of the last event that came with one.
+    #[inline]
+    pub fn headers(&self) -> &HeaderList {
+        self.decoder.list()
+    }
+
+    /// How many streams are open.
+    #[inline]
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether the peer's SETTINGS have come.
+    pub fn has_settings(&self) -> bool {
+        self.has_settings
+    }
+
+    /// Whether the peer has acknowledged our SETTINGS.
+    pub fn is_acknowledged(&self) -> bool {
+        self.is_acknowledged
+    }
+
+    /// Whether a header block is still incomplete.
+    pub fn is_in_block(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// What the peer allows.
+    pub fn peer(&self) -> &PeerSettings {
+        &self.peer
+    }
+
+    /// Whether the connection's own send window is used up.
+    pub fn is_window_exhausted(&self) -> bool {
+        self.send_window.available() == 0
+    }
+
+    /// The open streams, each with what its owner knows it by.
+    pub fn streams(&self) -> impl Iterator<Item = (StreamKey, T)> {
+        self.streams.iter().map(|(key, stream)| (key, stream.user))
+    }
+
+    /// Sets what a stream is known by.
+    pub fn set_user(&mut self, key: StreamKey, user: T) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.user = user;
+        }
+    }
+
+    /// Whether the stream is open, in one direction at least.
+    pub fn is_open(&self, key: StreamKey) -> bool {
+        self.streams.get(key).is_some()
+    }
+
+    /// Halves the counts of floods; to be called about once a second.
+    pub fn each_second(&mut self) {
+        self.floods.halve();
+    }
+
+    /// Gives back memory that an idle connection does not need. What is remembered for speed is
+    /// built up again when it is used again.
+    pub fn shrink(&mut self) {
+        self.decoder.shrink();
+        self.encoder.shrink();
+        self.streams.shrink();
+        self.ready = VecDeque::new();
+        self.remembered.ids.shrink_to_fit();
+    }
+}
+
+/// Farewells and signs of life.
+impl<T: Copy + Default> Connection<T> {
+    /// Begins to drain: tells the peer to open no more streams, and asks with a PING whether it
+    /// has read that. Streams that come meanwhile are served (RFC 9113, section 6.8).
+    pub fn announce_leave(&mut self) {
+        if self.leaving == Leaving::No && !self.is_failed {
+            self.leaving = Leaving::Announced;
+            frame::go_away(&mut self.output, LARGEST_STREAM_ID, Reason::NO_ERROR, b"");
+            frame::ping(&mut self.output, DRAIN_PING, false);
+        }
+    }
+
+    /// Goes on draining: names the last stream that is served, to be called when the PING of
+    /// [`Connection::announce_leave`] was answered or took too long.
+    pub fn leave(&mut self) {
+        if matches!(self.leaving, Leaving::No | Leaving::Announced) && !self.is_failed {
+            self.leaving = Leaving::Since(self.highest_peer_stream);
+            frame::go_away(&mut self.output, self.highest_peer_stream, Reason::NO_ERROR, b"");
+        }
+    }
+
+    /// Whether it leaves, and its last stream has ended.
+    pub fn is_drained(&self) -> bool {
+        matches!(self.leaving, Leaving::Since(_)) && self.streams.len() == 0
+    }
+
+    /// Whether [`Connection::leave`] has been called.
+    pub fn has_left(&self) -> bool {
+        matches!(self.leaving, Leaving::Since(_))
+    }
+
+    /// Says goodbye for an error. Nothing but the rest of the output is to be sent after it.
+    pub fn fail(&mut self, error: &Error) {
+        if self.is_failed {
+            return;
+        }
+        self.is_failed = true;
+        let what = match error {
+            Error::Connection { what, .. } | Error::Stream { what, .. } => what,
+        };
+        let last = self.highest_peer_stream;
+        frame::go_away(&mut self.output, last, error.reason(), what.as_bytes());
+    }
+
+    /// Asks whether the peer is still there; [`Event::Alive`] is the answer. Does nothing while an
+    /// answer is due.
+    pub fn ask_alive(&mut self) {
+        if !self.is_ping_due && !self.is_failed {
+            self.is_ping_due = true;
+            frame::ping(&mut self.output, ALIVE_PING, false);
+        }
+    }
+
+    /// Whether the answer to [`Connection::ask_alive`] is due.
+    pub fn is_ping_due(&self) -> bool {
+        self.is_ping_due
+    }
+}
+
+/// The output.
+impl<T> Connection<T> {
+    /// What is to be written.
+    #[inline]
+    pub fn output(&self) -> &[u8] {
+        &self.output[self.written..]
+    }
+
+    /// Takes note that the first `bytes` of the output were written.
+    #[inline]
+    pub fn wrote(&mut self, bytes: usize) {
+        self.written += bytes;
+        if self.written == self.output.len() {
+            self.output_base += self.written as u64;
+            self.output.clear();
+            self.written = 0;
+        } else if self.written > self.output.len() / 2 {
+            self.output_base += self.written as u64;
+            self.output.drain(..self.written);
+            self.written = 0;
+        }
+    }
+
+    /// Whether there is something to write, or something that [`Connection::pump`] could move.
+    #[inline]
+    pub fn wants_write(&self) -> bool {
+        self.written < self.output.len() || !self.ready.is_empty()
+    }
+
+    /// Lends a buffer to gather output in, which must be empty; buffers are the owner's to pool.
+    pub fn lend_buffer(&mut self, buffer: Vec<u8>) {
+        if self.output.capacity() == 0 {
+            self.output = buffer;
+        }
+    }
+
+    /// Takes the buffer back, if there is nothing in it.
+    pub fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        if self.output.is_empty() && self.output.capacity() > 0 {
+            return Some(std::mem::take(&mut self.output));
+        }
+        None
+    }
+
+    /// Whether it holds a buffer.
+    #[inline]
+    pub fn has_buffer(&self) -> bool {
+        self.output.capacity() > 0
+    }
+
+    fn output_position(&self) -> u64 {
+        self.output_base + self.output.len() as u64
+    }
+
+    fn written_position(&self) -> u64 {
+        self.output_base + self.written as u64
+    }
+}

@@ -1,0 +1,320 @@
+//! What goes out: heads, DATA within the windows, what has to wait for one, resets and credit.
+
+use super::{Connection, Leaving, Role};
+use crate::error::Reason;
+use crate::frame::{self, LARGEST_STREAM_ID};
+use crate::hpack::{BlockKey, Field, HeaderList};
+use crate::stream::StreamKey;
+
+/// Control frames that one frame of DATA or HEADERS may call forth from an honest peer: credit for
+/// the stream and the connection, and a PING to measure the bandwidth.
+const ANSWERS_PER_FRAME: u32 = 4;
+
+/// Bytes that waited and have gone to the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved<T> {
+    /// The stream, by what its owner knows it by.
+    pub user: T,
+    /// How many bytes of payload.
+    pub bytes: usize,
+}
+
+/// Streams of ours.
+impl<T: Copy + Default> Connection<T> {
+    /// Streams that may be open at once for us.
+    pub fn stream_limit(&self) -> usize {
+        let allowed = match (self.has_settings, self.peer.max_concurrent_streams) {
+            (false, _) => self.options.assumed_streams,
+            (true, None) => u32::MAX,
+            (true, Some(streams)) => streams,
+        };
+        allowed.min(self.options.max_streams) as usize
+    }
+
+    /// Whether [`Connection::open`] would give a stream.
+    pub fn can_open(&self) -> bool {
+        self.options.role == Role::Client
+            && self.streams.len() < self.stream_limit()
+            && self.next_stream < LARGEST_STREAM_ID
+            && self.leaving == Leaving::No
+            && !self.is_failed
+    }
+
+    /// Opens a stream, on which the head of a request has to be sent next. `None` when the peer or
+    /// the options allow no more.
+    pub fn open(&mut self, user: T) -> Option<StreamKey> {
+        if !self.can_open() {
+            return None;
+        }
+        let id = self.next_stream;
+        self.next_stream += 2;
+        Some(self.insert(id, false, true, user))
+    }
+
+    /// Whether the stream's first HEADERS have left the output, at least in part, so that the peer
+    /// may have seen them.
+    pub fn may_be_seen(&self, key: StreamKey) -> bool {
+        match self.streams.get(key) {
+            Some(stream) => self.written_position() > stream.opened_at,
+            None => true,
+        }
+    }
+}
+
+/// Messages.
+impl<T: Copy + Default> Connection<T> {
+    /// Sends the head of a message, or trailers where nothing waits. With a `block` key the
+    /// encoded fields are remembered under it.
+    #[inline]
+    pub fn send_headers<'a, I>(
+        &mut self,
+        key: StreamKey,
+        block: Option<BlockKey>,
+        fields: impl FnOnce() -> I,
+        end_stream: bool,
+    ) where
+        I: IntoIterator<Item = Field<'a>>,
+    {
+        let position = self.output_position();
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        debug_assert!(!stream.is_send_closed, "HEADERS after END_STREAM");
+        stream.is_send_closed = end_stream;
+        stream.opened_at = stream.opened_at.min(position);
+        let start = frame::begin_headers(&mut self.output);
+        match block {
+            Some(block) => self.encoder.encode_keyed(block, fields, &mut self.output),
+            None => self.encoder.encode(fields(), &mut self.output),
+        }
+        let max = self.peer.max_frame_bytes;
+        frame::finish_headers(&mut self.output, start, key.id(), end_stream, max);
+        self.floods.excuse(ANSWERS_PER_FRAME);
+        if end_stream {
+            self.after_end(key);
+        }
+    }
+
+    /// Sends trailers, after the DATA that waits.
+    pub fn send_trailers(&mut self, key: StreamKey, list: &HeaderList) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if stream.is_send_closed || stream.pending.trailers.is_some() {
+            return;
+        }
+        if stream.pending.is_idle() {
+            return self.send_headers(key, list.key(), || list.iter(), true);
+        }
+        let mut kept = HeaderList::new();
+        kept.assign(list);
+        stream.pending.trailers = Some(Box::new(kept));
+    }
+
+    /// Sends DATA. Returns how many bytes of it went to the output at once; the others wait for
+    /// windows or room, and [`Connection::pump`] tells when they go.
+    #[inline]
+    pub fn send_data(&mut self, key: StreamKey, payload: &[u8], end_stream: bool) -> usize {
+        let has_room = self.output.len() - self.written < self.options.output_high_bytes;
+        let Some(stream) = self.streams.get_mut(key) else { return 0 };
+        if stream.is_send_closed {
+            return 0;
+        }
+        let mut sent = 0;
+        if stream.pending.is_idle() && has_room {
+            let window = stream.send_window.available().min(self.send_window.available());
+            sent = payload.len().min(window);
+            if sent == payload.len() && (sent > 0 || end_stream) {
+                stream.send_window.spend(sent);
+                self.send_window.spend(sent);
+                stream.is_send_closed = end_stream;
+                self.data_frames(key.id(), payload, end_stream);
+                if end_stream {
+                    self.after_end(key);
+                }
+                return sent;
+            }
+            if sent > 0 {
+                stream.send_window.spend(sent);
+                self.send_window.spend(sent);
+                self.data_frames(key.id(), &payload[..sent], false);
+            }
+        }
+        let Some(stream) = self.streams.get_mut(key) else { return sent };
+        stream.pending.push(&payload[sent..]);
+        stream.pending.end_stream |= end_stream;
+        self.queue(key);
+        sent
+    }
+
+    fn data_frames(&mut self, id: u32, payload: &[u8], end_stream: bool) {
+        let max = self.peer.max_frame_bytes as usize;
+        self.floods.excuse(ANSWERS_PER_FRAME);
+        if payload.len() <= max {
+            return frame::data(&mut self.output, id, payload, end_stream);
+        }
+        let count = payload.len().div_ceil(max);
+        for (index, part) in payload.chunks(max).enumerate() {
+            frame::data(&mut self.output, id, part, end_stream && index + 1 == count);
+        }
+    }
+
+    /// Puts a stream into the queue of those that can send, if it can.
+    #[inline]
+    pub(super) fn queue(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let has_work = !stream.pending.is_idle()
+            && (stream.send_window.available() > 0 || stream.pending.len() == 0);
+        if has_work && !stream.is_queued {
+            stream.is_queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Moves what waits to the output, as far as windows and room allow, a frame of each stream in
+    /// turn. Appends to `moved` what went.
+    pub fn pump(&mut self, moved: &mut Vec<Moved<T>>) {
+        let turns = self.options.output_high_bytes;
+        while self.output.len() - self.written < turns {
+            let Some(key) = self.ready.front().copied() else { return };
+            let connection_window = self.send_window.available();
+            let max = self.peer.max_frame_bytes as usize;
+            let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.is_queued) else {
+                self.ready.pop_front();
+                continue;
+            };
+            let waiting = stream.pending.len();
+            if waiting > 0 && connection_window == 0 {
+                return;
+            }
+            let length =
+                waiting.min(stream.send_window.available()).min(connection_window).min(max);
+            self.ready.pop_front();
+            stream.is_queued = false;
+            let is_last = length == waiting && stream.pending.trailers.is_none();
+            let end_stream = is_last && stream.pending.end_stream;
+            if length > 0 || end_stream {
+                stream.send_window.spend(length);
+                self.send_window.spend(length);
+                stream.is_send_closed = end_stream;
+                frame::data(&mut self.output, key.id(), stream.pending.front(length), end_stream);
+                stream.pending.consume(length);
+                let user = stream.user;
+                self.floods.excuse(ANSWERS_PER_FRAME);
+                if length > 0 {
+                    moved.push(Moved { user, bytes: length });
+                }
+            }
+            self.after_move(key, end_stream);
+        }
+    }
+
+    /// What follows the DATA of a stream that [`Connection::pump`] moved.
+    fn after_move(&mut self, key: StreamKey, is_ended: bool) {
+        if is_ended {
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.pending.end_stream = false;
+            }
+            return self.after_end(key);
+        }
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if stream.pending.len() == 0
+            && let Some(trailers) = stream.pending.trailers.take()
+        {
+            return self.send_headers(key, trailers.key(), || trailers.iter(), true);
+        }
+        self.queue(key);
+    }
+
+    /// END_STREAM went out.
+    fn after_end(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        match stream.pending.then_reset.take() {
+            Some(reason) if !stream.is_receive_closed => self.reset(key, reason),
+            _ => self.remove_if_over(key),
+        }
+    }
+
+    /// Removes a stream whose two directions have ended.
+    #[inline]
+    pub(super) fn remove_if_over(&mut self, key: StreamKey) {
+        let is_over = |stream: &crate::stream::Stream<T>| {
+            stream.is_receive_closed && stream.is_send_closed
+        };
+        if self.streams.get(key).is_some_and(is_over) {
+            self.streams.remove(key);
+        }
+    }
+
+    /// Resets a stream at once; what waits is dropped. Nothing happens to one that is over.
+    pub fn reset(&mut self, key: StreamKey, reason: Reason) {
+        if self.streams.remove(key).is_some() {
+            frame::rst_stream(&mut self.output, key.id(), reason);
+            self.remembered.note(key.id());
+        }
+    }
+
+    /// Resets a stream when what waits, and the end, have gone out: for a response that is whole
+    /// while its request is not (RFC 9113, section 8.1).
+    pub fn reset_after_end(&mut self, key: StreamKey, reason: Reason) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if stream.is_send_closed {
+            self.reset(key, reason);
+        } else {
+            stream.pending.then_reset = Some(reason);
+        }
+    }
+
+    /// Forgets a stream without a word, for one that the peer has left out (GOAWAY).
+    pub fn forget(&mut self, key: StreamKey) {
+        self.streams.remove(key);
+    }
+}
+
+/// Credit and stalls.
+impl<T: Copy + Default> Connection<T> {
+    /// Gives the peer credit on a stream for bytes that were dealt with.
+    #[inline]
+    pub fn release_stream(&mut self, key: StreamKey, bytes: u32) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if stream.is_receive_closed {
+            return;
+        }
+        if let Some(increment) = stream.receive_window.release(bytes) {
+            frame::window_update(&mut self.output, key.id(), increment);
+        }
+    }
+
+    /// Gives the peer credit on the connection.
+    #[inline]
+    pub fn release_connection(&mut self, bytes: u32) {
+        if let Some(increment) = self.receive_window.release(bytes) {
+            frame::window_update(&mut self.output, 0, increment);
+        }
+    }
+
+    /// Bytes of a stream that wait to be sent.
+    pub fn waiting_bytes(&self, key: StreamKey) -> usize {
+        self.streams.get(key).map_or(0, |stream| stream.pending.len())
+    }
+
+    /// Looks for streams whose output waits and does not move, to be called every `elapsed_ms`.
+    /// Those that had less than `least_bytes` of progress for `patience_ms` are appended to
+    /// `stalled`. A drip of credit does not count as progress.
+    pub fn find_stalled(
+        &mut self,
+        elapsed_ms: u64,
+        patience_ms: u64,
+        least_bytes: u64,
+        stalled: &mut Vec<(StreamKey, T)>,
+    ) {
+        for (key, stream) in self.streams.iter_mut() {
+            let pending = &mut stream.pending;
+            if pending.is_idle() || pending.moved >= least_bytes {
+                pending.moved = 0;
+                pending.stalled_ms = 0;
+                continue;
+            }
+            pending.stalled_ms += elapsed_ms;
+            if pending.stalled_ms > patience_ms {
+                stalled.push((key, stream.user));
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Counts of what costs the receiver more than the sender, halved every second.
+//!
+//! A plain limit per second lets a peer burst and wait; a limit for life ends an honest connection
+//! that lives long. A count that is halved each second does neither: the burst is remembered for
+//! some seconds, and a steady rate settles at twice itself.
+//!
+//! Honest peers send control frames in answer to what they get: a WINDOW_UPDATE for DATA, a PING
+//! to measure the bandwidth of a download. So frames sent to the peer buy some of them off.
+
+use crate::error::{Error, Reason};
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flood {
+    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE and unknown frames (CVE-2019-9512, 9515, 9513).
+    Control,
+    /// DATA that carries nothing and ends nothing (CVE-2019-9518).
+    Empty,
+    /// Streams that the peer opened and reset (CVE-2023-44487).
+    Reset,
+    /// Frames on streams that are over, as they come after a reset for a moment.
+    Stray,
+}
+
+/// The bounds. Each is what may have gathered in a count that is halved every second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FloodLimits {
+    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE and unknown frames beyond those that the frames
+    /// sent to the peer explain.
+    pub control_frames: u32,
+    /// DATA frames without a byte and without END_STREAM.
+    pub empty_frames: u32,
+    /// Streams opened and reset by the peer.
+    pub resets: u32,
+    /// Frames on streams that are over.
+    pub stray_frames: u32,
+}
+
+impl FloodLimits {
+    /// No bound, for peers that are trusted.
+    pub const UNLIMITED: Self = Self {
+        control_frames: u32::MAX,
+        empty_frames: u32::MAX,
+        resets: u32::MAX,
+        stray_frames: u32::MAX,
+    };
+}
+
+/// The counts of one connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Floods {
+    counts: [u32; 4],
+}
+
+impl Floods {
+    /// Counts one.
+    ///
+    /// # Errors
+    /// ENHANCE_YOUR_CALM when the bound is passed.
+    #[inline]
+    pub(crate) fn count(&mut self, what: Flood, limits: &FloodLimits) -> Result<(), Error> {
+        let count = &mut self.counts[what as usize];
+        *count = count.saturating_add(1);
+        let (limit, text) = match what {
+            Flood::Control => (limits.control_frames, "too many control frames"),
+            Flood::Empty => (limits.empty_frames, "too many empty DATA frames"),
+            Flood::Reset => (limits.resets, "too many streams opened and reset"),
+            Flood::Stray => (limits.stray_frames, "too many frames on streams that are over"),
+        };
+        if *count > limit {
+            return Err(Error::connection(Reason::ENHANCE_YOUR_CALM, text));
+        }
+        Ok(())
+    }
+
+    /// A frame was sent that an honest peer may answer with control frames.
+    #[inline]
+    pub(crate) fn excuse(&mut self, frames: u32) {
+        let count = &mut self.counts[Flood::Control as usize];
+        *count = count.saturating_sub(frames);
+    }
+
+    /// Forgets half; to be called once a second.
+    pub(crate) fn halve(&mut self) {
+        for count in &mut self.counts {
+            *count /= 2;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: FloodLimits =
+        FloodLimits { control_frames: 10, empty_frames: 3, resets: 2, stray_frames: 1 };
+
+    fn gone_after(what: Flood, per_second: usize, seconds: usize) -> bool {
+        let mut floods = Floods::default();
+        (0..seconds).any(|_| {
+            let over = (0..per_second).any(|_| floods.count(what, &LIMITS).is_err());
+            floods.halve();
+            over
+        })
+    }
+
+    #[test]
+    fn each_kind_has_a_bound_of_its_own() {
+        for (what, limit) in
+            [(Flood::Control, 10), (Flood::Empty, 3), (Flood::Reset, 2), (Flood::Stray, 1)]
+        {
+            assert!(!gone_after(what, limit, 1), "{what:?}");
+            assert!(gone_after(what, limit + 1, 1), "{what:?}");
+        }
+    }
+
+    #[test]
+    fn a_burst_is_remembered_and_a_steady_rate_settles_at_twice_itself() {
+        assert!(!gone_after(Flood::Control, 5, 1_000));
+        assert!(gone_after(Flood::Control, 6, 10));
+        assert!(gone_after(Flood::Control, 10, 2), "burst, wait, burst");
+    }
+
+    #[test]
+    fn answers_to_what_was_sent_are_excused() {
+        let mut floods = Floods::default();
+        for _ in 0..1_000 {
+            floods.excuse(2);
+            floods.count(Flood::Control, &LIMITS).expect("excused");
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! A call's attempts: picking a backend, finding a place on a connection,
+//! sending, and what follows when one breaks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use balance::{PickInput, Tried};
+use h2_wire::Reason;
+use h2_wire::connection::Connection;
+use rustix::event::epoll;
+
+use super::call::{Attempt, Call, Place};
+use super::endpoint::{Endpoint, INTEREST};
+use super::headers::Changes;
+use super::pool::{self, Link, Pool, Stage};
+use super::slots::Key;
+use super::timers::Due;
+use super::worker::Worker;
+use crate::failure::{Failure, answer, code};
+use crate::grpc;
+use crate::metrics::Outcome;
+
+/// How an attempt broke, and what may be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// It was never on a connection; another backend can have it.
+    Unsent,
+    /// The backend said, or it is certain, that the call was not processed;
+    /// another connection can have it.
+    Unprocessed,
+    /// Whether the backend acted on it is unknown.
+    Final,
+}
+
+impl Worker {
+    /// Offers the call to backends until one has it or it must fail.
+    pub(super) fn place(&mut self, key: Key) {
+        loop {
+            let Some((index, pool)) = self.pick(key) else { return self.give_up(key) };
+            let (Some(call), Some(backend)) = (self.calls.get_mut(key), self.pools.get(pool))
+            else {
+                return;
+            };
+            call.attempts += 1;
+            if call.attempts > 1 {
+                self.counters.retries.inc();
+            }
+            let in_flight = backend.upstream.begin();
+            let place = Place::Waiting(Key::NONE);
+            call.attempt = Some(Attempt { pool, index, in_flight, place, sent_ns: self.now_ns });
+            match self.assign(key, pool) {
+                Ok(()) => return,
+                Err(failure) => {
+                    if !self.note_broken(key, failure, Outcome::Unsent, Broken::Unsent) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The backend for the next attempt, if the call may have one.
+    fn pick(&mut self, key: Key) -> Option<(usize, Key)> {
+        let random = self.chance.next_u64();
+        let call = self.calls.get_mut(key)?;
+        if call.attempts >= self.shared.config.calls.max_attempts {
+            return None;
+        }
+        let input = PickInput { random, now_ns: self.now_ns, key: call.hash_key };
+        let mut picked = self.set.pick(&input, &call.tried);
+        if picked.is_none() && matches!(call.last, Some((_, true))) {
+            // Every backend was tried, and the last has not looked at the call:
+            // another of its connections may take it.
+            call.tried = Tried::default();
+            picked = self.set.pick(&input, &call.tried);
+        }
+        let (index, _) = picked?;
+        Some((index, *self.pools_by_index.get(index)?))
+    }
+
+    /// Puts the call on a connection of the pool, or lets it wait for one that
+    /// is being made. Never behind a full one.
+    pub(super) fn assign(&mut self, key: Key, pool_key: Key) -> Result<(), Failure> {
+        let Some(pool) = self.pools.get(pool_key) else { return Err(Failure::NoBackend) };
+        let has_place = |link: &&Key| self.links.get(**link).is_some_and(Link::has_place);
+        if let Some(&link) = pool.links.iter().find(has_place) {
+            self.send(key, link);
+            return Ok(());
+        }
+        let limits = &self.shared.config.upstream;
+        let assumed = limits.backend_assumed_streams.min(limits.backend_max_streams);
+        let can_wait =
+            |link: &&Key| self.links.get(**link).is_some_and(|link| link.has_room_to_wait(assumed));
+        if let Some(&link) = pool.links.iter().find(can_wait) {
+            self.wait(key, link);
+            return Ok(());
+        }
+        let is_usable = |link: &&Key| self.links.get(**link).is_some_and(|link| !link.is_leaving);
+        if pool.links.iter().filter(is_usable).count() >= limits.backend_max_connections {
+            return Err(Failure::Overload { backend: pool.upstream.name().to_owned() });
+        }
+        if let Some(reason) = pool.backoff.rest(self.now_ns) {
+            let backend = pool.upstream.name().to_owned();
+            return Err(Failure::Connect { backend, reason: reason.to_owned() });
+        }
+        let link = self.open_link(pool_key)?;
+        self.wait(key, link);
+        Ok(())
+    }
+
+    fn wait(&mut self, key: Key, link: Key) {
+        let (Some(call), Some(to)) = (self.calls.get_mut(key), self.links.get_mut(link)) else {
+            return;
+        };
+        if let Some(attempt) = &mut call.attempt {
+            attempt.place = Place::Waiting(link);
+        }
+        to.waiting.push_back(key);
+    }
+
+    fn open_link(&mut self, pool_key: Key) -> Result<Key, Failure> {
+        let Some(pool) = self.pools.get_mut(pool_key) else { return Err(Failure::NoBackend) };
+        let now_ms = self.now_ns / 1_000_000;
+        let limits = &self.shared.config.upstream;
+        let connect_by_ns = self.now_ns + limits.connect_timeout.as_nanos() as u64;
+        let opened = pool::connect(&pool.upstream).and_then(|socket| {
+            let http = Connection::new(Arc::clone(&self.upstream));
+            let link = self.links.insert(Link {
+                endpoint: Endpoint::new(http, socket, now_ms),
+                pool: pool_key,
+                stage: Stage::Connecting,
+                waiting: std::collections::VecDeque::new(),
+                is_leaving: false,
+                is_exhausted: false,
+                connect_by_ns,
+            });
+            let Some(made) = self.links.get(link) else { return Ok(link) };
+            let data = epoll::EventData::new_u64(link.to_token(true));
+            match epoll::add(&self.epoll, &made.endpoint, data, INTEREST) {
+                Ok(()) => Ok(link),
+                Err(errno) => {
+                    self.links.remove(link);
+                    Err(errno)
+                }
+            }
+        });
+        match opened {
+            Ok(link) => {
+                pool.links.push(link);
+                self.timers.set(connect_by_ns, Due::Connect(link));
+                Ok(link)
+            }
+            Err(errno) => {
+                let reason = std::io::Error::from(errno).to_string();
+                let backend = pool.upstream.name().to_owned();
+                pool.counters.connects_failed.inc();
+                let random = self.chance.next_u64();
+                pool.backoff.fail(self.now_ns, limits, random, reason.clone());
+                Err(Failure::Connect { backend, reason })
+            }
+        }
+    }
+
+    /// Sends the call on a connection that has a place for it.
+    pub(super) fn send(&mut self, key: Key, link: Key) {
+        let (Some(call), Some(to)) = (self.calls.get_mut(key), self.links.get_mut(link)) else {
+            return;
+        };
+        let mut timeout = None;
+        if let Some(deadline_ns) = call.deadline_ns {
+            let left_ns = deadline_ns.saturating_sub(self.now_ns);
+            if left_ns == 0 {
+                return self.on_deadline(key);
+            }
+            timeout = Some(grpc::format_timeout(Duration::from_nanos(left_ns)));
+        }
+        Self::lend(&mut self.spare, &mut to.endpoint);
+        let http = &mut to.endpoint.http;
+        let Some(stream) = http.open(key) else { return };
+        if let Some(attempt) = &mut call.attempt {
+            attempt.place = Place::Stream(link, stream);
+            attempt.sent_ns = self.now_ns;
+        }
+        let request = &mut call.request;
+        request.passed = 0;
+        let list = &request.headers;
+        let has_trailers = request.trailers.is_some();
+        let ends = request.is_ended && request.kept.is_empty() && !has_trailers;
+        if timeout.is_none() && super::headers::names_authority(list) {
+            http.send_headers(stream, list.key(), || list.iter(), ends);
+        } else if let Some(pool) = self.pools.get(to.pool) {
+            let changes = Changes::of(list, timeout, pool.upstream.addr());
+            http.send_headers(stream, None, || changes.apply(list), ends);
+        }
+        let mut sent = 0;
+        if !request.kept.is_empty() {
+            sent = http.send_data(stream, &request.kept, request.is_ended && !has_trailers);
+        }
+        if let Some(trailers) = &request.trailers {
+            http.send_trailers(stream, trailers);
+        }
+        self.touch_link(link);
+        if sent > 0 {
+            self.on_request_moved(key, sent);
+        }
+    }
+}
+
+/// Ends of attempts.
+impl Worker {
+    /// An attempt broke: tries elsewhere if that is safe, and fails the call
+    /// if not.
+    pub(super) fn retry(&mut self, key: Key, failure: Failure, outcome: Outcome, broken: Broken) {
+        if self.note_broken(key, failure, outcome, broken) {
+            self.place(key);
+        }
+    }
+
+    /// Closes the books of an attempt that broke. Whether another may follow;
+    /// where not, the call has failed.
+    fn note_broken(
+        &mut self,
+        key: Key,
+        failure: Failure,
+        outcome: Outcome,
+        broken: Broken,
+    ) -> bool {
+        let Some(call) = self.calls.get_mut(key) else { return false };
+        let may_retry =
+            broken != Broken::Final && call.request.is_replayable && !call.response.has_head;
+        if !may_retry {
+            self.fail_call(key, &failure, outcome);
+            return false;
+        }
+        let index = call.attempt.as_ref().map(|attempt| attempt.index);
+        if let Some(index) = index {
+            call.tried.insert(index);
+        }
+        call.last = Some((failure, broken == Broken::Unprocessed));
+        if let Some(attempt) = call.attempt.take() {
+            self.count_attempt(attempt, outcome);
+        }
+        true
+    }
+
+    /// No backend is left to try.
+    fn give_up(&mut self, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let failure = call.last.take().map_or(Failure::NoBackend, |(failure, _)| failure);
+        self.counters.count_rejection(&failure);
+        self.fail_call(key, &failure, Outcome::Unsent);
+    }
+
+    /// Tells the client what broke, in the way that what it has got allows, and
+    /// ends the call.
+    pub(super) fn fail_call(&mut self, key: Key, failure: &Failure, outcome: Outcome) {
+        let Some(call) = self.calls.get(key) else { return };
+        let answer = answer(failure, call.is_grpc, call.response.progress());
+        let (client, stream) = (call.client, call.stream);
+        self.send_answer(client, stream, &answer);
+        self.end_call(key, outcome);
+    }
+
+    /// Resets the call's stream on the backend, or takes it out of the queue it
+    /// waits in.
+    pub(super) fn withdraw(&mut self, key: Key, reason: Reason) {
+        let Some(call) = self.calls.get(key) else { return };
+        match call.attempt.as_ref().map(|attempt| attempt.place) {
+            Some(Place::Stream(link, stream)) => {
+                let Some(to) = self.links.get_mut(link) else { return };
+                Self::lend(&mut self.spare, &mut to.endpoint);
+                to.endpoint.http.reset(stream, reason);
+                self.touch_link(link);
+            }
+            Some(Place::Waiting(link)) => {
+                if let Some(to) = self.links.get_mut(link) {
+                    to.waiting.retain(|waiting| *waiting != key);
+                }
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn on_deadline(&mut self, key: Key) {
+        self.withdraw(key, Reason(code::CANCEL));
+        self.fail_call(key, &Failure::Deadline, Outcome::Deadline);
+    }
+
+    /// Ends what attempt is in progress, if one is.
+    pub(super) fn end_attempt(&mut self, call: &mut Call, outcome: Outcome) {
+        if let Some(attempt) = call.attempt.take() {
+            self.count_attempt(attempt, outcome);
+        }
+    }
+
+    fn count_attempt(&self, attempt: Attempt, outcome: Outcome) {
+        if let Some(pool) = self.pools.get(attempt.pool) {
+            pool.counters.count(outcome);
+        }
+        // Dropping it ends it in the backend's load.
+        drop(attempt);
+    }
+}
+
+/// The set of backends.
+impl Worker {
+    /// Follows a change of the backends: pools for the new ones, and the
+    /// connections of those that have left end with their calls.
+    pub(super) fn refresh_set(&mut self) {
+        let current = self.shared.upstreams.current();
+        if !Arc::ptr_eq(&current, &self.set) {
+            self.set = Arc::clone(&current);
+            drop(current);
+            self.make_pools();
+        }
+    }
+
+    pub(super) fn make_pools(&mut self) {
+        let set = Arc::clone(&self.set);
+        let known = self.pools.keys();
+        let find = |upstream: &Arc<_>| {
+            known.iter().copied().find(|key| {
+                self.pools.get(*key).is_some_and(|pool| Arc::ptr_eq(&pool.upstream, upstream))
+            })
+        };
+        let found: Vec<_> = set.upstreams().iter().map(find).collect();
+        let keys: Vec<_> = found
+            .into_iter()
+            .zip(set.upstreams())
+            .map(|(key, upstream)| {
+                key.unwrap_or_else(|| {
+                    let metrics = &self.shared.config.metrics;
+                    self.pools.insert(Pool::new(Arc::clone(upstream), metrics))
+                })
+            })
+            .collect();
+        for key in known {
+            if let Some(pool) = self.pools.get_mut(key) {
+                pool.is_retired = !keys.contains(&key);
+            }
+        }
+        self.pools_by_index = keys;
+        for key in self.pools.keys() {
+            self.retire_if_over(key);
+        }
+    }
+
+    /// Lets go of a pool that has left the set, and of its idle connections.
+    pub(super) fn retire_if_over(&mut self, key: Key) {
+        let Some(pool) = self.pools.get(key) else { return };
+        if !pool.is_retired {
+            return;
+        }
+        for link in pool.links.clone() {
+            let is_idle = |link: &Link| {
+                link.endpoint.http.open_streams() == 0 && link.waiting.is_empty()
+            };
+            if self.links.get(link).is_some_and(is_idle) {
+                self.remove_link(link);
+            }
+        }
+        if self.pools.get(key).is_some_and(|pool| pool.links.is_empty()) {
+            self.pools.remove(key);
+        }
+    }
+}

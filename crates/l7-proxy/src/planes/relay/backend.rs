@@ -1,0 +1,374 @@
+//! Backends' connections: what comes from them, and how they end.
+
+use h2_wire::connection::{Event, StreamKey};
+use h2_wire::{Error, Reason};
+
+use super::attempt::Broken;
+use super::call::Place;
+use super::endpoint::{Flushed, Received};
+use super::headers;
+use super::pool::{Link, Stage};
+use super::slots::Key;
+use super::timers::Due;
+use super::worker::Worker;
+use crate::failure::Failure;
+use crate::metrics::Outcome;
+
+/// Reading.
+impl Worker {
+    pub(super) fn read_link(&mut self, key: Key) {
+        let now_ms = self.now_ms();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if let Some(link) = self.links.get_mut(key) {
+            match link.endpoint.receive(&mut scratch, now_ms) {
+                Received::Input(length) => self.link_input(key, &scratch[..length]),
+                Received::Nothing => {}
+                Received::End => self.lose_link(key, "it was closed"),
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    fn link_input(&mut self, key: Key, input: &[u8]) {
+        let mut at = 0;
+        loop {
+            let Some(link) = self.links.get_mut(key) else { return };
+            Self::lend(&mut self.spare, &mut link.endpoint);
+            match link.endpoint.http.read(&input[at..]) {
+                Ok(read) => {
+                    at += read.consumed;
+                    match read.event {
+                        Some(event) => self.link_event(key, event),
+                        None => break,
+                    }
+                }
+                Err(error) => return self.fail_link(key, &error),
+            }
+        }
+        let now_ms = self.now_ms();
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.endpoint.keep(&input[at..], at > 0, now_ms);
+        if link.endpoint.http.wants_write() {
+            self.touch_link(key);
+        } else if let Some(buffer) = link.endpoint.http.take_buffer() {
+            self.spare.give(buffer);
+        }
+        self.close_if_over(key);
+    }
+
+    #[inline]
+    fn link_event(&mut self, key: Key, event: Event<'_, Key>) {
+        match event {
+            Event::Response { user, end_stream, .. } => self.on_response(key, user, end_stream),
+            Event::Data { key: stream, user, payload, end_stream } => {
+                self.on_response_data(key, stream, user, payload, end_stream);
+            }
+            Event::Trailers { user, .. } => self.on_response_trailers(key, user),
+            Event::Informational { user, .. } => self.on_informational(key, user),
+            Event::Reset { user, reason } => self.on_backend_reset(user, reason),
+            Event::Broken { user, .. } => {
+                let backend = self.backend_name(user);
+                let failure = Failure::BackendBroke { backend };
+                self.fail_call(user, &failure, Outcome::Reset);
+            }
+            Event::Settings => self.on_link_settings(key),
+            Event::GoAway { last_stream, .. } => self.on_go_away(key, last_stream),
+            Event::Request { .. }
+            | Event::Acknowledged
+            | Event::Alive
+            | Event::LeaveNoticed => {}
+        }
+    }
+
+    fn on_response(&mut self, link: Key, key: Key, end_stream: bool) {
+        let (Some(from), Some(call)) = (self.links.get(link), self.calls.get_mut(key)) else {
+            return;
+        };
+        let list = from.endpoint.http.headers();
+        let (client, stream) = (call.client, call.stream);
+        call.response.has_head = true;
+        call.response.status = headers::status(list);
+        // No other attempt will be made: what was kept for one is let go.
+        call.request.is_replayable = false;
+        call.request.kept.clear();
+        if let Some(attempt) = &mut call.attempt {
+            let latency_ns = self.now_ns.saturating_sub(attempt.sent_ns);
+            attempt.in_flight.observe(self.now_ns, latency_ns);
+        }
+        let is_ok = end_stream && headers::is_ok(call.is_grpc, call.response.status, Some(list));
+        if let Some(to) = self.clients.get_mut(client) {
+            Self::lend(&mut self.spare, &mut to.endpoint);
+            to.endpoint.http.send_headers(stream, list.key(), || list.iter(), end_stream);
+        }
+        self.touch_client(client);
+        if end_stream {
+            self.complete(key, is_ok);
+        }
+    }
+
+    fn on_informational(&mut self, link: Key, key: Key) {
+        let (Some(from), Some(call)) = (self.links.get(link), self.calls.get(key)) else { return };
+        let list = from.endpoint.http.headers();
+        let (client, stream) = (call.client, call.stream);
+        if let Some(to) = self.clients.get_mut(client) {
+            Self::lend(&mut self.spare, &mut to.endpoint);
+            to.endpoint.http.send_headers(stream, list.key(), || list.iter(), false);
+        }
+        self.touch_client(client);
+    }
+
+    #[inline]
+    fn on_response_data(
+        &mut self,
+        link: Key,
+        from: StreamKey,
+        key: Key,
+        payload: &[u8],
+        end_stream: bool,
+    ) {
+        // The connection's window is given back at once: what a slow client
+        // leaves lying is bounded by the windows of its streams, and must not
+        // stop the streams of others on the same connection.
+        let Some(backend) = self.links.get_mut(link) else { return };
+        backend.endpoint.http.release_connection(payload.len() as u32);
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if call.is_grpc {
+            call.response.messages.advance(payload);
+        }
+        let client = call.client;
+        let Some(to) = self.clients.get_mut(client) else { return };
+        Self::lend(&mut self.spare, &mut to.endpoint);
+        let sent = to.endpoint.http.send_data(call.stream, payload, end_stream);
+        if sent > 0 && !end_stream {
+            backend.endpoint.http.release_stream(from, sent as u32);
+        }
+        let is_ok = headers::is_ok(call.is_grpc, call.response.status, None);
+        self.touch_client(client);
+        if end_stream {
+            self.complete(key, is_ok);
+        }
+    }
+
+    /// Bytes of a response that had to wait went on to the client.
+    pub(super) fn on_response_moved(&mut self, key: Key, bytes: usize) {
+        let Some(call) = self.calls.get(key) else { return };
+        let Some(Place::Stream(link, stream)) = call.attempt.as_ref().map(|attempt| attempt.place)
+        else {
+            return;
+        };
+        let Some(from) = self.links.get_mut(link) else { return };
+        from.endpoint.http.release_stream(stream, bytes as u32);
+        if from.endpoint.http.wants_write() {
+            self.touch_link(link);
+        }
+    }
+
+    fn on_response_trailers(&mut self, link: Key, key: Key) {
+        let (Some(from), Some(call)) = (self.links.get(link), self.calls.get(key)) else { return };
+        let list = from.endpoint.http.headers();
+        let (client, stream) = (call.client, call.stream);
+        let is_ok = headers::is_ok(call.is_grpc, call.response.status, Some(list));
+        if let Some(to) = self.clients.get_mut(client) {
+            Self::lend(&mut self.spare, &mut to.endpoint);
+            to.endpoint.http.send_trailers(stream, list);
+        }
+        self.touch_client(client);
+        self.complete(key, is_ok);
+    }
+
+    /// The response has ended: what is left of the request goes nowhere.
+    fn complete(&mut self, key: Key, is_ok: bool) {
+        let Some(call) = self.calls.get(key) else { return };
+        let (client, stream, is_whole) = (call.client, call.stream, call.request.is_ended);
+        if let Some(Place::Stream(link, there)) = call.attempt.as_ref().map(|attempt| attempt.place)
+            && let Some(backend) = self.links.get_mut(link)
+            && backend.endpoint.http.is_open(there)
+        {
+            backend.endpoint.http.reset(there, Reason::NO_ERROR);
+            self.touch_link(link);
+        }
+        if !is_whole
+            && let Some(client) = self.clients.get_mut(client)
+        {
+            client.endpoint.http.reset_after_end(stream, Reason::NO_ERROR);
+        }
+        self.end_call(key, if is_ok { Outcome::Ok } else { Outcome::Error });
+    }
+
+    fn on_backend_reset(&mut self, key: Key, reason: Reason) {
+        let backend = self.backend_name(key);
+        let failure = Failure::BackendReset { backend, code: reason.0 };
+        if reason == Reason::REFUSED_STREAM {
+            self.retry(key, failure, Outcome::Reset, Broken::Unprocessed);
+        } else {
+            self.fail_call(key, &failure, Outcome::Reset);
+        }
+    }
+
+    fn backend_name(&self, call: Key) -> String {
+        let attempt = self.calls.get(call).and_then(|call| call.attempt.as_ref());
+        attempt.map_or_else(String::new, |attempt| attempt.in_flight.upstream().name().to_owned())
+    }
+}
+
+/// Beginnings and ends of connections.
+impl Worker {
+    /// The socket takes bytes: it has connected, or has room again.
+    pub(super) fn on_link_writable(&mut self, key: Key) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.stage == Stage::Connecting {
+            if let Some(errno) = link.endpoint.take_error() {
+                let reason = std::io::Error::from(errno).to_string();
+                return self.lose_link(key, &reason);
+            }
+            link.stage = Stage::Greeting;
+        }
+        if link.endpoint.http.wants_write() {
+            self.touch_link(key);
+        }
+    }
+
+    fn on_link_settings(&mut self, key: Key) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.stage == Stage::Ready {
+            return;
+        }
+        link.stage = Stage::Ready;
+        let waiting = std::mem::take(&mut link.waiting);
+        let (pool_key, connect_by_ns) = (link.pool, link.connect_by_ns);
+        self.timers.clear(connect_by_ns, Due::Connect(key));
+        if let Some(pool) = self.pools.get_mut(pool_key) {
+            pool.counters.connects_ok.inc();
+            pool.counters.connections.add(1);
+            pool.backoff.clear();
+        }
+        // Places were given out on an assumption before SETTINGS came; those
+        // beyond what SETTINGS allow have to look again.
+        for call in waiting {
+            if let Err(failure) = self.assign(call, pool_key) {
+                self.retry(call, failure, Outcome::Unsent, Broken::Unsent);
+            }
+        }
+    }
+
+    fn on_go_away(&mut self, key: Key, last_stream: u32) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.is_leaving = true;
+        let left_out: Vec<_> = link
+            .endpoint
+            .http
+            .streams()
+            .filter(|(stream, _)| stream.id() > last_stream)
+            .collect();
+        for (stream, call) in left_out {
+            if let Some(link) = self.links.get_mut(key) {
+                link.endpoint.http.forget(stream);
+            }
+            let backend = self.backend_name(call);
+            let failure = Failure::BackendBroke { backend };
+            self.retry(call, failure, Outcome::Broken, Broken::Unprocessed);
+        }
+    }
+
+    /// Lets go of a connection that takes no more calls and has none left.
+    pub(super) fn close_if_over(&mut self, key: Key) {
+        let is_over = |link: &Link| {
+            link.is_leaving
+                && link.stage == Stage::Ready
+                && link.endpoint.http.open_streams() == 0
+                && link.waiting.is_empty()
+        };
+        if self.links.get(key).is_some_and(is_over) {
+            self.remove_link(key);
+        }
+    }
+
+    /// The backend broke the rules of HTTP/2.
+    fn fail_link(&mut self, key: Key, error: &Error) {
+        if let Some(link) = self.links.get_mut(key) {
+            link.endpoint.http.fail(error);
+            // What the kernel takes now it gets; nobody waits for more.
+            let _ = link.endpoint.flush(&mut Vec::new());
+        }
+        self.lose_link(key, &error.to_string());
+    }
+
+    pub(super) fn on_connect_timeout(&mut self, key: Key) {
+        let patience = self.shared.config.upstream.connect_timeout;
+        let patience = serve::duration::format(patience);
+        self.lose_link(key, &format!("no HTTP/2 connection within {patience}"));
+    }
+
+    /// A connection broke, or could not be made.
+    pub(super) fn lose_link(&mut self, key: Key, reason: &str) {
+        let Some(link) = self.links.get(key) else { return };
+        let was_ready = link.stage == Stage::Ready;
+        let pool_key = link.pool;
+        let streams: Vec<_> = link
+            .endpoint
+            .http
+            .streams()
+            .map(|(stream, call)| (call, link.endpoint.http.may_be_seen(stream)))
+            .collect();
+        let waiting: Vec<_> = link.waiting.iter().copied().collect();
+        self.remove_link(key);
+        let backend = self.pools.get(pool_key).map(|pool| pool.upstream.name().to_owned());
+        let backend = backend.unwrap_or_default();
+        if !was_ready {
+            let reason = match reason {
+                "it was closed" => "it was closed before its SETTINGS came",
+                reason => reason,
+            };
+            let random = self.chance.next_u64();
+            if let Some(pool) = self.pools.get_mut(pool_key) {
+                let limits = &self.shared.config.upstream;
+                pool.counters.connects_failed.inc();
+                pool.backoff.fail(self.now_ns, limits, random, reason.to_owned());
+            }
+            for call in waiting {
+                let failure =
+                    Failure::Connect { backend: backend.clone(), reason: reason.to_owned() };
+                self.retry(call, failure, Outcome::Unsent, Broken::Unsent);
+            }
+        }
+        for (call, may_be_seen) in streams {
+            let failure = Failure::BackendBroke { backend: backend.clone() };
+            let broken = if may_be_seen { Broken::Final } else { Broken::Unprocessed };
+            self.retry(call, failure, Outcome::Broken, broken);
+        }
+        self.retire_if_over(pool_key);
+    }
+
+    /// Takes a connection out of the books and closes it.
+    pub(super) fn remove_link(&mut self, key: Key) {
+        let Some(link) = self.links.remove(key) else { return };
+        if link.stage != Stage::Ready {
+            self.timers.clear(link.connect_by_ns, Due::Connect(key));
+        }
+        if let Some(pool) = self.pools.get_mut(link.pool) {
+            pool.links.retain(|other| *other != key);
+            if link.stage == Stage::Ready {
+                pool.counters.connections.sub(1);
+            }
+        }
+    }
+
+    /// After a write.
+    pub(super) fn on_link_flushed(&mut self, key: Key, flushed: Flushed) {
+        if flushed == Flushed::Broken {
+            // What it sent before it went may still be in the queue, and is
+            // worth delivering.
+            for _ in 0..FINAL_READS {
+                if !self.links.get(key).is_some_and(|link| link.endpoint.can_read()) {
+                    break;
+                }
+                self.read_link(key);
+            }
+            return self.lose_link(key, "it was closed");
+        }
+        self.close_if_over(key);
+    }
+}
+
+/// Reads from a connection that broke while it was written to.
+const FINAL_READS: usize = 64;

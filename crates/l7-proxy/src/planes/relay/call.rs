@@ -1,0 +1,142 @@
+//! One call, from the client's headers to the end of both sides, as data.
+
+use balance::Tried;
+use h2_wire::connection::StreamKey;
+use h2_wire::hpack::HeaderList;
+
+use super::slots::Key;
+use crate::failure::{Failure, Progress};
+use crate::grpc::MessageScanner;
+use crate::upstreams::InFlight;
+
+/// A call that was admitted.
+pub(super) struct Call {
+    pub(super) client: Key,
+    pub(super) stream: StreamKey,
+    pub(super) is_grpc: bool,
+    /// In nanoseconds of the thread's clock.
+    pub(super) deadline_ns: Option<u64>,
+    /// What the hash policies keep together.
+    pub(super) hash_key: Option<u64>,
+    pub(super) request: Request,
+    pub(super) attempts: u32,
+    pub(super) tried: Tried,
+    /// How the last attempt broke, and whether the backend surely had not
+    /// looked at the call.
+    pub(super) last: Option<(Failure, bool)>,
+    /// The attempt in progress.
+    pub(super) attempt: Option<Attempt>,
+    pub(super) response: Response,
+}
+
+/// What came from the client, and what has become of it.
+#[derive(Default)]
+pub(super) struct Request {
+    /// Its headers, until the response begins.
+    pub(super) headers: HeaderList,
+    /// Its bytes so far, while they are kept for another attempt.
+    pub(super) kept: Vec<u8>,
+    /// `kept` is whole: another attempt can start over.
+    pub(super) is_replayable: bool,
+    /// The client has ended it.
+    pub(super) is_ended: bool,
+    /// Trailers, which no gRPC request has.
+    pub(super) trailers: Option<Box<HeaderList>>,
+    /// Bytes that came, that the client got its credit back for, and that the
+    /// attempt in progress has passed on.
+    pub(super) received: u64,
+    pub(super) credited: u64,
+    pub(super) passed: u64,
+}
+
+impl Request {
+    /// Takes note of bytes passed on. Returns those that the client can have
+    /// its credit back for: bytes that are sent a second time were credited
+    /// the first time.
+    pub(super) fn pass(&mut self, bytes: u64) -> u32 {
+        self.passed += bytes;
+        let credit = self.passed.saturating_sub(self.credited);
+        self.credited += credit;
+        // Never more than a window, which has 31 bits.
+        credit as u32
+    }
+
+    /// Keeps bytes for another attempt, while they are within `bound_bytes` or
+    /// there is no attempt yet to pass them on.
+    pub(super) fn keep(&mut self, bytes: &[u8], bound_bytes: usize, is_passed_on: bool) {
+        if !self.is_replayable {
+            return;
+        }
+        if is_passed_on && self.kept.len() + bytes.len() > bound_bytes {
+            self.is_replayable = false;
+            self.kept = Vec::new();
+            return;
+        }
+        self.kept.extend_from_slice(bytes);
+    }
+}
+
+/// A call's presence on a backend.
+pub(super) struct Attempt {
+    pub(super) pool: Key,
+    /// The backend's index among the backends, for the set of tried ones.
+    pub(super) index: usize,
+    /// Counts it as in flight until it is dropped.
+    pub(super) in_flight: InFlight,
+    pub(super) place: Place,
+    pub(super) sent_ns: u64,
+}
+
+/// Where an attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It waits for a connection that is being made.
+    Waiting(Key),
+    /// It is a stream of a connection.
+    Stream(Key, StreamKey),
+}
+
+/// What the client has got so far.
+#[derive(Default)]
+pub(super) struct Response {
+    pub(super) has_head: bool,
+    /// The HTTP status.
+    pub(super) status: u16,
+    pub(super) messages: MessageScanner,
+}
+
+impl Response {
+    pub(super) fn progress(&self) -> Progress {
+        match (self.has_head, self.messages.is_on_boundary()) {
+            (false, _) => Progress::BeforeHeaders,
+            (true, true) => Progress::OnBoundary,
+            (true, false) => Progress::InsideMessage,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_sent_again_are_not_credited_again() {
+        let mut request = Request::default();
+        assert_eq!(request.pass(10), 10);
+        request.passed = 0;
+        assert_eq!(request.pass(4), 0);
+        assert_eq!(request.pass(8), 2);
+        assert_eq!(request.credited, 12);
+    }
+
+    #[test]
+    fn a_request_is_kept_up_to_its_bound_and_longer_while_nobody_has_it() {
+        let mut request = Request { is_replayable: true, ..Request::default() };
+        request.keep(b"12345678", 4, false);
+        assert_eq!(request.kept, b"12345678");
+        request.keep(b"9", 9, true);
+        assert!(request.is_replayable);
+        request.keep(b"0", 9, true);
+        assert!(!request.is_replayable && request.kept.is_empty());
+    }
+}

@@ -1,0 +1,413 @@
+//! Clients' connections: what comes from them, and how they end.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use balance::hash_bytes;
+use h2_wire::connection::{Connection, Event, Options, StreamKey};
+use h2_wire::hpack::{HeaderList, Name};
+use h2_wire::{Error, Reason};
+
+use super::call::{Call, Place, Request, Response};
+use super::endpoint::{Endpoint, Flushed, Received};
+use super::headers;
+use super::slots::Key;
+use super::timers::Due;
+use super::worker::Worker;
+use crate::failure::{Answer, Failure, Progress, answer};
+use crate::grpc;
+use crate::metrics::Outcome;
+use crate::planes::ConnectionPlace;
+
+/// Header lists and request buffers kept for the next calls.
+const SPARE_LISTS: usize = 1_024;
+/// Largest request buffer that is kept, in bytes.
+const SPARE_KEPT_BYTES: usize = 64 << 10;
+
+/// A client's connection.
+pub(super) struct Client {
+    pub(super) endpoint: Endpoint,
+    pub(super) opened_ms: u64,
+    /// Since when it has had no call.
+    pub(super) idle_since_ms: Option<u64>,
+    /// When the first GOAWAY of a drain was sent.
+    pub(super) leaving_since_ms: Option<u64>,
+    /// When it was ended from our side; only the client's end is waited for.
+    pub(super) closing_since_ms: Option<u64>,
+    /// The rest of the output is the last, and the end follows it.
+    pub(super) is_ending: bool,
+    /// Its place under the cap, given back on drop.
+    _place: ConnectionPlace,
+}
+
+impl Client {
+    pub(super) fn new(
+        socket: OwnedFd,
+        place: ConnectionPlace,
+        options: &Arc<Options>,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            endpoint: Endpoint::new(Connection::new(Arc::clone(options)), socket, now_ms),
+            opened_ms: now_ms,
+            idle_since_ms: None,
+            leaving_since_ms: None,
+            closing_since_ms: None,
+            is_ending: false,
+            _place: place,
+        }
+    }
+}
+
+/// Reading.
+impl Worker {
+    pub(super) fn read_client(&mut self, key: Key) {
+        let now_ms = self.now_ms();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if let Some(client) = self.clients.get_mut(key) {
+            if client.is_ending {
+                if client.endpoint.discard(&mut scratch) {
+                    self.clients.remove(key);
+                }
+            } else {
+                match client.endpoint.receive(&mut scratch, now_ms) {
+                    Received::Input(length) => self.client_input(key, &scratch[..length]),
+                    Received::Nothing => {}
+                    Received::End => self.drop_client(key),
+                }
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    fn client_input(&mut self, key: Key, input: &[u8]) {
+        let mut at = 0;
+        loop {
+            let Some(client) = self.clients.get_mut(key) else { return };
+            if client.is_ending {
+                return;
+            }
+            Self::lend(&mut self.spare, &mut client.endpoint);
+            match client.endpoint.http.read(&input[at..]) {
+                Ok(read) => {
+                    at += read.consumed;
+                    match read.event {
+                        Some(event) => self.client_event(key, event),
+                        None => break,
+                    }
+                }
+                Err(error) => return self.fail_client(key, &error),
+            }
+        }
+        let now_ms = self.now_ms();
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.endpoint.keep(&input[at..], at > 0, now_ms);
+        if client.endpoint.http.wants_write() {
+            self.touch_client(key);
+        } else if let Some(buffer) = client.endpoint.http.take_buffer() {
+            self.spare.give(buffer);
+        }
+    }
+
+    #[inline]
+    fn client_event(&mut self, key: Key, event: Event<'_, Key>) {
+        match event {
+            Event::Request { key: stream, end_stream, over_limit } => {
+                self.on_request(key, stream, end_stream, over_limit);
+            }
+            Event::Data { key: stream, user, payload, end_stream } => {
+                self.on_request_data(key, stream, user, payload, end_stream);
+            }
+            Event::Trailers { user, .. } => self.on_request_trailers(key, user),
+            Event::Reset { user, reason } => self.on_client_reset(user, reason),
+            Event::Broken { user, reason } => self.on_client_reset(user, reason),
+            Event::LeaveNoticed => {
+                if let Some(client) = self.clients.get_mut(key) {
+                    client.endpoint.http.leave();
+                }
+            }
+            // A client that leaves opens no more calls; those it has go on.
+            Event::GoAway { .. }
+            | Event::Settings
+            | Event::Acknowledged
+            | Event::Alive
+            | Event::Informational { .. }
+            | Event::Response { .. } => {}
+        }
+    }
+
+    fn on_request(&mut self, client: Key, stream: StreamKey, end_stream: bool, over_limit: bool) {
+        let Some(from) = self.clients.get(client) else { return };
+        let list = from.endpoint.http.headers();
+        // A list that was too long even to be kept tells nothing of its kind;
+        // only gRPC is served unless asked for otherwise.
+        let is_grpc =
+            if over_limit { !self.shared.config.calls.forward_http } else { headers::is_grpc(list) };
+        let admitted =
+            if over_limit { Err(Failure::HeadersTooLarge) } else { self.admit_call(list, is_grpc) };
+        match admitted {
+            Ok(deadline_ns) => {
+                let hash_key = self.hash_key(list);
+                let call = self.begin_call(client, stream, is_grpc, deadline_ns, hash_key);
+                let Some(call) = call else { return };
+                if end_stream && let Some(call) = self.calls.get_mut(call) {
+                    call.request.is_ended = true;
+                }
+                self.place(call);
+            }
+            Err(failure) => {
+                self.counters.count_rejection(&failure);
+                let answer = answer(&failure, is_grpc, Progress::BeforeHeaders);
+                self.send_answer(client, stream, &answer);
+            }
+        }
+    }
+
+    /// Checks what can be checked without a backend, and gives the deadline.
+    fn admit_call(&self, list: &HeaderList, is_grpc: bool) -> Result<Option<u64>, Failure> {
+        let config = &self.shared.config;
+        if !headers::is_within(list, &config.downstream) {
+            return Err(Failure::HeadersTooLarge);
+        }
+        if !is_grpc {
+            let is_served = config.calls.forward_http && list.contains(Name::Path);
+            return if is_served { Ok(None) } else { Err(Failure::NotGrpc) };
+        }
+        let Some(timeout) = list.value_of(Name::GrpcTimeout) else { return Ok(None) };
+        let timeout = grpc::parse_timeout(timeout).ok_or(Failure::MalformedTimeout)?;
+        let timeout = timeout.min(config.calls.max_deadline);
+        Ok(Some(self.now_ns.saturating_add(timeout.as_nanos() as u64)))
+    }
+
+    fn hash_key(&self, list: &HeaderList) -> Option<u64> {
+        let name = self.shared.config.hash_header.as_ref()?;
+        list.value_of_name(name.as_str().as_bytes()).map(hash_bytes)
+    }
+
+    fn begin_call(
+        &mut self,
+        client: Key,
+        stream: StreamKey,
+        is_grpc: bool,
+        deadline_ns: Option<u64>,
+        hash_key: Option<u64>,
+    ) -> Option<Key> {
+        let mut request = Request {
+            headers: self.spare_lists.pop().unwrap_or_default(),
+            kept: self.spare_kept.pop().unwrap_or_default(),
+            is_replayable: true,
+            ..Request::default()
+        };
+        let from = self.clients.get_mut(client)?;
+        request.headers.assign(from.endpoint.http.headers());
+        let call = self.calls.insert(Call {
+            client,
+            stream,
+            is_grpc,
+            deadline_ns,
+            hash_key,
+            request,
+            attempts: 0,
+            tried: balance::Tried::default(),
+            last: None,
+            attempt: None,
+            response: Response::default(),
+        });
+        from.endpoint.http.set_user(stream, call);
+        if let Some(at_ns) = deadline_ns {
+            self.timers.set(at_ns, Due::Call(call));
+        }
+        Some(call)
+    }
+
+    #[inline]
+    fn on_request_data(
+        &mut self,
+        client: Key,
+        stream: StreamKey,
+        key: Key,
+        payload: &[u8],
+        end_stream: bool,
+    ) {
+        let bound_bytes = self.shared.config.calls.replay_buffer_bytes;
+        let Some(call) = self.calls.get_mut(key) else {
+            // It was answered before its request had ended.
+            if let Some(client) = self.clients.get_mut(client) {
+                client.endpoint.http.release_connection(payload.len() as u32);
+            }
+            return;
+        };
+        let request = &mut call.request;
+        request.received += payload.len() as u64;
+        request.is_ended |= end_stream;
+        let place = call.attempt.as_ref().map(|attempt| attempt.place);
+        let is_passed_on = matches!(place, Some(Place::Stream(..)));
+        request.keep(payload, bound_bytes, is_passed_on);
+        let Some(Place::Stream(link, to)) = place else { return };
+        let Some(backend) = self.links.get_mut(link) else { return };
+        Self::lend(&mut self.spare, &mut backend.endpoint);
+        let sent = backend.endpoint.http.send_data(to, payload, end_stream);
+        let credit = request.pass(sent as u64);
+        if credit > 0
+            && let Some(client) = self.clients.get_mut(client)
+        {
+            client.endpoint.http.release_stream(stream, credit);
+            client.endpoint.http.release_connection(credit);
+        }
+        self.touch_link(link);
+    }
+
+    fn on_request_trailers(&mut self, client: Key, key: Key) {
+        let (Some(from), Some(call)) = (self.clients.get(client), self.calls.get_mut(key)) else {
+            return;
+        };
+        let list = from.endpoint.http.headers();
+        call.request.is_ended = true;
+        call.request.trailers = Some(Box::new(list.clone()));
+        if let Some(Place::Stream(link, to)) = call.attempt.as_ref().map(|attempt| attempt.place) {
+            if let Some(backend) = self.links.get_mut(link) {
+                backend.endpoint.http.send_trailers(to, list);
+            }
+            self.touch_link(link);
+        }
+    }
+
+    /// Bytes of a request that had to wait went on to the backend.
+    pub(super) fn on_request_moved(&mut self, key: Key, bytes: usize) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let credit = call.request.pass(bytes as u64);
+        if credit == 0 {
+            return;
+        }
+        let (client, stream) = (call.client, call.stream);
+        if let Some(to) = self.clients.get_mut(client) {
+            to.endpoint.http.release_stream(stream, credit);
+            to.endpoint.http.release_connection(credit);
+            if to.endpoint.http.wants_write() {
+                self.touch_client(client);
+            }
+        }
+    }
+
+    /// The client took its call back, or broke it.
+    fn on_client_reset(&mut self, key: Key, reason: Reason) {
+        self.withdraw(key, reason);
+        self.end_call(key, Outcome::Cancelled);
+    }
+}
+
+/// Answers and ends.
+impl Worker {
+    /// Ends a stream with what the failure table says.
+    pub(super) fn send_answer(&mut self, client: Key, stream: StreamKey, answer: &Answer) {
+        let Some(to) = self.clients.get_mut(client) else { return };
+        Self::lend(&mut self.spare, &mut to.endpoint);
+        let http = &mut to.endpoint.http;
+        let list = &mut self.answer_list;
+        match (headers::fill(list, answer), answer) {
+            (None, Answer::Reset { code }) => http.reset(stream, Reason(*code)),
+            (_, Answer::Trailers { .. }) => {
+                http.send_trailers(stream, list);
+                http.reset_after_end(stream, Reason::NO_ERROR);
+            }
+            _ => {
+                let list = &*list;
+                http.send_headers(stream, None, || list.iter(), true);
+                http.reset_after_end(stream, Reason::NO_ERROR);
+            }
+        }
+        self.touch_client(client);
+    }
+
+    /// Takes a call out of the books: of the backend's load, the counts, the
+    /// timers, and what it held of the client's connection window.
+    pub(super) fn end_call(&mut self, key: Key, outcome: Outcome) {
+        let Some(mut call) = self.calls.remove(key) else { return };
+        self.end_attempt(&mut call, outcome);
+        if let Some(at_ns) = call.deadline_ns {
+            self.timers.clear(at_ns, Due::Call(key));
+        }
+        let held = call.request.received - call.request.credited;
+        if held > 0
+            && let Some(client) = self.clients.get_mut(call.client)
+        {
+            client.endpoint.http.release_connection(held as u32);
+            if client.endpoint.http.wants_write() {
+                self.touch_client(call.client);
+            }
+        }
+        self.reclaim(call.request);
+    }
+
+    /// Keeps the memory of a request for the next one.
+    fn reclaim(&mut self, request: Request) {
+        if self.spare_lists.len() < SPARE_LISTS {
+            self.spare_lists.push(request.headers);
+        }
+        let mut kept = request.kept;
+        let is_fit = (1..=SPARE_KEPT_BYTES).contains(&kept.capacity());
+        if is_fit && self.spare_kept.len() < SPARE_LISTS {
+            kept.clear();
+            self.spare_kept.push(kept);
+        }
+    }
+
+    /// The client's connection is gone, and its calls with it.
+    pub(super) fn drop_client(&mut self, key: Key) {
+        self.cancel_calls(key);
+        self.clients.remove(key);
+    }
+
+    fn cancel_calls(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let calls: Vec<_> = client.endpoint.http.streams().map(|(_, call)| call).collect();
+        for call in calls {
+            self.withdraw(call, Reason::CANCEL);
+            self.end_call(call, Outcome::Cancelled);
+        }
+    }
+
+    /// Ends a client's connection for a mistake of it.
+    pub(super) fn fail_client(&mut self, key: Key, error: &Error) {
+        self.counters.count_violation(error.reason().0);
+        self.cancel_calls(key);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.endpoint.http.fail(error);
+        client.is_ending = true;
+        self.touch_client(key);
+    }
+
+    /// Begins to drain a client's connection.
+    pub(super) fn announce_leave(&mut self, key: Key) {
+        let now_ms = self.now_ms();
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.leaving_since_ms.is_none() {
+            client.leaving_since_ms = Some(now_ms);
+            client.endpoint.http.announce_leave();
+            self.touch_client(key);
+        }
+    }
+
+    /// After a write: goes on with an end that waited for it.
+    pub(super) fn on_client_flushed(&mut self, key: Key, flushed: Flushed) {
+        let now_ms = self.now_ms();
+        let Some(client) = self.clients.get_mut(key) else { return };
+        match flushed {
+            Flushed::Broken => self.drop_client(key),
+            Flushed::All if client.is_ending || client.endpoint.http.is_drained() => {
+                // Closing with unread input would reset the connection and take
+                // the last responses with it; so the client's end is waited for.
+                if client.closing_since_ms.is_none() {
+                    client.is_ending = true;
+                    client.closing_since_ms = Some(now_ms);
+                    client.endpoint.end();
+                }
+            }
+            Flushed::All | Flushed::Some => {}
+        }
+    }
+}
+
+/// How long after our end the client's is waited for.
+pub(super) const LINGER: Duration = Duration::from_secs(1);

@@ -1,0 +1,264 @@
+//! One connection with its socket: what clients' connections and backends' have
+//! in common.
+//!
+//! Sockets are registered once, edge-triggered. What an edge said is remembered
+//! until a system call contradicts it, so the steady state has no `epoll_ctl`
+//! and no call that is made only to return EAGAIN.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use h2_wire::connection::{Connection, Moved};
+use rustix::event::epoll::EventFlags;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+
+use super::slots::Key;
+
+/// What is asked of the kernel, for each socket and once.
+pub(super) const INTEREST: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+
+/// Output beyond which nothing more is read from a peer that does not read
+/// either: its PINGs and resets would grow it without bound.
+const CHOKED_BYTES: usize = 1 << 20;
+
+/// Buffers kept for the next connection that has something to write. Beyond
+/// these, and beyond this size, memory is given back.
+const SPARE_BUFFERS: usize = 64;
+const SPARE_BYTES: usize = 512 << 10;
+
+/// A connection and its socket.
+pub(super) struct Endpoint {
+    pub(super) http: Connection<Key>,
+    socket: OwnedFd,
+    /// The beginning of a frame that has not come whole.
+    rest: Vec<u8>,
+    readable: bool,
+    writable: bool,
+    /// The peer's end or an error may follow what is read next, so a short read
+    /// does not prove that the queue is empty.
+    exhaust: bool,
+    /// It is in the thread's list of those with something to write.
+    pub(super) is_dirty: bool,
+    /// It is in the thread's list of those with more to read.
+    pub(super) is_queued: bool,
+    /// When bytes last came, in milliseconds of the thread's clock.
+    pub(super) heard_ms: u64,
+    /// When [`Connection::ask_alive`] was last called.
+    pub(super) asked_ms: u64,
+    /// Since when a frame or a header block is incomplete.
+    partial_since_ms: Option<u64>,
+    /// Bytes written since the last sweep.
+    wrote_bytes: u64,
+    /// How long output has been waiting without enough progress.
+    stalled_ms: u64,
+}
+
+/// What a read found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// So many bytes of the scratch buffer are input now.
+    Input(usize),
+    /// Nothing now.
+    Nothing,
+    /// The peer is gone, or will send no more.
+    End,
+}
+
+/// What became of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// All of it was written.
+    All,
+    /// The kernel took less.
+    Some,
+    /// The peer is gone.
+    Broken,
+}
+
+impl Endpoint {
+    pub(super) fn new(http: Connection<Key>, socket: OwnedFd, now_ms: u64) -> Self {
+        Self {
+            http,
+            socket,
+            rest: Vec::new(),
+            readable: false,
+            writable: false,
+            exhaust: false,
+            is_dirty: false,
+            is_queued: false,
+            heard_ms: now_ms,
+            asked_ms: 0,
+            partial_since_ms: None,
+            wrote_bytes: 0,
+            stalled_ms: 0,
+        }
+    }
+
+    /// Remembers what an edge said.
+    pub(super) fn note(&mut self, flags: EventFlags) {
+        if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+            self.exhaust = true;
+            self.readable = true;
+        }
+        if flags.contains(EventFlags::IN) {
+            self.readable = true;
+        }
+        if flags.contains(EventFlags::OUT) {
+            self.writable = true;
+        }
+    }
+
+    pub(super) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Whether a read is worth a try.
+    pub(super) fn can_read(&self) -> bool {
+        self.readable && self.http.output().len() < CHOKED_BYTES
+    }
+
+    /// Puts the incomplete frame and what the kernel has behind it into
+    /// `scratch`.
+    pub(super) fn receive(&mut self, scratch: &mut [u8], now_ms: u64) -> Received {
+        let start = self.rest.len();
+        scratch[..start].copy_from_slice(&self.rest);
+        let room = &mut scratch[start..];
+        let length = room.len();
+        let result =
+            retry_on_intr(|| rustix::net::recv(&self.socket, &mut *room, RecvFlags::empty()));
+        match result.map(|(received, _)| received) {
+            Ok(0) => {
+                self.readable = false;
+                Received::End
+            }
+            Ok(received) => {
+                self.readable = received == length || self.exhaust;
+                self.heard_ms = now_ms;
+                self.rest.clear();
+                Received::Input(start + received)
+            }
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                self.exhaust = false;
+                Received::Nothing
+            }
+            Err(_) => {
+                self.readable = false;
+                Received::End
+            }
+        }
+    }
+
+    /// Keeps what is not a whole frame yet. `consumed` says whether anything
+    /// before it was.
+    pub(super) fn keep(&mut self, rest: &[u8], consumed: bool, now_ms: u64) {
+        self.rest.extend_from_slice(rest);
+        if self.http.is_in_block() {
+            self.partial_since_ms.get_or_insert(now_ms);
+        } else if rest.is_empty() {
+            self.partial_since_ms = None;
+        } else if consumed || self.partial_since_ms.is_none() {
+            self.partial_since_ms = Some(now_ms);
+        }
+    }
+
+    /// How long a frame or a header block has been incomplete.
+    pub(super) fn partial_ms(&self, now_ms: u64) -> u64 {
+        self.partial_since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms))
+    }
+
+    /// Throws away what the peer still sends; whether it has ended.
+    pub(super) fn discard(&mut self, scratch: &mut [u8]) -> bool {
+        self.rest.clear();
+        self.readable && self.receive(scratch, self.heard_ms) == Received::End
+    }
+
+    /// Writes what there is, and reports what of the waiting went with it.
+    pub(super) fn flush(&mut self, moved: &mut Vec<Moved<Key>>) -> Flushed {
+        loop {
+            self.http.pump(moved);
+            let output = self.http.output();
+            if output.is_empty() {
+                return Flushed::All;
+            }
+            if !self.writable {
+                return Flushed::Some;
+            }
+            let wanted = output.len();
+            let sent = retry_on_intr(|| {
+                rustix::net::send(&self.socket, self.http.output(), SendFlags::NOSIGNAL)
+            });
+            match sent {
+                Ok(length) => {
+                    self.wrote_bytes += length as u64;
+                    self.writable = length == wanted;
+                    self.http.wrote(length);
+                }
+                Err(Errno::AGAIN) => self.writable = false,
+                Err(_) => return Flushed::Broken,
+            }
+        }
+    }
+
+    /// Looks whether the peer reads, every `elapsed_ms`; gives how long it has
+    /// taken less than `least_bytes` each time. A drip is no progress.
+    pub(super) fn stalled_ms(&mut self, elapsed_ms: u64, least_bytes: u64) -> u64 {
+        let wrote_bytes = std::mem::take(&mut self.wrote_bytes);
+        if self.http.output().is_empty() || wrote_bytes >= least_bytes {
+            self.stalled_ms = 0;
+        } else {
+            self.stalled_ms += elapsed_ms;
+        }
+        self.stalled_ms
+    }
+
+    /// Passes an end on.
+    pub(super) fn end(&self) {
+        // Fails only when the peer is gone already.
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+    }
+
+    /// The error of the socket, for a connection that was being made.
+    pub(super) fn take_error(&self) -> Option<Errno> {
+        match rustix::net::sockopt::socket_error(&self.socket) {
+            Ok(Ok(())) => None,
+            Ok(Err(errno)) | Err(errno) => Some(errno),
+        }
+    }
+
+    /// Gives back the memory that an idle connection does not need.
+    pub(super) fn shrink(&mut self) {
+        self.http.shrink();
+        if self.rest.is_empty() {
+            self.rest = Vec::new();
+        }
+    }
+}
+
+impl AsFd for Endpoint {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Buffers that connections need only while they have something to write.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Spare {
+    /// An empty buffer.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn give(&mut self, mut buffer: Vec<u8>) {
+        if self.buffers.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BYTES {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+}

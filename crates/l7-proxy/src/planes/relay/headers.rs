@@ -1,0 +1,169 @@
+//! What the proxy reads in a request's headers, changes in them, and the header
+//! lists of the answers it gives itself.
+
+use std::net::SocketAddr;
+
+use h2_wire::hpack::{Field, HeaderList, Name};
+
+use crate::config::DownstreamLimits;
+use crate::failure::Answer;
+use crate::grpc::{self, TimeoutText, percent_encode};
+
+/// Whether a request's headers are within the limits. Pseudo-headers are not
+/// counted: they are no headers to whoever sets the limit.
+pub(super) fn is_within(list: &HeaderList, limits: &DownstreamLimits) -> bool {
+    if list.size() > limits.max_header_list_bytes as usize {
+        return false;
+    }
+    list.len() <= limits.max_headers
+        || list.iter().filter(|field| !field.class.is_pseudo()).count() <= limits.max_headers
+}
+
+/// Whether a request is a gRPC call. CONNECT never is.
+pub(super) fn is_grpc(list: &HeaderList) -> bool {
+    list.contains(Name::Path) && list.value_of(Name::ContentType).is_some_and(grpc::is_grpc)
+}
+
+/// Whether a list names an authority, in either way (RFC 9113, section 8.3.1).
+pub(super) fn names_authority(list: &HeaderList) -> bool {
+    list.contains(Name::Authority) || list.contains(Name::Host)
+}
+
+/// What has to be changed in a request on its way to a backend.
+pub(super) struct Changes {
+    /// What remains of the deadline.
+    pub(super) timeout: Option<TimeoutText>,
+    /// An authority for a request that names none (RFC 9113, section 8.3.1,
+    /// lets `host` stand in for one).
+    pub(super) authority: Option<String>,
+}
+
+impl Changes {
+    pub(super) fn of(list: &HeaderList, timeout: Option<TimeoutText>, address: SocketAddr) -> Self {
+        Self { timeout, authority: (!names_authority(list)).then(|| address.to_string()) }
+    }
+
+    /// The changed fields. Headers that belong to one hop of HTTP/1.1 can't be
+    /// among them: HTTP/2 forbids them, and a list with one is malformed.
+    pub(super) fn apply<'a>(
+        &'a self,
+        list: &'a HeaderList,
+    ) -> impl Iterator<Item = Field<'a>> + 'a {
+        let authority = self.authority.as_deref().map(str::as_bytes);
+        let authority = authority.map(|value| Field::new(b":authority", value));
+        let kept = list.iter().map(|mut field| {
+            if let (Name::GrpcTimeout, Some(timeout)) = (field.class, &self.timeout) {
+                field.value = timeout.as_bytes();
+            }
+            field
+        });
+        authority.into_iter().chain(kept)
+    }
+}
+
+/// Fills `list` with an answer's headers or trailers. `None` for a reset, which
+/// has none.
+pub(super) fn fill(list: &mut HeaderList, answer: &Answer) -> Option<()> {
+    list.clear();
+    match answer {
+        Answer::TrailersOnly { status, message } => {
+            list.push(Field::new(b":status", b"200"));
+            list.push(Field::new(b"content-type", b"application/grpc"));
+            list.push(Field::new(b"grpc-status", status.as_str().as_bytes()));
+            list.push(Field::new(b"grpc-message", percent_encode(message).as_bytes()));
+        }
+        Answer::Trailers { status, message } => {
+            list.push(Field::new(b"grpc-status", status.as_str().as_bytes()));
+            list.push(Field::new(b"grpc-message", percent_encode(message).as_bytes()));
+        }
+        Answer::Http { status } => {
+            list.push(Field::new(b":status", status.to_string().as_bytes()));
+        }
+        Answer::Reset { .. } => return None,
+    }
+    Some(())
+}
+
+/// The number of a checked `:status`.
+pub(super) fn status(list: &HeaderList) -> u16 {
+    let digits = list.value_of(Name::Status).unwrap_or_default();
+    digits.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'))
+}
+
+/// Whether a response that ended with `last` went well.
+pub(super) fn is_ok(is_grpc: bool, status: u16, last: Option<&HeaderList>) -> bool {
+    if is_grpc {
+        last.and_then(|list| list.value_of(Name::GrpcStatus)) == Some(b"0")
+    } else {
+        status < 500
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::Status;
+    use std::time::Duration;
+
+    fn list(fields: &[(&str, &str)]) -> HeaderList {
+        fields.iter().map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes())).collect()
+    }
+
+    fn address() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 7))
+    }
+
+    #[test]
+    fn limits_count_headers_and_not_pseudo_headers() {
+        let limits = DownstreamLimits { max_headers: 2, ..DownstreamLimits::default() };
+        let fine = list(&[(":method", "POST"), (":path", "/"), ("a", "b"), ("a", "b")]);
+        assert!(is_within(&fine, &limits));
+        let more = list(&[(":method", "POST"), ("a", "b"), ("a", "b"), ("a", "b")]);
+        assert!(!is_within(&more, &limits));
+        let small = DownstreamLimits { max_header_list_bytes: 100, ..limits };
+        assert!(!is_within(&fine, &small));
+    }
+
+    #[test]
+    fn the_timeout_is_replaced_where_it_stands_and_an_authority_goes_first() {
+        let list = list(&[(":path", "/"), ("grpc-timeout", "1S"), ("a", "b")]);
+        let timeout = grpc::format_timeout(Duration::from_millis(5));
+        let changes = Changes::of(&list, Some(timeout), address());
+        let found: Vec<_> = changes.apply(&list).map(|field| (field.name, field.value)).collect();
+        let expected: [(&[u8], &[u8]); 4] = [
+            (b":authority", b"127.0.0.1:7"),
+            (b":path", b"/"),
+            (b"grpc-timeout", b"5000000n"),
+            (b"a", b"b"),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn host_is_authority_enough() {
+        assert!(Changes::of(&list(&[("host", "a")]), None, address()).authority.is_none());
+        assert!(Changes::of(&list(&[(":authority", "a")]), None, address()).authority.is_none());
+    }
+
+    #[test]
+    fn answers_become_lists() {
+        let mut found = HeaderList::new();
+        let answer = Answer::TrailersOnly { status: Status::Unavailable, message: "5%".to_owned() };
+        assert!(fill(&mut found, &answer).is_some());
+        assert_eq!(status(&found), 200);
+        assert_eq!(found.value_of(Name::GrpcMessage), Some(&b"5%25"[..]));
+        assert!(fill(&mut found, &Answer::Http { status: 503 }).is_some());
+        assert_eq!((status(&found), found.len()), (503, 1));
+        assert!(fill(&mut found, &Answer::Reset { code: 2 }).is_none());
+    }
+
+    #[test]
+    fn a_grpc_response_is_ok_by_its_status_only() {
+        let ok = list(&[("grpc-status", "0")]);
+        assert!(is_ok(true, 200, Some(&ok)));
+        assert!(!is_ok(true, 200, Some(&list(&[("grpc-status", "5")]))));
+        assert!(!is_ok(true, 200, None));
+        assert!(is_ok(false, 404, None));
+        assert!(!is_ok(false, 502, None));
+    }
+}

@@ -1,0 +1,51 @@
+//! The `relay` data plane: our own, on `h2-wire`. One thread per core with one
+//! event loop, no task per connection or call. Frames are parsed where they
+//! were read and go behind a new head straight into the output of the
+//! connection they belong to.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`worker`] | the loop: events in, frames across, one write per connection and turn |
+//! | [`client`] | what comes from clients, answers, and how their connections end |
+//! | [`attempt`] | a call's attempts: pick, place, send, try elsewhere |
+//! | [`backend`] | what comes from backends, and how their connections begin and end |
+//! | [`sweep`] | what time alone brings about |
+//! | [`call`], [`pool`] | a call, and a backend's connections, as data |
+//! | [`headers`] | what is read and changed in headers, and the lists of answers |
+//! | [`endpoint`] | a connection with its socket |
+//! | [`options`] | the configuration as bounds |
+//! | [`bell`], [`door`], [`slots`], [`timers`] | parts of the loop |
+
+mod attempt;
+mod backend;
+mod bell;
+mod call;
+mod client;
+mod door;
+mod endpoint;
+mod headers;
+mod options;
+mod pool;
+mod slots;
+mod sweep;
+mod timers;
+mod worker;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use serve::Shutdown;
+
+use super::Shared;
+
+/// Serves `listener` on this thread until the shutdown is over.
+pub(super) fn run_thread(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    shutdown: Shutdown,
+    seed: u64,
+) -> io::Result<()> {
+    let bell = bell::Bell::new(shutdown)?;
+    worker::Worker::new(shared, door::Door::new(listener), bell, seed)?.run()
+}

@@ -1,0 +1,145 @@
+//! The configuration, turned into the bounds of connections and of time.
+
+use std::time::Duration;
+
+use h2_wire::connection::{FloodLimits, Options, Role};
+use h2_wire::hpack::{EncoderOptions, ListLimits};
+
+use crate::config::Config;
+
+/// How much wider a list may be than the limit and still be looked at, so that
+/// a call beyond the limit can be told so in gRPC's words.
+const LIST_LEEWAY: usize = 4;
+
+/// Output beyond which DATA waits with its stream, in bytes. Large against a
+/// send buffer's share of it, small against what all connections may hold.
+const OUTPUT_HIGH_BYTES: usize = 256 << 10;
+
+/// Literals are sent as they are: Huffman code would save a quarter of their
+/// bytes on a network that is not the bottleneck, and costs time on both sides.
+const ENCODER: EncoderOptions = EncoderOptions { max_table_bytes: 4_096, huffman: false };
+
+/// Bounds on clients.
+pub(super) fn downstream(config: &Config) -> Options {
+    let limits = &config.downstream;
+    let list_bytes = limits.max_header_list_bytes as usize;
+    Options {
+        stream_window_bytes: limits.stream_window_bytes,
+        connection_window_bytes: limits.connection_window_bytes,
+        max_frame_bytes: limits.max_frame_bytes,
+        max_streams: limits.max_concurrent_streams,
+        list_limits: ListLimits {
+            max_fields: limits.max_headers * LIST_LEEWAY,
+            max_bytes: list_bytes * LIST_LEEWAY,
+        },
+        announced_list_bytes: limits.max_header_list_bytes,
+        header_table_bytes: limits.header_table_bytes,
+        encoder: ENCODER,
+        max_block_bytes: list_bytes * LIST_LEEWAY,
+        max_continuations: limits.max_continuations,
+        floods: FloodLimits {
+            control_frames: limits.max_control_frames,
+            empty_frames: limits.max_empty_frames,
+            resets: limits.max_resets,
+            stray_frames: limits.max_stray_frames,
+        },
+        max_error_resets: u32::try_from(limits.max_error_resets).unwrap_or(u32::MAX),
+        output_high_bytes: OUTPUT_HIGH_BYTES,
+        ..Options::new(Role::Server)
+    }
+}
+
+/// Bounds on backends. They are trusted more than clients: a backend answers
+/// many clients over one connection, so that what it resets is no sign of ill
+/// will.
+pub(super) fn upstream(config: &Config) -> Options {
+    let limits = &config.upstream;
+    let list_bytes = limits.backend_max_header_list_bytes as usize;
+    Options {
+        stream_window_bytes: limits.backend_stream_window_bytes,
+        connection_window_bytes: limits.backend_connection_window_bytes,
+        max_frame_bytes: limits.backend_max_frame_bytes,
+        max_streams: limits.backend_max_streams,
+        assumed_streams: limits.backend_assumed_streams,
+        list_limits: ListLimits { max_fields: list_bytes / 32, max_bytes: list_bytes },
+        announced_list_bytes: limits.backend_max_header_list_bytes,
+        header_table_bytes: limits.backend_header_table_bytes,
+        encoder: ENCODER,
+        max_block_bytes: list_bytes,
+        max_continuations: config.downstream.max_continuations,
+        floods: FloodLimits::UNLIMITED,
+        max_error_resets: u32::try_from(limits.backend_max_error_resets).unwrap_or(u32::MAX),
+        output_high_bytes: OUTPUT_HIGH_BYTES,
+        ..Options::new(Role::Client)
+    }
+}
+
+/// Timeouts that a sweep looks after, in milliseconds, and how often it comes.
+pub(super) struct Sweep {
+    pub(super) period_ns: u64,
+    pub(super) since_halving_ms: u64,
+    pub(super) handshake_ms: u64,
+    pub(super) frame_ms: u64,
+    pub(super) stall_ms: u64,
+    pub(super) idle_ms: u64,
+    pub(super) silence_ms: u64,
+    pub(super) answer_ms: u64,
+    pub(super) backend_silence_ms: u64,
+    pub(super) backend_answer_ms: u64,
+}
+
+impl Sweep {
+    pub(super) fn of(config: &Config) -> Self {
+        let (down, up) = (&config.downstream, &config.upstream);
+        let timeouts = [
+            down.handshake_timeout,
+            down.frame_timeout,
+            down.stall_timeout,
+            down.idle_timeout,
+            down.keepalive_interval,
+            down.keepalive_timeout,
+            up.backend_keepalive_interval,
+            up.backend_keepalive_timeout,
+        ];
+        let shortest = timeouts.into_iter().min().unwrap_or(Duration::MAX);
+        let period = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let [
+            handshake_ms,
+            frame_ms,
+            stall_ms,
+            idle_ms,
+            silence_ms,
+            answer_ms,
+            backend_silence_ms,
+            backend_answer_ms,
+        ] = timeouts.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        Self {
+            period_ns: period.as_nanos() as u64,
+            since_halving_ms: 0,
+            handshake_ms,
+            frame_ms,
+            stall_ms,
+            idle_ms,
+            silence_ms,
+            answer_ms,
+            backend_silence_ms,
+            backend_answer_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use balance::PolicyKind;
+
+    #[test]
+    fn sweeps_come_often_enough_for_the_shortest_timeout() {
+        let mut config = Config::new(Vec::new(), PolicyKind::RoundRobin);
+        assert_eq!(Sweep::of(&config).period_ns, 1_000_000_000);
+        config.downstream.frame_timeout = Duration::from_millis(200);
+        assert_eq!(Sweep::of(&config).period_ns, 50_000_000);
+        config.downstream.frame_timeout = Duration::ZERO;
+        assert_eq!(Sweep::of(&config).period_ns, 10_000_000);
+    }
+}

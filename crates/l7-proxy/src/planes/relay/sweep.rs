@@ -1,0 +1,183 @@
+//! What time alone brings about: halved flood counts, handshakes and frames that
+//! take too long, peers that are silent or do not read, idle connections, the
+//! steps of a drain.
+//!
+//! All connections are looked at every now and then, instead of a timer being
+//! moved with every frame. A timeout is late by one period at most, which is a
+//! part of the shortest timeout there is.
+
+use h2_wire::{Error, Reason};
+
+use super::client::LINGER;
+use super::slots::Key;
+use super::worker::Worker;
+use crate::failure::code;
+use crate::metrics::Outcome;
+
+/// Bytes a second that count as progress for a peer that is slow to read.
+const LEAST_BYTES_PER_S: u64 = 64;
+
+/// How long a client may take to answer the PING of a drain.
+const NOTICE_MS: u64 = 1_000;
+
+impl Worker {
+    pub(super) fn sweep(&mut self) {
+        let elapsed_ms = (self.now_ns - self.last_sweep_ns) / 1_000_000;
+        // Sweeps may be more frequent than seconds.
+        self.sweep.since_halving_ms += elapsed_ms;
+        let is_second = self.sweep.since_halving_ms >= 1_000;
+        if is_second {
+            self.sweep.since_halving_ms = 0;
+        }
+        for key in self.clients.keys() {
+            if let Some(client) = self.clients.get_mut(key)
+                && is_second
+            {
+                client.endpoint.http.each_second();
+            }
+            self.sweep_client(key, elapsed_ms);
+        }
+        for key in self.links.keys() {
+            if let Some(link) = self.links.get_mut(key)
+                && is_second
+            {
+                link.endpoint.http.each_second();
+            }
+            self.sweep_link(key, elapsed_ms);
+        }
+        for key in self.pools.keys() {
+            self.retire_if_over(key);
+        }
+    }
+
+    fn sweep_client(&mut self, key: Key, elapsed_ms: u64) {
+        let now_ms = self.now_ms();
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let over = |since_ms: u64, limit_ms: u64| now_ms.saturating_sub(since_ms) > limit_ms;
+        if client.closing_since_ms.is_some_and(|since_ms| over(since_ms, LINGER.as_millis() as u64))
+        {
+            self.clients.remove(key);
+            return;
+        }
+        let least_bytes = LEAST_BYTES_PER_S * elapsed_ms / 1_000;
+        let stalled_ms = client.endpoint.stalled_ms(elapsed_ms, least_bytes.max(1));
+        if stalled_ms > self.sweep.stall_ms {
+            return self.drop_client(key);
+        }
+        if client.is_ending {
+            return;
+        }
+        if let Some(error) = self.client_fault(key) {
+            return self.fail_client(key, &error);
+        }
+        self.keep_client_alive(key);
+        self.go_on_leaving(key);
+        self.reset_stalled(key, elapsed_ms, least_bytes.max(1));
+    }
+
+    /// What took a client too long.
+    fn client_fault(&self, key: Key) -> Option<Error> {
+        let now_ms = self.now_ms();
+        let client = self.clients.get(key)?;
+        let http = &client.endpoint.http;
+        let age_ms = now_ms.saturating_sub(client.opened_ms);
+        if age_ms > self.sweep.handshake_ms && !http.is_acknowledged() {
+            return Some(if http.has_settings() {
+                Error::connection(Reason::SETTINGS_TIMEOUT, "SETTINGS not acknowledged in time")
+            } else {
+                Error::connection(Reason::PROTOCOL_ERROR, "no SETTINGS in time")
+            });
+        }
+        if client.endpoint.partial_ms(now_ms) > self.sweep.frame_ms {
+            return Some(Error::connection(Reason::ENHANCE_YOUR_CALM, "frame not whole in time"));
+        }
+        None
+    }
+
+    fn keep_client_alive(&mut self, key: Key) {
+        let now_ms = self.now_ms();
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let endpoint = &mut client.endpoint;
+        if endpoint.http.is_ping_due() {
+            let is_silent = endpoint.heard_ms <= endpoint.asked_ms;
+            if is_silent && now_ms.saturating_sub(endpoint.asked_ms) > self.sweep.answer_ms {
+                self.drop_client(key);
+            }
+        } else if now_ms.saturating_sub(endpoint.heard_ms) > self.sweep.silence_ms {
+            endpoint.asked_ms = now_ms;
+            endpoint.http.ask_alive();
+            self.touch_client(key);
+        }
+    }
+
+    /// Takes the next step of a drain, and begins one for a connection that has
+    /// had no call for long.
+    fn go_on_leaving(&mut self, key: Key) {
+        let now_ms = self.now_ms();
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.endpoint.http.open_streams() > 0 {
+            client.idle_since_ms = None;
+        } else if client.idle_since_ms.is_none() {
+            client.idle_since_ms = Some(now_ms);
+            client.endpoint.shrink();
+        }
+        if let Some(since_ms) = client.leaving_since_ms {
+            if !client.endpoint.http.has_left() && now_ms.saturating_sub(since_ms) > NOTICE_MS {
+                client.endpoint.http.leave();
+            }
+            // Also asks again whether the last call has ended.
+            return self.touch_client(key);
+        }
+        let idle_ms = client.idle_since_ms.map_or(0, |since_ms| now_ms - since_ms);
+        if idle_ms > self.sweep.idle_ms {
+            self.announce_leave(key);
+        }
+    }
+
+    /// Resets the calls whose responses wait for a client that does not take
+    /// them.
+    fn reset_stalled(&mut self, key: Key, elapsed_ms: u64, least_bytes: u64) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let mut stalled = Vec::new();
+        let http = &mut client.endpoint.http;
+        http.find_stalled(elapsed_ms, self.sweep.stall_ms, least_bytes, &mut stalled);
+        for (stream, call) in stalled {
+            if let Some(client) = self.clients.get_mut(key) {
+                client.endpoint.http.reset(stream, Reason(code::ENHANCE_YOUR_CALM));
+                self.touch_client(key);
+            }
+            self.withdraw(call, Reason::CANCEL);
+            self.end_call(call, Outcome::Cancelled);
+        }
+    }
+
+    fn sweep_link(&mut self, key: Key, elapsed_ms: u64) {
+        let now_ms = self.now_ms();
+        let Some(link) = self.links.get_mut(key) else { return };
+        let endpoint = &mut link.endpoint;
+        // A window that is used up at two sweeps in a row, with output waiting
+        // for it, is no moment's matter.
+        let is_blocked = endpoint.http.is_window_exhausted() && endpoint.http.wants_write();
+        link.is_exhausted = is_blocked;
+        let least_bytes = (LEAST_BYTES_PER_S * elapsed_ms / 1_000).max(1);
+        if endpoint.stalled_ms(elapsed_ms, least_bytes) > self.sweep.stall_ms {
+            return self.lose_link(key, "it takes no bytes");
+        }
+        if endpoint.partial_ms(now_ms) > self.sweep.frame_ms {
+            return self.lose_link(key, "a frame was not whole in time");
+        }
+        if endpoint.http.is_ping_due() {
+            let is_silent = endpoint.heard_ms <= endpoint.asked_ms;
+            let waited_ms = now_ms.saturating_sub(endpoint.asked_ms);
+            if is_silent && waited_ms > self.sweep.backend_answer_ms {
+                self.lose_link(key, "it did not answer a PING");
+            }
+        } else if endpoint.http.open_streams() > 0
+            && now_ms.saturating_sub(endpoint.heard_ms) > self.sweep.backend_silence_ms
+        {
+            endpoint.asked_ms = now_ms;
+            endpoint.http.ask_alive();
+            self.touch_link(key);
+        }
+    }
+}
