@@ -221,6 +221,11 @@ pub fn l7_config(plane: DataPlane, backends: &[SocketAddr]) -> l7_proxy::Config 
     config
 }
 
+/// The default configuration of an L4 proxy over these backends.
+pub fn l4_config(backends: &[SocketAddr]) -> l4_proxy::Config {
+    l4_proxy::Config::new(backends.iter().map(|addr| l4_proxy::BackendConfig::new(*addr)).collect())
+}
+
 /// Echo backends behind an L7 proxy.
 #[derive(Debug)]
 pub struct Lab {

@@ -273,6 +273,13 @@ impl Peer {
         self.passed_over.iter()
     }
 
+    /// Takes what was read, not asked for, and satisfies a condition.
+    pub fn take_passed_over(&mut self, wanted: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+        let (taken, kept) = self.passed_over.drain(..).partition::<Vec<_>, _>(wanted);
+        self.passed_over = kept.into();
+        taken
+    }
+
     /// Sends a PING and waits for its answer: what was sent before it has then
     /// been read by the other side.
     ///
@@ -286,13 +293,15 @@ impl Peer {
         assert_ne!(seen, Seen::Closed, "the connection ended instead of answering a PING");
     }
 
-    /// The server's side of the start: sends these settings and takes the
-    /// client's preface.
+    /// The server's side of the start: sends these settings, opens the
+    /// connection's window wide, so that only the streams' windows matter, and
+    /// takes the client's preface.
     ///
     /// # Errors
     /// When the client went away or sent something else.
     pub(crate) async fn greet(&mut self, settings: &[(u16, u32)]) -> io::Result<()> {
-        self.send(&wire::settings(settings)).await?;
+        let hello = [wire::settings(settings), wire::window_update(0, (1 << 30) - 1)];
+        self.send(&hello.concat()).await?;
         while self.unparsed.len() < wire::PREFACE.len() {
             let read = within("a preface", self.reader.read_buf(&mut self.unparsed)).await?;
             if read == 0 {

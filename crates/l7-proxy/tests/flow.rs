@@ -1,0 +1,164 @@
+//! Flow control: what a slow reader costs, and what it must not cost others.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{Wires, echo, open};
+use echo_proto::v1::EchoRequest;
+use testkit::lab::{Lab, echo_client};
+use testkit::negative::response_head;
+use testkit::peer::{Peer, Seen};
+use testkit::wire::{self, setting};
+use testkit::{on_each_data_plane, within};
+use tonic::transport::Endpoint;
+
+/// Responses of the slow stream, and the size of each: in all far more than
+/// all windows and buffers on the way hold.
+const RESPONSES: u32 = 64;
+const RESPONSE_BYTES: usize = 1 << 20;
+
+#[test]
+fn a_slow_reader_is_waited_for_while_other_streams_proceed() {
+    on_each_data_plane(async |plane| {
+        let lab = Lab::start(plane, 1);
+        // Windows far smaller than the response, and one connection for both.
+        let endpoint = Endpoint::from_shared(format!("http://{}", lab.l7.addr())).unwrap();
+        let endpoint =
+            endpoint.initial_stream_window_size(65_535).initial_connection_window_size(1 << 20);
+        let mut client = echo_client(endpoint.connect().await.unwrap());
+        let request = EchoRequest {
+            response_count: RESPONSES,
+            response_bytes: RESPONSE_BYTES as u32,
+            payload: vec![7],
+            sequence: 1,
+        };
+        let mut slow = client.server_stream(request).await.unwrap().into_inner();
+        // Nobody reads `slow` yet.
+        for sequence in 0..50 {
+            let request = echo(sequence, vec![1; 10_000]);
+            within("another stream", client.unary(request)).await.unwrap();
+        }
+        let stream = &lab.backends[0].counters().server_stream;
+        assert_eq!(stream.in_flight.get(), 1, "64 MiB must not have been taken by anybody");
+        let mut count = 0;
+        while let Some(response) = within("a response", slow.message()).await.unwrap() {
+            assert_eq!(response.payload.len(), RESPONSE_BYTES);
+            count += 1;
+        }
+        assert_eq!(count, RESPONSES);
+    });
+}
+
+/// The backend sends until the proxy gives it no more window; the client gives
+/// none at all. What the proxy then holds is what it advertised.
+#[test]
+fn a_client_without_a_window_stops_the_backend() {
+    on_each_data_plane(async |plane| {
+        let mut wires = Wires::start(plane).await;
+        let window = 65_535_usize;
+        wires.client = Peer::client(wires.l7.addr(), &[(setting::INITIAL_WINDOW_SIZE, 0)]).await;
+        let (mut backend, stream, _) = wires.begin().await;
+        backend.send(&response_head(stream)).await.unwrap();
+        let chunk = vec![0; 16_383];
+        let mut sent = 0;
+        // The first window is given at the start; more than a few must not
+        // follow while the client takes nothing.
+        let mut granted = window;
+        while granted < 8 * window {
+            while sent + chunk.len() <= granted {
+                backend.send(&wire::data(stream, &chunk, false)).await.unwrap();
+                sent += chunk.len();
+            }
+            // Everything sent was read when the answer to a PING is back, and a
+            // window update for it would stand before that answer if the proxy
+            // gave one without waiting for the client.
+            backend.round_trip().await;
+            backend.round_trip().await;
+            let updates: usize = stream_updates(&mut backend, stream);
+            if updates == 0 {
+                break;
+            }
+            granted += updates;
+        }
+        assert!(granted < 8 * window, "{granted} bytes were taken from the backend");
+        let Seen::Headers { .. } = wires.client.next_on(1).await else { panic!("headers") };
+        // The window opens, and everything arrives.
+        wires.client.send(&wire::window_update(1, 1 << 30)).await.unwrap();
+        backend
+            .send(&wire::headers(stream, &wire::block(&[("grpc-status", "0")]), true))
+            .await
+            .unwrap();
+        assert_eq!(wires.client.message(1).await.body.len(), sent);
+    });
+}
+
+/// The sum of the window updates of a stream so far.
+fn stream_updates(peer: &mut Peer, stream: u32) -> usize {
+    let updates = peer.take_passed_over(
+        |seen| matches!(seen, Seen::WindowUpdate { stream: of, .. } if *of == stream),
+    );
+    let increment = |seen: &Seen| match seen {
+        Seen::WindowUpdate { increment, .. } => *increment as usize,
+        _ => 0,
+    };
+    updates.iter().map(increment).sum()
+}
+
+/// The same in the other direction: a backend that reads nothing stops the
+/// client, and no call of others.
+#[test]
+fn a_backend_without_a_window_stops_the_client() {
+    on_each_data_plane(async |plane| {
+        let mut wires = Wires::start(plane).await;
+        wires.client.send(&open(1, &[])).await.unwrap();
+        let mut backend = wires.server.accept(&[(setting::INITIAL_WINDOW_SIZE, 0)]).await;
+        let (stream, _, _) = backend.next_headers().await;
+        let chunk = vec![0; 16_383];
+        let (mut sent, mut granted) = (0, 65_535);
+        while granted < 8 * 65_535 {
+            while sent + chunk.len() <= granted {
+                wires.client.send(&wire::data(1, &chunk, false)).await.unwrap();
+                sent += chunk.len();
+            }
+            wires.client.round_trip().await;
+            wires.client.round_trip().await;
+            let updates = stream_updates(&mut wires.client, 1);
+            if updates == 0 {
+                break;
+            }
+            granted += updates;
+        }
+        assert!(granted < 8 * 65_535, "{granted} bytes were taken from the client");
+        // Another call on the same two connections is not held up.
+        wires.client.send(&open(3, &[])).await.unwrap();
+        let (other, _, _) = backend.next_headers().await;
+        backend.send(&testkit::negative::ok_response(other)).await.unwrap();
+        assert_eq!(wires.client.message(3).await.grpc_status(), Some("0"));
+        // The window opens, and everything arrives.
+        backend.send(&wire::window_update(stream, 1 << 30)).await.unwrap();
+        wires.client.send(&wire::data(1, &[], true)).await.unwrap();
+        assert_eq!(backend.message(stream).await.body.len(), sent);
+    });
+}
+
+/// Thousands of small messages to a reader that is slow are normal traffic.
+#[test]
+fn a_long_stream_of_tiny_messages_to_a_slow_reader_lives() {
+    on_each_data_plane(async |plane| {
+        let lab = Lab::start(plane, 1);
+        let endpoint = Endpoint::from_shared(format!("http://{}", lab.l7.addr())).unwrap();
+        let endpoint = endpoint.initial_stream_window_size(1_000);
+        let mut client = echo_client(endpoint.connect().await.unwrap());
+        let requests = (0..5_000).map(|sequence| echo(sequence, vec![3; 10]));
+        let mut responses = client.bidi(tokio_stream::iter(requests)).await.unwrap().into_inner();
+        let mut count = 0;
+        while let Some(response) = within("a response", responses.message()).await.unwrap() {
+            assert_eq!(response.sequence, count);
+            count += 1;
+            if count % 100 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(count, 5_000);
+    });
+}
