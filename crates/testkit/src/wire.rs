@@ -65,10 +65,22 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A whole header block in one HEADERS frame.
+/// The largest payload that everybody takes (RFC 9113, section 6.5.2).
+const MAX_FRAME_BYTES: usize = 16_384;
+
+/// A whole header block: one HEADERS frame, and CONTINUATION frames behind it
+/// where the block is larger than a frame.
 pub fn headers(stream: u32, block: &[u8], end_stream: bool) -> Vec<u8> {
     let end = if end_stream { flag::END_STREAM } else { 0 };
-    frame(kind::HEADERS, flag::END_HEADERS | end, stream, block)
+    let (first, mut rest) = block.split_at(block.len().min(MAX_FRAME_BYTES));
+    let last = |rest: &[u8]| if rest.is_empty() { flag::END_HEADERS } else { 0 };
+    let mut bytes = frame(kind::HEADERS, last(rest) | end, stream, first);
+    while !rest.is_empty() {
+        let (next, behind) = rest.split_at(rest.len().min(MAX_FRAME_BYTES));
+        bytes.extend(frame(kind::CONTINUATION, last(behind), stream, next));
+        rest = behind;
+    }
+    bytes
 }
 
 /// A DATA frame.
