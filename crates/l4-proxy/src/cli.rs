@@ -11,7 +11,7 @@ use serve::cli::{ServerArgs, available_cores};
 use serve::exit::{Failure, finish};
 use serve::{BindOptions, Metrics, duration, process_shutdown, serve_metrics};
 
-use crate::config::{BackendConfig, Config};
+use crate::config::{BackendConfig, Config, DataPlane};
 
 /// Balances TCP connections over backends.
 ///
@@ -56,6 +56,16 @@ pub struct Args {
           help_heading = "Connections")]
     keepalive: Option<Duration>,
 
+    /// How bytes are moved: copy, splice, or auto, which copies small pieces and
+    /// splices where large ones flow.
+    #[arg(long, value_name = "NAME", default_value = "auto", help_heading = "Data plane")]
+    data_plane: DataPlane,
+
+    /// Pipes open at once for splicing; without one, bytes are copied. Each
+    /// needs two file descriptors.
+    #[arg(long, value_name = "N", default_value = "1024", help_heading = "Data plane")]
+    max_pipes: usize,
+
     /// Write a line of JSON about each connection that ended to standard
     /// output.
     #[arg(long)]
@@ -89,6 +99,8 @@ impl Args {
             idle_timeout: (!self.idle_timeout.is_zero()).then_some(self.idle_timeout),
             max_connections: self.max_connections.get() as usize,
             keepalive: self.keepalive,
+            data_plane: self.data_plane,
+            max_pipes: self.max_pipes,
             log_connections: self.log_connections,
             ..Config::new(self.backends.clone())
         })

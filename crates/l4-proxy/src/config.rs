@@ -3,6 +3,7 @@
 //! The types here can't hold a contradiction that the proxy would have to
 //! guess about; the command line is turned into them in [`crate::cli`].
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::str::FromStr;
@@ -31,6 +32,11 @@ pub struct Config {
     /// TCP keepalive: after this silence the kernel probes whether the peer is
     /// still there, on both sides; `None` leaves it off.
     pub keepalive: Option<Duration>,
+    /// How bytes are moved.
+    pub data_plane: DataPlane,
+    /// Pipes open at once over all threads, for splicing; without one, bytes
+    /// are copied. Each needs two descriptors.
+    pub max_pipes: usize,
     /// Where the proxy counts.
     pub metrics: Metrics,
     /// Write a line of JSON about each connection that ended to standard
@@ -40,7 +46,8 @@ pub struct Config {
 
 impl Config {
     /// A configuration with defaults: `round_robin`, one thread, 5 s to
-    /// connect, one hour of silence, 100,000 connections.
+    /// connect, one hour of silence, 100,000 connections, and a data plane that
+    /// follows what it sees.
     pub fn new(backends: Vec<BackendConfig>) -> Self {
         Self {
             backends,
@@ -50,9 +57,57 @@ impl Config {
             idle_timeout: Some(Duration::from_secs(3_600)),
             max_connections: 100_000,
             keepalive: None,
+            data_plane: DataPlane::Auto,
+            max_pipes: 1_024,
             metrics: Metrics::new(),
             log_connections: false,
         }
+    }
+}
+
+/// How bytes are moved from one socket to the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataPlane {
+    /// Read into a buffer and written from it: cheapest for small messages.
+    Copy,
+    /// Moved inside the kernel, through a pipe: cheapest for large ones.
+    Splice,
+    /// Copies, and splices in a direction that carries large pieces.
+    #[default]
+    Auto,
+}
+
+impl DataPlane {
+    /// All of them; the tests walk this list.
+    pub const ALL: [Self; 3] = [Self::Copy, Self::Splice, Self::Auto];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Splice => "splice",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+impl fmt::Display for DataPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is no data plane's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown data plane `{0}`; expected copy, splice or auto")]
+pub struct UnknownDataPlane(pub String);
+
+impl FromStr for DataPlane {
+    type Err = UnknownDataPlane;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|plane| plane.name() == name).ok_or_else(|| UnknownDataPlane(name.to_owned()))
     }
 }
 
@@ -120,6 +175,15 @@ mod tests {
         assert_eq!(plain, BackendConfig::new("127.0.0.1:5001".parse().unwrap()));
         let weighted: BackendConfig = "[::1]:5001, weight=3".parse().unwrap();
         assert_eq!((weighted.weight.get(), weighted.address.port()), (3, 5001));
+    }
+
+    #[test]
+    fn every_data_plane_is_known_by_its_name() {
+        for plane in DataPlane::ALL {
+            assert_eq!(plane.name().parse(), Ok(plane));
+        }
+        let error = "sendfile".parse::<DataPlane>().unwrap_err().to_string();
+        assert!(DataPlane::ALL.iter().all(|plane| error.contains(plane.name())), "{error}");
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub(crate) struct Counts {
     pub(crate) accept_errors: Counter,
     pub(crate) to_backend_bytes: Counter,
     pub(crate) to_client_bytes: Counter,
+    pub(crate) spliced_bytes: Counter,
+    pub(crate) pipes_refused: Counter,
     ended: [Counter; End::ALL.len()],
 }
 
@@ -96,6 +98,16 @@ impl Counts {
             ),
             to_backend_bytes: bytes("to_backend"),
             to_client_bytes: bytes("to_client"),
+            spliced_bytes: metrics.counter_shard(
+                "l4_spliced_bytes_total",
+                "Bytes passed on by splicing, in both directions; the others were copied.",
+                &[],
+            ),
+            pipes_refused: metrics.counter_shard(
+                "l4_pipes_refused_total",
+                "Moves that copied and would have spliced, had there been a pipe.",
+                &[],
+            ),
             ended: End::ALL.map(|end| {
                 metrics.counter_shard(
                     "l4_connections_ended_total",

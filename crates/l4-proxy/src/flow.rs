@@ -1,32 +1,40 @@
 //! One direction of a connection: bytes from a source to a sink.
 //!
-//! The thread's scratch buffer is read into and written from at once, so a
-//! connection at rest owns no buffer. Only what the sink does not take is kept
-//! in a buffer of its own, and until that is gone nothing more is read: the
-//! source's window fills and its sender waits. That is all the backpressure
-//! there is, and it needs no further bound.
+//! The thread's scratch buffer is read into and written from at once, or a pipe
+//! of the thread's is spliced into and out of at once, so a connection at rest
+//! owns neither. Only what the sink does not take is kept, in a buffer or the
+//! pipe it is in, and until that is gone nothing more is read: the source's
+//! window fills and its sender waits. That is all the backpressure there is,
+//! and it needs no further bound.
 
+use crate::config::DataPlane;
+use crate::gear::Gear;
 use crate::io::Io;
+use crate::pipes::Pipe;
 use crate::side::{Received, Side};
 
 /// Reads a direction may do before the other connections of the thread get
 /// their turn. With a scratch buffer of 64 KiB this is 1 MiB.
 const READS_PER_TURN: usize = 16;
 
+/// Bytes asked for in one splice. The pipe's slots are the nearer limit.
+const SPLICE_BYTES: usize = 1 << 20;
+
 /// One direction of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     waiting: Option<Box<Held>>,
     stage: Stage,
+    gear: Gear,
     /// Bytes that the sink's socket took.
     delivered_bytes: u64,
 }
 
 /// Bytes that were read and not yet taken by the sink.
 #[derive(Debug)]
-struct Held {
-    buffer: Vec<u8>,
-    start: usize,
+enum Held {
+    Copied { buffer: Vec<u8>, start: usize },
+    Piped(Pipe),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +78,7 @@ impl Flow {
                 return Paused::ForEvent;
             }
             match self.stage {
-                Stage::Open if source.readable => self.copy_once(source, sink, io),
+                Stage::Open if source.readable => self.move_once(source, sink, io),
                 Stage::Open | Stage::Done => return Paused::ForEvent,
                 Stage::Ending => {
                     sink.end();
@@ -82,20 +90,53 @@ impl Flow {
         Paused::ForOthers
     }
 
+    fn move_once(&mut self, source: &mut Side, sink: &mut Side, io: &mut Io) {
+        let wants_splice = match io.plane {
+            DataPlane::Copy => false,
+            DataPlane::Splice => true,
+            DataPlane::Auto => self.gear.is_splicing(),
+        };
+        // A splice stops at urgent data for good, a read passes it.
+        let pipe = if wants_splice && !source.is_urgent() { io.pipes.take() } else { None };
+        match pipe {
+            Some(pipe) => self.splice_once(pipe, source, sink, io),
+            None => self.copy_once(source, sink, io),
+        }
+    }
+
     fn copy_once(&mut self, source: &mut Side, sink: &mut Side, io: &mut Io) {
         match source.receive(&mut io.scratch) {
             Received::Bytes(length) => {
+                self.gear.note(length);
                 let sent = sink.send(&io.scratch[..length]);
                 self.delivered_bytes += sent as u64;
                 if sent < length {
                     let mut buffer = io.spare.take();
                     buffer.extend_from_slice(&io.scratch[sent..length]);
-                    self.waiting = Some(Box::new(Held { buffer, start: 0 }));
+                    self.waiting = Some(Box::new(Held::Copied { buffer, start: 0 }));
                 }
             }
             Received::End => self.stage = Stage::Ending,
             Received::Nothing => {}
         }
+    }
+
+    fn splice_once(&mut self, mut pipe: Pipe, source: &mut Side, sink: &mut Side, io: &mut Io) {
+        match source.splice_into(&mut pipe, SPLICE_BYTES) {
+            Received::Bytes(length) => {
+                self.gear.note(length);
+                let sent = sink.splice_from(&mut pipe);
+                self.delivered_bytes += sent as u64;
+                io.spliced_bytes += sent as u64;
+                if sent < length {
+                    self.waiting = Some(Box::new(Held::Piped(pipe)));
+                    return;
+                }
+            }
+            Received::End => self.stage = Stage::Ending,
+            Received::Nothing => {}
+        }
+        io.pipes.give(pipe);
     }
 
     /// Sends what is waiting. Whether nothing waits any more.
@@ -109,15 +150,27 @@ impl Flow {
         if !sink.writable {
             return false;
         }
-        let sent = sink.send(&held.buffer[held.start..]);
-        self.delivered_bytes += sent as u64;
-        held.start += sent;
-        if held.start < held.buffer.len() {
-            return false;
+        let is_empty = match &mut **held {
+            Held::Copied { buffer, start } => {
+                let sent = sink.send(&buffer[*start..]);
+                self.delivered_bytes += sent as u64;
+                *start += sent;
+                *start == buffer.len()
+            }
+            Held::Piped(pipe) => {
+                let sent = sink.splice_from(pipe);
+                self.delivered_bytes += sent as u64;
+                io.spliced_bytes += sent as u64;
+                pipe.held_bytes == 0
+            }
+        };
+        if is_empty {
+            match self.waiting.take().map(|held| *held) {
+                Some(Held::Copied { buffer, .. }) => io.spare.give(buffer),
+                Some(Held::Piped(pipe)) => io.pipes.give(pipe),
+                None => {}
+            }
         }
-        if let Some(held) = self.waiting.take() {
-            io.spare.give(held.buffer);
-        }
-        true
+        is_empty
     }
 }

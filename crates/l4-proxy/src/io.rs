@@ -1,8 +1,10 @@
-//! What the connections of one thread share to move bytes: the scratch buffer
-//! and a few spare buffers.
+//! What the connections of one thread share to move bytes: the scratch buffer,
+//! a few spare buffers, the pipes, and which data plane to use.
 
-/// Bytes read at once. Larger buffers were measured too: see the crate's notes
-/// on the data planes.
+use crate::config::DataPlane;
+use crate::pipes::Pipes;
+
+/// Bytes read at once.
 pub(crate) const SCRATCH_BYTES: usize = 64 << 10;
 
 /// Spare buffers kept for the next sink that is full. Beyond these, memory is
@@ -12,8 +14,12 @@ const SPARE_BUFFERS: usize = 64;
 /// What the connections of one thread share.
 #[derive(Debug)]
 pub(crate) struct Io {
+    pub(crate) plane: DataPlane,
     pub(crate) scratch: Box<[u8]>,
     pub(crate) spare: Spare,
+    pub(crate) pipes: Pipes,
+    /// Bytes that were spliced in this turn and not yet counted.
+    pub(crate) spliced_bytes: u64,
 }
 
 /// Buffers that a full sink needed and that are empty again.
@@ -23,8 +29,9 @@ pub(crate) struct Spare {
 }
 
 impl Io {
-    pub(crate) fn new() -> Self {
-        Self { scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(), spare: Spare::default() }
+    pub(crate) fn new(plane: DataPlane, pipes: Pipes) -> Self {
+        let scratch = vec![0; SCRATCH_BYTES].into_boxed_slice();
+        Self { plane, scratch, spare: Spare::default(), pipes, spliced_bytes: 0 }
     }
 }
 

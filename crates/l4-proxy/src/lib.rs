@@ -11,6 +11,7 @@
 //! | `accept` | the door, also when descriptors run out |
 //! | `connection` | one connection, from accept to end |
 //! | `flow`, `side`, `io` | moving bytes: a direction, a socket, what a thread shares |
+//! | `gear`, `pipes` | when to splice, and through what |
 //! | `upstreams` | backends and the balancer over them |
 //! | `shared`, `mailbox` | what threads know of each other |
 //! | `slots`, `timers` | where a thread keeps its connections and deadlines |
@@ -26,8 +27,10 @@ mod connection_log;
 mod counts;
 mod error;
 mod flow;
+mod gear;
 mod io;
 mod mailbox;
+mod pipes;
 mod run;
 mod shared;
 mod side;
@@ -36,6 +39,6 @@ mod timers;
 mod upstreams;
 mod worker;
 
-pub use config::{BackendConfig, Config};
+pub use config::{BackendConfig, Config, DataPlane};
 pub use error::Error;
 pub use run::run;

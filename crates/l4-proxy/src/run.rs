@@ -65,10 +65,13 @@ pub async fn run(listener: TcpListener, config: Config, shutdown: Shutdown) -> R
 }
 
 fn register_gauges(config: &Config, shared: &Arc<Shared>) {
-    let weak = Arc::downgrade(shared);
-    config.metrics.gauge_fn("l4_connections_open", "Connections open now.", &[], move || {
-        weak.upgrade().map_or(0.0, |shared| shared.open() as f64)
-    });
+    let gauge = |name, help, value: fn(&Shared) -> usize| {
+        let weak = Arc::downgrade(shared);
+        let read = move || weak.upgrade().map_or(0.0, |shared| value(&shared) as f64);
+        config.metrics.gauge_fn(name, help, &[], read);
+    };
+    gauge("l4_connections_open", "Connections open now.", Shared::open);
+    gauge("l4_pipes_open", "Pipes for splicing that exist now.", |shared| shared.pipes.open());
 }
 
 /// One listener for each thread.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::config::Config;
+use crate::config::{Config, DataPlane};
 use crate::mailbox::Mailbox;
+use crate::pipes::PipeCap;
 use crate::upstreams::Table;
 
 /// The state of a whole proxy.
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) connect_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) keepalive: Option<Duration>,
+    pub(crate) data_plane: DataPlane,
+    pub(crate) pipes: Arc<PipeCap>,
     pub(crate) threads: Vec<ThreadState>,
     max_connections: usize,
     open: AtomicUsize,
@@ -60,6 +63,8 @@ impl Shared {
             connect_timeout: config.connect_timeout,
             idle_timeout: config.idle_timeout,
             keepalive: config.keepalive,
+            data_plane: config.data_plane,
+            pipes: Arc::new(PipeCap::new(config.max_pipes)),
             threads: (0..config.threads.get()).map(|_| thread()).collect::<std::io::Result<_>>()?,
             max_connections: config.max_connections,
             open: AtomicUsize::new(0),

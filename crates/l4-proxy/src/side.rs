@@ -10,11 +10,15 @@ use std::time::Duration;
 use rustix::event::epoll::EventFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+use rustix::pipe::{SpliceFlags, splice};
+
+use crate::pipes::Pipe;
 
 /// What is asked of the kernel, for each socket and once.
 ///
-/// PRI is in it for one reason: a read stops short in front of urgent data, so
-/// a short read proves an empty queue only where there is none.
+/// PRI is in it since a read stops short in front of urgent data, so a short
+/// read proves an empty queue only where there is none; and a splice does not
+/// get past it at all.
 pub(crate) const INTEREST: EventFlags = EventFlags::IN
     .union(EventFlags::OUT)
     .union(EventFlags::RDHUP)
@@ -41,7 +45,12 @@ pub(crate) struct Side {
     reset: bool,
     /// The peer's end was read.
     ended: bool,
+    /// The peer has sent urgent data at some time.
+    urgent: bool,
 }
+
+/// How a splice between a socket and a pipe waits: not at all.
+const SPLICE: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
 /// What a read found.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,6 +73,7 @@ impl Side {
             broken: false,
             reset: false,
             ended: false,
+            urgent: false,
         }
     }
 
@@ -74,6 +84,7 @@ impl Side {
             self.exhaust = true;
             self.readable = true;
         }
+        self.urgent |= flags.contains(EventFlags::PRI);
         if flags.contains(EventFlags::IN) {
             self.readable = true;
         }
@@ -96,6 +107,11 @@ impl Side {
     /// Whether the kernel reported an error that reading has not reached.
     pub(crate) fn is_failed(&self) -> bool {
         self.failed
+    }
+
+    /// Whether its peer uses urgent data.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.urgent
     }
 
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> Received {
@@ -131,6 +147,29 @@ impl Side {
                 Received::Nothing
             }
         }
+    }
+
+    /// Moves what there is, at most `most` bytes, into an empty pipe.
+    pub(crate) fn splice_into(&mut self, pipe: &mut Pipe, most: usize) -> Received {
+        let result = retry_on_intr(|| splice(&self.socket, None, pipe.inlet(), None, most, SPLICE));
+        let received = self.received(result, most);
+        if let Received::Bytes(length) = received {
+            // A splice also stops when the pipe has no slot left, so a short
+            // one says nothing about the queue.
+            self.readable = true;
+            pipe.held_bytes = length;
+        }
+        received
+    }
+
+    /// Moves what is in the pipe to the peer; the bytes that the kernel took.
+    pub(crate) fn splice_from(&mut self, pipe: &mut Pipe) -> usize {
+        let wanted = pipe.held_bytes;
+        let result =
+            retry_on_intr(|| splice(pipe.outlet(), None, &self.socket, None, wanted, SPLICE));
+        let sent = self.sent(result, wanted);
+        pipe.held_bytes -= sent;
+        sent
     }
 
     /// Sends what the kernel takes; fewer bytes than given when it is full or

@@ -23,6 +23,7 @@ use crate::connection::{Connection, Step};
 use crate::connection_log::ConnectionLog;
 use crate::counts::{Counts, End};
 use crate::io::Io;
+use crate::pipes::Pipes;
 use crate::shared::{Arrival, Command, Place, Shared};
 use crate::side::INTEREST;
 use crate::slots::{Key, Slots, Which};
@@ -70,6 +71,7 @@ impl Worker {
         seed: u64,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let pipes = Pipes::new(Arc::clone(&shared.pipes), counts.pipes_refused.clone());
         let level = epoll::EventFlags::IN;
         let mailbox = &shared.threads[me].mailbox;
         epoll::add(&epoll, mailbox, epoll::EventData::new_u64(MAILBOX), level)?;
@@ -81,7 +83,7 @@ impl Worker {
             door_opens_ms: None,
             connections: Slots::new(),
             timers: Timers::default(),
-            io: Io::new(),
+            io: Io::new(shared.data_plane, pipes),
             again: Vec::new(),
             chance: SplitMix64::new(seed),
             counts,
@@ -204,6 +206,9 @@ impl Worker {
         if self.to_client_bytes > 0 {
             self.counts.to_client_bytes.add(std::mem::take(&mut self.to_client_bytes));
         }
+        if self.io.spliced_bytes > 0 {
+            self.counts.spliced_bytes.add(std::mem::take(&mut self.io.spliced_bytes));
+        }
     }
 }
 
@@ -219,6 +224,7 @@ impl Worker {
                 Knock::Shed => self.counts.shed_descriptors.inc(),
                 Knock::Exhausted => {
                     self.counts.accept_errors.inc();
+                    self.io.pipes.close_spare();
                     return self.close_door_for_a_moment();
                 }
                 Knock::Broken(errno) => return Err(errno.into()),
@@ -299,6 +305,8 @@ impl Worker {
                 }
                 // Another backend's socket would meet the same shortage.
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    // Those that come next have more use for them.
+                    self.io.pipes.close_spare();
                     return self.close(key, End::LocalFault);
                 }
                 Err(_) => {

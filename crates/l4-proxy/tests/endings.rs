@@ -8,6 +8,17 @@ use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 
 use common::{Backend, Proxy, Seen, config, end, expect_bytes, fill, pass, reset, see};
+use l4_proxy::DataPlane;
+
+common::on_every_plane! {
+    every_order_of_sending_ending_and_resetting_is_passed_on,
+    bytes_sent_before_the_end_arrive_before_it,
+    a_reset_is_passed_on_while_the_other_side_does_not_read,
+    bytes_sent_before_a_reset_by_closing_are_delivered,
+    urgent_bytes_do_not_stall_those_behind_them,
+    a_client_that_goes_before_a_backend_is_found_leaves_nothing_behind,
+    writing_to_a_side_that_has_gone_resets_the_other,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
@@ -85,10 +96,9 @@ fn make(made: Move, client: &mut Option<TcpStream>, backend: &mut Option<TcpStre
     }
 }
 
-#[test]
-fn every_order_of_sending_ending_and_resetting_is_passed_on() {
+fn every_order_of_sending_ending_and_resetting_is_passed_on(plane: DataPlane) {
     let target = Backend::start();
-    let proxy = Proxy::start(config(&[target.address]));
+    let proxy = Proxy::start(config(plane, &[target.address]));
     let sequences = sequences();
     assert!(sequences.len() > 500, "{}", sequences.len());
     for sequence in &sequences {
@@ -112,10 +122,9 @@ fn every_order_of_sending_ending_and_resetting_is_passed_on() {
     assert!(counted >= resets, "{counted} of {resets}");
 }
 
-#[test]
-fn bytes_sent_before_the_end_arrive_before_it() {
+fn bytes_sent_before_the_end_arrive_before_it(plane: DataPlane) {
     let target = Backend::start();
-    let proxy = Proxy::start(config(&[target.address]));
+    let proxy = Proxy::start(config(plane, &[target.address]));
     let mut client = proxy.connect();
     client.write_all(b"all at once").unwrap();
     end(&client);
@@ -128,10 +137,9 @@ fn bytes_sent_before_the_end_arrive_before_it() {
     proxy.await_metric("l4_connections_ended_total{end=\"closed\"}", 1.0);
 }
 
-#[test]
-fn a_reset_is_passed_on_while_the_other_side_does_not_read() {
+fn a_reset_is_passed_on_while_the_other_side_does_not_read(plane: DataPlane) {
     let target = Backend::start();
-    let proxy = Proxy::start(config(&[target.address]));
+    let proxy = Proxy::start(config(plane, &[target.address]));
     let mut client = proxy.connect();
     let backend = target.accept();
     assert!(fill(&mut client, 64 << 20).unwrap() < 64 << 20);
@@ -140,10 +148,9 @@ fn a_reset_is_passed_on_while_the_other_side_does_not_read() {
     drop(backend);
 }
 
-#[test]
-fn bytes_sent_before_a_reset_by_closing_are_delivered() {
+fn bytes_sent_before_a_reset_by_closing_are_delivered(plane: DataPlane) {
     let target = Backend::start();
-    let proxy = Proxy::start(config(&[target.address]));
+    let proxy = Proxy::start(config(plane, &[target.address]));
     let mut client = proxy.connect();
     let mut backend = target.accept();
     // Closing with unread bytes resets: the client's are never read.
@@ -155,10 +162,9 @@ fn bytes_sent_before_a_reset_by_closing_are_delivered() {
     assert_eq!(see(&mut client, 1), Seen::Reset);
 }
 
-#[test]
-fn urgent_bytes_do_not_stall_those_behind_them() {
+fn urgent_bytes_do_not_stall_those_behind_them(plane: DataPlane) {
     let target = Backend::start();
-    let proxy = Proxy::start(config(&[target.address]));
+    let proxy = Proxy::start(config(plane, &[target.address]));
     let mut client = proxy.connect();
     let mut backend = target.accept();
     for _ in 0..50 {
@@ -178,10 +184,9 @@ fn urgent_bytes_do_not_stall_those_behind_them() {
     }
 }
 
-#[test]
-fn a_client_that_goes_before_a_backend_is_found_leaves_nothing_behind() {
+fn a_client_that_goes_before_a_backend_is_found_leaves_nothing_behind(plane: DataPlane) {
     let silent = common::SilentAddress::new();
-    let proxy = Proxy::start(config(&[silent.address]));
+    let proxy = Proxy::start(config(plane, &[silent.address]));
     let client = proxy.connect();
     proxy.await_metric("l4_connections_open", 1.0);
     reset(client);
@@ -189,10 +194,9 @@ fn a_client_that_goes_before_a_backend_is_found_leaves_nothing_behind() {
     proxy.await_metric("l4_connections_open", 0.0);
 }
 
-#[test]
-fn writing_to_a_side_that_has_gone_resets_the_other() {
+fn writing_to_a_side_that_has_gone_resets_the_other(plane: DataPlane) {
     let target = Backend::start();
-    let proxy = Proxy::start(config(&[target.address]));
+    let proxy = Proxy::start(config(plane, &[target.address]));
     let mut client = proxy.connect();
     drop(target.accept());
     assert_eq!(see(&mut client, 1), Seen::End);

@@ -14,6 +14,15 @@ use common::{
     Backend, DeadAddress, Proxy, Seen, SilentAddress, await_that, config, end, expect_bytes, fill,
     pass, see,
 };
+use l4_proxy::DataPlane;
+
+common::on_every_plane! {
+    silence_in_both_directions_together_is_what_counts_as_idle,
+    a_peer_that_does_not_read_stops_the_one_that_sends,
+    a_drain_takes_no_more_and_lets_what_is_open_finish,
+    what_outlives_the_drain_is_reset,
+    bytes_are_counted_each_way,
+}
 
 /// Opens connections one by one and counts where each arrives.
 fn spread(proxy: &Proxy, backends: &[Backend], connections: usize) -> Vec<usize> {
@@ -41,7 +50,7 @@ fn addresses(backends: &[Backend]) -> Vec<SocketAddr> {
 #[test]
 fn round_robin_gives_each_backend_the_same_over_all_threads() {
     let backends = [(); 4].map(|()| Backend::start());
-    let mut config = config(&addresses(&backends));
+    let mut config = config(DataPlane::Auto, &addresses(&backends));
     config.threads = NonZeroUsize::new(3).unwrap();
     let proxy = Proxy::start(config);
     assert_eq!(spread(&proxy, &backends, 40), [10; 4]);
@@ -51,7 +60,7 @@ fn round_robin_gives_each_backend_the_same_over_all_threads() {
 fn every_policy_serves_and_hash_policies_keep_a_client_together() {
     for policy in PolicyKind::ALL {
         let backends = [(); 3].map(|()| Backend::start());
-        let mut config = config(&addresses(&backends));
+        let mut config = config(DataPlane::Auto, &addresses(&backends));
         config.policy = policy;
         let counts = spread(&Proxy::start(config), &backends, 12);
         assert_eq!(counts.iter().sum::<usize>(), 12, "{policy}");
@@ -68,7 +77,7 @@ fn every_policy_serves_and_hash_policies_keep_a_client_together() {
 fn a_dead_backend_costs_its_connections_nothing_but_time() {
     let dead = DeadAddress::new();
     let alive = Backend::start();
-    let proxy = Proxy::start(config(&[dead.address, alive.address]));
+    let proxy = Proxy::start(config(DataPlane::Auto, &[dead.address, alive.address]));
     for _ in 0..10 {
         let mut client = proxy.connect();
         client.write_all(b"early").unwrap();
@@ -84,7 +93,7 @@ fn a_dead_backend_costs_its_connections_nothing_but_time() {
 fn a_backend_that_does_not_accept_in_time_is_passed_over() {
     let silent = SilentAddress::new();
     let alive = Backend::start();
-    let mut config = config(&[silent.address, alive.address]);
+    let mut config = config(DataPlane::Auto, &[silent.address, alive.address]);
     config.connect_timeout = Duration::from_millis(50);
     let proxy = Proxy::start(config);
     for _ in 0..4 {
@@ -97,7 +106,7 @@ fn a_backend_that_does_not_accept_in_time_is_passed_over() {
 #[test]
 fn a_client_is_reset_when_no_backend_accepts() {
     let dead = [DeadAddress::new(), DeadAddress::new()];
-    let proxy = Proxy::start(config(&[dead[0].address, dead[1].address]));
+    let proxy = Proxy::start(config(DataPlane::Auto, &[dead[0].address, dead[1].address]));
     assert_eq!(see(&mut proxy.connect(), 1), Seen::Reset);
     proxy.await_metric("l4_connections_ended_total{end=\"no_backend\"}", 1.0);
     assert_eq!(proxy.metric("l4_backend_connect_failures_total"), 2.0);
@@ -106,7 +115,7 @@ fn a_client_is_reset_when_no_backend_accepts() {
 #[test]
 fn connections_beyond_the_cap_are_reset_and_places_come_back() {
     let target = Backend::start();
-    let mut config = config(&[target.address]);
+    let mut config = config(DataPlane::Auto, &[target.address]);
     config.max_connections = 2;
     let proxy = Proxy::start(config);
     let mut held: Vec<_> = (0..2).map(|_| (proxy.connect(), target.accept())).collect();
@@ -122,10 +131,9 @@ fn connections_beyond_the_cap_are_reset_and_places_come_back() {
     pass(&mut proxy.connect(), &mut target.accept(), b"and the next one in");
 }
 
-#[test]
-fn silence_in_both_directions_together_is_what_counts_as_idle() {
+fn silence_in_both_directions_together_is_what_counts_as_idle(plane: DataPlane) {
     let target = Backend::start();
-    let mut config = config(&[target.address]);
+    let mut config = config(plane, &[target.address]);
     config.idle_timeout = Some(Duration::from_millis(300));
     let proxy = Proxy::start(config);
     // It accepts and never answers.
@@ -143,11 +151,10 @@ fn silence_in_both_directions_together_is_what_counts_as_idle() {
     assert_eq!(proxy.metric("l4_connections_open"), 1.0);
 }
 
-#[test]
-fn a_peer_that_does_not_read_stops_the_one_that_sends() {
+fn a_peer_that_does_not_read_stops_the_one_that_sends(plane: DataPlane) {
     const LENGTH: usize = 64 << 20;
     let target = Backend::start();
-    let proxy = Proxy::start(config(&[target.address]));
+    let proxy = Proxy::start(config(plane, &[target.address]));
     let (mut client, mut backend) = (proxy.connect(), target.accept());
     // What fits is what the sockets of both connections hold, and one buffer.
     let written = fill(&mut client, LENGTH).unwrap();
@@ -161,10 +168,9 @@ fn a_peer_that_does_not_read_stops_the_one_that_sends() {
     assert!(read.iter().all(|byte| *byte == 0x5a));
 }
 
-#[test]
-fn a_drain_takes_no_more_and_lets_what_is_open_finish() {
+fn a_drain_takes_no_more_and_lets_what_is_open_finish(plane: DataPlane) {
     let target = Backend::start();
-    let mut proxy = Proxy::start(config(&[target.address]));
+    let mut proxy = Proxy::start(config(plane, &[target.address]));
     let (mut client, mut backend) = (proxy.connect(), target.accept());
     proxy.trigger.drain();
     await_that("new connections to be refused", || TcpStream::connect(proxy.address).is_err());
@@ -182,10 +188,9 @@ fn a_drain_takes_no_more_and_lets_what_is_open_finish() {
     proxy.join().unwrap();
 }
 
-#[test]
-fn what_outlives_the_drain_is_reset() {
+fn what_outlives_the_drain_is_reset(plane: DataPlane) {
     let target = Backend::start();
-    let mut proxy = Proxy::start(config(&[target.address]));
+    let mut proxy = Proxy::start(config(plane, &[target.address]));
     let (mut client, mut backend) = (proxy.connect(), target.accept());
     proxy.trigger.drain();
     proxy.trigger.terminate();
@@ -197,7 +202,7 @@ fn what_outlives_the_drain_is_reset() {
 #[test]
 fn a_listener_without_a_shared_port_serves_several_threads_too() {
     let backends = [Backend::start()];
-    let mut config = config(&addresses(&backends));
+    let mut config = config(DataPlane::Auto, &addresses(&backends));
     config.threads = NonZeroUsize::new(2).unwrap();
     let options = serve::BindOptions::default();
     let listener = serve::bind("127.0.0.1:0".parse().unwrap(), options).unwrap();
@@ -210,15 +215,15 @@ fn backends_that_cannot_be_balanced_over_are_an_error() {
     let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
     for backends in [vec![], vec![address, address]] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let error = Proxy::start_on(listener, config(&backends)).join().unwrap_err();
+        let error =
+            Proxy::start_on(listener, config(DataPlane::Auto, &backends)).join().unwrap_err();
         assert!(matches!(error, l4_proxy::Error::Backends(_)), "{error}");
     }
 }
 
-#[test]
-fn bytes_are_counted_each_way() {
+fn bytes_are_counted_each_way(plane: DataPlane) {
     let target = Backend::start();
-    let proxy = Proxy::start(config(&[target.address]));
+    let proxy = Proxy::start(config(plane, &[target.address]));
     let (mut client, mut backend) = (proxy.connect(), target.accept());
     pass(&mut client, &mut backend, &[1; 1_000]);
     pass(&mut backend, &mut client, &[2; 30]);

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use l4_proxy::{BackendConfig, Config, Error};
+use l4_proxy::{BackendConfig, Config, DataPlane, Error};
 use serve::{BindOptions, ShutdownTrigger};
 use socket2::SockRef;
 
@@ -175,9 +175,33 @@ impl SilentAddress {
     }
 }
 
-pub(crate) fn config(backends: &[SocketAddr]) -> Config {
-    Config::new(backends.iter().map(|address| BackendConfig::new(*address)).collect())
+pub(crate) fn config(plane: DataPlane, backends: &[SocketAddr]) -> Config {
+    Config {
+        data_plane: plane,
+        ..Config::new(backends.iter().map(|address| BackendConfig::new(*address)).collect())
+    }
 }
+
+/// Makes a test of each function for each data plane, which it takes as its
+/// argument.
+macro_rules! on_every_plane {
+    ($($name:ident,)*) => {
+        mod copy {
+            $(#[test] fn $name() { super::$name(l4_proxy::DataPlane::Copy); })*
+        }
+        mod splice {
+            $(#[test] fn $name() { super::$name(l4_proxy::DataPlane::Splice); })*
+        }
+        mod auto {
+            $(#[test] fn $name() { super::$name(l4_proxy::DataPlane::Auto); })*
+        }
+        #[test]
+        fn every_data_plane_is_tested() {
+            assert_eq!(l4_proxy::DataPlane::ALL.len(), 3);
+        }
+    };
+}
+pub(crate) use on_every_plane;
 
 pub(crate) fn bounded(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
