@@ -1,0 +1,424 @@
+"""Measures L4 balancers side by side; see l4.sh, which builds and starts this.
+
+CPU is that of the proxy's whole process tree, in nanoseconds from
+/proc/PID/task/*/schedstat, before and after a load. Peers take turns within a
+repeat and the order turns around from one repeat to the next, so that a slow
+drift of the machine hits all of them. Ratios are taken within a repeat.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+PROXY_CORE, LOAD_CORE = 1, 0
+BACKENDS = 4
+PATH = "/layerlab.echo.v1.Echo/Unary"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def await_port(port, process):
+    for _ in range(2_000):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if process.poll() is not None:
+                sys.exit(f"error: {process.args} ended with {process.returncode} at its start")
+            time.sleep(0.005)
+    sys.exit(f"error: nothing listens on port {port}: {process.args}")
+
+
+def tree(pid):
+    """The process and all below it."""
+    pids = [pid]
+    for parent in pids:
+        try:
+            tasks = os.listdir(f"/proc/{parent}/task")
+        except FileNotFoundError:
+            continue
+        for task in tasks:
+            try:
+                with open(f"/proc/{parent}/task/{task}/children") as f:
+                    pids += [int(child) for child in f.read().split()]
+            except FileNotFoundError:
+                pass
+    return pids
+
+
+def cpu_ns(pid):
+    total = 0
+    for each in tree(pid):
+        try:
+            for task in os.listdir(f"/proc/{each}/task"):
+                with open(f"/proc/{each}/task/{task}/schedstat") as f:
+                    total += int(f.read().split()[0])
+        except FileNotFoundError:
+            pass
+    return total
+
+
+def rss_bytes(pid):
+    """Resident memory that is the processes' own: anonymous pages."""
+    total = 0
+    for each in tree(pid):
+        with open(f"/proc/{each}/status") as f:
+            total += sum(int(kib) for kib in re.findall(r"RssAnon:\s+(\d+) kB", f.read())) * 1024
+    return total
+
+
+class Peers:
+    """The proxies that were found, and how each is started."""
+
+    def __init__(self, binaries, directory):
+        self.binaries, self.directory = binaries, directory
+        self.known = {
+            "l4-auto": lambda: self.ours("auto"),
+            "l4-copy": lambda: self.ours("copy"),
+            "l4-splice": lambda: self.ours("splice"),
+            "haproxy": self.haproxy,
+            "nginx": self.nginx,
+            "envoy": self.envoy,
+        }
+
+    def find(self, name):
+        for place in ("peers", "peers/bin"):
+            path = os.path.join(place, name)
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                return os.path.abspath(path)
+        extra = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+        return shutil.which(name, path=extra)
+
+    def program(self, name):
+        if name.startswith("l4"):
+            return os.path.join(self.binaries, "l4-proxy")
+        return self.find(name)
+
+    def ours(self, plane, threads=1):
+        def start(port, backends):
+            command = [self.program("l4"), f"--listen=127.0.0.1:{port}", f"--data-plane={plane}"]
+            return command + [f"--threads={threads}"] + [
+                f"--backend=127.0.0.1:{b}" for b in backends
+            ]
+
+        return start
+
+    def write(self, name, text):
+        path = os.path.join(self.directory, name)
+        with open(path, "w") as f:
+            f.write(text)
+        return path
+
+    def haproxy(self):
+        def start(port, backends):
+            servers = "".join(f"  server b{b} 127.0.0.1:{b}\n" for b in backends)
+            config = self.write(
+                "haproxy.cfg",
+                "global\n  nbthread 1\n  maxconn 9800\n  maxpipes 64\n"
+                "defaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n"
+                "  timeout client 1h\n  timeout server 1h\n"
+                f"listen l4\n  bind 127.0.0.1:{port}\n  balance roundrobin\n{servers}",
+            )
+            return [self.program("haproxy"), "-db", "-f", config]
+
+        return start
+
+    def nginx(self):
+        def start(port, backends):
+            servers = "".join(f"    server 127.0.0.1:{b};\n" for b in backends)
+            module = "/usr/lib/nginx/modules/ngx_stream_module.so"
+            load = f"load_module {module};\n" if os.path.exists(module) else ""
+            config = self.write(
+                "nginx.conf",
+                f"{load}worker_processes 1;\ndaemon off;\npid {self.directory}/nginx.pid;\n"
+                f"error_log {self.directory}/nginx.log;\nworker_rlimit_nofile 20000;\n"
+                "events { worker_connections 19900; }\n"
+                f"stream {{\n  upstream b {{\n{servers}  }}\n"
+                f"  server {{ listen 127.0.0.1:{port} backlog=4096; proxy_pass b; "
+                "proxy_timeout 1h; tcp_nodelay on; }\n}\n",
+            )
+            return [self.program("nginx"), "-p", self.directory + "/", "-c", config]
+
+        return start
+
+    def envoy(self):
+        def start(port, backends):
+            endpoints = "".join(
+                "          - endpoint: {address: {socket_address: "
+                f"{{address: 127.0.0.1, port_value: {b}}}}}}}\n"
+                for b in backends
+            )
+            config = self.write(
+                "envoy.yaml",
+                f"""static_resources:
+  listeners:
+  - name: l4
+    address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.tcp_proxy
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: l4
+          cluster: b
+  clusters:
+  - name: b
+    type: STATIC
+    lb_policy: ROUND_ROBIN
+    circuit_breakers:
+      thresholds: [{{max_connections: 100000, max_pending_requests: 100000}}]
+    load_assignment:
+      cluster_name: b
+      endpoints:
+      - lb_endpoints:
+{endpoints}""",
+            )
+            return [
+                self.program("envoy"), "-c", config, "--concurrency", "1", "-l", "error",
+                "--disable-hot-restart",
+            ]
+
+        return start
+
+
+class Running:
+    """A process pinned to cores, ended with the block."""
+
+    def __init__(self, command, cores, **options):
+        command = ["taskset", "-c", cores, *command]
+        options.setdefault("stdout", subprocess.DEVNULL)
+        options.setdefault("stderr", subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, **options)
+
+    def __enter__(self):
+        return self.process
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def grpc_body(path, payload_bytes):
+    """One length-prefixed EchoRequest {sequence: 1, payload, response_bytes}."""
+
+    def varint(n):
+        out = b""
+        while n > 0x7F:
+            out, n = out + bytes([n & 0x7F | 0x80]), n >> 7
+        return out + bytes([n])
+
+    payload = bytes(i & 0xFF for i in range(payload_bytes))
+    message = b"\x08\x01\x12" + varint(payload_bytes) + payload + b"\x18" + varint(payload_bytes)
+    with open(path, "wb") as f:
+        f.write(b"\0" + struct.pack(">I", len(message)) + message)
+    return path
+
+
+def h2load(port, body, clients, streams, calls, extra=(), log=None):
+    command = [
+        "taskset", "-c", str(LOAD_CORE), "h2load", "-t1", f"-c{clients}", f"-m{streams}",
+        f"-n{calls}", "-w30", "-W30", "-d", body, "-H", "content-type: application/grpc",
+        "-H", "te: trailers", *extra, f"http://127.0.0.1:{port}{PATH}",
+    ]
+    if log:
+        command.insert(4, f"--log-file={log}")
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = int(re.search(r"(\d+) 2xx", out).group(1))
+    seconds = re.search(r"finished in ([\d.]+)(m?s)", out)
+    if done != calls:
+        sys.exit(f"error: {calls - done} of {calls} calls failed\n{out}")
+    return float(seconds.group(1)) * (0.001 if seconds.group(2) == "ms" else 1)
+
+
+class Bench:
+    def __init__(self, arguments, directory):
+        self.arguments, self.directory = arguments, directory
+        self.peers = Peers(arguments.binaries, directory)
+        self.load = os.path.join(arguments.binaries, "examples", "load")
+        self.bodies = {
+            size: grpc_body(f"{directory}/body-{size}", size) for size in (32, 16 << 10, 1 << 20)
+        }
+
+    def spawn_backends(self, stack, grpc):
+        ports = [free_port() for _ in range(BACKENDS)]
+        if grpc:
+            program = os.path.join(self.arguments.binaries, "echo-backend")
+            commands = [
+                [program, f"--listen=127.0.0.1:{port}", "--threads=1", "--concurrency=1000",
+                 "--max-message-bytes=4194304"]
+                for port in ports
+            ]
+        else:
+            commands = [[self.load, "echo"] + [f"127.0.0.1:{port}" for port in ports]]
+        for command in commands:
+            stack.append(Running(command, str(LOAD_CORE)))
+        for port in ports:
+            await_port(port, stack[-1].process)
+        return ports
+
+    def calls(self, clients, streams, size, calls):
+        def measure(pid, port):
+            h2load(port, self.bodies[size], clients, streams, max(calls // 10, clients))
+            before = cpu_ns(pid)
+            seconds = h2load(port, self.bodies[size], clients, streams, calls)
+            spent = cpu_ns(pid) - before
+            return {"us_per_call": spent / calls / 1e3, "calls_per_s": calls / seconds}
+
+        return measure
+
+    def churn(self, pid, port):
+        command = ["taskset", "-c", str(LOAD_CORE), self.load, "churn", f"127.0.0.1:{port}"]
+        count = self.arguments.connections
+        subprocess.run([*command, f"--connections={count // 10}"], capture_output=True, check=True)
+        before = cpu_ns(pid)
+        out = subprocess.run(
+            [*command, f"--connections={count}"], capture_output=True, text=True, check=True
+        )
+        spent = cpu_ns(pid) - before
+        result = json.loads(out.stdout)
+        if result["failed"]:
+            sys.exit(f"error: connections failed: {result}")
+        return {
+            "us_per_connection": spent / count / 1e3,
+            "connections_per_s": count / result["seconds"],
+            "p99_us": result["p99_us"],
+        }
+
+    def bulk(self, pid, port):
+        command = ["taskset", "-c", str(LOAD_CORE), self.load, "bulk", f"127.0.0.1:{port}"]
+        subprocess.run([*command, "--mib=64"], capture_output=True, check=True)
+        before = cpu_ns(pid)
+        out = subprocess.run([*command, "--mib=2048"], capture_output=True, text=True, check=True)
+        spent = cpu_ns(pid) - before
+        result = json.loads(out.stdout)
+        gib = 2 * result["bytes"] / (1 << 30)
+        return {"ms_per_gib": spent / gib / 1e6, "gib_per_s": gib / result["seconds"]}
+
+    def idle(self, pid, port):
+        # Two descriptors a connection, and the hard limit holds for us too.
+        count = self.arguments.idle_connections
+        before = rss_bytes(pid)
+        command = [self.load, "idle", f"127.0.0.1:{port}", f"--connections={count}"]
+        with Running(
+            command, str(LOAD_CORE), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            if not process.stdout.readline():
+                sys.exit(f"error: {count} idle connections could not be opened")
+            return {"bytes_per_connection": (rss_bytes(pid) - before) / count}
+
+    def half_load(self, pid, port):
+        """Latency at a fixed rate, about half of what the slowest peer can do."""
+        log = os.path.join(self.directory, "h2load.log")
+        if os.path.exists(log):
+            os.remove(log)
+        rate, seconds = self.arguments.rate, 4
+        h2load(
+            port, self.bodies[32], 8, 16, rate * seconds, ["--rps", str(rate // 8)], log=log
+        )
+        with open(log) as f:
+            times = sorted(int(line.split("\t")[2]) for line in f)
+        return {
+            "p50_us": times[len(times) // 2],
+            "p99_us": times[int(len(times) * 0.99)],
+        }
+
+    def workloads(self):
+        n = self.arguments.calls
+        return {
+            "a": (True, self.calls(1, 32, 32, n)),
+            "b": (True, self.calls(8, 16, 32, n)),
+            "c": (True, self.calls(8, 16, 16 << 10, n // 4)),
+            "bulk": (True, self.calls(8, 2, 1 << 20, n // 100)),
+            "rawbulk": (False, self.bulk),
+            "half-load": (True, self.half_load),
+            "churn": (False, self.churn),
+            "idle": (False, self.idle),
+        }
+
+    def run(self, workload, names):
+        grpc, measure = self.workloads()[workload]
+        results = {name: [] for name in names}
+        for repeat in range(self.arguments.repeats):
+            for name in names if repeat % 2 == 0 else reversed(names):
+                stack = []
+                try:
+                    backends = self.spawn_backends(stack, grpc)
+                    port = free_port()
+                    if name == "direct":
+                        process, port = stack[0].process, backends[0]
+                    else:
+                        command = self.peers.known[name]()(port, backends)
+                        stack.append(Running(command, str(PROXY_CORE)))
+                        process = stack[-1].process
+                        await_port(port, process)
+                    results[name].append(measure(process.pid, port))
+                finally:
+                    for running in reversed(stack):
+                        running.__exit__()
+        return results
+
+
+def table(workload, results):
+    """Medians with their range, and the ratio to each other peer in the same
+    repeat."""
+    first = next(iter(results))
+    print(f"\n## {workload}")
+    for metric in next(iter(results.values()))[0]:
+        print(f"{metric:>22} {'median':>10} {'least':>10} {'most':>10}   {first} / it (median, range)")
+        for name, rows in results.items():
+            values = [row[metric] for row in rows]
+            ratios = [a[metric] / row[metric] for a, row in zip(results[first], rows) if row[metric]]
+            ratio = (
+                f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+                if ratios else "-"
+            )
+            print(
+                f"{name:>22} {statistics.median(values):>10.2f} {min(values):>10.2f} "
+                f"{max(values):>10.2f}   {ratio}"
+            )
+    sys.stdout.flush()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binaries", required=True)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--calls", type=int, default=100_000)
+    parser.add_argument("--connections", type=int, default=20_000)
+    parser.add_argument("--idle-connections", type=int, default=9_500)
+    parser.add_argument("--rate", type=int, default=16_000)
+    parser.add_argument("--workloads", default="a,b,c,bulk,half-load,churn,idle")
+    parser.add_argument("--peers", default="l4-auto,l4-copy,l4-splice,haproxy,nginx,envoy")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        bench = Bench(arguments, directory)
+        names = []
+        for name in arguments.peers.split(","):
+            if name == "direct" or bench.peers.program(name):
+                names.append(name)
+            else:
+                print(f"NOT MEASURED: {name} is neither in peers/ nor on PATH")
+        print(f"load average {os.getloadavg()[0]:.1f}, {arguments.repeats} repeats, {names}")
+        for workload in arguments.workloads.split(","):
+            table(workload, bench.run(workload, names))
+
+
+if __name__ == "__main__":
+    main()
