@@ -24,13 +24,19 @@ const ACCEPTED: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 #[derive(Debug)]
 pub(crate) struct Door {
     listener: TcpListener,
+    keepalive: Option<Duration>,
     /// Held only to be given up when descriptors run out.
     spare: Option<File>,
+    /// Accepted sockets have the listener's options. Those that were in the
+    /// queue before the options were set don't, until the queue has been empty
+    /// once.
+    inherits: bool,
 }
 
 /// What came of one attempt to accept.
 #[derive(Debug)]
 pub(crate) enum Knock {
+    /// A client, its options set.
     Connection(OwnedFd, SocketAddr),
     /// The queue is empty.
     Nobody,
@@ -45,19 +51,32 @@ pub(crate) enum Knock {
 }
 
 impl Door {
-    pub(crate) fn new(listener: TcpListener) -> Self {
-        Self { listener, spare: open_spare() }
+    /// A door that gives each connection the options of
+    /// [`set_options`].
+    pub(crate) fn new(listener: TcpListener, keepalive: Option<Duration>) -> Result<Self, Errno> {
+        set_options(&listener, keepalive)?;
+        Ok(Self { listener, spare: open_spare(), keepalive, inherits: false })
     }
 
     /// Takes one connection out of the queue.
     pub(crate) fn answer(&mut self) -> Knock {
         match acceptfrom_with(&self.listener, ACCEPTED) {
             Ok((socket, address)) => match address.map(SocketAddr::try_from) {
-                Some(Ok(address)) => Knock::Connection(socket, address),
+                Some(Ok(address)) => {
+                    if !self.inherits {
+                        // It fails on a dead socket only, which its first
+                        // event reports.
+                        let _ = set_options(&socket, self.keepalive);
+                    }
+                    Knock::Connection(socket, address)
+                }
                 // Its peer vanished between the handshake and now.
                 _ => Knock::Died,
             },
-            Err(Errno::AGAIN) => Knock::Nobody,
+            Err(Errno::AGAIN) => {
+                self.inherits = true;
+                Knock::Nobody
+            }
             Err(errno) => match classify(errno) {
                 Failure::Connection => Knock::Died,
                 Failure::Exhausted => self.shed(),
@@ -97,6 +116,21 @@ pub(crate) fn turn_away(socket: OwnedFd) {
     let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
 }
 
+/// Small writes leave at once; and, where asked for, the kernel probes a peer
+/// after `keepalive` of silence, three times, and then reports it as gone. What
+/// a listener is told holds for the connections that it accepts from then on.
+pub(crate) fn set_options(socket: impl AsFd, keepalive: Option<Duration>) -> Result<(), Errno> {
+    let socket = socket.as_fd();
+    sockopt::set_tcp_nodelay(socket, true)?;
+    let Some(idle) = keepalive else { return Ok(()) };
+    let idle = idle.max(Duration::from_secs(1));
+    let between = (idle / 3).max(Duration::from_secs(1));
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, idle)?;
+    sockopt::set_tcp_keepintvl(socket, between)?;
+    sockopt::set_tcp_keepcnt(socket, 3)
+}
+
 fn open_spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
@@ -134,7 +168,25 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        (Door::new(listener), address)
+        (Door::new(listener, Some(Duration::from_secs(60))).unwrap(), address)
+    }
+
+    #[test]
+    fn connections_have_their_options_whether_they_came_early_or_late() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _early = TcpStream::connect(address).unwrap();
+        let mut door = Door::new(listener, Some(Duration::from_secs(60))).unwrap();
+        for _ in 0..2 {
+            let Knock::Connection(socket, _) = door.answer() else { panic!("nobody") };
+            assert!(sockopt::tcp_nodelay(&socket).unwrap());
+            assert!(sockopt::socket_keepalive(&socket).unwrap());
+            assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), Duration::from_secs(60));
+            assert!(matches!(door.answer(), Knock::Nobody));
+            assert!(door.inherits);
+            drop(TcpStream::connect(address).unwrap());
+        }
     }
 
     #[test]

@@ -195,8 +195,10 @@ impl Connection {
     fn step_relaying(&mut self, io: &mut Io, now_ns: u64) -> Step {
         let Some(upstream) = &mut self.upstream else { return Step::End(End::LocalFault) };
         let before = (self.to_backend.delivered_bytes(), self.to_client.delivered_bytes());
-        let there = self.to_backend.pump(&mut self.client, upstream, io);
-        let back = self.to_client.pump(upstream, &mut self.client, io);
+        let is_last = self.to_client.is_done();
+        let there = self.to_backend.pump(&mut self.client, upstream, io, is_last);
+        let is_last = self.to_backend.is_done();
+        let back = self.to_client.pump(upstream, &mut self.client, io, is_last);
         let after = (self.to_backend.delivered_bytes(), self.to_client.delivered_bytes());
         if before != after {
             self.active_ms = now_ns / 1_000_000;

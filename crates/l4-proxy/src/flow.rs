@@ -71,8 +71,15 @@ impl Flow {
     }
 
     /// Moves what can be moved now. Failures of either socket are noted in its
-    /// [`Side`].
-    pub(crate) fn pump(&mut self, source: &mut Side, sink: &mut Side, io: &mut Io) -> Paused {
+    /// [`Side`]. With `is_last`, the other direction is done, and both sockets
+    /// are closed when this one is, which sends the end along.
+    pub(crate) fn pump(
+        &mut self,
+        source: &mut Side,
+        sink: &mut Side,
+        io: &mut Io,
+        is_last: bool,
+    ) -> Paused {
         for _ in 0..READS_PER_TURN {
             if !self.flush(sink, io) {
                 return Paused::ForEvent;
@@ -81,7 +88,9 @@ impl Flow {
                 Stage::Open if source.readable => self.move_once(source, sink, io),
                 Stage::Open | Stage::Done => return Paused::ForEvent,
                 Stage::Ending => {
-                    sink.end();
+                    if !is_last {
+                        sink.end();
+                    }
                     self.stage = Stage::Done;
                     return Paused::ForEvent;
                 }

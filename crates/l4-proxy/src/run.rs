@@ -87,7 +87,8 @@ fn doors(listener: TcpListener, config: &Config) -> io::Result<Vec<Door>> {
             listeners[0].try_clone()?
         });
     }
-    Ok(listeners.into_iter().map(Door::new).collect())
+    let door = |listener| Ok(Door::new(listener, config.keepalive)?);
+    listeners.into_iter().map(door).collect()
 }
 
 /// The running threads. Dropping them cuts their connections off and waits

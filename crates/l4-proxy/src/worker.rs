@@ -16,9 +16,9 @@ use balance::SplitMix64;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, SocketType, sockopt};
+use rustix::net::{SocketFlags, SocketType};
 
-use crate::accept::{Door, Knock, REST_MS, turn_away};
+use crate::accept::{Door, Knock, REST_MS, set_options, turn_away};
 use crate::connection::{Connection, Step};
 use crate::connection_log::ConnectionLog;
 use crate::counts::{Counts, End};
@@ -269,10 +269,6 @@ impl Worker {
 
     fn serve(&mut self, arrival: Arrival) {
         let Arrival { socket, address, place } = arrival;
-        // Linux would pass the listener's options on, but not to the
-        // connections that were in its queue before they were set. Setting
-        // them fails on a dead socket only, which its first event reports.
-        let _ = set_options(&socket, self.shared.keepalive);
         let table = self.shared.table.load_full();
         let connection = Connection::new(socket, address, place, table, self.now_ms());
         let key = self.connections.insert(connection);
@@ -407,19 +403,6 @@ fn open_upstream(address: SocketAddr, keepalive: Option<Duration>) -> Result<Own
     }
 }
 
-/// Small writes leave at once; and, where asked for, the kernel probes a peer
-/// after `keepalive` of silence, three times, and then reports it as gone.
-fn set_options(socket: &OwnedFd, keepalive: Option<Duration>) -> Result<(), Errno> {
-    sockopt::set_tcp_nodelay(socket, true)?;
-    let Some(idle) = keepalive else { return Ok(()) };
-    let idle = idle.max(Duration::from_secs(1));
-    let between = (idle / 3).max(Duration::from_secs(1));
-    sockopt::set_socket_keepalive(socket, true)?;
-    sockopt::set_tcp_keepidle(socket, idle)?;
-    sockopt::set_tcp_keepintvl(socket, between)?;
-    sockopt::set_tcp_keepcnt(socket, 3)
-}
-
 /// Milliseconds, rounded up so that a timer never fires early.
 fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX / 4).max(1) + 1
@@ -434,6 +417,7 @@ fn timespec(duration: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::net::sockopt;
 
     #[test]
     fn sockets_get_their_options() {
