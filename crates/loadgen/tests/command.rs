@@ -72,6 +72,61 @@ fn every_kind_of_call_comes_back_through_every_peer() {
     }
 }
 
+/// The two clients share no code below the schedule and the call log.
+#[test]
+fn both_clients_measure_the_same() {
+    let home = Home::new();
+    // A service time that can't be missed, and the same in every call.
+    let text = SMALL.replace("count = 2", "count = 2\nservice_time = \"constant:20ms\"");
+    home.scenario("small", &text);
+    let trial = |client: &str| {
+        let client = format!("load.client={client}");
+        let ran = home.run(&["--scenario", "small", "--peers", "l7", "--set", &client]);
+        assert_eq!(ran.code, Some(0), "{}", ran.said());
+        let folder = home.runs("small").pop().unwrap();
+        measure::folder::Run::open(&folder).unwrap().trials.remove(0)
+    };
+    let (wire, tonic) = (trial("wire"), trial("tonic"));
+    assert_eq!(wire.counts.scheduled, tonic.counts.scheduled);
+    assert_eq!(wire.counts.ok, tonic.counts.ok);
+    assert_eq!(wire.service, tonic.service, "every call was in service for 20 ms");
+    for trial in [wire, tonic] {
+        let (b0, b1) = (trial.backends[0].calls, trial.backends[1].calls);
+        assert!(b0.abs_diff(b1) <= 2 && b0 + b1 == 120, "{b0} and {b1}");
+        assert!(trial.latency.min >= 20_000_000, "no call is faster than its service");
+        assert!(trial.latency_sent.min >= 20_000_000);
+    }
+}
+
+#[test]
+fn what_happens_to_backends_is_seen_and_recorded() {
+    let home = Home::new();
+    let faults = "[[fault]]\nat = \"20%\"\naction = \"kill\"\nbackend = 1\n\
+                  [[fault]]\nat = \"40%\"\naction = \"start\"\nbackend = 1\n\
+                  [[fault]]\nat = \"60%\"\naction = \"stop\"\nbackend = 0\n\
+                  [[fault]]\nat = \"80%\"\naction = \"continue\"\nbackend = 0\n";
+    let text =
+        SMALL.replace("300ms", "1500ms").replace("l7.error_rate == 0%", "l7.error_rate < 50%");
+    let text = text.replace("l7.spread_calls <= 2", "l7.unfinished_rate == 0%");
+    home.scenario("small", &format!("{text}{faults}"));
+    let ran = home.run(&["--scenario", "small", "--peers", "l7"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    let run = measure::folder::Run::open(&home.runs("small")[0]).unwrap();
+    let seen: Vec<(&str, &str, bool)> = run.trials[0]
+        .faults
+        .iter()
+        .map(|fault| (fault.action.as_str(), fault.backend.as_str(), fault.seen))
+        .collect();
+    let expected = [
+        ("kill", "b1", true),
+        ("start", "b1", true),
+        ("stop", "b0", true),
+        ("continue", "b0", true),
+    ];
+    assert_eq!(seen, expected);
+    assert!(home.left_behind().is_empty());
+}
+
 #[test]
 fn a_closed_loop_of_a_number_of_calls_makes_that_many() {
     let home = Home::new();
@@ -139,6 +194,7 @@ fn bad_input_is_one_line_and_code_2() {
         (vec!["--scenario", "small", "--out", folder], "--out"),
         (vec!["--scenario", "no-rate"], "rate"),
         (vec!["--scenario", "no-unit"], "no-unit.toml:13: load.duration"),
+        (vec!["--scenario", "small", "--set", "placement.proxy=[4000]"], "CPU 4000"),
         (vec!["check", "typo"], "did you mean `streams`?"),
         (vec!["check", "zero"], "zero.toml:9: load.connections"),
         (vec!["report", folder], "holds no run"),

@@ -266,12 +266,31 @@ pub struct TrialRecord {
     pub backends: Vec<BackendRecord>,
     /// Second by second, from the start of the measured window.
     pub series: Vec<SecondRecord>,
+    /// What was done to backends, in order of time; empty in most scenarios.
+    #[serde(default)]
+    pub faults: Vec<FaultRecord>,
     /// What each process spent during the measured window.
     pub processes: Vec<ProcessCost>,
     /// What the whole machine spent during the measured window.
     pub machine: MachineCost,
     /// Doubts about this trial.
     pub warnings: Vec<Warning>,
+}
+
+/// Something that was done to a backend while the load ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FaultRecord {
+    /// What: `stop`, `continue`, `kill`, `drain` or `start`.
+    pub action: String,
+    /// The backend's id.
+    pub backend: String,
+    /// When it was planned for, in seconds from the start of the measured window.
+    pub planned_s: f64,
+    /// When it was done, likewise.
+    pub done_s: f64,
+    /// Whether the lab saw its effect: the process stopped, went on, ended, or
+    /// accepted connections again.
+    pub seen: bool,
 }
 
 /// How a trial ended.

@@ -66,6 +66,13 @@ pub enum Warning {
         /// Calls that were not kept.
         lost: u64,
     },
+    /// A fault of the scenario showed no effect.
+    FaultNotSeen {
+        /// What was done.
+        action: String,
+        /// To which backend.
+        backend: String,
+    },
     /// layerlab was built without optimisation.
     UnoptimisedBuild {
         /// The profile.
@@ -108,6 +115,7 @@ impl Warning {
             Self::UnfinishedCalls { unfinished: 40, scheduled: 9_600 },
             Self::HistogramSaturated { values: 3 },
             Self::LogFull { lost: 1 },
+            Self::FaultNotSeen { action: "kill".into(), backend: "b1".into() },
             Self::UnoptimisedBuild { profile: "debug, opt-level 0".into() },
             Self::SharedCpus { cpus: 2 },
             Self::DriftWithinTrial { figure: figure(), ratio: 2.5 },
@@ -173,6 +181,11 @@ impl fmt::Display for Warning {
                 f,
                 "{lost} calls found no room in the call log and are in no figure. Lower the rate \
                  or the duration."
+            ),
+            Self::FaultNotSeen { action, backend } => write!(
+                f,
+                "The fault `{action}` of backend {backend} showed no effect before the trial \
+                 ended. Let it happen earlier, or lengthen the trial."
             ),
             Self::UnoptimisedBuild { profile } => write!(
                 f,

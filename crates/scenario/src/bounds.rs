@@ -43,6 +43,8 @@ pub const STREAMS: Bounds<u32> = bounds(1, 100_000);
 pub const IN_FLIGHT: Bounds<u64> = bounds(1, 1_000_000);
 /// Calls per second over all connections.
 pub const RATE: Bounds<f64> = bounds(0.1, 10_000_000.0);
+/// Each part of a burst.
+pub const BURST: Bounds<Duration> = bounds(Duration::from_millis(10), Duration::from_secs(600));
 /// Think time of a closed loop.
 pub const THINK_TIME: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_secs(600));
 /// Length of the measured part of a trial.

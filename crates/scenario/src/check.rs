@@ -9,11 +9,15 @@ use crate::{
     bounds::{self, Bounds},
     claim::Claim,
     error::{Problem, did_you_mean, list_of},
-    scenario::{Arrivals, Backend, CallKind, ConnectionAge, Length, Load, Pace, Scenario},
+    scenario::{
+        Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, Length, Load, Pace, Placement,
+        Profile, Scenario,
+    },
     service_time::ServiceTime,
-    units::{DurationText, SizeText, format_duration, format_size},
+    units::{DurationText, PercentText, RateText, SizeText, format_duration, format_size},
     wire::{
-        ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, LoadWire, LoopWire, ScenarioWire,
+        ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, ClientWire, FaultWire, LoadWire,
+        LoopWire, PlacementMode, PlacementWire, ProfileWire, ScenarioWire,
     },
 };
 
@@ -41,6 +45,12 @@ pub(crate) fn check(
     let policy = wire.balance.policy;
     check_policy(policy, &backends)?;
     let load = check_load(&wire.load)?;
+    let faults = check_faults(&wire.faults, backends.len())?;
+    if let (Some(_), Length::Calls(_)) = (faults.first(), load.length) {
+        let message = "faults happen at a part of the duration; use `load.duration`";
+        return Err(Problem::new("load.calls", message));
+    }
+    let placement = check_placement(&wire.placement)?;
     let peers = check_peers(wire.run.peers, known_peers)?;
     let repeats = wire.run.repeats.unwrap_or(DEFAULT_REPEATS);
     let repeats = within("run.repeats", repeats, bounds::REPEATS, "trials of each peer")?;
@@ -53,6 +63,8 @@ pub(crate) fn check(
         backends,
         connection_age,
         load,
+        faults,
+        placement,
         policy,
         peers,
         repeats,
@@ -169,6 +181,10 @@ fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
         streams,
         length,
         warm_up,
+        client: match wire.client {
+            None | Some(ClientWire::Wire) => Client::Wire,
+            Some(ClientWire::Tonic) => Client::Tonic,
+        },
         call,
         messages,
         request_bytes: check_payload("load.request_bytes", wire.request_bytes)?,
@@ -220,7 +236,8 @@ fn check_pace(wire: &LoadWire) -> Result<Pace, Problem> {
                 ArrivalsWire::Constant => Arrivals::Constant { rate },
                 ArrivalsWire::Poisson => Arrivals::Poisson { rate },
             };
-            Ok(Pace::Open { arrivals })
+            let profile = check_profile(wire, rate)?;
+            Ok(Pace::Open { arrivals, profile })
         }
         LoopWire::Closed => {
             if wire.rate.is_some() {
@@ -229,10 +246,80 @@ fn check_pace(wire: &LoadWire) -> Result<Pace, Problem> {
             if wire.arrivals.is_some() {
                 return belongs("arrivals", "an open loop");
             }
+            if wire.profile.is_some() {
+                return belongs("profile", "an open loop");
+            }
             let think_time = wire.think_time.map_or(Duration::ZERO, |DurationText(time)| time);
             let bounds = bounds::THINK_TIME.time();
             let think_time = within("load.think_time", Time(think_time), bounds, "a think time")?;
             Ok(Pace::Closed { think_time: think_time.0 })
+        }
+    }
+}
+
+/// The profile, in multiples of the rate.
+fn check_profile(wire: &LoadWire, rate: f64) -> Result<Profile, Problem> {
+    let Some(profile) = &wire.profile else { return Ok(Profile::Flat) };
+    if wire.calls.is_some() {
+        let message = "a profile spans a duration; use `load.duration` instead of `load.calls`";
+        return Err(Problem::new("load.profile", message));
+    }
+    let factor = |key: &str, RateText(to): RateText| {
+        within(key, to, bounds::RATE, "calls per second").map(|to| to / rate)
+    };
+    match profile {
+        ProfileWire::Ramp { to } => Ok(Profile::Ramp { to: factor("load.profile.to", *to)? }),
+        ProfileWire::Steps { then } if then.is_empty() => {
+            let message = "this list is empty; name at least one rate that follows `load.rate`";
+            Err(Problem::new("load.profile.then", message))
+        }
+        ProfileWire::Steps { then } => {
+            let later = then
+                .iter()
+                .enumerate()
+                .map(|(index, to)| factor(&format!("load.profile.then[{index}]"), *to));
+            let factors = std::iter::once(Ok(1.0)).chain(later).collect::<Result<_, _>>()?;
+            Ok(Profile::Steps { factors })
+        }
+        ProfileWire::Bursts { on: DurationText(on), off: DurationText(off) } => {
+            let part = |key: &str, time| {
+                within(key, Time(time), bounds::BURST.time(), "a part of a burst")
+                    .map(|time| time.0)
+            };
+            Ok(Profile::Bursts {
+                on: part("load.profile.on", *on)?,
+                off: part("load.profile.off", *off)?,
+            })
+        }
+    }
+}
+
+fn check_faults(wire: &[FaultWire], backends: usize) -> Result<Vec<Fault>, Problem> {
+    let mut faults = Vec::with_capacity(wire.len());
+    for (position, fault) in wire.iter().enumerate() {
+        let indices = Bounds { min: 0, max: u32::try_from(backends).unwrap_or(u32::MAX) - 1 };
+        let key = format!("fault[{position}].backend");
+        let backend = within(&key, fault.backend, indices, "a backend")?;
+        let PercentText(at) = fault.at;
+        faults.push(Fault { at, action: fault.action, backend });
+    }
+    faults.sort_by(|a, b| a.at.total_cmp(&b.at));
+    Ok(faults)
+}
+
+fn check_placement(wire: &PlacementWire) -> Result<Placement, Problem> {
+    let lists = [&wire.generator, &wire.proxy, &wire.backends];
+    let has_lists = lists.iter().any(|list| list.is_some());
+    match wire.mode {
+        Some(_) if has_lists => {
+            let message = "`placement.mode` and lists of CPUs exclude each other; keep one";
+            Err(Problem::new("placement.mode", message))
+        }
+        Some(PlacementMode::None) => Ok(Placement::None),
+        _ if !has_lists => Ok(Placement::Auto),
+        _ => {
+            let [generator, proxy, backends] = lists.map(|list| list.clone().unwrap_or_default());
+            Ok(Placement::Cpus { generator, proxy, backends })
         }
     }
 }
@@ -255,10 +342,10 @@ fn check_length(wire: &LoadWire, pace: &Pace) -> Result<Length, Problem> {
             let calls = within("load.calls", calls, bounds::CALLS, "calls")?;
             let longest = bounds::DURATION.max;
             match pace {
-                Pace::Open { arrivals }
-                    if calls as f64 / arrivals.mean_rate() > longest.as_secs_f64() =>
+                Pace::Open { arrivals, .. }
+                    if calls as f64 / arrivals.rate() > longest.as_secs_f64() =>
                 {
-                    let rate = arrivals.mean_rate();
+                    let rate = arrivals.rate();
                     let longest = format_duration(longest);
                     let message = format!("{calls} calls at {rate}/s take longer than {longest}");
                     Err(Problem::new("load.calls", message))

@@ -24,7 +24,7 @@
 //! let source = ScenarioSource::parse("flood", "flood.toml", text, &peers)?;
 //! let faster = Setting::new("load.rate", "4000", "--rate 4000");
 //! let scenario = source.resolve(false, &[faster])?;
-//! assert!(matches!(scenario.load.pace, Pace::Open { arrivals } if arrivals.mean_rate() == 4000.0));
+//! assert!(matches!(scenario.load.pace, Pace::Open { arrivals, .. } if arrivals.rate() == 4000.0));
 //!
 //! let wrong = text.replace("connections", "conections");
 //! let error = ScenarioSource::parse("flood", "flood.toml", &wrong, &peers).unwrap_err();
@@ -56,7 +56,10 @@ pub use peer::{
     Candidate, Layer, Lookup, NotFound, Peer, Process, RenderError, RenderInput, Rendered,
     RenderedFile, StopSignal, Target,
 };
-pub use scenario::{Arrivals, Backend, CallKind, ConnectionAge, Length, Load, Pace, Scenario};
+pub use scenario::{
+    Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, FaultAction, Length, Load, Pace,
+    Placement, Profile, Scenario,
+};
 pub use schema::{peer_schema, scenario_schema};
 pub use service_time::ServiceTime;
 pub use source::{ScenarioSource, Setting};

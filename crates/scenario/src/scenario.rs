@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use balance::PolicyKind;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{claim::Claim, service_time::ServiceTime, units::duration_as_text};
 
@@ -25,6 +26,10 @@ pub struct Scenario {
     pub connection_age: Option<ConnectionAge>,
     /// The calls that are made.
     pub load: Load,
+    /// What happens to backends while the load runs, in order of time.
+    pub faults: Vec<Fault>,
+    /// Which CPUs each part runs on.
+    pub placement: Placement,
     /// How balancers pick.
     pub policy: PolicyKind,
     /// Names of the peers compared, in order; never empty, no name twice.
@@ -86,6 +91,8 @@ pub struct Load {
     /// How long the load runs before it is measured.
     #[serde(serialize_with = "duration_as_text")]
     pub warm_up: Duration,
+    /// The gRPC client that makes the calls.
+    pub client: Client,
     /// Kind of call.
     pub call: CallKind,
     /// Messages in each direction that streams; 1 for unary calls.
@@ -104,6 +111,8 @@ pub enum Pace {
     Open {
         /// The arrival process, with its rate over all connections.
         arrivals: Arrivals,
+        /// How that rate changes.
+        profile: Profile,
     },
     /// The end of the call before on the same stream.
     Closed {
@@ -139,12 +148,132 @@ impl Arrivals {
         }
     }
 
-    /// Calls per second, averaged over the trial.
-    pub fn mean_rate(&self) -> f64 {
+    /// Calls per second before any profile.
+    pub fn rate(&self) -> f64 {
         match *self {
             Self::Constant { rate } | Self::Poisson { rate } => rate,
         }
     }
+}
+
+impl Pace {
+    /// Calls per second, averaged over the measured part; `None` for a closed
+    /// loop.
+    pub fn mean_rate(&self) -> Option<f64> {
+        match self {
+            Self::Open { arrivals, profile } => Some(arrivals.rate() * profile.mean_factor()),
+            Self::Closed { .. } => None,
+        }
+    }
+}
+
+/// How the rate of an open loop changes over the measured part. Rates are
+/// multiples of the arrival process's own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Profile {
+    /// Not at all.
+    Flat,
+    /// Evenly from 1 to this.
+    Ramp {
+        /// The factor at the end.
+        to: f64,
+    },
+    /// One factor after the other, each for an equal part.
+    Steps {
+        /// The factors; the first is 1.
+        factors: Vec<f64>,
+    },
+    /// 1 for a while, 0 for a while, and again.
+    Bursts {
+        /// How long calls come.
+        #[serde(serialize_with = "duration_as_text")]
+        on: Duration,
+        /// How long none come.
+        #[serde(serialize_with = "duration_as_text")]
+        off: Duration,
+    },
+}
+
+impl Profile {
+    /// The average factor; of bursts, over many of them.
+    pub fn mean_factor(&self) -> f64 {
+        match self {
+            Self::Flat => 1.0,
+            Self::Ramp { to } => f64::midpoint(1.0, *to),
+            Self::Steps { factors } => factors.iter().sum::<f64>() / factors.len() as f64,
+            Self::Bursts { on, off } => on.as_secs_f64() / (*on + *off).as_secs_f64(),
+        }
+    }
+
+    /// Its name in scenario files, `flat` for none.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Flat => "flat",
+            Self::Ramp { .. } => "ramp",
+            Self::Steps { .. } => "steps",
+            Self::Bursts { .. } => "bursts",
+        }
+    }
+}
+
+/// Something that happens to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Fault {
+    /// When, as a fraction of the measured part.
+    pub at: f64,
+    /// What happens.
+    pub action: FaultAction,
+    /// Index of the backend.
+    pub backend: u32,
+}
+
+/// What can happen to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultAction {
+    /// It stands still (SIGSTOP): connections stay open, nothing is answered.
+    Stop,
+    /// It goes on (SIGCONT).
+    Continue,
+    /// It is gone at once (SIGKILL).
+    Kill,
+    /// It drains and ends (SIGTERM).
+    Drain,
+    /// It is started again, at its old address.
+    Start,
+}
+
+impl FaultAction {
+    /// Its name in scenario files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Continue => "continue",
+            Self::Kill => "kill",
+            Self::Drain => "drain",
+            Self::Start => "start",
+        }
+    }
+}
+
+/// Which CPUs each part runs on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// As the machine suggests.
+    Auto,
+    /// Wherever the kernel likes.
+    None,
+    /// On these; an empty list is any.
+    Cpus {
+        /// CPUs of the generator.
+        generator: Vec<u32>,
+        /// CPUs of the proxy.
+        proxy: Vec<u32>,
+        /// CPUs of the backends.
+        backends: Vec<u32>,
+    },
 }
 
 /// How long the measured part of a trial is.
@@ -155,6 +284,26 @@ pub enum Length {
     Duration(#[serde(serialize_with = "duration_as_text")] Duration),
     /// As long as this many calls take.
     Calls(u64),
+}
+
+/// The gRPC client that makes the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Client {
+    /// layerlab's own.
+    Wire,
+    /// tonic.
+    Tonic,
+}
+
+impl Client {
+    /// Its name in scenario files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wire => "wire",
+            Self::Tonic => "tonic",
+        }
+    }
 }
 
 /// Kind of call.
@@ -189,8 +338,8 @@ impl Scenario {
     pub fn trial_duration(&self) -> Option<Duration> {
         let measured = match (self.load.length, &self.load.pace) {
             (Length::Duration(duration), _) => duration,
-            (Length::Calls(calls), Pace::Open { arrivals }) => {
-                Duration::from_secs_f64(calls as f64 / arrivals.mean_rate())
+            (Length::Calls(calls), Pace::Open { arrivals, .. }) => {
+                Duration::from_secs_f64(calls as f64 / arrivals.rate())
             }
             (Length::Calls(_), Pace::Closed { .. }) => return None,
         };

@@ -177,6 +177,57 @@ pub struct SizeText(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateText(pub f64);
 
+/// A part of a whole in a file: a text that ends in `%`; held as a fraction from
+/// 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PercentText(pub f64);
+
+/// Reads a part of a whole: a percentage from 0 to 100.
+///
+/// # Errors
+/// A sentence that quotes the text and says what is wrong with it.
+pub fn parse_percent(text: &str) -> Result<f64, String> {
+    let (number, unit) = split_unit(text);
+    let percent = decimal(number).and_then(|_| number.parse::<f64>().ok());
+    match percent {
+        Some(percent) if unit == "%" && percent <= 100.0 => Ok(percent / 100.0),
+        _ => Err(format!("`{text}` is no part of a whole; write 0% to 100%, as in `40%`")),
+    }
+}
+
+impl<'de> Deserialize<'de> for PercentText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = PercentText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a percentage in quotes, such as \"40%\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                parse_percent(text).map(PercentText).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for PercentText {
+    fn schema_name() -> Cow<'static, str> {
+        "Percent".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A part of a whole: a number from 0 to 100 and %.",
+            "pattern": r"^[0-9]+(\.[0-9]+)?%$",
+            "examples": ["40%"],
+        })
+    }
+}
+
 impl FromStr for DurationText {
     type Err = String;
 

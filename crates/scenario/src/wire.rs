@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bounds,
+    scenario::FaultAction,
     service_time::ServiceTime,
-    units::{DurationText, RateText, SizeText},
+    units::{DurationText, PercentText, RateText, SizeText},
 };
 
 /// A layerlab scenario: one question, and what to measure to answer it.
@@ -32,6 +33,12 @@ pub(crate) struct ScenarioWire {
     /// Which peers are compared, and how often.
     #[serde(default)]
     pub(crate) run: RunWire,
+    /// What happens to backends while the load runs.
+    #[serde(default, rename = "fault")]
+    pub(crate) faults: Vec<FaultWire>,
+    /// Which CPUs each part runs on.
+    #[serde(default)]
+    pub(crate) placement: PlacementWire,
     /// What replaces the settings above in a run of a few seconds (`--short`).
     #[serde(default)]
     pub(crate) short: ShortWire,
@@ -100,6 +107,9 @@ pub(crate) struct LoadWire {
     pub(crate) arrivals: Option<ArrivalsWire>,
     /// Calls per second over all connections. Open loop only.
     pub(crate) rate: Option<RateText>,
+    /// How the rate changes over the measured part; it stays as it is unless
+    /// given. Open loop with a duration only.
+    pub(crate) profile: Option<ProfileWire>,
     /// Pause between the end of a call and the next one on its stream; none
     /// unless given. Closed loop only.
     pub(crate) think_time: Option<DurationText>,
@@ -110,6 +120,8 @@ pub(crate) struct LoadWire {
     pub(crate) calls: Option<u64>,
     /// How long the load runs before it is measured; `1s` unless given.
     pub(crate) warm_up: Option<DurationText>,
+    /// The gRPC client that makes the calls; `wire` unless given.
+    pub(crate) client: Option<ClientWire>,
     /// Kind of call; `unary` unless given.
     pub(crate) call: Option<CallWire>,
     /// Messages in a streaming call; 10 unless given. Not for unary calls.
@@ -139,6 +151,40 @@ pub(crate) enum ArrivalsWire {
     Constant,
     /// Independent of each other, as calls of many users are.
     Poisson,
+}
+
+/// How the rate of an open loop changes. The warm-up runs at the rate the
+/// profile begins with.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields, tag = "kind")]
+pub(crate) enum ProfileWire {
+    /// Evenly from `load.rate` to another one.
+    Ramp {
+        /// The rate at the end.
+        to: RateText,
+    },
+    /// From one rate to the next, each for an equal part of the duration.
+    Steps {
+        /// The rates after `load.rate`, which is the first step.
+        then: Vec<RateText>,
+    },
+    /// `load.rate` for a while, nothing for a while, and again.
+    Bursts {
+        /// How long calls come.
+        on: DurationText,
+        /// How long none come.
+        off: DurationText,
+    },
+}
+
+/// The gRPC client that makes the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ClientWire {
+    /// layerlab's own: cheap enough never to be what is measured.
+    Wire,
+    /// tonic: what most Rust services call with.
+    Tonic,
 }
 
 /// Kind of call.
@@ -177,6 +223,45 @@ pub(crate) struct RunWire {
     /// Seed of all chance in the run; 1 unless given.
     #[schemars(range(min = bounds::SEED.min, max = bounds::SEED.max))]
     pub(crate) seed: Option<u64>,
+}
+
+/// Something that happens to a backend.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FaultWire {
+    /// When: a part of the measured duration, in percent, so that it stays right
+    /// when the duration changes.
+    pub(crate) at: PercentText,
+    /// What happens.
+    pub(crate) action: FaultAction,
+    /// Which backend, from zero.
+    pub(crate) backend: u32,
+}
+
+/// Which CPUs each part runs on: `auto` (unless given), `none`, or lists.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PlacementWire {
+    /// `auto` gives the proxy a core of its own where there are two, and each
+    /// part its own where there are more; `none` pins nothing. With lists of CPUs
+    /// below, leave it out.
+    pub(crate) mode: Option<PlacementMode>,
+    /// CPUs of the generator.
+    pub(crate) generator: Option<Vec<u32>>,
+    /// CPUs of the proxy.
+    pub(crate) proxy: Option<Vec<u32>>,
+    /// CPUs of the backends, which share them.
+    pub(crate) backends: Option<Vec<u32>>,
+}
+
+/// How parts are placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PlacementMode {
+    /// By the machine.
+    Auto,
+    /// Not at all.
+    None,
 }
 
 /// Settings of a short run.

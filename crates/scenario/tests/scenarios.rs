@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use balance::PolicyKind;
 use scenario::{
-    Arrivals, CallKind, ConnectionAge, Error, Length, Pace, Scenario, ScenarioSource, ServiceTime,
-    Setting,
+    Arrivals, CallKind, Client, ConnectionAge, Error, Fault, FaultAction, Length, Pace, Placement,
+    Profile, Scenario, ScenarioSource, ServiceTime, Setting,
 };
 
 const GOOD: &str = r#"question = "Who serves one flooded connection?"
@@ -77,7 +77,10 @@ fn every_key_arrives() {
     let age = ConnectionAge { max: Duration::from_secs(10), grace: Duration::from_secs(5) };
     assert_eq!(scenario.connection_age, Some(age));
     let load = &scenario.load;
-    assert_eq!(load.pace, Pace::Open { arrivals: Arrivals::Constant { rate: 3_000.0 } });
+    assert_eq!(
+        load.pace,
+        Pace::Open { arrivals: Arrivals::Constant { rate: 3_000.0 }, profile: Profile::Flat }
+    );
     assert_eq!((load.connections, load.streams), (2, 256));
     assert_eq!(load.length, Length::Duration(Duration::from_secs(5)));
     assert_eq!(load.warm_up, Duration::from_millis(500));
@@ -430,4 +433,77 @@ proptest::proptest! {
         let _ = parse(&GOOD[..cut]);
         let _ = parse(&format!("{}{}", &GOOD[..cut], &GOOD[from..]));
     }
+}
+
+fn with(tail: &str) -> Result<Scenario, Error> {
+    let peers = ["direct".to_owned(), "l4".to_owned(), "l7".to_owned()];
+    let source = ScenarioSource::parse("name", "name.toml", &format!("{BARE}{tail}"), &peers)?;
+    source.resolve(false, &[])
+}
+
+const BARE: &str = r#"question = "What?"
+[load]
+loop = "open"
+connections = 1
+rate = "1000/s"
+duration = "10s"
+"#;
+
+#[test]
+fn a_rate_can_change_in_three_ways() {
+    let profile = |tail: &str| match with(tail).unwrap().load.pace {
+        Pace::Open { profile, .. } => profile,
+        Pace::Closed { .. } => panic!("it is open"),
+    };
+    assert_eq!(profile(""), Profile::Flat);
+    let ramp = profile("profile = { kind = \"ramp\", to = \"3000/s\" }");
+    assert_eq!((&ramp, ramp.mean_factor()), (&Profile::Ramp { to: 3.0 }, 2.0));
+    let steps = profile("profile = { kind = \"steps\", then = [\"2000/s\", \"500/s\"] }");
+    assert_eq!(steps, Profile::Steps { factors: vec![1.0, 2.0, 0.5] });
+    let bursts = profile("profile = { kind = \"bursts\", on = \"100ms\", off = \"300ms\" }");
+    assert_eq!(bursts.mean_factor(), 0.25);
+    for (tail, expected) in [
+        ("profile = { kind = \"steps\", then = [] }", "this list is empty"),
+        ("profile = { kind = \"ramp\", to = \"0/s\" }", "load.profile.to"),
+        ("profile = { kind = \"bursts\", on = \"1ms\", off = \"1s\" }", "load.profile.on"),
+        ("profile = { kind = \"wave\" }", "wave"),
+    ] {
+        let error = with(tail).unwrap_err().to_string();
+        assert!(error.contains(expected), "{tail}: {error}");
+    }
+}
+
+#[test]
+fn faults_happen_in_order_to_backends_there_are() {
+    let tail = "[[fault]]\nat = \"60%\"\naction = \"continue\"\nbackend = 1\n\
+                [[fault]]\nat = \"50%\"\naction = \"stop\"\nbackend = 1\n";
+    let faults = with(tail).unwrap().faults;
+    assert_eq!(faults[0], Fault { at: 0.5, action: FaultAction::Stop, backend: 1 });
+    assert_eq!(faults[1].action, FaultAction::Continue);
+    for (tail, expected) in [
+        ("[[fault]]\nat = \"5s\"\naction = \"kill\"\nbackend = 0", "0% to 100%"),
+        ("[[fault]]\nat = \"5%\"\naction = \"kick\"\nbackend = 0", "kick"),
+        ("[[fault]]\nat = \"5%\"\naction = \"kill\"\nbackend = 9", "fault[0].backend"),
+    ] {
+        let error = with(tail).unwrap_err().to_string();
+        assert!(error.contains(expected), "{tail}: {error}");
+    }
+}
+
+#[test]
+fn parts_are_placed_by_the_machine_unless_told() {
+    assert_eq!(with("").unwrap().placement, Placement::Auto);
+    assert_eq!(with("[placement]\nmode = \"none\"").unwrap().placement, Placement::None);
+    assert_eq!(
+        with("[placement]\nproxy = [1]").unwrap().placement,
+        Placement::Cpus { generator: vec![], proxy: vec![1], backends: vec![] }
+    );
+    let error = with("[placement]\nmode = \"auto\"\nproxy = [1]").unwrap_err().to_string();
+    assert!(error.contains("exclude each other"), "{error}");
+}
+
+#[test]
+fn the_client_is_ours_unless_asked() {
+    assert_eq!(with("").unwrap().load.client, Client::Wire);
+    assert_eq!(with("client = \"tonic\"").unwrap().load.client, Client::Tonic);
 }

@@ -135,7 +135,7 @@ impl Closed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drive::schedule::Process;
+    use crate::drive::{rate::RateCurve, schedule::Process};
 
     fn drain(load: &mut Load, now_ns: u64, begun: &AtomicU64) -> Vec<Arrival> {
         std::iter::from_fn(|| load.take_due(now_ns, begun)).collect()
@@ -146,7 +146,7 @@ mod tests {
         let schedule = || {
             Schedule::new(
                 Process::Poisson,
-                5_000.0,
+                RateCurve::flat(5_000.0),
                 5,
                 0,
                 Limit::Until { end_ns: 1_000_000_000 },
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn nothing_is_taken_before_it_is_due() {
         let limit = Limit::Until { end_ns: 10_000_000 };
-        let schedule = Schedule::new(Process::Constant, 1_000.0, 1, 0, limit, 0);
+        let schedule = Schedule::new(Process::Constant, RateCurve::flat(1_000.0), 1, 0, limit, 0);
         let mut load = Load::Open(Open::new(schedule, 0, 1));
         let begun = AtomicU64::new(0);
         assert_eq!(drain(&mut load, 2_500_000, &begun).len(), 3);

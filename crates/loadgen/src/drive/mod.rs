@@ -7,6 +7,7 @@
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod load;
+pub(crate) mod rate;
 pub(crate) mod schedule;
 mod slots;
 pub(crate) mod worker;
@@ -22,6 +23,8 @@ use clock::Clock;
 use measure::calllog::CallLog;
 use tokio::{sync::oneshot, task::LocalSet};
 use worker::{Plan, Shared, Worker};
+
+use crate::lab::placement::pin_this_thread;
 
 /// Scheduler ticks between two looks at the sockets and the alarm. The
 /// runtime's default of 61 lets a burst of calls make the next one late.
@@ -107,7 +110,7 @@ fn run_worker(
     ready: &mpsc::Sender<Result<(), String>>,
     started: oneshot::Receiver<Clock>,
 ) -> Result<CallLog, String> {
-    let runtime = match build_runtime() {
+    let runtime = match pin_this_thread(&plan.cpus).and_then(|()| build_runtime()) {
         Ok(runtime) => runtime,
         Err(error) => {
             let message = format!("cannot start a runtime: {error}");

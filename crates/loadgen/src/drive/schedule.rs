@@ -5,11 +5,17 @@
 //! so the load does not depend on how many threads make it, and every peer of a
 //! repeat gets the same calls at the same times.
 //!
+//! A rate that changes is a flat one in another time: arrivals of a process of
+//! rate one are mapped through the inverse of the calls expected until then
+//! ([`super::rate`]), which is exact for Poisson arrivals too.
+//!
 //! Each connection stands for a client of its own. Poisson arrivals are dealt to
 //! connections by chance, which leaves each connection with a Poisson stream
 //! again; constant arrivals are dealt in turn, which keeps each one constant.
 
 use balance::SplitMix64;
+
+use super::rate::{Inverse, RateCurve};
 
 const NS_PER_S: f64 = 1e9;
 
@@ -50,24 +56,23 @@ pub(crate) enum Limit {
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     process: Process,
-    rate: f64,
+    inverse: Inverse,
     connections: u32,
     warm_up_ns: u64,
     limit: Limit,
     chance: SplitMix64,
     /// Index of the next arrival.
     index: u64,
-    /// Due time of the last Poisson arrival, unrounded so that rounding never
-    /// adds up.
-    last_ns: f64,
+    /// The last Poisson arrival in the time of a rate of one.
+    last: f64,
     measured: u64,
 }
 
 impl Schedule {
-    /// `rate` in calls per second over all `connections`; both positive.
+    /// `rate` is over all `connections`.
     pub(crate) fn new(
         process: Process,
-        rate: f64,
+        rate: RateCurve,
         connections: u32,
         warm_up_ns: u64,
         limit: Limit,
@@ -75,27 +80,27 @@ impl Schedule {
     ) -> Self {
         Self {
             process,
-            rate,
+            inverse: rate.inverse(),
             connections,
             warm_up_ns,
             limit,
             chance: SplitMix64::new(seed),
             index: 0,
-            last_ns: 0.0,
+            last: 0.0,
             measured: 0,
         }
     }
 
     fn next_due_ns(&mut self) -> f64 {
-        match self.process {
+        let calls = match self.process {
             // From the index, not by adding gaps, so that rounding never drifts.
-            Process::Constant => self.index as f64 / self.rate * NS_PER_S,
+            Process::Constant => self.index as f64,
             Process::Poisson => {
-                let gap_s = -open_unit(self.chance.next_u64()).ln() / self.rate;
-                self.last_ns += gap_s * NS_PER_S;
-                self.last_ns
+                self.last -= open_unit(self.chance.next_u64()).ln();
+                self.last
             }
-        }
+        };
+        self.inverse.seconds(calls) * NS_PER_S
     }
 }
 
@@ -135,7 +140,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn schedule(process: Process, limit: Limit) -> Schedule {
-        Schedule::new(process, 1_000.0, 3, SECOND / 10, limit, 7)
+        Schedule::new(process, RateCurve::flat(1_000.0), 3, SECOND / 10, limit, 7)
     }
 
     #[test]
@@ -172,6 +177,21 @@ mod tests {
             let all: Vec<_> = schedule(process, Limit::Calls { calls: 500 }).collect();
             let measured = all.iter().filter(|arrival| arrival.due_ns >= SECOND / 10).count();
             assert_eq!(measured, 500);
+        }
+    }
+
+    #[test]
+    fn a_rate_that_doubles_brings_twice_the_calls() {
+        let curve =
+            || RateCurve::flat(1_000.0).then(1.0, 1_000.0, 1_000.0).then(1.0, 2_000.0, 2_000.0);
+        for process in [Process::Constant, Process::Poisson] {
+            let limit = Limit::Until { end_ns: 2 * SECOND };
+            let all: Vec<_> = Schedule::new(process, curve(), 3, 0, limit, 7).collect();
+            let first = all.iter().filter(|arrival| arrival.due_ns < SECOND).count() as f64;
+            let second = all.len() as f64 - first;
+            assert!((first - 1_000.0).abs() <= 100.0, "{first}");
+            assert!((second - 2_000.0).abs() <= 150.0, "{second}");
+            assert!(all.windows(2).all(|pair| pair[0].due_ns <= pair[1].due_ns));
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) give_up_ns: u64,
     /// Calls to set memory aside for.
     pub(crate) expected_calls: usize,
+    /// CPUs the thread may run on; empty for any.
+    pub(crate) cpus: Vec<u32>,
 }
 
 /// What the workers of a trial share with the thread that watches them.

@@ -5,7 +5,9 @@
 
 pub(crate) mod cost;
 pub(crate) mod environment;
+mod fault;
 pub(crate) mod guard;
+pub(crate) mod placement;
 mod ports;
 mod probe;
 mod process;
@@ -17,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use fault::Faults;
 use measure::record::{MachineCost, ProcessCost, ProcessRole, Side};
 pub(crate) use process::Launch;
 use process::Process;
@@ -65,6 +68,12 @@ pub(crate) struct Setup<'a> {
 #[derive(Debug)]
 pub(crate) struct Lab {
     backends: Vec<Process>,
+    /// How each backend was started, to start it again.
+    launches: Vec<Launch>,
+    /// Backends that are gone because a fault ended them.
+    ended_by_fault: Vec<bool>,
+    /// Where logs go.
+    dir: PathBuf,
     proxy: Option<Process>,
     backend_addresses: Vec<SocketAddr>,
     proxy_address: Option<SocketAddr>,
@@ -97,6 +106,9 @@ impl Lab {
         };
         let mut lab = Self {
             backends: Vec::with_capacity(count),
+            launches: Vec::with_capacity(count),
+            ended_by_fault: vec![false; count],
+            dir: dir.to_owned(),
             proxy: None,
             backend_addresses: addresses.clone(),
             proxy_address: None,
@@ -105,6 +117,7 @@ impl Lab {
         for (index, &address) in addresses.iter().enumerate() {
             let launch = (setup.backend)(index, address).map_err(LabError::lab)?;
             lab.backends.push(start(&launch)?);
+            lab.launches.push(launch);
         }
         for (process, &address) in lab.backends.iter_mut().zip(&addresses) {
             wait_ready(process, address, Side::Backend)?;
@@ -135,9 +148,14 @@ impl Lab {
         self.proxy_launch.as_ref()
     }
 
-    /// Says which process is gone, if one is.
+    /// Says which process is gone, if one is that should not be.
     pub(crate) fn casualty(&mut self) -> Option<LabError> {
-        let backends = self.backends.iter_mut().map(|process| (Side::Backend, process));
+        let backends = self
+            .backends
+            .iter_mut()
+            .zip(&self.ended_by_fault)
+            .filter(|(_, ended)| !**ended)
+            .map(|(process, _)| (Side::Backend, process));
         let proxy = self.proxy.iter_mut().map(|process| (Side::Proxy, process));
         backends.chain(proxy).find_map(|(side, process)| {
             process.exited()?;

@@ -122,14 +122,31 @@ impl Process {
         (!words.is_empty()).then(|| words.join(" | "))
     }
 
+    /// Sends a signal, if there is still a process to send it to.
+    pub(crate) fn signal(&mut self, signal: Signal) -> io::Result<()> {
+        match (self.exited(), self.raw_pid()) {
+            (None, Some(pid)) => Ok(kill_process(pid, signal)?),
+            _ => Err(io::Error::other(format!("{} is gone", self.name))),
+        }
+    }
+
+    /// Whether it stands still (SIGSTOP).
+    pub(crate) fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        let state = stat.rfind(')').and_then(|end| stat[end..].split_whitespace().nth(1));
+        state == Some("T")
+    }
+
     /// Asks the process to end; [`Process::finish`] waits for it.
     pub(crate) fn ask_to_stop(&mut self) {
         drop(self.child.stdin.take());
         if self.exited().is_none()
             && let Some(pid) = self.raw_pid()
         {
-            // It may have ended since; then there is nothing to signal.
+            // It may have ended since; then there is nothing to signal. One that
+            // stands still has to go on to hear of it.
             let _ = kill_process(pid, self.stop_signal);
+            let _ = kill_process(pid, Signal::CONT);
         }
     }
 

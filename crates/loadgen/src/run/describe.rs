@@ -6,10 +6,13 @@ use jiff::Timestamp;
 use measure::record::{
     BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, PeerSetup, RunOutcome, RunRecord,
 };
-use scenario::{Pace, Scenario};
+use scenario::{Pace, Profile, Scenario};
 
 use super::{Request, doubts, load, trial::utc};
-use crate::{lab::environment, peers::ReadyPeer};
+use crate::{
+    lab::{environment, placement::Cpus},
+    peers::ReadyPeer,
+};
 
 /// Describes the run: what was asked, on what, which peers.
 pub(super) fn run_record(
@@ -17,9 +20,10 @@ pub(super) fn run_record(
     peers: &[ReadyPeer],
     left_out: Vec<LeftOut>,
     started: Timestamp,
+    cpus: &Cpus,
 ) -> RunRecord {
     let scenario = &request.scenario;
-    let environment = environment::describe(BTreeMap::new());
+    let environment = environment::describe(cpus.recorded());
     RunRecord {
         format: FORMAT_VERSION,
         scenario: scenario.name.clone(),
@@ -56,8 +60,12 @@ fn backend_setup(backend: &scenario::Backend) -> BackendSetup {
 fn load_setup(scenario: &Scenario) -> LoadSetup {
     let load = &scenario.load;
     let (arrivals, rate, think_time_ns) = match &load.pace {
-        Pace::Open { arrivals } => {
-            (Some(arrivals.name().to_owned()), Some(arrivals.mean_rate()), 0)
+        Pace::Open { arrivals, profile } => {
+            let name = match profile {
+                Profile::Flat => arrivals.name().to_owned(),
+                _ => format!("{} in {}", arrivals.name(), profile.name()),
+            };
+            (Some(name), load.pace.mean_rate(), 0)
         }
         Pace::Closed { think_time } => {
             (None, None, u64::try_from(think_time.as_nanos()).unwrap_or(u64::MAX))
@@ -75,7 +83,7 @@ fn load_setup(scenario: &Scenario) -> LoadSetup {
         request_bytes: load.request_bytes,
         response_bytes: load.response_bytes,
         policy: scenario.policy.name().to_owned(),
-        client: "tonic".to_owned(),
+        client: load.client.name().to_owned(),
     }
 }
 

@@ -59,6 +59,10 @@ pub(super) fn of_trial(
     if lost > 0 {
         doubts.push(Warning::LogFull { lost });
     }
+    for fault in record.faults.iter().filter(|fault| !fault.seen) {
+        let (action, backend) = (fault.action.clone(), fault.backend.clone());
+        doubts.push(Warning::FaultNotSeen { action, backend });
+    }
     doubts.extend(drift_within(record));
     doubts
 }

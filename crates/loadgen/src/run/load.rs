@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use balance::SplitMix64;
 use measure::record::LoopMode;
-use scenario::{Arrivals, Layer, Length, Pace, Scenario};
+use scenario::{Arrivals, Client, Layer, Length, Pace, Profile, Scenario};
 
 use crate::{
     drive::{
         client::{Balanced, CallKind, CallShape, ClientKind, Destination},
         load::{Closed, Load, Open},
+        rate::RateCurve,
         schedule::{Limit, Process, Schedule},
         worker::Plan,
     },
@@ -37,10 +38,11 @@ pub(crate) fn mode(scenario: &Scenario) -> LoopMode {
     }
 }
 
-/// Generator threads. Half of the cores at most: the others are for those who
-/// are measured.
-pub(crate) fn workers(cpus: u32, connections: u32) -> u32 {
-    (cpus / 2).clamp(1, connections)
+/// Generator threads: one for each CPU of its own. Where it has none of its own,
+/// half of all: the others are for those who are measured.
+pub(crate) fn workers(cpus: u32, own: usize, connections: u32) -> u32 {
+    let wanted = if own > 0 { u32::try_from(own).unwrap_or(cpus) } else { cpus / 2 };
+    wanted.clamp(1, connections)
 }
 
 /// A plan for each generator thread.
@@ -50,11 +52,15 @@ pub(super) fn plans(
     lab: &Lab,
     seed: u64,
     give_up: Duration,
+    cpus: &[u32],
 ) -> Vec<Plan> {
-    let workers = workers(environment::cpus(), scenario.load.connections);
+    let workers = workers(environment::cpus(), cpus.len(), scenario.load.connections);
     (0..workers)
         .map(|worker| Plan {
-            client: ClientKind::Tonic,
+            client: match scenario.load.client {
+                Client::Wire => ClientKind::Wire,
+                Client::Tonic => ClientKind::Tonic,
+            },
             shape: shape(scenario),
             destinations: connections_of(scenario, worker, workers)
                 .map(|connection| destination(scenario, peer, lab, connection, seed))
@@ -63,6 +69,7 @@ pub(super) fn plans(
             load: load(scenario, worker, workers, seed),
             give_up_ns: nanos(give_up),
             expected_calls: expected_calls(scenario, workers),
+            cpus: cpus.to_vec(),
         })
         .collect()
 }
@@ -119,12 +126,13 @@ fn load(scenario: &Scenario, worker: u32, workers: u32, seed: u64) -> Load {
         Length::Calls(calls) => Limit::Calls { calls },
     };
     match &load.pace {
-        Pace::Open { arrivals } => {
-            let (process, rate) = match *arrivals {
-                Arrivals::Constant { rate } => (Process::Constant, rate),
-                Arrivals::Poisson { rate } => (Process::Poisson, rate),
+        Pace::Open { arrivals, profile } => {
+            let process = match arrivals {
+                Arrivals::Constant { .. } => Process::Constant,
+                Arrivals::Poisson { .. } => Process::Poisson,
             };
-            let schedule = Schedule::new(process, rate, load.connections, warm_up_ns, limit, seed);
+            let curve = rate_curve(arrivals.rate(), profile, load);
+            let schedule = Schedule::new(process, curve, load.connections, warm_up_ns, limit, seed);
             Load::Open(Open::new(schedule, worker, workers))
         }
         Pace::Closed { think_time } => {
@@ -137,12 +145,31 @@ fn load(scenario: &Scenario, worker: u32, workers: u32, seed: u64) -> Load {
     }
 }
 
+/// The profile over the measured part, after a warm-up at the rate it begins with.
+fn rate_curve(rate: f64, profile: &Profile, load: &scenario::Load) -> RateCurve {
+    let warm = RateCurve::flat(rate).then(load.warm_up.as_secs_f64(), rate, rate);
+    let Length::Duration(duration) = load.length else { return RateCurve::flat(rate) };
+    let duration_s = duration.as_secs_f64();
+    match profile {
+        Profile::Flat => RateCurve::flat(rate),
+        Profile::Ramp { to } => warm.then(duration_s, rate, rate * to),
+        Profile::Steps { factors } => {
+            let length_s = duration_s / factors.len() as f64;
+            let steps = factors.iter().map(|factor| rate * factor);
+            steps.fold(warm, |curve, step| curve.then(length_s, step, step))
+        }
+        Profile::Bursts { on, off } => {
+            let (on_s, off_s) = (on.as_secs_f64(), off.as_secs_f64());
+            // Bounded: an hour of the shortest bursts are 180,000.
+            let bursts = (duration_s / (on_s + off_s)).ceil() as u32;
+            (0..bursts).fold(warm, |curve, _| curve.then(on_s, rate, rate).then(off_s, 0.0, 0.0))
+        }
+    }
+}
+
 fn expected_calls(scenario: &Scenario, workers: u32) -> usize {
     let load = &scenario.load;
-    let rate = match &load.pace {
-        Pace::Open { arrivals } => arrivals.mean_rate() * 1.1,
-        Pace::Closed { .. } => CLOSED_LOOP_RATE,
-    };
+    let rate = load.pace.mean_rate().map_or(CLOSED_LOOP_RATE, |rate| rate * 1.1);
     let warm_up = rate * load.warm_up.as_secs_f64();
     let measured = match load.length {
         Length::Duration(duration) => rate * duration.as_secs_f64(),
@@ -173,10 +200,11 @@ mod tests {
 
     #[test]
     fn cores_are_left_to_those_who_are_measured() {
-        assert_eq!(workers(1, 64), 1);
-        assert_eq!(workers(2, 64), 1);
-        assert_eq!(workers(8, 64), 4);
-        assert_eq!(workers(8, 3), 3);
+        assert_eq!(workers(1, 0, 64), 1);
+        assert_eq!(workers(2, 0, 64), 1);
+        assert_eq!(workers(8, 0, 64), 4);
+        assert_eq!(workers(8, 2, 64), 2);
+        assert_eq!(workers(8, 0, 3), 3);
     }
 
     #[test]

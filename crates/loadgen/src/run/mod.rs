@@ -26,7 +26,10 @@ use scenario::{Library, Scenario, ScenarioSource};
 use crate::{
     exit::{self, Failure},
     interrupt,
-    lab::ProxyLaunch,
+    lab::{
+        ProxyLaunch,
+        placement::{self, Cpus},
+    },
     peers::{self, ReadyPeer},
     root::Root,
     ui::Progress,
@@ -72,10 +75,12 @@ pub(crate) fn run(
         return Err(Failure::lab("none of the scenario's peers can be run here"));
     }
     preflight::check(scenario, &peers)?;
+    let cpus =
+        Cpus::of(&scenario.placement, &placement::available()).map_err(Failure::bad_input)?;
     let started = Timestamp::now();
     let folder = create_folder(request, started)?;
-    let record = describe::run_record(request, &peers, left_out, started);
-    let mut run = Run { request, peers, folder, record, trials: Vec::new() };
+    let record = describe::run_record(request, &peers, left_out, started, &cpus);
+    let mut run = Run { request, peers, cpus, folder, record, trials: Vec::new() };
     let finished = run.all_trials(progress);
     // What was measured is kept, whatever went wrong.
     let closed = run.close(started);
@@ -131,6 +136,7 @@ fn create_folder(request: &Request, started: Timestamp) -> Result<RunFolder, Fai
 struct Run<'a> {
     request: &'a Request,
     peers: Vec<ReadyPeer>,
+    cpus: Cpus,
     folder: RunFolder,
     record: RunRecord,
     trials: Vec<TrialRecord>,
@@ -165,6 +171,7 @@ impl Run<'_> {
             peer,
             repeat: turn.repeat,
             order: u32::try_from(order).unwrap_or(u32::MAX),
+            cpus: &self.cpus,
             dir: dir.clone(),
         };
         progress.trial_begins(&name, turn.repeat);

@@ -20,6 +20,7 @@ pub(super) fn backend(
     index: usize,
     listen: SocketAddr,
     seed: u64,
+    cpus: &[u32],
 ) -> Result<Launch, String> {
     let backend = &scenario.backends[index];
     let mut command = vec![
@@ -45,7 +46,7 @@ pub(super) fn backend(
         name: backend.id.clone(),
         command,
         environment: Vec::new(),
-        cpus: Vec::new(),
+        cpus: cpus.to_vec(),
         stop_signal: Signal::TERM,
     })
 }
@@ -64,6 +65,7 @@ pub(super) fn proxy(
     listen: SocketAddr,
     backends: &[SocketAddr],
     dir: &Path,
+    cpus: &[u32],
 ) -> Result<ProxyLaunch, String> {
     let backends: Vec<Target> = scenario
         .backends
@@ -89,7 +91,7 @@ pub(super) fn proxy(
             name: ready.peer.name.clone(),
             command: rendered.argv,
             environment: rendered.environment,
-            cpus: Vec::new(),
+            cpus: cpus.to_vec(),
             stop_signal: signal(stop_signal.unwrap_or_default()),
         },
         files,
@@ -139,7 +141,7 @@ mod tests {
             let service_time: ServiceTime = form.parse().unwrap();
             scenario.backends[1].service_time = service_time;
             let listen = SocketAddr::from(([127, 0, 0, 1], 5_001));
-            let launch = backend(&scenario, 1, listen, 7).unwrap();
+            let launch = backend(&scenario, 1, listen, 7, &[]).unwrap();
             let args = Backend::try_parse_from(&launch.command[1..]).unwrap().args;
             let config = args.into_config(listen, serve::Metrics::new());
             assert_eq!(config.id, "b1");

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use measure::{
     calllog::CallLog,
     fold::{Folded, Setting, Window, fold},
-    record::{FORMAT_VERSION, LoopMode, MachineCost, Side, TrialOutcome, TrialRecord},
+    record::{FORMAT_VERSION, FaultRecord, LoopMode, MachineCost, Side, TrialOutcome, TrialRecord},
 };
 use scenario::{Length, Scenario};
 
@@ -25,7 +25,7 @@ use crate::{
         clock::{Clock, monotonic_ns},
     },
     interrupt,
-    lab::{Costs, Lab, LabError, Setup},
+    lab::{Costs, Faults, Lab, LabError, Setup, placement::Cpus},
     peers::ReadyPeer,
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Trial<'a> {
     pub(crate) peer: &'a ReadyPeer,
     pub(crate) repeat: u32,
     pub(crate) order: u32,
+    /// Where its parts run.
+    pub(crate) cpus: &'a Cpus,
     /// Where its processes write.
     pub(crate) dir: PathBuf,
 }
@@ -72,6 +74,7 @@ struct Measured {
     window: Window,
     costs: Option<(Costs, Costs)>,
     outcome: TrialOutcome,
+    faults: Vec<FaultRecord>,
 }
 
 impl Trial<'_> {
@@ -109,18 +112,22 @@ impl Trial<'_> {
         let ids: Vec<String> = self.scenario.backends.iter().map(|b| b.id.clone()).collect();
         let seed = self.seed();
         let proxy = |listen, backends: &[_], dir: &Path| {
-            setup::proxy(self.peer, self.scenario, listen, backends, dir)
+            let cpus = &self.cpus.proxy;
+            setup::proxy(self.peer, self.scenario, listen, backends, dir, cpus)
         };
         let setup = Setup {
             backend_ids: &ids,
-            backend: &|index, address| setup::backend(self.scenario, index, address, seed),
+            backend: &|index, address| {
+                setup::backend(self.scenario, index, address, seed, &self.cpus.backends)
+            },
             proxy: if self.peer.has_process() { Some(&proxy) } else { None },
         };
         Lab::start(&setup, &self.dir)
     }
 
     fn measure(&self, lab: &mut Lab, look: &mut dyn FnMut(Moment)) -> Result<Measured, LabError> {
-        let plans = load::plans(self.scenario, self.peer, lab, self.seed(), self.give_up());
+        let cpus = &self.cpus.generator;
+        let plans = load::plans(self.scenario, self.peer, lab, self.seed(), self.give_up(), cpus);
         let mut generator = Generator::connect(plans)
             .map_err(|message| LabError { side: self.next_hop(), message })?;
         let clock = Clock::starting_at(monotonic_ns() + LEAD_NS);
@@ -129,7 +136,13 @@ impl Trial<'_> {
         generator.stop();
         let logs = generator.join().map_err(LabError::lab)?;
         let window = self.window(&watched, &logs);
-        Ok(Measured { logs, window, costs: watched.costs(), outcome: watched.outcome })
+        Ok(Measured {
+            logs,
+            window,
+            costs: watched.costs(),
+            faults: watched.faults.records(),
+            outcome: watched.outcome,
+        })
     }
 
     /// Whoever the generator connects to.
@@ -164,10 +177,16 @@ impl Trial<'_> {
         look: &mut dyn FnMut(Moment),
     ) -> Watched {
         let (start_ns, end_ns) = self.planned();
-        let mut watched =
-            Watched { before: None, after: None, ended_ns: 0, outcome: TrialOutcome::Complete };
+        let mut watched = Watched {
+            before: None,
+            after: None,
+            ended_ns: 0,
+            outcome: TrialOutcome::Complete,
+            faults: Faults::new(&self.scenario.faults, start_ns, end_ns.unwrap_or(start_ns)),
+        };
         loop {
             let now_ns = clock.now_ns();
+            watched.faults.look(lab, now_ns);
             watched.ended_ns = now_ns;
             let finished = generator.is_finished();
             if watched.before.is_none() && now_ns >= start_ns {
@@ -206,6 +225,7 @@ impl Trial<'_> {
             (Some(_), None) => end_ns,
             (Some(_), Some(_)) => None,
         };
+        let edge_ns = edge_ns.into_iter().chain(watched.faults.next_due_ns()).min();
         let until = edge_ns.map(|edge_ns| Duration::from_nanos(edge_ns.saturating_sub(now_ns)));
         until.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
     }
@@ -252,6 +272,7 @@ impl Trial<'_> {
             service,
             backends: folded.backends(&ids),
             series: folded.series(),
+            faults: measured.faults.clone(),
             processes,
             machine,
             ..blank_record(&self.peer.peer.name, self.repeat, self.order)
@@ -285,6 +306,7 @@ struct Watched {
     after: Option<Costs>,
     ended_ns: u64,
     outcome: TrialOutcome,
+    faults: Faults,
 }
 
 impl Watched {
@@ -312,6 +334,7 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         service: Default::default(),
         backends: Vec::new(),
         series: Vec::new(),
+        faults: Vec::new(),
         processes: Vec::new(),
         machine: MachineCost::default(),
         warnings: Vec::new(),

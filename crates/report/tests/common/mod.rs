@@ -288,6 +288,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
         service: histogram(ok.iter().map(|call| call.service)),
         backends: (0..BACKENDS).map(|index| backend(index, &ok)).collect(),
         series: series(&calls, &ok, fails),
+        faults: Vec::new(),
         processes: processes(kind, &ok, completed as f64, &mut chance),
         machine: MachineCost {
             user_ns: 1_400_000_000,

@@ -5,8 +5,10 @@
 //! [`Sink`] what came of it. Pacing, slots and recording know nothing of gRPC,
 //! and a client knows nothing of schedules.
 
+mod answer;
 mod balanced;
 mod tonic_client;
+mod wire;
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
@@ -15,6 +17,7 @@ use measure::calllog::FailureKind;
 pub(crate) use balanced::Balanced;
 use balanced::BalancedConnection;
 use tonic_client::TonicConnection;
+use wire::WireConnection;
 
 use super::slots::Call;
 
@@ -69,8 +72,8 @@ pub(crate) struct CallShape {
 
 impl CallShape {
     /// Index of the backend with this id.
-    pub(crate) fn backend(&self, id: &str) -> Option<u16> {
-        let index = self.backend_ids.iter().position(|known| known == id)?;
+    pub(crate) fn backend(&self, id: &[u8]) -> Option<u16> {
+        let index = self.backend_ids.iter().position(|known| known.as_bytes() == id)?;
         u16::try_from(index).ok()
     }
 
@@ -90,6 +93,8 @@ impl CallShape {
 /// Which client makes the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClientKind {
+    /// Our own, on `h2-wire`: cheap enough never to be what is measured.
+    Wire,
     /// tonic: what most Rust services call with.
     Tonic,
 }
@@ -129,6 +134,10 @@ async fn connect_to(
     sink: Rc<dyn Sink>,
 ) -> Result<Box<dyn Connection>, String> {
     match kind {
+        ClientKind::Wire => {
+            let connection = WireConnection::connect(address, shape, sink).await?;
+            Ok(Box::new(connection))
+        }
         ClientKind::Tonic => {
             let connection = TonicConnection::connect(address, shape, sink).await?;
             Ok(Box::new(connection))
@@ -165,7 +174,7 @@ mod tests {
 
     #[test]
     fn backends_are_known_by_their_ids() {
-        assert_eq!(shape(b"", 0).backend("b1"), Some(1));
-        assert_eq!(shape(b"", 0).backend("b9"), None);
+        assert_eq!(shape(b"", 0).backend(b"b1"), Some(1));
+        assert_eq!(shape(b"", 0).backend(b"b9"), None);
     }
 }

@@ -13,7 +13,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::{CONNECT_TIMEOUT, Call, CallKind, CallShape, Connection, Ended, Sink};
+use super::{
+    CONNECT_TIMEOUT, Call, CallKind, CallShape, Connection, Ended, Sink,
+    answer::{Answer, Reply},
+};
 
 /// Largest message taken, so that the largest payload a scenario may ask for
 /// passes; tonic's own default is 4 MiB.
@@ -77,25 +80,25 @@ async fn make_call(
     let mut answer = Answer::new(shape, sequence);
     match shape.kind {
         CallKind::Unary => {
-            answer.take(&client.unary(request(shape, sequence)).await?.into_inner());
+            let response = client.unary(request(shape, sequence)).await?.into_inner();
+            answer.take(shape, &reply(&response));
         }
         CallKind::ServerStream => {
             let responses = client.server_stream(request(shape, sequence)).await?.into_inner();
-            answer.take_all(responses).await?;
+            take_all(&mut answer, shape, responses).await?;
         }
         CallKind::ClientStream => {
             let requests = tokio_stream::iter(requests(shape, sequence));
-            // The one response answers the last request.
-            answer.next_sequence = sequence + u64::from(shape.messages) - 1;
-            answer.take(&client.client_stream(requests).await?.into_inner());
+            let response = client.client_stream(requests).await?.into_inner();
+            answer.take(shape, &reply(&response));
         }
         CallKind::Bidi => {
             let requests = tokio_stream::iter(requests(shape, sequence));
             let responses = client.bidi(requests).await?.into_inner();
-            answer.take_all(responses).await?;
+            take_all(&mut answer, shape, responses).await?;
         }
     }
-    Ok(answer.ended())
+    Ok(answer.ended(shape))
 }
 
 fn request(shape: &CallShape, sequence: u64) -> EchoRequest {
@@ -112,67 +115,25 @@ fn requests(shape: &CallShape, sequence: u64) -> Vec<EchoRequest> {
     (0..u64::from(shape.messages)).map(|index| request(shape, sequence + index)).collect()
 }
 
-/// What has come back of one call so far, and whether it is right.
-struct Answer<'a> {
-    shape: &'a CallShape,
-    next_sequence: u64,
-    /// Whether the sequence number goes up from one response to the next.
-    counts_up: bool,
-    responses: u32,
-    backend: Option<u16>,
-    queued_ns: u64,
-    service_ns: u64,
-    wrong: Option<FailureKind>,
+/// Takes every response of a stream.
+async fn take_all(
+    answer: &mut Answer,
+    shape: &CallShape,
+    mut responses: Streaming<EchoResponse>,
+) -> Result<(), Status> {
+    while let Some(response) = responses.message().await? {
+        answer.take(shape, &reply(&response));
+    }
+    Ok(())
 }
 
-impl<'a> Answer<'a> {
-    fn new(shape: &'a CallShape, sequence: u64) -> Self {
-        Self {
-            shape,
-            next_sequence: sequence,
-            counts_up: shape.kind == CallKind::Bidi,
-            responses: 0,
-            backend: None,
-            queued_ns: 0,
-            service_ns: 0,
-            wrong: None,
-        }
-    }
-
-    async fn take_all(&mut self, mut responses: Streaming<EchoResponse>) -> Result<(), Status> {
-        while let Some(response) = responses.message().await? {
-            self.take(&response);
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, response: &EchoResponse) {
-        let backend = self.shape.backend(&response.backend);
-        if backend.is_none() || (self.backend.is_some() && self.backend != backend) {
-            self.wrong.get_or_insert(FailureKind::UnknownBackend);
-        }
-        if response.sequence != self.next_sequence || !self.shape.is_echo(&response.payload) {
-            self.wrong.get_or_insert(FailureKind::WrongPayload);
-        }
-        self.backend = backend;
-        self.next_sequence += u64::from(self.counts_up);
-        self.responses += 1;
-        self.queued_ns += response.queued_ns;
-        self.service_ns += response.service_ns;
-    }
-
-    fn ended(self) -> Ended {
-        let wanted = match self.shape.kind {
-            CallKind::Unary | CallKind::ClientStream => 1,
-            CallKind::ServerStream | CallKind::Bidi => self.shape.messages,
-        };
-        match (self.wrong, self.backend) {
-            (Some(wrong), _) => Ended::Failed(wrong),
-            (None, Some(backend)) if self.responses == wanted => {
-                Ended::Served { backend, queued_ns: self.queued_ns, service_ns: self.service_ns }
-            }
-            (None, _) => Ended::Failed(FailureKind::WrongPayload),
-        }
+fn reply(response: &EchoResponse) -> Reply<'_> {
+    Reply {
+        sequence: response.sequence,
+        payload: &response.payload,
+        backend: response.backend.as_bytes(),
+        queued_ns: response.queued_ns,
+        service_ns: response.service_ns,
     }
 }
 

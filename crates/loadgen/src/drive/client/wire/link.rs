@@ -1,0 +1,616 @@
+//! One TCP connection of the wire client: calls to frames, frames to answers.
+//!
+//! Sans I/O: [`Link::read`] takes what came, `http` holds what is to be sent. The
+//! task that owns the socket is in the parent module.
+
+use h2_wire::{
+    Reason,
+    connection::{Connection, Event, Moved, Options, Role, StreamKey},
+    hpack::{BlockKey, Field, HeaderList, Name},
+};
+use measure::calllog::FailureKind;
+
+use super::message::{PREFIX_LEN, RequestTemplate, read_reply};
+use crate::drive::{
+    client::{CallKind, CallShape, Ended, answer::Answer},
+    slots::Call,
+};
+
+/// Wide enough that responses of many streams are never held back by us.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Requests of one stream that are put into its queue ahead of its window.
+const FEED_BYTES: usize = 64 << 10;
+/// Largest message taken; the largest payload a scenario may ask for passes.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// Streams a scenario may ask for; the server's own limit counts.
+const MAX_STREAMS: u32 = 100_000;
+/// Output that is gathered before DATA waits with its stream.
+const OUTPUT_HIGH_BYTES: usize = 4 << 20;
+
+/// The head that every call of a connection starts with.
+#[derive(Debug)]
+pub(super) struct RequestHead {
+    key: BlockKey,
+    authority: String,
+    path: &'static str,
+}
+
+impl RequestHead {
+    pub(super) fn new(kind: CallKind, authority: String) -> Self {
+        let path = match kind {
+            CallKind::Unary => "/layerlab.echo.v1.Echo/Unary",
+            CallKind::ServerStream => "/layerlab.echo.v1.Echo/ServerStream",
+            CallKind::ClientStream => "/layerlab.echo.v1.Echo/ClientStream",
+            CallKind::Bidi => "/layerlab.echo.v1.Echo/Bidi",
+        };
+        Self { key: BlockKey::unique(), authority, path }
+    }
+
+    fn fields(&self) -> [Field<'_>; 7] {
+        [
+            Field::new(b":method", b"POST"),
+            Field::new(b":scheme", b"http"),
+            Field::new(b":path", self.path.as_bytes()),
+            Field::new(b":authority", self.authority.as_bytes()),
+            Field::new(b"te", b"trailers"),
+            Field::new(b"content-type", b"application/grpc"),
+            Field::new(b"user-agent", b"layerlab"),
+        ]
+    }
+}
+
+/// A call on its way, by its slot.
+struct UnderWay {
+    call: Call,
+    key: StreamKey,
+    answer: Answer,
+    /// A response message of which more is to come, prefix included.
+    partial: Vec<u8>,
+    /// The HTTP status was not 200: what gRPC makes of it.
+    refused: Option<FailureKind>,
+    /// Requests not yet given to the connection, and the number of the next.
+    requests_left: u32,
+    next_sequence: u64,
+}
+
+/// Something the owner has to act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Happened {
+    /// A call ended.
+    Ended(Call, Ended),
+    /// The server had not looked at a call, which can be sent elsewhere.
+    NotSeen(Call, u64),
+    /// The server leaves: no more calls here.
+    Leaving,
+    /// The server's SETTINGS came: it speaks HTTP/2, and more calls may fit.
+    Settings,
+    /// Nothing that matters.
+    Nothing,
+}
+
+/// What [`Link::read`] found.
+pub(super) struct Read {
+    /// Bytes of the input that were dealt with.
+    pub(super) consumed: usize,
+    /// `None` when the rest is not a whole frame.
+    pub(super) happened: Option<Happened>,
+}
+
+/// A connection's state.
+pub(super) struct Link {
+    /// Streams are known by their slots.
+    pub(super) http: Connection<u32>,
+    calls: Vec<Option<UnderWay>>,
+    template: RequestTemplate,
+    /// Kept for its memory.
+    scratch: Vec<u8>,
+    moved: Vec<Moved<u32>>,
+    is_leaving: bool,
+    /// Calls above this stream were not looked at, and are handed back one by one.
+    not_seen_above: Option<u32>,
+}
+
+impl Link {
+    pub(super) fn new(shape: &CallShape) -> Self {
+        let mut options = Options::new(Role::Client);
+        options.stream_window_bytes = STREAM_WINDOW_BYTES;
+        options.connection_window_bytes = CONNECTION_WINDOW_BYTES;
+        options.max_streams = MAX_STREAMS;
+        options.output_high_bytes = OUTPUT_HIGH_BYTES;
+        Self {
+            http: Connection::new(options.into()),
+            calls: Vec::new(),
+            template: RequestTemplate::new(&shape.payload, shape.response_bytes, shape.messages),
+            scratch: Vec::new(),
+            moved: Vec::new(),
+            is_leaving: false,
+            not_seen_above: None,
+        }
+    }
+
+    /// Whether a call can go out now.
+    pub(super) fn can_start(&self) -> bool {
+        !self.is_leaving && self.http.can_open()
+    }
+
+    /// Whether it takes no more calls.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
+    /// Whether it carries no call.
+    pub(super) fn is_idle(&self) -> bool {
+        self.http.open_streams() == 0
+    }
+
+    /// Starts a call, if it can; says whether it did.
+    pub(super) fn start(
+        &mut self,
+        call: Call,
+        sequence: u64,
+        head: &RequestHead,
+        shape: &CallShape,
+    ) -> bool {
+        if !self.can_start() {
+            return false;
+        }
+        let Some(key) = self.http.open(call.slot) else { return false };
+        self.http.send_headers(key, Some(head.key), || head.fields(), false);
+        let requests_left = match shape.kind {
+            CallKind::Unary | CallKind::ServerStream => 1,
+            CallKind::ClientStream | CallKind::Bidi => shape.messages,
+        };
+        let slot = call.slot as usize;
+        if self.calls.len() <= slot {
+            self.calls.resize_with(slot + 1, || None);
+        }
+        self.calls[slot] = Some(UnderWay {
+            call,
+            key,
+            answer: Answer::new(shape, sequence),
+            partial: Vec::new(),
+            refused: None,
+            requests_left,
+            next_sequence: sequence,
+        });
+        self.feed(slot);
+        true
+    }
+
+    /// Gives the connection requests of a call, as far as they may queue.
+    fn feed(&mut self, slot: usize) {
+        let Some(Some(under_way)) = self.calls.get_mut(slot) else { return };
+        while under_way.requests_left > 0 && self.http.waiting_bytes(under_way.key) < FEED_BYTES {
+            under_way.requests_left -= 1;
+            self.template.write(under_way.next_sequence, &mut self.scratch);
+            under_way.next_sequence += 1;
+            let is_last = under_way.requests_left == 0;
+            self.http.send_data(under_way.key, &self.scratch, is_last);
+        }
+    }
+
+    /// Moves what waits for windows to the output. To be called before writing.
+    pub(super) fn pump(&mut self) {
+        let mut moved = std::mem::take(&mut self.moved);
+        self.http.pump(&mut moved);
+        for Moved { user, .. } in moved.drain(..) {
+            self.feed(user as usize);
+        }
+        self.moved = moved;
+    }
+
+    /// Reads up to the first thing that happened.
+    ///
+    /// # Errors
+    /// When the server broke the protocol: the connection is of no more use.
+    pub(super) fn read(&mut self, input: &[u8], shape: &CallShape) -> Result<Read, h2_wire::Error> {
+        if let Some(happened) = self.hand_back() {
+            return Ok(Read { consumed: 0, happened: Some(happened) });
+        }
+        let read = self.http.read(input)?;
+        let consumed = read.consumed;
+        let Some(event) = read.event else { return Ok(Read { consumed, happened: None }) };
+        let happened = match event {
+            Event::Data { key, user, payload, end_stream } => {
+                self.data(key, user, payload, end_stream, shape)
+            }
+            Event::Trailers { user, .. } => self.trailers(user, shape),
+            Event::Response { user, end_stream, .. } => self.response(user, end_stream, shape),
+            Event::Reset { user, reason } | Event::Broken { user, reason } => {
+                self.end(user, Ended::Failed(failure_of_reset(reason)))
+            }
+            Event::GoAway { last_stream, .. } => {
+                self.is_leaving = true;
+                self.not_seen_above = Some(last_stream);
+                Happened::Leaving
+            }
+            Event::Settings => Happened::Settings,
+            Event::Request { .. }
+            | Event::Informational { .. }
+            | Event::Acknowledged
+            | Event::LeaveNoticed
+            | Event::Alive => Happened::Nothing,
+        };
+        Ok(Read { consumed, happened: Some(happened) })
+    }
+
+    /// The next call that the server has not looked at.
+    fn hand_back(&mut self) -> Option<Happened> {
+        let last = self.not_seen_above?;
+        let index = self
+            .calls
+            .iter()
+            .position(|slot| slot.as_ref().is_some_and(|under_way| under_way.key.id() > last));
+        let Some(under_way) = index.and_then(|index| self.calls[index].take()) else {
+            self.not_seen_above = None;
+            return None;
+        };
+        self.http.forget(under_way.key);
+        Some(Happened::NotSeen(under_way.call, under_way.first_sequence()))
+    }
+
+    fn response(&mut self, slot: u32, end_stream: bool, shape: &CallShape) -> Happened {
+        let refused = failure_of_status(self.http.headers());
+        let Some(Some(under_way)) = self.calls.get_mut(slot as usize) else {
+            return Happened::Nothing;
+        };
+        under_way.refused = refused;
+        // A head that is also the end carries the trailers.
+        if end_stream { self.trailers(slot, shape) } else { Happened::Nothing }
+    }
+
+    fn data(
+        &mut self,
+        key: StreamKey,
+        slot: u32,
+        payload: &[u8],
+        end_stream: bool,
+        shape: &CallShape,
+    ) -> Happened {
+        let bytes = payload.len() as u32;
+        self.http.release_connection(bytes);
+        self.http.release_stream(key, bytes);
+        if let Some(Some(under_way)) = self.calls.get_mut(slot as usize) {
+            under_way.take(payload, shape);
+        }
+        // The end without trailers is one without a status.
+        if end_stream {
+            self.end(slot, Ended::Failed(FailureKind::from_status(2)))
+        } else {
+            Happened::Nothing
+        }
+    }
+
+    fn trailers(&mut self, slot: u32, shape: &CallShape) -> Happened {
+        let status = grpc_status(self.http.headers());
+        let Some(Some(under_way)) = self.calls.get(slot as usize) else {
+            return Happened::Nothing;
+        };
+        let ended = match (status, under_way.refused) {
+            (Some(0), None) if under_way.partial.is_empty() => under_way.answer.ended(shape),
+            (Some(0), None) => Ended::Failed(FailureKind::WrongPayload),
+            (_, Some(refused)) => Ended::Failed(refused),
+            (Some(code), None) => Ended::Failed(FailureKind::from_status(code)),
+            (None, None) => Ended::Failed(FailureKind::from_status(2)),
+        };
+        self.end(slot, ended)
+    }
+
+    fn end(&mut self, slot: u32, ended: Ended) -> Happened {
+        let Some(under_way) = self.calls.get_mut(slot as usize).and_then(Option::take) else {
+            return Happened::Nothing;
+        };
+        if self.http.is_open(under_way.key) {
+            // The answer is whole and the request is not: nobody wants the rest.
+            self.http.reset(under_way.key, Reason::CANCEL);
+        }
+        Happened::Ended(under_way.call, ended)
+    }
+
+    /// Takes every call that is still under way, for a connection that broke.
+    pub(super) fn take_calls(&mut self) -> Vec<Call> {
+        self.calls.iter_mut().filter_map(|slot| slot.take().map(|one| one.call)).collect()
+    }
+}
+
+impl UnderWay {
+    /// The number the call started with.
+    fn first_sequence(&self) -> u64 {
+        self.answer.first_sequence()
+    }
+
+    /// Takes a piece of the stream of messages. A piece that holds whole messages
+    /// is read where it lies.
+    fn take(&mut self, mut piece: &[u8], shape: &CallShape) {
+        if !self.partial.is_empty() {
+            let mut partial = std::mem::take(&mut self.partial);
+            partial.extend_from_slice(piece);
+            let taken = self.take_whole(&partial, shape);
+            partial.drain(..taken);
+            self.partial = partial;
+            return;
+        }
+        let taken = self.take_whole(piece, shape);
+        piece = &piece[taken..];
+        self.partial.extend_from_slice(piece);
+    }
+
+    /// Reads whole messages from the front; returns how many bytes they had.
+    fn take_whole(&mut self, bytes: &[u8], shape: &CallShape) -> usize {
+        let mut taken = 0;
+        while let Some([flag, length @ ..]) = bytes[taken..].first_chunk::<PREFIX_LEN>() {
+            let length = u32::from_be_bytes(*length) as usize;
+            if *flag != 0 || length > MAX_MESSAGE_BYTES {
+                self.answer.spoil();
+                return bytes.len();
+            }
+            let start = taken + PREFIX_LEN;
+            let Some(message) = bytes.get(start..start + length) else { break };
+            match read_reply(message) {
+                Ok(reply) => self.answer.take(shape, &reply),
+                Err(_) => self.answer.spoil(),
+            }
+            taken = start + length;
+        }
+        taken
+    }
+}
+
+fn grpc_status(list: &HeaderList) -> Option<i32> {
+    std::str::from_utf8(list.value_of(Name::GrpcStatus)?).ok()?.parse().ok()
+}
+
+/// What gRPC makes of an HTTP status that is not 200
+/// (`http-grpc-status-mapping.md`); `None` for 200.
+fn failure_of_status(list: &HeaderList) -> Option<FailureKind> {
+    let code = match list.value_of(Name::Status) {
+        Some(b"200") => return None,
+        Some(b"400") => 13,
+        Some(b"401") => 16,
+        Some(b"403") => 7,
+        Some(b"404") => 12,
+        Some(b"429" | b"502" | b"503" | b"504") => 14,
+        _ => 2,
+    };
+    Some(FailureKind::from_status(code))
+}
+
+/// What gRPC makes of RST_STREAM (`PROTOCOL-HTTP2.md`, "Errors").
+fn failure_of_reset(reason: Reason) -> FailureKind {
+    FailureKind::from_status(match reason {
+        Reason::REFUSED_STREAM => 14,
+        Reason::CANCEL => 1,
+        Reason::ENHANCE_YOUR_CALM => 8,
+        Reason::INADEQUATE_SECURITY => 7,
+        _ => 13,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use echo_proto::v1::EchoResponse;
+    use prost::Message as _;
+
+    use super::*;
+
+    fn shape(kind: CallKind, messages: u32) -> CallShape {
+        CallShape {
+            kind,
+            messages,
+            payload: b"abc".to_vec(),
+            response_bytes: 3,
+            backend_ids: vec!["b0".into()],
+        }
+    }
+
+    /// A client's link and the server's end of the same connection.
+    struct Pair {
+        shape: CallShape,
+        head: RequestHead,
+        link: Link,
+        server: Connection<u32>,
+        /// Streams in the order in which they were opened.
+        opened: Vec<StreamKey>,
+        /// Bytes of requests, without heads.
+        received: usize,
+    }
+
+    impl Pair {
+        fn new(shape: CallShape) -> Self {
+            let options = Options::new(Role::Server);
+            let mut pair = Self {
+                head: RequestHead::new(shape.kind, "host:1".to_owned()),
+                link: Link::new(&shape),
+                shape,
+                server: Connection::new(options.into()),
+                opened: Vec::new(),
+                received: 0,
+            };
+            pair.to_server();
+            pair.to_client();
+            pair.to_server();
+            pair
+        }
+
+        fn start(&mut self, slot: u32, sequence: u64) {
+            let call = Call { connection: 0, slot };
+            assert!(self.link.start(call, sequence, &self.head, &self.shape));
+            self.to_server();
+        }
+
+        fn to_server(&mut self) {
+            self.link.pump();
+            let bytes = self.link.http.output().to_vec();
+            self.link.http.wrote(bytes.len());
+            let mut rest = &bytes[..];
+            loop {
+                let read = self.server.read(rest).unwrap();
+                rest = &rest[read.consumed..];
+                match read.event {
+                    None => break,
+                    Some(Event::Request { key, .. }) => self.opened.push(key),
+                    Some(Event::Data { payload, .. }) => self.received += payload.len(),
+                    Some(_) => {}
+                }
+            }
+            assert!(rest.is_empty());
+        }
+
+        /// What the client makes of what the server has sent.
+        fn to_client(&mut self) -> Vec<Happened> {
+            let bytes = self.server.output().to_vec();
+            self.server.wrote(bytes.len());
+            let mut rest = &bytes[..];
+            let mut all = Vec::new();
+            loop {
+                let read = self.link.read(rest, &self.shape).unwrap();
+                rest = &rest[read.consumed..];
+                match read.happened {
+                    None => break,
+                    Some(Happened::Nothing | Happened::Settings) => {}
+                    Some(happened) => all.push(happened),
+                }
+            }
+            all
+        }
+
+        fn respond(&mut self, stream: usize, status: &[u8], end: bool) {
+            let mut fields = vec![Field::new(b":status", status)];
+            if end {
+                fields.push(Field::new(b"grpc-status", b"5"));
+            }
+            self.server.send_headers(self.opened[stream], None, || fields, end);
+        }
+
+        fn finish(&mut self, stream: usize, code: &[u8]) {
+            let mut list = HeaderList::new();
+            list.push(Field::new(b"grpc-status", code));
+            self.server.send_trailers(self.opened[stream], &list);
+        }
+
+        fn message(sequence: u64) -> Vec<u8> {
+            let response = EchoResponse {
+                sequence,
+                payload: b"abc".to_vec().into(),
+                backend: "b0".into(),
+                queued_ns: 1,
+                service_ns: 2,
+            };
+            let mut bytes = vec![0; PREFIX_LEN];
+            response.encode(&mut bytes).unwrap();
+            let length = (bytes.len() - PREFIX_LEN) as u32;
+            bytes[1..PREFIX_LEN].copy_from_slice(&length.to_be_bytes());
+            bytes
+        }
+    }
+
+    fn call(slot: u32) -> Call {
+        Call { connection: 0, slot }
+    }
+
+    fn failed(code: i32) -> Ended {
+        Ended::Failed(FailureKind::from_status(code))
+    }
+
+    const SERVED: Ended = Ended::Served { backend: 0, queued_ns: 1, service_ns: 2 };
+
+    #[test]
+    fn calls_end_in_any_order_each_with_its_own_answer() {
+        let mut pair = Pair::new(shape(CallKind::Unary, 1));
+        pair.start(0, 10);
+        pair.start(7, 11);
+        for (stream, sequence) in [(1, 11), (0, 10)] {
+            pair.respond(stream, b"200", false);
+            pair.server.send_data(pair.opened[stream], &Pair::message(sequence), false);
+            pair.finish(stream, b"0");
+        }
+        let ended = [Happened::Ended(call(7), SERVED), Happened::Ended(call(0), SERVED)];
+        assert_eq!(pair.to_client(), ended);
+        assert!(pair.link.is_idle());
+    }
+
+    #[test]
+    fn a_message_may_come_in_any_pieces() {
+        let two = [Pair::message(10), Pair::message(10)].concat();
+        for size in 1..two.len() {
+            let mut pair = Pair::new(shape(CallKind::ServerStream, 2));
+            pair.start(0, 10);
+            pair.respond(0, b"200", false);
+            for piece in two.chunks(size) {
+                pair.server.send_data(pair.opened[0], piece, false);
+            }
+            pair.finish(0, b"0");
+            let served = Ended::Served { backend: 0, queued_ns: 2, service_ns: 4 };
+            assert_eq!(pair.to_client(), [Happened::Ended(call(0), served)], "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_ok_is_a_failure_that_says_why() {
+        let mut pair = Pair::new(shape(CallKind::Unary, 1));
+        (0..5).for_each(|slot| pair.start(slot, 10));
+        // A head that is also the end; a status after a good answer; a proxy's
+        // HTTP error; a reset; an end in the middle of a message.
+        pair.respond(0, b"200", true);
+        pair.respond(1, b"200", false);
+        pair.server.send_data(pair.opened[1], &Pair::message(10), false);
+        pair.finish(1, b"13");
+        pair.respond(2, b"503", false);
+        pair.finish(2, b"0");
+        pair.server.reset(pair.opened[3], Reason::REFUSED_STREAM);
+        pair.respond(4, b"200", false);
+        pair.server.send_data(pair.opened[4], &Pair::message(10)[..9], false);
+        pair.finish(4, b"0");
+        let wrong = Ended::Failed(FailureKind::WrongPayload);
+        let mut ended = pair.to_client();
+        ended.sort_by_key(|happened| match happened {
+            Happened::Ended(call, _) => call.slot,
+            _ => u32::MAX,
+        });
+        let expected = [failed(5), failed(13), failed(14), failed(14), wrong];
+        for (slot, (happened, expected)) in (0..).zip(ended.iter().zip(expected)) {
+            assert_eq!(*happened, Happened::Ended(call(slot), expected));
+        }
+        assert_eq!(ended.len(), 5);
+    }
+
+    #[test]
+    fn calls_that_a_leaving_server_has_not_seen_are_handed_back() {
+        let mut pair = Pair::new(shape(CallKind::Unary, 1));
+        pair.start(0, 10);
+        pair.server.leave();
+        // Sent before the client heard of it.
+        assert!(pair.link.start(call(1), 11, &pair.head, &pair.shape));
+        let happened = pair.to_client();
+        assert_eq!(happened, [Happened::Leaving, Happened::NotSeen(call(1), 11)]);
+        assert!(!pair.link.can_start());
+        pair.respond(0, b"200", false);
+        pair.server.send_data(pair.opened[0], &Pair::message(10), false);
+        pair.finish(0, b"0");
+        assert_eq!(pair.to_client(), [Happened::Ended(call(0), SERVED)]);
+        assert!(pair.link.is_leaving() && pair.link.is_idle());
+    }
+
+    #[test]
+    fn a_long_stream_of_requests_waits_for_its_window_and_not_in_memory() {
+        let mut shape = shape(CallKind::ClientStream, 1_000);
+        shape.payload = vec![7; 1_000];
+        let mut pair = Pair::new(shape);
+        pair.start(0, 0);
+        assert!(pair.link.http.waiting_bytes(pair.link.calls[0].as_ref().unwrap().key) < 70_000);
+        let mut credited = 0;
+        let whole = 1_000 * (PREFIX_LEN + 1_000);
+        while pair.received < whole {
+            let before = pair.received;
+            // Credit for what came since the last time.
+            let bytes = (before - credited) as u32;
+            credited = before;
+            pair.server.release_stream(pair.opened[0], bytes);
+            pair.server.release_connection(bytes);
+            pair.to_client();
+            pair.to_server();
+            assert!(pair.received > before, "it stands still at {before}");
+        }
+    }
+}

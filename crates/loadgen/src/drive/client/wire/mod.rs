@@ -1,0 +1,329 @@
+//! Our own client, on `h2-wire`: no task, no allocation and no lock a call, and
+//! one read and one write for all that is ready.
+//!
+//! [`link`] is a connection without its socket; here are the sockets' tasks, and
+//! what happens when a connection has to be made again.
+
+mod link;
+mod message;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use measure::calllog::FailureKind;
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
+
+use super::{CONNECT_TIMEOUT, Call, CallShape, Connection, Ended, Sink};
+use link::{Happened, Link, RequestHead};
+
+/// Between an attempt to connect that failed and the next.
+const REDIAL_PAUSE: Duration = Duration::from_millis(10);
+/// Bytes read at once; a frame of the usual size always fits.
+const READ_BYTES: usize = 128 << 10;
+
+/// One connection of a scenario. The TCP connection behind it is made again when
+/// it ends, as a service's channel does.
+pub(crate) struct WireConnection(Rc<Channel>);
+
+struct Channel {
+    address: SocketAddr,
+    shape: Rc<CallShape>,
+    sink: Rc<dyn Sink>,
+    head: RequestHead,
+    /// Where new calls go; `None` while there is no connection.
+    current: RefCell<Option<Rc<Wired>>>,
+    /// Calls that no connection takes at the moment, in order.
+    waiting: RefCell<VecDeque<(Call, u64)>>,
+    is_connecting: Cell<bool>,
+    is_closed: Cell<bool>,
+}
+
+/// A link, and the bell of the task that owns its socket.
+struct Wired {
+    link: RefCell<Link>,
+    /// Rung when there is something to write.
+    bell: Notify,
+    /// The task is at work and will write by itself.
+    is_busy: Cell<bool>,
+}
+
+impl WireConnection {
+    /// Connects at once, and waits until the other side has shown that it speaks
+    /// HTTP/2.
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        shape: Rc<CallShape>,
+        sink: Rc<dyn Sink>,
+    ) -> Result<Self, String> {
+        let channel = Rc::new(Channel {
+            address,
+            head: RequestHead::new(shape.kind, address.to_string()),
+            shape,
+            sink,
+            current: RefCell::new(None),
+            waiting: RefCell::default(),
+            is_connecting: Cell::new(false),
+            is_closed: Cell::new(false),
+        });
+        channel.dial().await.map_err(|error| format!("cannot connect to {address}: {error}"))?;
+        Ok(Self(channel))
+    }
+}
+
+impl Connection for WireConnection {
+    fn start(&self, call: Call, sequence: u64) {
+        self.0.start(call, sequence);
+    }
+}
+
+impl Drop for WireConnection {
+    fn drop(&mut self) {
+        self.0.is_closed.set(true);
+        if let Some(wired) = self.0.current.borrow_mut().take() {
+            wired.bell.notify_one();
+        }
+    }
+}
+
+impl Channel {
+    fn start(self: &Rc<Self>, call: Call, sequence: u64) {
+        let current = self.current.borrow().clone();
+        let started = match &current {
+            Some(wired) if self.waiting.borrow().is_empty() => self.start_on(wired, call, sequence),
+            _ => false,
+        };
+        if !started {
+            self.waiting.borrow_mut().push_back((call, sequence));
+            if current.is_none() {
+                self.redial();
+            }
+        }
+    }
+
+    fn start_on(&self, wired: &Wired, call: Call, sequence: u64) -> bool {
+        let started = wired.link.borrow_mut().start(call, sequence, &self.head, &self.shape);
+        if started && !wired.is_busy.get() {
+            wired.bell.notify_one();
+        }
+        started
+    }
+
+    /// Starts calls that waited, as many as go.
+    fn start_waiting(self: &Rc<Self>) {
+        let Some(wired) = self.current.borrow().clone() else { return };
+        loop {
+            let next = self.waiting.borrow().front().copied();
+            let Some((call, sequence)) = next else { return };
+            if !self.start_on(&wired, call, sequence) {
+                return;
+            }
+            self.waiting.borrow_mut().pop_front();
+        }
+    }
+
+    /// Makes a connection in the background.
+    fn redial(self: &Rc<Self>) {
+        if self.is_connecting.replace(true) || self.is_closed.get() {
+            return;
+        }
+        let channel = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let result = channel.dial().await;
+            match result {
+                Ok(()) => channel.start_waiting(),
+                Err(_) => {
+                    // Calls that fail at once call forth the next ones at once.
+                    tokio::time::sleep(REDIAL_PAUSE).await;
+                    channel.fail_waiting();
+                }
+            }
+            channel.is_connecting.set(false);
+            if !channel.waiting.borrow().is_empty() {
+                channel.redial_if_alone();
+            }
+        });
+    }
+
+    async fn dial(self: &Rc<Self>) -> io::Result<()> {
+        let (socket, link) = timeout(CONNECT_TIMEOUT, self.shake_hands())
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let wired = Rc::new(Wired {
+            link: RefCell::new(link),
+            bell: Notify::new(),
+            is_busy: Cell::new(false),
+        });
+        *self.current.borrow_mut() = Some(Rc::clone(&wired));
+        let channel = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            // How it ended shows in the calls that it carried.
+            let _ = channel.serve(&socket, &wired).await;
+            channel.ended(&wired);
+        });
+        Ok(())
+    }
+
+    /// Connects, and waits for the server's SETTINGS.
+    async fn shake_hands(&self) -> io::Result<(TcpStream, Link)> {
+        let socket = TcpStream::connect(self.address).await?;
+        socket.set_nodelay(true)?;
+        let mut link = Link::new(&self.shape);
+        let mut buffer = vec![0; READ_BYTES];
+        let mut filled = 0;
+        loop {
+            while !link.http.output().is_empty() {
+                socket.writable().await?;
+                write_some(&socket, &mut link)?;
+            }
+            if link.http.has_settings() {
+                // Nothing else has been asked for, so nothing else has come but
+                // what belongs to the greeting.
+                return Ok((socket, link));
+            }
+            socket.readable().await?;
+            match socket.try_read(&mut buffer[filled..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            }
+            let mut start = 0;
+            loop {
+                let read =
+                    link.read(&buffer[start..filled], &self.shape).map_err(io::Error::other)?;
+                start += read.consumed;
+                if read.happened.is_none() {
+                    break;
+                }
+            }
+            buffer.copy_within(start..filled, 0);
+            filled -= start;
+        }
+    }
+
+    /// Moves bytes until the connection ends or is of no more use.
+    async fn serve(self: &Rc<Self>, socket: &TcpStream, wired: &Rc<Wired>) -> io::Result<()> {
+        let mut buffer = vec![0; READ_BYTES];
+        let mut filled = 0;
+        loop {
+            let is_blocked = {
+                let mut link = wired.link.borrow_mut();
+                link.pump();
+                !write_some(socket, &mut link)?
+            };
+            let is_done = wired.link.borrow().is_leaving() && wired.link.borrow().is_idle();
+            if self.is_closed.get() || is_done {
+                return Ok(());
+            }
+            tokio::select! {
+                ready = socket.readable() => ready?,
+                ready = socket.writable(), if is_blocked => {
+                    ready?;
+                    continue;
+                }
+                () = wired.bell.notified() => continue,
+            }
+            match socket.try_read(&mut buffer[filled..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            }
+            wired.is_busy.set(true);
+            let read = self.read_all(wired, &buffer[..filled]);
+            wired.is_busy.set(false);
+            let consumed = read?;
+            buffer.copy_within(consumed..filled, 0);
+            filled -= consumed;
+        }
+    }
+
+    /// Deals with every whole frame of `input`; returns how many bytes that were.
+    /// The link is not borrowed while the sink is told, since the sink starts the
+    /// next call.
+    fn read_all(self: &Rc<Self>, wired: &Rc<Wired>, input: &[u8]) -> io::Result<usize> {
+        let mut consumed = 0;
+        loop {
+            let read = wired
+                .link
+                .borrow_mut()
+                .read(&input[consumed..], &self.shape)
+                .map_err(io::Error::other)?;
+            consumed += read.consumed;
+            let Some(happened) = read.happened else { return Ok(consumed) };
+            match happened {
+                Happened::Ended(call, ended) => {
+                    self.sink.ended(call, ended);
+                    self.start_waiting();
+                }
+                Happened::NotSeen(call, sequence) => {
+                    self.waiting.borrow_mut().push_back((call, sequence));
+                    self.redial_if_alone();
+                }
+                Happened::Leaving => {
+                    self.retire(wired);
+                    self.redial_if_alone();
+                }
+                Happened::Settings => self.start_waiting(),
+                Happened::Nothing => {}
+            }
+        }
+    }
+
+    /// New calls go to another connection from now on.
+    fn retire(&self, wired: &Rc<Wired>) {
+        let mut current = self.current.borrow_mut();
+        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, wired)) {
+            *current = None;
+        }
+    }
+
+    fn redial_if_alone(self: &Rc<Self>) {
+        if self.current.borrow().is_none() {
+            self.redial();
+        }
+    }
+
+    /// The connection is over: what it still carried is lost.
+    fn ended(self: &Rc<Self>, wired: &Rc<Wired>) {
+        self.retire(wired);
+        let lost = wired.link.borrow_mut().take_calls();
+        if self.is_closed.get() {
+            return;
+        }
+        for call in lost {
+            self.sink.ended(call, Ended::Failed(FailureKind::ConnectionLost));
+        }
+        if !self.waiting.borrow().is_empty() {
+            self.redial_if_alone();
+        }
+    }
+
+    fn fail_waiting(&self) {
+        let waiting: Vec<_> = self.waiting.borrow_mut().drain(..).collect();
+        for (call, _) in waiting {
+            self.sink.ended(call, Ended::Failed(FailureKind::ConnectionLost));
+        }
+    }
+}
+
+/// Writes what the kernel takes; says whether that was all.
+fn write_some(socket: &TcpStream, link: &mut Link) -> io::Result<bool> {
+    while !link.http.output().is_empty() {
+        match socket.try_write(link.http.output()) {
+            Ok(written) => {
+                link.http.wrote(written);
+                link.pump();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
