@@ -4,6 +4,12 @@
 //! | module | question |
 //! |---|---|
 //! | [`interval`] | how far off may this figure be, and is A really less than B? |
+//! | [`shares`] | were calls spread as they should have been? |
+//! | [`warm_up`] | where did the warm-up end? |
+//! | [`drift`] | did the figure stay where it was, within a trial and between repeats? |
+//! | [`arrivals`] | was sent what was asked for, and were gaps as they should be? |
+//! | [`independence`] | what are correlated values worth? |
+//! | [`settling`] | how long until backends were in balance again? |
 //!
 //! All functions are pure: the same numbers in, the same numbers out, chance
 //! seeded. Those that can't answer (too few values, no variation, something that
@@ -15,6 +21,40 @@
 //! Left out: judging. Which p-value or effect becomes a [`crate::warning`] is for
 //! the caller to say.
 
+pub mod arrivals;
 mod chance;
+pub mod drift;
+pub mod independence;
 pub mod interval;
+pub mod settling;
+pub mod shares;
 mod special;
+pub mod warm_up;
+
+/// Ranks from 1, equal values sharing the mean of theirs; `None` when a value is
+/// not finite.
+fn ranks(values: &[f64]) -> Option<Vec<f64>> {
+    if values.iter().any(|value| !value.is_finite()) {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut start = 0;
+    for group in order.chunk_by(|&a, &b| values[a] == values[b]) {
+        let rank = (2 * start + group.len() + 1) as f64 / 2.0;
+        group.iter().for_each(|&index| ranks[index] = rank);
+        start += group.len();
+    }
+    Some(ranks)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn equal_values_share_their_ranks() {
+        let ranks = super::ranks(&[2.0, 1.0, 2.0, 5.0, 0.0, -0.0]).unwrap();
+        assert_eq!(ranks, [4.5, 3.0, 4.5, 6.0, 1.5, 1.5]);
+        assert_eq!(super::ranks(&[1.0, f64::NAN]), None);
+    }
+}
