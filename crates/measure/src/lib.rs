@@ -4,6 +4,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`calllog`] | the hot path: every call of a worker, as it happened |
+//! | [`exchange`] | a trial in formats that other tools read |
 //! | [`fold`] | logs to the figures of a trial |
 //! | [`histogram`] | HdrHistograms in the record, readable by the standard tools |
 //! | [`record`] | what a run folder holds, as types |
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod calllog;
+pub mod exchange;
 pub mod fold;
 pub mod folder;
 pub mod histogram;

@@ -1,0 +1,515 @@
+//! A trial in formats that other tools read: series as CSV and as a histogram
+//! log, the summary as Prometheus text. Whole histograms are in the record as they
+//! are ([`crate::histogram`]), as base64 and as `.hgrm`.
+//!
+//! | function | format | read by |
+//! |---|---|---|
+//! | [`series_csv`] | RFC 4180 | spreadsheets, pandas, R |
+//! | [`series_hlog`] | HdrHistogram log 1.3 | HistogramLogAnalyzer and its like |
+//! | [`prometheus`] | text exposition format 0.0.4 | Prometheus' textfile collector, a push gateway |
+//!
+//! Left out: reading any of them back. The run folder is the one source.
+
+use std::fmt::Write as _;
+
+use crate::{
+    histogram::HistogramRecord,
+    record::{SecondRecord, TrialRecord},
+    summary::Figures,
+};
+
+/// The quantiles given, by their names in CSV columns.
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
+/// What an HdrHistogram log counts its largest value in: milliseconds, as the
+/// tools' default is.
+const NS_PER_HLOG_UNIT: f64 = 1e6;
+
+/// A trial's series, one row a second: the second since the start of the measured
+/// window, calls that came back well, calls that failed, calls per backend, and
+/// latency in nanoseconds (mean, quantiles, maximum), empty in a second without
+/// calls. Rows end in CR LF, as RFC 4180 has it.
+pub fn series_csv(series: &[SecondRecord], backend_ids: &[String]) -> String {
+    let mut text = String::from("second,ok,failed");
+    for id in backend_ids {
+        text.push(',');
+        text.push_str(&csv_field(&format!("calls_{id}")));
+    }
+    text.push_str(",latency_mean_ns");
+    for (name, _) in QUANTILES {
+        let _ = write!(text, ",latency_{name}_ns");
+    }
+    text.push_str(",latency_max_ns\r\n");
+    for second in series {
+        let _ = write!(text, "{},{},{}", second.second, second.ok, second.failed);
+        for index in 0..backend_ids.len() {
+            let _ = write!(text, ",{}", second.per_backend.get(index).copied().unwrap_or(0));
+        }
+        text.push_str(&latency_fields(&second.latency));
+        text.push_str("\r\n");
+    }
+    text
+}
+
+fn latency_fields(latency: &HistogramRecord) -> String {
+    match latency.to_histogram() {
+        Ok(histogram) if !histogram.is_empty() => {
+            let mut fields = format!(",{:.0}", histogram.mean());
+            for (_, quantile) in QUANTILES {
+                let _ = write!(fields, ",{}", histogram.value_at_quantile(quantile));
+            }
+            let _ = write!(fields, ",{}", histogram.max());
+            fields
+        }
+        // A histogram that can't be read has no figures either.
+        _ => ",".repeat(QUANTILES.len() + 2),
+    }
+}
+
+/// A field, in quotes if it has to be.
+fn csv_field(text: &str) -> String {
+    if text.contains(['"', ',', '\r', '\n']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A trial's latency, second by second, as an HdrHistogram log: the histograms of
+/// the record, in nanoseconds, each with its start and length in seconds and its
+/// largest value in milliseconds. `start_unix_s` is what the starts count from.
+pub fn series_hlog(series: &[SecondRecord], start_unix_s: f64) -> String {
+    let mut text = String::from("#[Histogram log format version 1.3]\n");
+    let _ = writeln!(text, "#[StartTime: {start_unix_s:.3} (seconds since epoch)]");
+    text.push_str(
+        "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n",
+    );
+    for second in series {
+        let max = second.latency.max as f64 / NS_PER_HLOG_UNIT;
+        let _ =
+            writeln!(text, "{:.3},1.000,{max:.3},{}", f64::from(second.second), second.latency.v2);
+    }
+    text
+}
+
+/// One sample of a metric.
+struct Sample {
+    /// What the metric's name ends in: nothing, `_sum` or `_count`.
+    suffix: &'static str,
+    /// Labels beyond those of the trial.
+    labels: Vec<(&'static str, String)>,
+    value: f64,
+}
+
+impl Sample {
+    fn plain(value: f64) -> Self {
+        Self::labelled(Vec::new(), value)
+    }
+
+    fn labelled(labels: Vec<(&'static str, String)>, value: f64) -> Self {
+        Self { suffix: "", labels, value }
+    }
+}
+
+/// One metric of the exposition.
+struct Metric {
+    name: &'static str,
+    /// `gauge`: a trial is over, and nothing of it counts on.
+    kind: &'static str,
+    help: &'static str,
+    samples: fn(&TrialRecord) -> Vec<Sample>,
+}
+
+/// The metrics, in the order written. Units are Prometheus' own: seconds, bytes,
+/// ratios.
+const METRICS: &[Metric] = &[
+    Metric {
+        name: "layerlab_trial_measured_seconds",
+        kind: "gauge",
+        help: "Length of the measured window.",
+        samples: |trial| vec![Sample::plain(trial.measured_s)],
+    },
+    Metric {
+        name: "layerlab_trial_calls",
+        kind: "gauge",
+        help: "Calls scheduled in the measured window, by what came of them.",
+        samples: calls,
+    },
+    Metric {
+        name: "layerlab_trial_failed_calls",
+        kind: "gauge",
+        help: "Failed calls by the side at fault and by what went wrong.",
+        samples: failures,
+    },
+    Metric {
+        name: "layerlab_trial_throughput_calls_per_second",
+        kind: "gauge",
+        help: "Calls that came back well within the window, per second of it.",
+        samples: |trial| vec![Sample::plain(Figures::of_trial(trial).throughput)],
+    },
+    Metric {
+        name: "layerlab_trial_backend_calls",
+        kind: "gauge",
+        help: "Calls that each backend served.",
+        samples: |trial| {
+            let sample = |backend: &crate::record::BackendRecord| {
+                Sample::labelled(vec![("backend", backend.id.clone())], backend.calls as f64)
+            };
+            trial.backends.iter().map(sample).collect()
+        },
+    },
+    Metric {
+        name: "layerlab_trial_latency_seconds",
+        kind: "summary",
+        help: "Latency of calls that came back well: from the scheduled time in an open loop, \
+               from sending in a closed one.",
+        samples: |trial| distribution(&trial.latency),
+    },
+    Metric {
+        name: "layerlab_trial_generator_lateness_seconds",
+        kind: "summary",
+        help: "How late the generator itself sent calls.",
+        samples: |trial| distribution(&trial.lateness),
+    },
+    Metric {
+        name: "layerlab_trial_cpu_seconds",
+        kind: "gauge",
+        help: "CPU time spent in the measured window, by process and mode.",
+        samples: cpu,
+    },
+    Metric {
+        name: "layerlab_trial_resident_memory_peak_bytes",
+        kind: "gauge",
+        help: "Largest resident memory of a process so far.",
+        samples: |trial| {
+            let sample = |cost: &crate::record::ProcessCost| {
+                Sample::labelled(vec![("process", cost.name.clone())], cost.rss_peak_bytes as f64)
+            };
+            trial.processes.iter().map(sample).collect()
+        },
+    },
+    Metric {
+        name: "layerlab_trial_warnings",
+        kind: "gauge",
+        help: "Doubts about the trial; with any, read the report before the figures.",
+        samples: |trial| vec![Sample::plain(trial.warnings.len() as f64)],
+    },
+];
+
+fn calls(trial: &TrialRecord) -> Vec<Sample> {
+    let failed: u64 = trial.counts.failed.iter().map(|failure| failure.calls).sum();
+    [("ok", trial.counts.ok), ("failed", failed), ("unfinished", trial.counts.unfinished)]
+        .map(|(outcome, calls)| {
+            Sample::labelled(vec![("outcome", outcome.to_owned())], calls as f64)
+        })
+        .into()
+}
+
+fn failures(trial: &TrialRecord) -> Vec<Sample> {
+    let sample = |failure: &crate::record::FailureCount| {
+        let side = format!("{:?}", failure.side).to_lowercase();
+        Sample::labelled(vec![("side", side), ("what", failure.what.clone())], failure.calls as f64)
+    };
+    trial.counts.failed.iter().map(sample).collect()
+}
+
+fn cpu(trial: &TrialRecord) -> Vec<Sample> {
+    let sample = |cost: &crate::record::ProcessCost| {
+        [("user", cost.user_ns), ("system", cost.system_ns)].map(|(mode, ns)| {
+            let labels = vec![("process", cost.name.clone()), ("mode", mode.to_owned())];
+            Sample::labelled(labels, ns as f64 / 1e9)
+        })
+    };
+    trial.processes.iter().flat_map(sample).collect()
+}
+
+/// A histogram as a summary: quantiles, sum and count.
+fn distribution(record: &HistogramRecord) -> Vec<Sample> {
+    let histogram = record.to_histogram().unwrap_or_else(|_| crate::histogram::new_histogram());
+    let count = histogram.len() as f64;
+    let mut samples: Vec<Sample> = QUANTILES
+        .iter()
+        .map(|(_, quantile)| {
+            // An empty summary has quantiles that are no numbers.
+            let value = histogram.value_at_quantile(*quantile) as f64 / 1e9;
+            let value = if histogram.is_empty() { f64::NAN } else { value };
+            Sample::labelled(vec![("quantile", quantile.to_string())], value)
+        })
+        .collect();
+    let sum = if histogram.is_empty() { 0.0 } else { histogram.mean() * count / 1e9 };
+    samples.push(Sample { suffix: "_sum", ..Sample::plain(sum) });
+    samples.push(Sample { suffix: "_count", ..Sample::plain(count) });
+    samples
+}
+
+/// The summary of trials in Prometheus' text exposition format, each sample with
+/// the scenario, the peer and the repeat as labels.
+pub fn prometheus(scenario: &str, trials: &[TrialRecord]) -> String {
+    let mut text = String::new();
+    for metric in METRICS {
+        let mut lines = String::new();
+        for trial in trials {
+            let own = [
+                ("scenario", scenario.to_owned()),
+                ("peer", trial.peer.clone()),
+                ("repeat", trial.repeat.to_string()),
+            ];
+            for sample in (metric.samples)(trial) {
+                lines.push_str(&sample_line(metric.name, &own, &sample));
+            }
+        }
+        if !lines.is_empty() {
+            let _ = writeln!(text, "# HELP {} {}", metric.name, metric.help);
+            let _ = writeln!(text, "# TYPE {} {}", metric.name, metric.kind);
+            text.push_str(&lines);
+        }
+    }
+    text
+}
+
+fn sample_line(name: &str, own: &[(&'static str, String)], sample: &Sample) -> String {
+    let labels: Vec<_> = own
+        .iter()
+        .chain(&sample.labels)
+        .map(|(key, value)| format!("{key}=\"{}\"", label_value(value)))
+        .collect();
+    // Rust writes what is no number as Prometheus reads it: NaN.
+    format!("{name}{}{{{}}} {}\n", sample.suffix, labels.join(","), sample.value)
+}
+
+/// A label's value with backslash, quote and line feed escaped.
+fn label_value(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        histogram::{new_histogram, record, to_hgrm},
+        record::{
+            BackendRecord, Counts, FORMAT_VERSION, FailureCount, MachineCost, ProcessCost,
+            ProcessRole, Side, TrialOutcome,
+        },
+    };
+
+    fn histogram(values: &[u64]) -> HistogramRecord {
+        let mut histogram = new_histogram();
+        values.iter().for_each(|&value| record(&mut histogram, value));
+        HistogramRecord::from_histogram(&histogram)
+    }
+
+    fn second(second: u32, per_backend: &[u64], latencies: &[u64]) -> SecondRecord {
+        SecondRecord {
+            second,
+            ok: latencies.len() as u64,
+            failed: 1,
+            per_backend: per_backend.to_vec(),
+            latency: histogram(latencies),
+        }
+    }
+
+    fn trial(peer: &str, ids: &[String], latencies: &[u64]) -> TrialRecord {
+        let backend =
+            |id: &String| BackendRecord { id: id.clone(), calls: 3, latency: histogram(&[]) };
+        TrialRecord {
+            format: FORMAT_VERSION,
+            peer: peer.to_owned(),
+            repeat: 2,
+            order: 0,
+            started_utc: "2026-01-01T00:00:00Z".to_owned(),
+            outcome: TrialOutcome::Complete,
+            warm_up_s: 1.0,
+            measured_s: 2.0,
+            counts: Counts {
+                scheduled: 10,
+                sent: 10,
+                ok: latencies.len() as u64,
+                failed: vec![FailureCount {
+                    side: Side::Proxy,
+                    what: "UNAVAILABLE".to_owned(),
+                    calls: 4,
+                }],
+                unfinished: 1,
+                completed_in_window: 8,
+            },
+            latency: histogram(latencies),
+            latency_sent: histogram(latencies),
+            lateness: histogram(&[]),
+            queued: histogram(&[]),
+            service: histogram(&[]),
+            backends: ids.iter().map(backend).collect(),
+            series: Vec::new(),
+            processes: vec![ProcessCost {
+                role: ProcessRole::Proxy,
+                name: "l7".to_owned(),
+                user_ns: 1_500_000_000,
+                system_ns: 500_000_000,
+                voluntary_switches: 1,
+                involuntary_switches: 2,
+                rss_bytes: 3,
+                rss_peak_bytes: 4_096,
+            }],
+            machine: MachineCost::default(),
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn csv_is_as_a_spreadsheet_expects_it() {
+        let series = [second(0, &[1, 1], &[1_000, 2_000]), second(1, &[0, 0], &[])];
+        let text = series_csv(&series, &["b0".into(), "b,1".into()]);
+        let lines: Vec<_> = text.split("\r\n").collect();
+        assert_eq!(
+            lines[0],
+            "second,ok,failed,calls_b0,\"calls_b,1\",latency_mean_ns,latency_p50_ns,\
+             latency_p90_ns,latency_p99_ns,latency_p999_ns,latency_max_ns"
+        );
+        assert_eq!(lines[1], "0,2,1,1,1,1500,1000,2000,2000,2000,2000");
+        assert_eq!(lines[2], "1,0,1,0,0,,,,,,");
+        assert_eq!(lines[3..], [""]);
+    }
+
+    #[test]
+    fn the_log_holds_the_histograms_whole() {
+        let series = [second(0, &[2], &[1_000_000, 2_000_000]), second(1, &[1], &[30_000_000])];
+        let text = series_hlog(&series, 1_767_225_600.25);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[1], "#[StartTime: 1767225600.250 (seconds since epoch)]");
+        assert!(lines[4].starts_with("1.000,1.000,30.015,HISTF"), "{}", lines[4]);
+        let mut whole = new_histogram();
+        for line in &lines[3..] {
+            let v2 = line.rsplit(',').next().unwrap().to_owned();
+            let stored = HistogramRecord { v2, ..HistogramRecord::default() };
+            whole += stored.to_histogram().unwrap();
+        }
+        assert_eq!(whole.len(), 3);
+    }
+
+    #[test]
+    fn prometheus_text_has_each_metric_once_with_its_samples_together() {
+        let ids = ["b0".to_owned(), "b1".to_owned()];
+        let trials = [trial("l4", &ids, &[1_000_000; 4]), trial("l7", &ids, &[])];
+        let text = prometheus("flood", &trials);
+        for line in [
+            "layerlab_trial_calls{scenario=\"flood\",peer=\"l4\",repeat=\"2\",outcome=\"failed\"} 4",
+            "layerlab_trial_failed_calls{scenario=\"flood\",peer=\"l4\",repeat=\"2\",\
+             side=\"proxy\",what=\"UNAVAILABLE\"} 4",
+            "layerlab_trial_cpu_seconds{scenario=\"flood\",peer=\"l7\",repeat=\"2\",\
+             process=\"l7\",mode=\"user\"} 1.5",
+            "layerlab_trial_latency_seconds_count{scenario=\"flood\",peer=\"l4\",repeat=\"2\"} 4",
+            "layerlab_trial_latency_seconds{scenario=\"flood\",peer=\"l7\",repeat=\"2\",\
+             quantile=\"0.5\"} NaN",
+            "layerlab_trial_throughput_calls_per_second{scenario=\"flood\",peer=\"l4\",repeat=\"2\"} 4",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split('{').next().unwrap();
+            let name = name.trim_end_matches("_sum").trim_end_matches("_count");
+            if seen.last() != Some(&name) {
+                assert!(!seen.contains(&name), "{name} is scattered");
+                seen.push(name);
+            }
+        }
+        assert_eq!(seen.len(), METRICS.len());
+        assert_eq!(prometheus("flood", &[]), "");
+    }
+
+    /// Splits a line of CSV as RFC 4180 says.
+    fn csv_fields(line: &str) -> Vec<String> {
+        let mut fields = vec![String::new()];
+        let mut quoted = false;
+        let mut characters = line.chars().peekable();
+        while let Some(character) = characters.next() {
+            match character {
+                '"' if quoted && characters.peek() == Some(&'"') => {
+                    characters.next();
+                    fields.last_mut().unwrap().push('"');
+                }
+                '"' => quoted = !quoted,
+                ',' if !quoted => fields.push(String::new()),
+                other => fields.last_mut().unwrap().push(other),
+            }
+        }
+        fields
+    }
+
+    /// Reads the labels of a sample back.
+    fn labels(line: &str) -> Option<Vec<(String, String)>> {
+        let mut rest = line.split_once('{')?.1;
+        let mut labels = Vec::new();
+        loop {
+            let (key, after) = rest.split_once("=\"")?;
+            let mut value = String::new();
+            let mut characters = after.char_indices();
+            let end = loop {
+                match characters.next()? {
+                    (_, '\\') => match characters.next()?.1 {
+                        'n' => value.push('\n'),
+                        escaped => value.push(escaped),
+                    },
+                    (index, '"') => break index,
+                    (_, other) => value.push(other),
+                }
+            };
+            labels.push((key.trim_start_matches(',').to_owned(), value));
+            rest = &after[end + 1..];
+            if rest.starts_with('}') {
+                return Some(labels);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn any_name_of_a_backend_is_read_back_from_csv(
+            ids in prop::collection::vec("[a-z\",; ]{0,8}", 0..5),
+            latencies in prop::collection::vec(1_u64..1_000_000_000, 0..20),
+        ) {
+            let text = series_csv(&[second(3, &vec![7; ids.len()], &latencies)], &ids);
+            let mut lines = text.split("\r\n");
+            let header = csv_fields(lines.next().unwrap());
+            let row = csv_fields(lines.next().unwrap());
+            prop_assert_eq!(header.len(), row.len());
+            for (index, id) in ids.iter().enumerate() {
+                prop_assert_eq!(&header[3 + index], &format!("calls_{id}"));
+                prop_assert_eq!(&row[3 + index], "7");
+            }
+        }
+
+        #[test]
+        fn any_name_of_a_peer_is_read_back_from_a_label(
+            peer in "[a-z\\\\\"\n={},é ]{0,12}",
+            latencies in prop::collection::vec(1_u64..1_000_000_000, 0..20),
+        ) {
+            let text = prometheus("s", &[trial(&peer, &[], &latencies)]);
+            for line in text.lines().filter(|line| !line.starts_with('#')) {
+                let found = labels(line).unwrap();
+                prop_assert_eq!(&found[1], &("peer".to_owned(), peer.clone()));
+                let value = line.rsplit(' ').next().unwrap();
+                prop_assert!(value.parse::<f64>().is_ok(), "{}", line);
+            }
+        }
+
+        #[test]
+        fn hgrm_lines_rise_and_end_with_all_values(latencies in prop::collection::vec(1_u64..100_000_000_000, 1..200)) {
+            let stored = histogram(&latencies).to_histogram().unwrap();
+            let text = to_hgrm(&stored);
+            let rows: Vec<Vec<f64>> = text
+                .lines()
+                .skip(2)
+                .filter(|line| !line.starts_with('#'))
+                .map(|line| line.split_whitespace().map(|field| field.parse().unwrap()).collect())
+                .collect();
+            for column in 0..3 {
+                prop_assert!(rows.is_sorted_by(|a, b| a[column] <= b[column]));
+            }
+            prop_assert_eq!(rows.last().unwrap()[2], latencies.len() as f64);
+        }
+    }
+}
