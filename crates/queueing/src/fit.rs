@@ -388,9 +388,11 @@ mod tests {
         assert_eq!(fails(servers), NoFit::NoClosedForm);
         let overload = Setting { rate: 1_000.0, ..BASE };
         assert!(matches!(fails(overload), NoFit::Figures(Error::Overloaded { .. })));
-        let shortest = Setting { backends: 100, policy: Policy::LeastLoaded, ..BASE };
-        assert!(matches!(fails(shortest), NoFit::Figures(Error::TooLarge { .. })));
-        assert!(fails(shortest).to_string().contains("states"));
+        for (backends, limit) in [(20, "states"), (100, "backends")] {
+            let shortest = Setting { backends, policy: Policy::LeastLoaded, ..BASE };
+            assert!(matches!(fails(shortest), NoFit::Figures(Error::TooLarge { .. })));
+            assert!(fails(shortest).to_string().contains(limit), "{}", fails(shortest));
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bins;
+mod chain;
 pub mod choices;
 pub mod fit;
 pub mod gim;

@@ -12,16 +12,17 @@
 //! Assumes that whoever picks sees the true numbers in flight. Several pickers
 //! that each know only their own calls do worse.
 
-use std::collections::HashMap;
-
 use crate::{
     Error, Model,
+    chain::{Chain, count_states, position_chances},
     gim::{Gaps, GiMc},
     mmc::MMc,
     model::{at_most, positive, settles},
     special::{poisson_at_least, poisson_below, poisson_pmf},
 };
 
+/// Most backends that are looked at; from about ten on the states are too many.
+const MAX_BACKENDS: usize = 64;
 /// Most states of the chain.
 const MAX_STATES: usize = 60_000;
 /// The share of calls that the cap may turn away.
@@ -78,6 +79,7 @@ impl Shortest {
     ) -> Result<Self, Error> {
         let n = positive("the number of backends", f64::from(backends))?;
         let c = positive("the number of servers", f64::from(servers))?;
+        at_most("the number of backends", backends as usize, MAX_BACKENDS)?;
         positive("the number of choices", f64::from(choices))?;
         at_most("the number of choices", choices as usize, backends as usize)?;
         let lambda = positive("the arrival rate", arrival_rate)?;
@@ -176,173 +178,6 @@ fn wait_and_service_tail(ahead: u64, c: f64, t: f64) -> f64 {
     waiting + (log_scale + ended.ln()).exp()
 }
 
-/// The chance that a call joins the backend at each place of the list sorted from
-/// most calls to fewest: of d different places chosen, it takes the last.
-fn position_chances(backends: usize, choices: usize) -> Vec<f64> {
-    let choose = |n: usize| {
-        (0..choices).map(|i| n.saturating_sub(i) as f64 / (choices - i) as f64).product::<f64>()
-    };
-    let all = choose(backends);
-    (0..backends).map(|place| (choose(place + 1) - choose(place)) / all).collect()
-}
-
-/// How many sorted lists of `n` numbers from 0 to `cap` there are.
-fn count_states(n: usize, cap: usize) -> usize {
-    let count = (1..=n).fold(1.0, |count, i| count * (cap + i) as f64 / i as f64);
-    count.round() as usize
-}
-
-/// The chain: numbers in flight, sorted from most to fewest.
-struct Chain {
-    n: usize,
-    c: usize,
-    cap: usize,
-    lambda: f64,
-    mu: f64,
-}
-
-/// Where a state's probability comes from, and at which rate.
-struct Flows {
-    states: Vec<Vec<u8>>,
-    /// For each state the states that lead to it.
-    into: Vec<Vec<(u32, f64)>>,
-    /// The rate of leaving each state.
-    out: Vec<f64>,
-    /// The part of it that arrivals make.
-    up: Vec<f64>,
-    /// The calls in flight in each state; they never fall along the list.
-    totals: Vec<usize>,
-}
-
-impl Chain {
-    /// The share of calls turned away, and the chance of joining i calls.
-    fn joins(&self, joined: &[f64]) -> (f64, Vec<f64>) {
-        let flows = self.flows(joined);
-        let chances = stationary(&flows);
-        let mut joins = vec![0.0; self.cap];
-        let mut lost = 0.0;
-        for (state, chance) in flows.states.iter().zip(&chances) {
-            for (place, share) in joined.iter().enumerate() {
-                match joins.get_mut(usize::from(state[place])) {
-                    Some(sum) => *sum += chance * share,
-                    None => lost += chance * share,
-                }
-            }
-        }
-        joins.iter_mut().for_each(|share| *share /= 1.0 - lost);
-        (lost, joins)
-    }
-
-    fn flows(&self, joined: &[f64]) -> Flows {
-        let mut states = Vec::new();
-        list(self.n, self.cap, &mut Vec::with_capacity(self.n), &mut states);
-        // By calls in all, so that a sweep follows the arrivals.
-        let total = |state: &Vec<u8>| state.iter().map(|&calls| usize::from(calls)).sum::<usize>();
-        states.sort_by_key(total);
-        let totals = states.iter().map(total).collect();
-        let index: HashMap<&[u8], u32> =
-            states.iter().enumerate().map(|(i, state)| (state.as_slice(), i as u32)).collect();
-        let mut into: Vec<Vec<(u32, f64)>> = vec![Vec::new(); states.len()];
-        let mut out = vec![0.0; states.len()];
-        let mut up = vec![0.0; states.len()];
-        for (from, state) in states.iter().enumerate() {
-            let mut add = |next: &[u8], rate: f64| {
-                out[from] += rate;
-                into[index[next] as usize].push((from as u32, rate));
-            };
-            let mut next = state.clone();
-            for (place, share) in joined.iter().enumerate() {
-                let calls = state[place];
-                if *share > 0.0 && usize::from(calls) < self.cap {
-                    // The first of its equals grows, so the list stays sorted.
-                    let first = state.iter().position(|&other| other == calls).unwrap_or(place);
-                    next[first] += 1;
-                    add(&next, self.lambda * share);
-                    up[from] += self.lambda * share;
-                    next[first] -= 1;
-                }
-            }
-            for place in 0..self.n {
-                let calls = state[place];
-                if calls > 0 {
-                    let last = state.iter().rposition(|&other| other == calls).unwrap_or(place);
-                    next[last] -= 1;
-                    add(&next, self.mu * usize::from(calls).min(self.c) as f64);
-                    next[last] += 1;
-                }
-            }
-        }
-        drop(index);
-        Flows { states, into, out, up, totals }
-    }
-}
-
-/// All lists of `n` numbers that never rise, the first at most `cap`.
-fn list(n: usize, cap: usize, prefix: &mut Vec<u8>, all: &mut Vec<Vec<u8>>) {
-    if prefix.len() == n {
-        all.push(prefix.clone());
-        return;
-    }
-    let most = prefix.last().map_or(cap, |&calls| usize::from(calls));
-    for calls in 0..=most.min(usize::from(u8::MAX)) {
-        prefix.push(calls as u8);
-        list(n, cap, prefix, all);
-        prefix.pop();
-    }
-}
-
-/// The stationary chances, by Gauss and Seidel's sweeps to and fro.
-///
-/// Sweeps alone take long to settle how many calls are in the system in all.
-/// After each, that is set right at once: between neighbouring totals as many
-/// calls must come as go (iterative aggregation and disaggregation, Y. Takahashi
-/// 1975). This cuts the sweeps from thousands to tens.
-fn stationary(flows: &Flows) -> Vec<f64> {
-    let count = flows.states.len();
-    let mut chances = vec![1.0 / count as f64; count];
-    for _sweep in 0..2_000 {
-        balance_totals(flows, &mut chances);
-        let mut change = 0.0;
-        let mut visit = |i: usize| {
-            let inflow: f64 =
-                flows.into[i].iter().map(|&(from, rate)| chances[from as usize] * rate).sum();
-            let new = inflow / flows.out[i];
-            change += (new - chances[i]).abs();
-            chances[i] = new;
-        };
-        (0..count).for_each(&mut visit);
-        (0..count).rev().for_each(&mut visit);
-        if change < 1e-10 {
-            break;
-        }
-    }
-    balance_totals(flows, &mut chances);
-    chances
-}
-
-/// Scales the chances of all states of a total, for every total, so that flows
-/// up and down between totals are equal and all chances sum to 1.
-fn balance_totals(flows: &Flows, chances: &mut [f64]) {
-    let totals = flows.totals[flows.totals.len() - 1] + 1;
-    let mut mass = vec![0.0; totals];
-    let mut up = vec![0.0; totals];
-    let mut down = vec![0.0; totals];
-    for (i, chance) in chances.iter().enumerate() {
-        let total = flows.totals[i];
-        mass[total] += chance;
-        up[total] += chance * flows.up[i];
-        down[total] += chance * (flows.out[i] - flows.up[i]);
-    }
-    let mut scale = vec![1.0; totals];
-    for total in 1..totals {
-        scale[total] = scale[total - 1] * up[total - 1] / down[total];
-    }
-    let whole: f64 = scale.iter().zip(&mass).map(|(scale, mass)| scale * mass).sum();
-    for (chance, &total) in chances.iter_mut().zip(&flows.totals) {
-        *chance *= scale[total] / whole;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,27 +204,10 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_busy_for_the_share_of_the_load() {
-        let cases =
-            [(4, 1, 2, 0.85, 14), (4, 1, 4, 0.85, 14), (3, 2, 2, 0.7, 14), (8, 1, 2, 0.8, 6)];
-        for (n, c, d, load, cap) in cases {
-            let lambda = load * f64::from(n * c);
-            let chain = Chain { n: n as usize, c: c as usize, cap, lambda, mu: 1.0 };
-            let joined = position_chances(n as usize, d);
-            let (lost, _) = chain.joins(&joined);
-            let flows = chain.flows(&joined);
-            let busy: f64 = flows
-                .states
-                .iter()
-                .zip(stationary(&flows))
-                .map(|(state, chance)| {
-                    let busy: usize =
-                        state.iter().map(|&calls| usize::from(calls).min(c as usize)).sum();
-                    busy as f64 * chance
-                })
-                .sum();
-            close(busy, lambda * (1.0 - lost), 1e-7);
-        }
+    fn many_servers_are_counted_past_a_byte() {
+        let alone = Shortest::new(1, 300, 1, 285.0, 1.0).unwrap();
+        let known = MMc::new(285.0, 1.0, 300).unwrap();
+        close(alone.mean_s(), known.mean_s(), 1e-4);
     }
 
     #[test]
@@ -430,6 +248,8 @@ mod tests {
         assert!(matches!(Shortest::new(64, 1, 2, 32.0, 1.0), Err(Error::TooLarge { .. })));
         assert!(matches!(Shortest::new(2, 1, 3, 1.0, 1.0), Err(Error::TooLarge { .. })));
         assert!(matches!(Shortest::new(2, 1, 2, 2.0, 1.0), Err(Error::Overloaded { .. })));
+        assert!(Shortest::new(u32::MAX, 1, 2, 1.0, 1.0).is_err());
+        assert!(Shortest::new(4, u32::MAX, 2, 1.0, 1.0).is_err());
         assert!(bounds(0, 1, 1.0, 1.0).is_err());
     }
 }

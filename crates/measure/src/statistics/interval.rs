@@ -34,13 +34,7 @@
 //! is within half a percent of the mean and of the median. Where a value is zero
 //! or negative it is the mean, and the interval is Student's own.
 
-use super::{
-    chance::Chance,
-    special::{normal_cdf, normal_quantile, student_quantile},
-};
-
-/// Resamples of a bootstrap.
-const RESAMPLES: usize = 1_000;
+use super::{bootstrap, special::student_quantile};
 
 /// An interval that holds the true value with the chance `level`, as far as trials
 /// are alike and independent.
@@ -179,19 +173,11 @@ pub fn mean_interval(values: &[f64], level: f64, method: Method, seed: u64) -> O
     if values.len() < 2 || values.iter().any(|value| !value.is_finite()) || !is_level(level) {
         return None;
     }
-    let low = (1.0 - level) / 2.0;
     match method {
         Method::Student => student(values, level)?.interval,
-        Method::Percentile => {
-            let means = resampled(values, seed, |sample| Some(mean(sample)));
-            Some(Interval {
-                low: sorted_at(&means, low),
-                high: sorted_at(&means, 1.0 - low),
-                level,
-            })
-        }
-        Method::Bca => Some(bca(values, level, seed)),
-        Method::BootstrapT => bootstrap_t(values, level, seed),
+        Method::Percentile => Some(bootstrap::percentile(values, level, seed)),
+        Method::Bca => Some(bootstrap::bca(values, level, seed)),
+        Method::BootstrapT => Some(bootstrap::studentised(values, level, seed)),
     }
 }
 
@@ -209,64 +195,6 @@ fn student(values: &[f64], level: f64) -> Option<Estimate> {
     let half = t * (variance(values) / n).sqrt();
     let interval = Some(Interval { low: centre - half, high: centre + half, level });
     Some(Estimate { centre, interval, trials })
-}
-
-/// Efron's BCa interval of the mean.
-fn bca(values: &[f64], level: f64, seed: u64) -> Interval {
-    let means = resampled(values, seed, |sample| Some(mean(sample)));
-    let centre = mean(values);
-    let below = means.iter().filter(|&&mean| mean < centre).count() as f64;
-    let equal = means.iter().filter(|&&mean| mean == centre).count() as f64;
-    let share = ((below + equal / 2.0) / means.len() as f64).clamp(1e-4, 1.0 - 1e-4);
-    let bias = normal_quantile(share);
-    // The acceleration, from leaving each value out; of a mean, its skew.
-    let cubes: f64 = values.iter().map(|value| (value - centre).powi(3)).sum();
-    let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
-    let acceleration = if squares > 0.0 { cubes / (6.0 * squares.powf(1.5)) } else { 0.0 };
-    let at = |p: f64| {
-        let z = bias + normal_quantile(p);
-        sorted_at(&means, normal_cdf(bias + z / (1.0 - acceleration * z)))
-    };
-    Interval { low: at((1.0 - level) / 2.0), high: at(f64::midpoint(1.0, level)), level }
-}
-
-/// The studentised bootstrap.
-fn bootstrap_t(values: &[f64], level: f64, seed: u64) -> Option<Interval> {
-    let (centre, n) = (mean(values), values.len() as f64);
-    let error = (variance(values) / n).sqrt();
-    // A resample of equal values has no t; it is drawn and left out.
-    let scores = resampled(values, seed, |sample| {
-        let error = (variance(sample) / n).sqrt();
-        (error > 0.0).then(|| (mean(sample) - centre) / error)
-    });
-    if scores.is_empty() {
-        return Some(Interval { low: centre, high: centre, level });
-    }
-    let low = (1.0 - level) / 2.0;
-    Some(Interval {
-        low: centre - error * sorted_at(&scores, 1.0 - low),
-        high: centre - error * sorted_at(&scores, low),
-        level,
-    })
-}
-
-/// A statistic of resamples with replacement, sorted.
-fn resampled(values: &[f64], seed: u64, statistic: impl Fn(&[f64]) -> Option<f64>) -> Vec<f64> {
-    let mut chance = Chance::new(seed);
-    let mut sample = vec![0.0; values.len()];
-    let mut found: Vec<_> = (0..RESAMPLES)
-        .filter_map(|_| {
-            sample.iter_mut().for_each(|slot| *slot = values[chance.below(values.len())]);
-            statistic(&sample)
-        })
-        .collect();
-    found.sort_by(f64::total_cmp);
-    found
-}
-
-fn sorted_at(sorted: &[f64], p: f64) -> f64 {
-    let place = (p * (sorted.len() + 1) as f64).round() as usize;
-    sorted[place.clamp(1, sorted.len()) - 1]
 }
 
 /// Logarithms, if all values are positive and finite and there is one.
@@ -294,6 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::statistics::chance::Chance;
 
     const METHODS: [Method; 4] =
         [Method::Percentile, Method::Bca, Method::BootstrapT, Method::Student];

@@ -22,6 +22,7 @@
 //! the caller to say.
 
 pub mod arrivals;
+mod bootstrap;
 mod chance;
 pub mod drift;
 pub mod independence;

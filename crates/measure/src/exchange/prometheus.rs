@@ -1,95 +1,15 @@
-//! A trial in formats that other tools read: series as CSV and as a histogram
-//! log, the summary as Prometheus text. Whole histograms are in the record as they
-//! are ([`crate::histogram`]), as base64 and as `.hgrm`.
+//! The summary of trials as Prometheus text.
 //!
-//! | function | format | read by |
-//! |---|---|---|
-//! | [`series_csv`] | RFC 4180 | spreadsheets, pandas, R |
-//! | [`series_hlog`] | HdrHistogram log 1.3 | HistogramLogAnalyzer and its like |
-//! | [`prometheus`] | text exposition format 0.0.4 | Prometheus' textfile collector, a push gateway |
-//!
-//! Left out: reading any of them back. The run folder is the one source.
+//! A metric is a line in one list; a name once published keeps its meaning.
 
 use std::fmt::Write as _;
 
+use super::QUANTILES;
 use crate::{
-    histogram::HistogramRecord,
-    record::{SecondRecord, TrialRecord},
+    histogram::{HistogramRecord, new_histogram},
+    record::{BackendRecord, FailureCount, ProcessCost, TrialRecord},
     summary::Figures,
 };
-
-/// The quantiles given, by their names in CSV columns.
-const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
-/// What an HdrHistogram log counts its largest value in: milliseconds, as the
-/// tools' default is.
-const NS_PER_HLOG_UNIT: f64 = 1e6;
-
-/// A trial's series, one row a second: the second since the start of the measured
-/// window, calls that came back well, calls that failed, calls per backend, and
-/// latency in nanoseconds (mean, quantiles, maximum), empty in a second without
-/// calls. Rows end in CR LF, as RFC 4180 has it.
-pub fn series_csv(series: &[SecondRecord], backend_ids: &[String]) -> String {
-    let mut text = String::from("second,ok,failed");
-    for id in backend_ids {
-        text.push(',');
-        text.push_str(&csv_field(&format!("calls_{id}")));
-    }
-    text.push_str(",latency_mean_ns");
-    for (name, _) in QUANTILES {
-        let _ = write!(text, ",latency_{name}_ns");
-    }
-    text.push_str(",latency_max_ns\r\n");
-    for second in series {
-        let _ = write!(text, "{},{},{}", second.second, second.ok, second.failed);
-        for index in 0..backend_ids.len() {
-            let _ = write!(text, ",{}", second.per_backend.get(index).copied().unwrap_or(0));
-        }
-        text.push_str(&latency_fields(&second.latency));
-        text.push_str("\r\n");
-    }
-    text
-}
-
-fn latency_fields(latency: &HistogramRecord) -> String {
-    match latency.to_histogram() {
-        Ok(histogram) if !histogram.is_empty() => {
-            let mut fields = format!(",{:.0}", histogram.mean());
-            for (_, quantile) in QUANTILES {
-                let _ = write!(fields, ",{}", histogram.value_at_quantile(quantile));
-            }
-            let _ = write!(fields, ",{}", histogram.max());
-            fields
-        }
-        // A histogram that can't be read has no figures either.
-        _ => ",".repeat(QUANTILES.len() + 2),
-    }
-}
-
-/// A field, in quotes if it has to be.
-fn csv_field(text: &str) -> String {
-    if text.contains(['"', ',', '\r', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
-/// A trial's latency, second by second, as an HdrHistogram log: the histograms of
-/// the record, in nanoseconds, each with its start and length in seconds and its
-/// largest value in milliseconds. `start_unix_s` is what the starts count from.
-pub fn series_hlog(series: &[SecondRecord], start_unix_s: f64) -> String {
-    let mut text = String::from("#[Histogram log format version 1.3]\n");
-    let _ = writeln!(text, "#[StartTime: {start_unix_s:.3} (seconds since epoch)]");
-    text.push_str(
-        "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n",
-    );
-    for second in series {
-        let max = second.latency.max as f64 / NS_PER_HLOG_UNIT;
-        let _ =
-            writeln!(text, "{:.3},1.000,{max:.3},{}", f64::from(second.second), second.latency.v2);
-    }
-    text
-}
 
 /// One sample of a metric.
 struct Sample {
@@ -151,7 +71,7 @@ const METRICS: &[Metric] = &[
         kind: "gauge",
         help: "Calls that each backend served.",
         samples: |trial| {
-            let sample = |backend: &crate::record::BackendRecord| {
+            let sample = |backend: &BackendRecord| {
                 Sample::labelled(vec![("backend", backend.id.clone())], backend.calls as f64)
             };
             trial.backends.iter().map(sample).collect()
@@ -181,7 +101,7 @@ const METRICS: &[Metric] = &[
         kind: "gauge",
         help: "Largest resident memory of a process so far.",
         samples: |trial| {
-            let sample = |cost: &crate::record::ProcessCost| {
+            let sample = |cost: &ProcessCost| {
                 Sample::labelled(vec![("process", cost.name.clone())], cost.rss_peak_bytes as f64)
             };
             trial.processes.iter().map(sample).collect()
@@ -205,7 +125,7 @@ fn calls(trial: &TrialRecord) -> Vec<Sample> {
 }
 
 fn failures(trial: &TrialRecord) -> Vec<Sample> {
-    let sample = |failure: &crate::record::FailureCount| {
+    let sample = |failure: &FailureCount| {
         let side = format!("{:?}", failure.side).to_lowercase();
         Sample::labelled(vec![("side", side), ("what", failure.what.clone())], failure.calls as f64)
     };
@@ -213,7 +133,7 @@ fn failures(trial: &TrialRecord) -> Vec<Sample> {
 }
 
 fn cpu(trial: &TrialRecord) -> Vec<Sample> {
-    let sample = |cost: &crate::record::ProcessCost| {
+    let sample = |cost: &ProcessCost| {
         [("user", cost.user_ns), ("system", cost.system_ns)].map(|(mode, ns)| {
             let labels = vec![("process", cost.name.clone()), ("mode", mode.to_owned())];
             Sample::labelled(labels, ns as f64 / 1e9)
@@ -224,7 +144,7 @@ fn cpu(trial: &TrialRecord) -> Vec<Sample> {
 
 /// A histogram as a summary: quantiles, sum and count.
 fn distribution(record: &HistogramRecord) -> Vec<Sample> {
-    let histogram = record.to_histogram().unwrap_or_else(|_| crate::histogram::new_histogram());
+    let histogram = record.to_histogram().unwrap_or_else(|_| new_histogram());
     let count = histogram.len() as f64;
     let mut samples: Vec<Sample> = QUANTILES
         .iter()
@@ -287,28 +207,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        histogram::{new_histogram, record, to_hgrm},
-        record::{
-            BackendRecord, Counts, FORMAT_VERSION, FailureCount, MachineCost, ProcessCost,
-            ProcessRole, Side, TrialOutcome,
-        },
+        exchange::histogram,
+        record::{Counts, FORMAT_VERSION, MachineCost, ProcessRole, Side, TrialOutcome},
     };
-
-    fn histogram(values: &[u64]) -> HistogramRecord {
-        let mut histogram = new_histogram();
-        values.iter().for_each(|&value| record(&mut histogram, value));
-        HistogramRecord::from_histogram(&histogram)
-    }
-
-    fn second(second: u32, per_backend: &[u64], latencies: &[u64]) -> SecondRecord {
-        SecondRecord {
-            second,
-            ok: latencies.len() as u64,
-            failed: 1,
-            per_backend: per_backend.to_vec(),
-            latency: histogram(latencies),
-        }
-    }
 
     fn trial(peer: &str, ids: &[String], latencies: &[u64]) -> TrialRecord {
         let backend =
@@ -357,37 +258,6 @@ mod tests {
     }
 
     #[test]
-    fn csv_is_as_a_spreadsheet_expects_it() {
-        let series = [second(0, &[1, 1], &[1_000, 2_000]), second(1, &[0, 0], &[])];
-        let text = series_csv(&series, &["b0".into(), "b,1".into()]);
-        let lines: Vec<_> = text.split("\r\n").collect();
-        assert_eq!(
-            lines[0],
-            "second,ok,failed,calls_b0,\"calls_b,1\",latency_mean_ns,latency_p50_ns,\
-             latency_p90_ns,latency_p99_ns,latency_p999_ns,latency_max_ns"
-        );
-        assert_eq!(lines[1], "0,2,1,1,1,1500,1000,2000,2000,2000,2000");
-        assert_eq!(lines[2], "1,0,1,0,0,,,,,,");
-        assert_eq!(lines[3..], [""]);
-    }
-
-    #[test]
-    fn the_log_holds_the_histograms_whole() {
-        let series = [second(0, &[2], &[1_000_000, 2_000_000]), second(1, &[1], &[30_000_000])];
-        let text = series_hlog(&series, 1_767_225_600.25);
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[1], "#[StartTime: 1767225600.250 (seconds since epoch)]");
-        assert!(lines[4].starts_with("1.000,1.000,30.015,HISTF"), "{}", lines[4]);
-        let mut whole = new_histogram();
-        for line in &lines[3..] {
-            let v2 = line.rsplit(',').next().unwrap().to_owned();
-            let stored = HistogramRecord { v2, ..HistogramRecord::default() };
-            whole += stored.to_histogram().unwrap();
-        }
-        assert_eq!(whole.len(), 3);
-    }
-
-    #[test]
     fn prometheus_text_has_each_metric_once_with_its_samples_together() {
         let ids = ["b0".to_owned(), "b1".to_owned()];
         let trials = [trial("l4", &ids, &[1_000_000; 4]), trial("l7", &ids, &[])];
@@ -416,25 +286,6 @@ mod tests {
         }
         assert_eq!(seen.len(), METRICS.len());
         assert_eq!(prometheus("flood", &[]), "");
-    }
-
-    /// Splits a line of CSV as RFC 4180 says.
-    fn csv_fields(line: &str) -> Vec<String> {
-        let mut fields = vec![String::new()];
-        let mut quoted = false;
-        let mut characters = line.chars().peekable();
-        while let Some(character) = characters.next() {
-            match character {
-                '"' if quoted && characters.peek() == Some(&'"') => {
-                    characters.next();
-                    fields.last_mut().unwrap().push('"');
-                }
-                '"' => quoted = !quoted,
-                ',' if !quoted => fields.push(String::new()),
-                other => fields.last_mut().unwrap().push(other),
-            }
-        }
-        fields
     }
 
     /// Reads the labels of a sample back.
@@ -467,22 +318,6 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn any_name_of_a_backend_is_read_back_from_csv(
-            ids in prop::collection::vec("[a-z\",; ]{0,8}", 0..5),
-            latencies in prop::collection::vec(1_u64..1_000_000_000, 0..20),
-        ) {
-            let text = series_csv(&[second(3, &vec![7; ids.len()], &latencies)], &ids);
-            let mut lines = text.split("\r\n");
-            let header = csv_fields(lines.next().unwrap());
-            let row = csv_fields(lines.next().unwrap());
-            prop_assert_eq!(header.len(), row.len());
-            for (index, id) in ids.iter().enumerate() {
-                prop_assert_eq!(&header[3 + index], &format!("calls_{id}"));
-                prop_assert_eq!(&row[3 + index], "7");
-            }
-        }
-
-        #[test]
         fn any_name_of_a_peer_is_read_back_from_a_label(
             peer in "[a-z\\\\\"\n={},é ]{0,12}",
             latencies in prop::collection::vec(1_u64..1_000_000_000, 0..20),
@@ -496,20 +331,5 @@ mod tests {
             }
         }
 
-        #[test]
-        fn hgrm_lines_rise_and_end_with_all_values(latencies in prop::collection::vec(1_u64..100_000_000_000, 1..200)) {
-            let stored = histogram(&latencies).to_histogram().unwrap();
-            let text = to_hgrm(&stored);
-            let rows: Vec<Vec<f64>> = text
-                .lines()
-                .skip(2)
-                .filter(|line| !line.starts_with('#'))
-                .map(|line| line.split_whitespace().map(|field| field.parse().unwrap()).collect())
-                .collect();
-            for column in 0..3 {
-                prop_assert!(rows.is_sorted_by(|a, b| a[column] <= b[column]));
-            }
-            prop_assert_eq!(rows.last().unwrap()[2], latencies.len() as f64);
-        }
     }
 }
