@@ -1,13 +1,15 @@
 //! Whether a figure stayed where it was: within a trial, and from repeat to
 //! repeat.
 //!
-//! Both tests go by ranks, since latencies have outliers and no known shape. Both
-//! take values for independent, and neighbouring values of a latency series are
-//! not: feed them means of batches that are long against the queue's memory
-//! ([`super::independence::batch_means`]; 20 to 30 a trial), or they see drift in
-//! what is only a queue.
+//! All tests go by ranks, since latencies have outliers and no known shape.
+//! [`trend`] and [`between_repeats`] take values for independent, and neighbouring
+//! values of a latency series are not: feed them means of batches that are long
+//! against the queue's memory ([`super::independence::batch_means`]; 20 to 30 a
+//! trial), or they see drift in what is only a queue. [`trend_of_correlated`]
+//! allows for what correlation is left.
 
 use super::{
+    independence::autocorrelation,
     interval::variance,
     special::{chi_square_tail, normal_two_sided},
 };
@@ -53,7 +55,8 @@ pub fn trend(values: &[f64]) -> Option<Trend> {
     }
     let pairs = slopes.len() as f64;
     let ties = tied(values);
-    let p_value = if n <= 10 && ties.is_empty() { exact(s, n) } else { approximate(s, n, &ties) };
+    let p_value =
+        if n <= 10 && ties.is_empty() { exact(s, n) } else { approximate(s, n, &ties, 1.0) };
     let third = n / 3;
     let first = median(&values[..third])?;
     let last = median(&values[n - third..])?;
@@ -65,6 +68,43 @@ pub fn trend(values: &[f64]) -> Option<Trend> {
     })
 }
 
+/// The same trend with a p-value that allows for correlated neighbours: the
+/// variance of Mann and Kendall's statistic is widened by the correlation of the
+/// ranks of what is left without the trend (K. H. Hamed, A. R. Rao, *Journal of
+/// Hydrology* 204, 1998).
+///
+/// Correlation is taken to fall as r^lag, with r from the first lag and corrected
+/// for what a short series hides of it (F. Marriott, J. Pope, *Biometrika* 41,
+/// 1954); summing all lags as measured, as Hamed and Rao do, misses most of it. At
+/// 30 values with r = 0.3, 6 % of series without a trend have p < 0.05, and 9 %
+/// with r = 0.6; without the correction 14 % and 31 %.
+///
+/// `None` as of [`trend`], and with fewer than 10 values.
+pub fn trend_of_correlated(values: &[f64]) -> Option<Trend> {
+    let found = trend(values).filter(|_| values.len() >= 10)?;
+    let n = values.len() as f64;
+    let level: Vec<f64> = values
+        .iter()
+        .enumerate()
+        .map(|(i, value)| value - found.slope_per_step * i as f64)
+        .collect();
+    // Without variation around the trend there is nothing to correlate.
+    let first = super::ranks(&level).and_then(|ranks| autocorrelation(&ranks, 1));
+    let Some(first) = first else { return Some(found) };
+    let r = ((n * first + 2.0) / (n - 4.0)).clamp(0.0, 0.95);
+    let mut power = 1.0;
+    let mut weighted = 0.0;
+    for lag in 1..values.len() {
+        power *= r;
+        let left = n - lag as f64;
+        weighted += power * left * (left - 1.0) * (left - 2.0);
+    }
+    let widening = 1.0 + 2.0 * weighted / (n * (n - 1.0) * (n - 2.0));
+    let s = (found.tau * n * (n - 1.0) / 2.0).round() as i64;
+    let p_value = approximate(s, values.len(), &tied(values), widening);
+    Some(Trend { p_value: p_value.max(found.p_value), ..found })
+}
+
 /// Sizes of the groups of equal values.
 fn tied(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
@@ -72,10 +112,11 @@ fn tied(values: &[f64]) -> Vec<f64> {
     sorted.chunk_by(|a, b| a == b).filter(|group| group.len() > 1).map(|g| g.len() as f64).collect()
 }
 
-/// The normal approximation.
-fn approximate(s: i64, n: usize, ties: &[f64]) -> f64 {
+/// The normal approximation, with a variance `widening` times that of independent
+/// values.
+fn approximate(s: i64, n: usize, ties: &[f64], widening: f64) -> f64 {
     let term = |t: f64| t * (t - 1.0) * (2.0 * t + 5.0);
-    let variance = (term(n as f64) - ties.iter().map(|&t| term(t)).sum::<f64>()) / 18.0;
+    let variance = (term(n as f64) - ties.iter().map(|&t| term(t)).sum::<f64>()) / 18.0 * widening;
     if s == 0 || variance <= 0.0 {
         return 1.0;
     }
@@ -218,6 +259,39 @@ mod tests {
         assert!(found.p_value < 1e-6, "{found:?}");
         assert!((found.slope_per_step - 1.0).abs() < 0.2, "{found:?}");
         assert!((found.ratio.unwrap() - 1.2).abs() < 0.05, "{found:?}");
+    }
+
+    /// x_i = r x_{i-1} + noise, which wanders and has no trend.
+    fn correlated(chance: &mut Chance, r: f64, length: usize) -> Vec<f64> {
+        let mut value = chance.normal() / (1.0 - r * r).sqrt();
+        (0..length)
+            .map(|_| {
+                value = r * value + chance.normal();
+                value
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_only_wanders_is_seldom_said_to_drift() {
+        let mut chance = Chance::new(6);
+        for (r, most) in [(0.0, 0.05), (0.3, 0.08), (0.6, 0.12)] {
+            let (mut plain, mut widened) = (0, 0);
+            for _ in 0..1_000 {
+                let values = correlated(&mut chance, r, 30);
+                plain += u32::from(trend(&values).unwrap().p_value < 0.05);
+                widened += u32::from(trend_of_correlated(&values).unwrap().p_value < 0.05);
+            }
+            let share = f64::from(widened) / 1_000.0;
+            assert!(share <= most && widened <= plain, "{r}: {share}");
+        }
+        let drifting: Vec<_> = correlated(&mut chance, 0.3, 30)
+            .iter()
+            .zip(0..)
+            .map(|(value, i)| value + 0.3 * f64::from(i))
+            .collect();
+        assert!(trend_of_correlated(&drifting).unwrap().p_value < 1e-3);
+        assert_eq!(trend_of_correlated(&[1.0; 9]), None);
     }
 
     #[test]
