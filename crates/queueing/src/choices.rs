@@ -9,11 +9,12 @@
 //! selection of the shortest of two queues* (1996); M. Mitzenmacher, *The Power
 //! of Two Choices in Randomized Load Balancing* (2001).
 //!
-//! The limit is of infinitely many backends. With a few, two *different* ones of
-//! n are chosen, which does better than the limit at n = 2 or 3 and load is
-//! light, and worse where all fill up together; the error is of order 1 / n.
-//! [`crate::shortest`] is exact for a few, and the one to hold a measurement of
-//! four backends to.
+//! The limit is of infinitely many backends. A few do worse, because they fill up
+//! together: with two different ones chosen of four, the mean is 5, 11 and 28 %
+//! above the limit at load 0.5, 0.7 and 0.85, and the p99 5, 14 and 40 %. The
+//! error falls as 1 / n. [`crate::shortest`] is exact for a few, and the one to
+//! hold a measurement of four backends to; the tests hold the limit to a
+//! simulation of a hundred.
 
 use crate::{
     Error, Model,

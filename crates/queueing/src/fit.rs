@@ -139,8 +139,8 @@ const ONE_COUNTER: &str = "One counter for all connections is assumed. A balance
     count apart hands each backend a less even stream.";
 const TRUE_COUNTS: &str = "Whoever picks is assumed to know the true number of calls in flight. \
     Balancers or threads that know only their own calls pick worse.";
-const LIMIT: &str =
-    "The limit of many backends is drawn; with n backends it is off by about 1 / n.";
+const LIMIT: &str = "The limit of many backends is drawn. At a load of 0.85 twenty do about 5 % \
+    worse, and a hundred 1 %.";
 
 /// The model of a setting.
 ///

@@ -111,7 +111,7 @@ impl Shortest {
                 return Ok(Self { backends, servers, choices, utilisation, service_rate, joins });
             }
             solved = Some((lost, joins));
-            cap += cap.div_ceil(3);
+            cap += (cap / 5).max(2);
         }
     }
 
@@ -240,6 +240,16 @@ mod tests {
             let one = wait_and_service_tail(ahead, 1.0, t);
             let nearly = wait_and_service_tail(ahead, 1.0 + 1e-7, t);
             assert!((one - nearly).abs() < 1e-5, "{ahead} {t}: {one} {nearly}");
+        }
+    }
+
+    /// So that four backends are never drawn with the limit.
+    #[test]
+    fn the_limit_is_far_off_for_four_backends() {
+        for (load, excess) in [(0.5, 0.0465), (0.7, 0.1138), (0.85, 0.2776)] {
+            let limit = FewestOf::new(2, load, 1.0).unwrap().mean_s();
+            let four = Shortest::new(4, 1, 2, 4.0 * load, 1.0).unwrap().mean_s();
+            assert!((four / limit - 1.0 - excess).abs() < 2e-3, "{load}: {four} {limit}");
         }
     }
 
