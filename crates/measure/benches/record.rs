@@ -2,7 +2,10 @@
 //! two sends, and folding a million calls, which it does after the trial.
 //!
 //! The hot path has a budget of 100 ns a call. The memory is set aside as the
-//! generator sets it aside, and the time excludes that, as a trial's does.
+//! generator sets it aside, and the time excludes that, as a trial's does. Seen on
+//! a virtual machine of 2 cores that others used too: 12 ns a call [11, 13] in a
+//! quieter minute, 37 ns [22, 53] under a load average of 14; a million calls fold
+//! in 0.46 s [0.40, 0.51] under that load.
 
 use std::{
     hint::black_box,
