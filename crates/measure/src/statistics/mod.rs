@@ -4,6 +4,7 @@
 //! | module | question |
 //! |---|---|
 //! | [`interval`] | how far off may this figure be, and is A really less than B? |
+//! | [`stopping`] | how many repeats make it sure enough? |
 //! | [`shares`] | were calls spread as they should have been? |
 //! | [`warm_up`] | where did the warm-up end? |
 //! | [`drift`] | did the figure stay where it was, within a trial and between repeats? |
@@ -30,6 +31,7 @@ pub mod interval;
 pub mod settling;
 pub mod shares;
 mod special;
+pub mod stopping;
 pub mod warm_up;
 
 /// Ranks from 1, equal values sharing the mean of theirs; `None` when a value is
