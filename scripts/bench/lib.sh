@@ -269,7 +269,8 @@ is_there() {
   case $1 in
     l4 | l7:hyper) return 0 ;;
     l7:*)
-      if [[ "$("$BIN/l7-proxy" --help)" != *"${1#l7:}"* ]]; then
+      # clap lists values as `- name: what it is`.
+      if [[ "$("$BIN/l7-proxy" --help)" != *"- ${1#l7:}: "* ]]; then
         note "l7-proxy has no data plane ${1#l7:}"
         return 1
       fi
