@@ -22,8 +22,8 @@ Measures the L7 data planes beside real proxies and prints the table of bars.
                    no proxy; all that are there, unless named
   --workloads LIST of a,b,c,d (all)
   --parts LIST     of cost,latency,syscalls,idle (all)
-  --rate N         calls per second of the latency part (half of what the slowest
-                   peer does in b)
+  --rate N         calls per second of the latency part (half of the median of what
+                   the L7 peers do in b)
   --idle N         connections of the idle part (10000)
   --out DIR        where raw figures go (target/bench/l7-<time>)
 
@@ -271,11 +271,13 @@ is_even() {
     END { exit !(max - min <= sum / 100 + 2) }' <<<"$1"
 }
 
-# The same rate for all, or latencies could not be compared.
+# The same rate for all, or latencies could not be compared. A peer that can't
+# keep it is named as doubtful; half of what the slowest does would leave all the
+# others idle.
 choose_rate() {
   [ -z "$rate" ] || return 0
-  rate=$(awk -F, 'NR > 1 && $3 == "b" && $6 == 1 && $2 != "direct" { print $12 }' "$out/cost.csv" |
-    sort -n | head -n 1 | awk '{ printf "%d", $1 / 2 }')
+  rate=$(awk -F, 'NR > 1 && $3 == "b" && $6 == 1 && $2 ~ /l7/ { print $12 }' "$out/cost.csv" |
+    sort -n | awk '{ all[NR] = $1 } END { if (NR) printf "%d", all[int((NR + 1) / 2)] / 2 }')
   if [ -z "$rate" ] || [ "$rate" -lt 8 ]; then
     rate=1000
     note "NOTE: latency at 1000 calls/s; the cost part says nothing of b, so half load is not known"
@@ -340,11 +342,12 @@ syscalls_trial() {
 
 # idle_trial PEER: memory of connections that have made one call and now wait.
 idle_trial() {
-  local peer=$1 before after count first holder tries seen=0
-  # An L4 proxy needs two descriptors for each.
-  count=$idle_connections
-  if [[ $peer != *l7* ]] && [ $((count * 2 + 200)) -gt "$(ulimit -n)" ]; then
-    count=$((($(ulimit -n) - 200) / 2))
+  local peer=$1 before after count most first holder tries seen=0
+  # Others than ours may take, or set aside, two descriptors for each client: an
+  # L4 proxy, HAProxy, and nginx, whose file allows 16,384.
+  count=$idle_connections most=$(((($(ulimit -n) > 16384 ? 16384 : $(ulimit -n)) - 1000) / 2))
+  if [[ $peer != l7:* ]] && [ "$count" -gt "$most" ]; then
+    count=$most
   fi
   load "$LOAD_CORE" "$peer_port" "$work/small" -n 2000 -c 8 -m 16 || true
   before=$(memory_kib "$peer_pid")
