@@ -11,12 +11,12 @@ use crate::error::{Error, Reason};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flood {
-    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE and unknown frames (CVE-2019-9512, 9515, 9513).
+pub enum Flood {
+    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE and unknown frames, and DATA that carries nothing
+    /// and ends nothing (CVE-2019-9512, 9513, 9515, 9518).
     Control,
-    /// DATA that carries nothing and ends nothing (CVE-2019-9518).
-    Empty,
-    /// Streams that the peer opened and reset (CVE-2023-44487).
+    /// Streams that the peer opened and reset, or broke so that we had to reset them
+    /// (CVE-2023-44487, CVE-2025-8671).
     Reset,
     /// Frames on streams that are over, as they come after a reset for a moment.
     Stray,
@@ -25,12 +25,9 @@ pub(crate) enum Flood {
 /// The bounds. Each is what may have gathered in a count that is halved every second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FloodLimits {
-    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE and unknown frames beyond those that the frames
-    /// sent to the peer explain.
+    /// Frames that cost the peer next to nothing, beyond those that the frames sent to it explain.
     pub control_frames: u32,
-    /// DATA frames without a byte and without END_STREAM.
-    pub empty_frames: u32,
-    /// Streams opened and reset by the peer.
+    /// Streams reset by the peer, or for its mistakes.
     pub resets: u32,
     /// Frames on streams that are over.
     pub stray_frames: u32,
@@ -38,18 +35,16 @@ pub struct FloodLimits {
 
 impl FloodLimits {
     /// No bound, for peers that are trusted.
-    pub const UNLIMITED: Self = Self {
-        control_frames: u32::MAX,
-        empty_frames: u32::MAX,
-        resets: u32::MAX,
-        stray_frames: u32::MAX,
-    };
+    pub const UNLIMITED: Self =
+        Self { control_frames: u32::MAX, resets: u32::MAX, stray_frames: u32::MAX };
 }
 
 /// The counts of one connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Floods {
-    counts: [u32; 4],
+    counts: [u32; 3],
+    /// The bound that was passed.
+    passed: Option<Flood>,
 }
 
 impl Floods {
@@ -62,15 +57,20 @@ impl Floods {
         let count = &mut self.counts[what as usize];
         *count = count.saturating_add(1);
         let (limit, text) = match what {
-            Flood::Control => (limits.control_frames, "too many control frames"),
-            Flood::Empty => (limits.empty_frames, "too many empty DATA frames"),
+            Flood::Control => (limits.control_frames, "too many frames that ask for nothing"),
             Flood::Reset => (limits.resets, "too many streams opened and reset"),
             Flood::Stray => (limits.stray_frames, "too many frames on streams that are over"),
         };
         if *count > limit {
+            self.passed = Some(what);
             return Err(Error::connection(Reason::ENHANCE_YOUR_CALM, text));
         }
         Ok(())
+    }
+
+    /// The bound that was passed, if one was.
+    pub(crate) fn passed(&self) -> Option<Flood> {
+        self.passed
     }
 
     /// A frame was sent that an honest peer may answer with control frames.
@@ -92,8 +92,7 @@ impl Floods {
 mod tests {
     use super::*;
 
-    const LIMITS: FloodLimits =
-        FloodLimits { control_frames: 10, empty_frames: 3, resets: 2, stray_frames: 1 };
+    const LIMITS: FloodLimits = FloodLimits { control_frames: 10, resets: 2, stray_frames: 1 };
 
     fn gone_after(what: Flood, per_second: usize, seconds: usize) -> bool {
         let mut floods = Floods::default();
@@ -106,9 +105,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_a_bound_of_its_own() {
-        for (what, limit) in
-            [(Flood::Control, 10), (Flood::Empty, 3), (Flood::Reset, 2), (Flood::Stray, 1)]
-        {
+        for (what, limit) in [(Flood::Control, 10), (Flood::Reset, 2), (Flood::Stray, 1)] {
             assert!(!gone_after(what, limit, 1), "{what:?}");
             assert!(gone_after(what, limit + 1, 1), "{what:?}");
         }

@@ -187,6 +187,42 @@ pub struct DownstreamLimits {
     #[arg(long, value_name = "N", default_value_t = 1_024)]
     pub max_error_resets: usize,
 
+    /// Streams a client may reset in a second, together with those the proxy
+    /// has to reset for its mistakes; one more ends the connection. The count
+    /// is halved each second, and a stream counts however far it had come
+    /// (CVE-2023-44487, CVE-2025-8671).
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub max_resets_per_second: u32,
+
+    /// Frames a client may send in a second that cost it little and the proxy
+    /// something: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown
+    /// types. One more ends the connection. The count is halved each second,
+    /// and each DATA or HEADERS frame sent to the client pays for ten
+    /// (CVE-2019-9512 and its kin).
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub max_control_frames_per_second: u32,
+
+    /// How long a new connection may take to send HTTP/2's preface and its
+    /// SETTINGS.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
+    pub handshake_timeout: Duration,
+
+    /// How long a frame, or a header block of several frames, may take from its
+    /// first byte to its last.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    pub frame_timeout: Duration,
+
+    /// How long a client may take nothing of a response that waits for it:
+    /// with the stream's window exhausted the stream is reset, with the
+    /// connection's, or when its socket takes nothing, the connection is ended.
+    /// Less than 1 KiB in this time is nothing (CVE-2019-9511, CVE-2019-9517).
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
+    pub write_stall_timeout: Duration,
+
+    /// How long a connection may have no call.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
+    pub idle_timeout: Duration,
+
     /// A client that has sent nothing for this long is asked with a PING.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
     pub keepalive_interval: Duration,
@@ -195,53 +231,17 @@ pub struct DownstreamLimits {
     #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = duration::parse)]
     pub keepalive_timeout: Duration,
 
-    /// Streams a client may open and reset, counted also after the call went
-    /// to a backend. This and the next three are counts that are halved every
-    /// second, so that a burst is remembered and a steady rate settles at twice
-    /// itself; beyond them the connection ends (CVE-2023-44487). Enforced by
-    /// the relay data plane, as are all bounds from here on.
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
-    pub max_resets: u32,
-
-    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE and unknown frames a client may
-    /// send beyond four for each frame of a response (CVE-2019-9512, 9513,
-    /// 9515).
-    #[arg(long, value_name = "N", default_value_t = 2_000)]
-    pub max_control_frames: u32,
-
-    /// DATA frames a client may send that carry nothing and end nothing
-    /// (CVE-2019-9518).
-    #[arg(long, value_name = "N", default_value_t = 1_000)]
-    pub max_empty_frames: u32,
-
-    /// Frames a client may send on streams that are over, as it does for a
-    /// moment after they were reset.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    pub max_stray_frames: u32,
-
     /// CONTINUATION frames of one header block, of which four times
-    /// `max-header-list-bytes` are read at most (CVE-2024-27316).
+    /// `max-header-list-bytes` are read at most (CVE-2024-27316). This bound
+    /// and the next are kept by the relay data plane; hyper has its own.
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub max_continuations: u32,
 
-    /// How long a client may take to send its preface and SETTINGS and to
-    /// acknowledge the proxy's.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
-    pub handshake_timeout: Duration,
-
-    /// How long a frame, or a header block in several, may be incomplete.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
-    pub frame_timeout: Duration,
-
-    /// How long a response may wait for a client that takes less than 64 bytes
-    /// a second of it. The call is then reset; a connection that takes no bytes
-    /// at all is closed (CVE-2019-9511, 9517).
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
-    pub stall_timeout: Duration,
-
-    /// How long a connection may be without a call before it is drained.
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
-    pub idle_timeout: Duration,
+    /// Frames a client may send in a second on streams that are over, as it
+    /// does for a moment after they were reset. The count is halved each
+    /// second.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub max_stray_frames_per_second: u32,
 }
 
 /// Bounds on connections to backends. Connections are per backend and thread.

@@ -24,6 +24,8 @@ use crate::grpc::Status;
 
 /// HTTP/2 error codes that the proxy gives or tells apart (RFC 9113, section 7).
 pub mod code {
+    /// Nothing is wrong.
+    pub const NO_ERROR: u32 = 0;
     /// The peer broke something inside.
     pub const INTERNAL_ERROR: u32 = 2;
     /// The stream was not processed; it is safe to send it again.

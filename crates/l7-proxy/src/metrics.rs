@@ -105,21 +105,7 @@ pub struct ProxyCounters {
     headers_too_large: Counter,
     malformed_timeout: Counter,
     not_grpc: Counter,
-    /// Connections ended for what their client did, by error code.
-    violations: [Counter; VIOLATIONS.len()],
 }
-
-/// Error codes that clients' connections are ended with, and their names; the
-/// last stands for all others.
-const VIOLATIONS: [(u32, &str); 7] = [
-    (0x1, "protocol_error"),
-    (0x3, "flow_control_error"),
-    (0x4, "settings_timeout"),
-    (0x5, "stream_closed"),
-    (0x9, "compression_error"),
-    (0xb, "enhance_your_calm"),
-    (u32::MAX, "other"),
-];
 
 impl ProxyCounters {
     /// Registers the counts.
@@ -141,21 +127,7 @@ impl ProxyCounters {
             headers_too_large: rejected("headers_too_large"),
             malformed_timeout: rejected("malformed_timeout"),
             not_grpc: rejected("not_grpc"),
-            violations: VIOLATIONS.map(|(_, code)| {
-                metrics.counter_shard(
-                    "l7_connections_failed_total",
-                    "Clients' connections ended for what the client did, by HTTP/2 error code.",
-                    &[("code", code)],
-                )
-            }),
         }
-    }
-
-    /// Counts a connection that was ended for what its client did, with the
-    /// code of its GOAWAY.
-    pub fn count_violation(&self, code: u32) {
-        let index = VIOLATIONS.iter().position(|(known, _)| *known == code);
-        self.violations[index.unwrap_or(VIOLATIONS.len() - 1)].inc();
     }
 
     /// Counts a failure that no backend had a part in; others are counted
@@ -175,6 +147,84 @@ impl ProxyCounters {
     }
 }
 
+/// Why the proxy ended a client's connection that the client wanted to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Too many streams were reset.
+    ResetFlood,
+    /// Too many frames came that cost the client nothing.
+    ControlFlood,
+    /// No preface and SETTINGS came.
+    HandshakeTimeout,
+    /// A frame or header block began and did not end.
+    FrameTimeout,
+    /// The client takes nothing of what waits for it.
+    WriteStall,
+    /// There was no call for too long.
+    Idle,
+    /// It broke the protocol, or the bounds that the HTTP/2 library keeps.
+    Protocol,
+}
+
+impl Ending {
+    /// All endings, in the order of the counters.
+    pub const ALL: [Self; 7] = [
+        Self::ResetFlood,
+        Self::ControlFlood,
+        Self::HandshakeTimeout,
+        Self::FrameTimeout,
+        Self::WriteStall,
+        Self::Idle,
+        Self::Protocol,
+    ];
+
+    /// The value of the `reason` label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ResetFlood => "reset_flood",
+            Self::ControlFlood => "control_flood",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::FrameTimeout => "frame_timeout",
+            Self::WriteStall => "write_stall",
+            Self::Idle => "idle",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// One thread's counts of clients that were stopped. Clones share them.
+#[derive(Clone, Debug)]
+pub struct GuardCounters {
+    endings: [Counter; Ending::ALL.len()],
+    /// Streams reset because their client took nothing of the response.
+    pub stalled_streams: Counter,
+}
+
+impl GuardCounters {
+    /// Registers the counts.
+    pub fn register(metrics: &Metrics) -> Self {
+        Self {
+            endings: Ending::ALL.map(|ending| {
+                metrics.counter_shard(
+                    "l7_connections_ended_total",
+                    "Clients' connections that the proxy ended, by why.",
+                    &[("reason", ending.name())],
+                )
+            }),
+            stalled_streams: metrics.counter_shard(
+                "l7_streams_stalled_total",
+                "Streams reset because their client took nothing of the response.",
+                &[],
+            ),
+        }
+    }
+
+    /// Counts a connection that was ended.
+    pub fn count(&self, ending: Ending) {
+        self.endings[ending as usize].inc();
+    }
+}
+
 /// Registers the counts of clients' connections, which all threads share.
 pub fn accept_counters(metrics: &Metrics) -> AcceptCounters {
     AcceptCounters::register(metrics, "l7_connections")
@@ -183,6 +233,18 @@ pub fn accept_counters(metrics: &Metrics) -> AcceptCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endings_are_counted_under_their_names() {
+        let metrics = Metrics::new();
+        let counters = GuardCounters::register(&metrics);
+        for ending in Ending::ALL {
+            counters.count(ending);
+            let name = ending.name();
+            let line = format!("l7_connections_ended_total{{reason=\"{name}\"}} 1\n");
+            assert!(metrics.expose().contains(&line), "{}", metrics.expose());
+        }
+    }
 
     #[test]
     fn outcomes_are_counted_under_their_names() {

@@ -180,4 +180,3 @@ impl<T: Copy + Default> Connection<T> {
         Ok(Some(Event::Trailers { key, user }))
     }
 }
-

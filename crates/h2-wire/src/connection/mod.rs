@@ -33,7 +33,7 @@ use crate::hpack::{DEFAULT_TABLE_SIZE, Decoder, Encoder, EncoderOptions, HeaderL
 use crate::settings::PeerSettings;
 use crate::stream::Streams;
 
-pub use crate::flood::FloodLimits;
+pub use crate::flood::{Flood, FloodLimits};
 pub use crate::stream::StreamKey;
 pub use receive::{Event, Read};
 pub use send::Moved;
@@ -182,6 +182,8 @@ pub struct Connection<T> {
     error_resets: u32,
     is_ping_due: bool,
     is_failed: bool,
+    /// Bytes of payload sent since the owner last asked.
+    sent_bytes: u64,
 }
 
 impl<T: Copy + Default> Connection<T> {
@@ -211,6 +213,7 @@ impl<T: Copy + Default> Connection<T> {
             error_resets: 0,
             is_ping_due: false,
             is_failed: false,
+            sent_bytes: 0,
             options,
         };
         connection.greet();
@@ -278,11 +281,6 @@ impl<T: Copy + Default> Connection<T> {
         &self.peer
     }
 
-    /// Whether the connection's own send window is used up.
-    pub fn is_window_exhausted(&self) -> bool {
-        self.send_window.available() == 0
-    }
-
     /// The open streams, each with what its owner knows it by.
     pub fn streams(&self) -> impl Iterator<Item = (StreamKey, T)> {
         self.streams.iter().map(|(key, stream)| (key, stream.user))
@@ -298,6 +296,21 @@ impl<T: Copy + Default> Connection<T> {
     /// Whether the stream is open, in one direction at least.
     pub fn is_open(&self, key: StreamKey) -> bool {
         self.streams.get(key).is_some()
+    }
+
+    /// The bound on floods that the peer passed, if it did.
+    pub fn flooded(&self) -> Option<Flood> {
+        self.floods.passed()
+    }
+
+    /// Bytes of payload sent since the last call.
+    pub fn take_sent_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.sent_bytes)
+    }
+
+    /// Whether DATA waits for the connection's window.
+    pub fn is_window_awaited(&self) -> bool {
+        self.send_window.available() == 0 && !self.ready.is_empty()
     }
 
     /// Halves the counts of floods; to be called about once a second.

@@ -139,11 +139,7 @@ impl<T: Copy + Default> Connection<T> {
     }
 
     #[inline]
-    fn frame<'a>(
-        &mut self,
-        head: Head,
-        payload: &'a [u8],
-    ) -> Result<Option<Event<'a, T>>, Error> {
+    fn frame<'a>(&mut self, head: Head, payload: &'a [u8]) -> Result<Option<Event<'a, T>>, Error> {
         self.check_order(head)?;
         match parse_payload(head, payload) {
             Ok(Frame::Data { stream, payload, padding, end_stream }) => {
@@ -230,7 +226,7 @@ impl<T: Copy + Default> Connection<T> {
             return Ok(None);
         };
         if payload.is_empty() && !end_stream {
-            self.count(Flood::Empty)?;
+            self.count(Flood::Control)?;
         }
         if let Err((reason, what)) = self.take_data(key, payload.len(), flow, end_stream) {
             self.release_connection(flow);
@@ -280,11 +276,7 @@ impl<T: Copy + Default> Connection<T> {
         Ok(())
     }
 
-    fn rst_stream<'a>(
-        &mut self,
-        id: u32,
-        reason: Reason,
-    ) -> Result<Option<Event<'a, T>>, Error> {
+    fn rst_stream<'a>(&mut self, id: u32, reason: Reason) -> Result<Option<Event<'a, T>>, Error> {
         if self.is_idle(id) {
             return Err(protocol("RST_STREAM on an idle stream"));
         }
@@ -438,6 +430,7 @@ impl<T: Copy + Default> Connection<T> {
         if self.is_idle(id) {
             return Err(Error::connection(reason, what));
         }
+        self.count(Flood::Reset)?;
         self.error_resets += 1;
         if self.error_resets > self.options.max_error_resets {
             let what = "too many streams broken by mistakes";

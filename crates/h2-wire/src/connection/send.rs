@@ -6,9 +6,9 @@ use crate::frame::{self, LARGEST_STREAM_ID};
 use crate::hpack::{BlockKey, Field, HeaderList};
 use crate::stream::StreamKey;
 
-/// Control frames that one frame of DATA or HEADERS may call forth from an honest peer: credit for
-/// the stream and the connection, and a PING to measure the bandwidth.
-const ANSWERS_PER_FRAME: u32 = 4;
+/// Control frames that one frame of DATA or HEADERS may call forth from an honest peer, amply
+/// counted: credit for the stream and the connection, and a PING to measure the bandwidth.
+const ANSWERS_PER_FRAME: u32 = 10;
 
 /// Bytes that waited and have gone to the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +146,7 @@ impl<T: Copy + Default> Connection<T> {
     fn data_frames(&mut self, id: u32, payload: &[u8], end_stream: bool) {
         let max = self.peer.max_frame_bytes as usize;
         self.floods.excuse(ANSWERS_PER_FRAME);
+        self.sent_bytes += payload.len() as u64;
         if payload.len() <= max {
             return frame::data(&mut self.output, id, payload, end_stream);
         }
@@ -170,8 +171,10 @@ impl<T: Copy + Default> Connection<T> {
     /// Moves what waits to the output, as far as windows and room allow, a frame of each stream in
     /// turn. Appends to `moved` what went.
     pub fn pump(&mut self, moved: &mut Vec<Moved<T>>) {
-        let turns = self.options.output_high_bytes;
-        while self.output.len() - self.written < turns {
+        if self.is_failed {
+            return self.ready.clear();
+        }
+        while self.output.len() - self.written < self.options.output_high_bytes {
             let Some(key) = self.ready.front().copied() else { return };
             let connection_window = self.send_window.available();
             let max = self.peer.max_frame_bytes as usize;
@@ -195,6 +198,7 @@ impl<T: Copy + Default> Connection<T> {
                 stream.is_send_closed = end_stream;
                 frame::data(&mut self.output, key.id(), stream.pending.front(length), end_stream);
                 stream.pending.consume(length);
+                self.sent_bytes += length as u64;
                 let user = stream.user;
                 self.floods.excuse(ANSWERS_PER_FRAME);
                 if length > 0 {
@@ -234,9 +238,8 @@ impl<T: Copy + Default> Connection<T> {
     /// Removes a stream whose two directions have ended.
     #[inline]
     pub(super) fn remove_if_over(&mut self, key: StreamKey) {
-        let is_over = |stream: &crate::stream::Stream<T>| {
-            stream.is_receive_closed && stream.is_send_closed
-        };
+        let is_over =
+            |stream: &crate::stream::Stream<T>| stream.is_receive_closed && stream.is_send_closed;
         if self.streams.get(key).is_some_and(is_over) {
             self.streams.remove(key);
         }

@@ -352,9 +352,8 @@ impl Worker {
             return;
         }
         for link in pool.links.clone() {
-            let is_idle = |link: &Link| {
-                link.endpoint.http.open_streams() == 0 && link.waiting.is_empty()
-            };
+            let is_idle =
+                |link: &Link| link.endpoint.http.open_streams() == 0 && link.waiting.is_empty();
             if self.links.get(link).is_some_and(is_idle) {
                 self.remove_link(link);
             }

@@ -73,10 +73,7 @@ impl Worker {
             }
             Event::Settings => self.on_link_settings(key),
             Event::GoAway { last_stream, .. } => self.on_go_away(key, last_stream),
-            Event::Request { .. }
-            | Event::Acknowledged
-            | Event::Alive
-            | Event::LeaveNoticed => {}
+            Event::Request { .. } | Event::Acknowledged | Event::Alive | Event::LeaveNoticed => {}
         }
     }
 
@@ -187,9 +184,7 @@ impl Worker {
             backend.endpoint.http.reset(there, Reason::NO_ERROR);
             self.touch_link(link);
         }
-        if !is_whole
-            && let Some(client) = self.clients.get_mut(client)
-        {
+        if !is_whole && let Some(client) = self.clients.get_mut(client) {
             client.endpoint.http.reset_after_end(stream, Reason::NO_ERROR);
         }
         self.end_call(key, if is_ok { Outcome::Ok } else { Outcome::Error });
@@ -254,12 +249,8 @@ impl Worker {
     fn on_go_away(&mut self, key: Key, last_stream: u32) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.is_leaving = true;
-        let left_out: Vec<_> = link
-            .endpoint
-            .http
-            .streams()
-            .filter(|(stream, _)| stream.id() > last_stream)
-            .collect();
+        let left_out: Vec<_> =
+            link.endpoint.http.streams().filter(|(stream, _)| stream.id() > last_stream).collect();
         for (stream, call) in left_out {
             if let Some(link) = self.links.get_mut(key) {
                 link.endpoint.http.forget(stream);

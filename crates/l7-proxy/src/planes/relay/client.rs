@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use balance::hash_bytes;
-use h2_wire::connection::{Connection, Event, Options, StreamKey};
+use h2_wire::connection::{Connection, Event, Flood, Options, StreamKey};
 use h2_wire::hpack::{HeaderList, Name};
 use h2_wire::{Error, Reason};
 
@@ -17,7 +17,7 @@ use super::timers::Due;
 use super::worker::Worker;
 use crate::failure::{Answer, Failure, Progress, answer};
 use crate::grpc;
-use crate::metrics::Outcome;
+use crate::metrics::{Ending, Outcome};
 use crate::planes::ConnectionPlace;
 
 /// Header lists and request buffers kept for the next calls.
@@ -97,7 +97,10 @@ impl Worker {
                         None => break,
                     }
                 }
-                Err(error) => return self.fail_client(key, &error),
+                Err(error) => {
+                    let ending = ending(client.endpoint.http.flooded());
+                    return self.fail_client(key, &error, ending);
+                }
             }
         }
         let now_ms = self.now_ms();
@@ -142,8 +145,11 @@ impl Worker {
         let list = from.endpoint.http.headers();
         // A list that was too long even to be kept tells nothing of its kind;
         // only gRPC is served unless asked for otherwise.
-        let is_grpc =
-            if over_limit { !self.shared.config.calls.forward_http } else { headers::is_grpc(list) };
+        let is_grpc = if over_limit {
+            !self.shared.config.calls.forward_http
+        } else {
+            headers::is_grpc(list)
+        };
         let admitted =
             if over_limit { Err(Failure::HeadersTooLarge) } else { self.admit_call(list, is_grpc) };
         match admitted {
@@ -369,8 +375,8 @@ impl Worker {
     }
 
     /// Ends a client's connection for a mistake of it.
-    pub(super) fn fail_client(&mut self, key: Key, error: &Error) {
-        self.counters.count_violation(error.reason().0);
+    pub(super) fn fail_client(&mut self, key: Key, error: &Error, ending: Ending) {
+        self.guard_counters.count(ending);
         self.cancel_calls(key);
         let Some(client) = self.clients.get_mut(key) else { return };
         client.endpoint.http.fail(error);
@@ -406,6 +412,15 @@ impl Worker {
             }
             Flushed::All | Flushed::Some => {}
         }
+    }
+}
+
+/// What a client's mistake is in the counts.
+fn ending(flooded: Option<Flood>) -> Ending {
+    match flooded {
+        Some(Flood::Control | Flood::Stray) => Ending::ControlFlood,
+        Some(Flood::Reset) => Ending::ResetFlood,
+        None => Ending::Protocol,
     }
 }
 

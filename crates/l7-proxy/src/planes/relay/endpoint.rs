@@ -201,14 +201,18 @@ impl Endpoint {
         }
     }
 
-    /// Looks whether the peer reads, every `elapsed_ms`; gives how long it has
-    /// taken less than `least_bytes` each time. A drip is no progress.
+    /// Looks whether the peer takes what waits for its socket or for the
+    /// connection's window, every `elapsed_ms`; gives how long it has taken
+    /// less than `least_bytes` each time. A drip is no progress.
     pub(super) fn stalled_ms(&mut self, elapsed_ms: u64, least_bytes: u64) -> u64 {
         let wrote_bytes = std::mem::take(&mut self.wrote_bytes);
-        if self.http.output().is_empty() || wrote_bytes >= least_bytes {
-            self.stalled_ms = 0;
-        } else {
+        let sent_bytes = self.http.take_sent_bytes();
+        let is_socket_stalled = !self.http.output().is_empty() && wrote_bytes < least_bytes;
+        let is_window_stalled = self.http.is_window_awaited() && sent_bytes < least_bytes;
+        if is_socket_stalled || is_window_stalled {
             self.stalled_ms += elapsed_ms;
+        } else {
+            self.stalled_ms = 0;
         }
         self.stalled_ms
     }

@@ -38,10 +38,9 @@ pub(super) fn downstream(config: &Config) -> Options {
         max_block_bytes: list_bytes * LIST_LEEWAY,
         max_continuations: limits.max_continuations,
         floods: FloodLimits {
-            control_frames: limits.max_control_frames,
-            empty_frames: limits.max_empty_frames,
-            resets: limits.max_resets,
-            stray_frames: limits.max_stray_frames,
+            control_frames: limits.max_control_frames_per_second,
+            resets: limits.max_resets_per_second,
+            stray_frames: limits.max_stray_frames_per_second,
         },
         max_error_resets: u32::try_from(limits.max_error_resets).unwrap_or(u32::MAX),
         output_high_bytes: OUTPUT_HIGH_BYTES,
@@ -94,7 +93,7 @@ impl Sweep {
         let timeouts = [
             down.handshake_timeout,
             down.frame_timeout,
-            down.stall_timeout,
+            down.write_stall_timeout,
             down.idle_timeout,
             down.keepalive_interval,
             down.keepalive_timeout,

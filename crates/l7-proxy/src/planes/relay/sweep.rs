@@ -11,11 +11,10 @@ use h2_wire::{Error, Reason};
 use super::client::LINGER;
 use super::slots::Key;
 use super::worker::Worker;
-use crate::failure::code;
-use crate::metrics::Outcome;
+use crate::metrics::{Ending, Outcome};
 
-/// Bytes a second that count as progress for a peer that is slow to read.
-const LEAST_BYTES_PER_S: u64 = 64;
+/// Less than this within the stall timeout is no progress.
+const LEAST_BYTES: u64 = 1_024;
 
 /// How long a client may take to answer the PING of a drain.
 const NOTICE_MS: u64 = 1_000;
@@ -59,37 +58,35 @@ impl Worker {
             self.clients.remove(key);
             return;
         }
-        let least_bytes = LEAST_BYTES_PER_S * elapsed_ms / 1_000;
-        let stalled_ms = client.endpoint.stalled_ms(elapsed_ms, least_bytes.max(1));
+        let least_bytes = (LEAST_BYTES * elapsed_ms / self.sweep.stall_ms.max(1)).max(1);
+        let stalled_ms = client.endpoint.stalled_ms(elapsed_ms, least_bytes);
         if stalled_ms > self.sweep.stall_ms {
+            self.guard_counters.count(Ending::WriteStall);
             return self.drop_client(key);
         }
         if client.is_ending {
             return;
         }
-        if let Some(error) = self.client_fault(key) {
-            return self.fail_client(key, &error);
+        if let Some((error, ending)) = self.client_fault(key) {
+            return self.fail_client(key, &error, ending);
         }
         self.keep_client_alive(key);
         self.go_on_leaving(key);
-        self.reset_stalled(key, elapsed_ms, least_bytes.max(1));
+        self.reset_stalled(key, elapsed_ms, least_bytes);
     }
 
     /// What took a client too long.
-    fn client_fault(&self, key: Key) -> Option<Error> {
+    fn client_fault(&self, key: Key) -> Option<(Error, Ending)> {
         let now_ms = self.now_ms();
         let client = self.clients.get(key)?;
-        let http = &client.endpoint.http;
         let age_ms = now_ms.saturating_sub(client.opened_ms);
-        if age_ms > self.sweep.handshake_ms && !http.is_acknowledged() {
-            return Some(if http.has_settings() {
-                Error::connection(Reason::SETTINGS_TIMEOUT, "SETTINGS not acknowledged in time")
-            } else {
-                Error::connection(Reason::PROTOCOL_ERROR, "no SETTINGS in time")
-            });
+        if age_ms > self.sweep.handshake_ms && !client.endpoint.http.has_settings() {
+            let error = Error::connection(Reason::PROTOCOL_ERROR, "no SETTINGS in time");
+            return Some((error, Ending::HandshakeTimeout));
         }
         if client.endpoint.partial_ms(now_ms) > self.sweep.frame_ms {
-            return Some(Error::connection(Reason::ENHANCE_YOUR_CALM, "frame not whole in time"));
+            let error = Error::connection(Reason::ENHANCE_YOUR_CALM, "frame not whole in time");
+            return Some((error, Ending::FrameTimeout));
         }
         None
     }
@@ -130,6 +127,7 @@ impl Worker {
         }
         let idle_ms = client.idle_since_ms.map_or(0, |since_ms| now_ms - since_ms);
         if idle_ms > self.sweep.idle_ms {
+            self.guard_counters.count(Ending::Idle);
             self.announce_leave(key);
         }
     }
@@ -143,7 +141,8 @@ impl Worker {
         http.find_stalled(elapsed_ms, self.sweep.stall_ms, least_bytes, &mut stalled);
         for (stream, call) in stalled {
             if let Some(client) = self.clients.get_mut(key) {
-                client.endpoint.http.reset(stream, Reason(code::ENHANCE_YOUR_CALM));
+                client.endpoint.http.reset(stream, Reason::CANCEL);
+                self.guard_counters.stalled_streams.inc();
                 self.touch_client(key);
             }
             self.withdraw(call, Reason::CANCEL);
@@ -155,11 +154,8 @@ impl Worker {
         let now_ms = self.now_ms();
         let Some(link) = self.links.get_mut(key) else { return };
         let endpoint = &mut link.endpoint;
-        // A window that is used up at two sweeps in a row, with output waiting
-        // for it, is no moment's matter.
-        let is_blocked = endpoint.http.is_window_exhausted() && endpoint.http.wants_write();
-        link.is_exhausted = is_blocked;
-        let least_bytes = (LEAST_BYTES_PER_S * elapsed_ms / 1_000).max(1);
+        link.is_exhausted = endpoint.http.is_window_awaited();
+        let least_bytes = (LEAST_BYTES * elapsed_ms / self.sweep.stall_ms.max(1)).max(1);
         if endpoint.stalled_ms(elapsed_ms, least_bytes) > self.sweep.stall_ms {
             return self.lose_link(key, "it takes no bytes");
         }

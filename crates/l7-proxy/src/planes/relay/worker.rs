@@ -28,7 +28,7 @@ use super::options::{self, Sweep};
 use super::pool::{Link, Pool};
 use super::slots::{Key, Slots};
 use super::timers::{Due, Timers};
-use crate::metrics::ProxyCounters;
+use crate::metrics::{GuardCounters, ProxyCounters};
 use crate::planes::{ConnectionPlace, Shared};
 use crate::upstreams::UpstreamSet;
 
@@ -87,6 +87,7 @@ pub(super) struct Worker {
     pub(super) last_sweep_ns: u64,
     pub(super) chance: SplitMix64,
     pub(super) counters: ProxyCounters,
+    pub(super) guard_counters: GuardCounters,
     pub(super) now_ns: u64,
 }
 
@@ -97,7 +98,8 @@ impl Worker {
         epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), level)?;
         epoll::add(&epoll, &door, epoll::EventData::new_u64(DOOR), level)?;
         let config = &shared.config;
-        let largest = config.downstream.max_frame_bytes.max(config.upstream.backend_max_frame_bytes);
+        let largest =
+            config.downstream.max_frame_bytes.max(config.upstream.backend_max_frame_bytes);
         let sweep = Sweep::of(config);
         let now_ns = shared.upstreams.now_ns();
         Ok(Self {
@@ -129,6 +131,7 @@ impl Worker {
             sweep,
             chance: SplitMix64::new(seed),
             counters: ProxyCounters::register(&config.metrics),
+            guard_counters: GuardCounters::register(&config.metrics),
             now_ns,
             shared,
         })
@@ -170,7 +173,8 @@ impl Worker {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let sweep = self.has_connections().then_some(self.next_sweep_ns);
-        let next_ns = [self.timers.next_ns(), self.door_opens_ns, sweep].into_iter().flatten().min();
+        let next_ns =
+            [self.timers.next_ns(), self.door_opens_ns, sweep].into_iter().flatten().min();
         next_ns.map(|next_ns| {
             let left_ns = next_ns.saturating_sub(self.shared.upstreams.now_ns());
             Timespec {
