@@ -18,7 +18,8 @@ pub enum Flood {
     /// Streams that the peer opened and reset, or broke so that we had to reset them
     /// (CVE-2023-44487, CVE-2025-8671).
     Reset,
-    /// Frames on streams that are over, as they come after a reset for a moment.
+    /// Frames without any effect: on streams that are over, as they come for a moment after a
+    /// reset, and acknowledgements.
     Stray,
 }
 

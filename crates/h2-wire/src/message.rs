@@ -48,6 +48,13 @@ pub fn check_request(list: &HeaderList) -> Result<(), &'static str> {
     if list.value_of(Name::Path).is_none_or(<[u8]>::is_empty) {
         return Err("empty :path");
     }
+    // Section 8.3.1: servers that believe one or the other would read different requests.
+    if let (Some(authority), Some(host)) =
+        (list.value_of(Name::Authority), list.value_of(Name::Host))
+        && !authority.eq_ignore_ascii_case(host)
+    {
+        return Err("host that differs from :authority");
+    }
     Ok(())
 }
 
@@ -117,6 +124,13 @@ mod tests {
         }
         let empty = [(":method", "GET"), (":scheme", "http"), (":path", "")];
         assert!(check_request(&list(&empty)).is_err());
+    }
+
+    #[test]
+    fn host_must_not_contradict_the_authority() {
+        let request = |host| list(&[&GET[..], &[(":authority", "a:1"), ("host", host)]].concat());
+        assert_eq!(check_request(&request("A:1")), Ok(()));
+        assert!(check_request(&request("b:1")).is_err());
     }
 
     #[test]

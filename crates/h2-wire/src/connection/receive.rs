@@ -323,7 +323,8 @@ impl<T: Copy + Default> Connection<T> {
             if !self.has_settings {
                 return Err(protocol("a first frame other than SETTINGS"));
             }
-            self.count(Flood::Control)?;
+            // It asks for nothing and costs nothing but its reading.
+            self.count(Flood::Stray)?;
             if self.is_acknowledged {
                 return Ok(None);
             }
