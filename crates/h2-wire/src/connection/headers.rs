@@ -45,7 +45,7 @@ impl<T: Copy + Default> Connection<T> {
         over_limit: bool,
         depends_on_itself: bool,
     ) -> Result<Option<Event<'a, T>>, Error> {
-        if id % 2 == 0 {
+        if id.is_multiple_of(2) {
             return Err(protocol("a client's stream with an even identifier"));
         }
         if matches!(self.leaving, Leaving::Since(_)) || self.is_failed {

@@ -388,12 +388,11 @@ impl<T: Copy + Default> Connection<T> {
 
     /// Whether nobody has used the stream yet.
     pub(super) fn is_idle(&self, id: u32) -> bool {
-        let is_ours = id % 2 == 1 && self.options.role == Role::Client;
-        match (self.options.role, is_ours) {
-            (Role::Client, true) => id >= self.next_stream,
-            (Role::Server, _) => id % 2 == 0 || id > self.highest_peer_stream,
-            // Pushes are disabled, so the server's streams are all idle.
-            (Role::Client, false) => true,
+        let is_of_client = !id.is_multiple_of(2);
+        match self.options.role {
+            // Pushes are disabled, so a server's streams are all idle.
+            Role::Client => !is_of_client || id >= self.next_stream,
+            Role::Server => !is_of_client || id > self.highest_peer_stream,
         }
     }
 
@@ -404,7 +403,7 @@ impl<T: Copy + Default> Connection<T> {
     pub(super) fn stray(&mut self, id: u32) -> Result<(), Error> {
         self.count(Flood::Stray)?;
         let is_left_out = matches!(self.leaving, Leaving::Since(last) if id > last);
-        if is_left_out && id % 2 == 1 && self.options.role == Role::Server {
+        if is_left_out && !id.is_multiple_of(2) && self.options.role == Role::Server {
             return Ok(());
         }
         if self.is_idle(id) {

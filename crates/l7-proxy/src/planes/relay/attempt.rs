@@ -131,7 +131,7 @@ impl Worker {
                 stage: Stage::Connecting,
                 waiting: std::collections::VecDeque::new(),
                 is_leaving: false,
-                is_exhausted: false,
+                exhausted_sweeps: 0,
                 connect_by_ns,
             });
             let Some(made) = self.links.get(link) else { return Ok(link) };
@@ -176,11 +176,9 @@ impl Worker {
         }
         Self::lend(&mut self.spare, &mut to.endpoint);
         let http = &mut to.endpoint.http;
-        let Some(stream) = http.open(key) else { return };
-        if let Some(attempt) = &mut call.attempt {
-            attempt.place = Place::Stream(link, stream);
-            attempt.sent_ns = self.now_ns;
-        }
+        let (Some(attempt), Some(stream)) = (&mut call.attempt, http.open(key)) else { return };
+        attempt.place = Place::Stream(link, stream);
+        attempt.sent_ns = self.now_ns;
         let request = &mut call.request;
         request.passed = 0;
         let list = &request.headers;
@@ -188,8 +186,8 @@ impl Worker {
         let ends = request.is_ended && request.kept.is_empty() && !has_trailers;
         if timeout.is_none() && super::headers::names_authority(list) {
             http.send_headers(stream, list.key(), || list.iter(), ends);
-        } else if let Some(pool) = self.pools.get(to.pool) {
-            let changes = Changes::of(list, timeout, pool.upstream.addr());
+        } else {
+            let changes = Changes::of(list, timeout, attempt.in_flight.upstream().addr());
             http.send_headers(stream, None, || changes.apply(list), ends);
         }
         let mut sent = 0;

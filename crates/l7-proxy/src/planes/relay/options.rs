@@ -11,9 +11,10 @@ use crate::config::Config;
 /// a call beyond the limit can be told so in gRPC's words.
 const LIST_LEEWAY: usize = 4;
 
-/// Output beyond which DATA waits with its stream, in bytes. Large against a
+/// Output beyond which DATA waits with its stream, and a connection takes no more
+/// calls, in bytes. Large against a
 /// send buffer's share of it, small against what all connections may hold.
-const OUTPUT_HIGH_BYTES: usize = 256 << 10;
+pub(super) const OUTPUT_HIGH_BYTES: usize = 256 << 10;
 
 /// Literals are sent as they are: Huffman code would save a quarter of their
 /// bytes on a network that is not the bottleneck, and costs time on both sides.

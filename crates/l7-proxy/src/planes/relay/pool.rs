@@ -11,6 +11,7 @@ use rustix::net::{SocketFlags, SocketType, sockopt};
 use serve::Metrics;
 
 use super::endpoint::Endpoint;
+use super::options::OUTPUT_HIGH_BYTES;
 use super::slots::Key;
 use crate::config::UpstreamLimits;
 use crate::metrics::BackendCounters;
@@ -50,8 +51,8 @@ pub(super) struct Link {
     /// It takes no more calls: the backend said GOAWAY, or it ran out of
     /// stream identifiers.
     pub(super) is_leaving: bool,
-    /// Its send window has been used up for a while: other connections first.
-    pub(super) is_exhausted: bool,
+    /// Sweeps in a row that found calls waiting for its send window.
+    pub(super) exhausted_sweeps: u32,
     /// When an attempt to connect has taken too long.
     pub(super) connect_by_ns: u64,
 }
@@ -73,8 +74,9 @@ impl Link {
     pub(super) fn has_place(&self) -> bool {
         self.stage == Stage::Ready
             && !self.is_leaving
-            && !self.is_exhausted
+            && self.exhausted_sweeps < 2
             && self.endpoint.http.can_open()
+            && self.endpoint.http.output().len() < OUTPUT_HIGH_BYTES
     }
 
     /// Whether a call can wait for it.

@@ -154,7 +154,8 @@ impl Worker {
         let now_ms = self.now_ms();
         let Some(link) = self.links.get_mut(key) else { return };
         let endpoint = &mut link.endpoint;
-        link.is_exhausted = endpoint.http.is_window_awaited();
+        let is_awaited = endpoint.http.is_window_awaited();
+        link.exhausted_sweeps = if is_awaited { link.exhausted_sweeps + 1 } else { 0 };
         let least_bytes = (LEAST_BYTES * elapsed_ms / self.sweep.stall_ms.max(1)).max(1);
         if endpoint.stalled_ms(elapsed_ms, least_bytes) > self.sweep.stall_ms {
             return self.lose_link(key, "it takes no bytes");
