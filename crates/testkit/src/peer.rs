@@ -174,6 +174,17 @@ impl Peer {
         }
     }
 
+    /// Whether the connection is open, as far as what has arrived tells.
+    pub fn is_open(&mut self) -> bool {
+        let read = self.reader.try_read_buf(&mut self.unparsed);
+        if !matches!(read, Ok(1..))
+            && !matches!(&read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        {
+            self.is_closed = true;
+        }
+        !self.is_closed
+    }
+
     /// Closes the sending side.
     pub async fn finish(&mut self) {
         // It fails only when the other side has gone, which reading shows.

@@ -16,7 +16,7 @@ use super::request_body::{Request as ReplayableRequest, RequestBody};
 use super::response_body::{ResponseBody, status_headers};
 use crate::failure::{Answer, Failure, Progress, answer, code};
 use crate::grpc;
-use crate::metrics::{Outcome, ProxyCounters};
+use crate::metrics::{GuardCounters, Outcome, ProxyCounters};
 use crate::planes::Shared;
 use crate::upstreams::{InFlight, Upstream};
 
@@ -24,6 +24,7 @@ use crate::upstreams::{InFlight, Upstream};
 pub(super) struct Thread {
     pub(super) shared: Arc<Shared>,
     counters: ProxyCounters,
+    pub(super) guard_counters: GuardCounters,
     /// By the address of the `Upstream`, which the pool keeps alive.
     pools: Mutex<HashMap<usize, Arc<Pool>>>,
     chance: Mutex<SplitMix64>,
@@ -33,6 +34,7 @@ impl Thread {
     pub(super) fn new(shared: Arc<Shared>, seed: u64) -> Self {
         Self {
             counters: ProxyCounters::register(&shared.config.metrics),
+            guard_counters: GuardCounters::register(&shared.config.metrics),
             shared,
             pools: Mutex::new(HashMap::new()),
             chance: Mutex::new(SplitMix64::new(seed)),
@@ -419,7 +421,7 @@ pub(super) fn broken(error: &hyper::Error, backend: &str) -> Broken {
     }
 }
 
-fn h2_source(error: &hyper::Error) -> Option<&h2::Error> {
+pub(super) fn h2_source(error: &hyper::Error) -> Option<&h2::Error> {
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref() {

@@ -15,8 +15,10 @@ use serve::{AcceptOptions, Accepted, Acceptor, Shutdown};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::call::Thread;
+use super::call::{Thread, h2_source};
+use super::guard::Guarded;
 use crate::config::DownstreamLimits;
+use crate::metrics::Ending;
 use crate::planes::Shared;
 
 /// Serves `listener` until the shutdown is over.
@@ -71,17 +73,30 @@ async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
 /// One connection's life. Its errors are the client's, and it knows them.
 async fn connection(accepted: Accepted, thread: Arc<Thread>, mut shutdown: Shutdown) {
     let Accepted { stream, peer: _, place: _place } = accepted;
-    let builder = builder(&thread.shared.config.downstream);
+    let limits = &thread.shared.config.downstream;
+    let counters = thread.guard_counters.clone();
+    let guarded = Guarded::new(stream, limits.clone(), counters.clone());
+    let builder = builder(limits);
     let service = service_fn(move |request: Request<Incoming>| Arc::clone(&thread).serve(request));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(guarded), service));
     tokio::select! {
-        _ = connection.as_mut() => return,
+        result = connection.as_mut() => {
+            if result.is_err_and(|error| is_breach(&error)) {
+                counters.count(Ending::Protocol);
+            }
+            return;
+        }
         () = shutdown.draining() => {}
     }
     // hyper sends GOAWAY with the highest stream id and a PING at once, and
     // the final GOAWAY when the PING is answered. Termination drops this task.
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
+}
+
+/// Whether a connection ended because h2 found fault with the client.
+fn is_breach(error: &hyper::Error) -> bool {
+    h2_source(error).is_some_and(|error| error.is_library() && error.reason().is_some())
 }
 
 fn builder(limits: &DownstreamLimits) -> http2::Builder<TokioExecutor> {

@@ -5,6 +5,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`downstream`] | clients' connections: accept, serve, drain |
+//! | [`guard`] | what h2 doesn't bound: floods, silence, clients that take nothing |
 //! | [`call`] | one call: admit, pick, attempt, try elsewhere, answer |
 //! | [`request_body`] | a request's bytes on their way up, kept for another attempt |
 //! | [`response_body`] | a response's bytes on their way down, and their end |
@@ -18,6 +19,7 @@
 
 mod call;
 mod downstream;
+mod guard;
 mod pool;
 mod request_body;
 mod response_body;

@@ -7,9 +7,9 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::Reason;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
@@ -22,8 +22,15 @@ pub(super) struct Request {
     state: Arc<Mutex<State>>,
 }
 
+/// A chunk of fewer bytes is joined with those behind it.
+const SMALL_BYTES: usize = 1_024;
+/// Joining stops at this size, the frame size that everybody takes.
+const JOINED_BYTES: usize = 16_384;
+
 struct State {
     source: Incoming,
+    /// What was read behind a joined chunk and is no chunk.
+    behind: Option<Behind>,
     /// The chunks read so far, while they are kept.
     kept: Vec<Bytes>,
     kept_bytes: usize,
@@ -50,6 +57,7 @@ impl Request {
     pub(super) fn new(source: Incoming, bound_bytes: usize) -> Self {
         let state = State {
             source,
+            behind: None,
             kept: Vec::new(),
             kept_bytes: 0,
             bound_bytes,
@@ -131,7 +139,7 @@ impl Body for RequestBody {
             state.kept = Vec::new();
             this.next = 0;
         }
-        match Pin::new(&mut state.source).poll_frame(cx) {
+        match state.poll_source(cx) {
             Poll::Pending => {
                 state.waker = Some(cx.waker().clone());
                 Poll::Pending
@@ -140,18 +148,89 @@ impl Body for RequestBody {
                 this.next += state.keep(&frame);
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(reason_of(&error).into()))),
-            Poll::Ready(None) => Poll::Ready(None),
+            end => end,
         }
     }
 
     fn is_end_stream(&self) -> bool {
         let state = lock(&self.state);
-        self.next >= state.kept.len() && state.source.is_end_stream()
+        let is_over = match state.behind {
+            None => state.source.is_end_stream(),
+            Some(Behind::End) => true,
+            Some(Behind::Trailers(_) | Behind::Broken(_)) => false,
+        };
+        self.next >= state.kept.len() && is_over
     }
 }
 
+/// What can stand behind a chunk besides another chunk.
+enum Behind {
+    Trailers(Frame<Bytes>),
+    Broken(Reason),
+    End,
+}
+
 impl State {
+    /// The next frame from the client, small ones joined.
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        match self.behind.take() {
+            None => {}
+            Some(Behind::Trailers(frame)) => return Poll::Ready(Some(Ok(frame))),
+            Some(Behind::Broken(reason)) => return Poll::Ready(Some(Err(reason.into()))),
+            Some(Behind::End) => {
+                self.behind = Some(Behind::End);
+                return Poll::Ready(None);
+            }
+        }
+        let first = match self.poll_chunk(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(chunk)) => chunk,
+            Poll::Ready(Err(Behind::Trailers(frame))) => return Poll::Ready(Some(Ok(frame))),
+            Poll::Ready(Err(Behind::Broken(reason))) => {
+                return Poll::Ready(Some(Err(reason.into())));
+            }
+            Poll::Ready(Err(Behind::End)) => return Poll::Ready(None),
+        };
+        if first.len() >= SMALL_BYTES || self.source.is_end_stream() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.join(first, cx)))))
+    }
+
+    /// Joins a small chunk with what lies ready behind it.
+    fn join(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        let mut joined: Option<BytesMut> = None;
+        while joined.as_ref().is_none_or(|joined| joined.len() < JOINED_BYTES) {
+            match self.poll_chunk(cx) {
+                Poll::Ready(Ok(chunk)) => {
+                    let joined = joined.get_or_insert_with(|| BytesMut::from(&first[..]));
+                    joined.extend_from_slice(&chunk);
+                }
+                Poll::Ready(Err(behind)) => {
+                    self.behind = Some(behind);
+                    break;
+                }
+                // This poll has a result, so the caller comes back without
+                // being woken.
+                Poll::Pending => break,
+            }
+        }
+        joined.map_or(first, BytesMut::freeze)
+    }
+
+    /// The next chunk from the client, or what is there instead of one.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Behind>> {
+        let frame = match ready!(Pin::new(&mut self.source).poll_frame(cx)) {
+            None => return Poll::Ready(Err(Behind::End)),
+            Some(Err(error)) => return Poll::Ready(Err(Behind::Broken(reason_of(&error)))),
+            Some(Ok(frame)) => frame,
+        };
+        Poll::Ready(frame.into_data().map_err(Behind::Trailers))
+    }
+
     /// Keeps a frame that was just read. Returns how many chunks that added.
     fn keep(&mut self, frame: &Frame<Bytes>) -> usize {
         if self.keeping != Keeping::All {

@@ -1,0 +1,574 @@
+//! What strangers will throw at the proxy, row by row as the threat table of
+//! the project has it. In each case the attack is bounded, its connection or
+//! stream ends with a code that fits, the backends are spared, and another
+//! client on the same thread is served all the while.
+//!
+//! Where a data plane meets a row in another way than the table says, the
+//! difference stands in [`exceptions`], by name and with its reason.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{call, echo, open};
+use echo_proto::v1::EchoRequest;
+use l7_proxy::{Config, DataPlane};
+use prost::Message as _;
+use testkit::lab::{Lab, l7_config, start_l7};
+use testkit::negative::{Case, NegativeServer};
+use testkit::peer::{End, Peer, Seen};
+use testkit::wire::{self, block, code, flag, kind, setting};
+use testkit::{await_that, on_each_data_plane, within};
+use tokio::task::JoinHandle;
+
+/// What each data plane does otherwise.
+mod exceptions {
+    use l7_proxy::DataPlane;
+
+    /// A header block of many fields beyond the limit is answered by h2 itself,
+    /// before the proxy sees it: with HTTP status 431 and not with status 8.
+    pub(crate) fn answers_431_to_a_header_bomb(plane: DataPlane) -> bool {
+        plane == DataPlane::Hyper
+    }
+
+    /// h2 calls every mistake in a header block a PROTOCOL_ERROR, where RFC 9113,
+    /// section 4.3, has COMPRESSION_ERROR. The connection ends in both.
+    pub(crate) fn calls_a_broken_block_a_protocol_error(plane: DataPlane) -> bool {
+        plane == DataPlane::Hyper
+    }
+
+    /// h2 takes any number of table size updates at the start of a block, as
+    /// long as the block is within its size. Each only sets a number.
+    pub(crate) fn takes_many_table_size_updates(plane: DataPlane) -> bool {
+        plane == DataPlane::Hyper
+    }
+}
+
+/// A client that calls all the while, on a connection of its own.
+struct Bystander {
+    calls: JoinHandle<u64>,
+    is_over: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Bystander {
+    async fn start(lab: &Lab) -> Self {
+        let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let mut client = lab.client().await;
+        let stop = std::sync::Arc::clone(&is_over);
+        let calls = tokio::spawn(async move {
+            let mut count = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) || count == 0 {
+                within("a bystander's call", client.unary(echo(count, vec![1; 50]))).await.unwrap();
+                count += 1;
+            }
+            count
+        });
+        Self { calls, is_over }
+    }
+
+    /// Stops. All its calls have gone well; gives their number.
+    async fn stop(self) -> u64 {
+        self.is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.calls.await.unwrap()
+    }
+}
+
+/// A lab whose limits are low enough to be met quickly.
+fn lab(plane: DataPlane) -> Lab {
+    Lab::start_with(plane, 1, |config| {
+        config.downstream.max_resets_per_second = 100;
+        config.downstream.max_control_frames_per_second = 200;
+        config.downstream.max_error_resets = 50;
+    })
+}
+
+/// Sends the same bytes until the proxy has had enough.
+async fn flood(attacker: &mut Peer, bytes: &[u8]) {
+    let until_refused = async {
+        while attacker.send(bytes).await.is_ok() {
+            if attacker.passed_over().any(|seen| matches!(seen, Seen::GoAway { .. })) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the proxy to end the connection", until_refused).await;
+}
+
+/// The connection has ended, and told why, unless the kernel's reset for bytes
+/// unread was faster than the GOAWAY.
+async fn assert_calmed(attacker: &mut Peer) {
+    let code = attacker.closed().await;
+    assert!(matches!(code, None | Some(code::ENHANCE_YOUR_CALM)), "{code:?}");
+}
+
+async fn assert_counted(lab: &Lab, reasons: &[&str]) {
+    let counted = || {
+        reasons.iter().any(|reason| {
+            lab.l7.metric(&format!("l7_connections_ended_total{{reason=\"{reason}\"}}")) >= 1.0
+        })
+    };
+    await_that(&format!("one of {reasons:?} to be counted"), counted).await;
+}
+
+/// CVE-2023-44487, the classic form: HEADERS and RST_STREAM back to back.
+#[test]
+fn rapid_reset_is_ended_and_costs_the_backends_little() {
+    on_each_data_plane(async |plane| {
+        let lab = lab(plane);
+        let bystander = Bystander::start(&lab).await;
+        let mut attacker = Peer::client(lab.l7.addr(), &[]).await;
+        let mut bytes = Vec::new();
+        for stream in (1..10_000).step_by(2) {
+            bytes.extend(call(stream, &[]));
+            bytes.extend(wire::reset(stream, code::CANCEL));
+        }
+        // The proxy may end the connection before all is written.
+        let _ = attacker.send(&bytes).await;
+        assert_calmed(&mut attacker).await;
+        assert_counted(&lab, &["reset_flood", "protocol"]).await;
+        await_that("the attacker's calls to end", || lab.calls_in_flight() <= 1).await;
+        let calls = bystander.stop().await;
+        let attackers = lab.calls_started() - calls;
+        assert!(attackers <= 150, "{attackers} calls reached the backend");
+    });
+}
+
+/// The patient form: each stream is reset only once it has reached the backend,
+/// so that no limit on streams not yet accepted sees it.
+#[test]
+fn rapid_reset_of_accepted_streams_is_ended_as_well() {
+    on_each_data_plane(async |plane| {
+        let backend = NegativeServer::start(Case::NeverAnswer).await;
+        let mut config = l7_config(plane, &[backend.addr()]);
+        config.downstream.max_resets_per_second = 100;
+        let l7 = start_l7(config);
+        let mut attacker = Peer::client(l7.addr(), &[]).await;
+        let mut reached = 0;
+        for stream in (1..1_000).step_by(2) {
+            if attacker.send(&call(stream, &[])).await.is_err() {
+                break;
+            }
+            let arrives = async {
+                while backend.record().calls() <= reached && attacker.is_open() {
+                    tokio::time::sleep(Duration::from_micros(100)).await;
+                }
+            };
+            within("the call at the backend", arrives).await;
+            reached = backend.record().calls();
+            if attacker.send(&wire::reset(stream, code::CANCEL)).await.is_err() {
+                break;
+            }
+        }
+        assert_calmed(&mut attacker).await;
+        // The count is halved each second, and a slow machine may need some.
+        assert!((100..500).contains(&reached), "{reached} calls reached the backend");
+        await_that("the backend to be told of all", || backend.record().resets() >= reached).await;
+        assert!(l7.metric("l7_connections_ended_total{reason=\"reset_flood\"}") >= 1.0);
+    });
+}
+
+/// CVE-2025-8671: the client makes the proxy reset streams, which then don't
+/// count as open any more while their calls run on.
+#[test]
+fn made_you_reset_is_ended_and_cancels_upstream() {
+    on_each_data_plane(async |plane| {
+        let mistakes: [(&str, fn(u32) -> Vec<u8>); 5] = [
+            ("a window update of zero", |stream| wire::window_update(stream, 0)),
+            ("a window beyond 2^31-1", |stream| wire::window_update(stream, (1 << 31) - 1)),
+            ("HEADERS after END_STREAM", |stream| {
+                wire::headers(stream, &block(&[("x-late", "1")]), true)
+            }),
+            ("DATA after END_STREAM", |stream| wire::data(stream, b"late", true)),
+            ("PRIORITY on itself", |stream| wire::priority(stream, stream)),
+        ];
+        for (mistake, bytes_of) in mistakes {
+            let backend = NegativeServer::start(Case::NeverAnswer).await;
+            let mut config = l7_config(plane, &[backend.addr()]);
+            config.downstream.max_resets_per_second = 100;
+            config.downstream.max_control_frames_per_second = 200;
+            config.downstream.max_error_resets = 50;
+            config.upstream.backend_max_streams = 100_000;
+            let l7 = start_l7(config);
+            let mut attacker = Peer::client(l7.addr(), &[]).await;
+            for stream in (1..4_000).step_by(2) {
+                let bytes = [call(stream, &[]), bytes_of(stream)].concat();
+                if attacker.send(&bytes).await.is_err() {
+                    break;
+                }
+            }
+            // Whichever bound it meets first, the connection has ended.
+            within(mistake, attacker.closed()).await;
+            let calls = backend.record().calls();
+            assert!(calls <= 1_100, "{mistake}: {calls} calls reached the backend");
+            await_that(mistake, || backend.record().resets() >= backend.record().calls()).await;
+        }
+    });
+}
+
+/// CVE-2024-27316.
+#[test]
+fn a_continuation_flood_is_ended() {
+    on_each_data_plane(async |plane| {
+        let lab = lab(plane);
+        let bystander = Bystander::start(&lab).await;
+        for part in [block(&[("x-many", "v".repeat(100).as_str())]), Vec::new()] {
+            let mut attacker = Peer::client(lab.l7.addr(), &[]).await;
+            let start = frame_of_block(kind::HEADERS, &block(&wire::grpc_fields(wire::UNARY)));
+            attacker.send(&start).await.unwrap();
+            flood(&mut attacker, &frame_of_block(kind::CONTINUATION, &part).repeat(50)).await;
+            attacker.closed().await;
+        }
+        let calls = bystander.stop().await;
+        assert_eq!(lab.calls_started(), calls);
+        assert_counted(&lab, &["protocol"]).await;
+    });
+}
+
+/// A part of a header block that does not end.
+fn frame_of_block(kind: u8, block: &[u8]) -> Vec<u8> {
+    wire::frame(kind, 0, 1, block)
+}
+
+/// CVE-2026-49975: fields that cost a byte on the wire and much more here.
+#[test]
+fn a_header_bomb_is_refused() {
+    on_each_data_plane(async |plane| {
+        let lab = lab(plane);
+        let bystander = Bystander::start(&lab).await;
+        let zero_window = [(setting::INITIAL_WINDOW_SIZE, 0)];
+        let mut attacker = Peer::client(lab.l7.addr(), &zero_window).await;
+        let fields = wire::grpc_fields(wire::UNARY);
+        // The first field goes into the table (index 62), and a byte repeats it.
+        let bomb = |fields_more: usize| {
+            let first = wire::indexed_literal("cookie", "c=1");
+            [block(&fields), first, vec![0x80 | 62; fields_more]].concat()
+        };
+        for (stream, fields_more) in [(1, 120), (3, 2_000), (5, 120)] {
+            attacker.send(&wire::headers(stream, &bomb(fields_more), false)).await.unwrap();
+            attacker.send(&wire::window_update(stream, 1)).await.unwrap();
+            let answer = attacker.message(stream).await;
+            let status = (answer.head(":status"), answer.grpc_status());
+            if fields_more == 2_000 && exceptions::answers_431_to_a_header_bomb(plane) {
+                assert_eq!(status, (Some("431"), None));
+            } else {
+                assert_eq!(status, (Some("200"), Some("8")), "{fields_more} more fields");
+            }
+        }
+        // Far beyond the limits there may be no patience either.
+        attacker.send(&wire::headers(7, &bomb(9_000), false)).await.unwrap();
+        let answer = attacker.message(7).await;
+        if answer.end == Some(End::Closed) {
+            assert_calmed(&mut attacker).await;
+        } else {
+            assert_eq!(answer.grpc_status(), Some("8"));
+        }
+        let calls = bystander.stop().await;
+        assert_eq!(lab.calls_started(), calls);
+    });
+}
+
+fn broken_block(plane: DataPlane) -> u32 {
+    if exceptions::calls_a_broken_block_a_protocol_error(plane) {
+        code::PROTOCOL_ERROR
+    } else {
+        code::COMPRESSION_ERROR
+    }
+}
+
+/// CVE-2016-6581: a table larger than allowed, references to nothing, integers
+/// and strings without end.
+#[test]
+fn a_broken_header_block_ends_the_connection() {
+    on_each_data_plane(async |plane| {
+        let lab = lab(plane);
+        let bystander = Bystander::start(&lab).await;
+        let fields = block(&wire::grpc_fields(wire::UNARY));
+        let bombs: [(&str, Vec<u8>); 4] = [
+            ("a table beyond 4 KiB", [wire::table_size_update(1 << 20), fields.clone()].concat()),
+            ("an index beyond the table", [fields.clone(), vec![0xff, 0x80, 0x7f]].concat()),
+            ("an integer without end", [fields.clone(), vec![0xff; 20]].concat()),
+            ("a size update behind a field", [fields.clone(), wire::table_size_update(0)].concat()),
+        ];
+        for (bomb, bytes) in bombs {
+            let mut attacker = Peer::client(lab.l7.addr(), &[]).await;
+            attacker.send(&wire::headers(1, &bytes, true)).await.unwrap();
+            assert_eq!(attacker.closed().await, Some(broken_block(plane)), "{bomb}");
+        }
+        let mut attacker = Peer::client(lab.l7.addr(), &[]).await;
+        let flips = [wire::table_size_update(4_096), wire::table_size_update(0)].concat();
+        let block = [flips.repeat(500), fields].concat();
+        attacker.send(&wire::headers(1, &block, false)).await.unwrap();
+        if exceptions::takes_many_table_size_updates(plane) {
+            attacker.send(&wire::data(1, &wire::message(&[]), true)).await.unwrap();
+            assert_eq!(attacker.message(1).await.grpc_status(), Some("0"));
+        } else {
+            assert_eq!(attacker.closed().await, Some(broken_block(plane)));
+        }
+        bystander.stop().await;
+    });
+}
+
+/// CVE-2019-9518 and CVE-2019-9512, 9513, 9515: frames that cost the client
+/// nothing.
+#[test]
+fn floods_of_cheap_frames_are_ended() {
+    on_each_data_plane(async |plane| {
+        let floods: [(&str, Vec<u8>); 7] = [
+            ("empty DATA", wire::data(1, &[], false)),
+            ("PING", wire::ping(*b"attacker")),
+            ("SETTINGS", wire::settings(&[(setting::INITIAL_WINDOW_SIZE, 1_000)])),
+            ("empty SETTINGS", wire::settings(&[])),
+            ("PRIORITY", wire::priority(1, 3)),
+            ("WINDOW_UPDATE", wire::window_update(1, 1)),
+            ("unknown", wire::frame(0xbb, 0, 0, b"what is this")),
+        ];
+        let lab = lab(plane);
+        let bystander = Bystander::start(&lab).await;
+        for (what, frame) in floods {
+            let mut attacker = Peer::client(lab.l7.addr(), &[]).await;
+            attacker.send(&open(1, &[])).await.unwrap();
+            within(what, flood(&mut attacker, &frame.repeat(100))).await;
+            assert_calmed(&mut attacker).await;
+        }
+        assert_counted(&lab, &["control_flood"]).await;
+        await_that("the attackers' calls to end", || lab.calls_in_flight() <= 1).await;
+        bystander.stop().await;
+    });
+}
+
+/// Tiny DATA without end on streams that nobody reads: what the proxy keeps of
+/// each frame is more than the frame.
+#[test]
+fn tiny_data_that_nobody_reads_is_bounded() {
+    on_each_data_plane(async |plane| {
+        let lab = Lab::start(plane, 1);
+        let bystander = Bystander::start(&lab).await;
+        let mut attacker = Peer::client(lab.l7.addr(), &[]).await;
+        let fields = block(&wire::grpc_fields(wire::BIDI));
+        // The backend answers the first message and waits for more; one byte at
+        // a time of a message that is never whole.
+        attacker.send(&wire::headers(1, &fields, false)).await.unwrap();
+        attacker.send(&wire::data(1, &[0, 0, 1, 0, 0], false)).await.unwrap();
+        let byte = wire::data(1, &[0], false);
+        // One window's worth: everything within the rules.
+        let _ = attacker.send(&byte.repeat(60_000)).await;
+        bystander.stop().await;
+        drop(attacker);
+        await_that("the attacker's call to end", || lab.calls_in_flight() == 0).await;
+    });
+}
+
+/// A client that is busy in all ways that are normal is none that attacks.
+#[test]
+fn normal_traffic_is_no_flood() {
+    on_each_data_plane(async |plane| {
+        let lab = lab(plane);
+        let mut busy = Peer::client(lab.l7.addr(), &[]).await;
+        let mut stream = 1;
+        // Calls, some of which are cancelled, with PINGs and window updates.
+        for _ in 0..90 {
+            busy.send(&[wire::unary_call(stream), wire::unary_call(stream + 2)].concat())
+                .await
+                .unwrap();
+            busy.send(&wire::ping(*b"keepaliv")).await.unwrap();
+            busy.send(&wire::window_update(0, 10)).await.unwrap();
+            assert_eq!(busy.message(stream).await.grpc_status(), Some("0"));
+            assert_eq!(busy.message(stream + 2).await.grpc_status(), Some("0"));
+            stream += 4;
+            busy.send(&[open(stream, &[]), wire::reset(stream, code::CANCEL)].concat())
+                .await
+                .unwrap();
+            busy.round_trip().await;
+            stream += 2;
+        }
+        // A large response, of which each frame is given back at once.
+        let request = EchoRequest { response_bytes: 8 << 20, ..EchoRequest::default() };
+        busy.send(&wire::headers(stream, &block(&wire::grpc_fields(wire::UNARY)), false))
+            .await
+            .unwrap();
+        busy.send(&wire::data(stream, &wire::message(&request.encode_to_vec()), true))
+            .await
+            .unwrap();
+        let mut taken = 0;
+        loop {
+            match busy.next_on(stream).await {
+                Seen::Data { payload, .. } if !payload.is_empty() => {
+                    taken += payload.len();
+                    let given = payload.len() as u32;
+                    let updates =
+                        [wire::window_update(stream, given), wire::window_update(0, given)];
+                    busy.send(&updates.concat()).await.unwrap();
+                }
+                Seen::Headers { ends: true, .. } => break,
+                Seen::Closed | Seen::Reset { .. } => panic!("it ended after {taken} bytes"),
+                _ => {}
+            }
+        }
+        assert!(taken > 8 << 20);
+    });
+}
+
+/// CVE-2019-9511 and 9517: the client asks for much and takes nothing, or a
+/// byte now and then.
+#[test]
+fn a_client_that_takes_nothing_loses_its_stream() {
+    on_each_data_plane(async |plane| {
+        let lab = Lab::start_with(plane, 1, |config| {
+            config.downstream.write_stall_timeout = Duration::from_millis(500);
+        });
+        let bystander = Bystander::start(&lab).await;
+        let zero_window = [(setting::INITIAL_WINDOW_SIZE, 0)];
+        let mut attacker = Peer::client(lab.l7.addr(), &zero_window).await;
+        // A response that is never taken whole, and one that waits whole.
+        let large = EchoRequest { response_bytes: 8 << 20, ..EchoRequest::default() };
+        for (stream, request) in [(1, large), (3, EchoRequest::default())] {
+            let head = wire::headers(stream, &block(&wire::grpc_fields(wire::UNARY)), false);
+            let data = wire::data(stream, &wire::message(&request.encode_to_vec()), true);
+            attacker.send(&[head, data].concat()).await.unwrap();
+        }
+        let mut ended = 0;
+        let dripping = async {
+            while ended < 2 {
+                // A byte at a time is no progress.
+                attacker.send(&wire::window_update(1, 1)).await.unwrap();
+                attacker.round_trip().await;
+                let resets = attacker.take_passed_over(|seen| matches!(seen, Seen::Reset { .. }));
+                for reset in &resets {
+                    assert!(matches!(reset, Seen::Reset { code: code::CANCEL, .. }), "{reset:?}");
+                }
+                ended += resets.len();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("both streams to be reset", dripping).await;
+        // The connection lives, and so does a stream whose response is taken.
+        attacker.send(&wire::settings(&[(setting::INITIAL_WINDOW_SIZE, 65_535)])).await.unwrap();
+        attacker.send(&wire::unary_call(5)).await.unwrap();
+        assert_eq!(attacker.message(5).await.grpc_status(), Some("0"));
+        assert_eq!(lab.l7.metric("l7_streams_stalled_total"), 2.0);
+        await_that("the backend to be rid of them", || lab.calls_in_flight() <= 1).await;
+        bystander.stop().await;
+    });
+}
+
+/// The same below HTTP/2: the windows are wide, and the socket is not read.
+#[test]
+fn a_client_that_reads_nothing_loses_its_connection() {
+    on_each_data_plane(async |plane| {
+        let lab = Lab::start_with(plane, 1, |config| {
+            config.downstream.write_stall_timeout = Duration::from_millis(500);
+        });
+        let bystander = Bystander::start(&lab).await;
+        let wide = [(setting::INITIAL_WINDOW_SIZE, (1 << 31) - 1)];
+        let mut attacker = Peer::client(lab.l7.addr(), &wide).await;
+        let request =
+            EchoRequest { response_bytes: 8 << 20, response_count: 100, ..EchoRequest::default() };
+        let head = wire::headers(1, &block(&wire::grpc_fields(wire::SERVER_STREAM)), false);
+        let data = wire::data(1, &wire::message(&request.encode_to_vec()), true);
+        attacker.send(&[head, data].concat()).await.unwrap();
+        lab.l7.await_metric("l7_connections_open", |open| open == 1.0).await;
+        assert_counted(&lab, &["write_stall"]).await;
+        await_that("the backend to be rid of it", || lab.calls_in_flight() <= 1).await;
+        bystander.stop().await;
+    });
+}
+
+/// Silence where something is due.
+#[test]
+fn silence_has_a_bound() {
+    on_each_data_plane(async |plane| {
+        let quick = |config: &mut Config| {
+            config.downstream.handshake_timeout = Duration::from_millis(200);
+            config.downstream.frame_timeout = Duration::from_millis(200);
+        };
+        let lab = Lab::start_with(plane, 1, quick);
+        let bystander = Bystander::start(&lab).await;
+        let hello = [wire::PREFACE.to_vec(), wire::settings(&[])].concat();
+        let fields = block(&wire::grpc_fields(wire::UNARY));
+        let half_block = wire::frame(kind::HEADERS, flag::END_STREAM, 1, &fields);
+        let cases: [(&str, Vec<u8>, &str); 6] = [
+            ("nothing", Vec::new(), "handshake_timeout"),
+            ("half a preface", wire::PREFACE[..10].to_vec(), "handshake_timeout"),
+            ("no SETTINGS", wire::PREFACE.to_vec(), "handshake_timeout"),
+            ("half a head", [hello.clone(), vec![0, 0]].concat(), "frame_timeout"),
+            (
+                "half a frame",
+                [hello.clone(), vec![0, 0, 8, 6, 0, 0, 0, 0, 0, 1]].concat(),
+                "frame_timeout",
+            ),
+            ("half a block", [hello, half_block].concat(), "frame_timeout"),
+        ];
+        for (what, bytes, reason) in cases {
+            let mut attacker = Peer::silent_client(lab.l7.addr()).await;
+            attacker.is_polite = false;
+            attacker.send(&bytes).await.unwrap();
+            within(what, attacker.closed()).await;
+            assert_counted(&lab, &[reason]).await;
+        }
+        assert!(bystander.stop().await > 0);
+    });
+}
+
+/// A connection without calls ends after a while, and one with a call does not.
+#[test]
+fn an_idle_connection_ends_and_a_busy_one_stays() {
+    on_each_data_plane(async |plane| {
+        let lab = Lab::start_with(plane, 1, |config| {
+            config.downstream.idle_timeout = Duration::from_millis(300);
+        });
+        let mut busy = Peer::client(lab.l7.addr(), &[]).await;
+        busy.send(&wire::headers(1, &block(&wire::grpc_fields(wire::BIDI)), false)).await.unwrap();
+        let mut idle = Peer::client(lab.l7.addr(), &[]).await;
+        idle.send(&wire::unary_call(1)).await.unwrap();
+        assert_eq!(idle.message(1).await.grpc_status(), Some("0"));
+        assert_eq!(idle.closed().await, Some(code::NO_ERROR));
+        busy.send(&wire::data(1, &wire::message(&[]), true)).await.unwrap();
+        let answer = busy.message(1).await;
+        assert_eq!((answer.grpc_status(), answer.end), (Some("0"), Some(End::Whole)));
+    });
+}
+
+/// A client that goes beyond the stream limit is refused the streams beyond it.
+#[test]
+fn streams_beyond_the_limit_are_refused() {
+    on_each_data_plane(async |plane| {
+        let backend = NegativeServer::start(Case::NeverAnswer).await;
+        let mut config = l7_config(plane, &[backend.addr()]);
+        config.downstream.max_concurrent_streams = 10;
+        let l7 = start_l7(config);
+        let mut attacker = Peer::client(l7.addr(), &[]).await;
+        attacker.round_trip().await;
+        for stream in (1..=29).step_by(2) {
+            attacker.send(&call(stream, &[])).await.unwrap();
+        }
+        for stream in (21..=29).step_by(2) {
+            let end = attacker.message(stream).await.end;
+            assert_eq!(end, Some(End::Reset(code::REFUSED_STREAM)), "stream {stream}");
+        }
+        await_that("the calls within the limit", || backend.record().calls() == 10).await;
+        attacker.round_trip().await;
+        assert_eq!(backend.record().calls(), 10);
+    });
+}
+
+/// Connections beyond the cap are closed at once, and those within it served.
+#[test]
+fn connections_beyond_the_cap_are_closed() {
+    on_each_data_plane(async |plane| {
+        let lab = Lab::start_with(plane, 1, |config| config.downstream.max_connections = 2);
+        let mut first = Peer::client(lab.l7.addr(), &[]).await;
+        let mut second = Peer::client(lab.l7.addr(), &[]).await;
+        first.round_trip().await;
+        second.round_trip().await;
+        let mut third = Peer::silent_client(lab.l7.addr()).await;
+        third.closed().await;
+        first.send(&wire::unary_call(1)).await.unwrap();
+        assert_eq!(first.message(1).await.grpc_status(), Some("0"));
+        drop(second);
+        lab.l7.await_metric("l7_connections_open", |open| open == 1.0).await;
+        let mut fourth = Peer::client(lab.l7.addr(), &[]).await;
+        fourth.round_trip().await;
+    });
+}
