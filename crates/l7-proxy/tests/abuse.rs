@@ -174,7 +174,8 @@ fn rapid_reset_of_accepted_streams_is_ended_as_well() {
 #[test]
 fn made_you_reset_is_ended_and_cancels_upstream() {
     on_each_data_plane(async |plane| {
-        let mistakes: [(&str, fn(u32) -> Vec<u8>); 5] = [
+        type Mistake = (&'static str, fn(u32) -> Vec<u8>);
+        let mistakes: [Mistake; 5] = [
             ("a window update of zero", |stream| wire::window_update(stream, 0)),
             ("a window beyond 2^31-1", |stream| wire::window_update(stream, (1 << 31) - 1)),
             ("HEADERS after END_STREAM", |stream| {
