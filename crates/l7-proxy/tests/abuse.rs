@@ -311,6 +311,56 @@ fn a_broken_header_block_ends_the_connection() {
     });
 }
 
+/// Requests that two servers could read differently (RFC 9113, section 8).
+#[test]
+fn malformed_requests_are_reset() {
+    on_each_data_plane(async |plane| {
+        let lab = lab(plane);
+        let grpc = wire::grpc_fields(wire::UNARY);
+        let with = |name: &str, value: &str| {
+            let mut fields = grpc.clone();
+            fields.push((name.to_owned(), value.to_owned()));
+            fields
+        };
+        let first = |name: &str, value: &str| {
+            let mut fields = grpc.clone();
+            fields.insert(0, (name.to_owned(), value.to_owned()));
+            fields
+        };
+        let without = |name: &str| {
+            let kept = grpc.iter().filter(|(found, _)| found != name).cloned();
+            kept.collect::<Vec<_>>()
+        };
+        let cases = [
+            with("x-blank", " leading"),
+            with("x-blank", "trailing\t"),
+            with("host", "elsewhere"),
+            with("X-Upper", "1"),
+            with("connection", "keep-alive"),
+            with("transfer-encoding", "chunked"),
+            with("te", "gzip"),
+            with(":path", "/again"),
+            with(":unknown", "1"),
+            first("x-before-pseudo", "1"),
+            without(":method"),
+            without(":path"),
+            without(":scheme"),
+        ];
+        for fields in cases {
+            let mut attacker = Peer::client(lab.l7.addr(), &[]).await;
+            attacker.send(&wire::headers(1, &block(&fields), true)).await.unwrap();
+            // An error of the stream is asked for, and one of the connection
+            // allowed in its place (RFC 9113, section 5.4.2).
+            match attacker.message(1).await.end {
+                Some(End::Reset(code::PROTOCOL_ERROR)) => {}
+                Some(End::Closed) if attacker.closed().await == Some(code::PROTOCOL_ERROR) => {}
+                other => panic!("{other:?} was the answer to {fields:?}"),
+            }
+        }
+        assert_eq!(lab.calls_started(), 0);
+    });
+}
+
 /// CVE-2019-9518 and CVE-2019-9512, 9513, 9515: frames that cost the client
 /// nothing.
 #[test]

@@ -115,12 +115,15 @@ pub struct Accepted {
 /// place and counts the connection as closed.
 #[derive(Debug)]
 pub struct ConnectionPlace {
-    _permit: OwnedSemaphorePermit,
+    /// Until the drop.
+    permit: Option<OwnedSemaphorePermit>,
     open: Gauge,
 }
 
 impl Drop for ConnectionPlace {
     fn drop(&mut self) {
+        // In this order: whoever sees the count fall finds the place free.
+        drop(self.permit.take());
         self.open.sub(1);
     }
 }
@@ -197,7 +200,7 @@ impl Acceptor {
         }
         self.counters.accepted.inc();
         self.counters.open.add(1);
-        let place = ConnectionPlace { _permit: permit, open: self.counters.open.clone() };
+        let place = ConnectionPlace { permit: Some(permit), open: self.counters.open.clone() };
         Some(Accepted { stream, peer, place })
     }
 

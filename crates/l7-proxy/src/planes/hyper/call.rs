@@ -47,6 +47,9 @@ impl Thread {
         request: Request<Incoming>,
     ) -> Result<Response<ResponseBody>, h2::Error> {
         let (head, body) = request.into_parts();
+        if is_malformed(&head) {
+            return Err(h2::Reason::PROTOCOL_ERROR.into());
+        }
         let is_grpc = head
             .headers
             .get(header::CONTENT_TYPE)
@@ -286,6 +289,25 @@ fn header_list_bytes(head: &http::request::Parts) -> usize {
         + path.len();
     let fields = head.headers.iter();
     fields.fold(pseudo, |sum, (name, value)| sum + name.as_str().len() + value.len() + OVERHEAD)
+}
+
+/// What makes a request malformed and neither h2 nor hyper looks for: a field
+/// value with a space or tab at its start or end (RFC 9113, section 8.2.1), and
+/// a `host` that names something else than `:authority` (section 8.3.1). Two
+/// servers that read such a request differently are how requests are smuggled.
+fn is_malformed(head: &http::request::Parts) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let has_blank_end = |value: &HeaderValue| {
+        let bytes = value.as_bytes();
+        is_blank(bytes.first()) || is_blank(bytes.last())
+    };
+    let differs = |authority: &Authority| {
+        let host = head.headers.get(header::HOST);
+        host.is_some_and(|host| {
+            !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+        })
+    };
+    head.headers.values().any(has_blank_end) || head.uri.authority().is_some_and(differs)
 }
 
 /// Puts an answer on the wire.
