@@ -44,6 +44,18 @@ impl Subject {
         }
     }
 
+    /// Calls go through again, after an attack that a backend may have ended
+    /// its connection for.
+    async fn serves_again(&self) {
+        let mut client = client(self.proxy.addr()).await;
+        within("a call to go through", async {
+            while client.unary(common::echo(0, vec![1])).await.is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
     /// The most that was held above `before`.
     fn grew_by(&self, before: usize) -> usize {
         self.proxy.peak_bytes().saturating_sub(before)
@@ -153,7 +165,8 @@ fn tiny_data_does_not_add_up() {
         }
         let grown = subject.grew_by(before);
         assert!(grown < 64 * MIB, "{} MiB", grown / MIB);
-        subject.serves().await;
+        // That others are spared is tested elsewhere.
+        subject.serves_again().await;
     });
 }
 
