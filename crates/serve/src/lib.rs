@@ -8,6 +8,8 @@
 //! | [`shutdown`] | drain, then cut off; signals; the control pipe of a role |
 //! | [`metrics`] | counters, gauges and histograms in Prometheus' text format, and `GET /metrics` |
 //! | [`http1`] | the small bounded HTTP/1.1 server under the metrics and admin endpoints |
+//! | [`admin`] | the admin API: a proxy's backends, seen and changed while it runs |
+//! | [`watch`] | a file with the list of backends, applied when it changes |
 //! | [`cli`] | the flags every server has |
 //! | [`duration`] | durations as they are written on command lines: `250us`, `1.5s` |
 //! | [`exit`] | exit codes, and the one line an error is printed as |
@@ -18,6 +20,7 @@
 //! pull it. The crate imports no other crate of the workspace.
 
 pub mod accept;
+pub mod admin;
 pub mod cli;
 pub mod duration;
 pub mod exit;
@@ -26,6 +29,7 @@ pub mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod shutdown;
+pub mod watch;
 
 pub use accept::{AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit};
 pub use listen::{BindOptions, bind};
