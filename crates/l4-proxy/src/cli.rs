@@ -1,17 +1,24 @@
 //! The command line: flags to a [`Config`], and the process around
 //! [`run`](crate::run).
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use balance::PolicyKind;
 use clap::Parser;
+use serve::admin::serve_admin;
 use serve::cli::{ServerArgs, available_cores};
 use serve::exit::{Failure, finish};
-use serve::{BindOptions, Metrics, duration, process_shutdown, serve_metrics};
+use serve::watch::Watch;
+use serve::{BindOptions, Shutdown, duration, process_shutdown, serve_metrics};
 
-use crate::config::{BackendConfig, Config, DataPlane};
+use crate::config::{
+    BackendConfig, Config, DataPlane, Ejection, HealthConfig, ProxyVersion, SniRoute,
+};
+use crate::run::Proxy;
 
 /// Balances TCP connections over backends.
 ///
@@ -24,9 +31,24 @@ pub struct Args {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// A backend, as ADDR[,weight=N]; give the flag once for each.
-    #[arg(long = "backend", value_name = "ADDR[,weight=N]", required = true)]
+    /// A backend, as ADDR[,weight=N][,max_connections=N][,group=NAME]; give the
+    /// flag once for each.
+    #[arg(
+        long = "backend",
+        value_name = "ADDR[,weight=N...]",
+        required_unless_present = "backends_file"
+    )]
     backends: Vec<BackendConfig>,
+
+    /// A TOML or JSON file with the list of backends; it is watched, and its
+    /// changes are applied.
+    #[arg(long, value_name = "FILE", conflicts_with = "backends")]
+    backends_file: Option<PathBuf>,
+
+    /// Serve the admin API over HTTP at this address: GET, POST /backends;
+    /// GET, PATCH, DELETE /backends/ADDR. Whoever reaches it may use it.
+    #[arg(long, value_name = "ADDR")]
+    admin_listen: Option<SocketAddr>,
 
     /// How a connection's backend is picked: round_robin, random,
     /// least_loaded (fewest connections), p2c (fewer connections of two),
@@ -51,6 +73,22 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value = "100000", help_heading = "Connections")]
     max_connections: NonZeroU32,
 
+    /// Close a connection at this age, give or take a tenth, at its first quiet
+    /// moment [default: let it live].
+    #[arg(long, value_name = "DURATION", value_parser = positive, help_heading = "Connections")]
+    max_connection_age: Option<Duration>,
+
+    /// How long such a connection may go on without a quiet moment before it
+    /// is cut off.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse,
+          help_heading = "Connections")]
+    max_connection_age_grace: Duration,
+
+    /// Close the connections of a backend that is drained or removed, as if
+    /// they had reached their age; otherwise they live on.
+    #[arg(long, help_heading = "Connections")]
+    close_drained: bool,
+
     /// Let the kernel probe silent peers after this time, on both sides.
     #[arg(long, value_name = "DURATION", value_parser = duration::parse,
           help_heading = "Connections")]
@@ -65,6 +103,58 @@ pub struct Args {
     /// needs two file descriptors.
     #[arg(long, value_name = "N", default_value = "1024", help_heading = "Data plane")]
     max_pipes: usize,
+
+    /// Give a backend that is new or came back less than its share at first,
+    /// growing over this time [default: the whole share at once].
+    #[arg(long, value_name = "DURATION", value_parser = positive, help_heading = "Health")]
+    slow_start: Option<Duration>,
+
+    /// Leave a backend out after this many failed connects in a row; 0 never
+    /// does.
+    #[arg(long, value_name = "N", default_value = "3", help_heading = "Health")]
+    eject_after: u32,
+
+    /// For how long; each repetition doubles it, up to 16 times as long.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive,
+          help_heading = "Health")]
+    eject_for: Duration,
+
+    /// Check each backend at this interval by connecting to it [default: don't].
+    #[arg(long, value_name = "DURATION", value_parser = positive, help_heading = "Health")]
+    health_interval: Option<Duration>,
+
+    /// How long a check may take.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive,
+          help_heading = "Health")]
+    health_timeout: Duration,
+
+    /// Failed checks in a row that take a backend out.
+    #[arg(long, value_name = "N", default_value = "3", help_heading = "Health")]
+    health_fall: NonZeroU32,
+
+    /// Passed checks in a row that bring it back.
+    #[arg(long, value_name = "N", default_value = "2", help_heading = "Health")]
+    health_rise: NonZeroU32,
+
+    /// Expect a PROXY header, version 1 or 2, at the beginning of every
+    /// connection, and believe it.
+    #[arg(long, help_heading = "Greeting")]
+    proxy_protocol_in: bool,
+
+    /// Send a PROXY header to backends: v1 or v2.
+    #[arg(long, value_name = "VERSION", help_heading = "Greeting")]
+    proxy_protocol_out: Option<ProxyVersion>,
+
+    /// Route TLS connections by the server name in their ClientHello, as
+    /// NAME=GROUP; *.example.com stands for all names below. Other names go to
+    /// the backends without a group. TLS is not ended here.
+    #[arg(long, value_name = "NAME=GROUP", help_heading = "Greeting")]
+    sni: Vec<SniRoute>,
+
+    /// How long a client may take for its PROXY header and ClientHello.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive,
+          help_heading = "Greeting")]
+    greeting_timeout: Duration,
 
     /// Write a line of JSON about each connection that ended to standard
     /// output.
@@ -90,6 +180,13 @@ impl Args {
         if self.connect_timeout.is_zero() {
             return Err(Failure::usage("--connect-timeout must be longer than 0s"));
         }
+        let backends = self.all_backends()?;
+        let has_group = |name: &str| backends.iter().any(|one| one.group.as_deref() == Some(name));
+        if let Some(route) = self.sni.iter().find(|route| !has_group(&route.group)) {
+            let group = &route.group;
+            let message = format!("--sni routes to `{group}`; no backend has group={group}");
+            return Err(Failure::usage(message));
+        }
         let cores = available_cores();
         let threads = NonZeroUsize::new(self.server.threads_or(cores));
         Ok(Config {
@@ -102,8 +199,30 @@ impl Args {
             data_plane: self.data_plane,
             max_pipes: self.max_pipes,
             log_connections: self.log_connections,
-            ..Config::new(self.backends.clone())
+            max_connection_age: self.max_connection_age,
+            connection_age_grace: self.max_connection_age_grace,
+            close_drained: self.close_drained,
+            slow_start: self.slow_start,
+            ejection: NonZeroU32::new(self.eject_after)
+                .map(|failures| Ejection { failures, time: self.eject_for }),
+            health: self.health_interval.map(|interval| HealthConfig {
+                interval,
+                timeout: self.health_timeout,
+                fall: self.health_fall,
+                rise: self.health_rise,
+            }),
+            proxy_protocol_in: self.proxy_protocol_in,
+            proxy_protocol_out: self.proxy_protocol_out,
+            sni: self.sni.clone(),
+            greeting_timeout: self.greeting_timeout,
+            ..Config::new(backends)
         })
+    }
+
+    fn all_backends(&self) -> Result<Vec<BackendConfig>, Failure> {
+        let Some(path) = &self.backends_file else { return Ok(self.backends.clone()) };
+        let specs = serve::watch::read_backends(path).map_err(Failure::usage)?;
+        Ok(specs.into_iter().map(BackendConfig::from).collect())
     }
 }
 
@@ -129,25 +248,49 @@ fn serve_until_told(args: &Args) -> Result<(), Failure> {
             BindOptions { reuse_port: config.threads.get() > 1, ..BindOptions::default() };
         let listener = serve::bind(args.server.listen, options).map_err(Failure::failed)?;
         let address = listener.local_addr().map_err(Failure::failed)?;
-        let metrics = config.metrics.clone();
-        if let Some(address) = args.server.metrics_listen {
-            start_metrics(address, metrics, shutdown.clone())?;
-        }
+        let proxy = Proxy::new(config.clone()).map_err(Failure::failed)?;
+        start_endpoints(args, &config, &proxy, &shutdown)?;
         eprintln!("listening on {address}");
-        crate::run(listener, config, shutdown).await.map_err(Failure::failed)
+        proxy.run(listener, shutdown).await.map_err(Failure::failed)
     })
 }
 
-fn start_metrics(
-    address: std::net::SocketAddr,
-    metrics: Metrics,
-    shutdown: serve::Shutdown,
+/// What is served and watched beside the connections. It ends with the
+/// shutdown or the runtime, whichever is first.
+fn start_endpoints(
+    args: &Args,
+    config: &Config,
+    proxy: &Proxy,
+    shutdown: &Shutdown,
 ) -> Result<(), Failure> {
-    let listener = serve::bind(address, BindOptions::default()).map_err(Failure::failed)?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)?;
-    // It ends with the shutdown or the runtime, whichever is first.
-    tokio::spawn(serve_metrics(listener, metrics, shutdown));
+    let metrics = &config.metrics;
+    let open = |address| {
+        let listener = serve::bind(address, BindOptions::default()).map_err(Failure::failed)?;
+        tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)
+    };
+    if let Some(address) = args.server.metrics_listen {
+        tokio::spawn(serve_metrics(open(address)?, metrics.clone(), shutdown.clone()));
+    }
+    if let Some(address) = args.admin_listen {
+        let listener = open(address)?;
+        let address = listener.local_addr().map_err(Failure::failed)?;
+        eprintln!("admin API on http://{address}/backends");
+        let served = serve_admin(listener, proxy.backends(), metrics.clone(), shutdown.clone());
+        tokio::spawn(served);
+    }
+    if let Some(path) = &args.backends_file {
+        let watch = Watch::new(path.clone(), proxy.backends(), metrics, "l4_backends_file");
+        tokio::spawn(watch.run(shutdown.clone()));
+    }
     Ok(())
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    let value = duration::parse(text).map_err(|error| error.to_string())?;
+    if value.is_zero() {
+        return Err("it must be longer than zero".to_owned());
+    }
+    Ok(value)
 }
 
 #[cfg(test)]

@@ -11,6 +11,12 @@ use std::time::Duration;
 
 use balance::PolicyKind;
 use serve::Metrics;
+use serve::admin::BackendSpec;
+
+pub use crate::proxy_protocol::ProxyVersion;
+pub use crate::routes::{SniRoute, SniRouteError};
+pub use crate::standing::Ejection;
+use crate::table::Rules;
 
 /// Everything [`run`](crate::run) needs besides a listener.
 #[derive(Clone, Debug)]
@@ -26,6 +32,32 @@ pub struct Config {
     /// How long a connection may stay silent in both directions together;
     /// `None` for as long as it likes.
     pub idle_timeout: Option<Duration>,
+    /// How old a connection may become, give or take a tenth: it is then closed
+    /// at its first quiet moment; `None` for as old as it likes.
+    pub max_connection_age: Option<Duration>,
+    /// How long such a connection may go on without a quiet moment, before it
+    /// is cut off.
+    pub connection_age_grace: Duration,
+    /// Whether the connections of a backend that is drained or removed are
+    /// closed, as if they had reached their age; otherwise they live on.
+    pub close_drained: bool,
+    /// How long a backend that is new or came back is given less than its
+    /// share, growing evenly; `None` gives it the whole share at once.
+    pub slow_start: Option<Duration>,
+    /// When failed connects take a backend out; `None` for never.
+    pub ejection: Option<Ejection>,
+    /// Checks of the backends; `None` for none.
+    pub health: Option<HealthConfig>,
+    /// Whether every connection begins with a PROXY header, version 1 or 2.
+    pub proxy_protocol_in: bool,
+    /// Whether a PROXY header is sent to backends.
+    pub proxy_protocol_out: Option<ProxyVersion>,
+    /// Groups of backends by TLS server name. With any, every connection must
+    /// begin with a ClientHello; a name without a route, and none, belongs to
+    /// the backends without a group.
+    pub sni: Vec<SniRoute>,
+    /// How long a client may take for its PROXY header and ClientHello.
+    pub greeting_timeout: Duration,
     /// Connections open at once over all threads. A connection beyond that is
     /// reset, which tells its client at once that it is not served.
     pub max_connections: usize,
@@ -46,8 +78,9 @@ pub struct Config {
 
 impl Config {
     /// A configuration with defaults: `round_robin`, one thread, 5 s to
-    /// connect, one hour of silence, 100,000 connections, and a data plane that
-    /// follows what it sees.
+    /// connect, one hour of silence, 100,000 connections, a backend left out
+    /// for 5 s after 3 failures in a row, and a data plane that follows what it
+    /// sees.
     pub fn new(backends: Vec<BackendConfig>) -> Self {
         Self {
             backends,
@@ -55,6 +88,19 @@ impl Config {
             threads: NonZeroUsize::MIN,
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Some(Duration::from_secs(3_600)),
+            max_connection_age: None,
+            connection_age_grace: Duration::from_secs(10),
+            close_drained: false,
+            slow_start: None,
+            ejection: Some(Ejection {
+                failures: NonZeroU32::MIN.saturating_add(2),
+                time: Duration::from_secs(5),
+            }),
+            health: None,
+            proxy_protocol_in: false,
+            proxy_protocol_out: None,
+            sni: Vec::new(),
+            greeting_timeout: Duration::from_secs(5),
             max_connections: 100_000,
             keepalive: None,
             data_plane: DataPlane::Auto,
@@ -63,6 +109,25 @@ impl Config {
             log_connections: false,
         }
     }
+
+    /// What the backends' table is made by.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules { policy: self.policy, slow_start: self.slow_start, ejection: self.ejection }
+    }
+}
+
+/// How backends are checked: by opening a connection, which is all that a
+/// balancer of connections knows of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// Time between two checks of a backend.
+    pub interval: Duration,
+    /// How long a check may take.
+    pub timeout: Duration,
+    /// Failed checks in a row that take a backend out.
+    pub fall: NonZeroU32,
+    /// Passed checks in a row that bring it back.
+    pub rise: NonZeroU32,
 }
 
 /// How bytes are moved from one socket to the other.
@@ -111,7 +176,7 @@ impl FromStr for DataPlane {
     }
 }
 
-/// One backend: `ADDR[,weight=N]`.
+/// One backend: `ADDR[,weight=N][,max_connections=N][,group=NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendConfig {
     /// Where it listens. The address is also its name in metrics, logs and for
@@ -119,12 +184,24 @@ pub struct BackendConfig {
     pub address: SocketAddr,
     /// Its share relative to the others'.
     pub weight: NonZeroU32,
+    /// Connections it may hold at once; `None` for as many as come.
+    pub max_connections: Option<NonZeroU32>,
+    /// The group that [`Config::sni`] routes to; `None` for the one that gets
+    /// everything else.
+    pub group: Option<String>,
 }
 
 impl BackendConfig {
-    /// A backend of weight one.
+    /// A backend of weight one, without a cap or a group.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, weight: NonZeroU32::MIN }
+        Self { address, weight: NonZeroU32::MIN, max_connections: None, group: None }
+    }
+}
+
+impl From<BackendSpec> for BackendConfig {
+    fn from(spec: BackendSpec) -> Self {
+        let BackendSpec { address, weight, max_in_flight, group } = spec;
+        Self { address, weight, max_connections: max_in_flight, group }
     }
 }
 
@@ -137,11 +214,13 @@ pub enum BackendError {
     )]
     Address(String),
     /// An option is none that is known.
-    #[error("`{0}` is no option of a backend; known is weight=N")]
+    #[error(
+        "`{0}` is no option of a backend; known are weight=N, max_connections=N and group=NAME"
+    )]
     Option(String),
-    /// The weight is no whole number from 1 up.
-    #[error("`{0}` is no weight; write a whole number from 1 up, as in weight=3")]
-    Weight(String),
+    /// A number is no whole number from 1 up.
+    #[error("`{0}` is no number; write a whole number from 1 up, as in weight=3")]
+    Number(String),
 }
 
 impl FromStr for BackendConfig {
@@ -153,11 +232,13 @@ impl FromStr for BackendConfig {
         let address = address.parse().map_err(|_| BackendError::Address(address.to_owned()))?;
         let mut backend = Self::new(address);
         for option in parts {
+            let number = |text: &str| {
+                text.parse::<NonZeroU32>().map_err(|_| BackendError::Number(text.to_owned()))
+            };
             match option.split_once('=') {
-                Some(("weight", weight)) => {
-                    backend.weight =
-                        weight.parse().map_err(|_| BackendError::Weight(weight.to_owned()))?;
-                }
+                Some(("weight", weight)) => backend.weight = number(weight)?,
+                Some(("max_connections", most)) => backend.max_connections = Some(number(most)?),
+                Some(("group", name)) if !name.is_empty() => backend.group = Some(name.to_owned()),
                 _ => return Err(BackendError::Option(option.to_owned())),
             }
         }
@@ -175,6 +256,9 @@ mod tests {
         assert_eq!(plain, BackendConfig::new("127.0.0.1:5001".parse().unwrap()));
         let weighted: BackendConfig = "[::1]:5001, weight=3".parse().unwrap();
         assert_eq!((weighted.weight.get(), weighted.address.port()), (3, 5001));
+        let full: BackendConfig = "127.0.0.1:1,max_connections=9,group=api".parse().unwrap();
+        assert_eq!(full.max_connections, NonZeroU32::new(9));
+        assert_eq!(full.group.as_deref(), Some("api"));
     }
 
     #[test]
@@ -191,7 +275,7 @@ mod tests {
         let error = |text: &str| text.parse::<BackendConfig>().unwrap_err();
         assert_eq!(error("localhost"), BackendError::Address("localhost".into()));
         assert_eq!(error("127.0.0.1:1,weigth=2"), BackendError::Option("weigth=2".into()));
-        assert_eq!(error("127.0.0.1:1,weight=0"), BackendError::Weight("0".into()));
+        assert_eq!(error("127.0.0.1:1,weight=0"), BackendError::Number("0".into()));
         assert!(error("x").to_string().contains("127.0.0.1:5001"));
     }
 }

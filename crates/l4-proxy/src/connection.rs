@@ -10,27 +10,33 @@ use rustix::event::epoll::EventFlags;
 
 use crate::counts::End;
 use crate::flow::{Flow, Paused};
+use crate::greeting::{Greetings, Stage, Verdict};
 use crate::io::Io;
+use crate::lifetime::Lifetime;
+use crate::proxy_protocol::{self, Addresses, ProxyVersion};
 use crate::shared::Place;
-use crate::side::Side;
+use crate::side::{Received, Side};
 use crate::slots::Which;
+use crate::table::{Group, Lacking};
 use crate::timers::Deadline;
-use crate::upstreams::{Lease, Table};
+use crate::upstreams::Lease;
 
 /// A connection between a client and, later, a backend.
 #[derive(Debug)]
 pub(crate) struct Connection {
     client: Side,
+    /// As it was accepted, or as a PROXY header says.
     client_address: SocketAddr,
+    /// Where the client connected to, if a PROXY header says.
+    destination: Option<SocketAddr>,
     upstream: Option<Side>,
     lease: Option<Lease>,
     phase: Phase,
     to_backend: Flow,
     to_client: Flow,
-    /// Its only timer: to connect, then to be idle.
+    /// Its only timer: for its greeting, to connect, then to end.
     pub(crate) deadline: Deadline,
-    opened_ms: u64,
-    active_ms: u64,
+    pub(crate) life: Lifetime,
     /// Since when the backend owes its first byte, until it came.
     awaiting_ns: Option<u64>,
     /// It is in its thread's list of connections to go on with.
@@ -41,25 +47,35 @@ pub(crate) struct Connection {
 
 #[derive(Debug)]
 enum Phase {
+    Greeting(Stage),
     Connecting(Attempts),
     Relaying,
 }
 
-/// Which backends were tried. It keeps the table it began with, since the
+/// Which backends were tried. It keeps the group it began with, since the
 /// indices mean nothing in another one.
 #[derive(Debug)]
 struct Attempts {
-    table: Arc<Table>,
+    group: Arc<Group>,
     tried: Tried,
 }
 
+/// What every connection of a proxy is treated by.
+#[derive(Debug)]
+pub(crate) struct Manners {
+    pub(crate) greetings: Greetings,
+    pub(crate) header_out: Option<ProxyVersion>,
+}
+
 /// What the connection's thread has to do next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Wait for events.
     Wait,
     /// Step it again after the others.
     Again,
+    /// It may be given a backend of this group.
+    Greeted(Option<String>),
     /// The backend did not accept: connect to the next one.
     Connect,
     /// The backend accepted: the connect timeout no longer applies.
@@ -80,20 +96,20 @@ impl Connection {
         socket: OwnedFd,
         client_address: SocketAddr,
         place: Place,
-        table: Arc<Table>,
-        now_ms: u64,
+        first: Stage,
+        life: Lifetime,
     ) -> Self {
         Self {
             client: Side::new(socket),
             client_address,
+            destination: None,
             upstream: None,
             lease: None,
-            phase: Phase::Connecting(Attempts { table, tried: Tried::default() }),
+            phase: Phase::Greeting(first),
             to_backend: Flow::default(),
             to_client: Flow::default(),
             deadline: Deadline::default(),
-            opened_ms: now_ms,
-            active_ms: now_ms,
+            life,
             awaiting_ns: None,
             is_queued: false,
             _place: place,
@@ -113,13 +129,8 @@ impl Connection {
         self.lease.as_ref()
     }
 
-    pub(crate) fn opened_ms(&self) -> u64 {
-        self.opened_ms
-    }
-
-    /// When bytes last moved in either direction.
-    pub(crate) fn active_ms(&self) -> u64 {
-        self.active_ms
+    pub(crate) fn is_relaying(&self) -> bool {
+        matches!(self.phase, Phase::Relaying)
     }
 
     pub(crate) fn is_connecting(&self) -> bool {
@@ -134,17 +145,22 @@ impl Connection {
         }
     }
 
+    /// Lets it look for a backend in a group.
+    pub(crate) fn set_group(&mut self, group: Arc<Group>) {
+        self.phase = Phase::Connecting(Attempts { group, tried: Tried::default() });
+    }
+
     /// Leases the next backend that was not tried yet, and its address.
-    pub(crate) fn lease_next(&mut self, random: u64, now_ns: u64) -> Option<SocketAddr> {
+    pub(crate) fn lease_next(&mut self, random: u64, now_ns: u64) -> Result<SocketAddr, Lacking> {
         self.upstream = None;
         self.lease = None;
-        let Phase::Connecting(attempts) = &mut self.phase else { return None };
+        let Phase::Connecting(attempts) = &mut self.phase else { return Err(Lacking::Backend) };
         let key = Some(client_key(self.client_address));
         let input = PickInput { random, now_ns, key };
-        let lease = attempts.table.lease(&input, &mut attempts.tried)?;
+        let lease = attempts.group.lease(&input, &mut attempts.tried)?;
         let address = lease.upstream().address;
         self.lease = Some(lease);
-        Some(address)
+        Ok(address)
     }
 
     /// Takes the socket that is connecting to the leased backend.
@@ -165,14 +181,60 @@ impl Connection {
     }
 
     /// Does what can be done now.
-    pub(crate) fn step(&mut self, io: &mut Io, now_ns: u64) -> Step {
+    pub(crate) fn step(&mut self, io: &mut Io, manners: &Manners, now_ns: u64) -> Step {
         match self.phase {
-            Phase::Connecting(_) => self.step_connecting(now_ns),
+            Phase::Greeting(stage) => self.step_greeting(stage, io, &manners.greetings),
+            Phase::Connecting(_) => self.step_connecting(manners.header_out, now_ns),
             Phase::Relaying => self.step_relaying(io, now_ns),
         }
     }
 
-    fn step_connecting(&mut self, now_ns: u64) -> Step {
+    fn step_greeting(&mut self, mut stage: Stage, io: &mut Io, greetings: &Greetings) -> Step {
+        loop {
+            if stage == Stage::Done {
+                return Step::Greeted(None);
+            }
+            if self.client.is_failed() {
+                return Step::End(End::ClientReset);
+            }
+            if !self.client.readable {
+                return Step::Wait;
+            }
+            let length = match self.client.peek(&mut io.scratch) {
+                Received::Bytes(length) => length,
+                // A probe of the port, mostly.
+                Received::End => return Step::End(End::Closed),
+                Received::Nothing if self.client.is_reset() => {
+                    return Step::End(End::ClientReset);
+                }
+                Received::Nothing => return Step::Wait,
+            };
+            match greetings.judge(stage, &io.scratch[..length]) {
+                Verdict::More if self.client.is_ending() => return Step::End(End::BadGreeting),
+                Verdict::More => {
+                    // The next bytes come with an edge of their own.
+                    self.client.readable = false;
+                    return Step::Wait;
+                }
+                Verdict::Header { length, addresses } => {
+                    if self.client.receive(&mut io.scratch[..length]) != Received::Bytes(length) {
+                        return Step::End(End::BadGreeting);
+                    }
+                    self.client.readable = true;
+                    if let Some(Addresses { source, destination }) = addresses {
+                        self.client_address = source;
+                        self.destination = Some(destination);
+                    }
+                    stage = greetings.after_header();
+                    self.phase = Phase::Greeting(stage);
+                }
+                Verdict::Group(group) => return Step::Greeted(group),
+                Verdict::Malformed => return Step::End(End::BadGreeting),
+            }
+        }
+    }
+
+    fn step_connecting(&mut self, header_out: Option<ProxyVersion>, now_ns: u64) -> Step {
         // A reset client needs no backend any more.
         if self.client.is_failed() {
             return Step::End(End::ClientReset);
@@ -184,12 +246,29 @@ impl Connection {
         if !upstream.writable {
             return Step::Wait;
         }
+        if let Some(version) = header_out
+            && !self.send_header(version)
+        {
+            return Step::Connect;
+        }
         self.phase = Phase::Relaying;
         self.awaiting_ns = Some(now_ns);
         if let Some(lease) = &self.lease {
             lease.count_connected();
         }
         Step::Connected
+    }
+
+    /// Sends the PROXY header. A socket that has just connected has room for
+    /// it, so one that takes less is as good as one that was refused.
+    fn send_header(&mut self, version: ProxyVersion) -> bool {
+        let source = self.client_address;
+        let Some(destination) = self.destination.or_else(|| self.client.local_address()) else {
+            return false;
+        };
+        let Some(upstream) = &mut self.upstream else { return false };
+        let header = proxy_protocol::encode(version, Addresses { source, destination });
+        upstream.send(&header) == header.len()
     }
 
     fn step_relaying(&mut self, io: &mut Io, now_ns: u64) -> Step {
@@ -201,7 +280,7 @@ impl Connection {
         let back = self.to_client.pump(upstream, &mut self.client, io, is_last);
         let after = (self.to_backend.delivered_bytes(), self.to_client.delivered_bytes());
         if before != after {
-            self.active_ms = now_ns / 1_000_000;
+            self.life.active_ms = now_ns / 1_000_000;
             if self.awaiting_ns.is_some() {
                 self.watch_first_byte(before.0 == 0, now_ns);
             }

@@ -69,7 +69,7 @@ impl ConnectionLog {
             ended_unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             client: connection.client_address(),
             backend: connection.lease().map(|lease| lease.upstream().name().to_owned()),
-            duration_ms: now_ms.saturating_sub(connection.opened_ms()),
+            duration_ms: now_ms.saturating_sub(connection.life.opened_ms),
             to_backend_bytes: moved.to_backend_bytes,
             to_client_bytes: moved.to_client_bytes,
             end: end.name(),

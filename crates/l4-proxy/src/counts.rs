@@ -16,8 +16,16 @@ pub(crate) enum End {
     BackendReset,
     /// Nothing moved for the idle timeout.
     Idle,
+    /// It had had its time, and ended in a quiet moment.
+    Aged,
+    /// It had had its time and never paused, so it was cut off.
+    AgedCut,
     /// No backend accepted.
     NoBackend,
+    /// Every backend held as many connections as it may.
+    BackendsFull,
+    /// Its PROXY header or TLS ClientHello was none, or did not come in time.
+    BadGreeting,
     /// This machine had no descriptor, port or memory left for the backend's
     /// side.
     LocalFault,
@@ -27,12 +35,16 @@ pub(crate) enum End {
 
 impl End {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Closed,
         Self::ClientReset,
         Self::BackendReset,
         Self::Idle,
+        Self::Aged,
+        Self::AgedCut,
         Self::NoBackend,
+        Self::BackendsFull,
+        Self::BadGreeting,
         Self::LocalFault,
         Self::CutOff,
     ];
@@ -43,7 +55,11 @@ impl End {
             Self::ClientReset => "client_reset",
             Self::BackendReset => "backend_reset",
             Self::Idle => "idle",
+            Self::Aged => "aged",
+            Self::AgedCut => "aged_cut",
             Self::NoBackend => "no_backend",
+            Self::BackendsFull => "backends_full",
+            Self::BadGreeting => "bad_greeting",
             Self::LocalFault => "local_fault",
             Self::CutOff => "cut_off",
         }
@@ -52,7 +68,7 @@ impl End {
     /// Whether the stream was cut, so that both sides must see a reset: an
     /// ordinary end would make a truncated stream look whole.
     pub(crate) fn is_cut(self) -> bool {
-        !matches!(self, Self::Closed | Self::Idle)
+        !matches!(self, Self::Closed | Self::Idle | Self::Aged)
     }
 }
 

@@ -10,9 +10,13 @@
 //! | `worker` | one thread's event loop |
 //! | `accept` | the door, also when descriptors run out |
 //! | `connection` | one connection, from accept to end |
+//! | `greeting`, `proxy_protocol`, `client_hello`, `routes` | what is read of a client before it gets a backend |
 //! | `flow`, `side`, `io` | moving bytes: a direction, a socket, what a thread shares |
 //! | `gear`, `pipes` | when to splice, and through what |
-//! | `upstreams` | backends and the balancer over them |
+//! | `lifetime` | when a connection ends though both sides would go on |
+//! | `upstreams`, `standing` | one backend: its load, and whether it is given connections |
+//! | `table` | the backends in groups, and the balancers over them |
+//! | `fleet`, `health` | changing the backends while it runs, and checking them |
 //! | `shared`, `mailbox` | what threads know of each other |
 //! | `slots`, `timers` | where a thread keeps its connections and deadlines |
 //! | `counts`, `connection_log` | metrics, and a line of JSON a connection |
@@ -21,24 +25,33 @@
 
 mod accept;
 pub mod cli;
+mod client_hello;
 pub mod config;
 mod connection;
 mod connection_log;
 mod counts;
 mod error;
+mod fleet;
 mod flow;
 mod gear;
+mod greeting;
+mod health;
 mod io;
+mod lifetime;
 mod mailbox;
 mod pipes;
+mod proxy_protocol;
+mod routes;
 mod run;
 mod shared;
 mod side;
 mod slots;
+mod standing;
+mod table;
 mod timers;
 mod upstreams;
 mod worker;
 
 pub use config::{BackendConfig, Config, DataPlane};
 pub use error::Error;
-pub use run::run;
+pub use run::{Proxy, run};

@@ -1,67 +1,123 @@
 //! Starting the threads, ending them, and what lies between a caller's
 //! asynchronous world and theirs.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use balance::BalanceError;
 use rustix::net::sockopt;
+use serve::admin::Backends;
 use serve::{BindOptions, Shutdown};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::accept::Door;
 use crate::config::Config;
 use crate::connection_log::ConnectionLog;
 use crate::counts::Counts;
 use crate::error::Error;
+use crate::fleet::Fleet;
+use crate::health::{self, Connects};
 use crate::shared::{Command, Shared};
-use crate::upstreams::Table;
+use crate::table::Table;
+use crate::upstreams::Upstream;
 use crate::worker::Worker;
 
-/// Serves `listener` until `shutdown` says otherwise, and returns when every
-/// connection has ended.
-///
-/// The bytes are moved by [`Config::threads`] threads of the proxy's own; the
-/// future only waits for them. When the listener has SO_REUSEPORT, each
-/// further thread gets a listener of its own on the same address, otherwise
-/// all share the one given. When `shutdown` drains, no more connections are
-/// taken and those that are open may finish; when it terminates, what is left
-/// is reset. Dropping the future terminates too.
-///
-/// # Errors
-/// When the backends can't be balanced over, or the listener or a thread can't
-/// be set up or breaks later. No client or backend can cause one.
-pub async fn run(listener: TcpListener, config: Config, shutdown: Shutdown) -> Result<(), Error> {
-    let table = Table::new(config.policy, &config.backends, &config.metrics)?;
-    let shared = Arc::new(Shared::new(&config, table).map_err(Error::Start)?);
-    register_gauges(&config, &shared);
-    let doors = doors(listener, &config).map_err(Error::Listener)?;
-    let (threads, mut ended) = Threads::start(&shared, doors, &config).map_err(Error::Start)?;
-    let (mut drain, mut termination) = (shutdown.clone(), shutdown);
-    let mut is_draining = false;
-    loop {
-        tokio::select! {
-            result = ended.recv() => match result {
-                // All threads have ended and been counted.
-                None => break,
-                Some(Ok(())) => {}
-                Some(Err(error)) => return Err(Error::Thread(error)),
-            },
-            () = drain.draining(), if !is_draining => {
-                is_draining = true;
-                threads.tell(|| Command::Drain);
-            }
-            () = termination.terminated() => {
-                threads.tell(|| Command::Terminate);
-                break;
+/// A proxy that is set up and does not serve yet.
+#[derive(Debug)]
+pub struct Proxy {
+    config: Config,
+    shared: Arc<Shared>,
+    fleet: Arc<Fleet>,
+}
+
+impl Proxy {
+    /// Sets a proxy up.
+    ///
+    /// # Errors
+    /// When the backends can't be balanced over, or descriptors are missing.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let metrics = &config.metrics;
+        let mut seen = HashSet::new();
+        if let Some(twice) = config.backends.iter().find(|one| !seen.insert(one.address)) {
+            return Err(BalanceError::Duplicate(twice.address.to_string()).into());
+        }
+        let members: Vec<_> =
+            config.backends.iter().map(|one| Upstream::new(one, metrics, None)).collect();
+        let rules = config.rules();
+        let table = Table::new(rules, &members)?;
+        let shared = Arc::new(Shared::new(&config, table).map_err(Error::Start)?);
+        register_gauges(&config, &shared);
+        let (metrics, close) = (config.metrics.clone(), config.close_drained);
+        let fleet = Arc::new(Fleet::new(Arc::clone(&shared), metrics, rules, close, members));
+        Ok(Self { config, shared, fleet })
+    }
+
+    /// Its backends, to be seen and changed while it runs.
+    pub fn backends(&self) -> Arc<dyn Backends> {
+        Arc::clone(&self.fleet) as Arc<dyn Backends>
+    }
+
+    /// Serves `listener` until `shutdown` says otherwise, and returns when
+    /// every connection has ended.
+    ///
+    /// The bytes are moved by [`Config::threads`] threads of the proxy's own;
+    /// the future only waits for them, and checks the backends' health. When
+    /// the listener has SO_REUSEPORT, each further thread gets a listener of
+    /// its own on the same address, otherwise all share the one given. When
+    /// `shutdown` drains, no more connections are taken and those that are
+    /// open may finish; when it terminates, what is left is reset. Dropping
+    /// the future terminates too.
+    ///
+    /// # Errors
+    /// When the listener or a thread can't be set up or breaks later. No
+    /// client or backend can cause one.
+    pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+        let Self { config, shared, fleet } = self;
+        let doors = doors(listener, &config).map_err(Error::Listener)?;
+        let (threads, mut ended) = Threads::start(&shared, doors, &config).map_err(Error::Start)?;
+        // Ended with this set, however this future ends.
+        let mut checks = JoinSet::new();
+        if let Some(health) = config.health {
+            checks.spawn(health::watch(fleet, Connects, health, shutdown.clone()));
+        }
+        let (mut drain, mut termination) = (shutdown.clone(), shutdown);
+        let mut is_draining = false;
+        loop {
+            tokio::select! {
+                result = ended.recv() => match result {
+                    // All threads have ended and been counted.
+                    None => break,
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => return Err(Error::Thread(error)),
+                },
+                () = drain.draining(), if !is_draining => {
+                    is_draining = true;
+                    threads.tell(|| Command::Drain);
+                }
+                () = termination.terminated() => {
+                    threads.tell(|| Command::Terminate);
+                    break;
+                }
             }
         }
+        // Joins the threads: by now they end without waiting for anybody.
+        drop(threads);
+        Ok(())
     }
-    // Joins the threads: by now they end without waiting for anybody.
-    drop(threads);
-    Ok(())
+}
+
+/// Sets a proxy up and runs it: [`Proxy::new`] and [`Proxy::run`] in one, for
+/// those who don't change its backends.
+///
+/// # Errors
+/// As these two.
+pub async fn run(listener: TcpListener, config: Config, shutdown: Shutdown) -> Result<(), Error> {
+    Proxy::new(config)?.run(listener, shutdown).await
 }
 
 fn register_gauges(config: &Config, shared: &Arc<Shared>) {

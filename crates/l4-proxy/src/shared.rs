@@ -10,16 +10,24 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::config::{Config, DataPlane};
+use crate::connection::Manners;
+use crate::greeting::Greetings;
+use crate::lifetime::Limits;
 use crate::mailbox::Mailbox;
 use crate::pipes::PipeCap;
-use crate::upstreams::Table;
+use crate::standing::Ejection;
+use crate::table::Table;
+use crate::upstreams::Upstream;
 
 /// The state of a whole proxy.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) connect_timeout: Duration,
-    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) greeting_timeout: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) manners: Manners,
+    pub(crate) ejection: Option<Ejection>,
     pub(crate) keepalive: Option<Duration>,
     pub(crate) data_plane: DataPlane,
     pub(crate) pipes: Arc<PipeCap>,
@@ -41,6 +49,8 @@ pub(crate) struct ThreadState {
 pub(crate) enum Command {
     /// Serve a connection that another thread accepted.
     Serve(Arrival),
+    /// Empty a backend: end its connections in their quiet moments.
+    Retire(Arc<Upstream>),
     /// Accept no more, and end when the last connection has.
     Drain,
     /// Cut every connection off, and end.
@@ -61,7 +71,17 @@ impl Shared {
         Ok(Self {
             table: ArcSwap::from_pointee(table),
             connect_timeout: config.connect_timeout,
-            idle_timeout: config.idle_timeout,
+            greeting_timeout: config.greeting_timeout,
+            limits: Limits {
+                idle: config.idle_timeout,
+                age: config.max_connection_age,
+                grace: config.connection_age_grace,
+            },
+            manners: Manners {
+                greetings: Greetings::new(config),
+                header_out: config.proxy_protocol_out,
+            },
+            ejection: config.ejection,
             keepalive: config.keepalive,
             data_plane: config.data_plane,
             pipes: Arc::new(PipeCap::new(config.max_pipes)),
@@ -135,7 +155,8 @@ mod tests {
         let mut config = Config::new(backends);
         config.threads = NonZeroUsize::new(threads).unwrap();
         config.max_connections = max_connections;
-        let table = Table::new(config.policy, &config.backends, &config.metrics).unwrap();
+        let upstream = Upstream::new(&config.backends[0], &config.metrics, None);
+        let table = Table::new(config.rules(), &[upstream]).unwrap();
         Arc::new(Shared::new(&config, table).unwrap())
     }
 

@@ -4,6 +4,7 @@
 //! said is remembered here until a system call contradicts it, so the steady
 //! state has no `epoll_ctl` and no call that is made only to return EAGAIN.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub(crate) struct Side {
     ended: bool,
     /// The peer has sent urgent data at some time.
     urgent: bool,
+    /// The kernel reported the peer's end, which is not read yet.
+    hung_up: bool,
 }
 
 /// How a splice between a socket and a pipe waits: not at all.
@@ -74,6 +77,7 @@ impl Side {
             reset: false,
             ended: false,
             urgent: false,
+            hung_up: false,
         }
     }
 
@@ -84,6 +88,7 @@ impl Side {
             self.exhaust = true;
             self.readable = true;
         }
+        self.hung_up |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP);
         self.urgent |= flags.contains(EventFlags::PRI);
         if flags.contains(EventFlags::IN) {
             self.readable = true;
@@ -112,6 +117,34 @@ impl Side {
     /// Whether its peer uses urgent data.
     pub(crate) fn is_urgent(&self) -> bool {
         self.urgent
+    }
+
+    /// Looks at what is there without taking it.
+    pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> Received {
+        let result =
+            retry_on_intr(|| rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::PEEK));
+        match result {
+            Ok((0, _)) => Received::End,
+            Ok((length, _)) => Received::Bytes(length),
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                Received::Nothing
+            }
+            Err(_) => {
+                self.reset = true;
+                Received::Nothing
+            }
+        }
+    }
+
+    /// Whether the peer has sent its end, though bytes may lie in front of it.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.hung_up
+    }
+
+    /// The address of this machine that the peer connected to.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        rustix::net::getsockname(&self.socket).ok()?.try_into().ok()
     }
 
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> Received {

@@ -1,83 +1,168 @@
-//! The backends as the proxy's threads share them: address, live load, counts,
-//! and the balancer over them.
+//! One backend as the proxy's threads share it: address, live load, standing
+//! and counts; and a connection's lease of it.
+//!
+//! A connection takes the backend's lock twice or three times in its life,
+//! which is nothing beside its system calls, and makes every count exact: caps
+//! hold, and a change of weight loses no connection that is under way.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, Tried};
+use balance::Backend;
 use serve::{Counter, Metrics};
 
 use crate::config::BackendConfig;
+use crate::standing::{Ejection, Standing};
 
 /// One backend. All threads share it.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
-    backend: Arc<Backend>,
+    name: String,
+    group: Option<String>,
+    /// Connections it may hold at once.
+    max_connections: Option<NonZeroU32>,
+    state: Mutex<State>,
     connections: Counter,
     connect_failures: Counter,
+    ejections: Counter,
 }
 
-/// The backends and the policy over them, by the balancer's indices.
 #[derive(Debug)]
-pub(crate) struct Table {
-    balancer: Balancer,
-    upstreams: Vec<Arc<Upstream>>,
+struct State {
+    /// What the policies see. A change of weight puts another in its place.
+    backend: Arc<Backend>,
+    standing: Standing,
+}
+
+/// What may be said of a backend at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) weight: u32,
+    pub(crate) in_flight: u32,
+    pub(crate) standing: Standing,
+    pub(crate) connections: u64,
+    pub(crate) connect_failures: u64,
 }
 
 impl Upstream {
-    fn new(config: &BackendConfig, metrics: &Metrics) -> Self {
+    /// A backend that comes at `now_ms`, or was there from the beginning.
+    pub(crate) fn new(config: &BackendConfig, metrics: &Metrics, now_ms: Option<u64>) -> Arc<Self> {
         let name = config.address.to_string();
         let labels: &[(&str, &str)] = &[("backend", &name)];
-        let backend = Arc::new(Backend::new(name.clone(), config.weight.get()));
-        let open = Arc::clone(&backend);
-        metrics.gauge_fn(
-            "l4_backend_connections_open",
-            "Connections a backend holds now, those being opened included.",
-            labels,
-            move || f64::from(open.in_flight()),
-        );
-        Self {
+        let counter = |name, help| metrics.counter(name, help, labels);
+        let upstream = Arc::new(Self {
             address: config.address,
-            backend,
-            connections: metrics.counter(
+            group: config.group.clone(),
+            max_connections: config.max_connections,
+            state: Mutex::new(State {
+                backend: Arc::new(Backend::new(name.clone(), config.weight.get())),
+                standing: Standing::new(now_ms),
+            }),
+            connections: counter(
                 "l4_backend_connections_total",
                 "Connections a backend has accepted.",
-                labels,
             ),
-            connect_failures: metrics.counter(
+            connect_failures: counter(
                 "l4_backend_connect_failures_total",
                 "Connections a backend refused or did not accept in time.",
-                labels,
             ),
-        }
+            ejections: counter(
+                "l4_backend_ejections_total",
+                "Times a backend was left out because connecting to it failed in a row.",
+            ),
+            name: name.clone(),
+        });
+        upstream.register_gauges(metrics, labels);
+        upstream
+    }
+
+    fn register_gauges(self: &Arc<Self>, metrics: &Metrics, labels: &[(&str, &str)]) {
+        let gauge = |name, help, value: fn(&Snapshot) -> f64| {
+            let weak = Arc::downgrade(self);
+            let read = move || weak.upgrade().map_or(0.0, |upstream| value(&upstream.snapshot()));
+            metrics.gauge_fn(name, help, labels, read);
+        };
+        gauge(
+            "l4_backend_connections_open",
+            "Connections a backend holds now, those being opened included.",
+            |snapshot| f64::from(snapshot.in_flight),
+        );
+        gauge(
+            "l4_backend_available",
+            "Whether a backend is given connections: 0 while it is drained, unhealthy or ejected.",
+            |snapshot| f64::from(u8::from(snapshot.standing.is_available())),
+        );
     }
 
     pub(crate) fn name(&self) -> &str {
-        self.backend.name()
-    }
-}
-
-impl Table {
-    pub(crate) fn new(
-        policy: PolicyKind,
-        backends: &[BackendConfig],
-        metrics: &Metrics,
-    ) -> Result<Self, BalanceError> {
-        let upstreams: Vec<_> =
-            backends.iter().map(|backend| Arc::new(Upstream::new(backend, metrics))).collect();
-        let backends = upstreams.iter().map(|upstream| Arc::clone(&upstream.backend)).collect();
-        Ok(Self { balancer: Balancer::new(policy, backends)?, upstreams })
+        &self.name
     }
 
-    /// Leases the next backend to a connection and adds it to `tried`; `None`
-    /// when none is left.
-    pub(crate) fn lease(&self, input: &PickInput, tried: &mut Tried) -> Option<Lease> {
-        let index = self.balancer.pick(input, tried)?;
-        tried.insert(index);
-        let upstream = Arc::clone(self.upstreams.get(index)?);
-        upstream.backend.begin();
-        Some(Lease { upstream })
+    pub(crate) fn group(&self) -> Option<&str> {
+        self.group.as_deref()
+    }
+
+    pub(crate) fn max_connections(&self) -> Option<NonZeroU32> {
+        self.max_connections
+    }
+
+    /// What the policies see of it.
+    pub(crate) fn backend(&self) -> Arc<Backend> {
+        Arc::clone(&self.lock().backend)
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        Snapshot {
+            weight: state.backend.weight(),
+            in_flight: state.backend.in_flight(),
+            standing: state.standing,
+            connections: self.connections.get(),
+            connect_failures: self.connect_failures.get(),
+        }
+    }
+
+    /// Gives it another weight. A balancer that is made from now on knows.
+    pub(crate) fn reweigh(&self, weight: NonZeroU32) {
+        let mut state = self.lock();
+        let backend = Backend::new(self.name.clone(), weight.get());
+        backend.set_available(state.standing.is_available());
+        for _ in 0..state.backend.in_flight() {
+            backend.begin();
+        }
+        state.backend = Arc::new(backend);
+    }
+
+    /// Changes its standing, and lets the policies know.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state.standing);
+        state.backend.set_available(state.standing.is_available());
+        result
+    }
+
+    /// Leases it to a connection, unless it is full.
+    pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
+        let state = self.lock();
+        let is_full =
+            self.max_connections.is_some_and(|max| state.backend.in_flight() >= max.get());
+        if is_full {
+            return None;
+        }
+        state.backend.begin();
+        drop(state);
+        Some(Lease { upstream: Arc::clone(self) })
+    }
+
+    pub(crate) fn warmth(&self, slow_start: Option<Duration>, now_ms: u64) -> f64 {
+        if slow_start.is_none() { 1.0 } else { self.lock().standing.warmth(slow_start, now_ms) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,16 +174,23 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    pub(crate) fn upstream(&self) -> &Upstream {
+    pub(crate) fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
     }
 
     pub(crate) fn count_connected(&self) {
         self.upstream.connections.inc();
+        self.upstream.change(Standing::connected);
     }
 
-    pub(crate) fn count_failure(&self) {
+    /// Counts a connect that failed. Whether that ejected the backend.
+    pub(crate) fn count_failure(&self, rule: Option<Ejection>, now_ms: u64) -> bool {
         self.upstream.connect_failures.inc();
+        let ejected = self.upstream.change(|standing| standing.failed(rule, now_ms));
+        if ejected {
+            self.upstream.ejections.inc();
+        }
+        ejected
     }
 
     /// Tells the policy how long the backend took for its first byte. This is
@@ -107,15 +199,16 @@ impl Lease {
     pub(crate) fn observe_latency(&self, now_ns: u64, latency_ns: u64) {
         // The interface reports latency with the end of a call. The connection
         // goes on, so it is counted as begun again.
-        self.upstream.backend.finish(now_ns, Some(latency_ns));
-        self.upstream.backend.begin();
+        let state = self.upstream.lock();
+        state.backend.finish(now_ns, Some(latency_ns));
+        state.backend.begin();
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         // The time is used with a latency only.
-        self.upstream.backend.finish(0, None);
+        self.upstream.lock().backend.finish(0, None);
     }
 }
 
@@ -123,20 +216,40 @@ impl Drop for Lease {
 mod tests {
     use super::*;
 
+    fn upstream(text: &str) -> Arc<Upstream> {
+        Upstream::new(&text.parse().unwrap(), &Metrics::new(), None)
+    }
+
     #[test]
     fn a_lease_counts_as_in_flight_until_it_is_dropped() {
-        let backends = ["127.0.0.1:1", "127.0.0.1:2"].map(|text| text.parse().unwrap());
-        let table = Table::new(PolicyKind::LeastLoaded, &backends, &Metrics::new()).unwrap();
-        let input = PickInput { random: 0, now_ns: 0, key: None };
-        let mut tried = Tried::default();
-        let first = table.lease(&input, &mut tried).unwrap();
-        let second = table.lease(&input, &mut tried).unwrap();
-        assert!(table.lease(&input, &mut tried).is_none(), "both were tried");
-        assert_ne!(first.upstream().address, second.upstream().address);
-        first.observe_latency(5, 5);
-        assert_eq!(first.upstream.backend.in_flight(), 1);
-        let backend = Arc::clone(&first.upstream.backend);
+        let upstream = upstream("127.0.0.1:1");
+        let lease = upstream.lease().unwrap();
+        lease.observe_latency(5, 5);
+        assert_eq!(upstream.snapshot().in_flight, 1);
+        drop(lease);
+        assert_eq!(upstream.snapshot().in_flight, 0);
+    }
+
+    #[test]
+    fn a_full_backend_gives_no_lease() {
+        let upstream = upstream("127.0.0.1:1,max_connections=2");
+        let first = upstream.lease().unwrap();
+        let _second = upstream.lease().unwrap();
+        assert!(upstream.lease().is_none());
         drop(first);
-        assert_eq!(backend.in_flight(), 0);
+        assert!(upstream.lease().is_some());
+    }
+
+    #[test]
+    fn a_change_of_weight_keeps_the_load_and_the_standing() {
+        let upstream = upstream("127.0.0.1:1");
+        let (first, _second) = (upstream.lease().unwrap(), upstream.lease().unwrap());
+        upstream.change(|standing| standing.set_drained(true, 0));
+        upstream.reweigh(NonZeroU32::new(7).unwrap());
+        let snapshot = upstream.snapshot();
+        assert_eq!((snapshot.weight, snapshot.in_flight), (7, 2));
+        assert!(!upstream.backend().is_available());
+        drop(first);
+        assert_eq!(upstream.snapshot().in_flight, 1);
     }
 }

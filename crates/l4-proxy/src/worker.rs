@@ -22,17 +22,24 @@ use crate::accept::{Door, Knock, REST_MS, set_options, turn_away};
 use crate::connection::{Connection, Step};
 use crate::connection_log::ConnectionLog;
 use crate::counts::{Counts, End};
+use crate::greeting::Stage;
 use crate::io::Io;
+use crate::lifetime::{Due, Lifetime, millis};
 use crate::pipes::Pipes;
 use crate::shared::{Arrival, Command, Place, Shared};
 use crate::side::INTEREST;
 use crate::slots::{Key, Slots, Which};
+use crate::table::Lacking;
 use crate::timers::Timers;
+use crate::upstreams::{Lease, Upstream};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
 /// Connections accepted before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Connections of a backend that is emptied are spread over this time, so that
+/// their clients don't all come back at once.
+const RETIRE_WITHIN_MS: u64 = 1_000;
 /// Reserved tokens; no connection's token is as large.
 const DOOR: u64 = u64::MAX;
 const MAILBOX: u64 = u64::MAX - 1;
@@ -164,7 +171,7 @@ impl Worker {
         loop {
             let Some(connection) = self.connections.get_mut(key) else { return };
             let before = connection.moved();
-            let step = connection.step(&mut self.io, self.now_ns);
+            let step = connection.step(&mut self.io, &self.shared.manners, self.now_ns);
             let after = connection.moved();
             self.to_backend_bytes += after.to_backend_bytes - before.to_backend_bytes;
             self.to_client_bytes += after.to_client_bytes - before.to_client_bytes;
@@ -177,11 +184,10 @@ impl Worker {
                     }
                     return;
                 }
-                Step::Connected => self.start_idle_timer(key),
+                Step::Connected => self.on_relaying_timer(key),
+                Step::Greeted(group) => return self.find_backend(key, group.as_deref()),
                 Step::Connect => {
-                    if let Some(lease) = connection.lease() {
-                        lease.count_failure();
-                    }
+                    self.count_failure(key);
                     return self.connect(key);
                 }
                 Step::End(end) => return self.close(key, end),
@@ -269,15 +275,39 @@ impl Worker {
 
     fn serve(&mut self, arrival: Arrival) {
         let Arrival { socket, address, place } = arrival;
-        let table = self.shared.table.load_full();
-        let connection = Connection::new(socket, address, place, table, self.now_ms());
+        let manners = &self.shared.manners;
+        let first = manners.greetings.first();
+        let life = Lifetime::new(self.now_ms(), &self.shared.limits, self.chance.next_u64());
+        let connection = Connection::new(socket, address, place, first, life);
         let key = self.connections.insert(connection);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let data = epoll::EventData::new_u64(key.to_token(Which::Client));
         if epoll::add(&self.epoll, connection.client(), data, INTEREST).is_err() {
             return self.close(key, End::LocalFault);
         }
+        if first != Stage::Done {
+            let at_ms = self.now_ns / 1_000_000 + millis(self.shared.greeting_timeout);
+            self.timers.set(key, &mut connection.deadline, at_ms);
+        }
+        self.step(key);
+    }
+
+    fn find_backend(&mut self, key: Key, group: Option<&str>) {
+        let Some(group) = self.shared.table.load().group(group) else {
+            return self.close(key, End::NoBackend);
+        };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.set_group(group);
+        }
         self.connect(key);
+    }
+
+    /// Counts that the leased backend did not accept.
+    fn count_failure(&mut self, key: Key) {
+        let now_ms = self.now_ms();
+        if let Some(lease) = self.connections.get_mut(key).and_then(|c| c.lease()) {
+            lease.count_failure(self.shared.ejection, now_ms);
+        }
     }
 
     /// Begins to connect to the next backend; those that fail at once are
@@ -285,8 +315,11 @@ impl Worker {
     fn connect(&mut self, key: Key) {
         loop {
             let Some(connection) = self.connections.get_mut(key) else { return };
-            let Some(address) = connection.lease_next(self.chance.next_u64(), self.now_ns) else {
-                return self.close(key, End::NoBackend);
+            let leased = connection.lease_next(self.chance.next_u64(), self.now_ns);
+            let address = match leased {
+                Ok(address) => address,
+                Err(Lacking::Backend) => return self.close(key, End::NoBackend),
+                Err(Lacking::Room) => return self.close(key, End::BackendsFull),
             };
             match open_upstream(address, self.shared.keepalive) {
                 Ok(socket) => {
@@ -295,7 +328,7 @@ impl Worker {
                     if epoll::add(&self.epoll, upstream, data, INTEREST).is_err() {
                         return self.close(key, End::LocalFault);
                     }
-                    let timeout_ms = whole_ms(self.shared.connect_timeout);
+                    let timeout_ms = millis(self.shared.connect_timeout);
                     let at_ms = self.now_ns / 1_000_000 + timeout_ms;
                     return self.timers.set(key, &mut connection.deadline, at_ms);
                 }
@@ -305,11 +338,7 @@ impl Worker {
                     self.io.pipes.close_spare();
                     return self.close(key, End::LocalFault);
                 }
-                Err(_) => {
-                    if let Some(lease) = connection.lease() {
-                        lease.count_failure();
-                    }
-                }
+                Err(_) => self.count_failure(key),
             }
         }
     }
@@ -324,37 +353,41 @@ impl Worker {
         }
         while let Some(key) = self.timers.pop(now_ms) {
             let Some(connection) = self.connections.get_mut(key) else { continue };
-            if connection.is_connecting() {
-                if let Some(lease) = connection.lease() {
-                    lease.count_failure();
-                }
+            if connection.is_relaying() {
+                self.on_relaying_timer(key);
+            } else if connection.is_connecting() {
+                self.count_failure(key);
                 self.connect(key);
             } else {
-                self.on_idle(key);
+                self.close(key, End::BadGreeting);
             }
         }
         Ok(())
     }
 
-    fn start_idle_timer(&mut self, key: Key) {
+    /// Ends a connection that has had its time, or looks again later.
+    fn on_relaying_timer(&mut self, key: Key) {
+        let now_ms = self.now_ms();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        match self.shared.idle_timeout {
-            Some(timeout) => {
-                let at_ms = self.now_ns / 1_000_000 + whole_ms(timeout);
-                self.timers.set(key, &mut connection.deadline, at_ms);
-            }
-            None => self.timers.clear(key, &mut connection.deadline),
+        match connection.life.due(now_ms, &self.shared.limits) {
+            Due::Now(end) => self.close(key, end),
+            // A millisecond more, so that the clock's rounding down does not
+            // wake the thread a moment before.
+            Due::At(at_ms) => self.timers.set(key, &mut connection.deadline, at_ms + 1),
+            Due::Never => self.timers.clear(key, &mut connection.deadline),
         }
     }
 
-    fn on_idle(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(timeout) = self.shared.idle_timeout else { return };
-        let due_ms = connection.active_ms() + whole_ms(timeout);
-        if due_ms <= self.now_ns / 1_000_000 {
-            self.close(key, End::Idle);
-        } else {
-            self.timers.set(key, &mut connection.deadline, due_ms);
+    /// Ends the connections that a backend has, at their next quiet moments.
+    fn retire(&mut self, upstream: &Arc<Upstream>) {
+        for key in self.connections.keys() {
+            let at_ms = self.now_ms() + self.chance.next_u64() % RETIRE_WITHIN_MS;
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let is_its = |lease: &Lease| Arc::ptr_eq(lease.upstream(), upstream);
+            if connection.is_relaying() && connection.lease().is_some_and(is_its) {
+                connection.life.expire(at_ms);
+                self.on_relaying_timer(key);
+            }
         }
     }
 
@@ -363,6 +396,7 @@ impl Worker {
         for command in shared.threads[self.me].mailbox.take() {
             match command {
                 Command::Serve(arrival) => self.serve(arrival),
+                Command::Retire(upstream) => self.retire(&upstream),
                 Command::Drain => self.drain()?,
                 Command::Terminate => {
                     self.drain()?;
@@ -403,11 +437,6 @@ fn open_upstream(address: SocketAddr, keepalive: Option<Duration>) -> Result<Own
     }
 }
 
-/// Milliseconds, rounded up so that a timer never fires early.
-fn whole_ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX / 4).max(1) + 1
-}
-
 fn timespec(duration: Duration) -> Timespec {
     // Longer sleeps than a day are cut into days.
     let capped = duration.min(Duration::from_secs(86_400));
@@ -433,10 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_never_fire_early() {
-        for (duration, least_ms) in [(Duration::ZERO, 1), (Duration::from_micros(1_001), 2)] {
-            assert!(whole_ms(duration) >= least_ms);
-        }
+    fn sleeps_become_what_the_kernel_takes() {
         assert_eq!(timespec(Duration::from_millis(1_500)).tv_nsec, 500_000_000);
         assert_eq!(timespec(Duration::MAX).tv_sec, 86_400);
     }

@@ -2,14 +2,21 @@
 //!
 //! Sockets are blocking, with a bound on every wait: a test that waits for
 //! something that never comes fails, and says what it waited for.
-#![allow(dead_code, reason = "each test file is a crate of its own and uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each test file is a crate of its own and uses a part of it"
+)]
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use l4_proxy::{BackendConfig, Config, DataPlane, Error};
+use serve::admin::Backends;
 use serve::{BindOptions, ShutdownTrigger};
 use socket2::SockRef;
 
@@ -22,6 +29,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     pub(crate) trigger: ShutdownTrigger,
     metrics: serve::Metrics,
+    backends: Option<Arc<dyn Backends>>,
     thread: Option<JoinHandle<Result<(), Error>>>,
 }
 
@@ -37,11 +45,18 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let metrics = config.metrics.clone();
         let (trigger, shutdown) = serve::Shutdown::channel();
+        let proxy = l4_proxy::Proxy::new(config);
+        let backends = proxy.as_ref().ok().map(l4_proxy::Proxy::backends);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(l4_proxy::run(listener, config, shutdown))
+            runtime.unwrap().block_on(proxy?.run(listener, shutdown))
         });
-        Self { address, trigger, metrics, thread: Some(thread) }
+        Self { address, trigger, metrics, backends, thread: Some(thread) }
+    }
+
+    /// Its backends, to be changed.
+    pub(crate) fn backends(&self) -> &dyn Backends {
+        self.backends.as_deref().unwrap()
     }
 
     /// A client's connection through the proxy.
