@@ -323,6 +323,22 @@ class Bench:
                 sys.exit(f"error: {count} idle connections could not be opened")
             return {"bytes_per_connection": (rss_bytes(pid) - before) / count}
 
+    def memory(self, pid, port):
+        """Whether memory grows over many short connections: after the first
+        tenth of them, which fills what is kept for reuse, and after the last."""
+        after = []
+        for _ in range(10):
+            count = self.arguments.connections // 10
+            out = subprocess.run(
+                ["taskset", "-c", str(LOAD_CORE), self.load, "churn", f"127.0.0.1:{port}",
+                 f"--connections={count}"],
+                capture_output=True, text=True, check=True,
+            )
+            if json.loads(out.stdout)["failed"]:
+                sys.exit(f"error: connections failed: {out.stdout}")
+            after.append(rss_bytes(pid))
+        return {"first_tenth_kib": after[0] / 1024, "last_tenth_kib": after[-1] / 1024}
+
     def half_load(self, pid, port):
         """Latency at a fixed rate, about half of what the slowest peer can do."""
         log = os.path.join(self.directory, "h2load.log")
@@ -350,6 +366,7 @@ class Bench:
             "half-load": (True, self.half_load),
             "churn": (False, self.churn),
             "idle": (False, self.idle),
+            "memory": (False, self.memory),
         }
 
     def run(self, workload, names):

@@ -16,7 +16,7 @@ use serve::watch::Watch;
 use serve::{BindOptions, Shutdown, duration, process_shutdown, serve_metrics};
 
 use crate::config::{
-    BackendConfig, Config, DataPlane, Ejection, HealthConfig, ProxyVersion, SniRoute,
+    BackendConfig, Config, DataPlane, Ejection, HealthCheck, HealthConfig, ProxyVersion, SniRoute,
 };
 use crate::run::Proxy;
 
@@ -119,9 +119,14 @@ pub struct Args {
           help_heading = "Health")]
     eject_for: Duration,
 
-    /// Check each backend at this interval by connecting to it [default: don't].
+    /// Check each backend at this interval [default: don't].
     #[arg(long, value_name = "DURATION", value_parser = positive, help_heading = "Health")]
     health_interval: Option<Duration>,
+
+    /// What is asked: connect, whether a connection can be opened; or grpc,
+    /// whether grpc.health.v1.Health/Check says SERVING.
+    #[arg(long, value_name = "CHECK", default_value = "connect", help_heading = "Health")]
+    health_check: HealthCheck,
 
     /// How long a check may take.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive,
@@ -206,6 +211,7 @@ impl Args {
             ejection: NonZeroU32::new(self.eject_after)
                 .map(|failures| Ejection { failures, time: self.eject_for }),
             health: self.health_interval.map(|interval| HealthConfig {
+                check: self.health_check,
                 interval,
                 timeout: self.health_timeout,
                 fall: self.health_fall,

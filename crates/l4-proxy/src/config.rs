@@ -116,10 +116,33 @@ impl Config {
     }
 }
 
-/// How backends are checked: by opening a connection, which is all that a
-/// balancer of connections knows of them.
+/// What a backend is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// Whether a connection can be opened.
+    #[default]
+    Connect,
+    /// `grpc.health.v1.Health/Check` for the server as a whole.
+    Grpc,
+}
+
+impl FromStr for HealthCheck {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "connect" => Ok(Self::Connect),
+            "grpc" => Ok(Self::Grpc),
+            _ => Err("expected connect or grpc".to_owned()),
+        }
+    }
+}
+
+/// How backends are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthConfig {
+    /// What they are asked.
+    pub check: HealthCheck,
     /// Time between two checks of a backend.
     pub interval: Duration,
     /// How long a check may take.

@@ -1,9 +1,9 @@
 //! Active health checks: each backend is asked at an interval whether it is
 //! there, and left out after several failures in a row.
 //!
-//! The question is a [`Check`]. The one there is opens a connection and closes
-//! it, which is all that this crate can know: asking in gRPC would need HTTP/2,
-//! which it never sees. A backend that accepts and never answers passes.
+//! The question is a [`Check`]. To open a connection and close it is all that
+//! this crate can ask by itself, and a backend that accepts and never answers
+//! passes; asking in gRPC is `serve`'s work, as this crate never sees HTTP.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -35,6 +35,16 @@ pub(crate) struct Connects;
 impl Check for Connects {
     async fn check(&self, address: SocketAddr) -> bool {
         TcpStream::connect(address).await.is_ok()
+    }
+}
+
+/// Whether the gRPC health service says that it serves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SaysServing;
+
+impl Check for SaysServing {
+    async fn check(&self, address: SocketAddr) -> bool {
+        serve::grpc_health::is_serving(address, "").await.unwrap_or(false)
     }
 }
 
@@ -120,12 +130,14 @@ async fn check_all(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HealthCheck;
     use std::num::NonZeroU32;
     use std::time::Duration;
 
     #[test]
     fn verdicts_in_a_row_count_and_single_ones_do_not() {
         let config = HealthConfig {
+            check: HealthCheck::Connect,
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             fall: NonZeroU32::new(3).unwrap(),

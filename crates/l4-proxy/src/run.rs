@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::accept::Door;
-use crate::config::Config;
+use crate::config::{Config, HealthCheck};
 use crate::connection_log::ConnectionLog;
 use crate::counts::Counts;
 use crate::error::Error;
 use crate::fleet::Fleet;
-use crate::health::{self, Connects};
+use crate::health::{self, Connects, SaysServing};
 use crate::shared::{Command, Shared};
 use crate::table::Table;
 use crate::upstreams::Upstream;
@@ -83,7 +83,15 @@ impl Proxy {
         // Ended with this set, however this future ends.
         let mut checks = JoinSet::new();
         if let Some(health) = config.health {
-            checks.spawn(health::watch(fleet, Connects, health, shutdown.clone()));
+            let shutdown = shutdown.clone();
+            match health.check {
+                HealthCheck::Connect => {
+                    checks.spawn(health::watch(fleet, Connects, health, shutdown));
+                }
+                HealthCheck::Grpc => {
+                    checks.spawn(health::watch(fleet, SaysServing, health, shutdown));
+                }
+            }
         }
         let (mut drain, mut termination) = (shutdown.clone(), shutdown);
         let mut is_draining = false;

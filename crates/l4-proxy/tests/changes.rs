@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use common::{Backend, DeadAddress, Proxy, Seen, await_that, config, expect_bytes, pass, see};
-use l4_proxy::config::{Ejection, HealthConfig};
+use l4_proxy::config::{Ejection, HealthCheck, HealthConfig};
 use l4_proxy::{BackendConfig, Config, DataPlane};
 use serve::admin::{BackendSpec, BackendState, ChangeError, Replaced};
 
@@ -195,6 +195,7 @@ fn health_checks_take_a_backend_out_and_bring_it_back() {
     let mut config = config(DataPlane::Auto, &[steady.address, address]);
     config.ejection = None;
     config.health = Some(HealthConfig {
+        check: HealthCheck::Connect,
         interval: Duration::from_millis(20),
         timeout: Duration::from_secs(5),
         fall: NonZeroU32::new(2).unwrap(),
