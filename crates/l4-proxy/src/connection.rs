@@ -31,6 +31,9 @@ pub(crate) struct Connection {
     destination: Option<SocketAddr>,
     upstream: Option<Side>,
     lease: Option<Lease>,
+    /// Until the first byte was passed on: from then on no other backend can
+    /// take its place.
+    attempts: Option<Attempts>,
     phase: Phase,
     to_backend: Flow,
     to_client: Flow,
@@ -48,7 +51,7 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 enum Phase {
     Greeting(Stage),
-    Connecting(Attempts),
+    Connecting,
     Relaying,
 }
 
@@ -105,6 +108,7 @@ impl Connection {
             destination: None,
             upstream: None,
             lease: None,
+            attempts: None,
             phase: Phase::Greeting(first),
             to_backend: Flow::default(),
             to_client: Flow::default(),
@@ -134,7 +138,7 @@ impl Connection {
     }
 
     pub(crate) fn is_connecting(&self) -> bool {
-        matches!(self.phase, Phase::Connecting(_))
+        matches!(self.phase, Phase::Connecting)
     }
 
     /// Bytes passed on since it was opened.
@@ -147,20 +151,25 @@ impl Connection {
 
     /// Lets it look for a backend in a group.
     pub(crate) fn set_group(&mut self, group: Arc<Group>) {
-        self.phase = Phase::Connecting(Attempts { group, tried: Tried::default() });
+        self.attempts = Some(Attempts { group, tried: Tried::default() });
+        self.phase = Phase::Connecting;
     }
 
     /// Leases the next backend that was not tried yet, and its address.
     pub(crate) fn lease_next(&mut self, random: u64, now_ns: u64) -> Result<SocketAddr, Lacking> {
         self.upstream = None;
-        self.lease = None;
-        let Phase::Connecting(attempts) = &mut self.phase else { return Err(Lacking::Backend) };
+        let Some(attempts) = &mut self.attempts else { return Err(Lacking::Backend) };
         let key = Some(client_key(self.client_address));
         let input = PickInput { random, now_ns, key };
         let lease = attempts.group.lease(&input, &mut attempts.tried)?;
         let address = lease.upstream().address;
         self.lease = Some(lease);
         Ok(address)
+    }
+
+    /// Whether a backend has accepted it before, and reset it.
+    pub(crate) fn was_refused_late(&self) -> bool {
+        self.awaiting_ns.is_some()
     }
 
     /// Takes the socket that is connecting to the leased backend.
@@ -184,7 +193,7 @@ impl Connection {
     pub(crate) fn step(&mut self, io: &mut Io, manners: &Manners, now_ns: u64) -> Step {
         match self.phase {
             Phase::Greeting(stage) => self.step_greeting(stage, io, &manners.greetings),
-            Phase::Connecting(_) => self.step_connecting(manners.header_out, now_ns),
+            Phase::Connecting => self.step_connecting(manners.header_out, now_ns),
             Phase::Relaying => self.step_relaying(io, now_ns),
         }
     }
@@ -280,12 +289,17 @@ impl Connection {
         let back = self.to_client.pump(upstream, &mut self.client, io, is_last);
         let after = (self.to_backend.delivered_bytes(), self.to_client.delivered_bytes());
         if before != after {
+            self.attempts = None;
             self.life.active_ms = now_ns / 1_000_000;
             if self.awaiting_ns.is_some() {
                 self.watch_first_byte(before.0 == 0, now_ns);
             }
         }
         if let Some(end) = self.ended() {
+            if end == End::BackendReset && self.may_try_another() {
+                self.phase = Phase::Connecting;
+                return Step::Connect;
+            }
             return Step::End(end);
         }
         if there == Paused::ForOthers || back == Paused::ForOthers {
@@ -305,6 +319,12 @@ impl Connection {
         } else if was_silent {
             self.awaiting_ns = Some(now_ns);
         }
+    }
+
+    /// Whether the client can't tell one backend from the next: nothing was
+    /// passed on, and nothing of the client's was read.
+    fn may_try_another(&self) -> bool {
+        self.attempts.is_some() && self.to_backend.is_untouched() && self.to_client.is_untouched()
     }
 
     fn ended(&self) -> Option<End> {

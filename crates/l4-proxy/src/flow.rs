@@ -57,6 +57,11 @@ pub(crate) enum Paused {
 }
 
 impl Flow {
+    /// Whether nothing was read of its source yet, not even its end.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.stage == Stage::Open && self.waiting.is_none() && self.delivered_bytes == 0
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.stage == Stage::Done
     }

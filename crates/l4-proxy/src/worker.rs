@@ -6,8 +6,9 @@
 //! `epoll_wait`; there is no waker, no task queue and no second copy of the
 //! readiness state.
 
+mod arrivals;
+
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,27 +17,21 @@ use balance::SplitMix64;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, SocketType};
 
-use crate::accept::{Door, Knock, REST_MS, set_options, turn_away};
+use crate::accept::Door;
 use crate::connection::{Connection, Step};
 use crate::connection_log::ConnectionLog;
 use crate::counts::{Counts, End};
-use crate::greeting::Stage;
 use crate::io::Io;
-use crate::lifetime::{Due, Lifetime, millis};
+use crate::lifetime::Due;
 use crate::pipes::Pipes;
-use crate::shared::{Arrival, Command, Place, Shared};
-use crate::side::INTEREST;
-use crate::slots::{Key, Slots, Which};
-use crate::table::Lacking;
+use crate::shared::{Command, Shared};
+use crate::slots::{Key, Slots};
 use crate::timers::Timers;
 use crate::upstreams::{Lease, Upstream};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;
-/// Connections accepted before others get their turn.
-const ACCEPTS_PER_TURN: usize = 64;
 /// Connections of a backend that is emptied are spread over this time, so that
 /// their clients don't all come back at once.
 const RETIRE_WITHIN_MS: u64 = 1_000;
@@ -218,132 +213,6 @@ impl Worker {
     }
 }
 
-/// Accepting and connecting.
-impl Worker {
-    fn on_door(&mut self) -> io::Result<()> {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some(door) = &mut self.door else { return Ok(()) };
-            match door.answer() {
-                Knock::Connection(socket, address) => self.admit(socket, address),
-                Knock::Nobody => return Ok(()),
-                Knock::Died => self.counts.accept_errors.inc(),
-                Knock::Shed => self.counts.shed_descriptors.inc(),
-                Knock::Exhausted => {
-                    self.counts.accept_errors.inc();
-                    self.io.pipes.close_spare();
-                    return self.close_door_for_a_moment();
-                }
-                Knock::Broken(errno) => return Err(errno.into()),
-            }
-        }
-        // The door is level-triggered: who still waits is reported again.
-        Ok(())
-    }
-
-    fn close_door_for_a_moment(&mut self) -> io::Result<()> {
-        if let Some(door) = &self.door {
-            let data = epoll::EventData::new_u64(DOOR);
-            epoll::modify(&self.epoll, door, data, epoll::EventFlags::empty())?;
-            self.door_opens_ms = Some(self.now_ms() + REST_MS);
-        }
-        Ok(())
-    }
-
-    fn open_door(&mut self) -> io::Result<()> {
-        self.door_opens_ms = None;
-        if let Some(door) = &self.door {
-            let data = epoll::EventData::new_u64(DOOR);
-            epoll::modify(&self.epoll, door, data, epoll::EventFlags::IN)?;
-        }
-        Ok(())
-    }
-
-    fn admit(&mut self, socket: OwnedFd, address: SocketAddr) {
-        let thread = self.shared.deal(self.me);
-        let Some(place) = Place::take(&self.shared, thread) else {
-            self.counts.shed_limit.inc();
-            return turn_away(socket);
-        };
-        self.counts.accepted.inc();
-        let arrival = Arrival { socket, address, place };
-        if thread == self.me {
-            self.serve(arrival);
-        } else {
-            self.shared.threads[thread].mailbox.send(Command::Serve(arrival));
-        }
-    }
-
-    fn serve(&mut self, arrival: Arrival) {
-        let Arrival { socket, address, place } = arrival;
-        let manners = &self.shared.manners;
-        let first = manners.greetings.first();
-        let life = Lifetime::new(self.now_ms(), &self.shared.limits, self.chance.next_u64());
-        let connection = Connection::new(socket, address, place, first, life);
-        let key = self.connections.insert(connection);
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let data = epoll::EventData::new_u64(key.to_token(Which::Client));
-        if epoll::add(&self.epoll, connection.client(), data, INTEREST).is_err() {
-            return self.close(key, End::LocalFault);
-        }
-        if first != Stage::Done {
-            let at_ms = self.now_ns / 1_000_000 + millis(self.shared.greeting_timeout);
-            self.timers.set(key, &mut connection.deadline, at_ms);
-        }
-        self.step(key);
-    }
-
-    fn find_backend(&mut self, key: Key, group: Option<&str>) {
-        let Some(group) = self.shared.table.load().group(group) else {
-            return self.close(key, End::NoBackend);
-        };
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.set_group(group);
-        }
-        self.connect(key);
-    }
-
-    /// Counts that the leased backend did not accept.
-    fn count_failure(&mut self, key: Key) {
-        let now_ms = self.now_ms();
-        if let Some(lease) = self.connections.get_mut(key).and_then(|c| c.lease()) {
-            lease.count_failure(self.shared.ejection, now_ms);
-        }
-    }
-
-    /// Begins to connect to the next backend; those that fail at once are
-    /// passed over.
-    fn connect(&mut self, key: Key) {
-        loop {
-            let Some(connection) = self.connections.get_mut(key) else { return };
-            let leased = connection.lease_next(self.chance.next_u64(), self.now_ns);
-            let address = match leased {
-                Ok(address) => address,
-                Err(Lacking::Backend) => return self.close(key, End::NoBackend),
-                Err(Lacking::Room) => return self.close(key, End::BackendsFull),
-            };
-            match open_upstream(address, self.shared.keepalive) {
-                Ok(socket) => {
-                    let upstream = connection.connecting(socket);
-                    let data = epoll::EventData::new_u64(key.to_token(Which::Upstream));
-                    if epoll::add(&self.epoll, upstream, data, INTEREST).is_err() {
-                        return self.close(key, End::LocalFault);
-                    }
-                    let timeout_ms = millis(self.shared.connect_timeout);
-                    let at_ms = self.now_ns / 1_000_000 + timeout_ms;
-                    return self.timers.set(key, &mut connection.deadline, at_ms);
-                }
-                // Another backend's socket would meet the same shortage.
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    // Those that come next have more use for them.
-                    self.io.pipes.close_spare();
-                    return self.close(key, End::LocalFault);
-                }
-                Err(_) => self.count_failure(key),
-            }
-        }
-    }
-}
-
 /// Timers and messages.
 impl Worker {
     fn on_time(&mut self) -> io::Result<()> {
@@ -422,21 +291,6 @@ impl Worker {
     }
 }
 
-/// A socket that is connecting to a backend.
-fn open_upstream(address: SocketAddr, keepalive: Option<Duration>) -> Result<OwnedFd, Errno> {
-    let family = match address {
-        SocketAddr::V4(_) => rustix::net::AddressFamily::INET,
-        SocketAddr::V6(_) => rustix::net::AddressFamily::INET6,
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    set_options(&socket, keepalive)?;
-    match rustix::net::connect(&socket, &address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(errno) => Err(errno),
-    }
-}
-
 fn timespec(duration: Duration) -> Timespec {
     // Longer sleeps than a day are cut into days.
     let capped = duration.min(Duration::from_secs(86_400));
@@ -446,20 +300,6 @@ fn timespec(duration: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::net::sockopt;
-
-    #[test]
-    fn sockets_get_their_options() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let plain = open_upstream(address, None).unwrap();
-        assert!(sockopt::tcp_nodelay(&plain).unwrap());
-        assert!(!sockopt::socket_keepalive(&plain).unwrap());
-        let probed = open_upstream(address, Some(Duration::from_secs(30))).unwrap();
-        assert!(sockopt::socket_keepalive(&probed).unwrap());
-        assert_eq!(sockopt::tcp_keepidle(&probed).unwrap(), Duration::from_secs(30));
-        assert_eq!(sockopt::tcp_keepintvl(&probed).unwrap(), Duration::from_secs(10));
-    }
 
     #[test]
     fn sleeps_become_what_the_kernel_takes() {

@@ -120,7 +120,6 @@ fn an_old_connection_ends_in_a_quiet_moment() {
     config.max_connection_age = Some(Duration::from_millis(200));
     let proxy = Proxy::start(config);
     let (mut client, mut backend) = (proxy.connect(), target.accept());
-    pass(&mut client, &mut backend, b"a call");
     assert_eq!(see(&mut client, 1), Seen::End);
     assert_eq!(see(&mut backend, 1), Seen::End);
     proxy.await_metric(&ended("aged"), 1.0);
@@ -219,10 +218,38 @@ fn health_checks_take_a_backend_out_and_bring_it_back() {
 }
 
 #[test]
+fn a_backend_that_resets_before_the_first_byte_is_replaced_by_another() {
+    let (first, second) = (Backend::start(), Backend::start());
+    let proxy = Proxy::start(config(DataPlane::Auto, &[first.address, second.address]));
+    let mut client = proxy.connect();
+    common::reset(first.accept());
+    let mut backend = second.accept();
+    pass(&mut client, &mut backend, b"as if nothing had happened");
+    // From then on there is no way back: the first byte went to this one.
+    common::reset(backend);
+    assert_eq!(see(&mut client, 1), Seen::Reset);
+    assert!(first.try_accept().is_none());
+    proxy.await_metric(&ended("backend_reset"), 1.0);
+    assert_eq!(proxy.metric("l4_backend_connect_failures_total"), 1.0);
+}
+
+#[test]
+fn a_client_whose_bytes_were_lost_with_a_backend_is_not_given_another() {
+    let (first, second) = (Backend::start(), Backend::start());
+    let proxy = Proxy::start(config(DataPlane::Auto, &[first.address, second.address]));
+    let mut client = proxy.connect();
+    let mut backend = first.accept();
+    pass(&mut client, &mut backend, b"taken");
+    common::reset(backend);
+    assert_eq!(see(&mut client, 1), Seen::Reset);
+    assert!(second.try_accept().is_none());
+}
+
+#[test]
 fn a_backend_that_accepts_and_never_answers_holds_nobody_else_up() {
     let (silent, alive) = (Backend::start(), Backend::start());
     let mut config = config(DataPlane::Auto, &[silent.address, alive.address]);
-    config.idle_timeout = Some(Duration::from_millis(300));
+    config.idle_timeout = Some(Duration::from_secs(1));
     let proxy = Proxy::start(config);
     let mut stuck: Vec<_> = (0..10)
         .map(|_| {

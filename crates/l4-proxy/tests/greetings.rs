@@ -77,7 +77,7 @@ fn a_header_that_ends_early_or_is_wrong_resets_its_client() {
 fn a_header_that_never_comes_ends_with_its_time() {
     let target = Backend::start();
     let mut config = expecting_headers(&target);
-    config.greeting_timeout = Duration::from_millis(100);
+    config.greeting_timeout = Duration::from_millis(500);
     let proxy = Proxy::start(config);
     let mut silent = proxy.connect();
     let mut slow = proxy.connect();
