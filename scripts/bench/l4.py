@@ -9,6 +9,7 @@ drift of the machine hits all of them. Ratios are taken within a repeat.
 import argparse
 import json
 import os
+import random
 import re
 import shutil
 import socket
@@ -18,16 +19,26 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 
-PROXY_CORE, LOAD_CORE = 1, 0
+PROXY_CORE = os.environ.get("PROXY_CORE", "1")
+LOAD_CORE = os.environ.get("LOAD_CORE", "0")
 BACKENDS = 4
 PATH = "/layerlab.echo.v1.Echo/Unary"
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the range that the kernel hands out, so that no connection of ours
+    takes the port between this look and its use."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def await_port(port, process):
@@ -81,117 +92,75 @@ def rss_bytes(pid):
 
 
 class Peers:
-    """The proxies that were found, and how each is started."""
+    """The proxies that were found, and how each is started: ours by data
+    plane, the others by their folders under scenarios/peers, so that what is
+    measured is what the lab runs and publishes."""
 
     def __init__(self, binaries, directory):
         self.binaries, self.directory = binaries, directory
-        self.known = {
-            "l4-auto": lambda: self.ours("auto"),
-            "l4-copy": lambda: self.ours("copy"),
-            "l4-splice": lambda: self.ours("splice"),
-            "haproxy": self.haproxy,
-            "nginx": self.nginx,
-            "envoy": self.envoy,
-        }
 
-    def find(self, name):
-        for place in ("peers", "peers/bin"):
-            path = os.path.join(place, name)
-            if os.path.isfile(path) and os.access(path, os.X_OK):
-                return os.path.abspath(path)
-        extra = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-        return shutil.which(name, path=extra)
+    def describe(self, name):
+        path = os.path.join("scenarios/peers", name, "peer.toml")
+        if not os.path.exists(path):
+            sys.exit(f"error: there is no {path}; ours are l4-auto, l4-copy, l4-splice, l4-threads-N")
+        with open(path, "rb") as f:
+            return tomllib.load(f)
 
     def program(self, name):
-        if name.startswith("l4"):
+        if name in PLANES or name.startswith("l4-threads-"):
             return os.path.join(self.binaries, "l4-proxy")
-        return self.find(name)
+        for place in self.describe(name)["find"]:
+            kind, where = place.split(":", 1)
+            path = {
+                "env": lambda: os.environ.get(where),
+                "peers": lambda: os.path.abspath(os.path.join("peers", where)),
+                "path": lambda: shutil.which(where, path=os.environ["PATH"] + ":/usr/sbin"),
+            }[kind]()
+            if path and os.access(path, os.X_OK):
+                return path
+        return None
 
-    def ours(self, plane, threads=1):
-        def start(port, backends):
-            command = [self.program("l4"), f"--listen=127.0.0.1:{port}", f"--data-plane={plane}"]
-            return command + [f"--threads={threads}"] + [
-                f"--backend=127.0.0.1:{b}" for b in backends
-            ]
+    def command(self, name, port, backends):
+        program = self.program(name)
+        if name in PLANES or name.startswith("l4-threads-"):
+            threads = name.split("-")[2] if name.startswith("l4-threads-") else 1
+            plane = PLANES.get(name, "auto")
+            ours = [program, f"--listen=127.0.0.1:{port}", f"--data-plane={plane}"]
+            return ours + [f"--threads={threads}"] + [f"--backend=127.0.0.1:{b}" for b in backends]
+        peer = self.describe(name)
+        values = {
+            "program": program, "dir": self.directory, "listen": f"127.0.0.1:{port}",
+            "listen_host": "127.0.0.1", "listen_port": str(port),
+            "policy": peer["policies"]["round_robin"],
+        }
+        for template in peer["config"]:
+            with open(os.path.join("scenarios/peers", name, template)) as f:
+                text = render(f.read(), values, backends)
+            values["config"] = os.path.join(self.directory, template)
+            with open(values["config"], "w") as f:
+                f.write(text)
+        return [render(word, values, backends) for word in peer["command"]]
 
-        return start
 
-    def write(self, name, text):
-        path = os.path.join(self.directory, name)
-        with open(path, "w") as f:
-            f.write(text)
-        return path
+PLANES = {"l4-auto": "auto", "l4-copy": "copy", "l4-splice": "splice"}
 
-    def haproxy(self):
-        def start(port, backends):
-            servers = "".join(f"  server b{b} 127.0.0.1:{b}\n" for b in backends)
-            config = self.write(
-                "haproxy.cfg",
-                "global\n  nbthread 1\n  maxconn 9800\n  maxpipes 64\n"
-                "defaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n"
-                "  timeout client 1h\n  timeout server 1h\n"
-                f"listen l4\n  bind 127.0.0.1:{port}\n  balance roundrobin\n{servers}",
-            )
-            return [self.program("haproxy"), "-db", "-f", config]
 
-        return start
+def render(text, values, backends):
+    def lines(match):
+        out = ""
+        for index, port in enumerate(backends, 1):
+            backend = {
+                "id": f"b{index}", "addr": f"127.0.0.1:{port}", "host": "127.0.0.1",
+                "port": str(port), "weight": "1",
+            }
+            out += fill(match.group(1), backend)
+        return out
 
-    def nginx(self):
-        def start(port, backends):
-            servers = "".join(f"    server 127.0.0.1:{b};\n" for b in backends)
-            module = "/usr/lib/nginx/modules/ngx_stream_module.so"
-            load = f"load_module {module};\n" if os.path.exists(module) else ""
-            config = self.write(
-                "nginx.conf",
-                f"{load}worker_processes 1;\ndaemon off;\npid {self.directory}/nginx.pid;\n"
-                f"error_log {self.directory}/nginx.log;\nworker_rlimit_nofile 20000;\n"
-                "events { worker_connections 19900; }\n"
-                f"stream {{\n  upstream b {{\n{servers}  }}\n"
-                f"  server {{ listen 127.0.0.1:{port} backlog=4096; proxy_pass b; "
-                "proxy_timeout 1h; tcp_nodelay on; }\n}\n",
-            )
-            return [self.program("nginx"), "-p", self.directory + "/", "-c", config]
+    def fill(text, values):
+        return re.sub(r"\{(\w+)\}", lambda m: values.get(m.group(1), m.group(0)), text)
 
-        return start
-
-    def envoy(self):
-        def start(port, backends):
-            endpoints = "".join(
-                "          - endpoint: {address: {socket_address: "
-                f"{{address: 127.0.0.1, port_value: {b}}}}}}}\n"
-                for b in backends
-            )
-            config = self.write(
-                "envoy.yaml",
-                f"""static_resources:
-  listeners:
-  - name: l4
-    address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.tcp_proxy
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
-          stat_prefix: l4
-          cluster: b
-  clusters:
-  - name: b
-    type: STATIC
-    lb_policy: ROUND_ROBIN
-    circuit_breakers:
-      thresholds: [{{max_connections: 100000, max_pending_requests: 100000}}]
-    load_assignment:
-      cluster_name: b
-      endpoints:
-      - lb_endpoints:
-{endpoints}""",
-            )
-            return [
-                self.program("envoy"), "-c", config, "--concurrency", "1", "-l", "error",
-                "--disable-hot-restart",
-            ]
-
-        return start
+    text = re.sub(r"\{each backend\}\n?(.*?)\{end\}\n?", lines, text, flags=re.S)
+    return fill(text, values)
 
 
 class Running:
@@ -233,7 +202,7 @@ def grpc_body(path, payload_bytes):
 
 def h2load(port, body, clients, streams, calls, extra=(), log=None):
     command = [
-        "taskset", "-c", str(LOAD_CORE), "h2load", "-t1", f"-c{clients}", f"-m{streams}",
+        "taskset", "-c", LOAD_CORE, "h2load", "-t1", f"-c{clients}", f"-m{streams}",
         f"-n{calls}", "-w30", "-W30", "-d", body, "-H", "content-type: application/grpc",
         "-H", "te: trailers", *extra, f"http://127.0.0.1:{port}{PATH}",
     ]
@@ -268,7 +237,7 @@ class Bench:
         else:
             commands = [[self.load, "echo"] + [f"127.0.0.1:{port}" for port in ports]]
         for command in commands:
-            stack.append(Running(command, str(LOAD_CORE)))
+            stack.append(Running(command, LOAD_CORE))
         for port in ports:
             await_port(port, stack[-1].process)
         return ports
@@ -284,7 +253,7 @@ class Bench:
         return measure
 
     def churn(self, pid, port):
-        command = ["taskset", "-c", str(LOAD_CORE), self.load, "churn", f"127.0.0.1:{port}"]
+        command = ["taskset", "-c", LOAD_CORE, self.load, "churn", f"127.0.0.1:{port}"]
         count = self.arguments.connections
         subprocess.run([*command, f"--connections={count // 10}"], capture_output=True, check=True)
         before = cpu_ns(pid)
@@ -302,7 +271,7 @@ class Bench:
         }
 
     def bulk(self, pid, port):
-        command = ["taskset", "-c", str(LOAD_CORE), self.load, "bulk", f"127.0.0.1:{port}"]
+        command = ["taskset", "-c", LOAD_CORE, self.load, "bulk", f"127.0.0.1:{port}"]
         subprocess.run([*command, "--mib=64"], capture_output=True, check=True)
         before = cpu_ns(pid)
         out = subprocess.run([*command, "--mib=2048"], capture_output=True, text=True, check=True)
@@ -312,12 +281,11 @@ class Bench:
         return {"ms_per_gib": spent / gib / 1e6, "gib_per_s": gib / result["seconds"]}
 
     def idle(self, pid, port):
-        # Two descriptors a connection, and the hard limit holds for us too.
         count = self.arguments.idle_connections
         before = rss_bytes(pid)
         command = [self.load, "idle", f"127.0.0.1:{port}", f"--connections={count}"]
         with Running(
-            command, str(LOAD_CORE), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, LOAD_CORE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             if not process.stdout.readline():
                 sys.exit(f"error: {count} idle connections could not be opened")
@@ -330,7 +298,7 @@ class Bench:
         for _ in range(10):
             count = self.arguments.connections // 10
             out = subprocess.run(
-                ["taskset", "-c", str(LOAD_CORE), self.load, "churn", f"127.0.0.1:{port}",
+                ["taskset", "-c", LOAD_CORE, self.load, "churn", f"127.0.0.1:{port}",
                  f"--connections={count}"],
                 capture_output=True, text=True, check=True,
             )
@@ -381,8 +349,12 @@ class Bench:
                     if name == "direct":
                         process, port = stack[0].process, backends[0]
                     else:
-                        command = self.peers.known[name]()(port, backends)
-                        stack.append(Running(command, str(PROXY_CORE)))
+                        command = self.peers.command(name, port, backends)
+                        # Threads are compared with both cores at their disposal.
+                        cores = PROXY_CORE
+                        if name.startswith("l4-threads-"):
+                            cores = f"{PROXY_CORE},{LOAD_CORE}"
+                        stack.append(Running(command, cores))
                         process = stack[-1].process
                         await_port(port, process)
                     results[name].append(measure(process.pid, port))
@@ -419,22 +391,31 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--connections", type=int, default=20_000)
-    parser.add_argument("--idle-connections", type=int, default=9_500)
+    # Two descriptors a connection, and a little less than nginx's template has.
+    parser.add_argument("--idle-connections", type=int, default=8_000)
     parser.add_argument("--rate", type=int, default=16_000)
     parser.add_argument("--workloads", default="a,b,c,bulk,half-load,churn,idle")
-    parser.add_argument("--peers", default="l4-auto,l4-copy,l4-splice,haproxy,nginx,envoy")
+    parser.add_argument("--peers", default="l4-auto,l4-copy,l4-splice,haproxy-l4,nginx-l4,envoy-l4")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(arguments, directory)
-        names = []
+        names, raw = [], {}
         for name in arguments.peers.split(","):
             if name == "direct" or bench.peers.program(name):
                 names.append(name)
             else:
-                print(f"NOT MEASURED: {name} is neither in peers/ nor on PATH")
+                install = bench.peers.describe(name)["install"]
+                print(f"NOT MEASURED: {name} is missing; get it with {install}")
         print(f"load average {os.getloadavg()[0]:.1f}, {arguments.repeats} repeats, {names}")
         for workload in arguments.workloads.split(","):
-            table(workload, bench.run(workload, names))
+            results = bench.run(workload, names)
+            table(workload, results)
+            raw[workload] = results
+        os.makedirs("target/bench", exist_ok=True)
+        path = time.strftime("target/bench/l4-%Y%m%dT%H%M%SZ.json", time.gmtime())
+        with open(path, "w") as f:
+            json.dump(raw, f, indent=1)
+        print(f"\nraw figures: {path}")
 
 
 if __name__ == "__main__":
