@@ -10,7 +10,7 @@ use rustix::event::epoll::EventFlags;
 
 use crate::counts::End;
 use crate::flow::{Flow, Paused};
-use crate::greeting::{Greetings, Stage, Verdict};
+use crate::greeting::{GREETING_BYTES_MAX, Greetings, Stage, Verdict};
 use crate::io::Io;
 use crate::lifetime::Lifetime;
 use crate::proxy_protocol::{self, Addresses, ProxyVersion};
@@ -209,7 +209,7 @@ impl Connection {
             if !self.client.readable {
                 return Step::Wait;
             }
-            let length = match self.client.peek(&mut io.scratch) {
+            let length = match self.client.peek(&mut io.scratch[..GREETING_BYTES_MAX]) {
                 Received::Bytes(length) => length,
                 // A probe of the port, mostly.
                 Received::End => return Step::End(End::Closed),

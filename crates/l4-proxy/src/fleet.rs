@@ -150,7 +150,9 @@ impl Backends for Fleet {
                 Some(kept) => {
                     let before = describe(&kept);
                     replaced.changed += usize::from(before != *spec);
-                    if (BackendSpec { weight: spec.weight, ..before }) == *spec {
+                    if before == *spec {
+                        kept
+                    } else if (BackendSpec { weight: spec.weight, ..before }) == *spec {
                         kept.reweigh(spec.weight);
                         kept
                     } else {

@@ -17,7 +17,8 @@ use crate::side::{Received, Side};
 /// their turn. With a scratch buffer of 64 KiB this is 1 MiB.
 const READS_PER_TURN: usize = 16;
 
-/// Bytes asked for in one splice. The pipe's slots are the nearer limit.
+/// Bytes asked for in one splice, and so the most that a pipe ever holds. Its
+/// slots are mostly the nearer limit.
 const SPLICE_BYTES: usize = 1 << 20;
 
 /// One direction of a connection.

@@ -12,6 +12,11 @@ use crate::config::Config;
 use crate::proxy_protocol::{self, Addresses, HEADER_BYTES_MAX, Header};
 use crate::routes::Routes;
 
+/// The most that is looked at. The scratch buffer is larger, and a header is
+/// taken out before a hello is looked at.
+pub(crate) const GREETING_BYTES_MAX: usize = HELLO_BYTES_MAX;
+const _: () = assert!(HEADER_BYTES_MAX <= GREETING_BYTES_MAX);
+
 /// What a proxy reads of every client.
 #[derive(Clone, Debug)]
 pub(crate) struct Greetings {

@@ -195,7 +195,9 @@ impl Side {
         received
     }
 
-    /// Moves what is in the pipe to the peer; the bytes that the kernel took.
+    /// Moves what is in the pipe to the peer; the bytes that the kernel took. A
+    /// splice to a peer that is gone raises SIGPIPE on some kernels, which Rust
+    /// programs ignore from their start.
     pub(crate) fn splice_from(&mut self, pipe: &mut Pipe) -> usize {
         let wanted = pipe.held_bytes;
         let result =

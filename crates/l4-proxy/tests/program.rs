@@ -27,6 +27,7 @@ impl Program {
             .args(["-c", &script, env!("CARGO_BIN_EXE_l4-proxy")])
             .args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--threads=1"])
             .args(flags)
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -146,6 +147,24 @@ fn a_file_that_is_no_list_is_bad_usage() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.starts_with("error: /nowhere.toml can't be read"), "{text}");
+}
+
+#[test]
+fn a_connection_that_ended_is_a_line_of_json() {
+    let target = Backend::start();
+    let mut program = Program::start(200, &[backend_flag(&target), "--log-connections".into()]);
+    let mut client = program.connect();
+    let (mut backend, port) = (target.accept(), client.local_addr().unwrap().port());
+    pass(&mut client, &mut backend, b"four");
+    pass(&mut backend, &mut client, b"eleven more");
+    drop((client, backend));
+    let mut line = String::new();
+    BufReader::new(program.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["client"], format!("127.0.0.1:{port}"));
+    assert_eq!(line["backend"], target.address.to_string());
+    assert_eq!((&line["to_backend_bytes"], &line["to_client_bytes"]), (&4.into(), &11.into()));
+    assert_eq!(line["end"], "closed");
 }
 
 #[test]
