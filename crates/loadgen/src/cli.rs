@@ -3,11 +3,12 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use measure::folder::Run;
 use scenario::{Library, Setting};
 
 use crate::{
     exit::{self, Failure},
-    interrupt, lab, peers,
+    export, interrupt, lab, peers,
     root::Root,
     run::{self, Request, summary::Summary},
     ui::{Progress, Terminal, print_result},
@@ -104,6 +105,18 @@ enum Command {
         /// The run folder: results/<scenario>/<time>-<n>.
         folder: PathBuf,
     },
+    /// Say what changed from one run to another; exit code 1 if something got
+    /// worse. For a team's CI.
+    Compare(CompareArgs),
+    /// Write a run's data for other tools: HdrHistogram logs and percentiles,
+    /// series as CSV, a summary in Prometheus' text format.
+    Export {
+        /// The run folder.
+        folder: PathBuf,
+        /// Where to write [default: `export` in the run folder].
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
     /// List the peers: what is there, in which version, and how to get the rest.
     Peers,
     /// Print the JSON Schema of a file format.
@@ -123,6 +136,23 @@ enum Command {
     /// The lab's L7 proxy.
     #[command(hide = true)]
     L7Proxy(Box<l7_proxy::Args>),
+}
+
+#[derive(Debug, clap::Args)]
+struct CompareArgs {
+    /// The run folder to compare with.
+    before: PathBuf,
+    /// The run folder that is judged.
+    after: PathBuf,
+    /// Changes within this part are none.
+    #[arg(long, value_name = "PERCENT", default_value = "5%")]
+    tolerance: String,
+    /// Print the comparison as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Also write it as a page.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// A file format with a schema.
@@ -150,6 +180,8 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::L7Proxy(args)) => return l7_proxy::main_with(*args),
         Some(Command::Check { scenario }) => check(&scenario),
         Some(Command::Report { folder }) => make_report(&folder),
+        Some(Command::Compare(args)) => compare(&args),
+        Some(Command::Export { folder, out }) => export(&folder, out.as_deref()),
         Some(Command::Peers) => list_peers(),
         Some(Command::Schema { format }) => print_schema(format),
         None if program.run.list => list(),
@@ -286,6 +318,36 @@ fn make_report(folder: &std::path::Path) -> Result<u8, Failure> {
     print(&format!("{}\n", written.html.display()));
     for png in written.pngs {
         print(&format!("{}\n", png.display()));
+    }
+    Ok(exit::FINE)
+}
+
+fn compare(args: &CompareArgs) -> Result<u8, Failure> {
+    let tolerance = scenario::units::parse_percent(&args.tolerance)
+        .map_err(|error| Failure::bad_input(format!("--tolerance: {error}")))?;
+    let open = |folder: &std::path::Path| Run::open(folder).map_err(Failure::bad_input);
+    let (before, after) = (open(&args.before)?, open(&args.after)?);
+    let comparison = report::compare::Comparison::of(&before, &after, tolerance);
+    if comparison.rows.is_empty() {
+        return Err(Failure::bad_input("the two runs have no measured peer in common"));
+    }
+    if let Some(path) = &args.html {
+        std::fs::write(path, comparison.html())
+            .map_err(|error| Failure::bad_input(format!("--html {}: {error}", path.display())))?;
+    }
+    if args.json {
+        print(&format!("{:#}\n", serde_json::json!(comparison)));
+    } else {
+        print(&comparison.text(Terminal::stdout().style));
+    }
+    Ok(if comparison.has_regressed() { exit::EXPECTATION_FAILED } else { exit::FINE })
+}
+
+fn export(folder: &std::path::Path, out: Option<&std::path::Path>) -> Result<u8, Failure> {
+    let run = Run::open(folder).map_err(Failure::bad_input)?;
+    let out = out.map_or_else(|| folder.join("export"), std::path::Path::to_owned);
+    for path in export::write(&run, &out)? {
+        print(&format!("{}\n", path.display()));
     }
     Ok(exit::FINE)
 }

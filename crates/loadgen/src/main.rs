@@ -15,6 +15,7 @@
 mod cli;
 mod drive;
 mod exit;
+mod export;
 mod interrupt;
 mod lab;
 mod peers;

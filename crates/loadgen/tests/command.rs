@@ -167,6 +167,51 @@ fn a_report_is_made_again_from_the_folder_alone() {
 }
 
 #[test]
+fn a_slower_backend_is_a_regression_and_an_equal_one_is_none() {
+    let home = Home::new();
+    let text = SMALL
+        .replace("count = 2", "count = 2\nservice_time = \"constant:20ms\"")
+        .replace("repeats = 1", "repeats = 4");
+    home.scenario("small", &text);
+    for slower in [None, None, Some("backends.service_time=constant:24ms")] {
+        let mut arguments = vec!["--scenario", "small", "--peers", "direct"];
+        arguments.extend(slower.into_iter().flat_map(|setting| ["--set", setting]));
+        let ran = home.run(&arguments);
+        assert_eq!(ran.code, Some(0), "{}", ran.said());
+    }
+    let runs = home.runs("small");
+    let path = |index: usize| runs[index].to_str().unwrap();
+    let equal = home.run(&["compare", path(0), path(1), "--tolerance", "50%"]);
+    assert_eq!(equal.code, Some(0), "{}", equal.said());
+    let page = home.path("compare.html");
+    let worse =
+        home.run(&["compare", path(0), path(2), "--html", page.to_str().unwrap(), "--json"]);
+    assert_eq!(worse.code, Some(1), "{}", worse.said());
+    let comparison: serde_json::Value = serde_json::from_str(&worse.stdout).unwrap();
+    let p50 = &comparison["rows"][0];
+    assert_eq!(
+        (p50["figure"].as_str(), p50["verdict"].as_str()),
+        (Some("latency p50"), Some("worse"))
+    );
+    assert!(fs::read_to_string(page).unwrap().contains("latency p50"));
+    let bad = home.run(&["compare", path(0), path(1), "--tolerance", "5"]);
+    assert_eq!(bad.code, Some(2), "{}", bad.said());
+}
+
+#[test]
+fn a_run_can_be_exported_for_other_tools() {
+    let home = Home::new();
+    assert_eq!(home.run(&["--scenario", "small", "--peers", "l4"]).code, Some(0));
+    let run = home.runs("small").remove(0);
+    let ran = home.run(&["export", run.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    let names: Vec<&str> = ran.stdout.lines().filter_map(|line| line.rsplit('/').next()).collect();
+    assert_eq!(names, ["summary.prom", "000-l4-r0.csv", "000-l4-r0.hlog", "000-l4-r0.hgrm"]);
+    let csv = fs::read_to_string(run.join("export/000-l4-r0.csv")).unwrap();
+    assert!(csv.lines().count() > 1, "{csv}");
+}
+
+#[test]
 fn runs_are_never_overwritten() {
     let home = Home::new();
     for _ in 0..2 {

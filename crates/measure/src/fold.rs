@@ -66,6 +66,7 @@ pub struct Folded {
     lateness: Histogram<u64>,
     queued: Histogram<u64>,
     service: Histogram<u64>,
+    in_backend: Histogram<u64>,
     backends: Vec<Histogram<u64>>,
     seconds: BTreeMap<u32, Second>,
 }
@@ -103,6 +104,7 @@ impl Folded {
             lateness: new_histogram(),
             queued: new_histogram(),
             service: new_histogram(),
+            in_backend: new_histogram(),
             backends: (0..backends).map(|_| new_histogram()).collect(),
             seconds: BTreeMap::new(),
         }
@@ -127,6 +129,7 @@ impl Folded {
             Outcome::Served { backend, queued_ns, service_ns } => {
                 record(&mut self.queued, queued_ns.into());
                 record(&mut self.service, service_ns.into());
+                record(&mut self.in_backend, u64::from(queued_ns) + u64::from(service_ns));
                 self.add_served(entry, usize::from(backend), setting);
             }
             Outcome::Failed(kind) => self.add_failed(entry, kind, setting),
@@ -189,6 +192,7 @@ impl Folded {
         self.lateness += &other.lateness;
         self.queued += &other.queued;
         self.service += &other.service;
+        self.in_backend += &other.in_backend;
         for (own, theirs) in self.backends.iter_mut().zip(&other.backends) {
             *own += theirs;
         }
@@ -233,10 +237,18 @@ impl Folded {
         }
     }
 
-    /// Latency, latency from sending, lateness, queueing and service time.
-    pub fn histograms(&self) -> [HistogramRecord; 5] {
-        [&self.latency, &self.latency_sent, &self.lateness, &self.queued, &self.service]
-            .map(HistogramRecord::from_histogram)
+    /// Latency, latency from sending, lateness, queueing and service time, and
+    /// the latter two together.
+    pub fn histograms(&self) -> [HistogramRecord; 6] {
+        [
+            &self.latency,
+            &self.latency_sent,
+            &self.lateness,
+            &self.queued,
+            &self.service,
+            &self.in_backend,
+        ]
+        .map(HistogramRecord::from_histogram)
     }
 
     /// The backends as they stand in the record, also those without a call.

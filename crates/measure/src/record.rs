@@ -261,6 +261,9 @@ pub struct TrialRecord {
     pub queued: HistogramRecord,
     /// Service time in the backend, as it reported.
     pub service: HistogramRecord,
+    /// Both together, call by call: what theory knows as the sojourn time.
+    #[serde(default)]
+    pub in_backend: HistogramRecord,
     /// Per backend, in the order of [`RunRecord::backends`]; a backend that
     /// served no call is listed with zero.
     pub backends: Vec<BackendRecord>,

@@ -10,6 +10,7 @@
 //! | [`charts`] | the charts, one file each |
 //! | [`drawing`], [`render`] | what a chart is made of, and how it becomes SVG and PNG |
 //! | [`terminal`] | the comparison as text |
+//! | [`mod@compare`] | two runs against each other |
 //!
 //! The page is one file that makes no request: its charts are SVG in the page,
 //! its style and script stand in it, and a content security policy forbids the
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod charts;
+pub mod compare;
 mod comparison;
 pub mod drawing;
 pub mod findings;

@@ -255,7 +255,7 @@ impl Trial<'_> {
             through_proxy: self.peer.has_process(),
         };
         let folded = fold(&measured.logs, &setting);
-        let [latency, latency_sent, lateness, queued, service] = folded.histograms();
+        let [latency, latency_sent, lateness, queued, service, in_backend] = folded.histograms();
         let (processes, machine) = match &measured.costs {
             Some((before, after)) => lab.costs_between(before, after),
             None => (Vec::new(), MachineCost::default()),
@@ -270,6 +270,7 @@ impl Trial<'_> {
             lateness,
             queued,
             service,
+            in_backend,
             backends: folded.backends(&ids),
             series: folded.series(),
             faults: measured.faults.clone(),
@@ -332,6 +333,7 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         lateness: Default::default(),
         queued: Default::default(),
         service: Default::default(),
+        in_backend: Default::default(),
         backends: Vec::new(),
         series: Vec::new(),
         faults: Vec::new(),

@@ -240,6 +240,8 @@ mod tests {
             lateness: histogram(&[]),
             queued: histogram(&[]),
             service: histogram(&[]),
+            in_backend: histogram(&[]),
+            faults: Vec::new(),
             backends: ids.iter().map(backend).collect(),
             series: Vec::new(),
             processes: vec![ProcessCost {

@@ -7,6 +7,7 @@
 
 mod answer;
 mod charts;
+pub(crate) mod compare;
 mod comparison;
 mod expectations;
 mod method;

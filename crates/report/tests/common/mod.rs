@@ -286,6 +286,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
         lateness: histogram(ok.iter().map(|_| 2_000 + (chance.exponential(9_000.0)) as u64)),
         queued: histogram(ok.iter().map(|call| call.queued)),
         service: histogram(ok.iter().map(|call| call.service)),
+        in_backend: histogram(ok.iter().map(|call| call.queued + call.service)),
         backends: (0..BACKENDS).map(|index| backend(index, &ok)).collect(),
         series: series(&calls, &ok, fails),
         faults: Vec::new(),

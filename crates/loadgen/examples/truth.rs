@@ -1,0 +1,260 @@
+//! Known answers: runs the lab where theory knows what must come out, and prints
+//! the two beside each other.
+//!
+//! `scripts/bench.sh truth` builds and runs this. It starts the lab's own binary,
+//! as a user would, and reads the run folders. Compared is the sojourn time in
+//! the backends (queued and in service, as they reported it): the network and the
+//! proxy are no part of a model.
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+};
+
+use measure::{
+    folder::Run,
+    record::TrialRecord,
+    statistics::interval::{Estimate, over_trials},
+    summary::Figures,
+};
+use queueing::{
+    Service,
+    bins::RandomPlacement,
+    fit::{Arrivals, Layer, Policy, Setting, fit},
+};
+
+type Failure = Box<dyn Error>;
+
+/// Mean service time. Long enough that timers are exact beside it.
+const SERVICE_MS: f64 = 2.0;
+/// What a figure may be off by.
+const TOLERANCE: f64 = 0.03;
+const LEVEL: f64 = 0.95;
+
+/// A queue with a known answer.
+struct Case {
+    name: String,
+    peer: &'static str,
+    backends: u32,
+    distribution: &'static str,
+    policy: &'static str,
+    load: f64,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_quick = arguments.iter().any(|argument| argument == "--quick");
+    let only = arguments.iter().find(|argument| !argument.starts_with("--")).cloned();
+    let plan =
+        if is_quick { Plan { seconds: 3, repeats: 3 } } else { Plan { seconds: 12, repeats: 6 } };
+    match run(&plan, only.as_deref()) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// How long and how often each case is measured.
+struct Plan {
+    seconds: u32,
+    repeats: u32,
+}
+
+/// Measures every case whose name holds `only`; returns how many figures missed.
+fn run(plan: &Plan, only: Option<&str>) -> Result<usize, Failure> {
+    let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    let home = tempfile::tempdir()?;
+    let mut missed = 0;
+    println!("sojourn in the backends, {} x {} s a case", plan.repeats, plan.seconds);
+    println!(
+        "{:<28} {:>5} {:>11} {:>11} {:>23} {:>8}",
+        "case", "", "theory", "measured", "95 % interval", "error"
+    );
+    for case in cases().iter().filter(|case| wanted(&case.name)) {
+        missed += queue(case, plan, home.path())?;
+    }
+    if wanted("connections") {
+        println!(
+            "\nbusiest backend's share, connections placed by chance on 4 backends, {} x",
+            plan.repeats * 4
+        );
+        for connections in [1, 2, 4, 8, 16, 32, 64] {
+            missed += imbalance(connections, plan, home.path())?;
+        }
+    }
+    println!(
+        "\n{missed} figures are off by more than {:.0} % and outside their interval",
+        TOLERANCE * 100.0
+    );
+    Ok(missed)
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for load in [0.5, 0.7, 0.85] {
+        let mut case = |kind: &str, peer, backends, distribution, policy| {
+            let name = format!("{kind} at {load}");
+            cases.push(Case { name, peer, backends, distribution, policy, load });
+        };
+        case("M/M/1 direct", "direct", 1, "exponential", "round_robin");
+        case("M/D/1 direct", "direct", 1, "constant", "round_robin");
+        case("random over 4, l7", "l7", 4, "exponential", "random");
+        case("round robin over 4, l7", "l7", 4, "exponential", "round_robin");
+        case("p2c over 4, l7", "l7", 4, "exponential", "p2c");
+    }
+    cases
+}
+
+impl Case {
+    fn rate(&self) -> f64 {
+        self.load * f64::from(self.backends) * 1e3 / SERVICE_MS
+    }
+
+    fn setting(&self) -> Setting {
+        let mean_s = SERVICE_MS / 1e3;
+        Setting {
+            backends: self.backends,
+            alike: true,
+            servers: 1,
+            service: Some(match self.distribution {
+                "constant" => Service::Constant { value_s: mean_s },
+                _ => Service::Exponential { mean_s },
+            }),
+            arrivals: Arrivals::Poisson,
+            rate: self.rate(),
+            connections: 4,
+            layer: if self.peer == "direct" { Layer::None } else { Layer::L7 },
+            policy: match self.policy {
+                "random" => Policy::Random,
+                "p2c" => Policy::P2c,
+                _ => Policy::RoundRobin,
+            },
+        }
+    }
+
+    fn scenario(&self, plan: &Plan) -> String {
+        format!(
+            "question = \"{name}\"\n[backends]\ncount = {backends}\nconcurrency = 1\n\
+             service_time = \"{distribution}:{SERVICE_MS}ms\"\n[load]\nloop = \"open\"\n\
+             connections = 4\nstreams = 5000\nrate = {rate:.3}\nduration = \"{seconds}s\"\n\
+             warm_up = \"2s\"\n[balance]\npolicy = \"{policy}\"\n[run]\npeers = [\"{peer}\"]\n\
+             repeats = {repeats}\n",
+            name = self.name,
+            backends = self.backends,
+            distribution = self.distribution,
+            rate = self.rate(),
+            seconds = plan.seconds,
+            policy = self.policy,
+            peer = self.peer,
+            repeats = plan.repeats,
+        )
+    }
+}
+
+/// How a figure is read from a trial.
+type Reading = fn(&TrialRecord) -> Option<f64>;
+
+/// Measures a queue and prints its four figures; returns how many missed.
+fn queue(case: &Case, plan: &Plan, home: &Path) -> Result<usize, Failure> {
+    let model = fit(&case.setting())?.model;
+    let run = lab(&case.scenario(plan), home)?;
+    let mut missed = 0;
+    let figures: [(&str, Option<f64>, Reading); 4] = [
+        ("mean", Some(model.mean_ns()), |trial| Some(trial.in_backend.mean)),
+        ("p50", model.quantile_ns(0.50), |trial| quantile(trial, 0.50)),
+        ("p90", model.quantile_ns(0.90), |trial| quantile(trial, 0.90)),
+        ("p99", model.quantile_ns(0.99), |trial| quantile(trial, 0.99)),
+    ];
+    for (name, theory, measured) in figures {
+        let Some(theory) = theory else { continue };
+        let values: Vec<f64> = run.trials.iter().filter_map(measured).collect();
+        let estimate = over_trials(&values, LEVEL).ok_or("a trial gave no figure")?;
+        let label = if name == "mean" { case.name.as_str() } else { "" };
+        missed += usize::from(!line(label, name, theory / 1e6, &scaled(estimate, 1e-6), "ms"));
+    }
+    Ok(missed)
+}
+
+/// Measures how unevenly L4 places connections by chance.
+fn imbalance(connections: u32, plan: &Plan, home: &Path) -> Result<usize, Failure> {
+    let theory = RandomPlacement::new(connections, 4)?.expected_max_share();
+    let scenario = format!(
+        "question = \"connections\"\n[load]\nloop = \"open\"\nconnections = {connections}\n\
+         arrivals = \"constant\"\nrate = 640\nduration = \"200ms\"\nwarm_up = \"0s\"\n[balance]\n\
+         policy = \"random\"\n[run]\npeers = [\"l4\"]\nrepeats = {}\n",
+        plan.repeats * 4
+    );
+    let run = lab(&scenario, home)?;
+    let shares: Vec<f64> = run
+        .trials
+        .iter()
+        .filter_map(|trial| Figures::of_trial(trial).by_name("max_share"))
+        .collect();
+    let estimate = over_trials(&shares, LEVEL).ok_or("a trial gave no figure")?;
+    let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+    let estimate = Estimate { centre: mean, ..estimate };
+    let name = format!("{connections} connections, l4");
+    Ok(usize::from(!line(&name, "max", theory * 100.0, &scaled(estimate, 100.0), "%")))
+}
+
+fn scaled(estimate: Estimate, factor: f64) -> Estimate {
+    let interval = estimate.interval.map(|mut interval| {
+        interval.low *= factor;
+        interval.high *= factor;
+        interval
+    });
+    Estimate { centre: estimate.centre * factor, interval, ..estimate }
+}
+
+/// Prints a figure; says whether it is within the tolerance, or theory within
+/// its interval.
+fn line(case: &str, name: &str, theory: f64, measured: &Estimate, unit: &str) -> bool {
+    let error = measured.centre / theory - 1.0;
+    let holds = measured.interval.is_some_and(|interval| interval.holds(theory));
+    let is_fine = error.abs() <= TOLERANCE || holds;
+    let interval = measured
+        .interval
+        .map_or_else(String::new, |one| format!("{:.3} to {:.3}", one.low, one.high));
+    println!(
+        "{case:<28} {name:>5} {theory:>8.3} {unit:<2} {:>8.3} {unit:<2} {interval:>23} {:>+7.1}%{}",
+        measured.centre,
+        error * 100.0,
+        if is_fine { "" } else { "  MISSED" }
+    );
+    is_fine
+}
+
+fn quantile(trial: &TrialRecord, q: f64) -> Option<f64> {
+    let histogram = trial.in_backend.to_histogram().ok()?;
+    (!histogram.is_empty()).then(|| histogram.value_at_quantile(q) as f64)
+}
+
+/// Runs a scenario in the lab and reads what came of it.
+fn lab(scenario: &str, home: &Path) -> Result<Run, Failure> {
+    let file = home.join("truth.toml");
+    std::fs::write(&file, scenario)?;
+    let results = tempfile::tempdir_in(home)?;
+    let output = Command::new(loadgen()?)
+        .arg("--scenario")
+        .arg(&file)
+        .arg("--out")
+        .arg(results.path())
+        .stdin(Stdio::null())
+        .output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    let folder = std::fs::read_dir(results.path().join("truth"))?.next().ok_or("no run")??;
+    Ok(Run::open(&folder.path())?)
+}
+
+/// The lab's binary, which lies beside the folder of examples.
+fn loadgen() -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().and_then(Path::parent).ok_or("this example lies nowhere")?;
+    Ok(folder.join("loadgen"))
+}

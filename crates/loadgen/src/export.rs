@@ -1,0 +1,44 @@
+//! A run's data in formats that other tools read.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use measure::{
+    exchange::{prometheus, series_csv, series_hlog},
+    folder::Run,
+    histogram::to_hgrm,
+};
+
+use crate::exit::Failure;
+
+/// Writes everything into `out`, replacing what an earlier export left, and
+/// returns the files.
+pub(crate) fn write(run: &Run, out: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let cannot = |path: &Path, error: &dyn std::fmt::Display| {
+        Failure::bad_input(format!("cannot write {}: {error}", path.display()))
+    };
+    fs::create_dir_all(out).map_err(|error| cannot(out, &error))?;
+    let ids: Vec<String> = run.record.backends.iter().map(|backend| backend.id.clone()).collect();
+    let mut files =
+        vec![("summary.prom".to_owned(), prometheus(&run.record.scenario, &run.trials))];
+    for trial in &run.trials {
+        let name = format!("{:03}-{}-r{}", trial.order, trial.peer, trial.repeat);
+        let started: Option<Timestamp> = trial.started_utc.parse().ok();
+        let start_s = started.map_or(0.0, |time| time.as_millisecond() as f64 / 1e3);
+        files.push((format!("{name}.csv"), series_csv(&trial.series, &ids)));
+        files.push((format!("{name}.hlog"), series_hlog(&trial.series, start_s)));
+        let latency = trial.latency.to_histogram().map_err(Failure::bad_input)?;
+        files.push((format!("{name}.hgrm"), to_hgrm(&latency)));
+    }
+    files
+        .into_iter()
+        .map(|(name, text)| {
+            let path = out.join(name);
+            fs::write(&path, text).map_err(|error| cannot(&path, &error))?;
+            Ok(path)
+        })
+        .collect()
+}

@@ -1,0 +1,368 @@
+//! Two runs of one scenario: what changed, and is it worse?
+//!
+//! Trials of two runs were not interleaved, so they are compared unpaired: the
+//! ratio of the two runs' figures with its interval ([`measure::statistics`]).
+//! A change counts only when its whole interval lies beyond the tolerance, so
+//! that two equal runs are told apart next to never, however many figures are
+//! looked at.
+
+use measure::{
+    folder::Run,
+    record::RunRecord,
+    statistics::interval::ratio_unpaired,
+    summary::{Figures, is_measured, median},
+};
+use serde::Serialize;
+
+use crate::{format, page, terminal::Style};
+
+/// Level of the intervals.
+pub const LEVEL: f64 = 0.95;
+/// Trials that each run needs before anything is told.
+const LEAST_TRIALS: usize = 3;
+
+/// A figure that runs are compared by.
+struct Compared {
+    name: &'static str,
+    title: &'static str,
+    lower_is_better: bool,
+    show: fn(f64) -> String,
+}
+
+const COMPARED: &[Compared] = &[
+    Compared::lower("latency_p50", "latency p50", format::duration),
+    Compared::lower("latency_p90", "latency p90", format::duration),
+    Compared::lower("latency_p99", "latency p99", format::duration),
+    Compared::lower("proxy_cpu_per_call", "proxy CPU per call", format::duration),
+    Compared::lower("backend_cpu_per_call", "backend CPU per call", format::duration),
+    Compared {
+        name: "throughput",
+        title: "calls per second",
+        lower_is_better: false,
+        show: format::rate,
+    },
+    Compared::lower("max_share", "busiest backend", format::share),
+];
+
+impl Compared {
+    const fn lower(name: &'static str, title: &'static str, show: fn(f64) -> String) -> Self {
+        Self { name, title, lower_is_better: true, show }
+    }
+}
+
+/// What two runs say about each other.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// The run compared with: its scenario and start.
+    pub before: String,
+    /// The run that is judged.
+    pub after: String,
+    /// Changes within this fraction are none.
+    pub tolerance: f64,
+    /// Level of the intervals.
+    pub level: f64,
+    /// Every figure of every peer that both runs have.
+    pub rows: Vec<Row>,
+    /// What makes the two hard to compare.
+    pub warnings: Vec<String>,
+}
+
+/// One figure of one peer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// The peer.
+    pub peer: String,
+    /// The figure, in words.
+    pub figure: String,
+    /// Its median before; times in nanoseconds, shares as fractions.
+    pub before: f64,
+    /// Its median after.
+    pub after: f64,
+    /// After over before.
+    pub ratio: f64,
+    /// The interval of that ratio; none with too few trials.
+    pub interval: Option<(f64, f64)>,
+    /// What is told of it.
+    pub verdict: Verdict,
+    #[serde(skip)]
+    show: fn(f64) -> String,
+}
+
+/// What can be told of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Worse, by more than the tolerance.
+    Worse,
+    /// Better, by more than the tolerance.
+    Better,
+    /// The interval lies within the tolerance: the same.
+    Same,
+    /// The interval is too wide, or there is none.
+    CannotTell,
+}
+
+impl Verdict {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Worse => "worse",
+            Self::Better => "better",
+            Self::Same => "same",
+            Self::CannotTell => "can't tell",
+        }
+    }
+}
+
+impl Comparison {
+    /// Compares two runs. `tolerance` is a fraction: 0.05 for 5 %.
+    pub fn of(before: &Run, after: &Run, tolerance: f64) -> Self {
+        let mut rows = Vec::new();
+        for peer in &before.record.peers {
+            let figures = [before, after].map(|run| figures_of(run, &peer.name));
+            if figures.iter().any(Vec::is_empty) {
+                continue;
+            }
+            for compared in COMPARED {
+                rows.extend(row(&peer.name, compared, &figures, tolerance));
+            }
+            rows.extend(failures(&peer.name, &figures));
+        }
+        let name = |run: &RunRecord| format!("{} of {}", run.scenario, run.started_utc);
+        Self {
+            before: name(&before.record),
+            after: name(&after.record),
+            tolerance,
+            level: LEVEL,
+            rows,
+            warnings: warnings(before, after),
+        }
+    }
+
+    /// Whether something got worse.
+    pub fn has_regressed(&self) -> bool {
+        self.rows.iter().any(|row| row.verdict == Verdict::Worse)
+    }
+
+    /// The comparison as text.
+    pub fn text(&self, style: Style) -> String {
+        let mut text = format!("before  {}\nafter   {}\n\n", self.before, self.after);
+        let cells: Vec<[String; 6]> = self.rows.iter().map(Row::cells).collect();
+        let heads = ["peer", "figure", "before", "after", "change", ""].map(str::to_owned);
+        let width = |column: usize| {
+            let all = cells.iter().chain([&heads]);
+            all.map(|row| row[column].chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..6).map(width).collect();
+        for (index, row) in std::iter::once(&heads).chain(&cells).enumerate() {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let width = widths[column];
+                // Words to the left, numbers to the right.
+                line.push_str(&match column {
+                    0 | 1 | 5 => format!("{cell:<width$}  "),
+                    _ => format!("{cell:>width$}  "),
+                });
+            }
+            let line = line.trim_end();
+            let verdict = index.checked_sub(1).map(|index| self.rows[index].verdict);
+            let code = match verdict {
+                Some(Verdict::Worse) => Some(31),
+                Some(Verdict::Better) => Some(32),
+                _ => None,
+            };
+            match code.filter(|_| style.colour) {
+                Some(code) => text.push_str(&format!("\x1b[{code}m{line}\x1b[0m\n")),
+                None => text.push_str(&format!("{line}\n")),
+            }
+        }
+        text.push_str(&format!("\n{}\n", self.sentence()));
+        for warning in &self.warnings {
+            text.push_str(&format!("! {warning}\n"));
+        }
+        text
+    }
+
+    /// What it comes down to.
+    pub fn sentence(&self) -> String {
+        let count = |verdict| self.rows.iter().filter(|row| row.verdict == verdict).count();
+        let tolerance = format::share(self.tolerance);
+        match (count(Verdict::Worse), count(Verdict::Better)) {
+            (0, 0) => format!("No difference beyond {tolerance} can be told."),
+            (0, better) => {
+                format!("Nothing got worse by more than {tolerance}; {better} got better.")
+            }
+            (worse, 0) => format!("{worse} got worse by more than {tolerance}."),
+            (worse, better) => {
+                format!("{worse} got worse by more than {tolerance}, and {better} got better.")
+            }
+        }
+    }
+
+    /// The comparison as one self-contained page.
+    pub fn html(&self) -> String {
+        page::compare::render(self)
+    }
+}
+
+impl Row {
+    /// Its cells: peer, figure, before, after, change with interval, verdict.
+    pub(crate) fn cells(&self) -> [String; 6] {
+        let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
+        let change = match self.interval {
+            Some((low, high)) => {
+                format!("{} ({} to {})", percent(self.ratio), percent(low), percent(high))
+            }
+            None if self.ratio.is_finite() => percent(self.ratio),
+            None => String::new(),
+        };
+        [
+            self.peer.clone(),
+            self.figure.clone(),
+            (self.show)(self.before),
+            (self.show)(self.after),
+            change,
+            self.verdict.words().to_owned(),
+        ]
+    }
+}
+
+fn figures_of(run: &Run, peer: &str) -> Vec<Figures> {
+    let of_peer = run.trials.iter().filter(|trial| trial.peer == peer && is_measured(trial));
+    of_peer.map(Figures::of_trial).collect()
+}
+
+fn row(
+    peer: &str,
+    compared: &Compared,
+    figures: &[Vec<Figures>; 2],
+    tolerance: f64,
+) -> Option<Row> {
+    let values = |figures: &[Figures]| -> Vec<f64> {
+        figures.iter().filter_map(|one| one.by_name(compared.name)).collect()
+    };
+    let (before, after) = (values(&figures[0]), values(&figures[1]));
+    let (middle_before, middle_after) = (median(&before)?, median(&after)?);
+    let enough = before.len().min(after.len()) >= LEAST_TRIALS;
+    let estimate = ratio_unpaired(&after, &before, LEVEL).filter(|_| enough);
+    let interval = estimate.as_ref().and_then(|one| one.interval).map(|one| (one.low, one.high));
+    Some(Row {
+        peer: peer.to_owned(),
+        figure: compared.title.to_owned(),
+        before: middle_before,
+        after: middle_after,
+        ratio: estimate.map_or(middle_after / middle_before, |one| one.centre),
+        interval,
+        verdict: judge(interval, tolerance, compared.lower_is_better),
+        show: compared.show,
+    })
+}
+
+fn judge(interval: Option<(f64, f64)>, tolerance: f64, lower_is_better: bool) -> Verdict {
+    let Some((low, high)) = interval else { return Verdict::CannotTell };
+    // A tolerance of 5 % is a factor of 1.05 in either direction.
+    let (least, most) = (1.0 / (1.0 + tolerance), 1.0 + tolerance);
+    let (is_lower, is_higher) = (high < least, low > most);
+    match (is_lower, is_higher) {
+        (true, _) if lower_is_better => Verdict::Better,
+        (_, true) if lower_is_better => Verdict::Worse,
+        (true, _) => Verdict::Worse,
+        (_, true) => Verdict::Better,
+        _ if low >= least && high <= most => Verdict::Same,
+        _ => Verdict::CannotTell,
+    }
+}
+
+/// Failures are counted, and any that were not there before are worse: a ratio to
+/// nothing says nothing.
+fn failures(peer: &str, figures: &[Vec<Figures>; 2]) -> Option<Row> {
+    let rates = |figures: &[Figures]| -> Vec<f64> {
+        figures.iter().filter_map(|one| one.by_name("error_rate")).collect()
+    };
+    let (before, after) = (rates(&figures[0]), rates(&figures[1]));
+    let (middle_before, middle_after) = (median(&before)?, median(&after)?);
+    let highest_before = before.iter().copied().fold(0.0, f64::max);
+    let lowest_after = after.iter().copied().fold(f64::INFINITY, f64::min);
+    let verdict = match (middle_before == middle_after, lowest_after > highest_before) {
+        (true, _) => Verdict::Same,
+        (false, true) => Verdict::Worse,
+        (false, false) => Verdict::CannotTell,
+    };
+    Some(Row {
+        peer: peer.to_owned(),
+        figure: "failed calls".to_owned(),
+        before: middle_before,
+        after: middle_after,
+        ratio: f64::NAN,
+        interval: None,
+        verdict,
+        show: format::share,
+    })
+}
+
+fn warnings(before: &Run, after: &Run) -> Vec<String> {
+    let (a, b) = (&before.record, &after.record);
+    let (machine_a, machine_b) = (&a.environment, &b.environment);
+    let mut warnings = Vec::new();
+    let mut differ = |what: &str, a: &str, b: &str, advice: &str| {
+        if a != b {
+            warnings.push(format!("{what} differs: `{a}` before, `{b}` after. {advice}"));
+        }
+    };
+    differ("The scenario", &a.scenario, &b.scenario, "Their figures answer different questions.");
+    differ(
+        "The machine",
+        &format!("{}, {} CPUs", machine_a.cpu_model, machine_a.cpus),
+        &format!("{}, {} CPUs", machine_b.cpu_model, machine_b.cpus),
+        "What differs may be the machine's doing; compare runs of one machine.",
+    );
+    let kernel = "Costs in the kernel may differ by themselves.";
+    differ("The kernel", &machine_a.kernel, &machine_b.kernel, kernel);
+    let build = "Build both alike.";
+    differ("The build profile", &machine_a.build_profile, &machine_b.build_profile, build);
+    if a.resolved.get("load") != b.resolved.get("load")
+        || a.resolved.get("backends") != b.resolved.get("backends")
+    {
+        warnings.push(
+            "Load or backends differ between the runs. That may be what is tried; if not, run \
+             the same scenario twice."
+                .to_owned(),
+        );
+    }
+    for peer in &a.peers {
+        if let Some(other) = b.peers.iter().find(|other| other.name == peer.name)
+            && other.version != peer.version
+        {
+            let version = |version: &Option<String>| version.clone().unwrap_or_default();
+            warnings.push(format!(
+                "{} was `{}` before and is `{}` after.",
+                peer.name,
+                version(&peer.version),
+                version(&other.version)
+            ));
+        }
+    }
+    let few = before.trials.len().min(after.trials.len()) < LEAST_TRIALS;
+    if few {
+        warnings.push(format!(
+            "Under {LEAST_TRIALS} trials of a peer nothing can be told; repeat with --repeats 5."
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_counts_when_all_of_its_interval_is_beyond_the_tolerance() {
+        let worse = |low, high| judge(Some((low, high)), 0.05, true);
+        assert_eq!(worse(1.06, 1.20), Verdict::Worse);
+        assert_eq!(worse(1.04, 1.20), Verdict::CannotTell);
+        assert_eq!(worse(0.97, 1.04), Verdict::Same);
+        assert_eq!(worse(0.80, 0.90), Verdict::Better);
+        assert_eq!(judge(Some((0.80, 0.90)), 0.05, false), Verdict::Worse);
+        assert_eq!(judge(None, 0.05, true), Verdict::CannotTell);
+    }
+}
