@@ -95,6 +95,7 @@ fn lab(plane: DataPlane) -> Lab {
 async fn flood(attacker: &mut Peer, bytes: &[u8]) {
     let until_refused = async {
         while attacker.send(bytes).await.is_ok() {
+            attacker.catch_up().await;
             if attacker.passed_over().any(|seen| matches!(seen, Seen::GoAway { .. })) {
                 break;
             }

@@ -185,6 +185,16 @@ impl Peer {
         !self.is_closed
     }
 
+    /// Takes note of what has arrived, without waiting for more.
+    pub async fn catch_up(&mut self) {
+        while self.is_open() && self.unparsed.len() >= 9 {
+            let Some((head, payload)) = self.take_frame() else { return };
+            if let Some(seen) = self.interpret(head, payload).await {
+                self.passed_over.push_back(seen);
+            }
+        }
+    }
+
     /// Closes the sending side.
     pub async fn finish(&mut self) {
         // It fails only when the other side has gone, which reading shows.
