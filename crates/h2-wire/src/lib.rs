@@ -18,6 +18,7 @@ pub mod flow;
 pub mod frame;
 pub mod hpack;
 pub mod message;
+mod output;
 pub mod settings;
 mod stream;
 

@@ -43,10 +43,31 @@ pub(crate) struct Stream<T> {
     pub(crate) has_head: bool,
     /// It is in the connection's queue of streams that could send.
     pub(crate) is_queued: bool,
-    /// What waits to be sent.
-    pub(crate) pending: Pending,
+    /// What waits to be sent. Most streams never have to wait, and the smaller they are the
+    /// cheaper they come and go.
+    pub(crate) pending: Option<Box<Pending>>,
     /// How many bytes of the connection's output there had been when its first HEADERS were in.
     pub(crate) opened_at: u64,
+}
+
+impl<T> Stream<T> {
+    /// Bytes that wait.
+    #[inline]
+    pub(crate) fn waiting(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.len())
+    }
+
+    /// Whether nothing waits, not even an end.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.as_ref().is_none_or(|pending| pending.is_idle())
+    }
+
+    /// What waits, made when it is first asked for.
+    #[inline]
+    pub(crate) fn pending_mut(&mut self) -> &mut Pending {
+        self.pending.get_or_insert_default()
+    }
 }
 
 /// What a stream has to send and may not yet.
@@ -109,7 +130,7 @@ pub(crate) struct Streams<T> {
     ids: IdMap,
 }
 
-impl<T> Streams<T> {
+impl<T: Copy> Streams<T> {
     pub(crate) const fn new() -> Self {
         Self { slots: Vec::new(), free: Vec::new(), ids: IdMap::new() }
     }
@@ -119,6 +140,7 @@ impl<T> Streams<T> {
         self.slots.len() - self.free.len()
     }
 
+    #[inline]
     pub(crate) fn insert(&mut self, stream: Stream<T>) -> StreamKey {
         let id = stream.id;
         let slot = match self.free.pop() {
@@ -150,14 +172,14 @@ impl<T> Streams<T> {
         self.slots.get_mut(key.slot as usize)?.as_mut().filter(|stream| stream.id == key.id)
     }
 
-    pub(crate) fn remove(&mut self, key: StreamKey) -> Option<Stream<T>> {
+    /// Removes a stream; gives what its owner knew it by.
+    pub(crate) fn remove(&mut self, key: StreamKey) -> Option<T> {
         let slot = self.slots.get_mut(key.slot as usize)?;
-        if slot.as_ref().is_none_or(|stream| stream.id != key.id) {
-            return None;
-        }
+        let user = slot.as_ref().filter(|stream| stream.id == key.id)?.user;
+        *slot = None;
         self.free.push(key.slot);
         self.ids.remove(key.id);
-        slot.take()
+        Some(user)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (StreamKey, &Stream<T>)> {

@@ -7,7 +7,7 @@ use crate::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
 use crate::frame;
 use crate::hpack::Outcome;
 use crate::message::{ResponseKind, check_request, check_response, check_trailers};
-use crate::stream::{NO_LENGTH, Pending, Stream, StreamKey};
+use crate::stream::{NO_LENGTH, Stream, StreamKey};
 
 impl<T: Copy + Default> Connection<T> {
     /// Takes a whole header block. It is decoded whatever becomes of its stream, or the tables of
@@ -85,7 +85,7 @@ impl<T: Copy + Default> Connection<T> {
                 return Err(Error::connection(Reason::ENHANCE_YOUR_CALM, what));
             }
         }
-        frame::rst_stream(&mut self.output, id, Reason::REFUSED_STREAM);
+        frame::rst_stream(self.output.bytes_mut(), id, Reason::REFUSED_STREAM);
         self.remembered.note(id);
         Ok(None)
     }
@@ -115,7 +115,7 @@ impl<T: Copy + Default> Connection<T> {
             is_send_closed: false,
             has_head: !is_ours,
             is_queued: false,
-            pending: Pending::default(),
+            pending: None,
             opened_at: u64::MAX,
         })
     }

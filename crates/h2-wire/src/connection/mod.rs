@@ -23,6 +23,7 @@ mod send;
 mod tests;
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use crate::error::{Error, Reason};
@@ -30,10 +31,12 @@ use crate::flood::Floods;
 use crate::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
 use crate::frame::{self, LARGEST_STREAM_ID, PREFACE, setting};
 use crate::hpack::{DEFAULT_TABLE_SIZE, Decoder, Encoder, EncoderOptions, HeaderList, ListLimits};
+use crate::output::Output;
 use crate::settings::PeerSettings;
 use crate::stream::Streams;
 
 pub use crate::flood::{Flood, FloodLimits};
+pub use crate::output::MAX_SLICES;
 pub use crate::stream::StreamKey;
 pub use receive::{Event, Read};
 pub use send::Moved;
@@ -162,11 +165,7 @@ pub struct Connection<T> {
     peer: PeerSettings,
     send_window: SendWindow,
     receive_window: ReceiveWindow,
-    /// Bytes to be written; those before `written` have been.
-    output: Vec<u8>,
-    written: usize,
-    /// Bytes that were put into `output` in all, before what it holds now.
-    output_base: u64,
+    output: Output,
     /// Streams that have something to send and a window for it. Lazily cleaned.
     ready: VecDeque<StreamKey>,
     block: Option<Box<Block>>,
@@ -197,9 +196,7 @@ impl<T: Copy + Default> Connection<T> {
             peer: PeerSettings::default(),
             send_window: SendWindow::new(DEFAULT_WINDOW),
             receive_window: ReceiveWindow::new(DEFAULT_WINDOW),
-            output: Vec::new(),
-            written: 0,
-            output_base: 0,
+            output: Output::default(),
             ready: VecDeque::new(),
             block: None,
             remembered: Remembered { ids: VecDeque::new() },
@@ -236,16 +233,16 @@ impl<T: Copy + Default> Connection<T> {
                 &values[..5]
             }
             Role::Client => {
-                self.output.extend_from_slice(PREFACE);
+                self.output.bytes_mut().extend_from_slice(PREFACE);
                 values[4] = (setting::ENABLE_PUSH, 0);
                 values[5] = (setting::MAX_CONCURRENT_STREAMS, 0);
                 &values[..6]
             }
         };
-        frame::settings(&mut self.output, values);
+        frame::settings(self.output.bytes_mut(), values);
         let window_bytes = options.connection_window_bytes;
         if let Some(increment) = self.receive_window.raise(DEFAULT_WINDOW, window_bytes) {
-            frame::window_update(&mut self.output, 0, increment);
+            frame::window_update(self.output.bytes_mut(), 0, increment);
         }
     }
 
@@ -336,8 +333,8 @@ impl<T: Copy + Default> Connection<T> {
     pub fn announce_leave(&mut self) {
         if self.leaving == Leaving::No && !self.is_failed {
             self.leaving = Leaving::Announced;
-            frame::go_away(&mut self.output, LARGEST_STREAM_ID, Reason::NO_ERROR, b"");
-            frame::ping(&mut self.output, DRAIN_PING, false);
+            frame::go_away(self.output.bytes_mut(), LARGEST_STREAM_ID, Reason::NO_ERROR, b"");
+            frame::ping(self.output.bytes_mut(), DRAIN_PING, false);
         }
     }
 
@@ -346,7 +343,12 @@ impl<T: Copy + Default> Connection<T> {
     pub fn leave(&mut self) {
         if matches!(self.leaving, Leaving::No | Leaving::Announced) && !self.is_failed {
             self.leaving = Leaving::Since(self.highest_peer_stream);
-            frame::go_away(&mut self.output, self.highest_peer_stream, Reason::NO_ERROR, b"");
+            frame::go_away(
+                self.output.bytes_mut(),
+                self.highest_peer_stream,
+                Reason::NO_ERROR,
+                b"",
+            );
         }
     }
 
@@ -370,7 +372,7 @@ impl<T: Copy + Default> Connection<T> {
             Error::Connection { what, .. } | Error::Stream { what, .. } => what,
         };
         let last = self.highest_peer_stream;
-        frame::go_away(&mut self.output, last, error.reason(), what.as_bytes());
+        frame::go_away(self.output.bytes_mut(), last, error.reason(), what.as_bytes());
     }
 
     /// Asks whether the peer is still there; [`Event::Alive`] is the answer. Does nothing while an
@@ -378,7 +380,7 @@ impl<T: Copy + Default> Connection<T> {
     pub fn ask_alive(&mut self) {
         if !self.is_ping_due && !self.is_failed {
             self.is_ping_due = true;
-            frame::ping(&mut self.output, ALIVE_PING, false);
+            frame::ping(self.output.bytes_mut(), ALIVE_PING, false);
         }
     }
 
@@ -389,60 +391,61 @@ impl<T: Copy + Default> Connection<T> {
 }
 
 /// The output.
-impl<T> Connection<T> {
-    /// What is to be written.
+impl<T: Copy> Connection<T> {
+    /// What is to be written, up to the first payload that was sent with
+    /// [`Connection::send_shared`]: everything, where none was.
     #[inline]
     pub fn output(&self) -> &[u8] {
-        &self.output[self.written..]
+        self.output.front()
+    }
+
+    /// Whether [`Connection::output`] is everything.
+    #[inline]
+    pub fn is_output_plain(&self) -> bool {
+        self.output.is_plain()
+    }
+
+    /// Bytes to be written.
+    #[inline]
+    pub fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
+    /// The first slices of what is to be written; gives their number.
+    pub fn output_slices<'a>(&'a self, slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
+        self.output.slices(slices)
     }
 
     /// Takes note that the first `bytes` of the output were written.
     #[inline]
     pub fn wrote(&mut self, bytes: usize) {
-        self.written += bytes;
-        if self.written == self.output.len() {
-            self.output_base += self.written as u64;
-            self.output.clear();
-            self.written = 0;
-        } else if self.written > self.output.len() / 2 {
-            self.output_base += self.written as u64;
-            self.output.drain(..self.written);
-            self.written = 0;
-        }
+        self.output.wrote(bytes);
+    }
+
+    /// Copies what the output shares with others, to be called when it can't be written soon.
+    pub fn settle_output(&mut self) {
+        self.output.settle();
     }
 
     /// Whether there is something to write, or something that [`Connection::pump`] could move.
     #[inline]
     pub fn wants_write(&self) -> bool {
-        self.written < self.output.len() || !self.ready.is_empty()
+        self.output.len() > 0 || !self.ready.is_empty()
     }
 
     /// Lends a buffer to gather output in, which must be empty; buffers are the owner's to pool.
     pub fn lend_buffer(&mut self, buffer: Vec<u8>) {
-        if self.output.capacity() == 0 {
-            self.output = buffer;
-        }
+        self.output.lend(buffer);
     }
 
     /// Takes the buffer back, if there is nothing in it.
     pub fn take_buffer(&mut self) -> Option<Vec<u8>> {
-        if self.output.is_empty() && self.output.capacity() > 0 {
-            return Some(std::mem::take(&mut self.output));
-        }
-        None
+        self.output.take()
     }
 
     /// Whether it holds a buffer.
     #[inline]
     pub fn has_buffer(&self) -> bool {
-        self.output.capacity() > 0
-    }
-
-    fn output_position(&self) -> u64 {
-        self.output_base + self.output.len() as u64
-    }
-
-    fn written_position(&self) -> u64 {
-        self.output_base + self.written as u64
+        self.output.has_buffer()
     }
 }

@@ -281,10 +281,8 @@ impl<T: Copy + Default> Connection<T> {
             return Err(protocol("RST_STREAM on an idle stream"));
         }
         self.count(Flood::Reset)?;
-        let Some(stream) = self.streams.find(id).and_then(|key| self.streams.remove(key)) else {
-            return Ok(None);
-        };
-        Ok(Some(Event::Reset { user: stream.user, reason }))
+        let user = self.streams.find(id).and_then(|key| self.streams.remove(key));
+        Ok(user.map(|user| Event::Reset { user, reason }))
     }
 
     fn window_update<'a>(
@@ -344,7 +342,7 @@ impl<T: Copy + Default> Connection<T> {
         if shift != 0 {
             self.shift_windows(shift)?;
         }
-        frame::settings_ack(&mut self.output);
+        frame::settings_ack(self.output.bytes_mut());
         Ok(Some(Event::Settings))
     }
 
@@ -353,7 +351,7 @@ impl<T: Copy + Default> Connection<T> {
             let what = "SETTINGS_INITIAL_WINDOW_SIZE moves a window beyond the largest";
             let overrun = |_| Error::connection(Reason::FLOW_CONTROL_ERROR, what);
             stream.send_window.shift(shift).map_err(overrun)?;
-            if shift > 0 && !stream.is_queued && !stream.pending.is_idle() {
+            if shift > 0 && !stream.is_queued && !stream.is_idle() {
                 stream.is_queued = true;
                 self.ready.push_back(key);
             }
@@ -364,7 +362,7 @@ impl<T: Copy + Default> Connection<T> {
     fn ping<'a>(&mut self, ack: bool, payload: [u8; 8]) -> Result<Option<Event<'a, T>>, Error> {
         if !ack {
             self.count(Flood::Control)?;
-            frame::ping(&mut self.output, payload, true);
+            frame::ping(self.output.bytes_mut(), payload, true);
             return Ok(None);
         }
         if payload == ALIVE_PING && self.is_ping_due {
@@ -436,12 +434,11 @@ impl<T: Copy + Default> Connection<T> {
             let what = "too many streams broken by mistakes";
             return Err(Error::connection(Reason::ENHANCE_YOUR_CALM, what));
         }
-        let Some(stream) = self.streams.find(id).and_then(|key| self.streams.remove(key)) else {
-            return Ok(None);
-        };
-        frame::rst_stream(&mut self.output, id, reason);
+        let removed = self.streams.find(id).and_then(|key| self.streams.remove(key));
+        let Some(user) = removed else { return Ok(None) };
+        frame::rst_stream(self.output.bytes_mut(), id, reason);
         self.remembered.note(id);
-        Ok(Some(Event::Broken { user: stream.user, reason }))
+        Ok(Some(Event::Broken { user, reason }))
     }
 
     pub(super) fn begin_block(

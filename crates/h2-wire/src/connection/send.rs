@@ -1,8 +1,10 @@
 //! What goes out: heads, DATA within the windows, what has to wait for one, resets and credit.
 
+use std::sync::Arc;
+
 use super::{Connection, Leaving, Role};
 use crate::error::Reason;
-use crate::frame::{self, LARGEST_STREAM_ID};
+use crate::frame::{self, Head, LARGEST_STREAM_ID, flags, kind};
 use crate::hpack::{BlockKey, Field, HeaderList};
 use crate::stream::StreamKey;
 
@@ -55,7 +57,7 @@ impl<T: Copy + Default> Connection<T> {
     /// may have seen them.
     pub fn may_be_seen(&self, key: StreamKey) -> bool {
         match self.streams.get(key) {
-            Some(stream) => self.written_position() > stream.opened_at,
+            Some(stream) => self.output.written() > stream.opened_at,
             None => true,
         }
     }
@@ -75,18 +77,18 @@ impl<T: Copy + Default> Connection<T> {
     ) where
         I: IntoIterator<Item = Field<'a>>,
     {
-        let position = self.output_position();
+        let position = self.output.position();
         let Some(stream) = self.streams.get_mut(key) else { return };
         debug_assert!(!stream.is_send_closed, "HEADERS after END_STREAM");
         stream.is_send_closed = end_stream;
         stream.opened_at = stream.opened_at.min(position);
-        let start = frame::begin_headers(&mut self.output);
+        let start = frame::begin_headers(self.output.bytes_mut());
         match block {
-            Some(block) => self.encoder.encode_keyed(block, fields, &mut self.output),
-            None => self.encoder.encode(fields(), &mut self.output),
+            Some(block) => self.encoder.encode_keyed(block, fields, self.output.bytes_mut()),
+            None => self.encoder.encode(fields(), self.output.bytes_mut()),
         }
         let max = self.peer.max_frame_bytes;
-        frame::finish_headers(&mut self.output, start, key.id(), end_stream, max);
+        frame::finish_headers(self.output.bytes_mut(), start, key.id(), end_stream, max);
         self.floods.excuse(ANSWERS_PER_FRAME);
         if end_stream {
             self.after_end(key);
@@ -96,35 +98,59 @@ impl<T: Copy + Default> Connection<T> {
     /// Sends trailers, after the DATA that waits.
     pub fn send_trailers(&mut self, key: StreamKey, list: &HeaderList) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if stream.is_send_closed || stream.pending.trailers.is_some() {
+        if stream.is_send_closed {
             return;
         }
-        if stream.pending.is_idle() {
+        if stream.is_idle() {
             return self.send_headers(key, list.key(), || list.iter(), true);
         }
         let mut kept = HeaderList::new();
         kept.assign(list);
-        stream.pending.trailers = Some(Box::new(kept));
+        stream.pending_mut().trailers.get_or_insert_with(|| Box::new(kept));
     }
 
     /// Sends DATA. Returns how many bytes of it went to the output at once; the others wait for
     /// windows or room, and [`Connection::pump`] tells when they go.
     #[inline]
     pub fn send_data(&mut self, key: StreamKey, payload: &[u8], end_stream: bool) -> usize {
-        let has_room = self.output.len() - self.written < self.options.output_high_bytes;
+        self.send(key, payload, None, end_stream)
+    }
+
+    /// Sends DATA that lies in `chunk`. A large payload is not copied, but shared with it until it
+    /// is written; what has to wait is copied.
+    #[inline]
+    pub fn send_shared(
+        &mut self,
+        key: StreamKey,
+        payload: &[u8],
+        chunk: &Arc<Vec<u8>>,
+        end_stream: bool,
+    ) -> usize {
+        self.send(key, payload, Some(chunk), end_stream)
+    }
+
+    #[inline]
+    fn send(
+        &mut self,
+        key: StreamKey,
+        payload: &[u8],
+        chunk: Option<&Arc<Vec<u8>>>,
+        end_stream: bool,
+    ) -> usize {
+        let has_room = self.output.len() < self.options.output_high_bytes;
         let Some(stream) = self.streams.get_mut(key) else { return 0 };
         if stream.is_send_closed {
             return 0;
         }
         let mut sent = 0;
-        if stream.pending.is_idle() && has_room {
+        if stream.is_idle() && has_room {
             let window = stream.send_window.available().min(self.send_window.available());
             sent = payload.len().min(window);
             if sent == payload.len() && (sent > 0 || end_stream) {
                 stream.send_window.spend(sent);
                 self.send_window.spend(sent);
                 stream.is_send_closed = end_stream;
-                self.data_frames(key.id(), payload, end_stream);
+                self.data_frames(key.id(), payload, chunk, end_stream);
                 if end_stream {
                     self.after_end(key);
                 }
@@ -133,26 +159,38 @@ impl<T: Copy + Default> Connection<T> {
             if sent > 0 {
                 stream.send_window.spend(sent);
                 self.send_window.spend(sent);
-                self.data_frames(key.id(), &payload[..sent], false);
+                self.data_frames(key.id(), &payload[..sent], chunk, false);
             }
         }
         let Some(stream) = self.streams.get_mut(key) else { return sent };
-        stream.pending.push(&payload[sent..]);
-        stream.pending.end_stream |= end_stream;
+        let pending = stream.pending_mut();
+        pending.push(&payload[sent..]);
+        pending.end_stream |= end_stream;
         self.queue(key);
         sent
     }
 
-    fn data_frames(&mut self, id: u32, payload: &[u8], end_stream: bool) {
-        let max = self.peer.max_frame_bytes as usize;
+    fn data_frames(
+        &mut self,
+        id: u32,
+        payload: &[u8],
+        chunk: Option<&Arc<Vec<u8>>>,
+        end_stream: bool,
+    ) {
         self.floods.excuse(ANSWERS_PER_FRAME);
         self.sent_bytes += payload.len() as u64;
-        if payload.len() <= max {
-            return frame::data(&mut self.output, id, payload, end_stream);
-        }
-        let count = payload.len().div_ceil(max);
-        for (index, part) in payload.chunks(max).enumerate() {
-            frame::data(&mut self.output, id, part, end_stream && index + 1 == count);
+        let max = self.peer.max_frame_bytes as usize;
+        let mut rest = payload;
+        loop {
+            let (part, more) = rest.split_at(rest.len().min(max));
+            rest = more;
+            let flags = if end_stream && rest.is_empty() { flags::END_STREAM } else { 0 };
+            let head = Head { length: part.len() as u32, kind: kind::DATA, flags, stream: id };
+            frame::head(self.output.bytes_mut(), head);
+            self.output.payload(part, chunk);
+            if rest.is_empty() {
+                return;
+            }
         }
     }
 
@@ -160,8 +198,8 @@ impl<T: Copy + Default> Connection<T> {
     #[inline]
     pub(super) fn queue(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let has_work = !stream.pending.is_idle()
-            && (stream.send_window.available() > 0 || stream.pending.len() == 0);
+        let has_work =
+            !stream.is_idle() && (stream.send_window.available() > 0 || stream.waiting() == 0);
         if has_work && !stream.is_queued {
             stream.is_queued = true;
             self.ready.push_back(key);
@@ -174,7 +212,7 @@ impl<T: Copy + Default> Connection<T> {
         if self.is_failed {
             return self.ready.clear();
         }
-        while self.output.len() - self.written < self.options.output_high_bytes {
+        while self.output.len() < self.options.output_high_bytes {
             let Some(key) = self.ready.front().copied() else { return };
             let connection_window = self.send_window.available();
             let max = self.peer.max_frame_bytes as usize;
@@ -182,7 +220,7 @@ impl<T: Copy + Default> Connection<T> {
                 self.ready.pop_front();
                 continue;
             };
-            let waiting = stream.pending.len();
+            let waiting = stream.waiting();
             if waiting > 0 && connection_window == 0 {
                 return;
             }
@@ -190,19 +228,19 @@ impl<T: Copy + Default> Connection<T> {
                 waiting.min(stream.send_window.available()).min(connection_window).min(max);
             self.ready.pop_front();
             stream.is_queued = false;
-            let is_last = length == waiting && stream.pending.trailers.is_none();
-            let end_stream = is_last && stream.pending.end_stream;
+            let pending = stream.pending.get_or_insert_default();
+            let is_last = length == waiting && pending.trailers.is_none();
+            let end_stream = is_last && pending.end_stream;
             if length > 0 || end_stream {
                 stream.send_window.spend(length);
                 self.send_window.spend(length);
                 stream.is_send_closed = end_stream;
-                frame::data(&mut self.output, key.id(), stream.pending.front(length), end_stream);
-                stream.pending.consume(length);
+                frame::data(self.output.bytes_mut(), key.id(), pending.front(length), end_stream);
+                pending.consume(length);
                 self.sent_bytes += length as u64;
-                let user = stream.user;
                 self.floods.excuse(ANSWERS_PER_FRAME);
                 if length > 0 {
-                    moved.push(Moved { user, bytes: length });
+                    moved.push(Moved { user: stream.user, bytes: length });
                 }
             }
             self.after_move(key, end_stream);
@@ -213,13 +251,13 @@ impl<T: Copy + Default> Connection<T> {
     fn after_move(&mut self, key: StreamKey, is_ended: bool) {
         if is_ended {
             if let Some(stream) = self.streams.get_mut(key) {
-                stream.pending.end_stream = false;
+                stream.pending_mut().end_stream = false;
             }
             return self.after_end(key);
         }
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if stream.pending.len() == 0
-            && let Some(trailers) = stream.pending.trailers.take()
+        if stream.waiting() == 0
+            && let Some(trailers) = stream.pending_mut().trailers.take()
         {
             return self.send_headers(key, trailers.key(), || trailers.iter(), true);
         }
@@ -229,7 +267,7 @@ impl<T: Copy + Default> Connection<T> {
     /// END_STREAM went out.
     fn after_end(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        match stream.pending.then_reset.take() {
+        match stream.pending.as_mut().and_then(|pending| pending.then_reset.take()) {
             Some(reason) if !stream.is_receive_closed => self.reset(key, reason),
             _ => self.remove_if_over(key),
         }
@@ -248,7 +286,7 @@ impl<T: Copy + Default> Connection<T> {
     /// Resets a stream at once; what waits is dropped. Nothing happens to one that is over.
     pub fn reset(&mut self, key: StreamKey, reason: Reason) {
         if self.streams.remove(key).is_some() {
-            frame::rst_stream(&mut self.output, key.id(), reason);
+            frame::rst_stream(self.output.bytes_mut(), key.id(), reason);
             self.remembered.note(key.id());
         }
     }
@@ -260,7 +298,7 @@ impl<T: Copy + Default> Connection<T> {
         if stream.is_send_closed {
             self.reset(key, reason);
         } else {
-            stream.pending.then_reset = Some(reason);
+            stream.pending_mut().then_reset = Some(reason);
         }
     }
 
@@ -280,7 +318,7 @@ impl<T: Copy + Default> Connection<T> {
             return;
         }
         if let Some(increment) = stream.receive_window.release(bytes) {
-            frame::window_update(&mut self.output, key.id(), increment);
+            frame::window_update(self.output.bytes_mut(), key.id(), increment);
         }
     }
 
@@ -288,13 +326,13 @@ impl<T: Copy + Default> Connection<T> {
     #[inline]
     pub fn release_connection(&mut self, bytes: u32) {
         if let Some(increment) = self.receive_window.release(bytes) {
-            frame::window_update(&mut self.output, 0, increment);
+            frame::window_update(self.output.bytes_mut(), 0, increment);
         }
     }
 
     /// Bytes of a stream that wait to be sent.
     pub fn waiting_bytes(&self, key: StreamKey) -> usize {
-        self.streams.get(key).map_or(0, |stream| stream.pending.len())
+        self.streams.get(key).map_or(0, |stream| stream.waiting())
     }
 
     /// Looks for streams whose output waits and does not move, to be called every `elapsed_ms`.
@@ -308,7 +346,7 @@ impl<T: Copy + Default> Connection<T> {
         stalled: &mut Vec<(StreamKey, T)>,
     ) {
         for (key, stream) in self.streams.iter_mut() {
-            let pending = &mut stream.pending;
+            let Some(pending) = &mut stream.pending else { continue };
             if pending.is_idle() || pending.moved >= least_bytes {
                 pending.moved = 0;
                 pending.stalled_ms = 0;

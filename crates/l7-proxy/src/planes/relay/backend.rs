@@ -1,5 +1,7 @@
 //! Backends' connections: what comes from them, and how they end.
 
+use std::sync::Arc;
+
 use h2_wire::connection::{Event, StreamKey};
 use h2_wire::{Error, Reason};
 
@@ -18,19 +20,20 @@ use crate::metrics::Outcome;
 impl Worker {
     pub(super) fn read_link(&mut self, key: Key) {
         let now_ms = self.now_ms();
-        let mut scratch = std::mem::take(&mut self.scratch);
-        if let Some(link) = self.links.get_mut(key) {
-            match link.endpoint.receive(&mut scratch, now_ms) {
-                Received::Input(length) => self.link_input(key, &scratch[..length]),
+        let mut chunk = self.chunks.take();
+        // Nobody else has it, so it can be written to.
+        if let (Some(link), Some(room)) = (self.links.get_mut(key), Arc::get_mut(&mut chunk)) {
+            match link.endpoint.receive(room, now_ms) {
+                Received::Input(length) => self.link_input(key, &chunk, length),
                 Received::Nothing => {}
                 Received::End => self.lose_link(key, "it was closed"),
             }
         }
-        self.scratch = scratch;
+        self.chunks.give(chunk);
     }
 
-    fn link_input(&mut self, key: Key, input: &[u8]) {
-        let mut at = 0;
+    fn link_input(&mut self, key: Key, chunk: &Arc<Vec<u8>>, length: usize) {
+        let (input, mut at) = (&chunk[..length], 0);
         loop {
             let Some(link) = self.links.get_mut(key) else { return };
             Self::lend(&mut self.spare, &mut link.endpoint);
@@ -38,7 +41,7 @@ impl Worker {
                 Ok(read) => {
                     at += read.consumed;
                     match read.event {
-                        Some(event) => self.link_event(key, event),
+                        Some(event) => self.link_event(key, event, chunk),
                         None => break,
                     }
                 }
@@ -57,11 +60,11 @@ impl Worker {
     }
 
     #[inline]
-    fn link_event(&mut self, key: Key, event: Event<'_, Key>) {
+    fn link_event(&mut self, key: Key, event: Event<'_, Key>, chunk: &Arc<Vec<u8>>) {
         match event {
             Event::Response { user, end_stream, .. } => self.on_response(key, user, end_stream),
             Event::Data { key: stream, user, payload, end_stream } => {
-                self.on_response_data(key, stream, user, payload, end_stream);
+                self.on_response_data(key, stream, user, (payload, chunk), end_stream);
             }
             Event::Trailers { user, .. } => self.on_response_trailers(key, user),
             Event::Informational { user, .. } => self.on_informational(key, user),
@@ -120,7 +123,7 @@ impl Worker {
         link: Key,
         from: StreamKey,
         key: Key,
-        payload: &[u8],
+        (payload, chunk): (&[u8], &Arc<Vec<u8>>),
         end_stream: bool,
     ) {
         // The connection's window is given back at once: what a slow client
@@ -135,7 +138,7 @@ impl Worker {
         let client = call.client;
         let Some(to) = self.clients.get_mut(client) else { return };
         Self::lend(&mut self.spare, &mut to.endpoint);
-        let sent = to.endpoint.http.send_data(call.stream, payload, end_stream);
+        let sent = to.endpoint.http.send_shared(call.stream, payload, chunk, end_stream);
         if sent > 0 && !end_stream {
             backend.endpoint.http.release_stream(from, sent as u32);
         }

@@ -9,7 +9,9 @@ use crate::failure::{Failure, Progress};
 use crate::grpc::MessageScanner;
 use crate::upstreams::InFlight;
 
-/// A call that was admitted.
+/// A call that was admitted. It is kept in a box that is used again for a later
+/// call, with the memory that its request has grown.
+#[derive(Default)]
 pub(super) struct Call {
     pub(super) client: Key,
     pub(super) stream: StreamKey,
@@ -27,6 +29,26 @@ pub(super) struct Call {
     /// The attempt in progress.
     pub(super) attempt: Option<Attempt>,
     pub(super) response: Response,
+}
+
+/// Largest request that a call keeps its memory for, in bytes.
+const KEPT_BYTES: usize = 32 << 10;
+
+impl Call {
+    /// Makes it a new call with headers that are yet to be set.
+    pub(super) fn renew(&mut self) {
+        let mut headers = std::mem::take(&mut self.request.headers);
+        let mut kept = std::mem::take(&mut self.request.kept);
+        headers.clear();
+        kept.clear();
+        if kept.capacity() > KEPT_BYTES {
+            kept = Vec::new();
+        }
+        *self = Self {
+            request: Request { headers, kept, is_replayable: true, ..Request::default() },
+            ..Self::default()
+        };
+    }
 }
 
 /// What came from the client, and what has become of it.

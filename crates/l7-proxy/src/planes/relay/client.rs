@@ -9,7 +9,7 @@ use h2_wire::connection::{Connection, Event, Flood, Options, StreamKey};
 use h2_wire::hpack::{HeaderList, Name};
 use h2_wire::{Error, Reason};
 
-use super::call::{Call, Place, Request, Response};
+use super::call::Place;
 use super::endpoint::{Endpoint, Flushed, Received};
 use super::headers;
 use super::slots::Key;
@@ -20,10 +20,8 @@ use crate::grpc;
 use crate::metrics::{Ending, Outcome};
 use crate::planes::ConnectionPlace;
 
-/// Header lists and request buffers kept for the next calls.
-const SPARE_LISTS: usize = 1_024;
-/// Largest request buffer that is kept, in bytes.
-const SPARE_KEPT_BYTES: usize = 64 << 10;
+/// Calls that are over and kept for their memory.
+const SPARE_CALLS: usize = 512;
 
 /// A client's connection.
 pub(super) struct Client {
@@ -64,25 +62,26 @@ impl Client {
 impl Worker {
     pub(super) fn read_client(&mut self, key: Key) {
         let now_ms = self.now_ms();
-        let mut scratch = std::mem::take(&mut self.scratch);
-        if let Some(client) = self.clients.get_mut(key) {
+        let mut chunk = self.chunks.take();
+        // Nobody else has it, so it can be written to.
+        if let (Some(client), Some(room)) = (self.clients.get_mut(key), Arc::get_mut(&mut chunk)) {
             if client.is_ending {
-                if client.endpoint.discard(&mut scratch) {
+                if client.endpoint.discard(room) {
                     self.clients.remove(key);
                 }
             } else {
-                match client.endpoint.receive(&mut scratch, now_ms) {
-                    Received::Input(length) => self.client_input(key, &scratch[..length]),
+                match client.endpoint.receive(room, now_ms) {
+                    Received::Input(length) => self.client_input(key, &chunk, length),
                     Received::Nothing => {}
                     Received::End => self.drop_client(key),
                 }
             }
         }
-        self.scratch = scratch;
+        self.chunks.give(chunk);
     }
 
-    fn client_input(&mut self, key: Key, input: &[u8]) {
-        let mut at = 0;
+    fn client_input(&mut self, key: Key, chunk: &Arc<Vec<u8>>, length: usize) {
+        let (input, mut at) = (&chunk[..length], 0);
         loop {
             let Some(client) = self.clients.get_mut(key) else { return };
             if client.is_ending {
@@ -93,7 +92,7 @@ impl Worker {
                 Ok(read) => {
                     at += read.consumed;
                     match read.event {
-                        Some(event) => self.client_event(key, event),
+                        Some(event) => self.client_event(key, event, chunk),
                         None => break,
                     }
                 }
@@ -114,13 +113,13 @@ impl Worker {
     }
 
     #[inline]
-    fn client_event(&mut self, key: Key, event: Event<'_, Key>) {
+    fn client_event(&mut self, key: Key, event: Event<'_, Key>, chunk: &Arc<Vec<u8>>) {
         match event {
             Event::Request { key: stream, end_stream, over_limit } => {
                 self.on_request(key, stream, end_stream, over_limit);
             }
             Event::Data { key: stream, user, payload, end_stream } => {
-                self.on_request_data(key, stream, user, payload, end_stream);
+                self.on_request_data(key, stream, user, (payload, chunk), end_stream);
             }
             Event::Trailers { user, .. } => self.on_request_trailers(key, user),
             Event::Reset { user, reason } => self.on_client_reset(user, reason),
@@ -199,27 +198,16 @@ impl Worker {
         deadline_ns: Option<u64>,
         hash_key: Option<u64>,
     ) -> Option<Key> {
-        let mut request = Request {
-            headers: self.spare_lists.pop().unwrap_or_default(),
-            kept: self.spare_kept.pop().unwrap_or_default(),
-            is_replayable: true,
-            ..Request::default()
-        };
         let from = self.clients.get_mut(client)?;
-        request.headers.assign(from.endpoint.http.headers());
-        let call = self.calls.insert(Call {
-            client,
-            stream,
-            is_grpc,
-            deadline_ns,
-            hash_key,
-            request,
-            attempts: 0,
-            tried: balance::Tried::default(),
-            last: None,
-            attempt: None,
-            response: Response::default(),
-        });
+        let mut call = self.spare_calls.pop().unwrap_or_default();
+        call.renew();
+        call.client = client;
+        call.stream = stream;
+        call.is_grpc = is_grpc;
+        call.deadline_ns = deadline_ns;
+        call.hash_key = hash_key;
+        call.request.headers.assign(from.endpoint.http.headers());
+        let call = self.calls.insert(call);
         from.endpoint.http.set_user(stream, call);
         if let Some(at_ns) = deadline_ns {
             self.timers.set(at_ns, Due::Call(call));
@@ -233,7 +221,7 @@ impl Worker {
         client: Key,
         stream: StreamKey,
         key: Key,
-        payload: &[u8],
+        (payload, chunk): (&[u8], &Arc<Vec<u8>>),
         end_stream: bool,
     ) {
         let bound_bytes = self.shared.config.calls.replay_buffer_bytes;
@@ -253,7 +241,7 @@ impl Worker {
         let Some(Place::Stream(link, to)) = place else { return };
         let Some(backend) = self.links.get_mut(link) else { return };
         Self::lend(&mut self.spare, &mut backend.endpoint);
-        let sent = backend.endpoint.http.send_data(to, payload, end_stream);
+        let sent = backend.endpoint.http.send_shared(to, payload, chunk, end_stream);
         let credit = request.pass(sent as u64);
         if credit > 0
             && let Some(client) = self.clients.get_mut(client)
@@ -343,19 +331,8 @@ impl Worker {
                 self.touch_client(call.client);
             }
         }
-        self.reclaim(call.request);
-    }
-
-    /// Keeps the memory of a request for the next one.
-    fn reclaim(&mut self, request: Request) {
-        if self.spare_lists.len() < SPARE_LISTS {
-            self.spare_lists.push(request.headers);
-        }
-        let mut kept = request.kept;
-        let is_fit = (1..=SPARE_KEPT_BYTES).contains(&kept.capacity());
-        if is_fit && self.spare_kept.len() < SPARE_LISTS {
-            kept.clear();
-            self.spare_kept.push(kept);
+        if self.spare_calls.len() < SPARE_CALLS {
+            self.spare_calls.push(call);
         }
     }
 

@@ -5,12 +5,14 @@
 //! until a system call contradicts it, so the steady state has no `epoll_ctl`
 //! and no call that is made only to return EAGAIN.
 
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
-use h2_wire::connection::{Connection, Moved};
+use h2_wire::connection::{Connection, MAX_SLICES, Moved};
 use rustix::event::epoll::EventFlags;
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
 use super::slots::Key;
 
@@ -115,7 +117,7 @@ impl Endpoint {
 
     /// Whether a read is worth a try.
     pub(super) fn can_read(&self) -> bool {
-        self.readable && self.http.output().len() < CHOKED_BYTES
+        self.readable && self.http.output_len() < CHOKED_BYTES
     }
 
     /// Puts the incomplete frame and what the kernel has behind it into
@@ -178,27 +180,43 @@ impl Endpoint {
     pub(super) fn flush(&mut self, moved: &mut Vec<Moved<Key>>) -> Flushed {
         loop {
             self.http.pump(moved);
-            let output = self.http.output();
-            if output.is_empty() {
+            let wanted = self.http.output_len();
+            if wanted == 0 {
                 return Flushed::All;
             }
             if !self.writable {
+                // It may take long, and what it shares is waited for.
+                self.http.settle_output();
                 return Flushed::Some;
             }
-            let wanted = output.len();
-            let sent = retry_on_intr(|| {
-                rustix::net::send(&self.socket, self.http.output(), SendFlags::NOSIGNAL)
-            });
-            match sent {
-                Ok(length) => {
-                    self.wrote_bytes += length as u64;
-                    self.writable = length == wanted;
-                    self.http.wrote(length);
+            match retry_on_intr(|| self.write()) {
+                Ok((sent, tried)) => {
+                    self.wrote_bytes += sent as u64;
+                    self.writable = sent == tried;
+                    self.http.wrote(sent);
                 }
                 Err(Errno::AGAIN) => self.writable = false,
                 Err(_) => return Flushed::Broken,
             }
         }
+    }
+
+    /// One system call; gives how many bytes were written, and how many were
+    /// to be.
+    fn write(&self) -> Result<(usize, usize), Errno> {
+        if self.http.is_output_plain() {
+            let output = self.http.output();
+            let sent = rustix::net::send(&self.socket, output, SendFlags::NOSIGNAL)?;
+            return Ok((sent, output.len()));
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let count = self.http.output_slices(&mut slices);
+        let slices = &slices[..count];
+        let tried = slices.iter().map(|slice| slice.len()).sum();
+        let mut control = SendAncillaryBuffer::default();
+        let flags = SendFlags::NOSIGNAL;
+        let sent = rustix::net::sendmsg(&self.socket, slices, &mut control, flags)?;
+        Ok((sent, tried))
     }
 
     /// Looks whether the peer takes what waits for its socket or for the
@@ -207,7 +225,7 @@ impl Endpoint {
     pub(super) fn stalled_ms(&mut self, elapsed_ms: u64, least_bytes: u64) -> u64 {
         let wrote_bytes = std::mem::take(&mut self.wrote_bytes);
         let sent_bytes = self.http.take_sent_bytes();
-        let is_socket_stalled = !self.http.output().is_empty() && wrote_bytes < least_bytes;
+        let is_socket_stalled = self.http.output_len() > 0 && wrote_bytes < least_bytes;
         let is_window_stalled = self.http.is_window_awaited() && sent_bytes < least_bytes;
         if is_socket_stalled || is_window_stalled {
             self.stalled_ms += elapsed_ms;
@@ -243,6 +261,51 @@ impl Endpoint {
 impl AsFd for Endpoint {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// Memory that is read into. A chunk whose payloads were passed on without being
+/// copied is in use until they are written; another takes its place meanwhile.
+pub(super) struct Chunks {
+    size: usize,
+    current: Arc<Vec<u8>>,
+    /// Those that were in use when another took their place.
+    others: Vec<Arc<Vec<u8>>>,
+}
+
+/// Chunks kept; beyond these memory is given back.
+const SPARE_CHUNKS: usize = 32;
+
+impl Chunks {
+    pub(super) fn new(size: usize) -> Self {
+        Self { size, current: Arc::new(vec![0; size]), others: Vec::new() }
+    }
+
+    /// A chunk that nobody else uses.
+    pub(super) fn take(&mut self) -> Arc<Vec<u8>> {
+        if Arc::strong_count(&self.current) > 1 {
+            let free = self.others.iter().position(|chunk| Arc::strong_count(chunk) == 1);
+            let free = match free {
+                Some(place) => self.others.swap_remove(place),
+                None => Arc::new(vec![0; self.size]),
+            };
+            let used = std::mem::replace(&mut self.current, free);
+            if self.others.len() < SPARE_CHUNKS {
+                self.others.push(used);
+            }
+        }
+        std::mem::take(&mut self.current)
+    }
+
+    /// Whether the next would be one more than are kept: time to write.
+    pub(super) fn are_used_up(&self) -> bool {
+        self.others.len() == SPARE_CHUNKS
+            && self.others.iter().all(|chunk| Arc::strong_count(chunk) > 1)
+    }
+
+    /// Takes it back.
+    pub(super) fn give(&mut self, chunk: Arc<Vec<u8>>) {
+        self.current = chunk;
     }
 }
 

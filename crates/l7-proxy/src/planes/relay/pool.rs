@@ -76,7 +76,7 @@ impl Link {
             && !self.is_leaving
             && self.exhausted_sweeps < 2
             && self.endpoint.http.can_open()
-            && self.endpoint.http.output().len() < OUTPUT_HIGH_BYTES
+            && self.endpoint.http.output_len() < OUTPUT_HIGH_BYTES
     }
 
     /// Whether a call can wait for it.

@@ -23,7 +23,7 @@ use super::bell::{Bell, Stage};
 use super::call::Call;
 use super::client::Client;
 use super::door::{Door, Knock, REST_NS, turn_away};
-use super::endpoint::{Endpoint, INTEREST, Spare};
+use super::endpoint::{Chunks, Endpoint, INTEREST, Spare};
 use super::options::{self, Sweep};
 use super::pool::{Link, Pool};
 use super::slots::{Key, Slots};
@@ -64,7 +64,7 @@ pub(super) struct Worker {
     pub(super) clients: Slots<Client>,
     pub(super) links: Slots<Link>,
     pub(super) pools: Slots<Pool>,
-    pub(super) calls: Slots<Call>,
+    pub(super) calls: Slots<Box<Call>>,
     /// The backends that `pools_by_index` belongs to.
     pub(super) set: Arc<UpstreamSet>,
     pub(super) pools_by_index: Vec<Key>,
@@ -73,11 +73,11 @@ pub(super) struct Worker {
     dirty: Vec<Side>,
     /// Those with more to read than their share of a turn.
     again: Vec<Side>,
-    pub(super) scratch: Vec<u8>,
+    pub(super) chunks: Chunks,
     pub(super) spare: Spare,
-    /// Header lists and request buffers of calls that are over.
-    pub(super) spare_lists: Vec<HeaderList>,
-    pub(super) spare_kept: Vec<Vec<u8>>,
+    /// Calls that are over, for their memory.
+    #[allow(clippy::vec_box, reason = "the boxes move between here and `calls`")]
+    pub(super) spare_calls: Vec<Box<Call>>,
     pub(super) answer_list: HeaderList,
     moved: Vec<Moved<Key>>,
     pub(super) downstream: Arc<Options>,
@@ -118,10 +118,9 @@ impl Worker {
             timers: Timers::default(),
             dirty: Vec::new(),
             again: Vec::new(),
-            scratch: vec![0; SCRATCH_BYTES + largest as usize],
+            chunks: Chunks::new(SCRATCH_BYTES + largest as usize),
             spare: Spare::default(),
-            spare_lists: Vec::new(),
-            spare_kept: Vec::new(),
+            spare_calls: Vec::new(),
             answer_list: HeaderList::new(),
             moved: Vec::new(),
             downstream: Arc::new(options::downstream(config)),
@@ -156,6 +155,9 @@ impl Worker {
             self.refresh_set();
             for event in &events {
                 self.on_event(event.data.u64(), event.flags)?;
+                if self.chunks.are_used_up() {
+                    self.flush();
+                }
             }
             self.go_on();
             self.on_time()?;
