@@ -48,6 +48,8 @@ pub(crate) struct Stream<T> {
     pub(crate) pending: Option<Box<Pending>>,
     /// How many bytes of the connection's output there had been when its first HEADERS were in.
     pub(crate) opened_at: u64,
+    /// The turn in which DATA was last sent at once.
+    pub(crate) data_turn: u32,
 }
 
 impl<T> Stream<T> {

@@ -117,6 +117,7 @@ impl<T: Copy + Default> Connection<T> {
             is_queued: false,
             pending: None,
             opened_at: u64::MAX,
+            data_turn: 0,
         })
     }
 

@@ -183,6 +183,8 @@ pub struct Connection<T> {
     is_failed: bool,
     /// Bytes of payload sent since the owner last asked.
     sent_bytes: u64,
+    /// Grows with every [`Connection::pump`], and is never 0.
+    turn: u32,
 }
 
 impl<T: Copy + Default> Connection<T> {
@@ -211,6 +213,7 @@ impl<T: Copy + Default> Connection<T> {
             is_ping_due: false,
             is_failed: false,
             sent_bytes: 0,
+            turn: 1,
             options,
         };
         connection.greet();

@@ -12,6 +12,9 @@ use crate::stream::StreamKey;
 /// counted: credit for the stream and the connection, and a PING to measure the bandwidth.
 const ANSWERS_PER_FRAME: u32 = 10;
 
+/// Payloads below this size gather after the first of a turn, in bytes. What `h2` takes for small.
+const SMALL_BYTES: usize = 256;
+
 /// Bytes that waited and have gone to the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved<T> {
@@ -143,7 +146,11 @@ impl<T: Copy + Default> Connection<T> {
             return 0;
         }
         let mut sent = 0;
-        if stream.is_idle() && has_room {
+        // The small pieces of one stream gather until the next pump: passed on one by one they
+        // would cost the peer more than they carry, and peers take that amiss (CVE-2019-9518).
+        let gathers = payload.len() < SMALL_BYTES && stream.data_turn == self.turn && !end_stream;
+        if stream.is_idle() && has_room && !gathers {
+            stream.data_turn = self.turn;
             let window = stream.send_window.available().min(self.send_window.available());
             sent = payload.len().min(window);
             if sent == payload.len() && (sent > 0 || end_stream) {
@@ -212,6 +219,7 @@ impl<T: Copy + Default> Connection<T> {
         if self.is_failed {
             return self.ready.clear();
         }
+        self.turn = self.turn.wrapping_add(1).max(1);
         while self.output.len() < self.options.output_high_bytes {
             let Some(key) = self.ready.front().copied() else { return };
             let connection_window = self.send_window.available();

@@ -227,6 +227,30 @@ fn output_beyond_the_bound_waits_with_its_stream() {
 }
 
 #[test]
+fn small_pieces_gather_until_the_next_turn() {
+    let (mut client, mut server) = default_pair();
+    let keys = [open(&mut client, 7, false), open(&mut client, 8, false)];
+    pass(&mut client, &mut server);
+    let mut sent = 0;
+    for byte in 0..100 {
+        for key in keys {
+            sent += client.send_data(key, &[byte], false);
+        }
+    }
+    assert_eq!(sent, 2, "the first of each goes at once");
+    let rest = (1..100).collect::<Vec<u8>>();
+    let expected = [
+        Seen::Data(1, vec![0], false),
+        Seen::Data(3, vec![0], false),
+        Seen::Data(1, rest.clone(), false),
+        Seen::Data(3, rest, false),
+    ];
+    assert_eq!(pass(&mut client, &mut server), expected);
+    assert_eq!(client.send_data(keys[0], b"next turn", true), 9);
+    assert_eq!(pass(&mut client, &mut server), [Seen::Data(1, b"next turn".to_vec(), true)]);
+}
+
+#[test]
 fn places_follow_settings() {
     let mut client_options = options(Role::Client);
     (client_options.max_streams, client_options.assumed_streams) = (100, 2);
