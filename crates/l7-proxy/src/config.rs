@@ -59,10 +59,10 @@ impl Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum DataPlane {
     /// hyper on h2: the reference, what most Rust teams would write.
-    #[default]
     Hyper,
-    /// Our own: one event loop a thread, frames relayed without a task per
-    /// call.
+    /// Our own, and the one to use: one event loop a thread, frames relayed
+    /// without a task per call.
+    #[default]
     Relay,
 }
 
