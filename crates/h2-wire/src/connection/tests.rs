@@ -2,7 +2,8 @@
 //! of our bytes is tested in `tests/`.
 
 use super::*;
-use crate::frame::{Frame, parse};
+use crate::error::{Error, Reason};
+use crate::frame::{Frame, LARGEST_STREAM_ID, parse};
 use crate::hpack::Field;
 
 type Conn = Connection<u32>;

@@ -6,6 +6,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`worker`] | the loop: events in, frames across, one write per connection and turn |
+//! | [`entrance`] | connections in, and the shutdown |
 //! | [`client`] | what comes from clients, answers, and how their connections end |
 //! | [`attempt`] | a call's attempts: pick, place, send, try elsewhere |
 //! | [`backend`] | what comes from backends, and how their connections begin and end |
@@ -23,6 +24,7 @@ mod call;
 mod client;
 mod door;
 mod endpoint;
+mod entrance;
 mod headers;
 mod options;
 mod pool;

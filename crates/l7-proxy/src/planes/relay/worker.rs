@@ -9,7 +9,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use balance::SplitMix64;
 use h2_wire::connection::{Moved, Options};
@@ -17,29 +16,26 @@ use h2_wire::hpack::HeaderList;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::sockopt;
 
-use super::bell::{Bell, Stage};
+use super::bell::Bell;
 use super::call::Call;
 use super::client::Client;
-use super::door::{Door, Knock, REST_NS, turn_away};
-use super::endpoint::{Chunks, Endpoint, INTEREST, Spare};
+use super::door::Door;
+use super::endpoint::{Chunks, Endpoint, Spare};
 use super::options::{self, Sweep};
 use super::pool::{Link, Pool};
 use super::slots::{Key, Slots};
 use super::timers::{Due, Timers};
 use crate::metrics::{GuardCounters, ProxyCounters};
-use crate::planes::{ConnectionPlace, Shared};
+use crate::planes::Shared;
 use crate::upstreams::UpstreamSet;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 512;
-/// Connections accepted before others get their turn.
-const ACCEPTS_PER_TURN: usize = 64;
 /// Reads from one connection before others get their turn.
 const READS_PER_TURN: usize = 4;
 /// Reserved tokens; no connection's token is as large.
-const DOOR: u64 = u64::MAX;
+pub(super) const DOOR: u64 = u64::MAX;
 const BELL: u64 = u64::MAX - 1;
 /// Bytes read at once, beyond the largest frame.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -55,12 +51,12 @@ pub(super) enum Side {
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) epoll: OwnedFd,
-    door: Option<Door>,
+    pub(super) door: Option<Door>,
     /// When the door opens again, if it is closed for a moment.
-    door_opens_ns: Option<u64>,
-    bell: Bell,
+    pub(super) door_opens_ns: Option<u64>,
+    pub(super) bell: Bell,
     pub(super) is_draining: bool,
-    is_over: bool,
+    pub(super) is_over: bool,
     pub(super) clients: Slots<Client>,
     pub(super) links: Slots<Link>,
     pub(super) pools: Slots<Pool>,
@@ -322,7 +318,7 @@ impl Worker {
 
     /// Writes all that has gathered. Writing one makes room for what waited,
     /// whose credit then goes out on another.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         while !self.dirty.is_empty() {
             let mut sides = std::mem::take(&mut self.dirty);
             for side in sides.drain(..) {
@@ -374,94 +370,5 @@ impl Worker {
         }
         self.moved = moved;
         self.on_link_flushed(key, flushed);
-    }
-}
-
-/// The door and the bell.
-impl Worker {
-    fn on_door(&mut self) -> io::Result<()> {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some(door) = &mut self.door else { return Ok(()) };
-            match door.answer() {
-                Knock::Connection(socket) => self.admit(socket),
-                Knock::Nobody => return Ok(()),
-                Knock::Died => self.shared.accept_counters.errors.inc(),
-                Knock::Shed => self.shared.accept_counters.shed_no_descriptor.inc(),
-                Knock::Exhausted => {
-                    self.shared.accept_counters.errors.inc();
-                    return self.close_door_for_a_moment();
-                }
-                Knock::Broken(errno) => return Err(errno.into()),
-            }
-        }
-        // The door is level-triggered: who still waits is reported again.
-        Ok(())
-    }
-
-    fn close_door_for_a_moment(&mut self) -> io::Result<()> {
-        if let Some(door) = &self.door {
-            let data = epoll::EventData::new_u64(DOOR);
-            epoll::modify(&self.epoll, door, data, epoll::EventFlags::empty())?;
-            self.door_opens_ns = Some(self.now_ns + REST_NS);
-        }
-        Ok(())
-    }
-
-    fn open_door(&mut self) -> io::Result<()> {
-        self.door_opens_ns = None;
-        if let Some(door) = &self.door {
-            let data = epoll::EventData::new_u64(DOOR);
-            epoll::modify(&self.epoll, door, data, epoll::EventFlags::IN)?;
-        }
-        Ok(())
-    }
-
-    fn admit(&mut self, socket: OwnedFd) {
-        let Some(place) = ConnectionPlace::take(&self.shared) else {
-            self.shared.accept_counters.shed_over_limit.inc();
-            return turn_away(socket);
-        };
-        self.shared.accept_counters.accepted.inc();
-        // It fails on a dead socket only, which its first event reports.
-        let _ = sockopt::set_tcp_nodelay(&socket, true);
-        let key = self.clients.insert(Client::new(socket, place, &self.downstream, self.now_ms()));
-        let Some(client) = self.clients.get_mut(key) else { return };
-        let data = epoll::EventData::new_u64(key.to_token(false));
-        if epoll::add(&self.epoll, &client.endpoint, data, INTEREST).is_err() {
-            self.clients.remove(key);
-            return;
-        }
-        if self.is_draining {
-            self.announce_leave(key);
-        }
-    }
-
-    fn on_bell(&mut self) -> io::Result<()> {
-        let stage = self.bell.answer();
-        if stage != Stage::Running && !self.is_draining {
-            // Connections that the kernel has taken already would be reset when
-            // the listener closes; they are served, and told at once to go.
-            self.on_door()?;
-            self.is_draining = true;
-            self.door = None;
-            self.door_opens_ns = None;
-            for key in self.clients.keys() {
-                self.announce_leave(key);
-            }
-            self.flush();
-        }
-        self.is_over = stage == Stage::Terminated;
-        Ok(())
-    }
-}
-
-impl ConnectionPlace {
-    /// Takes a place under the cap; `None` when the proxy is full.
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
-        let max = shared.config.downstream.max_connections;
-        let has_room = |open: usize| (open < max).then_some(open + 1);
-        shared.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).ok()?;
-        shared.accept_counters.open.add(1);
-        Some(Self { shared: Arc::clone(shared) })
     }
 }

@@ -1,0 +1,107 @@
+//! How connections come in, and what ends the thread: the door and the bell.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::event::epoll;
+use rustix::net::sockopt;
+
+use super::bell::Stage;
+use super::client::Client;
+use super::door::{Knock, REST_NS, turn_away};
+use super::endpoint::INTEREST;
+use super::worker::{DOOR, Worker};
+use crate::planes::{ConnectionPlace, Shared};
+
+/// Connections accepted before others get their turn.
+const ACCEPTS_PER_TURN: usize = 64;
+
+impl Worker {
+    pub(super) fn on_door(&mut self) -> io::Result<()> {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(door) = &mut self.door else { return Ok(()) };
+            match door.answer() {
+                Knock::Connection(socket) => self.admit(socket),
+                Knock::Nobody => return Ok(()),
+                Knock::Died => self.shared.accept_counters.errors.inc(),
+                Knock::Shed => self.shared.accept_counters.shed_no_descriptor.inc(),
+                Knock::Exhausted => {
+                    self.shared.accept_counters.errors.inc();
+                    return self.close_door_for_a_moment();
+                }
+                Knock::Broken(errno) => return Err(errno.into()),
+            }
+        }
+        // The door is level-triggered: who still waits is reported again.
+        Ok(())
+    }
+
+    fn close_door_for_a_moment(&mut self) -> io::Result<()> {
+        if let Some(door) = &self.door {
+            let data = epoll::EventData::new_u64(DOOR);
+            epoll::modify(&self.epoll, door, data, epoll::EventFlags::empty())?;
+            self.door_opens_ns = Some(self.now_ns + REST_NS);
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_door(&mut self) -> io::Result<()> {
+        self.door_opens_ns = None;
+        if let Some(door) = &self.door {
+            let data = epoll::EventData::new_u64(DOOR);
+            epoll::modify(&self.epoll, door, data, epoll::EventFlags::IN)?;
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, socket: OwnedFd) {
+        let Some(place) = ConnectionPlace::take(&self.shared) else {
+            self.shared.accept_counters.shed_over_limit.inc();
+            return turn_away(socket);
+        };
+        self.shared.accept_counters.accepted.inc();
+        // It fails on a dead socket only, which its first event reports.
+        let _ = sockopt::set_tcp_nodelay(&socket, true);
+        let key = self.clients.insert(Client::new(socket, place, &self.downstream, self.now_ms()));
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let data = epoll::EventData::new_u64(key.to_token(false));
+        if epoll::add(&self.epoll, &client.endpoint, data, INTEREST).is_err() {
+            self.clients.remove(key);
+            return;
+        }
+        if self.is_draining {
+            self.announce_leave(key);
+        }
+    }
+
+    pub(super) fn on_bell(&mut self) -> io::Result<()> {
+        let stage = self.bell.answer();
+        if stage != Stage::Running && !self.is_draining {
+            // Connections that the kernel has taken already would be reset when
+            // the listener closes; they are served, and told at once to go.
+            self.on_door()?;
+            self.is_draining = true;
+            self.door = None;
+            self.door_opens_ns = None;
+            for key in self.clients.keys() {
+                self.announce_leave(key);
+            }
+            self.flush();
+        }
+        self.is_over = stage == Stage::Terminated;
+        Ok(())
+    }
+}
+
+impl ConnectionPlace {
+    /// Takes a place under the cap; `None` when the proxy is full.
+    fn take(shared: &Arc<Shared>) -> Option<Self> {
+        let max = shared.config.downstream.max_connections;
+        let has_room = |open: usize| (open < max).then_some(open + 1);
+        shared.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).ok()?;
+        shared.accept_counters.open.add(1);
+        Some(Self { shared: Arc::clone(shared) })
+    }
+}
