@@ -33,6 +33,8 @@ mod counts;
 mod error;
 mod fleet;
 mod flow;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gear;
 mod greeting;
 mod health;
