@@ -67,7 +67,8 @@ pub struct Config {
     /// How bytes are moved.
     pub data_plane: DataPlane,
     /// Pipes open at once over all threads, for splicing; without one, bytes
-    /// are copied. Each needs two descriptors.
+    /// are copied. Each needs two descriptors, and holds up to 1 MiB of kernel
+    /// memory while its receiver is slower than its sender.
     pub max_pipes: usize,
     /// Where the proxy counts.
     pub metrics: Metrics,

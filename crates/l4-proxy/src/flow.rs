@@ -13,9 +13,11 @@ use crate::io::Io;
 use crate::pipes::Pipe;
 use crate::side::{Received, Side};
 
-/// Reads a direction may do before the other connections of the thread get
-/// their turn. With a scratch buffer of 64 KiB this is 1 MiB.
+/// Reads a direction may do, and bytes it may pass on, before the other
+/// connections of the thread get their turn. A splice can move as much at once
+/// as many reads.
 const READS_PER_TURN: usize = 16;
+const BYTES_PER_TURN: u64 = 1 << 20;
 
 /// Bytes asked for in one splice, and so the most that a pipe ever holds. Its
 /// slots are mostly the nearer limit.
@@ -86,9 +88,13 @@ impl Flow {
         io: &mut Io,
         is_last: bool,
     ) -> Paused {
+        let begun_bytes = self.delivered_bytes;
         for _ in 0..READS_PER_TURN {
             if !self.flush(sink, io) {
                 return Paused::ForEvent;
+            }
+            if self.delivered_bytes - begun_bytes >= BYTES_PER_TURN {
+                break;
             }
             match self.stage {
                 Stage::Open if source.readable => self.move_once(source, sink, io),
