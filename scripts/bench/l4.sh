@@ -17,6 +17,8 @@
 # Peers are the folders of scenarios/peers/*-l4 with the lab's own templates, and
 # ours by data plane; l4-threads-1 and l4-threads-2 have both cores. Missing ones
 # are named and left out. PROFILE, PROXY_CORE and LOAD_CORE as in scripts/bench.sh.
+# On a machine with other work, start it with `nice -n -10`, or latencies are
+# those of waiting for a core.
 # Needs python3 and taskset, and h2load for the gRPC workloads.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

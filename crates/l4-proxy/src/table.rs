@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use balance::{BalanceError, Balancer, PickInput, PolicyKind, Tried};
@@ -31,6 +32,8 @@ pub(crate) struct Group {
     rules: Rules,
     balancer: Balancer,
     upstreams: Vec<Arc<Upstream>>,
+    /// When ejections were last looked through.
+    readmitted_ms: AtomicU64,
 }
 
 /// Why there is no backend for a connection.
@@ -68,7 +71,8 @@ impl Table {
 impl Group {
     fn new(rules: Rules, upstreams: Vec<Arc<Upstream>>) -> Result<Self, BalanceError> {
         let backends = upstreams.iter().map(|upstream| upstream.backend()).collect();
-        Ok(Self { rules, balancer: Balancer::new(rules.policy, backends)?, upstreams })
+        let balancer = Balancer::new(rules.policy, backends)?;
+        Ok(Self { rules, balancer, upstreams, readmitted_ms: AtomicU64::new(0) })
     }
 
     /// Leases the next backend to a connection and adds it to `tried`.
@@ -137,8 +141,12 @@ impl Group {
         (start..count).chain(0..start).filter(is_candidate).collect()
     }
 
-    /// Ends ejections whose time is over.
+    /// Ends ejections whose time is over. Once a millisecond is enough, and a
+    /// long list is not walked for each connection.
     fn readmit(&self, now_ms: u64) {
+        if self.readmitted_ms.swap(now_ms, Ordering::Relaxed) == now_ms {
+            return;
+        }
         for (upstream, backend) in self.upstreams.iter().zip(self.balancer.backends()) {
             // Looked at without the lock first, since mostly nobody is out.
             if !backend.is_available() {
