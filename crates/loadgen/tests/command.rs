@@ -199,6 +199,26 @@ fn a_slower_backend_is_a_regression_and_an_equal_one_is_none() {
 }
 
 #[test]
+fn repeats_are_added_until_figures_are_known_or_time_is_up() {
+    let home = Home::new();
+    // A service time that repeats well, and one repeat that knows nothing.
+    let text = SMALL.replace("count = 2", "count = 2\nservice_time = \"constant:50ms\"");
+    let sure = "[precision]\nbudget = \"60s\"\nwithin = { service_p99 = \"5%\" }\n";
+    home.scenario("small", &format!("{text}{sure}"));
+    let ran = home.run(&["--scenario", "small", "--peers", "l7"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    assert!(ran.stderr.contains("one more repeat"), "{}", ran.said());
+    assert!(!ran.stdout.contains("time budget ended"), "{}", ran.said());
+    let run = measure::folder::Run::open(&home.runs("small")[0]).unwrap();
+    assert!(run.trials.len() > 1, "{} trials", run.trials.len());
+
+    let never = "[precision]\nbudget = \"100ms\"\nwithin = { latency_max = \"0.1%\" }\n";
+    home.scenario("small", &format!("{text}{never}"));
+    let ran = home.run(&["--scenario", "small", "--peers", "l7", "--json"]);
+    assert!(ran.stdout.contains("precision_not_reached"), "{}", ran.said());
+}
+
+#[test]
 fn a_run_can_be_exported_for_other_tools() {
     let home = Home::new();
     assert_eq!(home.run(&["--scenario", "small", "--peers", "l4"]).code, Some(0));

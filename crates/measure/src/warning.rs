@@ -66,6 +66,17 @@ pub enum Warning {
         /// Calls that were not kept.
         lost: u64,
     },
+    /// The time budget ended before a figure was known as well as was asked.
+    PrecisionNotReached {
+        /// The peer.
+        peer: String,
+        /// Which figure.
+        figure: String,
+        /// Half the interval's width that was asked for, as a fraction.
+        wanted: f64,
+        /// What was reached; none with too few trials.
+        reached: Option<f64>,
+    },
     /// A fault of the scenario showed no effect.
     FaultNotSeen {
         /// What was done.
@@ -115,6 +126,12 @@ impl Warning {
             Self::UnfinishedCalls { unfinished: 40, scheduled: 9_600 },
             Self::HistogramSaturated { values: 3 },
             Self::LogFull { lost: 1 },
+            Self::PrecisionNotReached {
+                peer: "l7".into(),
+                figure: "latency_p99".into(),
+                wanted: 0.05,
+                reached: Some(0.12),
+            },
             Self::FaultNotSeen { action: "kill".into(), backend: "b1".into() },
             Self::UnoptimisedBuild { profile: "debug, opt-level 0".into() },
             Self::SharedCpus { cpus: 2 },
@@ -182,6 +199,16 @@ impl fmt::Display for Warning {
                 "{lost} calls found no room in the call log and are in no figure. Lower the rate \
                  or the duration."
             ),
+            Self::PrecisionNotReached { peer, figure, wanted, reached } => {
+                let reached = reached
+                    .map_or_else(|| "unknown".to_owned(), |part| format!("{:.1} %", part * 100.0));
+                write!(
+                    f,
+                    "The time budget ended before {figure} of {peer} was known to ±{:.1} %: it is \
+                     known to {reached}. Raise `precision.budget`, or lengthen the trials.",
+                    wanted * 100.0
+                )
+            }
             Self::FaultNotSeen { action, backend } => write!(
                 f,
                 "The fault `{action}` of backend {backend} showed no effect before the trial \

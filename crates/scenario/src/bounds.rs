@@ -58,6 +58,8 @@ pub const WARM_UP: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_secs
 pub const MESSAGES: Bounds<u32> = bounds(1, 100_000);
 /// Payload of a message in bytes.
 pub const PAYLOAD_BYTES: Bounds<u32> = bounds(0, 8 << 20);
+/// Half the width of an interval, as a fraction of the figure.
+pub const PRECISION: Bounds<f64> = bounds(0.001, 1.0);
 /// Trials of each peer.
 pub const REPEATS: Bounds<u32> = bounds(1, 1_000);
 /// Seeds; TOML has no larger integers.

@@ -11,19 +11,20 @@ use crate::{
     error::{Problem, did_you_mean, list_of},
     scenario::{
         Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, Length, Load, Pace, Placement,
-        Profile, Scenario,
+        Precision, Profile, Scenario,
     },
     service_time::ServiceTime,
     units::{DurationText, PercentText, RateText, SizeText, format_duration, format_size},
     wire::{
         ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, ClientWire, FaultWire, LoadWire,
-        LoopWire, PlacementMode, PlacementWire, ProfileWire, ScenarioWire,
+        LoopWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire, ScenarioWire,
     },
 };
 
 const DEFAULT_BACKENDS: u32 = 4;
 const DEFAULT_CONCURRENCY: u32 = 8;
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+const DEFAULT_BUDGET: Duration = Duration::from_secs(120);
 const DEFAULT_STREAMS: u32 = 100;
 const DEFAULT_WARM_UP: Duration = Duration::from_secs(1);
 const DEFAULT_MESSAGES: u32 = 10;
@@ -56,6 +57,7 @@ pub(crate) fn check(
     let repeats = within("run.repeats", repeats, bounds::REPEATS, "trials of each peer")?;
     let seed = within("run.seed", wire.run.seed.unwrap_or(DEFAULT_SEED), bounds::SEED, "a seed")?;
     let claims = check_claims(&wire.expect.claims, known_peers)?;
+    let precision = wire.precision.as_ref().map(check_precision).transpose()?;
     Ok(Scenario {
         name: name.to_owned(),
         question,
@@ -68,6 +70,7 @@ pub(crate) fn check(
         policy,
         peers,
         repeats,
+        precision,
         seed,
         claims,
     })
@@ -305,6 +308,24 @@ fn check_faults(wire: &[FaultWire], backends: usize) -> Result<Vec<Fault>, Probl
     }
     faults.sort_by(|a, b| a.at.total_cmp(&b.at));
     Ok(faults)
+}
+
+fn check_precision(wire: &PrecisionWire) -> Result<Precision, Problem> {
+    if wire.within.is_empty() {
+        let message = "this table is empty; name a figure, as in `latency_p99 = \"5%\"`";
+        return Err(Problem::new("precision.within", message));
+    }
+    let target = |(name, PercentText(width)): (&String, &PercentText)| {
+        let key = format!("precision.within.{name}");
+        let metric = name.parse().map_err(|message| Problem::new(&key, message))?;
+        Ok((metric, within(&key, *width, bounds::PRECISION, "half a width")?))
+    };
+    let budget = wire.budget.map_or(DEFAULT_BUDGET, |DurationText(budget)| budget);
+    let budget = within("precision.budget", Time(budget), bounds::DURATION.time(), "a budget")?;
+    Ok(Precision {
+        within: wire.within.iter().map(target).collect::<Result<_, Problem>>()?,
+        budget: budget.0,
+    })
 }
 
 fn check_placement(wire: &PlacementWire) -> Result<Placement, Problem> {

@@ -9,7 +9,7 @@ use balance::PolicyKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{claim::Claim, service_time::ServiceTime, units::duration_as_text};
+use crate::{claim::Claim, metric::Metric, service_time::ServiceTime, units::duration_as_text};
 
 /// One question, and what to measure to answer it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,10 +36,22 @@ pub struct Scenario {
     pub peers: Vec<String>,
     /// Trials of each peer; at least one.
     pub repeats: u32,
+    /// When to go on repeating after that; `None` for not at all.
+    pub precision: Option<Precision>,
     /// Seed of all chance in the run.
     pub seed: u64,
     /// What must come out.
     pub claims: Vec<Claim>,
+}
+
+/// How well figures have to be known before the repeats end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Precision {
+    /// Figures, each with the half width of its interval as a fraction of it.
+    pub within: Vec<(Metric, f64)>,
+    /// When to stop all the same, counted from the start of the run.
+    #[serde(serialize_with = "duration_as_text")]
+    pub budget: Duration,
 }
 
 /// One backend.

@@ -2,6 +2,8 @@
 //! describes. Nothing here is checked against anything else; the checked types
 //! are in [`crate::scenario`].
 
+use std::collections::BTreeMap;
+
 use balance::PolicyKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,8 @@ pub(crate) struct ScenarioWire {
     /// Which CPUs each part runs on.
     #[serde(default)]
     pub(crate) placement: PlacementWire,
+    /// When enough has been measured.
+    pub(crate) precision: Option<PrecisionWire>,
     /// What replaces the settings above in a run of a few seconds (`--short`).
     #[serde(default)]
     pub(crate) short: ShortWire,
@@ -236,6 +240,19 @@ pub(crate) struct FaultWire {
     pub(crate) action: FaultAction,
     /// Which backend, from zero.
     pub(crate) backend: u32,
+}
+
+/// When enough has been measured: repeats are added until figures are known this
+/// well.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PrecisionWire {
+    /// Figures, by the names claims use, and how narrow the half of their 95 %
+    /// interval has to be: `latency_p99 = "5%"`.
+    pub(crate) within: BTreeMap<String, PercentText>,
+    /// When to stop all the same, counted from the start of the run; `2m` unless
+    /// given.
+    pub(crate) budget: Option<DurationText>,
 }
 
 /// Which CPUs each part runs on: `auto` (unless given), `none`, or lists.

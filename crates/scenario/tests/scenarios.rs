@@ -507,3 +507,19 @@ fn the_client_is_ours_unless_asked() {
     assert_eq!(with("").unwrap().load.client, Client::Wire);
     assert_eq!(with("client = \"tonic\"").unwrap().load.client, Client::Tonic);
 }
+
+#[test]
+fn a_precision_names_figures_and_has_a_budget() {
+    let precision = with("[precision.within]\nlatency_p99 = \"5%\"").unwrap().precision.unwrap();
+    assert_eq!(precision.within, [(scenario::Metric::LatencyP99, 0.05)]);
+    assert_eq!(precision.budget, Duration::from_secs(120));
+    for (tail, expected) in [
+        ("[precision]\nwithin = {}", "this table is empty"),
+        ("[precision.within]\nlatency_p9 = \"5%\"", "latency_p9"),
+        ("[precision.within]\nlatency_p99 = \"0%\"", "precision.within.latency_p99"),
+        ("[precision]\nbudget = \"0s\"\nwithin = { latency_p50 = \"5%\" }", "precision.budget"),
+    ] {
+        let error = with(tail).unwrap_err().to_string();
+        assert!(error.contains(expected), "{tail}: {error}");
+    }
+}

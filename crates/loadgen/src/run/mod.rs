@@ -9,12 +9,16 @@ mod doubts;
 mod expect;
 mod load;
 mod order;
+mod precision;
 mod preflight;
 mod setup;
 pub(crate) mod summary;
 pub(crate) mod trial;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use jiff::Timestamp;
 use measure::{
@@ -80,7 +84,8 @@ pub(crate) fn run(
     let started = Timestamp::now();
     let folder = create_folder(request, started)?;
     let record = describe::run_record(request, &peers, left_out, started, &cpus);
-    let mut run = Run { request, peers, cpus, folder, record, trials: Vec::new() };
+    let mut run =
+        Run { request, peers, cpus, folder, record, trials: Vec::new(), began: Instant::now() };
     let finished = run.all_trials(progress);
     // What was measured is kept, whatever went wrong.
     let closed = run.close(started);
@@ -140,6 +145,7 @@ struct Run<'a> {
     folder: RunFolder,
     record: RunRecord,
     trials: Vec<TrialRecord>,
+    began: Instant,
 }
 
 impl Run<'_> {
@@ -153,7 +159,34 @@ impl Run<'_> {
             }
             self.one_trial(*turn, order, progress)?;
         }
+        self.until_sure(progress)
+    }
+
+    /// Adds repeats until the figures are known as well as the scenario asks, or
+    /// its time is up.
+    fn until_sure(&mut self, progress: &mut Progress) -> Result<(), Failure> {
+        let Some(precision) = &self.request.scenario.precision else { return Ok(()) };
+        let peers = self.peer_names();
+        let mut repeat = self.request.scenario.repeats;
+        while !interrupt::interrupted()
+            && self.began.elapsed() < precision.budget
+            && !precision::missing(precision, &peers, &self.trials).is_empty()
+        {
+            progress.add(peers.len());
+            for turn in order::round(peers.len(), repeat) {
+                if interrupt::interrupted() {
+                    break;
+                }
+                self.one_trial(turn, self.trials.len(), progress)?;
+            }
+            repeat += 1;
+        }
+        self.record.warnings.extend(precision::missing(precision, &peers, &self.trials));
         Ok(())
+    }
+
+    fn peer_names(&self) -> Vec<String> {
+        self.peers.iter().map(|peer| peer.peer.name.clone()).collect()
     }
 
     fn one_trial(
@@ -220,11 +253,10 @@ impl Run<'_> {
     /// Judges what was measured and writes the record for the last time.
     fn close(&mut self, started: Timestamp) -> Result<(), Failure> {
         let planned = self.peers.len() * self.request.scenario.repeats as usize;
-        let complete = self.trials.len() == planned && !interrupt::interrupted();
+        let complete = self.trials.len() >= planned && !interrupt::interrupted();
         self.record.outcome = if complete { RunOutcome::Complete } else { RunOutcome::Interrupted };
         self.record.expectations = expect::judge(&self.request.scenario.claims, &self.trials);
-        let names: Vec<String> = self.peers.iter().map(|peer| peer.peer.name.clone()).collect();
-        self.record.warnings.extend(doubts::of_run(&names, &self.trials));
+        self.record.warnings.extend(doubts::of_run(&self.peer_names(), &self.trials));
         self.record.elapsed_s = Some(Timestamp::now().duration_since(started).as_secs_f64());
         self.write()
     }

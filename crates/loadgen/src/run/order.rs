@@ -10,16 +10,13 @@ pub(crate) struct Turn {
 /// Interleaves repeats, there and back (A B C, C B A, ...), so that a machine
 /// that slowly warms up, or gets busier, is kind to no peer.
 pub(crate) fn interleave(peers: usize, repeats: u32) -> Vec<Turn> {
-    let mut turns = Vec::new();
-    for repeat in 0..repeats {
-        let forward = (0..peers).map(|peer| Turn { peer, repeat });
-        if repeat % 2 == 0 {
-            turns.extend(forward);
-        } else {
-            turns.extend(forward.rev());
-        }
-    }
-    turns
+    (0..repeats).flat_map(|repeat| round(peers, repeat)).collect()
+}
+
+/// One repeat of every peer, forward or back.
+pub(crate) fn round(peers: usize, repeat: u32) -> Vec<Turn> {
+    let forward = (0..peers).map(|peer| Turn { peer, repeat });
+    if repeat % 2 == 0 { forward.collect() } else { forward.rev().collect() }
 }
 
 #[cfg(test)]

@@ -66,6 +66,12 @@ impl Progress {
         self.line(&format!("{trials} trials{time}"));
     }
 
+    /// More trials than were planned.
+    pub(crate) fn add(&mut self, trials: usize) {
+        self.trials += trials;
+        self.line("not sure enough yet: one more repeat");
+    }
+
     pub(crate) fn trial_begins(&mut self, name: &str, repeat: u32) {
         self.current = Some(Current {
             name: name.to_owned(),

@@ -459,6 +459,7 @@ mod tests {
 
         /// What the client makes of what the server has sent.
         fn to_client(&mut self) -> Vec<Happened> {
+            self.server.pump(&mut Vec::new());
             let bytes = self.server.output().to_vec();
             self.server.wrote(bytes.len());
             let mut rest = &bytes[..];
