@@ -102,7 +102,7 @@ enum Command {
     },
     /// Make the report of a run again, from its folder alone.
     Report {
-        /// The run folder: results/<scenario>/<time>-<n>.
+        /// The run folder, as the run printed it.
         folder: PathBuf,
     },
     /// Say what changed from one run to another; exit code 1 if something got

@@ -3,7 +3,7 @@
 //! All ports of a trial are held open together, so that no two of them are the
 //! same, and let go just before the processes start. Between the two somebody
 //! else may take one: then the process fails to bind, says so, and the lab
-//! tries again with other ports (see [`crate::lab::Trial`]).
+//! tries again with other ports (see [`super::Lab`]).
 
 use std::{
     io,

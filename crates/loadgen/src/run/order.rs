@@ -16,7 +16,7 @@ pub(crate) fn interleave(peers: usize, repeats: u32) -> Vec<Turn> {
 /// One repeat of every peer, forward or back.
 pub(crate) fn round(peers: usize, repeat: u32) -> Vec<Turn> {
     let forward = (0..peers).map(|peer| Turn { peer, repeat });
-    if repeat % 2 == 0 { forward.collect() } else { forward.rev().collect() }
+    if repeat.is_multiple_of(2) { forward.collect() } else { forward.rev().collect() }
 }
 
 #[cfg(test)]

@@ -427,19 +427,19 @@ mod tests {
                 opened: Vec::new(),
                 received: 0,
             };
-            pair.to_server();
-            pair.to_client();
-            pair.to_server();
+            pair.send_client_bytes();
+            pair.send_server_bytes();
+            pair.send_client_bytes();
             pair
         }
 
         fn start(&mut self, slot: u32, sequence: u64) {
             let call = Call { connection: 0, slot };
             assert!(self.link.start(call, sequence, &self.head, &self.shape));
-            self.to_server();
+            self.send_client_bytes();
         }
 
-        fn to_server(&mut self) {
+        fn send_client_bytes(&mut self) {
             self.link.pump();
             let bytes = self.link.http.output().to_vec();
             self.link.http.wrote(bytes.len());
@@ -458,7 +458,7 @@ mod tests {
         }
 
         /// What the client makes of what the server has sent.
-        fn to_client(&mut self) -> Vec<Happened> {
+        fn send_server_bytes(&mut self) -> Vec<Happened> {
             self.server.pump(&mut Vec::new());
             let bytes = self.server.output().to_vec();
             self.server.wrote(bytes.len());
@@ -493,7 +493,7 @@ mod tests {
         fn message(sequence: u64) -> Vec<u8> {
             let response = EchoResponse {
                 sequence,
-                payload: b"abc".to_vec().into(),
+                payload: b"abc".to_vec(),
                 backend: "b0".into(),
                 queued_ns: 1,
                 service_ns: 2,
@@ -527,7 +527,7 @@ mod tests {
             pair.finish(stream, b"0");
         }
         let ended = [Happened::Ended(call(7), SERVED), Happened::Ended(call(0), SERVED)];
-        assert_eq!(pair.to_client(), ended);
+        assert_eq!(pair.send_server_bytes(), ended);
         assert!(pair.link.is_idle());
     }
 
@@ -543,7 +543,11 @@ mod tests {
             }
             pair.finish(0, b"0");
             let served = Ended::Served { backend: 0, queued_ns: 2, service_ns: 4 };
-            assert_eq!(pair.to_client(), [Happened::Ended(call(0), served)], "pieces of {size}");
+            assert_eq!(
+                pair.send_server_bytes(),
+                [Happened::Ended(call(0), served)],
+                "pieces of {size}"
+            );
         }
     }
 
@@ -564,7 +568,7 @@ mod tests {
         pair.server.send_data(pair.opened[4], &Pair::message(10)[..9], false);
         pair.finish(4, b"0");
         let wrong = Ended::Failed(FailureKind::WrongPayload);
-        let mut ended = pair.to_client();
+        let mut ended = pair.send_server_bytes();
         ended.sort_by_key(|happened| match happened {
             Happened::Ended(call, _) => call.slot,
             _ => u32::MAX,
@@ -583,13 +587,13 @@ mod tests {
         pair.server.leave();
         // Sent before the client heard of it.
         assert!(pair.link.start(call(1), 11, &pair.head, &pair.shape));
-        let happened = pair.to_client();
+        let happened = pair.send_server_bytes();
         assert_eq!(happened, [Happened::Leaving, Happened::NotSeen(call(1), 11)]);
         assert!(!pair.link.can_start());
         pair.respond(0, b"200", false);
         pair.server.send_data(pair.opened[0], &Pair::message(10), false);
         pair.finish(0, b"0");
-        assert_eq!(pair.to_client(), [Happened::Ended(call(0), SERVED)]);
+        assert_eq!(pair.send_server_bytes(), [Happened::Ended(call(0), SERVED)]);
         assert!(pair.link.is_leaving() && pair.link.is_idle());
     }
 
@@ -609,8 +613,8 @@ mod tests {
             credited = before;
             pair.server.release_stream(pair.opened[0], bytes);
             pair.server.release_connection(bytes);
-            pair.to_client();
-            pair.to_server();
+            pair.send_server_bytes();
+            pair.send_client_bytes();
             assert!(pair.received > before, "it stands still at {before}");
         }
     }

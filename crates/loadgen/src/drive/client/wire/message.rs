@@ -148,7 +148,6 @@ mod tests {
             let length = u32::from_be_bytes([out[1], out[2], out[3], out[4]]);
             prop_assert_eq!(length as usize, out.len() - PREFIX_LEN);
             let read = EchoRequest::decode(&out[PREFIX_LEN..]).unwrap();
-            let payload = payload.into();
             let sent = EchoRequest { sequence, payload, response_bytes, response_count };
             prop_assert_eq!(read, sent);
         }
@@ -163,7 +162,7 @@ mod tests {
         ) {
             let response = EchoResponse {
                 sequence,
-                payload: payload.clone().into(),
+                payload: payload.clone(),
                 backend: backend.clone(),
                 queued_ns,
                 service_ns,
