@@ -26,10 +26,10 @@ struct Shape {
 
 fn shape() -> impl Strategy<Value = Shape> {
     (
-        1_u32..40_000,
+        16_u32..40_000,
         65_535_u32..100_000,
         16_384_u32..30_000,
-        1_usize..5_000,
+        16_usize..5_000,
         1_usize..50_000,
         1_u32..6,
     )
@@ -244,6 +244,8 @@ async fn h2_client(io: DuplexStream, shape: Shape, messages: Vec<Vec<u8>>) -> Ve
         .initial_window_size(shape.window)
         .initial_connection_window_size(shape.connection_window)
         .max_frame_size(shape.frame)
+        // It would open more before it has read how many it may.
+        .initial_max_send_streams(1)
         .handshake::<_, Bytes>(io)
         .await
         .expect("a well-behaved server");

@@ -69,6 +69,9 @@ pub(super) struct Worker {
     dirty: Vec<Side>,
     /// Those with more to read than their share of a turn.
     again: Vec<Side>,
+    /// Memory for `dirty` and `again` while they are worked through.
+    spare_dirty: Vec<Side>,
+    spare_again: Vec<Side>,
     pub(super) chunks: Chunks,
     pub(super) spare: Spare,
     /// Calls that are over, for their memory.
@@ -114,6 +117,8 @@ impl Worker {
             timers: Timers::default(),
             dirty: Vec::new(),
             again: Vec::new(),
+            spare_dirty: Vec::new(),
+            spare_again: Vec::new(),
             chunks: Chunks::new(SCRATCH_BYTES + largest as usize),
             spare: Spare::default(),
             spare_calls: Vec::new(),
@@ -249,7 +254,12 @@ impl Worker {
     }
 
     fn go_on(&mut self) {
-        for side in std::mem::take(&mut self.again) {
+        if self.again.is_empty() {
+            return;
+        }
+        let spare = std::mem::take(&mut self.spare_again);
+        let mut sides = std::mem::replace(&mut self.again, spare);
+        for side in sides.drain(..) {
             match side {
                 Side::Client(key) => {
                     if let Some(client) = self.clients.get_mut(key) {
@@ -265,6 +275,7 @@ impl Worker {
                 }
             }
         }
+        self.spare_again = sides;
     }
 
     fn on_time(&mut self) -> io::Result<()> {
@@ -320,17 +331,15 @@ impl Worker {
     /// whose credit then goes out on another.
     pub(super) fn flush(&mut self) {
         while !self.dirty.is_empty() {
-            let mut sides = std::mem::take(&mut self.dirty);
+            let spare = std::mem::take(&mut self.spare_dirty);
+            let mut sides = std::mem::replace(&mut self.dirty, spare);
             for side in sides.drain(..) {
                 match side {
                     Side::Client(key) => self.flush_client(key),
                     Side::Link(key) => self.flush_link(key),
                 }
             }
-            if self.dirty.is_empty() {
-                // Keeps the memory of the list.
-                self.dirty = sides;
-            }
+            self.spare_dirty = sides;
         }
     }
 
