@@ -268,7 +268,8 @@ impl AsFd for Endpoint {
 /// copied is in use until they are written; another takes its place meanwhile.
 pub(super) struct Chunks {
     size: usize,
-    current: Arc<Vec<u8>>,
+    /// The one to be taken next; `None` while it is out.
+    current: Option<Arc<Vec<u8>>>,
     /// Those that were in use when another took their place.
     others: Vec<Arc<Vec<u8>>>,
 }
@@ -278,23 +279,20 @@ const SPARE_CHUNKS: usize = 32;
 
 impl Chunks {
     pub(super) fn new(size: usize) -> Self {
-        Self { size, current: Arc::new(vec![0; size]), others: Vec::new() }
+        Self { size, current: None, others: Vec::new() }
     }
 
     /// A chunk that nobody else uses.
     pub(super) fn take(&mut self) -> Arc<Vec<u8>> {
-        if Arc::strong_count(&self.current) > 1 {
-            let free = self.others.iter().position(|chunk| Arc::strong_count(chunk) == 1);
-            let free = match free {
-                Some(place) => self.others.swap_remove(place),
-                None => Arc::new(vec![0; self.size]),
-            };
-            let used = std::mem::replace(&mut self.current, free);
-            if self.others.len() < SPARE_CHUNKS {
-                self.others.push(used);
-            }
+        match self.current.take() {
+            Some(chunk) if Arc::strong_count(&chunk) == 1 => return chunk,
+            Some(used) if self.others.len() < SPARE_CHUNKS => self.others.push(used),
+            _ => {}
         }
-        std::mem::take(&mut self.current)
+        match self.others.iter().position(|chunk| Arc::strong_count(chunk) == 1) {
+            Some(place) => self.others.swap_remove(place),
+            None => Arc::new(vec![0; self.size]),
+        }
     }
 
     /// Whether the next would be one more than are kept: time to write.
@@ -305,7 +303,7 @@ impl Chunks {
 
     /// Takes it back.
     pub(super) fn give(&mut self, chunk: Arc<Vec<u8>>) {
-        self.current = chunk;
+        self.current = Some(chunk);
     }
 }
 
@@ -327,5 +325,42 @@ impl Spare {
             buffer.clear();
             self.buffers.push(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_in_use_is_not_read_into_until_it_is_free() {
+        let mut chunks = Chunks::new(8);
+        let first = chunks.take();
+        let shared = Arc::clone(&first);
+        chunks.give(first);
+        let second = chunks.take();
+        assert!(!Arc::ptr_eq(&second, &shared));
+        let address = Arc::as_ptr(&shared);
+        chunks.give(second);
+        drop(shared);
+        let second = chunks.take();
+        let third = chunks.take();
+        assert_eq!(Arc::as_ptr(&third), address, "the first is free again");
+        assert!(!Arc::ptr_eq(&second, &third) && !chunks.are_used_up());
+    }
+
+    #[test]
+    fn only_so_many_chunks_are_kept() {
+        let mut chunks = Chunks::new(8);
+        let mut users = Vec::new();
+        for _ in 0..2 * SPARE_CHUNKS {
+            let chunk = chunks.take();
+            users.push(Arc::clone(&chunk));
+            chunks.give(chunk);
+        }
+        assert_eq!(chunks.others.len(), SPARE_CHUNKS);
+        assert!(chunks.are_used_up());
+        users.clear();
+        assert!(!chunks.are_used_up());
     }
 }
