@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use crate::{
     histogram::new_histogram,
     record::{ProcessRole, TrialOutcome, TrialRecord},
+    statistics::shares::chi_square_even,
 };
 
 /// Whether figures may be drawn from a trial.
@@ -148,6 +149,7 @@ const FIGURES: &[(&str, Reading)] = &[
     ("backends_used", |of| Some(of.counts()?.iter().filter(|&&calls| calls > 0).count() as f64)),
     ("jain", |of| jain(of.counts()?)),
     ("cv", |of| coefficient_of_variation(of.counts()?)),
+    ("chi_square_p", |of| Some(chi_square_even(of.counts()?)?.p_value)),
     ("error_rate", |of| of.of_scheduled(of.failed)),
     ("unfinished_rate", |of| of.of_scheduled(of.unfinished)),
     ("calls", |of| Some(of.ok as f64)),
@@ -163,7 +165,9 @@ const FIGURES: &[(&str, Reading)] = &[
     ("proxy_cpu_per_call", |of| of.cpu_ns(ProcessRole::Proxy)),
     ("backend_cpu_per_call", |of| of.cpu_ns(ProcessRole::Backend)),
     ("generator_cpu_per_call", |of| of.cpu_ns(ProcessRole::Generator)),
+    ("generator_lateness_p50", |of| value_at(&of.lateness, 0.50)),
     ("generator_lateness_p99", |of| value_at(&of.lateness, 0.99)),
+    ("generator_lateness_max", |of| value_at(&of.lateness, 1.0)),
 ];
 
 fn role_index(role: ProcessRole) -> usize {

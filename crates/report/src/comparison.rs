@@ -18,7 +18,7 @@ pub(crate) struct Column {
     pub(crate) value: fn(&PeerView<'_>) -> Option<Estimate>,
     /// Writes one value.
     pub(crate) show: fn(f64) -> String,
-    /// Writes the lowest and the highest repeat.
+    /// Writes the ends of an interval.
     pub(crate) show_range: fn(f64, f64) -> String,
 }
 

@@ -90,6 +90,71 @@ pub fn change(from: f64, to: f64) -> String {
     }
 }
 
+/// A ratio with its unit of thought and its interval: `88 times lower` and
+/// `71–110 times`, `23 % lower` and `20–26 %`. `None` in place of the interval
+/// where it holds 1.
+pub fn change_by(ratio: f64, interval: Option<(f64, f64)>) -> (String, Option<String>) {
+    let said = change(1.0, ratio);
+    let range = interval.and_then(|(low, high)| {
+        if low <= 1.0 && high >= 1.0 {
+            return None;
+        }
+        // How far from 1, nearer end first.
+        let away = |end: f64| if ratio < 1.0 { 1.0 / end } else { end };
+        let (near, far) = if ratio < 1.0 { (high, low) } else { (low, high) };
+        Some(if ratio.max(1.0 / ratio) >= 1.995 {
+            let digits = |value: f64| {
+                if value >= 9.95 { grouped(value) } else { format!("{value:.1}") }
+            };
+            span(digits(away(near)), digits(away(far)), " times")
+        } else {
+            let percent = |end: f64| format!("{:.0}", (end - 1.0).abs() * 100.0);
+            span(percent(near), percent(far), " %")
+        })
+    });
+    (said, range)
+}
+
+fn span(low: String, high: String, unit: &str) -> String {
+    if low == high { format!("{low}{unit}") } else { format!("{low}–{high}{unit}") }
+}
+
+/// A ratio as a factor: `0.0113`, `1.04`, `88.2`.
+pub fn factor(value: f64) -> String {
+    match value {
+        v if !v.is_finite() => UNKNOWN.to_owned(),
+        v if v.abs() < 0.0995 => format!("{v:.4}"),
+        v if v.abs() < 0.995 => format!("{v:.3}"),
+        v => number(v),
+    }
+}
+
+/// How far a value is off another one: `+2.3 %`, `−0.4 %`.
+pub fn off_by(part: f64) -> String {
+    let percent = part * 100.0;
+    match percent {
+        p if !p.is_finite() => UNKNOWN.to_owned(),
+        p if p.abs() < 0.05 => "0.0 %".to_owned(),
+        p if p.abs() >= 999.5 => format!("{}{} %", sign(p), grouped(p.abs())),
+        p if p.abs() >= 99.5 => format!("{}{:.0} %", sign(p), p.abs()),
+        p => format!("{}{:.1} %", sign(p), p.abs()),
+    }
+}
+
+fn sign(value: f64) -> &'static str {
+    if value < 0.0 { "−" } else { "+" }
+}
+
+/// A p-value: `0.31`, `<0.001`.
+pub fn chance(p: f64) -> String {
+    match p {
+        p if !p.is_finite() => UNKNOWN.to_owned(),
+        p if p < 0.001 => "<0.001".to_owned(),
+        p if p > 0.999 => ">0.999".to_owned(),
+        p => trim_zeros(&format!("{p:.3}")).to_owned(),
+    }
+}
+
 /// An amount of memory: `512 B`, `3.2 MiB`.
 pub fn bytes(value: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -202,6 +267,19 @@ mod tests {
         assert_eq!(change(1.0, 2.44), "2.4 times higher");
         assert_eq!(change(100.0, 77.0), "23 % lower");
         assert_eq!(change(0.0, 0.0), "higher");
+        let by = |ratio, low, high| change_by(ratio, Some((low, high)));
+        assert_eq!(
+            by(0.0113, 0.01, 0.0125),
+            ("88 times lower".into(), Some("80–100 times".into()))
+        );
+        assert_eq!(by(1.23, 1.2, 1.26), ("23 % higher".into(), Some("20–26 %".into())));
+        assert_eq!(by(0.9, 0.8, 1.1), ("10 % lower".into(), None));
+        assert_eq!([0.011_34, 0.5, 1.04, 88.2].map(factor), ["0.0113", "0.500", "1.04", "88.2"]);
+        assert_eq!(
+            [0.023, -0.004, 41.0, -1e-5].map(off_by),
+            ["+2.3 %", "−0.4 %", "+4,100 %", "0.0 %"]
+        );
+        assert_eq!([0.31, 0.0, 1.0].map(chance), ["0.31", "<0.001", ">0.999"]);
         assert_eq!([512, 2_048, 3_400_000].map(bytes), ["512 B", "2 KiB", "3.24 MiB"]);
         assert_eq!([0.5, 48.0, 125.0, 120.0].map(seconds), ["0.5 s", "48 s", "2 min 5 s", "2 min"]);
     }

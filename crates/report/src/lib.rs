@@ -31,6 +31,7 @@ pub mod render;
 mod scale;
 mod summary;
 pub mod terminal;
+mod theory;
 
 use std::{
     fs, io,

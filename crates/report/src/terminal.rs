@@ -9,7 +9,7 @@ use crate::{
     comparison::{COLUMNS, doubts, lost},
     findings::{Findings, Piece, Sentence},
     format,
-    model::{Model, PeerView},
+    model::{LEVEL_TEXT, Model, PeerView},
     palette::Paint,
 };
 
@@ -86,6 +86,11 @@ pub fn verdict(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String 
         all
     });
     text.push_str(&paragraph(&joined, "", style));
+    if model.has_intervals() {
+        let note =
+            format!("Brackets hold {LEVEL_TEXT} intervals over {} repeats.", model.repeats());
+        text.push_str(&paragraph(&Sentence::default().text(&note), "", style));
+    }
     for caveat in &findings.caveats {
         text.push_str(&paragraph(caveat, "! ", style));
     }

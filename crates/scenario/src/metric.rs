@@ -76,6 +76,7 @@ metrics! {
     BackendsUsed "backends_used" Number EveryTrial "Backends that served at least one call.";
     Jain "jain" Number EveryTrial "Jain's fairness index of the calls per backend: 1 when even, 1/n when one has all.";
     Cv "cv" Number EveryTrial "Standard deviation of the calls per backend over their mean.";
+    ChiSquareP "chi_square_p" Number MedianOverTrials "Chance of calls at least this uneven if each had been sent to a backend by chance, all alike likely.";
     ErrorRate "error_rate" Share EveryTrial "Share of calls that failed.";
     UnfinishedRate "unfinished_rate" Share EveryTrial "Share of calls without an answer when the trial ended.";
     Calls "calls" Calls EveryTrial "Calls that came back well.";
@@ -91,7 +92,9 @@ metrics! {
     ProxyCpuPerCall "proxy_cpu_per_call" Time MedianOverTrials "CPU time of the proxy per call.";
     BackendCpuPerCall "backend_cpu_per_call" Time MedianOverTrials "CPU time of all backends together per call.";
     GeneratorCpuPerCall "generator_cpu_per_call" Time MedianOverTrials "CPU time of the generator per call.";
+    GeneratorLatenessP50 "generator_lateness_p50" Time MedianOverTrials "How late the generator sent calls: what half of them stay within.";
     GeneratorLatenessP99 "generator_lateness_p99" Time MedianOverTrials "How late the generator sent calls: what 99 % of them stay within.";
+    GeneratorLatenessMax "generator_lateness_max" Time MedianOverTrials "How late the generator sent the latest call.";
 }
 
 impl fmt::Display for Metric {

@@ -10,7 +10,7 @@ use super::{Chart, Frame, fit, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
     format,
-    model::{Estimate, Model, PeerView},
+    model::{Estimate, LEVEL_TEXT, Model, PeerView},
     palette::Paint,
     scale::{Linear, ticks},
 };
@@ -169,10 +169,11 @@ fn draw_row(
 }
 
 fn tip(peer: &PeerView<'_>, part: &Part) -> String {
-    let range = if part.total.trials > 1 {
-        format!(", repeats {}", format::duration_range(part.total.low, part.total.high))
-    } else {
-        String::new()
+    let range = match part.total.interval {
+        Some((low, high)) => {
+            format!(", {LEVEL_TEXT} interval {}", format::duration_range(low, high))
+        }
+        None => String::new(),
     };
     format!(
         "{} · {}: {} per call ({} user, {} system{range})",

@@ -11,6 +11,7 @@ mod panels;
 pub(crate) mod percentiles;
 mod share_over_time;
 pub(crate) mod shares;
+mod theory;
 mod throughput;
 
 use crate::{

@@ -1,14 +1,16 @@
 //! How long calls took: latency over percentiles, on the axis of HdrHistogram's
 //! plots, where each step to the right is a call ten times rarer.
 //!
-//! The line is the median over the repeats at each percentile, the band their
-//! lowest and highest, so that the line reads what the table says.
+//! The line is the median over the repeats at each percentile, so that it reads
+//! what the table says; the band is its interval, and thin lines are the repeats
+//! themselves. Where a model fits, a dashed line is what theory says of the time in
+//! the backends.
 
-use super::{Chart, Frame, fit, tipped};
+use super::{Chart, Frame, fit, theory, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
     format,
-    model::{Estimate, Model, PeerView},
+    model::{Estimate, LEVEL_TEXT, Model, PeerView},
     palette::Paint,
     scale::{Linear, Log, spread},
 };
@@ -35,12 +37,13 @@ pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
         .fold(30.0, f64::max)
         .min(frame.width * 0.24);
     let (height, left) = if frame.is_narrow() { (330.0, 48.0) } else { (420.0, 62.0) };
-    let height = frame.height.unwrap_or(height);
+    let names = theory::height(model);
+    let height = frame.height.unwrap_or(height + names);
     let plot = Bounds {
         x: left,
         y: 14.0,
         width: frame.width - left - label_width - 14.0,
-        height: height - 70.0,
+        height: height - 70.0 - names,
     };
     let mut drawing = Drawing::new(frame.width, height);
     if lines.is_empty() {
@@ -48,12 +51,13 @@ pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
         drawing.ground().text((plot.x, plot.y + 40.0), "No call was answered.", font);
     } else {
         let all = || lines.iter().flat_map(|line| line.points.iter().map(|(_, value)| value));
-        let low = all().map(|value| value.low).fold(f64::INFINITY, f64::min);
-        let high = all().map(|value| value.high).fold(0.0, f64::max);
+        let low = all().map(|value| value.lowest).fold(f64::INFINITY, f64::min);
+        let high = all().map(|value| value.highest).fold(0.0, f64::max);
         let y = Log::over(low, high, (plot.bottom(), plot.y));
         let last = lines.iter().filter_map(|line| line.points.last()).map(|(place, _)| *place);
         let x = Linear { domain: (0.0, last.fold(1.0, f64::max)), range: (plot.x, plot.right()) };
         axes(&mut drawing, plot, &x, &y);
+        theory::draw(&mut drawing, model, plot, (&x, &y), plot.bottom() + 52.0);
         for line in &lines {
             curve(&mut drawing, line, &x, &y);
         }
@@ -64,7 +68,7 @@ pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
 }
 
 /// Where a quantile lies on the axis: 0 for none, 1 for 90 %, 2 for 99 %.
-fn place(quantile: f64) -> f64 {
+pub(super) fn place(quantile: f64) -> f64 {
     -(1.0 - quantile).log10()
 }
 
@@ -127,11 +131,21 @@ fn axes(drawing: &mut Drawing, plot: Bounds, x: &Linear, y: &Log) {
 fn curve(drawing: &mut Drawing, line: &Line<'_>, x: &Linear, y: &Log) {
     let peer = line.peer;
     drawing.group(Group::of(&peer.name), |group| {
+        let ends: Vec<(f64, (f64, f64))> = line
+            .points
+            .iter()
+            .filter_map(|(place, value)| Some((x.at(*place), value.interval?)))
+            .collect();
+        let lows = ends.iter().map(|(at, (low, _))| (*at, y.at(*low)));
+        let highs = ends.iter().map(|(at, (_, high))| (*at, y.at(*high)));
+        group.area(lows.chain(highs.rev()).collect(), Fill::new(peer.paint).alpha(0.16));
         if peer.figures().count() > 1 {
-            let lows = line.points.iter().map(|(place, value)| (x.at(*place), y.at(value.low)));
-            let highs = line.points.iter().map(|(place, value)| (x.at(*place), y.at(value.high)));
-            let band = lows.chain(highs.rev()).collect();
-            group.area(band, Fill::new(peer.paint).alpha(0.16));
+            for figures in peer.figures() {
+                let repeat = line.points.iter().step_by(2).filter_map(|(place, _)| {
+                    Some((x.at(*place), y.at(figures.latency_ns(quantile(*place))?)))
+                });
+                group.path(repeat.collect(), Stroke::new(peer.paint, 0.8).alpha(0.5));
+            }
         }
         let points = line.points.iter().map(|(place, value)| (x.at(*place), y.at(value.value)));
         let stroke = Stroke::new(peer.paint, 2.2);
@@ -226,11 +240,12 @@ fn labels(
 
 fn with_range(latency: &Estimate) -> String {
     let value = format::duration(latency.value);
-    match latency.trials {
-        1 => value,
-        n => format!(
-            "{value} (median of {n} repeats, {})",
-            format::duration_range(latency.low, latency.high)
+    match (latency.trials, latency.interval) {
+        (1, _) => value,
+        (n, None) => format!("{value} (median of {n} repeats)"),
+        (n, Some((low, high))) => format!(
+            "{value} (median of {n} repeats, {LEVEL_TEXT} interval {})",
+            format::duration_range(low, high)
         ),
     }
 }
@@ -249,7 +264,14 @@ fn note(model: &Model<'_>) -> String {
          better. Lines end where fewer than ten calls lie above.",
     );
     if model.repeats() > 1 {
-        text.push_str(" Line: median of the repeats; band: their lowest and highest.");
+        text.push_str(" Thick: median of the repeats; thin: each repeat");
+        if model.has_intervals() {
+            text.push_str(&format!("; band: {LEVEL_TEXT} interval"));
+        }
+        text.push('.');
+    }
+    if theory::any(model) {
+        text.push_str(" Dashed: theory, of the time in the backends alone.");
     }
     text
 }

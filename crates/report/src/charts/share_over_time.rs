@@ -63,10 +63,10 @@ fn end(model: &Model<'_>) -> f64 {
 
 fn subtitle(peer: &PeerView<'_>) -> String {
     match peer.estimate("backends_used") {
-        Some(used) if used.low == used.high => {
+        Some(used) if used.lowest == used.highest => {
             format!("{} backend{} used", used.value, if used.value == 1.0 { "" } else { "s" })
         }
-        Some(used) => format!("{} to {} backends used", used.low, used.high),
+        Some(used) => format!("{} to {} backends used", used.lowest, used.highest),
         None => "no call was answered".to_owned(),
     }
 }

@@ -190,8 +190,8 @@ fn alternative(model: &Model<'_>) -> String {
             (None, Some(rate)) => format!(
                 "{} came back well in the window, lowest repeat {}, highest {}; {} calls failed",
                 format::rate(rate.value),
-                format::rate(rate.low),
-                format::rate(rate.high),
+                format::rate(rate.lowest),
+                format::rate(rate.highest),
                 format::count(peer.sum(|figures| figures.failed))
             ),
             (None, None) => "no call was answered".to_owned(),

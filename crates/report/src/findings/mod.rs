@@ -1,9 +1,10 @@
 //! What came out, in sentences made from the data.
 //!
 //! Each sentence is a list of pieces, so that the page can colour a peer's name
-//! and the terminal can print it plainly. A sentence compares two peers only
-//! where every repeat of one lies on the same side of every repeat of the other;
-//! where not, it says that the data can't tell.
+//! and the terminal can print it plainly. A sentence calls one peer better than
+//! another only where the interval of their ratio, repeat by repeat, leaves no
+//! doubt; where it does, no difference can be told, and the sentence says so. With
+//! too few repeats for an interval it states both figures and draws no conclusion.
 
 mod peer;
 mod state;
@@ -12,7 +13,7 @@ use measure::record::Layer;
 
 use crate::{
     format,
-    model::{Estimate, Model, PeerView},
+    model::{Estimate, Model, PeerView, Told},
     palette::Paint,
 };
 
@@ -25,7 +26,7 @@ pub enum Piece {
     Peer(String, Paint),
     /// A figure.
     Figure(String),
-    /// What qualifies the figure before it: its lowest and highest repeat.
+    /// What qualifies the figure before it: its interval.
     Range(String),
 }
 
@@ -71,7 +72,7 @@ pub(crate) struct Pair<'m, 'a> {
 }
 
 impl<'m, 'a> Pair<'m, 'a> {
-    fn of(model: &'m Model<'a>) -> Option<Self> {
+    pub(crate) fn of(model: &'m Model<'a>) -> Option<Self> {
         let first = |layer: Layer| {
             model.measured().find(|peer| peer.setup.is_some_and(|setup| setup.layer == layer))
         };
@@ -99,7 +100,25 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     let all = model.backends.len();
     let used = pair.connections.estimate("backends_used")?;
     let mut sentence = Sentence::default();
-    if !calls.apart_from(&connections) || (calls.value - connections.value).abs() < 0.01 {
+    let told = pair.calls.beside(pair.connections, "max_share").told;
+    if told == Told::CannotTell && (calls.value - connections.value).abs() >= 0.01 {
+        return Some(
+            sentence
+                .text("No difference can be told between how ")
+                .peer(pair.connections)
+                .text(" and ")
+                .peer(pair.calls)
+                .text(" spread the calls: the busiest backend got ")
+                .shares(&connections)
+                .text(" and ")
+                .shares(&calls)
+                .text("."),
+        );
+    }
+    // Shares are counted, not sampled: where repeats are few, what each of them
+    // shows is told.
+    let alike = told == Told::TooFew && !calls.apart_from(&connections);
+    if alike || (calls.value - connections.value).abs() < 0.01 {
         return Some(
             sentence
                 .peer(pair.connections)
@@ -112,7 +131,7 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
                 .text("."),
         );
     }
-    if connections.low >= 1.0 && all > 1 {
+    if connections.lowest >= 1.0 && all > 1 {
         sentence = sentence
             .text("Behind ")
             .peer(pair.connections)
@@ -128,14 +147,14 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
             .text(" the busiest backend got ")
             .shares(&connections)
             .text(" of the calls");
-        if used.high < all as f64 {
+        if used.highest < all as f64 {
             sentence = sentence.text(&format!(", with {} of {all} in use", used.value));
         }
         sentence = sentence.text("; behind ");
     }
     sentence = sentence.peer(pair.calls);
     let sentence = match model.even_share() {
-        Some(even) if (calls.high - even).abs() < 0.01 => {
+        Some(even) if (calls.highest - even).abs() < 0.01 => {
             sentence.text(" each got ").figure(format::share(calls.value)).text(".")
         }
         _ => sentence.text(" the busiest got ").shares(&calls).text("."),
@@ -147,45 +166,66 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
 fn tail_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
     let (calls, connections) =
         (pair.calls.estimate("latency_p99")?, pair.connections.estimate("latency_p99")?);
+    let beside = pair.calls.beside(pair.connections, "latency_p99");
     let sentence = Sentence::default();
-    if !calls.apart_from(&connections) {
+    if beside.told == Told::CannotTell {
         return Some(
             sentence
-                .text("The data can't tell their p99 apart: ")
+                .text("No difference can be told between their p99: ")
                 .durations(&connections)
+                .text(" with ")
+                .peer(pair.connections)
                 .text(" and ")
                 .durations(&calls)
+                .text(" with ")
+                .peer(pair.calls)
                 .text("."),
         );
     }
-    Some(
-        sentence
-            .text("One call in a hundred took ")
-            .durations(&connections)
-            .text(" or longer with ")
-            .peer(pair.connections)
-            .text(", and ")
-            .durations(&calls)
-            .text(" with ")
-            .peer(pair.calls)
-            .text(": ")
-            .figure(format::change(connections.value, calls.value))
-            .text("."),
-    )
+    let sentence = sentence
+        .text("One call in a hundred took ")
+        .durations(&connections)
+        .text(" or longer with ")
+        .peer(pair.connections)
+        .text(", and ")
+        .durations(&calls)
+        .text(" with ")
+        .peer(pair.calls);
+    let ratio = beside.ratio.filter(|_| beside.told != Told::TooFew);
+    Some(match ratio {
+        Some(ratio) => {
+            let ends = ratio.interval.map(|interval| (interval.low, interval.high));
+            let (said, range) = format::change_by(ratio.centre, ends);
+            let sentence = sentence.text(": ").figure(said);
+            let sentence = match range {
+                Some(range) => sentence.qualified(range),
+                None => sentence,
+            };
+            sentence.text(".")
+        }
+        None => sentence.text("."),
+    })
 }
 
 /// What that costs.
 fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
     let calls = pair.calls.estimate("proxy_cpu_per_call");
     let connections = pair.connections.estimate("proxy_cpu_per_call");
+    let beside = pair.calls.beside(pair.connections, "proxy_cpu_per_call");
     let sentence = Sentence::default();
     match (calls, connections) {
-        (Some(calls), Some(connections)) if calls.apart_from(&connections) => {
-            let (word, difference) = if calls.value > connections.value {
-                ("more", calls.minus(&connections))
-            } else {
-                ("less", connections.minus(&calls))
-            };
+        (Some(calls), Some(connections)) if beside.told == Told::CannotTell => Some(
+            sentence
+                .text("No difference can be told between their proxies' CPU time per call: ")
+                .durations(&connections)
+                .text(" and ")
+                .durations(&calls)
+                .text("."),
+        ),
+        (Some(calls), Some(_)) => {
+            let difference = beside.difference.unwrap_or(calls);
+            let word = if difference.value > 0.0 { "more" } else { "less" };
+            let difference = difference.magnitude();
             Some(
                 sentence
                     .peer(pair.calls)
@@ -198,14 +238,6 @@ fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
                     .text(&format!(" {word}.")),
             )
         }
-        (Some(calls), Some(connections)) => Some(
-            sentence
-                .text("The data can't tell their proxies' CPU time per call apart: ")
-                .durations(&connections)
-                .text(" and ")
-                .durations(&calls)
-                .text("."),
-        ),
         (Some(calls), None) => Some(
             sentence
                 .peer(pair.calls)
@@ -239,24 +271,32 @@ impl Sentence {
         self
     }
 
-    fn range(mut self, estimate: &Estimate, low_high: String) -> Self {
-        if estimate.trials > 1 {
-            self.0.push(Piece::Range(low_high));
-        }
+    /// What qualifies the figure before.
+    pub(crate) fn qualified(mut self, range: String) -> Self {
+        self.0.push(Piece::Range(range));
         self
     }
 
-    /// A time with its lowest and highest repeat.
+    /// A time with its interval.
     pub(crate) fn durations(self, estimate: &Estimate) -> Self {
-        let range = format::duration_range(estimate.low, estimate.high);
-        self.figure(format::duration(estimate.value)).range(estimate, range)
+        let shown = format::duration(estimate.value);
+        let sentence = self.figure(shown.clone());
+        match estimate.interval {
+            Some((low, high)) => {
+                let range = format::duration_range(low, high);
+                if range == shown { sentence } else { sentence.qualified(range) }
+            }
+            None => sentence,
+        }
     }
 
-    /// A share with its lowest and highest repeat.
+    /// A share with its interval.
     pub(crate) fn shares(self, estimate: &Estimate) -> Self {
-        let (low, high) = (format::share(estimate.low), format::share(estimate.high));
         let sentence = self.figure(format::share(estimate.value));
-        if low == high { sentence } else { sentence.range(estimate, format!("{low} – {high}")) }
+        match estimate.interval.map(|(low, high)| (format::share(low), format::share(high))) {
+            Some((low, high)) if low != high => sentence.qualified(format!("{low} – {high}")),
+            _ => sentence,
+        }
     }
 
     /// The sentence as plain text.

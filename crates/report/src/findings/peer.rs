@@ -3,7 +3,7 @@
 use super::{Pair, Sentence};
 use crate::{
     format,
-    model::{Model, PeerView},
+    model::{Model, PeerView, Told},
 };
 
 /// Shares nearer to the fair ones than this count as even.
@@ -94,18 +94,7 @@ fn cost(peer: &PeerView<'_>, reference: Option<&PeerView<'_>>, sentence: Sentenc
         return sentence.text(", without a proxy");
     };
     let sentence = sentence.text(", for ").durations(&own).text(" of proxy CPU per call");
-    let other = reference.and_then(|reference| reference.estimate("proxy_cpu_per_call"));
-    match (reference, other) {
-        (Some(reference), Some(other)) if own.apart_from(&other) => sentence
-            .text(" instead of ")
-            .peer(reference)
-            .text("'s ")
-            .figure(format::duration(other.value)),
-        (Some(reference), Some(_)) => {
-            sentence.text(", which can't be told from ").peer(reference).text("'s")
-        }
-        _ => sentence,
-    }
+    compared(peer, reference, "proxy_cpu_per_call", sentence)
 }
 
 fn tail(peer: &PeerView<'_>, reference: Option<&PeerView<'_>>, sentence: Sentence) -> Sentence {
@@ -113,14 +102,30 @@ fn tail(peer: &PeerView<'_>, reference: Option<&PeerView<'_>>, sentence: Sentenc
         return sentence;
     };
     let sentence = sentence.text(", with a p99 of ").durations(&own);
-    let other = reference.and_then(|reference| reference.estimate("latency_p99"));
-    match (reference, other) {
-        (Some(_), Some(other)) if own.apart_from(&other) => {
-            sentence.text(" instead of ").figure(format::duration(other.value))
-        }
-        (Some(reference), Some(_)) => {
-            sentence.text(", which can't be told from ").peer(reference).text("'s")
-        }
-        _ => sentence,
-    }
+    compared(peer, reference, "latency_p99", sentence)
+}
+
+/// What a time is to be compared with, as far as it can be told from it.
+fn compared(
+    peer: &PeerView<'_>,
+    reference: Option<&PeerView<'_>>,
+    figure: &str,
+    sentence: Sentence,
+) -> Sentence {
+    let Some((reference, other)) =
+        reference.and_then(|reference| Some((reference, reference.estimate(figure)?)))
+    else {
+        return sentence;
+    };
+    let (before, after) = match peer.beside(reference, figure).told {
+        Told::Less | Told::Greater => (" instead of ", ""),
+        Told::TooFew => (" beside ", ""),
+        Told::CannotTell => (" beside ", " (no difference can be told)"),
+    };
+    sentence
+        .text(before)
+        .peer(reference)
+        .text("'s ")
+        .figure(format::duration(other.value))
+        .text(after)
 }

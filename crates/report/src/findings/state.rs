@@ -1,6 +1,6 @@
 //! What the reader must know before believing the answer.
 
-use measure::record::{RunOutcome, TrialOutcome, Verdict};
+use measure::record::{LoopMode, RunOutcome, TrialOutcome, Verdict};
 
 use super::{Pair, Sentence};
 use crate::{
@@ -19,7 +19,8 @@ pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sen
              connections, so this run does not compare the two.",
         ));
     }
-    caveats.extend(single_repeat(model));
+    caveats.extend(few_repeats(model));
+    caveats.extend(closed_loop(model));
     caveats.extend(failed_claims(model));
     caveats.extend(doubts(model));
     caveats
@@ -87,11 +88,24 @@ fn lost_calls(peer: &PeerView<'_>) -> Option<Sentence> {
     Some(sentence.text("; its latencies are those of the others."))
 }
 
-fn single_repeat(model: &Model<'_>) -> Option<Sentence> {
-    (model.repeats() == 1).then(|| {
+fn few_repeats(model: &Model<'_>) -> Option<Sentence> {
+    let often = match model.repeats() {
+        1 => "once",
+        2 => "twice",
+        _ => return None,
+    };
+    Some(Sentence::default().text(&format!(
+        "Each peer was measured {often}, which is too few for intervals, so nothing tells chance \
+         from difference. Small differences mean nothing; repeat with --repeats 3 or more."
+    )))
+}
+
+fn closed_loop(model: &Model<'_>) -> Option<Sentence> {
+    (model.run.load.mode == LoopMode::Closed).then(|| {
         Sentence::default().text(
-            "Each peer was measured once, so nothing tells chance from difference. Small \
-             differences mean nothing; repeat with --repeats 3 or more.",
+            "The loop is closed: calls wait for each other, so latency counts from the sending and \
+             leaves out what an open loop's calls would have waited. It must not be compared with \
+             an open loop's.",
         )
     })
 }

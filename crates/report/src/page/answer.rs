@@ -4,7 +4,7 @@ use super::peer_name;
 use crate::{
     findings::{Findings, Piece, Sentence},
     html::Html,
-    model::Model,
+    model::{LEVEL_TEXT, Model},
 };
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -30,12 +30,12 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                 }
             });
         }
-        if model.repeats() > 1 {
+        if model.has_intervals() {
             html.tag("p", &[("class", "fine")], |html| {
                 html.text(&format!(
-                    "Figures are medians over {} repeats, with the lowest and the highest repeat \
-                     in brackets. Peers are only told apart where every repeat of one lies on the \
-                     same side of every repeat of the other.",
+                    "Figures are medians over {} repeats, with {LEVEL_TEXT} intervals in brackets \
+                     (Student's t on the logarithms). Peers are told apart by the ratio of their \
+                     figures repeat by repeat, where its interval leaves no doubt.",
                     model.repeats()
                 ));
             });

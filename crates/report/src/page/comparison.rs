@@ -24,6 +24,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             });
         });
         left_out(html, model);
+        super::ratios::write(html, model);
         failures(html, model);
     });
 }
@@ -78,11 +79,9 @@ fn cell(html: &mut Html, figure: &Column, peer: &PeerView<'_>) {
             html.tag("td", &attributes, |html| {
                 let value = (figure.show)(estimate.value);
                 html.text(&value);
-                let alike =
-                    (figure.show)(estimate.low) == value && (figure.show)(estimate.high) == value;
-                if estimate.trials > 1 && !alike {
-                    let range = (figure.show_range)(estimate.low, estimate.high);
-                    html.leaf("small", &[], &range);
+                let Some((low, high)) = estimate.interval else { return };
+                if (figure.show)(low) != value || (figure.show)(high) != value {
+                    html.leaf("small", &[], &(figure.show_range)(low, high));
                 }
             });
         }

@@ -1,8 +1,8 @@
 //! The page: one file that makes no request.
 //!
 //! Sections stand in the order a reader needs them: the question, the answer,
-//! the comparison, the charts, what was expected, how it was measured, doubts,
-//! every trial. All of it shows without the script, which only sorts tables,
+//! the comparison, the charts, what theory says, what was expected, how it was
+//! measured, doubts, every trial. All of it shows without the script, which only sorts tables,
 //! hides peers and follows the pointer.
 
 mod answer;
@@ -11,6 +11,8 @@ pub(crate) mod compare;
 mod comparison;
 mod expectations;
 mod method;
+mod ratios;
+mod theory;
 mod trials;
 mod warnings;
 
@@ -42,6 +44,7 @@ pub(crate) fn render(model: &Model<'_>) -> String {
     answer::write(&mut html, model);
     comparison::write(&mut html, model);
     charts::write(&mut html, model);
+    theory::write(&mut html, model);
     expectations::write(&mut html, model);
     method::write(&mut html, model);
     warnings::write(&mut html, model);

@@ -1,0 +1,86 @@
+//! Each peer beside one of them: ratios, repeat by repeat, with what they tell.
+
+use super::{column, peer_heading, table};
+use crate::{
+    findings::Pair,
+    format,
+    html::Html,
+    model::{Beside, Model, PeerView, Told},
+};
+
+/// Figures whose ratio is worth a column.
+const FIGURES: [(&str, &str); 5] = [
+    ("max_share", "Busiest backend"),
+    ("throughput", "Calls/s"),
+    ("latency_p50", "p50"),
+    ("latency_p99", "p99"),
+    ("proxy_cpu_per_call", "Proxy CPU"),
+];
+
+pub(super) fn write(html: &mut Html, model: &Model<'_>) {
+    let pair = Pair::of(model);
+    let Some(reference) = pair.map(|pair| pair.connections).or_else(|| model.measured().next())
+    else {
+        return;
+    };
+    let others: Vec<&PeerView<'_>> =
+        model.measured().filter(|peer| peer.name != reference.name).collect();
+    if others.is_empty() {
+        return;
+    }
+    let columns: Vec<&(&str, &str)> = FIGURES
+        .iter()
+        .filter(|(figure, _)| others.iter().any(|peer| ratio(peer, reference, figure).is_some()))
+        .collect();
+    html.tag("h3", &[], |html| {
+        html.text("Beside ");
+        super::peer_name(html, &reference.name, reference.paint);
+        html.text(", repeat by repeat");
+    });
+    table(html, "Ratios between peers", |html| {
+        html.tag("thead", &[], |html| {
+            html.tag("tr", &[], |html| {
+                column(html, "Peer", "", "");
+                for (_, head) in &columns {
+                    column(html, head, "Ratio of the figures of the same repeats", "num");
+                }
+            });
+        });
+        html.tag("tbody", &[], |html| {
+            for peer in others {
+                html.tag("tr", &[("data-peer", &peer.name)], |html| {
+                    peer_heading(html, peer);
+                    for (figure, _) in &columns {
+                        cell(html, ratio(peer, reference, figure));
+                    }
+                });
+            }
+        });
+    });
+}
+
+/// A ratio; `None` where one of the two has no such figure.
+fn ratio(peer: &PeerView<'_>, reference: &PeerView<'_>, figure: &str) -> Option<Beside> {
+    let beside = peer.beside(reference, figure);
+    beside.ratio.is_some().then_some(beside)
+}
+
+fn cell(html: &mut Html, beside: Option<Beside>) {
+    let Some((told, ratio)) = beside.and_then(|beside| Some((beside.told, beside.ratio?))) else {
+        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
+    };
+    let attributes = [("class", "num"), ("data-value", &*ratio.centre.to_string())];
+    html.tag("td", &attributes, |html| {
+        html.text(&format!("{} ×", format::factor(ratio.centre)));
+        if told == Told::TooFew {
+            return html.leaf("small", &[("class", "told")], "too few repeats to tell");
+        }
+        if let Some(interval) = ratio.interval {
+            let (low, high) = (format::factor(interval.low), format::factor(interval.high));
+            html.leaf("small", &[], &crate::comparison::plain_range(low, high));
+        }
+        if told == Told::CannotTell {
+            html.leaf("small", &[("class", "told")], "no difference can be told");
+        }
+    });
+}

@@ -1,0 +1,257 @@
+//! Theory beside measurement: the queues in the backends, and where connections
+//! fell.
+
+use super::{column, peer_heading, section, table};
+use crate::{
+    format,
+    html::Html,
+    model::{Estimate, Model, PeerView},
+    theory::{
+        QUANTILES, Theory,
+        measured::{Measured, in_backends, whole},
+        placement::{self, Placement},
+    },
+};
+
+/// Measured values this near to theory agree with it, however narrow the interval.
+const AGREES_WITHIN: f64 = 0.03;
+
+pub(super) fn write(html: &mut Html, model: &Model<'_>) {
+    let peers: Vec<&PeerView<'_>> = model.measured().collect();
+    if peers.is_empty() {
+        return;
+    }
+    section(html, "theory", "Theory beside measurement", |html| {
+        queues(html, model, &peers);
+        placements(html, model, &peers);
+    });
+}
+
+fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
+    let theories: Vec<_> = peers.iter().map(|peer| model.theory(peer)).collect();
+    let fitted: Vec<(&PeerView<'_>, &Theory)> = peers
+        .iter()
+        .zip(&theories)
+        .filter_map(|(peer, theory)| Some((*peer, (**theory).as_ref().ok()?)))
+        .collect();
+    if !fitted.is_empty() {
+        html.leaf(
+            "p",
+            &[("class", "fine")],
+            &format!(
+                "Theory knows the backends' queues and nothing of network, proxy and kernel. “In \
+                 the backends” is queueing and service as the backends reported them; “as a whole” \
+                 is what the client saw. Bold: more than {:.0} % off theory, and theory outside of \
+                 the interval.",
+                AGREES_WITHIN * 100.0
+            ),
+        );
+        table(html, "Theory beside measurement", |html| {
+            head(html);
+            html.tag("tbody", &[], |html| {
+                for (peer, theory) in &fitted {
+                    rows(html, peer, theory);
+                }
+            });
+        });
+        caveats(html, &fitted);
+    }
+    let unfitted = peers.iter().zip(&theories).filter_map(|(peer, theory)| {
+        let reason = (**theory).as_ref().err()?;
+        Some((*peer, reason.as_str()))
+    });
+    html.tag("ul", &[("class", "peers")], |html| {
+        for (peer, reason) in unfitted {
+            html.tag("li", &[("data-peer", &peer.name)], |html| {
+                super::peer_name(html, &peer.name, peer.paint);
+                html.text(&format!(" has no model: {reason}."));
+            });
+        }
+    });
+}
+
+fn head(html: &mut Html) {
+    html.tag("thead", &[], |html| {
+        html.tag("tr", &[], |html| {
+            column(html, "Peer", "With the model that fits it", "");
+            column(html, "Figure", "", "");
+            column(html, "Theory", "Time in the backends by the model", "num");
+            column(html, "In the backends", "Queueing and service, as backends reported", "num");
+            column(html, "off by", "Measured in the backends over theory, less one", "num");
+            column(html, "As a whole", "What the client saw", "num");
+            column(html, "off by", "Measured as a whole over theory, less one", "num");
+        });
+    });
+}
+
+fn rows(html: &mut Html, peer: &PeerView<'_>, theory: &Theory) {
+    let (backends, whole) = (in_backends(peer), whole(peer));
+    row(
+        html,
+        peer,
+        theory,
+        "mean",
+        Some(theory.mean_ns),
+        |measured| measured.mean,
+        &backends,
+        &whole,
+    );
+    for (index, (_, name)) in QUANTILES.into_iter().enumerate() {
+        let expected = theory.quantiles_ns[index];
+        let take = |measured: &Measured| measured.quantiles[index];
+        row(html, peer, theory, name, expected, take, &backends, &whole);
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "a row of a table has that many parts")]
+fn row(
+    html: &mut Html,
+    peer: &PeerView<'_>,
+    theory: &Theory,
+    figure: &str,
+    expected: Option<f64>,
+    take: impl Fn(&Measured) -> Option<Estimate>,
+    backends: &Measured,
+    whole: &Measured,
+) {
+    html.tag("tr", &[("data-peer", &peer.name)], |html| {
+        html.tag("th", &[("scope", "row"), ("data-value", &peer.name)], |html| {
+            super::peer_name(html, &peer.name, peer.paint);
+            let model = format!("{}, {} busy", theory.name, format::share(theory.utilisation));
+            html.leaf("small", &[], &model);
+        });
+        html.leaf("td", &[], figure);
+        let value = expected.map(|expected| expected.to_string()).unwrap_or_default();
+        let shown = expected.map_or_else(|| format::UNKNOWN.to_owned(), format::duration);
+        html.leaf("td", &[("class", "num"), ("data-value", &value)], &shown);
+        for measured in [take(backends), take(whole)] {
+            time(html, measured);
+            off_by(html, measured, expected);
+        }
+    });
+}
+
+fn time(html: &mut Html, measured: Option<Estimate>) {
+    let Some(measured) = measured else {
+        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
+    };
+    let attributes = [("class", "num"), ("data-value", &*measured.value.to_string())];
+    html.tag("td", &attributes, |html| {
+        html.text(&format::duration(measured.value));
+        if let Some((low, high)) = measured.interval {
+            html.leaf("small", &[], &format::duration_range(low, high));
+        }
+    });
+}
+
+fn off_by(html: &mut Html, measured: Option<Estimate>, expected: Option<f64>) {
+    let (Some(measured), Some(expected)) = (measured, expected.filter(|value| *value > 0.0)) else {
+        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
+    };
+    let off = |value: f64| value / expected - 1.0;
+    let inside = measured.interval.is_some_and(|(low, high)| (low..=high).contains(&expected));
+    let agrees = inside || off(measured.value).abs() <= AGREES_WITHIN;
+    let class = if agrees { "num" } else { "num strong" };
+    let value = off(measured.value).to_string();
+    html.tag("td", &[("class", class), ("data-value", &value)], |html| {
+        html.text(&format::off_by(off(measured.value)));
+        if let Some((low, high)) = measured.interval {
+            let (low, high) = (format::off_by(off(low)), format::off_by(off(high)));
+            html.leaf("small", &[], &format!("{low} to {high}"));
+        }
+    });
+}
+
+fn caveats(html: &mut Html, fitted: &[(&PeerView<'_>, &Theory)]) {
+    let mut said: Vec<&str> = Vec::new();
+    for caveat in fitted.iter().flat_map(|(_, theory)| &theory.caveats) {
+        if !said.contains(caveat) {
+            said.push(caveat);
+        }
+    }
+    for caveat in said {
+        html.leaf("p", &[("class", "fine")], caveat);
+    }
+}
+
+/// The busiest backend's share behind those that place connections.
+fn placements(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
+    let placed: Vec<(&PeerView<'_>, Placement)> =
+        peers.iter().filter_map(|peer| Some((*peer, placement::of(model, peer)?))).collect();
+    if placed.is_empty() {
+        return;
+    }
+    let connections = model.run.load.connections;
+    html.leaf("h3", &[], "Where connections fall");
+    html.leaf(
+        "p",
+        &[("class", "fine")],
+        &format!(
+            "{} {} on {} backends, as balls in bins: the share of the busiest backend.",
+            format::count(u64::from(connections)),
+            if connections == 1 { "connection" } else { "connections" },
+            model.backends.len()
+        ),
+    );
+    table(html, "Where connections fall", |html| {
+        html.tag("thead", &[], |html| {
+            html.tag("tr", &[], |html| {
+                column(html, "Peer", "", "");
+                column(html, "Placed", "How a connection gets its backend", "");
+                column(html, "Theory", "Expected share of the busiest backend", "num");
+                column(html, "Measured", "Share of calls of the busiest backend", "num");
+                html.leaf("th", &[("scope", "col"), ("class", "plain")], "Each repeat");
+            });
+        });
+        html.tag("tbody", &[], |html| {
+            for (peer, placement) in &placed {
+                placement_row(html, peer, placement);
+            }
+        });
+    });
+}
+
+fn placement_row(html: &mut Html, peer: &PeerView<'_>, placement: &Placement) {
+    html.tag("tr", &[("data-peer", &peer.name)], |html| {
+        peer_heading(html, peer);
+        let (how, expected, note) = match placement {
+            Placement::InTurn { max_share, used } => {
+                ("in turn", *max_share, format!("{used} in use"))
+            }
+            Placement::ByChance { expected, usual: (low, high), chance_of_idle } => (
+                "by chance",
+                *expected,
+                format!(
+                    "{} – {} in nine of ten; some backend idle: {}",
+                    format::share(*low),
+                    format::share(*high),
+                    format::share(*chance_of_idle)
+                ),
+            ),
+        };
+        html.leaf("td", &[], how);
+        html.tag("td", &[("class", "num"), ("data-value", &expected.to_string())], |html| {
+            html.text(&format::share(expected));
+            html.leaf("small", &[], &note);
+        });
+        match peer.estimate("max_share") {
+            None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
+            Some(measured) => {
+                let attributes = [("class", "num"), ("data-value", &*measured.value.to_string())];
+                html.tag("td", &attributes, |html| {
+                    html.text(&format::share(measured.value));
+                    if let Some((low, high)) = measured.interval.filter(|(low, high)| low < high) {
+                        let (low, high) = (format::share(low), format::share(high));
+                        html.leaf("small", &[], &crate::comparison::plain_range(low, high));
+                    }
+                });
+            }
+        }
+        let each: Vec<String> = peer
+            .figures()
+            .filter_map(|figures| figures.by_name("max_share"))
+            .map(format::share)
+            .collect();
+        html.leaf("td", &[], &each.join(", "));
+    });
+}

@@ -1,0 +1,211 @@
+//! What theory says of a run's peers, for the report to draw beside what was
+//! measured.
+//!
+//! The record of a run becomes the [`Setting`] of [`queueing::fit`], or a sentence
+//! on why it can't: theory is drawn where it is exact, and nowhere else. Theory
+//! knows the backends only, so what is held to it first is the time calls spent
+//! there ([`measured`]); the whole latency, with network and proxy in it, stands
+//! beside.
+//!
+//! Left out: judging. A difference is shown with its interval; what made it is for
+//! the reader to say.
+
+pub(crate) mod measured;
+pub(crate) mod placement;
+mod service;
+
+use std::{cell::RefCell, rc::Rc};
+
+use measure::record::{self, LoopMode};
+use queueing::fit::{Arrivals, Layer, Policy, Setting, fit};
+
+use crate::model::{Model, PeerView};
+
+/// Quantiles that measurement is held to theory at.
+pub(crate) const QUANTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")];
+/// Points of a curve.
+const POINTS: usize = 72;
+/// How far out a curve goes.
+const LAST_QUANTILE: f64 = 0.999_99;
+
+/// What theory says of one setting.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Theory {
+    /// The model in Kendall's notation, or in words.
+    pub(crate) name: String,
+    /// The share of time a server is busy.
+    pub(crate) utilisation: f64,
+    /// What the model takes for granted.
+    pub(crate) caveats: Vec<&'static str>,
+    /// Mean time in the backends, in nanoseconds.
+    pub(crate) mean_ns: f64,
+    /// The same at each of [`QUANTILES`]; `None` where the model can't say.
+    pub(crate) quantiles_ns: [Option<f64>; 3],
+    /// Shares of calls with the time, in nanoseconds, that they stay within.
+    pub(crate) curve: Vec<(f64, f64)>,
+}
+
+/// Settings asked for so far with the answers.
+pub(crate) type Known = RefCell<Vec<(Setting, Rc<Result<Theory, String>>)>>;
+
+/// What theory says of a peer, worked out once for each setting.
+pub(crate) fn of(
+    model: &Model<'_>,
+    peer: &PeerView<'_>,
+    known: &Known,
+) -> Rc<Result<Theory, String>> {
+    let setting = match setting(model, peer) {
+        Ok(setting) => setting,
+        Err(reason) => return Rc::new(Err(reason)),
+    };
+    if let Some((_, theory)) = known.borrow().iter().find(|(other, _)| *other == setting) {
+        return Rc::clone(theory);
+    }
+    let theory = Rc::new(work_out(&setting));
+    known.borrow_mut().push((setting, Rc::clone(&theory)));
+    theory
+}
+
+fn work_out(setting: &Setting) -> Result<Theory, String> {
+    let fitted = fit(setting).map_err(|reason| reason.to_string())?;
+    let model = fitted.model;
+    let curve = curve(|q| model.quantile_ns(q), |ns| model.tail(ns / 1e9));
+    Ok(Theory {
+        name: model.name(),
+        utilisation: model.utilisation(),
+        caveats: fitted.caveats,
+        mean_ns: model.mean_ns(),
+        quantiles_ns: QUANTILES.map(|(q, _)| model.quantile_ns(q)),
+        curve,
+    })
+}
+
+/// A curve through times evenly spread on a logarithmic axis: a tail is cheaper to
+/// know than a quantile, which takes fifty of them.
+fn curve(
+    quantile: impl Fn(f64) -> Option<f64>,
+    tail: impl Fn(f64) -> Option<f64>,
+) -> Vec<(f64, f64)> {
+    let (Some(first), Some(last)) = (quantile(0.005), quantile(LAST_QUANTILE)) else {
+        return Vec::new();
+    };
+    if first <= 0.0 || !last.is_finite() {
+        return Vec::new();
+    }
+    // Nothing is shorter than a constant service time: the curve is flat until
+    // calls begin to wait.
+    let mut points = vec![(0.0, first)];
+    for index in 0..=POINTS {
+        let ns = first * (last / first).powf(index as f64 / POINTS as f64);
+        if let Some(above) = tail(ns) {
+            points.push(((1.0 - above).clamp(0.0, LAST_QUANTILE), ns));
+        }
+    }
+    points
+}
+
+/// The setting of a peer, as theory takes it.
+fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
+    let run = model.run;
+    let load = &run.load;
+    let layer = match peer.setup.map(|setup| setup.layer) {
+        None => return Err("its setup is not in the record".to_owned()),
+        Some(record::Layer::None) => Layer::None,
+        Some(record::Layer::L4) => Layer::L4,
+        // A client that picks for each call is no other queue than a proxy.
+        Some(record::Layer::L7 | record::Layer::Client) => Layer::L7,
+    };
+    if peer.measured().any(|(record, _)| !record.faults.is_empty()) {
+        return Err("backends were stopped or killed while it ran, so there is no steady state \
+                    to model"
+            .to_owned());
+    }
+    if load.call != "unary" {
+        return Err("its calls are streams, and the models are of single requests".to_owned());
+    }
+    if layer != Layer::L7 && connections_age(model) {
+        return Err("connections are closed and made again while it runs, so none stays where \
+                    it was placed"
+            .to_owned());
+    }
+    let first = run.backends.first().ok_or("there is no backend")?;
+    let service = service::parse(&first.service_time, first.service_mean_ns)?
+        .map(|service| service.at_speed(first.speed));
+    Ok(Setting {
+        backends: u32::try_from(run.backends.len()).map_err(|_| "there are too many backends")?,
+        alike: are_alike(model),
+        servers: first.concurrency,
+        service,
+        arrivals: arrivals(load.mode, load.arrivals.as_deref())?,
+        rate: load.rate.unwrap_or(0.0),
+        connections: load.connections,
+        layer,
+        policy: policy(&load.policy),
+    })
+}
+
+/// Whether all backends have the same speed, weight and servers.
+fn are_alike(model: &Model<'_>) -> bool {
+    let Some(first) = model.run.backends.first() else { return false };
+    model.run.backends.iter().all(|backend| {
+        backend.concurrency == first.concurrency
+            && backend.service_time == first.service_time
+            && (backend.speed - first.speed).abs() < 1e-9
+            && backend.weight == first.weight
+    })
+}
+
+/// Whether backends send connections away after a time.
+fn connections_age(model: &Model<'_>) -> bool {
+    let age = model.run.resolved.pointer("/backends/max_connection_age");
+    age.is_some_and(|age| !age.is_null())
+}
+
+fn arrivals(mode: LoopMode, name: Option<&str>) -> Result<Arrivals, String> {
+    match (mode, name) {
+        (LoopMode::Closed, _) => Ok(Arrivals::ClosedLoop),
+        (LoopMode::Open, Some("poisson")) => Ok(Arrivals::Poisson),
+        (LoopMode::Open, Some("constant")) => Ok(Arrivals::Constant),
+        // `poisson in ramp`: the rate goes up, down, or on and off.
+        (LoopMode::Open, Some(name)) if name.contains(" in ") => Ok(Arrivals::Changing),
+        (LoopMode::Open, _) => Err("how its calls follow each other is not known here".to_owned()),
+    }
+}
+
+fn policy(name: &str) -> Policy {
+    match name {
+        "round_robin" => Policy::RoundRobin,
+        "random" => Policy::Random,
+        "least_loaded" => Policy::LeastLoaded,
+        "p2c" => Policy::P2c,
+        _ => Policy::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_are_those_of_the_model_and_flat_at_a_constant_service_time() {
+        let exponential = curve(|q| Some(-1e6 * (1.0 - q).ln()), |ns| Some((-ns / 1e6).exp()));
+        assert_eq!(exponential.len(), POINTS + 2);
+        for (q, ns) in &exponential[1..] {
+            assert!((ns / (-1e6 * (1.0 - q).ln()) - 1.0).abs() < 1e-6, "{q} {ns}");
+        }
+        let constant = curve(|_| Some(2e6), |ns| Some(f64::from(u8::from(ns < 2e6))));
+        assert!(constant.iter().all(|(_, ns)| (ns / 2e6 - 1.0).abs() < 1e-9));
+        assert_eq!(constant.last().unwrap().0, LAST_QUANTILE);
+        assert!(curve(|_| None, |_| None).is_empty());
+    }
+
+    #[test]
+    fn arrivals_are_known_by_what_the_lab_writes() {
+        let open = |name| arrivals(LoopMode::Open, name);
+        assert_eq!(open(Some("poisson")), Ok(Arrivals::Poisson));
+        assert_eq!(open(Some("constant")), Ok(Arrivals::Constant));
+        assert_eq!(open(Some("poisson in ramp")), Ok(Arrivals::Changing));
+        assert!(open(Some("pareto")).is_err() && open(None).is_err());
+        assert_eq!(arrivals(LoopMode::Closed, None), Ok(Arrivals::ClosedLoop));
+    }
+}

@@ -1,0 +1,60 @@
+//! Where connections fall: what theory says of the busiest backend behind a
+//! balancer of connections.
+//!
+//! Each connection brings the same traffic, so shares of connections are shares of
+//! calls, but for the chance by which calls are dealt to connections.
+
+use measure::record::Layer;
+use queueing::bins::{RandomPlacement, TurnPlacement};
+
+use super::{are_alike, connections_age};
+use crate::model::{Model, PeerView};
+
+/// What theory says of the busiest backend's share.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Placement {
+    /// Connections go to backends in turn.
+    InTurn {
+        /// Its share.
+        max_share: f64,
+        /// Backends with a connection.
+        used: u32,
+    },
+    /// Each connection goes where chance has it.
+    ByChance {
+        /// Its expected share.
+        expected: f64,
+        /// Shares that it stays within in nine trials of ten.
+        usual: (f64, f64),
+        /// The chance that some backend has no connection.
+        chance_of_idle: f64,
+    },
+}
+
+/// What theory says of a peer's placement of connections; `None` where it does not
+/// place connections, or not by a rule that has an answer.
+pub(crate) fn of(model: &Model<'_>, peer: &PeerView<'_>) -> Option<Placement> {
+    let load = &model.run.load;
+    let layer = peer.setup?.layer;
+    let backends = u32::try_from(model.backends.len()).ok()?;
+    let changes = peer.measured().any(|(record, _)| !record.faults.is_empty());
+    if backends < 2 || !are_alike(model) || connections_age(model) || changes {
+        return None;
+    }
+    match (layer, load.policy.as_str()) {
+        (Layer::L4, "random") => {
+            let placed = RandomPlacement::new(load.connections, backends).ok()?;
+            Some(Placement::ByChance {
+                expected: placed.expected_max_share(),
+                usual: (placed.max_share_quantile(0.05)?, placed.max_share_quantile(0.95)?),
+                chance_of_idle: placed.chance_of_idle(),
+            })
+        }
+        (Layer::None, _) | (Layer::L4, "round_robin" | "least_loaded") => {
+            let placed = TurnPlacement::new(load.connections, backends).ok()?;
+            let max_share = placed.max_share(load.connections);
+            Some(Placement::InTurn { max_share, used: placed.used })
+        }
+        _ => None,
+    }
+}
