@@ -3,7 +3,7 @@
 
 use crate::{
     format,
-    model::{Estimate, PeerView},
+    model::{Estimate, Model, PeerView},
 };
 
 /// A figure that peers are compared by.
@@ -14,6 +14,8 @@ pub(crate) struct Column {
     pub(crate) head: &'static str,
     /// What it is, for the page.
     pub(crate) hint: &'static str,
+    /// Whether it is a latency, which a closed loop's must say of itself.
+    pub(crate) is_latency: bool,
     /// Takes it from a peer.
     pub(crate) value: fn(&PeerView<'_>) -> Option<Estimate>,
     /// Writes one value.
@@ -22,12 +24,29 @@ pub(crate) struct Column {
     pub(crate) show_range: fn(f64, f64) -> String,
 }
 
+impl Column {
+    /// Its name in the terminal.
+    pub(crate) fn short(&self, model: &Model<'_>) -> String {
+        self.named(self.short, model)
+    }
+
+    /// Its name in the page.
+    pub(crate) fn head(&self, model: &Model<'_>) -> String {
+        self.named(self.head, model)
+    }
+
+    fn named(&self, name: &str, model: &Model<'_>) -> String {
+        format!("{}{name}", if self.is_latency { model.loop_word() } else { "" })
+    }
+}
+
 /// The figures, in order.
 pub(crate) const COLUMNS: &[Column] = &[
     Column {
         short: "max share",
         head: "Busiest backend",
         hint: "Largest share of calls that one backend got",
+        is_latency: false,
         value: |peer| peer.estimate("max_share"),
         show: format::share,
         show_range: |low, high| plain_range(format::share(low), format::share(high)),
@@ -36,6 +55,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         short: "calls/s",
         head: "Calls/s",
         hint: "Calls that came back well within the window, per second",
+        is_latency: false,
         value: |peer| peer.estimate("throughput"),
         show: format::number,
         show_range: |low, high| plain_range(format::number(low), format::number(high)),
@@ -44,6 +64,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         short: "p50",
         head: "p50",
         hint: "Half of the calls were at least this fast",
+        is_latency: true,
         value: |peer| peer.estimate("latency_p50"),
         show: format::duration,
         show_range: format::duration_range,
@@ -52,6 +73,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         short: "p99",
         head: "p99",
         hint: "99 of 100 calls were at least this fast",
+        is_latency: true,
         value: |peer| peer.estimate("latency_p99"),
         show: format::duration,
         show_range: format::duration_range,
@@ -60,6 +82,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         short: "p99.9",
         head: "p99.9",
         hint: "999 of 1,000 calls were at least this fast; needs 10,000 calls a trial",
+        is_latency: true,
         value: rare_latency,
         show: format::duration,
         show_range: format::duration_range,
@@ -68,6 +91,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         short: "proxy CPU",
         head: "Proxy CPU per call",
         hint: "CPU time of the proxy per call that came back well",
+        is_latency: false,
         value: |peer| peer.estimate("proxy_cpu_per_call"),
         show: format::duration,
         show_range: format::duration_range,

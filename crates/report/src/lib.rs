@@ -24,11 +24,13 @@ pub mod drawing;
 pub mod findings;
 pub mod format;
 mod html;
+mod index;
 pub mod model;
 mod page;
 pub mod palette;
 pub mod render;
 mod scale;
+mod settling;
 mod summary;
 pub mod terminal;
 mod theory;
@@ -98,6 +100,21 @@ pub fn write(run_dir: &Path) -> Result<Written, Error> {
     render::png(&summary::draw(&model), summary::DENSITY, &path)?;
     pngs.push(path);
     Ok(Written { html, pngs })
+}
+
+/// Writes `index.html` into a results folder: all its runs, each with a link to its
+/// report, in place of what an earlier call left there.
+///
+/// # Errors
+/// When the page can't be written. Runs that can't be read are listed as such.
+pub fn index(results: &Path) -> Result<PathBuf, Error> {
+    let path = results.join("index.html");
+    // Moved into place whole, since two runs may end at once.
+    let unfinished = results.join(format!(".index-{}.part", std::process::id()));
+    let text = page::index::render(&index::gather(results));
+    fs::write(&unfinished, text).map_err(|error| io_error(&unfinished, error))?;
+    fs::rename(&unfinished, &path).map_err(|error| io_error(&path, error))?;
+    Ok(path)
 }
 
 /// The page of a run, for those who keep records elsewhere than in a folder.

@@ -221,6 +221,12 @@ impl<'a> Model<'a> {
         self.run.load.mode == LoopMode::Open
     }
 
+    /// What stands before the name of a latency, so that none of a closed loop is
+    /// ever taken for one of an open loop.
+    pub(crate) fn loop_word(&self) -> &'static str {
+        if self.open_loop() { "" } else { "closed-loop " }
+    }
+
     /// The share all backends should have, when they should all have the same.
     pub fn even_share(&self) -> Option<f64> {
         let first = *self.fair_shares.first()?;

@@ -8,7 +8,7 @@ use crate::{
     drawing::{Drawing, Font, Group},
     findings::{Findings, Piece, Sentence},
     format,
-    model::Model,
+    model::{LEVEL_TEXT, Model},
     palette::Paint,
     render::text_width,
 };
@@ -53,9 +53,14 @@ fn pictures(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64) {
     const GAP: f64 = 36.0;
     let left = ROOM * 0.5 - GAP / 2.0;
     let title = Font::new(13.5).bold();
+    let latency = if model.open_loop() {
+        "Latency by percentile; thick: median of the repeats"
+    } else {
+        "Closed-loop latency by percentile; thick: median of the repeats"
+    };
     let halves = [
         (MARGIN, "Share of calls per backend, a bar per repeat; dashed: even"),
-        (MARGIN + left + GAP, "Latency by percentile; the line is the median of the repeats"),
+        (MARGIN + left + GAP, latency),
     ];
     for (x, text) in halves {
         drawing.ground().text((x, top + 12.0), fit(text, title, left), title);
@@ -87,6 +92,9 @@ fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
         run.started_utc,
         run.environment.layerlab_version,
     );
+    if model.has_intervals() {
+        text = format!("Brackets: {LEVEL_TEXT} intervals. {text}");
+    }
     if caveats > 0 {
         text = format!("With caveats: see the report. {text}");
     }

@@ -35,8 +35,11 @@ pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
             !rows.iter().all(empty)
         })
         .collect();
-    let heads: Vec<&str> =
-        COLUMNS.iter().map(|column| column.short).chain(["failed", "doubts"]).collect();
+    let heads: Vec<String> = COLUMNS
+        .iter()
+        .map(|column| column.short(&model))
+        .chain(["failed", "doubts"].map(str::to_owned))
+        .collect();
     let name_width = rows.iter().map(|row| row.peer.name.chars().count()).chain([4]).max();
     let name_width = name_width.unwrap_or(4);
     let widths: Vec<usize> = used
@@ -122,7 +125,7 @@ impl<'m> Row<'m> {
 }
 
 /// A figure a line, for narrow terminals.
-fn blocks(rows: &[Row<'_>], used: &[usize], heads: &[&str], style: Style) -> String {
+fn blocks(rows: &[Row<'_>], used: &[usize], heads: &[String], style: Style) -> String {
     let mut text = String::new();
     for row in rows {
         let name = cut(&row.peer.name, style.width);

@@ -60,6 +60,30 @@ fn the_page() {
 }
 
 #[test]
+fn a_run_with_faults() {
+    let run = common::faulted();
+    check("faulted.html", &text_of(&report::html(&run)));
+    let model = Model::new(&run.record, &run.trials);
+    for name in ["throughput", "latency-over-time", "share-over-time"] {
+        let kind = CHARTS.iter().find(|kind| kind.name == name).unwrap();
+        let chart = (kind.draw)(&model, Frame::narrow());
+        let drawn = svg(&chart.drawing, &chart.alternative, "narrow");
+        check(&format!("faulted-{name}.svg"), drawn.as_str());
+    }
+}
+
+#[test]
+fn the_list_of_runs() {
+    let root = tempfile::tempdir().unwrap();
+    for run in [common::run(), common::faulted()] {
+        let folder = common::write(&run, root.path()).unwrap();
+        fs::write(folder.join("report.html"), "").unwrap();
+    }
+    let path = report::index(root.path()).unwrap();
+    check("index.html", &text_of(&fs::read_to_string(path).unwrap()));
+}
+
+#[test]
 fn the_charts() {
     let run = common::run();
     let model = Model::new(&run.record, &run.trials);

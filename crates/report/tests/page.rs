@@ -11,7 +11,7 @@ use std::fs;
 use measure::{
     folder::Run,
     histogram::HistogramRecord,
-    record::{Counts, RunOutcome, Side, TrialOutcome},
+    record::{Counts, LoopMode, RunOutcome, Side, TrialOutcome},
     warning::Warning,
 };
 use report::{
@@ -263,6 +263,139 @@ fn one_repeat_says_that_chance_is_not_known() {
     run.trials.retain(|trial| trial.repeat == 0);
     let page = all_of(&run);
     assert!(page.contains("measured once"));
+}
+
+#[test]
+fn two_repeats_are_too_few_for_an_interval() {
+    let mut run = common::run();
+    run.trials.retain(|trial| trial.repeat < 2);
+    let page = all_of(&run);
+    assert!(page.contains("measured twice, which is too few for intervals"));
+    assert!(page.contains("too few repeats to tell") && !page.contains("95 % interval"));
+}
+
+#[test]
+fn peers_that_do_not_differ_are_not_told_apart() {
+    let mut run = common::run();
+    // l4 becomes a copy of l7, a little faster in one repeat and slower in others.
+    let of_l7: Vec<_> = run.trials.iter().filter(|trial| trial.peer == "l7").cloned().collect();
+    for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l4") {
+        let twin = of_l7.iter().find(|twin| twin.repeat == (trial.repeat + 1) % 3).unwrap();
+        let (repeat, order) = (trial.repeat, trial.order);
+        *trial = measure::record::TrialRecord { peer: "l4".into(), repeat, order, ..twin.clone() };
+    }
+    let page = all_of(&run);
+    assert!(page.contains("No difference can be told between their p99"));
+    assert!(page.contains("No difference can be told between their proxies"));
+    assert!(!page.contains("times lower"));
+}
+
+#[test]
+fn a_closed_loop_says_so_wherever_there_is_a_latency() {
+    let mut run = common::run();
+    run.record.load.mode = LoopMode::Closed;
+    run.record.load.arrivals = None;
+    run.record.load.rate = None;
+    let page = all_of(&run);
+    for label in [
+        ">closed-loop p50<",
+        ">closed-loop p99<",
+        "In the closed loop, one call in a hundred",
+        "with a closed-loop p99 of",
+        "Latency over time (closed loop)",
+        "from the sending (closed loop)",
+        "has no model: in a closed loop calls wait for each other",
+        "It must not be compared with an open loop",
+    ] {
+        assert!(page.contains(label), "{label}");
+    }
+    let text = terminal::table(&run.record, &run.trials, Style { colour: false, width: 200 });
+    assert!(text.contains("closed-loop p99"), "{text}");
+}
+
+#[test]
+fn theory_stands_beside_what_it_fits_and_says_why_not_elsewhere() {
+    let page = report::html(&common::run());
+    assert!(page.contains("E_4/M/8, 40.0 % busy") && page.contains("theory for l7: E_4/M/8"));
+    assert!(page.contains("the load is 1.600 of what the servers can do"));
+    // The fixture is a simulation of that very queue: none of the figures in the
+    // backends may be off by more than their interval.
+    let section = &page[page.find("id=\"theory\"").unwrap()..];
+    let rows: Vec<&str> = section.split("<tr").filter(|row| row.contains("E_4/M/8")).collect();
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        let off = row.split("<td").nth(4).unwrap();
+        assert!(off.contains("class=\"num\""), "{off}");
+    }
+    let mut run = common::run();
+    run.record.load.arrivals = Some("poisson in ramp".into());
+    assert!(report::html(&run).contains("the rate changes during the trial"));
+}
+
+#[test]
+fn faults_are_marked_and_what_follows_is_timed() {
+    let run = common::faulted();
+    let page = all_of(&run);
+    assert!(page.contains("kill b1 at 0.90 s of the window") && page.contains("in 9 of 9 trials"));
+    assert!(page.contains("in 6 of 9 trials"), "the start was not seen in three");
+    assert!(page.contains("there is no steady state"));
+    let section = &page[page.find("Until balance after a fault").unwrap()..];
+    let row = |peer: &str| {
+        let start = section.find(&format!("<tr data-peer=\"{peer}\"")).unwrap();
+        let row = &section[start..];
+        row[..row.find("</tr>").unwrap()].to_owned()
+    };
+    assert!(row("l7").contains("0.1 s, 0.1 s, 0.1 s"), "{}", row("l7"));
+    assert!(row("l4").contains("never, never, never"), "{}", row("l4"));
+    for (name, picture) in drawn(&run) {
+        let over_time = ["throughput", "latency-over-time", "share-over-time"].contains(&name);
+        assert_eq!(picture.contains("kill b1 at 0.90 s"), over_time, "{name}");
+    }
+}
+
+#[test]
+fn a_generator_that_was_late_is_named_beside_its_lateness() {
+    let mut run = common::run();
+    assert!(report::html(&run).contains("in time"));
+    let late = Warning::GeneratorLimited { lateness_p99_us: 1_500.0, bound_us: 500.0 };
+    run.trials[0].warnings.push(late.clone());
+    let page = all_of(&run);
+    let section = &page[page.find("id=\"generator\"").unwrap()..];
+    assert!(section.contains("generator-limited</b> in 1 of 3 repeats"));
+    assert!(section.contains(&late.to_string()[..40]));
+}
+
+#[test]
+fn the_list_of_runs_links_each_and_names_what_it_can_not_read() {
+    let root = tempfile::tempdir().unwrap();
+    let empty = report::index(root.path()).unwrap();
+    assert!(fs::read_to_string(empty).unwrap().contains("No run was found"));
+    let mut run = common::run();
+    run.record.question = HOSTILE.into();
+    let with_report = common::write(&run, root.path()).unwrap();
+    report::write(&with_report).unwrap();
+    let without = common::write(&common::run(), root.path()).unwrap();
+    let broken = root.path().join("broken/20260101T000000Z-1");
+    fs::create_dir_all(&broken).unwrap();
+    fs::write(broken.join("run.json"), r#"{"format": 99}"#).unwrap();
+    let page = fs::read_to_string(report::index(root.path()).unwrap()).unwrap();
+    let links: Vec<&str> =
+        page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let name = |path: &std::path::Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(links, [format!("./single-conn-flood/{}/report.html", name(&with_report))]);
+    assert!(root.path().join(links[0]).is_file());
+    assert!(
+        page.contains(&format!("loadgen report single-conn-flood/{} makes it", name(&without)))
+    );
+    assert!(page.contains("format version 99") && page.contains("1 of 4 failed"));
+    assert!(!page.contains("<img") && page.contains("default-src 'none'"));
+    assert_eq!(
+        fs::read_dir(root.path())
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().path().is_file())
+            .count(),
+        1
+    );
 }
 
 #[test]

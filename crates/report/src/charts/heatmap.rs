@@ -28,7 +28,7 @@ struct Second {
 }
 
 pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
-    let panels = panels::Panels::new(model.peers.len(), frame, 170.0);
+    let panels = panels::Panels::over_time(model, frame, 170.0);
     let mut drawing = panels.drawing();
     let seconds: Vec<Vec<Second>> = model.peers.iter().map(seconds_of).collect();
     let all = || seconds.iter().flatten().flat_map(|second| &second.counts);
@@ -51,13 +51,19 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
             Some(reason) => panels.missing(&mut drawing, index, &reason),
             None => cells(&mut drawing, peer, seconds, plot, &x, per_column, &y),
         }
+        panels::faults(&mut drawing, peer, plot, &x);
     }
     let entries = legend_entries();
     let (top, left) = (drawing.height + 14.0, panels.plot(0).x);
     drawing.height = top + legend::height(frame.width - left, &entries);
     legend::draw(&mut drawing, (left, top), frame.width - left, &entries);
     Chart {
-        title: "Latency over time".to_owned(),
+        title: if model.open_loop() {
+            "Latency over time"
+        } else {
+            "Latency over time (closed loop)"
+        }
+        .to_owned(),
         note: note(model, per_column),
         alternative: alternative(model),
         drawing,
@@ -200,6 +206,7 @@ fn note(model: &Model<'_>, per_column: u32) -> String {
         text.push_str(" All repeats together.");
     }
     text.push_str(panels::LEFT_OUT);
+    text.push_str(panels::faults_note(model));
     text
 }
 
@@ -218,5 +225,6 @@ fn alternative(model: &Model<'_>) -> String {
             };
         text.push_str(&format!(" {}: {said}.", peer.name));
     }
+    text.push_str(&panels::faults_alternative(model));
     text
 }

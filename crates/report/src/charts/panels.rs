@@ -6,7 +6,7 @@ use super::{Frame, fit};
 use crate::{
     drawing::{Bounds, Drawing, Font, Group, Stroke},
     format,
-    model::PeerView,
+    model::{Model, PeerView},
     palette::Paint,
     scale::{Linear, second_ticks},
 };
@@ -27,6 +27,8 @@ pub(super) struct Panels {
     width: f64,
     plot_height: f64,
     frame: Frame,
+    /// Room above each plot.
+    heading: f64,
 }
 
 impl Panels {
@@ -41,13 +43,20 @@ impl Panels {
             let row = (height + ROW_GAP) / rows as f64 - ROW_GAP;
             (row - HEADING - FOOT).max(24.0)
         });
-        Self { columns, count, width, plot_height, frame }
+        Self { columns, count, width, plot_height, frame, heading: HEADING }
+    }
+
+    /// The same for a chart over time, with room for the names of faults.
+    pub(super) fn over_time(model: &Model<'_>, frame: Frame, plot_height: f64) -> Self {
+        let panels = Self::new(model.peers.len(), frame, plot_height);
+        let heading = if has_faults(model) { HEADING + FAULT_LINE } else { HEADING };
+        Self { heading, ..panels }
     }
 
     /// An empty drawing for all panels.
     pub(super) fn drawing(&self) -> Drawing {
         let rows = self.count.max(1).div_ceil(self.columns);
-        let height = rows as f64 * (HEADING + self.plot_height + FOOT + ROW_GAP) - ROW_GAP;
+        let height = rows as f64 * (self.heading + self.plot_height + FOOT + ROW_GAP) - ROW_GAP;
         Drawing::new(self.frame.width, height)
     }
 
@@ -56,7 +65,7 @@ impl Panels {
         let (row, column) = (index / self.columns, index % self.columns);
         Bounds {
             x: AXIS_WIDTH + column as f64 * (self.width + GAP),
-            y: row as f64 * (HEADING + self.plot_height + FOOT + ROW_GAP) + HEADING,
+            y: row as f64 * (self.heading + self.plot_height + FOOT + ROW_GAP) + self.heading,
             width: self.width,
             height: self.plot_height,
         }
@@ -80,7 +89,7 @@ impl Panels {
         drawing.group(Group::of(&peer.name), |group| {
             let name = Font::new(14.0).bold().paint(peer.paint);
             let small = Font::new(12.0).paint(Paint::Soft);
-            let top = plot.y - HEADING;
+            let top = plot.y - self.heading;
             group.text((plot.x, top + 13.0), fit(&peer.name, name, plot.width), name);
             group.text((plot.x, top + 28.0), fit(subtitle, small, plot.width), small);
         });
@@ -121,6 +130,78 @@ pub(super) fn seconds(drawing: &mut Drawing, plot: Bounds, x: &Linear, end: f64)
         let unit = if index + 1 == ticks.len() { " s" } else { "" };
         ground.text((at, plot.bottom() + 17.0), format!("{}{unit}", format::tick(*tick)), font);
     }
+}
+
+/// Height of a line of names of faults.
+const FAULT_LINE: f64 = 13.0;
+
+/// Whether backends were meddled with in any trial.
+pub(super) fn has_faults(model: &Model<'_>) -> bool {
+    model.peers.iter().flat_map(PeerView::measured).any(|(record, _)| !record.faults.is_empty())
+}
+
+/// Draws what was done to backends in a peer's first trial: the others did the
+/// same at the same times, but for milliseconds.
+pub(super) fn faults(drawing: &mut Drawing, peer: &PeerView<'_>, plot: Bounds, x: &Linear) {
+    let Some((record, _)) = peer.measured().next() else { return };
+    let font = Font::new(11.0).paint(Paint::Ink);
+    // Where the last name of each of the two lines ends.
+    let mut ends = [f64::NEG_INFINITY; 2];
+    for fault in &record.faults {
+        let at = x.at(fault.done_s);
+        if !(plot.x..=plot.right()).contains(&at) {
+            continue;
+        }
+        let unseen = if fault.seen { "" } else { "?" };
+        let name = fit(&format!("{} {}{unseen}", fault.action, fault.backend), font, plot.width);
+        let width = font.width(&name);
+        let start = at.min(plot.right() - width);
+        let line = usize::from(ends[0] > start && ends[1] <= start);
+        ends[line] = start + width + 4.0;
+        let tip = format!(
+            "{} · {} {} at {:.2} s, planned for {:.2} s{}",
+            peer.name,
+            fault.action,
+            fault.backend,
+            fault.done_s,
+            fault.planned_s,
+            if fault.seen { "" } else { "; its effect was not seen" },
+        );
+        drawing.group(Group::of(&peer.name).tip(tip), |group| {
+            let base = plot.y - 6.0 - line as f64 * FAULT_LINE;
+            // A pale edge keeps the line visible on dark bands.
+            group.line(
+                (at, base + 2.0),
+                (at, plot.bottom()),
+                Stroke::new(Paint::Paper, 3.4).alpha(0.7),
+            );
+            let stroke = Stroke::new(Paint::Ink, 1.3);
+            let away = crate::settling::takes_away(&fault.action);
+            let stroke = if away { stroke } else { stroke.dashed(4.0, 3.0) };
+            group.line((at, base + 2.0), (at, plot.bottom()), stroke);
+            group.text((start, base), name, font);
+        });
+    }
+}
+
+/// What a note says of the lines; nothing without any.
+pub(super) fn faults_note(model: &Model<'_>) -> &'static str {
+    if has_faults(model) {
+        " Vertical lines: what was done to backends; dashed where it brought one back."
+    } else {
+        ""
+    }
+}
+
+/// The faults for those who don't see the lines.
+pub(super) fn faults_alternative(model: &Model<'_>) -> String {
+    let first = model.peers.iter().flat_map(PeerView::measured).next();
+    let faults = first.map_or(&[][..], |(record, _)| &record.faults);
+    let said: Vec<String> = faults
+        .iter()
+        .map(|fault| format!("{} {} at {:.2} s", fault.action, fault.backend, fault.done_s))
+        .collect();
+    if said.is_empty() { String::new() } else { format!(" Faults: {}.", said.join(", ")) }
 }
 
 /// A second with fewer calls than this part of the trial's busiest is left out

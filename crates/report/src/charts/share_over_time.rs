@@ -15,7 +15,7 @@ use crate::{
 const STRIPS: usize = 5;
 
 pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
-    let panels = panels::Panels::new(model.peers.len(), frame, 150.0);
+    let panels = panels::Panels::over_time(model, frame, 150.0);
     let mut drawing = panels.drawing();
     let end = end(model);
     for (index, peer) in model.peers.iter().enumerate() {
@@ -29,6 +29,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
             Some(reason) => panels.missing(&mut drawing, index, &reason),
             None => strips(&mut drawing, model, peer, plot, &x, panels.is_first_of_row(index)),
         }
+        panels::faults(&mut drawing, peer, plot, &x);
     }
     let entries: Vec<(Paint, String)> =
         model.backends.iter().enumerate().map(|(index, id)| (paint(index), id.clone())).collect();
@@ -165,6 +166,7 @@ fn note(model: &Model<'_>) -> String {
         _ => text.push_str(&format!(" One strip per repeat, the first {STRIPS}.")),
     }
     text.push_str(panels::LEFT_OUT);
+    text.push_str(panels::faults_note(model));
     text
 }
 
@@ -180,5 +182,6 @@ fn alternative(model: &Model<'_>) -> String {
         };
         text.push_str(&format!(" {}: {said}.", peer.name));
     }
+    text.push_str(&panels::faults_alternative(model));
     text
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
-    let panels = panels::Panels::new(model.peers.len(), frame, 150.0);
+    let panels = panels::Panels::over_time(model, frame, 150.0);
     let mut drawing = panels.drawing();
     let (end, top) = extent(model);
     let ticks = ticks(top * 1.05, 4);
@@ -29,6 +29,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
             Some(reason) => panels.missing(&mut drawing, index, &reason),
             None => lines(&mut drawing, model, peer, plot, &x, &y),
         }
+        panels::faults(&mut drawing, peer, plot, &x);
     }
     Chart {
         title: "Throughput over time".to_owned(),
@@ -179,6 +180,7 @@ fn note(model: &Model<'_>) -> String {
         text.push_str(&format!(" Dashed: what was offered, {}.", format::rate(rate)));
     }
     text.push_str(" Shaded: after the schedule had ended.");
+    text.push_str(panels::faults_note(model));
     text
 }
 
@@ -198,5 +200,6 @@ fn alternative(model: &Model<'_>) -> String {
         };
         text.push_str(&format!(" {}: {said}.", peer.name));
     }
+    text.push_str(&panels::faults_alternative(model));
     text
 }

@@ -87,7 +87,7 @@ fn answer(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
     let Some(pair) = pair else {
         return Vec::new();
     };
-    [share_answer(model, pair), tail_answer(pair), cost_answer(pair)]
+    [share_answer(model, pair), tail_answer(model, pair), cost_answer(pair)]
         .into_iter()
         .flatten()
         .collect()
@@ -163,7 +163,7 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
 }
 
 /// How long the slowest of a hundred waited.
-fn tail_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
+fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     let (calls, connections) =
         (pair.calls.estimate("latency_p99")?, pair.connections.estimate("latency_p99")?);
     let beside = pair.calls.beside(pair.connections, "latency_p99");
@@ -171,7 +171,10 @@ fn tail_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
     if beside.told == Told::CannotTell {
         return Some(
             sentence
-                .text("No difference can be told between their p99: ")
+                .text(&format!(
+                    "No difference can be told between their {}p99: ",
+                    model.loop_word()
+                ))
                 .durations(&connections)
                 .text(" with ")
                 .peer(pair.connections)
@@ -183,7 +186,11 @@ fn tail_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
         );
     }
     let sentence = sentence
-        .text("One call in a hundred took ")
+        .text(if model.open_loop() {
+            "One call in a hundred took "
+        } else {
+            "In the closed loop, one call in a hundred took "
+        })
         .durations(&connections)
         .text(" or longer with ")
         .peer(pair.connections)

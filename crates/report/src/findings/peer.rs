@@ -28,7 +28,7 @@ pub(super) fn sentence(
         pair.map(|pair| pair.connections).filter(|connections| connections.name != peer.name);
     let sentence = shares(model, peer, sentence);
     let sentence = cost(peer, reference, sentence);
-    let sentence = tail(peer, reference, sentence);
+    let sentence = tail(model, peer, reference, sentence);
     sentence.text(".")
 }
 
@@ -97,11 +97,16 @@ fn cost(peer: &PeerView<'_>, reference: Option<&PeerView<'_>>, sentence: Sentenc
     compared(peer, reference, "proxy_cpu_per_call", sentence)
 }
 
-fn tail(peer: &PeerView<'_>, reference: Option<&PeerView<'_>>, sentence: Sentence) -> Sentence {
+fn tail(
+    model: &Model<'_>,
+    peer: &PeerView<'_>,
+    reference: Option<&PeerView<'_>>,
+    sentence: Sentence,
+) -> Sentence {
     let Some(own) = peer.estimate("latency_p99") else {
         return sentence;
     };
-    let sentence = sentence.text(", with a p99 of ").durations(&own);
+    let sentence = sentence.text(&format!(", with a {}p99 of ", model.loop_word())).durations(&own);
     compared(peer, reference, "latency_p99", sentence)
 }
 

@@ -16,7 +16,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     section(html, "comparison", "The comparison", |html| {
         table(html, "Comparison of the peers", |html| {
             let columns: Vec<&Column> = used(&model.peers).collect();
-            head(html, &columns);
+            head(html, model, &columns);
             html.tag("tbody", &[], |html| {
                 for peer in &model.peers {
                     row(html, model, peer, &columns);
@@ -29,14 +29,14 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     });
 }
 
-fn head(html: &mut Html, columns: &[&Column]) {
+fn head(html: &mut Html, model: &Model<'_>, columns: &[&Column]) {
     html.tag("thead", &[], |html| {
         html.tag("tr", &[], |html| {
             column(html, "Peer", "A way from the client to the backends", "");
             column(html, "Layer", "What is balanced: connections (l4) or calls (l7)", "");
             html.leaf("th", &[("scope", "col"), ("class", "plain")], "Shares, busiest first");
             for figure in columns {
-                column(html, figure.head, figure.hint, "num");
+                column(html, &figure.head(model), figure.hint, "num");
             }
             column(html, "Failed", "Calls that failed or had no answer", "num");
             column(html, "Doubts", "Warnings that put figures in doubt", "num");

@@ -1,6 +1,6 @@
 //! How it was measured, and on what.
 
-use measure::record::{BackendSetup, Environment, LoadSetup, LoopMode};
+use measure::record::{BackendSetup, Environment, FaultRecord, LoadSetup, LoopMode};
 
 use super::{comparison::layer, section};
 use crate::{
@@ -158,6 +158,7 @@ fn procedure(model: &Model<'_>) -> Vec<Fact> {
         ),
         fact("Seed", run.seed.to_string()),
     ];
+    facts.extend(faults(model).map(|text| fact("Faults", text)));
     if !run.overrides.is_empty() {
         facts.push(fact(
             "Command line",
@@ -168,6 +169,43 @@ fn procedure(model: &Model<'_>) -> Vec<Fact> {
         facts.push(fact("Whole run", format::seconds(elapsed)));
     }
     facts
+}
+
+/// What was done to backends, over all trials.
+fn faults(model: &Model<'_>) -> Option<String> {
+    let trials = model.trials();
+    let all = || trials.iter().flat_map(|(_, trial)| &trial.record.faults);
+    // Each planned fault once, with when it was done and whether it was seen.
+    let mut planned: Vec<(&FaultRecord, Vec<&FaultRecord>)> = Vec::new();
+    for fault in all() {
+        let same = |other: &FaultRecord| {
+            (&other.action, &other.backend) == (&fault.action, &fault.backend)
+                && (other.planned_s - fault.planned_s).abs() < 1e-6
+        };
+        match planned.iter_mut().find(|(first, _)| same(first)) {
+            Some((_, done)) => done.push(fault),
+            None => planned.push((fault, vec![fault])),
+        }
+    }
+    let said: Vec<String> = planned
+        .iter()
+        .map(|(fault, done)| {
+            let late = |fault: &&FaultRecord| (fault.done_s - fault.planned_s) * 1e9;
+            let latest = done.iter().map(late).fold(0.0, f64::max);
+            let seen = done.iter().filter(|fault| fault.seen).count();
+            format!(
+                "{} {} at {:.2} s of the window (done within {} of that; its effect was seen in {} \
+                 of {} trials)",
+                fault.action,
+                fault.backend,
+                fault.planned_s,
+                format::duration(latest),
+                seen,
+                done.len()
+            )
+        })
+        .collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 fn environment(environment: &Environment) -> Vec<Fact> {

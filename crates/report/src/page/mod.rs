@@ -1,15 +1,18 @@
 //! The page: one file that makes no request.
 //!
 //! Sections stand in the order a reader needs them: the question, the answer,
-//! the comparison, the charts, what theory says, what was expected, how it was
-//! measured, doubts, every trial. All of it shows without the script, which only sorts tables,
+//! the comparison, the charts, how even the spread was, what theory says, how late
+//! the generator was, what was expected, how it was measured, doubts, every trial. All of it shows without the script, which only sorts tables,
 //! hides peers and follows the pointer.
 
 mod answer;
+mod balance;
 mod charts;
 pub(crate) mod compare;
 mod comparison;
 mod expectations;
+mod generator;
+pub(crate) mod index;
 mod method;
 mod ratios;
 mod theory;
@@ -30,26 +33,35 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 
 /// Writes the page of a run.
 pub(crate) fn render(model: &Model<'_>) -> String {
+    document(&format!("{} · layerlab", model.run.scenario), |html| {
+        header(html, model);
+        answer::write(html, model);
+        comparison::write(html, model);
+        charts::write(html, model);
+        balance::write(html, model);
+        theory::write(html, model);
+        generator::write(html, model);
+        expectations::write(html, model);
+        method::write(html, model);
+        warnings::write(html, model);
+        trials::write(html, model);
+        footer(html, model);
+    })
+}
+
+/// A whole document with what `inner` writes in it.
+fn document(title: &str, inner: impl FnOnce(&mut Html)) -> String {
     let mut html = Html::default();
     html.raw("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     html.raw("<meta http-equiv=\"Content-Security-Policy\" content=\"");
     html.raw(POLICY);
     html.raw("\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
-    html.leaf("title", &[], &format!("{} · layerlab", model.run.scenario));
+    html.leaf("title", &[], title);
     html.raw("\n");
     html.style(&palette::css());
     html.style(STYLE);
     html.raw("</head>\n<body>\n<main>\n");
-    header(&mut html, model);
-    answer::write(&mut html, model);
-    comparison::write(&mut html, model);
-    charts::write(&mut html, model);
-    theory::write(&mut html, model);
-    expectations::write(&mut html, model);
-    method::write(&mut html, model);
-    warnings::write(&mut html, model);
-    trials::write(&mut html, model);
-    footer(&mut html, model);
+    inner(&mut html);
     html.raw("</main>\n<script>\n");
     html.raw(SCRIPT);
     html.raw("</script>\n</body>\n</html>\n");

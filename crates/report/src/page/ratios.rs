@@ -41,8 +41,14 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         html.tag("thead", &[], |html| {
             html.tag("tr", &[], |html| {
                 column(html, "Peer", "", "");
-                for (_, head) in &columns {
-                    column(html, head, "Ratio of the figures of the same repeats", "num");
+                for (figure, head) in &columns {
+                    let word = if figure.starts_with("latency") { model.loop_word() } else { "" };
+                    column(
+                        html,
+                        &format!("{word}{head}"),
+                        "Ratio of the figures of the same repeats",
+                        "num",
+                    );
                 }
             });
         });

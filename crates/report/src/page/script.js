@@ -93,6 +93,10 @@
     });
     mark.addEventListener("blur", hide);
   }
+  // Paper can't be unfolded.
+  addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
+  });
   addEventListener("keydown", (event) => {
     if (event.key === "Escape") hide();
   });

@@ -109,7 +109,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             ),
         );
         compact_table(html, "Every trial", |html| {
-            head(html);
+            head(html, model);
             html.tag("tbody", &[], |html| {
                 for (peer, trial) in &trials {
                     row(html, peer, trial);
@@ -119,7 +119,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     });
 }
 
-fn head(html: &mut Html) {
+fn head(html: &mut Html, model: &Model<'_>) {
     html.tag("thead", &[], |html| {
         html.tag("tr", &[], |html| {
             column(html, "#", "Place in the run", "num");
@@ -127,7 +127,8 @@ fn head(html: &mut Html) {
             column(html, "Repeat", "", "num");
             column(html, "Ended", "", "");
             for figure in FIGURES {
-                column(html, figure.head, figure.hint, "num");
+                let word = if figure.name.starts_with("latency") { model.loop_word() } else { "" };
+                column(html, &format!("{word}{}", figure.head), figure.hint, "num");
             }
             column(html, "Failed", "Calls that failed or had no answer", "num");
             column(html, "Doubts", "Warnings, notes included", "num");

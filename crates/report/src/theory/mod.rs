@@ -157,7 +157,7 @@ fn are_alike(model: &Model<'_>) -> bool {
 
 /// Whether backends send connections away after a time.
 fn connections_age(model: &Model<'_>) -> bool {
-    let age = model.run.resolved.pointer("/backends/max_connection_age");
+    let age = model.run.resolved.pointer("/connection_age");
     age.is_some_and(|age| !age.is_null())
 }
 

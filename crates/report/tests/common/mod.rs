@@ -78,6 +78,33 @@ pub(crate) fn run() -> Run {
     Run { record: run_record(), trials }
 }
 
+/// The same run with a backend killed and started again, as an L7 balancer and a
+/// client would take it.
+pub(crate) fn faulted() -> Run {
+    let mut run = run();
+    run.record.scenario = "backend-crash".into();
+    run.record.question = "One of four backends is killed and comes back: who notices?".into();
+    for trial in &mut run.trials {
+        let fault = |action: &str, planned_s: f64, seen: bool| FaultRecord {
+            action: action.into(),
+            backend: "b1".into(),
+            planned_s,
+            done_s: planned_s + 0.002,
+            seen,
+        };
+        trial.faults = vec![fault("kill", 0.9, true), fault("start", 2.0, trial.repeat != 1)];
+        for second in &mut trial.series {
+            if trial.peer == "l7" && second.second == 1 {
+                let lost = std::mem::take(&mut second.per_backend[1]);
+                for (index, part) in [(0, lost / 3), (2, lost / 3), (3, lost - lost / 3 * 2)] {
+                    second.per_backend[index] += part;
+                }
+            }
+        }
+    }
+    run
+}
+
 fn run_record() -> RunRecord {
     RunRecord {
         format: FORMAT_VERSION,

@@ -1,0 +1,188 @@
+//! How evenly each peer spread the calls, and how soon it did so again after a
+//! fault.
+
+use measure::{statistics::shares::chi_square, summary::median};
+
+use super::{column, peer_heading, section, table};
+use crate::{
+    comparison::plain_range,
+    format,
+    html::Html,
+    model::{Estimate, Model, PeerView},
+    settling::{self, After},
+};
+
+/// A figure of imbalance.
+struct Figure {
+    head: &'static str,
+    hint: &'static str,
+    name: &'static str,
+    show: fn(f64) -> String,
+}
+
+const FIGURES: [Figure; 4] = [
+    Figure {
+        head: "Busiest backend",
+        hint: "Largest share of calls that one backend got",
+        name: "max_share",
+        show: format::share,
+    },
+    Figure {
+        head: "Idlest backend",
+        hint: "Smallest share of calls that one backend got",
+        name: "min_share",
+        show: format::share,
+    },
+    Figure {
+        head: "Jain's index",
+        hint: "1 when all backends got the same, 1/n when one of n got all",
+        name: "jain",
+        show: decimals,
+    },
+    Figure {
+        head: "Variation",
+        hint: "Standard deviation of calls per backend over their mean",
+        name: "cv",
+        show: decimals,
+    },
+];
+
+fn decimals(value: f64) -> String {
+    format!("{value:.3}")
+}
+
+pub(super) fn write(html: &mut Html, model: &Model<'_>) {
+    let peers: Vec<&PeerView<'_>> = model.measured().collect();
+    if peers.is_empty() || model.backends.len() < 2 {
+        return;
+    }
+    section(html, "balance", "How evenly calls were spread", |html| {
+        table(html, "How evenly calls were spread", |html| {
+            html.tag("thead", &[], |html| {
+                html.tag("tr", &[], |html| {
+                    column(html, "Peer", "", "");
+                    for figure in &FIGURES {
+                        column(html, figure.head, figure.hint, "num");
+                    }
+                    let hint = "Chance of calls at least this uneven, were each sent by chance";
+                    column(html, "Chi-square p", hint, "num");
+                });
+            });
+            html.tag("tbody", &[], |html| peers.iter().for_each(|peer| row(html, model, peer)));
+        });
+        let target = if model.even_share().is_some() { "even shares" } else { "shares by weight" };
+        html.leaf(
+            "p",
+            &[("class", "fine")],
+            &format!(
+                "Chi-square tests calls per backend against {target}, as if each call were sent by \
+                 chance: p near 1 is more even than chance, as taking turns is; p near 0 is a \
+                 spread that chance does not make of calls. With many calls tiny deviations \
+                 suffice for that, so read it beside the variation."
+            ),
+        );
+        settled(html, model, &peers);
+    });
+}
+
+fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>) {
+    html.tag("tr", &[("data-peer", &peer.name)], |html| {
+        peer_heading(html, peer);
+        for figure in &FIGURES {
+            cell(html, peer.estimate(figure.name), figure.show, true);
+        }
+        let p = peer.estimate_by(|figures| {
+            Some(chi_square(&figures.calls_per_backend, &model.fair_shares)?.p_value)
+        });
+        // The interval of a p-value would be one of nothing.
+        cell(html, p, format::chance, false);
+    });
+}
+
+fn cell(html: &mut Html, value: Option<Estimate>, show: fn(f64) -> String, with_interval: bool) {
+    let Some(estimate) = value else {
+        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
+    };
+    let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
+    html.tag("td", &attributes, |html| {
+        let shown = show(estimate.value);
+        html.text(&shown);
+        let Some((low, high)) = estimate.interval.filter(|_| with_interval) else { return };
+        let range = plain_range(show(low), show(high));
+        if range != shown {
+            html.leaf("small", &[], &range);
+        }
+    });
+}
+
+/// Times until balance after each fault.
+fn settled(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
+    let all: Vec<_> = peers
+        .iter()
+        .flat_map(|peer| settling::of(model, peer).into_iter().map(move |one| (*peer, one)))
+        .collect();
+    if all.is_empty() {
+        return;
+    }
+    html.leaf("h3", &[], "Until balance after a fault");
+    html.leaf(
+        "p",
+        &[("class", "fine")],
+        "Seconds until every backend stayed within 5 points (and the width of chance) of what it was \
+         due, with those that were taken away due nothing. Counted in whole seconds, so up to one \
+         too many.",
+    );
+    table(html, "Until balance after a fault", |html| {
+        html.tag("thead", &[], |html| {
+            html.tag("tr", &[], |html| {
+                column(html, "Peer", "", "");
+                column(html, "Fault", "What was done to which backend, and when", "");
+                column(html, "Until balance", "Median of the repeats", "num");
+                html.leaf("th", &[("scope", "col"), ("class", "plain")], "Each repeat");
+            });
+        });
+        html.tag("tbody", &[], |html| {
+            for (peer, one) in &all {
+                html.tag("tr", &[("data-peer", &peer.name)], |html| {
+                    peer_heading(html, peer);
+                    let fault = one.fault;
+                    let at = fault.done_s.to_string();
+                    html.leaf(
+                        "td",
+                        &[("data-value", &at)],
+                        &format!("{} {} at {:.2} s", fault.action, fault.backend, fault.done_s),
+                    );
+                    middle(html, &one.after);
+                    let each: Vec<String> = one.after.iter().map(said).collect();
+                    html.leaf("td", &[], &each.join(", "));
+                });
+            }
+        });
+    });
+}
+
+fn said(after: &After) -> String {
+    match after {
+        After::Seconds(seconds) => format!("{seconds:.1} s"),
+        After::Never => "never".to_owned(),
+        After::TooShort => "too short to tell".to_owned(),
+    }
+}
+
+/// The middle repeat: one that never came into balance took longer than any other.
+fn middle(html: &mut Html, after: &[After]) {
+    let times: Vec<f64> = after
+        .iter()
+        .filter_map(|after| match after {
+            After::Seconds(seconds) => Some(*seconds),
+            After::Never => Some(f64::INFINITY),
+            After::TooShort => None,
+        })
+        .collect();
+    let (value, shown) = match median(&times) {
+        None => (String::new(), format::UNKNOWN.to_owned()),
+        Some(middle) if middle.is_finite() => (middle.to_string(), format!("{middle:.1} s")),
+        Some(_) => ("1e9".to_owned(), "never".to_owned()),
+    };
+    html.leaf("td", &[("class", "num"), ("data-value", &value)], &shown);
+}

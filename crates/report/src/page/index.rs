@@ -1,0 +1,103 @@
+//! The page that lists all runs.
+
+use measure::record::{RunOutcome, RunRecord, Verdict};
+
+use super::{column, document, table};
+use crate::{format, html::Html, index::Entry};
+
+/// Writes the page.
+pub(crate) fn render(entries: &[Entry]) -> String {
+    document("Runs · layerlab", |html| {
+        html.tag("header", &[], |html| {
+            html.tag("p", &[("class", "kicker")], |html| html.leaf("b", &[], "layerlab"));
+            html.leaf("h1", &[], "All runs");
+        });
+        if entries.is_empty() {
+            return html.leaf("p", &[], "No run was found. `cargo run -p loadgen` makes one.");
+        }
+        table(html, "All runs", |html| {
+            head(html);
+            html.tag("tbody", &[], |html| entries.iter().for_each(|entry| row(html, entry)));
+        });
+        let runs = entries.len();
+        let word = if runs == 1 { "run" } else { "runs" };
+        html.leaf("p", &[("class", "fine")], &format!("{runs} {word}, the latest first."));
+    })
+}
+
+fn head(html: &mut Html) {
+    html.tag("thead", &[], |html| {
+        html.tag("tr", &[], |html| {
+            column(html, "Scenario", "With the question it asks", "");
+            column(html, "Started", "UTC", "");
+            column(html, "Peers", "In the order compared", "");
+            column(html, "Ended", "", "");
+            column(html, "Expectations", "How many of the scenario's claims came out", "");
+            column(html, "Took", "Wall time of the whole run", "num");
+        });
+    });
+}
+
+fn row(html: &mut Html, entry: &Entry) {
+    html.tag("tr", &[], |html| match &entry.record {
+        Ok(run) => {
+            name(html, entry, &run.scenario, &run.question);
+            html.tag("td", &[("data-value", &*run.started_utc)], |html| {
+                html.text(&run.started_utc.replace('T', " ").replace('Z', ""));
+                html.leaf("small", &[], &entry.folder);
+            });
+            let peers: Vec<&str> = run.peers.iter().map(|peer| peer.name.as_str()).collect();
+            html.leaf("td", &[("class", "wrap")], &peers.join(", "));
+            outcome(html, run);
+            expectations(html, run);
+            let seconds = run.elapsed_s.map(|elapsed| elapsed.to_string()).unwrap_or_default();
+            let took = run.elapsed_s.map_or_else(|| format::UNKNOWN.to_owned(), format::seconds);
+            html.leaf("td", &[("class", "num"), ("data-value", &*seconds)], &took);
+        }
+        Err(reason) => {
+            name(html, entry, &entry.folder, "");
+            let text = format!("can't be read: {reason}");
+            html.leaf("td", &[("colspan", "5"), ("class", "missing")], &text);
+        }
+    });
+}
+
+fn name(html: &mut Html, entry: &Entry, name: &str, question: &str) {
+    html.tag("th", &[("scope", "row"), ("data-value", name)], |html| {
+        match entry.link() {
+            Some(link) => html.leaf("a", &[("href", &*link)], name),
+            None => html.leaf("b", &[], name),
+        }
+        html.leaf("small", &[("class", "question")], question);
+        if !entry.has_report {
+            let advice = format!("no report; loadgen report {} makes it", entry.folder);
+            html.leaf("small", &[("class", "question")], &advice);
+        }
+    });
+}
+
+fn outcome(html: &mut Html, run: &RunRecord) {
+    let (class, word) = match run.outcome {
+        RunOutcome::Complete => ("", "complete"),
+        RunOutcome::Interrupted => ("c-bad", "stopped"),
+        RunOutcome::Running => ("c-bad", "running, or killed"),
+    };
+    html.leaf("td", &[("class", class)], word);
+}
+
+fn expectations(html: &mut Html, run: &RunRecord) {
+    let claims = &run.expectations;
+    let held = claims.iter().filter(|claim| claim.verdict == Verdict::Held).count();
+    let failed = claims.iter().filter(|claim| claim.verdict == Verdict::Failed).count();
+    if claims.is_empty() {
+        return html.leaf("td", &[("data-value", "")], format::UNKNOWN);
+    }
+    let (class, text) = if held == claims.len() {
+        ("", format!("all {held} held"))
+    } else {
+        let open = claims.len() - held - failed;
+        let open = if open > 0 { format!(", {open} not judged") } else { String::new() };
+        ("c-bad", format!("{failed} of {} failed{open}", claims.len()))
+    };
+    html.leaf("td", &[("class", class), ("data-value", &*failed.to_string())], &text);
+}
