@@ -123,6 +123,7 @@ fn span(low: String, high: String, unit: &str) -> String {
 pub fn factor(value: f64) -> String {
     match value {
         v if !v.is_finite() => UNKNOWN.to_owned(),
+        v if v.abs() < 0.009_95 => format!("{v:.5}"),
         v if v.abs() < 0.0995 => format!("{v:.4}"),
         v if v.abs() < 0.995 => format!("{v:.3}"),
         v => number(v),

@@ -7,10 +7,13 @@
 //! |---|---|
 //! | [`model`] | the run as a report looks at it: peers, trials, figures |
 //! | [`findings`] | what came out, in sentences made from the data |
+//! | `theory` | what queueing theory says of the same peers |
+//! | `settling` | how long until calls were in balance after a fault |
 //! | [`charts`] | the charts, one file each |
 //! | [`drawing`], [`render`] | what a chart is made of, and how it becomes SVG and PNG |
 //! | [`terminal`] | the comparison as text |
 //! | [`mod@compare`] | two runs against each other |
+//! | [`index`] | the page that lists all runs |
 //!
 //! The page is one file that makes no request: its charts are SVG in the page,
 //! its style and script stand in it, and a content security policy forbids the

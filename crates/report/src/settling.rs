@@ -15,6 +15,10 @@ use crate::model::{Model, PeerView};
 /// Five points off its share, and three deviations of chance, still is balance.
 const TOLERANCE: Tolerance = Tolerance { absolute: 0.05, deviations: 3.0 };
 
+/// A fault this near to the edge of a second is taken to be on it: the calls of so
+/// short a time are a twentieth of the second's, which the tolerance allows.
+const NEARLY_S: f64 = 0.05;
+
 /// What became of one fault in one trial.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum After {
@@ -53,14 +57,15 @@ pub(crate) fn of<'a>(model: &Model<'a>, peer: &PeerView<'a>) -> Vec<Settled<'a>>
 fn after(model: &Model<'_>, trial: &TrialRecord, index: usize) -> After {
     let Some(fault) = trial.faults.get(index) else { return After::TooShort };
     let next_s = trial.faults.get(index + 1).map_or(trial.measured_s, |next| next.done_s);
-    let (from, to) = (fault.done_s.max(0.0).ceil() as usize, next_s.max(0.0).floor() as usize);
+    let from = (fault.done_s - NEARLY_S).max(0.0).ceil() as usize;
+    let to = (next_s + NEARLY_S).max(0.0).floor() as usize;
     let intervals: Vec<Vec<u64>> =
         trial.series.iter().take(to).map(|second| second.per_backend.clone()).collect();
     let weights = weights(model, &trial.faults[..=index]);
     match time_until_balance(&intervals, &weights, from, TOLERANCE) {
         None => After::TooShort,
         Some(Settling::Never) => After::Never,
-        Some(Settling::From(second)) => After::Seconds(second as f64 - fault.done_s),
+        Some(Settling::From(second)) => After::Seconds((second as f64 - fault.done_s).max(0.0)),
     }
 }
 

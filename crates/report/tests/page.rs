@@ -304,7 +304,7 @@ fn a_closed_loop_says_so_wherever_there_is_a_latency() {
         "with a closed-loop p99 of",
         "Latency over time (closed loop)",
         "from the sending (closed loop)",
-        "has no model: in a closed loop calls wait for each other",
+        "have no model: in a closed loop calls wait for each other",
         "It must not be compared with an open loop",
     ] {
         assert!(page.contains(label), "{label}");
@@ -330,6 +330,14 @@ fn theory_stands_beside_what_it_fits_and_says_why_not_elsewhere() {
     let mut run = common::run();
     run.record.load.arrivals = Some("poisson in ramp".into());
     assert!(report::html(&run).contains("the rate changes during the trial"));
+    let mut run = common::run();
+    run.record.load.policy = "random".into();
+    run.record.load.connections = 8;
+    let page = report::html(&run);
+    let placed = queueing::bins::RandomPlacement::new(8, 4).unwrap();
+    assert!(page.contains(&report::format::share(placed.expected_max_share())));
+    assert!(page.contains("by chance") && page.contains("in nine of ten"));
+    assert!(page.contains("connections are placed by chance or by state"));
 }
 
 #[test]
@@ -347,6 +355,8 @@ fn faults_are_marked_and_what_follows_is_timed() {
     };
     assert!(row("l7").contains("0.1 s, 0.1 s, 0.1 s"), "{}", row("l7"));
     assert!(row("l4").contains("never, never, never"), "{}", row("l4"));
+    let started = &section[section.find("start b1 at 2.00 s").unwrap()..];
+    assert!(!section.contains("too short to tell") && started.contains("0.0 s, 0.0 s, 0.0 s"));
     for (name, picture) in drawn(&run) {
         let over_time = ["throughput", "latency-over-time", "share-over-time"].contains(&name);
         assert_eq!(picture.contains("kill b1 at 0.90 s"), over_time, "{name}");

@@ -58,13 +58,24 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
     }
     Chart {
         title: "CPU time per call".to_owned(),
-        note: "Per call that came back well; median of the repeats. Full colour: user mode. Pale: \
-               the kernel on the process's behalf. 1 µs per call is one core per million calls a \
-               second."
-            .to_owned(),
+        note: note(model),
         alternative: alternative(&rows),
         drawing,
     }
+}
+
+fn note(model: &Model<'_>) -> String {
+    let mut text = String::from(
+        "Per call that came back well; median of the repeats. Full colour: user mode. Pale: the \
+         kernel on the process's behalf. 1 µs per call is one core per million calls a second.",
+    );
+    let proxies = model.peers.iter().any(|peer| {
+        peer.estimate("proxy_cpu_per_call").is_some_and(|estimate| estimate.interval.is_some())
+    });
+    if proxies {
+        text.push_str(&format!(" Whisker: {LEVEL_TEXT} interval of the proxy's part."));
+    }
+    text
 }
 
 fn parts(peer: &PeerView<'_>) -> Vec<Part> {
@@ -154,6 +165,9 @@ fn draw_row(
             group.rect(user, Fill::new(paint));
             let system = Bounds { x: middle, width: (to - middle - 1.0).max(0.0), ..bar };
             group.rect(system, Fill::new(paint).alpha(0.45));
+            if part.role == ProcessRole::Proxy {
+                whisker(group, part, x, bar);
+            }
             let font = Font::new(11.5).paint(Paint::Soft);
             let text = format!("{} {}", part.name, format::number(part.total.value / 1e3));
             let at = label_from.max(from);
@@ -166,6 +180,18 @@ fn draw_row(
         let font = Font::new(13.0).bold();
         group.text((x.at(start) + 8.0, bar.y + 15.0), format::duration(start), font);
     });
+}
+
+/// The interval of the proxy's cost, the one on the common base line.
+fn whisker(group: &mut Group, part: &Part, x: &Linear, bar: Bounds) {
+    let Some((low, high)) = part.total.interval else { return };
+    let (from, to) = (x.at(low.max(0.0)), x.at(high.min(x.domain.1)));
+    let (middle, cap) = (bar.y + bar.height / 2.0, 3.5);
+    let stroke = Stroke::new(Paint::Ink, 1.2);
+    group.line((from, middle), (to, middle), stroke);
+    for end in [from, to] {
+        group.line((end, middle - cap), (end, middle + cap), stroke);
+    }
 }
 
 fn tip(peer: &PeerView<'_>, part: &Part) -> String {

@@ -10,6 +10,7 @@ use crate::{
     model::{Model, PeerView},
     palette::Paint,
     scale::{Linear, ticks},
+    theory::placement,
 };
 
 /// Size of the numbers above bars.
@@ -25,7 +26,7 @@ pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
         let scale = Linear { domain: (0.0, top), range: (plot.bottom(), plot.y) };
         let axis =
             panels::Axis { scale, ticks: &ticks, label: |share| format!("{:.0} %", share * 100.0) };
-        panels.frame(&mut drawing, index, peer, &subtitle(peer, plot.width), &axis);
+        panels.frame(&mut drawing, index, peer, &subtitle(model, peer, plot.width), &axis);
         match peer.missing() {
             Some(reason) => panels.missing(&mut drawing, index, &reason),
             None => bars(&mut drawing, model, peer, plot, &scale),
@@ -52,13 +53,22 @@ fn axis_ticks(model: &Model<'_>) -> Vec<f64> {
 }
 
 /// The largest share in words, in fewer of them where there is little room.
-fn subtitle(peer: &PeerView<'_>, room: f64) -> String {
+fn subtitle(model: &Model<'_>, peer: &PeerView<'_>, room: f64) -> String {
     let Some(largest) = peer.estimate("max_share") else {
         return "no call was answered".to_owned();
     };
     let share = format::share(largest.value);
     let whole = format!("busiest backend: {share}");
-    if Font::new(12.0).width(&whole) <= room { whole } else { format!("busiest: {share}") }
+    let short = format!("busiest: {share}");
+    let fits = |text: &String| Font::new(12.0).width(text) <= room;
+    let theory = placement::of(model, peer)
+        .map(|placement| format!(", theory {}", format::share(placement.max_share())));
+    let candidates = [
+        theory.as_ref().map(|theory| format!("{whole}{theory}")),
+        theory.as_ref().map(|theory| format!("{short}{theory}")),
+        Some(whole),
+    ];
+    candidates.into_iter().flatten().find(fits).unwrap_or(short)
 }
 
 /// A share above its bar; a bare number of percent where slots are narrow.

@@ -44,7 +44,8 @@ fn row(html: &mut Html, entry: &Entry) {
             name(html, entry, &run.scenario, &run.question);
             html.tag("td", &[("data-value", &*run.started_utc)], |html| {
                 html.text(&run.started_utc.replace('T', " ").replace('Z', ""));
-                html.leaf("small", &[], &entry.folder);
+                let own = entry.folder.rsplit('/').next().unwrap_or(&entry.folder);
+                html.leaf("small", &[], own);
             });
             let peers: Vec<&str> = run.peers.iter().map(|peer| peer.name.as_str()).collect();
             html.leaf("td", &[("class", "wrap")], &peers.join(", "));
@@ -99,5 +100,6 @@ fn expectations(html: &mut Html, run: &RunRecord) {
         let open = if open > 0 { format!(", {open} not judged") } else { String::new() };
         ("c-bad", format!("{failed} of {} failed{open}", claims.len()))
     };
-    html.leaf("td", &[("class", class), ("data-value", &*failed.to_string())], &text);
+    let class = format!("wrap {class}");
+    html.leaf("td", &[("class", &*class), ("data-value", &*failed.to_string())], &text);
 }

@@ -83,9 +83,14 @@ fn cell(html: &mut Html, beside: Option<Beside>) {
         }
         if let Some(interval) = ratio.interval {
             let (low, high) = (format::factor(interval.low), format::factor(interval.high));
-            html.leaf("small", &[], &crate::comparison::plain_range(low, high));
+            if low != high {
+                html.leaf("small", &[], &crate::comparison::plain_range(low, high));
+            }
         }
-        if told == Told::CannotTell {
+        let same = ratio.interval.is_some_and(|i| (i.high - i.low).abs() < 1e-9 && i.holds(1.0));
+        if same {
+            html.leaf("small", &[("class", "told")], "the same in each");
+        } else if told == Told::CannotTell {
             html.leaf("small", &[("class", "told")], "no difference can be told");
         }
     });

@@ -60,11 +60,22 @@ fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
         let reason = (**theory).as_ref().err()?;
         Some((*peer, reason.as_str()))
     });
+    let mut reasons: Vec<(&str, Vec<&PeerView<'_>>)> = Vec::new();
+    for (peer, reason) in unfitted {
+        match reasons.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, peers)) => peers.push(peer),
+            None => reasons.push((reason, vec![peer])),
+        }
+    }
     html.tag("ul", &[("class", "peers")], |html| {
-        for (peer, reason) in unfitted {
-            html.tag("li", &[("data-peer", &peer.name)], |html| {
-                super::peer_name(html, &peer.name, peer.paint);
-                html.text(&format!(" has no model: {reason}."));
+        for (reason, peers) in reasons {
+            html.tag("li", &[], |html| {
+                for (index, peer) in peers.iter().enumerate() {
+                    html.text(if index > 0 { ", " } else { "" });
+                    super::peer_name(html, &peer.name, peer.paint);
+                }
+                let word = if peers.len() == 1 { "has" } else { "have" };
+                html.text(&format!(" {word} no model: {reason}."));
             });
         }
     });

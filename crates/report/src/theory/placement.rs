@@ -31,6 +31,16 @@ pub(crate) enum Placement {
     },
 }
 
+impl Placement {
+    /// The share of the busiest backend, or what is expected of it.
+    pub(crate) fn max_share(&self) -> f64 {
+        match self {
+            Self::InTurn { max_share, .. } => *max_share,
+            Self::ByChance { expected, .. } => *expected,
+        }
+    }
+}
+
 /// What theory says of a peer's placement of connections; `None` where it does not
 /// place connections, or not by a rule that has an answer.
 pub(crate) fn of(model: &Model<'_>, peer: &PeerView<'_>) -> Option<Placement> {
