@@ -77,7 +77,7 @@ fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
     let load = &run.load;
     let rate = load.rate.map_or_else(|| "closed loop".to_owned(), format::rate);
     let mut text = format!(
-        "{rate}, {} connection{} × {} streams, {} · {} backends · {} · {} CPUs, {} · {} · layerlab {}",
+        "{rate}, {} connection{} × {} streams, {} · {} backends · {} · {} CPUs · {} · layerlab {}",
         load.connections,
         if load.connections == 1 { "" } else { "s" },
         load.streams,
@@ -88,7 +88,6 @@ fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
             repeats => format!("{repeats} repeats"),
         },
         run.environment.cpus,
-        run.environment.kernel,
         run.started_utc,
         run.environment.layerlab_version,
     );

@@ -165,9 +165,6 @@ fn draw_row(
             group.rect(user, Fill::new(paint));
             let system = Bounds { x: middle, width: (to - middle - 1.0).max(0.0), ..bar };
             group.rect(system, Fill::new(paint).alpha(0.45));
-            if part.role == ProcessRole::Proxy {
-                whisker(group, part, x, bar);
-            }
             let font = Font::new(11.5).paint(Paint::Soft);
             let text = format!("{} {}", part.name, format::number(part.total.value / 1e3));
             let at = label_from.max(from);
@@ -177,6 +174,9 @@ fn draw_row(
         start += part.total.value;
     }
     drawing.group(Group::of(&peer.name), |group| {
+        if let Some(proxy) = parts.iter().find(|part| part.role == ProcessRole::Proxy) {
+            whisker(group, proxy, x, bar);
+        }
         let font = Font::new(13.0).bold();
         group.text((x.at(start) + 8.0, bar.y + 15.0), format::duration(start), font);
     });

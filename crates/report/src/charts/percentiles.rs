@@ -138,7 +138,7 @@ fn curve(drawing: &mut Drawing, line: &Line<'_>, x: &Linear, y: &Log) {
             .collect();
         let lows = ends.iter().map(|(at, (low, _))| (*at, y.at(*low)));
         let highs = ends.iter().map(|(at, (_, high))| (*at, y.at(*high)));
-        group.area(lows.chain(highs.rev()).collect(), Fill::new(peer.paint).alpha(0.16));
+        group.area(lows.chain(highs.rev()).collect(), Fill::new(peer.paint).alpha(0.13));
         if peer.figures().count() > 1 {
             for figures in peer.figures() {
                 let repeat = line.points.iter().step_by(2).filter_map(|(place, _)| {

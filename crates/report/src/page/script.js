@@ -39,6 +39,29 @@
     });
   }
 
+  // Charts: one stop for the Tab key each, and arrow keys from value to value.
+  const valuesOf = (chart) =>
+    [...chart.querySelectorAll(".tip")].filter((mark) => !mark.classList.contains("away"));
+  const oneStop = (chart, at) => {
+    const marks = valuesOf(chart);
+    const stop = at ?? marks.find((mark) => mark.tabIndex === 0) ?? marks[0];
+    for (const mark of chart.querySelectorAll(".tip")) mark.tabIndex = mark === stop ? 0 : -1;
+  };
+  const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+  for (const chart of document.querySelectorAll("svg")) {
+    chart.addEventListener("keydown", (event) => {
+      const marks = valuesOf(chart);
+      const at = marks.indexOf(document.activeElement);
+      const last = marks.length - 1;
+      const to = { Home: 0, End: last }[event.key] ?? at + (STEPS[event.key] ?? NaN);
+      if (at < 0 || Number.isNaN(to)) return;
+      event.preventDefault();
+      const next = marks[Math.max(0, Math.min(last, to))];
+      oneStop(chart, next);
+      next.focus();
+    });
+  }
+
   // Peers: a button each.
   const toggles = document.querySelector(".toggles");
   if (toggles && toggles.children.length > 1) {
@@ -55,9 +78,14 @@
         for (const mark of document.querySelectorAll("svg [data-peer]")) {
           if (mark.dataset.peer === name) mark.classList.toggle("away", !shown);
         }
+        for (const chart of document.querySelectorAll("svg")) oneStop(chart);
       });
       label.replaceWith(button);
     }
+    const hint = document.createElement("span");
+    hint.className = "fine";
+    hint.textContent = "Hide and show; values: pointer, or Tab and arrow keys";
+    toggles.append(hint);
     toggles.hidden = false;
   }
 
@@ -85,7 +113,6 @@
     title.remove();
     mark.addEventListener("pointermove", (event) => show(text, event.clientX, event.clientY));
     mark.addEventListener("pointerleave", hide);
-    mark.setAttribute("tabindex", "0");
     mark.setAttribute("aria-label", text);
     mark.addEventListener("focus", () => {
       const box = mark.getBoundingClientRect();
@@ -97,6 +124,7 @@
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
   });
+  for (const chart of document.querySelectorAll("svg")) oneStop(chart);
   addEventListener("keydown", (event) => {
     if (event.key === "Escape") hide();
   });
