@@ -6,6 +6,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`model`] | the run as a report looks at it: peers, trials, figures |
+//! | [`estimate`] | a figure over trials with its interval, and beside another peer's |
 //! | [`findings`] | what came out, in sentences made from the data |
 //! | `theory` | what queueing theory says of the same peers |
 //! | `settling` | how long until calls were in balance after a fault |
@@ -13,7 +14,7 @@
 //! | [`drawing`], [`render`] | what a chart is made of, and how it becomes SVG and PNG |
 //! | [`terminal`] | the comparison as text |
 //! | [`mod@compare`] | two runs against each other |
-//! | [`index`] | the page that lists all runs |
+//! | [`fn@index`] | the page that lists all runs |
 //!
 //! The page is one file that makes no request: its charts are SVG in the page,
 //! its style and script stand in it, and a content security policy forbids the
@@ -24,6 +25,7 @@ pub mod charts;
 pub mod compare;
 mod comparison;
 pub mod drawing;
+pub mod estimate;
 pub mod findings;
 pub mod format;
 mod html;

@@ -187,10 +187,12 @@ fn whisker(group: &mut Group, part: &Part, x: &Linear, bar: Bounds) {
     let Some((low, high)) = part.total.interval else { return };
     let (from, to) = (x.at(low.max(0.0)), x.at(high.min(x.domain.1)));
     let (middle, cap) = (bar.y + bar.height / 2.0, 3.5);
-    let stroke = Stroke::new(Paint::Ink, 1.2);
-    group.line((from, middle), (to, middle), stroke);
-    for end in [from, to] {
-        group.line((end, middle - cap), (end, middle + cap), stroke);
+    // A pale edge keeps it visible on dark bars.
+    for stroke in [Stroke::new(Paint::Paper, 3.4).alpha(0.7), Stroke::new(Paint::Ink, 1.2)] {
+        group.line((from, middle), (to, middle), stroke);
+        for end in [from, to] {
+            group.line((end, middle - cap), (end, middle + cap), stroke);
+        }
     }
 }
 

@@ -146,7 +146,7 @@ fn settled(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
                 html.tag("tr", &[("data-peer", &peer.name)], |html| {
                     peer_heading(html, peer);
                     let fault = one.fault;
-                    let at = fault.done_s.to_string();
+                    let at = format!("{:.3}", fault.done_s);
                     html.leaf(
                         "td",
                         &[("data-value", &at)],
@@ -181,7 +181,7 @@ fn middle(html: &mut Html, after: &[After]) {
         .collect();
     let (value, shown) = match median(&times) {
         None => (String::new(), format::UNKNOWN.to_owned()),
-        Some(middle) if middle.is_finite() => (middle.to_string(), format!("{middle:.1} s")),
+        Some(middle) if middle.is_finite() => (format!("{middle:.3}"), format!("{middle:.1} s")),
         Some(_) => ("1e9".to_owned(), "never".to_owned()),
     };
     html.leaf("td", &[("class", "num"), ("data-value", &value)], &shown);

@@ -2,8 +2,9 @@
 //!
 //! Sections stand in the order a reader needs them: the question, the answer,
 //! the comparison, the charts, how even the spread was, what theory says, how late
-//! the generator was, what was expected, how it was measured, doubts, every trial. All of it shows without the script, which only sorts tables,
-//! hides peers and follows the pointer.
+//! the generator was, what was expected, how it was measured, doubts, every trial.
+//! All of it shows without the script, which only sorts tables, hides peers and
+//! follows the pointer and the keys.
 
 mod answer;
 mod balance;

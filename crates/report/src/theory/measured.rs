@@ -1,11 +1,11 @@
 //! The time calls spent in the backends, from what those reported: queueing and
-//! service, added up.
+//! service, added up call by call.
 //!
-//! A record has a histogram of each, and not of their sum. Backends serve first
-//! come, first served, and draw a call's service time without looking at the
-//! queue; so how long a call waited says nothing of how long it will be served, and
-//! the sum has the distribution that independent parts add up to. The mean needs no
-//! such argument.
+//! Records of the first layerlabs have a histogram of each, and not of their sum.
+//! Backends serve first come, first served, and draw a call's service time without
+//! looking at the queue; so how long a call waited says nothing of how long it will
+//! be served, and the sum has the distribution that independent parts add up to.
+//! The mean needs no such argument.
 
 use measure::{
     histogram::{HistogramRecord, new_histogram},
@@ -50,11 +50,25 @@ pub(crate) fn whole(peer: &PeerView<'_>) -> Measured {
 
 /// Mean and quantiles of one trial.
 fn of_trial(trial: &TrialRecord) -> Option<[f64; 4]> {
-    if trial.queued.count == 0 || trial.service.count == 0 {
+    if trial.in_backend.count == 0 {
+        return added_up(trial);
+    }
+    let sum = trial.in_backend.to_histogram().ok()?;
+    let [p50, p90, p99] = QUANTILES.map(|(q, _)| sum.value_at_quantile(q) as f64);
+    // The histogram's own mean: the one beside it in the record has been through
+    // JSON, and a report made from memory has to equal one made from the folder.
+    Some([sum.mean(), p50, p90, p99])
+}
+
+/// The same from the parts.
+fn added_up(trial: &TrialRecord) -> Option<[f64; 4]> {
+    let (queued, service) = (trial.queued.to_histogram().ok()?, trial.service.to_histogram().ok()?);
+    if queued.is_empty() || service.is_empty() {
         return None;
     }
-    let mean = trial.queued.mean + trial.service.mean;
-    let (queued, service) = (binned(&trial.queued, mean)?, binned(&trial.service, mean)?);
+    let mean = queued.mean() + service.mean();
+    let bins = |record| binned(record, mean);
+    let (queued, service) = (bins(&trial.queued)?, bins(&trial.service)?);
     let mut sum = new_histogram();
     for (wait, waits) in &queued {
         for (time, times) in &service {

@@ -1,0 +1,162 @@
+//! A figure over trials, and one peer's beside another's.
+//!
+//! The figure is the median over the trials, which is what `[expect]` and the JSON
+//! say too, qualified by an interval that [`measure::statistics::interval`] makes of
+//! them. Two peers are compared repeat by repeat, since what slowed the machine in
+//! one repeat slowed both.
+
+use measure::{
+    statistics::interval::{self, Difference, over_trials, ratio_paired},
+    summary::median,
+};
+
+/// The chance that an interval holds what it is about.
+pub const LEVEL: f64 = 0.95;
+/// The level as it is written.
+pub const LEVEL_TEXT: &str = "95 %";
+/// Fewest repeats for an interval: that of two is Student's too, and so wide that
+/// it misleads more than it tells.
+pub const FEWEST_REPEATS: usize = 3;
+/// A figure over the trials of a peer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The median over the trials.
+    pub value: f64,
+    /// Where the true value lies with the chance [`LEVEL`]; `None` with fewer than
+    /// [`FEWEST_REPEATS`] trials.
+    pub interval: Option<(f64, f64)>,
+    /// The lowest trial.
+    pub lowest: f64,
+    /// The highest trial.
+    pub highest: f64,
+    /// How many trials have the figure.
+    pub trials: usize,
+}
+
+impl Estimate {
+    /// Over the trials' values; `None` without any.
+    pub fn over(values: &[f64]) -> Option<Self> {
+        let value = median(values)?;
+        let interval = (values.len() >= FEWEST_REPEATS)
+            .then(|| over_trials(values, LEVEL)?.interval)
+            .flatten()
+            // Around the centre of lopsided trials an interval can lie beside
+            // their median. Widening it costs no certainty.
+            .map(|interval| (interval.low.min(value), interval.high.max(value)));
+        Some(Self {
+            value,
+            interval,
+            lowest: values.iter().copied().reduce(f64::min)?,
+            highest: values.iter().copied().reduce(f64::max)?,
+            trials: values.len(),
+        })
+    }
+
+    /// Whether every trial of the one lies on the same side of every trial of
+    /// the other: for counts, which chance does not blur.
+    pub fn apart_from(&self, other: &Self) -> bool {
+        self.highest < other.lowest || other.highest < self.lowest
+    }
+
+    /// How large it is, whatever its sign.
+    pub(crate) fn magnitude(self) -> Self {
+        if self.value >= 0.0 {
+            return self;
+        }
+        Self {
+            value: -self.value,
+            interval: self.interval.map(|(low, high)| (-high, -low)),
+            lowest: -self.highest,
+            highest: -self.lowest,
+            ..self
+        }
+    }
+
+    /// The same with its interval cut to what a part of a whole can be.
+    pub(crate) fn within_a_whole(self) -> Self {
+        let interval = self.interval.map(|(low, high)| (low.max(0.0), high.min(1.0)));
+        Self { interval, ..self }
+    }
+}
+
+/// What the repeats say of a figure of one peer beside another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is less.
+    Less,
+    /// It is greater.
+    Greater,
+    /// No difference can be told.
+    CannotTell,
+    /// There are too few repeats to tell chance from difference.
+    TooFew,
+}
+
+/// A figure of one peer beside another's, repeat by repeat.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Beside {
+    /// Own over other; `None` when a value is zero.
+    pub ratio: Option<interval::Estimate>,
+    /// Own minus other; `None` when no repeat has both.
+    pub difference: Option<Estimate>,
+    /// What that says.
+    pub told: Told,
+}
+
+impl Beside {
+    /// From values of the same repeats.
+    pub(crate) fn of(own: &[f64], other: &[f64]) -> Self {
+        let differences: Vec<f64> = own.iter().zip(other).map(|(a, b)| a - b).collect();
+        let ratio = ratio_paired(own, other, LEVEL);
+        let told = match ratio {
+            _ if own.len() < FEWEST_REPEATS => Told::TooFew,
+            None => Told::CannotTell,
+            Some(ratio) => match ratio.against(1.0) {
+                Difference::Less => Told::Less,
+                Difference::Greater => Told::Greater,
+                Difference::CannotTell => Told::CannotTell,
+            },
+        };
+        Self { ratio, difference: Estimate::over(&differences), told }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_is_the_middle_with_its_interval() {
+        assert_eq!(Estimate::over(&[]), None);
+        let two = Estimate::over(&[1.0, 2.0]).unwrap();
+        assert_eq!((two.interval, two.trials), (None, 2));
+        let estimate = Estimate::over(&[9.5, 10.4, 11.0, 10.0, 10.9]).unwrap();
+        assert_eq!((estimate.value, estimate.lowest, estimate.highest), (10.4, 9.5, 11.0));
+        // scipy.stats.t.interval of the logarithms of five like values.
+        let (low, high) = estimate.interval.unwrap();
+        assert!((9.0..10.0).contains(&low) && (10.9..11.6).contains(&high), "{low} {high}");
+        let other = Estimate::over(&[12.0, 19.0]).unwrap();
+        assert!(estimate.apart_from(&other) && other.apart_from(&estimate));
+        assert!(!estimate.apart_from(&Estimate::over(&[10.9, 19.0]).unwrap()));
+        let skewed =
+            Estimate::over(&[[1.0; 14], [1.0; 14].map(|v| v * 9.0)].concat()[..20]).unwrap();
+        assert_eq!(skewed.interval.map(|(low, high)| low <= 1.0 && high >= 1.0), Some(true));
+        let share = Estimate::over(&[0.5, 0.75, 1.0]).unwrap().within_a_whole();
+        assert_eq!(share.interval.map(|(_, high)| high), Some(1.0));
+    }
+
+    #[test]
+    fn peers_are_told_apart_repeat_by_repeat() {
+        // The machine was slow in the second repeat; the ratio is not.
+        let (own, other) = ([1.10, 2.22, 1.09], [1.0, 2.0, 1.0]);
+        assert_eq!(Beside::of(&own, &other).told, Told::Greater);
+        assert_eq!(Beside::of(&other, &own).told, Told::Less);
+        assert_eq!(Beside::of(&own[..2], &other[..2]).told, Told::TooFew);
+        assert_eq!(Beside::of(&own, &[1.2, 2.0, 1.1]).told, Told::CannotTell);
+        assert_eq!(Beside::of(&own, &[0.0, 2.0, 1.0]).told, Told::CannotTell);
+        assert_eq!(
+            Beside::of(&[], &[]),
+            Beside { ratio: None, difference: None, told: Told::TooFew }
+        );
+    }
+}
