@@ -214,7 +214,9 @@ fn run_scenario(args: &RunArgs) -> Result<u8, Failure> {
     let report = if finished.trials.is_empty() {
         None
     } else {
-        Some(report::write(&finished.folder).map_err(Failure::lab)?.html)
+        let written = report::write(&finished.folder).map_err(Failure::lab)?;
+        report::index(&request.results).map_err(Failure::lab)?;
+        Some(written.html)
     };
     if args.json {
         print(&format!("{:#}\n", serde_json::json!(Summary::of(&finished))));

@@ -35,6 +35,8 @@ fn a_scenario_runs_to_its_report() {
     assert_eq!(fs::read_to_string(runs[0].join("scenario.toml")).unwrap(), SMALL);
     assert!(runs[0].join("report.html").is_file());
     assert!(runs[0].join("charts/shares.png").is_file());
+    let index = fs::read_to_string(home.path("results/index.html")).unwrap();
+    assert!(index.contains("Does the lab work?") || index.contains("small"), "{index}");
     assert!(home.left_behind().is_empty());
 }
 
