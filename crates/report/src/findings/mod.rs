@@ -153,13 +153,25 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
         sentence = sentence.text("; behind ");
     }
     sentence = sentence.peer(pair.calls);
-    let sentence = match model.even_share() {
-        Some(even) if (calls.highest - even).abs() < 0.01 => {
-            sentence.text(" each got ").figure(format::share(calls.value)).text(".")
-        }
-        _ => sentence.text(" the busiest got ").shares(&calls).text("."),
+    Some(evenly(model, &calls, sentence))
+}
+
+/// How a balancer of calls spread them, by its busiest backend.
+fn evenly(model: &Model<'_>, calls: &Estimate, sentence: Sentence) -> Sentence {
+    let even = model.even_share().filter(|even| (calls.highest - even).abs() < 0.01);
+    let Some(even) = even else {
+        return sentence.text(" the busiest got ").shares(calls).text(".");
     };
-    Some(sentence)
+    let (each, busiest) = (format::share(even), format::share(calls.value));
+    if each == busiest {
+        return sentence.text(" each got ").figure(each).text(".");
+    }
+    sentence
+        .text(" each got about ")
+        .figure(each)
+        .text(" and the busiest ")
+        .figure(busiest)
+        .text(".")
 }
 
 /// How long the slowest of a hundred waited.
@@ -301,7 +313,9 @@ impl Sentence {
     pub(crate) fn shares(self, estimate: &Estimate) -> Self {
         let sentence = self.figure(format::share(estimate.value));
         match estimate.interval.map(|(low, high)| (format::share(low), format::share(high))) {
-            Some((low, high)) if low != high => sentence.qualified(format!("{low} – {high}")),
+            Some((low, high)) if low != high => {
+                sentence.qualified(format!("{}–{high}", low.trim_end_matches(" %")))
+            }
             _ => sentence,
         }
     }
