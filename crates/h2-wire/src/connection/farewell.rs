@@ -69,7 +69,7 @@ impl<T: Copy + Default> Connection<T> {
         frame::go_away(self.output.bytes_mut(), last, error.reason(), what.as_bytes());
     }
 
-    /// Asks whether the peer is still there; [`Event::Alive`] is the answer. Does nothing while an
+    /// Asks whether the peer is still there; [`super::Event::Alive`] is the answer. Does nothing while an
     /// answer is due.
     pub fn ask_alive(&mut self) {
         if !self.is_ping_due && !self.is_failed {

@@ -1,0 +1,232 @@
+//! The client's link against the server's end of the same connection, without
+//! sockets.
+
+use echo_proto::v1::EchoResponse;
+use prost::Message as _;
+
+use super::*;
+
+fn shape(kind: CallKind, messages: u32) -> CallShape {
+    CallShape {
+        kind,
+        messages,
+        payload: b"abc".to_vec(),
+        response_bytes: 3,
+        backend_ids: vec!["b0".into()],
+    }
+}
+
+/// A client's link and the server's end of the same connection.
+struct Pair {
+    shape: CallShape,
+    head: RequestHead,
+    link: Link,
+    server: Connection<u32>,
+    /// Streams in the order in which they were opened.
+    opened: Vec<StreamKey>,
+    /// Bytes of requests, without heads.
+    received: usize,
+}
+
+impl Pair {
+    fn new(shape: CallShape) -> Self {
+        let options = Options::new(Role::Server);
+        let mut pair = Self {
+            head: RequestHead::new(shape.kind, "host:1".to_owned()),
+            link: Link::new(&shape),
+            shape,
+            server: Connection::new(options.into()),
+            opened: Vec::new(),
+            received: 0,
+        };
+        pair.send_client_bytes();
+        pair.send_server_bytes();
+        pair.send_client_bytes();
+        pair
+    }
+
+    fn start(&mut self, slot: u32, sequence: u64) {
+        let call = Call { connection: 0, slot };
+        assert!(self.link.start(call, sequence, &self.head, &self.shape));
+        self.send_client_bytes();
+    }
+
+    fn send_client_bytes(&mut self) {
+        self.link.pump();
+        let bytes = self.link.http.output().to_vec();
+        self.link.http.wrote(bytes.len());
+        let mut rest = &bytes[..];
+        loop {
+            let read = self.server.read(rest).unwrap();
+            rest = &rest[read.consumed..];
+            match read.event {
+                None => break,
+                Some(Event::Request { key, .. }) => self.opened.push(key),
+                Some(Event::Data { payload, .. }) => self.received += payload.len(),
+                Some(_) => {}
+            }
+        }
+        assert!(rest.is_empty());
+    }
+
+    /// What the client makes of what the server has sent.
+    fn send_server_bytes(&mut self) -> Vec<Happened> {
+        self.server.pump(&mut Vec::new());
+        let bytes = self.server.output().to_vec();
+        self.server.wrote(bytes.len());
+        let mut rest = &bytes[..];
+        let mut all = Vec::new();
+        loop {
+            let read = self.link.read(rest, &self.shape).unwrap();
+            rest = &rest[read.consumed..];
+            match read.happened {
+                None => break,
+                Some(Happened::Nothing | Happened::Settings) => {}
+                Some(happened) => all.push(happened),
+            }
+        }
+        all
+    }
+
+    fn respond(&mut self, stream: usize, status: &[u8], end: bool) {
+        let mut fields = vec![Field::new(b":status", status)];
+        if end {
+            fields.push(Field::new(b"grpc-status", b"5"));
+        }
+        self.server.send_headers(self.opened[stream], None, || fields, end);
+    }
+
+    fn finish(&mut self, stream: usize, code: &[u8]) {
+        let mut list = HeaderList::new();
+        list.push(Field::new(b"grpc-status", code));
+        self.server.send_trailers(self.opened[stream], &list);
+    }
+
+    fn message(sequence: u64) -> Vec<u8> {
+        let response = EchoResponse {
+            sequence,
+            payload: b"abc".to_vec(),
+            backend: "b0".into(),
+            queued_ns: 1,
+            service_ns: 2,
+        };
+        let mut bytes = vec![0; PREFIX_LEN];
+        response.encode(&mut bytes).unwrap();
+        let length = (bytes.len() - PREFIX_LEN) as u32;
+        bytes[1..PREFIX_LEN].copy_from_slice(&length.to_be_bytes());
+        bytes
+    }
+}
+
+fn call(slot: u32) -> Call {
+    Call { connection: 0, slot }
+}
+
+fn failed(code: i32) -> Ended {
+    Ended::Failed(FailureKind::from_status(code))
+}
+
+const SERVED: Ended = Ended::Served { backend: 0, queued_ns: 1, service_ns: 2 };
+
+#[test]
+fn calls_end_in_any_order_each_with_its_own_answer() {
+    let mut pair = Pair::new(shape(CallKind::Unary, 1));
+    pair.start(0, 10);
+    pair.start(7, 11);
+    for (stream, sequence) in [(1, 11), (0, 10)] {
+        pair.respond(stream, b"200", false);
+        pair.server.send_data(pair.opened[stream], &Pair::message(sequence), false);
+        pair.finish(stream, b"0");
+    }
+    let ended = [Happened::Ended(call(7), SERVED), Happened::Ended(call(0), SERVED)];
+    assert_eq!(pair.send_server_bytes(), ended);
+    assert!(pair.link.is_idle());
+}
+
+#[test]
+fn a_message_may_come_in_any_pieces() {
+    let two = [Pair::message(10), Pair::message(10)].concat();
+    for size in 1..two.len() {
+        let mut pair = Pair::new(shape(CallKind::ServerStream, 2));
+        pair.start(0, 10);
+        pair.respond(0, b"200", false);
+        for piece in two.chunks(size) {
+            pair.server.send_data(pair.opened[0], piece, false);
+        }
+        pair.finish(0, b"0");
+        let served = Ended::Served { backend: 0, queued_ns: 2, service_ns: 4 };
+        assert_eq!(
+            pair.send_server_bytes(),
+            [Happened::Ended(call(0), served)],
+            "pieces of {size}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_ok_is_a_failure_that_says_why() {
+    let mut pair = Pair::new(shape(CallKind::Unary, 1));
+    (0..5).for_each(|slot| pair.start(slot, 10));
+    // A head that is also the end; a status after a good answer; a proxy's
+    // HTTP error; a reset; an end in the middle of a message.
+    pair.respond(0, b"200", true);
+    pair.respond(1, b"200", false);
+    pair.server.send_data(pair.opened[1], &Pair::message(10), false);
+    pair.finish(1, b"13");
+    pair.respond(2, b"503", false);
+    pair.finish(2, b"0");
+    pair.server.reset(pair.opened[3], Reason::REFUSED_STREAM);
+    pair.respond(4, b"200", false);
+    pair.server.send_data(pair.opened[4], &Pair::message(10)[..9], false);
+    pair.finish(4, b"0");
+    let wrong = Ended::Failed(FailureKind::WrongPayload);
+    let mut ended = pair.send_server_bytes();
+    ended.sort_by_key(|happened| match happened {
+        Happened::Ended(call, _) => call.slot,
+        _ => u32::MAX,
+    });
+    let expected = [failed(5), failed(13), failed(14), failed(14), wrong];
+    for (slot, (happened, expected)) in (0..).zip(ended.iter().zip(expected)) {
+        assert_eq!(*happened, Happened::Ended(call(slot), expected));
+    }
+    assert_eq!(ended.len(), 5);
+}
+
+#[test]
+fn calls_that_a_leaving_server_has_not_seen_are_handed_back() {
+    let mut pair = Pair::new(shape(CallKind::Unary, 1));
+    pair.start(0, 10);
+    pair.server.leave();
+    // Sent before the client heard of it.
+    assert!(pair.link.start(call(1), 11, &pair.head, &pair.shape));
+    let happened = pair.send_server_bytes();
+    assert_eq!(happened, [Happened::Leaving, Happened::NotSeen(call(1), 11)]);
+    assert!(!pair.link.can_start());
+    pair.respond(0, b"200", false);
+    pair.server.send_data(pair.opened[0], &Pair::message(10), false);
+    pair.finish(0, b"0");
+    assert_eq!(pair.send_server_bytes(), [Happened::Ended(call(0), SERVED)]);
+    assert!(pair.link.is_leaving() && pair.link.is_idle());
+}
+
+#[test]
+fn a_long_stream_of_requests_waits_for_its_window_and_not_in_memory() {
+    let mut shape = shape(CallKind::ClientStream, 1_000);
+    shape.payload = vec![7; 1_000];
+    let mut pair = Pair::new(shape);
+    pair.start(0, 0);
+    assert!(pair.link.http.waiting_bytes(pair.link.calls[0].as_ref().unwrap().key) < 70_000);
+    let mut credited = 0;
+    let whole = 1_000 * (PREFIX_LEN + 1_000);
+    while pair.received < whole {
+        let before = pair.received;
+        // Credit for what came since the last time.
+        let bytes = (before - credited) as u32;
+        credited = before;
+        pair.server.release_stream(pair.opened[0], bytes);
+        pair.server.release_connection(bytes);
+        pair.send_server_bytes();
+        pair.send_client_bytes();
+        assert!(pair.received > before, "it stands still at {before}");
+    }
+}
