@@ -41,6 +41,8 @@ pub(crate) struct Stream<T> {
     pub(crate) is_send_closed: bool,
     /// The peer's final head came: what follows are trailers.
     pub(crate) has_head: bool,
+    /// Whatever `content-length` the response has, no DATA follows: the request was HEAD.
+    pub(crate) has_no_content: bool,
     /// It is in the connection's queue of streams that could send.
     pub(crate) is_queued: bool,
     /// What waits to be sent. Most streams never have to wait, and the smaller they are the

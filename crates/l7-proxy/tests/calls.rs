@@ -352,3 +352,22 @@ fn a_reset_without_error_behind_a_whole_response_takes_nothing_away() {
         assert_eq!((answer.grpc_status(), answer.end), (Some("0"), Some(End::Whole)));
     });
 }
+
+/// W3C trace context passes as it is: the proxy takes no part in a trace, so
+/// the backend's span has to hang on the client's.
+#[test]
+fn trace_context_passes_unchanged() {
+    on_each_data_plane(async |plane| {
+        let trace = [
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            ("tracestate", "congo=t61rcWkgMzE"),
+            ("tracestate", "rojo=00f067aa0ba902b7"),
+        ];
+        let mut wires = Wires::start(plane).await;
+        let (_backend, _, fields) = wires.begin_with(&trace).await;
+        let passed: Vec<_> =
+            fields.iter().filter(|(name, _)| name.starts_with("trace")).cloned().collect();
+        let sent = trace.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(passed, sent);
+    });
+}

@@ -8,6 +8,8 @@
 //! | [`process`] | a server as a process of its own, whose memory can be read |
 //! | [`peer`] | one side of a raw HTTP/2 connection |
 //! | [`negative`] | a backend that misbehaves in one of gRPC's interop ways |
+//! | [`script`] | a backend that is told what to do for each attempt, and keeps what it was sent |
+//! | [`replay`] | a client that plays recorded bytes, and keeps what comes back |
 //! | [`wire`] | frames and header blocks, right and wrong ones |
 //!
 //! The frames and header blocks are written and read here once more and not
@@ -22,6 +24,8 @@ pub mod lab;
 pub mod negative;
 pub mod peer;
 pub mod process;
+pub mod replay;
+pub mod script;
 pub mod wire;
 
 use std::future::Future;

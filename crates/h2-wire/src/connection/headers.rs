@@ -5,7 +5,7 @@ use super::{Connection, Leaving, Role};
 use crate::error::{Error, Reason};
 use crate::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
 use crate::frame;
-use crate::hpack::Outcome;
+use crate::hpack::{Name, Outcome};
 use crate::message::{ResponseKind, check_request, check_response, check_trailers};
 use crate::stream::{NO_LENGTH, Stream, StreamKey};
 
@@ -114,6 +114,7 @@ impl<T: Copy + Default> Connection<T> {
             is_receive_closed,
             is_send_closed: false,
             has_head: !is_ours,
+            has_no_content: false,
             is_queued: false,
             pending: None,
             opened_at: u64::MAX,
@@ -147,7 +148,14 @@ impl<T: Copy + Default> Connection<T> {
             }
             Ok(ResponseKind::Informational) => Ok(Some(Event::Informational { key, user })),
             Ok(ResponseKind::Final) => {
+                let length = self.promised_length();
                 if let Some(stream) = self.streams.get_mut(key) {
+                    let length = length.filter(|_| !stream.has_no_content);
+                    if end_stream && length.is_some_and(|length| length > 0) {
+                        let what = "less DATA than content-length says";
+                        return self.broken(id, Reason::PROTOCOL_ERROR, what);
+                    }
+                    stream.content_left = length.unwrap_or(NO_LENGTH);
                     stream.has_head = true;
                     stream.is_receive_closed = end_stream;
                 }
@@ -155,6 +163,13 @@ impl<T: Copy + Default> Connection<T> {
                 Ok(Some(Event::Response { key, user, end_stream }))
             }
         }
+    }
+
+    /// The `content-length` of the response whose head came, if it says how much DATA follows. To
+    /// a conditional request it may say what there would have been (RFC 9110, section 8.6).
+    fn promised_length(&self) -> Option<u64> {
+        let length = self.headers().content_length()?;
+        (self.headers().value_of(Name::Status) != Some(b"304")).then_some(length)
     }
 
     fn trailers<'a>(

@@ -281,6 +281,14 @@ impl<T: Copy + Default> Connection<T> {
         }
     }
 
+    /// Says that a response has no content, whatever its `content-length`: its request was HEAD
+    /// (RFC 9110, section 9.3.2).
+    pub fn expect_no_content(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.has_no_content = true;
+        }
+    }
+
     /// Whether the stream is open, in one direction at least.
     pub fn is_open(&self, key: StreamKey) -> bool {
         self.streams.get(key).is_some()

@@ -110,6 +110,15 @@ fn raw_server(options: Options) -> Conn {
     server
 }
 
+/// A client that has had a server's SETTINGS.
+fn raw_client(options: Options) -> Conn {
+    let mut client = end(options);
+    let mut hello = Vec::new();
+    frame::settings(&mut hello, &[]);
+    read(&mut client, &hello).expect("SETTINGS are fine");
+    client
+}
+
 /// HEADERS of a raw client.
 fn raw_request(id: u32, end_stream: bool, more: &[(&str, &str)]) -> Vec<u8> {
     raw_headers(id, end_stream, &[&REQUEST[..], more].concat())
@@ -500,6 +509,39 @@ fn broken_rules_of_streams_reset_them() {
         let found = read(&mut server, &raw_request(3, true, &[])).expect(what);
         assert!(matches!(found[..], [Seen::Request(..)]), "{what}");
     }
+}
+
+/// A response's `content-length` has to be held (RFC 9113, section 8.1.1), unless the response has
+/// no content by what it answers.
+#[test]
+fn responses_keep_to_their_content_length() {
+    let response = |status: &'static str, parts: &[&[u8]], ends: bool, is_head: bool| {
+        let mut client = raw_client(options(Role::Client));
+        let stream = open(&mut client, 7, true);
+        if is_head {
+            client.expect_no_content(stream);
+        }
+        let list = [(":status", status), ("content-length", "3")];
+        let mut bytes = raw_headers(1, parts.is_empty() && ends, &list);
+        for (index, part) in parts.iter().enumerate() {
+            frame::data(&mut bytes, 1, part, ends && index + 1 == parts.len());
+        }
+        if !ends {
+            bytes.extend(raw_headers(1, true, &[("a", "b")]));
+        }
+        read(&mut client, &bytes).expect("no connection error").pop()
+    };
+    let broken = Some(Seen::Broken(7, Reason::PROTOCOL_ERROR));
+    assert_eq!(
+        response("200", &[b"1", b"23"], true, false),
+        Some(Seen::Data(7, b"23".to_vec(), true))
+    );
+    assert_eq!(response("200", &[b"123"], false, false), Some(Seen::Trailers(7)));
+    assert_eq!(response("200", &[b"12"], true, false), broken);
+    assert_eq!(response("200", &[b"12"], false, false), broken);
+    assert_eq!(response("200", &[], true, false), broken);
+    assert_eq!(response("200", &[], true, true), Some(Seen::Response(7, true)));
+    assert_eq!(response("304", &[], true, false), Some(Seen::Response(7, true)));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use balance::{PickInput, SplitMix64, Tried, hash_bytes};
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -292,9 +292,10 @@ fn header_list_bytes(head: &http::request::Parts) -> usize {
 }
 
 /// What makes a request malformed and neither h2 nor hyper looks for: a field
-/// value with a space or tab at its start or end (RFC 9113, section 8.2.1), and
-/// a `host` that names something else than `:authority` (section 8.3.1). Two
-/// servers that read such a request differently are how requests are smuggled.
+/// value with a space or tab at its start or end (RFC 9113, section 8.2.1), a
+/// path that is missing, and a `host` that names something else than
+/// `:authority` (section 8.3.1). Two servers that read such a request differently
+/// are how requests are smuggled.
 fn is_malformed(head: &http::request::Parts) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     let has_blank_end = |value: &HeaderValue| {
@@ -307,7 +308,10 @@ fn is_malformed(head: &http::request::Parts) -> bool {
             !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
         })
     };
-    head.headers.values().any(has_blank_end) || head.uri.authority().is_some_and(differs)
+    let has_no_path = head.method != Method::CONNECT && head.uri.path().is_empty();
+    has_no_path
+        || head.headers.values().any(has_blank_end)
+        || head.uri.authority().is_some_and(differs)
 }
 
 /// Puts an answer on the wire.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use balance::{PickInput, Tried};
 use h2_wire::Reason;
 use h2_wire::connection::Connection;
+use h2_wire::hpack::Name;
 use rustix::event::epoll;
 
 use super::call::{Attempt, Call, Place};
@@ -184,6 +185,9 @@ impl Worker {
         let list = &request.headers;
         let has_trailers = request.trailers.is_some();
         let ends = request.is_ended && request.kept.is_empty() && !has_trailers;
+        if !call.is_grpc && list.value_of(Name::Method) == Some(b"HEAD") {
+            http.expect_no_content(stream);
+        }
         if timeout.is_none() && super::headers::names_authority(list) {
             http.send_headers(stream, list.key(), || list.iter(), ends);
         } else {
