@@ -12,9 +12,11 @@ use serve::listen::bind_many;
 use serve::{BindOptions, Metrics, bind, process_shutdown, serve_metrics};
 use tokio::net::TcpListener;
 
+use crate::circuit::CircuitLimits;
 use crate::config::{
     BackendConfig, CallLimits, Config, DataPlane, DownstreamLimits, UpstreamLimits,
 };
+use crate::retry::RetryPolicy;
 use crate::{RunError, run};
 
 /// Balances gRPC calls over backends: every call of every connection picks a
@@ -54,6 +56,12 @@ pub struct Args {
 
     #[command(flatten)]
     calls: CallLimits,
+
+    #[command(flatten)]
+    circuit: CircuitLimits,
+
+    #[command(flatten)]
+    retry: RetryPolicy,
 }
 
 const EXAMPLES: &str = "\
@@ -78,6 +86,8 @@ impl Args {
             downstream: self.downstream,
             upstream: self.upstream,
             calls: self.calls,
+            circuit: self.circuit,
+            retry: self.retry,
             metrics,
         }
     }

@@ -16,6 +16,9 @@ use http::HeaderName;
 use serve::Metrics;
 use serve::duration;
 
+use crate::circuit::CircuitLimits;
+use crate::retry::RetryPolicy;
+
 /// A whole configuration. [`Config::new`] fills in the defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -34,6 +37,10 @@ pub struct Config {
     pub upstream: UpstreamLimits,
     /// Bounds on single calls.
     pub calls: CallLimits,
+    /// Bounds on what is in flight.
+    pub circuit: CircuitLimits,
+    /// When calls are tried again that a backend may have worked on.
+    pub retry: RetryPolicy,
     /// Where the proxy counts what it does.
     pub metrics: Metrics,
 }
@@ -49,6 +56,8 @@ impl Config {
             downstream: DownstreamLimits::default(),
             upstream: UpstreamLimits::default(),
             calls: CallLimits::default(),
+            circuit: CircuitLimits::default(),
+            retry: RetryPolicy::default(),
             metrics: Metrics::new(),
         }
     }
@@ -355,7 +364,7 @@ macro_rules! default_from_flags {
         }
     )*};
 }
-default_from_flags!(DownstreamLimits, UpstreamLimits, CallLimits);
+default_from_flags!(DownstreamLimits, UpstreamLimits, CallLimits, CircuitLimits, RetryPolicy);
 
 /// A flow-control window: RFC 9113, section 6.9.1.
 fn window() -> clap::builder::RangedI64ValueParser<u32> {

@@ -7,6 +7,7 @@
 //! | what broke | a gRPC client gets | another HTTP client gets |
 //! |---|---|---|
 //! | no backend, or each is full | trailers only, status 14 | 503 |
+//! | a circuit limit is reached | trailers only, status 14 | 503 |
 //! | connecting to the backend | trailers only, status 14 | 502 |
 //! | the backend, before response headers | trailers only, status 14 | 502 |
 //! | the backend, between two messages | trailers with status 14 | RST_STREAM(INTERNAL_ERROR) |
@@ -20,6 +21,7 @@
 
 use std::fmt;
 
+use crate::circuit::Limit;
 use crate::grpc::Status;
 
 /// HTTP/2 error codes that the proxy gives or tells apart (RFC 9113, section 7).
@@ -45,6 +47,13 @@ pub enum Failure {
     Overload {
         /// The backend's name.
         backend: String,
+    },
+    /// A circuit limit is reached.
+    CircuitOpen {
+        /// The backend's name.
+        backend: String,
+        /// The limit.
+        limit: Limit,
     },
     /// No connection to the backend could be made.
     Connect {
@@ -82,6 +91,10 @@ impl fmt::Display for Failure {
             Self::Overload { backend } => {
                 write!(f, "all connections to backend {backend} are full")
             }
+            Self::CircuitOpen { backend, limit } if limit.spares_others() => {
+                write!(f, "backend {backend} takes no more calls: {limit}")
+            }
+            Self::CircuitOpen { limit, .. } => write!(f, "no more calls are taken: {limit}"),
             Self::Connect { backend, reason } => {
                 write!(f, "connecting to backend {backend} failed: {reason}")
             }
@@ -179,9 +192,10 @@ fn reset_code(failure: &Failure, is_grpc: bool, progress: Progress) -> Option<u3
 /// The gRPC status and the HTTP status of a failure.
 fn statuses(failure: &Failure) -> (Status, u16) {
     match failure {
-        Failure::NoBackend | Failure::Overload { .. } | Failure::BackendReset { .. } => {
-            (Status::Unavailable, 503)
-        }
+        Failure::NoBackend
+        | Failure::Overload { .. }
+        | Failure::CircuitOpen { .. }
+        | Failure::BackendReset { .. } => (Status::Unavailable, 503),
         Failure::Connect { .. } | Failure::BackendBroke { .. } => (Status::Unavailable, 502),
         Failure::Deadline => (Status::DeadlineExceeded, 504),
         Failure::HeadersTooLarge => (Status::ResourceExhausted, 431),
@@ -214,6 +228,18 @@ mod tests {
             (
                 Failure::Overload { backend: backend() },
                 "all connections to backend b are full",
+                503,
+            ),
+            (
+                Failure::CircuitOpen { backend: backend(), limit: Limit::BackendRequests },
+                "backend b takes no more calls: it has all the calls it may have in flight \
+                 (backend-max-requests)",
+                503,
+            ),
+            (
+                Failure::CircuitOpen { backend: backend(), limit: Limit::Requests },
+                "no more calls are taken: the backends have all the calls they may have in \
+                 flight (max-requests)",
                 503,
             ),
             (

@@ -3,15 +3,18 @@
 //!
 //! [`run`] serves listeners until it is shut down. What moves the bytes is a
 //! data plane ([`config::DataPlane`]); all of them stand behind the same bounds
-//! ([`config`]), policies ([`upstreams`]), failure mapping ([`failure`]) and
-//! reading of gRPC's headers ([`grpc`]). The proxy never decodes a message.
+//! ([`config`]), policies ([`upstreams`]), circuit limits ([`circuit`]), retries
+//! ([`retry`]), failure mapping ([`failure`]) and reading of gRPC's headers
+//! ([`grpc`]). The proxy never decodes a message.
 #![forbid(unsafe_code)]
 
+pub mod circuit;
 pub mod cli;
 pub mod config;
 pub mod failure;
 pub mod grpc;
 pub mod metrics;
+pub mod retry;
 pub mod upstreams;
 
 mod planes;

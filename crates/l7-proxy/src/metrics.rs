@@ -102,6 +102,7 @@ pub struct ProxyCounters {
     /// Calls that were sent again, safely, to another backend.
     pub retries: Counter,
     no_backend: Counter,
+    circuit: Counter,
     headers_too_large: Counter,
     malformed_timeout: Counter,
     not_grpc: Counter,
@@ -124,6 +125,7 @@ impl ProxyCounters {
                 &[],
             ),
             no_backend: rejected("no_backend"),
+            circuit: rejected("circuit"),
             headers_too_large: rejected("headers_too_large"),
             malformed_timeout: rejected("malformed_timeout"),
             not_grpc: rejected("not_grpc"),
@@ -138,6 +140,7 @@ impl ProxyCounters {
             Failure::HeadersTooLarge => self.headers_too_large.inc(),
             Failure::MalformedTimeout => self.malformed_timeout.inc(),
             Failure::NotGrpc => self.not_grpc.inc(),
+            Failure::CircuitOpen { .. } => self.circuit.inc(),
             Failure::Overload { .. }
             | Failure::Connect { .. }
             | Failure::BackendBroke { .. }

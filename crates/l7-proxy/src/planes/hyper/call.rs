@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use balance::{PickInput, SplitMix64, Tried, hash_bytes};
@@ -11,9 +12,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::pool::{Lease, Pool, Unavailable};
+use super::again::{Again, Budgeted};
+use super::pool::{Lease, Pool, Tally, Unavailable};
 use super::request_body::{Request as ReplayableRequest, RequestBody};
 use super::response_body::{ResponseBody, status_headers};
+use crate::circuit::{CircuitCounters, Limit};
 use crate::failure::{Answer, Failure, Progress, answer, code};
 use crate::grpc;
 use crate::metrics::{GuardCounters, Outcome, ProxyCounters};
@@ -25,6 +28,9 @@ pub(super) struct Thread {
     pub(super) shared: Arc<Shared>,
     counters: ProxyCounters,
     pub(super) guard_counters: GuardCounters,
+    circuit_counters: CircuitCounters,
+    pub(super) again: Arc<Again>,
+    tally: Arc<Tally>,
     /// By the address of the `Upstream`, which the pool keeps alive.
     pools: Mutex<HashMap<usize, Arc<Pool>>>,
     chance: Mutex<SplitMix64>,
@@ -35,6 +41,9 @@ impl Thread {
         Self {
             counters: ProxyCounters::register(&shared.config.metrics),
             guard_counters: GuardCounters::register(&shared.config.metrics),
+            circuit_counters: CircuitCounters::register(&shared.config.metrics),
+            again: Arc::new(Again::new(&shared.config.metrics)),
+            tally: Arc::default(),
             shared,
             pools: Mutex::new(HashMap::new()),
             chance: Mutex::new(SplitMix64::new(seed)),
@@ -91,7 +100,7 @@ impl Thread {
         Ok(Some(Instant::now() + timeout.min(config.calls.max_deadline)))
     }
 
-    fn random(&self) -> u64 {
+    pub(super) fn random(&self) -> u64 {
         self.chance.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
     }
 
@@ -111,8 +120,8 @@ impl Thread {
         let config = &self.shared.config;
         let pool = Arc::new(Pool::new(
             Arc::clone(upstream),
-            config.upstream.clone(),
-            &config.metrics,
+            config,
+            Arc::clone(&self.tally),
             self.random(),
         ));
         pools.insert(key, Arc::clone(&pool));
@@ -121,13 +130,24 @@ impl Thread {
 }
 
 /// A call that was admitted and has no response yet.
-struct Call<'a> {
-    thread: &'a Thread,
+pub(super) struct Call<'a> {
+    pub(super) thread: &'a Thread,
     head: http::request::Parts,
-    body: ReplayableRequest,
-    deadline: Option<Instant>,
-    is_grpc: bool,
-    tried: Tried,
+    pub(super) body: ReplayableRequest,
+    pub(super) deadline: Option<Instant>,
+    pub(super) is_grpc: bool,
+    hash_key: Option<u64>,
+    pub(super) attempts: AtomicU32,
+    pub(super) tried: Mutex<Tried>,
+}
+
+/// Which body an attempt sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The request as it comes, from its start.
+    Request,
+    /// What is kept of a whole request, beside another attempt.
+    Copy,
 }
 
 impl<'a> Call<'a> {
@@ -139,23 +159,33 @@ impl<'a> Call<'a> {
         is_grpc: bool,
     ) -> Self {
         let body = ReplayableRequest::new(body, thread.shared.config.calls.replay_buffer_bytes);
-        Self { thread, head, body, deadline, is_grpc, tried: Tried::default() }
+        let name = thread.shared.config.hash_header.as_ref();
+        let value = name.and_then(|name| head.headers.get(name));
+        let hash_key = value.map(|value| hash_bytes(value.as_bytes()));
+        let (attempts, tried) = (AtomicU32::new(0), Mutex::default());
+        Self { thread, head, body, deadline, is_grpc, hash_key, attempts, tried }
     }
 
     /// Offers the call to backends until one answers or it must fail.
-    async fn run(mut self) -> Result<Response<ResponseBody>, Failure> {
-        let key = self.hash_key();
+    async fn run(self) -> Result<Response<ResponseBody>, Failure> {
         let mut last = None;
-        for _ in 0..self.thread.shared.config.calls.max_attempts {
-            let Some((index, pool)) = self.pick(key, last.as_ref()) else { break };
+        let mut budgeted = None;
+        while self.attempts.load(Ordering::Relaxed) < self.max_attempts() {
+            let Some((index, pool)) = self.pick(last.as_ref()) else { break };
             if last.is_some() {
                 self.thread.counters.retries.inc();
             }
-            match self.attempt(&pool).await {
+            match self.attempt_hedged(index, &pool, budgeted.take()).await {
                 Ok(response) => return Ok(response),
                 Err(Broken::Final(failure, _)) => return Err(failure),
+                Err(Broken::Later(pause, place)) => {
+                    self.note_tried(index);
+                    tokio::time::sleep(pause).await;
+                    budgeted = Some(place);
+                    last = Some(Broken::Unprocessed(Failure::NoBackend, Outcome::Error));
+                }
                 Err(retriable) => {
-                    self.tried.insert(index);
+                    self.note_tried(index);
                     last = Some(retriable);
                 }
             }
@@ -163,30 +193,55 @@ impl<'a> Call<'a> {
         Err(last.map_or(Failure::NoBackend, Broken::failure))
     }
 
+    pub(super) fn max_attempts(&self) -> u32 {
+        self.thread.shared.config.calls.max_attempts
+    }
+
+    pub(super) fn tried(&self) -> MutexGuard<'_, Tried> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_tried(&self, index: usize) {
+        self.tried().insert(index);
+    }
+
     /// The backend for the next attempt.
-    fn pick(&mut self, key: Option<u64>, last: Option<&Broken>) -> Option<(usize, Arc<Pool>)> {
-        let thread = self.thread;
-        let upstreams = &thread.shared.upstreams;
-        let set = upstreams.current();
-        let input = PickInput { random: thread.random(), now_ns: upstreams.now_ns(), key };
-        let mut picked = set.pick(&input, &self.tried);
+    fn pick(&self, last: Option<&Broken>) -> Option<(usize, Arc<Pool>)> {
+        let picked = self.pick_untried();
         if picked.is_none() && matches!(last, Some(Broken::Unprocessed(..))) {
             // Every backend was tried, and the last has not looked at the call:
             // another of its connections may take it.
-            self.tried = Tried::default();
-            picked = set.pick(&input, &self.tried);
+            *self.tried() = Tried::default();
+            return self.pick_untried();
         }
+        picked
+    }
+
+    /// A backend that was not tried.
+    pub(super) fn pick_untried(&self) -> Option<(usize, Arc<Pool>)> {
+        let thread = self.thread;
+        let upstreams = &thread.shared.upstreams;
+        let set = upstreams.current();
+        let (random, now_ns) = (thread.random(), upstreams.now_ns());
+        let input = PickInput { random, now_ns, key: self.hash_key };
+        let picked = set.pick(&input, &self.tried());
         picked.map(|(index, upstream)| (index, thread.pool(upstream)))
     }
 
-    fn hash_key(&self) -> Option<u64> {
-        let name = self.thread.shared.config.hash_header.as_ref()?;
-        self.head.headers.get(name).map(|value| hash_bytes(value.as_bytes()))
-    }
-
-    async fn attempt(&self, pool: &Arc<Pool>) -> Result<Response<ResponseBody>, Broken> {
-        let mut attempt = Attempt::begin(pool, self.deadline);
-        let result = self.send(pool, &mut attempt).await;
+    pub(super) async fn attempt(
+        &self,
+        pool: &Arc<Pool>,
+        source: Source,
+        budgeted: Option<Budgeted>,
+    ) -> Result<Response<ResponseBody>, Broken> {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        let in_flight = Arc::clone(&self.thread.again).begin();
+        let mut attempt = Attempt::begin(pool, self.deadline, (in_flight, budgeted));
+        let result = self.send(pool, &mut attempt, source).await;
+        let result = match result {
+            Ok(response) => self.keep_back(response),
+            Err(broken) => Err(self.after_failure(broken)),
+        };
         match result {
             Ok(response) => {
                 attempt.observe(&self.thread.shared);
@@ -204,20 +259,52 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Whether the attempt, which is counted already, is within the limits on
+    /// calls in flight.
+    fn check_circuit(&self, pool: &Pool) -> Result<(), Broken> {
+        let limits = &self.thread.shared.config.circuit;
+        let total = || {
+            let current = self.thread.shared.upstreams.current();
+            current.upstreams().iter().map(|upstream| upstream.backend().in_flight()).sum()
+        };
+        let checked = limits.check_requests(pool.upstream().backend().in_flight(), total);
+        checked.map_err(|limit| self.circuit_open(pool, limit))
+    }
+
+    fn circuit_open(&self, pool: &Pool, limit: Limit) -> Broken {
+        self.thread.circuit_counters.count(limit);
+        let failure = Failure::CircuitOpen { backend: pool.upstream().name().to_owned(), limit };
+        if limit.spares_others() {
+            Broken::Unsent(failure)
+        } else {
+            // Another backend is no help.
+            Broken::Final(failure, Outcome::Unsent)
+        }
+    }
+
     /// Puts the call on a connection and waits for the response's headers.
     async fn send(
         &self,
         pool: &Arc<Pool>,
         attempt: &mut Attempt,
+        source: Source,
     ) -> Result<Response<Incoming>, Broken> {
         let name = || pool.upstream().name().to_owned();
-        let lease =
-            pool.lease().await.map_err(|unavailable| Broken::unsent(unavailable, name()))?;
+        self.check_circuit(pool)?;
+        let lease = pool.lease().await.map_err(|unavailable| match unavailable {
+            Unavailable::Circuit(limit) => self.circuit_open(pool, limit),
+            Unavailable::Full => Broken::Unsent(Failure::Overload { backend: name() }),
+            Unavailable::Connect(reason) => {
+                Broken::Unsent(Failure::Connect { backend: name(), reason })
+            }
+        })?;
         let lease = Arc::new(lease);
         attempt.lease = Some(Arc::clone(&lease));
-        let (Some(mut sender), Some(body)) =
-            (lease.sender(), self.body.attempt(Arc::clone(&lease)))
-        else {
+        let body = match source {
+            Source::Request => self.body.attempt(Arc::clone(&lease)),
+            Source::Copy => self.body.copy(Arc::clone(&lease)),
+        };
+        let (Some(mut sender), Some(body)) = (lease.sender(), body) else {
             // The request has outgrown what is kept of it.
             return Err(Broken::Final(
                 Failure::BackendReset { backend: name(), code: code::REFUSED_STREAM },
@@ -341,14 +428,22 @@ pub(super) struct Attempt {
     lease: Option<Arc<Lease>>,
     deadline: Option<Instant>,
     sent_at: Option<Instant>,
+    /// Its places among the thread's attempts, and among those that come out of
+    /// the retry budget.
+    _places: (Budgeted, Option<Budgeted>),
     /// How it ended. Without one it was dropped: by the deadline, or because
     /// the client went away.
     pub(super) outcome: Option<Outcome>,
 }
 
 impl Attempt {
-    fn begin(pool: &Arc<Pool>, deadline: Option<Instant>) -> Self {
+    fn begin(
+        pool: &Arc<Pool>,
+        deadline: Option<Instant>,
+        places: (Budgeted, Option<Budgeted>),
+    ) -> Self {
         Self {
+            _places: places,
             pool: Arc::clone(pool),
             in_flight: pool.upstream().begin(),
             lease: None,
@@ -395,22 +490,19 @@ pub(super) enum Broken {
     Unprocessed(Failure, Outcome),
     /// Whether the backend acted on it is unknown.
     Final(Failure, Outcome),
+    /// The same, but another attempt is due after a pause, for which the retry
+    /// budget has kept a place.
+    Later(Duration, Budgeted),
 }
 
 impl Broken {
-    fn unsent(unavailable: Unavailable, backend: String) -> Self {
-        Self::Unsent(match unavailable {
-            Unavailable::Full => Failure::Overload { backend },
-            Unavailable::Connect(reason) => Failure::Connect { backend, reason },
-        })
-    }
-
     /// What it is for the client.
     pub(super) fn failure(self) -> Failure {
         match self {
             Self::Unsent(failure) | Self::Unprocessed(failure, _) | Self::Final(failure, _) => {
                 failure
             }
+            Self::Later(..) => Failure::NoBackend,
         }
     }
 
@@ -418,6 +510,7 @@ impl Broken {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Unsent(_) => Outcome::Unsent,
+            Self::Later(..) => Outcome::Error,
             Self::Unprocessed(_, outcome) | Self::Final(_, outcome) => *outcome,
         }
     }

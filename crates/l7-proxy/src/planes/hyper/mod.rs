@@ -7,6 +7,7 @@
 //! | [`downstream`] | clients' connections: accept, serve, drain |
 //! | [`guard`] | what h2 doesn't bound: floods, silence, clients that take nothing |
 //! | [`call`] | one call: admit, pick, attempt, try elsewhere, answer |
+//! | [`again`] | attempts after a failure that may have been worked on, and hedges |
 //! | [`request_body`] | a request's bytes on their way up, kept for another attempt |
 //! | [`response_body`] | a response's bytes on their way down, and their end |
 //! | [`pool`] | the connections to one backend |
@@ -17,6 +18,7 @@
 //! hyper drops the call without saying why; and a request whose headers are
 //! beyond four times the limit is answered by h2 itself, with 431.
 
+mod again;
 mod call;
 mod downstream;
 mod guard;

@@ -13,14 +13,15 @@ use std::time::Duration;
 use balance::SplitMix64;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use serve::{Gauge, Metrics};
+use serve::Gauge;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use super::request_body::RequestBody;
 use super::tap::{Observer, Tap};
-use crate::config::UpstreamLimits;
+use crate::circuit::{CircuitLimits, Limit};
+use crate::config::{Config, UpstreamLimits};
 use crate::metrics::BackendCounters;
 use crate::upstreams::Upstream;
 
@@ -32,15 +33,48 @@ type Driver = http2::Connection<TokioIo<Tap<Connection>>, RequestBody, TokioExec
 pub(super) enum Unavailable {
     /// All connections are full and no more may be opened.
     Full,
+    /// A circuit limit is reached.
+    Circuit(Limit),
     /// No connection could be made, for this reason.
     Connect(String),
+}
+
+/// What the pools of one thread count together.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pending: AtomicU32,
+    connections: AtomicU32,
+}
+
+/// One of something that is counted, for as long as it lives.
+struct Counted<'a>([&'a AtomicU32; 2]);
+
+impl<'a> Counted<'a> {
+    fn new(counts: [&'a AtomicU32; 2]) -> Self {
+        for count in counts {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(counts)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        for count in self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The connections from one thread to one backend.
 pub(super) struct Pool {
     upstream: Arc<Upstream>,
     limits: UpstreamLimits,
+    circuit: CircuitLimits,
     counters: BackendCounters,
+    /// Calls that wait for its connections.
+    pending: AtomicU32,
+    tally: Arc<Tally>,
     state: Mutex<State>,
 }
 
@@ -53,17 +87,19 @@ struct State {
 impl Pool {
     pub(super) fn new(
         upstream: Arc<Upstream>,
-        limits: UpstreamLimits,
-        metrics: &Metrics,
+        config: &Config,
+        tally: Arc<Tally>,
         seed: u64,
     ) -> Self {
-        let counters = BackendCounters::register(metrics, upstream.name());
+        let counters = BackendCounters::register(&config.metrics, upstream.name());
+        let (limits, circuit) = (config.upstream.clone(), config.circuit.clone());
         let state = State {
             connections: Vec::new(),
             backoff: Backoff::default(),
             chance: SplitMix64::new(seed),
         };
-        Self { upstream, limits, counters, state: Mutex::new(state) }
+        let (pending, state) = (AtomicU32::new(0), Mutex::new(state));
+        Self { upstream, limits, circuit, counters, pending, tally, state }
     }
 
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
@@ -79,6 +115,7 @@ impl Pool {
     pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, Unavailable> {
         loop {
             let lease = self.reserve()?;
+            let _pending = self.wait_for(&lease)?;
             lease.connection.ready().await.map_err(Unavailable::Connect)?;
             // Places were given out on an assumption before SETTINGS came;
             // those beyond what SETTINGS allow have to look again. Each round
@@ -87,6 +124,17 @@ impl Pool {
                 return Ok(lease);
             }
         }
+    }
+
+    /// Counts a call as waiting, if it has to wait.
+    fn wait_for(&self, lease: &Lease) -> Result<Option<Counted<'_>>, Unavailable> {
+        if lease.connection.sender.get().is_some() {
+            return Ok(None);
+        }
+        let counts = [&self.pending, &self.tally.pending];
+        let [of_backend, total] = counts.map(|count| count.load(Ordering::Relaxed));
+        self.circuit.check_pending(of_backend, total).map_err(Unavailable::Circuit)?;
+        Ok(Some(Counted::new(counts)))
     }
 
     fn reserve(self: &Arc<Self>) -> Result<Lease, Unavailable> {
@@ -101,6 +149,9 @@ impl Pool {
         if let Some(reason) = state.backoff.rest(Instant::now()) {
             return Err(Unavailable::Connect(reason));
         }
+        let connections = self.tally.connections.load(Ordering::Relaxed);
+        self.circuit.check_connections(connections).map_err(Unavailable::Circuit)?;
+        self.tally.connections.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(&self.limits));
         state.connections.push(Arc::clone(&connection));
         let lease = Connection::lease(&connection);
@@ -176,6 +227,7 @@ impl Pool {
 
     fn forget(&self, connection: &Arc<Connection>) {
         connection.leave();
+        self.tally.connections.fetch_sub(1, Ordering::Relaxed);
         self.lock().connections.retain(|other| !Arc::ptr_eq(other, connection));
     }
 

@@ -5,6 +5,7 @@
 //! the response begins, so that a call that a backend refused can be sent to
 //! another one.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -82,6 +83,29 @@ impl Request {
             state: Arc::clone(&self.state),
             attempt: state.attempt,
             next: 0,
+            copy: None,
+            _lease: lease,
+        })
+    }
+
+    /// Whether another attempt could be made.
+    pub(super) fn is_replayable(&self) -> bool {
+        lock(&self.state).keeping == Keeping::All
+    }
+
+    /// Whether it has come whole and is kept.
+    pub(super) fn is_whole(&self) -> bool {
+        lock(&self.state).is_whole()
+    }
+
+    /// A body for an attempt beside the current one, if the request is whole.
+    pub(super) fn copy(&self, lease: Arc<Lease>) -> Option<RequestBody> {
+        let state = lock(&self.state);
+        state.is_whole().then(|| RequestBody {
+            state: Arc::clone(&self.state),
+            attempt: 0,
+            next: 0,
+            copy: Some(state.kept.clone().into()),
             _lease: lease,
         })
     }
@@ -114,6 +138,8 @@ pub(super) struct RequestBody {
     attempt: u32,
     /// The next kept chunk to read.
     next: usize,
+    /// The chunks yet to be read, of a body that reads from nothing else.
+    copy: Option<VecDeque<Bytes>>,
     _lease: Arc<Lease>,
 }
 
@@ -126,6 +152,9 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let this = self.get_mut();
+        if let Some(copy) = &mut this.copy {
+            return Poll::Ready(copy.pop_front().map(|chunk| Ok(Frame::data(chunk))));
+        }
         let mut state = lock(&this.state);
         if state.is_closed || state.attempt != this.attempt {
             return Poll::Ready(Some(Err(Reason::CANCEL.into())));
@@ -153,13 +182,11 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        if let Some(copy) = &self.copy {
+            return copy.is_empty();
+        }
         let state = lock(&self.state);
-        let is_over = match state.behind {
-            None => state.source.is_end_stream(),
-            Some(Behind::End) => true,
-            Some(Behind::Trailers(_) | Behind::Broken(_)) => false,
-        };
-        self.next >= state.kept.len() && is_over
+        self.next >= state.kept.len() && state.is_read()
     }
 }
 
@@ -171,6 +198,19 @@ enum Behind {
 }
 
 impl State {
+    fn is_whole(&self) -> bool {
+        self.keeping == Keeping::All && self.is_read()
+    }
+
+    /// Whether everything has been read from the client.
+    fn is_read(&self) -> bool {
+        match self.behind {
+            None => self.source.is_end_stream(),
+            Some(Behind::End) => true,
+            Some(Behind::Trailers(_) | Behind::Broken(_)) => false,
+        }
+    }
+
     /// The next frame from the client, small ones joined.
     fn poll_source(
         &mut self,

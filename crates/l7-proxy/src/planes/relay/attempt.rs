@@ -17,6 +17,7 @@ use super::pool::{self, Link, Pool, Stage};
 use super::slots::Key;
 use super::timers::Due;
 use super::worker::Worker;
+use crate::circuit::Limit;
 use crate::failure::{Failure, answer, code};
 use crate::grpc;
 use crate::metrics::Outcome;
@@ -48,16 +49,56 @@ impl Worker {
             }
             let in_flight = backend.upstream.begin();
             let place = Place::Waiting(Key::NONE);
-            call.attempt = Some(Attempt { pool, index, in_flight, place, sent_ns: self.now_ns });
-            match self.assign(key, pool) {
-                Ok(()) => return,
-                Err(failure) => {
-                    if !self.note_broken(key, failure, Outcome::Unsent, Broken::Unsent) {
-                        return;
-                    }
-                }
+            let is_budgeted = std::mem::take(&mut call.holds_budget);
+            let sent_ns = self.now_ns;
+            let is_hedge = false;
+            call.attempt =
+                Some(Attempt { pool, index, in_flight, place, sent_ns, is_budgeted, is_hedge });
+            let assigned = self.check_circuit(pool).and_then(|()| self.assign(key, pool));
+            let Err(failure) = assigned else { return };
+            let broken = match &failure {
+                // Another backend is no help.
+                Failure::CircuitOpen { limit, .. } if !limit.spares_others() => Broken::Final,
+                _ => Broken::Unsent,
+            };
+            if broken == Broken::Final {
+                self.counters.count_rejection(&failure);
+            }
+            if !self.note_broken(key, failure, Outcome::Unsent, broken) {
+                return;
             }
         }
+    }
+
+    /// Whether an attempt that was counted on a backend is within the circuit
+    /// limits.
+    #[inline]
+    pub(super) fn check_circuit(&self, pool: Key) -> Result<(), Failure> {
+        let Some(pool) = self.pools.get(pool) else { return Err(Failure::NoBackend) };
+        let limits = &self.shared.config.circuit;
+        let upstreams = self.set.upstreams();
+        let total = || upstreams.iter().map(|upstream| upstream.backend().in_flight()).sum();
+        let checked = limits.check_requests(pool.upstream.backend().in_flight(), total);
+        checked.map_err(|limit| self.circuit_open(pool, limit))
+    }
+
+    #[cold]
+    fn circuit_open(&self, pool: &Pool, limit: Limit) -> Failure {
+        self.circuit_counters.count(limit);
+        Failure::CircuitOpen { backend: pool.upstream.name().to_owned(), limit }
+    }
+
+    /// Whether one more call may wait for a connection.
+    fn check_pending(&self, pool: &Pool) -> Result<(), Failure> {
+        let waiting = |pool: &Pool| -> usize {
+            let links = pool.links.iter().filter_map(|link| self.links.get(*link));
+            links.map(|link| link.waiting.len()).sum()
+        };
+        let pools = self.pools_by_index.iter().filter_map(|key| self.pools.get(*key));
+        let total: usize = pools.map(waiting).sum();
+        let limits = &self.shared.config.circuit;
+        let checked = limits.check_pending(waiting(pool) as u32, total as u32);
+        checked.map_err(|limit| self.circuit_open(pool, limit))
     }
 
     /// The backend for the next attempt, if the call may have one.
@@ -93,6 +134,7 @@ impl Worker {
         let can_wait =
             |link: &&Key| self.links.get(**link).is_some_and(|link| link.has_room_to_wait(assumed));
         if let Some(&link) = pool.links.iter().find(can_wait) {
+            self.check_pending(pool)?;
             self.wait(key, link);
             return Ok(());
         }
@@ -104,6 +146,10 @@ impl Worker {
             let backend = pool.upstream.name().to_owned();
             return Err(Failure::Connect { backend, reason: reason.to_owned() });
         }
+        self.check_pending(pool)?;
+        let connections = self.links.len() as u32;
+        let checked = self.shared.config.circuit.check_connections(connections);
+        checked.map_err(|limit| self.circuit_open(pool, limit))?;
         let link = self.open_link(pool_key)?;
         self.wait(key, link);
         Ok(())
@@ -213,6 +259,9 @@ impl Worker {
     /// An attempt broke: tries elsewhere if that is safe, and fails the call
     /// if not.
     pub(super) fn retry(&mut self, key: Key, failure: Failure, outcome: Outcome, broken: Broken) {
+        if broken == Broken::Final && self.may_try_again(key, &failure, outcome) {
+            return;
+        }
         if self.note_broken(key, failure, outcome, broken) {
             self.place(key);
         }
@@ -227,6 +276,9 @@ impl Worker {
         outcome: Outcome,
         broken: Broken,
     ) -> bool {
+        if self.leave_to_other(key, outcome) {
+            return false;
+        }
         let Some(call) = self.calls.get_mut(key) else { return false };
         let may_retry =
             broken != Broken::Final && call.request.is_replayable && !call.response.has_head;
@@ -267,7 +319,14 @@ impl Worker {
     /// waits in.
     pub(super) fn withdraw(&mut self, key: Key, reason: Reason) {
         let Some(call) = self.calls.get(key) else { return };
-        match call.attempt.as_ref().map(|attempt| attempt.place) {
+        let places = [call.attempt.as_ref(), call.other.as_deref()];
+        for place in places.map(|attempt| attempt.map(|attempt| attempt.place)) {
+            self.withdraw_from(key, place, reason);
+        }
+    }
+
+    pub(super) fn withdraw_from(&mut self, key: Key, place: Option<Place>, reason: Reason) {
+        match place {
             Some(Place::Stream(link, stream)) => {
                 let Some(to) = self.links.get_mut(link) else { return };
                 Self::lend(&mut self.spare, &mut to.endpoint);
@@ -293,9 +352,15 @@ impl Worker {
         if let Some(attempt) = call.attempt.take() {
             self.count_attempt(attempt, outcome);
         }
+        if let Some(other) = call.other.take() {
+            self.count_attempt(*other, outcome);
+        }
     }
 
-    fn count_attempt(&self, attempt: Attempt, outcome: Outcome) {
+    pub(super) fn count_attempt(&mut self, attempt: Attempt, outcome: Outcome) {
+        if attempt.is_budgeted {
+            self.budgeted -= 1;
+        }
         if let Some(pool) = self.pools.get(attempt.pool) {
             pool.counters.count(outcome);
         }

@@ -68,11 +68,15 @@ impl Worker {
             }
             Event::Trailers { user, .. } => self.on_response_trailers(key, user),
             Event::Informational { user, .. } => self.on_informational(key, user),
-            Event::Reset { user, reason } => self.on_backend_reset(user, reason),
+            Event::Reset { user, reason } => {
+                self.focus(key, user);
+                self.on_backend_reset(user, reason);
+            }
             Event::Broken { user, .. } => {
+                self.focus(key, user);
                 let backend = self.backend_name(user);
                 let failure = Failure::BackendBroke { backend };
-                self.fail_call(user, &failure, Outcome::Reset);
+                self.retry(user, failure, Outcome::Reset, Broken::Final);
             }
             Event::Settings => self.on_link_settings(key),
             Event::GoAway { last_stream, .. } => self.on_go_away(key, last_stream),
@@ -81,6 +85,9 @@ impl Worker {
     }
 
     fn on_response(&mut self, link: Key, key: Key, end_stream: bool) {
+        if self.keeps_back(link, key, end_stream) {
+            return;
+        }
         let (Some(from), Some(call)) = (self.links.get(link), self.calls.get_mut(key)) else {
             return;
         };
@@ -196,11 +203,9 @@ impl Worker {
     fn on_backend_reset(&mut self, key: Key, reason: Reason) {
         let backend = self.backend_name(key);
         let failure = Failure::BackendReset { backend, code: reason.0 };
-        if reason == Reason::REFUSED_STREAM {
-            self.retry(key, failure, Outcome::Reset, Broken::Unprocessed);
-        } else {
-            self.fail_call(key, &failure, Outcome::Reset);
-        }
+        let is_refusal = reason == Reason::REFUSED_STREAM;
+        let broken = if is_refusal { Broken::Unprocessed } else { Broken::Final };
+        self.retry(key, failure, Outcome::Reset, broken);
     }
 
     fn backend_name(&self, call: Key) -> String {
@@ -243,6 +248,7 @@ impl Worker {
         // Places were given out on an assumption before SETTINGS came; those
         // beyond what SETTINGS allow have to look again.
         for call in waiting {
+            self.focus(key, call);
             if let Err(failure) = self.assign(call, pool_key) {
                 self.retry(call, failure, Outcome::Unsent, Broken::Unsent);
             }
@@ -258,6 +264,7 @@ impl Worker {
             if let Some(link) = self.links.get_mut(key) {
                 link.endpoint.http.forget(stream);
             }
+            self.focus(key, call);
             let backend = self.backend_name(call);
             let failure = Failure::BackendBroke { backend };
             self.retry(call, failure, Outcome::Broken, Broken::Unprocessed);
@@ -320,12 +327,14 @@ impl Worker {
                 pool.backoff.fail(self.now_ns, limits, random, reason.to_owned());
             }
             for call in waiting {
+                self.focus(key, call);
                 let failure =
                     Failure::Connect { backend: backend.clone(), reason: reason.to_owned() };
                 self.retry(call, failure, Outcome::Unsent, Broken::Unsent);
             }
         }
         for (call, may_be_seen) in streams {
+            self.focus(key, call);
             let failure = Failure::BackendBroke { backend: backend.clone() };
             let broken = if may_be_seen { Broken::Final } else { Broken::Unprocessed };
             self.retry(call, failure, Outcome::Broken, broken);

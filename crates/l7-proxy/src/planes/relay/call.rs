@@ -5,6 +5,7 @@ use h2_wire::connection::StreamKey;
 use h2_wire::hpack::HeaderList;
 
 use super::slots::Key;
+use super::timers::Due;
 use crate::failure::{Failure, Progress};
 use crate::grpc::MessageScanner;
 use crate::upstreams::InFlight;
@@ -28,6 +29,13 @@ pub(super) struct Call {
     pub(super) last: Option<(Failure, bool)>,
     /// The attempt in progress.
     pub(super) attempt: Option<Attempt>,
+    /// Another attempt in progress, of a call that is hedged. Events of its
+    /// connection make it the first of the two.
+    pub(super) other: Option<Box<Attempt>>,
+    /// When the next attempt, or the hedge, is due.
+    pub(super) due: Option<(u64, Due)>,
+    /// The next attempt comes out of the retry budget, and holds its place.
+    pub(super) holds_budget: bool,
     pub(super) response: Response,
 }
 
@@ -77,7 +85,8 @@ impl Request {
     /// the first time.
     pub(super) fn pass(&mut self, bytes: u64) -> u32 {
         self.passed += bytes;
-        let credit = self.passed.saturating_sub(self.credited);
+        // Two attempts of a hedged call may pass on the same bytes.
+        let credit = self.passed.min(self.received).saturating_sub(self.credited);
         self.credited += credit;
         // Never more than a window, which has 31 bits.
         credit as u32
@@ -107,6 +116,17 @@ pub(super) struct Attempt {
     pub(super) in_flight: InFlight,
     pub(super) place: Place,
     pub(super) sent_ns: u64,
+    /// It came out of the retry budget, and holds its place there.
+    pub(super) is_budgeted: bool,
+    /// It was made ahead of any failure.
+    pub(super) is_hedge: bool,
+}
+
+impl Attempt {
+    /// Whether it is on this connection, or waits for it.
+    pub(super) fn is_on(&self, link: Key) -> bool {
+        matches!(self.place, Place::Waiting(found) | Place::Stream(found, _) if found == link)
+    }
 }
 
 /// Where an attempt is.
@@ -143,11 +163,12 @@ mod tests {
 
     #[test]
     fn bytes_sent_again_are_not_credited_again() {
-        let mut request = Request::default();
+        let mut request = Request { received: 12, ..Request::default() };
         assert_eq!(request.pass(10), 10);
         request.passed = 0;
         assert_eq!(request.pass(4), 0);
         assert_eq!(request.pass(8), 2);
+        assert_eq!(request.pass(12), 0, "a second attempt's");
         assert_eq!(request.credited, 12);
     }
 

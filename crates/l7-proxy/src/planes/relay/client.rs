@@ -212,6 +212,9 @@ impl Worker {
         if let Some(at_ns) = deadline_ns {
             self.timers.set(at_ns, Due::Call(call));
         }
+        if is_grpc && let Some(delay) = self.shared.config.retry.hedge_delay {
+            self.set_due(call, delay, Due::Hedge(call));
+        }
         Some(call)
     }
 
@@ -321,6 +324,12 @@ impl Worker {
         self.end_attempt(&mut call, outcome);
         if let Some(at_ns) = call.deadline_ns {
             self.timers.clear(at_ns, Due::Call(key));
+        }
+        if let Some((at_ns, due)) = call.due {
+            self.timers.clear(at_ns, due);
+        }
+        if call.holds_budget {
+            self.budgeted -= 1;
         }
         let held = call.request.received - call.request.credited;
         if held > 0

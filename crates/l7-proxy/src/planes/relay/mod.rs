@@ -9,6 +9,7 @@
 //! | [`entrance`] | connections in, and the shutdown |
 //! | [`client`] | what comes from clients, answers, and how their connections end |
 //! | [`attempt`] | a call's attempts: pick, place, send, try elsewhere |
+//! | [`again`] | attempts after a failure that may have been worked on, and hedges |
 //! | [`backend`] | what comes from backends, and how their connections begin and end |
 //! | [`sweep`] | what time alone brings about |
 //! | [`call`], [`pool`] | a call, and a backend's connections, as data |
@@ -17,6 +18,7 @@
 //! | [`options`] | the configuration as bounds |
 //! | [`bell`], [`door`], [`slots`], [`timers`] | parts of the loop |
 
+mod again;
 mod attempt;
 mod backend;
 mod bell;

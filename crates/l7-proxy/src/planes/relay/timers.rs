@@ -16,6 +16,10 @@ pub(super) enum Due {
     Call(Key),
     /// The time for an attempt to connect.
     Connect(Key),
+    /// A call's next attempt, after a pause.
+    Retry(Key),
+    /// A call's second attempt, unless its first has an answer by then.
+    Hedge(Key),
 }
 
 /// All moments of one thread, in nanoseconds of its clock.

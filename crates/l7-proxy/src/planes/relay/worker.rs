@@ -26,8 +26,10 @@ use super::options::{self, Sweep};
 use super::pool::{Link, Pool};
 use super::slots::{Key, Slots};
 use super::timers::{Due, Timers};
+use crate::circuit::CircuitCounters;
 use crate::metrics::{GuardCounters, ProxyCounters};
 use crate::planes::Shared;
+use crate::retry::RetryCounters;
 use crate::upstreams::UpstreamSet;
 
 /// Events taken from the kernel at once.
@@ -87,6 +89,11 @@ pub(super) struct Worker {
     pub(super) chance: SplitMix64,
     pub(super) counters: ProxyCounters,
     pub(super) guard_counters: GuardCounters,
+    pub(super) circuit_counters: CircuitCounters,
+    pub(super) retry_counters: RetryCounters,
+    /// Attempts in flight, or about to be made, that come out of the retry
+    /// budget.
+    pub(super) budgeted: usize,
     pub(super) now_ns: u64,
 }
 
@@ -132,6 +139,9 @@ impl Worker {
             chance: SplitMix64::new(seed),
             counters: ProxyCounters::register(&config.metrics),
             guard_counters: GuardCounters::register(&config.metrics),
+            circuit_counters: CircuitCounters::register(&config.metrics),
+            retry_counters: RetryCounters::register(&config.metrics),
+            budgeted: 0,
             now_ns,
             shared,
         })
@@ -286,6 +296,8 @@ impl Worker {
             match due {
                 Due::Call(key) => self.on_deadline(key),
                 Due::Connect(key) => self.on_connect_timeout(key),
+                Due::Retry(key) => self.on_retry_due(key),
+                Due::Hedge(key) => self.on_hedge_due(key),
             }
         }
         if self.next_sweep_ns <= self.now_ns {
