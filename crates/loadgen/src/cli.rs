@@ -203,11 +203,15 @@ fn library(root: &Root) -> Result<Library, Failure> {
 }
 
 fn run_scenario(args: &RunArgs) -> Result<u8, Failure> {
-    interrupt::listen()
-        .map_err(|error| Failure::lab(format!("cannot wait for signals: {error}")))?;
     let root = Root::find();
     let library = library(&root)?;
     let request = request(args, &library, &root)?;
+    if request.scenario.network == scenario::Network::Namespaces {
+        // Before there is a second thread.
+        lab::network::prepare().map_err(Failure::lab)?;
+    }
+    interrupt::listen()
+        .map_err(|error| Failure::lab(format!("cannot wait for signals: {error}")))?;
     let mut progress = Progress::new(Terminal::stderr());
     progress.note(&format!("{}: {}", request.scenario.name, request.scenario.question));
     let finished = run::run(&request, &library, &root, &mut progress)?;

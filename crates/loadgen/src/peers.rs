@@ -12,9 +12,9 @@ use std::{
 };
 
 use measure::record::LeftOut;
-use scenario::{Layer, Library, Lookup, Peer, RenderInput, Scenario, Target};
+use scenario::{Layer, Library, Lookup, Network, Peer, RenderInput, Scenario, Target};
 
-use crate::{exit::Failure, root::Root};
+use crate::{exit::Failure, lab::network, root::Root};
 
 /// How long a version command may take.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,9 +52,9 @@ impl ReadyPeer {
         Ok(Self { peer, program, version })
     }
 
-    /// Whether a process stands between client and backends.
-    pub(crate) fn has_process(&self) -> bool {
-        self.peer.layer.has_process()
+    /// Whether a balancer stands between client and backends.
+    pub(crate) fn stands_between(&self) -> bool {
+        self.peer.layer.stands_between()
     }
 }
 
@@ -83,6 +83,13 @@ pub(crate) fn prepare_all(
 /// Renders the peer once for the scenario, to know before anything runs whether
 /// it can do what is asked.
 fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), String> {
+    if ready.peer.in_kernel() && scenario.network == Network::Loopback {
+        return Err(format!(
+            "{} balances in a network namespace of its own, and this run has everyone on one \
+             loopback; run it with --set network=namespaces",
+            ready.peer.name
+        ));
+    }
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let backends: Vec<Target> = scenario
         .backends
@@ -122,7 +129,19 @@ pub(crate) fn print_all(library: &Library, root: &Root) -> Result<(), Failure> {
         };
         println!("{name:<14} {layer:<7} {title}\n{:22} {state}", "");
     }
+    print_networks();
     Ok(())
+}
+
+/// Prints what peers can be joined by, after them: to look may move this process
+/// into a user namespace.
+fn print_networks() {
+    let namespaces = match network::prepare() {
+        Ok(()) => "can be made here; peers that balance in the kernel need it".to_owned(),
+        Err(reason) => format!("MISSING: {reason}"),
+    };
+    println!("network = \"loopback\"    can be had everywhere");
+    println!("network = \"namespaces\"  {namespaces}");
 }
 
 /// A layer as it is shown in lists.

@@ -48,6 +48,9 @@ pub struct RunRecord {
     pub seed: u64,
     /// What the backends were.
     pub backends: Vec<BackendSetup>,
+    /// What traffic crossed; `loopback` in records from before there was a choice.
+    #[serde(default)]
+    pub network: Network,
     /// What load was offered.
     pub load: LoadSetup,
     /// The peers compared, in the scenario's order.
@@ -79,6 +82,17 @@ pub struct BackendSetup {
     pub speed: f64,
     /// Weight in policies that know weights.
     pub weight: u32,
+}
+
+/// What traffic between client, balancer and backends crosses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// One loopback that all share.
+    #[default]
+    Loopback,
+    /// A network namespace each, joined by veth links through the balancer's.
+    Namespaces,
 }
 
 /// What load a trial offers.
@@ -146,6 +160,10 @@ pub struct PeerSetup {
     pub title: String,
     /// Its layer.
     pub layer: Layer,
+    /// Whether the kernel is the balancer: then the command only set it up, and
+    /// no process shows what it costs.
+    #[serde(default)]
+    pub in_kernel: bool,
     /// What its version command printed; `None` for a peer without a process.
     pub version: Option<String>,
     /// The command line as run in the first trial; empty without a process.

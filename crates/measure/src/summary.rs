@@ -37,6 +37,7 @@ pub struct Figures {
     service: Histogram<u64>,
     lateness: Histogram<u64>,
     cpu: [Option<CpuPerCall>; 3],
+    machine: Option<CpuPerCall>,
 }
 
 /// CPU time per completed call, in nanoseconds.
@@ -81,7 +82,15 @@ impl Figures {
             service: read(&trial.service),
             lateness: read(&trial.lateness),
             cpu,
+            machine: machine_per_call(trial, completed),
         }
+    }
+
+    /// CPU time per call of the whole machine, whoever spent it: also what the
+    /// kernel does for nobody's process, and what has nothing to do with the
+    /// lab. `None` without a call or a reading.
+    pub fn machine(&self) -> Option<CpuPerCall> {
+        self.machine
     }
 
     /// CPU time per call of all processes of a role together; `None` when there
@@ -165,6 +174,7 @@ const FIGURES: &[(&str, Reading)] = &[
     ("proxy_cpu_per_call", |of| of.cpu_ns(ProcessRole::Proxy)),
     ("backend_cpu_per_call", |of| of.cpu_ns(ProcessRole::Backend)),
     ("generator_cpu_per_call", |of| of.cpu_ns(ProcessRole::Generator)),
+    ("machine_cpu_per_call", |of| of.machine.map(|cpu| cpu.total_ns())),
     ("generator_lateness_p50", |of| value_at(&of.lateness, 0.50)),
     ("generator_lateness_p99", |of| value_at(&of.lateness, 0.99)),
     ("generator_lateness_max", |of| value_at(&of.lateness, 1.0)),
@@ -187,6 +197,14 @@ fn cpu_per_call(trial: &TrialRecord, role: ProcessRole, completed: u64) -> Optio
     Some(CpuPerCall {
         user_ns: per_call(costs().map(|cost| cost.user_ns).sum()),
         system_ns: per_call(costs().map(|cost| cost.system_ns).sum()),
+    })
+}
+
+fn machine_per_call(trial: &TrialRecord, completed: u64) -> Option<CpuPerCall> {
+    let (user_ns, system_ns) = (trial.machine.user_ns, trial.machine.system_ns);
+    (completed > 0 && user_ns + system_ns > 0).then(|| CpuPerCall {
+        user_ns: user_ns as f64 / completed as f64,
+        system_ns: system_ns as f64 / completed as f64,
     })
 }
 

@@ -89,6 +89,15 @@ fn output(words: impl Iterator<Item = String>) -> Result<String, Box<dyn Error>>
     let arguments = Arguments::parse(words)?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
     let peer = Library::open(root.join("scenarios"))?.peer(&arguments.peer)?;
+    if peer.in_kernel() {
+        // On the loopback it would change the rules of the whole machine.
+        let name = arguments.peer;
+        return Err(format!(
+            "{name} is set up in a network namespace of the lab; run it with \
+             `loadgen --set network=namespaces --peers {name}`"
+        )
+        .into());
+    }
     let mut text = String::new();
     if arguments.policies {
         for policy in peer.policies() {

@@ -62,6 +62,7 @@ pub(crate) fn check(
         name: name.to_owned(),
         question,
         learned,
+        network: wire.network.unwrap_or_default(),
         backends,
         connection_age,
         load,

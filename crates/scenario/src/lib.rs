@@ -57,8 +57,8 @@ pub use peer::{
     RenderedFile, StopSignal, Target,
 };
 pub use scenario::{
-    Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, FaultAction, Length, Load, Pace,
-    Placement, Precision, Profile, Scenario,
+    Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, FaultAction, Length, Load, Network,
+    Pace, Placement, Precision, Profile, Scenario,
 };
 pub use schema::{peer_schema, scenario_schema};
 pub use service_time::ServiceTime;

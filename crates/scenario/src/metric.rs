@@ -92,6 +92,7 @@ metrics! {
     ProxyCpuPerCall "proxy_cpu_per_call" Time MedianOverTrials "CPU time of the proxy per call.";
     BackendCpuPerCall "backend_cpu_per_call" Time MedianOverTrials "CPU time of all backends together per call.";
     GeneratorCpuPerCall "generator_cpu_per_call" Time MedianOverTrials "CPU time of the generator per call.";
+    MachineCpuPerCall "machine_cpu_per_call" Time MedianOverTrials "CPU time of the whole machine per call, whoever spent it.";
     GeneratorLatenessP50 "generator_lateness_p50" Time MedianOverTrials "How late the generator sent calls: what half of them stay within.";
     GeneratorLatenessP99 "generator_lateness_p99" Time MedianOverTrials "How late the generator sent calls: what 99 % of them stay within.";
     GeneratorLatenessMax "generator_lateness_max" Time MedianOverTrials "How late the generator sent the latest call.";

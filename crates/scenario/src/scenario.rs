@@ -20,6 +20,8 @@ pub struct Scenario {
     pub question: String,
     /// What a reader takes home from the answer.
     pub learned: Option<String>,
+    /// What traffic crosses.
+    pub network: Network,
     /// The backends behind every peer; never empty.
     pub backends: Vec<Backend>,
     /// When backends close connections for their age; `None` for never.
@@ -42,6 +44,30 @@ pub struct Scenario {
     pub seed: u64,
     /// What must come out.
     pub claims: Vec<Claim>,
+}
+
+/// What traffic between client, balancer and backends crosses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// One loopback that all share: nothing to set up, and a balancer's second
+    /// hop costs about nothing.
+    #[default]
+    Loopback,
+    /// A network namespace each for the client, the balancer and every backend,
+    /// joined by veth links, as the pods of a node are. Needs root, or a kernel
+    /// that gives user namespaces to anyone.
+    Namespaces,
+}
+
+impl Network {
+    /// Its name in scenario files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Namespaces => "namespaces",
+        }
+    }
 }
 
 /// How well figures have to be known before the repeats end.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bounds,
-    scenario::FaultAction,
+    scenario::{FaultAction, Network},
     service_time::ServiceTime,
     units::{DurationText, PercentText, RateText, SizeText},
 };
@@ -24,6 +24,8 @@ pub(crate) struct ScenarioWire {
     pub(crate) question: String,
     /// What a reader takes home from the answer: one paragraph.
     pub(crate) learned: Option<String>,
+    /// What traffic crosses: `loopback` unless given, or `namespaces`.
+    pub(crate) network: Option<Network>,
     /// The backends behind every peer.
     #[serde(default)]
     pub(crate) backends: BackendsWire,

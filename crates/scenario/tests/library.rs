@@ -95,7 +95,7 @@ fn every_committed_peer_renders_every_policy_it_can_do() {
     let library = library();
     for name in library.peer_names() {
         let peer = library.peer(name).unwrap();
-        assert_eq!(peer.layer.has_process(), peer.process.is_some(), "{name}");
+        assert_eq!(peer.layer.stands_between(), peer.process.is_some(), "{name}");
         assert!(peer.policies().contains(&PolicyKind::RoundRobin), "{name}");
         for policy in peer.policies() {
             let rendered = render(&library, name, policy, &[1, 1, 1]).unwrap();
@@ -254,6 +254,8 @@ fn a_program_is_looked_for_in_order() {
         "proxy is not installed: looked for $A_PROXY (not set), /lab/peers/bin/proxy, \
          proxy on PATH; to get it: apt-get install proxy"
     );
+    // Where administrators' programs are is looked at as well.
+    assert_eq!(locate(&[], &["/usr/sbin/proxy"]), found("/usr/sbin/proxy"));
 }
 
 #[test]

@@ -127,7 +127,9 @@ fn policies_of_a_proxy_differ_in_what_is_rendered() {
 fn weights_reach_the_proxy_or_are_refused() {
     for peer in peers() {
         let Some(process) = &peer.process else { continue };
-        assert!(process.heeds_weights(PolicyKind::RoundRobin), "{}", peer.name);
+        // Rules that pick by number know no weights, as kube-proxy doesn't.
+        let heeds = process.heeds_weights(PolicyKind::RoundRobin);
+        assert_eq!(heeds, !peer.in_kernel(), "{}", peer.name);
         for policy in peer.policies() {
             let equal = render(&peer, policy, &[1, 1]).unwrap().unwrap();
             match render(&peer, policy, &[1, 53]) {
@@ -184,6 +186,50 @@ fn every_proxy_can_be_had_and_asked_for_its_version() {
             [variable, format!("Peers(\"bin/{program}\")"), format!("Path(\"{program}\")")];
         assert_eq!(places, expected, "{name}");
     }
+}
+
+#[test]
+fn the_kernel_is_set_up_by_rules_that_name_every_backend_once() {
+    let peer = library().peer("kernel-l4").unwrap();
+    assert_eq!((peer.layer, peer.in_kernel()), (Layer::L4, true));
+    let process = peer.process.as_ref().unwrap();
+    assert_eq!(process.install.as_deref(), Some("apt-get install nftables"));
+    let version = peer.version_command(Path::new("l"), Some(Path::new("/sbin/nft"))).unwrap();
+    assert_eq!(version.unwrap(), ["/sbin/nft", "--version"]);
+    for (policy, word) in [(PolicyKind::RoundRobin, "inc"), (PolicyKind::Random, "random")] {
+        let rendered = render(&peer, policy, &[1, 1, 1]).unwrap().unwrap();
+        assert_eq!(rendered.argv, ["/bin/proxy", "-f", "/run/dir/rules.nft"]);
+        let rules = &rendered.files[0].text;
+        let pick = format!(
+            "numgen {word} mod 3 vmap {{ 0 : goto endpoint-0, 1 : goto endpoint-1, \
+             2 : goto endpoint-2, }}"
+        );
+        assert!(rules.contains(&pick), "{rules}");
+        for index in 0..3 {
+            let dnat = format!("dnat to 10.0.0.1:500{index}\n");
+            assert_eq!(rules.matches(&dnat).count(), 1, "{rules}");
+        }
+        assert!(rules.contains("127.0.0.9 . 4000 : goto service"), "{rules}");
+    }
+}
+
+#[test]
+fn what_sets_the_kernel_up_has_nothing_to_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = folder.path().join("peers/proxy");
+    fs::create_dir_all(&proxy).unwrap();
+    let text = "title = \"A proxy\"\nlayer = \"l4\"\ndescription = \"Balances.\"\n\
+                in_kernel = true\nstop_signal = \"int\"\n\
+                command = [\"rules\", \"{listen}\", \"{backend_count}\", \
+                \"{each backend}{addr}{end}\"]\n[policies]\nround_robin = \"\"\n";
+    fs::write(proxy.join("peer.toml"), text).unwrap();
+    let library = Library::open(folder.path()).unwrap();
+    let error = library.peer("proxy").unwrap_err().to_string();
+    assert!(error.contains("peer.toml:5: stop_signal: `in_kernel` says"), "{error}");
+    fs::write(proxy.join("peer.toml"), text.replace("stop_signal = \"int\"\n", "")).unwrap();
+    let rendered = render(&library.peer("proxy").unwrap(), PolicyKind::RoundRobin, &[1, 1]);
+    let words = rendered.unwrap().unwrap().argv;
+    assert_eq!(words, ["rules", "127.0.0.9:4000", "2", "10.0.0.1:5000", "10.0.0.1:5001"]);
 }
 
 #[test]

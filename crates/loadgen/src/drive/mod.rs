@@ -110,7 +110,7 @@ fn run_worker(
     ready: &mpsc::Sender<Result<(), String>>,
     started: oneshot::Receiver<Clock>,
 ) -> Result<CallLog, String> {
-    let runtime = match pin_this_thread(&plan.cpus).and_then(|()| build_runtime()) {
+    let runtime = match place_this_thread(&plan).and_then(|()| build_runtime()) {
         Ok(runtime) => runtime,
         Err(error) => {
             let message = format!("cannot start a runtime: {error}");
@@ -132,6 +132,12 @@ fn run_worker(
         };
         worker.drive(clock).await.map_err(|error| format!("the alarm failed: {error}"))
     })
+}
+
+/// Puts the calling thread where its connections are to be made.
+fn place_this_thread(plan: &Plan) -> io::Result<()> {
+    pin_this_thread(&plan.cpus)?;
+    plan.namespace.as_ref().map_or(Ok(()), |namespace| namespace.enter())
 }
 
 fn build_runtime() -> io::Result<tokio::runtime::Runtime> {

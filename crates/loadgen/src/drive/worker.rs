@@ -23,6 +23,7 @@ use super::{
     load::Load,
     slots::{Call, Slots, Waited},
 };
+use crate::lab::network::Namespace;
 
 /// Most calls sent between two looks at the sockets, so that a generator that
 /// is behind still reads responses.
@@ -45,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) expected_calls: usize,
     /// CPUs the thread may run on; empty for any.
     pub(crate) cpus: Vec<u32>,
+    /// Network namespace its connections are made in; `None` for the lab's own.
+    pub(crate) namespace: Option<Arc<Namespace>>,
 }
 
 /// What the workers of a trial share with the thread that watches them.

@@ -13,7 +13,7 @@ use measure::record::FaultRecord;
 use rustix::process::Signal;
 use scenario::{Fault, FaultAction};
 
-use super::{Lab, process::Process};
+use super::{Lab, network::Place, process::Process};
 
 /// How long one look at a port may take.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(5);
@@ -92,7 +92,8 @@ impl Lab {
             }
             FaultAction::Start => {
                 // Dropping what is left of the old one ends and reaps it.
-                *process = Process::start(&self.launches[backend], &self.dir)?;
+                let namespace = self.network.at(Place::Backend(backend));
+                *process = Process::start(&self.launches[backend], namespace, &self.dir)?;
                 self.ended_by_fault[backend] = false;
                 Ok(())
             }
@@ -107,7 +108,10 @@ impl Lab {
             FaultAction::Stop => process.is_stopped(),
             FaultAction::Continue => process.exited().is_none() && !process.is_stopped(),
             FaultAction::Kill | FaultAction::Drain => process.exited().is_some(),
-            FaultAction::Start => process.exited().is_none() && accepts(address),
+            FaultAction::Start => {
+                let accepts = || self.network.as_client(|| accepts(address)).unwrap_or(false);
+                process.exited().is_none() && accepts()
+            }
         }
     }
 }

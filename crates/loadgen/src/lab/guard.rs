@@ -7,13 +7,20 @@
 //! watcher process that would itself need watching. The layerlab servers also
 //! exit when their control pipe closes; a proxy that forks keeps only its first
 //! process guarded, so peers are run in their single-process modes.
+//!
+//! On its way to the command the guard also goes where the command is to run: to
+//! CPUs, and into a network namespace. It has a single thread and no sockets, so
+//! nothing of it stays behind.
 
 use std::{
     ffi::OsString,
+    fs::File,
     os::unix::process::CommandExt,
+    path::PathBuf,
     process::{Command, ExitCode},
 };
 
+use nix::sched::{CloneFlags, setns};
 use rustix::{
     process::{Signal, getppid, set_parent_process_death_signal},
     thread::{CpuSet, sched_setaffinity},
@@ -27,6 +34,9 @@ pub(crate) struct Args {
     /// CPUs the command may run on; all, when not given.
     #[arg(long, value_delimiter = ',')]
     cpus: Vec<usize>,
+    /// The network namespace it runs in; the lab's own, when not given.
+    #[arg(long)]
+    namespace: Option<PathBuf>,
     /// The program and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     command: Vec<OsString>,
@@ -46,6 +56,13 @@ pub(crate) fn main(args: Args) -> ExitCode {
     let parent = getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     if parent != args.parent {
         return cannot("the lab is gone", &format!("parent is now {parent}"));
+    }
+    if let Some(path) = &args.namespace {
+        let entered =
+            File::open(path).and_then(|namespace| Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?));
+        if let Err(error) = entered {
+            return cannot("cannot enter the network namespace", &error);
+        }
     }
     if !args.cpus.is_empty() {
         let mut set = CpuSet::new();

@@ -1,12 +1,15 @@
 //! The lab: the processes of a trial, and what they cost.
 //!
-//! Every peer, ours or not, takes the same way: ports, launch through the
-//! [`guard`], a readiness probe with a real call, cost readings, and the end.
+//! Every peer, ours or not, takes the same way: a network and addresses, launch
+//! through the [`guard`], a readiness probe with a real call, cost readings, and
+//! the end. A balancer in the kernel is launched and probed like the others; what
+//! it has not got is a process to bill.
 
 pub(crate) mod cost;
 pub(crate) mod environment;
 mod fault;
 pub(crate) mod guard;
+pub(crate) mod network;
 pub(crate) mod placement;
 mod ports;
 mod probe;
@@ -16,11 +19,13 @@ use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 pub(crate) use fault::Faults;
 use measure::record::{MachineCost, ProcessCost, ProcessRole, Side};
+use network::{Namespace, Network, Place};
 pub(crate) use process::Launch;
 use process::Process;
 
@@ -48,11 +53,14 @@ pub(crate) struct ProxyLaunch {
     pub(crate) launch: Launch,
     /// Configuration files to write first, by path.
     pub(crate) files: Vec<(PathBuf, String)>,
+    /// Whether the command sets the kernel up to be the proxy, and ends.
+    pub(crate) in_kernel: bool,
 }
 
 /// What a trial needs started. The closures are given addresses, because ports
 /// are chosen anew for each trial and each attempt.
 pub(crate) struct Setup<'a> {
+    pub(crate) network: scenario::Network,
     pub(crate) backend_ids: &'a [String],
     pub(crate) backend: &'a dyn Fn(usize, SocketAddr) -> Result<Launch, String>,
     /// `None` for a peer without a process.
@@ -74,10 +82,13 @@ pub(crate) struct Lab {
     ended_by_fault: Vec<bool>,
     /// Where logs go.
     dir: PathBuf,
+    /// `None` also where the kernel is the proxy.
     proxy: Option<Process>,
     backend_addresses: Vec<SocketAddr>,
     proxy_address: Option<SocketAddr>,
     proxy_launch: Option<ProxyLaunch>,
+    /// Last, so that processes end before their namespaces are let go.
+    network: Network,
 }
 
 impl Lab {
@@ -97,43 +108,63 @@ impl Lab {
 
     fn start_once(setup: &Setup<'_>, dir: &Path) -> Result<Self, LabError> {
         let count = setup.backend_ids.len();
-        let mut addresses = ports::free_addresses(count + 1)
+        let network = Network::make(setup.network, count).map_err(LabError::lab)?;
+        let addresses = network
+            .addresses(count)
             .map_err(|error| LabError::lab(format!("no free ports: {error}")))?;
-        let listen = addresses.pop().ok_or_else(|| LabError::lab("no free port"))?;
-        let start = |launch: &Launch| {
-            Process::start(launch, dir)
-                .map_err(|error| LabError::lab(format!("cannot start {}: {error}", launch.name)))
-        };
         let mut lab = Self {
             backends: Vec::with_capacity(count),
             launches: Vec::with_capacity(count),
             ended_by_fault: vec![false; count],
             dir: dir.to_owned(),
             proxy: None,
-            backend_addresses: addresses.clone(),
+            backend_addresses: addresses.backends.clone(),
             proxy_address: None,
             proxy_launch: None,
+            network,
         };
-        for (index, &address) in addresses.iter().enumerate() {
+        for (index, &address) in addresses.backends.iter().enumerate() {
             let launch = (setup.backend)(index, address).map_err(LabError::lab)?;
-            lab.backends.push(start(&launch)?);
+            lab.backends.push(lab.start_at(&launch, Place::Backend(index))?);
             lab.launches.push(launch);
         }
-        for (process, &address) in lab.backends.iter_mut().zip(&addresses) {
-            wait_ready(process, address, Side::Backend)?;
+        for (process, &address) in lab.backends.iter_mut().zip(&addresses.backends) {
+            wait_ready(process, address, Side::Backend, &lab.network)?;
         }
         if let Some(proxy) = setup.proxy {
-            let proxy = proxy(listen, &addresses, dir).map_err(LabError::lab)?;
-            for (path, text) in &proxy.files {
-                fs::write(path, text).map_err(|error| cannot_write(path, &error))?;
-            }
-            let mut process = start(&proxy.launch)?;
-            wait_ready(&mut process, listen, Side::Proxy)?;
-            lab.proxy = Some(process);
-            lab.proxy_address = Some(listen);
-            lab.proxy_launch = Some(proxy);
+            let proxy = proxy(addresses.balancer, &addresses.backends, dir);
+            lab.start_proxy(proxy.map_err(LabError::lab)?, addresses.balancer)?;
         }
         Ok(lab)
+    }
+
+    fn start_at(&self, launch: &Launch, place: Place) -> Result<Process, LabError> {
+        Process::start(launch, self.network.at(place), &self.dir)
+            .map_err(|error| LabError::lab(format!("cannot start {}: {error}", launch.name)))
+    }
+
+    fn start_proxy(&mut self, proxy: ProxyLaunch, listen: SocketAddr) -> Result<(), LabError> {
+        for (path, text) in &proxy.files {
+            fs::write(path, text).map_err(|error| cannot_write(path, &error))?;
+        }
+        if proxy.in_kernel && self.network.at(Place::Balancer).is_none() {
+            // It would change the rules of the whole machine.
+            let name = &proxy.launch.name;
+            return Err(LabError::lab(format!("{name} runs in a network namespace only")));
+        }
+        let mut process = self.start_at(&proxy.launch, Place::Balancer)?;
+        if proxy.in_kernel {
+            let failed = |message| LabError { side: Side::Proxy, message };
+            process.set_up().map_err(failed)?;
+            let name = &proxy.launch.name;
+            wait_until(name, || None, listen, Side::Proxy, &self.network)?;
+        } else {
+            wait_ready(&mut process, listen, Side::Proxy, &self.network)?;
+            self.proxy = Some(process);
+        }
+        self.proxy_address = Some(listen);
+        self.proxy_launch = Some(proxy);
+        Ok(())
     }
 
     /// Where client connection number `index` goes: to the proxy, or without
@@ -141,6 +172,12 @@ impl Lab {
     pub(crate) fn target(&self, index: usize) -> SocketAddr {
         self.proxy_address
             .unwrap_or_else(|| self.backend_addresses[index % self.backend_addresses.len()])
+    }
+
+    /// The network namespace that client connections are made in; `None` for the
+    /// lab's own.
+    pub(crate) fn client_namespace(&self) -> Option<Arc<Namespace>> {
+        self.network.client().map(Arc::clone)
     }
 
     /// How the proxy was started.
@@ -220,18 +257,45 @@ pub(crate) struct Costs {
     machine: MachineCost,
 }
 
-fn wait_ready(process: &mut Process, address: SocketAddr, side: Side) -> Result<(), LabError> {
+fn wait_ready(
+    process: &mut Process,
+    address: SocketAddr,
+    side: Side,
+    network: &Network,
+) -> Result<(), LabError> {
+    let name = process.name().to_owned();
+    let obituary = || process.exited().map(|_| process.obituary());
+    wait_until(&name, obituary, address, side, network)
+}
+
+/// Waits until a call to `address` comes back well. `obituary` says how what
+/// should answer there ended, if it has.
+fn wait_until(
+    name: &str,
+    mut obituary: impl FnMut() -> Option<String> + Send,
+    address: SocketAddr,
+    side: Side,
+    network: &Network,
+) -> Result<(), LabError> {
     let mut last = String::new();
-    let ready =
-        probe::until_ready(address, READY_TIMEOUT, || process.exited().is_some(), &mut last);
+    let mut ended = None;
+    let probe = || {
+        let gone = || {
+            ended = obituary();
+            ended.is_some()
+        };
+        probe::until_ready(address, READY_TIMEOUT, gone, &mut last)
+    };
+    let ready = network
+        .as_client(probe)
+        .map_err(|error| LabError::lab(format!("cannot call {name}: {error}")))?;
     match ready {
         probe::Ready::Yes => Ok(()),
-        probe::Ready::Gone => Err(LabError { side, message: process.obituary() }),
+        probe::Ready::Gone => Err(LabError { side, message: ended.unwrap_or_default() }),
         probe::Ready::TimedOut => Err(LabError {
             side,
             message: format!(
-                "{} at {address} gave no answer to a call within {} s: {last}",
-                process.name(),
+                "{name} at {address} gave no answer to a call within {} s: {last}",
                 READY_TIMEOUT.as_secs()
             ),
         }),

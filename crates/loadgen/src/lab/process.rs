@@ -17,6 +17,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use super::network::Namespace;
+
+/// How long a command that only sets something up may take.
+const SET_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a process may take to end by itself before it is killed.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 /// How often a process that is ending is looked at.
@@ -50,11 +54,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `launch` with its output in `log_dir/<name>.log`.
+    /// Starts `launch` with its output in `log_dir/<name>.log`, in a network
+    /// namespace if one is given.
     ///
     /// Must be called from a thread that outlives the child: the kernel's
     /// death signal follows the thread that forked.
-    pub(crate) fn start(launch: &Launch, log_dir: &Path) -> io::Result<Self> {
+    pub(crate) fn start(
+        launch: &Launch,
+        namespace: Option<&Namespace>,
+        log_dir: &Path,
+    ) -> io::Result<Self> {
         let log = log_dir.join(format!("{}.log", launch.name));
         let output = File::create(&log)?;
         let mut command = Command::new(std::env::current_exe()?);
@@ -62,6 +71,9 @@ impl Process {
         if !launch.cpus.is_empty() {
             let list: Vec<String> = launch.cpus.iter().map(u32::to_string).collect();
             command.arg("--cpus").arg(list.join(","));
+        }
+        if let Some(namespace) = namespace {
+            command.arg("--namespace").arg(namespace.path());
         }
         let child = command
             .arg("--")
@@ -95,6 +107,26 @@ impl Process {
             self.exited = self.child.try_wait().ok().flatten();
         }
         self.exited
+    }
+
+    /// Waits for a command that only sets something up.
+    ///
+    /// # Errors
+    /// When it did not say that all went well, or said nothing in time.
+    pub(crate) fn set_up(mut self) -> Result<(), String> {
+        let deadline = Instant::now() + SET_UP_TIMEOUT;
+        while self.exited().is_none() {
+            if Instant::now() > deadline {
+                let seconds = SET_UP_TIMEOUT.as_secs();
+                return Err(format!("{} was not set up within {seconds} s", self.name));
+            }
+            thread::sleep(STOP_POLL);
+        }
+        if self.exited().is_some_and(|status| status.success()) {
+            Ok(())
+        } else {
+            Err(self.obituary())
+        }
     }
 
     /// Says in one line how it ended and what it last wrote.

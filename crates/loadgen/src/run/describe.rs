@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use measure::record::{
-    BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, PeerSetup, RunOutcome, RunRecord,
+    BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, Network, PeerSetup, RunOutcome,
+    RunRecord,
 };
 use scenario::{Pace, Profile, Scenario};
 
@@ -36,6 +37,10 @@ pub(super) fn run_record(
         elapsed_s: None,
         seed: scenario.seed,
         backends: scenario.backends.iter().map(backend_setup).collect(),
+        network: match scenario.network {
+            scenario::Network::Loopback => Network::Loopback,
+            scenario::Network::Namespaces => Network::Namespaces,
+        },
         load: load_setup(scenario),
         peers: peers.iter().map(peer_setup).collect(),
         left_out,
@@ -97,6 +102,7 @@ fn peer_setup(ready: &ReadyPeer) -> PeerSetup {
             scenario::Layer::L7 => Layer::L7,
             scenario::Layer::Client => Layer::Client,
         },
+        in_kernel: ready.peer.in_kernel(),
         version: ready.version.clone(),
         // Known once it was started.
         command: Vec::new(),

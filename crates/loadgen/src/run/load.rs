@@ -70,6 +70,7 @@ pub(super) fn plans(
             give_up_ns: nanos(give_up),
             expected_calls: expected_calls(scenario, workers),
             cpus: cpus.to_vec(),
+            namespace: lab.client_namespace(),
         })
         .collect()
 }

@@ -95,6 +95,7 @@ pub(super) fn proxy(
             stop_signal: signal(stop_signal.unwrap_or_default()),
         },
         files,
+        in_kernel: ready.peer.in_kernel(),
     })
 }
 

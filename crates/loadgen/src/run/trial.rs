@@ -116,11 +116,12 @@ impl Trial<'_> {
             setup::proxy(self.peer, self.scenario, listen, backends, dir, cpus)
         };
         let setup = Setup {
+            network: self.scenario.network,
             backend_ids: &ids,
             backend: &|index, address| {
                 setup::backend(self.scenario, index, address, seed, &self.cpus.backends)
             },
-            proxy: if self.peer.has_process() { Some(&proxy) } else { None },
+            proxy: if self.peer.stands_between() { Some(&proxy) } else { None },
         };
         Lab::start(&setup, &self.dir)
     }
@@ -147,7 +148,7 @@ impl Trial<'_> {
 
     /// Whoever the generator connects to.
     fn next_hop(&self) -> Side {
-        if self.peer.has_process() { Side::Proxy } else { Side::Backend }
+        if self.peer.stands_between() { Side::Proxy } else { Side::Backend }
     }
 
     /// The planned window. A length in calls has no end that is known before.
@@ -252,7 +253,7 @@ impl Trial<'_> {
             window: measured.window,
             backend_ids: &ids,
             mode: load::mode(self.scenario),
-            through_proxy: self.peer.has_process(),
+            through_proxy: self.peer.stands_between(),
         };
         let folded = fold(&measured.logs, &setting);
         let [latency, latency_sent, lateness, queued, service, in_backend] = folded.histograms();

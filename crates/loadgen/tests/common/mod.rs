@@ -85,6 +85,17 @@ impl Home {
         fs::write(folder.join("peer.toml"), text).unwrap();
     }
 
+    /// One of the real peers, with its templates.
+    pub(crate) fn real_peer(&self, name: &str) {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/peers").join(name);
+        let to = self.path(&format!("scenarios/peers/{name}"));
+        fs::create_dir_all(&to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+
     /// The command, not yet started.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         self.wrapped(Command::new(env!("CARGO_BIN_EXE_loadgen")), arguments)

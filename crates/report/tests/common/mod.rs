@@ -135,6 +135,7 @@ fn run_record() -> RunRecord {
                 weight: 1,
             })
             .collect(),
+        network: Network::Loopback,
         load: LoadSetup {
             mode: LoopMode::Open,
             arrivals: Some("poisson".into()),
@@ -176,6 +177,7 @@ fn peer_setup(kind: &Kind) -> PeerSetup {
         name: kind.name.into(),
         title: kind.title.into(),
         layer: kind.layer,
+        in_kernel: false,
         version: kind.cpu.map(|_| "layerlab 0.1.0".into()),
         command,
         config_files,

@@ -14,7 +14,7 @@ use crate::error::{Error, Invalid, Place, Problem};
 /// Checks a peer. `configs` are the texts of its templates, in the order of the
 /// wire's names.
 pub(crate) fn check(name: &str, wire: PeerWire, configs: Vec<ConfigFile>) -> Result<Peer, Problem> {
-    let process = if wire.layer.has_process() {
+    let process = if wire.layer.stands_between() {
         Some(check_process(&wire, configs)?)
     } else {
         no_process(&wire)?;
@@ -80,6 +80,7 @@ fn no_process(wire: &PeerWire) -> Result<(), Problem> {
         ("weighted", wire.weighted.is_none()),
         ("stop_signal", wire.stop_signal.is_none()),
         ("environment", wire.environment.is_empty()),
+        ("in_kernel", !wire.in_kernel),
     ];
     match keys.into_iter().find(|(_, is_empty)| !is_empty) {
         Some((key, _)) => Err(Problem::new(
@@ -105,7 +106,12 @@ fn check_process(wire: &PeerWire, config: Vec<ConfigFile>) -> Result<Process, Pr
         .iter()
         .map(|(name, value)| Ok((name.clone(), template(&format!("environment.{name}"), value)?)))
         .collect::<Result<Vec<_>, Problem>>()?;
+    if wire.in_kernel && wire.stop_signal.is_some() {
+        let message = "`in_kernel` says that its command ends by itself; there is nothing to stop";
+        return Err(Problem::new("stop_signal", message));
+    }
     let process = Process {
+        in_kernel: wire.in_kernel,
         find: candidates(&wire.find)?,
         install: wire.install.clone(),
         stop_signal: wire.stop_signal.unwrap_or_default(),

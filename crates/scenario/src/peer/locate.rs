@@ -8,6 +8,10 @@ use std::{
 
 use super::{Candidate, Peer};
 
+/// Where systems keep the programs of their administrators: proxies and `nft`
+/// are there, and the PATH of other users often leaves it out.
+const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
 /// Where to look.
 pub struct Lookup<'a> {
     /// The value of an environment variable.
@@ -68,11 +72,13 @@ impl Peer {
                     tried.push(path.display().to_string());
                 }
                 Candidate::Path(name) => {
-                    let found = (lookup.env)("PATH").and_then(|path| {
-                        std::env::split_paths(&path)
-                            .map(|folder| folder.join(name))
-                            .find(|path| (lookup.is_program)(path))
-                    });
+                    let path = (lookup.env)("PATH");
+                    let found = path
+                        .iter()
+                        .flat_map(std::env::split_paths)
+                        .chain(SYSTEM_FOLDERS.map(PathBuf::from))
+                        .map(|folder| folder.join(name))
+                        .find(|path| (lookup.is_program)(path));
                     if found.is_some() {
                         return Ok(found);
                     }

@@ -50,8 +50,9 @@ impl Layer {
         }
     }
 
-    /// Whether a process stands between client and backends.
-    pub fn has_process(self) -> bool {
+    /// Whether something stands between client and backends that a command
+    /// starts or sets up.
+    pub fn stands_between(self) -> bool {
         matches!(self, Self::L4 | Self::L7)
     }
 }
@@ -86,7 +87,7 @@ pub struct Peer {
     pub process: Option<Process>,
 }
 
-/// A proxy as a process.
+/// A proxy as a process, or what sets the kernel up to be one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Process {
     /// Where `{program}` may be, in order. Empty when the command needs none.
@@ -95,6 +96,9 @@ pub struct Process {
     pub install: Option<String>,
     /// The signal that asks it to end.
     pub stop_signal: StopSignal,
+    /// Whether the command only sets the kernel up in the balancer's network
+    /// namespace and ends; what balances is then no process.
+    pub in_kernel: bool,
     policies: Vec<(PolicyKind, String)>,
     /// Policies that heed weights; `None` when all do.
     weighted: Option<Vec<PolicyKind>>,
@@ -123,6 +127,11 @@ pub(crate) struct ConfigFile {
 }
 
 impl Peer {
+    /// Whether the kernel itself is the balancer.
+    pub fn in_kernel(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.in_kernel)
+    }
+
     /// The policies it can do, in the order of [`PolicyKind::ALL`]. Peers
     /// without a process do all: `none` has nothing to pick, and the client is
     /// our own.

@@ -197,6 +197,7 @@ impl Values for Filled<'_> {
             Global::Policy => self.policy.to_owned(),
             Global::Config => path(self.config.as_deref()?),
             Global::Dir => path(self.input.dir),
+            Global::BackendCount => self.input.backends.len().to_string(),
         })
     }
 

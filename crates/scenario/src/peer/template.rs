@@ -24,6 +24,7 @@ pub(crate) enum Global {
     Policy,
     Config,
     Dir,
+    BackendCount,
 }
 
 /// A value of one backend, within `{each backend}`.
@@ -37,7 +38,7 @@ pub(crate) enum Local {
     Index,
 }
 
-const GLOBALS: [(&str, Global); 8] = [
+const GLOBALS: [(&str, Global); 9] = [
     ("program", Global::Program),
     ("loadgen", Global::Loadgen),
     ("listen", Global::Listen),
@@ -46,6 +47,7 @@ const GLOBALS: [(&str, Global); 8] = [
     ("policy", Global::Policy),
     ("config", Global::Config),
     ("dir", Global::Dir),
+    ("backend_count", Global::BackendCount),
 ];
 
 const LOCALS: [(&str, Local); 6] = [

@@ -21,8 +21,8 @@ pub(crate) struct PeerWire {
     /// What it is, in a sentence or two.
     pub(crate) description: String,
     /// Program and arguments, with placeholders: {program}, {loadgen},
-    /// {listen}, {listen_host}, {listen_port}, {policy}, {config}, {dir}. A
-    /// word `{each backend}...{end}` becomes one word a backend, and may also
+    /// {listen}, {listen_host}, {listen_port}, {policy}, {config}, {dir},
+    /// {backend_count}. A word `{each backend}...{end}` becomes one word a backend, and may also
     /// use {addr}, {host}, {port}, {weight}, {id}, {index}. `{{word}}` stands
     /// for a literal `{word}`. Layers l4 and l7 need a command; none and
     /// client have none.
@@ -50,6 +50,11 @@ pub(crate) struct PeerWire {
     /// Policies that heed the backends' weights, if not all of them do. A
     /// scenario with unequal weights is refused for the others.
     pub(crate) weighted: Option<Vec<PolicyKind>>,
+    /// Whether the command sets the kernel up to balance, in the balancer's
+    /// network namespace, and ends; `false` unless given. Such a peer runs only
+    /// where the scenario has `network = "namespaces"`.
+    #[serde(default)]
+    pub(crate) in_kernel: bool,
     /// Signal that asks it to end; `term` unless given.
     pub(crate) stop_signal: Option<StopSignal>,
     /// Environment variables, with the same placeholders as the command.

@@ -1,0 +1,97 @@
+//! What the traffic of a trial crosses: the loopback, or links of its own.
+//!
+//! On the loopback everyone shares one address, ports are chosen so that they
+//! don't collide, and a second hop costs next to nothing. In namespaces the
+//! client, the balancer and each backend have a network stack of their own, and
+//! packets between them cross veth links, as between the pods of a node
+//! ([`star`]). Whatever the network, every process is started, probed and billed
+//! in the same way; only where it is differs.
+
+mod namespace;
+mod privilege;
+mod star;
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+pub(crate) use namespace::Namespace;
+pub(crate) use privilege::prepare;
+
+use super::ports;
+use star::Star;
+
+/// Whose place in the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Where a proxy runs, or the kernel balances.
+    Balancer,
+    /// Where backend number so-and-so runs.
+    Backend(usize),
+}
+
+/// The network of one trial. Namespaces are gone when it is dropped and the
+/// processes in them have ended.
+#[derive(Debug)]
+pub(crate) enum Network {
+    Loopback,
+    Namespaces(Star),
+}
+
+/// Where everyone listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    pub(crate) balancer: SocketAddr,
+    pub(crate) backends: Vec<SocketAddr>,
+}
+
+impl Network {
+    /// Makes it for so many backends.
+    ///
+    /// # Errors
+    /// In words, when the kernel refuses.
+    pub(crate) fn make(kind: scenario::Network, backends: usize) -> Result<Self, String> {
+        match kind {
+            scenario::Network::Loopback => Ok(Self::Loopback),
+            scenario::Network::Namespaces => Star::make(backends).map(Self::Namespaces),
+        }
+    }
+
+    /// Addresses for everyone. Ports of the loopback were free a moment ago; in a
+    /// namespace there is nobody else.
+    pub(crate) fn addresses(&self, backends: usize) -> io::Result<Addresses> {
+        match self {
+            Self::Loopback => {
+                let mut all = ports::free_addresses(backends + 1)?;
+                // One more than backends, so there is a last one.
+                let balancer = all.pop().ok_or_else(|| io::Error::other("no free port"))?;
+                Ok(Addresses { balancer, backends: all })
+            }
+            Self::Namespaces(star) => Ok(star.addresses()),
+        }
+    }
+
+    /// The namespace of a place; `None` for the lab's own.
+    pub(crate) fn at(&self, place: Place) -> Option<&Namespace> {
+        match (self, place) {
+            (Self::Loopback, _) => None,
+            (Self::Namespaces(star), Place::Balancer) => Some(star.balancer()),
+            (Self::Namespaces(star), Place::Backend(index)) => star.backend(index),
+        }
+    }
+
+    /// The namespace of the client, for the generator's threads; `None` for the
+    /// lab's own.
+    pub(crate) fn client(&self) -> Option<&Arc<Namespace>> {
+        match self {
+            Self::Loopback => None,
+            Self::Namespaces(star) => Some(star.client()),
+        }
+    }
+
+    /// Does `work` where the client is, as the generator will.
+    pub(crate) fn as_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        match self.client() {
+            None => Ok(work()),
+            Some(namespace) => namespace.run(work),
+        }
+    }
+}
