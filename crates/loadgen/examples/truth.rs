@@ -4,7 +4,8 @@
 //! `scripts/bench.sh truth` builds and runs this. It starts the lab's own binary,
 //! as a user would, and reads the run folders. Compared is the sojourn time in
 //! the backends (queued and in service, as they reported it): the network and the
-//! proxy are no part of a model.
+//! proxy are no part of a model. Beside each case stands how late the generator
+//! sent, since a queue that is fed late is another queue.
 
 use std::{
     error::Error,
@@ -27,7 +28,7 @@ use queueing::{
 type Failure = Box<dyn Error>;
 
 /// Mean service time. Long enough that timers are exact beside it.
-const SERVICE_MS: f64 = 2.0;
+const SERVICE_MS: f64 = 4.0;
 /// What a figure may be off by.
 const TOLERANCE: f64 = 0.03;
 const LEVEL: f64 = 0.95;
@@ -40,6 +41,8 @@ struct Case {
     distribution: &'static str,
     policy: &'static str,
     load: f64,
+    /// Another one for each case, so that one odd schedule doesn't colour all.
+    seed: u64,
 }
 
 fn main() -> ExitCode {
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
     let is_quick = arguments.iter().any(|argument| argument == "--quick");
     let only = arguments.iter().find(|argument| !argument.starts_with("--")).cloned();
     let plan =
-        if is_quick { Plan { seconds: 3, repeats: 3 } } else { Plan { seconds: 12, repeats: 6 } };
+        if is_quick { Plan { seconds: 3, repeats: 3 } } else { Plan { seconds: 16, repeats: 6 } };
     match run(&plan, only.as_deref()) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(1),
@@ -98,7 +101,8 @@ fn cases() -> Vec<Case> {
     for load in [0.5, 0.7, 0.85] {
         let mut case = |kind: &str, peer, backends, distribution, policy| {
             let name = format!("{kind} at {load}");
-            cases.push(Case { name, peer, backends, distribution, policy, load });
+            let seed = 1 + cases.len() as u64;
+            cases.push(Case { name, peer, backends, distribution, policy, load, seed });
         };
         case("M/M/1 direct", "direct", 1, "exponential", "round_robin");
         case("M/D/1 direct", "direct", 1, "constant", "round_robin");
@@ -141,17 +145,31 @@ impl Case {
             "question = \"{name}\"\n[backends]\ncount = {backends}\nconcurrency = 1\n\
              service_time = \"{distribution}:{SERVICE_MS}ms\"\n[load]\nloop = \"open\"\n\
              connections = 4\nstreams = 5000\nrate = {rate:.3}\nduration = \"{seconds}s\"\n\
-             warm_up = \"2s\"\n[balance]\npolicy = \"{policy}\"\n[run]\npeers = [\"{peer}\"]\n\
-             repeats = {repeats}\n",
+             warm_up = \"2s\"\n[balance]\npolicy = \"{policy}\"\n{placement}[run]\n\
+             peers = [\"{peer}\"]\nrepeats = {repeats}\nseed = {seed}\n",
             name = self.name,
             backends = self.backends,
             distribution = self.distribution,
             rate = self.rate(),
             seconds = plan.seconds,
             policy = self.policy,
+            placement = self.placement(),
             peer = self.peer,
             repeats = plan.repeats,
+            seed = self.seed,
         )
+    }
+
+    /// Without a proxy there is a core for the generator alone, where it can hold
+    /// its schedule to microseconds.
+    fn placement(&self) -> &'static str {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        match self.peer {
+            "direct" if cores >= 2 => {
+                "[placement]\ngenerator = [1]\nproxy = [0]\nbackends = [0]\n"
+            }
+            _ => "",
+        }
     }
 }
 
@@ -176,6 +194,7 @@ fn queue(case: &Case, plan: &Plan, home: &Path) -> Result<usize, Failure> {
         let label = if name == "mean" { case.name.as_str() } else { "" };
         missed += usize::from(!line(label, name, theory / 1e6, &scaled(estimate, 1e-6), "ms"));
     }
+    println!("{:<28} sent late by {}", "", lateness(&run));
     Ok(missed)
 }
 
@@ -226,6 +245,19 @@ fn line(case: &str, name: &str, theory: f64, measured: &Estimate, unit: &str) ->
         if is_fine { "" } else { "  MISSED" }
     );
     is_fine
+}
+
+/// The generator's lateness over all trials, in words.
+fn lateness(run: &Run) -> String {
+    let mut all = measure::histogram::new_histogram();
+    for trial in &run.trials {
+        if let Ok(histogram) = trial.lateness.to_histogram() {
+            // Made by one crate, all histograms have one range.
+            let _ = all.add(histogram);
+        }
+    }
+    let us = |q| all.value_at_quantile(q) as f64 / 1e3;
+    format!("p50 {:.1}, p99 {:.1}, p99.9 {:.0} us", us(0.5), us(0.99), us(0.999))
 }
 
 fn quantile(trial: &TrialRecord, q: f64) -> Option<f64> {

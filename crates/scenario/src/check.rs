@@ -10,14 +10,14 @@ use crate::{
     claim::Claim,
     error::{Problem, did_you_mean, list_of},
     scenario::{
-        Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, Length, Load, Pace, Placement,
+        Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, Length, Load, Pace, Pacer, Placement,
         Precision, Profile, Scenario,
     },
     service_time::ServiceTime,
     units::{DurationText, PercentText, RateText, SizeText, format_duration, format_size},
     wire::{
         ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, ClientWire, FaultWire, LoadWire,
-        LoopWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire, ScenarioWire,
+        LoopWire, PacerWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire, ScenarioWire,
     },
 };
 
@@ -189,11 +189,24 @@ fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
             None | Some(ClientWire::Wire) => Client::Wire,
             Some(ClientWire::Tonic) => Client::Tonic,
         },
+        pacer: check_pacer(wire)?,
         call,
         messages,
         request_bytes: check_payload("load.request_bytes", wire.request_bytes)?,
         response_bytes: check_payload("load.response_bytes", wire.response_bytes)?,
     })
+}
+
+fn check_pacer(wire: &LoadWire) -> Result<Pacer, Problem> {
+    match (wire.pacer, wire.mode) {
+        (None, _) => Ok(Pacer::Auto),
+        (Some(_), LoopWire::Closed) => {
+            let message = "a closed loop follows no schedule; leave `load.pacer` out";
+            Err(Problem::new("load.pacer", message))
+        }
+        (Some(PacerWire::Timer), LoopWire::Open) => Ok(Pacer::Timer),
+        (Some(PacerWire::Spin), LoopWire::Open) => Ok(Pacer::Spin),
+    }
 }
 
 fn check_call(wire: &LoadWire) -> Result<(CallKind, u32), Problem> {

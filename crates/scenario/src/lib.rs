@@ -58,7 +58,7 @@ pub use peer::{
 };
 pub use scenario::{
     Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, FaultAction, Length, Load, Network,
-    Pace, Placement, Precision, Profile, Scenario,
+    Pace, Pacer, Placement, Precision, Profile, Scenario,
 };
 pub use schema::{peer_schema, scenario_schema};
 pub use service_time::ServiceTime;

@@ -131,6 +131,8 @@ pub struct Load {
     pub warm_up: Duration,
     /// The gRPC client that makes the calls.
     pub client: Client,
+    /// How the generator waits for the next call to be due.
+    pub pacer: Pacer,
     /// Kind of call.
     pub call: CallKind,
     /// Messages in each direction that streams; 1 for unary calls.
@@ -322,6 +324,19 @@ pub enum Length {
     Duration(#[serde(serialize_with = "duration_as_text")] Duration),
     /// As long as this many calls take.
     Calls(u64),
+}
+
+/// How the generator waits for the next call to be due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pacer {
+    /// As the placement suggests: awake where the generator has cores of its own,
+    /// asleep where it would take them from those who are measured.
+    Auto,
+    /// Asleep until then.
+    Timer,
+    /// Asleep until shortly before, then awake.
+    Spin,
 }
 
 /// The gRPC client that makes the calls.

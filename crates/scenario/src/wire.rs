@@ -128,6 +128,11 @@ pub(crate) struct LoadWire {
     pub(crate) warm_up: Option<DurationText>,
     /// The gRPC client that makes the calls; `wire` unless given.
     pub(crate) client: Option<ClientWire>,
+    /// How the generator waits for the next call to be due: asleep (`timer`), or
+    /// awake for the last moment (`spin`), which is true to some microseconds and
+    /// costs a share of its core. Unless given, `spin` where the generator has
+    /// cores of its own. Open loop only.
+    pub(crate) pacer: Option<PacerWire>,
     /// Kind of call; `unary` unless given.
     pub(crate) call: Option<CallWire>,
     /// Messages in a streaming call; 10 unless given. Not for unary calls.
@@ -181,6 +186,16 @@ pub(crate) enum ProfileWire {
         /// How long none come.
         off: DurationText,
     },
+}
+
+/// How the generator waits for the next call to be due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PacerWire {
+    /// Asleep until then.
+    Timer,
+    /// Asleep until shortly before, then awake.
+    Spin,
 }
 
 /// The gRPC client that makes the calls.

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use super::{
     client::{self, CallShape, ClientKind, Connection, Destination, Ended, Sink},
-    clock::{Alarm, Clock},
+    clock::{Alarm, Clock, Pacer},
     load::Load,
     slots::{Call, Slots, Waited},
 };
@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) cpus: Vec<u32>,
     /// Network namespace its connections are made in; `None` for the lab's own.
     pub(crate) namespace: Option<Arc<Namespace>>,
+    /// How it waits for the next call to be due.
+    pub(crate) pacer: Pacer,
 }
 
 /// What the workers of a trial share with the thread that watches them.
@@ -80,6 +82,7 @@ pub(crate) struct Worker {
     connections: RefCell<Vec<Box<dyn Connection>>>,
     load: RefCell<Load>,
     give_up_ns: u64,
+    pacer: Pacer,
     shared: Arc<Shared>,
     sequence: Cell<u64>,
     /// Messages a call takes, and so sequence numbers.
@@ -109,6 +112,7 @@ impl Worker {
             connections: RefCell::new(Vec::with_capacity(plan.destinations.len())),
             load: RefCell::new(plan.load),
             give_up_ns: plan.give_up_ns,
+            pacer: plan.pacer,
             shared,
             sequence: Cell::new(0),
             sequence_step: u64::from(shape.messages),
@@ -127,7 +131,7 @@ impl Worker {
     /// calls. Ends when every call has, at the time to give up, or when told to.
     pub(crate) async fn drive(self: Rc<Self>, clock: Clock) -> std::io::Result<CallLog> {
         self.clock.set(clock);
-        let alarm = Alarm::new(clock)?;
+        let alarm = Alarm::new(clock, self.pacer)?;
         loop {
             let more_due = self.send_due();
             let now_ns = clock.now_ns();

@@ -61,6 +61,15 @@ impl Cpus {
         }
     }
 
+    /// Whether the generator has cores of its own, and shares none of them.
+    pub(crate) fn generator_is_alone(&self) -> bool {
+        let others = [&self.proxy, &self.backends];
+        !self.generator.is_empty()
+            && others.iter().all(|cpus| {
+                !cpus.is_empty() && cpus.iter().all(|cpu| !self.generator.contains(cpu))
+            })
+    }
+
     /// As it stands in the record of a run.
     pub(crate) fn recorded(&self) -> BTreeMap<String, Vec<u32>> {
         let parts =
@@ -107,6 +116,8 @@ mod tests {
         let expected =
             Cpus { generator: vec![0, 1], proxy: vec![7], backends: vec![2, 3, 4, 5, 6] };
         assert_eq!(eight, expected);
+        assert!(eight.generator_is_alone() && !two.generator_is_alone());
+        assert!(!Cpus::default().generator_is_alone());
     }
 
     #[test]

@@ -9,12 +9,13 @@ use scenario::{Arrivals, Client, Layer, Length, Pace, Profile, Scenario};
 use crate::{
     drive::{
         client::{Balanced, CallKind, CallShape, ClientKind, Destination},
+        clock::Pacer,
         load::{Closed, Load, Open},
         rate::RateCurve,
         schedule::{Limit, Process, Schedule},
         worker::Plan,
     },
-    lab::{Lab, environment},
+    lab::{Lab, environment, placement::Cpus},
     peers::ReadyPeer,
 };
 
@@ -52,9 +53,10 @@ pub(super) fn plans(
     lab: &Lab,
     seed: u64,
     give_up: Duration,
-    cpus: &[u32],
+    cpus: &Cpus,
 ) -> Vec<Plan> {
-    let workers = workers(environment::cpus(), cpus.len(), scenario.load.connections);
+    let own = &cpus.generator;
+    let workers = workers(environment::cpus(), own.len(), scenario.load.connections);
     (0..workers)
         .map(|worker| Plan {
             client: match scenario.load.client {
@@ -69,10 +71,21 @@ pub(super) fn plans(
             load: load(scenario, worker, workers, seed),
             give_up_ns: nanos(give_up),
             expected_calls: expected_calls(scenario, workers),
-            cpus: cpus.to_vec(),
+            cpus: own.clone(),
             namespace: lab.client_namespace(),
+            pacer: pacer(scenario, cpus),
         })
         .collect()
+}
+
+/// A spinning thread is a loss to whoever shares its core.
+fn pacer(scenario: &Scenario, cpus: &Cpus) -> Pacer {
+    match scenario.load.pacer {
+        scenario::Pacer::Timer => Pacer::Timer,
+        scenario::Pacer::Spin => Pacer::Spin,
+        scenario::Pacer::Auto if cpus.generator_is_alone() => Pacer::Spin,
+        scenario::Pacer::Auto => Pacer::Timer,
+    }
 }
 
 /// Connections are dealt to workers in turn, as [`Open`] does it.

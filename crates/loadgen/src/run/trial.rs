@@ -127,8 +127,8 @@ impl Trial<'_> {
     }
 
     fn measure(&self, lab: &mut Lab, look: &mut dyn FnMut(Moment)) -> Result<Measured, LabError> {
-        let cpus = &self.cpus.generator;
-        let plans = load::plans(self.scenario, self.peer, lab, self.seed(), self.give_up(), cpus);
+        let (seed, give_up) = (self.seed(), self.give_up());
+        let plans = load::plans(self.scenario, self.peer, lab, seed, give_up, self.cpus);
         let mut generator = Generator::connect(plans)
             .map_err(|message| LabError { side: self.next_hop(), message })?;
         let clock = Clock::starting_at(monotonic_ns() + LEAD_NS);
