@@ -165,9 +165,7 @@ impl Case {
     fn placement(&self) -> &'static str {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match self.peer {
-            "direct" if cores >= 2 => {
-                "[placement]\ngenerator = [1]\nproxy = [0]\nbackends = [0]\n"
-            }
+            "direct" if cores >= 2 => "[placement]\ngenerator = [1]\nproxy = [0]\nbackends = [0]\n",
             _ => "",
         }
     }

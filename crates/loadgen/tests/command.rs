@@ -175,7 +175,7 @@ fn a_slower_backend_is_a_regression_and_an_equal_one_is_none() {
         .replace("count = 2", "count = 2\nservice_time = \"constant:20ms\"")
         .replace("repeats = 1", "repeats = 4");
     home.scenario("small", &text);
-    for slower in [None, None, Some("backends.service_time=constant:24ms")] {
+    for slower in [None, None, Some("backends.service_time=constant:100ms")] {
         let mut arguments = vec!["--scenario", "small", "--peers", "direct"];
         arguments.extend(slower.into_iter().flat_map(|setting| ["--set", setting]));
         let ran = home.run(&arguments);

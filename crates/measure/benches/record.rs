@@ -74,6 +74,7 @@ fn fold_all(criterion: &mut Criterion) {
     let ids: Vec<String> = (0..BACKENDS).map(|index| format!("b{index}")).collect();
     let setting = Setting {
         window: Window { start_ns: 0, end_ns: CALLS * 1_000 },
+        spent: Window { start_ns: 0, end_ns: CALLS * 1_000 },
         backend_ids: &ids,
         mode: LoopMode::Open,
         through_proxy: true,

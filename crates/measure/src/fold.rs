@@ -32,7 +32,7 @@ impl Window {
         self.end_ns.saturating_sub(self.start_ns) as f64 / 1e9
     }
 
-    fn holds(&self, time_ns: u64) -> bool {
+    pub(crate) fn holds(&self, time_ns: u64) -> bool {
         (self.start_ns..self.end_ns).contains(&time_ns)
     }
 }
@@ -40,8 +40,11 @@ impl Window {
 /// What a fold needs to know besides the calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
-    /// The measured window.
+    /// The measured window: what calls that were due in it say.
     pub window: Window,
+    /// The window over which CPU time was read: calls that ended in it are what it
+    /// was spent on. It is the measured one, and what was cut off that as warm-up.
+    pub spent: Window,
     /// Ids of the backends by index.
     pub backend_ids: &'a [String],
     /// Open or closed loop: decides where latency counts from.
@@ -112,7 +115,7 @@ impl Folded {
 
     fn add(&mut self, entry: &Entry, setting: &Setting<'_>) {
         let served = matches!(entry.outcome, Outcome::Served { .. });
-        if served && setting.window.holds(entry.done_ns) {
+        if served && setting.spent.holds(entry.done_ns) {
             self.completed_in_window += 1;
         }
         if !setting.window.holds(entry.due_ns) {
@@ -300,7 +303,7 @@ mod tests {
     }
 
     fn setting(ids: &[String], mode: LoopMode) -> Setting<'_> {
-        Setting { window: WINDOW, backend_ids: ids, mode, through_proxy: true }
+        Setting { window: WINDOW, spent: WINDOW, backend_ids: ids, mode, through_proxy: true }
     }
 
     fn entry(due_ns: u64, outcome: Outcome) -> Entry {

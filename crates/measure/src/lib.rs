@@ -10,6 +10,7 @@
 //! | [`record`] | what a run folder holds, as types |
 //! | [`folder`] | a run folder on disk |
 //! | [`statistics`] | intervals, and tests of what they rest on |
+//! | [`steadiness`] | when a trial had settled, and whether it sent what was asked |
 //! | [`summary`] | figures by name, for reports and expectations |
 //! | [`warning`] | doubts, typed, each with advice |
 //!
@@ -24,5 +25,6 @@ pub mod folder;
 pub mod histogram;
 pub mod record;
 pub mod statistics;
+pub mod steadiness;
 pub mod summary;
 pub mod warning;

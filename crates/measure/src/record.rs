@@ -265,6 +265,10 @@ pub struct TrialRecord {
     /// Length of the measured window in seconds: from the first scheduled call
     /// to the window's end.
     pub measured_s: f64,
+    /// Seconds after the warm-up that were not steady yet: cut off the measured
+    /// window, though CPU time was read over them too.
+    #[serde(default)]
+    pub cut_s: f64,
     /// Counts of the calls scheduled in the measured window.
     pub counts: Counts,
     /// Latency of calls that came back well: from the scheduled time in an
@@ -360,8 +364,8 @@ pub struct Counts {
     pub failed: Vec<FailureCount>,
     /// Of those, calls still without an answer when the trial's grace ended.
     pub unfinished: u64,
-    /// Calls that came back well during the measured window, whenever they were
-    /// scheduled: what the window's CPU time was spent on, and its throughput.
+    /// Calls that came back well during the measured window and what was cut off it
+    /// (`cut_s`), whenever they were scheduled: what the window's CPU time was spent on, and its throughput.
     pub completed_in_window: u64,
 }
 
@@ -450,4 +454,8 @@ pub struct MachineCost {
     pub idle_ns: u64,
     /// Taken by the hypervisor for other guests.
     pub steal_ns: u64,
+    /// Time the lab's control group had to pause because its CPU quota was used up;
+    /// summed over CPUs. Zero without a quota.
+    #[serde(default)]
+    pub throttled_ns: u64,
 }

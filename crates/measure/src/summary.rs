@@ -73,7 +73,7 @@ impl Figures {
             unfinished: trial.counts.unfinished,
             scheduled: trial.counts.scheduled,
             throughput: if trial.measured_s > 0.0 {
-                completed as f64 / trial.measured_s
+                completed as f64 / (trial.measured_s + trial.cut_s)
             } else {
                 0.0
             },

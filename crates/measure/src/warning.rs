@@ -29,6 +29,29 @@ pub enum Warning {
         /// Share of CPU time taken.
         share: f64,
     },
+    /// A CPU quota stopped the lab.
+    Throttled {
+        /// Milliseconds it had to pause.
+        ms: f64,
+    },
+    /// Other calls were sent than were asked for.
+    OtherRate {
+        /// Calls per second that were asked for.
+        asked: f64,
+        /// Calls per second that were sent.
+        sent: f64,
+    },
+    /// Calls that should come by chance went out in clumps.
+    Clumped {
+        /// The largest distance between the distribution of gaps and the
+        /// exponential one, from 0 to 1.
+        distance: f64,
+    },
+    /// The start of the window was not steady, and was cut off.
+    WarmUpExtended {
+        /// Seconds cut off.
+        cut_s: f64,
+    },
     /// All CPUs together were busy nearly all the time.
     CpuSaturated {
         /// Share of CPU time not idle.
@@ -101,6 +124,16 @@ pub enum Warning {
         /// Last third relative to the first third.
         ratio: f64,
     },
+    /// Repeats that follow each other are alike, so that they tell less than
+    /// independent ones.
+    DependentRepeats {
+        /// The peer.
+        peer: String,
+        /// Which figure.
+        figure: String,
+        /// The chance of neighbours as alike if they were independent.
+        p_value: f64,
+    },
     /// Repeats of the same trial differ more than their calls explain.
     DriftBetweenRepeats {
         /// The peer.
@@ -120,6 +153,10 @@ impl Warning {
             Self::GeneratorLimited { lateness_p99_us: 1_500.0, bound_us: 500.0 },
             Self::HighLoadAverage { load_average: 3.2, cpus: 2 },
             Self::StealTime { share: 0.07 },
+            Self::Throttled { ms: 120.0 },
+            Self::OtherRate { asked: 3_000.0, sent: 2_700.0 },
+            Self::Clumped { distance: 0.2 },
+            Self::WarmUpExtended { cut_s: 0.8 },
             Self::CpuSaturated { busy: 0.97 },
             Self::FewCalls { calls: 120, wanted: 1_000 },
             Self::FailedCalls { failed: 7, sent: 9_600 },
@@ -136,13 +173,20 @@ impl Warning {
             Self::UnoptimisedBuild { profile: "debug, opt-level 0".into() },
             Self::SharedCpus { cpus: 2 },
             Self::DriftWithinTrial { figure: figure(), ratio: 2.5 },
+            Self::DependentRepeats { peer: "l4".into(), figure: figure(), p_value: 0.0004 },
             Self::DriftBetweenRepeats { peer: "l4".into(), figure: figure(), ratio: 1.8 },
         ]
     }
 
     /// Whether it is only worth knowing (`true`), or puts figures in doubt.
     pub fn is_note(&self) -> bool {
-        matches!(self, Self::SharedCpus { .. } | Self::FewCalls { .. })
+        matches!(
+            self,
+            Self::SharedCpus { .. }
+                | Self::FewCalls { .. }
+                | Self::Clumped { .. }
+                | Self::WarmUpExtended { .. }
+        )
     }
 }
 
@@ -166,6 +210,28 @@ impl fmt::Display for Warning {
                 "The hypervisor gave {:.1} % of the CPU time to other guests. Compare peers \
                  within this run only, and repeat it at a quieter time.",
                 share * 100.0
+            ),
+            Self::Throttled { ms } => write!(
+                f,
+                "A CPU quota stopped the lab for {ms:.0} ms in all, and latencies include that. \
+                 Raise the container's CPU limit, or lower the rate."
+            ),
+            Self::OtherRate { asked, sent } => write!(
+                f,
+                "{sent:.0} calls/s were sent where {asked:.0} were asked for: calls waited for a \
+                 free stream, or the generator was behind. Add streams or connections, or lower \
+                 the rate."
+            ),
+            Self::Clumped { distance } => write!(
+                f,
+                "Calls went out in small clumps: their gaps are {distance:.2} from exponential \
+                 ones (0 is exact, 1 the most). Give the generator cores of its own, or set \
+                 `load.pacer` to `spin`, where arrivals have to be true below 100 µs."
+            ),
+            Self::WarmUpExtended { cut_s } => write!(
+                f,
+                "The first {cut_s:.2} s after the warm-up were not steady yet and are in no \
+                 latency figure. Lengthen `load.warm_up` to measure the whole duration."
             ),
             Self::CpuSaturated { busy } => write!(
                 f,
@@ -229,6 +295,12 @@ impl fmt::Display for Warning {
                 "{figure} drifted within the trial: its last third is {ratio:.2}× its first. The \
                  system had not settled, or cannot at this load. Lengthen the warm-up, or read \
                  the figure as a passing state."
+            ),
+            Self::DependentRepeats { peer, figure, p_value } => write!(
+                f,
+                "{figure} of {peer} is alike in repeats that follow each other (p = \
+                 {p_value:.4}), so its interval is too narrow. Something slow changes the \
+                 machine. Quiet it, or spread the repeats over a longer time."
             ),
             Self::DriftBetweenRepeats { peer, figure, ratio } => write!(
                 f,

@@ -10,14 +10,15 @@ use crate::{
     claim::Claim,
     error::{Problem, did_you_mean, list_of},
     scenario::{
-        Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, Length, Load, Pace, Pacer, Placement,
-        Precision, Profile, Scenario,
+        Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, Length, Load, Pace, Pacer,
+        Placement, Precision, Profile, Scenario,
     },
     service_time::ServiceTime,
     units::{DurationText, PercentText, RateText, SizeText, format_duration, format_size},
     wire::{
         ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, ClientWire, FaultWire, LoadWire,
-        LoopWire, PacerWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire, ScenarioWire,
+        LoopWire, PacerWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire,
+        ScenarioWire,
     },
 };
 

@@ -174,9 +174,25 @@ impl Stat {
     }
 }
 
-/// CPU time of the whole machine since boot, over all CPUs.
+/// CPU time of the whole machine since boot, over all CPUs, and how long the lab
+/// was stopped by a quota.
 pub(crate) fn read_machine() -> MachineCost {
-    fs::read_to_string("/proc/stat").map(|text| parse_machine(&text)).unwrap_or_default()
+    let machine =
+        fs::read_to_string("/proc/stat").map(|text| parse_machine(&text)).unwrap_or_default();
+    MachineCost { throttled_ns: read_throttled_ns().unwrap_or(0), ..machine }
+}
+
+/// How long this process's control group was stopped by its CPU quota: cgroup v2,
+/// the kernel's `cgroup-v2.rst`, `cpu.stat`.
+fn read_throttled_ns() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let stat = fs::read_to_string(Path::new("/sys/fs/cgroup").join(own).join("cpu.stat")).ok()?;
+    Some(parse_throttled_us(&stat)?.saturating_mul(1_000))
+}
+
+fn parse_throttled_us(cpu_stat: &str) -> Option<u64> {
+    cpu_stat.lines().find_map(|line| line.strip_prefix("throttled_usec "))?.trim().parse().ok()
 }
 
 /// What the machine spent between two readings.
@@ -186,6 +202,7 @@ pub(crate) fn machine_since(after: &MachineCost, before: &MachineCost) -> Machin
         system_ns: after.system_ns.saturating_sub(before.system_ns),
         idle_ns: after.idle_ns.saturating_sub(before.idle_ns),
         steal_ns: after.steal_ns.saturating_sub(before.steal_ns),
+        throttled_ns: after.throttled_ns.saturating_sub(before.throttled_ns),
     }
 }
 
@@ -205,6 +222,7 @@ fn parse_machine(stat: &str) -> MachineCost {
         system_ns: at(2) + at(5) + at(6),
         idle_ns: at(3) + at(4),
         steal_ns: at(7),
+        throttled_ns: 0,
     }
 }
 
@@ -227,6 +245,13 @@ mod tests {
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.parent, stat.user_ticks, stat.system_ticks), (7, 13, 5));
         assert!(Stat::parse("nonsense").is_none());
+    }
+
+    #[test]
+    fn a_quota_shows_where_there_is_one() {
+        let stat = "usage_usec 5\nnr_periods 9\nnr_throttled 2\nthrottled_usec 81000\n";
+        assert_eq!(parse_throttled_us(stat), Some(81_000));
+        assert_eq!(parse_throttled_us("usage_usec 5\n"), None);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use measure::{
     fold::Folded,
     record::{Environment, MachineCost, TrialOutcome, TrialRecord},
+    statistics::{drift::between_repeats, independence::neighbours},
+    steadiness::{Asked, Steadiness, Unasked},
     summary::{Figures, is_measured},
     warning::Warning,
 };
@@ -18,12 +20,15 @@ const STEAL_BOUND: f64 = 0.02;
 const BUSY_BOUND: f64 = 0.95;
 /// Calls above which ten lie beyond the 99th percentile.
 const CALLS_WANTED: u64 = 1_000;
-/// How far the median may wander within a trial, or between repeats.
+/// How far the median may wander between repeats that have too few seconds to be
+/// tested.
 const DRIFT_BOUND: f64 = 1.5;
-/// Seconds a series has to have for its thirds to mean something.
-const DRIFT_SECONDS: usize = 3;
-/// Calls a third has to have.
-const DRIFT_CALLS: u64 = 100;
+/// How far it may wander where the seconds within each repeat say how much is
+/// chance, and the p-value that goes with it.
+const TESTED_DRIFT_BOUND: f64 = 1.2;
+const DRIFT_P: f64 = 0.001;
+/// The p-value below which repeats in a row are said to be alike.
+const DEPENDENT_P: f64 = 0.001;
 /// Load average per CPU above which the machine was busy before we came.
 const LOAD_BOUND: f64 = 0.7;
 
@@ -63,7 +68,6 @@ pub(super) fn of_trial(
         let (action, backend) = (fault.action.clone(), fault.backend.clone());
         doubts.push(Warning::FaultNotSeen { action, backend });
     }
-    doubts.extend(drift_within(record));
     doubts
 }
 
@@ -73,6 +77,9 @@ fn of_machine(machine: &MachineCost) -> Vec<Warning> {
     let mut doubts = Vec::new();
     if all_ns == 0 {
         return doubts;
+    }
+    if machine.throttled_ns > 0 {
+        doubts.push(Warning::Throttled { ms: machine.throttled_ns as f64 / 1e6 });
     }
     let share = machine.steal_ns as f64 / all_ns as f64;
     if share > STEAL_BOUND {
@@ -85,27 +92,23 @@ fn of_machine(machine: &MachineCost) -> Vec<Warning> {
     doubts
 }
 
-/// Compares the first and the last third of the window by their median latency.
-fn drift_within(record: &TrialRecord) -> Option<Warning> {
-    // Seconds after the window hold what was queued, and belong to no third.
-    let window = record.measured_s.ceil() as usize;
-    let seconds = &record.series[..window.min(record.series.len())];
-    if seconds.len() < DRIFT_SECONDS {
-        return None;
-    }
-    let third = seconds.len() / 3;
-    let median = |part: &[measure::record::SecondRecord]| {
-        let mut all = measure::histogram::new_histogram();
-        for second in part {
-            all.add(second.latency.to_histogram().ok()?).ok()?;
-        }
-        (all.len() >= DRIFT_CALLS).then(|| all.value_at_quantile(0.5) as f64)
+/// Whether the trial had a steady state.
+pub(super) fn of_steadiness(found: Option<Steadiness>) -> Vec<Warning> {
+    let Some(found) = found else { return Vec::new() };
+    let figure = || "latency p50".to_owned();
+    let drift = found.drift.map(|ratio| Warning::DriftWithinTrial { figure: figure(), ratio });
+    let cut_s = found.cut_ns as f64 / 1e9;
+    let cut = (found.cut_ns > 0).then_some(Warning::WarmUpExtended { cut_s });
+    drift.into_iter().chain(cut).collect()
+}
+
+/// Whether the calls sent are those that were asked for.
+pub(super) fn of_arrivals(asked: Asked, unasked: &[Unasked]) -> Vec<Warning> {
+    let warning = |found: &Unasked| match *found {
+        Unasked::Rate(sent) => Warning::OtherRate { asked: asked.rate, sent },
+        Unasked::Gaps(distance) => Warning::Clumped { distance },
     };
-    let first = median(&seconds[..third])?;
-    let last = median(&seconds[seconds.len() - third..])?;
-    let ratio = last / first;
-    let drifted = !(1.0 / DRIFT_BOUND..=DRIFT_BOUND).contains(&ratio);
-    drifted.then(|| Warning::DriftWithinTrial { figure: "latency p50".to_owned(), ratio })
+    unasked.iter().map(warning).collect()
 }
 
 /// The doubts that exist before anything was run.
@@ -127,23 +130,59 @@ pub(super) fn of_start(environment: &Environment) -> Vec<Warning> {
 
 /// The doubts that only all trials together show.
 pub(super) fn of_run(peers: &[String], trials: &[TrialRecord]) -> Vec<Warning> {
-    peers.iter().filter_map(|peer| drift_between(peer, trials)).collect()
+    let of_peer = |peer: &String| {
+        let measured: Vec<&TrialRecord> =
+            trials.iter().filter(|trial| trial.peer == *peer && is_measured(trial)).collect();
+        drift_between(peer, &measured).into_iter().chain(dependence(peer, &measured))
+    };
+    peers.iter().flat_map(of_peer).collect()
 }
 
-fn drift_between(peer: &str, trials: &[TrialRecord]) -> Option<Warning> {
-    let medians: Vec<f64> = trials
-        .iter()
-        .filter(|trial| trial.peer == peer && is_measured(trial))
-        .filter_map(|trial| Figures::of_trial(trial).latency_ns(0.5))
-        .collect();
-    let low = medians.iter().copied().reduce(f64::min)?;
-    let high = medians.iter().copied().reduce(f64::max)?;
-    let ratio = high / low;
-    (ratio > DRIFT_BOUND).then(|| Warning::DriftBetweenRepeats {
+/// Repeats have to be of one kind: by the medians of their seconds where there are
+/// enough of them, by their medians alone otherwise.
+fn drift_between(peer: &str, trials: &[&TrialRecord]) -> Option<Warning> {
+    let seconds: Vec<Vec<f64>> = trials.iter().map(|trial| medians_of_seconds(trial)).collect();
+    let ratio = match between_repeats(&seconds) {
+        Some(found) if found.p_value < DRIFT_P => {
+            found.ratio.filter(|ratio| *ratio > TESTED_DRIFT_BOUND)?
+        }
+        Some(_) => return None,
+        None => {
+            let medians = medians(trials);
+            let low = medians.iter().copied().reduce(f64::min)?;
+            let high = medians.iter().copied().reduce(f64::max)?;
+            Some(high / low).filter(|ratio| *ratio > DRIFT_BOUND)?
+        }
+    };
+    let (peer, figure) = (peer.to_owned(), "latency p50".to_owned());
+    Some(Warning::DriftBetweenRepeats { peer, figure, ratio })
+}
+
+/// An interval over repeats takes them for independent of each other.
+fn dependence(peer: &str, trials: &[&TrialRecord]) -> Option<Warning> {
+    let found = neighbours(&medians(trials))?;
+    // More unlike than chance would be no harm to an interval.
+    (found.p_value < DEPENDENT_P && found.ratio < 2.0).then(|| Warning::DependentRepeats {
         peer: peer.to_owned(),
         figure: "latency p50".to_owned(),
-        ratio,
+        p_value: found.p_value,
     })
+}
+
+fn medians(trials: &[&TrialRecord]) -> Vec<f64> {
+    trials.iter().filter_map(|trial| Figures::of_trial(trial).latency_ns(0.5)).collect()
+}
+
+/// The median latency of each whole second of the window.
+fn medians_of_seconds(trial: &TrialRecord) -> Vec<f64> {
+    let whole = trial.measured_s as usize;
+    let seconds = &trial.series[..whole.min(trial.series.len())];
+    seconds
+        .iter()
+        .filter_map(|second| second.latency.to_histogram().ok())
+        .filter(|histogram| !histogram.is_empty())
+        .map(|histogram| histogram.value_at_quantile(0.5) as f64)
+        .collect()
 }
 
 #[cfg(test)]
@@ -176,7 +215,8 @@ mod tests {
         let ids = ["b0".to_owned()];
         let window = Window { start_ns: 0, end_ns: 6 * SECOND };
         let mode = LoopMode::Open;
-        let setting = Setting { window, backend_ids: &ids, mode, through_proxy: false };
+        let setting =
+            Setting { window, spent: window, backend_ids: &ids, mode, through_proxy: false };
         let folded = fold([&log], &setting);
         let record = TrialRecord {
             measured_s: 6.0,
@@ -209,15 +249,31 @@ mod tests {
 
     #[test]
     fn a_trial_that_did_not_settle_is_named() {
-        let (record, folded) = trial(0, [1_000_000, 2_000_000]);
-        let doubts = of_trial(&record, &folded, 3, true);
-        assert_eq!(kinds(&doubts), ["log_full", "drift_within_trial"]);
+        let (record, folded) = trial(0, [1_000_000, 1_000_000]);
+        assert_eq!(kinds(&of_trial(&record, &folded, 3, true)), ["log_full"]);
+        let steady = Steadiness { cut_ns: 0, drift: None };
+        assert_eq!(of_steadiness(Some(steady)), []);
+        let cut = Steadiness { cut_ns: SECOND, ..steady };
+        assert_eq!(of_steadiness(Some(cut)), [Warning::WarmUpExtended { cut_s: 1.0 }]);
+        let drifting = Steadiness { drift: Some(2.0), ..steady };
+        assert_eq!(kinds(&of_steadiness(Some(drifting))), ["drift_within_trial"]);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_named() {
+        let asked = Asked { rate: 1_000.0, poisson: true };
+        let doubts = of_arrivals(asked, &[Unasked::Rate(900.0), Unasked::Gaps(0.3)]);
+        assert_eq!(kinds(&doubts), ["other_rate", "clumped"]);
     }
 
     #[test]
     fn a_machine_that_is_taken_away_or_full_is_named() {
-        let machine =
-            |steal_ns, idle_ns| MachineCost { user_ns: 90, system_ns: 0, idle_ns, steal_ns };
+        let machine = |steal_ns, idle_ns| MachineCost {
+            user_ns: 90,
+            idle_ns,
+            steal_ns,
+            ..MachineCost::default()
+        };
         assert_eq!(of_machine(&machine(0, 10)), []);
         assert_eq!(kinds(&of_machine(&machine(5, 0))), ["steal_time", "cpu_saturated"]);
         assert_eq!(of_machine(&MachineCost::default()), []);
@@ -235,5 +291,8 @@ mod tests {
         assert_eq!(of_run(&peers, &alike), []);
         let apart = [measured(1_000_000), measured(2_000_000)];
         assert_eq!(kinds(&of_run(&peers, &apart)), ["drift_between_repeats"]);
+        // Slower and slower: each repeat is like the one before it.
+        let sliding: Vec<_> = (0..16).map(|step| measured(1_000_000 + step * 10_000)).collect();
+        assert_eq!(kinds(&of_run(&peers, &sliding)), ["dependent_repeats"]);
     }
 }

@@ -15,8 +15,9 @@ use measure::{
     calllog::CallLog,
     fold::{Folded, Setting, Window, fold},
     record::{FORMAT_VERSION, FaultRecord, LoopMode, MachineCost, Side, TrialOutcome, TrialRecord},
+    steadiness::{self, Asked, Steadiness},
 };
-use scenario::{Length, Scenario};
+use scenario::{Arrivals, Length, Pace, Profile, Scenario};
 
 use super::{doubts, load, setup};
 use crate::{
@@ -249,8 +250,12 @@ impl Trial<'_> {
 
     fn record(&self, lab: &Lab, measured: &Measured) -> TrialRecord {
         let ids: Vec<String> = self.scenario.backends.iter().map(|b| b.id.clone()).collect();
+        let steadiness = self.steadiness(measured);
+        let cut_ns = steadiness.map_or(0, |found| found.cut_ns);
+        let spent = measured.window;
         let setting = Setting {
-            window: measured.window,
+            window: Window { start_ns: spent.start_ns + cut_ns, ..spent },
+            spent,
             backend_ids: &ids,
             mode: load::mode(self.scenario),
             through_proxy: self.peer.stands_between(),
@@ -264,7 +269,8 @@ impl Trial<'_> {
         let mut record = TrialRecord {
             outcome: measured.outcome.clone(),
             warm_up_s: self.scenario.load.warm_up.as_secs_f64(),
-            measured_s: measured.window.seconds(),
+            measured_s: setting.window.seconds(),
+            cut_s: cut_ns as f64 / 1e9,
             counts: folded.counts(),
             latency,
             latency_sent,
@@ -280,7 +286,39 @@ impl Trial<'_> {
             ..blank_record(&self.peer.peer.name, self.repeat, self.order)
         };
         record.warnings = self.doubts(&record, &folded, &measured.logs);
+        record.warnings.extend(doubts::of_steadiness(steadiness));
+        if let Some(asked) = self.asked() {
+            let unasked = steadiness::unasked(&measured.logs, spent, asked);
+            record.warnings.extend(doubts::of_arrivals(asked, &unasked));
+        }
         record
+    }
+
+    /// Whether nothing happens on purpose during the trial.
+    fn is_meant_to_be_steady(&self) -> bool {
+        let changes = match &self.scenario.load.pace {
+            Pace::Open { profile, .. } => *profile != Profile::Flat,
+            Pace::Closed { .. } => false,
+        };
+        self.scenario.faults.is_empty() && !changes
+    }
+
+    fn steadiness(&self, measured: &Measured) -> Option<Steadiness> {
+        let whole = measured.outcome == TrialOutcome::Complete;
+        (whole && self.is_meant_to_be_steady())
+            .then(|| steadiness::steadiness(&measured.logs, measured.window))
+            .flatten()
+    }
+
+    /// What an open loop at one rate was to send.
+    fn asked(&self) -> Option<Asked> {
+        match &self.scenario.load.pace {
+            Pace::Open { arrivals, profile: Profile::Flat } => Some(Asked {
+                rate: arrivals.rate(),
+                poisson: matches!(arrivals, Arrivals::Poisson { .. }),
+            }),
+            _ => None,
+        }
     }
 
     fn doubts(
@@ -328,6 +366,7 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         outcome: TrialOutcome::Complete,
         warm_up_s: 0.0,
         measured_s: 0.0,
+        cut_s: 0.0,
         counts: Default::default(),
         latency: Default::default(),
         latency_sent: Default::default(),

@@ -223,6 +223,7 @@ mod tests {
             outcome: TrialOutcome::Complete,
             warm_up_s: 1.0,
             measured_s: 2.0,
+            cut_s: 0.0,
             counts: Counts {
                 scheduled: 10,
                 sent: 10,

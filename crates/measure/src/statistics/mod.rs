@@ -24,7 +24,7 @@
 
 pub mod arrivals;
 mod bootstrap;
-mod chance;
+pub(crate) mod chance;
 pub mod drift;
 pub mod independence;
 pub mod interval;

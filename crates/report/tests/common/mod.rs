@@ -298,6 +298,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
         outcome: TrialOutcome::Complete,
         warm_up_s: 0.5,
         measured_s: 3.0,
+        cut_s: 0.0,
         counts: Counts {
             scheduled: calls.len() as u64,
             sent: calls.len() as u64,
@@ -325,6 +326,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
             system_ns: 900_000_000,
             idle_ns: 3_600_000_000,
             steal_ns: 12_000_000,
+            throttled_ns: 0,
         },
         warnings,
     }
