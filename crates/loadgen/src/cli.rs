@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use measure::folder::Run;
+use report::terminal::Style;
 use scenario::{Library, Setting};
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     export, interrupt, lab, peers,
     root::Root,
     run::{self, Request, summary::Summary},
-    ui::{Progress, Terminal, print_result},
+    ui::{Progress, Terminal, WIDEST_TEXT, print_result},
 };
 
 /// Measures what an L4 and an L7 load balancer do to a gRPC service: which
@@ -108,6 +109,9 @@ enum Command {
     /// Say what changed from one run to another; exit code 1 if something got
     /// worse. For a team's CI.
     Compare(CompareArgs),
+    /// Say from many runs which balancer is right when, and what it costs; writes the
+    /// decision page.
+    Decide(DecideArgs),
     /// Write a run's data for other tools: HdrHistogram logs and percentiles,
     /// series as CSV, a summary in Prometheus' text format.
     Export {
@@ -155,6 +159,19 @@ struct CompareArgs {
     html: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+struct DecideArgs {
+    /// Results folders, or single run folders [default: results].
+    #[arg(value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+    /// Print the decision as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Where to write the page [default: decision.html in the first results folder].
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
 /// A file format with a schema.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
@@ -168,6 +185,8 @@ enum Format {
     Trial,
     /// What --json prints.
     Summary,
+    /// What `decide --json` prints.
+    Decision,
 }
 
 /// The program: does what the command line says and gives the exit code.
@@ -181,6 +200,7 @@ pub(crate) fn main() -> ExitCode {
         Some(Command::Check { scenario }) => check(&scenario),
         Some(Command::Report { folder }) => make_report(&folder),
         Some(Command::Compare(args)) => compare(&args),
+        Some(Command::Decide(args)) => decide(&args),
         Some(Command::Export { folder, out }) => export(&folder, out.as_deref()),
         Some(Command::Peers) => list_peers(),
         Some(Command::Schema { format }) => print_schema(format),
@@ -349,6 +369,32 @@ fn compare(args: &CompareArgs) -> Result<u8, Failure> {
     Ok(if comparison.has_regressed() { exit::EXPECTATION_FAILED } else { exit::FINE })
 }
 
+fn decide(args: &DecideArgs) -> Result<u8, Failure> {
+    use report::decide::{Decision, PAGE};
+    let folders =
+        if args.folders.is_empty() { vec![Root::find().results()] } else { args.folders.clone() };
+    // A page goes beside the runs it links to; never into a run's own folder.
+    let results = folders.iter().find(|folder| !folder.join("run.json").is_file());
+    let page = args.html.clone().or_else(|| results.map(|folder| folder.join(PAGE)));
+    let beside = page.clone().unwrap_or_else(|| PathBuf::from(PAGE));
+    let decision = Decision::of(&folders, &beside).map_err(Failure::bad_input)?;
+    if let Some(page) = &page {
+        decision.write(page).map_err(Failure::bad_input)?;
+    }
+    if args.json {
+        print(&format!("{:#}\n", serde_json::json!(decision)));
+        return Ok(exit::FINE);
+    }
+    let style = Terminal::stdout().style;
+    let mut text = decision.text(Style { width: style.width.min(WIDEST_TEXT), ..style });
+    match &page {
+        Some(page) => text.push_str(&format!("\npage     {}\n", page.display())),
+        None => text.push_str("\nNo page was written: give --html FILE, or a results folder.\n"),
+    }
+    print(&text);
+    Ok(exit::FINE)
+}
+
 fn export(folder: &std::path::Path, out: Option<&std::path::Path>) -> Result<u8, Failure> {
     let run = Run::open(folder).map_err(Failure::bad_input)?;
     let out = out.map_or_else(|| folder.join("export"), std::path::Path::to_owned);
@@ -373,6 +419,7 @@ fn print_schema(format: Format) -> Result<u8, Failure> {
         Format::Run => text(schemars::schema_for!(RunRecord)),
         Format::Trial => text(schemars::schema_for!(TrialRecord)),
         Format::Summary => text(schemars::schema_for!(Summary)),
+        Format::Decision => text(schemars::schema_for!(report::decide::Decision)),
     });
     Ok(exit::FINE)
 }

@@ -301,6 +301,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         ("run", "results/schema/run.json"),
         ("trial", "results/schema/trial.json"),
         ("summary", "results/schema/summary.json"),
+        ("decision", "results/schema/decision.json"),
     ] {
         let ran = home.run(&["schema", format]);
         let schema: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();

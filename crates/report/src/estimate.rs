@@ -72,6 +72,17 @@ impl Estimate {
         }
     }
 
+    /// The same in another unit.
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        Self {
+            value: self.value * factor,
+            interval: self.interval.map(|(low, high)| (low * factor, high * factor)),
+            lowest: self.lowest * factor,
+            highest: self.highest * factor,
+            ..self
+        }
+    }
+
     /// The same with its interval cut to what a part of a whole can be.
     pub(crate) fn within_a_whole(self) -> Self {
         let interval = self.interval.map(|(low, high)| (low.max(0.0), high.min(1.0)));

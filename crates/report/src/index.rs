@@ -13,7 +13,7 @@ use measure::record::{FORMAT_VERSION, RunRecord};
 
 /// What the lab names a run's own record.
 const RUN_FILE: &str = "run.json";
-const REPORT_FILE: &str = "report.html";
+pub(crate) const REPORT_FILE: &str = "report.html";
 /// How deep runs lie: `<scenario>/<utc>-<n>`, or beside the scenarios.
 const DEPTH: usize = 2;
 
@@ -42,6 +42,16 @@ pub(crate) fn gather(results: &Path) -> Vec<Entry> {
     let started = |entry: &Entry| entry.record.as_ref().map(|run| run.started_utc.clone()).ok();
     entries.sort_by(|a, b| started(b).cmp(&started(a)).then_with(|| b.folder.cmp(&a.folder)));
     entries
+}
+
+/// A folder that is a run itself, as an entry without a name; `None` when it is none.
+pub(crate) fn single(folder: &Path) -> Option<Entry> {
+    let run_file = folder.join(RUN_FILE);
+    run_file.is_file().then(|| Entry {
+        folder: String::new(),
+        has_report: folder.join(REPORT_FILE).is_file(),
+        record: read(&run_file),
+    })
 }
 
 fn look_into(folder: &Path, name: &str, depth: usize, entries: &mut Vec<Entry>) {
@@ -83,7 +93,7 @@ fn read(path: &PathBuf) -> Result<RunRecord, String> {
 
 /// A path as it may stand in a link (RFC 3986, section 3.3); the `./` in front keeps
 /// a colon in its first part from being read as a scheme.
-fn escape_path(path: &str) -> String {
+pub(crate) fn escape_path(path: &str) -> String {
     let mut escaped = String::from("./");
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {

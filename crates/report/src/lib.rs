@@ -14,6 +14,7 @@
 //! | [`drawing`], [`render`] | what a chart is made of, and how it becomes SVG and PNG |
 //! | [`terminal`] | the comparison as text |
 //! | [`mod@compare`] | two runs against each other |
+//! | [`decide`] | many runs, for somebody who has to choose |
 //! | [`fn@index`] | the page that lists all runs |
 //!
 //! The page is one file that makes no request: its charts are SVG in the page,
@@ -24,6 +25,7 @@
 pub mod charts;
 pub mod compare;
 mod comparison;
+pub mod decide;
 pub mod drawing;
 pub mod estimate;
 pub mod findings;

@@ -7,7 +7,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use measure::{
-    record::{LoopMode, PeerSetup, RunRecord, TrialOutcome, TrialRecord},
+    record::{Layer, LoopMode, PeerSetup, RunRecord, TrialOutcome, TrialRecord},
     summary::{Figures, is_measured},
 };
 
@@ -175,17 +175,25 @@ impl<'a> PeerView<'a> {
 
     /// A figure of [`Figures::by_name`] beside another peer's, repeat by repeat.
     pub fn beside(&self, other: &Self, figure: &str) -> Beside {
-        let value = |figures: &Figures| figures.by_name(figure).filter(|value| value.is_finite());
-        let (own, others): (Vec<f64>, Vec<f64>) = self
-            .measured()
+        let (own, others) = self.paired(other, |figures| figures.by_name(figure));
+        Beside::of(&own, &others)
+    }
+
+    /// A figure of one's own of both peers, of the repeats in which both have it.
+    pub(crate) fn paired(
+        &self,
+        other: &Self,
+        figure: impl Fn(&Figures) -> Option<f64>,
+    ) -> (Vec<f64>, Vec<f64>) {
+        let value = |figures: &Figures| figure(figures).filter(|value| value.is_finite());
+        self.measured()
             .filter_map(|(record, figures)| {
                 let own = value(figures)?;
                 let mut theirs = other.measured();
                 let (_, same) = theirs.find(|(theirs, _)| theirs.repeat == record.repeat)?;
                 Some((own, value(same)?))
             })
-            .unzip();
-        Beside::of(&own, &others)
+            .unzip()
     }
 
     /// A figure of one's own over the trials.
@@ -217,10 +225,20 @@ impl<'a> PeerView<'a> {
     }
 }
 
-/// Gives each peer its colour: the lab's own kinds always the same one, the
-/// others what is left, and then all again in dashes.
+/// Gives each peer its colour.
 fn assign_paints(peers: &mut [PeerView<'_>]) {
-    use measure::record::Layer;
+    let layers: Vec<Option<Layer>> =
+        peers.iter().map(|peer| peer.setup.map(|setup| setup.layer)).collect();
+    for (peer, (paint, dashed)) in peers.iter_mut().zip(paints(&layers)) {
+        peer.paint = paint;
+        peer.dashed = dashed;
+    }
+}
+
+/// A colour for each of some peers, given by their layers, and whether its lines are
+/// dashed: the lab's own kinds always have the same one, the others what is left, and
+/// then all again in dashes.
+pub(crate) fn paints(layers: &[Option<Layer>]) -> Vec<(Paint, bool)> {
     let usual = |layer: Layer| match layer {
         Layer::L7 => 0,
         Layer::L4 => 1,
@@ -228,28 +246,30 @@ fn assign_paints(peers: &mut [PeerView<'_>]) {
         Layer::None => 6,
     };
     let mut taken = [false; SERIES as usize];
-    let mut colours: Vec<Option<u8>> = vec![None; peers.len()];
-    for (peer, colour) in peers.iter().zip(&mut colours) {
-        let index = peer.setup.map(|setup| usual(setup.layer));
+    let mut colours: Vec<Option<u8>> = vec![None; layers.len()];
+    for (layer, colour) in layers.iter().zip(&mut colours) {
+        let index = layer.map(usual);
         if let Some(index) = index.filter(|&index| !taken[usize::from(index)]) {
             taken[usize::from(index)] = true;
             *colour = Some(index);
         }
     }
     let mut round = 0;
-    for (peer, colour) in peers.iter_mut().zip(&mut colours) {
+    let give = |colour: &Option<u8>| {
+        let mut dashed = false;
         let index = colour.unwrap_or_else(|| {
-            peer.dashed = round > 0;
+            dashed = round > 0;
             // The slate of a peer without a balancer is left to it at first.
             let free = (0..SERIES).find(|&index| !taken[usize::from(index)] && index != 6);
             free.unwrap_or_else(|| {
                 round += 1;
-                peer.dashed = true;
+                dashed = true;
                 taken = [false; SERIES as usize];
                 0
             })
         });
         taken[usize::from(index)] = true;
-        peer.paint = Paint::Series(index);
-    }
+        (Paint::Series(index), dashed)
+    };
+    colours.iter().map(give).collect()
 }

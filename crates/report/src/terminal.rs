@@ -143,7 +143,7 @@ fn blocks(rows: &[Row<'_>], used: &[usize], heads: &[String], style: Style) -> S
 }
 
 /// A sentence broken into lines, the first with a mark in front.
-fn paragraph(sentence: &Sentence, mark: &str, style: Style) -> String {
+pub(crate) fn paragraph(sentence: &Sentence, mark: &str, style: Style) -> String {
     // Words with their paint: a break never falls into a figure's number and
     // unit, which are held together until the lines are made.
     let mut words: Vec<(String, Option<Paint>)> = Vec::new();
@@ -196,12 +196,17 @@ fn paragraph(sentence: &Sentence, mark: &str, style: Style) -> String {
     text
 }
 
+/// Text broken into lines, the first with a mark in front.
+pub(crate) fn plain_paragraph(text: &str, mark: &str, style: Style) -> String {
+    paragraph(&Sentence::default().text(text), mark, style)
+}
+
 fn pad(text: &str, width: usize) -> String {
     format!("{text:<width$}")
 }
 
 /// A text cut to a number of characters, without what would move the cursor.
-fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if clean.chars().count() <= width {
         return clean;
@@ -210,7 +215,7 @@ fn cut(text: &str, width: usize) -> String {
     if width == 0 { kept } else { format!("{kept}…") }
 }
 
-fn coloured(text: &str, paint: Paint, style: Style) -> String {
+pub(crate) fn coloured(text: &str, paint: Paint, style: Style) -> String {
     let clean = cut(text, usize::MAX);
     // The 16 colours, which follow the terminal's own light or dark.
     let code = match paint {
@@ -225,6 +230,6 @@ fn coloured(text: &str, paint: Paint, style: Style) -> String {
     if style.colour { format!("\x1b[1;{code}m{clean}\x1b[0m") } else { clean }
 }
 
-fn dim(text: &str, style: Style) -> String {
+pub(crate) fn dim(text: &str, style: Style) -> String {
     if style.colour { format!("\x1b[2m{text}\x1b[0m") } else { text.to_owned() }
 }

@@ -11,6 +11,7 @@ use std::{fs, path::PathBuf};
 
 use report::{
     charts::{CHARTS, Frame},
+    decide::Decision,
     model::Model,
     render::svg,
     terminal::{self, Style},
@@ -92,6 +93,22 @@ fn the_charts() {
         let drawn = svg(&chart.drawing, &chart.alternative, "wide");
         check(&format!("{}.svg", kind.name), drawn.as_str());
     }
+}
+
+#[test]
+fn the_decision() {
+    let root = tempfile::tempdir().unwrap();
+    let mut flood = common::run();
+    common::add_client(&mut flood);
+    let mut many = common::named(common::run(), "many-conns");
+    common::give_calls(&mut many, "l7", "l4");
+    for run in [flood, many, common::faulted()] {
+        common::write(&run, root.path()).unwrap();
+    }
+    let page = root.path().join("decision.html");
+    let decision = Decision::of(&[root.path().to_owned()], &page).unwrap();
+    check("decision.html", &text_of(&decision.html()));
+    check("decision.txt", &decision.text(Style { colour: false, width: 100 }));
 }
 
 #[test]

@@ -5,4 +5,4 @@ mod progress;
 mod terminal;
 
 pub(crate) use progress::Progress;
-pub(crate) use terminal::{Terminal, print_result};
+pub(crate) use terminal::{Terminal, WIDEST_TEXT, print_result};

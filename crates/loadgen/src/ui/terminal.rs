@@ -10,7 +10,7 @@ use crate::run::Finished;
 /// Columns where nobody can be asked.
 const USUAL_WIDTH: usize = 100;
 /// Sentences wider than this are hard to read.
-const WIDEST_TEXT: usize = 100;
+pub(crate) const WIDEST_TEXT: usize = 100;
 
 /// What is known of an output stream.
 #[derive(Clone, Copy, Debug)]

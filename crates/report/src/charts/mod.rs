@@ -88,6 +88,15 @@ pub struct Chart {
 impl Chart {
     /// The chart as it stands alone: with title, note and where it is from.
     pub fn poster(&self, model: &Model<'_>) -> Drawing {
+        let run = model.run;
+        self.poster_from(&format!(
+            "{} · {} · layerlab {}",
+            run.scenario, run.started_utc, run.environment.layerlab_version
+        ))
+    }
+
+    /// The same with a line of one's own that says where it is from.
+    pub(crate) fn poster_from(&self, source: &str) -> Drawing {
         const MARGIN: f64 = 28.0;
         let title = Font::new(19.0).bold();
         let small = Font::new(12.5).paint(Paint::Soft);
@@ -101,12 +110,7 @@ impl Chart {
         for (index, line) in lines.iter().enumerate() {
             ground.text((MARGIN, MARGIN + 34.0 + index as f64 * 17.0), line.clone(), small);
         }
-        let run = model.run;
-        let source = format!(
-            "{} · {} · layerlab {}",
-            run.scenario, run.started_utc, run.environment.layerlab_version
-        );
-        ground.text((MARGIN, height + 4.0), fit(&source, small, width), small);
+        ground.text((MARGIN, height + 4.0), fit(source, small, width), small);
         poster.place(self.drawing.clone(), MARGIN, header + 4.0);
         poster
     }

@@ -34,6 +34,12 @@ pub enum Piece {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sentence(pub Vec<Piece>);
 
+impl serde::Serialize for Sentence {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.plain())
+    }
+}
+
 /// What a report says first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {

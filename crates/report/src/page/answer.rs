@@ -49,7 +49,8 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     });
 }
 
-fn sentence(html: &mut Html, sentence: &Sentence) {
+/// A sentence with its peers in their colours.
+pub(super) fn sentence(html: &mut Html, sentence: &Sentence) {
     for piece in &sentence.0 {
         match piece {
             Piece::Text(text) => html.text(text),

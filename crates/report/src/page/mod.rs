@@ -11,6 +11,7 @@ mod balance;
 mod charts;
 pub(crate) mod compare;
 mod comparison;
+pub(crate) mod decide;
 mod expectations;
 mod generator;
 pub(crate) mod index;

@@ -406,3 +406,77 @@ pub(crate) fn write(run: &Run, root: &Path) -> Result<PathBuf, FolderError> {
     }
     Ok(folder.path().to_owned())
 }
+
+/// The run under another name.
+pub(crate) fn named(mut run: Run, scenario: &str) -> Run {
+    run.record.scenario = scenario.into();
+    run
+}
+
+/// Puts what happened to one peer's calls in the place of another's, repeat by repeat;
+/// what the other's processes spent stays.
+pub(crate) fn give_calls(run: &mut Run, from: &str, to: &str) {
+    let given: Vec<TrialRecord> = trials_of(run, from).cloned().collect();
+    for trial in run.trials.iter_mut().filter(|trial| trial.peer == to) {
+        let other = given.iter().find(|other| other.repeat == trial.repeat).expect("a repeat each");
+        *trial = TrialRecord {
+            peer: trial.peer.clone(),
+            order: trial.order,
+            processes: trial.processes.clone(),
+            ..other.clone()
+        };
+    }
+}
+
+/// The trials of a peer.
+pub(crate) fn trials_of<'r>(run: &'r Run, peer: &'r str) -> impl Iterator<Item = &'r TrialRecord> {
+    run.trials.iter().filter(move |trial| trial.peer == peer)
+}
+
+/// Adds a client that balances by itself: the calls of `l7`, no proxy, and a tenth more
+/// CPU of the generator than `direct`.
+pub(crate) fn add_client(run: &mut Run) {
+    let direct: Vec<TrialRecord> = trials_of(run, "direct").cloned().collect();
+    let mut trials: Vec<TrialRecord> = trials_of(run, "l7").cloned().collect();
+    for trial in &mut trials {
+        trial.peer = "client-side".into();
+        trial.order += 100;
+        trial.processes.retain(|process| process.role != ProcessRole::Proxy);
+        let other =
+            direct.iter().find(|other| other.repeat == trial.repeat).expect("a repeat each");
+        let spent = other.processes.iter().find(|process| process.role == ProcessRole::Generator);
+        let spent = spent.expect("a generator").clone();
+        let calls = trial.counts.completed_in_window as f64;
+        let scale = 1.1 * calls / other.counts.completed_in_window as f64;
+        for process in &mut trial.processes {
+            if process.role == ProcessRole::Generator {
+                process.user_ns = (spent.user_ns as f64 * scale) as u64;
+                process.system_ns = (spent.system_ns as f64 * scale) as u64;
+            }
+        }
+    }
+    run.trials.extend(trials);
+    run.record.peers.push(PeerSetup {
+        name: "client-side".into(),
+        title: "client-side".into(),
+        layer: Layer::Client,
+        in_kernel: false,
+        version: None,
+        command: Vec::new(),
+        config_files: BTreeMap::new(),
+    });
+}
+
+/// Lets a part of a peer's calls fail in each of its trials.
+pub(crate) fn lose(run: &mut Run, peer: &str, part: f64) {
+    for trial in run.trials.iter_mut().filter(|trial| trial.peer == peer) {
+        let calls = (trial.counts.scheduled as f64 * part) as u64 + u64::from(trial.repeat);
+        trial.counts.failed =
+            vec![FailureCount { side: Side::Backend, what: "UNAVAILABLE".into(), calls }];
+    }
+}
+
+/// Keeps the first repeats only.
+pub(crate) fn keep_repeats(run: &mut Run, repeats: u32) {
+    run.trials.retain(|trial| trial.repeat < repeats);
+}

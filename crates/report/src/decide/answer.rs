@@ -1,0 +1,52 @@
+//! What is said first: the situations that everything turns on, the cost, and where
+//! both are even. Only what was measured; what was not stands with its command in the
+//! list of situations.
+
+use super::{BreakEven, Costs, Finding, Situation, Status};
+use crate::findings::Sentence;
+
+/// Situations the answer begins with.
+const FIRST: [&str; 3] = ["single-conn-flood", "many-conns", "backend-crash"];
+
+pub(super) fn of(
+    situations: &[Situation],
+    costs: Option<&Costs>,
+    break_even: &[BreakEven],
+) -> Vec<Finding> {
+    let mut answer = Vec::new();
+    let measured = |finding: &Finding| finding.status != Status::NotMeasured;
+    for id in FIRST {
+        let found = situations.iter().find(|one| one.finding.id == id);
+        if let Some(one) = found.filter(|one| measured(&one.finding)) {
+            answer.push(opened(one));
+        }
+    }
+    // A results folder may have none of these, and still an answer.
+    if answer.is_empty() {
+        answer.extend(situations.iter().filter(|one| measured(&one.finding)).take(2).map(opened));
+    }
+    let costs = costs.map(|costs| costs.findings.as_slice()).unwrap_or_default();
+    answer.extend(costs.iter().filter(|finding| measured(finding)).cloned());
+    // One a load: the first is of the pair that sentences are about.
+    let mut told: Vec<&str> = Vec::new();
+    for one in break_even.iter().filter(|one| one.finding.status == Status::Tells) {
+        if !told.contains(&one.finding.id.as_str()) {
+            told.push(&one.finding.id);
+            answer.push(one.finding.clone());
+        }
+    }
+    answer
+}
+
+/// A situation's finding with the situation and the choices in front.
+fn opened(situation: &Situation) -> Finding {
+    let choices: Vec<&str> = situation.choices.iter().map(|choice| choice.words()).collect();
+    let verdict = match situation.finding.status {
+        Status::Tells => choices.join(" or "),
+        _ => "the data can't tell".to_owned(),
+    };
+    let mut says =
+        Sentence::default().text(&format!("{}: ", situation.when)).figure(verdict).text(". ");
+    says.0.extend(situation.finding.says.0.iter().cloned());
+    Finding { says, ..situation.finding.clone() }
+}

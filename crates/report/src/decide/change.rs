@@ -1,0 +1,183 @@
+//! What becomes of calls when backends come and go: how many are lost, and how long
+//! it takes until the others, or the one that came, have what they are due.
+
+use measure::{record::Layer, summary::median};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Evidence, Value,
+    seen::{Seen, lost_rate},
+};
+use crate::{
+    comparison,
+    estimate::FEWEST_REPEATS,
+    model::PeerView,
+    palette::Paint,
+    settling::{self, After},
+};
+
+/// Times until balance are read from whole seconds: less than this is no difference.
+const RESOLUTION_S: f64 = 1.0;
+
+/// One peer in a scenario in which something happens to backends.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Change {
+    /// The run.
+    pub evidence: Evidence,
+    /// The peer.
+    pub peer: String,
+    /// Its layer.
+    pub layer: Option<Layer>,
+    #[serde(skip)]
+    pub(crate) paint: Paint,
+    /// Calls that failed or had no answer.
+    pub lost_calls: u64,
+    /// Their part of all.
+    pub lost_rate: Option<Value>,
+    /// Each thing that happened.
+    pub faults: Vec<FaultSettled>,
+}
+
+/// Something that happened, and how long until calls were in balance again.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct FaultSettled {
+    /// What: `kill`, `start`, `drain`, ...
+    pub action: String,
+    /// To which backend.
+    pub backend: String,
+    /// When, in seconds from the start of the measured window.
+    pub at_s: f64,
+    /// Seconds until balance in each repeat in which it can be told, at most one too
+    /// many; none for never.
+    pub until_balance_s: Vec<Option<f64>>,
+    /// All repeats, with those too short to tell.
+    pub repeats: usize,
+}
+
+impl FaultSettled {
+    /// The middle repeat; infinite for never, none where it can't be told.
+    pub(crate) fn middle(&self) -> Option<f64> {
+        let times: Vec<f64> =
+            self.until_balance_s.iter().map(|time| time.unwrap_or(f64::INFINITY)).collect();
+        median(&times)
+    }
+
+    fn ends(&self) -> Option<(f64, f64)> {
+        let times = || self.until_balance_s.iter().map(|time| time.unwrap_or(f64::INFINITY));
+        Some((times().reduce(f64::min)?, times().reduce(f64::max)?))
+    }
+}
+
+pub(super) fn of(seen: &[Seen<'_>]) -> Vec<Change> {
+    seen.iter()
+        .filter(|one| happens(one))
+        .flat_map(|one| one.model.measured().map(move |peer| row(one, peer)))
+        .collect()
+}
+
+/// Whether something happens to backends in a run.
+pub(super) fn happens(seen: &Seen<'_>) -> bool {
+    seen.chosen.run.trials.iter().any(|trial| !trial.faults.is_empty())
+}
+
+fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> Change {
+    Change {
+        evidence: seen.cite("share-over-time"),
+        peer: peer.name.clone(),
+        layer: peer.setup.map(|setup| setup.layer),
+        paint: peer.paint,
+        lost_calls: comparison::lost(peer).0,
+        lost_rate: lost_rate(peer).map(Value::from),
+        faults: settled(seen, peer),
+    }
+}
+
+pub(super) fn settled(seen: &Seen<'_>, peer: &PeerView<'_>) -> Vec<FaultSettled> {
+    settling::of(&seen.model, peer)
+        .into_iter()
+        .map(|one| FaultSettled {
+            action: one.fault.action.clone(),
+            backend: one.fault.backend.clone(),
+            at_s: one.fault.done_s,
+            repeats: one.after.len(),
+            until_balance_s: one
+                .after
+                .iter()
+                .filter_map(|after| match after {
+                    After::Seconds(seconds) => Some(Some(*seconds)),
+                    After::Never => Some(None),
+                    After::TooShort => None,
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+/// How one peer comes back into balance beside another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Balance {
+    /// Sooner after some fault, in every repeat, and later after none.
+    Sooner,
+    /// Later after some, and sooner after none.
+    Later,
+    /// Within the second that can be seen, after each.
+    Alike,
+    CannotTell,
+}
+
+pub(super) fn balance(own: &[FaultSettled], other: &[FaultSettled]) -> Balance {
+    let (mut sooner, mut later, mut alike) = (false, false, !own.is_empty());
+    for (own, other) in own.iter().zip(other) {
+        let repeats = own.until_balance_s.len().min(other.until_balance_s.len());
+        let (Some(a), Some(b)) = (own.ends(), other.ends()) else {
+            alike = false;
+            continue;
+        };
+        if repeats < FEWEST_REPEATS {
+            alike = false;
+            continue;
+        }
+        sooner |= a.1 + RESOLUTION_S < b.0;
+        later |= b.1 + RESOLUTION_S < a.0;
+        let both_never = a.0.is_infinite() && b.0.is_infinite();
+        alike &= both_never || (a.1.max(b.1) - a.0.min(b.0)) <= RESOLUTION_S;
+    }
+    match (sooner, later) {
+        (true, false) => Balance::Sooner,
+        (false, true) => Balance::Later,
+        (false, false) if alike => Balance::Alike,
+        _ => Balance::CannotTell,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(times: &[Option<f64>]) -> FaultSettled {
+        FaultSettled {
+            action: "kill".into(),
+            backend: "b1".into(),
+            at_s: 1.0,
+            repeats: times.len(),
+            until_balance_s: times.to_vec(),
+        }
+    }
+
+    #[test]
+    fn sooner_takes_every_repeat_and_more_than_the_second_one_can_see() {
+        let soon = [fault(&[Some(0.9), Some(1.0), Some(0.8)])];
+        let late = [fault(&[Some(2.9), None, Some(3.0)])];
+        let never = [fault(&[None; 3])];
+        assert_eq!(balance(&soon, &late), Balance::Sooner);
+        assert_eq!(balance(&never, &soon), Balance::Later);
+        assert_eq!(balance(&never, &never), Balance::Alike);
+        assert_eq!(balance(&soon, &[fault(&[Some(1.5), Some(0.5), Some(1.0)])]), Balance::Alike);
+        assert_eq!(balance(&soon, &[fault(&[None, Some(0.9), None])]), Balance::CannotTell);
+        assert_eq!(balance(&[fault(&[Some(0.9); 2])], &[fault(&[None; 2])]), Balance::CannotTell);
+        assert_eq!(balance(&[], &[]), Balance::CannotTell);
+        assert_eq!(late[0].middle(), Some(3.0));
+        assert_eq!(never[0].middle(), Some(f64::INFINITY));
+    }
+}

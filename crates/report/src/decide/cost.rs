@@ -1,0 +1,300 @@
+//! What each choice costs in CPU: cores for a million calls a second.
+//!
+//! A proxy's cost is its own CPU time per call. A client that balances by itself has
+//! no proxy; its cost is what the generator spent more than in the same repeat without
+//! any balancer, which holds the bookkeeping and the connections to every backend.
+//! All of it is read from one run, the one that was made for it where there is one.
+
+use measure::record::Layer;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Evidence, Finding, Status, Value,
+    seen::{Seen, load},
+    verdict::{Stands, around},
+};
+use crate::{
+    estimate::{Beside, Estimate, Told},
+    findings::Sentence,
+    model::PeerView,
+    palette::Paint,
+};
+
+/// Scenarios whose load suits the question, the best first.
+const SUITED: [&str; 2] = ["cost-of-l7", "many-conns"];
+
+/// What each peer costs.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Costs {
+    /// The run it is read from.
+    pub evidence: Evidence,
+    /// Its load in a few words.
+    pub load: String,
+    /// One a measured peer, the cheapest first.
+    pub rows: Vec<CostRow>,
+    /// What that says.
+    pub findings: Vec<Finding>,
+}
+
+/// What one peer costs.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct CostRow {
+    /// Its name.
+    pub peer: String,
+    /// Its layer.
+    pub layer: Option<Layer>,
+    /// Its colour.
+    #[serde(skip)]
+    pub(crate) paint: Paint,
+    /// CPU that balancing takes per call: the proxy's, or what the client spends more.
+    pub cpu_per_call_ns: Option<Value>,
+    /// The same in cores at a million calls a second.
+    pub cores_per_million: Option<Value>,
+    /// Whether it is the client's CPU.
+    pub is_clients: bool,
+    /// Cost beside the cheapest of its layer; none for that one itself.
+    pub beside_cheapest: Option<Value>,
+    /// Whether the two can be told apart; of a client's cost, whether it can be told
+    /// from none.
+    pub told: bool,
+}
+
+/// CPU that balancing takes per call: of a proxy its own, of a client that balances
+/// by itself what it spends more than without a balancer.
+pub(super) fn of_balancing(seen: &Seen<'_>, peer: &PeerView<'_>) -> Option<Estimate> {
+    match peer.setup.map(|setup| setup.layer) {
+        Some(Layer::Client) => client_extra(seen, peer)?.difference,
+        _ => peer.estimate("proxy_cpu_per_call"),
+    }
+}
+
+/// What a client that balances by itself spends beside one that doesn't.
+fn client_extra(seen: &Seen<'_>, client: &PeerView<'_>) -> Option<Beside> {
+    let direct = seen.of_layer(Layer::None).into_iter().next()?;
+    let (own, other) = client.paired(direct, |figures| figures.by_name("generator_cpu_per_call"));
+    let differences: Vec<f64> = own.iter().zip(&other).map(|(a, b)| a - b).collect();
+    let difference = Estimate { interval: around(&differences), ..Estimate::over(&differences)? };
+    Some(Beside { difference: Some(difference), ..Beside::of(&own, &other) })
+}
+
+pub(super) fn of(seen: &[Seen<'_>]) -> Option<Costs> {
+    let one = source(seen)?;
+    let mut rows: Vec<CostRow> = one.model.measured().map(|peer| row(one, peer)).collect();
+    let key = |row: &CostRow| row.cpu_per_call_ns.map_or(f64::INFINITY, |value| value.value);
+    rows.sort_by(|a, b| key(a).total_cmp(&key(b)));
+    let findings = [
+        Some(l7_over_l4(one)),
+        cheapest(one, Layer::L7),
+        cheapest(one, Layer::L4),
+        Some(client(one)),
+    ];
+    Some(Costs {
+        evidence: one.cite("cpu-per-call"),
+        load: load(&one.chosen.run.record),
+        rows,
+        findings: findings.into_iter().flatten().collect(),
+    })
+}
+
+/// The run costs are read from: one that suits, else the one with most proxies.
+fn source<'s, 'a>(seen: &'s [Seen<'a>]) -> Option<&'s Seen<'a>> {
+    let proxies = |one: &Seen<'_>| {
+        one.model.measured().filter(|peer| peer.estimate("proxy_cpu_per_call").is_some()).count()
+    };
+    let suited = SUITED.iter().find_map(|name| {
+        seen.iter().find(|one| one.scenario() == *name && one.is_plain() && proxies(one) > 0)
+    });
+    suited.or_else(|| seen.iter().filter(|one| proxies(one) > 0).max_by_key(|one| proxies(one)))
+}
+
+fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> CostRow {
+    let layer = peer.setup.map(|setup| setup.layer);
+    let cost = of_balancing(seen, peer);
+    let beside = layer
+        .and_then(|layer| cheapest_of(seen, layer))
+        .filter(|cheapest| cheapest.name != peer.name)
+        .map(|cheapest| peer.beside(cheapest, "proxy_cpu_per_call"));
+    CostRow {
+        peer: peer.name.clone(),
+        layer,
+        paint: peer.paint,
+        cpu_per_call_ns: cost.map(Value::from),
+        cores_per_million: cost.map(|cost| Value::from(cost).scaled(1e-3)),
+        is_clients: layer == Some(Layer::Client),
+        beside_cheapest: beside.and_then(|beside| beside.ratio).map(Value::of_ratio),
+        told: match layer {
+            Some(Layer::Client) => cost.is_some_and(|cost| clear(&cost)),
+            _ => beside.is_none_or(|beside| beside.told == Told::Greater),
+        },
+    }
+}
+
+fn cheapest_of<'s, 'a>(seen: &'s Seen<'a>, layer: Layer) -> Option<&'s PeerView<'a>> {
+    let cost = |peer: &PeerView<'_>| peer.estimate("proxy_cpu_per_call").map(|cost| cost.value);
+    let with_cost = seen.of_layer(layer).into_iter().filter(|peer| cost(peer).is_some());
+    with_cost.min_by(|a, b| cost(a).unwrap_or(0.0).total_cmp(&cost(b).unwrap_or(0.0)))
+}
+
+fn l7_over_l4(seen: &Seen<'_>) -> Finding {
+    const ID: &str = "cost-of-l7";
+    let evidence = vec![seen.cite("cpu-per-call")];
+    let costs = seen.pair().and_then(|pair| {
+        let beside = pair.calls.beside(pair.connections, "proxy_cpu_per_call");
+        let calls = pair.calls.estimate("proxy_cpu_per_call")?;
+        Some((pair, calls, pair.connections.estimate("proxy_cpu_per_call")?, beside))
+    });
+    let Some((pair, calls, connections, beside)) = costs else {
+        let text = "What L7 costs beside L4 was not measured: no run has both.";
+        return Finding::new(ID, Status::NotMeasured, Sentence::default().text(text), evidence);
+    };
+    let sentence = Sentence::default()
+        .peer(pair.calls)
+        .text("'s proxy spent ")
+        .durations(&calls)
+        .text(" of CPU on each call and ")
+        .peer(pair.connections)
+        .text("'s ")
+        .durations(&connections);
+    let (status, sentence) = match (beside.told, beside.difference, beside.ratio) {
+        (Told::Greater | Told::Less, Some(difference), Some(ratio)) => {
+            let word = if beside.told == Told::Greater { "more" } else { "fewer" };
+            let sentence = sentence
+                .text(", ")
+                .times(&ratio)
+                .text(" as much: a million calls a second take ")
+                .cores(&difference.magnitude())
+                .text(&format!(" {word} with "))
+                .peer(pair.calls)
+                .text(&format!(", at {}.", load(&seen.chosen.run.record)));
+            (Status::Tells, sentence)
+        }
+        (Told::TooFew, ..) => {
+            (Status::CannotTell, sentence.text("; too few repeats to tell more."))
+        }
+        _ => (Status::CannotTell, sentence.text("; no difference can be told.")),
+    };
+    Finding::new(ID, status, sentence, evidence)
+}
+
+/// Which proxy of a layer takes least CPU; `None` with fewer than two.
+fn cheapest(seen: &Seen<'_>, layer: Layer) -> Option<Finding> {
+    let first = cheapest_of(seen, layer)?;
+    let mut others: Vec<(&PeerView<'_>, Beside)> = seen
+        .of_layer(layer)
+        .into_iter()
+        .filter(|peer| peer.name != first.name)
+        .map(|peer| (peer, peer.beside(first, "proxy_cpu_per_call")))
+        .filter(|(_, beside)| beside.ratio.is_some())
+        .collect();
+    if others.is_empty() {
+        return None;
+    }
+    let centre = |beside: &Beside| beside.ratio.map_or(1.0, |ratio| ratio.centre);
+    others.sort_by(|a, b| centre(&a.1).total_cmp(&centre(&b.1)));
+    let (id, word) = match layer {
+        Layer::L7 => ("cheapest-l7", "L7"),
+        _ => ("cheapest-l4", "L4"),
+    };
+    let cost = first.estimate("proxy_cpu_per_call")?;
+    let (told, open): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|(_, beside)| beside.told == Told::Greater);
+    let mut sentence = Sentence::default()
+        .text(&format!("Of the {word} proxies "))
+        .peer(first)
+        .text(" spent least CPU per call, ")
+        .durations(&cost);
+    for (index, (peer, beside)) in told.iter().enumerate() {
+        let Some(ratio) = beside.ratio else { continue };
+        sentence = sentence.text(if index == 0 { "; " } else { ", " }).peer(peer);
+        if index == 0 {
+            sentence = sentence.text(" spent");
+        }
+        sentence = sentence.text(" ").times(&ratio);
+        if index == 0 {
+            sentence = sentence.text(" as much");
+        }
+    }
+    let open_peers: Vec<&PeerView<'_>> = open.iter().map(|(peer, _)| *peer).collect();
+    if !open_peers.is_empty() {
+        sentence = sentence.text("; no difference from it can be told for ").peers(&open_peers);
+    }
+    let status = if told.is_empty() { Status::CannotTell } else { Status::Tells };
+    let evidence = vec![seen.cite("cpu-per-call")];
+    Some(Finding::new(id, status, sentence.text("."), evidence))
+}
+
+fn client(seen: &Seen<'_>) -> Finding {
+    const ID: &str = "cost-of-client-side";
+    let evidence = vec![seen.cite("cpu-per-call")];
+    let extra = seen.client().and_then(|client| Some((client, client_extra(seen, client)?)));
+    let Some((client, beside)) = extra else {
+        let peers = "direct,l4,l7,client-side";
+        let text = format!(
+            "What client-side balancing costs the client was not measured there; cargo run -p \
+             loadgen -- --scenario {} --peers {peers} does.",
+            seen.scenario()
+        );
+        return Finding::new(ID, Status::NotMeasured, Sentence::default().text(&text), evidence);
+    };
+    let sentence = Sentence::default().peer(client);
+    let (status, sentence) = match (beside.told, beside.difference) {
+        (Told::Greater, Some(difference)) if clear(&difference) => (
+            Status::Tells,
+            sentence
+                .text(" needs no proxy, and its client spent ")
+                .durations(&difference)
+                .text(" more CPU on each call than one without a balancer: ")
+                .cores(&difference)
+                .text(" at a million calls a second, on the clients' machines."),
+        ),
+        (Told::Less, Some(difference)) if clear(&difference) => (
+            Status::Tells,
+            sentence
+                .text(" needs no proxy, and its client even spent ")
+                .durations(&difference.magnitude())
+                .text(
+                    " less CPU on each call than one without a balancer, which had its calls \
+                       answered in other bunches.",
+                ),
+        ),
+        (_, difference) => {
+            let sentence = sentence
+                .text(" needs no proxy, and whether balancing costs its client CPU can't be told");
+            let range = difference.and_then(|one| one.interval);
+            let sentence = match range {
+                Some((low, high)) => sentence
+                    .text(": the difference per call lies between ")
+                    .figure(signed(low))
+                    .text(" and ")
+                    .figure(signed(high)),
+                None => sentence.text(" from so few repeats"),
+            };
+            (Status::CannotTell, sentence.text("."))
+        }
+    };
+    Finding::new(ID, status, sentence, evidence)
+}
+
+/// Whether an interval leaves no doubt that there is a difference.
+fn clear(difference: &Estimate) -> bool {
+    difference.interval.is_some_and(|(low, high)| low > 0.0 || high < 0.0)
+}
+
+fn signed(ns: f64) -> String {
+    let shown = crate::format::duration(ns.abs());
+    if ns < 0.0 { format!("−{shown}") } else { shown }
+}
+
+/// Whether one peer's proxy takes less CPU than another's: `Lower` for less without
+/// doubt, by however little.
+pub(super) fn stands(own: &PeerView<'_>, other: &PeerView<'_>) -> (Stands, Beside) {
+    let beside = own.beside(other, "proxy_cpu_per_call");
+    let stands = match beside.told {
+        Told::Less => Stands::Lower,
+        Told::Greater => Stands::Higher,
+        Told::CannotTell => Stands::CannotTell,
+        Told::TooFew => Stands::TooFew,
+    };
+    (stands, beside)
+}

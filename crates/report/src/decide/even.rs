@@ -1,0 +1,258 @@
+//! From which service time on L7 costs less than L4's imbalance wastes.
+//!
+//! With λ calls a second, each taking S of a backend's CPU, and B equal backends of
+//! which the busiest gets the part m of the calls, each backend has to be made for
+//! m·λ·S; together that is B·m times what the calls themselves need. So balancing
+//! calls instead of connections frees B·(m₄ − m₇)·λ·S cores of backends, and takes
+//! (c₇ − c₄)·λ more of proxies, c being their CPU per call. The two are even at
+//!
+//! ```text
+//! S* = (c₇ − c₄) / (B · (m₄ − m₇))
+//! ```
+//!
+//! whatever the rate. Both are held to one utilisation, which drops out. Figures are
+//! those of one run, and S* is worked out repeat by repeat, so that its interval has
+//! the chance of both in it. Left out: that shares waver within the window, which
+//! wastes more; and memory, which an idle backend takes too.
+
+use measure::statistics::interval::{self, Estimate as Centre, over_trials};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Evidence, Finding, Status, Value, change,
+    seen::{Pair, Seen},
+};
+use crate::{
+    estimate::{Estimate, FEWEST_REPEATS, LEVEL, Told},
+    findings::Sentence,
+    format,
+    palette::Paint,
+};
+
+/// Where L7's extra CPU equals what L4's imbalance wastes, under one load.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct BreakEven {
+    /// The run.
+    pub evidence: Evidence,
+    /// The load in a few words.
+    pub connections_text: String,
+    /// The peer that balances calls.
+    pub calls: String,
+    #[serde(skip)]
+    pub(crate) calls_paint: Paint,
+    /// The peer that balances connections.
+    pub connections: String,
+    #[serde(skip)]
+    pub(crate) connections_paint: Paint,
+    /// Backends: B.
+    pub backends: usize,
+    /// Capacity that L4 needs over what the calls do: B·m₄.
+    pub provisioned: Option<Value>,
+    /// What it needs more than L7 does: B·(m₄ − m₇).
+    pub wasted: Option<Value>,
+    /// CPU that L7 takes more per call: c₇ − c₄.
+    pub extra_cpu_ns: Option<Value>,
+    /// The service time at which both are even: S*; none where there is none.
+    pub service_time_ns: Option<Value>,
+    /// CPU per call of the lab's backends, which do nothing but answer.
+    pub echo_cpu_ns: Option<Value>,
+    /// What that says.
+    pub finding: Finding,
+}
+
+pub(super) fn of(seen: &[Seen<'_>]) -> Vec<BreakEven> {
+    seen.iter()
+        .filter(|one| applies(one))
+        .flat_map(|one| {
+            let pairs = one.pair().into_iter().chain(one.other_makes());
+            pairs.filter_map(move |pair| row(one, pair))
+        })
+        .collect()
+}
+
+/// Whether the formula holds: equal backends, that stay, and connections that do too.
+fn applies(seen: &Seen<'_>) -> bool {
+    let run = &seen.chosen.run.record;
+    let alike = run.backends.iter().all(|backend| backend.speed == run.backends[0].speed);
+    let ages = run.resolved["backends"]["max_connection_age"].is_string();
+    let even = run.backends.len() > 1 && seen.model.even_share().is_some();
+    even && alike && !ages && !change::happens(seen) && run.load.call == "unary"
+}
+
+fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
+    let backends = seen.model.backends.len();
+    let count = backends as f64;
+    let shares = pair.connections.beside(pair.calls, "max_share");
+    let costs = pair.calls.beside(pair.connections, "proxy_cpu_per_call");
+    let extra = costs.difference?;
+    let even = service_time(pair, count);
+    let echo = pair.calls.estimate("backend_cpu_per_call");
+    let provisioned = pair.connections.estimate("max_share").map(|share| share.scaled(count));
+    let parts =
+        Parts { seen, pair, count, told: (shares.told, costs.told), even, provisioned, echo };
+    let finding = parts.finding(&extra);
+    let tells = finding.status == Status::Tells && costs.told == Told::Greater;
+    Some(BreakEven {
+        evidence: seen.cite("cpu-per-call"),
+        connections_text: connections(seen),
+        calls: pair.calls.name.clone(),
+        calls_paint: pair.calls.paint,
+        connections: pair.connections.name.clone(),
+        connections_paint: pair.connections.paint,
+        backends,
+        provisioned: provisioned.map(Value::from),
+        wasted: shares.difference.map(|share| Value::from(share.scaled(count))),
+        extra_cpu_ns: Some(extra.into()),
+        service_time_ns: even.filter(|_| tells).map(Value::of_ratio),
+        echo_cpu_ns: echo.map(Value::from),
+        finding,
+    })
+}
+
+/// S* over the repeats; `None` where one of them has none, since its logarithm would
+/// be of nothing.
+fn service_time(pair: Pair<'_, '_>, backends: f64) -> Option<Centre> {
+    let of = |figures: &measure::summary::Figures| {
+        Some((figures.by_name("proxy_cpu_per_call")?, figures.by_name("max_share")?))
+    };
+    let value = |which: fn((f64, f64)) -> f64| {
+        pair.calls.paired(pair.connections, move |figures| of(figures).map(which))
+    };
+    let ((c7, c4), (m7, m4)) = (value(|one| one.0), value(|one| one.1));
+    let values: Vec<f64> = c7
+        .iter()
+        .zip(&c4)
+        .zip(m7.iter().zip(&m4))
+        .map(|((c7, c4), (m7, m4))| (c7 - c4) / (backends * (m4 - m7)))
+        .collect();
+    let sound = values.len() >= FEWEST_REPEATS && values.iter().all(|v| *v > 0.0 && v.is_finite());
+    sound.then(|| over_trials(&values, LEVEL)).flatten()
+}
+
+struct Parts<'s, 'a> {
+    seen: &'s Seen<'a>,
+    pair: Pair<'s, 'a>,
+    count: f64,
+    told: (Told, Told),
+    even: Option<interval::Estimate>,
+    provisioned: Option<Estimate>,
+    echo: Option<Estimate>,
+}
+
+impl Parts<'_, '_> {
+    fn finding(&self, extra: &Estimate) -> Finding {
+        let id = format!("break-even-{}", self.seen.scenario());
+        let evidence = vec![self.seen.cite("shares"), self.seen.cite("cpu-per-call")];
+        let (status, sentence) = self.says(extra);
+        Finding::new(&id, status, sentence, evidence)
+    }
+
+    fn says(&self, extra: &Estimate) -> (Status, Sentence) {
+        let Pair { calls, connections } = self.pair;
+        let start = Sentence::default()
+            .text(&format!("With {}, ", crate::decide::even::connections(self.seen)));
+        match self.told {
+            (Told::TooFew, _) | (_, Told::TooFew) => (
+                Status::CannotTell,
+                start.text("there are too few repeats to work out a break-even."),
+            ),
+            (_, Told::Less) => {
+                let sentence = start
+                    .peer(calls)
+                    .text("'s proxy took less CPU per call than ")
+                    .peer(connections)
+                    .text("'s, so there is nothing to earn back.");
+                (Status::Tells, sentence)
+            }
+            (Told::Less, _) => {
+                let sentence = start
+                    .peer(connections)
+                    .text(" spread calls more evenly than ")
+                    .peer(calls)
+                    .text(", so no service time earns L7's CPU back in capacity.");
+                (Status::Tells, sentence)
+            }
+            (Told::CannotTell, _) | (_, Told::CannotTell) => (Status::CannotTell, self.open(start)),
+            (Told::Greater, Told::Greater) => match self.even {
+                Some(even) => (Status::Tells, self.told_with(start, extra, &even)),
+                None => (Status::CannotTell, self.open(start)),
+            },
+        }
+    }
+
+    fn open(&self, sentence: Sentence) -> Sentence {
+        let Pair { calls, connections } = self.pair;
+        let what = if self.told.0 == Told::CannotTell {
+            "how evenly calls were spread"
+        } else {
+            "what a call costs"
+        };
+        sentence
+            .text("no break-even can be told: ")
+            .peer(connections)
+            .text(" and ")
+            .peer(calls)
+            .text(&format!(" can't be told apart without doubt in {what}."))
+    }
+
+    fn told_with(&self, start: Sentence, extra: &Estimate, even: &Centre) -> Sentence {
+        let Pair { calls, connections } = self.pair;
+        let mut sentence =
+            start.text("backends behind ").peer(connections).text(" have to be made for ");
+        if let Some(provisioned) = &self.provisioned {
+            sentence = sentence.figure(format!("{} times", format::number(provisioned.value)));
+            if let Some((low, high)) = provisioned.interval {
+                let range = super::say::span(&format::number(low), &format::number(high));
+                if low != high {
+                    sentence = sentence.qualified(range);
+                }
+            }
+        }
+        sentence = sentence
+            .text(&format!(
+                " the calls they get together ({} backends times the busiest share); ",
+                self.count
+            ))
+            .peer(calls)
+            .text("'s extra ")
+            .durations(extra)
+            .text(" per call are earned back once a call costs a backend ")
+            .service(even)
+            .text(" of CPU or more");
+        let beyond = even.interval.zip(self.echo.and_then(|echo| Some((echo, echo.interval?))));
+        if let Some((even, (echo, (low, high)))) = beyond {
+            if even.high < low {
+                sentence = sentence.text(", which is less than the ").durations(&echo).text(
+                    " that the lab's backends spend on answering alone: any service earns it back",
+                );
+            } else if even.low > high {
+                sentence = sentence
+                    .text("; a call that does nothing but answer costs ")
+                    .durations(&echo)
+                    .text(", so for light calls L4 is the cheaper");
+            }
+        }
+        sentence.text(".")
+    }
+}
+
+impl Sentence {
+    /// A service time with its interval.
+    fn service(self, time: &Centre) -> Self {
+        let sentence = self.figure(format::duration(time.centre));
+        match time.interval {
+            Some(ends) => sentence.qualified(format::duration_range(ends.low, ends.high)),
+            None => sentence,
+        }
+    }
+}
+
+fn connections(seen: &Seen<'_>) -> String {
+    let run = &seen.chosen.run.record;
+    let connections = match run.load.connections {
+        1 => "one connection".to_owned(),
+        more => format!("{more} connections"),
+    };
+    format!("{connections} on {} backends", run.backends.len())
+}

@@ -1,0 +1,84 @@
+//! Words that the decision's sentences share.
+
+use measure::statistics::interval;
+
+use crate::{estimate::Estimate, findings::Sentence, format, model::PeerView};
+
+impl Sentence {
+    /// A space, where something stands before.
+    pub(super) fn start(self) -> Self {
+        if self.0.is_empty() { self } else { self.text(" ") }
+    }
+
+    /// A ratio in words with its interval: `88 times lower (71–110 times)`.
+    pub(super) fn ratio(self, ratio: &interval::Estimate) -> Self {
+        let ends = ratio.interval.map(|interval| (interval.low, interval.high));
+        let (said, range) = format::change_by(ratio.centre, ends);
+        let sentence = self.figure(said);
+        match range {
+            Some(range) => sentence.qualified(range),
+            None => sentence,
+        }
+    }
+
+    /// A ratio as a factor with its interval: `3.10 times (2.80–3.40)`.
+    pub(super) fn times(self, ratio: &interval::Estimate) -> Self {
+        let sentence = self.figure(format!("{} times", format::factor(ratio.centre)));
+        match ratio.interval {
+            Some(ends) => sentence.qualified(factors(ends.low, ends.high)),
+            None => sentence,
+        }
+    }
+
+    /// The ends of a ratio's interval, said to be that of `what`.
+    pub(super) fn ends(self, ratio: &interval::Estimate, what: &str) -> Self {
+        match ratio.interval {
+            Some(ends) => self.qualified(format!("{what} {}", factors(ends.low, ends.high))),
+            None => self,
+        }
+    }
+
+    /// What a cost per call in nanoseconds comes to at a million calls a second.
+    pub(super) fn cores(self, estimate: &Estimate) -> Self {
+        let sentence = self.figure(format!("{} cores", cores(estimate.value)));
+        match estimate.interval {
+            Some((low, high)) => sentence.qualified(span(&cores(low), &cores(high))),
+            None => sentence,
+        }
+    }
+
+    /// A part of calls with its interval, where it is more than none.
+    pub(super) fn part(self, estimate: &Estimate) -> Self {
+        if estimate.highest == 0.0 {
+            return self.figure("none");
+        }
+        self.shares(estimate)
+    }
+
+    /// Peers in a row: `a, b and c`.
+    pub(super) fn peers(mut self, peers: &[&PeerView<'_>]) -> Self {
+        for (index, peer) in peers.iter().enumerate() {
+            if index > 0 {
+                self = self.text(if index + 1 == peers.len() { " and " } else { ", " });
+            }
+            self = self.peer(peer);
+        }
+        self
+    }
+}
+
+/// CPU cores that a cost per call takes at a million calls a second: as many as it
+/// has microseconds.
+pub(super) fn cores(ns_per_call: f64) -> String {
+    format::number(ns_per_call / 1e3)
+}
+
+/// Two factors around a dash.
+pub(super) fn factors(low: f64, high: f64) -> String {
+    span(&format::factor(low), &format::factor(high))
+}
+
+/// Two figures around a dash; one when they read the same.
+pub(super) fn span(low: &str, high: &str) -> String {
+    if low == high { low.to_owned() } else { format!("{low}–{high}") }
+}

@@ -1,0 +1,575 @@
+//! The situations a team may be in, each with the scenario that shows it, and which
+//! choice the measurements support there.
+//!
+//! A new situation is a line in [`SITUATIONS`]. It says when, which scenario asks, and
+//! by what it is judged; never what comes out. A run of a scenario that is not listed,
+//! or with settings of its own, is judged like the others, under its own question.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Finding, Status,
+    change::{self, Balance},
+    cost,
+    seen::{Pair, Seen, lost_rate},
+    verdict::{Better, Lost, Stands, better},
+};
+use crate::{estimate::Told, findings::Sentence, format, model::PeerView};
+
+/// A balancer to choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// A proxy that balances connections.
+    L4,
+    /// A proxy that balances calls.
+    L7,
+    /// A client that balances its calls itself.
+    ClientSide,
+}
+
+impl Choice {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::L4 => "L4",
+            Self::L7 => "L7",
+            Self::ClientSide => "client-side",
+        }
+    }
+}
+
+/// A situation, and which choices are right in it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Situation {
+    /// Which situation it is.
+    pub when: String,
+    /// The scenario that shows it.
+    pub scenario: String,
+    /// The choices that the data supports; none where it can't tell.
+    pub choices: Vec<Choice>,
+    /// Why, in one sentence.
+    pub finding: Finding,
+    /// What else there is to say: cost, the client, other programs.
+    #[schemars(with = "String")]
+    pub details: Sentence,
+    /// What to run where something is missing.
+    pub command: Option<String>,
+}
+
+/// What a scenario is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Tail latency and lost calls.
+    Tail,
+    /// How evenly calls were spread: where latencies are those of whole streams.
+    Shares,
+    /// Lost calls, and how long until calls were in balance again.
+    Change,
+}
+
+struct Entry {
+    scenario: &'static str,
+    when: &'static str,
+    by: By,
+}
+
+/// Every situation, in the order they are told.
+const SITUATIONS: &[Entry] = &[
+    Entry {
+        scenario: "single-conn-flood",
+        when: "One client sends all its calls over one connection",
+        by: By::Tail,
+    },
+    Entry { scenario: "few-conns", when: "Fewer client connections than backends", by: By::Tail },
+    Entry { scenario: "many-conns", when: "Many connections, all equally busy", by: By::Tail },
+    Entry {
+        scenario: "skewed-clients",
+        when: "A few heavy clients among many light ones",
+        by: By::Tail,
+    },
+    Entry {
+        scenario: "connection-churn",
+        when: "Connections come and go all the time",
+        by: By::Tail,
+    },
+    Entry {
+        scenario: "max-connection-age",
+        when: "Backends send old connections away, as a remedy behind L4",
+        by: By::Tail,
+    },
+    Entry {
+        scenario: "elephants-and-mice",
+        when: "Some calls take far longer than most",
+        by: By::Tail,
+    },
+    Entry { scenario: "slow-backend", when: "One backend is slower than the others", by: By::Tail },
+    Entry { scenario: "long-streams", when: "Long streams carry the traffic", by: By::Shares },
+    Entry { scenario: "backend-crash", when: "A backend dies under load", by: By::Change },
+    Entry { scenario: "scale-out", when: "A backend joins under load", by: By::Change },
+    Entry { scenario: "rolling-restart", when: "Backends are restarted in turn", by: By::Change },
+];
+
+/// The peers that a comparison of all three choices needs.
+const PEERS: &str = "direct,l4,l7,client-side";
+
+/// The scenarios of the situations.
+pub fn scenarios() -> impl Iterator<Item = &'static str> {
+    SITUATIONS.iter().map(|entry| entry.scenario)
+}
+
+pub(super) fn of(seen: &[Seen<'_>]) -> Vec<Situation> {
+    let mut all = Vec::new();
+    for entry in SITUATIONS {
+        let runs: Vec<&Seen<'_>> =
+            seen.iter().filter(|one| one.scenario() == entry.scenario).collect();
+        if runs.iter().all(|one| !one.is_plain()) {
+            all.push(missing(entry));
+        }
+        all.extend(runs.into_iter().map(|one| judged(entry.when, entry.by, one)));
+    }
+    let known = |one: &&Seen<'_>| scenarios().any(|name| name == one.scenario());
+    let own = seen.iter().filter(|one| !known(one) && one.pair().is_some());
+    all.extend(own.map(|one| {
+        let by = if change::happens(one) {
+            By::Change
+        } else if one.chosen.run.record.load.call == "unary" {
+            By::Tail
+        } else {
+            By::Shares
+        };
+        judged(&one.chosen.run.record.question, by, one)
+    }));
+    all
+}
+
+fn missing(entry: &Entry) -> Situation {
+    let command = format!("cargo run -p loadgen -- --scenario {}", entry.scenario);
+    let says = Sentence::default().text("Not measured.");
+    Situation {
+        when: entry.when.to_owned(),
+        scenario: entry.scenario.to_owned(),
+        choices: Vec::new(),
+        finding: Finding::new(entry.scenario, Status::NotMeasured, says, Vec::new()),
+        details: Sentence::default(),
+        command: Some(command),
+    }
+}
+
+fn judged(when: &str, by: By, seen: &Seen<'_>) -> Situation {
+    let settings = &seen.chosen.settings;
+    let (when, id) = if settings.is_empty() {
+        (when.to_owned(), seen.scenario().to_owned())
+    } else {
+        let settings = settings.join(", ");
+        (format!("{when}, with {settings}"), format!("{} {settings}", seen.scenario()))
+    };
+    let with_peers = format!(
+        "cargo run -p loadgen -- --scenario {} --peers {PEERS}{}",
+        seen.scenario(),
+        settings.iter().map(|one| format!(" --set {one}")).collect::<String>()
+    );
+    let Some(pair) = seen.pair() else {
+        let says = Sentence::default().text(
+            "It was run, but not with a peer of L4 and one of L7, so it does not compare them.",
+        );
+        let evidence = vec![seen.cite("comparison")];
+        return Situation {
+            when,
+            scenario: seen.scenario().to_owned(),
+            choices: Vec::new(),
+            finding: Finding::new(&id, Status::NotMeasured, says, evidence),
+            details: Sentence::default(),
+            command: Some(with_peers),
+        };
+    };
+    let mut judged = match by {
+        By::Tail => tail(seen, pair),
+        By::Shares => shares(seen, pair),
+        By::Change => under_change(seen, pair),
+    };
+    judged.extend_to_client(seen, pair, by);
+    judged.extend_to_makes(seen, by);
+    let command = if judged.better.is_none() {
+        Some(more_repeats(seen))
+    } else {
+        seen.client().is_none().then_some(with_peers)
+    };
+    let status = if judged.better.is_some() { Status::Tells } else { Status::CannotTell };
+    let evidence = judged.anchors.iter().map(|anchor| seen.cite(anchor)).collect();
+    Situation {
+        when,
+        scenario: seen.scenario().to_owned(),
+        choices: judged.choices,
+        finding: Finding::new(&id, status, judged.headline, evidence),
+        details: judged.says,
+        command,
+    }
+}
+
+/// What makes an interval narrower.
+fn more_repeats(seen: &Seen<'_>) -> String {
+    let repeats = (seen.model.repeats() * 3).max(5);
+    let settings: String = seen.chosen.settings.iter().map(|one| format!(" --set {one}")).collect();
+    let peers: Vec<&str> =
+        seen.chosen.run.record.peers.iter().map(|peer| peer.name.as_str()).collect();
+    format!(
+        "cargo run -p loadgen -- --scenario {} --peers {} --repeats {repeats}{settings}",
+        seen.scenario(),
+        peers.join(",")
+    )
+}
+
+/// What came out, under construction.
+struct Judged {
+    /// Which of the pair serves better: its own side is the one that balances calls.
+    better: Option<Better>,
+    choices: Vec<Choice>,
+    /// What decides.
+    headline: Sentence,
+    /// What else there is to say.
+    says: Sentence,
+    anchors: Vec<&'static str>,
+}
+
+/// Which of two peers is better in a scenario.
+fn compare(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> Option<Better> {
+    let lost = Lost::of(own, other);
+    match by {
+        By::Tail => better(Stands::of(&own.beside(other, "latency_p99")), lost),
+        By::Shares => better(Stands::of(&own.beside(other, "max_share")), lost),
+        By::Change => {
+            let balance =
+                change::balance(&change::settled(seen, own), &change::settled(seen, other));
+            match (lost, balance) {
+                (Lost::Fewer, Balance::Later) | (Lost::More, Balance::Sooner) => None,
+                (Lost::Fewer, _) | (Lost::Same | Lost::CannotTell, Balance::Sooner) => {
+                    Some(Better::Own)
+                }
+                (Lost::More, _) | (Lost::Same | Lost::CannotTell, Balance::Later) => {
+                    Some(Better::Other)
+                }
+                (Lost::Same, Balance::Alike) => Some(Better::Alike),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// What the better one of a pair makes the right choice, with what it costs.
+fn choose(
+    seen: &Seen<'_>,
+    pair: Pair<'_, '_>,
+    by: By,
+    (headline, says): (Sentence, Sentence),
+) -> Judged {
+    let better = compare(seen, pair.calls, pair.connections, by);
+    let (stands, beside) = cost::stands(pair.calls, pair.connections);
+    let mut choices = match better {
+        Some(Better::Own) => vec![Choice::L7],
+        Some(Better::Other) => vec![Choice::L4],
+        Some(Better::Alike) => match stands {
+            Stands::Higher => vec![Choice::L4],
+            Stands::Lower => vec![Choice::L7],
+            _ => vec![Choice::L4, Choice::L7],
+        },
+        None => Vec::new(),
+    };
+    choices.dedup();
+    let says = match (beside.told, beside.difference) {
+        (Told::Greater, Some(difference)) => says
+            .start()
+            .peer(pair.calls)
+            .text("'s proxy took ")
+            .durations(&difference)
+            .text(" more CPU for each call."),
+        (Told::Less, Some(difference)) => says
+            .start()
+            .peer(pair.calls)
+            .text("'s proxy took ")
+            .durations(&difference.magnitude())
+            .text(" less CPU for each call."),
+        (Told::CannotTell, _) => {
+            says.start().text("Which of their proxies takes less CPU for a call can't be told.")
+        }
+        _ => says,
+    };
+    Judged { better, choices, headline, says, anchors: vec!["comparison"] }
+}
+
+fn tail(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
+    let Pair { calls, connections } = pair;
+    let beside = calls.beside(connections, "latency_p99");
+    let (own, other) = (calls.estimate("latency_p99"), connections.estimate("latency_p99"));
+    let mut says = Sentence::default();
+    if let (Some(own), Some(other)) = (own, other) {
+        let loop_word = seen.model.loop_word();
+        says = says
+            .peer(calls)
+            .text(&format!("'s {loop_word}p99 was "))
+            .durations(&own)
+            .text(" and ")
+            .peer(connections)
+            .text("'s ")
+            .durations(&other);
+        says = match (Stands::of(&beside), beside.ratio) {
+            (Stands::Lower | Stands::Higher, Some(ratio)) => says.text(": ").ratio(&ratio),
+            (Stands::Alike, Some(ratio)) => {
+                says.text(", within 10 % of each other").ends(&ratio, "ratio")
+            }
+            (Stands::CannotTell, Some(ratio)) => says
+                .text("; whether they differ by more than 10 % can't be told")
+                .ends(&ratio, "ratio"),
+            (Stands::TooFew, _) => says.text("; too few repeats to tell them apart"),
+            (_, None) => says.text("; their ratio says nothing"),
+        };
+        says = says.text(".");
+    }
+    let more = lost(pair, spread(pair, Sentence::default()));
+    let mut judged = choose(seen, pair, By::Tail, (says, more));
+    judged.anchors = vec!["latency-percentiles", "shares"];
+    judged
+}
+
+/// How evenly both spread the calls, where that can be told apart.
+fn spread(pair: Pair<'_, '_>, says: Sentence) -> Sentence {
+    let Pair { calls, connections } = pair;
+    let told = calls.beside(connections, "max_share").told;
+    match (calls.estimate("max_share"), connections.estimate("max_share")) {
+        (Some(own), Some(other))
+            if told != Told::CannotTell && (own.value - other.value).abs() >= 0.01 =>
+        {
+            says.start()
+                .text("The busiest backend got ")
+                .shares(&own)
+                .text(" of the calls instead of ")
+                .shares(&other)
+                .text(".")
+        }
+        _ => says,
+    }
+}
+
+/// How many calls both lost, if any.
+fn lost(pair: Pair<'_, '_>, says: Sentence) -> Sentence {
+    let Pair { calls, connections } = pair;
+    let (Some(own), Some(other)) = (lost_rate(calls), lost_rate(connections)) else { return says };
+    if own.highest == 0.0 && other.highest == 0.0 {
+        return says;
+    }
+    let says = says
+        .start()
+        .text("Lost were ")
+        .part(&own)
+        .text(" of ")
+        .peer(calls)
+        .text("'s calls and ")
+        .part(&other)
+        .text(" of ")
+        .peer(connections)
+        .text("'s");
+    says.text(match Lost::of(calls, connections) {
+        Lost::CannotTell => "; no difference can be told.",
+        Lost::Same | Lost::Fewer | Lost::More => ".",
+    })
+}
+
+fn shares(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
+    let Pair { calls, connections } = pair;
+    let (mut says, mut more) = (Sentence::default(), Sentence::default());
+    if let (Some(own), Some(other)) =
+        (calls.estimate("max_share"), connections.estimate("max_share"))
+    {
+        says = says
+            .text("The busiest backend got ")
+            .shares(&own)
+            .text(" of the streams with ")
+            .peer(calls)
+            .text(" and ")
+            .shares(&other)
+            .text(" with ")
+            .peer(connections);
+        let beside = calls.beside(connections, "max_share");
+        says = match (Stands::of(&beside), beside.ratio) {
+            (Stands::Lower | Stands::Higher, Some(ratio)) => says.text(": ").ratio(&ratio),
+            (Stands::Alike, _) => says.text(", which is alike"),
+            (Stands::TooFew, _) => says.text("; too few repeats to tell them apart"),
+            _ => says.text("; whether that differs by more than 10 % can't be told"),
+        };
+        says = says.text(".");
+        let even = seen.model.even_share();
+        let uneven = even.zip(own.interval).filter(|(even, (low, _))| *low > even * 1.1);
+        if let Some((even, _)) = uneven {
+            more = more.text("Even would be ").figure(format::share(even)).text(
+                ": a balancer of calls picks a backend when a stream begins, and moves \
+                       nothing after that.",
+            );
+        }
+    }
+    let more = lost(pair, more);
+    let mut judged = choose(seen, pair, By::Shares, (says, more));
+    judged.anchors = vec!["shares", "balance"];
+    judged
+}
+
+fn under_change(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
+    let Pair { calls, connections } = pair;
+    let mut says = Sentence::default();
+    if let (Some(own), Some(other)) = (lost_rate(calls), lost_rate(connections)) {
+        if own.highest == 0.0 && other.highest == 0.0 {
+            says = says.text("Neither ").peer(calls).text(" nor ").peer(connections);
+            says = says.text(" lost a call.");
+        } else {
+            says = says
+                .peer(calls)
+                .text(" lost ")
+                .part(&own)
+                .text(" of its calls and ")
+                .peer(connections)
+                .text(" ")
+                .part(&other);
+            says = says.text(match Lost::of(calls, connections) {
+                Lost::CannotTell => "; no difference can be told.",
+                _ => ".",
+            });
+        }
+    }
+    let (own, other) = (change::settled(seen, calls), change::settled(seen, connections));
+    let mut more = Sentence::default();
+    for (own, other) in own.iter().zip(&other) {
+        let what =
+            format!("After {} of {}, calls were in balance ", deed(&own.action), own.backend);
+        more = more
+            .start()
+            .text(&what)
+            .figure(until(own))
+            .text(" with ")
+            .peer(calls)
+            .text(" and ")
+            .figure(until(other))
+            .text(" with ")
+            .peer(connections)
+            .text(".");
+    }
+    // Where lost calls tell nothing, balance is what decides.
+    if !matches!(Lost::of(calls, connections), Lost::Fewer | Lost::More) {
+        says = says.start();
+        says.0.append(&mut more.0);
+    }
+    let mut judged = choose(seen, pair, By::Change, (says, more));
+    judged.anchors = vec!["share-over-time", "throughput", "balance"];
+    judged
+}
+
+fn deed(action: &str) -> String {
+    match action {
+        "kill" => "the death",
+        "start" => "the return",
+        "stop" => "the freeze",
+        "continue" => "the end of the freeze",
+        "drain" => "the drain",
+        other => return format!("`{other}`"),
+    }
+    .to_owned()
+}
+
+/// A time until balance in words: `within 1.0 s`, `never`, `in 2 of 3 repeats never`.
+pub(crate) fn until(fault: &change::FaultSettled) -> String {
+    let never = fault.until_balance_s.iter().filter(|time| time.is_none()).count();
+    let all = fault.until_balance_s.len();
+    let said = match (fault.middle(), never) {
+        (None, _) => "after a time too short to see".to_owned(),
+        (Some(_), never) if never == all => "never".to_owned(),
+        (Some(middle), 0) => format!("within {middle:.1} s"),
+        (Some(_), never) => format!("never in {never} of {all} repeats"),
+    };
+    if all > 0 && all < fault.repeats {
+        return format!("{said} (seen in {all} of {} repeats)", fault.repeats);
+    }
+    said
+}
+
+impl Judged {
+    /// Whether the client alone would do as well.
+    fn extend_to_client(&mut self, seen: &Seen<'_>, pair: Pair<'_, '_>, by: By) {
+        let says = std::mem::take(&mut self.says);
+        let Some(client) = seen.client() else {
+            self.says = says.start().text("Client-side balancing was not measured here.");
+            return;
+        };
+        // Beside the better of the two; where neither is, beside the one of L7.
+        let measure = match self.better {
+            Some(Better::Other) => pair.connections,
+            _ => pair.calls,
+        };
+        let says = says.start().peer(client);
+        let verdict = compare(seen, client, measure, by);
+        let says = match verdict {
+            Some(Better::Own) => says.text(" did better still, without a proxy"),
+            Some(Better::Alike) => says.text(" did as well without a proxy"),
+            Some(Better::Other) => says.text(" did worse"),
+            None => says.text(" needs no proxy, and whether it did as well can't be told"),
+        };
+        if self.better.is_some() && matches!(verdict, Some(Better::Own | Better::Alike)) {
+            self.choices.push(Choice::ClientSide);
+        }
+        self.says = seal(by, client, says);
+    }
+
+    /// Whether the other programs that were measured in both layers agree.
+    fn extend_to_makes(&mut self, seen: &Seen<'_>, by: By) {
+        let Some(own) = self.better else { return };
+        let makes = seen.other_makes();
+        let mut groups: [Vec<&PeerView<'_>>; 3] = [Vec::new(), Vec::new(), Vec::new()];
+        for make in &makes {
+            let group = match compare(seen, make.calls, make.connections, by) {
+                Some(verdict) if verdict == own => 0,
+                Some(_) => 1,
+                None => 2,
+            };
+            groups[group].push(make.calls);
+        }
+        let words = [
+            ("The same came out for ", " beside their own L4."),
+            ("It came out otherwise for ", " beside their own L4."),
+            ("It can't be told for ", " beside their own L4."),
+        ];
+        for (peers, (before, after)) in groups.iter().zip(words) {
+            if !peers.is_empty() {
+                let says = std::mem::take(&mut self.says);
+                self.says = says.start().text(before).peers(peers).text(after);
+            }
+        }
+    }
+}
+
+/// The figure of the client that it was judged by.
+fn seal(by: By, client: &PeerView<'_>, says: Sentence) -> Sentence {
+    let says = match by {
+        By::Tail => match client.estimate("latency_p99") {
+            Some(p99) => says.text(": p99 ").durations(&p99),
+            None => says,
+        },
+        By::Shares => match client.estimate("max_share") {
+            Some(share) => says.text(": busiest backend ").shares(&share),
+            None => says,
+        },
+        By::Change => match lost_rate(client) {
+            Some(lost) => says.text(": lost calls ").part(&lost),
+            None => says,
+        },
+    };
+    says.text(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_situation_is_told_twice() {
+        let names: std::collections::BTreeSet<&str> = scenarios().collect();
+        assert_eq!(names.len(), SITUATIONS.len());
+    }
+}

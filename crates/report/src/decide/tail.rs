@@ -1,0 +1,79 @@
+//! What balancing calls saves in tail latency, in every scenario and for every pair of
+//! peers that can be compared: one program in both layers, and the client by itself
+//! beside the L4 proxy.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    Evidence, Value,
+    seen::{Pair, Seen},
+    verdict::Stands,
+};
+use crate::palette::Paint;
+
+/// A peer that balances calls beside one that balances connections.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TailRow {
+    /// The run.
+    pub evidence: Evidence,
+    /// Whether latency counts from the sending, because the loop is closed.
+    pub closed_loop: bool,
+    /// The peer that balances calls.
+    pub calls: String,
+    #[serde(skip)]
+    pub(crate) calls_paint: Paint,
+    /// The peer that balances connections.
+    pub connections: String,
+    #[serde(skip)]
+    pub(crate) connections_paint: Paint,
+    /// Its p99.
+    pub connections_p99_ns: Option<Value>,
+    /// The other's.
+    pub calls_p99_ns: Option<Value>,
+    /// What balancing calls saves of the p99, repeat by repeat; negative where it adds.
+    pub saved_ns: Option<Value>,
+    /// The p99 of balancing calls over that of balancing connections.
+    pub ratio: Option<Value>,
+    /// What that tells: `lower`, `higher`, `alike` or `cannot_tell`.
+    pub told: &'static str,
+}
+
+pub(super) fn of(seen: &[Seen<'_>]) -> Vec<TailRow> {
+    seen.iter().flat_map(|one| pairs(one).into_iter().map(move |pair| row(one, pair))).collect()
+}
+
+/// All pairs of a run worth comparing, the one that sentences are about first.
+fn pairs<'s, 'a>(seen: &'s Seen<'a>) -> Vec<Pair<'s, 'a>> {
+    let main = seen.pair();
+    let mut pairs: Vec<Pair<'s, 'a>> = main.into_iter().chain(seen.other_makes()).collect();
+    if let (Some(main), Some(client)) = (main, seen.client()) {
+        pairs.insert(1, Pair { calls: client, connections: main.connections });
+    }
+    pairs
+}
+
+fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> TailRow {
+    let p99 = |peer: &crate::model::PeerView<'_>| peer.estimate("latency_p99").map(Value::from);
+    // Other minus own, so that what is saved is positive.
+    let saved = pair.connections.beside(pair.calls, "latency_p99").difference;
+    let beside = pair.calls.beside(pair.connections, "latency_p99");
+    TailRow {
+        evidence: seen.cite("latency-percentiles"),
+        closed_loop: !seen.model.open_loop(),
+        calls: pair.calls.name.clone(),
+        calls_paint: pair.calls.paint,
+        connections: pair.connections.name.clone(),
+        connections_paint: pair.connections.paint,
+        connections_p99_ns: p99(pair.connections),
+        calls_p99_ns: p99(pair.calls),
+        saved_ns: saved.map(Value::from),
+        ratio: beside.ratio.map(Value::of_ratio),
+        told: match Stands::of(&beside) {
+            Stands::Lower => "lower",
+            Stands::Higher => "higher",
+            Stands::Alike => "alike",
+            Stands::CannotTell | Stands::TooFew => "cannot_tell",
+        },
+    }
+}

@@ -1,0 +1,366 @@
+//! The tables of the decision page.
+
+use measure::record::Layer;
+
+use super::{cite, column, says, section, table};
+use crate::{
+    comparison::plain_range,
+    decide::{BreakEven, Decision, PeerRow, RunUsed, Status, TailRow, Value, until},
+    format,
+    html::Html,
+    page::{compact_table, peer_name},
+    palette::Paint,
+};
+
+pub(super) fn costs(html: &mut Html, decision: &Decision) {
+    let Some(costs) = &decision.costs else { return };
+    section(html, "costs", "What each choice costs", |html| {
+        html.leaf(
+            "p",
+            &[],
+            &format!(
+                "CPU that balancing takes, at {}: a proxy's own, and of a client that balances by \
+                 itself what it spends more than without a balancer. A microsecond a call is one \
+                 core for a million calls a second. It depends on the load: calls that come thick \
+                 are cheaper, since they share system calls.",
+                costs.load
+            ),
+        );
+        table(html, "What each choice costs", |html| {
+            heads(
+                html,
+                &[
+                    ("Peer", ""),
+                    ("Layer", ""),
+                    ("CPU per call", "num"),
+                    ("Cores per million calls/s", "num"),
+                    ("Beside the cheapest of its layer", "num"),
+                ],
+            );
+            html.tag("tbody", &[], |html| {
+                for row in &costs.rows {
+                    html.tag("tr", &[], |html| {
+                        peer(html, &row.peer, row.paint);
+                        html.leaf("td", &[], layer(row.layer));
+                        let whose = match (row.is_clients, row.told) {
+                            (true, true) => Some("the client's"),
+                            (true, false) => Some("the client's; can't be told from none"),
+                            _ => None,
+                        };
+                        cell(html, row.cpu_per_call_ns, signed_duration, whose);
+                        cell(html, row.cores_per_million, number, None);
+                        let told = (!row.told && row.beside_cheapest.is_some())
+                            .then_some("no difference can be told");
+                        cell(html, row.beside_cheapest, factor, told);
+                    });
+                }
+            });
+        });
+        html.tag("ul", &[("class", "peers")], |html| {
+            for finding in &costs.findings {
+                html.tag("li", &[], |html| says(html, finding));
+            }
+        });
+    });
+}
+
+pub(super) fn tails(html: &mut Html, decision: &Decision) {
+    if decision.tails.is_empty() {
+        return;
+    }
+    section(html, "tails", "What it saves in tail latency", |html| {
+        html.leaf(
+            "p",
+            &[],
+            "The p99 of balancing calls beside that of balancing connections, repeat by repeat. \
+             Latency counts from the time a call was due, unless the loop is closed.",
+        );
+        compact_table(html, "What balancing calls saves in tail latency", |html| {
+            heads(
+                html,
+                &[
+                    ("Scenario", ""),
+                    ("Balances calls", ""),
+                    ("Balances connections", ""),
+                    ("p99, connections", "num"),
+                    ("p99, calls", "num"),
+                    ("Saved", "num"),
+                    ("Ratio", "num"),
+                    ("Told", ""),
+                ],
+            );
+            html.tag("tbody", &[], |html| decision.tails.iter().for_each(|row| tail(html, row)));
+        });
+    });
+}
+
+fn tail(html: &mut Html, row: &TailRow) {
+    html.tag("tr", &[], |html| {
+        scenario(html, &row.evidence, row.closed_loop.then_some("closed loop"));
+        html.tag("td", &[], |html| peer_name(html, &row.calls, row.calls_paint));
+        html.tag("td", &[], |html| peer_name(html, &row.connections, row.connections_paint));
+        cell(html, row.connections_p99_ns, format::duration, None);
+        cell(html, row.calls_p99_ns, format::duration, None);
+        cell(html, row.saved_ns, signed_duration, None);
+        cell(html, row.ratio, factor, None);
+        let told = match row.told {
+            "lower" => "lower",
+            "higher" => "higher",
+            "alike" => "alike",
+            _ => "can't tell",
+        };
+        html.leaf("td", &[], told);
+    });
+}
+
+pub(super) fn changes(html: &mut Html, decision: &Decision) {
+    if decision.changes.is_empty() {
+        return;
+    }
+    section(html, "changes", "When backends come and go", |html| {
+        html.leaf(
+            "p",
+            &[],
+            "Calls lost, and seconds until every backend got what it was due, with those that were \
+             taken away due nothing: the median of the repeats, read from whole seconds, so at most \
+             one too many.",
+        );
+        table(html, "What happens when backends come and go", |html| {
+            heads(
+                html,
+                &[
+                    ("Scenario", ""),
+                    ("Peer", ""),
+                    ("Layer", ""),
+                    ("Calls lost", "num"),
+                    ("Until balance", ""),
+                ],
+            );
+            html.tag("tbody", &[], |html| {
+                for row in &decision.changes {
+                    html.tag("tr", &[], |html| {
+                        scenario(html, &row.evidence, None);
+                        html.tag("td", &[], |html| peer_name(html, &row.peer, row.paint));
+                        html.leaf("td", &[], layer(row.layer));
+                        let calls = format!("{} calls", format::count(row.lost_calls));
+                        cell(html, row.lost_rate, format::share, Some(&calls));
+                        html.tag("td", &[("class", "wrap")], |html| {
+                            for fault in &row.faults {
+                                let text = format!(
+                                    "{} {} at {:.1} s: {}",
+                                    fault.action,
+                                    fault.backend,
+                                    fault.at_s,
+                                    until(fault)
+                                );
+                                html.leaf("small", &[], &text);
+                            }
+                        });
+                    });
+                }
+            });
+        });
+    });
+}
+
+pub(super) fn even(html: &mut Html, decision: &Decision) {
+    if decision.break_even.is_empty() {
+        return;
+    }
+    section(html, "break-even", "Where both are even", |html| {
+        html.leaf(
+            "p",
+            &[],
+            "Behind L4, each backend has to be made for the calls of the busiest one. With B equal \
+             backends of which the busiest gets the part m of the calls, that is B·m times what the \
+             calls need. Balancing calls frees B·(m₄ − m₇) times the service time S, and takes \
+             c₇ − c₄ more CPU of the proxy for each call. So both are even at",
+        );
+        html.leaf("pre", &[], "S* = (c₇ − c₄) / (B · (m₄ − m₇))");
+        html.leaf(
+            "p",
+            &[],
+            "whatever the rate: calls that cost a backend more CPU than S* are cheaper behind L7. \
+             Worked out repeat by repeat from one run. It takes backends and proxies to be run at \
+             one utilisation, and backends to be bound by their CPU; where they wait for something \
+             else, what is wasted is not cores.",
+        );
+        compact_table(html, "Break-even service times", |html| {
+            heads(
+                html,
+                &[
+                    ("Load", ""),
+                    ("Peers", ""),
+                    ("B·m₄", "num"),
+                    ("B·(m₄ − m₇)", "num"),
+                    ("c₇ − c₄", "num"),
+                    ("Even at S*", "num"),
+                ],
+            );
+            html.tag("tbody", &[], |html| {
+                decision.break_even.iter().for_each(|row| even_row(html, row));
+            });
+        });
+        html.tag("ul", &[("class", "peers")], |html| {
+            let mut known: Vec<&str> = Vec::new();
+            for row in &decision.break_even {
+                if !known.contains(&row.finding.id.as_str()) {
+                    known.push(&row.finding.id);
+                    html.tag("li", &[], |html| says(html, &row.finding));
+                }
+            }
+        });
+    });
+}
+
+fn even_row(html: &mut Html, row: &BreakEven) {
+    html.tag("tr", &[], |html| {
+        scenario(html, &row.evidence, Some(&row.connections_text));
+        html.tag("td", &[], |html| {
+            peer_name(html, &row.calls, row.calls_paint);
+            html.tag("small", &[], |html| {
+                html.text("beside ");
+                peer_name(html, &row.connections, row.connections_paint);
+            });
+        });
+        cell(html, row.provisioned, format::factor, None);
+        cell(html, row.wasted, format::factor, None);
+        cell(html, row.extra_cpu_ns, signed_duration, None);
+        match row.service_time_ns {
+            Some(_) => cell(html, row.service_time_ns, format::duration, None),
+            None => {
+                let text = match row.finding.status {
+                    Status::Tells => "there is none",
+                    _ => "can't tell",
+                };
+                html.leaf("td", &[("class", "num"), ("data-value", "")], text);
+            }
+        }
+    });
+}
+
+pub(super) fn scenarios(html: &mut Html, decision: &Decision) {
+    section(html, "scenarios", "Every scenario, every peer", |html| {
+        compact_table(html, "Every scenario and every peer", |html| {
+            heads(
+                html,
+                &[
+                    ("Scenario", ""),
+                    ("Peer", ""),
+                    ("Layer", ""),
+                    ("Busiest backend", "num"),
+                    ("p50", "num"),
+                    ("p99", "num"),
+                    ("Lost calls", "num"),
+                    ("Proxy CPU per call", "num"),
+                    ("Expected", ""),
+                    ("Doubts", "num"),
+                ],
+            );
+            html.tag("tbody", &[], |html| {
+                for run in &decision.runs {
+                    run.peers.iter().for_each(|peer| scenario_row(html, run, peer));
+                }
+            });
+        });
+    });
+}
+
+fn scenario_row(html: &mut Html, run: &RunUsed, one: &PeerRow) {
+    html.tag("tr", &[], |html| {
+        scenario(html, &run.evidence, (!run.open_loop).then_some("closed loop"));
+        html.tag("td", &[], |html| peer_name(html, &one.peer, one.paint));
+        html.leaf("td", &[], layer(one.layer));
+        if let Some(reason) = &one.missing {
+            return html.leaf("td", &[("colspan", "7"), ("class", "missing")], reason);
+        }
+        cell(html, one.max_share, format::share, None);
+        cell(html, one.latency_p50_ns, format::duration, None);
+        cell(html, one.latency_p99_ns, format::duration, None);
+        let calls = format!("{} calls", format::count(one.lost_calls));
+        let calls = (one.lost_calls > 0).then_some(calls.as_str());
+        cell(html, one.lost_rate, format::share, calls);
+        cell(html, one.proxy_cpu_ns, format::duration, None);
+        let claims = run.expectations;
+        let (class, text) = match (claims.held, claims.failed, claims.not_judged) {
+            (0, 0, 0) => ("", format::UNKNOWN.to_owned()),
+            (held, 0, 0) => ("", format!("all {held} held")),
+            (held, 0, open) => ("", format!("{held} held, {open} open")),
+            (held, failed, open) => {
+                ("c-bad", format!("{failed} of {} failed", held + failed + open))
+            }
+        };
+        html.leaf("td", &[("class", class), ("data-value", &claims.failed.to_string())], &text);
+        let doubts = one.doubts.to_string();
+        html.leaf("td", &[("class", "num"), ("data-value", &doubts)], &doubts);
+    });
+}
+
+fn heads(html: &mut Html, names: &[(&str, &str)]) {
+    html.tag("thead", &[], |html| {
+        html.tag("tr", &[], |html| {
+            for (name, class) in names {
+                column(html, name, "", class);
+            }
+        });
+    });
+}
+
+fn scenario(html: &mut Html, evidence: &crate::decide::Evidence, note: Option<&str>) {
+    html.tag("th", &[("scope", "row"), ("data-value", &evidence.name())], |html| {
+        cite(html, evidence, &evidence.scenario);
+        for setting in &evidence.settings {
+            html.leaf("small", &[], setting);
+        }
+        if let Some(note) = note {
+            html.leaf("small", &[], note);
+        }
+    });
+}
+
+fn peer(html: &mut Html, name: &str, paint: Paint) {
+    html.tag("th", &[("scope", "row"), ("data-value", name)], |html| peer_name(html, name, paint));
+}
+
+fn layer(layer: Option<Layer>) -> &'static str {
+    match layer {
+        Some(Layer::None) => "none",
+        Some(Layer::L4) => "L4",
+        Some(Layer::L7) => "L7",
+        Some(Layer::Client) => "client",
+        None => format::UNKNOWN,
+    }
+}
+
+/// A figure with its interval, and a remark.
+fn cell(html: &mut Html, value: Option<Value>, show: fn(f64) -> String, remark: Option<&str>) {
+    let Some(value) = value else {
+        return html.leaf("td", &[("class", "num"), ("data-value", "")], format::UNKNOWN);
+    };
+    let attributes = [("class", "num"), ("data-value", &*value.value.to_string())];
+    html.tag("td", &attributes, |html| {
+        let shown = show(value.value);
+        html.text(&shown);
+        if let Some((low, high)) = value.interval {
+            let range = plain_range(show(low), show(high));
+            if range != shown {
+                html.leaf("small", &[], &range);
+            }
+        }
+        if let Some(remark) = remark {
+            html.leaf("small", &[("class", "told")], remark);
+        }
+    });
+}
+
+fn number(value: f64) -> String {
+    if value < 0.0 { format!("−{}", format::number(-value)) } else { format::number(value) }
+}
+
+fn factor(value: f64) -> String {
+    format!("{} ×", format::factor(value))
+}
+
+fn signed_duration(ns: f64) -> String {
+    if ns < 0.0 { format!("−{}", format::duration(-ns)) } else { format::duration(ns) }
+}

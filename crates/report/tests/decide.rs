@@ -1,0 +1,503 @@
+//! The decision: each rule speaks where the data supports it, says that it can't tell
+//! where it doesn't, and names what has to be run where nothing was measured.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where its set-up fails")]
+
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use measure::{
+    folder::{Run, RunFolder},
+    record::{ProcessRole, RunOutcome},
+    warning::Warning,
+};
+use report::{
+    decide::{Choice, Decision, Finding, Situation, Status, scenarios},
+    terminal::Style,
+};
+
+/// Runs in a results folder of their own.
+struct Results(tempfile::TempDir);
+
+impl Results {
+    fn of(runs: &[Run]) -> Self {
+        let results = Self(tempfile::tempdir().unwrap());
+        for run in runs {
+            results.add(run);
+        }
+        results
+    }
+
+    fn add(&self, run: &Run) -> PathBuf {
+        let utc = run.record.started_utc.replace(['-', ':'], "");
+        let folder = RunFolder::create(self.0.path(), &run.record.scenario, &utc).unwrap();
+        folder.write_scenario("question = \"who serves?\"\n").unwrap();
+        folder.write_run(&run.record).unwrap();
+        for trial in &run.trials {
+            folder.write_trial(trial).unwrap();
+        }
+        folder.path().to_owned()
+    }
+
+    fn page(&self) -> PathBuf {
+        self.0.path().join("decision.html")
+    }
+
+    fn decide(&self) -> Decision {
+        Decision::of(&[self.0.path().to_owned()], &self.page()).unwrap()
+    }
+}
+
+fn decide(runs: &[Run]) -> Decision {
+    Results::of(runs).decide()
+}
+
+fn situation<'d>(decision: &'d Decision, scenario: &str) -> &'d Situation {
+    decision.situations.iter().find(|one| one.finding.id == scenario).unwrap()
+}
+
+fn finding<'d>(findings: &'d [Finding], id: &str) -> &'d Finding {
+    let ids: Vec<&str> = findings.iter().map(|one| one.id.as_str()).collect();
+    findings.iter().find(|one| one.id == id).unwrap_or_else(|| panic!("{id} of {ids:?}"))
+}
+
+/// A run in which the balancer of calls is better by any measure.
+fn clear(scenario: &str) -> Run {
+    let mut run = common::named(common::faulted(), scenario);
+    let happens = ["backend-crash", "scale-out", "rolling-restart"].contains(&scenario);
+    if happens {
+        common::lose(&mut run, "l4", 0.2);
+    } else {
+        run.trials.iter_mut().for_each(|trial| trial.faults.clear());
+    }
+    run
+}
+
+#[test]
+fn every_situation_speaks_where_the_data_does() {
+    for scenario in scenarios() {
+        let decision = decide(&[clear(scenario)]);
+        let one = situation(&decision, scenario);
+        assert_eq!(one.finding.status, Status::Tells, "{scenario}: {}", one.finding.says.plain());
+        assert_eq!(one.choices, [Choice::L7], "{scenario}");
+        assert!(!one.finding.evidence.is_empty(), "{scenario} links to nothing");
+        // The choice is not written down: with what happened exchanged it is the other.
+        let mut other = clear(scenario);
+        let (l4, l7) = (common::named(other.clone(), scenario), &mut other);
+        common::give_calls(l7, "l4", "l7");
+        for trial in l7.trials.iter_mut().filter(|trial| trial.peer == "l4") {
+            let from = common::trials_of(&l4, "l7").find(|one| one.repeat == trial.repeat).unwrap();
+            let processes = trial.processes.clone();
+            *trial = from.clone();
+            trial.peer = "l4".into();
+            trial.order += 50;
+            trial.processes = processes;
+        }
+        let decision = decide(&[other]);
+        assert_eq!(situation(&decision, scenario).choices, [Choice::L4], "{scenario}");
+    }
+}
+
+#[test]
+fn every_situation_says_when_the_data_cannot_tell() {
+    for scenario in scenarios() {
+        let mut few = clear(scenario);
+        common::keep_repeats(&mut few, 2);
+        let decision = decide(&[few]);
+        let one = situation(&decision, scenario);
+        assert_eq!(one.finding.status, Status::CannotTell, "{scenario}");
+        assert!(one.choices.is_empty(), "{scenario}");
+        let command = one.command.as_deref().unwrap();
+        assert!(command.contains(scenario) && command.contains("--repeats 6"), "{command}");
+        let first = decision.answer.iter().find(|one| one.id == scenario);
+        if let Some(first) = first {
+            assert!(first.says.plain().contains("the data can't tell"), "{}", first.says.plain());
+        }
+    }
+    // Enough repeats, and too different from each other.
+    let mut noisy = clear("many-conns");
+    let calm = common::trials_of(&noisy, "l7").next().unwrap().clone();
+    for trial in noisy.trials.iter_mut().filter(|trial| trial.peer == "l4" && trial.repeat == 0) {
+        trial.latency = calm.latency.clone();
+    }
+    let decision = decide(&[noisy]);
+    let one = situation(&decision, "many-conns");
+    assert_eq!(one.finding.status, Status::CannotTell);
+    assert!(one.finding.says.plain().contains("can't be told"), "{}", one.finding.says.plain());
+}
+
+#[test]
+fn every_situation_names_the_scenario_that_is_missing() {
+    for scenario in scenarios() {
+        let decision = decide(&[common::named(common::run(), "something-else")]);
+        let one = situation(&decision, scenario);
+        assert_eq!((one.finding.status, one.choices.len()), (Status::NotMeasured, 0), "{scenario}");
+        let command = format!("cargo run -p loadgen -- --scenario {scenario}");
+        assert_eq!(one.command.as_ref(), Some(&command));
+        assert!(decision.answer.iter().all(|one| one.id != scenario), "{scenario}");
+        // Run, but without one of the two.
+        let mut half = clear(scenario);
+        half.trials.retain(|trial| trial.peer != "l4");
+        let decision = decide(&[half]);
+        let one = situation(&decision, scenario);
+        assert_eq!(one.finding.status, Status::NotMeasured, "{scenario}");
+        assert!(one.command.as_ref().unwrap().contains("--peers direct,l4,l7,client-side"));
+    }
+}
+
+#[test]
+fn where_tails_are_alike_the_cheaper_one_is_right() {
+    let mut alike = clear("many-conns");
+    common::give_calls(&mut alike, "l7", "l4");
+    let decision = decide(&[alike.clone()]);
+    let one = situation(&decision, "many-conns");
+    assert_eq!(one.choices, [Choice::L4]);
+    assert!(one.finding.says.plain().contains("within 10 % of each other"));
+    assert!(one.details.plain().contains("more CPU for each call"));
+    // With proxies that cost the same, either is right.
+    let costs: Vec<_> = common::trials_of(&alike, "l4").map(|one| one.processes.clone()).collect();
+    for trial in alike.trials.iter_mut().filter(|trial| trial.peer == "l7") {
+        trial.processes = costs[trial.repeat as usize].clone();
+    }
+    assert_eq!(situation(&decide(&[alike]), "many-conns").choices, [Choice::L4, Choice::L7]);
+}
+
+#[test]
+fn a_client_that_does_as_well_is_right_too_and_its_cost_is_told() {
+    let mut run = clear("single-conn-flood");
+    common::add_client(&mut run);
+    let decision = decide(&[run.clone()]);
+    let one = situation(&decision, "single-conn-flood");
+    assert_eq!(one.choices, [Choice::L7, Choice::ClientSide]);
+    let costs = decision.costs.unwrap();
+    let client = finding(&costs.findings, "cost-of-client-side");
+    assert_eq!(client.status, Status::Tells, "{}", client.says.plain());
+    assert!(client.says.plain().contains("more CPU on each call"), "{}", client.says.plain());
+    let row = costs.rows.iter().find(|row| row.peer == "client-side").unwrap();
+    // A tenth of the generator's 23.3 µs.
+    assert!((2_000.0..2_700.0).contains(&row.cpu_per_call_ns.unwrap().value) && row.is_clients);
+
+    common::keep_repeats(&mut run, 1);
+    let costs = decide(&[run.clone()]).costs.unwrap();
+    assert_eq!(finding(&costs.findings, "cost-of-client-side").status, Status::CannotTell);
+    run.trials.retain(|trial| trial.peer != "direct");
+    let costs = decide(&[run]).costs.unwrap();
+    let client = finding(&costs.findings, "cost-of-client-side");
+    assert_eq!(client.status, Status::NotMeasured);
+    assert!(client.says.plain().contains("--peers direct,l4,l7,client-side"));
+}
+
+#[test]
+fn a_client_that_loses_calls_is_not_right() {
+    let mut run = clear("backend-crash");
+    common::add_client(&mut run);
+    common::lose(&mut run, "client-side", 0.1);
+    let decision = decide(&[run]);
+    let one = situation(&decision, "backend-crash");
+    assert_eq!(one.choices, [Choice::L7]);
+    assert!(one.details.plain().contains("client-side did worse"), "{}", one.details.plain());
+}
+
+#[test]
+fn cost_is_told_in_cores() {
+    let decision = decide(&[clear("cost-of-l7"), clear("many-conns")]);
+    let costs = decision.costs.unwrap();
+    assert_eq!(costs.evidence.scenario, "cost-of-l7");
+    let told = finding(&costs.findings, "cost-of-l7");
+    assert_eq!(told.status, Status::Tells);
+    // 14.2 µs against 2.25 µs.
+    let difference = costs.rows.iter().find(|row| row.peer == "l7").unwrap().cpu_per_call_ns;
+    assert!((13_000.0..15_500.0).contains(&difference.unwrap().value));
+    assert!(told.says.plain().contains("cores"), "{}", told.says.plain());
+
+    let mut few = clear("cost-of-l7");
+    common::keep_repeats(&mut few, 1);
+    let costs = decide(&[few.clone()]).costs.unwrap();
+    assert_eq!(finding(&costs.findings, "cost-of-l7").status, Status::CannotTell);
+    few.trials.retain(|trial| trial.peer != "l4");
+    let costs = decide(&[few]).costs.unwrap();
+    assert_eq!(finding(&costs.findings, "cost-of-l7").status, Status::NotMeasured);
+    let mut bare = clear("cost-of-l7");
+    bare.trials.retain(|trial| trial.peer == "direct");
+    assert!(decide(&[bare]).costs.is_none());
+}
+
+#[test]
+fn the_cheapest_proxy_is_named_where_it_can_be_told() {
+    let mut run = clear("cost-of-l7");
+    let mut other = run.record.peers.iter().find(|peer| peer.name == "l7").unwrap().clone();
+    other.name = "other-l7".into();
+    run.record.peers.push(other);
+    let mut trials: Vec<_> = common::trials_of(&run, "l7").cloned().collect();
+    for trial in &mut trials {
+        trial.peer = "other-l7".into();
+        trial.order += 100;
+        for process in &mut trial.processes {
+            process.user_ns *= 3;
+            process.system_ns *= 3;
+        }
+    }
+    run.trials.extend(trials);
+    let costs = decide(&[run.clone()]).costs.unwrap();
+    let told = finding(&costs.findings, "cheapest-l7");
+    assert_eq!(told.status, Status::Tells);
+    let text = told.says.plain();
+    assert!(text.starts_with("Of the L7 proxies l7 spent least"), "{text}");
+    assert!(text.contains("other-l7 spent 3.00 times"), "{text}");
+    common::keep_repeats(&mut run, 1);
+    let costs = decide(&[run]).costs.unwrap();
+    assert_eq!(finding(&costs.findings, "cheapest-l7").status, Status::CannotTell);
+    // One proxy alone is the cheapest of nothing.
+    assert!(costs.findings.iter().all(|one| one.id != "cheapest-l4"));
+}
+
+#[test]
+fn the_break_even_is_what_the_formula_says() {
+    let run = clear("single-conn-flood");
+    let decision = decide(std::slice::from_ref(&run));
+    let one = &decision.break_even[0];
+    assert_eq!(one.finding.status, Status::Tells, "{}", one.finding.says.plain());
+    // One of four backends has everything: 4 · (1 − 0.25) of what the calls need.
+    assert!((one.provisioned.unwrap().value - 4.0).abs() < 1e-9);
+    assert!((one.wasted.unwrap().value - 3.0).abs() < 0.01);
+    let cpu = |peer: &str| {
+        let trials = common::trials_of(&run, peer);
+        let mut each: Vec<f64> = trials
+            .map(|trial| {
+                let proxy = trial.processes.iter().find(|one| one.role == ProcessRole::Proxy);
+                let proxy = proxy.unwrap();
+                (proxy.user_ns + proxy.system_ns) as f64 / trial.counts.completed_in_window as f64
+            })
+            .collect();
+        each.sort_by(f64::total_cmp);
+        each[1]
+    };
+    let expected = (cpu("l7") - cpu("l4")) / 3.0;
+    let even = one.service_time_ns.unwrap();
+    assert!((even.value / expected - 1.0).abs() < 0.05, "{even:?} {expected}");
+    let (low, high) = even.interval.unwrap();
+    assert!(low < even.value && even.value < high);
+    // The fixture's backends spend 26 µs on answering: more than that.
+    assert!(one.finding.says.plain().contains("any service earns it back"));
+    finding(&decision.answer, "break-even-single-conn-flood");
+
+    let mut alike = run.clone();
+    common::give_calls(&mut alike, "l7", "l4");
+    let decision = decide(&[alike]);
+    assert_eq!(decision.break_even[0].finding.status, Status::CannotTell);
+    assert!(decision.break_even[0].service_time_ns.is_none());
+
+    // L7 for less: nothing to earn back.
+    let mut cheap = run.clone();
+    for trial in cheap.trials.iter_mut().filter(|trial| trial.peer == "l7") {
+        for process in trial.processes.iter_mut().filter(|one| one.role == ProcessRole::Proxy) {
+            process.user_ns /= 40;
+            process.system_ns /= 40;
+        }
+    }
+    let decision = decide(&[cheap]);
+    let says = decision.break_even[0].finding.says.plain();
+    assert!(says.contains("nothing to earn back"), "{says}");
+    assert!(decision.break_even[0].service_time_ns.is_none());
+
+    // The formula is of backends that are alike and stay.
+    assert!(decide(&[clear("backend-crash")]).break_even.is_empty());
+    let mut uneven = run;
+    uneven.record.backends[0].speed = 0.2;
+    assert!(decide(&[uneven]).break_even.is_empty());
+}
+
+#[test]
+fn only_runs_that_can_be_trusted_are_used_and_the_others_are_named() {
+    let results = Results::of(&[]);
+    let mut old = clear("single-conn-flood");
+    old.record.started_utc = "2026-01-01T00:00:00Z".into();
+    let mut short = clear("single-conn-flood");
+    short.record.started_utc = "2026-02-01T00:00:00Z".into();
+    short.record.overrides.push("--short".into());
+    let mut stopped = clear("single-conn-flood");
+    stopped.record.started_utc = "2026-02-02T00:00:00Z".into();
+    stopped.record.outcome = RunOutcome::Interrupted;
+    let mut doubtful = clear("single-conn-flood");
+    doubtful.record.started_utc = "2026-02-03T00:00:00Z".into();
+    doubtful.record.warnings.push(Warning::HighLoadAverage { load_average: 9.0, cpus: 2 });
+    let mut elsewhere = clear("many-conns");
+    elsewhere.record.started_utc = "2026-01-01T00:00:00Z".into();
+    elsewhere.record.environment.cpus = 64;
+    let mut set = clear("single-conn-flood");
+    set.record.overrides.push("--set balance.policy=p2c".into());
+    let good = clear("single-conn-flood");
+    for run in [&old, &short, &stopped, &doubtful, &elsewhere, &set, &good] {
+        results.add(run);
+    }
+    let broken = results.add(&clear("few-conns"));
+    fs::write(broken.join("trials/000-direct-r0.json"), "{").unwrap();
+    let unknown = results.add(&clear("few-conns"));
+    fs::write(unknown.join("run.json"), "{\"format\": 99}").unwrap();
+
+    let decision = results.decide();
+    let used: Vec<(String, &str)> =
+        decision.runs.iter().map(|run| (run.evidence.name(), &*run.started_utc)).collect();
+    let plain = &*good.record.started_utc;
+    assert_eq!(
+        used,
+        [
+            ("single-conn-flood".to_owned(), plain),
+            ("single-conn-flood with balance.policy=p2c".to_owned(), plain),
+        ]
+    );
+    let reason = |part: &str| {
+        let found = decision.left_out.iter().filter(|left| left.reason.contains(part));
+        found.count()
+    };
+    for (part, count) in [
+        ("older than the run used", 1),
+        ("short form", 1),
+        ("stopped before its end", 1),
+        ("newer than the run used, and in doubt: the machine was busy", 1),
+        ("another machine", 1),
+        ("000-direct-r0.json", 1),
+        ("format version 99", 1),
+    ] {
+        assert_eq!(reason(part), count, "{part}: {:#?}", decision.left_out);
+    }
+    let text = decision.text(Style { colour: false, width: 100 });
+    for named in ["short form", "another machine", "stopped before its end"] {
+        assert!(text.contains(named), "{text}");
+        assert!(decision.html().contains(named));
+    }
+    let one = situation(&decision, "single-conn-flood balance.policy=p2c");
+    assert!(one.when.contains("with balance.policy=p2c"));
+}
+
+#[test]
+fn a_scenario_with_doubtful_runs_only_is_used_and_said_to_be() {
+    let mut doubtful = clear("single-conn-flood");
+    for trial in &mut doubtful.trials {
+        trial.warnings.push(Warning::CpuSaturated { busy: 0.99 });
+    }
+    let decision = decide(&[doubtful]);
+    assert_eq!(decision.runs[0].doubts.len(), 1);
+    assert!(decision.answer[0].evidence[0].in_doubt);
+    assert!(decision.caveats()[0].contains("1 of 1 runs are in doubt"), "{:?}", decision.caveats());
+    assert!(decision.html().contains("run in doubt"));
+}
+
+#[test]
+fn what_is_no_results_folder_is_told_so() {
+    let empty = tempfile::tempdir().unwrap();
+    let of = |folder: &Path| {
+        let page = empty.path().join("decision.html");
+        Decision::of(&[folder.to_owned()], &page).unwrap_err().to_string()
+    };
+    assert!(of(empty.path()).contains("no run in"), "{}", of(empty.path()));
+    let nowhere = empty.path().join("nowhere");
+    assert!(of(&nowhere).contains("nowhere") && of(&nowhere).contains("give a results folder"));
+    let mut short = clear("many-conns");
+    short.record.overrides.push("--short".into());
+    let results = Results::of(&[short]);
+    let message = of(results.0.path());
+    assert!(message.contains("none of 1 runs can be used") && message.contains("short form"));
+}
+
+#[test]
+fn runs_may_be_given_one_by_one() {
+    let results = Results::of(&[]);
+    let flood = results.add(&clear("single-conn-flood"));
+    let many = results.add(&clear("many-conns"));
+    results.add(&clear("few-conns"));
+    let twice = [flood.clone(), flood, many];
+    let decision = Decision::of(&twice, &results.page()).unwrap();
+    assert_eq!(decision.runs.len(), 2);
+    assert!(decision.left_out.is_empty());
+}
+
+/// The values of an attribute in a page.
+fn attributes<'p>(page: &'p str, name: &str) -> Vec<&'p str> {
+    let rest = page.split(name).skip(1);
+    rest.map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
+#[test]
+fn every_link_leads_to_something_that_is_there() {
+    let mut flood = clear("single-conn-flood");
+    common::add_client(&mut flood);
+    let results = Results::of(&[flood, clear("many-conns"), clear("backend-crash")]);
+    let written = results.decide().write(&results.page()).unwrap();
+    let page = fs::read_to_string(&written.html).unwrap();
+    let links = attributes(&page, "href=\"");
+    assert!(links.len() > 20, "{}", links.len());
+    for link in links {
+        let (file, anchor) = link.split_once('#').unwrap();
+        let target = if file.is_empty() {
+            page.clone()
+        } else {
+            fs::read_to_string(results.0.path().join(file)).unwrap()
+        };
+        assert!(target.contains(&format!("id=\"{anchor}\"")), "{link}");
+    }
+    assert_eq!(written.pngs.len(), 2);
+    for png in &written.pngs {
+        assert!(fs::read(png).unwrap().starts_with(b"\x89PNG"), "{}", png.display());
+    }
+}
+
+#[test]
+fn the_page_makes_no_request_and_shows_no_number_that_is_none() {
+    let mut flood = clear("single-conn-flood");
+    common::add_client(&mut flood);
+    let page = decide(&[flood, clear("backend-crash"), clear("long-streams")]).html();
+    assert!(page.contains("default-src 'none'") && page.len() < 2_000_000);
+    let shown = &page[..page.find("<script>").unwrap()];
+    assert!(!shown.contains("NaN") && !shown.contains("inf"), "a number that is none");
+    let markup = &shown[shown.rfind("</style>").unwrap()..];
+    for forbidden in ["src=", "http:", "https:", "<link", "<iframe", "url("] {
+        assert!(!markup.contains(forbidden), "{forbidden}");
+    }
+    for link in attributes(markup, "href=\"") {
+        assert!(link.starts_with("./") || link.starts_with('#'), "{link}");
+    }
+    for label in attributes(markup, "aria-label=\"").iter().filter(|label| label.len() > 60) {
+        assert!(label.contains("l7") && label.chars().any(|c| c.is_ascii_digit()), "{label}");
+    }
+}
+
+#[test]
+fn no_name_becomes_markup_and_no_line_is_too_wide() {
+    const HOSTILE: &str = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&<!--";
+    let mut run = clear("mine");
+    run.record.question = HOSTILE.into();
+    run.record.environment.cpu_model = HOSTILE.into();
+    run.record.overrides.push(format!("--set {HOSTILE}=1"));
+    let decision = decide(&[run]);
+    let page = decision.html();
+    assert_eq!(page.matches("<script>").count(), 1);
+    assert!(!page.contains("<img"));
+    for width in [20, 60, 100] {
+        let text = decision.text(Style { colour: false, width });
+        for line in text.lines() {
+            assert!(line.chars().count() <= width, "wider than {width}: {line:?}");
+        }
+    }
+}
+
+#[test]
+fn the_json_has_what_the_page_has() {
+    let decision = decide(&[clear("single-conn-flood"), clear("many-conns")]);
+    let json = serde_json::to_value(&decision).unwrap();
+    assert_eq!(json["format"], 1);
+    assert_eq!(json["answer"][0]["status"], "tells");
+    assert!(json["answer"][0]["says"].as_str().unwrap().contains("L7"));
+    assert_eq!(json["situations"][0]["choices"][0], "l7");
+    let folder = json["answer"][0]["evidence"][0]["folder"].as_str().unwrap();
+    assert_eq!(folder, "single-conn-flood/20260102T030405Z-1");
+    let keys = json.as_object().unwrap();
+    let schema = serde_json::to_value(schemars::schema_for!(Decision)).unwrap();
+    for key in keys.keys() {
+        assert!(schema["properties"][key].is_object(), "{key} is not in the schema");
+    }
+}
