@@ -10,7 +10,7 @@ use crate::peak_ewma::PeakEwma;
 #[derive(Debug)]
 pub struct Backend {
     name: String,
-    weight: u32,
+    weight: AtomicU32,
     in_flight: AtomicU32,
     available: AtomicBool,
     latency: PeakEwma,
@@ -23,7 +23,7 @@ impl Backend {
     pub fn new(name: impl Into<String>, weight: u32) -> Self {
         Self {
             name: name.into(),
-            weight,
+            weight: AtomicU32::new(weight),
             in_flight: AtomicU32::new(0),
             available: AtomicBool::new(true),
             latency: PeakEwma::new(),
@@ -37,7 +37,13 @@ impl Backend {
 
     /// Its share relative to the others'.
     pub fn weight(&self) -> u32 {
-        self.weight
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Gives it another weight. The load policies know at once; the tables of
+    /// the others are those of the balancer, and a new one has to be made.
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Ordering::Relaxed);
     }
 
     /// Calls or connections it has been handed and that have not ended.
@@ -74,13 +80,21 @@ impl Backend {
         }
     }
 
+    /// What the latency policies make of it, in nanoseconds at `now_ns` of the
+    /// clock of [`Backend::finish`]: a moving average that rises at once and
+    /// falls slowly. `None` before it has answered.
+    pub fn latency_ns(&self, now_ns: u64) -> Option<f64> {
+        let latency_ns = self.latency.at(now_ns);
+        (latency_ns > 0.0).then_some(latency_ns)
+    }
+
     pub(crate) fn latency(&self) -> &PeakEwma {
         &self.latency
     }
 
     /// In-flight count per unit of weight: what the load policies compare.
     pub(crate) fn load(&self) -> f64 {
-        f64::from(self.in_flight()) / f64::from(self.weight)
+        f64::from(self.in_flight()) / f64::from(self.weight())
     }
 }
 

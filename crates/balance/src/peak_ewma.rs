@@ -53,7 +53,7 @@ impl PeakEwma {
 
     /// The average as of now: a backend that has not answered for long is
     /// trusted again little by little.
-    fn at(&self, now_ns: u64) -> f64 {
+    pub(crate) fn at(&self, now_ns: u64) -> f64 {
         let average = f64::from_bits(self.average.load(Ordering::Relaxed));
         let elapsed = now_ns.saturating_sub(self.updated_ns.load(Ordering::Relaxed));
         average * (-(elapsed as f64) / DECAY_NS).exp()

@@ -99,12 +99,13 @@ fn draw_among(candidates: &Candidates<'_>, random: u64, without: Option<usize>) 
     }
     let mut point = below(random, sum);
     for index in eligible() {
-        if point < weight(index) {
+        let weight = weight(index);
+        if point < weight {
             return Some(index);
         }
-        point -= weight(index);
+        point -= weight;
     }
-    // A backend became available or not between the two walks; the last one
-    // that is eligible will do.
+    // A backend became available or not, or got another weight, between the two
+    // walks; the last one that is eligible will do.
     eligible().next_back()
 }

@@ -1,19 +1,15 @@
 //! The command line: flags to a [`Config`], and the process around
 //! [`run`](crate::run).
 
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use balance::PolicyKind;
 use clap::Parser;
-use serve::admin::serve_admin;
-use serve::cli::{ServerArgs, available_cores};
+use serve::cli::{BackendsArgs, ServerArgs, available_cores};
 use serve::exit::{Failure, finish};
-use serve::watch::Watch;
-use serve::{BindOptions, Shutdown, duration, process_shutdown, serve_metrics};
+use serve::{BindOptions, duration, process_shutdown};
 
 use crate::config::{
     BackendConfig, Config, DataPlane, Ejection, HealthCheck, HealthConfig, ProxyVersion, SniRoute,
@@ -40,15 +36,8 @@ pub struct Args {
     )]
     backends: Vec<BackendConfig>,
 
-    /// A TOML or JSON file with the list of backends; it is watched, and its
-    /// changes are applied.
-    #[arg(long, value_name = "FILE", conflicts_with = "backends")]
-    backends_file: Option<PathBuf>,
-
-    /// Serve the admin API over HTTP at this address: GET, POST /backends;
-    /// GET, PATCH, DELETE /backends/ADDR. Whoever reaches it may use it.
-    #[arg(long, value_name = "ADDR")]
-    admin_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    changes: BackendsArgs,
 
     /// How a connection's backend is picked: round_robin, random,
     /// least_loaded (fewest connections), p2c (fewer connections of two),
@@ -226,8 +215,7 @@ impl Args {
     }
 
     fn all_backends(&self) -> Result<Vec<BackendConfig>, Failure> {
-        let Some(path) = &self.backends_file else { return Ok(self.backends.clone()) };
-        let specs = serve::watch::read_backends(path).map_err(Failure::usage)?;
+        let Some(specs) = self.changes.read()? else { return Ok(self.backends.clone()) };
         Ok(specs.into_iter().map(BackendConfig::from).collect())
     }
 }
@@ -255,40 +243,13 @@ fn serve_until_told(args: &Args) -> Result<(), Failure> {
         let listener = serve::bind(args.server.listen, options).map_err(Failure::failed)?;
         let address = listener.local_addr().map_err(Failure::failed)?;
         let proxy = Proxy::new(config.clone()).map_err(Failure::failed)?;
-        start_endpoints(args, &config, &proxy, &shutdown)?;
+        // What is served and watched beside the connections.
+        args.server.start_metrics(&config.metrics, &shutdown)?;
+        let (backends, metrics) = (proxy.backends(), &config.metrics);
+        args.changes.start(&backends, metrics, "l4_backends_file", &shutdown)?;
         eprintln!("listening on {address}");
         proxy.run(listener, shutdown).await.map_err(Failure::failed)
     })
-}
-
-/// What is served and watched beside the connections. It ends with the
-/// shutdown or the runtime, whichever is first.
-fn start_endpoints(
-    args: &Args,
-    config: &Config,
-    proxy: &Proxy,
-    shutdown: &Shutdown,
-) -> Result<(), Failure> {
-    let metrics = &config.metrics;
-    let open = |address| {
-        let listener = serve::bind(address, BindOptions::default()).map_err(Failure::failed)?;
-        tokio::net::TcpListener::from_std(listener).map_err(Failure::failed)
-    };
-    if let Some(address) = args.server.metrics_listen {
-        tokio::spawn(serve_metrics(open(address)?, metrics.clone(), shutdown.clone()));
-    }
-    if let Some(address) = args.admin_listen {
-        let listener = open(address)?;
-        let address = listener.local_addr().map_err(Failure::failed)?;
-        eprintln!("admin API on http://{address}/backends");
-        let served = serve_admin(listener, proxy.backends(), metrics.clone(), shutdown.clone());
-        tokio::spawn(served);
-    }
-    if let Some(path) = &args.backends_file {
-        let watch = Watch::new(path.clone(), proxy.backends(), metrics, "l4_backends_file");
-        tokio::spawn(watch.run(shutdown.clone()));
-    }
-    Ok(())
 }
 
 fn positive(text: &str) -> Result<Duration, String> {

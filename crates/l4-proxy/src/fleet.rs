@@ -209,17 +209,17 @@ fn status(upstream: &Arc<Upstream>) -> BackendStatus {
     } else {
         BackendState::Active
     };
+    let spec = BackendSpec {
+        address: upstream.address,
+        // A backend's weight is never zero.
+        weight: NonZeroU32::new(snapshot.weight).unwrap_or(NonZeroU32::MIN),
+        max_in_flight: upstream.max_connections(),
+        group: upstream.group().map(str::to_owned),
+    };
     BackendStatus {
-        spec: BackendSpec {
-            address: upstream.address,
-            // A backend's weight is never zero.
-            weight: NonZeroU32::new(snapshot.weight).unwrap_or(NonZeroU32::MIN),
-            max_in_flight: upstream.max_connections(),
-            group: upstream.group().map(str::to_owned),
-        },
-        state,
         in_flight: snapshot.in_flight,
         total: snapshot.connections,
         failures: snapshot.connect_failures,
+        ..BackendStatus::new(spec, state)
     }
 }

@@ -6,18 +6,18 @@ use std::process::ExitCode;
 
 use balance::PolicyKind;
 use http::HeaderName;
-use serve::cli::{ServerArgs, available_cores};
+use serve::cli::{BackendsArgs, ServerArgs, available_cores};
 use serve::exit::{Failure, finish};
 use serve::listen::bind_many;
-use serve::{BindOptions, Metrics, bind, process_shutdown, serve_metrics};
-use tokio::net::TcpListener;
+use serve::{BindOptions, Metrics, process_shutdown};
 
 use crate::circuit::CircuitLimits;
 use crate::config::{
     BackendConfig, CallLimits, Config, DataPlane, DownstreamLimits, UpstreamLimits,
 };
+use crate::fleet;
 use crate::retry::RetryPolicy;
-use crate::{RunError, run};
+use crate::{Proxy, RunError};
 
 /// Balances gRPC calls over backends: every call of every connection picks a
 /// backend by the policy. Clients and backends speak HTTP/2 without TLS, with
@@ -31,8 +31,11 @@ pub struct Args {
     /// A backend, as IP:PORT[,weight=N][,name=S]; repeat the flag for more. The
     /// name is its identity for hash policies and metrics, and is its address
     /// unless given.
-    #[arg(long = "backend", value_name = "BACKEND", required = true)]
+    #[arg(long = "backend", value_name = "BACKEND", required_unless_present = "backends_file")]
     backends: Vec<BackendConfig>,
+
+    #[command(flatten)]
+    changes: BackendsArgs,
 
     /// How a backend is picked: round_robin, random, least_loaded, p2c,
     /// peak_ewma, ring_hash or maglev.
@@ -72,14 +75,30 @@ Examples:
   A backend three times as large, and calls of one user kept together:
     l7-proxy --listen 127.0.0.1:8080 --backend 127.0.0.1:5001,weight=3 \\
       --backend 127.0.0.1:5002 --policy maglev --hash-header x-user
+  Backends from a file that is watched, and an API to look at them and change
+  them while it runs:
+    l7-proxy --listen 127.0.0.1:8080 --backends-file backends.toml \\
+      --admin-listen 127.0.0.1:9901
+    curl -X PATCH -d '{\"state\": \"draining\"}' \\
+      http://127.0.0.1:9901/backends/127.0.0.1:5001
   Stop it without losing a call: kill -TERM; it answers what is in flight and
   sends clients elsewhere (GOAWAY), for at most --drain-timeout.";
 
 impl Args {
     /// The configuration these flags ask for.
-    pub fn into_config(self, metrics: Metrics) -> Config {
-        Config {
-            backends: self.backends,
+    ///
+    /// # Errors
+    /// When the file with the backends is no list of backends for this proxy.
+    pub fn into_config(self, metrics: Metrics) -> Result<Config, Failure> {
+        let backends = match self.changes.read()? {
+            None => self.backends,
+            Some(specs) => {
+                let configs = specs.iter().map(fleet::config).collect::<Result<_, _>>();
+                configs.map_err(Failure::usage)?
+            }
+        };
+        Ok(Config {
+            backends,
             policy: self.policy,
             data_plane: self.data_plane,
             hash_header: self.hash_header,
@@ -89,7 +108,7 @@ impl Args {
             circuit: self.circuit,
             retry: self.retry,
             metrics,
-        }
+        })
     }
 }
 
@@ -110,22 +129,23 @@ async fn run_process(args: Args) -> Result<(), Failure> {
     let listeners =
         bind_many(server.listen, threads, BindOptions::default()).map_err(Failure::failed)?;
     let shutdown = process_shutdown(server.process_shutdown()).await.map_err(Failure::failed)?;
-    let metrics = Metrics::new();
-    if let Some(addr) = server.metrics_listen {
-        let listener = bind(addr, BindOptions::default()).map_err(Failure::failed)?;
-        let listener = TcpListener::from_std(listener).map_err(Failure::failed)?;
-        // Not joined: it holds nothing, and ends with the runtime.
-        tokio::spawn(serve_metrics(listener, metrics.clone(), shutdown.clone()));
-    }
+    let (metrics, changes) = (Metrics::new(), args.changes.clone());
+    let proxy = Proxy::new(args.into_config(metrics.clone())?).map_err(failed)?;
+    server.start_metrics(&metrics, &shutdown)?;
+    changes.start(&proxy.backends(), &metrics, "l7_backends_file", &shutdown)?;
     if let Some(first) = listeners.first() {
         let addr = first.local_addr().map_err(Failure::failed)?;
         // Nobody may be reading, and that is no reason to fail.
         let _ = writeln!(io::stdout(), "listening on {addr}");
     }
-    run(listeners, args.into_config(metrics), shutdown).await.map_err(|error| match error {
+    proxy.run(listeners, shutdown).await.map_err(failed)
+}
+
+fn failed(error: RunError) -> Failure {
+    match error {
         RunError::Balance(error) => Failure::usage(error),
         error => Failure::failed(error),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +175,7 @@ mod tests {
             "--max-headers=7",
             "--connect-timeout=5ms",
         ]);
-        let config = program.unwrap().args.into_config(Metrics::new());
+        let config = program.unwrap().args.into_config(Metrics::new()).unwrap();
         assert_eq!(config.backends.iter().map(|b| b.weight).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(config.policy, PolicyKind::Maglev);
         assert_eq!(config.hash_header, Some(HeaderName::from_static("x-user")));

@@ -5,7 +5,8 @@
 //! data plane ([`config::DataPlane`]); all of them stand behind the same bounds
 //! ([`config`]), policies ([`upstreams`]), circuit limits ([`circuit`]), retries
 //! ([`retry`]), failure mapping ([`failure`]) and reading of gRPC's headers
-//! ([`grpc`]). The proxy never decodes a message.
+//! ([`grpc`]). The proxy never decodes a message. [`Proxy`] gives a hold on the
+//! backends as well, which may come and go while it runs.
 #![forbid(unsafe_code)]
 
 pub mod circuit;
@@ -17,9 +18,10 @@ pub mod metrics;
 pub mod retry;
 pub mod upstreams;
 
+mod fleet;
 mod planes;
 mod run;
 
 pub use cli::{Args, main_with};
 pub use config::{BackendConfig, Config, DataPlane};
-pub use run::{RunError, run};
+pub use run::{Proxy, RunError, run};

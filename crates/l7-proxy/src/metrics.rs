@@ -1,6 +1,8 @@
 //! What the proxy counts, in Prometheus' words. Handles are looked up once, per
 //! thread and backend, and are plain atomics after that.
 
+use std::sync::Arc;
+
 use serve::{AcceptCounters, Counter, Gauge, Metrics};
 
 use crate::failure::Failure;
@@ -50,8 +52,8 @@ impl Outcome {
     }
 }
 
-/// One thread's counts of one backend.
-#[derive(Debug)]
+/// One thread's counts of one backend. Clones share them.
+#[derive(Clone, Debug)]
 pub struct BackendCounters {
     attempts: [Counter; Outcome::ALL.len()],
     /// Connections to it that are open now.
@@ -60,6 +62,8 @@ pub struct BackendCounters {
     pub connects_ok: Counter,
     /// Connections that could not be made.
     pub connects_failed: Counter,
+    /// Says that a thread counts here.
+    _user: Option<Arc<()>>,
 }
 
 impl BackendCounters {
@@ -87,7 +91,18 @@ impl BackendCounters {
             ),
             connects_ok: connects("ok"),
             connects_failed: connects("failed"),
+            _user: None,
         }
+    }
+
+    /// The same, with something that tells others whether it is in use.
+    pub(crate) fn held_by(self, user: Arc<()>) -> Self {
+        Self { _user: Some(user), ..self }
+    }
+
+    /// Attempts so far, in the order of [`Outcome::ALL`].
+    pub(crate) fn attempts(&self) -> impl Iterator<Item = u64> {
+        self.attempts.iter().map(Counter::get)
     }
 
     /// Counts an attempt that ended.

@@ -8,13 +8,14 @@ use std::sync::atomic::AtomicUsize;
 use std::thread;
 
 use balance::BalanceError;
+use serve::admin::Backends;
 use serve::{ConnectionLimit, Shutdown};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
+use crate::fleet::Fleet;
 use crate::metrics::accept_counters;
 use crate::planes::{self, Shared};
-use crate::upstreams::Upstreams;
 
 /// Why the proxy could not run, or stopped early.
 #[derive(Debug, thiserror::Error)]
@@ -30,34 +31,77 @@ pub enum RunError {
     Panicked,
 }
 
-/// Serves each listener on a thread of its own until the shutdown is over.
-///
-/// The listeners must be non-blocking; [`serve::listen::bind_many`] gives as
-/// many as there shall be threads. Draining, the proxy accepts no more
-/// connections, tells the open ones at once to send no more calls (GOAWAY), and
-/// ends when their calls have ended or the shutdown is terminated.
+/// A proxy that is set up and does not serve yet.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    fleet: Arc<Fleet>,
+}
+
+impl Proxy {
+    /// Sets a proxy up.
+    ///
+    /// # Errors
+    /// When the backends can't be balanced over.
+    pub fn new(config: Config) -> Result<Self, RunError> {
+        let fleet = Arc::new(Fleet::new(config.policy, &config.backends, &config.metrics)?);
+        let shared = Arc::new(Shared {
+            upstreams: Arc::clone(fleet.upstreams()),
+            connection_limit: ConnectionLimit::new(config.downstream.max_connections),
+            accept_counters: accept_counters(&config.metrics),
+            open: AtomicUsize::new(0),
+            config,
+        });
+        Ok(Self { shared, fleet })
+    }
+
+    /// Its backends, to be seen and changed while it runs.
+    pub fn backends(&self) -> Arc<dyn Backends> {
+        Arc::clone(&self.fleet) as Arc<dyn Backends>
+    }
+
+    /// Serves each listener on a thread of its own until the shutdown is over.
+    ///
+    /// The listeners must be non-blocking; [`serve::listen::bind_many`] gives
+    /// as many as there shall be threads. Draining, the proxy accepts no more
+    /// connections, tells the open ones at once to send no more calls (GOAWAY),
+    /// and ends when their calls have ended or the shutdown is terminated.
+    ///
+    /// # Errors
+    /// When a thread fails; the other threads are then ended too.
+    pub async fn run(
+        self,
+        listeners: Vec<TcpListener>,
+        shutdown: Shutdown,
+    ) -> Result<(), RunError> {
+        serve_on_threads(&self.shared, listeners, shutdown).await
+    }
+}
+
+/// Sets a proxy up and runs it: [`Proxy::new`] and [`Proxy::run`] in one, for
+/// those who don't change its backends.
 ///
 /// # Errors
-/// When the backends can't be balanced over, or a thread fails; the other
-/// threads are then ended too.
+/// As these two.
 pub async fn run(
     listeners: Vec<TcpListener>,
     config: Config,
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
-    let shared = Arc::new(Shared {
-        upstreams: Upstreams::new(config.policy, &config.backends)?,
-        connection_limit: ConnectionLimit::new(config.downstream.max_connections),
-        accept_counters: accept_counters(&config.metrics),
-        open: AtomicUsize::new(0),
-        config,
-    });
+    Proxy::new(config)?.run(listeners, shutdown).await
+}
+
+async fn serve_on_threads(
+    shared: &Arc<Shared>,
+    listeners: Vec<TcpListener>,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
     // The threads watch a shutdown of their own, so that one that fails can
     // end the others.
     let (trigger, inner) = Shutdown::channel();
     let mut threads = Vec::new();
     for (index, listener) in listeners.into_iter().enumerate() {
-        let (shared, inner) = (Arc::clone(&shared), inner.clone());
+        let (shared, inner) = (Arc::clone(shared), inner.clone());
         let seed = RandomState::new().hash_one(index);
         let (ended, end) = oneshot::channel();
         thread::Builder::new()

@@ -1,24 +1,67 @@
 //! The backends of a running proxy: who they are, who is picked, and what each
 //! has in flight. All threads and data planes share one [`Upstreams`]; the
-//! connections to the backends are each data plane's own.
+//! connections to the backends are each data plane's own. Who changes them is
+//! [`crate::fleet`].
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, Tried};
+use serve::Metrics;
 
 use crate::config::BackendConfig;
+use crate::metrics::{BackendCounters, Outcome};
 
 /// One backend.
 #[derive(Debug)]
 pub struct Upstream {
     addr: SocketAddr,
     backend: Arc<Backend>,
+    counts: Mutex<Counts>,
+}
+
+/// What the threads count of a backend.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Each with a sign of whether a thread still counts there.
+    shards: Vec<(BackendCounters, Weak<()>)>,
+    /// It has left; who counts now counts for nobody.
+    is_gone: bool,
+}
+
+/// A backend's counts over all threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Attempts by how they ended, in the order of [`Outcome::ALL`].
+    pub attempts: [u64; Outcome::ALL.len()],
+    /// Connections that could not be made.
+    pub connects_failed: u64,
+    /// Connections that are open.
+    pub connections: i64,
+}
+
+impl Tally {
+    /// Attempts that the backend was given.
+    pub fn total(&self) -> u64 {
+        self.attempts.iter().sum()
+    }
+
+    /// Attempts that ended in one of these ways.
+    pub fn of(&self, outcomes: &[Outcome]) -> u64 {
+        outcomes.iter().map(|outcome| self.attempts[*outcome as usize]).sum()
+    }
 }
 
 impl Upstream {
+    /// A backend without load.
+    pub fn new(config: &BackendConfig) -> Arc<Self> {
+        let backend = Arc::new(Backend::new(config.name.clone(), config.weight));
+        Arc::new(Self { addr: config.addr, backend, counts: Mutex::default() })
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -40,10 +83,55 @@ impl Upstream {
         InFlight { upstream: Arc::clone(self), observed: None }
     }
 
-    fn is(&self, config: &BackendConfig) -> bool {
-        self.addr == config.addr
-            && self.name() == config.name
-            && self.backend.weight() == config.weight
+    /// Cells for a thread to count in. They are used again by the next one that
+    /// asks when this one has let go of them, so that a backend that is drained
+    /// every night does not leave cells behind.
+    pub(crate) fn counters(&self, metrics: &Metrics) -> BackendCounters {
+        let mut counts = self.counts();
+        if counts.is_gone {
+            // Under its label, a series of it would stay for ever.
+            return BackendCounters::register(&Metrics::new(), self.name());
+        }
+        let token = Arc::new(());
+        let weak = Arc::downgrade(&token);
+        let free = counts.shards.iter_mut().find(|(_, user)| user.strong_count() == 0);
+        let shard = match free {
+            Some((shard, user)) => {
+                *user = weak;
+                shard.clone()
+            }
+            None => {
+                let shard = BackendCounters::register(metrics, self.name());
+                counts.shards.push((shard.clone(), weak));
+                shard
+            }
+        };
+        shard.held_by(token)
+    }
+
+    /// Its counts so far.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for (shard, _) in &self.counts().shards {
+            for (sum, count) in tally.attempts.iter_mut().zip(shard.attempts()) {
+                *sum += count;
+            }
+            tally.connects_failed += shard.connects_failed.get();
+            // The threads share this one.
+            tally.connections = shard.connections.get();
+        }
+        tally
+    }
+
+    /// It has left: its labels become free for one that comes back one day.
+    pub(crate) fn forget(&self, metrics: &Metrics) {
+        self.counts().is_gone = true;
+        metrics.remove_labelled("backend", self.name());
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        // No code under the lock can leave the counts half changed.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,7 +172,10 @@ impl Drop for InFlight {
 /// The backends at one moment: a balancer, and the backends by its indices.
 #[derive(Debug)]
 pub struct UpstreamSet {
-    balancer: Balancer,
+    /// Differs between any two sets of one proxy.
+    version: u64,
+    /// `None` when there is no backend.
+    balancer: Option<Balancer>,
     upstreams: Vec<Arc<Upstream>>,
 }
 
@@ -94,11 +185,41 @@ impl UpstreamSet {
         &self.upstreams
     }
 
+    /// What tells it from the sets before and after it.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The backend for the next call, with its index for `tried`. `None` when
     /// none is both available and untried.
     pub fn pick(&self, input: &PickInput, tried: &Tried) -> Option<(usize, &Arc<Upstream>)> {
-        let index = self.balancer.pick(input, tried)?;
+        let index = self.balancer.as_ref()?.pick(input, tried)?;
         Some((index, &self.upstreams[index]))
+    }
+}
+
+/// The backends that a call was offered to. They are known by their indices,
+/// which mean others once the set has changed: then the call begins anew.
+#[derive(Debug, Default)]
+pub struct Offered {
+    version: u64,
+    tried: Tried,
+}
+
+impl Offered {
+    /// Those of this set.
+    #[inline]
+    pub fn of(&mut self, set: &UpstreamSet) -> &Tried {
+        if self.version != set.version {
+            self.version = set.version;
+            self.tried = Tried::default();
+        }
+        &self.tried
+    }
+
+    /// Adds one of the set that was asked for last.
+    pub fn insert(&mut self, index: usize) {
+        self.tried.insert(index);
     }
 }
 
@@ -108,15 +229,23 @@ impl UpstreamSet {
 pub struct Upstreams {
     policy: PolicyKind,
     current: ArcSwap<UpstreamSet>,
+    versions: AtomicU64,
     epoch: Instant,
 }
 
 impl Upstreams {
     /// # Errors
     /// When the policy can't balance over these backends.
-    pub fn new(policy: PolicyKind, backends: &[BackendConfig]) -> Result<Self, BalanceError> {
-        let set = build(policy, backends, &[])?;
-        Ok(Self { policy, current: ArcSwap::from_pointee(set), epoch: Instant::now() })
+    pub fn new(policy: PolicyKind, upstreams: &[Arc<Upstream>]) -> Result<Self, BalanceError> {
+        let balancer = Some(balancer(policy, upstreams)?);
+        let set = UpstreamSet { version: 1, balancer, upstreams: upstreams.to_vec() };
+        let current = ArcSwap::from_pointee(set);
+        Ok(Self { policy, current, versions: AtomicU64::new(1), epoch: Instant::now() })
+    }
+
+    /// The policy they are picked by.
+    pub fn policy(&self) -> PolicyKind {
+        self.policy
     }
 
     /// The backends now.
@@ -124,14 +253,19 @@ impl Upstreams {
         self.current.load()
     }
 
-    /// Makes these the backends. One that stays as it was keeps its load, its
-    /// latency and its connections.
+    /// Makes these the backends that calls are given to; with none, all calls
+    /// fail.
     ///
     /// # Errors
     /// When the policy can't balance over them; then nothing changes.
-    pub fn replace(&self, backends: &[BackendConfig]) -> Result<(), BalanceError> {
-        let set = build(self.policy, backends, &self.current().upstreams)?;
-        self.current.store(Arc::new(set));
+    pub fn publish(&self, upstreams: &[Arc<Upstream>]) -> Result<(), BalanceError> {
+        let balancer = match upstreams {
+            [] => None,
+            upstreams => Some(balancer(self.policy, upstreams)?),
+        };
+        let version = self.versions.fetch_add(1, Ordering::Relaxed) + 1;
+        let upstreams = upstreams.to_vec();
+        self.current.store(Arc::new(UpstreamSet { version, balancer, upstreams }));
         Ok(())
     }
 
@@ -141,23 +275,8 @@ impl Upstreams {
     }
 }
 
-fn build(
-    policy: PolicyKind,
-    backends: &[BackendConfig],
-    existing: &[Arc<Upstream>],
-) -> Result<UpstreamSet, BalanceError> {
-    let upstreams: Vec<_> = backends
-        .iter()
-        .map(|config| match existing.iter().find(|upstream| upstream.is(config)) {
-            Some(upstream) => Arc::clone(upstream),
-            None => Arc::new(Upstream {
-                addr: config.addr,
-                backend: Arc::new(Backend::new(config.name.clone(), config.weight)),
-            }),
-        })
-        .collect();
-    let balanced = upstreams.iter().map(|upstream| Arc::clone(&upstream.backend)).collect();
-    Ok(UpstreamSet { balancer: Balancer::new(policy, balanced)?, upstreams })
+fn balancer(policy: PolicyKind, upstreams: &[Arc<Upstream>]) -> Result<Balancer, BalanceError> {
+    Balancer::new(policy, upstreams.iter().map(|upstream| Arc::clone(&upstream.backend)).collect())
 }
 
 #[cfg(test)]
@@ -166,15 +285,13 @@ mod tests {
 
     const INPUT: PickInput = PickInput { random: 0, now_ns: 0, key: None };
 
-    fn configs(ports: &[u16]) -> Vec<BackendConfig> {
-        ports.iter().map(|&port| BackendConfig::new(([127, 0, 0, 1], port).into())).collect()
+    fn upstream(port: u16) -> Arc<Upstream> {
+        Upstream::new(&BackendConfig::new(([127, 0, 0, 1], port).into()))
     }
 
     #[test]
     fn a_call_is_in_flight_until_its_guard_goes() {
-        let upstreams = Upstreams::new(PolicyKind::RoundRobin, &configs(&[1])).unwrap();
-        let set = upstreams.current();
-        let (_, upstream) = set.pick(&INPUT, &Tried::default()).unwrap();
+        let upstream = upstream(1);
         let first = upstream.begin();
         let mut second = upstream.begin();
         second.observe(5, 10);
@@ -182,39 +299,44 @@ mod tests {
         drop(first);
         drop(second);
         assert_eq!(upstream.backend().in_flight(), 0);
+        assert_eq!(upstream.backend().latency_ns(5), Some(10.0));
     }
 
     #[test]
-    fn a_backend_that_stays_keeps_its_load_over_a_change() {
-        let upstreams = Upstreams::new(PolicyKind::RoundRobin, &configs(&[1, 2])).unwrap();
-        let kept = Arc::clone(&upstreams.current().upstreams()[1]);
-        let call = kept.begin();
-        upstreams.replace(&configs(&[2, 3])).unwrap();
-        let set = upstreams.current();
-        assert!(Arc::ptr_eq(&kept, &set.upstreams()[0]));
-        assert_eq!(set.upstreams()[0].backend().in_flight(), 1);
-        drop(call);
-        assert_eq!(kept.backend().in_flight(), 0);
+    fn a_backend_that_was_tried_is_left_out_until_the_set_is_another() {
+        let all = [upstream(1), upstream(2)];
+        let upstreams = Upstreams::new(PolicyKind::RoundRobin, &all).unwrap();
+        let mut offered = Offered::default();
+        let mut pick = || {
+            let set = Arc::clone(&upstreams.current());
+            let (index, picked) = set.pick(&INPUT, offered.of(&set))?;
+            offered.insert(index);
+            Some(picked.addr().port())
+        };
+        let mut ports = [pick().unwrap(), pick().unwrap()];
+        ports.sort_unstable();
+        assert_eq!((ports, pick()), ([1, 2], None));
+        upstreams.publish(&all[1..]).unwrap();
+        assert_eq!((pick(), pick()), (Some(2), None), "index 0 is another backend now");
+        upstreams.publish(&[]).unwrap();
+        assert_eq!(pick(), None);
     }
 
     #[test]
-    fn a_change_that_cannot_be_balanced_changes_nothing() {
-        let upstreams = Upstreams::new(PolicyKind::RoundRobin, &configs(&[1])).unwrap();
-        assert_eq!(upstreams.replace(&[]), Err(BalanceError::NoBackend));
-        assert!(upstreams.replace(&configs(&[2, 2])).is_err());
-        assert_eq!(upstreams.current().upstreams()[0].addr().port(), 1);
-    }
-
-    #[test]
-    fn a_backend_that_was_tried_is_left_out() {
-        let upstreams = Upstreams::new(PolicyKind::RoundRobin, &configs(&[1, 2])).unwrap();
-        let set = upstreams.current();
-        let mut tried = Tried::default();
-        let (first, _) = set.pick(&INPUT, &tried).unwrap();
-        tried.insert(first);
-        let (second, _) = set.pick(&INPUT, &tried).unwrap();
-        assert_ne!(first, second);
-        tried.insert(second);
-        assert!(set.pick(&INPUT, &tried).is_none());
+    fn cells_are_used_again_and_a_backend_that_left_shows_none() {
+        let (metrics, upstream) = (Metrics::new(), upstream(1));
+        let first = upstream.counters(&metrics);
+        let second = upstream.counters(&metrics);
+        first.count(Outcome::Ok);
+        second.count(Outcome::Error);
+        drop(first);
+        upstream.counters(&metrics).count(Outcome::Ok);
+        let tally = upstream.tally();
+        assert_eq!((tally.total(), tally.of(&[Outcome::Ok])), (3, 2));
+        assert_eq!(upstream.counts().shards.len(), 2);
+        upstream.forget(&metrics);
+        second.count(Outcome::Ok);
+        upstream.counters(&metrics).count(Outcome::Ok);
+        assert!(!metrics.expose().contains("127.0.0.1:1"), "{}", metrics.expose());
     }
 }

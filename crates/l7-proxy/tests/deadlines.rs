@@ -143,7 +143,7 @@ fn a_client_that_goes_away_is_heard_by_the_backend() {
         let mut wires = Wires::start(plane).await;
         let (mut backend, stream, _) = wires.begin().await;
         assert_eq!(backend.next_on(stream).await, data_of_request(stream));
-        let Wires { client, server: _server, l7: _l7 } = wires;
+        let Wires { client, server: _server, l7: _l7, .. } = wires;
         drop(client);
         assert_eq!(backend.next_on(stream).await, Seen::Reset { stream, code: code::CANCEL });
     });

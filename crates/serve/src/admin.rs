@@ -72,7 +72,7 @@ pub enum BackendState {
 }
 
 /// A backend, as it is now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BackendStatus {
     /// What it was described as, with its weight of now.
     #[serde(flatten)]
@@ -85,6 +85,34 @@ pub struct BackendStatus {
     pub total: u64,
     /// Those of them that failed on its side.
     pub failures: u64,
+    /// Its name, where it is another than its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Connections to it that are open now, where calls and not connections
+    /// are counted above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+    /// Its latency as the policies see it, in microseconds: a moving average
+    /// that rises at once and falls slowly. Absent before it has answered, and
+    /// where latency is not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ewma_us: Option<f64>,
+}
+
+impl BackendStatus {
+    /// A backend that has been given nothing.
+    pub fn new(spec: BackendSpec, state: BackendState) -> Self {
+        Self {
+            spec,
+            state,
+            in_flight: 0,
+            total: 0,
+            failures: 0,
+            name: None,
+            connections: None,
+            latency_ewma_us: None,
+        }
+    }
 }
 
 /// Why a change was not made. Nothing has changed then.

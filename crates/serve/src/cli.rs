@@ -3,10 +3,18 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::duration;
-use crate::shutdown::ProcessShutdown;
+use tokio::net::TcpListener;
+
+use crate::admin::{BackendSpec, Backends, serve_admin};
+use crate::exit::Failure;
+use crate::metrics::{Metrics, serve_metrics};
+use crate::shutdown::{ProcessShutdown, Shutdown};
+use crate::watch::{Watch, read_backends};
+use crate::{BindOptions, bind, duration};
 
 /// Flags shared by backends and proxies.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,10 +48,80 @@ impl ServerArgs {
         ProcessShutdown { drain_timeout: self.drain_timeout, control_pipe: self.control_pipe }
     }
 
+    /// Serves metrics, if an address for them was given, until `shutdown` is
+    /// terminated. To be called on a runtime.
+    ///
+    /// # Errors
+    /// When the address can't be listened on.
+    pub fn start_metrics(&self, metrics: &Metrics, shutdown: &Shutdown) -> Result<(), Failure> {
+        if let Some(address) = self.metrics_listen {
+            // Not joined: it holds nothing, and ends with the runtime.
+            tokio::spawn(serve_metrics(open(address)?, metrics.clone(), shutdown.clone()));
+        }
+        Ok(())
+    }
+
     /// Threads asked for, or `default`.
     pub fn threads_or(&self, default: usize) -> usize {
         self.threads.map_or(default, NonZeroUsize::get)
     }
+}
+
+/// Flags of proxies whose backends change while they run. The flag that lists
+/// backends has to have the id `backends`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BackendsArgs {
+    /// A TOML or JSON file with the list of backends; it is watched, and its
+    /// changes are applied.
+    #[arg(long, value_name = "FILE", conflicts_with = "backends")]
+    pub backends_file: Option<PathBuf>,
+
+    /// Serve the admin API over HTTP at this address: GET, POST /backends;
+    /// GET, PATCH, DELETE /backends/ADDR. Whoever reaches it may use it.
+    #[arg(long, value_name = "ADDR")]
+    pub admin_listen: Option<SocketAddr>,
+}
+
+impl BackendsArgs {
+    /// The backends in the file, if one was given.
+    ///
+    /// # Errors
+    /// When the file is no list of backends.
+    pub fn read(&self) -> Result<Option<Vec<BackendSpec>>, Failure> {
+        self.backends_file.as_deref().map(read_backends).transpose().map_err(Failure::usage)
+    }
+
+    /// Serves the admin API and watches the file, whichever was asked for, until
+    /// the shutdown. What the file brings is counted under `prefix`, see
+    /// [`Watch::new`]. To be called on a runtime.
+    ///
+    /// # Errors
+    /// When the address can't be listened on.
+    pub fn start(
+        &self,
+        backends: &Arc<dyn Backends>,
+        metrics: &Metrics,
+        prefix: &str,
+        shutdown: &Shutdown,
+    ) -> Result<(), Failure> {
+        if let Some(address) = self.admin_listen {
+            let listener = open(address)?;
+            let address = listener.local_addr().map_err(Failure::failed)?;
+            eprintln!("admin API on http://{address}/backends");
+            let (backends, metrics) = (Arc::clone(backends), metrics.clone());
+            tokio::spawn(serve_admin(listener, backends, metrics, shutdown.clone()));
+        }
+        if let Some(path) = &self.backends_file {
+            let watch = Watch::new(path.clone(), Arc::clone(backends), metrics, prefix);
+            tokio::spawn(watch.run(shutdown.clone()));
+        }
+        Ok(())
+    }
+}
+
+fn open(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = bind(address, BindOptions::default()).map_err(Failure::failed)?;
+    TcpListener::from_std(listener).map_err(Failure::failed)
 }
 
 /// The number of cores this process may use, at least one.

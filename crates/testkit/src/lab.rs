@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use balance::PolicyKind;
 use echo_backend::Backend;
 use echo_proto::v1::echo_client::EchoClient;
 use l7_proxy::DataPlane;
+use serve::admin::Backends;
 use serve::{BindOptions, Metrics, Shutdown, ShutdownTrigger};
 use tonic::transport::{Channel, Endpoint};
 
@@ -196,10 +197,21 @@ impl EchoBackend {
 /// # Panics
 /// When no port is free.
 pub fn start_l7(config: l7_proxy::Config) -> Server {
+    start_l7_fleet(config).0
+}
+
+/// The same, with a hold on its backends.
+///
+/// # Panics
+/// When no port is free, or the backends can't be balanced over.
+pub fn start_l7_fleet(config: l7_proxy::Config) -> (Server, Arc<dyn Backends>) {
     let listener = listener();
     let addr = listener.local_addr().unwrap();
     let metrics = config.metrics.clone();
-    Server::start(addr, metrics, move |shutdown| l7_proxy::run(vec![listener], config, shutdown))
+    let proxy = l7_proxy::Proxy::new(config).unwrap();
+    let backends = proxy.backends();
+    let serve = move |shutdown| proxy.run(vec![listener], shutdown);
+    (Server::start(addr, metrics, serve), backends)
 }
 
 /// An L4 proxy.
@@ -227,11 +239,12 @@ pub fn l4_config(backends: &[SocketAddr]) -> l4_proxy::Config {
 }
 
 /// Echo backends behind an L7 proxy.
-#[derive(Debug)]
 pub struct Lab {
     /// First, so that it is dropped first: backends that go before their proxy
     /// are a test of their own.
     pub l7: Server,
+    /// The proxy's backends as an operator sees and changes them.
+    pub fleet: Arc<dyn Backends>,
     /// Named `b0`, `b1` and so on.
     pub backends: Vec<EchoBackend>,
 }
@@ -261,7 +274,8 @@ impl Lab {
         let addrs: Vec<_> = backends.iter().map(EchoBackend::addr).collect();
         let mut config = l7_config(plane, &addrs);
         change(&mut config);
-        Self { l7: start_l7(config), backends }
+        let (l7, fleet) = start_l7_fleet(config);
+        Self { l7, fleet, backends }
     }
 
     /// A client of the proxy, on one connection of its own.

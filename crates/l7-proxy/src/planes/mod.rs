@@ -19,7 +19,7 @@ use crate::upstreams::Upstreams;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    pub(crate) upstreams: Upstreams,
+    pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) connection_limit: ConnectionLimit,
     pub(crate) accept_counters: AcceptCounters,
     /// Connections open over all threads of a plane that does not accept on

@@ -1,9 +1,14 @@
 //! What several test files need besides testkit.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of it")]
 
+pub(crate) mod load;
+
+use std::sync::Arc;
+
 use echo_proto::v1::EchoRequest;
 use l7_proxy::{Config, DataPlane};
-use testkit::lab::{Server, l7_config, start_l7};
+use serve::admin::Backends;
+use testkit::lab::{Server, l7_config, start_l7_fleet};
 use testkit::peer::{Fields, Peer, RawServer};
 use testkit::wire::{self, block, grpc_fields};
 
@@ -12,6 +17,7 @@ pub(crate) struct Wires {
     pub(crate) client: Peer,
     pub(crate) server: RawServer,
     pub(crate) l7: Server,
+    pub(crate) fleet: Arc<dyn Backends>,
 }
 
 impl Wires {
@@ -23,9 +29,9 @@ impl Wires {
         let server = RawServer::start().await;
         let mut config = l7_config(plane, &[server.addr()]);
         change(&mut config);
-        let l7 = start_l7(config);
+        let (l7, fleet) = start_l7_fleet(config);
         let client = Peer::client(l7.addr(), &[]).await;
-        Self { client, server, l7 }
+        Self { client, server, l7, fleet }
     }
 
     /// Opens a unary call on stream 1 and takes it at the backend: its

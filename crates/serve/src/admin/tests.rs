@@ -34,7 +34,7 @@ impl Backends for ListOnly {
             return Err(ChangeError::Exists(spec.address));
         }
         let state = BackendState::Active;
-        all.push(BackendStatus { spec, state, in_flight: 0, total: 0, failures: 0 });
+        all.push(BackendStatus::new(spec, state));
         Ok(())
     }
 

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use balance::{PickInput, SplitMix64, Tried, hash_bytes};
+use balance::{PickInput, SplitMix64, hash_bytes};
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
@@ -21,7 +21,7 @@ use crate::failure::{Answer, Failure, Progress, answer, code};
 use crate::grpc;
 use crate::metrics::{GuardCounters, Outcome, ProxyCounters};
 use crate::planes::Shared;
-use crate::upstreams::{InFlight, Upstream};
+use crate::upstreams::{InFlight, Offered, Upstream, UpstreamSet};
 
 /// What the calls of one thread share.
 pub(super) struct Thread {
@@ -33,6 +33,8 @@ pub(super) struct Thread {
     tally: Arc<Tally>,
     /// By the address of the `Upstream`, which the pool keeps alive.
     pools: Mutex<HashMap<usize, Arc<Pool>>>,
+    /// The set that `pools` follows.
+    version: AtomicU64,
     chance: Mutex<SplitMix64>,
 }
 
@@ -46,6 +48,7 @@ impl Thread {
             tally: Arc::default(),
             shared,
             pools: Mutex::new(HashMap::new()),
+            version: AtomicU64::new(0),
             chance: Mutex::new(SplitMix64::new(seed)),
         }
     }
@@ -104,19 +107,29 @@ impl Thread {
         self.chance.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
     }
 
+    /// Follows a change of the backends: those that left give their connections
+    /// up, once the calls on them have ended. That it happens with the next call
+    /// leaves the connections of an idle thread open.
+    fn follow(&self, set: &UpstreamSet) {
+        if self.version.swap(set.version(), Ordering::Relaxed) == set.version() {
+            return;
+        }
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|_, pool| {
+            let stays = set.upstreams().iter().any(|kept| Arc::ptr_eq(kept, pool.upstream()));
+            if !stays {
+                pool.retire();
+            }
+            stays
+        });
+    }
+
     fn pool(&self, upstream: &Arc<Upstream>) -> Arc<Pool> {
         let key = Arc::as_ptr(upstream) as usize;
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pool) = pools.get(&key) {
             return Arc::clone(pool);
         }
-        // A backend that nobody has asked for yet means that the set may have
-        // changed: those that left it give their connections up, once the
-        // calls on them have ended.
-        let current = self.shared.upstreams.current();
-        let stays =
-            |pool: &Pool| current.upstreams().iter().any(|kept| Arc::ptr_eq(kept, pool.upstream()));
-        pools.retain(|_, pool| stays(pool));
         let config = &self.shared.config;
         let pool = Arc::new(Pool::new(
             Arc::clone(upstream),
@@ -138,7 +151,7 @@ pub(super) struct Call<'a> {
     pub(super) is_grpc: bool,
     hash_key: Option<u64>,
     pub(super) attempts: AtomicU32,
-    pub(super) tried: Mutex<Tried>,
+    pub(super) tried: Mutex<Offered>,
 }
 
 /// Which body an attempt sends.
@@ -197,7 +210,7 @@ impl<'a> Call<'a> {
         self.thread.shared.config.calls.max_attempts
     }
 
-    pub(super) fn tried(&self) -> MutexGuard<'_, Tried> {
+    pub(super) fn tried(&self) -> MutexGuard<'_, Offered> {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -211,7 +224,7 @@ impl<'a> Call<'a> {
         if picked.is_none() && matches!(last, Some(Broken::Unprocessed(..))) {
             // Every backend was tried, and the last has not looked at the call:
             // another of its connections may take it.
-            *self.tried() = Tried::default();
+            *self.tried() = Offered::default();
             return self.pick_untried();
         }
         picked
@@ -222,9 +235,10 @@ impl<'a> Call<'a> {
         let thread = self.thread;
         let upstreams = &thread.shared.upstreams;
         let set = upstreams.current();
+        thread.follow(&set);
         let (random, now_ns) = (thread.random(), upstreams.now_ns());
         let input = PickInput { random, now_ns, key: self.hash_key };
-        let picked = set.pick(&input, &self.tried());
+        let picked = set.pick(&input, self.tried().of(&set));
         picked.map(|(index, upstream)| (index, thread.pool(upstream)))
     }
 

@@ -80,6 +80,8 @@ pub(super) struct Pool {
 
 struct State {
     connections: Vec<Arc<Connection>>,
+    /// The backend has left the set: connections end with their calls.
+    is_retired: bool,
     backoff: Backoff,
     chance: SplitMix64,
 }
@@ -91,10 +93,11 @@ impl Pool {
         tally: Arc<Tally>,
         seed: u64,
     ) -> Self {
-        let counters = BackendCounters::register(&config.metrics, upstream.name());
+        let counters = upstream.counters(&config.metrics);
         let (limits, circuit) = (config.upstream.clone(), config.circuit.clone());
         let state = State {
             connections: Vec::new(),
+            is_retired: false,
             backoff: Backoff::default(),
             chance: SplitMix64::new(seed),
         };
@@ -123,6 +126,15 @@ impl Pool {
             if lease.connection.is_within_limit() {
                 return Ok(lease);
             }
+        }
+    }
+
+    /// The backend has left the set: its connections end with their calls.
+    pub(super) fn retire(&self) {
+        let mut state = self.lock();
+        state.is_retired = true;
+        for connection in &state.connections {
+            connection.retire();
         }
     }
 
@@ -155,6 +167,10 @@ impl Pool {
         let connection = Arc::new(Connection::new(&self.limits));
         state.connections.push(Arc::clone(&connection));
         let lease = Connection::lease(&connection);
+        if state.is_retired {
+            // A call that was given the backend before it left.
+            connection.retire();
+        }
         // Not joined: it ends with the connection, or with the runtime.
         tokio::spawn(Arc::clone(self).run(connection));
         lease.ok_or(Unavailable::Full)
@@ -174,7 +190,11 @@ impl Pool {
                 connection.become_ready(sender);
                 // An error says why the connection ended; the calls on it
                 // learn that for themselves.
-                let _ = driver.await;
+                tokio::select! {
+                    _ = driver => {}
+                    // The driver is dropped, and with it the connection.
+                    () = connection.over() => {}
+                }
                 self.forget(&connection);
             }
             Err(reason) => {
@@ -250,6 +270,9 @@ pub(super) struct Connection {
     /// Our own bound, which SETTINGS can only lower.
     cap: u32,
     leaving: AtomicBool,
+    retired: AtomicBool,
+    /// Told when the last call of a retired connection has ended.
+    over: Notify,
 }
 
 #[derive(Clone, Debug)]
@@ -270,6 +293,8 @@ impl Connection {
             limit: AtomicU32::new(cap.min(limits.backend_assumed_streams)),
             cap,
             leaving: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            over: Notify::new(),
         }
     }
 
@@ -294,6 +319,20 @@ impl Connection {
 
     fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// It takes no more calls, and is over when it has none.
+    fn retire(&self) {
+        self.leave();
+        self.retired.store(true, Ordering::Relaxed);
+        self.over.notify_one();
+    }
+
+    /// Waits until it is retired and has no call.
+    async fn over(&self) {
+        while !self.retired.load(Ordering::Relaxed) || self.leases.load(Ordering::Relaxed) > 0 {
+            self.over.notified().await;
+        }
     }
 
     async fn ready(&self) -> Result<(), String> {
@@ -349,7 +388,10 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.connection.leases.fetch_sub(1, Ordering::Relaxed);
+        let before = self.connection.leases.fetch_sub(1, Ordering::Relaxed);
+        if before == 1 && self.connection.retired.load(Ordering::Relaxed) {
+            self.connection.over.notify_one();
+        }
     }
 }
 

@@ -159,8 +159,11 @@ impl Worker {
             && request.is_replayable
             && call.attempts < config.calls.max_attempts;
         let Some(first) = call.attempt.take_if(|_| may_hedge) else { return };
-        let mut tried = call.tried.clone();
-        tried.insert(first.index);
+        let mut tried = call.tried.of(&self.set).clone();
+        // An index of a set that is gone is another backend's by now.
+        if self.pools_by_index.get(first.index) == Some(&first.pool) {
+            tried.insert(first.index);
+        }
         let input = PickInput { random, now_ns: self.now_ns, key: call.hash_key };
         let picked = self.set.pick(&input, &tried).map(|(index, _)| index);
         let pool = picked.and_then(|index| self.pools_by_index.get(index).copied());

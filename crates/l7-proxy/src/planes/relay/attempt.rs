@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use balance::{PickInput, Tried};
+use balance::PickInput;
 use h2_wire::Reason;
 use h2_wire::connection::Connection;
 use h2_wire::hpack::Name;
@@ -21,6 +21,7 @@ use crate::circuit::Limit;
 use crate::failure::{Failure, answer, code};
 use crate::grpc;
 use crate::metrics::Outcome;
+use crate::upstreams::Offered;
 
 /// How an attempt broke, and what may be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,12 +110,12 @@ impl Worker {
             return None;
         }
         let input = PickInput { random, now_ns: self.now_ns, key: call.hash_key };
-        let mut picked = self.set.pick(&input, &call.tried);
+        let mut picked = self.set.pick(&input, call.tried.of(&self.set));
         if picked.is_none() && matches!(call.last, Some((_, true))) {
             // Every backend was tried, and the last has not looked at the call:
             // another of its connections may take it.
-            call.tried = Tried::default();
-            picked = self.set.pick(&input, &call.tried);
+            call.tried = Offered::default();
+            picked = self.set.pick(&input, call.tried.of(&self.set));
         }
         let (index, _) = picked?;
         Some((index, *self.pools_by_index.get(index)?))

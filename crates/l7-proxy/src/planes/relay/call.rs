@@ -1,6 +1,5 @@
 //! One call, from the client's headers to the end of both sides, as data.
 
-use balance::Tried;
 use h2_wire::connection::StreamKey;
 use h2_wire::hpack::HeaderList;
 
@@ -8,7 +7,7 @@ use super::slots::Key;
 use super::timers::Due;
 use crate::failure::{Failure, Progress};
 use crate::grpc::MessageScanner;
-use crate::upstreams::InFlight;
+use crate::upstreams::{InFlight, Offered};
 
 /// A call that was admitted. It is kept in a box that is used again for a later
 /// call, with the memory that its request has grown.
@@ -23,7 +22,7 @@ pub(super) struct Call {
     pub(super) hash_key: Option<u64>,
     pub(super) request: Request,
     pub(super) attempts: u32,
-    pub(super) tried: Tried,
+    pub(super) tried: Offered,
     /// How the last attempt broke, and whether the backend surely had not
     /// looked at the call.
     pub(super) last: Option<(Failure, bool)>,

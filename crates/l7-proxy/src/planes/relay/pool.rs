@@ -30,7 +30,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(upstream: Arc<Upstream>, metrics: &Metrics) -> Self {
-        let counters = BackendCounters::register(metrics, upstream.name());
+        let counters = upstream.counters(metrics);
         Self {
             upstream,
             counters,

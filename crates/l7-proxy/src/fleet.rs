@@ -1,0 +1,256 @@
+//! Changing the backends while the proxy runs.
+//!
+//! A change makes a new set and puts it in place of the old one in one step;
+//! threads look at it for each call. A backend that is drained is no longer in
+//! the set, one that is removed is forgotten as well; either way the calls it
+//! has go on, and a data plane closes its connections when they have none left.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use balance::{Backend, BalanceError, Balancer};
+use serve::Metrics;
+use serve::admin::{BackendSpec, BackendState, BackendStatus, Backends, ChangeError, Replaced};
+
+use crate::config::BackendConfig;
+use crate::metrics::Outcome;
+use crate::upstreams::{Upstream, Upstreams};
+
+/// The backends of a running proxy.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    upstreams: Arc<Upstreams>,
+    metrics: Metrics,
+    /// In the order in which they were added. Held while a change is made, so
+    /// that changes come one after the other.
+    members: Mutex<Vec<Member>>,
+}
+
+#[derive(Debug)]
+struct Member {
+    upstream: Arc<Upstream>,
+    is_drained: bool,
+}
+
+impl Fleet {
+    /// # Errors
+    /// When the policy can't balance over these backends, or two have the same
+    /// address.
+    pub(crate) fn new(
+        policy: balance::PolicyKind,
+        backends: &[BackendConfig],
+        metrics: &Metrics,
+    ) -> Result<Self, BalanceError> {
+        let mut seen = std::collections::HashSet::new();
+        if let Some(twice) = backends.iter().find(|one| !seen.insert(one.addr)) {
+            return Err(BalanceError::Duplicate(twice.addr.to_string()));
+        }
+        let all: Vec<_> = backends.iter().map(Upstream::new).collect();
+        let upstreams = Arc::new(Upstreams::new(policy, &all)?);
+        let fleet = Self { upstreams, metrics: metrics.clone(), members: Mutex::default() };
+        let members = all.into_iter().map(|upstream| fleet.join(upstream)).collect();
+        *fleet.lock() = members;
+        Ok(fleet)
+    }
+
+    /// What the threads pick from.
+    pub(crate) fn upstreams(&self) -> &Arc<Upstreams> {
+        &self.upstreams
+    }
+
+    /// Makes a backend a member, and shows it in the metrics.
+    fn join(&self, upstream: Arc<Upstream>) -> Member {
+        let labels: &[(&str, &str)] = &[("backend", upstream.name())];
+        let gauge = |name, help, value: fn(&Upstream, u64) -> f64| {
+            let (upstream, upstreams) = (Arc::downgrade(&upstream), Arc::clone(&self.upstreams));
+            let read = move || {
+                upstream.upgrade().map_or(0.0, |upstream| value(&upstream, upstreams.now_ns()))
+            };
+            self.metrics.gauge_fn(name, help, labels, read);
+        };
+        gauge(
+            "l7_backend_calls_in_flight",
+            "Calls a backend holds now, over all threads.",
+            |upstream, _| f64::from(upstream.backend().in_flight()),
+        );
+        gauge(
+            "l7_backend_latency_ewma_seconds",
+            "Latency of a backend as the policies see it: rises at once, falls slowly.",
+            |upstream, now_ns| upstream.backend().latency_ns(now_ns).unwrap_or(0.0) / 1e9,
+        );
+        gauge(
+            "l7_backend_available",
+            "Whether a backend is given calls: 0 while it is drained.",
+            |upstream, _| f64::from(u8::from(upstream.backend().is_available())),
+        );
+        Member { upstream, is_drained: false }
+    }
+
+    /// Puts a set of these backends in place of the one that is there.
+    fn publish(&self, members: &[Member]) -> Result<(), ChangeError> {
+        let active = members.iter().filter(|member| !member.is_drained);
+        let upstreams: Vec<_> = active.map(|member| Arc::clone(&member.upstream)).collect();
+        self.upstreams.publish(&upstreams).map_err(invalid)
+    }
+
+    /// Whether the policy can balance over these, before anything is changed
+    /// for it.
+    fn check(&self, members: &[BackendConfig]) -> Result<(), ChangeError> {
+        let backend = |one: &BackendConfig| Arc::new(Backend::new(one.name.clone(), one.weight));
+        let backends = members.iter().map(backend).collect();
+        Balancer::new(self.upstreams.policy(), backends).map(drop).map_err(invalid)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Member>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backends for Fleet {
+    fn list(&self) -> Vec<BackendStatus> {
+        let now_ns = self.upstreams.now_ns();
+        self.lock().iter().map(|member| member.status(now_ns)).collect()
+    }
+
+    fn add(&self, spec: BackendSpec) -> Result<(), ChangeError> {
+        let config = config(&spec)?;
+        let mut members = self.lock();
+        if members.iter().any(|one| one.upstream.addr() == spec.address) {
+            return Err(ChangeError::Exists(spec.address));
+        }
+        let mut configs: Vec<_> = members.iter().map(Member::config).collect();
+        configs.push(config.clone());
+        self.check(&configs)?;
+        members.push(self.join(Upstream::new(&config)));
+        self.publish(&members)
+    }
+
+    fn remove(&self, address: SocketAddr) -> Result<(), ChangeError> {
+        let mut members = self.lock();
+        let index = find(&members, address)?;
+        if members.len() == 1 {
+            return Err(ChangeError::Last);
+        }
+        let gone = members.remove(index);
+        // Fewer backends make a set whenever more did.
+        let published = self.publish(&members);
+        gone.upstream.forget(&self.metrics);
+        published
+    }
+
+    fn set_draining(&self, address: SocketAddr, draining: bool) -> Result<(), ChangeError> {
+        let mut members = self.lock();
+        let index = find(&members, address)?;
+        members[index].is_drained = draining;
+        members[index].upstream.backend().set_available(!draining);
+        self.publish(&members)
+    }
+
+    fn set_weight(&self, address: SocketAddr, weight: NonZeroU32) -> Result<(), ChangeError> {
+        let members = self.lock();
+        let index = find(&members, address)?;
+        let mut configs: Vec<_> = members.iter().map(Member::config).collect();
+        configs[index].weight = weight.get();
+        self.check(&configs)?;
+        members[index].upstream.backend().set_weight(weight.get());
+        self.publish(&members)
+    }
+
+    fn replace(&self, specs: &[BackendSpec]) -> Result<Replaced, ChangeError> {
+        if specs.is_empty() {
+            return Err(ChangeError::Last);
+        }
+        let mut members = self.lock();
+        let mut configs = specs.iter().map(config).collect::<Result<Vec<_>, _>>()?;
+        // A list knows no names, so who stays keeps the one it has.
+        for config in &mut configs {
+            if let Some(kept) = members.iter().find(|one| one.upstream.addr() == config.addr) {
+                kept.upstream.name().clone_into(&mut config.name);
+            }
+        }
+        self.check(&configs)?;
+        let mut old = std::mem::take(&mut *members);
+        let mut replaced = Replaced::default();
+        for config in &configs {
+            let kept = old.iter().position(|one| one.upstream.addr() == config.addr);
+            members.push(if let Some(index) = kept {
+                let member = old.swap_remove(index);
+                let backend = member.upstream.backend();
+                replaced.changed += usize::from(backend.weight() != config.weight);
+                backend.set_weight(config.weight);
+                member
+            } else {
+                replaced.added += 1;
+                self.join(Upstream::new(config))
+            });
+        }
+        replaced.removed = old.len();
+        let published = self.publish(&members);
+        for gone in old {
+            gone.upstream.forget(&self.metrics);
+        }
+        published.map(|()| replaced)
+    }
+}
+
+impl Member {
+    fn config(&self) -> BackendConfig {
+        BackendConfig {
+            addr: self.upstream.addr(),
+            weight: self.upstream.backend().weight(),
+            name: self.upstream.name().to_owned(),
+        }
+    }
+
+    fn status(&self, now_ns: u64) -> BackendStatus {
+        let upstream = &self.upstream;
+        let (backend, tally) = (upstream.backend(), upstream.tally());
+        let mut spec = BackendSpec::new(upstream.addr());
+        // A backend's weight is never zero.
+        spec.weight = NonZeroU32::new(backend.weight()).unwrap_or(NonZeroU32::MIN);
+        let state = if self.is_drained { BackendState::Draining } else { BackendState::Active };
+        let name = upstream.name();
+        let failed = [Outcome::Deadline, Outcome::Reset, Outcome::Broken];
+        BackendStatus {
+            in_flight: backend.in_flight(),
+            total: tally.total(),
+            failures: tally.of(&failed) + tally.connects_failed,
+            name: (name != spec.address.to_string()).then(|| name.to_owned()),
+            connections: Some(u32::try_from(tally.connections).unwrap_or(0)),
+            latency_ewma_us: backend.latency_ns(now_ns).map(|latency_ns| latency_ns / 1e3),
+            ..BackendStatus::new(spec, state)
+        }
+    }
+}
+
+fn find(members: &[Member], address: SocketAddr) -> Result<usize, ChangeError> {
+    let position = members.iter().position(|one| one.upstream.addr() == address);
+    position.ok_or(ChangeError::Unknown(address))
+}
+
+/// A backend as this proxy knows it.
+///
+/// # Errors
+/// When it is described with what this proxy does not have.
+pub(crate) fn config(spec: &BackendSpec) -> Result<BackendConfig, ChangeError> {
+    let BackendSpec { address, weight, max_in_flight, group } = spec;
+    let invalid = |reason| Err(ChangeError::Invalid(format!("{address}: {reason}")));
+    if group.is_some() {
+        return invalid("there are no groups in an L7 proxy; leave `group` out");
+    }
+    if max_in_flight.is_some() {
+        return invalid(
+            "an L7 proxy bounds the calls in flight of all backends alike, by flag; \
+             leave `max_in_flight` out",
+        );
+    }
+    Ok(BackendConfig { weight: weight.get(), ..BackendConfig::new(*address) })
+}
+
+fn invalid(error: BalanceError) -> ChangeError {
+    ChangeError::Invalid(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;
