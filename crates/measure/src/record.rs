@@ -53,6 +53,15 @@ pub struct RunRecord {
     pub network: Network,
     /// What load was offered.
     pub load: LoadSetup,
+    /// The setting that differs between trials, where one does: swept by the
+    /// scenario, or the rate of a search. [`RunRecord::load`] and
+    /// [`RunRecord::backends`] are then those of the first point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepSetup>,
+    /// What was searched for and what was found, in a scenario with
+    /// `[load.search]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchRecord>,
     /// The peers compared, in the scenario's order.
     pub peers: Vec<PeerSetup>,
     /// Peers asked for and left out, each with the reason.
@@ -65,6 +74,104 @@ pub struct RunRecord {
     pub expectations: Vec<Expectation>,
     /// Doubts about the run as a whole; those of a trial stand in its record.
     pub warnings: Vec<Warning>,
+}
+
+impl RunRecord {
+    /// The record as it would stand had only one point been run: with the load and
+    /// the backends of that point, and no sweep. The record itself where there is no
+    /// such point.
+    #[must_use]
+    pub fn at_point(&self, value: &str) -> Self {
+        let sweep = self.sweep.as_ref();
+        let found = sweep.and_then(|sweep| sweep.points.iter().find(|point| point.value == value));
+        let Some(point) = found else { return self.clone() };
+        Self {
+            load: point.load.clone(),
+            backends: point.backends.clone(),
+            sweep: None,
+            search: None,
+            ..self.clone()
+        }
+    }
+}
+
+/// A setting that differs between trials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SweepSetup {
+    /// Its key: `load.connections`.
+    pub key: String,
+    /// The values it took: in the scenario's order, or the rates of a search from
+    /// low to high.
+    pub points: Vec<PointSetup>,
+}
+
+impl SweepSetup {
+    /// The key's last part, by which claims name points: `connections`.
+    pub fn short_key(&self) -> &str {
+        self.key.rsplit('.').next().unwrap_or(&self.key)
+    }
+}
+
+/// One value of a setting that differs between trials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PointSetup {
+    /// The value as written; [`TrialRecord::point`] of its trials.
+    pub value: String,
+    /// The value as a number where it is one: bytes, nanoseconds, calls per second,
+    /// fractions, or plain.
+    pub number: Option<f64>,
+    /// What load its trials offer.
+    pub load: LoadSetup,
+    /// What the backends are in its trials.
+    pub backends: Vec<BackendSetup>,
+}
+
+/// A search for the highest rate at which an objective holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SearchRecord {
+    /// What had to hold, all of it, as the scenario says it.
+    pub slo: Vec<String>,
+    /// How near to each other, as a fraction, the highest rate that holds and the
+    /// lowest that doesn't were to come.
+    pub resolution: f64,
+    /// What was found, for each peer and repeat.
+    pub results: Vec<SearchResult>,
+}
+
+/// What a search of one peer in one repeat found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SearchResult {
+    /// Name of the peer.
+    pub peer: String,
+    /// Repeat, from zero.
+    pub repeat: u32,
+    /// The highest rate at which the objective held, in calls per second; none
+    /// where it held at no rate that was tried.
+    pub held: Option<f64>,
+    /// The lowest rate at which it did not; none where it held at all.
+    pub failed: Option<f64>,
+    /// What ended the search.
+    pub limit: SearchLimit,
+}
+
+/// What ended a search, as far as the lab can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchLimit {
+    /// The objective broke, and nothing but the peer and the backends behind it
+    /// is known to have broken it.
+    Peer,
+    /// It broke while the generator was late by itself: the peer may do better.
+    Generator,
+    /// It broke while all CPUs together were busy: the peer may do better on a
+    /// larger machine.
+    Machine,
+    /// It held at the highest rate a search tries.
+    Ceiling,
+    /// It broke at the lowest rate a search tries.
+    Floor,
+    /// Time was up, or a trial failed, before the edge was found.
+    Unfinished,
 }
 
 /// One backend as the scenario set it up.
@@ -252,6 +359,10 @@ pub struct TrialRecord {
     pub format: u32,
     /// Name of the peer.
     pub peer: String,
+    /// The point of the sweep or search it belongs to ([`PointSetup::value`]);
+    /// none in a run of one setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<String>,
     /// Repeat, from zero.
     pub repeat: u32,
     /// Position in the run, from zero.
@@ -269,6 +380,10 @@ pub struct TrialRecord {
     /// window, though CPU time was read over them too.
     #[serde(default)]
     pub cut_s: f64,
+    /// Payload a call moves in both directions together, in bytes; zero in records
+    /// of before it was kept.
+    #[serde(default)]
+    pub payload_bytes: u64,
     /// Counts of the calls scheduled in the measured window.
     pub counts: Counts,
     /// Latency of calls that came back well: from the scheduled time in an

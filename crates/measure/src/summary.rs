@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     histogram::new_histogram,
-    record::{ProcessRole, TrialOutcome, TrialRecord},
+    record::{ProcessRole, SearchLimit, SearchRecord, TrialOutcome, TrialRecord},
     statistics::shares::chi_square_even,
 };
 
@@ -38,6 +38,7 @@ pub struct Figures {
     lateness: Histogram<u64>,
     cpu: [Option<CpuPerCall>; 3],
     machine: Option<CpuPerCall>,
+    payload_bytes: u64,
 }
 
 /// CPU time per completed call, in nanoseconds.
@@ -83,6 +84,7 @@ impl Figures {
             lateness: read(&trial.lateness),
             cpu,
             machine: machine_per_call(trial, completed),
+            payload_bytes: trial.payload_bytes,
         }
     }
 
@@ -139,6 +141,13 @@ impl Figures {
         (self.scheduled > 0).then(|| calls as f64 / self.scheduled as f64)
     }
 
+    /// What a cost per call comes to for a GiB of payload; `None` where calls carry
+    /// none.
+    fn per_gib(&self, ns_per_call: f64) -> Option<f64> {
+        const GIB: f64 = (1_u64 << 30) as f64;
+        (self.payload_bytes > 0).then(|| ns_per_call * GIB / self.payload_bytes as f64)
+    }
+
     fn cpu_ns(&self, role: ProcessRole) -> Option<f64> {
         self.cpu(role).map(|cpu| cpu.total_ns())
     }
@@ -172,6 +181,7 @@ const FIGURES: &[(&str, Reading)] = &[
     ("queued_p99", |of| value_at(&of.queued, 0.99)),
     ("service_p99", |of| value_at(&of.service, 0.99)),
     ("proxy_cpu_per_call", |of| of.cpu_ns(ProcessRole::Proxy)),
+    ("proxy_cpu_per_gib", |of| of.per_gib(of.cpu_ns(ProcessRole::Proxy)?)),
     ("backend_cpu_per_call", |of| of.cpu_ns(ProcessRole::Backend)),
     ("generator_cpu_per_call", |of| of.cpu_ns(ProcessRole::Generator)),
     ("machine_cpu_per_call", |of| of.machine.map(|cpu| cpu.total_ns())),
@@ -179,6 +189,41 @@ const FIGURES: &[(&str, Reading)] = &[
     ("generator_lateness_p99", |of| value_at(&of.lateness, 0.99)),
     ("generator_lateness_max", |of| value_at(&of.lateness, 1.0)),
 ];
+
+/// The highest rate at which the objective of a search held for a peer, over the
+/// repeats.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Saturation {
+    /// The median over the repeats, in calls per second.
+    pub rate: f64,
+    /// The rate up to which it held in every repeat.
+    pub low: f64,
+    /// The lowest rate from which on it held in no repeat; none where one repeat
+    /// found none.
+    pub high: Option<f64>,
+    /// What each repeat found, in their order; zero where it held nowhere.
+    pub repeats: Vec<f64>,
+    /// What ended the search of each repeat.
+    pub limits: Vec<SearchLimit>,
+}
+
+/// What a search found for a peer; `None` where no repeat found anything.
+///
+/// The ends are no interval of a statistic: they are what was seen. A rate between
+/// them held in some repeats only, or was not tried.
+pub fn saturation(search: &SearchRecord, peer: &str) -> Option<Saturation> {
+    let of_peer = || search.results.iter().filter(|result| result.peer == peer);
+    let repeats: Vec<f64> = of_peer().map(|result| result.held.unwrap_or(0.0)).collect();
+    let rate = median(&repeats).filter(|rate| *rate > 0.0)?;
+    let failed: Option<Vec<f64>> = of_peer().map(|result| result.failed).collect();
+    Some(Saturation {
+        rate,
+        low: repeats.iter().copied().fold(f64::INFINITY, f64::min),
+        high: failed.and_then(|failed| failed.into_iter().reduce(f64::max)),
+        limits: of_peer().map(|result| result.limit).collect(),
+        repeats,
+    })
+}
 
 fn role_index(role: ProcessRole) -> usize {
     match role {
@@ -251,6 +296,34 @@ mod tests {
         assert_eq!(jain(&[0, 0]), None);
         assert_eq!(coefficient_of_variation(&[5, 5]), Some(0.0));
         assert_eq!(coefficient_of_variation(&[10, 0]), Some(1.0));
+    }
+
+    #[test]
+    fn a_saturation_is_bracketed_by_what_held_and_what_did_not() {
+        let result = |peer: &str, repeat, held, failed| crate::record::SearchResult {
+            peer: peer.to_owned(),
+            repeat,
+            held,
+            failed,
+            limit: SearchLimit::Peer,
+        };
+        let mut search = SearchRecord {
+            slo: vec!["p99 < 5ms".to_owned()],
+            resolution: 0.05,
+            results: vec![
+                result("l7", 0, Some(500.0), Some(525.0)),
+                result("l4", 0, None, Some(100.0)),
+                result("l7", 1, Some(525.0), Some(551.0)),
+                result("l7", 2, Some(500.0), Some(525.0)),
+            ],
+        };
+        let found = saturation(&search, "l7").unwrap();
+        assert_eq!((found.rate, found.low, found.high), (500.0, 500.0, Some(551.0)));
+        assert_eq!(found.repeats, [500.0, 525.0, 500.0]);
+        assert_eq!(saturation(&search, "l4"), None, "it held nowhere");
+        assert_eq!(saturation(&search, "direct"), None, "it was not run");
+        search.results[0].failed = None;
+        assert_eq!(saturation(&search, "l7").unwrap().high, None);
     }
 
     #[test]

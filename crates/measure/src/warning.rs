@@ -93,6 +93,9 @@ pub enum Warning {
     PrecisionNotReached {
         /// The peer.
         peer: String,
+        /// The point of the sweep, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        point: Option<String>,
         /// Which figure.
         figure: String,
         /// Half the interval's width that was asked for, as a fraction.
@@ -129,6 +132,9 @@ pub enum Warning {
     DependentRepeats {
         /// The peer.
         peer: String,
+        /// The point of the sweep, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        point: Option<String>,
         /// Which figure.
         figure: String,
         /// The chance of neighbours as alike if they were independent.
@@ -138,6 +144,9 @@ pub enum Warning {
     DriftBetweenRepeats {
         /// The peer.
         peer: String,
+        /// The point of the sweep, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        point: Option<String>,
         /// Which figure.
         figure: String,
         /// Largest relative to smallest.
@@ -165,6 +174,7 @@ impl Warning {
             Self::LogFull { lost: 1 },
             Self::PrecisionNotReached {
                 peer: "l7".into(),
+                point: None,
                 figure: "latency_p99".into(),
                 wanted: 0.05,
                 reached: Some(0.12),
@@ -173,8 +183,18 @@ impl Warning {
             Self::UnoptimisedBuild { profile: "debug, opt-level 0".into() },
             Self::SharedCpus { cpus: 2 },
             Self::DriftWithinTrial { figure: figure(), ratio: 2.5 },
-            Self::DependentRepeats { peer: "l4".into(), figure: figure(), p_value: 0.0004 },
-            Self::DriftBetweenRepeats { peer: "l4".into(), figure: figure(), ratio: 1.8 },
+            Self::DependentRepeats {
+                peer: "l4".into(),
+                point: None,
+                figure: figure(),
+                p_value: 0.0004,
+            },
+            Self::DriftBetweenRepeats {
+                peer: "l4".into(),
+                point: Some("64".into()),
+                figure: figure(),
+                ratio: 1.8,
+            },
         ]
     }
 
@@ -265,13 +285,14 @@ impl fmt::Display for Warning {
                 "{lost} calls found no room in the call log and are in no figure. Lower the rate \
                  or the duration."
             ),
-            Self::PrecisionNotReached { peer, figure, wanted, reached } => {
+            Self::PrecisionNotReached { peer, point, figure, wanted, reached } => {
                 let reached = reached
                     .map_or_else(|| "unknown".to_owned(), |part| format!("{:.1} %", part * 100.0));
                 write!(
                     f,
-                    "The time budget ended before {figure} of {peer} was known to ±{:.1} %: it is \
+                    "The time budget ended before {figure} of {peer}{} was known to ±{:.1} %: it is \
                      known to {reached}. Raise `precision.budget`, or lengthen the trials.",
+                    at(point.as_deref()),
                     wanted * 100.0
                 )
             }
@@ -296,19 +317,26 @@ impl fmt::Display for Warning {
                  system had not settled, or cannot at this load. Lengthen the warm-up, or read \
                  the figure as a passing state."
             ),
-            Self::DependentRepeats { peer, figure, p_value } => write!(
+            Self::DependentRepeats { peer, point, figure, p_value } => write!(
                 f,
-                "{figure} of {peer} is alike in repeats that follow each other (p = \
+                "{figure} of {peer}{} is alike in repeats that follow each other (p = \
                  {p_value:.4}), so its interval is too narrow. Something slow changes the \
-                 machine. Quiet it, or spread the repeats over a longer time."
+                 machine. Quiet it, or spread the repeats over a longer time.",
+                at(point.as_deref())
             ),
-            Self::DriftBetweenRepeats { peer, figure, ratio } => write!(
+            Self::DriftBetweenRepeats { peer, point, figure, ratio } => write!(
                 f,
-                "{figure} of {peer} differs between repeats by {ratio:.2}×. Something else used \
-                 the machine, or the peer behaves by chance. Add repeats."
+                "{figure} of {peer}{} differs between repeats by {ratio:.2}×. Something else used \
+                 the machine, or the peer behaves by chance. Add repeats.",
+                at(point.as_deref())
             ),
         }
     }
+}
+
+/// Where in a sweep.
+fn at(point: Option<&str>) -> String {
+    point.map(|point| format!(" at {point}")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -62,5 +62,10 @@ pub const PAYLOAD_BYTES: Bounds<u32> = bounds(0, 8 << 20);
 pub const PRECISION: Bounds<f64> = bounds(0.001, 1.0);
 /// Trials of each peer.
 pub const REPEATS: Bounds<u32> = bounds(1, 1_000);
+/// Values of a sweep.
+pub const SWEEP_POINTS: Bounds<u32> = bounds(1, 32);
+/// How near to each other a search brings the highest rate that holds and the
+/// lowest that doesn't, as a fraction.
+pub const RESOLUTION: Bounds<f64> = bounds(0.01, 1.0);
 /// Seeds; TOML has no larger integers.
 pub const SEED: Bounds<u64> = bounds(0, i64::MAX as u64);

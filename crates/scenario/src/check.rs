@@ -9,16 +9,18 @@ use crate::{
     bounds::{self, Bounds},
     claim::Claim,
     error::{Problem, did_you_mean, list_of},
+    metric::Scope,
     scenario::{
         Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, Length, Load, Pace, Pacer,
         Placement, Precision, Profile, Scenario,
     },
+    search::Search,
     service_time::ServiceTime,
     units::{DurationText, PercentText, RateText, SizeText, format_duration, format_size},
     wire::{
         ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, ClientWire, FaultWire, LoadWire,
         LoopWire, PacerWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire,
-        ScenarioWire,
+        ScenarioWire, SearchWire,
     },
 };
 
@@ -26,6 +28,7 @@ const DEFAULT_BACKENDS: u32 = 4;
 const DEFAULT_CONCURRENCY: u32 = 8;
 const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 const DEFAULT_BUDGET: Duration = Duration::from_secs(120);
+const DEFAULT_RESOLUTION: f64 = 0.05;
 const DEFAULT_STREAMS: u32 = 100;
 const DEFAULT_WARM_UP: Duration = Duration::from_secs(1);
 const DEFAULT_MESSAGES: u32 = 10;
@@ -59,6 +62,10 @@ pub(crate) fn check(
     let seed = within("run.seed", wire.run.seed.unwrap_or(DEFAULT_SEED), bounds::SEED, "a seed")?;
     let claims = check_claims(&wire.expect.claims, known_peers)?;
     let precision = wire.precision.as_ref().map(check_precision).transpose()?;
+    if let (Some(_), Some(_)) = (&precision, &load.search) {
+        let message = "a search repeats near the edge by itself; take `[precision]` out";
+        return Err(Problem::new("precision", message));
+    }
     Ok(Scenario {
         name: name.to_owned(),
         question,
@@ -75,6 +82,7 @@ pub(crate) fn check(
         precision,
         seed,
         claims,
+        sweep: None,
     })
 }
 
@@ -180,6 +188,8 @@ fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
     let (call, messages) = check_call(wire)?;
     let pace = check_pace(wire)?;
     let length = check_length(wire, &pace)?;
+    let search =
+        wire.search.as_ref().map(|search| check_search(search, &pace, length)).transpose()?;
     Ok(Load {
         pace,
         connections,
@@ -193,8 +203,9 @@ fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
         pacer: check_pacer(wire)?,
         call,
         messages,
-        request_bytes: check_payload("load.request_bytes", wire.request_bytes)?,
-        response_bytes: check_payload("load.response_bytes", wire.response_bytes)?,
+        request_bytes: check_payload("load.request_bytes", wire.request_bytes, wire.payload)?,
+        response_bytes: check_payload("load.response_bytes", wire.response_bytes, wire.payload)?,
+        search,
     })
 }
 
@@ -228,11 +239,44 @@ fn check_call(wire: &LoadWire) -> Result<(CallKind, u32), Problem> {
     Ok((call, within("load.messages", messages, bounds::MESSAGES, "messages")?))
 }
 
-fn check_payload(key: &str, size: Option<SizeText>) -> Result<u32, Problem> {
-    let bytes = size.map_or(DEFAULT_PAYLOAD_BYTES, |SizeText(bytes)| bytes);
+/// The payload of one direction: its own, or that of both.
+fn check_payload(
+    key: &str,
+    size: Option<SizeText>,
+    both: Option<SizeText>,
+) -> Result<u32, Problem> {
+    let key = if size.is_none() && both.is_some() { "load.payload" } else { key };
+    let bytes = size.or(both).map_or(DEFAULT_PAYLOAD_BYTES, |SizeText(bytes)| bytes);
     let Bounds { min, max } = bounds::PAYLOAD_BYTES;
     let size = within(key, Size(bytes), Bounds { min: Size(min), max: Size(max) }, "a payload")?;
     Ok(size.0)
+}
+
+fn check_search(wire: &SearchWire, pace: &Pace, length: Length) -> Result<Search, Problem> {
+    let flat = matches!(pace, Pace::Open { profile: Profile::Flat, .. });
+    if !flat || !matches!(length, Length::Duration(_)) {
+        let message = "a search changes the rate of an open loop without a profile, and measures \
+                       each for a duration; set `load.loop = \"open\"` and `load.duration`";
+        return Err(Problem::new("load.search", message));
+    }
+    if wire.slo.is_empty() {
+        let message = "this list is empty; name an objective, as in `[\"p99 < 5ms\"]`";
+        return Err(Problem::new("load.search.slo", message));
+    }
+    let objective = |(index, text): (usize, &String)| {
+        text.parse()
+            .map_err(|message: String| Problem::new(format!("load.search.slo[{index}]"), message))
+    };
+    let resolution = wire.resolution.map_or(DEFAULT_RESOLUTION, |PercentText(part)| part);
+    let key = "load.search.resolution";
+    let resolution = within(key, resolution, bounds::RESOLUTION, "a part")?;
+    let budget = wire.budget.map_or(DEFAULT_BUDGET, |DurationText(budget)| budget);
+    let budget = within("load.search.budget", Time(budget), bounds::DURATION.time(), "a budget")?;
+    Ok(Search {
+        slo: wire.slo.iter().enumerate().map(objective).collect::<Result<_, _>>()?,
+        resolution,
+        budget: budget.0,
+    })
 }
 
 fn check_pace(wire: &LoadWire) -> Result<Pace, Problem> {
@@ -332,7 +376,12 @@ fn check_precision(wire: &PrecisionWire) -> Result<Precision, Problem> {
     }
     let target = |(name, PercentText(width)): (&String, &PercentText)| {
         let key = format!("precision.within.{name}");
-        let metric = name.parse().map_err(|message| Problem::new(&key, message))?;
+        let metric: crate::metric::Metric =
+            name.parse().map_err(|message| Problem::new(&key, message))?;
+        if metric.scope() == Scope::WholeRun {
+            let message = "no trial has this figure, so that more of them don't sharpen it";
+            return Err(Problem::new(&key, message));
+        }
         Ok((metric, within(&key, *width, bounds::PRECISION, "half a width")?))
     };
     let budget = wire.budget.map_or(DEFAULT_BUDGET, |DurationText(budget)| budget);

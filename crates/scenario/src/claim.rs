@@ -4,13 +4,18 @@
 //! claim  = subject op term
 //! op     = "==" | "!=" | "<" | "<=" | ">" | ">="
 //! term   = number unit | [number "*"] subject [("+" | "-") number unit]
-//! subject = peer "." metric
+//! subject = peer [ "[" key "=" value "]" ] "." metric
 //! ```
 //!
 //! `l4.max_share == 100%`, `l7.latency_p99 < 0.2 * l4.latency_p99`,
 //! `l7.latency_p50 <= direct.latency_p50 + 500us`. Both sides have to be of one
 //! kind, and numbers carry the unit of that kind. A claim says *where* it has
 //! to hold by its subject's [`Scope`]; judging it over trials is the lab's work.
+//!
+//! In a sweep, `l4[connections=64].max_share < 30%` speaks of one point, by the
+//! last part of the swept key or the whole of it. Without a point a claim speaks
+//! of each; the right side of one then, and of a claim whose left side alone names
+//! a point, is that of the same point.
 
 use std::{fmt, str::FromStr};
 
@@ -35,8 +40,19 @@ pub struct Claim {
 pub struct Subject {
     /// The peer's name.
     pub peer: String,
+    /// The point of a sweep, where one is named.
+    pub point: Option<PointName>,
     /// The quantity.
     pub metric: Metric,
+}
+
+/// A point of a sweep as a claim names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointName {
+    /// The swept key, or its last part.
+    pub key: String,
+    /// The value.
+    pub value: String,
 }
 
 /// A comparison.
@@ -86,7 +102,7 @@ pub struct ClaimOutcome {
 
 /// A value that a claim needs is missing, so it can't be judged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no value of `{}.{}`", subject.peer, subject.metric)]
+#[error("there is no value of `{subject}`")]
 pub struct MissingValue {
     /// What is missing.
     pub subject: Subject,
@@ -132,17 +148,26 @@ impl Claim {
         std::iter::once(self.subject.peer.as_str()).chain(other)
     }
 
-    /// Judges the claim on the values that `value` gives for a peer's quantity.
+    /// The points it names: none, one or two.
+    pub fn points(&self) -> impl Iterator<Item = &PointName> {
+        let other = match &self.term {
+            Term::Relative { subject, .. } => subject.point.as_ref(),
+            Term::Number(_) => None,
+        };
+        self.subject.point.iter().chain(other)
+    }
+
+    /// Judges the claim on the values that `value` gives for subjects.
     ///
     /// # Errors
     /// [`MissingValue`] when `value` has none: such a claim neither holds nor
     /// fails.
     pub fn check(
         &self,
-        value: &dyn Fn(&str, Metric) -> Option<f64>,
+        value: &dyn Fn(&Subject) -> Option<f64>,
     ) -> Result<ClaimOutcome, MissingValue> {
         let value_of = |subject: &Subject| {
-            value(&subject.peer, subject.metric)
+            value(subject)
                 .filter(|value| !value.is_nan())
                 .ok_or_else(|| MissingValue { subject: subject.clone() })
         };
@@ -170,7 +195,7 @@ impl Op {
 
     /// Compares. Values that differ by no more than rounding are equal: a third
     /// of all calls is `33.333333333%` to no one.
-    fn compare(self, left: f64, right: f64) -> bool {
+    pub(crate) fn compare(self, left: f64, right: f64) -> bool {
         let equal = (left - right).abs() <= 1e-9 * left.abs().max(right.abs());
         match self {
             Self::Eq => equal,
@@ -185,7 +210,16 @@ impl Op {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.peer, self.metric)
+        match &self.point {
+            Some(point) => write!(f, "{}[{point}].{}", self.peer, self.metric),
+            None => write!(f, "{}.{}", self.peer, self.metric),
+        }
+    }
+}
+
+impl fmt::Display for PointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, self.value)
     }
 }
 
@@ -214,7 +248,13 @@ impl FromStr for Claim {
 }
 
 fn parse(text: &str) -> Result<(Subject, Op, Term), String> {
-    let Some(at) = text.find(['=', '!', '<', '>']) else {
+    // What stands in brackets names a point, and compares nothing.
+    let mut inside = false;
+    let comparison = |c: char| {
+        inside = (inside || c == '[') && c != ']';
+        !inside && matches!(c, '=' | '!' | '<' | '>')
+    };
+    let Some(at) = text.find(comparison) else {
         return Err("there is no comparison; write one of ==, !=, <, <=, >, >=".to_owned());
     };
     let subject = parse_subject(text[..at].trim())?;
@@ -229,13 +269,37 @@ fn parse(text: &str) -> Result<(Subject, Op, Term), String> {
 }
 
 fn parse_subject(text: &str) -> Result<Subject, String> {
-    let Some((peer, metric)) = text.split_once('.') else {
-        return Err(format!("expected a peer's quantity such as `l4.max_share`, found `{text}`"));
+    let no_subject =
+        || format!("expected a peer's quantity such as `l4.max_share`, found `{text}`");
+    let (peer, point, metric) = match text.split_once('[') {
+        Some((peer, rest)) => {
+            let (point, metric) = rest.split_once("].").ok_or_else(no_subject)?;
+            (peer, Some(parse_point(point)?), metric)
+        }
+        None => {
+            let (peer, metric) = text.split_once('.').ok_or_else(no_subject)?;
+            (peer, None, metric)
+        }
     };
     if peer.is_empty() || peer.contains(char::is_whitespace) {
         return Err(format!("`{peer}` is no name of a peer"));
     }
-    Ok(Subject { peer: peer.to_owned(), metric: metric.parse()? })
+    let metric: Metric = metric.parse()?;
+    if let (Some(point), Scope::WholeRun) = (&point, metric.scope()) {
+        return Err(format!("`{metric}` is one for the whole run, and has none at `{point}`"));
+    }
+    Ok(Subject { peer: peer.to_owned(), point, metric })
+}
+
+fn parse_point(text: &str) -> Result<PointName, String> {
+    match text.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+        Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+            Ok(PointName { key: key.to_owned(), value: value.to_owned() })
+        }
+        _ => Err(format!(
+            "expected a point of the sweep such as `[connections=64]`, found `[{text}]`"
+        )),
+    }
 }
 
 fn parse_term(text: &str, metric: Metric) -> Result<Term, String> {
@@ -259,6 +323,12 @@ fn parse_term(text: &str, metric: Metric) -> Result<Term, String> {
         (None, None) => (rest, 0.0),
     };
     let subject = parse_subject(subject.trim())?;
+    if (subject.metric.scope() == Scope::WholeRun) != (metric.scope() == Scope::WholeRun) {
+        return Err(format!(
+            "`{metric}` and `{}` can't be compared: only one is a figure of the whole run",
+            subject.metric
+        ));
+    }
     if subject.metric.kind() != metric.kind() {
         let (left, right) = (metric.kind().how_to_write(), subject.metric.kind().how_to_write());
         return Err(format!(
@@ -269,7 +339,7 @@ fn parse_term(text: &str, metric: Metric) -> Result<Term, String> {
     Ok(Term::Relative { factor, subject, offset })
 }
 
-fn parse_number(text: &str, metric: Metric) -> Result<f64, String> {
+pub(crate) fn parse_number(text: &str, metric: Metric) -> Result<f64, String> {
     let (number, unit) = split_unit(text);
     let number: f64 = match number.parse() {
         Ok(number) => number,
@@ -294,8 +364,10 @@ mod tests {
     }
 
     fn holds(text: &str, values: &[(&str, Metric, f64)]) -> bool {
-        let value = |peer: &str, metric: Metric| {
-            values.iter().find(|(p, m, _)| *p == peer && *m == metric).map(|(_, _, value)| *value)
+        let value = |subject: &Subject| {
+            let is =
+                |(peer, metric): (&str, Metric)| peer == subject.peer && metric == subject.metric;
+            values.iter().find(|(p, m, _)| is((p, *m))).map(|(_, _, value)| *value)
         };
         claim(text).check(&value).unwrap().holds
     }
@@ -312,11 +384,24 @@ mod tests {
         assert_eq!(claim("direct.error_rate == 0").term(), &Term::Number(0.0));
 
         let relative = claim("l7.latency_p99 < 0.2 * envoy-l4.latency_p99 + 5ms");
-        let other = Subject { peer: "envoy-l4".to_owned(), metric: Metric::LatencyP99 };
+        let other =
+            Subject { peer: "envoy-l4".to_owned(), point: None, metric: Metric::LatencyP99 };
         let expected = Term::Relative { factor: 0.2, subject: other, offset: 5_000_000.0 };
         assert_eq!(relative.term(), &expected);
         assert_eq!(relative.scope(), Scope::MedianOverTrials);
         assert_eq!(relative.peers().collect::<Vec<_>>(), ["l7", "envoy-l4"]);
+    }
+
+    #[test]
+    fn a_point_of_a_sweep_is_named_in_brackets() {
+        let one =
+            claim("l4[connections=64].max_share <= 1.1 * l7[load.connections = 64].max_share");
+        assert_eq!(one.subject().to_string(), "l4[connections=64].max_share");
+        let points: Vec<String> = one.points().map(ToString::to_string).collect();
+        assert_eq!(points, ["connections=64", "load.connections=64"]);
+        let decimals = claim("l4[payload=1.5KiB].max_share < 30%");
+        assert_eq!(decimals.subject().point.as_ref().unwrap().value, "1.5KiB");
+        assert_eq!(claim("l4.saturation_rate > 100/s").scope(), Scope::WholeRun);
     }
 
     #[test]
@@ -341,13 +426,13 @@ mod tests {
 
     #[test]
     fn a_missing_value_never_passes() {
-        let nothing = |_: &str, _: Metric| None;
-        let nan = |_: &str, _: Metric| Some(f64::NAN);
+        let nothing = |_: &Subject| None;
+        let nan = |_: &Subject| Some(f64::NAN);
         for text in ["l4.max_share < 200%", "l4.max_share != 3%"] {
             assert!(claim(text).check(&nothing).is_err());
             assert!(claim(text).check(&nan).is_err());
         }
-        let only_left = |peer: &str, _: Metric| (peer == "l7").then_some(1.0);
+        let only_left = |subject: &Subject| (subject.peer == "l7").then_some(1.0);
         let error = claim("l7.latency_p99 < l4.latency_p99").check(&only_left).unwrap_err();
         assert_eq!(error.to_string(), "there is no value of `l4.latency_p99`");
     }
@@ -369,6 +454,11 @@ mod tests {
             ("l4.latency_p99 < fast * l7.latency_p99", "`fast` is no number"),
             ("l4.latency_p99 < inf * l7.latency_p99", "`inf` is no number"),
             ("l4.latency_p99 < l7.max_share", "can't be compared"),
+            ("l4[64].max_share < 30%", "expected a point of the sweep"),
+            ("l4[connections=].max_share < 30%", "expected a point of the sweep"),
+            ("l4[connections=64] < 30%", "expected a peer's quantity"),
+            ("l4[rate=64/s].saturation_rate < 30/s", "one for the whole run"),
+            ("l4.saturation_rate < l7.throughput", "only one is a figure of the whole run"),
             ("l4.latency_p99 < l7.latency_p99 + 5", "a time with its unit"),
             ("l4.latency_p99 < l7.latency_p99 + 5ms + 5ms", "a time with its unit"),
         ] {

@@ -43,12 +43,14 @@ mod metric;
 mod peer;
 mod scenario;
 mod schema;
+mod search;
 mod service_time;
 mod source;
+mod sweep;
 pub mod units;
 mod wire;
 
-pub use claim::{Claim, ClaimError, ClaimOutcome, MissingValue, Op, Subject, Term};
+pub use claim::{Claim, ClaimError, ClaimOutcome, MissingValue, Op, PointName, Subject, Term};
 pub use error::{Error, Invalid, Place, nearest};
 pub use library::{Library, Summary};
 pub use metric::{Kind, Metric, Scope};
@@ -61,5 +63,7 @@ pub use scenario::{
     Pace, Pacer, Placement, Precision, Profile, Scenario,
 };
 pub use schema::{peer_schema, scenario_schema};
+pub use search::{Objective, Search};
 pub use service_time::ServiceTime;
 pub use source::{ScenarioSource, Setting};
+pub use sweep::{Point, Sweep, is_same, number, short_key};

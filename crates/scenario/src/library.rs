@@ -154,13 +154,11 @@ impl Library {
 
 impl Summary {
     fn of(scenario: &Scenario) -> Self {
-        let trials = u32::try_from(scenario.peers.len()).unwrap_or(u32::MAX);
-        let trials = trials.saturating_mul(scenario.repeats);
         Self {
             name: scenario.name.clone(),
             question: scenario.question.clone(),
             peers: scenario.peers.clone(),
-            planned: scenario.trial_duration().map(|trial| trial.saturating_mul(trials)),
+            planned: scenario.planned(),
         }
     }
 }

@@ -30,6 +30,8 @@ pub enum Scope {
     /// On the median over trials: the quantity is noisy, and one unlucky trial
     /// proves nothing.
     MedianOverTrials,
+    /// Once: the quantity is what all trials of a peer come to.
+    WholeRun,
 }
 
 macro_rules! metrics {
@@ -90,12 +92,14 @@ metrics! {
     QueuedP99 "queued_p99" Time MedianOverTrials "Time in a backend's queue that 99 % of the calls stay within.";
     ServiceP99 "service_p99" Time MedianOverTrials "Service time that 99 % of the calls stay within.";
     ProxyCpuPerCall "proxy_cpu_per_call" Time MedianOverTrials "CPU time of the proxy per call.";
+    ProxyCpuPerGib "proxy_cpu_per_gib" Time MedianOverTrials "CPU time of the proxy per GiB of payload moved, both directions together.";
     BackendCpuPerCall "backend_cpu_per_call" Time MedianOverTrials "CPU time of all backends together per call.";
     GeneratorCpuPerCall "generator_cpu_per_call" Time MedianOverTrials "CPU time of the generator per call.";
     MachineCpuPerCall "machine_cpu_per_call" Time MedianOverTrials "CPU time of the whole machine per call, whoever spent it.";
     GeneratorLatenessP50 "generator_lateness_p50" Time MedianOverTrials "How late the generator sent calls: what half of them stay within.";
     GeneratorLatenessP99 "generator_lateness_p99" Time MedianOverTrials "How late the generator sent calls: what 99 % of them stay within.";
     GeneratorLatenessMax "generator_lateness_max" Time MedianOverTrials "How late the generator sent the latest call.";
+    SaturationRate "saturation_rate" Rate WholeRun "The highest rate at which the objective of a search (`load.search`) held.";
 }
 
 impl fmt::Display for Metric {

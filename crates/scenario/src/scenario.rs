@@ -9,7 +9,10 @@ use balance::PolicyKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{claim::Claim, metric::Metric, service_time::ServiceTime, units::duration_as_text};
+use crate::{
+    claim::Claim, metric::Metric, search::Search, service_time::ServiceTime, sweep::Sweep,
+    units::duration_as_text,
+};
 
 /// One question, and what to measure to answer it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,6 +47,9 @@ pub struct Scenario {
     pub seed: u64,
     /// What must come out.
     pub claims: Vec<Claim>,
+    /// The setting that is swept; the rest of the scenario is then that of the
+    /// sweep's first point.
+    pub sweep: Option<Sweep>,
 }
 
 /// What traffic between client, balancer and backends crosses.
@@ -141,6 +147,22 @@ pub struct Load {
     pub request_bytes: u32,
     /// Payload of a response message in bytes.
     pub response_bytes: u32,
+    /// The search over rates, if there is one.
+    pub search: Option<Search>,
+}
+
+impl Load {
+    /// Payload that a call moves in both directions together, in bytes.
+    pub fn payload_bytes(&self) -> u64 {
+        let messages = u64::from(self.messages);
+        let (request, response) = (u64::from(self.request_bytes), u64::from(self.response_bytes));
+        match self.call {
+            CallKind::Unary => request + response,
+            CallKind::ServerStream => request + messages * response,
+            CallKind::ClientStream => messages * request + response,
+            CallKind::Bidi => messages * (request + response),
+        }
+    }
 }
 
 /// What makes calls due.
@@ -397,6 +419,36 @@ impl Scenario {
             (Length::Calls(_), Pace::Closed { .. }) => return None,
         };
         Some(self.load.warm_up + measured)
+    }
+
+    /// The scenario at another rate of its open loop; a closed loop has none to
+    /// change.
+    #[must_use]
+    pub fn at_rate(&self, per_second: f64) -> Self {
+        let mut scenario = self.clone();
+        if let Pace::Open { arrivals, .. } = &mut scenario.load.pace {
+            match arrivals {
+                Arrivals::Constant { rate } | Arrivals::Poisson { rate } => *rate = per_second,
+            }
+        }
+        scenario
+    }
+
+    /// How long the trials are planned to take together, without their starts and
+    /// ends; `None` when the backends decide that.
+    pub fn planned(&self) -> Option<Duration> {
+        if let Some(search) = &self.load.search {
+            return Some(search.budget);
+        }
+        let rounds =
+            u32::try_from(self.peers.len()).unwrap_or(u32::MAX).saturating_mul(self.repeats);
+        match &self.sweep {
+            None => Some(self.trial_duration()?.saturating_mul(rounds)),
+            Some(sweep) => sweep.points.iter().try_fold(Duration::ZERO, |sum, point| {
+                let trial = point.scenario.trial_duration()?;
+                Some(sum.saturating_add(trial.saturating_mul(rounds)))
+            }),
+        }
     }
 
     /// The most calls per second all backends can serve together; `None` when

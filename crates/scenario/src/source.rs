@@ -1,7 +1,7 @@
 //! A scenario file and the settings that replace parts of it.
 //!
-//! Command-line flags, `[short]` and later a sweep all do the same: they put a
-//! value at a key, and the whole is checked again. A wrong value is then
+//! Command-line flags, `[short]` and a sweep all do the same: they put a value at
+//! a key, and the whole is checked again. A wrong value is then
 //! reported where it came from, be that a line of the file or a flag.
 
 use toml::{Table, Value};
@@ -10,7 +10,9 @@ use crate::{
     check::check,
     document::{Document, explain},
     error::{Error, Invalid, Place, Problem},
+    metric::Scope,
     scenario::Scenario,
+    sweep::{self, Candidate, Point, Sweep},
     wire::{self, ScenarioWire, ShortValue, ShortWire},
 };
 
@@ -64,8 +66,15 @@ pub struct ScenarioSource {
 }
 
 /// Pairs of keys that exclude each other: to set one takes the other out.
-const ALTERNATIVES: [(&str, &str); 2] =
-    [("load.duration", "load.calls"), ("load.calls", "load.duration")];
+const ALTERNATIVES: [(&str, &str); 7] = [
+    ("load.duration", "load.calls"),
+    ("load.calls", "load.duration"),
+    ("load.payload", "load.request_bytes"),
+    ("load.payload", "load.response_bytes"),
+    ("sweep.values", "sweep.from"),
+    ("sweep.values", "sweep.to"),
+    ("sweep.values", "sweep.points"),
+];
 
 impl ScenarioSource {
     /// Reads and checks a scenario's text, in its full and its short form.
@@ -86,12 +95,26 @@ impl ScenarioSource {
                 "`short.duration` and `short.calls` both say how long a trial is; keep one";
             return Err(document.place(Problem::new("short.calls", message)));
         }
-        check(name, wire, known_peers).map_err(|problem| document.place(problem))?;
+        let sweeps = wire.sweep.is_some();
+        for (key, is_set, needs) in [
+            ("short.sweep", short.sweep.is_some(), sweeps),
+            ("short.resolution", short.resolution.is_some(), wire.load.search.is_some()),
+        ] {
+            if is_set && !needs {
+                let message = "there is nothing it replaces; add `[sweep]` or `[load.search]`";
+                return Err(document.place(Problem::new(key, message)));
+            }
+        }
+        if !sweeps {
+            check(name, wire, known_peers).map_err(|problem| document.place(problem))?;
+        }
         let table = text
             .parse()
             .map_err(|error: toml::de::Error| document.place(explain("", error.message())))?;
         let (name, known_peers) = (name.to_owned(), known_peers.to_vec());
         let source = Self { name, document, table, short, known_peers };
+        let scenario = source.resolve(false, &[])?;
+        check_claims(&scenario).map_err(|problem| source.document.place(problem))?;
         source.resolve(true, &[])?;
         Ok(source)
     }
@@ -112,7 +135,8 @@ impl ScenarioSource {
     }
 
     /// The scenario with settings in force: first `[short]`, if `short` asks for
-    /// it, then `settings` in their order.
+    /// it, then `settings` in their order. A setting at the swept key leaves only
+    /// that value of the sweep.
     ///
     /// # Errors
     /// [`Error::Invalid`], placed at the setting that is wrong, or at the line of
@@ -130,11 +154,14 @@ impl ScenarioSource {
         for setting in settings {
             let place = Place::Setting(setting.origin.clone());
             self.apply(&mut table, &setting.key, setting.value.clone(), &place)?;
-            origins.push((setting.key.clone(), place));
+            origins.push((setting.key.clone(), place.clone()));
+            if swept_key(&table).is_some_and(|key| key == setting.key) {
+                let only = Value::Array(vec![setting.value.clone()]);
+                self.apply(&mut table, "sweep.values", only, &place)?;
+                origins.push(("sweep.values".to_owned(), place));
+            }
         }
-        let wire = wire::from_table(table)
-            .map_err(|error| self.document.place(explain("", error.message())))?;
-        check(&self.name, wire, &self.known_peers).map_err(|problem| {
+        self.check(table).map_err(|problem| {
             // The last setting of a key, or of the list it stands in, counts.
             let set = origins.iter().rev().find(|(key, _)| {
                 problem.key == *key || problem.key.starts_with(&format!("{key}["))
@@ -144,6 +171,56 @@ impl ScenarioSource {
                 None => self.document.place(problem),
             }
         })
+    }
+
+    fn check(&self, table: Table) -> Result<Scenario, Problem> {
+        let wire = wire::from_table(table.clone()).map_err(|error| explain("", error.message()))?;
+        let Some(sweep) = &wire.sweep else {
+            return check(&self.name, wire, &self.known_peers);
+        };
+        if wire.load.search.is_some() {
+            let message = "a search chooses the rates it tries; keep `[sweep]` or `[load.search]`";
+            return Err(Problem::new("sweep", message));
+        }
+        let mut points = Vec::new();
+        for candidate in sweep::candidates(sweep)? {
+            points.push(self.point(&table, &sweep.key, candidate)?);
+        }
+        let Some(first) = points.first() else {
+            return Err(Problem::new("sweep.values", "this list is empty"));
+        };
+        let scenario = Scenario::clone(&first.scenario);
+        Ok(Scenario { sweep: Some(Sweep { key: sweep.key.clone(), points }), ..scenario })
+    }
+
+    /// The scenario with one value of the sweep in force.
+    fn point(&self, table: &Table, key: &str, candidate: Candidate) -> Result<Point, Problem> {
+        let mut table = table.clone();
+        let Candidate { value, text, blame } = candidate;
+        let not_a_key = |problem: Problem| Problem::new("sweep.key", problem.message);
+        put(&mut table, key, value).map_err(not_a_key)?;
+        for (set, other) in ALTERNATIVES {
+            if set == key {
+                remove(&mut table, other);
+            }
+        }
+        let wire = wire::from_table(table).map_err(|error| {
+            let problem = explain("sweep.key", error.message());
+            // A name that is not known may be the key's, or the value's.
+            let of_key = error.message().starts_with("unknown field");
+            if of_key { problem } else { Problem { key: blame.clone(), ..problem } }
+        })?;
+        let scenario = check(&self.name, wire, &self.known_peers).map_err(|problem| {
+            // What is wrong with the value itself is the value's; what it makes
+            // impossible elsewhere is told where that stands.
+            if problem.key == key || problem.key.starts_with(&format!("{key}.")) {
+                return Problem::new(&blame, problem.message);
+            }
+            let message = format!("with `{key}` at `{text}`: {}", problem.message);
+            Problem { message, ..problem }
+        })?;
+        let number = sweep::number(&text);
+        Ok(Point { value: text, number, scenario: Box::new(scenario) })
     }
 
     fn place_of(&self, key: &str) -> Place {
@@ -172,6 +249,37 @@ impl ScenarioSource {
             .map(|_| ())
             .map_err(|error| at(place, explain(key, error.message())))
     }
+}
+
+/// The key that a table sweeps.
+fn swept_key(table: &Table) -> Option<&str> {
+    table.get("sweep")?.get("key")?.as_str()
+}
+
+/// Claims about points that there are none of, or about a search that there is
+/// not. Judged by the file in its full form: a short one may leave points out.
+fn check_claims(scenario: &Scenario) -> Result<(), Problem> {
+    for (index, claim) in scenario.claims.iter().enumerate() {
+        let problem = |message| Problem::new(format!("expect.claims[{index}]"), message);
+        if claim.scope() == Scope::WholeRun && scenario.load.search.is_none() {
+            let message = format!("in `{claim}`, a figure of a search; add `[load.search]`");
+            return Err(problem(message));
+        }
+        for point in claim.points() {
+            let Some(sweep) = &scenario.sweep else {
+                return Err(problem(format!("in `{claim}`, a point without a `[sweep]`")));
+            };
+            if !sweep.is_called(&point.key) || sweep.point(&point.value).is_none() {
+                let values: Vec<&str> = sweep.points.iter().map(|p| p.value.as_str()).collect();
+                return Err(problem(format!(
+                    "in `{claim}`, `{point}` is no point of the sweep: it tries `{}` at {}",
+                    sweep.short_key(),
+                    crate::error::list_of(&values)
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn at(place: &Place, problem: Problem) -> Error {

@@ -213,6 +213,12 @@ impl<'de> Deserialize<'de> for PercentText {
     }
 }
 
+impl Serialize for PercentText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{}%", self.0 * 100.0))
+    }
+}
+
 impl JsonSchema for PercentText {
     fn schema_name() -> Cow<'static, str> {
         "Percent".into()

@@ -45,6 +45,8 @@ pub(crate) struct ScenarioWire {
     pub(crate) placement: PlacementWire,
     /// When enough has been measured.
     pub(crate) precision: Option<PrecisionWire>,
+    /// A setting that is tried at several values, each for every peer.
+    pub(crate) sweep: Option<SweepWire>,
     /// What replaces the settings above in a run of a few seconds (`--short`).
     #[serde(default)]
     pub(crate) short: ShortWire,
@@ -138,10 +140,61 @@ pub(crate) struct LoadWire {
     /// Messages in a streaming call; 10 unless given. Not for unary calls.
     #[schemars(range(min = bounds::MESSAGES.min, max = bounds::MESSAGES.max))]
     pub(crate) messages: Option<u32>,
-    /// Payload of a request message; 32 bytes unless given.
+    /// Payload of messages in both directions; 32 bytes unless given.
+    pub(crate) payload: Option<SizeText>,
+    /// Payload of a request message; `load.payload` unless given.
     pub(crate) request_bytes: Option<SizeText>,
-    /// Payload of a response message; 32 bytes unless given.
+    /// Payload of a response message; `load.payload` unless given.
     pub(crate) response_bytes: Option<SizeText>,
+    /// Search the highest rate at which an objective holds, for each peer and in
+    /// each repeat, from `load.rate` on. Open loop with a duration only.
+    pub(crate) search: Option<SearchWire>,
+}
+
+/// A search for the highest rate at which an objective holds.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SearchWire {
+    /// What has to hold, all of it: `["p99 < 5ms", "error_rate < 0.1%"]`. A call
+    /// without an answer breaks it too.
+    #[schemars(length(min = 1))]
+    pub(crate) slo: Vec<String>,
+    /// How near to each other the highest rate that holds and the lowest that
+    /// doesn't have to come; `5%` unless given.
+    pub(crate) resolution: Option<PercentText>,
+    /// When to stop all the same, counted from the start of the run; `2m` unless
+    /// given.
+    pub(crate) budget: Option<DurationText>,
+}
+
+/// A setting that is tried at several values.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SweepWire {
+    /// The setting, by its key in [load], [backends] or [balance]:
+    /// `load.connections`.
+    pub(crate) key: String,
+    /// Its values. This, or a range.
+    pub(crate) values: Option<Vec<ValueWire>>,
+    /// The first value of a range whose values are at equal ratios.
+    pub(crate) from: Option<ValueWire>,
+    /// The last value of the range.
+    pub(crate) to: Option<ValueWire>,
+    /// How many values the range has, both ends included.
+    #[schemars(range(min = 2, max = bounds::SWEEP_POINTS.max))]
+    pub(crate) points: Option<u32>,
+}
+
+/// A value, as its key takes it.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a number or a text, as the key takes it")]
+pub(crate) enum ValueWire {
+    /// A whole number.
+    Whole(i64),
+    /// A number.
+    Number(f64),
+    /// A text: a name, or a number with its unit.
+    Text(String),
 }
 
 /// Open or closed loop.
@@ -314,6 +367,10 @@ pub(crate) struct ShortWire {
     /// Replaces `run.repeats`.
     #[schemars(range(min = bounds::REPEATS.min, max = bounds::REPEATS.max))]
     pub(crate) repeats: Option<u32>,
+    /// Replaces the values of `[sweep]`.
+    pub(crate) sweep: Option<Vec<ValueWire>>,
+    /// Replaces `load.search.resolution`.
+    pub(crate) resolution: Option<PercentText>,
 }
 
 /// What must come out.
@@ -321,7 +378,8 @@ pub(crate) struct ShortWire {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExpectWire {
     /// Claims such as `l4.max_share == 100%` or
-    /// `l7.latency_p99 < 0.2 * l4.latency_p99`.
+    /// `l7.latency_p99 < 0.2 * l4.latency_p99`; in a sweep of one point, as in
+    /// `l4[connections=64].max_share < 30%`, or else of all.
     #[serde(default)]
     pub(crate) claims: Vec<String>,
 }
@@ -358,6 +416,8 @@ impl ShortWire {
             entry("warm_up", "load.warm_up", self.warm_up.as_ref()),
             entry("rate", "load.rate", self.rate.as_ref()),
             entry("repeats", "run.repeats", self.repeats.as_ref()),
+            entry("sweep", "sweep.values", self.sweep.as_ref()),
+            entry("resolution", "load.search.resolution", self.resolution.as_ref()),
         ]
         .into_iter()
         .flatten()

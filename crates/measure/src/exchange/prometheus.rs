@@ -162,17 +162,15 @@ fn distribution(record: &HistogramRecord) -> Vec<Sample> {
 }
 
 /// The summary of trials in Prometheus' text exposition format, each sample with
-/// the scenario, the peer and the repeat as labels.
+/// the scenario, the peer and the repeat as labels, and the point of a sweep.
 pub fn prometheus(scenario: &str, trials: &[TrialRecord]) -> String {
     let mut text = String::new();
     for metric in METRICS {
         let mut lines = String::new();
         for trial in trials {
-            let own = [
-                ("scenario", scenario.to_owned()),
-                ("peer", trial.peer.clone()),
-                ("repeat", trial.repeat.to_string()),
-            ];
+            let mut own = vec![("scenario", scenario.to_owned()), ("peer", trial.peer.clone())];
+            own.extend(trial.point.clone().map(|point| ("point", point)));
+            own.push(("repeat", trial.repeat.to_string()));
             for sample in (metric.samples)(trial) {
                 lines.push_str(&sample_line(metric.name, &own, &sample));
             }
@@ -217,6 +215,8 @@ mod tests {
         TrialRecord {
             format: FORMAT_VERSION,
             peer: peer.to_owned(),
+            point: None,
+            payload_bytes: 0,
             repeat: 2,
             order: 0,
             started_utc: "2026-01-01T00:00:00Z".to_owned(),
