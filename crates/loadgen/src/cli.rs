@@ -327,8 +327,19 @@ fn check(scenario: &str) -> Result<u8, Failure> {
         || "of unknown length".to_owned(),
         |trial| format!("of {:.1} s", trial.as_secs_f64()),
     );
+    let points = match (&checked.sweep, &checked.load.search) {
+        (Some(sweep), _) => {
+            let values: Vec<&str> = sweep.points.iter().map(|point| point.value.as_str()).collect();
+            format!("{} points ({} = {}), ", values.len(), sweep.key, values.join(", "))
+        }
+        (None, Some(search)) => {
+            let slo: Vec<String> = search.slo.iter().map(ToString::to_string).collect();
+            format!("a search for the highest rate with {}, ", slo.join(" and "))
+        }
+        (None, None) => String::new(),
+    };
     print(&format!(
-        "{} is right: {}\n{} peers ({}), {} trials each {planned}; {} claims\n",
+        "{} is right: {}\n{points}{} peers ({}), {} trials each {planned}; {} claims\n",
         source.file(),
         checked.question,
         checked.peers.len(),

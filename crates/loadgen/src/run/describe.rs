@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use measure::record::{
     BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, Network, PeerSetup, RunOutcome,
-    RunRecord,
+    RunRecord, SearchRecord,
 };
 use scenario::{Pace, Profile, Scenario};
 
-use super::{Request, doubts, load, trial::utc};
+use super::{
+    Request, doubts, load,
+    points::{self, Point},
+    trial::utc,
+};
 use crate::{
     lab::{environment, placement::Cpus},
     peers::ReadyPeer,
@@ -18,6 +22,7 @@ use crate::{
 /// Describes the run: what was asked, on what, which peers.
 pub(super) fn run_record(
     request: &Request,
+    points: &[Point],
     peers: &[ReadyPeer],
     left_out: Vec<LeftOut>,
     started: Timestamp,
@@ -36,12 +41,18 @@ pub(super) fn run_record(
         started_utc: utc(started),
         elapsed_s: None,
         seed: scenario.seed,
-        backends: scenario.backends.iter().map(backend_setup).collect(),
+        backends: backends(scenario),
         network: match scenario.network {
             scenario::Network::Loopback => Network::Loopback,
             scenario::Network::Namespaces => Network::Namespaces,
         },
         load: load_setup(scenario),
+        sweep: points::setup(scenario, points),
+        search: scenario.load.search.as_ref().map(|search| SearchRecord {
+            slo: search.slo.iter().map(ToString::to_string).collect(),
+            resolution: search.resolution,
+            results: Vec::new(),
+        }),
         peers: peers.iter().map(peer_setup).collect(),
         left_out,
         warnings: doubts::of_start(&environment),
@@ -49,6 +60,11 @@ pub(super) fn run_record(
         outcome: RunOutcome::Running,
         expectations: Vec::new(),
     }
+}
+
+/// The backends as the record has them.
+pub(super) fn backends(scenario: &Scenario) -> Vec<BackendSetup> {
+    scenario.backends.iter().map(backend_setup).collect()
 }
 
 fn backend_setup(backend: &scenario::Backend) -> BackendSetup {
@@ -62,7 +78,8 @@ fn backend_setup(backend: &scenario::Backend) -> BackendSetup {
     }
 }
 
-fn load_setup(scenario: &Scenario) -> LoadSetup {
+/// The load as the record has it.
+pub(super) fn load_setup(scenario: &Scenario) -> LoadSetup {
     let load = &scenario.load;
     let (arrivals, rate, think_time_ns) = match &load.pace {
         Pace::Open { arrivals, profile } => {

@@ -128,19 +128,31 @@ pub(super) fn of_start(environment: &Environment) -> Vec<Warning> {
     doubts
 }
 
-/// The doubts that only all trials together show.
-pub(super) fn of_run(peers: &[String], trials: &[TrialRecord]) -> Vec<Warning> {
-    let of_peer = |peer: &String| {
-        let measured: Vec<&TrialRecord> =
-            trials.iter().filter(|trial| trial.peer == *peer && is_measured(trial)).collect();
-        drift_between(peer, &measured).into_iter().chain(dependence(peer, &measured))
+/// The doubts that only all trials of a peer at a point together show.
+pub(super) fn of_run(
+    peers: &[String],
+    points: &[Option<String>],
+    trials: &[TrialRecord],
+) -> Vec<Warning> {
+    let of_peer = |point: &Option<String>, peer: &String| {
+        let measured: Vec<&TrialRecord> = trials
+            .iter()
+            .filter(|trial| trial.peer == *peer && trial.point == *point)
+            .filter(|trial| is_measured(trial))
+            .collect();
+        let drift = drift_between(peer, point.as_ref(), &measured);
+        drift.into_iter().chain(dependence(peer, point.as_ref(), &measured))
     };
-    peers.iter().flat_map(of_peer).collect()
+    points.iter().flat_map(|point| peers.iter().flat_map(move |peer| of_peer(point, peer))).collect()
 }
 
 /// Repeats have to be of one kind: by the medians of their seconds where there are
 /// enough of them, by their medians alone otherwise.
-fn drift_between(peer: &str, trials: &[&TrialRecord]) -> Option<Warning> {
+fn drift_between(
+    peer: &str,
+    point: Option<&String>,
+    trials: &[&TrialRecord],
+) -> Option<Warning> {
     let seconds: Vec<Vec<f64>> = trials.iter().map(|trial| medians_of_seconds(trial)).collect();
     let ratio = match between_repeats(&seconds) {
         Some(found) if found.p_value < DRIFT_P => {
@@ -155,15 +167,20 @@ fn drift_between(peer: &str, trials: &[&TrialRecord]) -> Option<Warning> {
         }
     };
     let (peer, figure) = (peer.to_owned(), "latency p50".to_owned());
-    Some(Warning::DriftBetweenRepeats { peer, figure, ratio })
+    Some(Warning::DriftBetweenRepeats { peer, point: point.cloned(), figure, ratio })
 }
 
 /// An interval over repeats takes them for independent of each other.
-fn dependence(peer: &str, trials: &[&TrialRecord]) -> Option<Warning> {
+fn dependence(
+    peer: &str,
+    point: Option<&String>,
+    trials: &[&TrialRecord],
+) -> Option<Warning> {
     let found = neighbours(&medians(trials))?;
     // More unlike than chance would be no harm to an interval.
     (found.p_value < DEPENDENT_P && found.ratio < 2.0).then(|| Warning::DependentRepeats {
         peer: peer.to_owned(),
+        point: point.cloned(),
         figure: "latency p50".to_owned(),
         p_value: found.p_value,
     })
@@ -288,11 +305,18 @@ mod tests {
         };
         let peers = ["direct".to_owned()];
         let alike = [measured(1_000_000), measured(1_200_000)];
-        assert_eq!(of_run(&peers, &alike), []);
+        assert_eq!(of_run(&peers, &[None], &alike), []);
         let apart = [measured(1_000_000), measured(2_000_000)];
-        assert_eq!(kinds(&of_run(&peers, &apart)), ["drift_between_repeats"]);
+        assert_eq!(kinds(&of_run(&peers, &[None], &apart)), ["drift_between_repeats"]);
+        let at = |point: &str, trial: &TrialRecord| TrialRecord {
+            point: Some(point.to_owned()),
+            ..trial.clone()
+        };
+        let swept = [at("1", &apart[0]), at("64", &apart[1])];
+        let points = ["1", "64"].map(|point| Some(point.to_owned()));
+        assert_eq!(of_run(&peers, &points, &swept), [], "points differ, and may");
         // Slower and slower: each repeat is like the one before it.
         let sliding: Vec<_> = (0..16).map(|step| measured(1_000_000 + step * 10_000)).collect();
-        assert_eq!(kinds(&of_run(&peers, &sliding)), ["dependent_repeats"]);
+        assert_eq!(kinds(&of_run(&peers, &[None], &sliding)), ["dependent_repeats"]);
     }
 }

@@ -1,15 +1,16 @@
 //! What a scenario expects, judged by the trials.
 //!
 //! A claim about how calls were spread has to hold in every trial; one about
-//! something noisy, on the medians over trials ([`scenario::Scope`]). A claim
-//! that can't be judged is never counted as held.
+//! something noisy, on the medians over trials ([`scenario::Scope`]). In a sweep a
+//! claim that names no point has to hold at each. A claim that can't be judged is
+//! never counted as held.
 
 use measure::{
-    record::{Expectation, TrialOutcome, TrialRecord, Verdict},
-    summary::{Figures, is_measured, median},
+    record::{Expectation, SearchRecord, TrialOutcome, TrialRecord, Verdict},
+    summary::{Figures, is_measured, median, saturation},
 };
 use report::format;
-use scenario::{Claim, ClaimOutcome, Kind, Metric, MissingValue, Scope};
+use scenario::{Claim, ClaimOutcome, Kind, MissingValue, PointName, Scope, Subject, is_same};
 
 /// A trial with its figures.
 struct Judged<'a> {
@@ -17,89 +18,175 @@ struct Judged<'a> {
     figures: Figures,
 }
 
-/// Judges all claims by the trials of a run.
-pub(crate) fn judge(claims: &[Claim], trials: &[TrialRecord]) -> Vec<Expectation> {
+/// One outcome of a claim, at a point where there are some.
+struct Judgement<'a> {
+    point: Option<&'a str>,
+    outcome: ClaimOutcome,
+}
+
+/// Whether a trial of each peer and at each point that a claim names was run.
+pub(crate) fn was_run(claim: &Claim, trials: &[TrialRecord]) -> bool {
+    claim.peers().all(|peer| trials.iter().any(|trial| trial.peer == peer))
+        && claim.points().all(|point| trials.iter().any(|trial| is_at(trial, point)))
+}
+
+fn is_at(trial: &TrialRecord, point: &PointName) -> bool {
+    trial.point.as_deref().is_some_and(|value| is_same(value, &point.value))
+}
+
+/// Judges all claims by the trials of a run, and by what its search found.
+pub(crate) fn judge(
+    claims: &[Claim],
+    search: Option<&SearchRecord>,
+    trials: &[TrialRecord],
+) -> Vec<Expectation> {
     let judged: Vec<Judged<'_>> = trials
         .iter()
         .filter(|trial| is_measured(trial) && trial.outcome == TrialOutcome::Complete)
         .map(|record| Judged { record, figures: Figures::of_trial(record) })
         .collect();
-    claims.iter().map(|claim| judge_one(claim, trials, &judged)).collect()
+    claims.iter().map(|claim| judge_one(claim, search, trials, &judged)).collect()
 }
 
-fn judge_one(claim: &Claim, trials: &[TrialRecord], judged: &[Judged<'_>]) -> Expectation {
+fn judge_one(
+    claim: &Claim,
+    search: Option<&SearchRecord>,
+    trials: &[TrialRecord],
+    judged: &[Judged<'_>],
+) -> Expectation {
     let expectation = |verdict, detail| Expectation { claim: claim.to_string(), verdict, detail };
     let absent = claim.peers().find(|peer| !trials.iter().any(|trial| trial.peer == *peer));
     if let Some(peer) = absent {
         return expectation(Verdict::NotJudged, format!("{peer} was not run"));
     }
-    let outcomes = match claim.scope() {
-        Scope::EveryTrial => in_every_trial(claim, judged),
-        Scope::MedianOverTrials => {
-            let value = |peer: &str, metric: Metric| {
-                let of_peer = judged.iter().filter(|trial| trial.record.peer == peer);
-                let values: Vec<f64> =
-                    of_peer.filter_map(|trial| trial.figures.by_name(metric.name())).collect();
-                median(&values)
-            };
-            claim.check(&value).map(|outcome| vec![outcome])
-        }
-    };
-    match outcomes {
+    let absent = claim.points().find(|point| !trials.iter().any(|trial| is_at(trial, point)));
+    if let Some(point) = absent {
+        return expectation(Verdict::NotJudged, format!("{point} was not run"));
+    }
+    match judgements(claim, search, trials, judged) {
         Err(missing) => expectation(Verdict::NotJudged, missing.to_string()),
         Ok(outcomes) if outcomes.is_empty() => {
             let peer = &claim.subject().peer;
             expectation(Verdict::NotJudged, format!("no trial of {peer} ended well"))
         }
         Ok(outcomes) => {
-            let held = outcomes.iter().all(|outcome| outcome.holds);
+            let held = outcomes.iter().all(|one| one.outcome.holds);
             let verdict = if held { Verdict::Held } else { Verdict::Failed };
             expectation(verdict, detail(claim, &outcomes))
         }
     }
 }
 
+/// All outcomes of a claim: at the point it names or else at each, and there in
+/// each trial or on the median.
+fn judgements<'a>(
+    claim: &Claim,
+    search: Option<&SearchRecord>,
+    trials: &'a [TrialRecord],
+    judged: &[Judged<'_>],
+) -> Result<Vec<Judgement<'a>>, MissingValue> {
+    if claim.scope() == Scope::WholeRun {
+        let value = |subject: &Subject| Some(saturation(search?, &subject.peer)?.rate);
+        let outcome = claim.check(&value)?;
+        return Ok(vec![Judgement { point: None, outcome }]);
+    }
+    let mut points: Vec<Option<&str>> = Vec::new();
+    for trial in trials {
+        let named = claim.subject().point.as_ref();
+        let point = trial.point.as_deref();
+        if named.is_none_or(|named| is_at(trial, named)) && !points.contains(&point) {
+            points.push(point);
+        }
+    }
+    let mut outcomes = Vec::new();
+    for point in points {
+        let at_point = match claim.scope() {
+            Scope::EveryTrial => in_every_trial(claim, point, judged)?,
+            Scope::MedianOverTrials | Scope::WholeRun => {
+                vec![on_the_median(claim, point, judged)?]
+            }
+        };
+        outcomes.extend(at_point.into_iter().map(|outcome| Judgement { point, outcome }));
+    }
+    Ok(outcomes)
+}
+
+/// Whether a trial is of a subject: of its peer, and at the point it names or else
+/// at the one that is looked at.
+fn is_of(trial: &TrialRecord, subject: &Subject, point: Option<&str>) -> bool {
+    trial.peer == subject.peer
+        && match &subject.point {
+            Some(named) => is_at(trial, named),
+            None => trial.point.as_deref() == point,
+        }
+}
+
+fn on_the_median(
+    claim: &Claim,
+    point: Option<&str>,
+    judged: &[Judged<'_>],
+) -> Result<ClaimOutcome, MissingValue> {
+    claim.check(&|subject: &Subject| {
+        let of_subject = judged.iter().filter(|trial| is_of(trial.record, subject, point));
+        let name = subject.metric.name();
+        let values: Vec<f64> = of_subject.filter_map(|trial| trial.figures.by_name(name)).collect();
+        median(&values)
+    })
+}
+
 /// One outcome a repeat. A claim about two peers compares trials of the same
 /// repeat, which had the same calls to make.
-fn in_every_trial(claim: &Claim, judged: &[Judged<'_>]) -> Result<Vec<ClaimOutcome>, MissingValue> {
-    let of_subject = judged.iter().filter(|trial| trial.record.peer == claim.subject().peer);
+fn in_every_trial(
+    claim: &Claim,
+    point: Option<&str>,
+    judged: &[Judged<'_>],
+) -> Result<Vec<ClaimOutcome>, MissingValue> {
+    let of_subject = judged.iter().filter(|trial| is_of(trial.record, claim.subject(), point));
     of_subject
-        .map(|subject| {
-            let value = |peer: &str, metric: Metric| {
+        .map(|left| {
+            claim.check(&|subject: &Subject| {
                 let trial = judged.iter().find(|trial| {
-                    trial.record.peer == peer && trial.record.repeat == subject.record.repeat
+                    is_of(trial.record, subject, point) && trial.record.repeat == left.record.repeat
                 })?;
-                trial.figures.by_name(metric.name())
-            };
-            claim.check(&value)
+                trial.figures.by_name(subject.metric.name())
+            })
         })
         .collect()
 }
 
-/// The figures a claim was judged by. Of several trials, the one that says most:
-/// the first that failed, or else the one nearest to failing.
-fn detail(claim: &Claim, outcomes: &[ClaimOutcome]) -> String {
+/// The figures a claim was judged by. Of several, the ones that say most: the first
+/// that failed, or else the nearest to failing.
+fn detail(claim: &Claim, outcomes: &[Judgement<'_>]) -> String {
     let show = |value: f64| show(claim.subject().metric.kind(), value);
-    let margin = |outcome: &ClaimOutcome| (outcome.left - outcome.right).abs();
+    let margin = |one: &Judgement<'_>| (one.outcome.left - one.outcome.right).abs();
     let telling = outcomes
         .iter()
-        .find(|outcome| !outcome.holds)
+        .find(|one| !one.outcome.holds)
         .or_else(|| outcomes.iter().min_by(|a, b| margin(a).total_cmp(&margin(b))));
-    let Some(telling) = telling else { return String::new() };
+    let Some(Judgement { point, outcome: telling }) = telling else { return String::new() };
     let against = match claim.term() {
         scenario::Term::Number(_) => String::new(),
         scenario::Term::Relative { .. } => format!(" against {}", show(telling.right)),
     };
-    let which = match (claim.scope(), telling.holds, outcomes.len()) {
-        (Scope::MedianOverTrials, ..) => " on the median".to_owned(),
+    // A claim that names its point has it before the reader's eyes.
+    let at = match point.filter(|_| claim.subject().point.is_none()) {
+        Some(point) => format!(" at {point}"),
+        None => String::new(),
+    };
+    let count = outcomes.len();
+    let which = match (claim.scope(), telling.holds, count) {
+        (Scope::WholeRun, ..) => " over all".to_owned(),
+        (Scope::MedianOverTrials, _, 1) => " on the median".to_owned(),
+        (Scope::MedianOverTrials, true, _) => format!(" on the median, at worst of {count} points"),
         (Scope::EveryTrial, _, 1) => String::new(),
-        (Scope::EveryTrial, true, trials) => format!(" at worst in {trials} trials"),
-        (Scope::EveryTrial, false, trials) => {
-            let failed = outcomes.iter().filter(|outcome| !outcome.holds).count();
-            format!("; failed in {failed} of {trials} trials")
+        (Scope::EveryTrial, true, _) => format!(" at worst in {count} trials"),
+        (scope, false, _) => {
+            let failed = outcomes.iter().filter(|one| !one.outcome.holds).count();
+            let what = if scope == Scope::EveryTrial { "trials" } else { "points" };
+            format!("; failed in {failed} of {count} {what}")
         }
     };
-    format!("{}{against}{which}", show(telling.left))
+    format!("{}{against}{at}{which}", show(telling.left))
 }
 
 fn show(kind: Kind, value: f64) -> String {
@@ -117,6 +204,7 @@ fn show(kind: Kind, value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use measure::record::{BackendRecord, Counts, Side};
+    use scenario::Metric;
 
     use super::*;
     use crate::run::trial::blank_record;
@@ -137,7 +225,7 @@ mod tests {
     }
 
     fn verdict(claim: &str, trials: &[TrialRecord]) -> (Verdict, String) {
-        let judged = judge(&[claim.parse().unwrap()], trials).remove(0);
+        let judged = judge(&[claim.parse().unwrap()], None, trials).remove(0);
         (judged.verdict, judged.detail)
     }
 
@@ -172,8 +260,64 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_holds_at_its_point_or_at_all() {
+        let at = |point: &str, peer: &str, calls| TrialRecord {
+            point: Some(point.to_owned()),
+            ..trial(peer, 0, calls)
+        };
+        let trials = [
+            at("1", "l4", [10, 0]),
+            at("64", "l4", [6, 4]),
+            at("1", "l7", [5, 5]),
+            at("64", "l7", [5, 5]),
+        ];
+        let held = |claim: &str| verdict(claim, &trials);
+        assert_eq!(held("l4[connections=64].max_share < 70%").0, Verdict::Held);
+        let (failed, detail) = held("l4.max_share < 70%");
+        assert_eq!(failed, Verdict::Failed);
+        assert_eq!(detail, "100 % at 1; failed in 1 of 2 trials");
+        assert_eq!(held("l7.max_share == 50%").0, Verdict::Held);
+        // The other side is of the same point, unless it names its own.
+        assert_eq!(held("l4[connections=1].max_share == 2 * l7.max_share").0, Verdict::Held);
+        let fixed = "l4[connections=64].max_share < 0.7 * l4[connections=1].max_share";
+        assert_eq!(held(fixed).0, Verdict::Held);
+        let (unknown, detail) = held("l4[connections=8].max_share < 70%");
+        assert_eq!((unknown, &*detail), (Verdict::NotJudged, "connections=8 was not run"));
+        let claim = |text: &str| text.parse::<Claim>().unwrap();
+        assert!(was_run(&claim("l4[connections=64].max_share < 70%"), &trials));
+        assert!(!was_run(&claim("l4[connections=8].max_share < 70%"), &trials));
+    }
+
+    #[test]
+    fn what_a_search_found_is_judged_once() {
+        let result = |peer: &str, held| measure::record::SearchResult {
+            peer: peer.to_owned(),
+            repeat: 0,
+            held,
+            failed: Some(1_100.0),
+            limit: measure::record::SearchLimit::Peer,
+        };
+        let search = SearchRecord {
+            slo: Vec::new(),
+            resolution: 0.1,
+            results: vec![result("l4", Some(500.0)), result("l7", Some(1_000.0))],
+        };
+        let trials = [trial("l4", 0, [1, 1]), trial("l7", 0, [1, 1])];
+        let claims = [
+            "l7.saturation_rate > 1.5 * l4.saturation_rate".parse().unwrap(),
+            "l4.saturation_rate > 600/s".parse().unwrap(),
+        ];
+        let verdicts: Vec<Verdict> =
+            judge(&claims, Some(&search), &trials).iter().map(|one| one.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Held, Verdict::Failed]);
+        let without = judge(&claims[1..], None, &trials).remove(0);
+        assert_eq!(without.verdict, Verdict::NotJudged);
+    }
+
+    #[test]
     fn every_quantity_a_claim_may_name_can_be_computed() {
-        for metric in Metric::ALL {
+        // That of the whole run is no trial's.
+        for metric in Metric::ALL.iter().filter(|metric| metric.scope() != Scope::WholeRun) {
             assert!(Figures::names().any(|name| name == metric.name()), "{metric} is not computed");
         }
     }

@@ -9,8 +9,10 @@ mod doubts;
 mod expect;
 mod load;
 mod order;
+mod points;
 mod precision;
 mod preflight;
+mod search;
 mod setup;
 pub(crate) mod summary;
 pub(crate) mod trial;
@@ -39,6 +41,8 @@ use crate::{
     ui::Progress,
 };
 use order::Turn;
+use points::Point;
+use search::{Grid, Seeker};
 use trial::Trial;
 
 /// What the user asked for.
@@ -78,14 +82,27 @@ pub(crate) fn run(
     if peers.is_empty() {
         return Err(Failure::lab("none of the scenario's peers can be run here"));
     }
+    let points = points::planned(scenario);
     preflight::check(scenario, &peers)?;
+    for point in &points {
+        preflight::check(&point.scenario, &peers)?;
+    }
     let cpus =
         Cpus::of(&scenario.placement, &placement::available()).map_err(Failure::bad_input)?;
     let started = Timestamp::now();
     let folder = create_folder(request, started)?;
-    let record = describe::run_record(request, &peers, left_out, started, &cpus);
-    let mut run =
-        Run { request, peers, cpus, folder, record, trials: Vec::new(), began: Instant::now() };
+    let record = describe::run_record(request, &points, &peers, left_out, started, &cpus);
+    let mut run = Run {
+        request,
+        points,
+        peers,
+        cpus,
+        folder,
+        record,
+        trials: Vec::new(),
+        planned: 0,
+        began: Instant::now(),
+    };
     let finished = run.all_trials(progress);
     // What was measured is kept, whatever went wrong.
     let closed = run.close(started);
@@ -109,16 +126,14 @@ impl Finished {
     }
 
     /// A claim that can't be judged although its peers were run is as bad as one
-    /// that failed; one about peers that were not run says nothing.
+    /// that failed; one about peers or points that were not run says nothing.
     fn is_against(&self, expectation: &measure::record::Expectation) -> bool {
         match expectation.verdict {
             Verdict::Held => false,
             Verdict::Failed => true,
             Verdict::NotJudged => {
                 let claim: Option<scenario::Claim> = expectation.claim.parse().ok();
-                claim.is_none_or(|claim| {
-                    claim.peers().all(|peer| self.trials.iter().any(|trial| trial.peer == peer))
-                })
+                claim.is_none_or(|claim| expect::was_run(&claim, &self.trials))
             }
         }
     }
@@ -140,24 +155,32 @@ fn create_folder(request: &Request, started: Timestamp) -> Result<RunFolder, Fai
 /// A run that is under way.
 struct Run<'a> {
     request: &'a Request,
+    points: Vec<Point>,
     peers: Vec<ReadyPeer>,
     cpus: Cpus,
     folder: RunFolder,
     record: RunRecord,
     trials: Vec<TrialRecord>,
+    /// Trials that have to be run for the run to be complete.
+    planned: usize,
     began: Instant,
 }
 
 impl Run<'_> {
     fn all_trials(&mut self, progress: &mut Progress) -> Result<(), Failure> {
         self.write()?;
-        let turns = order::interleave(self.peers.len(), self.request.scenario.repeats);
+        if let Some(search) = &self.request.scenario.load.search {
+            return self.search(search, progress);
+        }
+        let repeats = self.request.scenario.repeats;
+        let turns = order::interleave(self.points.len(), self.peers.len(), repeats);
+        self.planned = turns.len();
         progress.begin(turns.len(), self.request.scenario.trial_duration());
-        for (order, turn) in turns.iter().enumerate() {
+        for turn in turns {
             if interrupt::interrupted() {
                 break;
             }
-            self.one_trial(*turn, order, progress)?;
+            self.one_trial(turn, progress)?;
         }
         self.until_sure(progress)
     }
@@ -167,47 +190,129 @@ impl Run<'_> {
     fn until_sure(&mut self, progress: &mut Progress) -> Result<(), Failure> {
         let Some(precision) = &self.request.scenario.precision else { return Ok(()) };
         let peers = self.peer_names();
+        let missing = |run: &Self, point: usize| {
+            let value = run.points[point].value.as_deref();
+            precision::missing(precision, &peers, value, &run.trials)
+        };
+        let all: Vec<usize> = (0..self.points.len()).collect();
         let mut repeat = self.request.scenario.repeats;
-        while !interrupt::interrupted()
-            && self.began.elapsed() < precision.budget
-            && !precision::missing(precision, &peers, &self.trials).is_empty()
-        {
-            progress.add(peers.len());
-            for turn in order::round(peers.len(), repeat) {
+        while !interrupt::interrupted() && self.began.elapsed() < precision.budget {
+            // All peers of a point, so that repeats stay pairs.
+            let open: Vec<usize> =
+                all.iter().copied().filter(|&point| !missing(self, point).is_empty()).collect();
+            if open.is_empty() {
+                break;
+            }
+            progress.add(open.len() * peers.len());
+            for turn in order::round(&open, peers.len(), repeat) {
                 if interrupt::interrupted() {
                     break;
                 }
-                self.one_trial(turn, self.trials.len(), progress)?;
+                self.one_trial(turn, progress)?;
             }
             repeat += 1;
         }
-        self.record.warnings.extend(precision::missing(precision, &peers, &self.trials));
+        let warnings: Vec<_> = all.iter().flat_map(|&point| missing(self, point)).collect();
+        self.record.warnings.extend(warnings);
         Ok(())
+    }
+
+    /// Searches for every peer and in every repeat.
+    fn search(
+        &mut self,
+        search: &scenario::Search,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let scenario = &self.request.scenario;
+        let start = scenario.load.pace.mean_rate().unwrap_or(1.0);
+        let grid = Grid::new(start, search.resolution);
+        let mut edges: Vec<Option<i32>> = vec![None; self.peers.len()];
+        progress.search(self.peers.len(), scenario.repeats, search.budget);
+        for repeat in 0..scenario.repeats {
+            let mut seekers: Vec<Seeker> =
+                edges.iter().map(|edge| Seeker::new(&grid, *edge)).collect();
+            self.seek(search, &grid, &mut seekers, repeat, progress)?;
+            for (peer, seeker) in seekers.iter().enumerate() {
+                edges[peer] = seeker.edge().or(edges[peer]);
+                let result = seeker.result(&grid, &self.peers[peer].peer.name, repeat);
+                // A repeat there was no time for says nothing.
+                if !seeker.is_untouched() {
+                    progress.found(&result);
+                    self.record.search.iter_mut().for_each(|s| s.results.push(result.clone()));
+                }
+            }
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// One repeat of the searches: peers take turns trial by trial, there and back.
+    fn seek(
+        &mut self,
+        search: &scenario::Search,
+        grid: &Grid,
+        seekers: &mut [Seeker],
+        repeat: u32,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let mut back = !repeat.is_multiple_of(2);
+        loop {
+            let mut order: Vec<usize> =
+                (0..seekers.len()).filter(|&peer| seekers[peer].next().is_some()).collect();
+            if back {
+                order.reverse();
+            }
+            back = !back;
+            if order.is_empty() {
+                return Ok(());
+            }
+            for peer in order {
+                if interrupt::interrupted() || self.began.elapsed() >= search.budget {
+                    return Ok(());
+                }
+                let Some(step) = seekers[peer].next() else { continue };
+                let point = self.point_at(grid.rate(step))?;
+                self.one_trial(Turn { point, peer, repeat }, progress)?;
+                let verdict = self.trials.last().map(|trial| search::judge(search, trial));
+                seekers[peer].tell(step, verdict.unwrap_or(search::Verdict::Nothing));
+            }
+        }
+    }
+
+    /// The point of a search at a rate, which becomes one of the run's.
+    fn point_at(&mut self, rate: f64) -> Result<usize, Failure> {
+        let scenario = &self.request.scenario;
+        let point = Point::at_rate(scenario, rate);
+        if let Some(known) = self.points.iter().position(|other| other.value == point.value) {
+            return Ok(known);
+        }
+        self.points.push(point);
+        self.record.sweep = points::setup(scenario, &self.points);
+        self.write()?;
+        Ok(self.points.len() - 1)
     }
 
     fn peer_names(&self) -> Vec<String> {
         self.peers.iter().map(|peer| peer.peer.name.clone()).collect()
     }
 
-    fn one_trial(
-        &mut self,
-        turn: Turn,
-        order: usize,
-        progress: &mut Progress,
-    ) -> Result<(), Failure> {
+    fn one_trial(&mut self, turn: Turn, progress: &mut Progress) -> Result<(), Failure> {
+        let order = self.trials.len();
+        let point = &self.points[turn.point];
         let peer = &self.peers[turn.peer];
         let name = peer.peer.name.clone();
         let dir =
             self.folder.path().join("logs").join(format!("{order:03}-{name}-r{}", turn.repeat));
         let trial = Trial {
-            scenario: &self.request.scenario,
+            scenario: &point.scenario,
+            point: point.value.as_deref(),
             peer,
             repeat: turn.repeat,
             order: u32::try_from(order).unwrap_or(u32::MAX),
             cpus: &self.cpus,
             dir: dir.clone(),
         };
-        progress.trial_begins(&name, turn.repeat);
+        progress.trial_begins(&format!("{name}{}", point.suffix), turn.repeat);
         let done = trial.run(&mut |moment| progress.look(moment));
         if let Some(proxy) = &done.proxy {
             self.describe_launch(turn.peer, proxy);
@@ -252,11 +357,17 @@ impl Run<'_> {
 
     /// Judges what was measured and writes the record for the last time.
     fn close(&mut self, started: Timestamp) -> Result<(), Failure> {
-        let planned = self.peers.len() * self.request.scenario.repeats as usize;
-        let complete = self.trials.len() >= planned && !interrupt::interrupted();
+        let complete = self.trials.len() >= self.planned && !interrupt::interrupted();
         self.record.outcome = if complete { RunOutcome::Complete } else { RunOutcome::Interrupted };
-        self.record.expectations = expect::judge(&self.request.scenario.claims, &self.trials);
-        self.record.warnings.extend(doubts::of_run(&self.peer_names(), &self.trials));
+        let search = self.record.search.as_ref();
+        self.record.expectations =
+            expect::judge(&self.request.scenario.claims, search, &self.trials);
+        // Near the edge that a search looks for, repeats differ by nature.
+        if search.is_none() {
+            let points: Vec<_> = self.points.iter().map(|point| point.value.clone()).collect();
+            let doubts = doubts::of_run(&self.peer_names(), &points, &self.trials);
+            self.record.warnings.extend(doubts);
+        }
         self.record.elapsed_s = Some(Timestamp::now().duration_since(started).as_secs_f64());
         self.write()
     }

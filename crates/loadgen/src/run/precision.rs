@@ -16,18 +16,20 @@ use scenario::Precision;
 /// Level of the intervals that are reported.
 const LEVEL: f64 = 0.95;
 
-/// Figures that are not known well enough yet, as the warnings they become if
+/// Figures that are not known well enough yet at a point, as the warnings they become if
 /// nothing more is measured.
 pub(super) fn missing(
     precision: &Precision,
     peers: &[String],
+    point: Option<&str>,
     trials: &[TrialRecord],
 ) -> Vec<Warning> {
     let mut missing = Vec::new();
     for peer in peers {
         let figures: Vec<Figures> = trials
             .iter()
-            .filter(|trial| trial.peer == *peer && is_measured(trial))
+            .filter(|trial| trial.peer == *peer && trial.point.as_deref() == point)
+            .filter(|trial| is_measured(trial))
             .map(Figures::of_trial)
             .collect();
         for &(metric, wanted) in &precision.within {
@@ -42,6 +44,7 @@ pub(super) fn missing(
             if reached.is_none_or(|reached| reached > wanted) {
                 missing.push(Warning::PrecisionNotReached {
                     peer: peer.clone(),
+                    point: point.map(str::to_owned),
                     figure: metric.name().to_owned(),
                     wanted,
                     reached,
@@ -85,7 +88,7 @@ mod tests {
         let missing = |latencies: &[u64]| {
             let trials: Vec<TrialRecord> =
                 (0..).zip(latencies).map(|(repeat, &ns)| trial(repeat, ns)).collect();
-            missing(&precision, &peers, &trials).len()
+            missing(&precision, &peers, None, &trials).len()
         };
         assert_eq!(missing(&[1_000_000]), 1, "one trial knows nothing");
         assert_eq!(missing(&[1_000_000, 1_001_000, 1_000_000, 1_001_000]), 0);

@@ -1,8 +1,13 @@
 //! A run in one JSON object, for scripts (`--json`).
+//!
+//! In a sweep figures belong to a point: a peer has none of its own but those of the
+//! whole run, and a list of points.
+
+use std::collections::BTreeMap;
 
 use measure::{
-    record::{Expectation, LeftOut, RunOutcome},
-    summary::{Figures, is_measured, median},
+    record::{Expectation, LeftOut, RunOutcome, RunRecord, SearchRecord, TrialRecord},
+    summary::{Figures, is_measured, median, saturation},
     warning::Warning,
 };
 use schemars::JsonSchema;
@@ -25,6 +30,11 @@ pub(crate) struct Summary {
     folder: String,
     /// How the run ended.
     outcome: RunOutcome,
+    /// The key of the setting that differs between points; none in a run of one
+    /// setting.
+    sweep: Option<String>,
+    /// What was searched for and what each repeat found, in a search.
+    search: Option<SearchRecord>,
     /// The peers compared, in the scenario's order.
     peers: Vec<PeerSummary>,
     /// Peers that were asked for and could not be run.
@@ -44,8 +54,28 @@ struct PeerSummary {
     trials: usize,
     /// Calls per backend, summed over the trials.
     calls_per_backend: Vec<u64>,
+    /// Its figures by name; what has no value is left out. In a sweep only those of
+    /// the whole run (`saturation_rate`): the others differ from point to point.
+    figures: BTreeMap<&'static str, Estimate>,
+    /// The same at each point of a sweep or search that has trials of the peer; empty
+    /// in a run of one setting.
+    points: Vec<PointSummary>,
+}
+
+/// One peer at one point.
+#[derive(Debug, Serialize, JsonSchema)]
+struct PointSummary {
+    /// The value, as written.
+    value: String,
+    /// The value as a number where it is one: bytes, nanoseconds, calls per second,
+    /// fractions, or plain.
+    number: Option<f64>,
+    /// Trials that gave figures.
+    trials: usize,
+    /// Calls per backend, summed over the trials.
+    calls_per_backend: Vec<u64>,
     /// Its figures by name; what has no value is left out.
-    figures: std::collections::BTreeMap<&'static str, Estimate>,
+    figures: BTreeMap<&'static str, Estimate>,
 }
 
 /// A figure over the trials.
@@ -55,7 +85,8 @@ struct Estimate {
     median: f64,
     /// The lowest trial.
     low: f64,
-    /// The highest trial.
+    /// The highest trial; of `saturation_rate`, the lowest rate at which the objective
+    /// held in no repeat.
     high: f64,
 }
 
@@ -73,18 +104,8 @@ struct Doubt {
 impl Summary {
     pub(crate) fn of(finished: &Finished) -> Self {
         let Finished { folder, record, trials } = finished;
-        let peers = record
-            .peers
-            .iter()
-            .map(|peer| {
-                let figures: Vec<Figures> = trials
-                    .iter()
-                    .filter(|trial| trial.peer == peer.name && is_measured(trial))
-                    .map(Figures::of_trial)
-                    .collect();
-                peer_summary(&peer.name, record.backends.len(), &figures)
-            })
-            .collect();
+        let peers =
+            record.peers.iter().map(|peer| peer_summary(&peer.name, record, trials)).collect();
         let doubt = |trial, warning: &Warning| Doubt {
             trial,
             text: warning.to_string(),
@@ -99,6 +120,8 @@ impl Summary {
             scenario: record.scenario.clone(),
             folder: folder.display().to_string(),
             outcome: record.outcome,
+            sweep: record.sweep.as_ref().map(|sweep| sweep.key.clone()),
+            search: record.search.clone(),
             peers,
             left_out: record.left_out.clone(),
             expectations: record.expectations.clone(),
@@ -107,7 +130,51 @@ impl Summary {
     }
 }
 
-fn peer_summary(name: &str, backends: usize, figures: &[Figures]) -> PeerSummary {
+fn peer_summary(name: &str, record: &RunRecord, trials: &[TrialRecord]) -> PeerSummary {
+    let of_peer = |point: Option<&str>| -> Vec<Figures> {
+        trials
+            .iter()
+            .filter(|trial| trial.peer == name && is_measured(trial))
+            .filter(|trial| point.is_none() || trial.point.as_deref() == point)
+            .map(Figures::of_trial)
+            .collect()
+    };
+    let all = of_peer(None);
+    let points: Vec<PointSummary> = record
+        .sweep
+        .iter()
+        .flat_map(|sweep| &sweep.points)
+        .map(|point| (point, of_peer(Some(&point.value))))
+        .filter(|(_, figures)| !figures.is_empty())
+        .map(|(point, figures)| PointSummary {
+            value: point.value.clone(),
+            number: point.number,
+            trials: figures.len(),
+            calls_per_backend: calls_per_backend(&figures, point.backends.len()),
+            figures: estimates(&figures),
+        })
+        .collect();
+    let backends = all.iter().map(|one| one.calls_per_backend.len()).max();
+    PeerSummary {
+        peer: name.to_owned(),
+        trials: all.len(),
+        calls_per_backend: calls_per_backend(&all, backends.unwrap_or(record.backends.len())),
+        figures: if record.sweep.is_some() { of_search(record, name) } else { estimates(&all) },
+        points,
+    }
+}
+
+fn calls_per_backend(figures: &[Figures], backends: usize) -> Vec<u64> {
+    let mut calls_per_backend = vec![0; backends];
+    for one in figures {
+        for (sum, calls) in calls_per_backend.iter_mut().zip(&one.calls_per_backend) {
+            *sum += calls;
+        }
+    }
+    calls_per_backend
+}
+
+fn estimates(figures: &[Figures]) -> BTreeMap<&'static str, Estimate> {
     let estimate = |name: &'static str| {
         let values: Vec<f64> = figures.iter().filter_map(|one| one.by_name(name)).collect();
         let ends = |fold: fn(f64, f64) -> f64| values.iter().copied().reduce(fold);
@@ -115,16 +182,18 @@ fn peer_summary(name: &str, backends: usize, figures: &[Figures]) -> PeerSummary
             Estimate { median: median(&values)?, low: ends(f64::min)?, high: ends(f64::max)? };
         Some((name, estimate))
     };
-    let mut calls_per_backend = vec![0; backends];
-    for one in figures {
-        for (sum, calls) in calls_per_backend.iter_mut().zip(&one.calls_per_backend) {
-            *sum += calls;
-        }
-    }
-    PeerSummary {
-        peer: name.to_owned(),
-        trials: figures.len(),
-        calls_per_backend,
-        figures: Figures::names().filter_map(estimate).collect(),
-    }
+    Figures::names().filter_map(estimate).collect()
+}
+
+/// The one figure that trials have only together.
+fn of_search(record: &RunRecord, peer: &str) -> BTreeMap<&'static str, Estimate> {
+    let found = record.search.as_ref().and_then(|search| saturation(search, peer));
+    let estimate = found.map(|found| Estimate {
+        median: found.rate,
+        low: found.low,
+        // Where nothing broke it, what is known ends at what was tried.
+        high: found.high.unwrap_or_else(|| found.repeats.iter().copied().fold(0.0, f64::max)),
+    });
+    let name = scenario::Metric::SaturationRate.name();
+    estimate.map(|estimate| (name, estimate)).into_iter().collect()
 }

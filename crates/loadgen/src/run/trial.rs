@@ -40,6 +40,8 @@ const LEAST_GRACE: Duration = Duration::from_secs(5);
 /// What is to be run.
 pub(crate) struct Trial<'a> {
     pub(crate) scenario: &'a Scenario,
+    /// The point of the sweep that the scenario is, if it is one.
+    pub(crate) point: Option<&'a str>,
     pub(crate) peer: &'a ReadyPeer,
     pub(crate) repeat: u32,
     pub(crate) order: u32,
@@ -101,6 +103,8 @@ impl Trial<'_> {
             Err(error) => Done { record: self.failed(error), proxy: None },
         };
         done.record.started_utc = utc(started);
+        done.record.point = self.point.map(str::to_owned);
+        done.record.payload_bytes = self.scenario.load.payload_bytes();
         done
     }
 
@@ -360,6 +364,7 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
     TrialRecord {
         format: FORMAT_VERSION,
         peer: peer.to_owned(),
+        point: None,
         repeat,
         order,
         started_utc: String::new(),
@@ -367,6 +372,7 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         warm_up_s: 0.0,
         measured_s: 0.0,
         cut_s: 0.0,
+        payload_bytes: 0,
         counts: Default::default(),
         latency: Default::default(),
         latency_sent: Default::default(),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use measure::{
-    record::{TrialOutcome, TrialRecord},
+    record::{SearchResult, TrialOutcome, TrialRecord},
     summary::Figures,
 };
 use report::format;
@@ -31,6 +31,8 @@ pub(crate) struct Progress {
     planned: Option<Duration>,
     /// Wall time of the trials that are done.
     spent: Duration,
+    /// When a search ends at the latest.
+    deadline: Option<Instant>,
     current: Option<Current>,
 }
 
@@ -47,7 +49,15 @@ struct Current {
 
 impl Progress {
     pub(crate) fn new(terminal: Terminal) -> Self {
-        Self { terminal, trials: 0, done: 0, planned: None, spent: Duration::ZERO, current: None }
+        Self {
+            terminal,
+            trials: 0,
+            done: 0,
+            planned: None,
+            spent: Duration::ZERO,
+            deadline: None,
+            current: None,
+        }
     }
 
     /// Says something that must not be missed.
@@ -70,6 +80,27 @@ impl Progress {
     pub(crate) fn add(&mut self, trials: usize) {
         self.trials += trials;
         self.line("not sure enough yet: one more repeat");
+    }
+
+    /// A search begins: how many trials it takes is found out as it goes, and its
+    /// budget is the most time it takes.
+    pub(crate) fn search(&mut self, peers: usize, repeats: u32, budget: Duration) {
+        self.deadline = Some(Instant::now() + budget);
+        self.line(&format!(
+            "{peers} peers searched, {repeats} times each, in {} at most",
+            seconds(budget)
+        ));
+    }
+
+    /// What a search found.
+    pub(crate) fn found(&mut self, result: &SearchResult) {
+        let held = result.held.map_or_else(|| "no rate".to_owned(), format::rate);
+        let failed = match result.failed {
+            Some(failed) => format!(", and not at {}", format::rate(failed)),
+            None => String::new(),
+        };
+        let (name, repeat) = (&result.peer, result.repeat + 1);
+        self.line(&format!("  {name}, repeat {repeat}: the objective held at {held}{failed}"));
     }
 
     pub(crate) fn trial_begins(&mut self, name: &str, repeat: u32) {
@@ -108,11 +139,15 @@ impl Progress {
         current.drawn = Some(now);
         let in_trial = now - current.began;
         let (name, repeat) = (current.name.clone(), current.repeat + 1);
-        let left = self.left(in_trial).map(|left| format!(", {} left", seconds(left)));
+        let left = match self.deadline {
+            Some(deadline) => {
+                Some(format!(", {} left at most", seconds(deadline.saturating_duration_since(now))))
+            }
+            None => self.left(in_trial).map(|left| format!(", {} left", seconds(left))),
+        };
         let line = format!(
-            "[{}/{}] {name}, repeat {repeat}: {state}{}",
-            self.done + 1,
-            self.trials,
+            "{} {name}, repeat {repeat}: {state}{}",
+            self.number(self.done + 1),
             left.unwrap_or_default()
         );
         let line: String = line.chars().take(self.terminal.style.width.max(1) - 1).collect();
@@ -124,14 +159,17 @@ impl Progress {
         let Some(current) = self.current.take() else { return };
         self.done += 1;
         self.spent += current.began.elapsed();
-        let head = format!(
-            "[{}/{}] {}, repeat {}: ",
-            self.done,
-            self.trials,
-            current.name,
-            current.repeat + 1
-        );
+        let number = self.number(self.done);
+        let head = format!("{number} {}, repeat {}: ", current.name, current.repeat + 1);
         self.line(&format!("{head}{}", in_short(record)));
+    }
+
+    /// A trial's number, and of how many where that is known.
+    fn number(&self, trial: usize) -> String {
+        match self.deadline {
+            Some(_) => format!("[{trial}]"),
+            None => format!("[{trial}/{}]", self.trials),
+        }
     }
 
     /// A line that stays.
