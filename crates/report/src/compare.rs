@@ -119,14 +119,22 @@ impl Comparison {
     pub fn of(before: &Run, after: &Run, tolerance: f64) -> Self {
         let mut rows = Vec::new();
         for peer in &before.record.peers {
-            let figures = [before, after].map(|run| figures_of(run, &peer.name));
-            if figures.iter().any(Vec::is_empty) {
-                continue;
+            // Trials at different points of a sweep are different questions.
+            for point in points_of(before) {
+                let figures =
+                    [before, after].map(|run| figures_of(run, &peer.name, point.as_deref()));
+                if figures.iter().any(Vec::is_empty) {
+                    continue;
+                }
+                let name = match &point {
+                    Some(point) => format!("{} at {point}", peer.name),
+                    None => peer.name.clone(),
+                };
+                for compared in COMPARED {
+                    rows.extend(row(&name, compared, &figures, tolerance));
+                }
+                rows.extend(failures(&name, &figures));
             }
-            for compared in COMPARED {
-                rows.extend(row(&peer.name, compared, &figures, tolerance));
-            }
-            rows.extend(failures(&peer.name, &figures));
         }
         let name = |run: &RunRecord| format!("{} of {}", run.scenario, run.started_utc);
         Self {
@@ -227,9 +235,18 @@ impl Row {
     }
 }
 
-fn figures_of(run: &Run, peer: &str) -> Vec<Figures> {
+fn figures_of(run: &Run, peer: &str, point: Option<&str>) -> Vec<Figures> {
     let of_peer = run.trials.iter().filter(|trial| trial.peer == peer && is_measured(trial));
-    of_peer.map(Figures::of_trial).collect()
+    let at_point = of_peer.filter(|trial| trial.point.as_deref() == point);
+    at_point.map(Figures::of_trial).collect()
+}
+
+/// The points of a run; one without a value where no setting differs.
+fn points_of(run: &Run) -> Vec<Option<String>> {
+    match &run.record.sweep {
+        Some(sweep) => sweep.points.iter().map(|point| Some(point.value.clone())).collect(),
+        None => vec![None],
+    }
 }
 
 fn row(

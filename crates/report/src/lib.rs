@@ -8,6 +8,7 @@
 //! | [`model`] | the run as a report looks at it: peers, trials, figures |
 //! | [`estimate`] | a figure over trials with its interval, and beside another peer's |
 //! | [`findings`] | what came out, in sentences made from the data |
+//! | [`sweep`] | the points of a run in which a setting differs |
 //! | `theory` | what queueing theory says of the same peers |
 //! | `settling` | how long until calls were in balance after a fault |
 //! | [`charts`] | the charts, one file each |
@@ -39,6 +40,7 @@ pub mod render;
 mod scale;
 mod settling;
 mod summary;
+pub mod sweep;
 pub mod terminal;
 mod theory;
 
@@ -49,11 +51,7 @@ use std::{
 
 use measure::folder::{FolderError, Run};
 
-use crate::{
-    charts::{CHARTS, Frame},
-    model::Model,
-    render::PngError,
-};
+use crate::{charts::Frame, model::Model, render::PngError};
 
 /// Where a report was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,16 +92,17 @@ pub fn write(run_dir: &Path) -> Result<Written, Error> {
     let model = Model::new(&run.record, &run.trials);
     let html = run_dir.join("report.html");
     fs::write(&html, page::render(&model)).map_err(|error| io_error(&html, error))?;
-    let charts = run_dir.join("charts");
-    fs::create_dir_all(&charts).map_err(|error| io_error(&charts, error))?;
-    let mut pngs = Vec::with_capacity(CHARTS.len());
-    for kind in CHARTS {
-        let path = charts.join(format!("{}.png", kind.name));
+    let folder = run_dir.join("charts");
+    fs::create_dir_all(&folder).map_err(|error| io_error(&folder, error))?;
+    let kinds = charts::of(&model);
+    let mut pngs = Vec::with_capacity(kinds.len() + 1);
+    for kind in kinds {
+        let path = folder.join(format!("{}.png", kind.name));
         let poster = (kind.draw)(&model, Frame::wide()).poster(&model);
         render::png(&poster, render::DENSITY, &path)?;
         pngs.push(path);
     }
-    let path = charts.join("summary.png");
+    let path = folder.join("summary.png");
     render::png(&summary::draw(&model), summary::DENSITY, &path)?;
     pngs.push(path);
     Ok(Written { html, pngs })

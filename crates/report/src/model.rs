@@ -4,7 +4,7 @@
 //! pooled before that: two trials in which one backend each got every call are not
 //! one trial in which two shared them.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{borrow::Cow, cell::RefCell, rc::Rc};
 
 use measure::{
     record::{Layer, LoopMode, PeerSetup, RunRecord, TrialOutcome, TrialRecord},
@@ -14,6 +14,7 @@ use measure::{
 pub use crate::estimate::{Beside, Estimate, FEWEST_REPEATS, LEVEL, LEVEL_TEXT, Told};
 use crate::{
     palette::{Paint, SERIES},
+    sweep::Sweep,
     theory::{self, Theory},
 };
 
@@ -25,13 +26,16 @@ const PARTS_OF_A_WHOLE: [&str; 6] =
 #[derive(Clone, Debug)]
 pub struct Model<'a> {
     /// What the trials have in common.
-    pub run: &'a RunRecord,
+    pub run: Cow<'a, RunRecord>,
     /// The peers in the run's order.
     pub peers: Vec<PeerView<'a>>,
     /// The ids of the backends.
     pub backends: Vec<String>,
     /// The share each backend would have if calls followed the weights.
     pub fair_shares: Vec<f64>,
+    /// The points of a run in which a setting differs between trials; figures over
+    /// all of [`Model::peers`]' trials mean nothing then.
+    pub sweep: Option<Sweep<'a>>,
     /// What theory says of settings asked for so far: working it out can take
     /// seconds, and peers often share a setting.
     theories: theory::Known,
@@ -66,8 +70,18 @@ pub struct TrialView<'a> {
 impl<'a> Model<'a> {
     /// Looks at a run.
     pub fn new(run: &'a RunRecord, trials: &'a [TrialRecord]) -> Self {
+        let whole = Self::of(Cow::Borrowed(run), &run.peers, trials.iter());
+        Self { sweep: Sweep::of(run, trials), ..whole }
+    }
+
+    /// Looks at some trials of a run, without regard to points.
+    pub(crate) fn of(
+        run: Cow<'a, RunRecord>,
+        setups: &'a [PeerSetup],
+        trials: impl Iterator<Item = &'a TrialRecord>,
+    ) -> Self {
         let mut peers: Vec<PeerView<'a>> = Vec::new();
-        for setup in &run.peers {
+        for setup in setups {
             peers.push(PeerView::new(&setup.name, &setup.title, Some(setup)));
         }
         for trial in trials {
@@ -84,13 +98,9 @@ impl<'a> Model<'a> {
         assign_paints(&mut peers);
         let weights: f64 = run.backends.iter().map(|backend| f64::from(backend.weight)).sum();
         let fair = |weight: u32| if weights > 0.0 { f64::from(weight) / weights } else { 0.0 };
-        Self {
-            run,
-            peers,
-            backends: run.backends.iter().map(|backend| backend.id.clone()).collect(),
-            fair_shares: run.backends.iter().map(|backend| fair(backend.weight)).collect(),
-            theories: RefCell::default(),
-        }
+        let backends = run.backends.iter().map(|backend| backend.id.clone()).collect();
+        let fair_shares = run.backends.iter().map(|backend| fair(backend.weight)).collect();
+        Self { run, peers, backends, fair_shares, sweep: None, theories: RefCell::default() }
     }
 
     /// What theory says of a peer's latency, or why it says nothing.
@@ -125,8 +135,11 @@ impl<'a> Model<'a> {
         self.peers.iter().filter(|peer| peer.figures().next().is_some())
     }
 
-    /// Most repeats that gave figures for any peer.
+    /// Most repeats that gave figures for any peer, at any one point.
     pub fn repeats(&self) -> usize {
+        if let Some(sweep) = &self.sweep {
+            return sweep.points.iter().map(|point| point.model.repeats()).max().unwrap_or(0);
+        }
         self.peers.iter().map(|peer| peer.figures().count()).max().unwrap_or(0)
     }
 

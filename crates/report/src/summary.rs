@@ -4,7 +4,7 @@
 //! took, and on what that was measured.
 
 use crate::{
-    charts::{Frame, fit, percentiles, shares},
+    charts::{self, Frame, fit, percentiles, shares},
     drawing::{Drawing, Font, Group},
     findings::{Findings, Piece, Sentence},
     format,
@@ -58,6 +58,9 @@ fn pictures(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64) {
     } else {
         "Closed-loop latency by percentile; thick: median of the repeats"
     };
+    if model.sweep.is_some() {
+        return curves(drawing, model, top, room, left, GAP);
+    }
     let halves = [
         (MARGIN, "Share of calls per backend, a bar per repeat; dashed: even"),
         (MARGIN + left + GAP, latency),
@@ -72,8 +75,19 @@ fn pictures(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64) {
     drawing.place(percentiles::draw(model, frame).drawing, MARGIN + left + GAP, top + 26.0);
 }
 
+/// The first two curves of a sweep, side by side.
+fn curves(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64, left: f64, gap: f64) {
+    let title = Font::new(13.5).bold();
+    for (kind, x) in charts::of(model).iter().zip([MARGIN, MARGIN + left + gap]) {
+        let frame = Frame { width: left, height: Some(room - 26.0), columns: 1 };
+        let chart = (kind.draw)(model, frame);
+        drawing.ground().text((x, top + 12.0), fit(&chart.title, title, left), title);
+        drawing.place(chart.drawing, x, top + 26.0);
+    }
+}
+
 fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
-    let run = model.run;
+    let run = &model.run;
     let load = &run.load;
     let rate = load.rate.map_or_else(|| "closed loop".to_owned(), format::rate);
     let mut text = format!(

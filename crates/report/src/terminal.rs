@@ -11,6 +11,7 @@ use crate::{
     format,
     model::{LEVEL_TEXT, Model, PeerView},
     palette::Paint,
+    sweep::{Sweep, label},
 };
 
 /// How text is set.
@@ -26,7 +27,13 @@ pub struct Style {
 /// each figure gets a line of its own.
 pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
     let model = Model::new(run, trials);
-    let rows: Vec<Row<'_>> = model.peers.iter().map(Row::of).collect();
+    let rows: Vec<Row<'_>> = match &model.sweep {
+        None => model.peers.iter().map(|peer| Row::of(peer, None)).collect(),
+        Some(sweep) => {
+            let rows = |peer| rows_of(sweep, peer);
+            model.peers.iter().flat_map(rows).collect()
+        }
+    };
     // Columns without a figure in any row say nothing.
     let used: Vec<usize> = (0..COLUMNS.len() + 2)
         .filter(|&column| {
@@ -40,7 +47,7 @@ pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
         .map(|column| column.short(&model))
         .chain(["failed", "doubts"].map(str::to_owned))
         .collect();
-    let name_width = rows.iter().map(|row| row.peer.name.chars().count()).chain([4]).max();
+    let name_width = rows.iter().map(|row| row.name.chars().count()).chain([4]).max();
     let name_width = name_width.unwrap_or(4);
     let widths: Vec<usize> = used
         .iter()
@@ -60,7 +67,7 @@ pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
     }
     text = format!("{}\n", dim(&text, style));
     for row in &rows {
-        text.push_str(&coloured(&pad(&row.peer.name, name_width), row.peer.paint, style));
+        text.push_str(&coloured(&pad(&row.name, name_width), row.peer.paint, style));
         if let Some(reason) = &row.missing {
             let room = style.width.saturating_sub(name_width + 2);
             text.push_str(&format!("  {}\n", cut(reason, room)));
@@ -103,12 +110,14 @@ pub fn verdict(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String 
 /// One peer's cells.
 struct Row<'m> {
     peer: &'m PeerView<'m>,
+    /// Its name, with the point in a sweep.
+    name: String,
     missing: Option<String>,
     cells: Vec<String>,
 }
 
 impl<'m> Row<'m> {
-    fn of(peer: &'m PeerView<'m>) -> Self {
+    fn of(peer: &'m PeerView<'m>, point: Option<String>) -> Self {
         let missing = peer.missing();
         let mut cells = Vec::new();
         if missing.is_none() {
@@ -120,15 +129,28 @@ impl<'m> Row<'m> {
             cells.push(if calls == 0 { "0".to_owned() } else { format::share(share) });
             cells.push(doubts(peer).to_string());
         }
-        Self { peer, missing, cells }
+        let name = match point {
+            Some(point) => format!("{} at {point}", peer.name),
+            None => peer.name.clone(),
+        };
+        Self { peer, name, missing, cells }
     }
+}
+
+/// A peer's rows in a sweep, one a point; one that says why where there are none.
+fn rows_of<'m>(sweep: &'m Sweep<'m>, peer: &'m PeerView<'m>) -> Vec<Row<'m>> {
+    let at = sweep.of_peer(&peer.name);
+    if at.is_empty() {
+        return vec![Row::of(peer, None)];
+    }
+    at.into_iter().map(|(point, peer)| Row::of(peer, Some(label(point)))).collect()
 }
 
 /// A figure a line, for narrow terminals.
 fn blocks(rows: &[Row<'_>], used: &[usize], heads: &[String], style: Style) -> String {
     let mut text = String::new();
     for row in rows {
-        let name = cut(&row.peer.name, style.width);
+        let name = cut(&row.name, style.width);
         text.push_str(&format!("{}\n", coloured(&name, row.peer.paint, style)));
         if let Some(reason) = &row.missing {
             text.push_str(&format!("  {}\n", cut(reason, style.width.saturating_sub(2))));

@@ -5,6 +5,7 @@
 //! read; the PNG is the wide one with a heading.
 
 mod cpu;
+mod curve;
 mod heatmap;
 mod legend;
 mod panels;
@@ -34,7 +35,7 @@ pub struct ChartKind {
     pub draw: fn(&Model<'_>, Frame) -> Chart,
 }
 
-/// Every chart, in the page's order.
+/// Every chart of a run of one setting, in the page's order.
 pub const CHARTS: &[ChartKind] = &[
     ChartKind { name: "shares", draw: shares::draw },
     ChartKind { name: "latency-percentiles", draw: percentiles::draw },
@@ -43,6 +44,48 @@ pub const CHARTS: &[ChartKind] = &[
     ChartKind { name: "latency-over-time", draw: heatmap::draw },
     ChartKind { name: "share-over-time", draw: share_over_time::draw },
 ];
+
+const SHARES: ChartKind = ChartKind {
+    name: "sweep-shares",
+    draw: |model, frame| curve::draw(model, frame, &curve::SHARES),
+};
+const P50: ChartKind =
+    ChartKind { name: "sweep-p50", draw: |model, frame| curve::draw(model, frame, &curve::P50) };
+const P99: ChartKind =
+    ChartKind { name: "sweep-p99", draw: |model, frame| curve::draw(model, frame, &curve::P99) };
+const CPU: ChartKind = ChartKind {
+    name: "sweep-cpu-per-call",
+    draw: |model, frame| curve::draw(model, frame, &curve::CPU),
+};
+const CPU_PER_GIB: ChartKind = ChartKind {
+    name: "sweep-cpu-per-gib",
+    draw: |model, frame| curve::draw(model, frame, &curve::CPU_PER_GIB),
+};
+const THROUGHPUT: ChartKind = ChartKind {
+    name: "sweep-throughput",
+    draw: |model, frame| curve::draw(model, frame, &curve::THROUGHPUT),
+};
+
+/// The charts of a swept run, what the sweep is about first.
+pub const OVER_CONNECTIONS: &[ChartKind] = &[SHARES, P99, P50, CPU, THROUGHPUT];
+/// Likewise, of a sweep over sizes of messages.
+pub const OVER_PAYLOAD: &[ChartKind] = &[CPU, CPU_PER_GIB, THROUGHPUT, P99, P50];
+/// Likewise, of a sweep over rates.
+pub const OVER_RATE: &[ChartKind] = &[CPU, P99, P50, THROUGHPUT, SHARES];
+/// Likewise, of a search.
+pub const OF_SEARCH: &[ChartKind] = &[P99, P50, THROUGHPUT, CPU, SHARES];
+
+/// The charts that suit a run: bars and lines over time for one setting, curves where
+/// a setting differs.
+pub fn of(model: &Model<'_>) -> &'static [ChartKind] {
+    match &model.sweep {
+        None => CHARTS,
+        Some(sweep) if sweep.search.is_some() => OF_SEARCH,
+        Some(sweep) if sweep.is_of_payload() => OVER_PAYLOAD,
+        Some(sweep) if sweep.is_of_rate() => OVER_RATE,
+        Some(_) => OVER_CONNECTIONS,
+    }
+}
 
 /// The room a chart has.
 #[derive(Clone, Copy, Debug, PartialEq)]

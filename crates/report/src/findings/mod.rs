@@ -8,6 +8,7 @@
 
 mod peer;
 mod state;
+mod sweep;
 
 use measure::record::Layer;
 
@@ -56,6 +57,14 @@ impl Findings {
     /// What a run says.
     pub fn of(model: &Model<'_>) -> Self {
         let pair = Pair::of(model);
+        if let Some(swept) = &model.sweep {
+            let of_peer = |peer| sweep::of_peer(model, swept, peer);
+            return Self {
+                answer: sweep::answer(model, swept, pair.as_ref()),
+                peers: model.peers.iter().map(of_peer).collect(),
+                caveats: state::caveats(model, pair.as_ref()),
+            };
+        }
         Self {
             answer: answer(model, pair.as_ref()),
             peers: model

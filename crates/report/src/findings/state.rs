@@ -12,7 +12,10 @@ pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sen
     let mut caveats = Vec::new();
     caveats.extend(outcome(model));
     caveats.extend(failed_trials(model));
-    caveats.extend(model.peers.iter().filter_map(lost_calls));
+    // A search goes where calls are lost, and says so rate by rate.
+    if model.run.search.is_none() {
+        caveats.extend(model.peers.iter().filter_map(lost_calls));
+    }
     if pair.is_none() && model.measured().next().is_some() {
         caveats.push(Sentence::default().text(
             "There are no figures for a peer that balances calls and one that balances \
@@ -89,6 +92,10 @@ fn lost_calls(peer: &PeerView<'_>) -> Option<Sentence> {
 }
 
 fn few_repeats(model: &Model<'_>) -> Option<Sentence> {
+    if model.run.search.as_ref().is_some_and(|search| search.results.len() > 2 * model.peers.len())
+    {
+        return None;
+    }
     let often = match model.repeats() {
         1 => "once",
         2 => "twice",

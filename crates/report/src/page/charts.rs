@@ -2,7 +2,7 @@
 
 use super::section;
 use crate::{
-    charts::{CHARTS, Frame},
+    charts::{self, Frame},
     html::Html,
     model::Model,
     render::svg,
@@ -17,7 +17,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                 html.leaf("span", &[("data-toggle", &peer.name), ("class", &class)], &peer.name);
             }
         });
-        for kind in CHARTS {
+        for kind in charts::of(model) {
             let wide = (kind.draw)(model, Frame::wide());
             let narrow = (kind.draw)(model, Frame::narrow());
             html.tag("figure", &[("id", kind.name)], |html| {

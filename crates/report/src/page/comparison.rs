@@ -123,7 +123,7 @@ fn bars(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>) {
     });
 }
 
-fn left_out(html: &mut Html, model: &Model<'_>) {
+pub(super) fn left_out(html: &mut Html, model: &Model<'_>) {
     if model.run.left_out.is_empty() {
         return;
     }
@@ -138,7 +138,7 @@ fn left_out(html: &mut Html, model: &Model<'_>) {
 }
 
 /// Whose side calls failed on, and how.
-fn failures(html: &mut Html, model: &Model<'_>) {
+pub(super) fn failures(html: &mut Html, model: &Model<'_>) {
     let mut rows: BTreeMap<(usize, measure::record::Side, &str), u64> = BTreeMap::new();
     for (index, peer) in model.peers.iter().enumerate() {
         let counted = peer.trials.iter().filter(|trial: &&TrialView<'_>| trial.figures.is_some());

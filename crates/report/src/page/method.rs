@@ -11,6 +11,9 @@ use crate::{
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     section(html, "method", "How it was measured", |html| {
+        if let Some(sweep) = &model.sweep {
+            facts(html, &[fact("Points", points(sweep))]);
+        }
         facts(html, &load(&model.run.load));
         facts(html, &[("Backends".to_owned(), backends(&model.run.backends))]);
         facts(html, &procedure(model));
@@ -90,6 +93,13 @@ fn load(load: &LoadSetup) -> Vec<Fact> {
     ]
 }
 
+/// Which setting differs, and its values.
+fn points(sweep: &crate::sweep::Sweep<'_>) -> String {
+    let values: Vec<String> = sweep.points.iter().map(crate::sweep::label).collect();
+    let how = if sweep.search.is_some() { "searched: " } else { "" };
+    format!("{how}{} is {}; what follows is that of the first", sweep.key, values.join(", "))
+}
+
 /// Backends that are alike are described once.
 fn backends(backends: &[BackendSetup]) -> String {
     let describe = |backend: &BackendSetup| {
@@ -125,7 +135,7 @@ fn backends(backends: &[BackendSetup]) -> String {
 }
 
 fn procedure(model: &Model<'_>) -> Vec<Fact> {
-    let run = model.run;
+    let run = &model.run;
     let trials = model.trials();
     let spans = |value: fn(&measure::record::TrialRecord) -> f64| -> String {
         let values: Vec<f64> = trials.iter().map(|(_, trial)| value(trial.record)).collect();
@@ -138,7 +148,13 @@ fn procedure(model: &Model<'_>) -> Vec<Fact> {
             _ => format::UNKNOWN.to_owned(),
         }
     };
-    let order: Vec<&str> = trials.iter().map(|(peer, _)| peer.name.as_str()).collect();
+    let order: Vec<String> = trials
+        .iter()
+        .map(|(peer, trial)| match &trial.record.point {
+            Some(point) => format!("{} at {point}", peer.name),
+            None => peer.name.clone(),
+        })
+        .collect();
     let mut facts = vec![
         fact(
             "Warm-up",

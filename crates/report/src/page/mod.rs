@@ -4,7 +4,8 @@
 //! the comparison, the charts, how even the spread was, what theory says, how late
 //! the generator was, what was expected, how it was measured, doubts, every trial.
 //! All of it shows without the script, which only sorts tables, hides peers and
-//! follows the pointer and the keys.
+//! follows the pointer and the keys. Where a setting differs between trials, sections
+//! whose figures would be pooled over its values give way to a table of all points.
 
 mod answer;
 mod balance;
@@ -17,6 +18,7 @@ mod generator;
 pub(crate) mod index;
 mod method;
 mod ratios;
+pub(crate) mod sweep;
 mod theory;
 mod trials;
 mod warnings;
@@ -38,11 +40,19 @@ pub(crate) fn render(model: &Model<'_>) -> String {
     document(&format!("{} · layerlab", model.run.scenario), |html| {
         header(html, model);
         answer::write(html, model);
-        comparison::write(html, model);
-        charts::write(html, model);
-        balance::write(html, model);
-        theory::write(html, model);
-        generator::write(html, model);
+        match &model.sweep {
+            Some(swept) => {
+                sweep::write(html, model, swept);
+                charts::write(html, model);
+            }
+            None => {
+                comparison::write(html, model);
+                charts::write(html, model);
+                balance::write(html, model);
+                theory::write(html, model);
+                generator::write(html, model);
+            }
+        }
         expectations::write(html, model);
         method::write(html, model);
         warnings::write(html, model);
@@ -81,7 +91,7 @@ fn header(html: &mut Html, model: &Model<'_>) {
 }
 
 fn footer(html: &mut Html, model: &Model<'_>) {
-    let run = model.run;
+    let run = &model.run;
     let environment = &run.environment;
     let revision = environment.git_revision.as_deref().unwrap_or("unknown revision");
     html.tag("footer", &[], |html| {

@@ -112,7 +112,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             head(html, model);
             html.tag("tbody", &[], |html| {
                 for (peer, trial) in &trials {
-                    row(html, peer, trial);
+                    row(html, model, peer, trial);
                 }
             });
         });
@@ -124,6 +124,9 @@ fn head(html: &mut Html, model: &Model<'_>) {
         html.tag("tr", &[], |html| {
             column(html, "#", "Place in the run", "num");
             column(html, "Peer", "", "");
+            if let Some(sweep) = &model.sweep {
+                column(html, sweep.short_key(), sweep.key, "num");
+            }
             column(html, "Repeat", "", "num");
             column(html, "Ended", "", "");
             for figure in FIGURES {
@@ -136,11 +139,36 @@ fn head(html: &mut Html, model: &Model<'_>) {
     });
 }
 
-fn row(html: &mut Html, peer: &PeerView<'_>, trial: &TrialView<'_>) {
+/// The peer that a trial is measured by: in a sweep, as it was at the trial's point.
+fn at_point<'m, 'a>(
+    model: &'m Model<'a>,
+    peer: &'m PeerView<'a>,
+    trial: &TrialView<'_>,
+) -> &'m PeerView<'a> {
+    let Some(sweep) = &model.sweep else { return peer };
+    let value = trial.record.point.as_deref();
+    let point = sweep.points.iter().find(|point| Some(point.value) == value);
+    point.and_then(|point| crate::sweep::peer_at(point, &peer.name)).unwrap_or(peer)
+}
+
+fn point_cell(html: &mut Html, sweep: &crate::sweep::Sweep<'_>, trial: &TrialView<'_>) {
+    let value = trial.record.point.as_deref().unwrap_or(format::UNKNOWN);
+    let point = sweep.points.iter().find(|point| point.value == value);
+    let number = point.and_then(|point| point.number).map(|number| number.to_string());
+    let data = number.unwrap_or_else(|| value.to_owned());
+    let shown = point.map_or_else(|| value.to_owned(), crate::sweep::label);
+    html.leaf("td", &[("class", "num"), ("data-value", &data)], &shown);
+}
+
+fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, trial: &TrialView<'_>) {
     let record = trial.record;
+    let middle = at_point(model, peer, trial);
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         number(html, u64::from(record.order) + 1);
         peer_heading(html, &PeerView { title: peer.name.clone(), ..peer.clone() });
+        if let Some(sweep) = &model.sweep {
+            point_cell(html, sweep, trial);
+        }
         number(html, u64::from(record.repeat) + 1);
         let Some(figures) = &trial.figures else {
             let span = (FIGURES.len() + 2).to_string();
@@ -159,7 +187,7 @@ fn row(html: &mut Html, peer: &PeerView<'_>, trial: &TrialView<'_>) {
         );
         for figure in FIGURES {
             let value = figures.by_name(figure.name);
-            let middle = peer.estimate(figure.name);
+            let middle = middle.estimate(figure.name);
             cell(html, figure, value, middle.filter(|m| m.trials > 2).map(|m| m.value));
         }
         number(html, figures.failed + figures.unfinished);

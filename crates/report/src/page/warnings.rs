@@ -78,7 +78,9 @@ fn gather(model: &Model<'_>) -> Vec<Kind> {
     }
     for (peer, trial) in model.trials() {
         for warning in &trial.record.warnings {
-            add(warning, format!("{}, repeat {}", peer.name, trial.record.repeat + 1));
+            let at = trial.record.point.as_ref().map(|point| format!(" at {point}"));
+            let at = at.unwrap_or_default();
+            add(warning, format!("{}{at}, repeat {}", peer.name, trial.record.repeat + 1));
         }
     }
     kinds

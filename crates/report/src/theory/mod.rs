@@ -106,7 +106,7 @@ fn curve(
 
 /// The setting of a peer, as theory takes it.
 fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
-    let run = model.run;
+    let run = &model.run;
     let load = &run.load;
     let layer = match peer.setup.map(|setup| setup.layer) {
         None => return Err("its setup is not in the record".to_owned()),

@@ -107,6 +107,8 @@ pub(crate) fn faulted() -> Run {
 
 fn run_record() -> RunRecord {
     RunRecord {
+        sweep: None,
+        search: None,
         format: FORMAT_VERSION,
         scenario: "single-conn-flood".into(),
         question: "One client floods one connection with calls: who serves them, and how long do \
@@ -290,6 +292,8 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
         warnings.push(Warning::FailedCalls { failed, sent: calls.len() as u64 });
     }
     TrialRecord {
+        point: None,
+        payload_bytes: 0,
         format: FORMAT_VERSION,
         peer: kind.name.into(),
         repeat,
@@ -479,4 +483,99 @@ pub(crate) fn lose(run: &mut Run, peer: &str, part: f64) {
 /// Keeps the first repeats only.
 pub(crate) fn keep_repeats(run: &mut Run, repeats: u32) {
     run.trials.retain(|trial| trial.repeat < repeats);
+}
+
+/// A setting swept over three values: connections that an L4 balancer spreads better
+/// the more there are, while an L7 balancer is even at each.
+pub(crate) fn swept() -> Run {
+    let base = run();
+    let mut record = base.record.clone();
+    record.scenario = "connection-sweep".into();
+    record.question = "From how many connections on does L4 spread calls as evenly as L7?".into();
+    record.expectations.clear();
+    record.load.policy = "random".into();
+    let point = |connections: u32| PointSetup {
+        value: connections.to_string(),
+        number: Some(f64::from(connections)),
+        load: LoadSetup { connections, ..record.load.clone() },
+        backends: record.backends.clone(),
+    };
+    let values = [1_u32, 16, 256];
+    record.sweep =
+        Some(SweepSetup { key: "load.connections".into(), points: values.map(point).to_vec() });
+    let mut trials = Vec::new();
+    for (index, connections) in values.into_iter().enumerate() {
+        for trial in base.trials.iter().filter(|trial| trial.peer != "direct") {
+            let order = u32::try_from(trials.len()).unwrap_or(u32::MAX);
+            let mut trial = TrialRecord {
+                point: Some(connections.to_string()),
+                payload_bytes: 64,
+                order,
+                warnings: Vec::new(),
+                ..trial.clone()
+            };
+            if trial.peer == "l4" {
+                spread(&mut trial, [1.0, 0.4, 0.29][index]);
+            }
+            trials.push(trial);
+        }
+    }
+    record.peers.retain(|peer| peer.name != "direct");
+    Run { record, trials }
+}
+
+/// Gives one backend this share of a trial's calls and the others the rest alike, with
+/// a little that differs from repeat to repeat.
+fn spread(trial: &mut TrialRecord, share: f64) {
+    let share = (share + f64::from(trial.repeat) * 0.004).min(1.0);
+    let calls = trial.counts.ok as f64;
+    let others = (BACKENDS - 1) as f64;
+    for (index, backend) in trial.backends.iter_mut().enumerate() {
+        let part = if index == 0 { share } else { (1.0 - share) / others };
+        backend.calls = (calls * part).round() as u64;
+    }
+}
+
+/// A search over rates that L4 loses.
+pub(crate) fn searched() -> Run {
+    let mut run = swept();
+    let record = &mut run.record;
+    record.scenario = "saturation".into();
+    record.question = "Which is the highest rate that keeps p99 below 40 ms?".into();
+    let points = record.sweep.as_mut().map(|sweep| {
+        sweep.key = "load.rate".into();
+        &mut sweep.points
+    });
+    let rates = [1_000.0, 2_000.0, 4_000.0];
+    let mut renamed = BTreeMap::new();
+    for (point, rate) in points.into_iter().flatten().zip(rates) {
+        let value = format!("{rate}/s");
+        renamed.insert(std::mem::replace(&mut point.value, value.clone()), value);
+        point.number = Some(rate);
+        point.load.rate = Some(rate);
+    }
+    for trial in &mut run.trials {
+        trial.point = trial.point.as_ref().and_then(|value| renamed.get(value).cloned());
+    }
+    let result = |peer: &str, repeat, held: f64, limit| SearchResult {
+        peer: peer.into(),
+        repeat,
+        held: Some(held),
+        failed: Some(held * 1.05),
+        limit,
+    };
+    record.search = Some(SearchRecord {
+        slo: vec!["p99 < 40ms".into(), "error_rate < 0.1%".into()],
+        resolution: 0.05,
+        results: (0..3)
+            .flat_map(|repeat| {
+                let rate = 2_000.0 * 1.05_f64.powi(repeat as i32 % 2);
+                [
+                    result("l4", repeat, rate, SearchLimit::Peer),
+                    result("l7", repeat, 1.5 * rate, SearchLimit::Generator),
+                ]
+            })
+            .collect(),
+    });
+    run
 }

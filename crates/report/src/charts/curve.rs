@@ -1,0 +1,478 @@
+//! A figure from point to point of a sweep: a line a peer, instead of bars.
+//!
+//! Dots are the medians over the repeats, bands their intervals, and dashed lines what
+//! theory says where a closed form fits. The points are those that were measured: the
+//! axis has a tick at each and none between, and lines only guide the eye.
+
+use super::{Chart, Frame, fit, tipped};
+use crate::{
+    drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
+    format,
+    model::{Estimate, LEVEL_TEXT, Model, PeerView},
+    palette::Paint,
+    scale::{Linear, Log, spread, ticks},
+    sweep::{Point, Sweep, label, peer_at},
+    theory::placement,
+};
+
+/// A figure that is drawn over a sweep.
+#[derive(Debug)]
+pub(super) struct Curve {
+    /// Its name in [`measure::summary::Figures`].
+    figure: &'static str,
+    title: &'static str,
+    note: &'static str,
+    /// Whether it is a latency, which a closed loop's must say of itself.
+    is_latency: bool,
+    axis: Axis,
+    show: fn(f64) -> String,
+    tick: fn(f64) -> String,
+    theory: Option<Theory>,
+    /// A value at a point that all peers are held to.
+    reference: Option<Reference>,
+}
+
+/// What theory expects of a peer at a point.
+type Theory = fn(&Model<'_>, &PeerView<'_>) -> Option<f64>;
+/// What all peers are held to at a point, and its name.
+type Reference = (fn(&Sweep<'_>, &Model<'_>) -> Option<f64>, &'static str);
+
+/// How values lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Axis {
+    /// From zero, straight.
+    Straight,
+    /// In equal ratios.
+    Log,
+}
+
+pub(super) const SHARES: Curve = Curve {
+    figure: "max_share",
+    title: "Share of the busiest backend",
+    note: "Lower is more even.",
+    is_latency: false,
+    axis: Axis::Straight,
+    show: format::share,
+    tick: |share| format!("{:.0} %", share * 100.0),
+    theory: Some(|model, peer| Some(placement::of(model, peer)?.max_share())),
+    reference: Some((|_, model| model.even_share(), "even")),
+};
+
+pub(super) const P50: Curve = latency("latency_p50", "Median latency", 0);
+pub(super) const P99: Curve = latency("latency_p99", "p99 latency", 2);
+
+const fn latency(figure: &'static str, title: &'static str, quantile: usize) -> Curve {
+    let theory: Theory = if quantile == 0 {
+        |model, peer| model.theory(peer).as_ref().as_ref().ok()?.quantiles_ns[0]
+    } else {
+        |model, peer| model.theory(peer).as_ref().as_ref().ok()?.quantiles_ns[2]
+    };
+    Curve {
+        figure,
+        title,
+        note: "Lower is better.",
+        is_latency: true,
+        axis: Axis::Log,
+        show: format::duration,
+        tick: format::duration_tick,
+        theory: Some(theory),
+        reference: if quantile == 2 { Some((p99_objective, "objective")) } else { None },
+    }
+}
+
+pub(super) const CPU: Curve = Curve {
+    figure: "proxy_cpu_per_call",
+    title: "Proxy CPU time per call",
+    note: "User and system together, per call that came back well. 1 µs per call is one core per \
+           million calls a second.",
+    is_latency: false,
+    axis: Axis::Log,
+    show: format::duration,
+    tick: format::duration_tick,
+    theory: None,
+    reference: None,
+};
+
+pub(super) const CPU_PER_GIB: Curve = Curve {
+    figure: "proxy_cpu_per_gib",
+    title: "Proxy CPU time per GiB of payload",
+    note: "User and system together, over the payload moved in both directions.",
+    is_latency: false,
+    axis: Axis::Log,
+    show: format::duration,
+    tick: format::duration_tick,
+    theory: None,
+    reference: None,
+};
+
+pub(super) const THROUGHPUT: Curve = Curve {
+    figure: "throughput",
+    title: "Calls per second that came back well",
+    note: "Counted within the window.",
+    is_latency: false,
+    axis: Axis::Log,
+    show: format::rate,
+    tick: format::tick,
+    theory: None,
+    reference: Some((|_, model| model.run.load.rate, "offered")),
+};
+
+/// The limit a search set for the p99.
+fn p99_objective(sweep: &Sweep<'_>, _: &Model<'_>) -> Option<f64> {
+    sweep.search?.slo.iter().find_map(|slo| {
+        let rest = slo.trim().trim_start_matches("latency_").strip_prefix("p99")?;
+        let rest = rest.trim_start().strip_prefix('<')?.trim_start_matches('=').trim();
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, unit) = rest.split_at(digits);
+        let ns = match unit.trim() {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            _ => return None,
+        };
+        Some(number.parse::<f64>().ok()? * ns)
+    })
+}
+
+/// One peer's line.
+struct Line<'m, 'a> {
+    peer: &'m PeerView<'a>,
+    /// Index of the point, the figure there, and what theory says of it.
+    values: Vec<(usize, Estimate, Option<f64>)>,
+}
+
+/// Where things lie.
+struct Layout {
+    plot: Bounds,
+    x: Vec<f64>,
+    y: Scale,
+}
+
+enum Scale {
+    Straight(Linear, Vec<f64>),
+    Log(Log),
+}
+
+impl Scale {
+    fn at(&self, value: f64) -> f64 {
+        match self {
+            Self::Straight(linear, _) => linear.at(value.clamp(linear.domain.0, linear.domain.1)),
+            Self::Log(log) => log.at(value),
+        }
+    }
+
+    fn ticks(&self) -> Vec<f64> {
+        match self {
+            Self::Straight(_, ticks) => ticks.clone(),
+            Self::Log(log) => log.ticks(),
+        }
+    }
+}
+
+/// Draws a curve; an empty chart where the run has no sweep.
+pub(super) fn draw(model: &Model<'_>, frame: Frame, curve: &Curve) -> Chart {
+    let title = |sweep: Option<&Sweep<'_>>| {
+        let word = if curve.is_latency { model.loop_word() } else { "" };
+        let over = sweep.map(|sweep| format!(", over {}", sweep.axis())).unwrap_or_default();
+        let mut title = format!("{word}{}{over}", curve.title);
+        title[..1].make_ascii_uppercase();
+        title
+    };
+    let Some(sweep) = &model.sweep else {
+        return Chart {
+            title: title(None),
+            note: String::new(),
+            alternative: String::new(),
+            drawing: Drawing::new(frame.width, 40.0),
+        };
+    };
+    let lines: Vec<Line<'_, '_>> =
+        model.peers.iter().filter_map(|peer| line(sweep, peer, curve)).collect();
+    let label_width = lines
+        .iter()
+        .map(|line| Font::new(13.0).bold().width(&line.peer.name))
+        .fold(30.0, f64::max)
+        .min(frame.width * 0.24);
+    let (height, left) = if frame.is_narrow() { (300.0, 52.0) } else { (350.0, 66.0) };
+    let height = frame.height.unwrap_or(height);
+    let plot = Bounds {
+        x: left,
+        y: 14.0,
+        width: frame.width - left - label_width - 14.0,
+        height: height - 70.0,
+    };
+    let mut drawing = Drawing::new(frame.width, height);
+    if lines.is_empty() {
+        let font = Font::new(13.0).paint(Paint::Soft);
+        drawing.ground().text((plot.x, plot.y + 40.0), "No trial has this figure.", font);
+    } else {
+        let layout = Layout { plot, x: places(sweep, plot), y: scale(sweep, curve, &lines, plot) };
+        axes(&mut drawing, sweep, curve, &layout);
+        reference(&mut drawing, sweep, curve, &layout);
+        for line in &lines {
+            theory(&mut drawing, line, &layout);
+        }
+        for line in &lines {
+            values(&mut drawing, sweep, curve, line, &layout);
+        }
+        labels(&mut drawing, &lines, label_width, &layout);
+    }
+    let note = note(model, sweep, curve, &lines);
+    let alternative = alternative(&title(Some(sweep)), sweep, curve, &lines);
+    Chart { title: title(Some(sweep)), note, alternative, drawing }
+}
+
+fn line<'m, 'a>(
+    sweep: &'m Sweep<'a>,
+    peer: &'m PeerView<'a>,
+    curve: &Curve,
+) -> Option<Line<'m, 'a>> {
+    let values: Vec<(usize, Estimate, Option<f64>)> = sweep
+        .points
+        .iter()
+        .enumerate()
+        .filter_map(|(index, point)| {
+            let at = peer_at(point, &peer.name)?;
+            let estimate = at.estimate(curve.figure)?;
+            let expected = curve.theory.and_then(|theory| theory(&point.model, at));
+            Some((index, estimate, expected))
+        })
+        .collect();
+    (!values.is_empty()).then_some(Line { peer, values })
+}
+
+/// Where the points lie: in equal ratios where they are numbers over more than a
+/// decade, straight where over less, and at equal distances where they are names.
+fn places(sweep: &Sweep<'_>, plot: Bounds) -> Vec<f64> {
+    let count = sweep.points.len();
+    let inset = (plot.width * 0.04).min(26.0);
+    let range = (plot.x + inset, plot.right() - inset);
+    let numbers: Option<Vec<f64>> = sweep.points.iter().map(|point| point.number).collect();
+    let positions: Vec<f64> = match numbers {
+        Some(numbers) if count > 1 => {
+            let low = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = numbers.iter().copied().fold(0.0, f64::max);
+            let in_ratios = low > 0.0 && high / low >= 10.0;
+            numbers.iter().map(|value| if in_ratios { value.ln() } else { *value }).collect()
+        }
+        _ => (0..count).map(|index| index as f64).collect(),
+    };
+    let low = positions.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = positions.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if low >= high {
+        return vec![plot.x + plot.width / 2.0; count];
+    }
+    let scale = Linear { domain: (low, high), range };
+    positions.iter().map(|position| scale.at(*position)).collect()
+}
+
+fn scale(sweep: &Sweep<'_>, curve: &Curve, lines: &[Line<'_, '_>], plot: Bounds) -> Scale {
+    let references = sweep
+        .points
+        .iter()
+        .filter_map(|point| curve.reference.and_then(|(value, _)| value(sweep, &point.model)));
+    let measured = lines.iter().flat_map(|line| &line.values).flat_map(|(_, estimate, theory)| {
+        // A wide interval may leave the chart; what was measured may not.
+        let (low, high) = estimate.interval.unwrap_or((estimate.value, estimate.value));
+        let low = low.max(estimate.lowest / 3.0);
+        let high = high.min(estimate.highest * 3.0);
+        [Some(low), Some(high), Some(estimate.lowest), Some(estimate.highest), *theory]
+    });
+    let all: Vec<f64> = measured.flatten().chain(references).filter(|v| v.is_finite()).collect();
+    let low = all.iter().copied().filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
+    let high = all.iter().copied().fold(0.0, f64::max);
+    let range = (plot.bottom(), plot.y);
+    match curve.axis {
+        Axis::Log => Scale::Log(Log::over(low, high, range)),
+        Axis::Straight => {
+            let whole = curve.figure == "max_share";
+            let high = if whole { high.min(1.0) } else { high };
+            let ticks =
+                if whole && high > 0.8 { vec![0.0, 0.25, 0.5, 0.75, 1.0] } else { ticks(high, 4) };
+            let top = ticks.last().copied().unwrap_or(1.0);
+            Scale::Straight(Linear { domain: (0.0, top), range }, ticks)
+        }
+    }
+}
+
+fn axes(drawing: &mut Drawing, sweep: &Sweep<'_>, curve: &Curve, layout: &Layout) {
+    let plot = layout.plot;
+    let ground = drawing.ground();
+    let small = Font::new(11.5).paint(Paint::Soft);
+    for tick in layout.y.ticks() {
+        let at = layout.y.at(tick);
+        ground.line((plot.x, at), (plot.right(), at), Stroke::new(Paint::Grid, 1.0));
+        ground.text((plot.x - 8.0, at + 4.0), (curve.tick)(tick), small.end());
+    }
+    // The ends first, then whatever has room between them.
+    let last = sweep.points.len() - 1;
+    let mut taken: Vec<(f64, f64)> = Vec::new();
+    for index in [0, last].into_iter().chain(1..last.max(1)) {
+        let (at, text) = (layout.x[index], label(&sweep.points[index]));
+        ground.line((at, plot.bottom()), (at, plot.bottom() + 4.0), Stroke::new(Paint::Axis, 1.0));
+        let half = small.width(&text) / 2.0 + 4.0;
+        if taken.iter().all(|(from, to)| at + half < *from || at - half > *to) {
+            taken.push((at - half, at + half));
+            ground.text((at, plot.bottom() + 18.0), text, small.middle());
+        }
+    }
+    let base = Stroke::new(Paint::Axis, 1.0);
+    ground.line((plot.x, plot.bottom()), (plot.right(), plot.bottom()), base);
+    let caption = fit(&sweep.axis(), small, plot.width);
+    ground.text((plot.x + plot.width / 2.0, plot.bottom() + 40.0), caption, small.middle());
+}
+
+/// What all peers are held to.
+fn reference(drawing: &mut Drawing, sweep: &Sweep<'_>, curve: &Curve, layout: &Layout) {
+    let Some((value, name)) = curve.reference else { return };
+    let points: Vec<(f64, f64)> = sweep
+        .points
+        .iter()
+        .zip(&layout.x)
+        .filter_map(|(point, at)| Some((*at, layout.y.at(value(sweep, &point.model)?))))
+        .collect();
+    let Some(&(_, first)) = points.first() else { return };
+    let ground = drawing.ground();
+    // A level one goes from edge to edge.
+    let level = points.iter().all(|(_, y)| (y - first).abs() < 0.5);
+    let points =
+        if level { vec![(layout.plot.x, first), (layout.plot.right(), first)] } else { points };
+    let (x, y) = points[0];
+    ground.path(points, Stroke::new(Paint::Ink, 1.2).dashed(4.0, 3.0));
+    let font = Font::new(11.5).paint(Paint::Soft);
+    ground.text((x + 4.0, (y - 5.0).max(layout.plot.y + 8.0)), name, font);
+}
+
+fn theory(drawing: &mut Drawing, line: &Line<'_, '_>, layout: &Layout) {
+    let points: Vec<(f64, f64)> = line
+        .values
+        .iter()
+        .filter_map(|(index, _, expected)| Some((layout.x[*index], layout.y.at((*expected)?))))
+        .collect();
+    let paint = line.peer.paint;
+    drawing.group(Group::of(&line.peer.name), |group| {
+        group.path(points.clone(), Stroke::new(paint, 1.6).dashed(2.5, 3.5));
+        for at in points {
+            group.dot(at, 3.0, Fill::new(paint));
+            group.dot(at, 1.8, Fill::new(Paint::Paper));
+        }
+    });
+}
+
+fn values(
+    drawing: &mut Drawing,
+    sweep: &Sweep<'_>,
+    curve: &Curve,
+    line: &Line<'_, '_>,
+    layout: &Layout,
+) {
+    let peer = line.peer;
+    drawing.group(Group::of(&peer.name), |group| {
+        let ends: Vec<(f64, (f64, f64))> = line
+            .values
+            .iter()
+            .filter_map(|(index, value, _)| Some((layout.x[*index], value.interval?)))
+            .collect();
+        let lows = ends.iter().map(|(at, (low, _))| (*at, layout.y.at(*low)));
+        let highs = ends.iter().map(|(at, (_, high))| (*at, layout.y.at(*high)));
+        group.area(lows.chain(highs.rev()).collect(), Fill::new(peer.paint).alpha(0.13));
+        let points = line.values.iter();
+        let points = points.map(|(index, value, _)| (layout.x[*index], layout.y.at(value.value)));
+        let stroke = Stroke::new(peer.paint, 2.2);
+        let stroke = if peer.dashed { stroke.dashed(7.0, 4.0) } else { stroke };
+        group.path(points.collect(), stroke);
+    });
+    for (index, value, expected) in &line.values {
+        let point = &sweep.points[*index];
+        let theory = expected.map(|expected| format!("; theory {}", (curve.show)(expected)));
+        let tip = format!(
+            "{} · {}: {}{}",
+            peer.name,
+            sweep.shown(point),
+            with_range(value, curve.show),
+            theory.unwrap_or_default()
+        );
+        drawing.group(tipped(&peer.name, tip), |group| {
+            let at = (layout.x[*index], layout.y.at(value.value));
+            group.dot(at, 9.0, Fill::new(Paint::Paper).alpha(0.01));
+            group.dot(at, 3.6, Fill::new(peer.paint));
+        });
+    }
+}
+
+/// The peers' names at the ends of their lines.
+fn labels(drawing: &mut Drawing, lines: &[Line<'_, '_>], width: f64, layout: &Layout) {
+    let plot = layout.plot;
+    let ends: Vec<(f64, f64)> = lines
+        .iter()
+        .filter_map(|line| line.values.last())
+        .map(|(index, value, _)| (layout.x[*index], layout.y.at(value.value)))
+        .collect();
+    let heights: Vec<f64> = ends.iter().map(|(_, y)| *y).collect();
+    let placed = spread(&heights, 17.0, plot.y + 4.0, plot.bottom() - 4.0);
+    for ((line, end), height) in lines.iter().zip(&ends).zip(placed) {
+        drawing.group(Group::of(&line.peer.name), |group| {
+            let paint = line.peer.paint;
+            let start = plot.right() + 10.0;
+            let leader = Stroke::new(paint, 1.0).alpha(0.5);
+            group.line((end.0 + 5.0, end.1), (start - 2.0, height), leader);
+            let font = Font::new(13.0).bold().paint(paint);
+            group.text((start, height + 4.5), fit(&line.peer.name, font, width + 4.0), font);
+        });
+    }
+}
+
+fn with_range(value: &Estimate, show: fn(f64) -> String) -> String {
+    let shown = show(value.value);
+    match (value.trials, value.interval) {
+        (1, _) => shown,
+        (n, None) => format!("{shown} (median of {n} repeats)"),
+        (n, Some((low, high))) => {
+            let range = crate::comparison::plain_range(show(low), show(high));
+            format!("{shown} (median of {n} repeats, {LEVEL_TEXT} interval {range})")
+        }
+    }
+}
+
+fn note(model: &Model<'_>, sweep: &Sweep<'_>, curve: &Curve, lines: &[Line<'_, '_>]) -> String {
+    let mut text = curve.note.to_owned();
+    if model.repeats() > 1 {
+        text.push_str(" Dots: medians of the repeats at each point");
+        let banded = |(_, value, _): &(usize, Estimate, Option<f64>)| value.interval.is_some();
+        if lines.iter().any(|line| line.values.iter().any(banded)) {
+            text.push_str(&format!("; band: {LEVEL_TEXT} interval"));
+        }
+        text.push('.');
+    }
+    if let Some((value, name)) = curve.reference
+        && sweep.points.iter().any(|point| value(sweep, &point.model).is_some())
+    {
+        text.push_str(&format!(" Dashed in black or white: {name}."));
+    }
+    let has_theory = lines.iter().any(|line| line.values.iter().any(|(.., t)| t.is_some()));
+    if has_theory {
+        text.push_str(if curve.is_latency {
+            " Hollow dots: theory, of the time in the backends alone."
+        } else {
+            " Hollow dots: theory."
+        });
+    }
+    text
+}
+
+fn alternative(title: &str, sweep: &Sweep<'_>, curve: &Curve, lines: &[Line<'_, '_>]) -> String {
+    let said = |point: &Point<'_>, value: &Estimate| {
+        format!("{} at {}", (curve.show)(value.value), label(point))
+    };
+    let mut text = format!("{title}.");
+    for line in lines {
+        let values: Vec<String> = line
+            .values
+            .iter()
+            .map(|(index, value, _)| said(&sweep.points[*index], value))
+            .collect();
+        text.push_str(&format!(" {}: {}.", line.peer.name, values.join(", ")));
+    }
+    text
+}

@@ -1,0 +1,442 @@
+//! What came out of a sweep or a search, in sentences made from the data.
+//!
+//! A sweep's answer is where things change: from which point on two peers are alike,
+//! where their costs break even, what a figure is at the ends. Each is told by the
+//! ratio of the two peers repeat by repeat at each point; where that leaves it open,
+//! the sentence says so.
+
+use measure::{
+    record::SearchLimit,
+    summary::{Saturation, saturation},
+};
+use queueing::bins::RandomPlacement;
+
+use super::{Pair, Sentence};
+use crate::{
+    format,
+    model::{Beside, FEWEST_REPEATS, Model, PeerView, Told},
+    sweep::{Point, Stretch, Sweep, stretches},
+};
+
+/// Shares are as good as another peer's within this.
+const ALIKE_WITHIN: f64 = 0.10;
+/// The most connections that theory is asked about.
+const MOST_CONNECTIONS: u32 = 20_000;
+
+pub(super) fn answer(
+    model: &Model<'_>,
+    sweep: &Sweep<'_>,
+    pair: Option<&Pair<'_, '_>>,
+) -> Vec<Sentence> {
+    let Some(pair) = pair else { return Vec::new() };
+    let mut said: Vec<Option<Sentence>> = Vec::new();
+    if sweep.search.is_some() {
+        said.push(saturation_answer(model, sweep, pair));
+    }
+    let shares = shares_answer(sweep, pair);
+    let tail = || figure_answer(model, sweep, pair, "latency_p99");
+    let cost = || figure_answer(model, sweep, pair, "proxy_cpu_per_call");
+    if sweep.search.is_some() {
+        said.push(cost());
+    } else if sweep.is_of_payload() {
+        said.extend([cost(), per_gib_answer(sweep, pair)]);
+    } else if sweep.is_of_rate() {
+        said.extend([cost(), tail(), shares]);
+    } else {
+        said.extend([shares, tail(), cost()]);
+    }
+    said.into_iter().flatten().collect()
+}
+
+/// One sentence a peer: its figures from the first point to the last.
+pub(super) fn of_peer(model: &Model<'_>, sweep: &Sweep<'_>, peer: &PeerView<'_>) -> Sentence {
+    let sentence = Sentence::default().peer(peer);
+    if let Some(reason) = peer.missing() {
+        return sentence.text(&format!(" gives no figures: {}.", reason.trim_end_matches('.')));
+    }
+    if let Some(search) = sweep.search {
+        return of_search(saturation(search, &peer.name), sentence);
+    }
+    let at = sweep.of_peer(&peer.name);
+    let (Some((first, low)), Some((last, high))) = (at.first(), at.last()) else {
+        return sentence.text(" gives no figures.");
+    };
+    let one = at.len() == 1;
+    let mut sentence = if one {
+        sentence.text(&format!(" at {}: ", sweep.shown(first)))
+    } else {
+        let (from, to) = (sweep.shown(first), sweep.shown(last));
+        sentence.text(&format!(" from {from} to {to}: "))
+    };
+    let word = model.loop_word();
+    let p99 = format!("{word}p99");
+    let mut parts = vec![
+        ("busiest backend", "max_share", format::share as fn(f64) -> String),
+        (p99.as_str(), "latency_p99", format::duration),
+        ("proxy CPU per call", "proxy_cpu_per_call", format::duration),
+    ];
+    if sweep.is_of_payload() {
+        parts.push(("proxy CPU per GiB", "proxy_cpu_per_gib", format::duration));
+    }
+    let mut said = 0;
+    for (name, figure, show) in parts {
+        let (Some(low), Some(high)) = (low.estimate(figure), high.estimate(figure)) else {
+            continue;
+        };
+        let (low, high) = (show(low.value), show(high.value));
+        sentence =
+            sentence.text(if said > 0 { ", " } else { "" }).text(name).text(" ").figure(&low);
+        if !one && low != high {
+            sentence = sentence.text(" to ").figure(high);
+        }
+        said += 1;
+    }
+    sentence.text(".")
+}
+
+fn of_search(found: Option<Saturation>, sentence: Sentence) -> Sentence {
+    let Some(found) = found else {
+        return sentence.text(" kept the objective at no rate that was tried.");
+    };
+    let sentence = held(sentence.text(" kept the objective up to "), &found);
+    // What limited it other than itself decides how far it may be believed.
+    let mut others: Vec<&str> = Vec::new();
+    for limit in found.limits.iter().filter(|limit| **limit != SearchLimit::Peer) {
+        let words = crate::page::sweep::words(*limit);
+        if !others.contains(&words) {
+            others.push(words);
+        }
+    }
+    let sentence = if others.is_empty() {
+        sentence
+    } else {
+        sentence.text(&format!("; in some repeats {}", others.join(", and ")))
+    };
+    sentence.text(".")
+}
+
+/// A rate with what brackets it.
+fn held(sentence: Sentence, found: &Saturation) -> Sentence {
+    let sentence = sentence.figure(format::rate(found.rate));
+    match found.high {
+        Some(high) => sentence.qualified(format!(
+            "held {}, broke {}",
+            format::rate(found.low),
+            format::rate(high)
+        )),
+        None => sentence,
+    }
+}
+
+/// How far each of the two kept the objective.
+fn saturation_answer(
+    model: &Model<'_>,
+    sweep: &Sweep<'_>,
+    pair: &Pair<'_, '_>,
+) -> Option<Sentence> {
+    let search = sweep.search?;
+    let found = |peer: &PeerView<'_>| saturation(search, &peer.name);
+    let (calls, connections) = (found(pair.calls)?, found(pair.connections)?);
+    let objective = search.slo.join(" and ");
+    let sentence = Sentence::default()
+        .text(&format!("{objective} held up to "))
+        .chain(|sentence| held(sentence, &connections))
+        .text(" behind ")
+        .peer(pair.connections)
+        .text(" and up to ")
+        .chain(|sentence| held(sentence, &calls))
+        .text(" behind ")
+        .peer(pair.calls);
+    let beside = Beside::of(&calls.repeats, &connections.repeats);
+    // Repeats that find the same rate differ by less than rates lie apart.
+    let apart = calls.low >= connections.high.unwrap_or(f64::INFINITY)
+        || connections.low >= calls.high.unwrap_or(f64::INFINITY);
+    let sentence = match beside.ratio.filter(|_| apart && beside.told != Told::CannotTell) {
+        Some(ratio) => {
+            let ends = ratio.interval.map(|interval| (interval.low, interval.high));
+            let (said, range) = format::change_by(ratio.centre, ends);
+            let sentence = sentence.text(": ").figure(said);
+            match range.filter(|_| beside.told != Told::TooFew) {
+                Some(range) => sentence.qualified(range),
+                None => sentence,
+            }
+        }
+        None if calls.repeats.len() < FEWEST_REPEATS => sentence,
+        None => sentence.text(", between which no difference can be told"),
+    };
+    let capacity = capacity(model);
+    Some(match capacity {
+        Some(capacity) => sentence
+            .text("; all backends together can serve ")
+            .figure(format::rate(capacity))
+            .text("."),
+        None => sentence.text("."),
+    })
+}
+
+/// Calls per second that all backends can serve; `None` where service takes no time.
+fn capacity(model: &Model<'_>) -> Option<f64> {
+    model
+        .run
+        .backends
+        .iter()
+        .map(|backend| {
+            let mean_s = backend.service_mean_ns / 1e9;
+            (mean_s > 0.0).then(|| f64::from(backend.concurrency) * backend.speed / mean_s)
+        })
+        .sum()
+}
+
+/// From which point on the two spread calls alike.
+fn shares_answer(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
+    let all = sweep.beside(&pair.connections.name, &pair.calls.name, "max_share");
+    let alike: Vec<Alike> = all.iter().map(|(_, beside)| Alike::of(beside)).collect();
+    let (last, beside) = all.last()?;
+    let within = format!("{:.0} %", ALIKE_WITHIN * 100.0);
+    let start = alike.iter().rposition(|alike| *alike != Alike::Yes).map_or(0, |at| at + 1);
+    let sentence = if start == 0 {
+        Sentence::default()
+            .text("At every point ")
+            .peer(pair.connections)
+            .text("'s busiest backend has within ")
+            .figure(&within)
+            .text(" of what ")
+            .peer(pair.calls)
+            .text("'s has.")
+    } else if let Some((point, _)) = all.get(start) {
+        let sentence = Sentence::default()
+            .text("From ")
+            .figure(sweep.shown(point))
+            .text(" on, ")
+            .peer(pair.connections)
+            .text("'s busiest backend has within ")
+            .figure(&within)
+            .text(" of what ")
+            .peer(pair.calls)
+            .text("'s has");
+        let (before, _) = all[start - 1];
+        let open = alike[start - 1] == Alike::Open;
+        let words = if open { "it can't be told" } else { "it has more" };
+        sentence.text(&format!("; at {} {words}.", sweep.shown(before)))
+    } else {
+        let peer_share = |name: &str| crate::sweep::peer_at(last, name)?.estimate("max_share");
+        let (own, other) = (peer_share(&pair.connections.name)?, peer_share(&pair.calls.name)?);
+        let ratio = beside.ratio?;
+        let sentence = Sentence::default()
+            .text("Even at ")
+            .figure(sweep.shown(last))
+            .text(" ")
+            .peer(pair.connections)
+            .text("'s busiest backend has ")
+            .shares(&own)
+            .text(", where ")
+            .peer(pair.calls)
+            .text("'s has ")
+            .shares(&other);
+        let more = format!("{:.0} %", (ratio.centre - 1.0) * 100.0);
+        match alike.last() {
+            Some(Alike::Open) => sentence
+                .text(": whether that is within ")
+                .figure(&within)
+                .text(" can't be told from these repeats."),
+            _ => sentence.text(": ").figure(more).text(" more."),
+        }
+    };
+    Some(match expected_from(sweep, pair) {
+        Some(connections) => sentence
+            .text(" Balls in bins expect that from about ")
+            .figure(format!("{} connections", format::count(u64::from(connections))))
+            .text(" on."),
+        None => sentence,
+    })
+}
+
+/// Whether a share is within [`ALIKE_WITHIN`] of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alike {
+    Yes,
+    No,
+    Open,
+}
+
+impl Alike {
+    fn of(beside: &Beside) -> Self {
+        let most = 1.0 + ALIKE_WITHIN;
+        let Some(ratio) = beside.ratio else { return Self::Open };
+        let (low, high) = match ratio.interval {
+            Some(interval) if beside.told != Told::TooFew => (interval.low, interval.high),
+            // Shares are counted: with few repeats they are taken as they are.
+            _ => (ratio.centre, ratio.centre),
+        };
+        if high <= most {
+            Self::Yes
+        } else if low > most {
+            Self::No
+        } else {
+            Self::Open
+        }
+    }
+}
+
+/// From how many connections on theory expects the busiest backend of connections
+/// placed by chance within [`ALIKE_WITHIN`] of an even share.
+fn expected_from(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<u32> {
+    let by_chance = sweep.points.iter().all(|point| {
+        let placed = crate::theory::placement::of(&point.model, pair.connections);
+        matches!(placed, Some(crate::theory::placement::Placement::ByChance { .. }))
+    });
+    if !sweep.is_of_connections() || !by_chance {
+        return None;
+    }
+    let backends = u32::try_from(sweep.points.first()?.model.backends.len()).ok()?;
+    let most = (1.0 + ALIKE_WITHIN) / f64::from(backends);
+    let alike = |connections: u32| {
+        let placed = RandomPlacement::new(connections, backends).ok()?;
+        Some(placed.expected_max_share() <= most)
+    };
+    // The share falls with more connections, but for the rounding of a few: doubled
+    // until it is low enough, and halved from there.
+    let mut high = backends;
+    while !alike(high)? {
+        high = high.checked_mul(2).filter(|high| *high <= MOST_CONNECTIONS)?;
+    }
+    let mut low = high / 2;
+    while high - low > (high / 50).max(1) {
+        let middle = low + (high - low) / 2;
+        if alike(middle)? { high = middle } else { low = middle }
+    }
+    Some(high)
+}
+
+/// Where one of the two is better by a figure of which less is better, and where they
+/// break even.
+fn figure_answer(
+    model: &Model<'_>,
+    sweep: &Sweep<'_>,
+    pair: &Pair<'_, '_>,
+    figure: &str,
+) -> Option<Sentence> {
+    let all = sweep.beside(&pair.calls.name, &pair.connections.name, figure);
+    let stretches = stretches(all.iter().map(|(_, beside)| beside.told));
+    let name = match figure {
+        "latency_p99" => format!("{}p99", model.loop_word()),
+        _ => "CPU time per call".to_owned(),
+    };
+    let mut sentence =
+        Sentence::default().peer(pair.calls).text("'s ").text(&name).text(" beside ");
+    sentence = sentence.peer(pair.connections).text("'s: ");
+    for (index, stretch) in stretches.iter().enumerate() {
+        sentence = sentence.text(if index > 0 { "; " } else { "" });
+        sentence = told(sweep, &all, *stretch, sentence);
+    }
+    if stretches.is_empty() {
+        return None;
+    }
+    let has = |wanted| stretches.iter().any(|stretch| stretch.told == wanted);
+    if !(has(Told::Less) && has(Told::Greater)) {
+        return Some(sentence.text("."));
+    }
+    Some(match sweep.crossing(&pair.calls.name, &pair.connections.name, figure) {
+        Some(crossing) => {
+            let point = |number: f64| show_number(sweep, number);
+            let sentence =
+                sentence.text(". They break even at about ").figure(point(crossing.value));
+            let sentence = match crossing.interval {
+                Some((low, high)) => sentence.qualified(format!("{}–{}", point(low), point(high))),
+                None => sentence,
+            };
+            sentence.text(".")
+        }
+        None => sentence.text(". Where they break even can't be told from these repeats."),
+    })
+}
+
+/// A number between points.
+fn show_number(sweep: &Sweep<'_>, number: f64) -> String {
+    if sweep.is_of_payload() {
+        format::bytes(number as u64)
+    } else if sweep.is_of_rate() {
+        format::rate(number)
+    } else {
+        format::number(number)
+    }
+}
+
+/// What is told of a stretch of points.
+fn told(
+    sweep: &Sweep<'_>,
+    all: &[(&Point<'_>, Beside)],
+    stretch: Stretch,
+    sentence: Sentence,
+) -> Sentence {
+    let (first, last) = (&all[stretch.first], &all[stretch.last]);
+    let one = stretch.first == stretch.last;
+    let at = if one {
+        format!("at {}", sweep.shown(first.0))
+    } else {
+        format!("from {} to {}", sweep.shown(first.0), sweep.shown(last.0))
+    };
+    if stretch.told == Told::CannotTell {
+        return sentence.text(&format!("no difference can be told {at}"));
+    }
+    let change = |beside: &Beside| {
+        let ratio = beside.ratio?;
+        let ends = ratio.interval.map(|interval| (interval.low, interval.high));
+        let ends = ends.filter(|_| beside.told != Told::TooFew);
+        Some((format::change_by(ratio.centre, ends), beside.difference?))
+    };
+    let Some(((said, range), difference)) = change(&first.1) else {
+        return sentence.text(&format!("unknown {at}"));
+    };
+    let sentence = with(sentence.figure(said), range);
+    let by = |sentence: Sentence, difference: &crate::model::Estimate| {
+        let sign = if difference.value < 0.0 { "−" } else { "+" };
+        let size = format::duration(difference.value.abs());
+        sentence.text(", ").figure(format!("{sign}{size}"))
+    };
+    let sentence = by(sentence, &difference).text(&format!(", at {}", sweep.shown(first.0)));
+    match change(&last.1).filter(|_| !one) {
+        Some(((said, range), difference)) => {
+            let sentence = with(sentence.text(" and ").figure(said), range);
+            by(sentence, &difference).text(&format!(", at {}", sweep.shown(last.0)))
+        }
+        None => sentence,
+    }
+}
+
+fn with(sentence: Sentence, range: Option<String>) -> Sentence {
+    match range {
+        Some(range) => sentence.qualified(range),
+        None => sentence,
+    }
+}
+
+/// What a GiB costs at the ends.
+fn per_gib_answer(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
+    let mut sentence = Sentence::default().text("A GiB of payload costs ");
+    let ends = [sweep.points.first()?, sweep.points.last()?];
+    for (index, point) in ends.into_iter().enumerate() {
+        let cost = |peer: &PeerView<'_>| {
+            crate::sweep::peer_at(point, &peer.name)?.estimate("proxy_cpu_per_gib")
+        };
+        let (connections, calls) = (cost(pair.connections)?, cost(pair.calls)?);
+        sentence = sentence
+            .text(if index > 0 { ", and " } else { "" })
+            .peer(pair.connections)
+            .text(" ")
+            .durations(&connections)
+            .text(" and ")
+            .peer(pair.calls)
+            .text(" ")
+            .durations(&calls)
+            .text(&format!(" in messages of {}", sweep.shown(point)));
+    }
+    Some(sentence.text("."))
+}
+
+impl Sentence {
+    /// Goes on with what a function adds.
+    fn chain(self, add: impl FnOnce(Self) -> Self) -> Self {
+        add(self)
+    }
+}

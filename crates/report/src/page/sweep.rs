@@ -1,0 +1,186 @@
+//! The comparison of a swept run: every peer at every point, with its figures.
+
+use measure::{record::SearchLimit, summary::saturation};
+
+use super::{column, compact_table, peer_heading, section, table};
+use crate::{
+    comparison::{COLUMNS, Column, plain_range},
+    format,
+    html::Html,
+    model::{Estimate, Model, PeerView},
+    sweep::{Point, Sweep, label, peer_at},
+    theory::placement,
+};
+
+/// Figures of a sweep that the comparison of one setting leaves out.
+const PER_GIB: Column = Column {
+    short: "CPU/GiB",
+    head: "Proxy CPU per GiB",
+    hint: "CPU time of the proxy per GiB of payload, both directions together",
+    is_latency: false,
+    value: |peer| peer.estimate("proxy_cpu_per_gib"),
+    show: format::duration,
+    show_range: format::duration_range,
+};
+
+pub(super) fn write(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
+    section(html, "comparison", "The comparison, point by point", |html| {
+        found(html, model, sweep);
+        points(html, model, sweep);
+        super::comparison::left_out(html, model);
+        super::comparison::failures(html, model);
+    });
+}
+
+/// What a search found, for each peer.
+fn found(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
+    let Some(search) = sweep.search else { return };
+    html.leaf(
+        "p",
+        &[("class", "fine")],
+        &format!(
+            "The objective: {}, and no call without an answer. Rates lie {:.0} % apart. “Held up \
+             to” is the median over the repeats; below the first rate it held in every repeat, from \
+             the second on in none.",
+            search.slo.join(" and "),
+            search.resolution * 100.0
+        ),
+    );
+    table(html, "The highest rate at which the objective held", |html| {
+        html.tag("thead", &[], |html| {
+            html.tag("tr", &[], |html| {
+                column(html, "Peer", "", "");
+                column(html, "Held up to", "Median over the repeats", "num");
+                column(html, "Between", "Held in every repeat – held in none", "num");
+                html.leaf("th", &[("scope", "col"), ("class", "plain")], "Each repeat");
+                html.leaf("th", &[("scope", "col"), ("class", "plain")], "What ended it");
+            });
+        });
+        html.tag("tbody", &[], |html| {
+            for peer in &model.peers {
+                html.tag("tr", &[("data-peer", &peer.name)], |html| {
+                    peer_heading(html, peer);
+                    let Some(found) = saturation(search, &peer.name) else {
+                        let text = "no rate at which it held was found";
+                        return html.leaf("td", &[("colspan", "4"), ("class", "missing")], text);
+                    };
+                    let attributes = [("class", "num"), ("data-value", &*found.rate.to_string())];
+                    html.leaf("td", &attributes, &format::rate(found.rate));
+                    let high = found.high.map_or_else(|| "not found".to_owned(), format::rate);
+                    let attributes = [("class", "num"), ("data-value", &*found.low.to_string())];
+                    html.leaf("td", &attributes, &format!("{} – {high}", format::rate(found.low)));
+                    let each: Vec<String> =
+                        found.repeats.iter().map(|rate| format::rate(*rate)).collect();
+                    html.leaf("td", &[], &each.join(", "));
+                    html.leaf("td", &[], &ended(&found.limits));
+                });
+            }
+        });
+    });
+}
+
+fn ended(limits: &[SearchLimit]) -> String {
+    let mut said: Vec<&str> = Vec::new();
+    for limit in limits {
+        let word = words(*limit);
+        if !said.contains(&word) {
+            said.push(word);
+        }
+    }
+    said.join("; ")
+}
+
+/// What ended a search, in words.
+pub(crate) fn words(limit: SearchLimit) -> &'static str {
+    match limit {
+        SearchLimit::Peer => "the objective broke",
+        SearchLimit::Generator => "the generator was late: the peer may do better",
+        SearchLimit::Machine => "all CPUs were busy: the peer may do better",
+        SearchLimit::Ceiling => "it held at the highest rate a search tries",
+        SearchLimit::Floor => "it broke at the lowest rate a search tries",
+        SearchLimit::Unfinished => "time was up before the edge was found",
+    }
+}
+
+fn points(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
+    let mut columns: Vec<&Column> = COLUMNS.iter().collect();
+    if sweep.is_of_payload() {
+        columns.push(&PER_GIB);
+    }
+    let has = |column: &&Column| {
+        let mut all = sweep.points.iter().flat_map(|point| point.model.measured());
+        all.any(|peer| (column.value)(peer).is_some())
+    };
+    columns.retain(has);
+    let has_theory = sweep.points.iter().any(|point| {
+        point.model.measured().any(|peer| placement::of(&point.model, peer).is_some())
+    });
+    compact_table(html, "Every peer at every point", |html| {
+        html.tag("thead", &[], |html| {
+            html.tag("tr", &[], |html| {
+                column(html, "Peer", "A way from the client to the backends", "");
+                column(html, sweep.short_key(), sweep.key, "num");
+                for figure in &columns {
+                    column(html, &figure.head(model), figure.hint, "num");
+                    if has_theory && figure.head == COLUMNS[0].head {
+                        let hint = "Share of the busiest backend, were each connection a ball \
+                                    thrown into a bin";
+                        column(html, "by theory", hint, "num");
+                    }
+                }
+                column(html, "Failed", "Calls that failed or had no answer", "num");
+            });
+        });
+        html.tag("tbody", &[], |html| {
+            for peer in &model.peers {
+                for point in &sweep.points {
+                    if let Some(at) = peer_at(point, &peer.name) {
+                        row(html, point, at, &columns, has_theory);
+                    }
+                }
+            }
+        });
+    });
+}
+
+fn row(
+    html: &mut Html,
+    point: &Point<'_>,
+    peer: &PeerView<'_>,
+    columns: &[&Column],
+    has_theory: bool,
+) {
+    html.tag("tr", &[("data-peer", &peer.name)], |html| {
+        peer_heading(html, &PeerView { title: peer.name.clone(), ..peer.clone() });
+        let value = point.number.map_or_else(|| point.value.to_owned(), |n| n.to_string());
+        html.leaf("td", &[("class", "num"), ("data-value", &value)], &label(point));
+        for figure in columns {
+            cell(html, (figure.value)(peer), figure);
+            if has_theory && figure.head == COLUMNS[0].head {
+                let expected = placement::of(&point.model, peer).map(|placed| placed.max_share());
+                let shown = expected.map_or_else(|| format::UNKNOWN.to_owned(), format::share);
+                html.leaf("td", &[("class", "num")], &shown);
+            }
+        }
+        let (calls, share) = crate::comparison::lost(peer);
+        let shown = if calls == 0 { "0".to_owned() } else { format::share(share) };
+        html.leaf("td", &[("class", "num"), ("data-value", &calls.to_string())], &shown);
+    });
+}
+
+fn cell(html: &mut Html, value: Option<Estimate>, figure: &Column) {
+    let Some(estimate) = value else {
+        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
+    };
+    let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
+    html.tag("td", &attributes, |html| {
+        let value = (figure.show)(estimate.value);
+        html.text(&value);
+        if let Some((low, high)) = estimate.interval {
+            let range = (figure.show_range)(low, high);
+            if range != value && plain_range((figure.show)(low), (figure.show)(high)) != value {
+                html.leaf("small", &[], &range);
+            }
+        }
+    });
+}
