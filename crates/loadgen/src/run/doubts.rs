@@ -143,16 +143,15 @@ pub(super) fn of_run(
         let drift = drift_between(peer, point.as_ref(), &measured);
         drift.into_iter().chain(dependence(peer, point.as_ref(), &measured))
     };
-    points.iter().flat_map(|point| peers.iter().flat_map(move |peer| of_peer(point, peer))).collect()
+    points
+        .iter()
+        .flat_map(|point| peers.iter().flat_map(move |peer| of_peer(point, peer)))
+        .collect()
 }
 
 /// Repeats have to be of one kind: by the medians of their seconds where there are
 /// enough of them, by their medians alone otherwise.
-fn drift_between(
-    peer: &str,
-    point: Option<&String>,
-    trials: &[&TrialRecord],
-) -> Option<Warning> {
+fn drift_between(peer: &str, point: Option<&String>, trials: &[&TrialRecord]) -> Option<Warning> {
     let seconds: Vec<Vec<f64>> = trials.iter().map(|trial| medians_of_seconds(trial)).collect();
     let ratio = match between_repeats(&seconds) {
         Some(found) if found.p_value < DRIFT_P => {
@@ -171,11 +170,7 @@ fn drift_between(
 }
 
 /// An interval over repeats takes them for independent of each other.
-fn dependence(
-    peer: &str,
-    point: Option<&String>,
-    trials: &[&TrialRecord],
-) -> Option<Warning> {
+fn dependence(peer: &str, point: Option<&String>, trials: &[&TrialRecord]) -> Option<Warning> {
     let found = neighbours(&medians(trials))?;
     // More unlike than chance would be no harm to an interval.
     (found.p_value < DEPENDENT_P && found.ratio < 2.0).then(|| Warning::DependentRepeats {
