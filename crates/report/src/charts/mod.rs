@@ -131,7 +131,7 @@ pub struct Chart {
 impl Chart {
     /// The chart as it stands alone: with title, note and where it is from.
     pub fn poster(&self, model: &Model<'_>) -> Drawing {
-        let run = model.run;
+        let run = &model.run;
         self.poster_from(&format!(
             "{} · {} · layerlab {}",
             run.scenario, run.started_utc, run.environment.layerlab_version
