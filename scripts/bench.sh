@@ -11,6 +11,7 @@ usage: scripts/bench.sh WHAT [OPTION...]
   l7        the L7 data planes beside real proxies, against the bars set for them
   l4        the L4 data planes beside real proxies
   truth     the lab where theory knows the answer: measured beside theory
+  compare   whether a slowdown is found, and none where there is none
   policies  whether each proxy's policies are what its peer file claims
 
 scripts/bench.sh WHAT --help explains each. Real proxies come from
@@ -26,7 +27,7 @@ USAGE
 
 case ${1:-} in
   -h | --help | '') usage ;;
-  l4 | l7 | policies | truth)
+  compare | l4 | l7 | policies | truth)
     what=$1
     shift
     if [ ! -e "$here/bench/$what.sh" ]; then

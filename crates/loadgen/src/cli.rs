@@ -1,6 +1,6 @@
 //! Flags and subcommands.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use measure::folder::Run;
@@ -12,7 +12,7 @@ use crate::{
     export, interrupt, lab, peers,
     root::Root,
     run::{self, Request, summary::Summary},
-    ui::{Progress, Terminal, WIDEST_TEXT, print_result},
+    ui::{Live, Progress, Terminal, WIDEST_TEXT, print_result},
 };
 
 /// Measures what an L4 and an L7 load balancer do to a gRPC service: which
@@ -88,6 +88,11 @@ struct RunArgs {
     /// Folder to keep runs in [default: results].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+
+    /// Serve the run's own Prometheus metrics over HTTP at this address, under
+    /// /metrics, while it is under way.
+    #[arg(long, value_name = "ADDR")]
+    metrics_listen: Option<SocketAddr>,
 
     /// Print the result as one JSON object (progress stays on standard error).
     #[arg(long)]
@@ -232,7 +237,11 @@ fn run_scenario(args: &RunArgs) -> Result<u8, Failure> {
     }
     interrupt::listen()
         .map_err(|error| Failure::lab(format!("cannot wait for signals: {error}")))?;
-    let mut progress = Progress::new(Terminal::stderr());
+    let (live, address) = args.metrics_listen.map(live_metrics).transpose()?.unzip();
+    let mut progress = Progress::new(Terminal::stderr()).with_live(live);
+    if let Some(address) = address {
+        progress.note(&format!("metrics of the run at http://{address}/metrics"));
+    }
     progress.note(&format!("{}: {}", request.scenario.name, request.scenario.question));
     let finished = run::run(&request, &library, &root, &mut progress)?;
     let report = if finished.trials.is_empty() {
@@ -248,6 +257,15 @@ fn run_scenario(args: &RunArgs) -> Result<u8, Failure> {
         print_result(&finished, report.as_deref());
     }
     Ok(finished.exit_code())
+}
+
+fn live_metrics(address: SocketAddr) -> Result<(Live, SocketAddr), Failure> {
+    Live::listen(address).map_err(|error| {
+        Failure::bad_input(format!(
+            "--metrics-listen: cannot listen at {address}: {error}; name a free address, or port 0 \
+             for any"
+        ))
+    })
 }
 
 fn request(args: &RunArgs, library: &Library, root: &Root) -> Result<Request, Failure> {

@@ -66,6 +66,10 @@ pub struct RunRecord {
     pub peers: Vec<PeerSetup>,
     /// Peers asked for and left out, each with the reason.
     pub left_out: Vec<LeftOut>,
+    /// The same load made by callers that wait, where the scenario asks for that
+    /// lesson; a peer each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub twins: Vec<Twin>,
     /// The machine and the software.
     pub environment: Environment,
     /// How the run ended.
@@ -74,6 +78,22 @@ pub struct RunRecord {
     pub expectations: Vec<Expectation>,
     /// Doubts about the run as a whole; those of a trial stand in its record.
     pub warnings: Vec<Warning>,
+}
+
+/// The closed-loop twin of an open-loop trial. Its latency never stands beside
+/// others but to show what it leaves out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Twin {
+    /// Name of the peer.
+    pub peer: String,
+    /// Callers, of which each has one call out at a time.
+    pub callers: u32,
+    /// Pause of a caller between an answer and its next call, in seconds.
+    pub think_time_s: f64,
+    /// Counts of its calls.
+    pub counts: Counts,
+    /// Latency from the sending, which is what such a caller can see.
+    pub latency: HistogramRecord,
 }
 
 impl RunRecord {

@@ -11,7 +11,7 @@ use std::fs;
 use measure::{
     folder::Run,
     histogram::HistogramRecord,
-    record::{Counts, LoopMode, RunOutcome, Side, TrialOutcome},
+    record::{Counts, LoopMode, RunOutcome, Side, TrialOutcome, Twin},
     warning::Warning,
 };
 use report::{
@@ -257,6 +257,29 @@ fn trials_without_an_answered_call_are_no_division_by_zero() {
         trial.processes.clear();
     }
     assert!(all_of(&run).contains("no call was scheduled"));
+}
+
+#[test]
+fn a_closed_loop_twin_is_shown_for_what_it_leaves_out_and_only_there() {
+    let mut run = common::run();
+    assert!(!all_of(&run).contains("callers that wait"));
+    let l4 = run.trials.iter().find(|trial| trial.peer == "l4").unwrap();
+    let mut twin = Twin {
+        peer: "l4".into(),
+        callers: 4,
+        think_time_s: 0.004,
+        counts: Counts { ok: 3_210, ..Counts::default() },
+        latency: l4.latency.clone(),
+    };
+    run.record.twins = vec![twin.clone()];
+    assert!(all_of(&run).contains("nothing stood still for long enough"));
+    let mut quick = measure::histogram::new_histogram();
+    quick.record_n(50_000, 3_210).unwrap();
+    twin.latency = HistogramRecord::from_histogram(&quick);
+    run.record.twins = vec![twin];
+    let page = all_of(&run);
+    assert!(page.contains("would have reported 50.0 µs"), "no lesson");
+    assert!(page.contains("4 callers") && page.contains("3,210"));
 }
 
 #[test]

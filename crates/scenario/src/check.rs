@@ -185,6 +185,7 @@ fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
     }
     let warm_up = wire.warm_up.map_or(DEFAULT_WARM_UP, |DurationText(warm_up)| warm_up);
     let warm_up = within("load.warm_up", Time(warm_up), bounds::WARM_UP.time(), "a warm-up")?.0;
+    let (pacer, closed_twin) = (check_pacer(wire)?, check_closed_twin(wire)?);
     let (call, messages) = check_call(wire)?;
     let pace = check_pace(wire)?;
     let length = check_length(wire, &pace)?;
@@ -200,13 +201,23 @@ fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
             None | Some(ClientWire::Wire) => Client::Wire,
             Some(ClientWire::Tonic) => Client::Tonic,
         },
-        pacer: check_pacer(wire)?,
+        pacer,
+        closed_twin,
         call,
         messages,
         request_bytes: check_payload("load.request_bytes", wire.request_bytes, wire.payload)?,
         response_bytes: check_payload("load.response_bytes", wire.response_bytes, wire.payload)?,
         search,
     })
+}
+
+fn check_closed_twin(wire: &LoadWire) -> Result<bool, Problem> {
+    let wanted = wire.closed_twin.unwrap_or(false);
+    if wanted && wire.mode == LoopWire::Closed {
+        let message = "a closed loop is its own twin; leave `load.closed_twin` out";
+        return Err(Problem::new("load.closed_twin", message));
+    }
+    Ok(wanted)
 }
 
 fn check_pacer(wire: &LoadWire) -> Result<Pacer, Problem> {

@@ -139,6 +139,8 @@ pub struct Load {
     pub client: Client,
     /// How the generator waits for the next call to be due.
     pub pacer: Pacer,
+    /// Whether each peer's load is made once more in a closed loop.
+    pub closed_twin: bool,
     /// Kind of call.
     pub call: CallKind,
     /// Messages in each direction that streams; 1 for unary calls.

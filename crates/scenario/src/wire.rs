@@ -135,6 +135,9 @@ pub(crate) struct LoadWire {
     /// costs a share of its core. Unless given, `spin` where the generator has
     /// cores of its own. Open loop only.
     pub(crate) pacer: Option<PacerWire>,
+    /// Whether the load is made once more, for each peer, by callers that wait for
+    /// each answer: a closed loop, to show what it leaves out. Open loop only.
+    pub(crate) closed_twin: Option<bool>,
     /// Kind of call; `unary` unless given.
     pub(crate) call: Option<CallWire>,
     /// Messages in a streaming call; 10 unless given. Not for unary calls.

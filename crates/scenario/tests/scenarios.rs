@@ -237,6 +237,16 @@ fn every_absurd_value_is_refused_with_its_line_and_its_bounds() {
         ),
         ("loop = \"open\"", "loop = \"closed\"", "s.toml:17: load.rate: belongs to an open loop"),
         (
+            "loop = \"open\"",
+            "loop = \"closed\"\nclosed_twin = true",
+            "s.toml:15: load.closed_twin: a closed loop is its own twin",
+        ),
+        (
+            "loop = \"open\"",
+            "loop = \"closed\"\npacer = \"spin\"",
+            "s.toml:15: load.pacer: a closed loop follows no schedule",
+        ),
+        (
             "connections = 2",
             "connections = 0",
             "s.toml:14: load.connections: found 0, expected connections from 1 to 20000",

@@ -55,6 +55,7 @@ pub(super) fn run_record(
         }),
         peers: peers.iter().map(peer_setup).collect(),
         left_out,
+        twins: Vec::new(),
         warnings: doubts::of_start(&environment),
         environment,
         outcome: RunOutcome::Running,

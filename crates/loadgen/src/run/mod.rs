@@ -16,6 +16,7 @@ mod search;
 mod setup;
 pub(crate) mod summary;
 pub(crate) mod trial;
+mod twin;
 
 use std::{
     path::{Path, PathBuf},
@@ -182,7 +183,41 @@ impl Run<'_> {
             }
             self.one_trial(turn, progress)?;
         }
-        self.until_sure(progress)
+        self.until_sure(progress)?;
+        self.twins(progress)
+    }
+
+    /// Makes the load of each peer once more in a closed loop, where the scenario
+    /// asks for that. A twin that failed is told and left out: it is a lesson, and
+    /// no measurement.
+    fn twins(&mut self, progress: &mut Progress) -> Result<(), Failure> {
+        let Some(scenario) = twin::of(&self.request.scenario) else { return Ok(()) };
+        progress.add(self.peers.len(), "the same once more by callers that wait");
+        for peer in &self.peers {
+            if interrupt::interrupted() {
+                break;
+            }
+            let name = format!("{}, closed loop", peer.peer.name);
+            let dir = self.folder.path().join("logs").join(format!("twin-{}", peer.peer.name));
+            let order = u32::try_from(self.trials.len()).unwrap_or(u32::MAX);
+            let trial = Trial {
+                scenario: &scenario,
+                point: None,
+                peer,
+                repeat: 0,
+                order,
+                cpus: &self.cpus,
+                dir: dir.clone(),
+            };
+            progress.trial_begins(&name, 0);
+            let done = trial.run(&mut |moment| progress.look(moment));
+            progress.trial_ends(&TrialRecord { peer: name, ..done.record.clone() });
+            remove_empty_logs(&dir);
+            if done.record.outcome == TrialOutcome::Complete {
+                self.record.twins.push(twin::record(&scenario, &done.record));
+            }
+        }
+        self.write()
     }
 
     /// Adds repeats until the figures are known as well as the scenario asks, or
@@ -203,7 +238,7 @@ impl Run<'_> {
             if open.is_empty() {
                 break;
             }
-            progress.add(open.len() * peers.len());
+            progress.add(open.len() * peers.len(), "not sure enough yet: one more repeat");
             for turn in order::round(&open, peers.len(), repeat) {
                 if interrupt::interrupted() {
                     break;

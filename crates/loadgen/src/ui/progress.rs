@@ -14,7 +14,7 @@ use measure::{
 };
 use report::format;
 
-use super::Terminal;
+use super::{Live, Terminal};
 use crate::run::trial::Moment;
 
 /// How often the line is drawn.
@@ -23,7 +23,6 @@ const REDRAW_EVERY: Duration = Duration::from_millis(200);
 const USUAL_OVERHEAD: Duration = Duration::from_millis(700);
 
 /// The progress of one run.
-#[derive(Debug)]
 pub(crate) struct Progress {
     terminal: Terminal,
     trials: usize,
@@ -34,6 +33,8 @@ pub(crate) struct Progress {
     /// When a search ends at the latest.
     deadline: Option<Instant>,
     current: Option<Current>,
+    /// Told the same, where metrics are served.
+    live: Option<Live>,
 }
 
 #[derive(Debug)]
@@ -57,7 +58,13 @@ impl Progress {
             spent: Duration::ZERO,
             deadline: None,
             current: None,
+            live: None,
         }
+    }
+
+    /// Tells `live` what happens as well.
+    pub(crate) fn with_live(self, live: Option<Live>) -> Self {
+        Self { live, ..self }
     }
 
     /// Says something that must not be missed.
@@ -67,8 +74,8 @@ impl Progress {
 
     /// `planned` is the length of one trial, where it is known.
     pub(crate) fn begin(&mut self, trials: usize, planned: Option<Duration>) {
-        self.trials = trials;
         self.planned = planned;
+        self.set_trials(trials);
         let time = match self.left(Duration::ZERO) {
             Some(left) => format!(", about {}", seconds(left)),
             None => String::new(),
@@ -76,10 +83,17 @@ impl Progress {
         self.line(&format!("{trials} trials{time}"));
     }
 
-    /// More trials than were planned.
-    pub(crate) fn add(&mut self, trials: usize) {
-        self.trials += trials;
-        self.line("not sure enough yet: one more repeat");
+    /// More trials than were planned, and why.
+    pub(crate) fn add(&mut self, trials: usize, why: &str) {
+        self.set_trials(self.trials + trials);
+        self.line(why);
+    }
+
+    fn set_trials(&mut self, trials: usize) {
+        self.trials = trials;
+        if let Some(live) = &self.live {
+            live.planned(trials);
+        }
     }
 
     /// A search begins: how many trials it takes is found out as it goes, and its
@@ -104,6 +118,9 @@ impl Progress {
     }
 
     pub(crate) fn trial_begins(&mut self, name: &str, repeat: u32) {
+        if let Some(live) = &mut self.live {
+            live.trial_begins(name);
+        }
         self.current = Some(Current {
             name: name.to_owned(),
             repeat,
@@ -115,6 +132,9 @@ impl Progress {
     }
 
     pub(crate) fn look(&mut self, moment: Moment) {
+        if let Some(live) = &mut self.live {
+            live.look(&moment);
+        }
         if !self.terminal.interactive {
             return;
         }
@@ -158,6 +178,9 @@ impl Progress {
     pub(crate) fn trial_ends(&mut self, record: &TrialRecord) {
         let Some(current) = self.current.take() else { return };
         self.done += 1;
+        if let Some(live) = &mut self.live {
+            live.trial_ends(self.done);
+        }
         self.spent += current.began.elapsed();
         let number = self.number(self.done);
         let head = format!("{number} {}, repeat {}: ", current.name, current.repeat + 1);

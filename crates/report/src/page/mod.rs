@@ -1,8 +1,9 @@
 //! The page: one file that makes no request.
 //!
 //! Sections stand in the order a reader needs them: the question, the answer,
-//! the comparison, the charts, how even the spread was, what theory says, how late
-//! the generator was, what was expected, how it was measured, doubts, every trial.
+//! the comparison, the charts, how even the spread was, what a closed loop would
+//! have said, what theory says, how late the generator was, what was expected, how it
+//! was measured, doubts, every trial.
 //! All of it shows without the script, which only sorts tables, hides peers and
 //! follows the pointer and the keys. Where a setting differs between trials, sections
 //! whose figures would be pooled over its values give way to a table of all points.
@@ -17,6 +18,7 @@ mod expectations;
 mod generator;
 pub(crate) mod index;
 mod method;
+mod omission;
 mod ratios;
 pub(crate) mod sweep;
 mod theory;
@@ -49,6 +51,7 @@ pub(crate) fn render(model: &Model<'_>) -> String {
                 comparison::write(html, model);
                 charts::write(html, model);
                 balance::write(html, model);
+                omission::write(html, model);
                 theory::write(html, model);
                 generator::write(html, model);
             }

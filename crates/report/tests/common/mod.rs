@@ -160,6 +160,7 @@ fn run_record() -> RunRecord {
         environment: environment(),
         outcome: RunOutcome::Complete,
         expectations: expectations(),
+        twins: Vec::new(),
         warnings: vec![Warning::SharedCpus { cpus: 2 }],
     }
 }

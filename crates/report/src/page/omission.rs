@@ -1,0 +1,124 @@
+//! What callers that wait would have said: the lesson of coordinated omission,
+//! beside the figures that count from the schedule.
+//!
+//! The two stand in one table here and nowhere else, since the difference between
+//! them is the subject.
+
+use measure::{histogram::new_histogram, record::Twin, summary::median};
+
+use super::{column, peer_heading, section, table};
+use crate::{
+    format,
+    html::Html,
+    model::{Model, PeerView},
+};
+
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
+
+pub(super) fn write(html: &mut Html, model: &Model<'_>) {
+    let pairs: Vec<(&PeerView<'_>, &Twin)> = model
+        .measured()
+        .filter_map(|peer| {
+            Some((peer, model.run.twins.iter().find(|twin| twin.peer == peer.name)?))
+        })
+        .collect();
+    let Some(&(peer, twin)) = pairs.first() else { return };
+    section(html, "omission", "What callers that wait would have said", |html| {
+        html.leaf("p", &[], &lesson(peer, twin));
+        html.leaf(
+            "p",
+            &[("class", "fine")],
+            &format!(
+                "The twin makes the same calls in a closed loop: {} callers, each of which waits \
+                 for its answer and then {} before its next call. Its latencies count from the \
+                 sending. They are shown here to be seen through, and are in no other table or \
+                 chart.",
+                twin.callers,
+                format::duration(twin.think_time_s * 1e9),
+            ),
+        );
+        table(html, "Scheduled calls beside callers that wait", |html| {
+            html.tag("thead", &[], |html| {
+                html.tag("tr", &[], |html| {
+                    column(html, "Peer", "", "");
+                    column(html, "Measured by", "What makes calls due", "");
+                    column(html, "Calls", "Calls that came back well, a trial", "num");
+                    for (name, _) in QUANTILES {
+                        column(html, name, "Latency", "num");
+                    }
+                });
+            });
+            html.tag("tbody", &[], |html| {
+                for (peer, twin) in pairs {
+                    row(html, peer, "a schedule", calls_of(peer), |q| scheduled(peer, q));
+                    let calls = Some(twin.counts.ok as f64);
+                    row(html, peer, "callers that wait", calls, |q| waited(twin, q));
+                }
+            });
+        });
+    });
+}
+
+/// The sentence, from the figures; what the two agree on is said as well.
+fn lesson(peer: &PeerView<'_>, twin: &Twin) -> String {
+    let (Some(real), Some(seen)) = (scheduled(peer, 0.99), waited(twin, 0.99)) else {
+        return "Too few calls came back well to compare the two.".to_owned();
+    };
+    let name = &peer.name;
+    let (open, closed) = (format::duration(real), format::duration(seen));
+    if real > 2.0 * seen {
+        format!(
+            "Through {name} the p99 is {open}, counted from the time calls were due. Callers that \
+             wait for each answer would have reported {closed}: while the service stood still \
+             they made no calls, and left out all those that would have come."
+        )
+    } else {
+        format!(
+            "Through {name} the p99 is {open} counted from the time calls were due, and {closed} \
+             by callers that wait for each answer: nothing stood still for long enough to be left \
+             out."
+        )
+    }
+}
+
+fn row(
+    html: &mut Html,
+    peer: &PeerView<'_>,
+    by: &str,
+    calls: Option<f64>,
+    latency: impl Fn(f64) -> Option<f64>,
+) {
+    html.tag("tr", &[("data-peer", &peer.name)], |html| {
+        peer_heading(html, peer);
+        html.leaf("td", &[], by);
+        number(html, calls, |calls| format::count(calls as u64));
+        for (_, q) in QUANTILES {
+            number(html, latency(q), format::duration);
+        }
+    });
+}
+
+fn number(html: &mut Html, value: Option<f64>, shown: impl Fn(f64) -> String) {
+    match value {
+        None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
+        Some(value) => {
+            html.leaf("td", &[("class", "num"), ("data-value", &value.to_string())], &shown(value))
+        }
+    }
+}
+
+/// The median over the repeats, in nanoseconds.
+fn scheduled(peer: &PeerView<'_>, q: f64) -> Option<f64> {
+    let of_repeats: Vec<f64> = peer.figures().filter_map(|figures| figures.latency_ns(q)).collect();
+    median(&of_repeats)
+}
+
+fn calls_of(peer: &PeerView<'_>) -> Option<f64> {
+    let of_repeats: Vec<f64> = peer.figures().map(|figures| figures.ok as f64).collect();
+    median(&of_repeats)
+}
+
+fn waited(twin: &Twin, q: f64) -> Option<f64> {
+    let histogram = twin.latency.to_histogram().unwrap_or_else(|_| new_histogram());
+    (!histogram.is_empty()).then(|| histogram.value_at_quantile(q) as f64)
+}
