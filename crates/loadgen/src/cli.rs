@@ -409,6 +409,10 @@ fn decide(args: &DecideArgs) -> Result<u8, Failure> {
     let decision = Decision::of(&folders, &beside).map_err(Failure::bad_input)?;
     if let Some(page) = &page {
         decision.write(page).map_err(Failure::bad_input)?;
+        // The list of all runs links to the page where it stands beside it.
+        if let Some(folder) = results.filter(|folder| folder.join(PAGE) == *page) {
+            report::index(folder).map_err(Failure::bad_input)?;
+        }
     }
     if args.json {
         print(&format!("{:#}\n", serde_json::json!(decision)));

@@ -201,6 +201,34 @@ fn a_report_is_made_again_from_the_folder_alone() {
 }
 
 #[test]
+fn a_decision_is_made_from_the_runs_there_are() {
+    let home = Home::new();
+    let nothing = home.run(&["decide", home.path("scenarios").to_str().unwrap()]);
+    assert_eq!(nothing.code, Some(2), "{}", nothing.said());
+    assert!(nothing.stderr.contains("no run in"), "{}", nothing.said());
+    let arguments = ["--scenario", "small", "--repeats", "3", "--peers", "direct,l4,l7"];
+    assert_eq!(home.run(&arguments).code, Some(0));
+    let decided = home.run(&["decide"]);
+    assert_eq!(decided.code, Some(0), "{}", decided.said());
+    assert!(decided.stdout.contains("Does the lab work?"), "{}", decided.said());
+    assert!(decided.stdout.contains("--scenario single-conn-flood"), "{}", decided.said());
+    let page = fs::read_to_string(home.path("results/decision.html")).unwrap();
+    assert!(page.contains("./small/"), "links to the run");
+    let index = fs::read_to_string(home.path("results/index.html")).unwrap();
+    assert!(index.contains("href=\"decision.html\""));
+    // One run by itself, as JSON, and no page but where it is asked for.
+    let run = home.runs("small").remove(0);
+    let json = home.run(&["decide", run.to_str().unwrap(), "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(json["runs"].as_array().unwrap().len(), 1);
+    assert!(!run.join("decision.html").exists());
+    let elsewhere = home.path("page.html");
+    let html = ["decide", run.to_str().unwrap(), "--html", elsewhere.to_str().unwrap()];
+    assert_eq!(home.run(&html).code, Some(0));
+    assert!(fs::read_to_string(elsewhere).unwrap().contains("./results/small/"));
+}
+
+#[test]
 fn a_slower_backend_is_a_regression_and_an_equal_one_is_none() {
     let home = Home::new();
     let text = SMALL

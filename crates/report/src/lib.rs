@@ -91,7 +91,8 @@ pub fn write(run_dir: &Path) -> Result<Written, Error> {
     let run = Run::open(run_dir)?;
     let model = Model::new(&run.record, &run.trials);
     let html = run_dir.join("report.html");
-    fs::write(&html, page::render(&model)).map_err(|error| io_error(&html, error))?;
+    let decision = decide::beside_run(run_dir);
+    fs::write(&html, page::render(&model, decision)).map_err(|error| io_error(&html, error))?;
     let folder = run_dir.join("charts");
     fs::create_dir_all(&folder).map_err(|error| io_error(&folder, error))?;
     let kinds = charts::of(&model);
@@ -117,7 +118,8 @@ pub fn index(results: &Path) -> Result<PathBuf, Error> {
     let path = results.join("index.html");
     // Moved into place whole, since two runs may end at once.
     let unfinished = results.join(format!(".index-{}.part", std::process::id()));
-    let text = page::index::render(&index::gather(results));
+    let decision = results.join(decide::PAGE).is_file().then_some(decide::PAGE);
+    let text = page::index::render(&index::gather(results), decision);
     fs::write(&unfinished, text).map_err(|error| io_error(&unfinished, error))?;
     fs::rename(&unfinished, &path).map_err(|error| io_error(&path, error))?;
     Ok(path)
@@ -125,7 +127,7 @@ pub fn index(results: &Path) -> Result<PathBuf, Error> {
 
 /// The page of a run, for those who keep records elsewhere than in a folder.
 pub fn html(run: &Run) -> String {
-    page::render(&Model::new(&run.record, &run.trials))
+    page::render(&Model::new(&run.record, &run.trials), None)
 }
 
 fn io_error(path: &Path, error: io::Error) -> Error {

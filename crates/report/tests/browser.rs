@@ -16,13 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use report::charts::CHARTS;
+use report::{charts::CHARTS, decide::Decision};
 
 const BROWSERS: [&str; 4] =
     ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 /// A browser that has not ended by then hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 const READER: &str = include_str!("reader.js");
+const DECISION_READER: &str = include_str!("decision.js");
 
 /// What a browser made of a page: its document, and what it logged.
 fn open(browser: &str, page: &Path) -> Option<(String, String)> {
@@ -87,5 +88,37 @@ fn the_page_works_in_a_browser() {
         for expected in ["hidden and shown: 3 peers", "requests: 0", "escape hides: true"] {
             assert!(seen.contains(&expected), "{expected}: {seen:#?}");
         }
+    }
+}
+
+/// The same of the page that decides from many runs.
+#[test]
+fn the_decision_works_in_a_browser() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(browser) = usable(folder.path()) else {
+        eprintln!("skipped: no usable browser of {}", BROWSERS.join(", "));
+        return;
+    };
+    let mut flood = common::run();
+    common::add_client(&mut flood);
+    for run in [flood, common::faulted()] {
+        common::write(&run, folder.path()).unwrap();
+    }
+    let page = folder.path().join("decision.html");
+    let decision = Decision::of(&[folder.path().to_owned()], &page).unwrap();
+    let (before, after) = {
+        let html = decision.html();
+        let (before, after) = html.rsplit_once("</body>").unwrap();
+        (before.to_owned(), after.to_owned())
+    };
+    let script = format!("<script>{DECISION_READER}</script>");
+    fs::write(&page, format!("{before}{script}</body>{after}")).unwrap();
+    let (document, log) = open(browser, &page).unwrap();
+    assert!(!log.contains("CONSOLE"), "{log}");
+    let seen = document.rsplit_once("<pre id=\"seen\">").unwrap().1;
+    let seen: Vec<&str> = seen.split("</pre>").next().unwrap().lines().collect();
+    assert!(seen.iter().all(|line| !line.starts_with("WRONG")), "{seen:#?}");
+    for expected in ["charts: 2", "requests: 0", "escape hides: true"] {
+        assert!(seen.contains(&expected), "{expected}: {seen:#?}");
     }
 }

@@ -447,6 +447,28 @@ fn every_link_leads_to_something_that_is_there() {
 }
 
 #[test]
+fn the_list_of_runs_and_the_reports_link_to_the_decision_where_there_is_one() {
+    let results = Results::of(&[clear("single-conn-flood"), clear("few-conns")]);
+    let run = results.0.path().join("single-conn-flood/20260102T030405Z-1");
+    let report = run.join("report.html");
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    report::write(&run).unwrap();
+    let index = report::index(results.0.path()).unwrap();
+    assert!(!read(&report).contains("decision.html") && !read(&index).contains("decision.html"));
+    let before = read(&report);
+    results.decide().write(&results.page()).unwrap();
+    report::index(results.0.path()).unwrap();
+    assert!(read(&report).contains("href=\"../../decision.html\""));
+    assert!(read(&index).contains("href=\"decision.html\""));
+    // One that is made after it links to it as well, and one elsewhere does not.
+    report::write(&run).unwrap();
+    assert!(read(&report).contains("href=\"../../decision.html\""));
+    fs::remove_file(results.page()).unwrap();
+    report::write(&run).unwrap();
+    assert_eq!(read(&report), before);
+}
+
+#[test]
 fn the_page_makes_no_request_and_shows_no_number_that_is_none() {
     let mut flood = clear("single-conn-flood");
     common::add_client(&mut flood);

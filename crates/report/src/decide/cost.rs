@@ -53,6 +53,8 @@ pub struct CostRow {
     pub cores_per_million: Option<Value>,
     /// Whether it is the client's CPU.
     pub is_clients: bool,
+    /// Whether the kernel balances, so that no process shows what it costs.
+    pub in_kernel: bool,
     /// Cost beside the cheapest of its layer; none for that one itself.
     pub beside_cheapest: Option<Value>,
     /// Whether the two can be told apart; of a client's cost, whether it can be told
@@ -121,6 +123,7 @@ fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> CostRow {
         paint: peer.paint,
         cpu_per_call_ns: cost.map(Value::from),
         cores_per_million: cost.map(|cost| Value::from(cost).scaled(1e-3)),
+        in_kernel: peer.setup.is_some_and(|setup| setup.in_kernel),
         is_clients: layer == Some(Layer::Client),
         beside_cheapest: beside.and_then(|beside| beside.ratio).map(Value::of_ratio),
         told: match layer {

@@ -39,7 +39,7 @@ use std::{
 };
 
 use measure::{
-    folder::FolderError,
+    folder::{FolderError, Run},
     record::{Layer, Verdict},
     statistics::interval,
 };
@@ -59,6 +59,7 @@ use crate::{
     estimate::{Estimate, FEWEST_REPEATS, LEVEL},
     findings::Sentence,
     index::{REPORT_FILE, escape_path},
+    model::Model,
     page,
     palette::Paint,
     render::{self, PngError},
@@ -69,6 +70,8 @@ use crate::{
 const FORMAT: u32 = 1;
 /// The page's name in a results folder.
 pub const PAGE: &str = "decision.html";
+/// The page from a run's report.
+const FROM_RUN: &str = "../../decision.html";
 /// The folder beside the page that its charts are written to.
 const CHARTS: &str = "decision";
 
@@ -248,6 +251,8 @@ pub struct PeerRow {
     pub peer: String,
     /// Its layer.
     pub layer: Option<Layer>,
+    /// Whether the kernel balances, so that no process shows what it costs.
+    pub in_kernel: bool,
     /// Its colour.
     #[serde(skip)]
     pub(crate) paint: Paint,
@@ -404,8 +409,8 @@ impl Decision {
         text::write(self, style)
     }
 
-    /// Writes the page, a PNG of each of its charts in a folder beside it, and the
-    /// report of each run it links to that has none.
+    /// Writes the page, a PNG of each of its charts in a folder beside it, and again the
+    /// report of each run it links to that has none, or none that links back.
     ///
     /// # Errors
     /// When something can't be written.
@@ -420,14 +425,24 @@ impl Decision {
             render::png(&picture.chart.poster_from(&self.source()), render::DENSITY, &path)?;
             pngs.push(path);
         }
+        self.link_back()?;
+        Ok(Written { html: page.to_owned(), pngs })
+    }
+
+    /// Makes the reports of the runs that have none, or none that links to the page.
+    fn link_back(&self) -> Result<(), Error> {
         for run in &self.runs {
             let report = run.path.join(REPORT_FILE);
-            if !report.is_file() {
-                let run = measure::folder::Run::open(&run.path)?;
-                fs::write(&report, crate::html(&run)).map_err(|error| io_error(&report, error))?;
+            let back = beside_run(&run.path);
+            let text = fs::read_to_string(&report).unwrap_or_default();
+            if text.is_empty() || back.is_some_and(|back| !text.contains(back)) {
+                let run = Run::open(&run.path)?;
+                let model = Model::new(&run.record, &run.trials);
+                let text = page::render(&model, back);
+                fs::write(&report, text).map_err(|error| Error::Io { path: report, error })?;
             }
         }
-        Ok(Written { html: page.to_owned(), pngs })
+        Ok(())
     }
 
     /// On what it was measured, for the foot of a picture.
@@ -462,6 +477,7 @@ fn used(seen: &seen::Seen<'_>) -> RunUsed {
                 PeerRow {
                     peer: peer.name.clone(),
                     layer: peer.setup.map(|setup| setup.layer),
+                    in_kernel: peer.setup.is_some_and(|setup| setup.in_kernel),
                     paint: peer.paint,
                     missing: peer.missing(),
                     max_share: value("max_share"),
@@ -510,6 +526,13 @@ fn notes(chosen: &[gather::Chosen]) -> Vec<String> {
         "Its own peers may differ between them.",
     );
     notes
+}
+
+/// The way from a run's report to the decision, where there is one: the page lies in
+/// the results folder, above the scenario's.
+pub(crate) fn beside_run(run: &Path) -> Option<&'static str> {
+    let run = fs::canonicalize(run).ok()?;
+    run.parent()?.parent()?.join(PAGE).is_file().then_some(FROM_RUN)
 }
 
 fn folder_of(page: &Path) -> &Path {

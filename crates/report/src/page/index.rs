@@ -2,14 +2,17 @@
 
 use measure::record::{RunOutcome, RunRecord, Verdict};
 
-use super::{column, document, table};
+use super::{column, document, table, to_decision};
 use crate::{format, html::Html, index::Entry};
 
-/// Writes the page.
-pub(crate) fn render(entries: &[Entry]) -> String {
+/// Writes the page, with a link to the decision where there is one.
+pub(crate) fn render(entries: &[Entry], decision: Option<&str>) -> String {
     document("Runs · layerlab", |html| {
         html.tag("header", &[], |html| {
-            html.tag("p", &[("class", "kicker")], |html| html.leaf("b", &[], "layerlab"));
+            html.tag("p", &[("class", "kicker")], |html| {
+                html.leaf("b", &[], "layerlab");
+                to_decision(html, decision);
+            });
             html.leaf("h1", &[], "All runs");
         });
         if entries.is_empty() {

@@ -37,10 +37,10 @@ const SCRIPT: &str = include_str!("script.js");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       base-uri 'none'; form-action 'none'";
 
-/// Writes the page of a run.
-pub(crate) fn render(model: &Model<'_>) -> String {
+/// Writes the page of a run, with a link to the decision where there is one.
+pub(crate) fn render(model: &Model<'_>, decision: Option<&str>) -> String {
     document(&format!("{} · layerlab", model.run.scenario), |html| {
-        header(html, model);
+        header(html, model, decision);
         answer::write(html, model);
         match &model.sweep {
             Some(swept) => {
@@ -83,14 +83,23 @@ fn document(title: &str, inner: impl FnOnce(&mut Html)) -> String {
     html.into_string()
 }
 
-fn header(html: &mut Html, model: &Model<'_>) {
+fn header(html: &mut Html, model: &Model<'_>, decision: Option<&str>) {
     html.tag("header", &[], |html| {
         html.tag("p", &[("class", "kicker")], |html| {
             html.leaf("b", &[], "layerlab");
             html.text(&format!(" · {}", model.run.scenario));
+            to_decision(html, decision);
         });
         html.leaf("h1", &[], &model.run.question);
     });
+}
+
+/// A link to the page that all runs are decided on.
+fn to_decision(html: &mut Html, decision: Option<&str>) {
+    if let Some(link) = decision {
+        html.text(" · ");
+        html.leaf("a", &[("href", link)], "the decision from all scenarios");
+    }
 }
 
 fn footer(html: &mut Html, model: &Model<'_>) {

@@ -1,7 +1,7 @@
 //! Tail latency against what it costs, a dot a peer: the whole choice in one picture.
 //!
-//! Both axes are logarithmic. Peers without a proxy have no place on the axis of its
-//! CPU, and stand on a strip of their own beside it.
+//! Both axes are logarithmic. Peers without a process that balances have no place on
+//! the axis of its CPU, and stand on a strip of their own beside it.
 
 use measure::record::Layer;
 
@@ -82,7 +82,7 @@ fn dots(run: &RunUsed) -> Vec<Dot<'_>> {
     run.peers
         .iter()
         .filter_map(|peer| {
-            let bare = matches!(peer.layer, Some(Layer::None | Layer::Client));
+            let bare = peer.in_kernel || matches!(peer.layer, Some(Layer::None | Layer::Client));
             if peer.proxy_cpu_ns.is_none() && !bare {
                 return None;
             }
@@ -204,6 +204,7 @@ fn tip(dot: &Dot<'_>) -> String {
     };
     let cost = match dot.cpu {
         Some(cpu) => format!("{} cores per million calls/s", cores(cpu.value)),
+        None if dot.peer.in_kernel => "the kernel balances; its CPU is no process's".to_owned(),
         None => "no proxy".to_owned(),
     };
     format!(

@@ -47,7 +47,12 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
                             (true, false) => Some("the client's; can't be told from none"),
                             _ => None,
                         };
-                        cell(html, row.cpu_per_call_ns, signed_duration, whose);
+                        if row.in_kernel && row.cpu_per_call_ns.is_none() {
+                            let text = "in the kernel: no process shows it";
+                            html.leaf("td", &[("class", "missing"), ("data-value", "")], text);
+                        } else {
+                            cell(html, row.cpu_per_call_ns, signed_duration, whose);
+                        }
                         cell(html, row.cores_per_million, number, None);
                         let told = (!row.told && row.beside_cheapest.is_some())
                             .then_some("no difference can be told");

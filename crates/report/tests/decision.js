@@ -1,0 +1,50 @@
+// Does what a reader of the decision page would do, and writes down what came of it.
+"use strict";
+addEventListener("load", () => {
+  const seen = [];
+  const say = (line) => seen.push(line);
+  try {
+    for (const table of document.querySelectorAll("table.sortable")) {
+      for (const button of table.querySelectorAll("thead button")) {
+        const rows = table.tBodies[0].rows.length;
+        button.click();
+        button.click();
+        const order = button.closest("th").getAttribute("aria-sort");
+        if (order !== "descending" || table.tBodies[0].rows.length !== rows) {
+          say(`WRONG: ${button.textContent} does not sort`);
+        }
+      }
+    }
+    const tip = document.getElementById("tip");
+    const charts = [...document.querySelectorAll("figure")];
+    for (const chart of charts) {
+      const svg = chart.querySelector("svg.wide");
+      if (!svg.getAttribute("aria-label")) say(`WRONG: ${chart.id} has no text`);
+      const marks = [...svg.querySelectorAll(".tip")];
+      const texts = new Set();
+      marks[0].focus();
+      for (const mark of marks) {
+        if (document.activeElement === mark && !tip.hidden && tip.textContent) texts.add(mark);
+        const key = new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true });
+        document.activeElement.dispatchEvent(key);
+      }
+      if (!marks.length || texts.size !== marks.length) {
+        say(`WRONG: ${chart.id} shows ${texts.size} of ${marks.length} values`);
+      }
+    }
+    say(`charts: ${charts.length}`);
+    dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+    say(`escape hides: ${tip.hidden}`);
+    for (const link of document.querySelectorAll('a[href^="#"]')) {
+      if (!document.querySelector(link.getAttribute("href"))) say(`WRONG: ${link.href} leads nowhere`);
+    }
+    if (document.documentElement.scrollWidth > innerWidth) say("WRONG: wider than the screen");
+    say(`requests: ${performance.getEntriesByType("resource").length}`);
+  } catch (error) {
+    say(`WRONG: ${error}`);
+  }
+  const out = document.createElement("pre");
+  out.id = "seen";
+  out.textContent = seen.join("\n");
+  document.body.append(out);
+});
