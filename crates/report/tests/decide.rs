@@ -12,7 +12,7 @@ use std::{
 
 use measure::{
     folder::{Run, RunFolder},
-    record::{ProcessRole, RunOutcome},
+    record::{ProcessRole, RunOutcome, TrialRecord},
     warning::Warning,
 };
 use report::{
@@ -65,6 +65,14 @@ fn finding<'d>(findings: &'d [Finding], id: &str) -> &'d Finding {
     findings.iter().find(|one| one.id == id).unwrap_or_else(|| panic!("{id} of {ids:?}"))
 }
 
+/// Situations that are about where something turns: of sweeps and searches.
+const TURNS: [&str; 4] = ["connection-sweep", "payload-sweep", "cost-of-l7", "saturation"];
+
+/// The others.
+fn choices() -> impl Iterator<Item = &'static str> {
+    scenarios().filter(|name| !TURNS.contains(name))
+}
+
 /// A run in which the balancer of calls is better by any measure.
 fn clear(scenario: &str) -> Run {
     let mut run = common::named(common::faulted(), scenario);
@@ -79,7 +87,7 @@ fn clear(scenario: &str) -> Run {
 
 #[test]
 fn every_situation_speaks_where_the_data_does() {
-    for scenario in scenarios() {
+    for scenario in choices() {
         let decision = decide(&[clear(scenario)]);
         let one = situation(&decision, scenario);
         assert_eq!(one.finding.status, Status::Tells, "{scenario}: {}", one.finding.says.plain());
@@ -104,7 +112,7 @@ fn every_situation_speaks_where_the_data_does() {
 
 #[test]
 fn every_situation_says_when_the_data_cannot_tell() {
-    for scenario in scenarios() {
+    for scenario in choices() {
         let mut few = clear(scenario);
         common::keep_repeats(&mut few, 2);
         let decision = decide(&[few]);
@@ -139,6 +147,9 @@ fn every_situation_names_the_scenario_that_is_missing() {
         let command = format!("cargo run -p loadgen -- --scenario {scenario}");
         assert_eq!(one.command.as_ref(), Some(&command));
         assert!(decision.answer.iter().all(|one| one.id != scenario), "{scenario}");
+        if TURNS.contains(&scenario) {
+            continue;
+        }
         // Run, but without one of the two.
         let mut half = clear(scenario);
         half.trials.retain(|trial| trial.peer != "l4");
@@ -146,6 +157,157 @@ fn every_situation_names_the_scenario_that_is_missing() {
         let one = situation(&decision, scenario);
         assert_eq!(one.finding.status, Status::NotMeasured, "{scenario}");
         assert!(one.command.as_ref().unwrap().contains("--peers direct,l4,l7,client-side"));
+    }
+}
+
+#[test]
+fn connections_turn_where_both_sides_are_told() {
+    let mut run = common::swept();
+    let decision = decide(std::slice::from_ref(&run));
+    let one = situation(&decision, "connection-sweep");
+    let says = one.finding.says.plain();
+    // 29 % and 40 % of the calls instead of 25 %.
+    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    assert!(says.contains("share is more than 10 % higher than l7's even at 256"), "{says}");
+    common::keep_repeats(&mut run, 2);
+    let decision = decide(&[run]);
+    let one = situation(&decision, "connection-sweep");
+    assert_eq!(one.finding.status, Status::CannotTell, "{}", one.finding.says.plain());
+
+    // At the last point L4 is as good as L7 by both.
+    let mut run = common::swept();
+    let l7: Vec<_> = common::trials_of(&run, "l7").cloned().collect();
+    for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l4") {
+        if trial.point.as_deref() == Some("256") {
+            let same = l7.iter().find(|one| one.repeat == trial.repeat && one.point == trial.point);
+            trial.latency = same.unwrap().latency.clone();
+            trial.backends = same.unwrap().backends.clone();
+        }
+    }
+    let decision = decide(&[run]);
+    let one = situation(&decision, "connection-sweep");
+    let says = one.finding.says.plain();
+    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    assert!(
+        says.contains(
+            "l4's p99 is within 10 % of l7's from 256 connections on, and higher up to 16 \
+             connections."
+        ),
+        "{says}"
+    );
+    finding(&decision.answer, "connection-sweep");
+    // Each point is a load of its own, with a break-even of its own.
+    assert_eq!(decision.runs.len(), 3);
+    let even: Vec<&str> = decision.break_even.iter().map(|one| &*one.connections_text).collect();
+    assert_eq!(even.len(), 3, "{even:?}");
+    assert!(decision.html().contains("connection-sweep"));
+}
+
+/// The sweep as one over something else.
+fn swept_over(key: &str, scenario: &str, unit: &str) -> Run {
+    let mut run = common::named(common::swept(), scenario);
+    let mut renamed = Vec::new();
+    let sweep = run.record.sweep.as_mut().unwrap();
+    sweep.key = key.into();
+    for point in &mut sweep.points {
+        let value = format!("{}{unit}", point.value);
+        renamed.push((point.value.clone(), value.clone()));
+        point.value = value;
+    }
+    for trial in &mut run.trials {
+        let at = renamed.iter().find(|(old, _)| Some(old) == trial.point.as_ref());
+        trial.point = at.map(|(_, new)| new.clone());
+    }
+    run
+}
+
+#[test]
+fn cost_over_payload_and_rate_is_told_point_by_point() {
+    let mut run = swept_over("load.payload", "payload-sweep", "KiB");
+    let decision = decide(std::slice::from_ref(&run));
+    let says = situation(&decision, "payload-sweep").finding.says.plain();
+    assert!(says.contains("more than twice as much even there"), "{says}");
+    // From the second point on L7 costs what L4 does.
+    let l4: Vec<_> = common::trials_of(&run, "l4").cloned().collect();
+    for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l7") {
+        if trial.point.as_deref() != Some("1KiB") {
+            let same = l4.iter().find(|one| one.repeat == trial.repeat && one.point == trial.point);
+            trial.processes = same.unwrap().processes.clone();
+        }
+    }
+    let decision = decide(std::slice::from_ref(&run));
+    let one = situation(&decision, "payload-sweep");
+    let says = one.finding.says.plain();
+    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    assert!(says.contains("less than twice as much from 16 B on, and more up to 1 B"), "{says}");
+    common::keep_repeats(&mut run, 2);
+    let decision = decide(&[run]);
+    assert_eq!(situation(&decision, "payload-sweep").finding.status, Status::CannotTell);
+
+    let mut rates = swept_over("load.rate", "cost-of-l7", "/s");
+    let decision = decide(std::slice::from_ref(&rates));
+    let one = situation(&decision, "cost-of-l7");
+    let says = one.finding.says.plain();
+    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    assert!(says.contains("more at 1.00/s") && says.contains("256/s for each call"), "{says}");
+    // The table of costs is read at the highest rate.
+    assert!(decision.costs.unwrap().evidence.point.unwrap().ends_with("256/s"));
+    common::keep_repeats(&mut rates, 2);
+    let decision = decide(&[rates]);
+    assert_eq!(situation(&decision, "cost-of-l7").finding.status, Status::CannotTell);
+}
+
+#[test]
+fn a_search_tells_which_carries_more() {
+    let mut run = common::searched();
+    let decision = decide(std::slice::from_ref(&run));
+    let one = situation(&decision, "saturation");
+    let says = one.finding.says.plain();
+    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    assert!(says.contains("50 % higher"), "{says}");
+    // The fixture's search behind L7 ended at the generator.
+    assert!(says.contains("Of l7 it may be more"), "{says}");
+    assert!(decision.runs[0].peers.is_empty(), "figures over all rates mean nothing");
+    run.record.search.as_mut().unwrap().results.retain(|result| result.repeat < 2);
+    let decision = decide(&[run]);
+    assert_eq!(situation(&decision, "saturation").finding.status, Status::CannotTell);
+}
+
+/// Peers of one program with a policy each, whose latencies are those of `l7` or `l4`.
+fn with_policies(scenario: &str, policies: &[(&str, &str)]) -> Run {
+    let base = clear(scenario);
+    let mut run = base.clone();
+    run.trials.clear();
+    run.record.peers.clear();
+    for (policy, like) in policies {
+        let mut setup = base.record.peers.iter().find(|peer| peer.name == "l7").unwrap().clone();
+        setup.name = format!("l7:{policy}");
+        run.record.peers.push(setup);
+        for trial in common::trials_of(&base, like) {
+            let order = run.trials.len() as u32;
+            run.trials.push(TrialRecord { peer: format!("l7:{policy}"), order, ..trial.clone() });
+        }
+    }
+    run
+}
+
+#[test]
+fn policies_are_told_apart_where_a_run_compares_them() {
+    for scenario in ["slow-backend", "elephants-and-mice", "mine"] {
+        let policies = [("round_robin", "l4"), ("p2c", "l7"), ("least_loaded", "l7")];
+        let run = with_policies(scenario, &policies);
+        let decision = decide(std::slice::from_ref(&run));
+        let one = situation(&decision, scenario);
+        let says = one.finding.says.plain();
+        assert_eq!(one.finding.status, Status::Tells, "{scenario}: {says}");
+        assert!(says.starts_with("l7:p2c's p9") && says.contains("was lowest"), "{says}");
+        assert!(says.contains("l7:round_robin's") && says.contains("times"), "{says}");
+        assert!(says.contains("within 10 % of it: l7:least_loaded"), "{says}");
+        assert!(one.choices.is_empty(), "no layer is compared");
+        let mut few = run;
+        common::keep_repeats(&mut few, 2);
+        let decision = decide(&[few]);
+        assert_eq!(situation(&decision, scenario).finding.status, Status::CannotTell);
     }
 }
 
@@ -207,7 +369,7 @@ fn cost_is_told_in_cores() {
     let decision = decide(&[clear("cost-of-l7"), clear("many-conns")]);
     let costs = decision.costs.unwrap();
     assert_eq!(costs.evidence.scenario, "cost-of-l7");
-    let told = finding(&costs.findings, "cost-of-l7");
+    let told = finding(&costs.findings, "l7-beside-l4");
     assert_eq!(told.status, Status::Tells);
     // 14.2 µs against 2.25 µs.
     let difference = costs.rows.iter().find(|row| row.peer == "l7").unwrap().cpu_per_call_ns;
@@ -217,10 +379,10 @@ fn cost_is_told_in_cores() {
     let mut few = clear("cost-of-l7");
     common::keep_repeats(&mut few, 1);
     let costs = decide(&[few.clone()]).costs.unwrap();
-    assert_eq!(finding(&costs.findings, "cost-of-l7").status, Status::CannotTell);
+    assert_eq!(finding(&costs.findings, "l7-beside-l4").status, Status::CannotTell);
     few.trials.retain(|trial| trial.peer != "l4");
     let costs = decide(&[few]).costs.unwrap();
-    assert_eq!(finding(&costs.findings, "cost-of-l7").status, Status::NotMeasured);
+    assert_eq!(finding(&costs.findings, "l7-beside-l4").status, Status::NotMeasured);
     let mut bare = clear("cost-of-l7");
     bare.trials.retain(|trial| trial.peer == "direct");
     assert!(decide(&[bare]).costs.is_none());

@@ -6,7 +6,8 @@ use super::{BreakEven, Costs, Finding, Situation, Status};
 use crate::findings::Sentence;
 
 /// Situations the answer begins with.
-const FIRST: [&str; 3] = ["single-conn-flood", "many-conns", "backend-crash"];
+const FIRST: [&str; 5] =
+    ["single-conn-flood", "many-conns", "connection-sweep", "backend-crash", "saturation"];
 
 pub(super) fn of(
     situations: &[Situation],
@@ -29,7 +30,8 @@ pub(super) fn of(
     answer.extend(costs.iter().filter(|finding| measured(finding)).cloned());
     // One a load: the first is of the pair that sentences are about.
     let mut told: Vec<&str> = Vec::new();
-    for one in break_even.iter().filter(|one| one.finding.status == Status::Tells) {
+    for one in break_even.iter().filter(|one| one.finding.status == Status::Tells && !one.is_point)
+    {
         if !told.contains(&one.finding.id.as_str()) {
             told.push(&one.finding.id);
             answer.push(one.finding.clone());

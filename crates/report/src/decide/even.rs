@@ -37,6 +37,8 @@ pub struct BreakEven {
     pub evidence: Evidence,
     /// The load in a few words.
     pub connections_text: String,
+    /// Whether it is one of the points of a sweep.
+    pub is_point: bool,
     /// The peer that balances calls.
     pub calls: String,
     #[serde(skip)]
@@ -73,10 +75,14 @@ pub(super) fn of(seen: &[Seen<'_>]) -> Vec<BreakEven> {
 
 /// Whether the formula holds: equal backends, that stay, and connections that do too.
 fn applies(seen: &Seen<'_>) -> bool {
-    let run = &seen.chosen.run.record;
+    let run = &seen.model.run;
     let alike = run.backends.iter().all(|backend| backend.speed == run.backends[0].speed);
-    let ages = run.resolved["backends"]["max_connection_age"].is_string();
-    let even = run.backends.len() > 1 && seen.model.even_share().is_some();
+    // Connections that end are dealt anew within the window, and some may carry more
+    // than others: then the share over the window is not that of a moment.
+    let set = |key: &str| run.resolved.pointer(key).is_some_and(|value| !value.is_null());
+    let ages = ["/connection_age", "/backends/max_connection_age", "/load/connection_calls"];
+    let ages = ages.into_iter().any(set);
+    let even = seen.is_load() && run.backends.len() > 1 && seen.model.even_share().is_some();
     even && alike && !ages && !change::happens(seen) && run.load.call == "unary"
 }
 
@@ -96,6 +102,7 @@ fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
     Some(BreakEven {
         evidence: seen.cite("cpu-per-call"),
         connections_text: connections(seen),
+        is_point: seen.point.is_some(),
         calls: pair.calls.name.clone(),
         calls_paint: pair.calls.paint,
         connections: pair.connections.name.clone(),
@@ -142,7 +149,10 @@ struct Parts<'s, 'a> {
 
 impl Parts<'_, '_> {
     fn finding(&self, extra: &Estimate) -> Finding {
-        let id = format!("break-even-{}", self.seen.scenario());
+        let mut id = format!("break-even-{}", self.seen.scenario());
+        if let Some(at) = &self.seen.point {
+            id.push_str(&format!("-{}", at.number.unwrap_or(0.0)));
+        }
         let evidence = vec![self.seen.cite("shares"), self.seen.cite("cpu-per-call")];
         let (status, sentence) = self.says(extra);
         Finding::new(&id, status, sentence, evidence)
@@ -249,7 +259,7 @@ impl Sentence {
 }
 
 fn connections(seen: &Seen<'_>) -> String {
-    let run = &seen.chosen.run.record;
+    let run = &seen.model.run;
     let connections = match run.load.connections {
         1 => "one connection".to_owned(),
         more => format!("{more} connections"),

@@ -13,6 +13,7 @@
 //! | `seen` | a run as the decision looks at it |
 //! | `verdict` | when one peer is better than another: thresholds and intervals |
 //! | `situations` | the situations, each with the scenario that shows it |
+//! | `policies`, `sweeps` | which policy, and from where on |
 //! | `cost`, `tail`, `change`, `even` | CPU, tail latency, faults, break-even |
 //! | `answer` | what is said first |
 //! | `text`, `pictures` | for the terminal; the two charts |
@@ -26,9 +27,11 @@ mod cost;
 mod even;
 mod gather;
 pub(crate) mod pictures;
+mod policies;
 mod say;
 mod seen;
 mod situations;
+mod sweeps;
 mod tail;
 mod text;
 mod verdict;
@@ -146,7 +149,8 @@ pub struct Decision {
     pub tails: Vec<TailRow>,
     /// What became of calls when backends came and went.
     pub changes: Vec<Change>,
-    /// The runs it rests on, with the figures of every peer.
+    /// The runs it rests on, with the figures of every peer; one entry a point where
+    /// a setting differs between trials, and one without peers for a search.
     pub runs: Vec<RunUsed>,
     /// Folders that are not used, and why.
     pub left_out: Vec<LeftFolder>,
@@ -187,6 +191,8 @@ pub struct Evidence {
     pub scenario: String,
     /// What was set with `--set`.
     pub settings: Vec<String>,
+    /// The point, where a setting differs between trials.
+    pub point: Option<String>,
     /// The run folder, from the folder of the page.
     pub folder: String,
     /// The part of its report.html.
@@ -303,10 +309,14 @@ impl From<Estimate> for Value {
 impl Evidence {
     /// The scenario with its settings.
     pub fn name(&self) -> String {
-        if self.settings.is_empty() {
+        let name = if self.settings.is_empty() {
             self.scenario.clone()
         } else {
             format!("{} with {}", self.scenario, self.settings.join(", "))
+        };
+        match &self.point {
+            Some(point) => format!("{name} at {point}"),
+            None => name,
         }
     }
 }
@@ -347,8 +357,8 @@ impl Decision {
         };
         let machine = gather::machine(&first.run.record);
         let beside = folder_of(page);
-        let seen = seen::all(&gathered.chosen, beside);
-        let situations = situations::of(&seen);
+        let seen::Looked { seen, searches } = seen::all(&gathered.chosen, beside);
+        let situations = situations::of(&seen, &searches);
         let costs = cost::of(&seen);
         let break_even = even::of(&seen);
         Ok(Self {
@@ -361,7 +371,7 @@ impl Decision {
             break_even,
             tails: tail::of(&seen),
             changes: change::of(&seen),
-            runs: seen.iter().map(used).collect(),
+            runs: seen.iter().chain(&searches).map(used).collect(),
             left_out: gathered
                 .left
                 .iter()
@@ -380,13 +390,13 @@ impl Decision {
     /// folders that are not used, differences between the runs.
     pub fn caveats(&self) -> Vec<String> {
         let doubtful: Vec<String> = self
-            .runs
-            .iter()
+            .folders()
+            .into_iter()
             .filter(|run| !run.doubts.is_empty())
-            .map(|run| run.evidence.name())
+            .map(|run| Evidence { point: None, ..run.evidence.clone() }.name())
             .collect();
         let doubtful = (!doubtful.is_empty()).then(|| {
-            let all = self.runs.len();
+            let all = self.folders().len();
             format!(
                 "{} of {all} runs are in doubt, since the machine was not quiet or the generator \
                  was late by itself, and have no better one: {}.",
@@ -431,7 +441,7 @@ impl Decision {
 
     /// Makes the reports of the runs that have none, or none that links to the page.
     fn link_back(&self) -> Result<(), Error> {
-        for run in &self.runs {
+        for run in self.folders() {
             let report = run.path.join(REPORT_FILE);
             let back = beside_run(&run.path);
             let text = fs::read_to_string(&report).unwrap_or_default();
@@ -447,13 +457,25 @@ impl Decision {
 
     /// On what it was measured, for the foot of a picture.
     fn source(&self) -> String {
-        let scenarios = self.runs.len();
-        format!("layerlab decide · {scenarios} runs on {}", self.machine)
+        let runs = self.folders().len();
+        format!("layerlab decide · {runs} runs on {}", self.machine)
+    }
+
+    /// The runs it rests on, each once.
+    pub(crate) fn folders(&self) -> Vec<&RunUsed> {
+        let mut runs: Vec<&RunUsed> = Vec::new();
+        for run in &self.runs {
+            if runs.iter().all(|known| known.path != run.path) {
+                runs.push(run);
+            }
+        }
+        runs
     }
 }
 
 fn used(seen: &seen::Seen<'_>) -> RunUsed {
-    let run = &seen.chosen.run.record;
+    let run = &seen.model.run;
+    let is_search = run.search.is_some();
     let count = |verdict| run.expectations.iter().filter(|one| one.verdict == verdict).count();
     RunUsed {
         evidence: seen.cite("answer"),
@@ -472,6 +494,7 @@ fn used(seen: &seen::Seen<'_>) -> RunUsed {
             .model
             .peers
             .iter()
+            .filter(|_| !is_search)
             .map(|peer| {
                 let value = |figure: &str| peer.estimate(figure).map(Value::from);
                 PeerRow {

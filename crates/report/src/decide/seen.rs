@@ -19,9 +19,23 @@ use crate::{
 /// A run, seen.
 pub(crate) struct Seen<'a> {
     pub(crate) chosen: &'a Chosen,
+    /// At its point, where a setting differs between trials.
     pub(crate) model: Model<'a>,
+    /// Which point that is.
+    pub(crate) point: Option<At>,
     folder: String,
     link: String,
+}
+
+/// A point of a swept run.
+#[derive(Clone, Debug)]
+pub(crate) struct At {
+    /// The key of the setting that differs.
+    key: String,
+    /// Its value for people: `16 connections`.
+    shown: String,
+    /// The value as a number where it is one.
+    pub(crate) number: Option<f64>,
 }
 
 /// A peer that balances calls, beside one that balances connections.
@@ -31,8 +45,16 @@ pub(crate) struct Pair<'m, 'a> {
     pub(crate) connections: &'m PeerView<'a>,
 }
 
+/// All runs: each that has one setting, each point of one that is swept, and searches,
+/// whose trials are not of one load and give no figures but what was found.
+#[derive(Default)]
+pub(crate) struct Looked<'a> {
+    pub(crate) seen: Vec<Seen<'a>>,
+    pub(crate) searches: Vec<Seen<'a>>,
+}
+
 /// All runs, with each peer in one colour throughout.
-pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Vec<Seen<'a>> {
+pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
     let mut names: Vec<(&str, Option<Layer>)> = Vec::new();
     for peer in chosen.iter().flat_map(|one| &one.run.record.peers) {
         if names.iter().all(|(known, _)| *known != peer.name) {
@@ -43,20 +65,53 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Vec<Seen<'a>> {
     names.sort_by_key(|(name, _)| !OWN.contains(name));
     let layers: Vec<Option<Layer>> = names.iter().map(|(_, layer)| *layer).collect();
     let paints = paints(&layers);
-    chosen
-        .iter()
-        .map(|one| {
-            let mut model = Model::new(&one.run.record, &one.run.trials);
+    let mut looked = Looked::default();
+    for one in chosen {
+        let mut model = Model::new(&one.run.record, &one.run.trials);
+        let paint = |model: &mut Model<'a>| {
             for peer in &mut model.peers {
-                let at = names.iter().position(|(name, _)| *name == peer.name);
-                if let Some(at) = at {
+                if let Some(at) = names.iter().position(|(name, _)| *name == peer.name) {
                     (peer.paint, peer.dashed) = paints[at];
                 }
             }
-            let folder = relative(beside, &one.folder);
-            Seen { chosen: one, model, folder, link: link_to(&one.folder, beside) }
-        })
-        .collect()
+        };
+        let (folder, link) = (relative(beside, &one.folder), link_to(&one.folder, beside));
+        let of = |model, point| Seen {
+            chosen: one,
+            model,
+            point,
+            folder: folder.clone(),
+            link: link.clone(),
+        };
+        match model.sweep.take() {
+            None => {
+                paint(&mut model);
+                looked.seen.push(of(model, None));
+            }
+            Some(sweep) if sweep.search.is_some() => {
+                paint(&mut model);
+                let key = sweep.key.to_owned();
+                let at = At { key, shown: "the highest rate".to_owned(), number: None };
+                looked.searches.push(of(model, Some(at)));
+            }
+            Some(sweep) => {
+                let ats: Vec<At> = sweep
+                    .points
+                    .iter()
+                    .map(|point| At {
+                        key: sweep.key.to_owned(),
+                        shown: sweep.shown(point),
+                        number: point.number,
+                    })
+                    .collect();
+                for (mut point, at) in sweep.points.into_iter().zip(ats) {
+                    paint(&mut point.model);
+                    looked.seen.push(of(point.model, Some(at)));
+                }
+            }
+        }
+    }
+    looked
 }
 
 const OWN: [&str; 4] = ["direct", "l4", "l7", "client-side"];
@@ -67,6 +122,22 @@ impl<'a> Seen<'a> {
         &self.chosen.run.record.scenario
     }
 
+    /// Its point for people; nothing for a run of one setting.
+    pub(crate) fn shown(&self) -> String {
+        self.point.as_ref().map(|at| at.shown.clone()).unwrap_or_default()
+    }
+
+    /// Whether it is a point on the way over a setting.
+    pub(crate) fn is_point_of(&self, key: &str) -> bool {
+        self.point.as_ref().is_some_and(|at| at.key == key)
+    }
+
+    /// Whether it is of one load, or of one of several numbers of connections, which
+    /// are loads that a team may have.
+    pub(crate) fn is_load(&self) -> bool {
+        self.point.is_none() || self.is_point_of("load.connections")
+    }
+
     /// Whether it is the scenario as its file has it.
     pub(crate) fn is_plain(&self) -> bool {
         self.chosen.settings.is_empty()
@@ -74,9 +145,19 @@ impl<'a> Seen<'a> {
 
     /// The part of its report that shows something.
     pub(crate) fn cite(&self, anchor: &str) -> Evidence {
+        // A report over points has curves where others have bars.
+        let anchor = match (&self.point, anchor) {
+            (None, _) => anchor,
+            (Some(_), "shares" | "balance" | "share-over-time") => "sweep-shares",
+            (Some(_), "latency-percentiles") => "sweep-p99",
+            (Some(_), "cpu-per-call") => "sweep-cpu-per-call",
+            (Some(_), "throughput") => "sweep-throughput",
+            (Some(_), other) => other,
+        };
         Evidence {
             scenario: self.scenario().to_owned(),
             settings: self.chosen.settings.clone(),
+            point: self.point.as_ref().map(|at| at.shown.clone()),
             folder: self.folder.clone(),
             anchor: anchor.to_owned(),
             in_doubt: !self.chosen.doubts.is_empty(),

@@ -9,10 +9,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Finding, Status,
+    Evidence, Finding, Status,
     change::{self, Balance},
-    cost,
+    cost, policies,
     seen::{Pair, Seen, lost_rate},
+    sweeps,
     verdict::{Better, Lost, Stands, better},
 };
 use crate::{estimate::Told, findings::Sentence, format, model::PeerView};
@@ -59,7 +60,7 @@ pub struct Situation {
 }
 
 /// What a scenario is judged by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum By {
     /// Tail latency and lost calls.
     Tail,
@@ -67,6 +68,12 @@ enum By {
     Shares,
     /// Lost calls, and how long until calls were in balance again.
     Change,
+    /// Which policy has the lowest latency of this kind; else by the tail.
+    Policy(&'static str),
+    /// From how many connections on, or which payload, or at which rate.
+    Sweep(fn(&[&Seen<'_>]) -> Option<sweeps::Says>, &'static str),
+    /// The highest rate under an objective.
+    Search,
 }
 
 struct Entry {
@@ -102,13 +109,38 @@ const SITUATIONS: &[Entry] = &[
     Entry {
         scenario: "elephants-and-mice",
         when: "Some calls take far longer than most",
-        by: By::Tail,
+        // The p99 is that of the long calls themselves.
+        by: By::Policy("latency_p90"),
     },
-    Entry { scenario: "slow-backend", when: "One backend is slower than the others", by: By::Tail },
+    Entry {
+        scenario: "slow-backend",
+        when: "One backend is slower than the others",
+        by: By::Policy("latency_p99"),
+    },
     Entry { scenario: "long-streams", when: "Long streams carry the traffic", by: By::Shares },
     Entry { scenario: "backend-crash", when: "A backend dies under load", by: By::Change },
     Entry { scenario: "scale-out", when: "A backend joins under load", by: By::Change },
     Entry { scenario: "rolling-restart", when: "Backends are restarted in turn", by: By::Change },
+    Entry {
+        scenario: "connection-sweep",
+        when: "How many connections L4 needs",
+        by: By::Sweep(sweeps::over_connections, "latency-percentiles"),
+    },
+    Entry {
+        scenario: "payload-sweep",
+        when: "How large messages have to be for parsing to cost little",
+        by: By::Sweep(sweeps::over_payload, "cpu-per-call"),
+    },
+    Entry {
+        scenario: "cost-of-l7",
+        when: "What parsing costs at which rate",
+        by: By::Sweep(sweeps::over_rate, "cpu-per-call"),
+    },
+    Entry {
+        scenario: "saturation",
+        when: "How much load each carries under an objective",
+        by: By::Search,
+    },
 ];
 
 /// The peers that a comparison of all three choices needs.
@@ -119,29 +151,104 @@ pub fn scenarios() -> impl Iterator<Item = &'static str> {
     SITUATIONS.iter().map(|entry| entry.scenario)
 }
 
-pub(super) fn of(seen: &[Seen<'_>]) -> Vec<Situation> {
+pub(super) fn of(seen: &[Seen<'_>], searches: &[Seen<'_>]) -> Vec<Situation> {
     let mut all = Vec::new();
     for entry in SITUATIONS {
-        let runs: Vec<&Seen<'_>> =
-            seen.iter().filter(|one| one.scenario() == entry.scenario).collect();
-        if runs.iter().all(|one| !one.is_plain()) {
+        let own = |one: &&Seen<'_>| one.scenario() == entry.scenario;
+        let told: Vec<Situation> = match entry.by {
+            By::Search => {
+                let runs = searches.iter().filter(own);
+                runs.map(|one| over(entry, &[one], sweeps::of_search(one), "latency-percentiles"))
+                    .collect()
+            }
+            By::Sweep(says, anchor) => swept(seen, entry.scenario)
+                .iter()
+                .map(|points| over(entry, points, says(points), anchor))
+                .collect(),
+            by => seen
+                .iter()
+                .filter(own)
+                .filter(|one| one.point.is_none())
+                .map(|one| judged(entry.when, by, one))
+                .collect(),
+        };
+        let plain = |one: &Situation| one.finding.id == entry.scenario;
+        if !told.iter().any(plain) {
             all.push(missing(entry));
         }
-        all.extend(runs.into_iter().map(|one| judged(entry.when, entry.by, one)));
+        all.extend(told);
     }
     let known = |one: &&Seen<'_>| scenarios().any(|name| name == one.scenario());
-    let own = seen.iter().filter(|one| !known(one) && one.pair().is_some());
+    let own = seen.iter().filter(|one| !known(one) && one.point.is_none());
+    let own = own.filter(|one| one.pair().is_some() || policies::of(one, "latency_p99").is_some());
     all.extend(own.map(|one| {
-        let by = if change::happens(one) {
+        let by = if one.pair().is_none() {
+            By::Policy("latency_p99")
+        } else if change::happens(one) {
             By::Change
-        } else if one.chosen.run.record.load.call == "unary" {
+        } else if one.model.run.load.call == "unary" {
             By::Tail
         } else {
             By::Shares
         };
-        judged(&one.chosen.run.record.question, by, one)
+        judged(&one.model.run.question, by, one)
     }));
     all
+}
+
+/// The points of each swept run of a scenario.
+fn swept<'s, 'a>(seen: &'s [Seen<'a>], scenario: &str) -> Vec<Vec<&'s Seen<'a>>> {
+    let mut runs: Vec<Vec<&'s Seen<'a>>> = Vec::new();
+    for one in seen.iter().filter(|one| one.scenario() == scenario && one.point.is_some()) {
+        match runs.iter_mut().find(|points| points[0].chosen.folder == one.chosen.folder) {
+            Some(points) => points.push(one),
+            None => runs.push(vec![one]),
+        }
+    }
+    runs
+}
+
+/// A situation that is about where something turns.
+fn over(
+    entry: &Entry,
+    points: &[&Seen<'_>],
+    says: Option<sweeps::Says>,
+    anchor: &str,
+) -> Situation {
+    let first = points[0];
+    let settings = &first.chosen.settings;
+    let (when, id) = named(entry.when, first);
+    let whole = Evidence { point: None, ..first.cite(anchor) };
+    let (status, says) = says.unwrap_or_else(|| {
+        let text = "It was run, but not with a peer of L4 and one of L7 at the same points.";
+        (Status::NotMeasured, Sentence::default().text(text))
+    });
+    let set: String = settings.iter().map(|one| format!(" --set {one}")).collect();
+    let command = match status {
+        Status::Tells => None,
+        Status::CannotTell => Some(more_repeats(first)),
+        Status::NotMeasured => Some(format!(
+            "cargo run -p loadgen -- --scenario {} --peers {PEERS}{set}",
+            entry.scenario
+        )),
+    };
+    Situation {
+        when,
+        scenario: entry.scenario.to_owned(),
+        choices: Vec::new(),
+        finding: Finding::new(&id, status, says, vec![whole]),
+        details: Sentence::default(),
+        command,
+    }
+}
+
+/// A situation with the settings of a run that has its own, and its name for scripts.
+fn named(when: &str, seen: &Seen<'_>) -> (String, String) {
+    let settings = seen.chosen.settings.join(", ");
+    if settings.is_empty() {
+        return (when.to_owned(), seen.scenario().to_owned());
+    }
+    (format!("{when}, with {settings}"), format!("{} {settings}", seen.scenario()))
 }
 
 fn missing(entry: &Entry) -> Situation {
@@ -159,12 +266,21 @@ fn missing(entry: &Entry) -> Situation {
 
 fn judged(when: &str, by: By, seen: &Seen<'_>) -> Situation {
     let settings = &seen.chosen.settings;
-    let (when, id) = if settings.is_empty() {
-        (when.to_owned(), seen.scenario().to_owned())
-    } else {
-        let settings = settings.join(", ");
-        (format!("{when}, with {settings}"), format!("{} {settings}", seen.scenario()))
-    };
+    let (when, id) = named(when, seen);
+    if let By::Policy(figure) = by
+        && let Some((status, says)) = policies::of(seen, figure)
+    {
+        let command = (status != Status::Tells).then(|| more_repeats(seen));
+        let evidence = vec![seen.cite("latency-percentiles"), seen.cite("shares")];
+        return Situation {
+            when,
+            scenario: seen.scenario().to_owned(),
+            choices: Vec::new(),
+            finding: Finding::new(&id, status, says, evidence),
+            details: Sentence::default(),
+            command,
+        };
+    }
     let with_peers = format!(
         "cargo run -p loadgen -- --scenario {} --peers {PEERS}{}",
         seen.scenario(),
@@ -185,9 +301,9 @@ fn judged(when: &str, by: By, seen: &Seen<'_>) -> Situation {
         };
     };
     let mut judged = match by {
-        By::Tail => tail(seen, pair),
         By::Shares => shares(seen, pair),
         By::Change => under_change(seen, pair),
+        By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => tail(seen, pair),
     };
     judged.extend_to_client(seen, pair, by);
     judged.extend_to_makes(seen, by);
@@ -237,7 +353,6 @@ struct Judged {
 fn compare(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> Option<Better> {
     let lost = Lost::of(own, other);
     match by {
-        By::Tail => better(Stands::of(&own.beside(other, "latency_p99")), lost),
         By::Shares => better(Stands::of(&own.beside(other, "max_share")), lost),
         By::Change => {
             let balance =
@@ -253,6 +368,9 @@ fn compare(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) ->
                 (Lost::Same, Balance::Alike) => Some(Better::Alike),
                 _ => None,
             }
+        }
+        By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => {
+            better(Stands::of(&own.beside(other, "latency_p99")), lost)
         }
     }
 }
@@ -469,6 +587,8 @@ fn deed(action: &str) -> String {
         "stop" => "the freeze",
         "continue" => "the end of the freeze",
         "drain" => "the drain",
+        "add" => "the coming",
+        "remove" => "the removal",
         other => return format!("`{other}`"),
     }
     .to_owned()
@@ -547,10 +667,6 @@ impl Judged {
 /// The figure of the client that it was judged by.
 fn seal(by: By, client: &PeerView<'_>, says: Sentence) -> Sentence {
     let says = match by {
-        By::Tail => match client.estimate("latency_p99") {
-            Some(p99) => says.text(": p99 ").durations(&p99),
-            None => says,
-        },
         By::Shares => match client.estimate("max_share") {
             Some(share) => says.text(": busiest backend ").shares(&share),
             None => says,
@@ -559,6 +675,12 @@ fn seal(by: By, client: &PeerView<'_>, says: Sentence) -> Sentence {
             Some(lost) => says.text(": lost calls ").part(&lost),
             None => says,
         },
+        By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => {
+            match client.estimate("latency_p99") {
+                Some(p99) => says.text(": p99 ").durations(&p99),
+                None => says,
+            }
+        }
     };
     says.text(".")
 }

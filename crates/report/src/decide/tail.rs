@@ -40,7 +40,8 @@ pub struct TailRow {
 }
 
 pub(super) fn of(seen: &[Seen<'_>]) -> Vec<TailRow> {
-    seen.iter().flat_map(|one| pairs(one).into_iter().map(move |pair| row(one, pair))).collect()
+    let loads = seen.iter().filter(|one| one.is_load());
+    loads.flat_map(|one| pairs(one).into_iter().map(move |pair| row(one, pair))).collect()
 }
 
 /// All pairs of a run worth comparing, the one that sentences are about first.

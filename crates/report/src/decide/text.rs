@@ -54,6 +54,9 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
             let choices: Vec<&str> =
                 situation.choices.iter().map(|choice| choice.words()).collect();
             let line = match status {
+                Status::Tells if choices.is_empty() => {
+                    format!("{}: {}", situation.when, situation.finding.says.plain())
+                }
                 Status::Tells => format!("{}: {}", situation.when, choices.join(" or ")),
                 _ => match &situation.command {
                     Some(command) => format!("{}: {command}", situation.when),
@@ -64,7 +67,7 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
         }
     }
     text.push('\n');
-    let runs = decision.runs.len();
+    let runs = decision.folders().len();
     let word = if runs == 1 { "run" } else { "runs" };
     let foot = format!(
         "From {runs} {word} on {}; brackets hold {LEVEL_TEXT} intervals, and alike is within {}.",

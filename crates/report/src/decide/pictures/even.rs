@@ -16,6 +16,9 @@ use crate::{
 /// Service times shown, in nanoseconds: from a lookup to a query of a database.
 const SHOWN_NS: (f64, f64) = (1e3, 1e7);
 
+/// Most lines that can be told apart.
+const MOST: usize = 4;
+
 /// One load.
 struct Line<'d> {
     load: &'d BreakEven,
@@ -72,8 +75,15 @@ pub(super) fn draw(decision: &Decision, frame: Frame) -> Option<Chart> {
 /// The loads with a break-even, one each: that of the pair that sentences are about.
 fn lines(decision: &Decision) -> Vec<Line<'_>> {
     let mut lines: Vec<Line<'_>> = Vec::new();
-    for load in &decision.break_even {
-        let known = lines.iter().any(|line| line.load.finding.id == load.finding.id);
+    // Scenarios of their own before points of a sweep, and no more than can be read.
+    let mut loads: Vec<&BreakEven> = decision.break_even.iter().collect();
+    loads.sort_by_key(|load| load.is_point);
+    for load in loads {
+        let known = lines.len() >= MOST
+            || lines.iter().any(|line| {
+                line.load.finding.id == load.finding.id
+                    || line.load.connections_text == load.connections_text
+            });
         let (Some(even), Some(wasted), Some(extra)) =
             (load.service_time_ns, load.wasted, load.extra_cpu_ns)
         else {

@@ -35,7 +35,7 @@ fn header(html: &mut Html, decision: &Decision) {
     html.tag("header", &[], |html| {
         html.tag("p", &[("class", "kicker")], |html| {
             html.leaf("b", &[], "layerlab");
-            let runs = decision.runs.len();
+            let runs = decision.folders().len();
             let word = if runs == 1 { "run" } else { "runs" };
             html.text(&format!(" · a decision from {runs} {word} on {}", decision.machine));
         });
@@ -124,10 +124,11 @@ fn cite(html: &mut Html, evidence: &Evidence, text: &str) {
 /// What a part of a report shows, in a word or two.
 fn place(anchor: &str) -> &str {
     match anchor {
-        "latency-percentiles" => "latency",
-        "cpu-per-call" => "CPU",
+        "latency-percentiles" | "sweep-p99" => "latency",
+        "cpu-per-call" | "sweep-cpu-per-call" => "CPU",
+        "sweep-shares" => "shares",
         "share-over-time" => "shares over time",
-        "throughput" => "calls over time",
+        "throughput" | "sweep-throughput" => "calls over time",
         "comparison" => "figures",
         "answer" => "report",
         other => other,
@@ -174,8 +175,27 @@ fn choices(html: &mut Html, decision: &Decision) {
                 }
             });
         }
+        turns(html, decision);
         open(html, decision, Status::CannotTell, "What the data can't tell");
         open(html, decision, Status::NotMeasured, "What was not measured");
+    });
+}
+
+/// Situations that ask for no choice, but for a policy, or from where on it turns.
+fn turns(html: &mut Html, decision: &Decision) {
+    let told = |one: &&Situation| one.finding.status == Status::Tells && one.choices.is_empty();
+    let own: Vec<&Situation> = decision.situations.iter().filter(told).collect();
+    if own.is_empty() {
+        return;
+    }
+    html.leaf("h3", &[], "Where it turns, and which policy");
+    html.tag("ul", &[("class", "peers")], |html| {
+        for situation in own {
+            html.tag("li", &[], |html| {
+                html.leaf("b", &[], &format!("{}. ", situation.when));
+                self::told(html, situation);
+            });
+        }
     });
 }
 
@@ -237,10 +257,11 @@ fn made(html: &mut Html, decision: &Decision) {
                 });
             });
             html.tag("tbody", &[], |html| {
-                for run in &decision.runs {
+                for run in decision.folders() {
                     html.tag("tr", &[], |html| {
                         html.tag("th", &[("scope", "row")], |html| {
-                            cite(html, &run.evidence, &run.evidence.name());
+                            let whole = Evidence { point: None, ..run.evidence.clone() };
+                            cite(html, &whole, &whole.name());
                             html.leaf("small", &[("class", "question")], &run.evidence.folder);
                         });
                         html.leaf("td", &[], &run.started_utc.replace('T', " ").replace('Z', ""));

@@ -314,6 +314,9 @@ fn heads(html: &mut Html, names: &[(&str, &str)]) {
 fn scenario(html: &mut Html, evidence: &crate::decide::Evidence, note: Option<&str>) {
     html.tag("th", &[("scope", "row"), ("data-value", &evidence.name())], |html| {
         cite(html, evidence, &evidence.scenario);
+        if let Some(point) = &evidence.point {
+            html.leaf("small", &[], point);
+        }
         for setting in &evidence.settings {
             html.leaf("small", &[], setting);
         }
@@ -333,7 +336,7 @@ fn layer(layer: Option<Layer>) -> &'static str {
         Some(Layer::L4) => "L4",
         Some(Layer::L7) => "L7",
         Some(Layer::Client) => "client",
-        None => format::UNKNOWN,
+        _ => "not known",
     }
 }
 

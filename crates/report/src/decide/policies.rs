@@ -1,0 +1,74 @@
+//! Which policy of one balancer keeps the tail short, where a run compares several.
+//!
+//! Peers of one program with a policy each are named `l7:p2c`. The one with the lowest
+//! figure is put beside each of the others, repeat by repeat.
+
+use super::{Status, seen::Seen, verdict::Stands};
+use crate::{estimate::Beside, findings::Sentence, model::PeerView};
+
+/// What a run says of policies by a latency; `None` where it compares none.
+pub(super) fn of(seen: &Seen<'_>, figure: &str) -> Option<(Status, Sentence)> {
+    let program = |peer: &PeerView<'_>| peer.name.split_once(':').map(|(name, _)| name.to_owned());
+    let all: Vec<&PeerView<'_>> = seen
+        .model
+        .measured()
+        .filter(|peer| program(peer).is_some() && peer.estimate(figure).is_some())
+        .collect();
+    // The program with most policies; the first of equals.
+    let count = |name: &Option<String>| all.iter().filter(|peer| program(peer) == *name).count();
+    let most = all.iter().map(|peer| program(peer)).rev().max_by_key(|name| count(name))?;
+    let own: Vec<&PeerView<'_>> = all.into_iter().filter(|peer| program(peer) == most).collect();
+    let value = |peer: &PeerView<'_>| peer.estimate(figure).map_or(f64::INFINITY, |one| one.value);
+    let best = *own.iter().min_by(|a, b| value(a).total_cmp(&value(b)))?;
+    let mut others: Vec<(&PeerView<'_>, Beside)> = own
+        .iter()
+        .filter(|peer| peer.name != best.name)
+        .map(|peer| (*peer, peer.beside(best, figure)))
+        .collect();
+    if others.is_empty() {
+        return None;
+    }
+    let centre = |beside: &Beside| beside.ratio.map_or(1.0, |ratio| ratio.centre);
+    others.sort_by(|a, b| centre(&a.1).total_cmp(&centre(&b.1)));
+    Some(say(best, &others, figure, seen.model.loop_word()))
+}
+
+fn say(
+    best: &PeerView<'_>,
+    others: &[(&PeerView<'_>, Beside)],
+    figure: &str,
+    loop_word: &str,
+) -> (Status, Sentence) {
+    let of = |wanted: &[Stands]| -> Vec<(&PeerView<'_>, Beside)> {
+        others
+            .iter()
+            .filter(|(_, beside)| wanted.contains(&Stands::of(beside)))
+            .map(|(peer, beside)| (*peer, *beside))
+            .collect()
+    };
+    let (worse, alike) = (of(&[Stands::Higher]), of(&[Stands::Alike]));
+    let open = of(&[Stands::CannotTell, Stands::TooFew, Stands::Lower]);
+    let word = figure.trim_start_matches("latency_");
+    let mut says = Sentence::default().peer(best).text(&format!("'s {loop_word}{word} was lowest"));
+    if let Some(estimate) = best.estimate(figure) {
+        says = says.text(", ").durations(&estimate);
+    }
+    for (index, (peer, beside)) in worse.iter().enumerate() {
+        let Some(ratio) = beside.ratio else { continue };
+        says = says.text(if index == 0 { "; " } else { ", " }).peer(peer).text("'s ");
+        says = says.times(&ratio);
+        if index == 0 {
+            says = says.text(" as long");
+        }
+    }
+    if !alike.is_empty() {
+        let peers: Vec<&PeerView<'_>> = alike.iter().map(|(peer, _)| *peer).collect();
+        says = says.text("; within 10 % of it: ").peers(&peers);
+    }
+    if !open.is_empty() {
+        let peers: Vec<&PeerView<'_>> = open.iter().map(|(peer, _)| *peer).collect();
+        says = says.text("; whether by more than 10 % can't be told of ").peers(&peers);
+    }
+    let tells = !worse.is_empty() || open.is_empty();
+    (if tells { Status::Tells } else { Status::CannotTell }, says.text("."))
+}

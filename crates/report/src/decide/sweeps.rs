@@ -1,0 +1,277 @@
+//! What sweeps and searches say: from how many connections on L4 comes near L7, from
+//! which payload on parsing costs little, what it costs by rate, and how much load each
+//! carries under an objective.
+//!
+//! A threshold is told as what lies between two points: the last at which a difference
+//! is told, and the first from which on there is none at any. That is its interval; no
+//! curve is drawn through the points to make it look narrower.
+
+use measure::record::SearchLimit;
+
+use super::{
+    Status,
+    seen::{Pair, Seen},
+    verdict::Stands,
+};
+use crate::{
+    estimate::{Beside, Estimate, FEWEST_REPEATS, Told},
+    findings::Sentence,
+    format,
+};
+
+/// A factor below which L7's CPU is told to be small beside L4's.
+const SMALL: f64 = 2.0;
+
+/// What a sweep says, and whether it tells.
+pub(super) type Says = (Status, Sentence);
+
+/// The points at which both of a pair were measured, in order.
+fn pairs<'s, 'a>(points: &[&'s Seen<'a>]) -> Vec<(&'s Seen<'a>, Pair<'s, 'a>)> {
+    points.iter().filter_map(|point| Some((*point, point.pair()?))).collect()
+}
+
+/// Where a run of points ends, and where the other begins for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Turn {
+    /// The last point of the one kind.
+    last: Option<usize>,
+    /// The first from which on all are of the other.
+    first: Option<usize>,
+}
+
+/// The turn in a row: `Some(true)` is of the one kind, `Some(false)` of the other, and
+/// `None` is neither.
+fn turn(row: &[Option<bool>]) -> Turn {
+    let last = row.iter().rposition(|kind| *kind == Some(true));
+    let behind = row.iter().rposition(|kind| *kind != Some(false)).map_or(0, |index| index + 1);
+    Turn { last, first: (behind < row.len()).then_some(behind) }
+}
+
+/// From how many connections on a balancer of connections comes near one of calls.
+pub(super) fn over_connections(points: &[&Seen<'_>]) -> Option<Says> {
+    let pairs = pairs(points);
+    let (_, pair) = *pairs.first()?;
+    let (mut says, mut tells) = (Sentence::default(), false);
+    for (figure, word) in [("latency_p99", "p99"), ("max_share", "busiest backend's share")] {
+        let row: Vec<Option<bool>> = pairs
+            .iter()
+            .map(|(_, pair)| match Stands::of(&pair.connections.beside(pair.calls, figure)) {
+                Stands::Higher => Some(true),
+                Stands::Lower | Stands::Alike => Some(false),
+                Stands::CannotTell | Stands::TooFew => None,
+            })
+            .collect();
+        let shown = |index: usize| pairs[index].0.shown();
+        let turn = turn(&row);
+        says = says.start().peer(pair.connections).text(&format!("'s {word} "));
+        says = match (turn.last, turn.first) {
+            (_, Some(0)) => {
+                says.text("is within 10 % of ").peer(pair.calls).text("'s at every point")
+            }
+            (last, Some(first)) => {
+                let says = says
+                    .text("is within 10 % of ")
+                    .peer(pair.calls)
+                    .text("'s from ")
+                    .figure(shown(first))
+                    .text(" on");
+                match last {
+                    Some(last) => says.text(", and higher up to ").figure(shown(last)),
+                    None => says,
+                }
+            }
+            (Some(last), None) if last + 1 == pairs.len() => says
+                .text("is more than 10 % higher than ")
+                .peer(pair.calls)
+                .text("'s even at ")
+                .figure(shown(last)),
+            (Some(last), None) => says
+                .text("is more than 10 % higher than ")
+                .peer(pair.calls)
+                .text("'s up to ")
+                .figure(shown(last))
+                .text("; from where on it is not can't be told"),
+            (None, None) => says
+                .text("can't be told apart from ")
+                .peer(pair.calls)
+                .text("'s, nor be told alike"),
+        };
+        says = says.text(".");
+        tells |= turn.first.is_some() || turn.last.is_some_and(|last| last + 1 == pairs.len());
+    }
+    Some((status(tells), says))
+}
+
+/// From which payload on L7's proxy costs little beside L4's.
+pub(super) fn over_payload(points: &[&Seen<'_>]) -> Option<Says> {
+    let pairs = pairs(points);
+    let (_, pair) = *pairs.first()?;
+    let ratios: Vec<(&Seen<'_>, Beside)> = pairs
+        .iter()
+        .map(|(seen, pair)| (*seen, pair.calls.beside(pair.connections, "proxy_cpu_per_call")))
+        .filter(|(_, beside)| beside.ratio.is_some())
+        .collect();
+    let ((first, low), (last, high)) = (ratios.first()?, ratios.last()?);
+    let row: Vec<Option<bool>> = ratios
+        .iter()
+        .map(|(_, beside)| {
+            let ends = beside.ratio?.interval.filter(|_| beside.told != Told::TooFew)?;
+            match (ends.low > SMALL, ends.high < SMALL) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                _ => None,
+            }
+        })
+        .collect();
+    let says = Sentence::default()
+        .peer(pair.calls)
+        .text("'s proxy took ")
+        .times(&low.ratio?)
+        .text(" the CPU per call of ")
+        .peer(pair.connections)
+        .text("'s at ")
+        .figure(first.shown())
+        .text(" and ")
+        .times(&high.ratio?)
+        .text(" at ")
+        .figure(last.shown());
+    let turn = turn(&row);
+    let shown = |index: usize| ratios[index].0.shown();
+    let says = match (turn.last, turn.first) {
+        (_, Some(0)) => says.text(", less than twice as much at every size"),
+        (Some(more), Some(less)) => says
+            .text("; less than twice as much from ")
+            .figure(shown(less))
+            .text(" on, and more up to ")
+            .figure(shown(more)),
+        (None, Some(less)) => {
+            says.text("; less than twice as much from ").figure(shown(less)).text(" on")
+        }
+        (Some(more), None) if more + 1 == ratios.len() => {
+            says.text(", more than twice as much even there")
+        }
+        _ => says.text("; from which size on it is less than twice as much can't be told"),
+    };
+    let tells = turn.first.is_some() || turn.last.is_some_and(|more| more + 1 == ratios.len());
+    Some((status(tells), says.text(".")))
+}
+
+/// What L7's proxy costs more than L4's at each rate, or whatever else differs.
+pub(super) fn over_rate(points: &[&Seen<'_>]) -> Option<Says> {
+    let pairs = pairs(points);
+    let (_, pair) = *pairs.first()?;
+    let extra: Vec<(&Seen<'_>, Beside, Estimate)> = pairs
+        .iter()
+        .filter_map(|(seen, pair)| {
+            let beside = pair.calls.beside(pair.connections, "proxy_cpu_per_call");
+            Some((*seen, beside, beside.difference?))
+        })
+        .collect();
+    if extra.is_empty() {
+        return None;
+    }
+    let mut says = Sentence::default().peer(pair.calls).text("'s proxy took ");
+    for (index, (seen, beside, difference)) in extra.iter().enumerate() {
+        if index > 0 {
+            says = says.text(if index + 1 == extra.len() { " and " } else { ", " });
+        }
+        says = match beside.told {
+            Told::Greater => says.durations(difference).text(" more"),
+            Told::Less => says.durations(&difference.magnitude()).text(" less"),
+            Told::CannotTell | Told::TooFew => says.text("can't be told how much more"),
+        };
+        says = says.text(" at ").figure(seen.shown());
+    }
+    let says = says.text(" for each call than ").peer(pair.connections).text("'s.");
+    let told = |(_, beside, _): &(&Seen<'_>, Beside, Estimate)| {
+        matches!(beside.told, Told::Greater | Told::Less)
+    };
+    Some((status(extra.iter().any(told)), says))
+}
+
+/// The highest rates at which an objective held.
+pub(super) fn of_search(seen: &Seen<'_>) -> Option<Says> {
+    let search = seen.chosen.run.record.search.as_ref()?;
+    let pair = seen.pair()?;
+    let held = |name: &str| -> Vec<(u32, f64)> {
+        let own = search.results.iter().filter(|result| result.peer == name);
+        own.filter_map(|result| Some((result.repeat, result.held?))).collect()
+    };
+    let (own, other) = (held(&pair.calls.name), held(&pair.connections.name));
+    let (own_rates, other_rates): (Vec<f64>, Vec<f64>) = own
+        .iter()
+        .filter_map(|(repeat, rate)| {
+            let (_, same) = other.iter().find(|(theirs, _)| theirs == repeat)?;
+            Some((*rate, *same))
+        })
+        .unzip();
+    let beside = Beside::of(&own_rates, &other_rates);
+    let (calls, connections) = (Estimate::over(&own_rates)?, Estimate::over(&other_rates)?);
+    let says = Sentence::default()
+        .text(&format!("With {}, ", search.slo.join(" and ")))
+        .peer(pair.calls)
+        .text(" carried up to ")
+        .rates(&calls)
+        .text(" and ")
+        .peer(pair.connections)
+        .text(" up to ")
+        .rates(&connections);
+    let (tells, says) = match (beside.told, beside.ratio) {
+        (Told::Greater | Told::Less, Some(ratio)) => (true, says.text(": ").ratio(&ratio)),
+        (Told::TooFew, _) => (false, says.text("; too few repeats to tell them apart")),
+        _ => (false, says.text("; no difference can be told")),
+    };
+    let limited = |name: &str| {
+        let of = |limit: &SearchLimit| *limit != SearchLimit::Peer;
+        search.results.iter().any(|result| result.peer == name && of(&result.limit))
+    };
+    let says = says.text(".");
+    let says = match (limited(&pair.calls.name), limited(&pair.connections.name)) {
+        (false, false) => says,
+        (true, false) => says
+            .text(" Of ")
+            .peer(pair.calls)
+            .text(" it may be more: the lab's own limit, or the end of the search, came first."),
+        _ => {
+            says.text(" It may be more: the lab's own limit, or the end of the search, came first.")
+        }
+    };
+    Some((status(tells && own_rates.len() >= FEWEST_REPEATS), says))
+}
+
+fn status(tells: bool) -> Status {
+    if tells { Status::Tells } else { Status::CannotTell }
+}
+
+impl Sentence {
+    fn rates(self, rate: &Estimate) -> Self {
+        let sentence = self.figure(format::rate(rate.value));
+        match rate.interval {
+            Some((low, high)) if low != high => {
+                let (low, high) = (format::number(low), format::rate(high));
+                sentence.qualified(super::say::span(&low, &high))
+            }
+            _ => sentence,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_told_by_both_its_sides() {
+        let (worse, alike) = (Some(true), Some(false));
+        let of = |row: &[Option<bool>]| {
+            let turn = turn(row);
+            (turn.last, turn.first)
+        };
+        assert_eq!(of(&[worse, worse, None, alike, alike]), (Some(1), Some(3)));
+        assert_eq!(of(&[worse, alike, None]), (Some(0), None), "alike, and then not told");
+        assert_eq!(of(&[worse, worse]), (Some(1), None));
+        assert_eq!(of(&[alike, alike]), (None, Some(0)));
+        assert_eq!(of(&[None, None]), (None, None));
+        assert_eq!(of(&[alike, worse, alike]), (Some(1), Some(2)));
+    }
+}
