@@ -43,6 +43,8 @@ Examples:
   A quick look, two peers only:         loadgen --scenario few-conns --short --peers l4,l7
   Another policy, twice the load:       loadgen --scenario few-conns \\
                                           --set balance.policy=p2c --set load.rate=6600/s
+  Over real links, the kernel as peer:  loadgen --scenario many-conns \\
+                                          --set network=namespaces --peers l4,kernel-l4
   A scenario of your own:               loadgen check my.toml && loadgen --scenario my.toml
 
 Exit codes: 0 all expectations held; 1 one did not; 2 bad usage or input; 3 the lab
@@ -76,7 +78,8 @@ struct RunArgs {
     seed: Option<String>,
 
     /// Any other setting of the scenario, by its key: `load.rate=5000/s`,
-    /// `backends.count=8`, `balance.policy=p2c`. May be given again.
+    /// `backends.count=8`, `balance.policy=p2c`, `network=namespaces`. May be
+    /// given again.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
 

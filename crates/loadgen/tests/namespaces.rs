@@ -4,7 +4,7 @@
 //!
 //! Where the machine gives no namespaces, or has no `nft`, a test says on
 //! standard error that it was not run: `scripts/check.sh` repeats that at its
-//! end, and with `LAYERLAB_REQUIRE_ALL=1` it is a failure.
+//! end, and with `LAYERLAB_REQUIRE_NAMESPACES=1` it is a failure.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -51,7 +51,7 @@ fn can_run(test: &str, home: &Home, needs_nft: bool) -> bool {
 
 /// Past the test harness, which shows what a test prints only if it fails.
 fn not_run(test: &str, reason: &str) {
-    assert!(std::env::var_os("LAYERLAB_REQUIRE_ALL").is_none(), "{test}: {reason}");
+    assert!(std::env::var_os("LAYERLAB_REQUIRE_NAMESPACES").is_none(), "{test}: {reason}");
     std::io::stderr().write_all(format!("NOT RUN: {test}: {reason}\n").as_bytes()).unwrap();
 }
 

@@ -8,7 +8,7 @@
 
 use measure::{
     folder::Run,
-    record::RunRecord,
+    record::{Network, RunRecord},
     statistics::interval::ratio_unpaired,
     summary::{Figures, is_measured, median},
 };
@@ -333,6 +333,12 @@ fn warnings(before: &Run, after: &Run) -> Vec<String> {
         &format!("{}, {} CPUs", machine_b.cpu_model, machine_b.cpus),
         "What differs may be the machine's doing; compare runs of one machine.",
     );
+    let name = |network| match network {
+        Network::Loopback => "loopback",
+        Network::Namespaces => "namespaces",
+    };
+    let network = "Every hop costs something else; compare runs on one kind of network.";
+    differ("The network", name(a.network), name(b.network), network);
     let kernel = "Costs in the kernel may differ by themselves.";
     differ("The kernel", &machine_a.kernel, &machine_b.kernel, kernel);
     let build = "Build both alike.";

@@ -16,6 +16,8 @@ pub(crate) struct Column {
     pub(crate) hint: &'static str,
     /// Whether it is a latency, which a closed loop's must say of itself.
     pub(crate) is_latency: bool,
+    /// Whether it is of the whole machine ([`Model::shows_machine`]).
+    pub(crate) is_machine: bool,
     /// Takes it from a peer.
     pub(crate) value: fn(&PeerView<'_>) -> Option<Estimate>,
     /// Writes one value.
@@ -47,6 +49,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         head: "Busiest backend",
         hint: "Largest share of calls that one backend got",
         is_latency: false,
+        is_machine: false,
         value: |peer| peer.estimate("max_share"),
         show: format::share,
         show_range: |low, high| plain_range(format::share(low), format::share(high)),
@@ -56,6 +59,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         head: "Calls/s",
         hint: "Calls that came back well within the window, per second",
         is_latency: false,
+        is_machine: false,
         value: |peer| peer.estimate("throughput"),
         show: format::number,
         show_range: |low, high| plain_range(format::number(low), format::number(high)),
@@ -65,6 +69,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         head: "p50",
         hint: "Half of the calls were at least this fast",
         is_latency: true,
+        is_machine: false,
         value: |peer| peer.estimate("latency_p50"),
         show: format::duration,
         show_range: format::duration_range,
@@ -74,6 +79,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         head: "p99",
         hint: "99 of 100 calls were at least this fast",
         is_latency: true,
+        is_machine: false,
         value: |peer| peer.estimate("latency_p99"),
         show: format::duration,
         show_range: format::duration_range,
@@ -83,6 +89,7 @@ pub(crate) const COLUMNS: &[Column] = &[
         head: "p99.9",
         hint: "999 of 1,000 calls were at least this fast; needs 10,000 calls a trial",
         is_latency: true,
+        is_machine: false,
         value: rare_latency,
         show: format::duration,
         show_range: format::duration_range,
@@ -92,15 +99,34 @@ pub(crate) const COLUMNS: &[Column] = &[
         head: "Proxy CPU per call",
         hint: "CPU time of the proxy per call that came back well",
         is_latency: false,
+        is_machine: false,
         value: |peer| peer.estimate("proxy_cpu_per_call"),
+        show: format::duration,
+        show_range: format::duration_range,
+    },
+    Column {
+        short: "machine CPU",
+        head: "Machine CPU per call",
+        hint: "CPU time of the whole machine per call: client, balancer and backends, what the \
+               kernel did for them, and whatever else ran",
+        is_latency: false,
+        is_machine: true,
+        value: |peer| peer.estimate("machine_cpu_per_call"),
         show: format::duration,
         show_range: format::duration_range,
     },
 ];
 
+/// The figures that belong to a run's kind of network.
+pub(crate) fn shown(model: &Model<'_>) -> Vec<&'static Column> {
+    let belongs = |column: &&Column| model.shows_machine() || !column.is_machine;
+    COLUMNS.iter().filter(belongs).collect()
+}
+
 /// The figures that at least one peer has; the others say nothing.
-pub(crate) fn used<'m>(peers: &'m [PeerView<'_>]) -> impl Iterator<Item = &'static Column> + 'm {
-    COLUMNS.iter().filter(|column| peers.iter().any(|peer| (column.value)(peer).is_some()))
+pub(crate) fn used(model: &Model<'_>) -> Vec<&'static Column> {
+    let says = |column: &&Column| model.peers.iter().any(|peer| (column.value)(peer).is_some());
+    shown(model).into_iter().filter(says).collect()
 }
 
 /// The p99.9, where at least ten calls of each trial lie above it.

@@ -7,7 +7,7 @@
 use std::{borrow::Cow, cell::RefCell, rc::Rc};
 
 use measure::{
-    record::{Layer, LoopMode, PeerSetup, RunRecord, TrialOutcome, TrialRecord},
+    record::{Layer, LoopMode, Network, PeerSetup, RunRecord, TrialOutcome, TrialRecord},
     summary::{Figures, is_measured},
 };
 
@@ -118,6 +118,16 @@ impl<'a> Model<'a> {
         self.run.load.mode == LoopMode::Open
     }
 
+    /// Whether the whole machine's CPU time is shown beside that of processes.
+    ///
+    /// In namespaces every packet is routed in the kernel, on whichever CPU it
+    /// comes by, and a balancer in the kernel has no process at all; only the
+    /// machine's figure has that in it. On the loopback it would add nothing but
+    /// what other programs spent.
+    pub(crate) fn shows_machine(&self) -> bool {
+        self.run.network == Network::Namespaces
+    }
+
     /// What stands before the name of a latency, so that none of a closed loop is
     /// ever taken for one of an open loop.
     pub(crate) fn loop_word(&self) -> &'static str {
@@ -165,6 +175,11 @@ impl<'a> PeerView<'a> {
             dashed: false,
             trials: Vec::new(),
         }
+    }
+
+    /// Whether the kernel is the balancer, so that no process shows its cost.
+    pub(crate) fn in_kernel(&self) -> bool {
+        self.setup.is_some_and(|setup| setup.in_kernel)
     }
 
     /// Figures of the trials that have some.

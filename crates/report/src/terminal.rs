@@ -6,7 +6,7 @@
 use measure::record::{RunRecord, TrialRecord};
 
 use crate::{
-    comparison::{COLUMNS, doubts, lost},
+    comparison::{Column, doubts, lost, shown},
     findings::{Findings, Piece, Sentence},
     format,
     model::{LEVEL_TEXT, Model, PeerView},
@@ -27,22 +27,23 @@ pub struct Style {
 /// each figure gets a line of its own.
 pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
     let model = Model::new(run, trials);
+    let columns = shown(&model);
     let rows: Vec<Row<'_>> = match &model.sweep {
-        None => model.peers.iter().map(|peer| Row::of(peer, None)).collect(),
+        None => model.peers.iter().map(|peer| Row::of(peer, None, &columns)).collect(),
         Some(sweep) => {
-            let rows = |peer| rows_of(sweep, peer);
+            let rows = |peer| rows_of(sweep, peer, &columns);
             model.peers.iter().flat_map(rows).collect()
         }
     };
     // Columns without a figure in any row say nothing.
-    let used: Vec<usize> = (0..COLUMNS.len() + 2)
+    let used: Vec<usize> = (0..columns.len() + 2)
         .filter(|&column| {
             let empty =
                 |row: &Row<'_>| row.cells.get(column).is_none_or(|cell| cell == format::UNKNOWN);
             !rows.iter().all(empty)
         })
         .collect();
-    let heads: Vec<String> = COLUMNS
+    let heads: Vec<String> = columns
         .iter()
         .map(|column| column.short(&model))
         .chain(["failed", "doubts"].map(str::to_owned))
@@ -117,11 +118,11 @@ struct Row<'m> {
 }
 
 impl<'m> Row<'m> {
-    fn of(peer: &'m PeerView<'m>, point: Option<String>) -> Self {
+    fn of(peer: &'m PeerView<'m>, point: Option<String>, columns: &[&Column]) -> Self {
         let missing = peer.missing();
         let mut cells = Vec::new();
         if missing.is_none() {
-            cells.extend(COLUMNS.iter().map(|column| {
+            cells.extend(columns.iter().map(|column| {
                 (column.value)(peer)
                     .map_or_else(|| format::UNKNOWN.to_owned(), |e| (column.show)(e.value))
             }));
@@ -138,12 +139,12 @@ impl<'m> Row<'m> {
 }
 
 /// A peer's rows in a sweep, one a point; one that says why where there are none.
-fn rows_of<'m>(sweep: &'m Sweep<'m>, peer: &'m PeerView<'m>) -> Vec<Row<'m>> {
+fn rows_of<'m>(sweep: &'m Sweep<'m>, peer: &'m PeerView<'m>, columns: &[&Column]) -> Vec<Row<'m>> {
     let at = sweep.of_peer(&peer.name);
     if at.is_empty() {
-        return vec![Row::of(peer, None)];
+        return vec![Row::of(peer, None, columns)];
     }
-    at.into_iter().map(|(point, peer)| Row::of(peer, Some(label(point)))).collect()
+    at.into_iter().map(|(point, peer)| Row::of(peer, Some(label(point)), columns)).collect()
 }
 
 /// A figure a line, for narrow terminals.

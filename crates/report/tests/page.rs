@@ -11,7 +11,7 @@ use std::fs;
 use measure::{
     folder::Run,
     histogram::HistogramRecord,
-    record::{Counts, LoopMode, RunOutcome, Side, TrialOutcome, Twin},
+    record::{Counts, LoopMode, Network, ProcessRole, RunOutcome, Side, TrialOutcome, Twin},
     warning::Warning,
 };
 use report::{
@@ -473,4 +473,42 @@ fn many_peers_all_get_a_colour_and_a_panel() {
     let looks: std::collections::HashSet<_> =
         model.peers.iter().map(|peer| (peer.paint, peer.dashed)).collect();
     assert!(looks.len() >= 13, "{} looks for {} peers", looks.len(), model.peers.len());
+}
+
+/// The run as it would be with the kernel in the L4 proxy's place.
+fn with_the_kernel(run: &Run) -> Run {
+    let mut run = run.clone();
+    run.record.network = Network::Namespaces;
+    for peer in run.record.peers.iter_mut().filter(|peer| peer.name == "l4") {
+        peer.in_kernel = true;
+    }
+    for trial in &mut run.trials {
+        trial.machine.user_ns = 40_000 * trial.counts.completed_in_window;
+        trial.machine.system_ns = 23_000 * trial.counts.completed_in_window;
+        if trial.peer == "l4" {
+            trial.processes.retain(|process| process.role != ProcessRole::Proxy);
+        }
+    }
+    run
+}
+
+#[test]
+fn a_balancer_in_the_kernel_is_judged_by_the_machine() {
+    let page = all_of(&with_the_kernel(&common::run()));
+    for said in [
+        "Machine CPU per call",
+        "in the kernel, where no process shows what it costs",
+        "l4 has no process",
+        "No process balances",
+        "joined by veth links",
+        "63.0 µs",
+    ] {
+        assert!(page.contains(said), "no `{said}`");
+    }
+    // Nobody else's row says so, and on the loopback nobody's does.
+    assert_eq!(page.matches("No process balances").count(), 1);
+    let page = all_of(&common::run());
+    for said in ["Machine CPU", "in the kernel, where", "No process balances"] {
+        assert!(!page.contains(said), "`{said}` on the loopback");
+    }
 }

@@ -75,6 +75,14 @@ fn note(model: &Model<'_>) -> String {
     if proxies {
         text.push_str(&format!(" Whisker: {LEVEL_TEXT} interval of the proxy's part."));
     }
+    for peer in model.peers.iter().filter(|peer| peer.in_kernel()) {
+        text.push_str(&format!(
+            " {} has no process: what it costs is in the pale parts of whoever was running when a \
+             packet came by, and where the kernel counts interrupts apart, in none of them. The \
+             comparison has the whole machine's CPU time per call.",
+            peer.name
+        ));
+    }
     text
 }
 

@@ -272,13 +272,35 @@ fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
                     .text(&format!(" {word}.")),
             )
         }
-        (Some(calls), None) => Some(
-            sentence
+        (Some(calls), None) => {
+            let sentence = sentence
                 .peer(pair.calls)
                 .text("'s proxy spent ")
                 .durations(&calls)
-                .text(" of CPU on each call."),
-        ),
+                .text(" of CPU on each call");
+            if !pair.connections.in_kernel() {
+                return Some(sentence.text("."));
+            }
+            let sentence = sentence.text("; what ").peer(pair.connections);
+            let machine = "machine_cpu_per_call";
+            let of_machine = (pair.connections.estimate(machine), pair.calls.estimate(machine));
+            let sentence = sentence.text(" spends in the kernel no process shows");
+            let (Some(connections), Some(calls)) = of_machine else {
+                return Some(sentence.text("."));
+            };
+            Some(
+                sentence
+                    .text(". The whole machine spent ")
+                    .durations(&connections)
+                    .text(" on a call with ")
+                    .peer(pair.connections)
+                    .text(" and ")
+                    .durations(&calls)
+                    .text(" with ")
+                    .peer(pair.calls)
+                    .text("."),
+            )
+        }
         (None, _) => None,
     }
 }

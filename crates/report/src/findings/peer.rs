@@ -90,11 +90,27 @@ fn only_one(calls: &[u64]) -> Option<usize> {
 }
 
 fn cost(peer: &PeerView<'_>, reference: Option<&PeerView<'_>>, sentence: Sentence) -> Sentence {
+    if peer.in_kernel() {
+        return cost_in_kernel(peer, reference, sentence);
+    }
     let Some(own) = peer.estimate("proxy_cpu_per_call") else {
         return sentence.text(", without a proxy");
     };
     let sentence = sentence.text(", for ").durations(&own).text(" of proxy CPU per call");
     compared(peer, reference, "proxy_cpu_per_call", sentence)
+}
+
+/// The kernel works for whoever it interrupts, so only the machine knows.
+fn cost_in_kernel(
+    peer: &PeerView<'_>,
+    reference: Option<&PeerView<'_>>,
+    sentence: Sentence,
+) -> Sentence {
+    let sentence = sentence.text(", in the kernel, where no process shows what it costs");
+    let Some(own) = peer.estimate("machine_cpu_per_call") else { return sentence };
+    let sentence =
+        sentence.text(", for ").durations(&own).text(" of the whole machine's CPU per call");
+    compared(peer, reference, "machine_cpu_per_call", sentence)
 }
 
 fn tail(

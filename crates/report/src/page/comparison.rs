@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     section(html, "comparison", "The comparison", |html| {
         table(html, "Comparison of the peers", |html| {
-            let columns: Vec<&Column> = used(&model.peers).collect();
+            let columns = used(model);
             head(html, model, &columns);
             html.tag("tbody", &[], |html| {
                 for peer in &model.peers {

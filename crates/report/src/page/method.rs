@@ -1,6 +1,6 @@
 //! How it was measured, and on what.
 
-use measure::record::{BackendSetup, Environment, FaultRecord, LoadSetup, LoopMode};
+use measure::record::{BackendSetup, Environment, FaultRecord, LoadSetup, LoopMode, Network};
 
 use super::{comparison::layer, section};
 use crate::{
@@ -15,7 +15,8 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             facts(html, &[fact("Points", points(sweep))]);
         }
         facts(html, &load(&model.run.load));
-        facts(html, &[("Backends".to_owned(), backends(&model.run.backends))]);
+        facts(html, &[fact("Backends", backends(&model.run.backends))]);
+        facts(html, &[fact("Network", network(model.run.network))]);
         facts(html, &procedure(model));
         html.leaf("h3", &[], "On what");
         facts(html, &environment(&model.run.environment));
@@ -98,6 +99,21 @@ fn points(sweep: &crate::sweep::Sweep<'_>) -> String {
     let values: Vec<String> = sweep.points.iter().map(crate::sweep::label).collect();
     let how = if sweep.search.is_some() { "searched: " } else { "" };
     format!("{how}{} is {}; what follows is that of the first", sweep.key, values.join(", "))
+}
+
+fn network(network: Network) -> &'static str {
+    match network {
+        Network::Loopback => {
+            "one loopback for all. A hop costs next to nothing on it, and every connection has \
+             the same two ends."
+        }
+        Network::Namespaces => {
+            "a network namespace each for the client, the balancer and every backend, joined by \
+             veth links through the balancer's, as the pods of a node are. Without a balancer \
+             packets are routed through the middle all the same. That work is the kernel's: it \
+             falls to whoever is running, so compare the CPU time of the whole machine."
+        }
+    }
 }
 
 /// Backends that are alike are described once.
@@ -282,6 +298,11 @@ fn peer_details(html: &mut Html, peer: &PeerView<'_>) {
         } else {
             let version = setup.version.as_deref().unwrap_or("version unknown");
             html.leaf("p", &[], version.trim());
+            if setup.in_kernel {
+                let text = "The command set the kernel up in the balancer's network namespace and \
+                            ended. No process balances, and none can be billed for it.";
+                html.leaf("p", &[], text);
+            }
             html.tag("pre", &[("tabindex", "0")], |html| {
                 html.leaf("code", &[], &command_line(&setup.command));
             });

@@ -8,13 +8,17 @@ use crate::{
     model::{Beside, Model, PeerView, Told},
 };
 
+/// Shown only where [`Model::shows_machine`] says so.
+const MACHINE: &str = "machine_cpu_per_call";
+
 /// Figures whose ratio is worth a column.
-const FIGURES: [(&str, &str); 5] = [
+const FIGURES: [(&str, &str); 6] = [
     ("max_share", "Busiest backend"),
     ("throughput", "Calls/s"),
     ("latency_p50", "p50"),
     ("latency_p99", "p99"),
     ("proxy_cpu_per_call", "Proxy CPU"),
+    (MACHINE, "Machine CPU"),
 ];
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -30,6 +34,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     }
     let columns: Vec<&(&str, &str)> = FIGURES
         .iter()
+        .filter(|(figure, _)| *figure != MACHINE || model.shows_machine())
         .filter(|(figure, _)| others.iter().any(|peer| ratio(peer, reference, figure).is_some()))
         .collect();
     html.tag("h3", &[], |html| {

@@ -4,7 +4,7 @@ use measure::{record::SearchLimit, summary::saturation};
 
 use super::{column, compact_table, peer_heading, section, table};
 use crate::{
-    comparison::{COLUMNS, Column, plain_range},
+    comparison::{COLUMNS, Column, plain_range, shown},
     format,
     html::Html,
     model::{Estimate, Model, PeerView},
@@ -18,6 +18,7 @@ const PER_GIB: Column = Column {
     head: "Proxy CPU per GiB",
     hint: "CPU time of the proxy per GiB of payload, both directions together",
     is_latency: false,
+    is_machine: false,
     value: |peer| peer.estimate("proxy_cpu_per_gib"),
     show: format::duration,
     show_range: format::duration_range,
@@ -103,7 +104,7 @@ pub(crate) fn words(limit: SearchLimit) -> &'static str {
 }
 
 fn points(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
-    let mut columns: Vec<&Column> = COLUMNS.iter().collect();
+    let mut columns: Vec<&Column> = shown(model);
     if sweep.is_of_payload() {
         columns.push(&PER_GIB);
     }
