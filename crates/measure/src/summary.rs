@@ -184,6 +184,7 @@ const FIGURES: &[(&str, Reading)] = &[
     ("proxy_cpu_per_gib", |of| of.per_gib(of.cpu_ns(ProcessRole::Proxy)?)),
     ("backend_cpu_per_call", |of| of.cpu_ns(ProcessRole::Backend)),
     ("generator_cpu_per_call", |of| of.cpu_ns(ProcessRole::Generator)),
+    ("lab_cpu_per_call", lab_cpu_ns),
     ("machine_cpu_per_call", |of| of.machine.map(|cpu| cpu.total_ns())),
     ("generator_lateness_p50", |of| value_at(&of.lateness, 0.50)),
     ("generator_lateness_p99", |of| value_at(&of.lateness, 0.99)),
@@ -223,6 +224,13 @@ pub fn saturation(search: &SearchRecord, peer: &str) -> Option<Saturation> {
         limits: of_peer().map(|result| result.limit).collect(),
         repeats,
     })
+}
+
+/// Client, balancer and backends together: what is left of a balancer that has
+/// no process, where the kernel bills its work to whoever it interrupts.
+fn lab_cpu_ns(of: &Figures) -> Option<f64> {
+    let all = [ProcessRole::Generator, ProcessRole::Proxy, ProcessRole::Backend];
+    all.into_iter().filter_map(|role| of.cpu_ns(role)).reduce(|sum, one| sum + one)
 }
 
 fn role_index(role: ProcessRole) -> usize {

@@ -16,7 +16,7 @@ pub(crate) struct Column {
     pub(crate) hint: &'static str,
     /// Whether it is a latency, which a closed loop's must say of itself.
     pub(crate) is_latency: bool,
-    /// Whether it is of the whole machine ([`Model::shows_machine`]).
+    /// Whether it has more in it than the proxy ([`Model::shows_machine`]).
     pub(crate) is_machine: bool,
     /// Takes it from a peer.
     pub(crate) value: fn(&PeerView<'_>) -> Option<Estimate>,
@@ -101,6 +101,17 @@ pub(crate) const COLUMNS: &[Column] = &[
         is_latency: false,
         is_machine: false,
         value: |peer| peer.estimate("proxy_cpu_per_call"),
+        show: format::duration,
+        show_range: format::duration_range,
+    },
+    Column {
+        short: "lab CPU",
+        head: "Lab CPU per call",
+        hint: "CPU time of client, balancer and backends together per call; a kernel that counts \
+               interrupts apart leaves its own work out of it",
+        is_latency: false,
+        is_machine: true,
+        value: |peer| peer.estimate("lab_cpu_per_call"),
         show: format::duration,
         show_range: format::duration_range,
     },

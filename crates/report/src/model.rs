@@ -118,7 +118,7 @@ impl<'a> Model<'a> {
         self.run.load.mode == LoopMode::Open
     }
 
-    /// Whether the whole machine's CPU time is shown beside that of processes.
+    /// Whether CPU time of the whole lab and machine is shown beside the proxy's.
     ///
     /// In namespaces every packet is routed in the kernel, on whichever CPU it
     /// comes by, and a balancer in the kernel has no process at all; only the

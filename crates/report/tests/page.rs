@@ -497,6 +497,7 @@ fn a_balancer_in_the_kernel_is_judged_by_the_machine() {
     let page = all_of(&with_the_kernel(&common::run()));
     for said in [
         "Machine CPU per call",
+        "Lab CPU per call",
         "in the kernel, where no process shows what it costs",
         "l4 has no process",
         "No process balances",

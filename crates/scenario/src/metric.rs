@@ -95,6 +95,7 @@ metrics! {
     ProxyCpuPerGib "proxy_cpu_per_gib" Time MedianOverTrials "CPU time of the proxy per GiB of payload moved, both directions together.";
     BackendCpuPerCall "backend_cpu_per_call" Time MedianOverTrials "CPU time of all backends together per call.";
     GeneratorCpuPerCall "generator_cpu_per_call" Time MedianOverTrials "CPU time of the generator per call.";
+    LabCpuPerCall "lab_cpu_per_call" Time MedianOverTrials "CPU time of client, balancer and backends together per call.";
     MachineCpuPerCall "machine_cpu_per_call" Time MedianOverTrials "CPU time of the whole machine per call, whoever spent it.";
     GeneratorLatenessP50 "generator_lateness_p50" Time MedianOverTrials "How late the generator sent calls: what half of them stay within.";
     GeneratorLatenessP99 "generator_lateness_p99" Time MedianOverTrials "How late the generator sent calls: what 99 % of them stay within.";

@@ -78,8 +78,8 @@ fn note(model: &Model<'_>) -> String {
     for peer in model.peers.iter().filter(|peer| peer.in_kernel()) {
         text.push_str(&format!(
             " {} has no process: what it costs is in the pale parts of whoever was running when a \
-             packet came by, and where the kernel counts interrupts apart, in none of them. The \
-             comparison has the whole machine's CPU time per call.",
+             packet came by, and where the kernel counts interrupts apart, in none of them. Compare \
+             the sums, and the whole machine's CPU time in the comparison.",
             peer.name
         ));
     }

@@ -282,15 +282,15 @@ fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
                 return Some(sentence.text("."));
             }
             let sentence = sentence.text("; what ").peer(pair.connections);
-            let machine = "machine_cpu_per_call";
-            let of_machine = (pair.connections.estimate(machine), pair.calls.estimate(machine));
+            let all = "lab_cpu_per_call";
+            let of_all = (pair.connections.estimate(all), pair.calls.estimate(all));
             let sentence = sentence.text(" spends in the kernel no process shows");
-            let (Some(connections), Some(calls)) = of_machine else {
+            let (Some(connections), Some(calls)) = of_all else {
                 return Some(sentence.text("."));
             };
             Some(
                 sentence
-                    .text(". The whole machine spent ")
+                    .text(". Client, balancer and backends together spent ")
                     .durations(&connections)
                     .text(" on a call with ")
                     .peer(pair.connections)

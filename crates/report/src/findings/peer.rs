@@ -107,10 +107,16 @@ fn cost_in_kernel(
     sentence: Sentence,
 ) -> Sentence {
     let sentence = sentence.text(", in the kernel, where no process shows what it costs");
-    let Some(own) = peer.estimate("machine_cpu_per_call") else { return sentence };
+    let (Some(lab), Some(machine)) =
+        (peer.estimate("lab_cpu_per_call"), peer.estimate("machine_cpu_per_call"))
+    else {
+        return sentence;
+    };
     let sentence =
-        sentence.text(", for ").durations(&own).text(" of the whole machine's CPU per call");
-    compared(peer, reference, "machine_cpu_per_call", sentence)
+        sentence.text(": client and backends spent ").durations(&lab).text(" of CPU per call");
+    compared(peer, reference, "lab_cpu_per_call", sentence)
+        .text(" in all, and the whole machine ")
+        .durations(&machine)
 }
 
 fn tail(

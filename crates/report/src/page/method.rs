@@ -111,7 +111,8 @@ fn network(network: Network) -> &'static str {
             "a network namespace each for the client, the balancer and every backend, joined by \
              veth links through the balancer's, as the pods of a node are. Without a balancer \
              packets are routed through the middle all the same. That work is the kernel's: it \
-             falls to whoever is running, so compare the CPU time of the whole machine."
+             falls to whoever is running, so compare the CPU time of the whole lab, or of the \
+             whole machine where it was quiet."
         }
     }
 }

@@ -9,16 +9,17 @@ use crate::{
 };
 
 /// Shown only where [`Model::shows_machine`] says so.
-const MACHINE: &str = "machine_cpu_per_call";
+const OF_ALL: [&str; 2] = ["lab_cpu_per_call", "machine_cpu_per_call"];
 
 /// Figures whose ratio is worth a column.
-const FIGURES: [(&str, &str); 6] = [
+const FIGURES: [(&str, &str); 7] = [
     ("max_share", "Busiest backend"),
     ("throughput", "Calls/s"),
     ("latency_p50", "p50"),
     ("latency_p99", "p99"),
     ("proxy_cpu_per_call", "Proxy CPU"),
-    (MACHINE, "Machine CPU"),
+    ("lab_cpu_per_call", "Lab CPU"),
+    ("machine_cpu_per_call", "Machine CPU"),
 ];
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -34,7 +35,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     }
     let columns: Vec<&(&str, &str)> = FIGURES
         .iter()
-        .filter(|(figure, _)| *figure != MACHINE || model.shows_machine())
+        .filter(|(figure, _)| !OF_ALL.contains(figure) || model.shows_machine())
         .filter(|(figure, _)| others.iter().any(|peer| ratio(peer, reference, figure).is_some()))
         .collect();
     html.tag("h3", &[], |html| {
