@@ -11,6 +11,7 @@ use serve::exit::{Failure, finish};
 use serve::listen::bind_many;
 use serve::{BindOptions, Metrics, process_shutdown};
 
+use crate::access_log::AccessLogArgs;
 use crate::circuit::CircuitLimits;
 use crate::config::{
     BackendConfig, CallLimits, Config, DataPlane, DownstreamLimits, UpstreamLimits,
@@ -65,6 +66,9 @@ pub struct Args {
 
     #[command(flatten)]
     retry: RetryPolicy,
+
+    #[command(flatten)]
+    access_log: AccessLogArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -107,6 +111,7 @@ impl Args {
             calls: self.calls,
             circuit: self.circuit,
             retry: self.retry,
+            access_log: self.access_log,
             metrics,
         })
     }

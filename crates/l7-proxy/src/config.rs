@@ -16,6 +16,7 @@ use http::HeaderName;
 use serve::Metrics;
 use serve::duration;
 
+use crate::access_log::AccessLogArgs;
 use crate::circuit::CircuitLimits;
 use crate::retry::RetryPolicy;
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub circuit: CircuitLimits,
     /// When calls are tried again that a backend may have worked on.
     pub retry: RetryPolicy,
+    /// What is logged of calls.
+    pub access_log: AccessLogArgs,
     /// Where the proxy counts what it does.
     pub metrics: Metrics,
 }
@@ -58,6 +61,7 @@ impl Config {
             calls: CallLimits::default(),
             circuit: CircuitLimits::default(),
             retry: RetryPolicy::default(),
+            access_log: AccessLogArgs::default(),
             metrics: Metrics::new(),
         }
     }
@@ -185,6 +189,12 @@ pub struct DownstreamLimits {
     /// Bytes of a response that may wait for a slow client, per call.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
     pub send_buffer_bytes: usize,
+
+    /// Bytes of responses that may wait for one client's connection, over all
+    /// its calls; a call that goes beyond is reset. This bound is kept by the
+    /// relay data plane; over hyper it is the streams' windows that add up.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    pub max_waiting_response_bytes: usize,
 
     /// Calls a client may have reset before the proxy came to look at them;
     /// one more ends the connection (CVE-2023-44487).
@@ -364,7 +374,22 @@ macro_rules! default_from_flags {
         }
     )*};
 }
-default_from_flags!(DownstreamLimits, UpstreamLimits, CallLimits, CircuitLimits, RetryPolicy);
+default_from_flags!(
+    DownstreamLimits,
+    UpstreamLimits,
+    CallLimits,
+    CircuitLimits,
+    RetryPolicy,
+    AccessLogArgs
+);
+
+/// A share of a whole.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err(format!("`{text}` is no share; write a number from 0 to 1, as in 0.2")),
+    }
+}
 
 /// A flow-control window: RFC 9113, section 6.9.1.
 fn window() -> clap::builder::RangedI64ValueParser<u32> {

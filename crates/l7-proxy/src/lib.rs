@@ -9,6 +9,7 @@
 //! backends as well, which may come and go while it runs.
 #![forbid(unsafe_code)]
 
+pub mod access_log;
 pub mod circuit;
 pub mod cli;
 pub mod config;

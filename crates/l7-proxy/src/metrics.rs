@@ -216,6 +216,8 @@ pub struct GuardCounters {
     endings: [Counter; Ending::ALL.len()],
     /// Streams reset because their client took nothing of the response.
     pub stalled_streams: Counter,
+    /// Streams reset because too much waited for their client's connection.
+    pub overfull_streams: Counter,
 }
 
 impl GuardCounters {
@@ -229,6 +231,11 @@ impl GuardCounters {
                     &[("reason", ending.name())],
                 )
             }),
+            overfull_streams: metrics.counter_shard(
+                "l7_streams_overfull_total",
+                "Streams reset because too much waited for their client's connection.",
+                &[],
+            ),
             stalled_streams: metrics.counter_shard(
                 "l7_streams_stalled_total",
                 "Streams reset because their client took nothing of the response.",

@@ -34,7 +34,7 @@ pub struct RetryPolicy {
 
     /// Largest share of a thread's calls in flight that may be retries or
     /// hedges.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = crate::config::share)]
     pub retry_budget: f64,
 
     /// Retries and hedges that a thread may always have in flight, however few
@@ -57,13 +57,6 @@ pub struct RetryPolicy {
     /// requests that are whole and kept. Off unless given.
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     pub hedge_delay: Option<Duration>,
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err(format!("`{text}` is no share; write a number from 0 to 1, as in 0.2")),
-    }
 }
 
 /// A status code of gRPC.

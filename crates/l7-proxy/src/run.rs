@@ -6,12 +6,14 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
+use std::time::Duration;
 
 use balance::BalanceError;
 use serve::admin::Backends;
 use serve::{ConnectionLimit, Shutdown};
 use tokio::sync::oneshot;
 
+use crate::access_log::{AccessLog, Writer};
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::metrics::accept_counters;
@@ -23,6 +25,9 @@ pub enum RunError {
     /// The policy can't balance over the backends.
     #[error(transparent)]
     Balance(#[from] BalanceError),
+    /// The access log can't be written.
+    #[error(transparent)]
+    Log(io::Error),
     /// A thread could not start, or its listener broke.
     #[error("a proxy thread failed")]
     Thread(#[source] io::Error),
@@ -36,23 +41,28 @@ pub enum RunError {
 pub struct Proxy {
     shared: Arc<Shared>,
     fleet: Arc<Fleet>,
+    log_writer: Option<Writer>,
 }
 
 impl Proxy {
     /// Sets a proxy up.
     ///
     /// # Errors
-    /// When the backends can't be balanced over.
+    /// When the backends can't be balanced over, or the access log can't be
+    /// written.
     pub fn new(config: Config) -> Result<Self, RunError> {
+        let log = AccessLog::open(&config.access_log, &config.metrics).map_err(RunError::Log)?;
+        let (access_log, log_writer) = log.unzip();
         let fleet = Arc::new(Fleet::new(config.policy, &config.backends, &config.metrics)?);
         let shared = Arc::new(Shared {
+            access_log,
             upstreams: Arc::clone(fleet.upstreams()),
             connection_limit: ConnectionLimit::new(config.downstream.max_connections),
             accept_counters: accept_counters(&config.metrics),
             open: AtomicUsize::new(0),
             config,
         });
-        Ok(Self { shared, fleet })
+        Ok(Self { shared, fleet, log_writer })
     }
 
     /// Its backends, to be seen and changed while it runs.
@@ -74,7 +84,14 @@ impl Proxy {
         listeners: Vec<TcpListener>,
         shutdown: Shutdown,
     ) -> Result<(), RunError> {
-        serve_on_threads(&self.shared, listeners, shutdown).await
+        let Self { shared, fleet: _fleet, log_writer } = self;
+        let result = serve_on_threads(&shared, listeners, shutdown).await;
+        // The log ends when nobody can write to it any more.
+        drop(shared);
+        if let Some(writer) = log_writer {
+            finish(writer).await;
+        }
+        result
     }
 }
 
@@ -126,6 +143,18 @@ async fn serve_on_threads(
         result = join(threads) => result,
         never = relay => never,
     }
+}
+
+/// Waits until the access log is written, unless its disk takes too long.
+async fn finish(writer: Writer) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let written = async {
+        while !writer.is_done() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let _ = tokio::time::timeout(PATIENCE, written).await;
+    writer.detach();
 }
 
 /// Waits until all threads have ended, or one has failed.

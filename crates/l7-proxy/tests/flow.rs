@@ -5,11 +5,12 @@ mod common;
 
 use common::{Wires, echo, open};
 use echo_proto::v1::EchoRequest;
+use prost::Message as _;
 use testkit::lab::{Lab, echo_client};
 use testkit::negative::response_head;
 use testkit::peer::{Peer, Seen};
-use testkit::wire::{self, setting};
-use testkit::{on_each_data_plane, within};
+use testkit::wire::{self, code, setting};
+use testkit::{await_that, on_each_data_plane, within};
 use tonic::transport::Endpoint;
 
 /// Responses of the slow stream, and the size of each: in all far more than
@@ -160,5 +161,36 @@ fn a_long_stream_of_tiny_messages_to_a_slow_reader_lives() {
             }
         }
         assert_eq!(count, 5_000);
+    });
+}
+
+/// A client that takes nothing of many responses: those that would go beyond
+/// what may wait for its connection are reset, and others are not harmed. Over
+/// `hyper` the bound is that of the streams' windows, added up.
+#[test]
+fn what_waits_for_a_connection_is_bounded() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let lab = Lab::start_with(l7_proxy::DataPlane::Relay, 1, |config| {
+            config.downstream.max_waiting_response_bytes = 200_000;
+        });
+        let mut greedy = Peer::client(lab.l7.addr(), &[(setting::INITIAL_WINDOW_SIZE, 0)]).await;
+        let request = EchoRequest { response_bytes: 1 << 20, ..EchoRequest::default() };
+        let message = wire::message(&request.encode_to_vec());
+        for stream in (1..20).step_by(2) {
+            greedy.send(&common::open(stream, &[])).await.unwrap();
+            greedy.send(&wire::data(stream, &message, true)).await.unwrap();
+        }
+        let is_bounded = || lab.l7.metric("l7_streams_overfull_total") >= 6.0;
+        await_that("calls to be reset", is_bounded).await;
+        let mut resets = 0;
+        while resets < 6 {
+            let seen = greedy.next_that("a reset", |seen| matches!(seen, Seen::Reset { .. })).await;
+            assert!(matches!(seen, Seen::Reset { code: code::ENHANCE_YOUR_CALM, .. }), "{seen:?}");
+            resets += 1;
+        }
+        let mut other = lab.client().await;
+        other.unary(common::echo(1, vec![1; 100])).await.unwrap();
+        assert!(lab.l7.metric("l7_streams_overfull_total") <= 8.0, "some may wait");
     });
 }

@@ -64,7 +64,7 @@ impl<T: Copy + Default> Connection<T> {
             let what = "too many streams broken by mistakes";
             return Err(Error::connection(Reason::ENHANCE_YOUR_CALM, what));
         }
-        let removed = self.streams.find(id).and_then(|key| self.streams.remove(key));
+        let removed = self.streams.find(id).and_then(|key| self.remove(key));
         let Some(user) = removed else { return Ok(None) };
         frame::rst_stream(self.output.bytes_mut(), id, reason);
         self.remembered.note(id);

@@ -169,6 +169,8 @@ pub struct Connection<T> {
     error_resets: u32,
     is_ping_due: bool,
     is_failed: bool,
+    /// Bytes of payload that wait, over all streams.
+    waiting_bytes: usize,
     /// Bytes of payload sent since the owner last asked.
     sent_bytes: u64,
     /// Grows with every [`Connection::pump`], and is never 0.
@@ -200,6 +202,7 @@ impl<T: Copy + Default> Connection<T> {
             error_resets: 0,
             is_ping_due: false,
             is_failed: false,
+            waiting_bytes: 0,
             sent_bytes: 0,
             turn: 1,
             options,
@@ -302,6 +305,12 @@ impl<T: Copy + Default> Connection<T> {
     /// Bytes of payload sent since the last call.
     pub fn take_sent_bytes(&mut self) -> u64 {
         std::mem::take(&mut self.sent_bytes)
+    }
+
+    /// Bytes of payload that wait to be sent, over all streams.
+    #[inline]
+    pub fn all_waiting_bytes(&self) -> usize {
+        self.waiting_bytes
     }
 
     /// Whether DATA waits for the connection's window.

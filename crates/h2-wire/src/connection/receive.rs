@@ -282,7 +282,7 @@ impl<T: Copy + Default> Connection<T> {
             return Err(protocol("RST_STREAM on an idle stream"));
         }
         self.count(Flood::Reset)?;
-        let user = self.streams.find(id).and_then(|key| self.streams.remove(key));
+        let user = self.streams.find(id).and_then(|key| self.remove(key));
         Ok(user.map(|user| Event::Reset { user, reason }))
     }
 

@@ -172,6 +172,7 @@ impl<T: Copy + Default> Connection<T> {
         let Some(stream) = self.streams.get_mut(key) else { return sent };
         let pending = stream.pending_mut();
         pending.push(&payload[sent..]);
+        self.waiting_bytes += payload.len() - sent;
         pending.end_stream |= end_stream;
         self.queue(key);
         sent
@@ -245,6 +246,7 @@ impl<T: Copy + Default> Connection<T> {
                 stream.is_send_closed = end_stream;
                 frame::data(self.output.bytes_mut(), key.id(), pending.front(length), end_stream);
                 pending.consume(length);
+                self.waiting_bytes -= length;
                 self.sent_bytes += length as u64;
                 self.floods.excuse(ANSWERS_PER_FRAME);
                 if length > 0 {
@@ -287,13 +289,20 @@ impl<T: Copy + Default> Connection<T> {
         let is_over =
             |stream: &crate::stream::Stream<T>| stream.is_receive_closed && stream.is_send_closed;
         if self.streams.get(key).is_some_and(is_over) {
-            self.streams.remove(key);
+            self.remove(key);
         }
+    }
+
+    /// Removes a stream, and what waits with it.
+    #[inline]
+    pub(super) fn remove(&mut self, key: StreamKey) -> Option<T> {
+        self.waiting_bytes -= self.streams.get(key).map_or(0, |stream| stream.waiting());
+        self.streams.remove(key)
     }
 
     /// Resets a stream at once; what waits is dropped. Nothing happens to one that is over.
     pub fn reset(&mut self, key: StreamKey, reason: Reason) {
-        if self.streams.remove(key).is_some() {
+        if self.remove(key).is_some() {
             frame::rst_stream(self.output.bytes_mut(), key.id(), reason);
             self.remembered.note(key.id());
         }
@@ -312,7 +321,7 @@ impl<T: Copy + Default> Connection<T> {
 
     /// Forgets a stream without a word, for one that the peer has left out (GOAWAY).
     pub fn forget(&mut self, key: StreamKey) {
-        self.streams.remove(key);
+        self.remove(key);
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serve::{AcceptCounters, ConnectionLimit, Shutdown};
 
+use crate::access_log::AccessLog;
 use crate::config::{Config, DataPlane};
 use crate::upstreams::Upstreams;
 
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) connection_limit: ConnectionLimit,
+    pub(crate) access_log: Option<AccessLog>,
     pub(crate) accept_counters: AcceptCounters,
     /// Connections open over all threads of a plane that does not accept on
     /// tokio, which `connection_limit` is made for.

@@ -85,7 +85,7 @@ impl Call<'_> {
     fn try_after_status(&self, status: GrpcStatus, pushback: Pushback) -> Option<Broken> {
         let (again, policy) = (&self.thread.again, &self.thread.shared.config.retry);
         let standing = Standing {
-            attempts: self.attempts.load(Ordering::Relaxed),
+            attempts: self.notes.attempts(),
             max_attempts: self.max_attempts(),
             is_replayable: self.is_grpc && self.body.is_replayable(),
             left: self.deadline.map(|at| at.saturating_duration_since(Instant::now())),
@@ -148,8 +148,7 @@ impl Call<'_> {
         first: usize,
     ) -> Option<impl Future<Output = Result<Response<ResponseBody>, Broken>>> {
         let again = &self.thread.again;
-        let may_hedge =
-            self.body.is_whole() && self.attempts.load(Ordering::Relaxed) < self.max_attempts();
+        let may_hedge = self.body.is_whole() && self.notes.attempts() < self.max_attempts();
         if !may_hedge {
             return None;
         }

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::again::{Again, Budgeted};
+use super::log::Notes;
 use super::pool::{Lease, Pool, Tally, Unavailable};
 use super::request_body::{Request as ReplayableRequest, RequestBody};
 use super::response_body::{ResponseBody, status_headers};
@@ -57,8 +59,11 @@ impl Thread {
     pub(super) async fn serve(
         self: Arc<Self>,
         request: Request<Incoming>,
+        peer: SocketAddr,
     ) -> Result<Response<ResponseBody>, h2::Error> {
         let (head, body) = request.into_parts();
+        let notes = Arc::new(Notes::default());
+        let mut entry = self.log_entry(&head, peer, &notes);
         if is_malformed(&head) {
             return Err(h2::Reason::PROTOCOL_ERROR.into());
         }
@@ -68,7 +73,7 @@ impl Thread {
             .is_some_and(|value| grpc::is_grpc(value.as_bytes()));
         let result = match self.admit(&head, is_grpc) {
             Ok(deadline) => {
-                let call = Call::new(&self, head, body, deadline, is_grpc);
+                let call = Call::new(&self, (head, body), deadline, is_grpc, notes);
                 match deadline {
                     Some(at) => timeout_at(at, call.run()).await.unwrap_or(Err(Failure::Deadline)),
                     None => call.run().await,
@@ -76,9 +81,19 @@ impl Thread {
             }
             Err(failure) => Err(failure),
         };
-        result.or_else(|failure| {
+        let result = result.or_else(|failure| {
             self.counters.count_rejection(&failure);
+            if let Some(entry) = &mut entry {
+                entry.failed(&failure);
+            }
             render(answer(&failure, is_grpc, Progress::BeforeHeaders))
+        });
+        result.map(|mut response| {
+            if let Some(mut entry) = entry {
+                entry.head(&response);
+                response.body_mut().log = Some(entry);
+            }
+            response
         })
     }
 
@@ -150,7 +165,7 @@ pub(super) struct Call<'a> {
     pub(super) deadline: Option<Instant>,
     pub(super) is_grpc: bool,
     hash_key: Option<u64>,
-    pub(super) attempts: AtomicU32,
+    pub(super) notes: Arc<Notes>,
     pub(super) tried: Mutex<Offered>,
 }
 
@@ -166,24 +181,25 @@ pub(super) enum Source {
 impl<'a> Call<'a> {
     fn new(
         thread: &'a Thread,
-        head: http::request::Parts,
-        body: Incoming,
+        (head, body): (http::request::Parts, Incoming),
         deadline: Option<Instant>,
         is_grpc: bool,
+        notes: Arc<Notes>,
     ) -> Self {
-        let body = ReplayableRequest::new(body, thread.shared.config.calls.replay_buffer_bytes);
+        let bound_bytes = thread.shared.config.calls.replay_buffer_bytes;
+        let body = ReplayableRequest::new(body, bound_bytes, Arc::clone(&notes));
         let name = thread.shared.config.hash_header.as_ref();
         let value = name.and_then(|name| head.headers.get(name));
         let hash_key = value.map(|value| hash_bytes(value.as_bytes()));
-        let (attempts, tried) = (AtomicU32::new(0), Mutex::default());
-        Self { thread, head, body, deadline, is_grpc, hash_key, attempts, tried }
+        let tried = Mutex::default();
+        Self { thread, head, body, deadline, is_grpc, hash_key, notes, tried }
     }
 
     /// Offers the call to backends until one answers or it must fail.
     async fn run(self) -> Result<Response<ResponseBody>, Failure> {
         let mut last = None;
         let mut budgeted = None;
-        while self.attempts.load(Ordering::Relaxed) < self.max_attempts() {
+        while self.notes.attempts() < self.max_attempts() {
             let Some((index, pool)) = self.pick(last.as_ref()) else { break };
             if last.is_some() {
                 self.thread.counters.retries.inc();
@@ -248,7 +264,7 @@ impl<'a> Call<'a> {
         source: Source,
         budgeted: Option<Budgeted>,
     ) -> Result<Response<ResponseBody>, Broken> {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
+        self.notes.begin(pool.upstream());
         let in_flight = Arc::clone(&self.thread.again).begin();
         let mut attempt = Attempt::begin(pool, self.deadline, (in_flight, budgeted));
         let result = self.send(pool, &mut attempt, source).await;

@@ -72,12 +72,13 @@ async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
 
 /// One connection's life. Its errors are the client's, and it knows them.
 async fn connection(accepted: Accepted, thread: Arc<Thread>, mut shutdown: Shutdown) {
-    let Accepted { stream, peer: _, place: _place } = accepted;
+    let Accepted { stream, peer, place: _place } = accepted;
     let limits = &thread.shared.config.downstream;
     let counters = thread.guard_counters.clone();
     let guarded = Guarded::new(stream, limits.clone(), counters.clone());
     let builder = builder(limits);
-    let service = service_fn(move |request: Request<Incoming>| Arc::clone(&thread).serve(request));
+    let service =
+        service_fn(move |request: Request<Incoming>| Arc::clone(&thread).serve(request, peer));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(guarded), service));
     tokio::select! {
         result = connection.as_mut() => {

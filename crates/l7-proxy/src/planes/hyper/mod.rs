@@ -8,6 +8,7 @@
 //! | [`guard`] | what h2 doesn't bound: floods, silence, clients that take nothing |
 //! | [`call`] | one call: admit, pick, attempt, try elsewhere, answer |
 //! | [`again`] | attempts after a failure that may have been worked on, and hedges |
+//! | [`log`] | lines of the access log |
 //! | [`request_body`] | a request's bytes on their way up, kept for another attempt |
 //! | [`response_body`] | a response's bytes on their way down, and their end |
 //! | [`pool`] | the connections to one backend |
@@ -22,6 +23,7 @@ mod again;
 mod call;
 mod downstream;
 mod guard;
+mod log;
 mod pool;
 mod request_body;
 mod response_body;

@@ -15,6 +15,7 @@ use h2::Reason;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
+use super::log::Notes;
 use super::pool::Lease;
 
 /// A call's request, from which each attempt takes a body.
@@ -30,6 +31,7 @@ const JOINED_BYTES: usize = 16_384;
 
 struct State {
     source: Incoming,
+    notes: Arc<Notes>,
     /// What was read behind a joined chunk and is no chunk.
     behind: Option<Behind>,
     /// The chunks read so far, while they are kept.
@@ -55,9 +57,10 @@ enum Keeping {
 
 impl Request {
     /// A request that is replayable while it has at most `bound_bytes`.
-    pub(super) fn new(source: Incoming, bound_bytes: usize) -> Self {
+    pub(super) fn new(source: Incoming, bound_bytes: usize, notes: Arc<Notes>) -> Self {
         let state = State {
             source,
+            notes,
             behind: None,
             kept: Vec::new(),
             kept_bytes: 0,
@@ -268,6 +271,9 @@ impl State {
             Some(Err(error)) => return Poll::Ready(Err(Behind::Broken(reason_of(&error)))),
             Some(Ok(frame)) => frame,
         };
+        if let Some(chunk) = frame.data_ref() {
+            self.notes.received(chunk.len());
+        }
         Poll::Ready(frame.into_data().map_err(Behind::Trailers))
     }
 

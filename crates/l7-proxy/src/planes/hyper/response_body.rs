@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::call::{Attempt, broken};
+use super::log::Entry;
 use super::request_body::Request;
 use crate::failure::{Answer, Failure, Progress, answer};
 use crate::grpc::{MessageScanner, Status, percent_encode};
@@ -21,6 +22,8 @@ use crate::metrics::Outcome;
 pub(super) struct ResponseBody {
     /// `None` for an answer without a body, and after the end.
     streaming: Option<Box<Streaming>>,
+    /// Writes its line when the response is over.
+    pub(super) log: Option<Entry>,
 }
 
 struct Streaming {
@@ -36,7 +39,7 @@ struct Streaming {
 impl ResponseBody {
     /// No body.
     pub(super) fn empty() -> Self {
-        Self { streaming: None }
+        Self { streaming: None, log: None }
     }
 
     /// The body of a backend's response, given its head. A response that is a
@@ -63,7 +66,7 @@ impl ResponseBody {
             status: head.status,
             messages: MessageScanner::default(),
         };
-        Self { streaming: Some(Box::new(streaming)) }
+        Self { streaming: Some(Box::new(streaming)), log: None }
     }
 }
 
@@ -78,6 +81,15 @@ impl Body for ResponseBody {
         let this = self.get_mut();
         let Some(streaming) = &mut this.streaming else { return Poll::Ready(None) };
         let step = ready!(streaming.poll(cx));
+        if let Some(log) = &mut this.log {
+            match &step {
+                Step::Data(frame) | Step::LastData(frame) | Step::Trailers(frame) => {
+                    log.frame(frame)
+                }
+                Step::End | Step::Reset(_) => {}
+            }
+            log.outcome(streaming.attempt.outcome);
+        }
         Poll::Ready(match step {
             Step::Data(frame) => Some(Ok(frame)),
             Step::LastData(frame) | Step::Trailers(frame) => {

@@ -45,6 +45,7 @@ impl Worker {
                 return;
             };
             call.attempts += 1;
+            call.pool = pool;
             if call.attempts > 1 {
                 self.counters.retries.inc();
             }
@@ -309,8 +310,9 @@ impl Worker {
     /// Tells the client what broke, in the way that what it has got allows, and
     /// ends the call.
     pub(super) fn fail_call(&mut self, key: Key, failure: &Failure, outcome: Outcome) {
-        let Some(call) = self.calls.get(key) else { return };
+        let Some(call) = self.calls.get_mut(key) else { return };
         let answer = answer(failure, call.is_grpc, call.response.progress());
+        call.response.note(&answer);
         let (client, stream) = (call.client, call.stream);
         self.send_answer(client, stream, &answer);
         self.end_call(key, outcome);

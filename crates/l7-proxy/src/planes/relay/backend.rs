@@ -103,6 +103,9 @@ impl Worker {
             attempt.in_flight.observe(self.now_ns, latency_ns);
         }
         let is_ok = end_stream && headers::is_ok(call.is_grpc, call.response.status, Some(list));
+        if end_stream && self.shared.access_log.is_some() {
+            call.response.note_status(list);
+        }
         if let Some(to) = self.clients.get_mut(client) {
             Self::lend(&mut self.spare, &mut to.endpoint);
             to.endpoint.http.send_headers(stream, list.key(), || list.iter(), end_stream);
@@ -142,6 +145,7 @@ impl Worker {
         if call.is_grpc {
             call.response.messages.advance(payload);
         }
+        call.response.bytes += payload.len() as u64;
         let client = call.client;
         let Some(to) = self.clients.get_mut(client) else { return };
         Self::lend(&mut self.spare, &mut to.endpoint);
@@ -149,11 +153,28 @@ impl Worker {
         if sent > 0 && !end_stream {
             backend.endpoint.http.release_stream(from, sent as u32);
         }
+        let waits =
+            sent < payload.len() && to.endpoint.http.all_waiting_bytes() > self.most_waiting_bytes;
         let is_ok = headers::is_ok(call.is_grpc, call.response.status, None);
         self.touch_client(client);
+        if waits {
+            return self.reset_overfull(client, key);
+        }
         if end_stream {
             self.complete(key, is_ok);
         }
+    }
+
+    /// Too much waits for a client's connection: the call that adds to it ends.
+    #[cold]
+    fn reset_overfull(&mut self, client: Key, key: Key) {
+        let Some(stream) = self.calls.get(key).map(|call| call.stream) else { return };
+        if let Some(client) = self.clients.get_mut(client) {
+            client.endpoint.http.reset(stream, Reason::ENHANCE_YOUR_CALM);
+        }
+        self.guard_counters.overfull_streams.inc();
+        self.withdraw(key, Reason::CANCEL);
+        self.end_call(key, Outcome::Cancelled);
     }
 
     /// Bytes of a response that had to wait went on to the client.
@@ -171,9 +192,14 @@ impl Worker {
     }
 
     fn on_response_trailers(&mut self, link: Key, key: Key) {
-        let (Some(from), Some(call)) = (self.links.get(link), self.calls.get(key)) else { return };
+        let (Some(from), Some(call)) = (self.links.get(link), self.calls.get_mut(key)) else {
+            return;
+        };
         let list = from.endpoint.http.headers();
         let (client, stream) = (call.client, call.stream);
+        if self.shared.access_log.is_some() {
+            call.response.note_status(list);
+        }
         let is_ok = headers::is_ok(call.is_grpc, call.response.status, Some(list));
         if let Some(to) = self.clients.get_mut(client) {
             Self::lend(&mut self.spare, &mut to.endpoint);

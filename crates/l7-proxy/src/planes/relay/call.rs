@@ -16,12 +16,16 @@ pub(super) struct Call {
     pub(super) client: Key,
     pub(super) stream: StreamKey,
     pub(super) is_grpc: bool,
+    /// When its head came, in nanoseconds of the thread's clock.
+    pub(super) begun_ns: u64,
     /// In nanoseconds of the thread's clock.
     pub(super) deadline_ns: Option<u64>,
     /// What the hash policies keep together.
     pub(super) hash_key: Option<u64>,
     pub(super) request: Request,
     pub(super) attempts: u32,
+    /// The backend of the last attempt.
+    pub(super) pool: Key,
     pub(super) tried: Offered,
     /// How the last attempt broke, and whether the backend surely had not
     /// looked at the call.
@@ -143,6 +147,10 @@ pub(super) struct Response {
     pub(super) has_head: bool,
     /// The HTTP status.
     pub(super) status: u16,
+    /// The gRPC status that the client was told, where calls are logged.
+    pub(super) grpc_status: Option<u32>,
+    /// Bytes of its body.
+    pub(super) bytes: u64,
     pub(super) messages: MessageScanner,
 }
 

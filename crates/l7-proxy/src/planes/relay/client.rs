@@ -1,5 +1,6 @@
 //! Clients' connections: what comes from them, and how they end.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub(super) struct Client {
     pub(super) leaving_since_ms: Option<u64>,
     /// When it was ended from our side; only the client's end is waited for.
     pub(super) closing_since_ms: Option<u64>,
+    /// Its address, where calls are logged.
+    pub(super) peer: Option<SocketAddr>,
     /// The rest of the output is the last, and the end follows it.
     pub(super) is_ending: bool,
     /// Its place under the cap, given back on drop.
@@ -52,6 +55,7 @@ impl Client {
             idle_since_ms: None,
             leaving_since_ms: None,
             closing_since_ms: None,
+            peer: None,
             is_ending: false,
             _place: place,
         }
@@ -164,6 +168,7 @@ impl Worker {
             Err(failure) => {
                 self.counters.count_rejection(&failure);
                 let answer = answer(&failure, is_grpc, Progress::BeforeHeaders);
+                self.log_rejection(client, &answer);
                 self.send_answer(client, stream, &answer);
             }
         }
@@ -204,6 +209,7 @@ impl Worker {
         call.client = client;
         call.stream = stream;
         call.is_grpc = is_grpc;
+        call.begun_ns = self.now_ns;
         call.deadline_ns = deadline_ns;
         call.hash_key = hash_key;
         call.request.headers.assign(from.endpoint.http.headers());
@@ -321,6 +327,9 @@ impl Worker {
     /// timers, and what it held of the client's connection window.
     pub(super) fn end_call(&mut self, key: Key, outcome: Outcome) {
         let Some(mut call) = self.calls.remove(key) else { return };
+        if self.shared.access_log.is_some() {
+            self.log_call(&call, outcome);
+        }
         self.end_attempt(&mut call, outcome);
         if let Some(at_ns) = call.deadline_ns {
             self.timers.clear(at_ns, Due::Call(key));

@@ -1,6 +1,7 @@
 //! How connections come in, and what ends the thread: the door and the bell.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -66,6 +67,10 @@ impl Worker {
         let _ = sockopt::set_tcp_nodelay(&socket, true);
         let key = self.clients.insert(Client::new(socket, place, &self.downstream, self.now_ms()));
         let Some(client) = self.clients.get_mut(key) else { return };
+        if self.shared.access_log.is_some() {
+            let name = rustix::net::getpeername(&client.endpoint).ok().flatten();
+            client.peer = name.and_then(|name| SocketAddr::try_from(name).ok());
+        }
         let data = epoll::EventData::new_u64(key.to_token(false));
         if epoll::add(&self.epoll, &client.endpoint, data, INTEREST).is_err() {
             self.clients.remove(key);

@@ -13,6 +13,7 @@
 //! | [`backend`] | what comes from backends, and how their connections begin and end |
 //! | [`sweep`] | what time alone brings about |
 //! | [`call`], [`pool`] | a call, and a backend's connections, as data |
+//! | [`log`] | lines of the access log |
 //! | [`headers`] | what is read and changed in headers, and the lists of answers |
 //! | [`endpoint`] | a connection with its socket |
 //! | [`options`] | the configuration as bounds |
@@ -28,6 +29,7 @@ mod door;
 mod endpoint;
 mod entrance;
 mod headers;
+mod log;
 mod options;
 mod pool;
 mod slots;

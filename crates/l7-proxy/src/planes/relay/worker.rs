@@ -94,6 +94,8 @@ pub(super) struct Worker {
     /// Attempts in flight, or about to be made, that come out of the retry
     /// budget.
     pub(super) budgeted: usize,
+    /// Of responses, for one client's connection.
+    pub(super) most_waiting_bytes: usize,
     pub(super) now_ns: u64,
 }
 
@@ -142,6 +144,7 @@ impl Worker {
             circuit_counters: CircuitCounters::register(&config.metrics),
             retry_counters: RetryCounters::register(&config.metrics),
             budgeted: 0,
+            most_waiting_bytes: config.downstream.max_waiting_response_bytes,
             now_ns,
             shared,
         })
