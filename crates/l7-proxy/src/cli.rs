@@ -18,11 +18,12 @@ use crate::config::{
 };
 use crate::fleet;
 use crate::retry::RetryPolicy;
+use crate::tls::TlsArgs;
 use crate::{Proxy, RunError};
 
 /// Balances gRPC calls over backends: every call of every connection picks a
-/// backend by the policy. Clients and backends speak HTTP/2 without TLS, with
-/// prior knowledge.
+/// backend by the policy. Clients and backends speak HTTP/2: with prior knowledge,
+/// or under TLS where certificates are given.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -68,6 +69,9 @@ pub struct Args {
     retry: RetryPolicy,
 
     #[command(flatten)]
+    tls: TlsArgs,
+
+    #[command(flatten)]
     access_log: AccessLogArgs,
 }
 
@@ -85,6 +89,9 @@ Examples:
       --admin-listen 127.0.0.1:9901
     curl -X PATCH -d '{\"state\": \"draining\"}' \\
       http://127.0.0.1:9901/backends/127.0.0.1:5001
+  TLS on both sides, with certificates that are read again when they change:
+    l7-proxy --listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem \\
+      --backend 10.0.0.5:5001 --backend-tls-ca ca.pem --backend-tls-name echo
   Stop it without losing a call: kill -TERM; it answers what is in flight and
   sends clients elsewhere (GOAWAY), for at most --drain-timeout.";
 
@@ -111,6 +118,7 @@ impl Args {
             calls: self.calls,
             circuit: self.circuit,
             retry: self.retry,
+            tls: self.tls,
             access_log: self.access_log,
             metrics,
         })
@@ -149,6 +157,7 @@ async fn run_process(args: Args) -> Result<(), Failure> {
 fn failed(error: RunError) -> Failure {
     match error {
         RunError::Balance(error) => Failure::usage(error),
+        RunError::Tls(error) => Failure::usage(error),
         error => Failure::failed(error),
     }
 }

@@ -19,6 +19,7 @@ use serve::duration;
 use crate::access_log::AccessLogArgs;
 use crate::circuit::CircuitLimits;
 use crate::retry::RetryPolicy;
+use crate::tls::TlsArgs;
 
 /// A whole configuration. [`Config::new`] fills in the defaults.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Config {
     pub circuit: CircuitLimits,
     /// When calls are tried again that a backend may have worked on.
     pub retry: RetryPolicy,
+    /// Whether and how TLS is spoken.
+    pub tls: TlsArgs,
     /// What is logged of calls.
     pub access_log: AccessLogArgs,
     /// Where the proxy counts what it does.
@@ -61,6 +64,7 @@ impl Config {
             calls: CallLimits::default(),
             circuit: CircuitLimits::default(),
             retry: RetryPolicy::default(),
+            tls: TlsArgs::default(),
             access_log: AccessLogArgs::default(),
             metrics: Metrics::new(),
         }
@@ -380,7 +384,8 @@ default_from_flags!(
     CallLimits,
     CircuitLimits,
     RetryPolicy,
-    AccessLogArgs
+    AccessLogArgs,
+    TlsArgs
 );
 
 /// A share of a whole.

@@ -1,10 +1,10 @@
-//! Per-call balancing of gRPC over h2c: each call picks a backend, however few
+//! Per-call balancing of gRPC over HTTP/2, in plain text or under TLS: each call picks a backend, however few
 //! connections carry them.
 //!
 //! [`run`] serves listeners until it is shut down. What moves the bytes is a
 //! data plane ([`config::DataPlane`]); all of them stand behind the same bounds
 //! ([`config`]), policies ([`upstreams`]), circuit limits ([`circuit`]), retries
-//! ([`retry`]), failure mapping ([`failure`]) and reading of gRPC's headers
+//! ([`retry`]), TLS ([`tls`]), failure mapping ([`failure`]) and reading of gRPC's headers
 //! ([`grpc`]). The proxy never decodes a message. [`Proxy`] gives a hold on the
 //! backends as well, which may come and go while it runs.
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@ pub mod failure;
 pub mod grpc;
 pub mod metrics;
 pub mod retry;
+pub mod tls;
 pub mod upstreams;
 
 mod fleet;

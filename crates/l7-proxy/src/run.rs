@@ -18,6 +18,8 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::metrics::accept_counters;
 use crate::planes::{self, Shared};
+use crate::tls::counters::TlsCounters;
+use crate::tls::{Tls, TlsError, reload};
 
 /// Why the proxy could not run, or stopped early.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,9 @@ pub enum RunError {
     /// The policy can't balance over the backends.
     #[error(transparent)]
     Balance(#[from] BalanceError),
+    /// The TLS files can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The access log can't be written.
     #[error(transparent)]
     Log(io::Error),
@@ -48,14 +53,16 @@ impl Proxy {
     /// Sets a proxy up.
     ///
     /// # Errors
-    /// When the backends can't be balanced over, or the access log can't be
-    /// written.
+    /// When the backends can't be balanced over, the TLS files can't be used, or
+    /// the access log can't be written.
     pub fn new(config: Config) -> Result<Self, RunError> {
+        let tls = Arc::new(Tls::load(&config.tls)?);
         let log = AccessLog::open(&config.access_log, &config.metrics).map_err(RunError::Log)?;
         let (access_log, log_writer) = log.unzip();
         let fleet = Arc::new(Fleet::new(config.policy, &config.backends, &config.metrics)?);
         let shared = Arc::new(Shared {
             access_log,
+            tls,
             upstreams: Arc::clone(fleet.upstreams()),
             connection_limit: ConnectionLimit::new(config.downstream.max_connections),
             accept_counters: accept_counters(&config.metrics),
@@ -139,9 +146,16 @@ async fn serve_on_threads(
         trigger.terminate();
         std::future::pending().await
     };
+    let (config, tls) = (&shared.config, Arc::clone(&shared.tls));
+    let watch = reload::watch(config.tls.clone(), tls, TlsCounters::register(&config.metrics));
+    let reload = async {
+        watch.await;
+        std::future::pending().await
+    };
     tokio::select! {
         result = join(threads) => result,
         never = relay => never,
+        never = reload => never,
     }
 }
 

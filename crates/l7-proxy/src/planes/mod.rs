@@ -14,6 +14,7 @@ use serve::{AcceptCounters, ConnectionLimit, Shutdown};
 
 use crate::access_log::AccessLog;
 use crate::config::{Config, DataPlane};
+use crate::tls::Tls;
 use crate::upstreams::Upstreams;
 
 /// What the threads of a proxy share.
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) connection_limit: ConnectionLimit,
     pub(crate) access_log: Option<AccessLog>,
+    pub(crate) tls: Arc<Tls>,
     pub(crate) accept_counters: AcceptCounters,
     /// Connections open over all threads of a plane that does not accept on
     /// tokio, which `connection_limit` is made for.

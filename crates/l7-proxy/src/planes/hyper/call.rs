@@ -23,6 +23,7 @@ use crate::failure::{Answer, Failure, Progress, answer, code};
 use crate::grpc;
 use crate::metrics::{GuardCounters, Outcome, ProxyCounters};
 use crate::planes::Shared;
+use crate::tls::counters::TlsCounters;
 use crate::upstreams::{InFlight, Offered, Upstream, UpstreamSet};
 
 /// What the calls of one thread share.
@@ -33,6 +34,7 @@ pub(super) struct Thread {
     circuit_counters: CircuitCounters,
     pub(super) again: Arc<Again>,
     tally: Arc<Tally>,
+    pub(super) tls_counters: TlsCounters,
     /// By the address of the `Upstream`, which the pool keeps alive.
     pools: Mutex<HashMap<usize, Arc<Pool>>>,
     /// The set that `pools` follows.
@@ -48,6 +50,7 @@ impl Thread {
             circuit_counters: CircuitCounters::register(&shared.config.metrics),
             again: Arc::new(Again::new(&shared.config.metrics)),
             tally: Arc::default(),
+            tls_counters: TlsCounters::register(&shared.config.metrics),
             shared,
             pools: Mutex::new(HashMap::new()),
             version: AtomicU64::new(0),
@@ -145,11 +148,10 @@ impl Thread {
         if let Some(pool) = pools.get(&key) {
             return Arc::clone(pool);
         }
-        let config = &self.shared.config;
         let pool = Arc::new(Pool::new(
             Arc::clone(upstream),
-            config,
-            Arc::clone(&self.tally),
+            &self.shared,
+            (Arc::clone(&self.tally), self.tls_counters.clone()),
             self.random(),
         ));
         pools.insert(key, Arc::clone(&pool));

@@ -12,11 +12,13 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serve::{AcceptOptions, Accepted, Acceptor, Shutdown};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::call::{Thread, h2_source};
 use super::guard::Guarded;
+use super::wire::Wire;
 use crate::config::DownstreamLimits;
 use crate::metrics::Ending;
 use crate::planes::Shared;
@@ -75,7 +77,8 @@ async fn connection(accepted: Accepted, thread: Arc<Thread>, mut shutdown: Shutd
     let Accepted { stream, peer, place: _place } = accepted;
     let limits = &thread.shared.config.downstream;
     let counters = thread.guard_counters.clone();
-    let guarded = Guarded::new(stream, limits.clone(), counters.clone());
+    let Some(wire) = secure(stream, &thread).await else { return };
+    let guarded = Guarded::new(wire, limits.clone(), counters.clone());
     let builder = builder(limits);
     let service =
         service_fn(move |request: Request<Incoming>| Arc::clone(&thread).serve(request, peer));
@@ -93,6 +96,27 @@ async fn connection(accepted: Accepted, thread: Arc<Thread>, mut shutdown: Shutd
     // the final GOAWAY when the PING is answered. Termination drops this task.
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
+}
+
+/// Takes the handshake, where TLS is spoken. Draining does not wait for one: it
+/// is bounded, and a call may follow.
+async fn secure(stream: TcpStream, thread: &Thread) -> Option<Wire> {
+    let Some(config) = thread.shared.tls.server() else { return Some(Wire::Plain(stream)) };
+    let patience = thread.shared.config.downstream.handshake_timeout;
+    match timeout(patience, Wire::accept(stream, config)).await {
+        Ok(Ok(wire)) => {
+            thread.tls_counters.clients_ok.inc();
+            Some(wire)
+        }
+        Ok(Err(_)) => {
+            thread.tls_counters.clients_failed.inc();
+            None
+        }
+        Err(_) => {
+            thread.guard_counters.count(Ending::HandshakeTimeout);
+            None
+        }
+    }
 }
 
 /// Whether a connection ended because h2 found fault with the client.

@@ -12,6 +12,7 @@
 //! | [`request_body`] | a request's bytes on their way up, kept for another attempt |
 //! | [`response_body`] | a response's bytes on their way down, and their end |
 //! | [`pool`] | the connections to one backend |
+//! | [`wire`] | a connection's bytes, in plain text or under TLS |
 //! | [`tap`] | what hyper doesn't tell: the peer's SETTINGS and GOAWAY |
 //!
 //! What it leaves to hyper: a client that resets a call whose request has
@@ -28,6 +29,7 @@ mod pool;
 mod request_body;
 mod response_body;
 mod tap;
+mod wire;
 
 use std::io;
 use std::net::TcpListener;

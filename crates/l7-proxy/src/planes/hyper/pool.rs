@@ -20,9 +20,13 @@ use tokio::time::{Instant, timeout};
 
 use super::request_body::RequestBody;
 use super::tap::{Observer, Tap};
+use super::wire::Wire;
 use crate::circuit::{CircuitLimits, Limit};
-use crate::config::{Config, UpstreamLimits};
+use crate::config::UpstreamLimits;
 use crate::metrics::BackendCounters;
+use crate::planes::Shared;
+use crate::tls::Tls;
+use crate::tls::counters::TlsCounters;
 use crate::upstreams::Upstream;
 
 /// hyper's future of a connection; it resolves when no more calls can be sent.
@@ -75,6 +79,8 @@ pub(super) struct Pool {
     /// Calls that wait for its connections.
     pending: AtomicU32,
     tally: Arc<Tally>,
+    tls: Arc<Tls>,
+    tls_counters: TlsCounters,
     state: Mutex<State>,
 }
 
@@ -89,10 +95,11 @@ struct State {
 impl Pool {
     pub(super) fn new(
         upstream: Arc<Upstream>,
-        config: &Config,
-        tally: Arc<Tally>,
+        shared: &Shared,
+        (tally, tls_counters): (Arc<Tally>, TlsCounters),
         seed: u64,
     ) -> Self {
+        let (config, tls) = (&shared.config, Arc::clone(&shared.tls));
         let counters = upstream.counters(&config.metrics);
         let (limits, circuit) = (config.upstream.clone(), config.circuit.clone());
         let state = State {
@@ -102,7 +109,7 @@ impl Pool {
             chance: SplitMix64::new(seed),
         };
         let (pending, state) = (AtomicU32::new(0), Mutex::new(state));
-        Self { upstream, limits, circuit, counters, pending, tally, state }
+        Self { upstream, limits, circuit, counters, pending, tally, tls, tls_counters, state }
     }
 
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
@@ -216,7 +223,8 @@ impl Pool {
         let stream =
             TcpStream::connect(self.upstream.addr()).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let io = TokioIo::new(Tap::new(stream, Arc::clone(connection)));
+        let wire = self.secure(stream).await?;
+        let io = TokioIo::new(Tap::new(wire, Arc::clone(connection)));
         let (sender, mut driver) =
             self.builder().handshake(io).await.map_err(|error| error.to_string())?;
         tokio::select! {
@@ -224,6 +232,18 @@ impl Pool {
             () = connection.settings.notified() => Ok((sender, driver)),
             _ = &mut driver => Err("it was closed before its SETTINGS came".to_owned()),
         }
+    }
+
+    /// Shakes hands, where TLS is spoken.
+    async fn secure(&self, stream: TcpStream) -> Result<Wire, String> {
+        let Some(tls) = self.tls.client(self.upstream.addr().ip()) else {
+            return Ok(Wire::Plain(stream));
+        };
+        let shaken = Wire::connect(stream, tls).await;
+        let counters = &self.tls_counters;
+        let count = if shaken.is_ok() { &counters.backends_ok } else { &counters.backends_failed };
+        count.inc();
+        shaken.map_err(|error| error.to_string())
     }
 
     fn builder(&self) -> http2::Builder<TokioExecutor> {

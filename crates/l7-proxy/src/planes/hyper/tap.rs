@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use super::wire::Wire;
 
 /// Who is told.
 pub(super) trait Observer: Send + Sync {
@@ -26,13 +27,13 @@ pub(super) trait Observer: Send + Sync {
 
 /// A connection that is read along.
 pub(super) struct Tap<O> {
-    stream: TcpStream,
+    stream: Wire,
     frames: FrameWalk,
     observer: Arc<O>,
 }
 
 impl<O: Observer> Tap<O> {
-    pub(super) fn new(stream: TcpStream, observer: Arc<O>) -> Self {
+    pub(super) fn new(stream: Wire, observer: Arc<O>) -> Self {
         Self { stream, frames: FrameWalk::default(), observer }
     }
 }

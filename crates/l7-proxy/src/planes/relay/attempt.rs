@@ -1,6 +1,7 @@
 //! A call's attempts: picking a backend, finding a place on a connection,
 //! sending, and what follows when one breaks.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,13 @@ use h2_wire::Reason;
 use h2_wire::connection::Connection;
 use h2_wire::hpack::Name;
 use rustix::event::epoll;
+use rustix::io::Errno;
 
 use super::call::{Attempt, Call, Place};
 use super::endpoint::{Endpoint, INTEREST};
 use super::headers::Changes;
 use super::pool::{self, Link, Pool, Stage};
+use super::secure::Secure;
 use super::slots::Key;
 use super::timers::Due;
 use super::worker::Worker;
@@ -21,6 +24,8 @@ use crate::circuit::Limit;
 use crate::failure::{Failure, answer, code};
 use crate::grpc;
 use crate::metrics::Outcome;
+use crate::tls::Tls;
+use crate::tls::counters::TlsCounters;
 use crate::upstreams::Offered;
 
 /// How an attempt broke, and what may be done about it.
@@ -172,10 +177,12 @@ impl Worker {
         let now_ms = self.now_ns / 1_000_000;
         let limits = &self.shared.config.upstream;
         let connect_by_ns = self.now_ns + limits.connect_timeout.as_nanos() as u64;
+        let secure = secure_link(&self.shared.tls, &self.tls_counters, pool.upstream.addr());
         let opened = pool::connect(&pool.upstream).and_then(|socket| {
+            let secure = secure.map_err(|_| Errno::INVAL)?;
             let http = Connection::new(Arc::clone(&self.upstream));
             let link = self.links.insert(Link {
-                endpoint: Endpoint::new(http, socket, now_ms),
+                endpoint: Endpoint::new(http, socket, secure, now_ms),
                 pool: pool_key,
                 stage: Stage::Connecting,
                 waiting: std::collections::VecDeque::new(),
@@ -254,6 +261,17 @@ impl Worker {
             self.on_request_moved(key, sent);
         }
     }
+}
+
+/// A new session of TLS with a backend, where it is spoken.
+fn secure_link(
+    tls: &Tls,
+    counters: &TlsCounters,
+    address: SocketAddr,
+) -> Result<Option<Box<Secure>>, rustls::Error> {
+    let Some((config, name)) = tls.client(address.ip()) else { return Ok(None) };
+    let TlsCounters { backends_ok, backends_failed, .. } = counters.clone();
+    Secure::client(config, name, backends_ok, backends_failed).map(|secure| Some(Box::new(secure)))
 }
 
 /// Ends of attempts.

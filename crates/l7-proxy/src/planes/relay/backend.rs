@@ -26,7 +26,10 @@ impl Worker {
             match link.endpoint.receive(room, now_ms) {
                 Received::Input(length) => self.link_input(key, &chunk, length),
                 Received::Nothing => {}
-                Received::End => self.lose_link(key, "it was closed"),
+                Received::End => {
+                    let reason = link.endpoint.failure().unwrap_or("it was closed").to_owned();
+                    self.lose_link(key, &reason);
+                }
             }
         }
         self.chunks.give(chunk);
@@ -252,7 +255,7 @@ impl Worker {
             }
             link.stage = Stage::Greeting;
         }
-        if link.endpoint.http.wants_write() {
+        if link.endpoint.wants_write() {
             self.touch_link(key);
         }
     }

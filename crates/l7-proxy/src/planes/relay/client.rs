@@ -13,6 +13,7 @@ use h2_wire::{Error, Reason};
 use super::call::Place;
 use super::endpoint::{Endpoint, Flushed, Received};
 use super::headers;
+use super::secure::Secure;
 use super::slots::Key;
 use super::timers::Due;
 use super::worker::Worker;
@@ -45,12 +46,13 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(
         socket: OwnedFd,
+        secure: Option<Box<Secure>>,
         place: ConnectionPlace,
         options: &Arc<Options>,
         now_ms: u64,
     ) -> Self {
         Self {
-            endpoint: Endpoint::new(Connection::new(Arc::clone(options)), socket, now_ms),
+            endpoint: Endpoint::new(Connection::new(Arc::clone(options)), socket, secure, now_ms),
             opened_ms: now_ms,
             idle_since_ms: None,
             leaving_since_ms: None,
@@ -374,6 +376,10 @@ impl Worker {
         self.guard_counters.count(ending);
         self.cancel_calls(key);
         let Some(client) = self.clients.get_mut(key) else { return };
+        if !client.endpoint.is_ready() {
+            // There is no way to say why.
+            return self.drop_client(key);
+        }
         client.endpoint.http.fail(error);
         client.is_ending = true;
         self.touch_client(key);

@@ -14,6 +14,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
+use super::secure::{Got, Secure};
 use super::slots::Key;
 
 /// What is asked of the kernel, for each socket and once.
@@ -33,6 +34,8 @@ const SPARE_BYTES: usize = 512 << 10;
 pub(super) struct Endpoint {
     pub(super) http: Connection<Key>,
     socket: OwnedFd,
+    /// The TLS session between the two, if there is one.
+    secure: Option<Box<Secure>>,
     /// The beginning of a frame that has not come whole.
     rest: Vec<u8>,
     readable: bool,
@@ -79,10 +82,16 @@ pub(super) enum Flushed {
 }
 
 impl Endpoint {
-    pub(super) fn new(http: Connection<Key>, socket: OwnedFd, now_ms: u64) -> Self {
+    pub(super) fn new(
+        http: Connection<Key>,
+        socket: OwnedFd,
+        secure: Option<Box<Secure>>,
+        now_ms: u64,
+    ) -> Self {
         Self {
             http,
             socket,
+            secure,
             rest: Vec::new(),
             readable: false,
             writable: false,
@@ -125,6 +134,9 @@ impl Endpoint {
     pub(super) fn receive(&mut self, scratch: &mut [u8], now_ms: u64) -> Received {
         let start = self.rest.len();
         scratch[..start].copy_from_slice(&self.rest);
+        if self.secure.is_some() {
+            return self.receive_secure(scratch, now_ms);
+        }
         let room = &mut scratch[start..];
         let length = room.len();
         let result =
@@ -149,6 +161,46 @@ impl Endpoint {
                 self.readable = false;
                 Received::End
             }
+        }
+    }
+
+    /// The same under TLS.
+    #[cold]
+    fn receive_secure(&mut self, scratch: &mut [u8], now_ms: u64) -> Received {
+        let start = self.rest.len();
+        let Some(secure) = &mut self.secure else { return Received::Nothing };
+        let got = secure.read(self.socket.as_fd(), &mut scratch[start..]);
+        // More may wait in the session, so only an empty read proves anything.
+        self.readable = matches!(got, Got::Bytes(_));
+        match got {
+            Got::Bytes(bytes) => {
+                self.heard_ms = now_ms;
+                self.rest.clear();
+                Received::Input(start + bytes)
+            }
+            Got::Nothing => {
+                self.exhaust = false;
+                Received::Nothing
+            }
+            Got::End => Received::End,
+        }
+    }
+
+    /// Whether HTTP/2 may be spoken: at once, or after TLS has shaken hands.
+    pub(super) fn is_ready(&self) -> bool {
+        self.secure.as_ref().is_none_or(|secure| secure.is_ready())
+    }
+
+    /// What went wrong under HTTP/2, if something did.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.secure.as_ref().and_then(|secure| secure.failure())
+    }
+
+    /// Whether there is something to be written.
+    pub(super) fn wants_write(&self) -> bool {
+        match &self.secure {
+            None => self.http.wants_write(),
+            Some(secure) => secure.wants_write() || secure.is_ready() && self.http.wants_write(),
         }
     }
 
@@ -178,6 +230,9 @@ impl Endpoint {
 
     /// Writes what there is, and reports what of the waiting went with it.
     pub(super) fn flush(&mut self, moved: &mut Vec<Moved<Key>>) -> Flushed {
+        if self.secure.is_some() {
+            return self.flush_secure(moved);
+        }
         loop {
             self.http.pump(moved);
             let wanted = self.http.output_len();
@@ -198,6 +253,38 @@ impl Endpoint {
                 Err(Errno::AGAIN) => self.writable = false,
                 Err(_) => return Flushed::Broken,
             }
+        }
+    }
+
+    /// The same under TLS.
+    #[cold]
+    fn flush_secure(&mut self, moved: &mut Vec<Moved<Key>>) -> Flushed {
+        let Some(secure) = &mut self.secure else { return Flushed::All };
+        loop {
+            if self.writable {
+                match secure.drain(self.socket.as_fd()) {
+                    Ok((written, is_all)) => {
+                        self.wrote_bytes += written as u64;
+                        self.writable = is_all;
+                    }
+                    Err(_) => return Flushed::Broken,
+                }
+            }
+            if secure.wants_write() || !secure.is_ready() {
+                self.http.settle_output();
+                return Flushed::Some;
+            }
+            self.http.pump(moved);
+            if self.http.output_len() == 0 {
+                return Flushed::All;
+            }
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let count = self.http.output_slices(&mut slices);
+            let encrypted = secure.encrypt(&slices[..count]);
+            if encrypted == 0 {
+                return Flushed::Broken;
+            }
+            self.http.wrote(encrypted);
         }
     }
 
@@ -225,7 +312,9 @@ impl Endpoint {
     pub(super) fn stalled_ms(&mut self, elapsed_ms: u64, least_bytes: u64) -> u64 {
         let wrote_bytes = std::mem::take(&mut self.wrote_bytes);
         let sent_bytes = self.http.take_sent_bytes();
-        let is_socket_stalled = self.http.output_len() > 0 && wrote_bytes < least_bytes;
+        let is_held = self.secure.as_ref().is_some_and(|secure| secure.wants_write());
+        let has_output = self.http.output_len() > 0 || is_held;
+        let is_socket_stalled = has_output && wrote_bytes < least_bytes;
         let is_window_stalled = self.http.is_window_awaited() && sent_bytes < least_bytes;
         if is_socket_stalled || is_window_stalled {
             self.stalled_ms += elapsed_ms;
@@ -236,7 +325,10 @@ impl Endpoint {
     }
 
     /// Passes an end on.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&mut self) {
+        if let Some(secure) = &mut self.secure {
+            secure.end(self.socket.as_fd());
+        }
         // Fails only when the peer is gone already.
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
     }

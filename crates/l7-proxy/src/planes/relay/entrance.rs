@@ -13,8 +13,10 @@ use super::bell::Stage;
 use super::client::Client;
 use super::door::{Knock, REST_NS, turn_away};
 use super::endpoint::INTEREST;
+use super::secure::Secure;
 use super::worker::{DOOR, Worker};
 use crate::planes::{ConnectionPlace, Shared};
+use crate::tls::counters::TlsCounters;
 
 /// Connections accepted before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -65,7 +67,9 @@ impl Worker {
         self.shared.accept_counters.accepted.inc();
         // It fails on a dead socket only, which its first event reports.
         let _ = sockopt::set_tcp_nodelay(&socket, true);
-        let key = self.clients.insert(Client::new(socket, place, &self.downstream, self.now_ms()));
+        let Ok(secure) = self.secure_client() else { return turn_away(socket) };
+        let client = Client::new(socket, secure, place, &self.downstream, self.now_ms());
+        let key = self.clients.insert(client);
         let Some(client) = self.clients.get_mut(key) else { return };
         if self.shared.access_log.is_some() {
             let name = rustix::net::getpeername(&client.endpoint).ok().flatten();
@@ -79,6 +83,13 @@ impl Worker {
         if self.is_draining {
             self.announce_leave(key);
         }
+    }
+
+    /// A new session of TLS, where it is spoken.
+    fn secure_client(&self) -> Result<Option<Box<Secure>>, rustls::Error> {
+        let Some(config) = self.shared.tls.server() else { return Ok(None) };
+        let TlsCounters { clients_ok, clients_failed, .. } = self.tls_counters.clone();
+        Secure::server(config, clients_ok, clients_failed).map(|secure| Some(Box::new(secure)))
     }
 
     pub(super) fn on_bell(&mut self) -> io::Result<()> {

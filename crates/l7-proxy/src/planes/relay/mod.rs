@@ -15,7 +15,7 @@
 //! | [`call`], [`pool`] | a call, and a backend's connections, as data |
 //! | [`log`] | lines of the access log |
 //! | [`headers`] | what is read and changed in headers, and the lists of answers |
-//! | [`endpoint`] | a connection with its socket |
+//! | [`endpoint`], [`secure`] | a connection with its socket, and with TLS |
 //! | [`options`] | the configuration as bounds |
 //! | [`bell`], [`door`], [`slots`], [`timers`] | parts of the loop |
 
@@ -32,6 +32,7 @@ mod headers;
 mod log;
 mod options;
 mod pool;
+mod secure;
 mod slots;
 mod sweep;
 mod timers;

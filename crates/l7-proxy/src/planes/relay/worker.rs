@@ -30,6 +30,7 @@ use crate::circuit::CircuitCounters;
 use crate::metrics::{GuardCounters, ProxyCounters};
 use crate::planes::Shared;
 use crate::retry::RetryCounters;
+use crate::tls::counters::TlsCounters;
 use crate::upstreams::UpstreamSet;
 
 /// Events taken from the kernel at once.
@@ -94,6 +95,7 @@ pub(super) struct Worker {
     /// Attempts in flight, or about to be made, that come out of the retry
     /// budget.
     pub(super) budgeted: usize,
+    pub(super) tls_counters: TlsCounters,
     /// Of responses, for one client's connection.
     pub(super) most_waiting_bytes: usize,
     pub(super) now_ns: u64,
@@ -144,6 +146,7 @@ impl Worker {
             circuit_counters: CircuitCounters::register(&config.metrics),
             retry_counters: RetryCounters::register(&config.metrics),
             budgeted: 0,
+            tls_counters: TlsCounters::register(&config.metrics),
             most_waiting_bytes: config.downstream.max_waiting_response_bytes,
             now_ns,
             shared,
@@ -242,7 +245,7 @@ impl Worker {
             endpoint.is_queued = true;
             self.again.push(Side::Client(key));
         }
-        if endpoint.is_writable() && endpoint.http.wants_write() {
+        if endpoint.is_writable() && endpoint.wants_write() {
             self.touch_client(key);
         }
     }

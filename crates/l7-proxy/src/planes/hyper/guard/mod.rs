@@ -21,18 +21,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use self::rules::Rules;
 use self::walk::{Walk, wire};
+use super::wire::Wire;
 use crate::config::DownstreamLimits;
 use crate::failure::code;
 use crate::metrics::{Ending, GuardCounters};
 
 /// A client's connection under watch.
 pub(super) struct Guarded {
-    stream: TcpStream,
+    stream: Wire,
     rules: Rules,
     incoming: Walk,
     outgoing: Walk,
@@ -47,11 +47,7 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn new(
-        stream: TcpStream,
-        limits: DownstreamLimits,
-        counters: GuardCounters,
-    ) -> Self {
+    pub(super) fn new(stream: Wire, limits: DownstreamLimits, counters: GuardCounters) -> Self {
         let now = Instant::now();
         let rules = Rules::new(limits, now);
         let timer = Box::pin(sleep_until(rules.deadline().unwrap_or(now)));
@@ -105,7 +101,7 @@ impl Guarded {
             self.counters.count(ending);
             if self.outgoing.is_on_boundary() {
                 // What the socket doesn't take at once isn't worth waiting for.
-                let _ = self.stream.try_write(&go_away(self.rules.highest_stream(), ending));
+                self.stream.try_write(&go_away(self.rules.highest_stream(), ending));
             }
         }
         error(ending)
