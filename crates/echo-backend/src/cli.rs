@@ -11,6 +11,7 @@ use serve::exit::{self, Failure};
 use serve::{BindOptions, Metrics, duration};
 
 use crate::config::{Config, ConnectionConfig, QueueConfig, Speed};
+use crate::control::Control;
 use crate::service_time::ServiceTime;
 use crate::{Backend, Error};
 
@@ -157,8 +158,13 @@ async fn serve_process(args: Args) -> Result<(), Failure> {
         .map_err(Failure::failed)?;
     let backend =
         Backend::new(args.into_config(address, metrics.clone())).map_err(Failure::failed)?;
-    let shutdown =
-        serve::process_shutdown(server.process_shutdown()).await.map_err(Failure::failed)?;
+    let mut control = Control::new(backend.clone());
+    let command = move |line: &str| {
+        let _ = writeln!(std::io::stdout(), "{}", control.obey(line));
+    };
+    let shutdown = serve::process_shutdown_with(server.process_shutdown(), command)
+        .await
+        .map_err(Failure::failed)?;
     // Whoever reads standard output may have closed it; that ends nothing.
     let _ = writeln!(std::io::stdout(), "echo-backend {} listens on {address}", backend.id());
     let served: Result<(), Error> = match metrics_listener {

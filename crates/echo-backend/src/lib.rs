@@ -26,6 +26,7 @@ pub mod random;
 pub mod service_time;
 
 mod connection;
+mod control;
 mod deadline;
 mod health;
 mod lingering;

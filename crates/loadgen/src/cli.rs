@@ -9,7 +9,7 @@ use scenario::{Library, Setting};
 
 use crate::{
     exit::{self, Failure},
-    export, interrupt, lab, peers,
+    export, external, interrupt, lab, peers,
     root::Root,
     run::{self, Request, summary::Summary},
     ui::{Live, Progress, Terminal, WIDEST_TEXT, print_result},
@@ -45,6 +45,7 @@ Examples:
                                           --set balance.policy=p2c --set load.rate=6600/s
   Over real links, the kernel as peer:  loadgen --scenario many-conns \\
                                           --set network=namespaces --peers l4,kernel-l4
+  A balancer that is there already:     loadgen --scenario few-conns --target 10.0.0.7:80
   A scenario of your own:               loadgen check my.toml && loadgen --scenario my.toml
 
 Exit codes: 0 all expectations held; 1 one did not; 2 bad usage or input; 3 the lab
@@ -64,6 +65,13 @@ struct RunArgs {
     /// every peer there is (see `loadgen peers`).
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     peers: Vec<String>,
+
+    /// Drive a balancer that is there already, a cluster's say, instead of the
+    /// scenario's peers. The lab starts nothing; layerlab's echo-backend has to run
+    /// behind it, and is told apart by the id in its answers.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "peers",
+          value_parser = external::parse)]
+    target: Option<String>,
 
     /// Length of the measured part of each trial: 2s, 500ms, 1m.
     #[arg(long, value_name = "TIME")]
@@ -277,11 +285,13 @@ fn request(args: &RunArgs, library: &Library, root: &Root) -> Result<Request, Fa
     let settings = settings(args, library)?;
     let scenario = source.resolve(args.short, &settings).map_err(Failure::bad_input)?;
     let short = args.short.then(|| "--short".to_owned());
+    let target = args.target.iter().map(|target| format!("--target {target}"));
     let written = settings.iter().map(|setting| setting.origin().to_owned());
     Ok(Request {
         source,
         scenario,
-        overrides: short.into_iter().chain(written).collect(),
+        overrides: short.into_iter().chain(target).chain(written).collect(),
+        target: args.target.clone(),
         results: args.out.clone().unwrap_or_else(|| root.results()),
     })
 }

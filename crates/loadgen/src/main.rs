@@ -16,6 +16,7 @@ mod cli;
 mod drive;
 mod exit;
 mod export;
+mod external;
 mod interrupt;
 mod lab;
 mod peers;

@@ -11,10 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use balance::PolicyKind;
 use measure::record::LeftOut;
 use scenario::{Layer, Library, Lookup, Network, Peer, RenderInput, Scenario, Target};
 
-use crate::{exit::Failure, lab::network, root::Root};
+use crate::{exit::Failure, external::External, lab::network, root::Root};
 
 /// How long a version command may take.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ pub(crate) struct ReadyPeer {
     pub(crate) program: Option<PathBuf>,
     /// What its version command printed, in one line.
     pub(crate) version: Option<String>,
+    /// For one that the lab did not start.
+    pub(crate) external: Option<External>,
 }
 
 impl ReadyPeer {
@@ -49,11 +52,21 @@ impl ReadyPeer {
             .version_command(&loadgen, program.as_deref())
             .map_err(|error| error.to_string())?;
         let version = command.map(|command| version(&command)).transpose()?;
-        Ok(Self { peer, program, version })
+        Ok(Self { peer, program, version, external: None })
     }
 
-    /// Whether a balancer stands between client and backends.
+    /// The policy it picks by: its own, or else the scenario's.
+    pub(crate) fn policy(&self, scenario: &Scenario) -> PolicyKind {
+        self.peer.policy.unwrap_or(scenario.policy)
+    }
+
+    /// Whether a balancer stands between client and backends, ours to start or not.
     pub(crate) fn stands_between(&self) -> bool {
+        self.is_started() || self.external.is_some()
+    }
+
+    /// Whether it is a balancer that the lab starts.
+    pub(crate) fn is_started(&self) -> bool {
         self.peer.layer.stands_between()
     }
 }
@@ -90,6 +103,12 @@ fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), String> {
             ready.peer.name
         ));
     }
+    let can_reload = ready.peer.process.as_ref().is_none_or(scenario::Process::can_reload);
+    if scenario.changes_membership() && !can_reload {
+        return Err("it can't be told of backends that join or leave while it runs; its \
+                    peer.toml has no [reload]"
+            .to_owned());
+    }
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let backends: Vec<Target> = scenario
         .backends
@@ -100,8 +119,9 @@ fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), String> {
         loadgen: &loadgen_program()?,
         program: ready.program.as_deref(),
         listen: addr,
+        admin: addr,
         backends: &backends,
-        policy: scenario.policy,
+        policy: ready.policy(scenario),
         dir: Path::new("."),
     };
     ready.peer.render(&input).map(|_| ()).map_err(|error| error.to_string())

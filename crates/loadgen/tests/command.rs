@@ -1,5 +1,7 @@
 //! The command from outside: what it prints, keeps and exits with.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{fs, path::Path};
@@ -159,6 +161,90 @@ fn what_happens_to_backends_is_seen_and_recorded() {
     ];
     assert_eq!(seen, expected);
     assert!(home.left_behind().is_empty());
+}
+
+/// A trial of `small` with these settings of its own, over one peer.
+fn trial_of(home: &Home, text: &str, arguments: &[&str]) -> measure::record::TrialRecord {
+    home.scenario("small", text);
+    let ran = home.run(&[&["--scenario", "small"], arguments].concat());
+    assert!(matches!(ran.code, Some(0 | 1)), "{}", ran.said());
+    let folder = home.runs("small").pop().unwrap();
+    measure::folder::Run::open(&folder).unwrap().trials.remove(0)
+}
+
+#[test]
+fn a_backend_is_slowed_down_and_says_so() {
+    let home = Home::new();
+    let faults = "[[fault]]\nat = \"20%\"\naction = \"slow_down\"\nbackend = 0\nfactor = 4\n\
+                  [[fault]]\nat = \"60%\"\naction = \"speed_up\"\nbackend = 0\nfactor = 8\n";
+    let text = SMALL.replace("300ms", "1500ms");
+    let text = text.replace("count = 2", "count = 2\nservice_time = \"constant:4ms\"");
+    let trial = trial_of(&home, &format!("{text}{faults}"), &["--peers", "l7"]);
+    assert!(trial.faults.len() == 2 && trial.faults.iter().all(|fault| fault.seen));
+    assert_eq!(trial.faults[0].action, "slow_down");
+    // Backends report how long each call was in service.
+    let service = trial.service.to_histogram().unwrap();
+    let near = |value: u64, wanted: u64| value.abs_diff(wanted) <= wanted / 500;
+    assert!(near(service.max(), 16_000_000), "{}", service.max());
+    assert!(near(service.min(), 2_000_000), "{}", service.min());
+}
+
+#[test]
+fn a_backend_joins_and_clients_hear_of_it() {
+    let home = Home::new();
+    let faults = "[[fault]]\nat = \"40%\"\naction = \"add\"\nbackend = 1\n\
+                  [[fault]]\nat = \"80%\"\naction = \"remove\"\nbackend = 0\n";
+    let text = format!("{}{faults}", SMALL.replace("300ms", "2s"));
+    for client in ["wire", "tonic"] {
+        let client = format!("load.client={client}");
+        let of_peer = |peer| trial_of(&home, &text, &["--peers", peer, "--set", &client]);
+        // It balances calls over those there are: one, two, the other one.
+        let trial = of_peer("client-side");
+        assert!(trial.faults.len() == 2 && trial.faults.iter().all(|fault| fault.seen));
+        assert_eq!(trial.counts.ok, trial.counts.scheduled, "{:?}", trial.counts);
+        assert!(trial.backends[0].calls > 100 && trial.backends[1].calls > 100, "{client}");
+        // A connection that is open notices nothing.
+        let trial = of_peer("direct");
+        assert!(trial.faults.iter().all(|fault| fault.seen));
+        assert_eq!(trial.counts.ok, trial.counts.scheduled, "{:?}", trial.counts);
+        assert_eq!(trial.backends[1].calls, 0, "{client}");
+    }
+}
+
+#[test]
+fn connections_end_after_their_calls_and_lose_none() {
+    let home = Home::new();
+    let text = SMALL.replace("connections = 2", "connections = 1\nconnection_calls = 3");
+    for client in ["wire", "tonic"] {
+        let client = format!("load.client={client}");
+        for peer in ["direct", "client-side", "l4", "l7"] {
+            let trial = trial_of(&home, &text, &["--peers", peer, "--set", &client]);
+            let counts = &trial.counts;
+            assert_eq!(counts.ok, counts.scheduled, "{peer} with {client}: {counts:?}");
+            // Each connection is a new choice: one alone would find one backend.
+            assert!(trial.backends.iter().all(|backend| backend.calls > 0), "{peer} {client}");
+        }
+    }
+}
+
+#[test]
+fn one_proxy_can_be_compared_under_several_policies() {
+    let home = Home::new();
+    let claims = SMALL.replace("l7.spread_calls <= 2", "l7:least_loaded.backends_used == 2");
+    home.scenario("small", &claims);
+    let ran = home.run(&["--scenario", "small", "--peers", "l7,l7:least_loaded,client-side:p2c"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    let run = measure::folder::Run::open(&home.runs("small")[0]).unwrap();
+    let policy = |peer: usize| {
+        let command = &run.record.peers[peer].command;
+        let at = command.iter().position(|word| word == "--policy").unwrap();
+        command[at + 1].clone()
+    };
+    assert_eq!((policy(0), policy(1)), ("round_robin".to_owned(), "least_loaded".to_owned()));
+    assert_eq!(run.trials[2].peer, "client-side:p2c");
+    let ran = home.run(&["--scenario", "small", "--peers", "direct:p2c"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.said());
+    assert!(ran.stderr.contains("picks nothing"), "{}", ran.said());
 }
 
 #[test]

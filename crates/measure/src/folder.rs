@@ -116,7 +116,10 @@ impl RunFolder {
     /// # Errors
     /// When it can't be written.
     pub fn write_trial(&self, record: &TrialRecord) -> Result<(), FolderError> {
-        let name = format!("{:03}-{}-r{}.json", record.order, record.peer, record.repeat);
+        // A peer may be named `l7:p2c`, and a colon is none of a file name's
+        // characters everywhere.
+        let peer = record.peer.replace(':', "-");
+        let name = format!("{:03}-{peer}-r{}.json", record.order, record.repeat);
         write_json(&self.path.join(TRIALS).join(name), record)
     }
 }

@@ -199,7 +199,8 @@ pub enum SearchLimit {
 pub struct BackendSetup {
     /// The id it puts into each response.
     pub id: String,
-    /// Servers in its queue.
+    /// Servers in its queue; zero for a backend that the lab did not start and
+    /// knows by its answers alone.
     pub concurrency: u32,
     /// Service-time distribution, as written in the scenario.
     pub service_time: String,
@@ -276,6 +277,8 @@ pub enum Layer {
     L7,
     /// Calls are balanced by the client itself.
     Client,
+    /// The lab did not start what stands there, and does not know what it balances.
+    External,
 }
 
 /// One peer as it was run.

@@ -110,6 +110,11 @@ pub enum Warning {
         /// To which backend.
         backend: String,
     },
+    /// The balancer and its backends were not started by the lab.
+    ExternalTarget {
+        /// Where it is, as it was asked for.
+        target: String,
+    },
     /// layerlab was built without optimisation.
     UnoptimisedBuild {
         /// The profile.
@@ -180,6 +185,7 @@ impl Warning {
                 reached: Some(0.12),
             },
             Self::FaultNotSeen { action: "kill".into(), backend: "b1".into() },
+            Self::ExternalTarget { target: "lb.example.com:80".into() },
             Self::UnoptimisedBuild { profile: "debug, opt-level 0".into() },
             Self::SharedCpus { cpus: 2 },
             Self::DriftWithinTrial { figure: figure(), ratio: 2.5 },
@@ -206,6 +212,7 @@ impl Warning {
                 | Self::FewCalls { .. }
                 | Self::Clumped { .. }
                 | Self::WarmUpExtended { .. }
+                | Self::ExternalTarget { .. }
         )
     }
 }
@@ -300,6 +307,13 @@ impl fmt::Display for Warning {
                 f,
                 "The fault `{action}` of backend {backend} showed no effect before the trial \
                  ended. Let it happen earlier, or lengthen the trial."
+            ),
+            Self::ExternalTarget { target } => write!(
+                f,
+                "The lab did not start {target} or what is behind it: there are no figures for \
+                 their CPU time, backends without a call are not known, and others may use them \
+                 at the same time. Read their CPU time where they run, and make sure that \
+                 nobody else calls them."
             ),
             Self::UnoptimisedBuild { profile } => write!(
                 f,

@@ -271,6 +271,7 @@ pub(crate) fn paints(layers: &[Option<Layer>]) -> Vec<(Paint, bool)> {
         Layer::L7 => 0,
         Layer::L4 => 1,
         Layer::Client => 2,
+        Layer::External => 3,
         Layer::None => 6,
     };
     let mut taken = [false; SERIES as usize];

@@ -84,5 +84,5 @@ fn weights(model: &Model<'_>, faults: &[FaultRecord]) -> Vec<f64> {
 /// Whether a fault takes its backend away, rather than bringing it back or changing
 /// it.
 pub(crate) fn takes_away(action: &str) -> bool {
-    matches!(action, "kill" | "stop" | "drain")
+    matches!(action, "kill" | "stop" | "drain" | "remove")
 }

@@ -119,11 +119,14 @@ fn output(words: impl Iterator<Item = String>) -> Result<String, Box<dyn Error>>
         }
         return Ok(text);
     }
+    // Free a moment ago; whoever takes it in between makes the proxy say so.
+    let admin = std::net::TcpListener::bind((arguments.listen.ip(), 0))?.local_addr()?;
     let rendered = peer
         .render(&RenderInput {
             loadgen: &arguments.loadgen,
             program: program.as_deref(),
             listen: arguments.listen,
+            admin,
             backends: &arguments.backends,
             policy: arguments.policy,
             dir: &arguments.dir,

@@ -27,6 +27,8 @@ pub const CONCURRENCY: Bounds<u32> = bounds(1, 65_536);
 pub const WEIGHT: Bounds<u32> = bounds(1, 1_000);
 /// Speed factor of a backend.
 pub const SPEED: Bounds<f64> = bounds(0.001, 1_000.0);
+/// How many times slower or faster a fault makes a backend.
+pub const SPEED_FACTOR: Bounds<f64> = bounds(1.0, 1_000.0);
 /// Service time, and each part of a mixed one.
 pub const SERVICE_TIME: Bounds<Duration> =
     bounds(Duration::from_micros(1), Duration::from_secs(60));
@@ -41,6 +43,12 @@ pub const CONNECTIONS: Bounds<u32> = bounds(1, 20_000);
 pub const STREAMS: Bounds<u32> = bounds(1, 100_000);
 /// Calls in flight over all connections.
 pub const IN_FLIGHT: Bounds<u64> = bounds(1, 1_000_000);
+/// Heavy connections; fewer than there are.
+pub const HEAVY: Bounds<u32> = bounds(1, 19_999);
+/// The part of all calls that heavy connections carry.
+pub const HEAVY_SHARE: Bounds<f64> = bounds(0.01, 0.99);
+/// Calls after which a connection is closed.
+pub const CONNECTION_CALLS: Bounds<u32> = bounds(1, 1_000_000_000);
 /// Calls per second over all connections.
 pub const RATE: Bounds<f64> = bounds(0.1, 10_000_000.0);
 /// Each part of a burst.

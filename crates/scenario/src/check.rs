@@ -8,19 +8,21 @@ use balance::{Balancer, PolicyKind};
 use crate::{
     bounds::{self, Bounds},
     claim::Claim,
-    error::{Problem, did_you_mean, list_of},
+    error::{Problem, list_of},
+    fault::check_faults,
     metric::Scope,
+    peer::{EXTERNAL_PEER, check_name},
     scenario::{
-        Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, Length, Load, Pace, Pacer,
-        Placement, Precision, Profile, Scenario,
+        Arrivals, Backend, CallKind, Client, ConnectionAge, Length, Load, Pace, Pacer, Placement,
+        Precision, Profile, Scenario, Skew,
     },
     search::Search,
     service_time::ServiceTime,
     units::{DurationText, PercentText, RateText, SizeText, format_duration, format_size},
     wire::{
-        ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, ClientWire, FaultWire, LoadWire,
-        LoopWire, PacerWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire,
-        ScenarioWire, SearchWire,
+        ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, ClientWire, LoadWire, LoopWire,
+        PacerWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire, ScenarioWire,
+        SearchWire, SkewWire,
     },
 };
 
@@ -48,15 +50,15 @@ pub(crate) fn check(
     let connection_age = check_connection_age(&wire.backends)?;
     let backends = check_backends(&wire.backends)?;
     let policy = wire.balance.policy;
-    check_policy(policy, &backends)?;
+    check_policy("balance.policy", policy, &backends)?;
     let load = check_load(&wire.load)?;
-    let faults = check_faults(&wire.faults, backends.len())?;
+    let faults = check_faults(&wire.faults, &backends)?;
     if let (Some(_), Length::Calls(_)) = (faults.first(), load.length) {
         let message = "faults happen at a part of the duration; use `load.duration`";
         return Err(Problem::new("load.calls", message));
     }
     let placement = check_placement(&wire.placement)?;
-    let peers = check_peers(wire.run.peers, known_peers)?;
+    let peers = check_peers(wire.run.peers, known_peers, &backends)?;
     let repeats = wire.run.repeats.unwrap_or(DEFAULT_REPEATS);
     let repeats = within("run.repeats", repeats, bounds::REPEATS, "trials of each peer")?;
     let seed = within("run.seed", wire.run.seed.unwrap_or(DEFAULT_SEED), bounds::SEED, "a seed")?;
@@ -159,14 +161,14 @@ fn apply(key: &str, different: &BackendOverrideWire, backend: &mut Backend) -> R
 }
 
 /// Policies have limits of their own on weights; the balancer itself knows them.
-fn check_policy(policy: PolicyKind, backends: &[Backend]) -> Result<(), Problem> {
+fn check_policy(key: &str, policy: PolicyKind, backends: &[Backend]) -> Result<(), Problem> {
     let backends = backends
         .iter()
         .map(|backend| Arc::new(balance::Backend::new(backend.id.as_str(), backend.weight)))
         .collect();
     Balancer::new(policy, backends)
         .map(|_| ())
-        .map_err(|error| Problem::new("balance.policy", error.to_string()))
+        .map_err(|error| Problem::new(key, error.to_string()))
 }
 
 fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
@@ -188,6 +190,7 @@ fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
     let (pacer, closed_twin) = (check_pacer(wire)?, check_closed_twin(wire)?);
     let (call, messages) = check_call(wire)?;
     let pace = check_pace(wire)?;
+    let skew = wire.skew.as_ref().map(|skew| check_skew(skew, connections, &pace)).transpose()?;
     let length = check_length(wire, &pace)?;
     let search =
         wire.search.as_ref().map(|search| check_search(search, &pace, length)).transpose()?;
@@ -195,6 +198,8 @@ fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
         pace,
         connections,
         streams,
+        skew,
+        connection_calls: check_connection_calls(wire.connection_calls)?,
         length,
         warm_up,
         client: match wire.client {
@@ -230,6 +235,28 @@ fn check_pacer(wire: &LoadWire) -> Result<Pacer, Problem> {
         (Some(PacerWire::Timer), LoopWire::Open) => Ok(Pacer::Timer),
         (Some(PacerWire::Spin), LoopWire::Open) => Ok(Pacer::Spin),
     }
+}
+
+fn check_skew(wire: &SkewWire, connections: u32, pace: &Pace) -> Result<Skew, Problem> {
+    if matches!(pace, Pace::Closed { .. }) {
+        let message = "belongs to an open loop, since responses pace a closed one; take it out, \
+                       or change `load.loop`";
+        return Err(Problem::new("load.skew", message));
+    }
+    let heavy =
+        within("load.skew.heavy", wire.heavy, bounds::HEAVY, "connections that carry more")?;
+    if heavy >= connections {
+        let message = format!("{heavy} of {connections} connections leave no light one");
+        return Err(Problem::new("load.skew.heavy", message));
+    }
+    let PercentText(share) = wire.share;
+    let share = within("load.skew.share", share, bounds::HEAVY_SHARE, "a part of all calls")?;
+    Ok(Skew { heavy, share })
+}
+
+fn check_connection_calls(calls: Option<u32>) -> Result<Option<u32>, Problem> {
+    let key = "load.connection_calls";
+    calls.map(|calls| within(key, calls, bounds::CONNECTION_CALLS, "calls")).transpose()
 }
 
 fn check_call(wire: &LoadWire) -> Result<(CallKind, u32), Problem> {
@@ -367,19 +394,6 @@ fn check_profile(wire: &LoadWire, rate: f64) -> Result<Profile, Problem> {
     }
 }
 
-fn check_faults(wire: &[FaultWire], backends: usize) -> Result<Vec<Fault>, Problem> {
-    let mut faults = Vec::with_capacity(wire.len());
-    for (position, fault) in wire.iter().enumerate() {
-        let indices = Bounds { min: 0, max: u32::try_from(backends).unwrap_or(u32::MAX) - 1 };
-        let key = format!("fault[{position}].backend");
-        let backend = within(&key, fault.backend, indices, "a backend")?;
-        let PercentText(at) = fault.at;
-        faults.push(Fault { at, action: fault.action, backend });
-    }
-    faults.sort_by(|a, b| a.at.total_cmp(&b.at));
-    Ok(faults)
-}
-
 fn check_precision(wire: &PrecisionWire) -> Result<Precision, Problem> {
     if wire.within.is_empty() {
         let message = "this table is empty; name a figure, as in `latency_p99 = \"5%\"`";
@@ -452,7 +466,11 @@ fn check_length(wire: &LoadWire, pace: &Pace) -> Result<Length, Problem> {
     }
 }
 
-fn check_peers(peers: Option<Vec<String>>, known: &[String]) -> Result<Vec<String>, Problem> {
+fn check_peers(
+    peers: Option<Vec<String>>,
+    known: &[String],
+    backends: &[Backend],
+) -> Result<Vec<String>, Problem> {
     let peers = peers.unwrap_or_else(|| DEFAULT_PEERS.map(str::to_owned).to_vec());
     if peers.is_empty() {
         let message = format!("the list is empty; name at least one of {}", list_of(known));
@@ -460,12 +478,9 @@ fn check_peers(peers: Option<Vec<String>>, known: &[String]) -> Result<Vec<Strin
     }
     for (index, peer) in peers.iter().enumerate() {
         let key = format!("run.peers[{index}]");
-        if !known.contains(peer) {
-            let (hint, list) = (did_you_mean(peer, known), list_of(known));
-            return Err(Problem::new(
-                key,
-                format!("unknown peer `{peer}`{hint}; known are {list}"),
-            ));
+        let policy = check_name(peer, known).map_err(|message| Problem::new(&key, message))?;
+        if let Some(policy) = policy {
+            check_policy(&key, policy, backends)?;
         }
         if peers[..index].contains(peer) {
             let message =
@@ -484,11 +499,10 @@ fn check_claims(claims: &[String], known_peers: &[String]) -> Result<Vec<Claim>,
         for peer in claim.peers() {
             // Peers of the library rather than of the run: a run over fewer
             // peers leaves the claims about the others unjudged.
-            if !known_peers.iter().any(|known| known == peer) {
-                let (hint, list) = (did_you_mean(peer, known_peers), list_of(known_peers));
-                let message = format!("unknown peer `{peer}`{hint}; known are {list}");
-                return Err(Problem::new(key(), message));
+            if peer == EXTERNAL_PEER {
+                continue;
             }
+            check_name(peer, known_peers).map_err(|message| Problem::new(key(), message))?;
         }
         checked.push(claim);
     }
@@ -523,7 +537,7 @@ impl Bounds<Duration> {
 
 /// The value, if it is within its bounds. `what` completes the sentence
 /// "expected ... from 1 to 5".
-fn within<T: PartialOrd + fmt::Display>(
+pub(crate) fn within<T: PartialOrd + fmt::Display>(
     key: &str,
     value: T,
     bounds: Bounds<T>,

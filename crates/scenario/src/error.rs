@@ -33,6 +33,9 @@ pub enum Error {
         /// What there is.
         known: Vec<String>,
     },
+    /// A peer was asked for under a policy that is none, or that it has no use for.
+    #[error("{0}")]
+    PeerPolicy(String),
 }
 
 /// One thing wrong with a file or a setting.

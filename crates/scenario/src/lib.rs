@@ -38,6 +38,7 @@ mod check;
 mod claim;
 mod document;
 mod error;
+mod fault;
 mod library;
 mod metric;
 mod peer;
@@ -55,12 +56,13 @@ pub use error::{Error, Invalid, Place, nearest};
 pub use library::{Library, Summary};
 pub use metric::{Kind, Metric, Scope};
 pub use peer::{
-    Candidate, Layer, Lookup, NotFound, Peer, Process, RenderError, RenderInput, Rendered,
-    RenderedFile, StopSignal, Target,
+    Candidate, EXTERNAL_PEER, Layer, Lookup, NotFound, Peer, Process, ReloadSignal, RenderError,
+    RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, StopSignal, Target,
+    split_name,
 };
 pub use scenario::{
     Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, FaultAction, Length, Load, Network,
-    Pace, Pacer, Placement, Precision, Profile, Scenario,
+    Pace, Pacer, Placement, Precision, Profile, Scenario, Skew,
 };
 pub use schema::{peer_schema, scenario_schema};
 pub use search::{Objective, Search};

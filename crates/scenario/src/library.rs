@@ -15,7 +15,7 @@ use std::{
 use crate::{
     document::Document,
     error::{Error, Problem},
-    peer::{self, ConfigFile, Peer, wire::PeerWire},
+    peer::{self, ConfigFile, Layer, Peer, wire::PeerWire},
     scenario::Scenario,
     source::ScenarioSource,
 };
@@ -114,12 +114,28 @@ impl Library {
         ScenarioSource::parse(&name, &path.display().to_string(), &text, &self.peers)
     }
 
-    /// Reads a peer and its templates.
+    /// Reads a peer and its templates. `l7:p2c` is the peer `l7` under the policy
+    /// p2c, whatever the scenario's policy is.
     ///
     /// # Errors
-    /// [`Error::UnknownPeer`] with the nearest name, [`Error::Read`], or what is
-    /// wrong with one of its files.
+    /// [`Error::UnknownPeer`] with the nearest name, [`Error::PeerPolicy`],
+    /// [`Error::Read`], or what is wrong with one of its files.
     pub fn peer(&self, name: &str) -> Result<Peer, Error> {
+        let (folder, policy) = peer::split_name(name).map_err(Error::PeerPolicy)?;
+        let mut peer = self.peer_in(folder)?;
+        if let Some(policy) = policy {
+            if peer.layer == Layer::None {
+                let message = format!("`{folder}` picks nothing, so `{name}` means nothing");
+                return Err(Error::PeerPolicy(message));
+            }
+            peer.name = name.to_owned();
+            peer.title = format!("{}, {policy}", peer.title);
+            peer.policy = Some(policy);
+        }
+        Ok(peer)
+    }
+
+    fn peer_in(&self, name: &str) -> Result<Peer, Error> {
         if !self.peers.iter().any(|known| known == name) {
             let known = self.peers.clone();
             return Err(Error::UnknownPeer { name: name.to_owned(), known });

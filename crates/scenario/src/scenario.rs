@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    claim::Claim, metric::Metric, search::Search, service_time::ServiceTime, sweep::Sweep,
+    claim::Claim, fault, metric::Metric, search::Search, service_time::ServiceTime, sweep::Sweep,
     units::duration_as_text,
 };
 
@@ -130,6 +130,11 @@ pub struct Load {
     pub connections: u32,
     /// Most calls in flight per connection.
     pub streams: u32,
+    /// Connections that carry more than the others; `None` when all are alike.
+    pub skew: Option<Skew>,
+    /// Calls after which a connection is closed and another made; `None` for
+    /// connections that live as long as the trial.
+    pub connection_calls: Option<u32>,
     /// How long the measured part of a trial is.
     pub length: Length,
     /// How long the load runs before it is measured.
@@ -165,6 +170,16 @@ impl Load {
             CallKind::Bidi => messages * (request + response),
         }
     }
+}
+
+/// Connections that are not alike: few carry much, and many little.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Skew {
+    /// How many connections are heavy: the first ones. At least one, and at least
+    /// one is not.
+    pub heavy: u32,
+    /// The part of all calls that the heavy ones carry together, between 0 and 1.
+    pub share: f64,
 }
 
 /// What makes calls due.
@@ -293,7 +308,7 @@ pub struct Fault {
 }
 
 /// What can happen to a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultAction {
     /// It stands still (SIGSTOP): connections stay open, nothing is answered.
@@ -304,8 +319,23 @@ pub enum FaultAction {
     Kill,
     /// It drains and ends (SIGTERM).
     Drain,
-    /// It is started again, at its old address.
+    /// It is started again, at its old address and as fast as at first.
     Start,
+    /// It works so many times slower than before.
+    SlowDown {
+        /// How many times; at least 1.
+        factor: f64,
+    },
+    /// It works so many times faster than before.
+    SpeedUp {
+        /// How many times; at least 1.
+        factor: f64,
+    },
+    /// It joins: the balancer is told of it. Until then it stands by.
+    Add,
+    /// The balancer is told that it is no longer one of the backends. It goes on
+    /// running.
+    Remove,
 }
 
 impl FaultAction {
@@ -317,7 +347,16 @@ impl FaultAction {
             Self::Kill => "kill",
             Self::Drain => "drain",
             Self::Start => "start",
+            Self::SlowDown { .. } => "slow_down",
+            Self::SpeedUp { .. } => "speed_up",
+            Self::Add => "add",
+            Self::Remove => "remove",
         }
+    }
+
+    /// Whether it changes which backends there are to choose from.
+    pub fn is_membership(self) -> bool {
+        matches!(self, Self::Add | Self::Remove)
     }
 }
 
@@ -451,6 +490,17 @@ impl Scenario {
                 Some(sum.saturating_add(trial.saturating_mul(rounds)))
             }),
         }
+    }
+
+    /// Which backends balancers know from the start: all but those whose first
+    /// change of membership is that they join.
+    pub fn first_members(&self) -> Vec<bool> {
+        fault::first_members(self.faults.iter(), self.backends.len())
+    }
+
+    /// Whether the balancers have to be told of backends that come or go.
+    pub fn changes_membership(&self) -> bool {
+        self.faults.iter().any(|fault| fault.action.is_membership())
     }
 
     /// The most calls per second all backends can serve together; `None` when

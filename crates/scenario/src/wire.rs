@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bounds,
-    scenario::{FaultAction, Network},
+    scenario::Network,
     service_time::ServiceTime,
     units::{DurationText, PercentText, RateText, SizeText},
 };
@@ -111,6 +111,13 @@ pub(crate) struct LoadWire {
     /// Most calls in flight per connection; 100 unless given.
     #[schemars(range(min = bounds::STREAMS.min, max = bounds::STREAMS.max))]
     pub(crate) streams: Option<u32>,
+    /// Connections that carry more than the others; all are alike unless given.
+    /// Open loop only.
+    pub(crate) skew: Option<SkewWire>,
+    /// Calls after which a connection is closed and another is made for the
+    /// next; connections live as long as the trial unless given.
+    #[schemars(range(min = bounds::CONNECTION_CALLS.min, max = bounds::CONNECTION_CALLS.max))]
+    pub(crate) connection_calls: Option<u32>,
     /// How calls are spread in time; `poisson` unless given. Open loop only.
     pub(crate) arrivals: Option<ArrivalsWire>,
     /// Calls per second over all connections. Open loop only.
@@ -198,6 +205,18 @@ pub(crate) enum ValueWire {
     Number(f64),
     /// A text: a name, or a number with its unit.
     Text(String),
+}
+
+/// Few connections that carry much, among many that carry little.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SkewWire {
+    /// How many connections are heavy: the first ones.
+    #[schemars(range(min = bounds::HEAVY.min, max = bounds::HEAVY.max))]
+    pub(crate) heavy: u32,
+    /// The part of all calls that they carry together; the rest is spread over
+    /// the others.
+    pub(crate) share: PercentText,
 }
 
 /// Open or closed loop.
@@ -310,9 +329,38 @@ pub(crate) struct FaultWire {
     /// when the duration changes.
     pub(crate) at: PercentText,
     /// What happens.
-    pub(crate) action: FaultAction,
+    pub(crate) action: FaultActionWire,
     /// Which backend, from zero.
     pub(crate) backend: u32,
+    /// How many times slower or faster than before; for `slow_down` and
+    /// `speed_up`.
+    #[schemars(range(min = bounds::SPEED_FACTOR.min, max = bounds::SPEED_FACTOR.max))]
+    pub(crate) factor: Option<f64>,
+}
+
+/// What can happen to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FaultActionWire {
+    /// It stands still (SIGSTOP): connections stay open, nothing is answered.
+    Stop,
+    /// It goes on (SIGCONT).
+    Continue,
+    /// It is gone at once (SIGKILL).
+    Kill,
+    /// It drains and ends (SIGTERM).
+    Drain,
+    /// It is started again, at its old address and as fast as at first; one that
+    /// still drains is waited for.
+    Start,
+    /// It works `factor` times slower than before.
+    SlowDown,
+    /// It works `factor` times faster than before.
+    SpeedUp,
+    /// It joins: balancers are told of it, and have not known it until then.
+    Add,
+    /// Balancers are told that it is no longer one of the backends; it runs on.
+    Remove,
 }
 
 /// When enough has been measured: repeats are added until figures are known this

@@ -11,8 +11,8 @@ use std::{
 
 use balance::PolicyKind;
 use scenario::{
-    Layer, Library, Lookup, RenderError, RenderInput, Rendered, Target, peer_schema,
-    scenario_schema,
+    Layer, Library, Lookup, ReloadSignal, RenderError, RenderInput, Rendered, RenderedHow, Target,
+    peer_schema, scenario_schema,
 };
 
 fn scenarios() -> PathBuf {
@@ -43,6 +43,7 @@ fn render(
         loadgen: Path::new("/bin/loadgen"),
         program: Some(Path::new("/bin/proxy")),
         listen: SocketAddr::from(([127, 0, 0, 1], 4000)),
+        admin: SocketAddr::from(([127, 0, 0, 9], 4001)),
         backends: &backends,
         policy,
         dir: Path::new("/run/dir"),
@@ -129,11 +130,41 @@ fn our_l4_proxy_is_started_like_any_other() {
         "--threads",
         "1",
         "--control-pipe",
-        "--backend=127.0.0.1:5000,weight=1",
-        "--backend=127.0.0.1:5001,weight=3",
+        "--backends-file",
+        "/run/dir/backends.toml",
+        "--admin-listen",
+        "127.0.0.9:4001",
     ];
     assert_eq!(rendered.argv, expected);
-    assert!(rendered.files.is_empty() && rendered.environment.is_empty());
+    assert!(rendered.environment.is_empty());
+    let [file] = rendered.files.as_slice() else { panic!("{:?}", rendered.files) };
+    assert!(file.text.contains("address = \"127.0.0.1:5001\"\nweight = 3"), "{}", file.text);
+    let reload = rendered.reload.unwrap();
+    assert_eq!(reload.how, RenderedHow::Signal(ReloadSignal::Hup));
+    assert_eq!(reload.lists, "http://127.0.0.9:4001/backends");
+}
+
+#[test]
+fn how_a_proxy_hears_of_other_backends_has_to_add_up() {
+    let reload = |table: &str, template: &str| {
+        let folder = Folder::new(&format!("{PROXY}[reload]\n{table}\n"), template);
+        folder.library().peer("proxy").map(|_| ()).map_err(|error| error.to_string())
+    };
+    let lists = "lists = \"http://{admin}/backends\"";
+    let template = "{listen} {policy} {admin} {each backend}{addr} {end}";
+    assert_eq!(reload(lists, template), Ok(()));
+    assert_eq!(reload(&format!("signal = \"usr2\"\n{lists}"), template), Ok(()));
+    assert_eq!(reload(&format!("command = [\"{{program}}\"]\n{lists}"), template), Ok(()));
+    for (table, template, expected) in [
+        ("lists = \"/backends\"", template, "reload.lists"),
+        ("signal = \"hup\"", template, "lists"),
+        (&format!("signal = \"kill\"\n{lists}"), template, "signal"),
+        (&format!("signal = \"hup\"\ncommand = [\"x\"]\n{lists}"), template, "keep one"),
+        (lists, "{listen} {policy} {each backend}{addr} {end}", "use `{admin}`"),
+    ] {
+        let error = reload(table, template).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn render(
         loadgen: Path::new("/bin/loadgen"),
         program: Some(Path::new("/bin/proxy")),
         listen: SocketAddr::from(([127, 0, 0, 9], 4000)),
+        admin: SocketAddr::from(([127, 0, 0, 9], 4001)),
         backends: &backends,
         policy,
         dir: Path::new("/run/dir"),

@@ -484,6 +484,105 @@ fn a_rate_can_change_in_three_ways() {
 }
 
 #[test]
+fn speeds_change_by_factors_that_stay_within_bounds() {
+    let timed = |action: &str, factor: &str| {
+        let tail =
+            format!("[[fault]]\nat = \"50%\"\naction = \"{action}\"\nbackend = 0\n{factor}\n");
+        let text = GOOD.replace("[short]", &format!("{tail}[short]"));
+        parse(&text).map(|source| source.resolve(false, &[]).unwrap().faults[0].action)
+    };
+    let slower = timed("slow_down", "factor = 5").unwrap();
+    assert_eq!(slower, FaultAction::SlowDown { factor: 5.0 });
+    assert_eq!((slower.name(), slower.speed_after(1.0, 1.0)), ("slow_down", 0.2));
+    assert_eq!(timed("speed_up", "factor = 2").unwrap().speed_after(0.5, 3.0), 1.0);
+    assert_eq!(timed("start", "").unwrap().speed_after(0.1, 1.0), 1.0);
+    for (action, factor, expected) in [
+        ("slow_down", "", "say how many times"),
+        ("slow_down", "factor = 0.5", "from 1 to 1000"),
+        ("kill", "factor = 2", "`kill` has no factor"),
+    ] {
+        let error = timed(action, factor).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("fault[0].factor"), "{error}");
+    }
+    // A backend of speed 0.2 can't be slowed down a thousand times.
+    let tail = "[[fault]]\nat = \"50%\"\naction = \"slow_down\"\nbackend = 2\nfactor = 900\n";
+    let error = parse(&GOOD.replace("[short]", &format!("{tail}[short]"))).unwrap_err();
+    assert!(error.to_string().contains("a speed in the end from 0.001"), "{error}");
+    let untimed = SMALL.replace("calls = 10", "duration = \"1s\"") + tail;
+    let error = parse(&untimed.replace("backend = 2", "backend = 0")).unwrap_err().to_string();
+    assert!(error.contains("takes no time"), "{error}");
+}
+
+#[test]
+fn backends_join_and_leave_in_an_order_that_makes_sense() {
+    let with_changes = |changes: &[(&str, &str, u32)]| {
+        let tail: String = changes
+            .iter()
+            .map(|(at, action, backend)| {
+                format!("[[fault]]\nat = \"{at}\"\naction = \"{action}\"\nbackend = {backend}\n")
+            })
+            .collect();
+        parse(&(SMALL.replace("calls = 10", "duration = \"1s\"") + &tail))
+    };
+    let source = with_changes(&[("60%", "remove", 0), ("30%", "add", 3), ("80%", "add", 0)]);
+    let scenario = source.unwrap().resolve(false, &[]).unwrap();
+    assert_eq!(scenario.first_members(), [true, true, true, false]);
+    assert!(scenario.changes_membership());
+    assert_eq!(resolve(SMALL).first_members(), [true; 4]);
+    assert!(!resolve(SMALL).changes_membership());
+    for (changes, expected) in [
+        (&[("10%", "remove", 1), ("20%", "remove", 1)][..], "backend 1 is not there"),
+        (&[("10%", "add", 1), ("20%", "add", 1)], "backend 1 is there already"),
+        (
+            &[("1%", "remove", 0), ("2%", "remove", 1), ("3%", "remove", 2), ("4%", "remove", 3)],
+            "leave no backend",
+        ),
+        (
+            &[("1%", "add", 0), ("2%", "add", 1), ("3%", "add", 2), ("4%", "add", 3)],
+            "none at the start",
+        ),
+    ] {
+        let error = with_changes(changes).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn connections_may_be_unlike_and_short_lived() {
+    let text =
+        GOOD.replace("streams = 256", "streams = 256\nskew = { heavy = 1, share = \"60%\" }");
+    let load = resolve(&text.replace("rate =", "connection_calls = 20\nrate =")).load;
+    assert_eq!(load.skew, Some(scenario::Skew { heavy: 1, share: 0.6 }));
+    assert_eq!(load.connection_calls, Some(20));
+    let plain = resolve(GOOD).load;
+    assert_eq!((plain.skew, plain.connection_calls), (None, None));
+    let closed = SMALL.replace("calls = 10", "calls = 10\nskew = { heavy = 1, share = \"60%\" }");
+    for (text, expected) in [
+        (text.replace("heavy = 1", "heavy = 2"), "leave no light one"),
+        (text.replace("60%", "100%"), "a part of all calls from"),
+        (text.replace("heavy = 1", "hevy = 1"), "did you mean `heavy`?"),
+        (closed, "belongs to an open loop"),
+        (GOOD.replace("rate =", "connection_calls = 0\nrate ="), "load.connection_calls"),
+    ] {
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_peer_may_be_compared_under_several_policies() {
+    let text = GOOD.replace("\"l7\", \"direct\"", "\"l7\", \"l7:least_loaded\"");
+    let text = text.replace("l7.latency_p99 < 0.2 * l4", "l7:least_loaded.latency_p99 < 0.2 * l7");
+    let scenario = resolve(&text);
+    assert_eq!(scenario.peers, ["l7", "l7:least_loaded"]);
+    assert_eq!(scenario.claims[1].peers().next(), Some("l7:least_loaded"));
+    let error = parse(&text.replace("l7:least_loaded\"", "l7:least\"")).unwrap_err().to_string();
+    assert!(error.contains("run.peers[1]") && error.contains("`least_loaded`"), "{error}");
+    let error = parse(&text.replace("l7:least_loaded.", "l8:p2c.")).unwrap_err().to_string();
+    assert!(error.contains("expect.claims[1]") && error.contains("unknown peer `l8`"), "{error}");
+}
+
+#[test]
 fn faults_happen_in_order_to_backends_there_are() {
     let tail = "[[fault]]\nat = \"60%\"\naction = \"continue\"\nbackend = 1\n\
                 [[fault]]\nat = \"50%\"\naction = \"stop\"\nbackend = 1\n";

@@ -36,4 +36,6 @@ pub mod watch;
 pub use accept::{AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit};
 pub use listen::{BindOptions, bind};
 pub use metrics::{Counter, Gauge, Histogram, Metrics, serve_metrics};
-pub use shutdown::{ProcessShutdown, Shutdown, ShutdownTrigger, process_shutdown};
+pub use shutdown::{
+    ProcessShutdown, Shutdown, ShutdownTrigger, process_shutdown, process_shutdown_with,
+};

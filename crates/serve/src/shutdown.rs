@@ -14,6 +14,9 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+/// Bytes of the longest line that is taken from a control pipe.
+pub const CONTROL_LINE_BYTES_MAX: usize = 256;
+
 /// Where a server stands between running and gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
@@ -116,8 +119,21 @@ pub struct ProcessShutdown {
 /// # Errors
 /// When the signal handlers or the control pipe's thread can't be set up.
 pub async fn process_shutdown(options: ProcessShutdown) -> io::Result<Shutdown> {
+    process_shutdown_with(options, |_| {}).await
+}
+
+/// As [`process_shutdown`]; each line that comes over the control pipe is handed
+/// to `command`, on a thread of its own. Lines longer than
+/// [`CONTROL_LINE_BYTES_MAX`] are thrown away.
+///
+/// # Errors
+/// As [`process_shutdown`].
+pub async fn process_shutdown_with(
+    options: ProcessShutdown,
+    command: impl FnMut(&str) + Send + 'static,
+) -> io::Result<Shutdown> {
     if options.control_pipe {
-        watch_control_pipe()?;
+        watch_control_pipe(command)?;
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -148,30 +164,59 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 ///
 /// A thread of its own blocks on the read, and not a task: a role must die
 /// with its lab even when its runtime is stuck in a loop.
-fn watch_control_pipe() -> io::Result<()> {
+fn watch_control_pipe(command: impl FnMut(&str) + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("control-pipe".to_owned()).spawn(|| {
-        wait_for_end(std::io::stdin());
+        wait_for_end(std::io::stdin(), command);
         std::process::exit(0);
     })?;
     Ok(())
 }
 
-/// Returns when `input` reaches its end or fails. Bytes that arrive are
-/// thrown away.
-fn wait_for_end(input: impl AsFd) {
+/// Returns when `input` reaches its end or fails. Whole lines that arrive until
+/// then are handed to `command`.
+fn wait_for_end(input: impl AsFd, mut command: impl FnMut(&str)) {
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::io::Errno;
 
     let mut scratch = [0_u8; 256];
+    let mut line = Line::default();
     loop {
         match rustix::io::read(&input, &mut scratch) {
             Ok(0) => return,
-            Ok(_) | Err(Errno::INTR) => {}
+            Ok(read) => line.take(&scratch[..read], &mut command),
+            Err(Errno::INTR) => {}
             // The parent left the pipe's end non-blocking: wait, don't spin.
             Err(Errno::AGAIN) => {
                 let _ = poll(&mut [PollFd::new(&input, PollFlags::IN)], None);
             }
             Err(_) => return,
+        }
+    }
+}
+
+/// The line that is being received.
+#[derive(Default)]
+struct Line {
+    bytes: Vec<u8>,
+    is_too_long: bool,
+}
+
+impl Line {
+    fn take(&mut self, bytes: &[u8], command: &mut impl FnMut(&str)) {
+        for &byte in bytes {
+            if byte != b'\n' {
+                self.is_too_long |= self.bytes.len() >= CONTROL_LINE_BYTES_MAX;
+                if !self.is_too_long {
+                    self.bytes.push(byte);
+                }
+                continue;
+            }
+            if !self.is_too_long
+                && let Ok(line) = std::str::from_utf8(&self.bytes)
+            {
+                command(line);
+            }
+            *self = Self::default();
         }
     }
 }
@@ -214,9 +259,15 @@ mod tests {
     #[test]
     fn the_control_pipe_ends_when_its_writer_does() {
         let (reader, mut writer) = std::io::pipe().unwrap();
-        let waiting = std::thread::spawn(move || wait_for_end(reader));
-        std::io::Write::write_all(&mut writer, b"ignored").unwrap();
+        let waiting = std::thread::spawn(move || {
+            let mut lines = Vec::new();
+            wait_for_end(reader, |line| lines.push(line.to_owned()));
+            lines
+        });
+        let endless = "x".repeat(10 * CONTROL_LINE_BYTES_MAX);
+        let text = format!("speed 0.2\n{endless}\nspeed 1\nno end of line");
+        std::io::Write::write_all(&mut writer, text.as_bytes()).unwrap();
         drop(writer);
-        waiting.join().unwrap();
+        assert_eq!(waiting.join().unwrap(), ["speed 0.2", "speed 1"]);
     }
 }

@@ -14,8 +14,9 @@
 //! It is looked at once a second rather than with inotify: that sees the file
 //! through every way of replacing it (a rename, a symbolic link to another
 //! directory as Kubernetes does it, a network file system), and a second is
-//! nothing for a change of membership. A file that is gone, half written or
-//! wrong changes nothing and is reported once; the list of before stays.
+//! nothing for a change of membership. Who can't wait sends SIGHUP. A file that is
+//! gone, half written or wrong changes nothing and is reported once; the list of
+//! before stays.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{BACKENDS_MAX, BackendSpec, Backends, ChangeError, Replaced};
 use crate::metrics::{Counter, Metrics};
@@ -173,10 +175,12 @@ impl Watch {
     pub async fn run(mut self, mut shutdown: Shutdown) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut hangups = Hangups::new();
         loop {
             tokio::select! {
                 () = shutdown.draining() => return,
                 _ = ticks.tick() => {}
+                () = hangups.next() => {}
             }
             // On another thread, since the file may lie on a network.
             let looked = tokio::task::spawn_blocking(move || {
@@ -236,6 +240,26 @@ impl Watch {
         self.bytes = bytes;
         self.reported.clear();
         Ok((replaced != Replaced::default()).then_some(replaced))
+    }
+}
+
+/// SIGHUPs: somebody wants the file to be looked at now.
+struct Hangups(Option<Signal>);
+
+impl Hangups {
+    /// Without a handler the file is still looked at once a second.
+    fn new() -> Self {
+        Self(signal(SignalKind::hangup()).ok())
+    }
+
+    async fn next(&mut self) {
+        let came = match &mut self.0 {
+            Some(signal) => signal.recv().await,
+            None => None,
+        };
+        if came.is_none() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod load;
+mod members;
 pub(crate) mod rate;
 pub(crate) mod schedule;
 mod slots;
@@ -46,7 +47,7 @@ struct WorkerThread {
 impl Generator {
     /// Starts a thread for each plan and waits until all connections are made.
     pub(crate) fn connect(plans: Vec<Plan>) -> Result<Self, String> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(plans.len()));
         let (ready_sender, ready) = mpsc::channel();
         let mut workers = Vec::with_capacity(plans.len());
         for (index, plan) in plans.into_iter().enumerate() {
@@ -55,7 +56,7 @@ impl Generator {
             let shared = Arc::clone(&shared);
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || run_worker(plan, shared, &ready, started))
+                .spawn(move || run_worker(index, plan, shared, &ready, started))
                 .map_err(|error| format!("cannot start a worker thread: {error}"))?;
             workers.push(WorkerThread { start: Some(start), thread });
         }
@@ -105,6 +106,7 @@ impl Generator {
 }
 
 fn run_worker(
+    index: usize,
     plan: Plan,
     shared: Arc<Shared>,
     ready: &mpsc::Sender<Result<(), String>>,
@@ -119,7 +121,7 @@ fn run_worker(
         }
     };
     LocalSet::new().block_on(&runtime, async {
-        let worker = match Worker::connect(plan, shared).await {
+        let worker = match Worker::connect(index, plan, shared).await {
             Ok(worker) => worker,
             Err(error) => {
                 let _ = ready.send(Err(error.clone()));

@@ -52,12 +52,22 @@ pub(crate) enum Limit {
     },
 }
 
+/// Connections that carry more than the others: the first ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Skew {
+    /// How many; fewer than there are.
+    pub(crate) heavy: u32,
+    /// The part of all calls that they carry together.
+    pub(crate) share: f64,
+}
+
 /// An open loop's arrivals, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     process: Process,
     inverse: Inverse,
     connections: u32,
+    skew: Option<Skew>,
     warm_up_ns: u64,
     limit: Limit,
     chance: SplitMix64,
@@ -82,6 +92,7 @@ impl Schedule {
             process,
             inverse: rate.inverse(),
             connections,
+            skew: None,
             warm_up_ns,
             limit,
             chance: SplitMix64::new(seed),
@@ -89,6 +100,39 @@ impl Schedule {
             last: 0.0,
             measured: 0,
         }
+    }
+
+    /// With connections that are not alike.
+    pub(crate) fn skewed(self, skew: Option<Skew>) -> Self {
+        Self { skew, ..self }
+    }
+
+    /// The connection of the next arrival.
+    fn next_connection(&mut self) -> u32 {
+        let Some(Skew { heavy, share }) = self.skew else {
+            return self.one_of(self.index, self.connections);
+        };
+        let light = self.connections - heavy;
+        let (is_heavy, turn) = match self.process {
+            Process::Constant => {
+                // Of the first n calls, the whole part of n times the share.
+                let heavy_before = (self.index as f64 * share) as u64;
+                let is_heavy = ((self.index + 1) as f64 * share) as u64 > heavy_before;
+                (is_heavy, if is_heavy { heavy_before } else { self.index - heavy_before })
+            }
+            Process::Poisson => (open_unit(self.chance.next_u64()) <= share, 0),
+        };
+        if is_heavy { self.one_of(turn, heavy) } else { heavy + self.one_of(turn, light) }
+    }
+
+    /// One of `count` connections: in turn, or by chance.
+    fn one_of(&mut self, turn: u64, count: u32) -> u32 {
+        let turn = match self.process {
+            Process::Constant => turn,
+            Process::Poisson => self.chance.next_u64() >> 32,
+        };
+        // The remainder is below `count`, which is 32 bits wide.
+        (turn % u64::from(count)) as u32
     }
 
     fn next_due_ns(&mut self) -> f64 {
@@ -117,13 +161,8 @@ impl Iterator for Schedule {
         if due_ns >= self.warm_up_ns {
             self.measured += 1;
         }
-        let turn = match self.process {
-            Process::Constant => self.index,
-            Process::Poisson => self.chance.next_u64() >> 32,
-        };
+        let connection = self.next_connection();
         self.index += 1;
-        // The remainder is below `connections`, which is 32 bits wide.
-        let connection = (turn % u64::from(self.connections)) as u32;
         Some(Arrival { due_ns, connection })
     }
 }
@@ -177,6 +216,22 @@ mod tests {
             let all: Vec<_> = schedule(process, Limit::Calls { calls: 500 }).collect();
             let measured = all.iter().filter(|arrival| arrival.due_ns >= SECOND / 10).count();
             assert_eq!(measured, 500);
+        }
+    }
+
+    #[test]
+    fn heavy_connections_carry_their_share_and_the_others_the_rest() {
+        for process in [Process::Constant, Process::Poisson] {
+            let skew = Some(Skew { heavy: 1, share: 0.6 });
+            let limit = Limit::Until { end_ns: 100 * SECOND };
+            let mut counts = [0_u32; 3];
+            for arrival in schedule(process, limit).skewed(skew) {
+                counts[arrival.connection as usize] += 1;
+            }
+            let shares = counts.map(|count| f64::from(count) / 100_000.0);
+            for (share, wanted) in shares.into_iter().zip([0.6, 0.2, 0.2]) {
+                assert!((share - wanted).abs() < 0.01, "{process:?}: {shares:?}");
+            }
         }
     }
 

@@ -18,9 +18,10 @@ use measure::calllog::{CallLog, Entry, Outcome};
 use tokio::sync::Notify;
 
 use super::{
-    client::{self, CallShape, ClientKind, Connection, Destination, Ended, Sink},
+    client::{self, CallShape, Connection, Destination, Ended, Manner, Sink},
     clock::{Alarm, Clock, Pacer},
     load::Load,
+    members::Members,
     slots::{Call, Slots, Waited},
 };
 use crate::lab::network::Namespace;
@@ -34,7 +35,7 @@ const STOP_POLL_NS: u64 = 20_000_000;
 /// What one worker has to do.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) client: ClientKind,
+    pub(crate) client: Manner,
     pub(crate) shape: CallShape,
     /// Where each of its connections goes.
     pub(crate) destinations: Vec<Destination>,
@@ -53,7 +54,7 @@ pub(crate) struct Plan {
 }
 
 /// What the workers of a trial share with the thread that watches them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
     /// Calls that ended, for the progress line.
     pub(crate) ended: AtomicU64,
@@ -61,9 +62,20 @@ pub(crate) struct Shared {
     pub(crate) begun: AtomicU64,
     /// Set to end the trial early.
     pub(crate) stop: AtomicBool,
+    /// The backends there are, for clients that connect to them.
+    pub(crate) members: Members,
 }
 
 impl Shared {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            ended: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            members: Members::new(workers),
+        }
+    }
+
     /// Calls that ended so far, over all workers.
     pub(crate) fn ended(&self) -> u64 {
         self.ended.load(Ordering::Relaxed)
@@ -74,6 +86,7 @@ impl Shared {
 /// tasks, which report back while the main loop sleeps. No borrow is held
 /// across a call into a connection or the sink.
 pub(crate) struct Worker {
+    index: usize,
     clock: Cell<Clock>,
     slots: RefCell<Slots>,
     streams: u32,
@@ -84,6 +97,8 @@ pub(crate) struct Worker {
     give_up_ns: u64,
     pacer: Pacer,
     shared: Arc<Shared>,
+    /// The version of the list of backends that the connections know.
+    members_version: Cell<u64>,
     sequence: Cell<u64>,
     /// Messages a call takes, and so sequence numbers.
     sequence_step: u64,
@@ -101,9 +116,14 @@ impl Worker {
     /// Makes the worker and its connections, one after the other, so that a
     /// balancer that deals connections in turn sees them in order. Must run
     /// inside a `LocalSet`.
-    pub(crate) async fn connect(plan: Plan, shared: Arc<Shared>) -> Result<Rc<Self>, String> {
+    pub(crate) async fn connect(
+        index: usize,
+        plan: Plan,
+        shared: Arc<Shared>,
+    ) -> Result<Rc<Self>, String> {
         let shape = Rc::new(plan.shape);
         let worker = Rc::new(Self {
+            index,
             clock: Cell::new(Clock::starting_at(u64::MAX)),
             slots: RefCell::new(Slots::new(plan.destinations.len(), plan.streams)),
             streams: plan.streams,
@@ -114,11 +134,12 @@ impl Worker {
             give_up_ns: plan.give_up_ns,
             pacer: plan.pacer,
             shared,
+            members_version: Cell::new(0),
             sequence: Cell::new(0),
             sequence_step: u64::from(shape.messages),
             idle: Notify::new(),
         });
-        for destination in &plan.destinations {
+        for destination in plan.destinations {
             let sink = Rc::clone(&worker) as Rc<dyn Sink>;
             let connection =
                 client::connect(plan.client, destination, Rc::clone(&shape), sink).await?;
@@ -133,6 +154,7 @@ impl Worker {
         self.clock.set(clock);
         let alarm = Alarm::new(clock, self.pacer)?;
         loop {
+            self.heed_members();
             let more_due = self.send_due();
             let now_ns = clock.now_ns();
             if now_ns >= self.give_up_ns || self.shared.stop.load(Ordering::Relaxed) {
@@ -156,6 +178,17 @@ impl Worker {
             }
         }
         Ok(self.close())
+    }
+
+    /// Tells the connections which backends there are, when that has changed.
+    fn heed_members(&self) {
+        let members = &self.shared.members;
+        let Some((version, list)) = members.news(self.members_version.get()) else { return };
+        self.members_version.set(version);
+        for connection in self.connections.borrow().iter() {
+            connection.set_members(&list);
+        }
+        members.heed(self.index, version);
     }
 
     /// Sends what is due; true when a burst's worth was sent and more may be.

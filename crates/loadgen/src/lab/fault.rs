@@ -13,10 +13,23 @@ use measure::record::FaultRecord;
 use rustix::process::Signal;
 use scenario::{Fault, FaultAction};
 
-use super::{Lab, network::Place, process::Process};
+use super::{Lab, ProxySetup, ReloadHow, network::Place, page, process::Process, replace};
+use crate::drive::worker::Shared;
 
 /// How long one look at a port may take.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(5);
+
+/// How long each step of a look at a proxy's page may take.
+const PAGE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Whom a fault may have to reach besides the backends.
+#[derive(Clone, Copy)]
+pub(crate) struct Means<'a> {
+    /// The generator's clients.
+    pub(crate) clients: &'a Shared,
+    /// How the proxy is started, from which follows what its files say.
+    pub(crate) proxy: &'a ProxySetup<'a>,
+}
 
 /// The faults of a trial, as it goes on.
 #[derive(Debug)]
@@ -25,7 +38,35 @@ pub(crate) struct Faults {
     /// The measured part, in nanoseconds of the trial's clock.
     start_ns: u64,
     length_ns: u64,
-    done: Vec<(Fault, FaultRecord)>,
+    done: Vec<Done>,
+}
+
+/// A fault that was done.
+#[derive(Debug)]
+struct Done {
+    backend: usize,
+    /// What shows that it happened; `None` when it could not be done.
+    sign: Option<Sign>,
+    record: FaultRecord,
+}
+
+/// What shows that a fault happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Sign {
+    /// The process stands still.
+    Stopped,
+    /// The process runs.
+    Running,
+    /// The process is gone.
+    Gone,
+    /// The process runs and takes connections.
+    Accepting,
+    /// The process says so in its log.
+    Says(String),
+    /// The clients know the new list of backends.
+    Heeded,
+    /// The proxy's page lists the backends there are now.
+    Listed(String),
 }
 
 impl Faults {
@@ -45,73 +86,129 @@ impl Faults {
     }
 
     /// Does what is due, and looks for the effects of what was done.
-    pub(crate) fn look(&mut self, lab: &mut Lab, now_ns: u64) {
+    pub(crate) fn look(&mut self, lab: &mut Lab, means: Means<'_>, now_ns: u64) {
         while let Some(fault) = self.planned.get(self.done.len()).copied() {
-            if self.due_ns(&fault) > now_ns {
+            let backend = fault.backend as usize;
+            if self.due_ns(&fault) > now_ns
+                || (fault.action == FaultAction::Start && lab.is_ending(backend))
+            {
                 break;
             }
-            let index = fault.backend as usize;
-            // One that fails has no effect, and that is what is recorded.
-            let _ = lab.apply(fault.action, index);
             let seconds = |ns: u64| ns as f64 / 1e9;
-            self.done.push((
-                fault,
-                FaultRecord {
-                    action: fault.action.name().to_owned(),
-                    backend: lab.launches[index].name.clone(),
-                    planned_s: seconds(self.due_ns(&fault) - self.start_ns),
-                    done_s: seconds(now_ns.saturating_sub(self.start_ns)),
-                    seen: false,
-                },
-            ));
+            let record = FaultRecord {
+                action: fault.action.name().to_owned(),
+                backend: lab.launches[backend].name.clone(),
+                planned_s: seconds(self.due_ns(&fault) - self.start_ns),
+                done_s: seconds(now_ns.saturating_sub(self.start_ns)),
+                seen: false,
+            };
+            // One that fails has no effect, and that is what is recorded.
+            let sign = lab.apply(fault.action, backend, means).ok();
+            self.done.push(Done { backend, sign, record });
         }
-        for (fault, record) in self.done.iter_mut().filter(|(_, record)| !record.seen) {
-            record.seen = lab.is_seen(fault.action, fault.backend as usize);
+        for done in self.done.iter_mut().filter(|done| !done.record.seen) {
+            let sign = done.sign.as_ref();
+            done.record.seen = sign.is_some_and(|sign| lab.shows(sign, done.backend, means));
         }
     }
 
     /// What was done, and what of it was seen.
     pub(crate) fn records(&self) -> Vec<FaultRecord> {
-        self.done.iter().map(|(_, record)| record.clone()).collect()
+        self.done.iter().map(|done| done.record.clone()).collect()
     }
 }
 
 impl Lab {
-    fn apply(&mut self, action: FaultAction, backend: usize) -> io::Result<()> {
+    /// Whether a fault has told a backend to end and it has not yet. To start it
+    /// again now would cut off the calls that it still works on.
+    fn is_ending(&mut self, backend: usize) -> bool {
+        self.ended_by_fault[backend] && self.backends[backend].exited().is_none()
+    }
+
+    /// Does it; returns what will show that it happened.
+    fn apply(&mut self, action: FaultAction, backend: usize, means: Means<'_>) -> io::Result<Sign> {
         let process = &mut self.backends[backend];
         match action {
-            FaultAction::Stop => process.signal(Signal::STOP),
-            FaultAction::Continue => process.signal(Signal::CONT),
-            FaultAction::Kill => {
+            FaultAction::Stop => process.signal(Signal::STOP).map(|()| Sign::Stopped),
+            FaultAction::Continue => process.signal(Signal::CONT).map(|()| Sign::Running),
+            FaultAction::Kill | FaultAction::Drain => {
+                let kills = action == FaultAction::Kill;
                 self.ended_by_fault[backend] = true;
-                process.signal(Signal::KILL)
-            }
-            FaultAction::Drain => {
-                self.ended_by_fault[backend] = true;
-                process.signal(Signal::TERM)
+                process.signal(if kills { Signal::KILL } else { Signal::TERM })?;
+                Ok(Sign::Gone)
             }
             FaultAction::Start => {
                 // Dropping what is left of the old one ends and reaps it.
                 let namespace = self.network.at(Place::Backend(backend));
                 *process = Process::start(&self.launches[backend], namespace, &self.dir)?;
                 self.ended_by_fault[backend] = false;
-                Ok(())
+                self.restarted[backend] = true;
+                self.speeds[backend].now = self.speeds[backend].at_first;
+                Ok(Sign::Accepting)
+            }
+            FaultAction::SlowDown { .. } | FaultAction::SpeedUp { .. } => {
+                let speed = &mut self.speeds[backend];
+                speed.now = action.speed_after(speed.now, speed.at_first);
+                let line = process.tell(&format!("speed {}", speed.now))?;
+                let name = process.name();
+                Ok(Sign::Says(format!("{name}: command {line}: speed is {}", speed.now)))
+            }
+            FaultAction::Add | FaultAction::Remove => {
+                self.members[backend] = action == FaultAction::Add;
+                self.tell_members(means)
             }
         }
     }
 
-    /// Whether the effect of a fault shows.
-    fn is_seen(&mut self, action: FaultAction, backend: usize) -> bool {
+    /// Tells whoever chooses which backends there are: the proxy, or the clients
+    /// where there is none.
+    fn tell_members(&mut self, means: Means<'_>) -> io::Result<Sign> {
+        let members = self.members();
+        let Some(listen) = self.proxy_address else {
+            means.clients.members.set(&members);
+            return Ok(Sign::Heeded);
+        };
+        let launch = (means.proxy)(&self.site(listen, &members)).map_err(io::Error::other)?;
+        let (Some(reload), Some(proxy)) = (launch.reload, &mut self.proxy) else {
+            return Err(io::Error::other("the proxy can't be told of other backends"));
+        };
+        for (path, text) in &launch.files {
+            replace(path, text)?;
+        }
+        match &reload.how {
+            ReloadHow::Watches => {}
+            ReloadHow::Signal(signal) => proxy.signal(*signal)?,
+            ReloadHow::Command(launch) => {
+                let namespace = self.network.at(Place::Balancer);
+                self.reloads.push(Process::start(launch, namespace, &self.dir)?);
+            }
+        }
+        Ok(Sign::Listed(reload.lists))
+    }
+
+    /// Whether the proxy's page names the backends there are and no other.
+    fn lists_members(&self, page: &str) -> bool {
+        let looked = self.network.as_client(|| page::get(page, PAGE_TIMEOUT));
+        let Ok(Ok(text)) = looked else { return false };
+        let mut backends = self.backend_addresses.iter().zip(&self.members);
+        backends.all(|(address, is_member)| page::names(&text, *address) == *is_member)
+    }
+
+    /// Whether a fault shows.
+    fn shows(&mut self, sign: &Sign, backend: usize, means: Means<'_>) -> bool {
         let address = self.backend_addresses[backend];
         let process = &mut self.backends[backend];
-        match action {
-            FaultAction::Stop => process.is_stopped(),
-            FaultAction::Continue => process.exited().is_none() && !process.is_stopped(),
-            FaultAction::Kill | FaultAction::Drain => process.exited().is_some(),
-            FaultAction::Start => {
+        match sign {
+            Sign::Stopped => process.is_stopped(),
+            Sign::Running => process.exited().is_none() && !process.is_stopped(),
+            Sign::Gone => process.exited().is_some(),
+            Sign::Accepting => {
                 let accepts = || self.network.as_client(|| accepts(address)).unwrap_or(false);
                 process.exited().is_none() && accepts()
             }
+            Sign::Says(line) => process.has_said(line),
+            Sign::Heeded => means.clients.members.are_heeded(),
+            Sign::Listed(page) => self.lists_members(page),
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod environment;
 mod fault;
 pub(crate) mod guard;
 pub(crate) mod network;
+mod page;
 pub(crate) mod placement;
 mod ports;
 mod probe;
@@ -23,14 +24,17 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use fault::Faults;
+pub(crate) use fault::{Faults, Means};
 use measure::record::{MachineCost, ProcessCost, ProcessRole, Side};
 use network::{Namespace, Network, Place};
 pub(crate) use process::Launch;
 use process::Process;
+use rustix::process::Signal;
 
 /// How long processes may take from their start to a call that comes back well.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long somebody else's balancer may take to answer well. It should be there.
+const REACH_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a start is tried when a port was taken in between.
 const START_ATTEMPTS: usize = 3;
 
@@ -55,21 +59,63 @@ pub(crate) struct ProxyLaunch {
     pub(crate) files: Vec<(PathBuf, String)>,
     /// Whether the command sets the kernel up to be the proxy, and ends.
     pub(crate) in_kernel: bool,
+    /// How it is told of other backends, if it can be.
+    pub(crate) reload: Option<Reload>,
 }
+
+/// How a proxy is told that its files are new, and what shows that it has heard.
+#[derive(Clone, Debug)]
+pub(crate) struct Reload {
+    pub(crate) how: ReloadHow,
+    /// A page with the address of every backend it knows.
+    pub(crate) lists: String,
+}
+
+/// What tells a proxy that its files are new.
+#[derive(Clone, Debug)]
+pub(crate) enum ReloadHow {
+    /// It watches them.
+    Watches,
+    Signal(Signal),
+    Command(Launch),
+}
+
+/// Where a proxy stands, and between whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site<'a> {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Where it answers questions about itself.
+    pub(crate) admin: SocketAddr,
+    /// Addresses of all backends.
+    pub(crate) backends: &'a [SocketAddr],
+    /// Indices of those it is to know.
+    pub(crate) members: &'a [usize],
+    /// Where its files are.
+    pub(crate) dir: &'a Path,
+}
+
+/// How a proxy is started at a site.
+pub(crate) type ProxySetup<'a> = dyn Fn(&Site<'_>) -> Result<ProxyLaunch, String> + 'a;
 
 /// What a trial needs started. The closures are given addresses, because ports
 /// are chosen anew for each trial and each attempt.
 pub(crate) struct Setup<'a> {
     pub(crate) network: scenario::Network,
-    pub(crate) backend_ids: &'a [String],
+    /// How fast each backend is made to work.
+    pub(crate) speeds: Vec<f64>,
+    /// Which backends there are to choose from at first.
+    pub(crate) members: Vec<bool>,
     pub(crate) backend: &'a dyn Fn(usize, SocketAddr) -> Result<Launch, String>,
     /// `None` for a peer without a process.
-    #[allow(
-        clippy::type_complexity,
-        reason = "one use, and its parts are named where it is built"
-    )]
-    pub(crate) proxy:
-        Option<&'a dyn Fn(SocketAddr, &[SocketAddr], &Path) -> Result<ProxyLaunch, String>>,
+    pub(crate) proxy: Option<&'a ProxySetup<'a>>,
+}
+
+/// How fast a backend works.
+#[derive(Clone, Copy, Debug)]
+struct Speed {
+    now: f64,
+    at_first: f64,
 }
 
 /// The running processes of one trial.
@@ -80,12 +126,21 @@ pub(crate) struct Lab {
     launches: Vec<Launch>,
     /// Backends that are gone because a fault ended them.
     ended_by_fault: Vec<bool>,
+    /// Backends that were started again, whose costs are those of two processes.
+    restarted: Vec<bool>,
+    /// How fast each backend works now, and did when it was started.
+    speeds: Vec<Speed>,
+    /// Which backends there are to choose from now.
+    members: Vec<bool>,
     /// Where logs go.
     dir: PathBuf,
     /// `None` also where the kernel is the proxy.
     proxy: Option<Process>,
     backend_addresses: Vec<SocketAddr>,
     proxy_address: Option<SocketAddr>,
+    admin_address: SocketAddr,
+    /// Commands that told the proxy of other backends.
+    reloads: Vec<Process>,
     proxy_launch: Option<ProxyLaunch>,
     /// Last, so that processes end before their namespaces are let go.
     network: Network,
@@ -106,8 +161,28 @@ impl Lab {
         }
     }
 
+    /// No process at all: what is driven was started by somebody else.
+    pub(crate) fn without_processes(dir: &Path) -> Self {
+        Self {
+            backends: Vec::new(),
+            launches: Vec::new(),
+            ended_by_fault: Vec::new(),
+            restarted: Vec::new(),
+            speeds: Vec::new(),
+            members: Vec::new(),
+            dir: dir.to_owned(),
+            proxy: None,
+            backend_addresses: Vec::new(),
+            proxy_address: None,
+            admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            reloads: Vec::new(),
+            proxy_launch: None,
+            network: Network::Loopback,
+        }
+    }
+
     fn start_once(setup: &Setup<'_>, dir: &Path) -> Result<Self, LabError> {
-        let count = setup.backend_ids.len();
+        let count = setup.members.len();
         let network = Network::make(setup.network, count).map_err(LabError::lab)?;
         let addresses = network
             .addresses(count)
@@ -116,10 +191,19 @@ impl Lab {
             backends: Vec::with_capacity(count),
             launches: Vec::with_capacity(count),
             ended_by_fault: vec![false; count],
+            restarted: vec![false; count],
+            speeds: setup
+                .speeds
+                .iter()
+                .map(|&speed| Speed { now: speed, at_first: speed })
+                .collect(),
+            members: setup.members.clone(),
             dir: dir.to_owned(),
             proxy: None,
             backend_addresses: addresses.backends.clone(),
             proxy_address: None,
+            admin_address: addresses.admin,
+            reloads: Vec::new(),
             proxy_launch: None,
             network,
         };
@@ -132,7 +216,7 @@ impl Lab {
             wait_ready(process, address, Side::Backend, &lab.network)?;
         }
         if let Some(proxy) = setup.proxy {
-            let proxy = proxy(addresses.balancer, &addresses.backends, dir);
+            let proxy = proxy(&lab.site(addresses.balancer, &lab.members()));
             lab.start_proxy(proxy.map_err(LabError::lab)?, addresses.balancer)?;
         }
         Ok(lab)
@@ -145,7 +229,7 @@ impl Lab {
 
     fn start_proxy(&mut self, proxy: ProxyLaunch, listen: SocketAddr) -> Result<(), LabError> {
         for (path, text) in &proxy.files {
-            fs::write(path, text).map_err(|error| cannot_write(path, &error))?;
+            replace(path, text).map_err(|error| cannot_write(path, &error))?;
         }
         if proxy.in_kernel && self.network.at(Place::Balancer).is_none() {
             // It would change the rules of the whole machine.
@@ -167,11 +251,30 @@ impl Lab {
         Ok(())
     }
 
-    /// Where client connection number `index` goes: to the proxy, or without
-    /// one to each backend in turn.
-    pub(crate) fn target(&self, index: usize) -> SocketAddr {
+    /// Where the proxy listens, if there is one.
+    pub(crate) fn proxy_address(&self) -> Option<SocketAddr> {
         self.proxy_address
-            .unwrap_or_else(|| self.backend_addresses[index % self.backend_addresses.len()])
+    }
+
+    fn site<'a>(&'a self, listen: SocketAddr, members: &'a [usize]) -> Site<'a> {
+        Site {
+            listen,
+            admin: self.admin_address,
+            backends: &self.backend_addresses,
+            members,
+            dir: &self.dir,
+        }
+    }
+
+    /// Where each backend listens.
+    pub(crate) fn backend_addresses(&self) -> &[SocketAddr] {
+        &self.backend_addresses
+    }
+
+    /// Indices of the backends there are to choose from now.
+    pub(crate) fn members(&self) -> Vec<usize> {
+        let members = self.members.iter().enumerate();
+        members.filter(|(_, is_member)| **is_member).map(|(index, _)| index).collect()
     }
 
     /// The network namespace that client connections are made in; `None` for the
@@ -226,10 +329,15 @@ impl Lab {
         if let Some(proxy) = &self.proxy {
             add(ProcessRole::Proxy, proxy.name(), before.proxy, after.proxy);
         }
-        for ((process, before), after) in
-            self.backends.iter().zip(&before.backends).zip(&after.backends)
-        {
-            add(ProcessRole::Backend, process.name(), *before, *after);
+        // What some of them cost is not what the backends cost: where one can't be
+        // told, because it ended or was another process before, none is.
+        let all = before.backends.iter().chain(&after.backends).all(Option::is_some);
+        if all && !self.restarted.contains(&true) {
+            for ((process, before), after) in
+                self.backends.iter().zip(&before.backends).zip(&after.backends)
+            {
+                add(ProcessRole::Backend, process.name(), *before, *after);
+            }
         }
         (costs, cost::machine_since(&after.machine, &before.machine))
     }
@@ -238,7 +346,7 @@ impl Lab {
     /// the slowest one's grace is the longest wait.
     pub(crate) fn stop(mut self) {
         let mut processes: Vec<&mut Process> =
-            self.proxy.iter_mut().chain(&mut self.backends).collect();
+            self.proxy.iter_mut().chain(&mut self.backends).chain(&mut self.reloads).collect();
         for process in &mut processes {
             process.ask_to_stop();
         }
@@ -255,6 +363,19 @@ pub(crate) struct Costs {
     proxy: Option<cost::Reading>,
     backends: Vec<Option<cost::Reading>>,
     machine: MachineCost,
+}
+
+/// Calls an address that somebody else serves until a call comes back well.
+///
+/// # Errors
+/// With the last reason, when none does.
+pub(crate) fn reach(address: SocketAddr) -> Result<(), String> {
+    let mut last = String::new();
+    match probe::until_ready(address, REACH_TIMEOUT, || false, &mut last) {
+        probe::Ready::Yes => Ok(()),
+        probe::Ready::Gone | probe::Ready::TimedOut => Err(last),
+        probe::Ready::Interrupted => Err("interrupted while it was looked for".to_owned()),
+    }
 }
 
 fn wait_ready(
@@ -307,6 +428,15 @@ fn wait_until(
 fn is_port_conflict(error: &LabError) -> bool {
     let text = error.message.to_lowercase();
     text.contains("address already in use") || text.contains("address in use")
+}
+
+/// Puts a file in place of the one that is there, in one step: whoever watches it
+/// never sees half of it.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    fs::write(&name, text)?;
+    fs::rename(&name, path)
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> LabError {

@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -51,6 +51,8 @@ pub(crate) struct Process {
     log: PathBuf,
     stop_signal: Signal,
     exited: Option<ExitStatus>,
+    /// Lines that it was told over its control pipe.
+    told: u64,
 }
 
 impl Process {
@@ -90,6 +92,7 @@ impl Process {
             log,
             stop_signal: launch.stop_signal,
             exited: None,
+            told: 0,
         })
     }
 
@@ -160,6 +163,26 @@ impl Process {
             (None, Some(pid)) => Ok(kill_process(pid, signal)?),
             _ => Err(io::Error::other(format!("{} is gone", self.name))),
         }
+    }
+
+    /// Tells a process of ours something over its control pipe; returns the number
+    /// of the line, by which it answers.
+    ///
+    /// The pipe holds thousands of such lines, so this does not wait, even for a
+    /// process that stands still.
+    pub(crate) fn tell(&mut self, line: &str) -> io::Result<u64> {
+        let Some(pipe) = &mut self.child.stdin else {
+            return Err(io::Error::other(format!("{} has no control pipe", self.name)));
+        };
+        pipe.write_all(format!("{line}\n").as_bytes())?;
+        self.told += 1;
+        Ok(self.told)
+    }
+
+    /// Whether it has written this line to its log.
+    pub(crate) fn has_said(&self, line: &str) -> bool {
+        let log = fs::read(&self.log).unwrap_or_default();
+        log.split(|&byte| byte == b'\n').any(|said| said == line.as_bytes())
     }
 
     /// Whether it stands still (SIGSTOP).

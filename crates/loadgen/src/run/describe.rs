@@ -41,7 +41,12 @@ pub(super) fn run_record(
         started_utc: utc(started),
         elapsed_s: None,
         seed: scenario.seed,
-        backends: backends(scenario),
+        // Those the lab did not start are known once they have answered.
+        backends: if peers.iter().any(|ready| ready.external.is_some()) {
+            Vec::new()
+        } else {
+            backends(scenario)
+        },
         network: match scenario.network {
             scenario::Network::Loopback => Network::Loopback,
             scenario::Network::Namespaces => Network::Namespaces,
@@ -115,6 +120,7 @@ fn peer_setup(ready: &ReadyPeer) -> PeerSetup {
         name: ready.peer.name.clone(),
         title: ready.peer.title.clone(),
         layer: match ready.peer.layer {
+            _ if ready.external.is_some() => Layer::External,
             scenario::Layer::None => Layer::None,
             scenario::Layer::L4 => Layer::L4,
             scenario::Layer::L7 => Layer::L7,

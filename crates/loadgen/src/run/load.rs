@@ -8,13 +8,16 @@ use scenario::{Arrivals, Client, Layer, Length, Pace, Profile, Scenario};
 
 use crate::{
     drive::{
-        client::{Balanced, CallKind, CallShape, ClientKind, Destination},
+        client::{
+            Backends, Balanced, CallKind, CallShape, ClientKind, Destination, Manner, Resolver,
+        },
         clock::Pacer,
         load::{Closed, Load, Open},
         rate::RateCurve,
-        schedule::{Limit, Process, Schedule},
+        schedule::{self, Limit, Process, Schedule},
         worker::Plan,
     },
+    external::External,
     lab::{Lab, environment, placement::Cpus},
     peers::ReadyPeer,
 };
@@ -59,11 +62,8 @@ pub(super) fn plans(
     let workers = workers(environment::cpus(), own.len(), scenario.load.connections);
     (0..workers)
         .map(|worker| Plan {
-            client: match scenario.load.client {
-                Client::Wire => ClientKind::Wire,
-                Client::Tonic => ClientKind::Tonic,
-            },
-            shape: shape(scenario),
+            client: manner(&scenario.load),
+            shape: shape(scenario, peer),
             destinations: connections_of(scenario, worker, workers)
                 .map(|connection| destination(scenario, peer, lab, connection, seed))
                 .collect(),
@@ -88,6 +88,16 @@ fn pacer(scenario: &Scenario, cpus: &Cpus) -> Pacer {
     }
 }
 
+fn manner(load: &scenario::Load) -> Manner {
+    Manner {
+        kind: match load.client {
+            Client::Wire => ClientKind::Wire,
+            Client::Tonic => ClientKind::Tonic,
+        },
+        connection_calls: load.connection_calls,
+    }
+}
+
 /// Connections are dealt to workers in turn, as [`Open`] does it.
 fn connections_of(scenario: &Scenario, worker: u32, workers: u32) -> impl Iterator<Item = u32> {
     (worker..scenario.load.connections).step_by(workers as usize)
@@ -100,20 +110,35 @@ fn destination(
     connection: u32,
     seed: u64,
 ) -> Destination {
+    if let Some(External { name, address, .. }) = &peer.external {
+        let (address, authority) = (*address, name.clone());
+        return Destination::One(Resolver::One { address, authority });
+    }
+    if let Some(address) = lab.proxy_address() {
+        return Destination::One(Resolver::one(address));
+    }
+    let addresses = lab.backend_addresses();
+    let members = lab.members();
     if peer.peer.layer != Layer::Client {
-        return Destination::One(lab.target(connection as usize));
+        let turns = Resolver::turns(addresses.to_vec(), members, connection as usize);
+        return Destination::One(turns);
     }
     let backends = scenario
         .backends
         .iter()
-        .enumerate()
-        .map(|(index, backend)| (lab.target(index), backend.id.clone(), backend.weight))
+        .zip(addresses)
+        .map(|(backend, &address)| (address, backend.id.clone(), backend.weight))
         .collect();
     let seed = SplitMix64::new(seed ^ u64::from(connection)).next_u64();
-    Destination::Balanced(Balanced { policy: scenario.policy, backends, seed })
+    let policy = peer.policy(scenario);
+    Destination::Balanced(Balanced { policy, backends, members, seed })
 }
 
-fn shape(scenario: &Scenario) -> CallShape {
+fn shape(scenario: &Scenario, peer: &ReadyPeer) -> CallShape {
+    let backends = match &peer.external {
+        Some(external) => Backends::Seen(external.seen.clone()),
+        None => Backends::Known(scenario.backends.iter().map(|one| one.id.clone()).collect()),
+    };
     let load = &scenario.load;
     // Bytes that compress and repeat as little as real payloads do.
     let mut chance = SplitMix64::new(scenario.seed);
@@ -128,7 +153,7 @@ fn shape(scenario: &Scenario) -> CallShape {
         messages: load.messages,
         payload,
         response_bytes: load.response_bytes,
-        backend_ids: scenario.backends.iter().map(|backend| backend.id.clone()).collect(),
+        backends,
     }
 }
 
@@ -146,7 +171,10 @@ fn load(scenario: &Scenario, worker: u32, workers: u32, seed: u64) -> Load {
                 Arrivals::Poisson { .. } => Process::Poisson,
             };
             let curve = rate_curve(arrivals.rate(), profile, load);
-            let schedule = Schedule::new(process, curve, load.connections, warm_up_ns, limit, seed);
+            let skew =
+                load.skew.map(|skew| schedule::Skew { heavy: skew.heavy, share: skew.share });
+            let schedule = Schedule::new(process, curve, load.connections, warm_up_ns, limit, seed)
+                .skewed(skew);
             Load::Open(Open::new(schedule, worker, workers))
         }
         Pace::Closed { think_time } => {

@@ -27,12 +27,13 @@ use jiff::Timestamp;
 use measure::{
     folder::RunFolder,
     record::{LeftOut, RunOutcome, RunRecord, TrialOutcome, TrialRecord, Verdict},
+    warning::Warning,
 };
 use scenario::{Library, Scenario, ScenarioSource};
 
 use crate::{
     exit::{self, Failure},
-    interrupt,
+    external, interrupt,
     lab::{
         ProxyLaunch,
         placement::{self, Cpus},
@@ -55,6 +56,8 @@ pub(crate) struct Request {
     pub(crate) overrides: Vec<String>,
     /// Where runs are kept.
     pub(crate) results: PathBuf,
+    /// A balancer to drive in place of the scenario's peers.
+    pub(crate) target: Option<String>,
 }
 
 /// What came of a run.
@@ -76,7 +79,10 @@ pub(crate) fn run(
     progress: &mut Progress,
 ) -> Result<Finished, Failure> {
     let scenario = &request.scenario;
-    let (peers, left_out) = peers::prepare_all(scenario, library, root)?;
+    let (peers, left_out) = match &request.target {
+        Some(target) => (vec![external::find(target, scenario)?], Vec::new()),
+        None => peers::prepare_all(scenario, library, root)?,
+    };
     for LeftOut { peer, reason } in &left_out {
         progress.note(&format!("left out {peer}: {reason}"));
     }
@@ -336,8 +342,7 @@ impl Run<'_> {
         let point = &self.points[turn.point];
         let peer = &self.peers[turn.peer];
         let name = peer.peer.name.clone();
-        let dir =
-            self.folder.path().join("logs").join(format!("{order:03}-{name}-r{}", turn.repeat));
+        let dir = self.folder.path().join("logs").join(log_folder(order, &name, turn.repeat));
         let trial = Trial {
             scenario: &point.scenario,
             point: point.value.as_deref(),
@@ -393,6 +398,7 @@ impl Run<'_> {
     /// Judges what was measured and writes the record for the last time.
     fn close(&mut self, started: Timestamp) -> Result<(), Failure> {
         let complete = self.trials.len() >= self.planned && !interrupt::interrupted();
+        self.complete_backends()?;
         self.record.outcome = if complete { RunOutcome::Complete } else { RunOutcome::Interrupted };
         let search = self.record.search.as_ref();
         self.record.expectations =
@@ -407,6 +413,22 @@ impl Run<'_> {
         self.write()
     }
 
+    /// Backends that the lab did not start are known only now, and trials that ended
+    /// before one of them was first seen lack it.
+    fn complete_backends(&mut self) -> Result<(), Failure> {
+        let Some(external) = self.peers.iter().find_map(|ready| ready.external.as_ref()) else {
+            return Ok(());
+        };
+        self.record.backends = external.backends();
+        self.record.warnings.push(Warning::ExternalTarget { target: external.name.clone() });
+        for trial in &mut self.trials {
+            if external.complete(trial) {
+                self.folder.write_trial(trial).map_err(Failure::lab)?;
+            }
+        }
+        Ok(())
+    }
+
     fn write(&self) -> Result<(), Failure> {
         self.folder.write_run(&self.record).map_err(Failure::lab)
     }
@@ -414,6 +436,12 @@ impl Run<'_> {
 
 fn without_paths(text: &str, paths: &[(String, &'static str)]) -> String {
     paths.iter().fold(text.to_owned(), |text, (path, word)| text.replace(path, word))
+}
+
+/// A folder's name that every proxy can read a configuration from: the colon of
+/// `l7:p2c` separates things in many of them.
+fn log_folder(order: usize, peer: &str, repeat: u32) -> String {
+    format!("{order:03}-{}-r{repeat}", peer.replace(':', "-"))
 }
 
 fn file_name(path: &Path) -> String {

@@ -1,15 +1,15 @@
 //! A scenario's settings as command lines: what the lab is told to start.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use rustix::process::Signal;
-use scenario::{RenderInput, Scenario, StopSignal, Target, units::format_duration};
+use scenario::{
+    ReloadSignal, RenderInput, RenderedHow, RenderedReload, Scenario, StopSignal, Target,
+    units::format_duration,
+};
 
 use crate::{
-    lab::{Launch, ProxyLaunch},
+    lab::{Launch, ProxyLaunch, Reload, ReloadHow, Site},
     peers::{ReadyPeer, loadgen_program},
 };
 
@@ -62,23 +62,23 @@ const MAX_STREAMS: u32 = 100_000;
 pub(super) fn proxy(
     ready: &ReadyPeer,
     scenario: &Scenario,
-    listen: SocketAddr,
-    backends: &[SocketAddr],
-    dir: &Path,
+    site: &Site<'_>,
     cpus: &[u32],
 ) -> Result<ProxyLaunch, String> {
-    let backends: Vec<Target> = scenario
-        .backends
-        .iter()
-        .zip(backends)
-        .map(|(backend, &addr)| Target { id: backend.id.clone(), addr, weight: backend.weight })
-        .collect();
+    let target = |&index: &usize| {
+        let backend = &scenario.backends[index];
+        let addr = site.backends[index];
+        Target { id: backend.id.clone(), addr, weight: backend.weight }
+    };
+    let backends: Vec<Target> = site.members.iter().map(target).collect();
+    let dir = site.dir;
     let input = RenderInput {
         loadgen: &loadgen_program()?,
         program: ready.program.as_deref(),
-        listen,
+        listen: site.listen,
+        admin: site.admin,
         backends: &backends,
-        policy: scenario.policy,
+        policy: ready.policy(scenario),
         dir,
     };
     let rendered = ready.peer.render(&input).map_err(|error| error.to_string())?;
@@ -96,7 +96,27 @@ pub(super) fn proxy(
         },
         files,
         in_kernel: ready.peer.in_kernel(),
+        reload: rendered.reload.map(|reload| self::reload(ready, reload, cpus)),
     })
+}
+
+/// How the proxy is told of other backends. A command of its own runs where the
+/// proxy does.
+fn reload(ready: &ReadyPeer, reload: RenderedReload, cpus: &[u32]) -> Reload {
+    let how = match reload.how {
+        RenderedHow::Watches => ReloadHow::Watches,
+        RenderedHow::Signal(ReloadSignal::Hup) => ReloadHow::Signal(Signal::HUP),
+        RenderedHow::Signal(ReloadSignal::Usr1) => ReloadHow::Signal(Signal::USR1),
+        RenderedHow::Signal(ReloadSignal::Usr2) => ReloadHow::Signal(Signal::USR2),
+        RenderedHow::Command(command) => ReloadHow::Command(Launch {
+            name: format!("{}-reload", ready.peer.name),
+            command,
+            environment: Vec::new(),
+            cpus: cpus.to_vec(),
+            stop_signal: Signal::TERM,
+        }),
+    };
+    Reload { how, lists: reload.lists }
 }
 
 fn signal(signal: StopSignal) -> Signal {

@@ -4,11 +4,7 @@
 //! A trial always ends in a record. What went wrong stands in it, with the side
 //! it went wrong on, and the run goes on.
 
-use std::{
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::{path::PathBuf, thread, time::Duration};
 
 use jiff::Timestamp;
 use measure::{
@@ -26,7 +22,7 @@ use crate::{
         clock::{Clock, monotonic_ns},
     },
     interrupt,
-    lab::{Costs, Faults, Lab, LabError, Setup, placement::Cpus},
+    lab::{Costs, Faults, Lab, LabError, Means, ProxyLaunch, Setup, Site, placement::Cpus},
     peers::ReadyPeer,
 };
 
@@ -68,7 +64,7 @@ pub(crate) enum Moment {
 /// A trial's record, and how its proxy was started.
 pub(crate) struct Done {
     pub(crate) record: TrialRecord,
-    pub(crate) proxy: Option<crate::lab::ProxyLaunch>,
+    pub(crate) proxy: Option<ProxyLaunch>,
 }
 
 /// What a trial gave, before it is a record.
@@ -114,21 +110,26 @@ impl Trial<'_> {
     }
 
     fn start_lab(&self) -> Result<Lab, LabError> {
-        let ids: Vec<String> = self.scenario.backends.iter().map(|b| b.id.clone()).collect();
+        if self.peer.external.is_some() {
+            return Ok(Lab::without_processes(&self.dir));
+        }
         let seed = self.seed();
-        let proxy = |listen, backends: &[_], dir: &Path| {
-            let cpus = &self.cpus.proxy;
-            setup::proxy(self.peer, self.scenario, listen, backends, dir, cpus)
-        };
+        let proxy = |site: &Site<'_>| self.proxy_at(site);
         let setup = Setup {
             network: self.scenario.network,
-            backend_ids: &ids,
+            speeds: self.scenario.backends.iter().map(|backend| backend.speed).collect(),
+            members: self.scenario.first_members(),
             backend: &|index, address| {
                 setup::backend(self.scenario, index, address, seed, &self.cpus.backends)
             },
-            proxy: if self.peer.stands_between() { Some(&proxy) } else { None },
+            proxy: if self.peer.is_started() { Some(&proxy) } else { None },
         };
         Lab::start(&setup, &self.dir)
+    }
+
+    /// How the peer's proxy is started at a site.
+    fn proxy_at(&self, site: &Site<'_>) -> Result<ProxyLaunch, String> {
+        setup::proxy(self.peer, self.scenario, site, &self.cpus.proxy)
     }
 
     fn measure(&self, lab: &mut Lab, look: &mut dyn FnMut(Moment)) -> Result<Measured, LabError> {
@@ -192,7 +193,9 @@ impl Trial<'_> {
         };
         loop {
             let now_ns = clock.now_ns();
-            watched.faults.look(lab, now_ns);
+            let proxy = |site: &Site<'_>| self.proxy_at(site);
+            let means = Means { clients: generator.shared(), proxy: &proxy };
+            watched.faults.look(lab, means, now_ns);
             watched.ended_ns = now_ns;
             let finished = generator.is_finished();
             if watched.before.is_none() && now_ns >= start_ns {
@@ -252,8 +255,17 @@ impl Trial<'_> {
         Window { start_ns, end_ns: end_ns.max(start_ns) }
     }
 
+    /// Ids of the backends by index; of those the lab did not start, as many as
+    /// have answered.
+    fn backend_ids(&self) -> Vec<String> {
+        match &self.peer.external {
+            Some(external) => external.seen.ids(),
+            None => self.scenario.backends.iter().map(|backend| backend.id.clone()).collect(),
+        }
+    }
+
     fn record(&self, lab: &Lab, measured: &Measured) -> TrialRecord {
-        let ids: Vec<String> = self.scenario.backends.iter().map(|b| b.id.clone()).collect();
+        let ids = self.backend_ids();
         let steadiness = self.steadiness(measured);
         let cut_ns = steadiness.map_or(0, |found| found.cut_ns);
         let spent = measured.window;

@@ -62,10 +62,8 @@ impl Home {
         let mark = format!("{}-{count}", std::process::id());
         let home = Self { folder, mark };
         fs::create_dir_all(home.path("scenarios/peers")).unwrap();
-        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/peers");
         for name in ["direct", "client-side", "l4", "l7"] {
-            let text = fs::read_to_string(peers.join(name).join("peer.toml")).unwrap();
-            home.peer(name, &text);
+            home.real_peer(name);
         }
         home.scenario("small", SMALL);
         home

@@ -95,6 +95,7 @@ pub(super) fn layer(peer: &PeerView<'_>) -> &'static str {
         Some(Layer::L4) => "L4",
         Some(Layer::L7) => "L7",
         Some(Layer::Client) => "client",
+        Some(Layer::External) => "not known",
         None => format::UNKNOWN,
     }
 }

@@ -133,6 +133,9 @@ fn backends(backends: &[BackendSetup]) -> String {
         } else {
             String::new()
         };
+        if backend.concurrency == 0 {
+            return "known by the ids in their answers; the lab did not start them".to_owned();
+        }
         format!(
             "{} at once, service time {}{mean}{speed}, weight {}",
             backend.concurrency, backend.service_time, backend.weight

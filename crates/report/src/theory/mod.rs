@@ -110,6 +110,9 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
     let load = &run.load;
     let layer = match peer.setup.map(|setup| setup.layer) {
         None => return Err("its setup is not in the record".to_owned()),
+        Some(record::Layer::External) => {
+            return Err("the lab did not start it, so how it balances is not known".to_owned());
+        }
         Some(record::Layer::None) => Layer::None,
         Some(record::Layer::L4) => Layer::L4,
         // A client that picks for each call is no other queue than a proxy.
@@ -128,6 +131,11 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
                     it was placed"
             .to_owned());
     }
+    if layer != Layer::L7 && connections_differ(model) {
+        return Err("some connections carry far more than others, and the models have them \
+                    alike"
+            .to_owned());
+    }
     let first = run.backends.first().ok_or("there is no backend")?;
     let service = service::parse(&first.service_time, first.service_mean_ns)?
         .map(|service| service.at_speed(first.speed));
@@ -140,7 +148,7 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
         rate: load.rate.unwrap_or(0.0),
         connections: load.connections,
         layer,
-        policy: policy(&load.policy),
+        policy: policy(policy_of(&peer.name, &load.policy)),
     })
 }
 
@@ -155,10 +163,24 @@ fn are_alike(model: &Model<'_>) -> bool {
     })
 }
 
-/// Whether backends send connections away after a time.
+/// Whether connections end while the load runs: backends send them away after a
+/// time, or clients close them after so many calls.
 fn connections_age(model: &Model<'_>) -> bool {
-    let age = model.run.resolved.pointer("/connection_age");
-    age.is_some_and(|age| !age.is_null())
+    is_set(model, "/connection_age") || is_set(model, "/load/connection_calls")
+}
+
+/// Whether some connections carry more than others.
+fn connections_differ(model: &Model<'_>) -> bool {
+    is_set(model, "/load/skew")
+}
+
+fn is_set(model: &Model<'_>, setting: &str) -> bool {
+    model.run.resolved.pointer(setting).is_some_and(|value| !value.is_null())
+}
+
+/// The policy of a peer: `l7:p2c` has its own, the others have the run's.
+fn policy_of<'a>(peer: &'a str, of_run: &'a str) -> &'a str {
+    peer.split_once(':').map_or(of_run, |(_, policy)| policy)
 }
 
 fn arrivals(mode: LoopMode, name: Option<&str>) -> Result<Arrivals, String> {

@@ -7,7 +7,7 @@
 use measure::record::Layer;
 use queueing::bins::{RandomPlacement, TurnPlacement};
 
-use super::{are_alike, connections_age};
+use super::{are_alike, connections_age, connections_differ, policy_of};
 use crate::model::{Model, PeerView};
 
 /// What theory says of the busiest backend's share.
@@ -48,10 +48,11 @@ pub(crate) fn of(model: &Model<'_>, peer: &PeerView<'_>) -> Option<Placement> {
     let layer = peer.setup?.layer;
     let backends = u32::try_from(model.backends.len()).ok()?;
     let changes = peer.measured().any(|(record, _)| !record.faults.is_empty());
-    if backends < 2 || !are_alike(model) || connections_age(model) || changes {
+    let unlike = !are_alike(model) || connections_differ(model);
+    if backends < 2 || unlike || connections_age(model) || changes {
         return None;
     }
-    match (layer, load.policy.as_str()) {
+    match (layer, policy_of(&peer.name, &load.policy)) {
         (Layer::L4, "random") => {
             let placed = RandomPlacement::new(load.connections, backends).ok()?;
             Some(Placement::ByChance {

@@ -5,9 +5,9 @@ use std::path::{Component, Path};
 use balance::PolicyKind;
 
 use super::{
-    Candidate, ConfigFile, Peer, Process,
+    Candidate, ConfigFile, Peer, Process, Reload, ReloadHow,
     template::{Global, Local, Template, TemplateError},
-    wire::PeerWire,
+    wire::{PeerWire, ReloadWire},
 };
 use crate::error::{Error, Invalid, Place, Problem};
 
@@ -22,6 +22,7 @@ pub(crate) fn check(name: &str, wire: PeerWire, configs: Vec<ConfigFile>) -> Res
     };
     Ok(Peer {
         name: name.to_owned(),
+        policy: None,
         title: text("title", &wire.title)?,
         layer: wire.layer,
         description: text("description", &wire.description)?,
@@ -81,6 +82,7 @@ fn no_process(wire: &PeerWire) -> Result<(), Problem> {
         ("stop_signal", wire.stop_signal.is_none()),
         ("environment", wire.environment.is_empty()),
         ("in_kernel", !wire.in_kernel),
+        ("reload", wire.reload.is_none()),
     ];
     match keys.into_iter().find(|(_, is_empty)| !is_empty) {
         Some((key, _)) => Err(Problem::new(
@@ -121,10 +123,53 @@ fn check_process(wire: &PeerWire, config: Vec<ConfigFile>) -> Result<Process, Pr
         version_command,
         config,
         environment,
+        reload: wire.reload.as_ref().map(check_reload).transpose()?,
     };
     check_use(&process)?;
     check_weighted(&process)?;
+    check_reload_use(&process)?;
     Ok(process)
+}
+
+fn check_reload(wire: &ReloadWire) -> Result<Reload, Problem> {
+    let how = match (wire.signal, wire.command.is_empty()) {
+        (Some(_), false) => {
+            let message = "a signal and a command both tell it to read its files; keep one";
+            return Err(Problem::new("reload.command", message));
+        }
+        (Some(signal), true) => ReloadHow::Signal(signal),
+        (None, false) => ReloadHow::Command(templates("reload.command", &wire.command)?),
+        (None, true) => ReloadHow::Watches,
+    };
+    if !wire.lists.starts_with("http://{admin}/") {
+        let message = format!(
+            "found `{}`, expected a page of its own, as in `http://{{admin}}/backends`",
+            wire.lists
+        );
+        return Err(Problem::new("reload.lists", message));
+    }
+    Ok(Reload { how, lists: template("reload.lists", &wire.lists)? })
+}
+
+/// What is rendered again has to hold the backends, and somebody has to serve the
+/// page that lists them.
+fn check_reload_use(process: &Process) -> Result<(), Problem> {
+    if process.reload.is_none() {
+        return Ok(());
+    }
+    let addresses = [Local::Addr, Local::Port];
+    if !process.config.iter().any(|file| file.template.uses_local(&addresses)) {
+        let message = "no config template names the backends, so reading them again changes \
+                       nothing; use `{each backend}...{addr}...{end}` in one";
+        return Err(Problem::new("reload", message));
+    }
+    let admin = [Global::Admin, Global::AdminPort];
+    if !process.templates().any(|template| admin.into_iter().any(|one| template.uses(one))) {
+        let message = "nothing says where its page is served; use `{admin}` in the command or \
+                       a template";
+        return Err(Problem::new("reload.lists", message));
+    }
+    Ok(())
 }
 
 fn template(key: &str, text: &str) -> Result<Template, Problem> {

@@ -6,6 +6,7 @@
 //! billed alike, and a user adds a proxy without touching Rust.
 
 mod check;
+mod choice;
 mod locate;
 mod render;
 mod template;
@@ -17,10 +18,14 @@ use balance::PolicyKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use choice::{EXTERNAL_PEER, split_name};
 pub use locate::{Lookup, NotFound};
-pub use render::{RenderError, RenderInput, Rendered, RenderedFile, Target};
+pub use render::{
+    RenderError, RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, Target,
+};
 
 pub(crate) use check::{check, config_problem, template_error};
+pub(crate) use choice::check_name;
 use template::Template;
 
 /// Where in the stack a peer balances.
@@ -72,11 +77,26 @@ pub enum StopSignal {
     Kill,
 }
 
+/// The signal that tells a proxy to read its files again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadSignal {
+    /// SIGHUP.
+    Hup,
+    /// SIGUSR1.
+    Usr1,
+    /// SIGUSR2.
+    Usr2,
+}
+
 /// One way from client to backends, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Peer {
-    /// Its name: its folder's.
+    /// Its name: its folder's, with the policy where it was asked for under one
+    /// ([`split_name`]).
     pub name: String,
+    /// The policy it was asked for under, in place of the scenario's.
+    pub policy: Option<PolicyKind>,
     /// Its name for people.
     pub title: String,
     /// Where it balances.
@@ -106,6 +126,24 @@ pub struct Process {
     version_command: Vec<Template>,
     config: Vec<ConfigFile>,
     environment: Vec<(String, Template)>,
+    reload: Option<Reload>,
+}
+
+/// How a proxy learns of backends that join or leave.
+#[derive(Clone, Debug, PartialEq)]
+struct Reload {
+    how: ReloadHow,
+    /// The address of a page that names its backends.
+    lists: Template,
+}
+
+/// What tells a proxy that its files are new.
+#[derive(Clone, Debug, PartialEq)]
+enum ReloadHow {
+    /// Nothing: it watches them.
+    Watches,
+    Signal(ReloadSignal),
+    Command(Vec<Template>),
 }
 
 /// A place where a program may be.

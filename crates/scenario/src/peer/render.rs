@@ -9,7 +9,7 @@ use std::{
 use balance::PolicyKind;
 
 use super::{
-    Peer, Process,
+    Peer, Process, ReloadHow, ReloadSignal,
     template::{Global, Local, Template, Values},
 };
 use crate::error::list_of;
@@ -23,6 +23,8 @@ pub struct RenderInput<'a> {
     pub program: Option<&'a Path>,
     /// Where the peer listens.
     pub listen: SocketAddr,
+    /// Where it answers questions about itself, if it does.
+    pub admin: SocketAddr,
     /// The backends behind it.
     pub backends: &'a [Target],
     /// How it picks.
@@ -51,6 +53,28 @@ pub struct Rendered {
     pub environment: Vec<(String, String)>,
     /// Files to write before it is started.
     pub files: Vec<RenderedFile>,
+    /// How it learns of other backends; `None` when it can't while it runs.
+    pub reload: Option<RenderedReload>,
+}
+
+/// How a proxy learns that its files are new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderedReload {
+    /// What tells it.
+    pub how: RenderedHow,
+    /// `http://ADDRESS/...`: a page with the address of every backend it knows.
+    pub lists: String,
+}
+
+/// What tells a proxy that its files are new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RenderedHow {
+    /// Nothing: it watches them.
+    Watches,
+    /// A signal to its first process.
+    Signal(ReloadSignal),
+    /// A command; never empty.
+    Command(Vec<String>),
 }
 
 /// A file to write.
@@ -115,8 +139,9 @@ impl Peer {
         let values = Filled { input, policy, config };
         // The peer's check left only one thing that can be missing.
         let missing = |_: Global| RenderError::Program { peer: self.name.clone() };
+        let reload = process.render_reload(&values).map_err(missing)?;
         let mut rendered =
-            Rendered { argv: Vec::new(), environment: Vec::new(), files: Vec::new() };
+            Rendered { argv: Vec::new(), environment: Vec::new(), files: Vec::new(), reload };
         for word in &process.command {
             rendered.argv.extend(word.render_words(&values).map_err(missing)?);
         }
@@ -143,7 +168,7 @@ impl Peer {
         let Some(process) = &self.process else { return Ok(None) };
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let (policy, dir, backends) = (PolicyKind::default(), Path::new("."), &[]);
-        let input = RenderInput { loadgen, program, listen, backends, policy, dir };
+        let input = RenderInput { loadgen, program, listen, admin: listen, backends, policy, dir };
         let values = Filled { input: &input, policy: "", config: Some(PathBuf::new()) };
         let mut words = Vec::new();
         for word in &process.version_command {
@@ -155,6 +180,25 @@ impl Peer {
 }
 
 impl Process {
+    fn render_reload(&self, values: &dyn Values) -> Result<Option<RenderedReload>, Global> {
+        let Some(reload) = &self.reload else { return Ok(None) };
+        let how = match &reload.how {
+            ReloadHow::Watches => RenderedHow::Watches,
+            ReloadHow::Signal(signal) => RenderedHow::Signal(*signal),
+            ReloadHow::Command(words) => {
+                let words: Vec<Vec<String>> =
+                    words.iter().map(|word| word.render_words(values)).collect::<Result<_, _>>()?;
+                RenderedHow::Command(words.concat())
+            }
+        };
+        Ok(Some(RenderedReload { how, lists: reload.lists.render(values)? }))
+    }
+
+    /// Whether it can learn of backends that join or leave while it runs.
+    pub fn can_reload(&self) -> bool {
+        self.reload.is_some()
+    }
+
     /// The proxy's word for a policy.
     pub fn word_for(&self, policy: PolicyKind) -> Option<&str> {
         self.policies.iter().find(|(known, _)| *known == policy).map(|(_, word)| word.as_str())
@@ -194,6 +238,9 @@ impl Values for Filled<'_> {
             Global::Listen => self.input.listen.to_string(),
             Global::ListenHost => self.input.listen.ip().to_string(),
             Global::ListenPort => self.input.listen.port().to_string(),
+            Global::Admin => self.input.admin.to_string(),
+            Global::AdminHost => self.input.admin.ip().to_string(),
+            Global::AdminPort => self.input.admin.port().to_string(),
             Global::Policy => self.policy.to_owned(),
             Global::Config => path(self.config.as_deref()?),
             Global::Dir => path(self.input.dir),

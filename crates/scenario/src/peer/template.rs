@@ -21,6 +21,9 @@ pub(crate) enum Global {
     Listen,
     ListenHost,
     ListenPort,
+    Admin,
+    AdminHost,
+    AdminPort,
     Policy,
     Config,
     Dir,
@@ -38,12 +41,15 @@ pub(crate) enum Local {
     Index,
 }
 
-const GLOBALS: [(&str, Global); 9] = [
+const GLOBALS: [(&str, Global); 12] = [
     ("program", Global::Program),
     ("loadgen", Global::Loadgen),
     ("listen", Global::Listen),
     ("listen_host", Global::ListenHost),
     ("listen_port", Global::ListenPort),
+    ("admin", Global::Admin),
+    ("admin_host", Global::AdminHost),
+    ("admin_port", Global::AdminPort),
     ("policy", Global::Policy),
     ("config", Global::Config),
     ("dir", Global::Dir),

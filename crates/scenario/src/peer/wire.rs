@@ -6,7 +6,7 @@ use balance::PolicyKind;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Layer, StopSignal};
+use super::{Layer, ReloadSignal, StopSignal};
 
 /// A layerlab peer: one way from client to backends. A proxy is data here: how
 /// to find it, to start it, and to write its configuration.
@@ -21,8 +21,9 @@ pub(crate) struct PeerWire {
     /// What it is, in a sentence or two.
     pub(crate) description: String,
     /// Program and arguments, with placeholders: {program}, {loadgen},
-    /// {listen}, {listen_host}, {listen_port}, {policy}, {config}, {dir},
-    /// {backend_count}. A word `{each backend}...{end}` becomes one word a backend, and may also
+    /// {listen}, {listen_host}, {listen_port}, {admin}, {admin_host},
+    /// {admin_port}, {policy}, {config}, {dir}, {backend_count}. A
+    /// word `{each backend}...{end}` becomes one word a backend, and may also
     /// use {addr}, {host}, {port}, {weight}, {id}, {index}. `{{word}}` stands
     /// for a literal `{word}`. Layers l4 and l7 need a command; none and
     /// client have none.
@@ -57,7 +58,26 @@ pub(crate) struct PeerWire {
     pub(crate) in_kernel: bool,
     /// Signal that asks it to end; `term` unless given.
     pub(crate) stop_signal: Option<StopSignal>,
+    /// How it learns of backends that join or leave while it runs. Without it the
+    /// peer is left out of scenarios in which some do.
+    pub(crate) reload: Option<ReloadWire>,
     /// Environment variables, with the same placeholders as the command.
     #[serde(default)]
     pub(crate) environment: BTreeMap<String, String>,
+}
+
+/// How a proxy learns of backends that join or leave: its config templates are
+/// rendered again, each file is replaced in one step, and then it is told so by a
+/// signal or a command. With neither it watches its files by itself.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReloadWire {
+    /// Signal to its first process.
+    pub(crate) signal: Option<ReloadSignal>,
+    /// Program and arguments, with the same placeholders as the command.
+    #[serde(default)]
+    pub(crate) command: Vec<String>,
+    /// A page that shows it has heard, as `http://{admin}/...`: it holds the
+    /// address of every backend the proxy knows, and of no other.
+    pub(crate) lists: String,
 }

@@ -52,7 +52,7 @@ impl Answer {
     }
 
     pub(super) fn take(&mut self, shape: &CallShape, reply: &Reply<'_>) {
-        let backend = shape.backend(reply.backend);
+        let backend = shape.backends.index(reply.backend);
         if backend.is_none() || (self.backend.is_some() && self.backend != backend) {
             self.wrong.get_or_insert(FailureKind::UnknownBackend);
         }
@@ -91,6 +91,7 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drive::client::Backends;
 
     fn shape(kind: CallKind, messages: u32) -> CallShape {
         CallShape {
@@ -98,7 +99,7 @@ mod tests {
             messages,
             payload: b"abc".to_vec(),
             response_bytes: 3,
-            backend_ids: vec!["b0".into(), "b1".into()],
+            backends: Backends::Known(vec!["b0".into(), "b1".into()]),
         }
     }
 

@@ -2,14 +2,16 @@
 //! call by the same policies as the proxies'.
 //!
 //! Each client connection of a scenario stands for one client, which sees its
-//! own calls and nobody else's; so each has a balancer of its own.
+//! own calls and nobody else's; so each has a balancer of its own. As in gRPC's own
+//! clients, a backend without a connection is not picked while another has one,
+//! and is connected to again in the background.
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use balance::{Backend, Balancer, PickInput, PolicyKind, SplitMix64, Tried};
+use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, SplitMix64, Tried};
 use measure::calllog::FailureKind;
 
-use super::{Call, CallShape, ClientKind, Connection, Ended, Sink};
+use super::{At, Call, CallShape, Connection, Ended, Manner, Resolver, Sink};
 use crate::drive::clock::monotonic_ns;
 
 /// The backends a client balances over.
@@ -18,21 +20,44 @@ pub(crate) struct Balanced {
     pub(crate) policy: PolicyKind,
     /// Address, id and weight of each.
     pub(crate) backends: Vec<(SocketAddr, String, u32)>,
+    /// Indices of those that the client knows from the start.
+    pub(crate) members: Vec<usize>,
     pub(crate) seed: u64,
 }
 
 /// One client with its connections.
 pub(crate) struct BalancedConnection {
+    policy: PolicyKind,
+    /// One for each backend, whether it is a member or not.
     connections: Vec<Box<dyn Connection>>,
-    balancer: Rc<Balancer>,
+    choice: RefCell<Choice>,
     chance: RefCell<SplitMix64>,
     picks: Rc<Picks>,
     sink: Rc<dyn Sink>,
 }
 
+/// The backends there are now, and how one of them is picked.
+struct Choice {
+    balancer: Balancer,
+    /// Which backend each index of the balancer is.
+    members: Vec<usize>,
+}
+
+impl Choice {
+    fn over(
+        policy: PolicyKind,
+        backends: &[Arc<Backend>],
+        members: &[usize],
+    ) -> Result<Self, BalanceError> {
+        let of_members = members.iter().map(|&index| Arc::clone(&backends[index])).collect();
+        Ok(Self { balancer: Balancer::new(policy, of_members)?, members: members.to_vec() })
+    }
+}
+
 /// Where the calls under way went, by slot; also the sink of the connections.
 struct Picks {
-    balancer: Rc<Balancer>,
+    /// All of them: a call may end after its backend has left.
+    backends: Vec<Arc<Backend>>,
     by_slot: RefCell<Vec<Option<Pick>>>,
     sink: Rc<dyn Sink>,
 }
@@ -44,46 +69,96 @@ struct Pick {
 }
 
 impl BalancedConnection {
-    pub(crate) async fn connect(
-        kind: ClientKind,
+    pub(super) async fn connect(
+        manner: Manner,
         balanced: &Balanced,
         shape: Rc<CallShape>,
         sink: Rc<dyn Sink>,
     ) -> Result<Self, String> {
-        let backends = balanced
+        let backends: Vec<Arc<Backend>> = balanced
             .backends
             .iter()
             .map(|(_, id, weight)| Arc::new(Backend::new(id.clone(), *weight)))
             .collect();
-        let balancer = Balancer::new(balanced.policy, backends).map_err(|e| e.to_string())?;
-        let balancer = Rc::new(balancer);
-        let picks = Rc::new(Picks {
-            balancer: Rc::clone(&balancer),
-            by_slot: RefCell::default(),
-            sink: Rc::clone(&sink),
-        });
+        let choice = Choice::over(balanced.policy, &backends, &balanced.members)
+            .map_err(|error| error.to_string())?;
+        let picks =
+            Rc::new(Picks { backends, by_slot: RefCell::default(), sink: Rc::clone(&sink) });
         let mut connections = Vec::with_capacity(balanced.backends.len());
-        for &(address, ..) in &balanced.backends {
+        for (index, &(address, ..)) in balanced.backends.iter().enumerate() {
+            let is_member = balanced.members.contains(&index);
+            let at = if is_member { At::Once } else { At::FirstCall };
+            let (resolver, shape) = (Resolver::one(address), Rc::clone(&shape));
             let sink = Rc::clone(&picks) as Rc<dyn Sink>;
-            connections.push(super::connect_to(kind, address, Rc::clone(&shape), sink).await?);
+            connections.push(super::connect_to(manner, resolver, at, shape, sink).await?);
         }
-        let chance = RefCell::new(SplitMix64::new(balanced.seed));
-        Ok(Self { connections, balancer, chance, picks, sink })
+        Ok(Self {
+            policy: balanced.policy,
+            connections,
+            choice: RefCell::new(choice),
+            chance: RefCell::new(SplitMix64::new(balanced.seed)),
+            picks,
+            sink,
+        })
+    }
+
+    fn pick(&self, now_ns: u64) -> Option<usize> {
+        let random = self.chance.borrow_mut().next_u64();
+        let input = PickInput { random, now_ns, key: None };
+        let choice = self.choice.borrow();
+        for (backend, &index) in choice.balancer.backends().iter().zip(&choice.members) {
+            let connection = &self.connections[index];
+            let is_ready = connection.is_ready();
+            if !is_ready {
+                connection.make_ready();
+            }
+            if backend.is_available() != is_ready {
+                backend.set_available(is_ready);
+            }
+        }
+        let picked =
+            choice.balancer.pick(&input, &Tried::default()).map(|index| choice.members[index]);
+        // Where none is ready, the call waits for one that is being connected to.
+        picked.or_else(|| choice.members.get(random as usize % choice.members.len()).copied())
     }
 }
 
 impl Connection for BalancedConnection {
     fn start(&self, call: Call, sequence: u64) {
         let begun_ns = monotonic_ns();
-        let random = self.chance.borrow_mut().next_u64();
-        let input = PickInput { random, now_ns: begun_ns, key: None };
-        let Some(backend) = self.balancer.pick(&input, &Tried::default()) else {
-            // Backends of a scenario are never marked unavailable.
+        let Some(backend) = self.pick(begun_ns) else {
             return self.sink.ended(call, Ended::Failed(FailureKind::from_status(14)));
         };
-        self.balancer.backends()[backend].begin();
+        self.picks.backends[backend].begin();
         self.picks.put(call, Pick { backend, begun_ns });
         self.connections[backend].start(call, sequence);
+    }
+
+    /// Backends in both lists keep their connections and counts.
+    fn set_members(&self, members: &[usize]) {
+        // Fewer backends make a balancer whenever more did.
+        let Ok(choice) = Choice::over(self.policy, &self.picks.backends, members) else { return };
+        let before = self.choice.replace(choice);
+        for index in members {
+            self.connections[*index].make_ready();
+        }
+        for gone in before.members.iter().filter(|index| !members.contains(index)) {
+            self.connections[*gone].release();
+        }
+    }
+
+    fn release(&self) {
+        self.connections.iter().for_each(|connection| connection.release());
+    }
+
+    fn is_ready(&self) -> bool {
+        self.choice.borrow().members.iter().any(|&index| self.connections[index].is_ready())
+    }
+
+    fn make_ready(&self) {
+        for &index in &self.choice.borrow().members {
+            self.connections[index].make_ready();
+        }
     }
 }
 
@@ -105,7 +180,7 @@ impl Sink for Picks {
             let now_ns = monotonic_ns();
             let served = matches!(ended, Ended::Served { .. });
             let latency_ns = served.then(|| now_ns.saturating_sub(pick.begun_ns));
-            self.balancer.backends()[pick.backend].finish(now_ns, latency_ns);
+            self.backends[pick.backend].finish(now_ns, latency_ns);
         }
         self.sink.ended(call, ended);
     }

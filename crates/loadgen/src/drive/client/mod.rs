@@ -6,16 +6,20 @@
 //! and a client knows nothing of schedules.
 
 mod answer;
+mod backends;
 mod balanced;
+mod resolver;
 mod tonic_client;
 mod wire;
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use measure::calllog::FailureKind;
 
+pub(crate) use backends::{Backends, Seen};
 pub(crate) use balanced::Balanced;
 use balanced::BalancedConnection;
+pub(crate) use resolver::Resolver;
 use tonic_client::TonicConnection;
 use wire::WireConnection;
 
@@ -47,6 +51,22 @@ pub(crate) trait Connection {
     /// Sends a call. The sink hears of its end exactly once, also when the
     /// connection breaks.
     fn start(&self, call: Call, sequence: u64);
+
+    /// The backends with these indices are the ones there are from now on. A
+    /// client that knows only a proxy has no use for that.
+    fn set_members(&self, members: &[usize]);
+
+    /// Lets the TCP connection go once its calls are done. The next call makes
+    /// another one.
+    fn release(&self);
+
+    /// Whether a call would go out at once rather than wait for a connection to
+    /// be made; as far as the client knows.
+    fn is_ready(&self) -> bool;
+
+    /// Makes a connection if there is none, so that there is one when it is
+    /// needed.
+    fn make_ready(&self);
 }
 
 /// The kinds of call.
@@ -66,17 +86,11 @@ pub(crate) struct CallShape {
     pub(crate) messages: u32,
     pub(crate) payload: Vec<u8>,
     pub(crate) response_bytes: u32,
-    /// Ids of the backends, in the order of their indices.
-    pub(crate) backend_ids: Vec<String>,
+    /// Whose answers are taken.
+    pub(crate) backends: Backends,
 }
 
 impl CallShape {
-    /// Index of the backend with this id.
-    pub(crate) fn backend(&self, id: &[u8]) -> Option<u16> {
-        let index = self.backend_ids.iter().position(|known| known.as_bytes() == id)?;
-        u16::try_from(index).ok()
-    }
-
     /// Whether `payload` is what the service owes: `response_bytes` bytes of the
     /// request's payload, repeated from its start as needed.
     pub(crate) fn is_echo(&self, payload: &[u8]) -> bool {
@@ -99,50 +113,65 @@ pub(crate) enum ClientKind {
     Tonic,
 }
 
+/// How a client connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manner {
+    pub(crate) kind: ClientKind,
+    /// Calls after which a TCP connection is closed and another one made; `None`
+    /// for connections that live as long as they can.
+    pub(crate) connection_calls: Option<u32>,
+}
+
 /// How long a connection may take to be made.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a client connection of a scenario leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Destination {
-    /// A backend, or a proxy: one TCP connection.
-    One(SocketAddr),
+    /// A backend, or a proxy: one TCP connection at a time.
+    One(Resolver),
     /// Every backend: the client balances its calls itself.
     Balanced(Balanced),
 }
 
 /// Opens a connection of the wanted kind. Must run inside a `LocalSet`.
 pub(crate) async fn connect(
-    kind: ClientKind,
-    destination: &Destination,
+    manner: Manner,
+    destination: Destination,
     shape: Rc<CallShape>,
     sink: Rc<dyn Sink>,
 ) -> Result<Box<dyn Connection>, String> {
     match destination {
-        Destination::One(address) => connect_to(kind, *address, shape, sink).await,
+        Destination::One(resolver) => connect_to(manner, resolver, At::Once, shape, sink).await,
         Destination::Balanced(balanced) => {
-            let connection = BalancedConnection::connect(kind, balanced, shape, sink).await?;
+            let connection = BalancedConnection::connect(manner, &balanced, shape, sink).await?;
             Ok(Box::new(connection))
         }
     }
 }
 
+/// When a connection is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// Now: it is an error if it can't be.
+    Once,
+    /// With the first call that needs it.
+    FirstCall,
+}
+
 async fn connect_to(
-    kind: ClientKind,
-    address: SocketAddr,
+    manner: Manner,
+    resolver: Resolver,
+    at: At,
     shape: Rc<CallShape>,
     sink: Rc<dyn Sink>,
 ) -> Result<Box<dyn Connection>, String> {
-    match kind {
-        ClientKind::Wire => {
-            let connection = WireConnection::connect(address, shape, sink).await?;
-            Ok(Box::new(connection))
-        }
+    Ok(match manner.kind {
+        ClientKind::Wire => Box::new(WireConnection::new(manner, resolver, at, shape, sink).await?),
         ClientKind::Tonic => {
-            let connection = TonicConnection::connect(address, shape, sink).await?;
-            Ok(Box::new(connection))
+            Box::new(TonicConnection::new(manner, resolver, at, shape, sink).await?)
         }
-    }
+    })
 }
 
 #[cfg(test)]
@@ -155,7 +184,7 @@ mod tests {
             messages: 1,
             payload: payload.to_vec(),
             response_bytes,
-            backend_ids: vec!["b0".into(), "b1".into()],
+            backends: Backends::Known(vec!["b0".into(), "b1".into()]),
         }
     }
 
@@ -170,11 +199,5 @@ mod tests {
         assert!(!shape(b"abc", 3).is_echo(b"ab"));
         assert!(!shape(b"abc", 7).is_echo(b"abcabcb"));
         assert!(!shape(b"", 2).is_echo(&[0, 1]));
-    }
-
-    #[test]
-    fn backends_are_known_by_their_ids() {
-        assert_eq!(shape(b"", 0).backend(b"b1"), Some(1));
-        assert_eq!(shape(b"", 0).backend(b"b9"), None);
     }
 }

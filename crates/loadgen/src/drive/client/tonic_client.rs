@@ -3,7 +3,10 @@
 //! Each call is a task of its own on the worker's thread. A channel whose
 //! connection broke makes a new one at the next call, as it would in a service.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use bytes::Bytes;
 use echo_proto::v1::{EchoRequest, EchoResponse, echo_client::EchoClient};
@@ -14,7 +17,7 @@ use tonic::{
 };
 
 use super::{
-    CONNECT_TIMEOUT, Call, CallKind, CallShape, Connection, Ended, Sink,
+    At, CONNECT_TIMEOUT, Call, CallKind, CallShape, Connection, Ended, Manner, Resolver, Sink,
     answer::{Answer, Reply},
 };
 
@@ -28,7 +31,11 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
 /// One connection made by tonic.
 pub(crate) struct TonicConnection {
-    client: EchoClient<Channel>,
+    client: RefCell<EchoClient<Channel>>,
+    resolver: Resolver,
+    connection_calls: Option<u32>,
+    /// Calls that the channel was given.
+    calls: Cell<u32>,
     shape: Rc<CallShape>,
     sink: Rc<dyn Sink>,
 }
@@ -36,30 +43,56 @@ pub(crate) struct TonicConnection {
 impl TonicConnection {
     /// Connects at once, so that connections exist before the first call and in
     /// the order they were asked for.
-    pub(crate) async fn connect(
-        address: SocketAddr,
+    pub(super) async fn new(
+        manner: Manner,
+        resolver: Resolver,
+        at: At,
         shape: Rc<CallShape>,
         sink: Rc<dyn Sink>,
     ) -> Result<Self, String> {
-        let channel = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| describe(&error))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .connect()
-            .await
-            .map_err(|error| describe(&error))?;
-        let client = EchoClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Ok(Self { client, shape, sink })
+        let endpoint = endpoint(&resolver)?;
+        let channel = match at {
+            At::Once => endpoint.connect().await.map_err(|error| describe(&error))?,
+            At::FirstCall => endpoint.connect_lazy(),
+        };
+        Ok(Self {
+            client: RefCell::new(client(channel)),
+            resolver,
+            connection_calls: manner.connection_calls,
+            calls: Cell::new(0),
+            shape,
+            sink,
+        })
     }
+}
+
+/// Where the next connection goes, and how.
+fn endpoint(resolver: &Resolver) -> Result<Endpoint, String> {
+    let endpoint = |authority: String| {
+        Endpoint::from_shared(format!("http://{authority}")).map_err(|error| describe(&error))
+    };
+    let origin = endpoint(resolver.authority())?.uri().clone();
+    Ok(endpoint(resolver.next().to_string())?
+        .origin(origin)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
+}
+
+fn client(channel: Channel) -> EchoClient<Channel> {
+    EchoClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 impl Connection for TonicConnection {
     fn start(&self, call: Call, sequence: u64) {
-        let client = self.client.clone();
+        let client = self.client.borrow().clone();
+        self.calls.set(self.calls.get() + 1);
+        if self.connection_calls == Some(self.calls.get()) {
+            self.release();
+        }
         let shape = Rc::clone(&self.shape);
         let sink = Rc::clone(&self.sink);
         tokio::task::spawn_local(async move {
@@ -70,6 +103,27 @@ impl Connection for TonicConnection {
             sink.ended(call, ended);
         });
     }
+
+    fn set_members(&self, members: &[usize]) {
+        self.resolver.set_members(members);
+    }
+
+    /// A channel ends with the last call that holds it.
+    fn release(&self) {
+        // Addresses that made one endpoint make another.
+        if let Ok(endpoint) = endpoint(&self.resolver) {
+            *self.client.borrow_mut() = client(endpoint.connect_lazy());
+            self.calls.set(0);
+        }
+    }
+
+    /// A channel keeps to itself whether it is connected, and connects when it is
+    /// needed.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn make_ready(&self) {}
 }
 
 async fn make_call(

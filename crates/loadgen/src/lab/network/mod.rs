@@ -40,6 +40,8 @@ pub(crate) enum Network {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses {
     pub(crate) balancer: SocketAddr,
+    /// Where the balancer answers questions about itself, if it does.
+    pub(crate) admin: SocketAddr,
     pub(crate) backends: Vec<SocketAddr>,
 }
 
@@ -60,10 +62,11 @@ impl Network {
     pub(crate) fn addresses(&self, backends: usize) -> io::Result<Addresses> {
         match self {
             Self::Loopback => {
-                let mut all = ports::free_addresses(backends + 1)?;
-                // One more than backends, so there is a last one.
-                let balancer = all.pop().ok_or_else(|| io::Error::other("no free port"))?;
-                Ok(Addresses { balancer, backends: all })
+                let mut all = ports::free_addresses(backends + 2)?;
+                // Two more than backends, so there are two to take.
+                let mut take = || all.pop().ok_or_else(|| io::Error::other("no free port"));
+                let (balancer, admin) = (take()?, take()?);
+                Ok(Addresses { balancer, admin, backends: all })
             }
             Self::Namespaces(star) => Ok(star.addresses()),
         }

@@ -33,6 +33,7 @@ use rtnetlink::{
 use super::{Addresses, Namespace};
 
 const BALANCER_PORT: u16 = 4_000;
+const ADMIN_PORT: u16 = 4_001;
 const BACKEND_PORT: u16 = 5_000;
 /// The first address of the first link's network.
 const BASE: u32 = u32::from_be_bytes([198, 18, 0, 0]);
@@ -104,6 +105,7 @@ impl Star {
         let backend = |index| SocketAddr::from((Arm::of_backend(index).outer(), BACKEND_PORT));
         Addresses {
             balancer: SocketAddr::from((Arm(0).inner(), BALANCER_PORT)),
+            admin: SocketAddr::from((Arm(0).inner(), ADMIN_PORT)),
             backends: (0..self.backends.len()).map(backend).collect(),
         }
     }

@@ -139,6 +139,11 @@ impl Link {
         self.is_leaving
     }
 
+    /// No more calls here: it ends when those it has are done.
+    pub(super) fn leave(&mut self) {
+        self.is_leaving = true;
+    }
+
     /// Whether it carries no call.
     pub(super) fn is_idle(&self) -> bool {
         self.http.open_streams() == 0

@@ -11,7 +11,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
-    net::SocketAddr,
     rc::Rc,
     time::Duration,
 };
@@ -19,7 +18,7 @@ use std::{
 use measure::calllog::FailureKind;
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
-use super::{CONNECT_TIMEOUT, Call, CallShape, Connection, Ended, Sink};
+use super::{At, CONNECT_TIMEOUT, Call, CallShape, Connection, Ended, Manner, Resolver, Sink};
 use link::{Happened, Link, RequestHead};
 
 /// Between an attempt to connect that failed and the next.
@@ -32,7 +31,9 @@ const READ_BYTES: usize = 128 << 10;
 pub(crate) struct WireConnection(Rc<Channel>);
 
 struct Channel {
-    address: SocketAddr,
+    resolver: Resolver,
+    /// Calls that one TCP connection carries.
+    connection_calls: Option<u32>,
     shape: Rc<CallShape>,
     sink: Rc<dyn Sink>,
     head: RequestHead,
@@ -47,6 +48,8 @@ struct Channel {
 /// A link, and the bell of the task that owns its socket.
 struct Wired {
     link: RefCell<Link>,
+    /// Calls that it was given.
+    calls: Cell<u32>,
     /// Rung when there is something to write.
     bell: Notify,
     /// The task is at work and will write by itself.
@@ -54,16 +57,19 @@ struct Wired {
 }
 
 impl WireConnection {
-    /// Connects at once, and waits until the other side has shown that it speaks
-    /// HTTP/2.
-    pub(crate) async fn connect(
-        address: SocketAddr,
+    /// At once means: with the other side having shown that it speaks HTTP/2.
+    pub(super) async fn new(
+        manner: Manner,
+        resolver: Resolver,
+        at: At,
         shape: Rc<CallShape>,
         sink: Rc<dyn Sink>,
     ) -> Result<Self, String> {
+        let authority = resolver.authority();
         let channel = Rc::new(Channel {
-            address,
-            head: RequestHead::new(shape.kind, address.to_string()),
+            head: RequestHead::new(shape.kind, authority.clone()),
+            resolver,
+            connection_calls: manner.connection_calls,
             shape,
             sink,
             current: RefCell::new(None),
@@ -71,7 +77,10 @@ impl WireConnection {
             is_connecting: Cell::new(false),
             is_closed: Cell::new(false),
         });
-        channel.dial().await.map_err(|error| format!("cannot connect to {address}: {error}"))?;
+        if at == At::Once {
+            let dialled = channel.dial().await;
+            dialled.map_err(|error| format!("cannot connect to {authority}: {error}"))?;
+        }
         Ok(Self(channel))
     }
 }
@@ -79,6 +88,22 @@ impl WireConnection {
 impl Connection for WireConnection {
     fn start(&self, call: Call, sequence: u64) {
         self.0.start(call, sequence);
+    }
+
+    fn set_members(&self, members: &[usize]) {
+        self.0.resolver.set_members(members);
+    }
+
+    fn release(&self) {
+        self.0.release();
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.current.borrow().is_some()
+    }
+
+    fn make_ready(&self) {
+        self.0.redial_if_alone();
     }
 }
 
@@ -106,12 +131,29 @@ impl Channel {
         }
     }
 
-    fn start_on(&self, wired: &Wired, call: Call, sequence: u64) -> bool {
+    fn start_on(&self, wired: &Rc<Wired>, call: Call, sequence: u64) -> bool {
         let started = wired.link.borrow_mut().start(call, sequence, &self.head, &self.shape);
-        if started && !wired.is_busy.get() {
+        if !started {
+            return false;
+        }
+        wired.calls.set(wired.calls.get() + 1);
+        if self.connection_calls == Some(wired.calls.get()) {
+            wired.link.borrow_mut().leave();
+            self.retire(wired);
+        }
+        if !wired.is_busy.get() {
             wired.bell.notify_one();
         }
-        started
+        true
+    }
+
+    fn release(self: &Rc<Self>) {
+        let Some(wired) = self.current.borrow_mut().take() else { return };
+        wired.link.borrow_mut().leave();
+        wired.bell.notify_one();
+        if !self.waiting.borrow().is_empty() {
+            self.redial();
+        }
     }
 
     /// Starts calls that waited, as many as go.
@@ -121,7 +163,8 @@ impl Channel {
             let next = self.waiting.borrow().front().copied();
             let Some((call, sequence)) = next else { return };
             if !self.start_on(&wired, call, sequence) {
-                return;
+                // It may have carried its last call.
+                return self.redial_if_alone();
             }
             self.waiting.borrow_mut().pop_front();
         }
@@ -134,14 +177,12 @@ impl Channel {
         }
         let channel = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let result = channel.dial().await;
-            match result {
-                Ok(()) => channel.start_waiting(),
-                Err(_) => {
-                    // Calls that fail at once call forth the next ones at once.
-                    tokio::time::sleep(REDIAL_PAUSE).await;
-                    channel.fail_waiting();
-                }
+            if channel.dial_any().await {
+                channel.start_waiting();
+            } else {
+                // Calls that fail at once call forth the next ones at once.
+                tokio::time::sleep(REDIAL_PAUSE).await;
+                channel.fail_waiting();
             }
             channel.is_connecting.set(false);
             if !channel.waiting.borrow().is_empty() {
@@ -150,12 +191,23 @@ impl Channel {
         });
     }
 
+    /// Tries the addresses there are, each once; says whether one of them took it.
+    async fn dial_any(self: &Rc<Self>) -> bool {
+        for _ in 0..self.resolver.count() {
+            if self.dial().await.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
     async fn dial(self: &Rc<Self>) -> io::Result<()> {
         let (socket, link) = timeout(CONNECT_TIMEOUT, self.shake_hands())
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         let wired = Rc::new(Wired {
             link: RefCell::new(link),
+            calls: Cell::new(0),
             bell: Notify::new(),
             is_busy: Cell::new(false),
         });
@@ -171,7 +223,7 @@ impl Channel {
 
     /// Connects, and waits for the server's SETTINGS.
     async fn shake_hands(&self) -> io::Result<(TcpStream, Link)> {
-        let socket = TcpStream::connect(self.address).await?;
+        let socket = TcpStream::connect(self.resolver.next()).await?;
         socket.set_nodelay(true)?;
         let mut link = Link::new(&self.shape);
         let mut buffer = vec![0; READ_BYTES];

@@ -5,6 +5,7 @@ use echo_proto::v1::EchoResponse;
 use prost::Message as _;
 
 use super::*;
+use crate::drive::client::Backends;
 
 fn shape(kind: CallKind, messages: u32) -> CallShape {
     CallShape {
@@ -12,7 +13,7 @@ fn shape(kind: CallKind, messages: u32) -> CallShape {
         messages,
         payload: b"abc".to_vec(),
         response_bytes: 3,
-        backend_ids: vec!["b0".into()],
+        backends: Backends::Known(vec!["b0".into()]),
     }
 }
 

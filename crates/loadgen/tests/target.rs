@@ -1,0 +1,107 @@
+//! A balancer that the lab did not start: here one that the test starts, with
+//! backends of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use common::{Home, SMALL};
+use measure::{record::Layer, warning::Warning};
+
+/// A server of the lab's program, run by the test. It ends with the test.
+struct Server {
+    child: Child,
+    address: String,
+    /// Kept open, so that the server can go on writing.
+    _output: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+            .args(arguments)
+            .arg("--control-pipe")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("listen") {
+            line.clear();
+            assert!(output.read_line(&mut line).unwrap() > 0, "{arguments:?} did not start");
+        }
+        let address = line.trim().rsplit(' ').next().unwrap().to_owned();
+        Self { child, address, _output: output }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_balancer_that_is_there_already_is_driven() {
+    let backends = ["alpha", "beta"].map(|id| Server::start(&["echo-backend", "--id", id]));
+    let flags: Vec<String> =
+        backends.iter().map(|backend| format!("--backend={}", backend.address)).collect();
+    let proxy = Server::start(&["l7-proxy", "--threads=1", &flags[0], &flags[1]]);
+    let home = Home::new();
+    let claims = SMALL.replace("l7.spread_calls", "target.spread_calls");
+    home.scenario("small", &claims.replace("repeats = 1", "repeats = 2"));
+    let ran = home.run(&["--scenario", "small", "--target", &proxy.address]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    let run = measure::folder::Run::open(&home.runs("small")[0]).unwrap();
+    let mut ids: Vec<&str> = run.record.backends.iter().map(|one| one.id.as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["alpha", "beta"], "known by their answers");
+    let peer = &run.record.peers[0];
+    assert_eq!((peer.name.as_str(), peer.title.as_str()), ("target", proxy.address.as_str()));
+    assert_eq!((peer.layer, peer.version.as_deref()), (Layer::External, None));
+    assert_eq!(run.trials.len(), 2);
+    for trial in &run.trials {
+        assert_eq!(trial.counts.ok, trial.counts.scheduled);
+        assert_eq!(trial.backends.len(), 2);
+        // What they cost is not known, and so it is not there.
+        let names: Vec<&str> = trial.processes.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["generator"]);
+    }
+    let told = |warning: &Warning| matches!(warning, Warning::ExternalTarget { .. });
+    assert!(run.record.warnings.iter().any(told));
+    assert!(run.record.overrides.iter().any(|flag| flag.starts_with("--target")));
+    let report = std::fs::read_to_string(home.runs("small")[0].join("report.html")).unwrap();
+    assert!(report.contains("alpha") && report.contains("did not start"), "the report says so");
+    assert!(home.left_behind().is_empty());
+}
+
+#[test]
+fn a_target_that_can_not_be_used_is_one_clear_line() {
+    let home = Home::new();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let fault = "[[fault]]\nat = \"50%\"\naction = \"kill\"\nbackend = 1\n";
+    home.scenario("faulty", &format!("{SMALL}{fault}"));
+    for (scenario, target, code, expected) in [
+        ("small", free.as_str(), 3, "no call came back well"),
+        ("small", "no-such-host.invalid:80", 3, "can't be resolved"),
+        ("faulty", free.as_str(), 2, "without faults"),
+        ("small", "nowhere", 2, "HOST:PORT"),
+    ] {
+        let ran = home.run(&["--scenario", scenario, "--target", target]);
+        assert_eq!(ran.code, Some(code), "{}", ran.said());
+        assert!(ran.stderr.contains(expected), "{}", ran.said());
+        assert!(ran.stderr.contains(target), "{}", ran.said());
+        assert!(home.runs(scenario).is_empty(), "nothing was run");
+    }
+    let both = home.run(&["--scenario", "small", "--target", &free, "--peers", "l4"]);
+    assert_eq!(both.code, Some(2), "{}", both.said());
+}

@@ -1,0 +1,133 @@
+//! The timeline of a scenario: whether what happens to backends makes sense one
+//! after the other, before anything is started.
+
+use crate::{
+    bounds::{self, Bounds},
+    check::within,
+    error::Problem,
+    scenario::{Backend, Fault, FaultAction},
+    service_time::ServiceTime,
+    units::PercentText,
+    wire::{FaultActionWire, FaultWire},
+};
+
+/// Checks all faults; they come back in order of time.
+pub(crate) fn check_faults(
+    wire: &[FaultWire],
+    backends: &[Backend],
+) -> Result<Vec<Fault>, Problem> {
+    let mut faults = Vec::with_capacity(wire.len());
+    for (position, fault) in wire.iter().enumerate() {
+        let most = u32::try_from(backends.len()).unwrap_or(u32::MAX) - 1;
+        let indices = Bounds { min: 0, max: most };
+        let key = format!("fault[{position}]");
+        let backend = within(&format!("{key}.backend"), fault.backend, indices, "a backend")?;
+        let PercentText(at) = fault.at;
+        let action = check_action(&key, fault, &backends[backend as usize])?;
+        faults.push((key, Fault { at, action, backend }));
+    }
+    faults.sort_by(|(_, a), (_, b)| a.at.total_cmp(&b.at));
+    check_speeds(&faults, backends)?;
+    check_members(&faults, backends.len())?;
+    Ok(faults.into_iter().map(|(_, fault)| fault).collect())
+}
+
+fn check_action(key: &str, fault: &FaultWire, backend: &Backend) -> Result<FaultAction, Problem> {
+    let factor_key = format!("{key}.factor");
+    let factor = || {
+        let Some(factor) = fault.factor else {
+            let message = "this key is missing: say how many times slower or faster";
+            return Err(Problem::new(&factor_key, message));
+        };
+        if backend.service_time == ServiceTime::None {
+            let message = format!(
+                "service of {} takes no time, which no factor changes; set \
+                 `backends.service_time`",
+                backend.id
+            );
+            return Err(Problem::new(&factor_key, message));
+        }
+        within(&factor_key, factor, bounds::SPEED_FACTOR, "how many times")
+    };
+    let action = match fault.action {
+        FaultActionWire::SlowDown => return Ok(FaultAction::SlowDown { factor: factor()? }),
+        FaultActionWire::SpeedUp => return Ok(FaultAction::SpeedUp { factor: factor()? }),
+        FaultActionWire::Stop => FaultAction::Stop,
+        FaultActionWire::Continue => FaultAction::Continue,
+        FaultActionWire::Kill => FaultAction::Kill,
+        FaultActionWire::Drain => FaultAction::Drain,
+        FaultActionWire::Start => FaultAction::Start,
+        FaultActionWire::Add => FaultAction::Add,
+        FaultActionWire::Remove => FaultAction::Remove,
+    };
+    match fault.factor {
+        None => Ok(action),
+        Some(_) => {
+            let message = format!("`{}` has no factor; take it out", action.name());
+            Err(Problem::new(factor_key, message))
+        }
+    }
+}
+
+/// Factors multiply, and what comes out has to stay within bounds as well.
+fn check_speeds(faults: &[(String, Fault)], backends: &[Backend]) -> Result<(), Problem> {
+    let mut speeds: Vec<f64> = backends.iter().map(|backend| backend.speed).collect();
+    for (key, fault) in faults {
+        let index = fault.backend as usize;
+        speeds[index] = fault.action.speed_after(speeds[index], backends[index].speed);
+        within(&format!("{key}.factor"), speeds[index], bounds::SPEED, "a speed in the end")?;
+    }
+    Ok(())
+}
+
+/// A backend that joins is not there yet, one that goes is, and one is left.
+fn check_members(faults: &[(String, Fault)], backends: usize) -> Result<(), Problem> {
+    let changes = || faults.iter().filter(|(_, fault)| fault.action.is_membership());
+    let mut members = first_members(faults.iter().map(|(_, fault)| fault), backends);
+    let problem = |key: &str, message: String| Err(Problem::new(format!("{key}.action"), message));
+    if let (false, Some((key, _))) = (members.contains(&true), changes().next()) {
+        let message = "every backend joins later, which leaves none at the start".to_owned();
+        return problem(key, message);
+    }
+    for (key, fault) in changes() {
+        let index = fault.backend as usize;
+        let joins = fault.action == FaultAction::Add;
+        if members[index] == joins {
+            let state = if joins { "there already" } else { "not there" };
+            return problem(key, format!("backend {index} is {state} at that time"));
+        }
+        members[index] = joins;
+        if !members.contains(&true) {
+            return problem(key, "this would leave no backend; add another one first".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Which backends balancers know from the start: all but those whose first change
+/// of membership is that they join. `faults` are in order of time.
+pub(crate) fn first_members<'a>(
+    faults: impl Iterator<Item = &'a Fault>,
+    backends: usize,
+) -> Vec<bool> {
+    let mut firsts: Vec<Option<FaultAction>> = vec![None; backends];
+    for fault in faults.filter(|fault| fault.action.is_membership()) {
+        firsts[fault.backend as usize].get_or_insert(fault.action);
+    }
+    firsts.into_iter().map(|first| first != Some(FaultAction::Add)).collect()
+}
+
+impl FaultAction {
+    /// How fast a backend works after this, that worked at `before` and at
+    /// `first` when it was started.
+    pub fn speed_after(self, before: f64, first: f64) -> f64 {
+        match self {
+            Self::SlowDown { factor } => before / factor,
+            Self::SpeedUp { factor } => before * factor,
+            Self::Start => first,
+            Self::Stop | Self::Continue | Self::Kill | Self::Drain | Self::Add | Self::Remove => {
+                before
+            }
+        }
+    }
+}
