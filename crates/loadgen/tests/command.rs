@@ -43,38 +43,6 @@ fn a_scenario_runs_to_its_report() {
 }
 
 #[test]
-fn callers_that_wait_leave_a_standstill_out() {
-    let home = Home::new();
-    let text = SMALL
-        .replace("duration = \"300ms\"", "duration = \"2s\"\nclosed_twin = true")
-        .replace("streams = 16", "streams = 500")
-        .replace("count = 2", "count = 1")
-        .split("[expect]")
-        .next()
-        .unwrap()
-        .to_owned();
-    let freeze = "[[fault]]\nat = \"40%\"\naction = \"stop\"\nbackend = 0\n\
-                  [[fault]]\nat = \"65%\"\naction = \"continue\"\nbackend = 0\n";
-    home.scenario("frozen", &format!("{text}{freeze}"));
-    let ran = home.run(&["--scenario", "frozen", "--peers", "direct"]);
-    assert_eq!(ran.code, Some(0), "{}", ran.said());
-    let run = measure::folder::Run::open(&home.runs("frozen")[0]).unwrap();
-    assert_eq!((run.trials.len(), run.record.twins.len()), (1, 1));
-    let above = |record: &measure::histogram::HistogramRecord| {
-        let histogram = record.to_histogram().unwrap();
-        histogram.count_between(250_000_000, u64::MAX)
-    };
-    // A quarter of 800 calls waits up to half a second; of those, half waits longer
-    // than half of that. Of two callers, two calls do.
-    let open = above(&run.trials[0].latency);
-    let closed = above(&run.record.twins[0].latency);
-    assert!(open >= 80 && closed <= 10, "{open} of the schedule's, {closed} of the callers'");
-    let page = fs::read_to_string(home.runs("frozen")[0].join("report.html")).unwrap();
-    assert!(page.contains("callers that wait"));
-    assert!(home.left_behind().is_empty());
-}
-
-#[test]
 fn the_client_can_balance_by_itself() {
     let home = Home::new();
     let arguments = ["--scenario", "small", "--peers", "client-side,l4", "--json"];

@@ -575,6 +575,10 @@ pub struct ProcessCost {
     pub voluntary_switches: u64,
     /// Times the kernel took the CPU away.
     pub involuntary_switches: u64,
+    /// Nanoseconds in which its threads were ready to run and had no CPU. Zero in
+    /// records from before it was read.
+    #[serde(default)]
+    pub waited_ns: u64,
     /// Resident memory at the window's end, in bytes.
     pub rss_bytes: u64,
     /// Largest resident memory so far, in bytes.

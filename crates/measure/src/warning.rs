@@ -17,6 +17,11 @@ pub enum Warning {
         /// The bound it is held to, in µs.
         bound_us: f64,
     },
+    /// The generator was ready to run and had no CPU.
+    GeneratorStarved {
+        /// How long, as a share of the trial.
+        share: f64,
+    },
     /// Other work was waiting for CPU before the run began.
     HighLoadAverage {
         /// Load average over one minute.
@@ -165,6 +170,7 @@ impl Warning {
         let figure = || "latency p50".to_owned();
         vec![
             Self::GeneratorLimited { lateness_p99_us: 1_500.0, bound_us: 500.0 },
+            Self::GeneratorStarved { share: 0.6 },
             Self::HighLoadAverage { load_average: 3.2, cpus: 2 },
             Self::StealTime { share: 0.07 },
             Self::Throttled { ms: 120.0 },
@@ -226,6 +232,13 @@ impl fmt::Display for Warning {
                  or more after they could have (bound: {bound_us:.0} µs), and their latency \
                  includes that. Lower the rate, give the generator a core of its own, or quiet \
                  the machine."
+            ),
+            Self::GeneratorStarved { share } => write!(
+                f,
+                "The generator waited for a CPU for {:.0} % of the time, so it sent calls and saw \
+                 their answers late, and latencies include that. Give it a core of its own, lower \
+                 the rate, or quiet the machine.",
+                share * 100.0
             ),
             Self::HighLoadAverage { load_average, cpus } => write!(
                 f,

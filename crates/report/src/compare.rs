@@ -2,14 +2,17 @@
 //!
 //! Trials of two runs were not interleaved, so they are compared unpaired: the
 //! ratio of the two runs' figures with its interval ([`measure::statistics`]).
-//! A change counts only when its whole interval lies beyond the tolerance, so
-//! that two equal runs are told apart next to never, however many figures are
-//! looked at.
+//!
+//! A change counts only when its whole interval lies beyond the tolerance, and for
+//! that the interval is taken at a level that shares the 5 % of error among all
+//! figures looked at (Bonferroni). Otherwise a run of many peers would be accused
+//! the more often the more it shows. What is printed is the interval of the figure
+//! by itself, at 95 %.
 
 use measure::{
     folder::Run,
     record::{Network, RunRecord},
-    statistics::interval::ratio_unpaired,
+    statistics::interval::{Estimate, ratio_unpaired},
     summary::{Figures, is_measured, median},
 };
 use serde::Serialize;
@@ -118,6 +121,9 @@ impl Comparison {
     /// Compares two runs. `tolerance` is a fraction: 0.05 for 5 %.
     pub fn of(before: &Run, after: &Run, tolerance: f64) -> Self {
         let mut rows = Vec::new();
+        let points = points_of(before).len().max(1);
+        let looks = before.record.peers.len().max(1) * points * COMPARED.len();
+        let asked = Asked { tolerance, level: 1.0 - (1.0 - LEVEL) / looks as f64 };
         for peer in &before.record.peers {
             // Trials at different points of a sweep are different questions.
             for point in points_of(before) {
@@ -131,7 +137,7 @@ impl Comparison {
                     None => peer.name.clone(),
                 };
                 for compared in COMPARED {
-                    rows.extend(row(&name, compared, &figures, tolerance));
+                    rows.extend(row(&name, compared, &figures, asked));
                 }
                 rows.extend(failures(&name, &figures));
             }
@@ -249,20 +255,27 @@ fn points_of(run: &Run) -> Vec<Option<String>> {
     }
 }
 
-fn row(
-    peer: &str,
-    compared: &Compared,
-    figures: &[Vec<Figures>; 2],
+/// What a change has to be beyond, and how surely.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
     tolerance: f64,
-) -> Option<Row> {
+    /// Level of the interval that has to lie beyond it.
+    level: f64,
+}
+
+fn row(peer: &str, compared: &Compared, figures: &[Vec<Figures>; 2], asked: Asked) -> Option<Row> {
     let values = |figures: &[Figures]| -> Vec<f64> {
         figures.iter().filter_map(|one| one.by_name(compared.name)).collect()
     };
     let (before, after) = (values(&figures[0]), values(&figures[1]));
     let (middle_before, middle_after) = (median(&before)?, median(&after)?);
     let enough = before.len().min(after.len()) >= LEAST_TRIALS;
-    let estimate = ratio_unpaired(&after, &before, LEVEL).filter(|_| enough);
-    let interval = estimate.as_ref().and_then(|one| one.interval).map(|one| (one.low, one.high));
+    let at_level = |level| ratio_unpaired(&after, &before, level).filter(|_| enough);
+    let bounds = |estimate: &Option<Estimate>| {
+        estimate.as_ref().and_then(|one| one.interval).map(|one| (one.low, one.high))
+    };
+    let (estimate, sure) = (at_level(LEVEL), bounds(&at_level(asked.level)));
+    let interval = bounds(&estimate);
     Some(Row {
         peer: peer.to_owned(),
         figure: compared.title.to_owned(),
@@ -270,16 +283,24 @@ fn row(
         after: middle_after,
         ratio: estimate.map_or(middle_after / middle_before, |one| one.centre),
         interval,
-        verdict: judge(interval, tolerance, compared.lower_is_better),
+        verdict: judge(interval, sure, asked.tolerance, compared.lower_is_better),
         show: compared.show,
     })
 }
 
-fn judge(interval: Option<(f64, f64)>, tolerance: f64, lower_is_better: bool) -> Verdict {
-    let Some((low, high)) = interval else { return Verdict::CannotTell };
+/// `interval` is the figure's own; `sure` the wider one that a change needs.
+fn judge(
+    interval: Option<(f64, f64)>,
+    sure: Option<(f64, f64)>,
+    tolerance: f64,
+    lower_is_better: bool,
+) -> Verdict {
+    let (Some((low, high)), Some((sure_low, sure_high))) = (interval, sure) else {
+        return Verdict::CannotTell;
+    };
     // A tolerance of 5 % is a factor of 1.05 in either direction.
     let (least, most) = (1.0 / (1.0 + tolerance), 1.0 + tolerance);
-    let (is_lower, is_higher) = (high < least, low > most);
+    let (is_lower, is_higher) = (sure_high < least, sure_low > most);
     match (is_lower, is_higher) {
         (true, _) if lower_is_better => Verdict::Better,
         (_, true) if lower_is_better => Verdict::Worse,
@@ -380,12 +401,18 @@ mod tests {
 
     #[test]
     fn a_change_counts_when_all_of_its_interval_is_beyond_the_tolerance() {
-        let worse = |low, high| judge(Some((low, high)), 0.05, true);
+        let both = |low, high, lower_is_better| {
+            judge(Some((low, high)), Some((low, high)), 0.05, lower_is_better)
+        };
+        let worse = |low, high| both(low, high, true);
         assert_eq!(worse(1.06, 1.20), Verdict::Worse);
         assert_eq!(worse(1.04, 1.20), Verdict::CannotTell);
         assert_eq!(worse(0.97, 1.04), Verdict::Same);
         assert_eq!(worse(0.80, 0.90), Verdict::Better);
-        assert_eq!(judge(Some((0.80, 0.90)), 0.05, false), Verdict::Worse);
-        assert_eq!(judge(None, 0.05, true), Verdict::CannotTell);
+        assert_eq!(both(0.80, 0.90, false), Verdict::Worse);
+        assert_eq!(judge(None, None, 0.05, true), Verdict::CannotTell);
+        // By itself it would count; among many figures it is one that chance makes.
+        let judged = judge(Some((1.06, 1.20)), Some((1.02, 1.25)), 0.05, true);
+        assert_eq!(judged, Verdict::CannotTell);
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct Reading {
     system_ticks: u64,
     voluntary_switches: u64,
     involuntary_switches: u64,
+    waited_ns: u64,
     rss_bytes: u64,
     rss_peak_bytes: u64,
 }
@@ -47,6 +48,7 @@ impl Reading {
         self.system_ticks += other.system_ticks;
         self.voluntary_switches += other.voluntary_switches;
         self.involuntary_switches += other.involuntary_switches;
+        self.waited_ns += other.waited_ns;
         self.rss_bytes += other.rss_bytes;
         self.rss_peak_bytes += other.rss_peak_bytes;
     }
@@ -68,6 +70,7 @@ impl Reading {
             involuntary_switches: self
                 .involuntary_switches
                 .saturating_sub(before.involuntary_switches),
+            waited_ns: self.waited_ns.saturating_sub(before.waited_ns),
             rss_bytes: self.rss_bytes,
             rss_peak_bytes: self.rss_peak_bytes,
         }
@@ -100,6 +103,7 @@ fn read_process(pid: u32) -> Option<Reading> {
         system_ticks: stat.system_ticks,
         voluntary_switches,
         involuntary_switches,
+        waited_ns: waited_ns(pid),
         rss_bytes: status_number(&status, "VmRSS:") * 1024,
         rss_peak_bytes: status_number(&status, "VmHWM:") * 1024,
     })
@@ -116,6 +120,17 @@ fn context_switches(pid: u32) -> (u64, u64) {
             )
         },
     )
+}
+
+/// Time the threads that live were ready to run and had no CPU: the second number
+/// of `schedstat` (the kernel's sched-stats.rst). Zero where the kernel keeps none.
+fn waited_ns(pid: u32) -> u64 {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .sum()
 }
 
 /// The number behind `key` in the format of `/proc/<pid>/status`; zero without.

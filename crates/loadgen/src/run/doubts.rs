@@ -3,7 +3,7 @@
 
 use measure::{
     fold::Folded,
-    record::{Environment, MachineCost, TrialOutcome, TrialRecord},
+    record::{Environment, MachineCost, ProcessRole, TrialOutcome, TrialRecord},
     statistics::{drift::between_repeats, independence::neighbours},
     steadiness::{Asked, Steadiness, Unasked},
     summary::{Figures, is_measured},
@@ -14,6 +14,10 @@ use measure::{
 /// that schedules the generator among others wakes it within a fraction of a
 /// millisecond; more than one is the generator's own queue.
 const LATENESS_BOUND_US: f64 = 1_000.0;
+/// Share of the trial that the generator may wait for a CPU. Where it shares a core
+/// with the backends it waits for them now and then; a quarter of the time is more
+/// than turns between two that both get what they need.
+const STARVED_BOUND: f64 = 0.25;
 /// Share of CPU time given to other guests above which timings are coloured.
 const STEAL_BOUND: f64 = 0.02;
 /// Share of the machine above which latency is the machine's.
@@ -46,6 +50,7 @@ pub(super) fn of_trial(
     if open && lateness_p99_us > LATENESS_BOUND_US {
         doubts.push(Warning::GeneratorLimited { lateness_p99_us, bound_us: LATENESS_BOUND_US });
     }
+    doubts.extend(starved(record));
     doubts.extend(of_machine(&record.machine));
     if counts.ok < CALLS_WANTED {
         doubts.push(Warning::FewCalls { calls: counts.ok, wanted: CALLS_WANTED });
@@ -69,6 +74,14 @@ pub(super) fn of_trial(
         doubts.push(Warning::FaultNotSeen { action, backend });
     }
     doubts
+}
+
+/// Lateness alone doesn't tell: a generator that is late to read answers has no free
+/// stream to be late with.
+fn starved(record: &TrialRecord) -> Option<Warning> {
+    let generator = record.processes.iter().find(|one| one.role == ProcessRole::Generator)?;
+    let share = generator.waited_ns as f64 / 1e9 / (record.measured_s + record.cut_s);
+    (share > STARVED_BOUND).then_some(Warning::GeneratorStarved { share })
 }
 
 fn of_machine(machine: &MachineCost) -> Vec<Warning> {

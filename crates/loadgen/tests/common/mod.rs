@@ -198,15 +198,15 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// Reads its progress until a line holds `text`.
-    pub(crate) fn wait_for(&mut self, text: &str) {
+    /// Reads its progress until a line holds `text`, which it returns.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let mut line = String::new();
         loop {
             line.clear();
             let read = self.stderr.read_line(&mut line).unwrap();
             assert!(read > 0, "it ended before it said `{text}`");
             if line.contains(text) {
-                return;
+                return line;
             }
         }
     }

@@ -252,6 +252,7 @@ mod tests {
                 system_ns: 500_000_000,
                 voluntary_switches: 1,
                 involuntary_switches: 2,
+                waited_ns: 0,
                 rss_bytes: 3,
                 rss_peak_bytes: 4_096,
             }],

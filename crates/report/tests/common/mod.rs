@@ -385,6 +385,7 @@ fn processes(kind: &Kind, ok: &[&Call], calls: f64, chance: &mut Chance) -> Vec<
             system_ns: (calls * system * noise) as u64,
             voluntary_switches: (calls * 0.8) as u64,
             involuntary_switches: (calls * 0.02) as u64,
+            waited_ns: 0,
             rss_bytes: 14 << 20,
             rss_peak_bytes: 15 << 20,
         }
