@@ -1,8 +1,14 @@
 //! One backend: its identity, its weight, and its live load.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::peak_ewma::PeakEwma;
+use crate::{
+    chance::{hash_bytes, next_word},
+    peak_ewma::PeakEwma,
+};
+
+/// The share of a backend that gets all that falls to it.
+const WHOLE: u32 = 1 << 16;
 
 /// A backend as policies see it. It is shared (`Arc<Backend>`) by all threads of
 /// a proxy and outlives the [`Balancer`](crate::Balancer)s built over it, so that
@@ -12,7 +18,11 @@ pub struct Backend {
     name: String,
     weight: AtomicU32,
     in_flight: AtomicU32,
-    available: AtomicBool,
+    /// Of what falls to it, how much it gets, in parts of [`WHOLE`]; zero for
+    /// none. One word for both, so that eligibility is one load.
+    share: AtomicU32,
+    /// Makes its draws differ from the other backends'.
+    salt: u64,
     latency: PeakEwma,
 }
 
@@ -21,11 +31,13 @@ impl Backend {
     /// policies; `weight` is its share relative to the others' and must be at
     /// least 1 for a balancer to accept it.
     pub fn new(name: impl Into<String>, weight: u32) -> Self {
+        let name = name.into();
         Self {
-            name: name.into(),
+            salt: hash_bytes(name.as_bytes()),
+            name,
             weight: AtomicU32::new(weight),
             in_flight: AtomicU32::new(0),
-            available: AtomicBool::new(true),
+            share: AtomicU32::new(WHOLE),
             latency: PeakEwma::new(),
         }
     }
@@ -53,12 +65,32 @@ impl Backend {
 
     /// Whether it may be picked.
     pub fn is_available(&self) -> bool {
-        self.available.load(Ordering::Relaxed)
+        self.share.load(Ordering::Relaxed) > 0
     }
 
     /// Makes it eligible or not: for health checks, ejection and drain.
     pub fn set_available(&self, available: bool) {
-        self.available.store(available, Ordering::Relaxed);
+        self.share.store(if available { WHOLE } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Makes it eligible, but for so much only of what falls to it, from 0 to 1:
+    /// for a backend that is warming up. The rest goes to the others, whatever
+    /// the policy; with a hash policy whole keys do, and each comes home once.
+    pub fn set_share(&self, share: f64) {
+        let parts = (share.clamp(0.0, 1.0) * f64::from(WHOLE)) as u32;
+        // A share that is not zero must not become it.
+        let parts = parts.max(u32::from(share > 0.0));
+        self.share.store(parts, Ordering::Relaxed);
+    }
+
+    /// Whether the draw falls into its share.
+    #[inline]
+    pub(crate) fn takes(&self, draw: u64) -> bool {
+        match self.share.load(Ordering::Relaxed) {
+            0 => false,
+            WHOLE.. => true,
+            parts => (next_word(draw ^ self.salt) >> 48) < u64::from(parts),
+        }
     }
 
     /// A call or connection was handed to it.

@@ -91,6 +91,14 @@ impl Balancer {
     /// Index of the backend for the next call or connection; `None` when none
     /// is both available and untried.
     pub fn pick(&self, input: &PickInput, tried: &Tried) -> Option<usize> {
-        self.policy.pick(&Candidates { backends: &self.backends, tried }, input)
+        // Equal keys draw equally, so that a backend that is warming up takes
+        // over one key after the other, and not a part of each one's calls.
+        let key = input.key.filter(|_| self.kind.uses_key());
+        let draw = Some(key.unwrap_or(input.random));
+        let candidates = Candidates { backends: &self.backends, tried, draw };
+        // Rather one that is warming up than none.
+        self.policy
+            .pick(&candidates, input)
+            .or_else(|| self.policy.pick(&Candidates { draw: None, ..candidates }, input))
     }
 }

@@ -1,5 +1,9 @@
 //! Policies: which backend gets the next call or connection.
 //!
+//! Beside the policies stand the decisions of who may be picked at all:
+//! [`Standing`] of one backend (drained, unhealthy, ejected, warming up), those
+//! over all together ([`outlier`]), and which of them a proxy uses ([`subset`]).
+//!
 //! The crate decides and does nothing else: it has no sockets, no clock and no
 //! source of chance. Time, randomness and hash keys are passed in with
 //! [`PickInput`], so that every decision can be tested. Both proxies and the
@@ -34,16 +38,21 @@ mod balancer;
 mod chance;
 mod least_loaded;
 mod maglev;
+pub mod outlier;
 mod p2c;
 mod peak_ewma;
 mod policy;
 mod random;
 mod ring_hash;
 mod round_robin;
+mod standing;
+mod subset;
 mod tried;
 
 pub use backend::Backend;
 pub use balancer::{BalanceError, Balancer, PickInput};
 pub use chance::{SplitMix64, hash_bytes};
 pub use policy::{PolicyKind, UnknownPolicy};
+pub use standing::{Ejection, SlowStart, Standing};
+pub use subset::subset;
 pub use tried::Tried;

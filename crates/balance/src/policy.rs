@@ -112,11 +112,18 @@ pub(crate) trait Policy: Send + Sync + fmt::Debug {
 pub(crate) struct Candidates<'a> {
     pub(crate) backends: &'a [Arc<Backend>],
     pub(crate) tried: &'a Tried,
+    /// What decides over backends that are warming up; `None` lets them all in.
+    pub(crate) draw: Option<u64>,
 }
 
 impl Candidates<'_> {
     pub(crate) fn is_eligible(&self, index: usize) -> bool {
-        self.backends[index].is_available() && !self.tried.contains(index)
+        let backend = &self.backends[index];
+        let takes = match self.draw {
+            Some(draw) => backend.takes(draw),
+            None => backend.is_available(),
+        };
+        takes && !self.tried.contains(index)
     }
 
     /// The first eligible index of a walk over `indices`.

@@ -75,6 +75,18 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         .ok_or_else(|| DurationError::TooLong(owned()))
 }
 
+/// The same for durations that make no sense when they are zero.
+///
+/// # Errors
+/// As [`parse`], and for zero.
+pub fn parse_positive(text: &str) -> Result<Duration, String> {
+    let value = parse(text).map_err(|error| error.to_string())?;
+    if value.is_zero() {
+        return Err("it must be longer than zero".to_owned());
+    }
+    Ok(value)
+}
+
 /// `0.<digits>` of a unit in nanoseconds, if that is a whole number of them.
 fn fraction_of(digits: &str, unit_ns: u128) -> Option<u128> {
     if digits.is_empty() {

@@ -10,6 +10,7 @@
 //! | [`http1`] | the small bounded HTTP/1.1 server under the metrics and admin endpoints |
 //! | [`admin`] | the admin API: a proxy's backends, seen and changed while it runs |
 //! | [`watch`] | a file with the list of backends, applied when it changes |
+//! | [`health`] | active health checks of backends |
 //! | [`grpc_health`] | one call of the gRPC health service, for checking backends |
 //! | [`cli`] | the flags every server has |
 //! | [`duration`] | durations as they are written on command lines: `250us`, `1.5s` |
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod duration;
 pub mod exit;
 pub mod grpc_health;
+pub mod health;
 pub mod http1;
 pub mod limits;
 pub mod listen;
