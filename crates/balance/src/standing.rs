@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn aggression_bends_the_line_and_the_least_share_cuts_it() {
         let new = Standing::new(Some(0));
-        let share = |aggression, least, now_ms| {
+        let share = |aggression, least, now_ms: u64| {
             let window = Duration::from_millis(1_000);
             new.warmth(Some(SlowStart { window, aggression, least }), now_ms + 1)
         };

@@ -9,11 +9,10 @@ use balance::PolicyKind;
 use clap::Parser;
 use serve::cli::{BackendsArgs, ServerArgs, available_cores};
 use serve::exit::{Failure, finish};
+use serve::health::{HealthArgs, HealthCheck};
 use serve::{BindOptions, duration, process_shutdown};
 
-use crate::config::{
-    BackendConfig, Config, DataPlane, Ejection, HealthCheck, HealthConfig, ProxyVersion, SniRoute,
-};
+use crate::config::{BackendConfig, Config, DataPlane, Ejection, ProxyVersion, SniRoute};
 use crate::run::Proxy;
 
 /// Balances TCP connections over backends.
@@ -64,7 +63,7 @@ pub struct Args {
 
     /// Close a connection at this age, give or take a tenth, at its first quiet
     /// moment [default: let it live].
-    #[arg(long, value_name = "DURATION", value_parser = positive, help_heading = "Connections")]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive, help_heading = "Connections")]
     max_connection_age: Option<Duration>,
 
     /// How long such a connection may go on without a quiet moment before it
@@ -95,7 +94,7 @@ pub struct Args {
 
     /// Give a backend that is new or came back less than its share at first,
     /// growing over this time [default: the whole share at once].
-    #[arg(long, value_name = "DURATION", value_parser = positive, help_heading = "Health")]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive, help_heading = "Health")]
     slow_start: Option<Duration>,
 
     /// Leave a backend out after this many failed connects in a row; 0 never
@@ -104,31 +103,12 @@ pub struct Args {
     eject_after: u32,
 
     /// For how long; each repetition doubles it, up to 16 times as long.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive,
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse_positive,
           help_heading = "Health")]
     eject_for: Duration,
 
-    /// Check each backend at this interval [default: don't].
-    #[arg(long, value_name = "DURATION", value_parser = positive, help_heading = "Health")]
-    health_interval: Option<Duration>,
-
-    /// What is asked: connect, whether a connection can be opened; or grpc,
-    /// whether grpc.health.v1.Health/Check says SERVING.
-    #[arg(long, value_name = "CHECK", default_value = "connect", help_heading = "Health")]
-    health_check: HealthCheck,
-
-    /// How long a check may take.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive,
-          help_heading = "Health")]
-    health_timeout: Duration,
-
-    /// Failed checks in a row that take a backend out.
-    #[arg(long, value_name = "N", default_value = "3", help_heading = "Health")]
-    health_fall: NonZeroU32,
-
-    /// Passed checks in a row that bring it back.
-    #[arg(long, value_name = "N", default_value = "2", help_heading = "Health")]
-    health_rise: NonZeroU32,
+    #[command(flatten)]
+    health: HealthArgs,
 
     /// Expect a PROXY header, version 1 or 2, at the beginning of every
     /// connection, and believe it.
@@ -146,7 +126,7 @@ pub struct Args {
     sni: Vec<SniRoute>,
 
     /// How long a client may take for its PROXY header and ClientHello.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = positive,
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse_positive,
           help_heading = "Greeting")]
     greeting_timeout: Duration,
 
@@ -198,14 +178,8 @@ impl Args {
             close_drained: self.close_drained,
             slow_start: self.slow_start,
             ejection: NonZeroU32::new(self.eject_after)
-                .map(|failures| Ejection { failures, time: self.eject_for }),
-            health: self.health_interval.map(|interval| HealthConfig {
-                check: self.health_check,
-                interval,
-                timeout: self.health_timeout,
-                fall: self.health_fall,
-                rise: self.health_rise,
-            }),
+                .map(|failures| Ejection::new(failures, self.eject_for)),
+            health: self.health.config(HealthCheck::Connect),
             proxy_protocol_in: self.proxy_protocol_in,
             proxy_protocol_out: self.proxy_protocol_out,
             sni: self.sni.clone(),
@@ -250,14 +224,6 @@ fn serve_until_told(args: &Args) -> Result<(), Failure> {
         eprintln!("listening on {address}");
         proxy.run(listener, shutdown).await.map_err(Failure::failed)
     })
-}
-
-fn positive(text: &str) -> Result<Duration, String> {
-    let value = duration::parse(text).map_err(|error| error.to_string())?;
-    if value.is_zero() {
-        return Err("it must be longer than zero".to_owned());
-    }
-    Ok(value)
 }
 
 #[cfg(test)]

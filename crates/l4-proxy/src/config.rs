@@ -15,8 +15,9 @@ use serve::admin::BackendSpec;
 
 pub use crate::proxy_protocol::ProxyVersion;
 pub use crate::routes::{SniRoute, SniRouteError};
-pub use crate::standing::Ejection;
 use crate::table::Rules;
+pub use balance::Ejection;
+pub use serve::health::{HealthCheck, HealthConfig};
 
 /// Everything [`run`](crate::run) needs besides a listener.
 #[derive(Clone, Debug)]
@@ -93,10 +94,10 @@ impl Config {
             connection_age_grace: Duration::from_secs(10),
             close_drained: false,
             slow_start: None,
-            ejection: Some(Ejection {
-                failures: NonZeroU32::MIN.saturating_add(2),
-                time: Duration::from_secs(5),
-            }),
+            ejection: Some(Ejection::new(
+                NonZeroU32::MIN.saturating_add(2),
+                Duration::from_secs(5),
+            )),
             health: None,
             proxy_protocol_in: false,
             proxy_protocol_out: None,
@@ -115,43 +116,6 @@ impl Config {
     pub(crate) fn rules(&self) -> Rules {
         Rules { policy: self.policy, slow_start: self.slow_start, ejection: self.ejection }
     }
-}
-
-/// What a backend is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HealthCheck {
-    /// Whether a connection can be opened.
-    #[default]
-    Connect,
-    /// `grpc.health.v1.Health/Check` for the server as a whole.
-    Grpc,
-}
-
-impl FromStr for HealthCheck {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "connect" => Ok(Self::Connect),
-            "grpc" => Ok(Self::Grpc),
-            _ => Err("expected connect or grpc".to_owned()),
-        }
-    }
-}
-
-/// How backends are checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HealthConfig {
-    /// What they are asked.
-    pub check: HealthCheck,
-    /// Time between two checks of a backend.
-    pub interval: Duration,
-    /// How long a check may take.
-    pub timeout: Duration,
-    /// Failed checks in a row that take a backend out.
-    pub fall: NonZeroU32,
-    /// Passed checks in a row that bring it back.
-    pub rise: NonZeroU32,
 }
 
 /// How bytes are moved from one socket to the other.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use balance::{Backend, BalanceError, Balancer};
 use serve::Metrics;
 use serve::admin::{BackendSpec, BackendState, BackendStatus, Backends, ChangeError, Replaced};
+use serve::health::Checked;
 
 use crate::config::BackendConfig;
 use crate::shared::{Command, Shared};
@@ -39,11 +40,6 @@ impl Fleet {
         members: Vec<Arc<Upstream>>,
     ) -> Self {
         Self { shared, metrics, rules, close_drained, members: Mutex::new(members) }
-    }
-
-    /// The backends of now.
-    pub(crate) fn members(&self) -> Vec<Arc<Upstream>> {
-        self.lock().clone()
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -78,6 +74,22 @@ impl Fleet {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Upstream>>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Checked for Fleet {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.lock().iter().map(|upstream| upstream.address).collect()
+    }
+
+    fn checked(&self, address: SocketAddr, _passed: bool, is_healthy: bool) {
+        let members = self.lock();
+        // It may have left while it was asked.
+        let Ok(index) = find(&members, address) else { return };
+        if members[index].snapshot().standing.is_unhealthy() == is_healthy {
+            let now_ms = self.now_ms();
+            members[index].change(|standing| standing.set_healthy(is_healthy, now_ms));
+        }
     }
 }
 

@@ -14,9 +14,9 @@
 //! | `flow`, `side`, `io` | moving bytes: a direction, a socket, what a thread shares |
 //! | `gear`, `pipes` | when to splice, and through what |
 //! | `lifetime` | when a connection ends though both sides would go on |
-//! | `upstreams`, `standing` | one backend: its load, and whether it is given connections |
+//! | `upstreams` | one backend: its load, and whether it is given connections |
 //! | `table` | the backends in groups, and the balancers over them |
-//! | `fleet`, `health` | changing the backends while it runs, and checking them |
+//! | `fleet` | changing the backends while it runs, and what their checks say |
 //! | `shared`, `mailbox` | what threads know of each other |
 //! | `slots`, `timers` | where a thread keeps its connections and deadlines |
 //! | `counts`, `connection_log` | metrics, and a line of JSON a connection |
@@ -37,7 +37,6 @@ mod flow;
 pub mod fuzzing;
 mod gear;
 mod greeting;
-mod health;
 mod io;
 mod lifetime;
 mod mailbox;
@@ -48,7 +47,6 @@ mod run;
 mod shared;
 mod side;
 mod slots;
-mod standing;
 mod table;
 mod timers;
 mod upstreams;

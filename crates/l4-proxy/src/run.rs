@@ -11,17 +11,16 @@ use std::thread::JoinHandle;
 use balance::BalanceError;
 use rustix::net::sockopt;
 use serve::admin::Backends;
-use serve::{BindOptions, Shutdown};
+use serve::{BindOptions, Shutdown, health};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::accept::Door;
-use crate::config::{Config, HealthCheck};
+use crate::config::Config;
 use crate::connection_log::ConnectionLog;
 use crate::counts::Counts;
 use crate::error::Error;
 use crate::fleet::Fleet;
-use crate::health::{self, Connects, SaysServing};
 use crate::shared::{Command, Shared};
 use crate::table::Table;
 use crate::upstreams::Upstream;
@@ -82,16 +81,8 @@ impl Proxy {
         let (threads, mut ended) = Threads::start(&shared, doors, &config).map_err(Error::Start)?;
         // Ended with this set, however this future ends.
         let mut checks = JoinSet::new();
-        if let Some(health) = config.health {
-            let shutdown = shutdown.clone();
-            match health.check {
-                HealthCheck::Connect => {
-                    checks.spawn(health::watch(fleet, Connects, health, shutdown));
-                }
-                HealthCheck::Grpc => {
-                    checks.spawn(health::watch(fleet, SaysServing, health, shutdown));
-                }
-            }
+        if let Some(health) = config.health.clone() {
+            checks.spawn(health::watch(fleet, health, shutdown.clone()));
         }
         let (mut drain, mut termination) = (shutdown.clone(), shutdown);
         let mut is_draining = false;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use balance::Ejection;
 
 use crate::config::{Config, DataPlane};
 use crate::connection::Manners;
@@ -15,7 +16,6 @@ use crate::greeting::Greetings;
 use crate::lifetime::Limits;
 use crate::mailbox::Mailbox;
 use crate::pipes::PipeCap;
-use crate::standing::Ejection;
 use crate::table::Table;
 use crate::upstreams::Upstream;
 

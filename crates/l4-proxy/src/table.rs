@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use balance::{BalanceError, Balancer, PickInput, PolicyKind, Tried};
+use balance::{BalanceError, Balancer, Ejection, PickInput, PolicyKind, Tried};
 
-use crate::standing::Ejection;
 use crate::upstreams::{Lease, Upstream};
 
 /// What a table is told about giving backends out.
@@ -203,7 +202,7 @@ mod tests {
 
     #[test]
     fn an_ejected_backend_is_left_out_until_its_time_is_over_or_no_other_is_left() {
-        let rule = Ejection { failures: NonZeroU32::MIN, time: Duration::from_millis(100) };
+        let rule = Ejection::new(NonZeroU32::MIN, Duration::from_millis(100));
         let rules = Rules { ejection: Some(rule), ..RULES };
         let upstreams = upstreams(&["127.0.0.1:1", "127.0.0.1:2"]);
         let group = group(rules, &upstreams);

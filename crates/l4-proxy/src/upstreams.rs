@@ -10,11 +10,10 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use balance::Backend;
+use balance::{Backend, Ejection, SlowStart, Standing};
 use serve::{Counter, Metrics};
 
 use crate::config::BackendConfig;
-use crate::standing::{Ejection, Standing};
 
 /// One backend. All threads share it.
 #[derive(Debug)]
@@ -158,7 +157,8 @@ impl Upstream {
     }
 
     pub(crate) fn warmth(&self, slow_start: Option<Duration>, now_ms: u64) -> f64 {
-        if slow_start.is_none() { 1.0 } else { self.lock().standing.warmth(slow_start, now_ms) }
+        let Some(window) = slow_start else { return 1.0 };
+        self.lock().standing.warmth(Some(SlowStart::over(window)), now_ms)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -180,7 +180,7 @@ impl Lease {
 
     pub(crate) fn count_connected(&self) {
         self.upstream.connections.inc();
-        self.upstream.change(Standing::connected);
+        self.upstream.change(Standing::succeeded);
     }
 
     /// Counts a connect that failed. Whether that ejected the backend.

@@ -176,7 +176,7 @@ fn an_ejected_backend_comes_back_after_its_time() {
     let dead = DeadAddress::new();
     let alive = Backend::start();
     let mut config = config(DataPlane::Auto, &[dead.address, alive.address]);
-    config.ejection = Some(Ejection { failures: NonZeroU32::MIN, time: Duration::from_millis(50) });
+    config.ejection = Some(Ejection::new(NonZeroU32::MIN, Duration::from_millis(50)));
     let proxy = Proxy::start(config);
     let ejections = || proxy.metric("l4_backend_ejections_total");
     await_that("it to be ejected twice", || {
@@ -194,11 +194,10 @@ fn health_checks_take_a_backend_out_and_bring_it_back() {
     let mut config = config(DataPlane::Auto, &[steady.address, address]);
     config.ejection = None;
     config.health = Some(HealthConfig {
-        check: HealthCheck::Connect,
-        interval: Duration::from_millis(20),
         timeout: Duration::from_secs(5),
         fall: NonZeroU32::new(2).unwrap(),
         rise: NonZeroU32::new(2).unwrap(),
+        ..HealthConfig::every(Duration::from_millis(20), HealthCheck::Connect)
     });
     let proxy = Proxy::start(config);
     let state = || proxy.backends().list()[1].state;

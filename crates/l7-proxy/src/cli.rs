@@ -8,6 +8,7 @@ use balance::PolicyKind;
 use http::HeaderName;
 use serve::cli::{BackendsArgs, ServerArgs, available_cores};
 use serve::exit::{Failure, finish};
+use serve::health::{HealthArgs, HealthCheck};
 use serve::listen::bind_many;
 use serve::{BindOptions, Metrics, process_shutdown};
 
@@ -17,6 +18,7 @@ use crate::config::{
     BackendConfig, CallLimits, Config, DataPlane, DownstreamLimits, UpstreamLimits,
 };
 use crate::fleet;
+use crate::health::{EjectionSettings, MembershipSettings};
 use crate::retry::RetryPolicy;
 use crate::tls::TlsArgs;
 use crate::{Proxy, RunError};
@@ -73,6 +75,15 @@ pub struct Args {
 
     #[command(flatten)]
     access_log: AccessLogArgs,
+
+    #[command(flatten)]
+    health: HealthArgs,
+
+    #[command(flatten)]
+    ejection: EjectionSettings,
+
+    #[command(flatten)]
+    membership: MembershipSettings,
 }
 
 const EXAMPLES: &str = "\
@@ -92,6 +103,10 @@ Examples:
   TLS on both sides, with certificates that are read again when they change:
     l7-proxy --listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem \\
       --backend 10.0.0.5:5001 --backend-tls-ca ca.pem --backend-tls-name echo
+  Backends asked every five seconds for grpc.health.v1, and left out for a while
+  when their calls fail:
+    l7-proxy --listen 127.0.0.1:8080 --backend 127.0.0.1:5001 \\
+      --backend 127.0.0.1:5002 --health-interval 5s --eject
   Stop it without losing a call: kill -TERM; it answers what is in flight and
   sends clients elsewhere (GOAWAY), for at most --drain-timeout.";
 
@@ -120,6 +135,9 @@ impl Args {
             retry: self.retry,
             tls: self.tls,
             access_log: self.access_log,
+            health: self.health.config(HealthCheck::Grpc),
+            ejection: self.ejection,
+            membership: self.membership,
             metrics,
         })
     }
@@ -166,6 +184,7 @@ fn failed(error: RunError) -> Failure {
 mod tests {
     use super::*;
     use clap::{CommandFactory as _, Parser};
+    use std::num::NonZeroU32;
 
     #[derive(Parser)]
     struct Program {
@@ -188,12 +207,19 @@ mod tests {
             "--hash-header=x-user",
             "--max-headers=7",
             "--connect-timeout=5ms",
+            "--health-interval=5s",
+            "--eject",
+            "--subset-size=2",
+            "--subset-id=zone-a",
         ]);
         let config = program.unwrap().args.into_config(Metrics::new()).unwrap();
         assert_eq!(config.backends.iter().map(|b| b.weight).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(config.policy, PolicyKind::Maglev);
         assert_eq!(config.hash_header, Some(HeaderName::from_static("x-user")));
         assert_eq!(config.downstream.max_headers, 7);
+        assert_eq!(config.health.map(|health| health.check), Some(HealthCheck::Grpc));
+        assert_eq!(config.ejection.streak().map(NonZeroU32::get), Some(5));
+        assert_eq!(config.membership.subset(), Some((2, "zone-a")));
         assert_eq!(config.upstream.connect_timeout, std::time::Duration::from_millis(5));
     }
 
@@ -205,6 +231,9 @@ mod tests {
             (vec!["--backend=127.0.0.1:1", "--policy=robin"], "round_robin"),
             (vec!["--backend=127.0.0.1:1", "--stream-window-bytes=0"], "stream-window-bytes"),
             (vec!["--backend=127.0.0.1:1", "--connect-timeout=5"], "no unit"),
+            (vec!["--backend=127.0.0.1:1", "--subset-size=2"], "--subset-id"),
+            (vec!["--backend=127.0.0.1:1", "--panic-threshold=101"], "panic-threshold"),
+            (vec!["--backend=127.0.0.1:1", "--slow-start-aggression=0"], "above zero"),
         ];
         for (flags, expected) in cases {
             let args = [vec!["l7-proxy"], flags].concat();

@@ -15,9 +15,11 @@ use clap::FromArgMatches as _;
 use http::HeaderName;
 use serve::Metrics;
 use serve::duration;
+use serve::health::HealthConfig;
 
 use crate::access_log::AccessLogArgs;
 use crate::circuit::CircuitLimits;
+use crate::health::{EjectionSettings, MembershipSettings};
 use crate::retry::RetryPolicy;
 use crate::tls::TlsArgs;
 
@@ -47,6 +49,12 @@ pub struct Config {
     pub tls: TlsArgs,
     /// What is logged of calls.
     pub access_log: AccessLogArgs,
+    /// How backends are checked; `None` for not at all.
+    pub health: Option<HealthConfig>,
+    /// When a backend is left out for what became of its calls.
+    pub ejection: EjectionSettings,
+    /// Which backends are used, and how one comes back.
+    pub membership: MembershipSettings,
     /// Where the proxy counts what it does.
     pub metrics: Metrics,
 }
@@ -66,6 +74,9 @@ impl Config {
             retry: RetryPolicy::default(),
             tls: TlsArgs::default(),
             access_log: AccessLogArgs::default(),
+            health: None,
+            ejection: EjectionSettings::default(),
+            membership: MembershipSettings::default(),
             metrics: Metrics::new(),
         }
     }
@@ -385,7 +396,9 @@ default_from_flags!(
     CircuitLimits,
     RetryPolicy,
     AccessLogArgs,
-    TlsArgs
+    TlsArgs,
+    EjectionSettings,
+    MembershipSettings
 );
 
 /// A share of a whole.

@@ -4,24 +4,33 @@
 //! threads look at it for each call. A backend that is drained is no longer in
 //! the set, one that is removed is forgotten as well; either way the calls it
 //! has go on, and a data plane closes its connections when they have none left.
+//! One that is unhealthy or ejected stays in the set and keeps its connections,
+//! but is not picked; what brings that about is in [`care`].
+
+mod care;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use balance::{Backend, BalanceError, Balancer};
-use serve::Metrics;
+use balance::{Backend, BalanceError, Balancer, SlowStart, Standing, subset};
 use serve::admin::{BackendSpec, BackendState, BackendStatus, Backends, ChangeError, Replaced};
+use serve::{Counter, Metrics};
 
-use crate::config::BackendConfig;
-use crate::metrics::Outcome;
-use crate::upstreams::{Upstream, Upstreams};
+use crate::config::{BackendConfig, Config};
+use crate::health::{EjectionSettings, MembershipSettings};
+use crate::upstreams::{Tally, Upstream, Upstreams, Watch};
 
 /// The backends of a running proxy.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     upstreams: Arc<Upstreams>,
     metrics: Metrics,
+    ejection: EjectionSettings,
+    membership: MembershipSettings,
+    slow_start: Option<SlowStart>,
+    watch: Arc<Watch>,
+    counts: care::CareCounts,
     /// In the order in which they were added. Held while a change is made, so
     /// that changes come one after the other.
     members: Mutex<Vec<Member>>,
@@ -30,26 +39,45 @@ pub(crate) struct Fleet {
 #[derive(Debug)]
 struct Member {
     upstream: Arc<Upstream>,
-    is_drained: bool,
+    standing: Standing,
+    /// Other proxies' business: the subset leaves it out.
+    is_outside: bool,
+    /// Its counts when the current interval of ejection began.
+    before: Tally,
+    ejections: Counter,
+    checks_passed: Counter,
+    checks_failed: Counter,
 }
 
 impl Fleet {
     /// # Errors
     /// When the policy can't balance over these backends, or two have the same
     /// address.
-    pub(crate) fn new(
-        policy: balance::PolicyKind,
-        backends: &[BackendConfig],
-        metrics: &Metrics,
-    ) -> Result<Self, BalanceError> {
+    pub(crate) fn new(config: &Config) -> Result<Self, BalanceError> {
+        let (backends, metrics) = (&config.backends, &config.metrics);
         let mut seen = std::collections::HashSet::new();
         if let Some(twice) = backends.iter().find(|one| !seen.insert(one.addr)) {
             return Err(BalanceError::Duplicate(twice.addr.to_string()));
         }
-        let all: Vec<_> = backends.iter().map(Upstream::new).collect();
-        let upstreams = Arc::new(Upstreams::new(policy, &all)?);
-        let fleet = Self { upstreams, metrics: metrics.clone(), members: Mutex::default() };
-        let members = all.into_iter().map(|upstream| fleet.join(upstream)).collect();
+        let streak = config.ejection.streak().map_or(0, NonZeroU32::get);
+        let watch = Arc::new(Watch { streak, ..Watch::default() });
+        let all: Vec<_> = backends.iter().map(|one| Upstream::new(one, &watch)).collect();
+        let fleet = Self {
+            upstreams: Arc::new(Upstreams::new(config.policy, &all)?),
+            metrics: metrics.clone(),
+            ejection: config.ejection.clone(),
+            membership: config.membership.clone(),
+            slow_start: config.membership.slow_start(),
+            watch,
+            counts: care::CareCounts::register(metrics),
+            members: Mutex::default(),
+        };
+        let join = |upstream| fleet.join(upstream, Standing::new(None));
+        let mut members: Vec<_> = all.into_iter().map(join).collect();
+        if config.membership.subset().is_some() {
+            // A part of them makes a set whenever all of them did.
+            let _ = fleet.publish(&mut members);
+        }
         *fleet.lock() = members;
         Ok(fleet)
     }
@@ -59,8 +87,17 @@ impl Fleet {
         &self.upstreams
     }
 
+    fn now_ms(&self) -> u64 {
+        self.upstreams.now_ns() / 1_000_000
+    }
+
+    fn join_new(&self, config: &BackendConfig) -> Member {
+        let standing = Standing::new(Some(self.now_ms()));
+        self.join(Upstream::new(config, &self.watch), standing)
+    }
+
     /// Makes a backend a member, and shows it in the metrics.
-    fn join(&self, upstream: Arc<Upstream>) -> Member {
+    fn join(&self, upstream: Arc<Upstream>, standing: Standing) -> Member {
         let labels: &[(&str, &str)] = &[("backend", upstream.name())];
         let gauge = |name, help, value: fn(&Upstream, u64) -> f64| {
             let (upstream, upstreams) = (Arc::downgrade(&upstream), Arc::clone(&self.upstreams));
@@ -81,17 +118,48 @@ impl Fleet {
         );
         gauge(
             "l7_backend_available",
-            "Whether a backend is given calls: 0 while it is drained.",
+            "Whether a backend is given calls: 0 while it is drained, unhealthy or ejected.",
             |upstream, _| f64::from(u8::from(upstream.backend().is_available())),
         );
-        Member { upstream, is_drained: false }
+        let check = |result| {
+            self.metrics.counter(
+                "l7_backend_health_checks_total",
+                "Health checks of a backend.",
+                &[("backend", upstream.name()), ("result", result)],
+            )
+        };
+        let (checks_passed, checks_failed) = (check("passed"), check("failed"));
+        let ejections = self.metrics.counter(
+            "l7_backend_ejections_total",
+            "Times a backend was left out for what became of its calls.",
+            labels,
+        );
+        let (is_outside, before) = (false, Tally::default());
+        Member { upstream, standing, is_outside, before, ejections, checks_passed, checks_failed }
     }
 
     /// Puts a set of these backends in place of the one that is there.
-    fn publish(&self, members: &[Member]) -> Result<(), ChangeError> {
-        let active = members.iter().filter(|member| !member.is_drained);
-        let upstreams: Vec<_> = active.map(|member| Arc::clone(&member.upstream)).collect();
+    fn publish(&self, members: &mut [Member]) -> Result<(), ChangeError> {
+        self.choose_subset(members);
+        let used = members.iter().filter(|member| member.is_used());
+        let upstreams: Vec<_> = used.map(|member| Arc::clone(&member.upstream)).collect();
+        // Before they can be picked, so that one that is new begins with a small
+        // share.
+        self.settle(members, self.now_ms());
+        self.watch.bell.notify_one();
         self.upstreams.publish(&upstreams).map_err(invalid)
+    }
+
+    fn choose_subset(&self, members: &mut [Member]) {
+        let Some((size, proxy)) = self.membership.subset() else { return };
+        let is_active = |index: &usize| !members[*index].standing.is_drained();
+        let active: Vec<_> = (0..members.len()).filter(is_active).collect();
+        let names = active.iter().map(|index| members[*index].upstream.name());
+        let chosen: Vec<_> =
+            subset(names, size, proxy).into_iter().map(|place| active[place]).collect();
+        for (index, member) in members.iter_mut().enumerate() {
+            member.is_outside = chosen.binary_search(&index).is_err();
+        }
     }
 
     /// Whether the policy can balance over these, before anything is changed
@@ -122,8 +190,8 @@ impl Backends for Fleet {
         let mut configs: Vec<_> = members.iter().map(Member::config).collect();
         configs.push(config.clone());
         self.check(&configs)?;
-        members.push(self.join(Upstream::new(&config)));
-        self.publish(&members)
+        members.push(self.join_new(&config));
+        self.publish(&mut members)
     }
 
     fn remove(&self, address: SocketAddr) -> Result<(), ChangeError> {
@@ -134,7 +202,7 @@ impl Backends for Fleet {
         }
         let gone = members.remove(index);
         // Fewer backends make a set whenever more did.
-        let published = self.publish(&members);
+        let published = self.publish(&mut members);
         gone.upstream.forget(&self.metrics);
         published
     }
@@ -142,19 +210,18 @@ impl Backends for Fleet {
     fn set_draining(&self, address: SocketAddr, draining: bool) -> Result<(), ChangeError> {
         let mut members = self.lock();
         let index = find(&members, address)?;
-        members[index].is_drained = draining;
-        members[index].upstream.backend().set_available(!draining);
-        self.publish(&members)
+        members[index].standing.set_drained(draining, self.now_ms());
+        self.publish(&mut members)
     }
 
     fn set_weight(&self, address: SocketAddr, weight: NonZeroU32) -> Result<(), ChangeError> {
-        let members = self.lock();
+        let mut members = self.lock();
         let index = find(&members, address)?;
         let mut configs: Vec<_> = members.iter().map(Member::config).collect();
         configs[index].weight = weight.get();
         self.check(&configs)?;
         members[index].upstream.backend().set_weight(weight.get());
-        self.publish(&members)
+        self.publish(&mut members)
     }
 
     fn replace(&self, specs: &[BackendSpec]) -> Result<Replaced, ChangeError> {
@@ -182,11 +249,11 @@ impl Backends for Fleet {
                 member
             } else {
                 replaced.added += 1;
-                self.join(Upstream::new(config))
+                self.join_new(config)
             });
         }
         replaced.removed = old.len();
-        let published = self.publish(&members);
+        let published = self.publish(&mut members);
         for gone in old {
             gone.upstream.forget(&self.metrics);
         }
@@ -195,6 +262,25 @@ impl Backends for Fleet {
 }
 
 impl Member {
+    /// Whether calls may be given to it when it is well.
+    fn is_used(&self) -> bool {
+        !self.standing.is_drained() && !self.is_outside
+    }
+
+    fn state(&self) -> BackendState {
+        if self.standing.is_drained() {
+            BackendState::Draining
+        } else if self.is_outside {
+            BackendState::Outside
+        } else if self.standing.is_unhealthy() {
+            BackendState::Unhealthy
+        } else if self.standing.is_ejected() {
+            BackendState::Ejected
+        } else {
+            BackendState::Active
+        }
+    }
+
     fn config(&self) -> BackendConfig {
         BackendConfig {
             addr: self.upstream.addr(),
@@ -209,17 +295,15 @@ impl Member {
         let mut spec = BackendSpec::new(upstream.addr());
         // A backend's weight is never zero.
         spec.weight = NonZeroU32::new(backend.weight()).unwrap_or(NonZeroU32::MIN);
-        let state = if self.is_drained { BackendState::Draining } else { BackendState::Active };
         let name = upstream.name();
-        let failed = [Outcome::Deadline, Outcome::Reset, Outcome::Broken];
         BackendStatus {
             in_flight: backend.in_flight(),
             total: tally.total(),
-            failures: tally.of(&failed) + tally.connects_failed,
+            failures: tally.failures(),
             name: (name != spec.address.to_string()).then(|| name.to_owned()),
             connections: Some(u32::try_from(tally.connections).unwrap_or(0)),
             latency_ewma_us: backend.latency_ns(now_ns).map(|latency_ns| latency_ns / 1e3),
-            ..BackendStatus::new(spec, state)
+            ..BackendStatus::new(spec, self.state())
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod failure;
 pub mod grpc;
+pub mod health;
 pub mod metrics;
 pub mod retry;
 pub mod tls;

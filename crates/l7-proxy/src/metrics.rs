@@ -12,14 +12,19 @@ use crate::failure::Failure;
 pub enum Outcome {
     /// The backend's answer passed: gRPC status 0, or an HTTP status below 500.
     Ok,
-    /// The backend's answer passed, and is an error.
+    /// The backend's answer passed, and is an error of the caller's making.
     Error,
+    /// The backend's answer passed, and says that the backend failed.
+    Fault,
     /// The client went away or reset the stream.
     Cancelled,
     /// The deadline passed.
     Deadline,
-    /// The backend reset the stream, or refused it.
+    /// The backend reset the stream.
     Reset,
+    /// The backend surely did not look at it: REFUSED_STREAM, or beyond the last
+    /// stream of a GOAWAY.
+    Refused,
     /// The connection broke during the attempt.
     Broken,
     /// There was no connection to put the attempt on.
@@ -28,12 +33,14 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in the order of the counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Ok,
         Self::Error,
+        Self::Fault,
         Self::Cancelled,
         Self::Deadline,
         Self::Reset,
+        Self::Refused,
         Self::Broken,
         Self::Unsent,
     ];
@@ -43,11 +50,47 @@ impl Outcome {
         match self {
             Self::Ok => "ok",
             Self::Error => "error",
+            Self::Fault => "fault",
             Self::Cancelled => "cancelled",
             Self::Deadline => "deadline",
             Self::Reset => "reset",
+            Self::Refused => "refused",
             Self::Broken => "broken",
             Self::Unsent => "unsent",
+        }
+    }
+
+    /// What a backend's answer is, by the `grpc-status` that ended it.
+    ///
+    /// Faults are what maps to 5xx in gRPC's mapping to HTTP, but for
+    /// UNIMPLEMENTED: any client can ask for a method that no backend has.
+    #[inline]
+    pub fn of_grpc(status: Option<&[u8]>) -> Self {
+        match status {
+            Some(b"0") => Self::Ok,
+            // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS; and
+            // none at all, which a client takes for UNKNOWN.
+            Some(b"2" | b"4" | b"13" | b"14" | b"15") | None => Self::Fault,
+            Some(_) => Self::Error,
+        }
+    }
+
+    /// What an answer that is no gRPC is.
+    #[inline]
+    pub fn of_http(status: u16) -> Self {
+        if status < 500 { Self::Ok } else { Self::Fault }
+    }
+
+    /// Whether it speaks for the backend or against it; `None` for neither. A
+    /// deadline that passed speaks against it, although a client may have given
+    /// it too little: a backend that answers nothing shows in no other way.
+    #[inline]
+    pub fn verdict(self) -> Option<bool> {
+        match self {
+            Self::Ok | Self::Error => Some(true),
+            Self::Fault | Self::Deadline | Self::Reset | Self::Broken => Some(false),
+            // Not sent for want of a connection is counted with the connection.
+            Self::Cancelled | Self::Refused | Self::Unsent => None,
         }
     }
 }
@@ -269,6 +312,21 @@ mod tests {
             let line = format!("l7_connections_ended_total{{reason=\"{name}\"}} 1\n");
             assert!(metrics.expose().contains(&line), "{}", metrics.expose());
         }
+    }
+
+    #[test]
+    fn an_answer_is_a_fault_by_its_status() {
+        for (status, outcome) in [
+            (Some("0"), Outcome::Ok),
+            (Some("5"), Outcome::Error),
+            (Some("12"), Outcome::Error),
+            (Some("14"), Outcome::Fault),
+            (Some("2"), Outcome::Fault),
+            (None, Outcome::Fault),
+        ] {
+            assert_eq!(Outcome::of_grpc(status.map(str::as_bytes)), outcome, "{status:?}");
+        }
+        assert_eq!((Outcome::of_http(404), Outcome::of_http(502)), (Outcome::Ok, Outcome::Fault));
     }
 
     #[test]

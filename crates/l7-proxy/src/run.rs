@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use balance::BalanceError;
 use serve::admin::Backends;
-use serve::{ConnectionLimit, Shutdown};
+use serve::{ConnectionLimit, Shutdown, health};
 use tokio::sync::oneshot;
 
 use crate::access_log::{AccessLog, Writer};
@@ -59,7 +59,7 @@ impl Proxy {
         let tls = Arc::new(Tls::load(&config.tls)?);
         let log = AccessLog::open(&config.access_log, &config.metrics).map_err(RunError::Log)?;
         let (access_log, log_writer) = log.unzip();
-        let fleet = Arc::new(Fleet::new(config.policy, &config.backends, &config.metrics)?);
+        let fleet = Arc::new(Fleet::new(&config)?);
         let shared = Arc::new(Shared {
             access_log,
             tls,
@@ -91,7 +91,13 @@ impl Proxy {
         listeners: Vec<TcpListener>,
         shutdown: Shutdown,
     ) -> Result<(), RunError> {
-        let Self { shared, fleet: _fleet, log_writer } = self;
+        let Self { shared, fleet, log_writer } = self;
+        // Ended with this set, however this future ends.
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(Arc::clone(&fleet).tend(shutdown.clone()));
+        if let Some(config) = shared.config.health.clone() {
+            tasks.spawn(health::watch(fleet, config, shutdown.clone()));
+        }
         let result = serve_on_threads(&shared, listeners, shutdown).await;
         // The log ends when nobody can write to it any more.
         drop(shared);

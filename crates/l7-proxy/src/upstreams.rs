@@ -4,13 +4,14 @@
 //! [`crate::fleet`].
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, Tried};
 use serve::Metrics;
+use tokio::sync::Notify;
 
 use crate::config::BackendConfig;
 use crate::metrics::{BackendCounters, Outcome};
@@ -20,7 +21,21 @@ use crate::metrics::{BackendCounters, Outcome};
 pub struct Upstream {
     addr: SocketAddr,
     backend: Arc<Backend>,
+    /// Failures in a row, over all threads; see [`Upstream::note`].
+    streak: AtomicU32,
+    /// The streak was long enough to act on, and nobody has yet.
+    is_suspect: AtomicBool,
+    watch: Arc<Watch>,
     counts: Mutex<Counts>,
+}
+
+/// Who wants to know of failures in a row.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// How many; zero when nobody does.
+    pub(crate) streak: u32,
+    /// Told of each backend that had as many, and of other changes.
+    pub(crate) bell: Notify,
 }
 
 /// What the threads count of a backend.
@@ -49,17 +64,34 @@ impl Tally {
         self.attempts.iter().sum()
     }
 
-    /// Attempts that ended in one of these ways.
-    pub fn of(&self, outcomes: &[Outcome]) -> u64 {
-        outcomes.iter().map(|outcome| self.attempts[*outcome as usize]).sum()
+    /// What speaks for the backend: attempts that it answered well.
+    pub fn successes(&self) -> u64 {
+        self.of(true)
+    }
+
+    /// What speaks against it: attempts that failed on its side, and connections
+    /// that could not be made.
+    pub fn failures(&self) -> u64 {
+        self.of(false) + self.connects_failed
+    }
+
+    fn of(&self, verdict: bool) -> u64 {
+        let counts = Outcome::ALL.into_iter().zip(self.attempts);
+        counts.filter(|(outcome, _)| outcome.verdict() == Some(verdict)).map(|(_, n)| n).sum()
     }
 }
 
 impl Upstream {
     /// A backend without load.
-    pub fn new(config: &BackendConfig) -> Arc<Self> {
-        let backend = Arc::new(Backend::new(config.name.clone(), config.weight));
-        Arc::new(Self { addr: config.addr, backend, counts: Mutex::default() })
+    pub(crate) fn new(config: &BackendConfig, watch: &Arc<Watch>) -> Arc<Self> {
+        Arc::new(Self {
+            addr: config.addr,
+            backend: Arc::new(Backend::new(config.name.clone(), config.weight)),
+            streak: AtomicU32::new(0),
+            is_suspect: AtomicBool::new(false),
+            watch: Arc::clone(watch),
+            counts: Mutex::default(),
+        })
     }
 
     /// Where it listens.
@@ -81,6 +113,37 @@ impl Upstream {
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.backend.begin();
         InFlight { upstream: Arc::clone(self), observed: None }
+    }
+
+    /// Takes note of how an attempt ended. While all goes well that is one load of
+    /// a word that nobody writes, beside the address that the attempt needed
+    /// anyway.
+    #[inline]
+    pub fn note(&self, outcome: Outcome) {
+        match outcome.verdict() {
+            Some(true) if self.streak.load(Ordering::Relaxed) > 0 => {
+                self.streak.store(0, Ordering::Relaxed);
+            }
+            Some(false) => self.note_failure(),
+            Some(true) | None => {}
+        }
+    }
+
+    /// Takes note of a failure that is the backend's.
+    #[cold]
+    pub fn note_failure(&self) {
+        let wanted = self.watch.streak;
+        if wanted > 0 && self.streak.fetch_add(1, Ordering::Relaxed) + 1 >= wanted {
+            self.streak.store(0, Ordering::Relaxed);
+            // Decided elsewhere: a data plane's thread must not wait for a lock.
+            self.is_suspect.store(true, Ordering::Release);
+            self.watch.bell.notify_one();
+        }
+    }
+
+    /// Whether it had enough failures in a row since this was asked last.
+    pub(crate) fn take_suspicion(&self) -> bool {
+        self.is_suspect.load(Ordering::Relaxed) && self.is_suspect.swap(false, Ordering::Acquire)
     }
 
     /// Cells for a thread to count in. They are used again by the next one that
@@ -286,7 +349,7 @@ mod tests {
     const INPUT: PickInput = PickInput { random: 0, now_ns: 0, key: None };
 
     fn upstream(port: u16) -> Arc<Upstream> {
-        Upstream::new(&BackendConfig::new(([127, 0, 0, 1], port).into()))
+        Upstream::new(&BackendConfig::new(([127, 0, 0, 1], port).into()), &Arc::default())
     }
 
     #[test]
@@ -323,16 +386,35 @@ mod tests {
     }
 
     #[test]
+    fn failures_in_a_row_ring_and_a_success_in_between_starts_over() {
+        let watch = Arc::new(Watch { streak: 3, ..Watch::default() });
+        let config = BackendConfig::new(([127, 0, 0, 1], 1).into());
+        let upstream = Upstream::new(&config, &watch);
+        for outcome in [Outcome::Fault, Outcome::Reset, Outcome::Ok, Outcome::Broken] {
+            upstream.note(outcome);
+        }
+        upstream.note(Outcome::Deadline);
+        upstream.note(Outcome::Cancelled);
+        upstream.note(Outcome::Refused);
+        assert!(!upstream.take_suspicion());
+        upstream.note(Outcome::Fault);
+        assert!(upstream.take_suspicion() && !upstream.take_suspicion());
+        let unwatched = Upstream::new(&config, &Arc::default());
+        (0..100).for_each(|_| unwatched.note_failure());
+        assert!(!unwatched.take_suspicion());
+    }
+
+    #[test]
     fn cells_are_used_again_and_a_backend_that_left_shows_none() {
         let (metrics, upstream) = (Metrics::new(), upstream(1));
         let first = upstream.counters(&metrics);
         let second = upstream.counters(&metrics);
         first.count(Outcome::Ok);
-        second.count(Outcome::Error);
+        second.count(Outcome::Fault);
         drop(first);
         upstream.counters(&metrics).count(Outcome::Ok);
         let tally = upstream.tally();
-        assert_eq!((tally.total(), tally.of(&[Outcome::Ok])), (3, 2));
+        assert_eq!((tally.total(), tally.successes(), tally.failures()), (3, 2, 1));
         assert_eq!(upstream.counts().shards.len(), 2);
         upstream.forget(&metrics);
         second.count(Outcome::Ok);

@@ -76,25 +76,102 @@ fn connections_that_backends_end_for_their_age_cost_no_call() {
     });
 }
 
-/// A rolling restart: each backend drains in turn and comes back on its port.
+/// A rolling restart, three times over: each backend drains in turn and comes
+/// back on its port.
 #[test]
 fn backends_that_drain_and_return_cost_no_call() {
     on_each_data_plane(async |plane| {
         let mut lab = Lab::start(plane, 3);
         let load = Load::start(&lab.client().await, 16);
         load.advance(200).await;
-        for index in 0..lab.backends.len() {
-            let addr = lab.backends[index].addr();
-            lab.backends[index].server().trigger().drain();
-            lab.backends[index].server_mut().ended().await;
-            load.advance(100).await;
-            let config = echo_backend::Config::new(format!("b{index} again"));
-            lab.backends[index] = EchoBackend::start_at(addr, config);
-            let counters = lab.backends[index].counters().clone();
-            await_that("the backend to serve again", || counters.started() > 0).await;
+        for round in 0..3 {
+            for index in 0..lab.backends.len() {
+                let addr = lab.backends[index].addr();
+                lab.backends[index].server().trigger().drain();
+                lab.backends[index].server_mut().ended().await;
+                load.advance(100).await;
+                let config = echo_backend::Config::new(format!("b{index} again {round}"));
+                lab.backends[index] = EchoBackend::start_at(addr, config);
+                let counters = lab.backends[index].counters().clone();
+                await_that("the backend to serve again", || counters.started() > 0).await;
+            }
         }
         let failures = load.stop().await;
         assert!(failures.is_empty(), "{} failed: {}", failures.len(), failures[0]);
+    });
+}
+
+/// A backend that is killed, its sockets closed by the kernel: the calls in flight
+/// on it fail, each with a status, and no other; the others have its share at
+/// once, and it has its own again when it is back.
+#[test]
+fn a_backend_that_is_killed_costs_the_calls_it_has_and_no_other() {
+    const WORKERS: usize = 16;
+    on_each_data_plane(async |plane| {
+        let mut lab = Lab::start_with(plane, 3, |config| {
+            config.upstream.backoff_max = Duration::from_millis(50);
+        });
+        let mut client = lab.client().await;
+        let mut held = Vec::new();
+        for _ in 0..6 {
+            let (sender, requests) = mpsc::channel(1);
+            let mut responses =
+                client.bidi(ReceiverStream::new(requests)).await.unwrap().into_inner();
+            sender.send(echo(0, vec![1])).await.unwrap();
+            let response = within("a response", responses.message()).await.unwrap().unwrap();
+            held.push((response.backend == "b0", sender, responses));
+        }
+        assert_eq!(held.iter().filter(|(is_doomed, ..)| *is_doomed).count(), 2);
+        for round in 0..3 {
+            let load = Load::start(&client, WORKERS);
+            load.advance(100).await;
+            let addr = lab.backends[0].addr();
+            drop(lab.backends.remove(0));
+            load.advance(200).await;
+            let failures = load.stop().await;
+            // One call at a time of each worker can have been there.
+            assert!(failures.len() <= WORKERS, "{} failed", failures.len());
+            for status in failures {
+                let is_proper = [Code::Unavailable, Code::Internal].contains(&status.code());
+                assert!(is_proper, "{status}");
+            }
+            let started = |lab: &Lab| -> Vec<_> {
+                lab.backends.iter().map(|backend| backend.counters().started()).collect()
+            };
+            let before = started(&lab);
+            for sequence in 0..40 {
+                client.unary(echo(sequence, vec![1])).await.unwrap();
+            }
+            let shares: Vec<_> =
+                started(&lab).iter().zip(before).map(|(now, before)| now - before).collect();
+            assert!(shares.iter().sum::<u64>() == 40 && shares.iter().all(|share| *share >= 10));
+            let config = echo_backend::Config::new(format!("again {round}"));
+            lab.backends.insert(0, EchoBackend::start_at(addr, config));
+            let counters = lab.backends[0].counters().clone();
+            within("it to serve again", async {
+                while counters.started() == 0 {
+                    client.unary(echo(0, vec![1])).await.unwrap();
+                }
+            })
+            .await;
+            let before = started(&lab);
+            for sequence in 0..30 {
+                client.unary(echo(sequence, vec![1])).await.unwrap();
+            }
+            let shares = started(&lab).into_iter().zip(before).map(|(now, before)| now - before);
+            assert_eq!(shares.collect::<Vec<_>>(), [10; 3]);
+        }
+        for (is_doomed, sender, mut responses) in held {
+            if is_doomed {
+                let status = within("the call to fail", responses.message()).await.unwrap_err();
+                assert_eq!(status.code(), Code::Unavailable, "{status}");
+            } else {
+                sender.send(echo(1, vec![1])).await.unwrap();
+                within("a response", responses.message()).await.unwrap().unwrap();
+                drop(sender);
+                assert!(within("the end", responses.message()).await.unwrap().is_none());
+            }
+        }
     });
 }
 

@@ -67,8 +67,10 @@ pub enum BackendState {
     Draining,
     /// Its health check fails.
     Unhealthy,
-    /// It failed several times in a row, and is left out for a while.
+    /// What it was given failed too often, and it is left out for a while.
     Ejected,
+    /// It is not in the part of the backends that this proxy uses.
+    Outside,
 }
 
 /// A backend, as it is now.

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::call::{Broken, Call, Source};
 use super::pool::Pool;
-use super::response_body::ResponseBody;
+use super::response_body::{ResponseBody, outcome};
+use crate::metrics::Outcome;
 use crate::retry::{GrpcStatus, Pushback, RetryCounters, Standing, Verdict};
 
 /// What one thread has in flight, and of that, what came out of its budget.
@@ -72,17 +73,24 @@ impl Call<'_> {
             return Ok(response);
         }
         let Some((status, pushback)) = status_of(response.headers()) else { return Ok(response) };
-        self.try_after_status(status, pushback).map_or(Ok(response), Err)
+        let last = Some(response.headers());
+        let outcome = outcome(self.is_grpc, response.status(), last);
+        self.try_after_status(status, pushback, outcome).map_or(Ok(response), Err)
     }
 
     /// Turns a failure into another attempt, if one may be made.
     pub(super) fn after_failure(&self, broken: Broken) -> Broken {
-        let Broken::Final(failure, _) = &broken else { return broken };
+        let Broken::Final(failure, outcome) = &broken else { return broken };
         let Some(status) = GrpcStatus::of_failure(failure) else { return broken };
-        self.try_after_status(status, Pushback::None).unwrap_or(broken)
+        self.try_after_status(status, Pushback::None, *outcome).unwrap_or(broken)
     }
 
-    fn try_after_status(&self, status: GrpcStatus, pushback: Pushback) -> Option<Broken> {
+    fn try_after_status(
+        &self,
+        status: GrpcStatus,
+        pushback: Pushback,
+        outcome: Outcome,
+    ) -> Option<Broken> {
         let (again, policy) = (&self.thread.again, &self.thread.shared.config.retry);
         let standing = Standing {
             attempts: self.notes.attempts(),
@@ -100,7 +108,7 @@ impl Call<'_> {
             }
             Verdict::TryAfter(pause) => {
                 again.counters.retries.inc();
-                Some(Broken::Later(pause, Arc::clone(again).take()))
+                Some(Broken::Later(pause, Arc::clone(again).take(), outcome))
             }
         }
     }

@@ -209,11 +209,11 @@ impl<'a> Call<'a> {
             match self.attempt_hedged(index, &pool, budgeted.take()).await {
                 Ok(response) => return Ok(response),
                 Err(Broken::Final(failure, _)) => return Err(failure),
-                Err(Broken::Later(pause, place)) => {
+                Err(Broken::Later(pause, place, outcome)) => {
                     self.note_tried(index);
                     tokio::time::sleep(pause).await;
                     budgeted = Some(place);
-                    last = Some(Broken::Unprocessed(Failure::NoBackend, Outcome::Error));
+                    last = Some(Broken::Unprocessed(Failure::NoBackend, outcome));
                 }
                 Err(retriable) => {
                     self.note_tried(index);
@@ -509,6 +509,7 @@ impl Drop for Attempt {
             .outcome
             .unwrap_or_else(|| if is_late() { Outcome::Deadline } else { Outcome::Cancelled });
         self.pool.counters().count(outcome);
+        self.pool.upstream().note(outcome);
     }
 }
 
@@ -524,7 +525,7 @@ pub(super) enum Broken {
     Final(Failure, Outcome),
     /// The same, but another attempt is due after a pause, for which the retry
     /// budget has kept a place.
-    Later(Duration, Budgeted),
+    Later(Duration, Budgeted, Outcome),
 }
 
 impl Broken {
@@ -542,8 +543,9 @@ impl Broken {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Unsent(_) => Outcome::Unsent,
-            Self::Later(..) => Outcome::Error,
-            Self::Unprocessed(_, outcome) | Self::Final(_, outcome) => *outcome,
+            Self::Later(_, _, outcome)
+            | Self::Unprocessed(_, outcome)
+            | Self::Final(_, outcome) => *outcome,
         }
     }
 }
@@ -558,12 +560,12 @@ pub(super) fn broken(error: &hyper::Error, backend: &str) -> Broken {
         // h2 gives GOAWAY's error to no stream but those it leaves out
         // (RFC 9113, section 6.8: they "might be retried").
         Some(_) if h2_error.is_go_away() && h2_error.is_remote() => {
-            Broken::Unprocessed(Failure::BackendBroke { backend }, Outcome::Broken)
+            Broken::Unprocessed(Failure::BackendBroke { backend }, Outcome::Refused)
         }
         Some(reason) if h2_error.is_reset() && h2_error.is_remote() => {
             let failure = Failure::BackendReset { backend, code: reason.into() };
             if reason == h2::Reason::REFUSED_STREAM {
-                Broken::Unprocessed(failure, Outcome::Reset)
+                Broken::Unprocessed(failure, Outcome::Refused)
             } else {
                 Broken::Final(failure, Outcome::Reset)
             }

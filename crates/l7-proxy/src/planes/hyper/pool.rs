@@ -206,6 +206,7 @@ impl Pool {
             }
             Err(reason) => {
                 self.counters.connects_failed.inc();
+                self.upstream.note_failure();
                 let mut state = self.lock();
                 let random = state.chance.next_u64();
                 state.backoff.fail(Instant::now(), &self.limits, random, reason.clone());

@@ -201,13 +201,13 @@ pub(super) fn status_headers(status: Status, message: &str) -> HeaderMap {
 
 /// How a response that came to its end is counted, given the headers that
 /// ended it.
-fn outcome(is_grpc: bool, status: StatusCode, last: Option<&HeaderMap>) -> Outcome {
-    let is_ok = if is_grpc {
-        last.and_then(|headers| headers.get("grpc-status")).is_some_and(|value| value == "0")
+pub(super) fn outcome(is_grpc: bool, status: StatusCode, last: Option<&HeaderMap>) -> Outcome {
+    if is_grpc {
+        let status = last.and_then(|headers| headers.get("grpc-status"));
+        Outcome::of_grpc(status.map(HeaderValue::as_bytes))
     } else {
-        !status.is_server_error()
-    };
-    if is_ok { Outcome::Ok } else { Outcome::Error }
+        Outcome::of_http(status.as_u16())
+    }
 }
 
 #[cfg(test)]
@@ -221,9 +221,9 @@ mod tests {
         };
         assert_eq!(outcome(true, StatusCode::OK, Some(&status("0"))), Outcome::Ok);
         assert_eq!(outcome(true, StatusCode::OK, Some(&status("5"))), Outcome::Error);
-        assert_eq!(outcome(true, StatusCode::OK, None), Outcome::Error);
+        assert_eq!(outcome(true, StatusCode::OK, None), Outcome::Fault);
         assert_eq!(outcome(false, StatusCode::NOT_FOUND, None), Outcome::Ok);
-        assert_eq!(outcome(false, StatusCode::BAD_GATEWAY, None), Outcome::Error);
+        assert_eq!(outcome(false, StatusCode::BAD_GATEWAY, None), Outcome::Fault);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use h2_wire::Reason;
 use h2_wire::hpack::{HeaderList, Name};
 
 use super::call::{Attempt, Place};
+use super::headers;
 use super::slots::Key;
 use super::timers::Due;
 use super::worker::Worker;
@@ -54,10 +55,10 @@ impl Worker {
     #[cold]
     fn retries_answer(&mut self, link: Key, key: Key) -> bool {
         let Some(from) = self.links.get(link) else { return false };
-        let Some((status, pushback)) = status_of(from.endpoint.http.headers()) else {
-            return false;
-        };
-        self.try_after_status(key, status, pushback, Outcome::Error)
+        let list = from.endpoint.http.headers();
+        let Some((status, pushback)) = status_of(list) else { return false };
+        let outcome = headers::outcome(true, 200, Some(list));
+        self.try_after_status(key, status, pushback, outcome)
     }
 
     /// Ends the attempt, and makes another after a pause, if that may be done.

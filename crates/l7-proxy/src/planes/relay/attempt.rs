@@ -210,6 +210,7 @@ impl Worker {
                 let reason = std::io::Error::from(errno).to_string();
                 let backend = pool.upstream.name().to_owned();
                 pool.counters.connects_failed.inc();
+                pool.upstream.note_failure();
                 let random = self.chance.next_u64();
                 pool.backoff.fail(self.now_ns, limits, random, reason.clone());
                 Err(Failure::Connect { backend, reason })
@@ -384,6 +385,7 @@ impl Worker {
         }
         if let Some(pool) = self.pools.get(attempt.pool) {
             pool.counters.count(outcome);
+            pool.upstream.note(outcome);
         }
         // Dropping it ends it in the backend's load.
         drop(attempt);

@@ -105,7 +105,7 @@ impl Worker {
             let latency_ns = self.now_ns.saturating_sub(attempt.sent_ns);
             attempt.in_flight.observe(self.now_ns, latency_ns);
         }
-        let is_ok = end_stream && headers::is_ok(call.is_grpc, call.response.status, Some(list));
+        let outcome = headers::outcome(call.is_grpc, call.response.status, Some(list));
         if end_stream && self.shared.access_log.is_some() {
             call.response.note_status(list);
         }
@@ -115,7 +115,7 @@ impl Worker {
         }
         self.touch_client(client);
         if end_stream {
-            self.complete(key, is_ok);
+            self.complete(key, outcome);
         }
     }
 
@@ -158,13 +158,13 @@ impl Worker {
         }
         let waits =
             sent < payload.len() && to.endpoint.http.all_waiting_bytes() > self.most_waiting_bytes;
-        let is_ok = headers::is_ok(call.is_grpc, call.response.status, None);
+        let outcome = headers::outcome(call.is_grpc, call.response.status, None);
         self.touch_client(client);
         if waits {
             return self.reset_overfull(client, key);
         }
         if end_stream {
-            self.complete(key, is_ok);
+            self.complete(key, outcome);
         }
     }
 
@@ -203,17 +203,17 @@ impl Worker {
         if self.shared.access_log.is_some() {
             call.response.note_status(list);
         }
-        let is_ok = headers::is_ok(call.is_grpc, call.response.status, Some(list));
+        let outcome = headers::outcome(call.is_grpc, call.response.status, Some(list));
         if let Some(to) = self.clients.get_mut(client) {
             Self::lend(&mut self.spare, &mut to.endpoint);
             to.endpoint.http.send_trailers(stream, list);
         }
         self.touch_client(client);
-        self.complete(key, is_ok);
+        self.complete(key, outcome);
     }
 
     /// The response has ended: what is left of the request goes nowhere.
-    fn complete(&mut self, key: Key, is_ok: bool) {
+    fn complete(&mut self, key: Key, outcome: Outcome) {
         let Some(call) = self.calls.get(key) else { return };
         let (client, stream, is_whole) = (call.client, call.stream, call.request.is_ended);
         if let Some(Place::Stream(link, there)) = call.attempt.as_ref().map(|attempt| attempt.place)
@@ -226,15 +226,19 @@ impl Worker {
         if !is_whole && let Some(client) = self.clients.get_mut(client) {
             client.endpoint.http.reset_after_end(stream, Reason::NO_ERROR);
         }
-        self.end_call(key, if is_ok { Outcome::Ok } else { Outcome::Error });
+        self.end_call(key, outcome);
     }
 
     fn on_backend_reset(&mut self, key: Key, reason: Reason) {
         let backend = self.backend_name(key);
         let failure = Failure::BackendReset { backend, code: reason.0 };
         let is_refusal = reason == Reason::REFUSED_STREAM;
-        let broken = if is_refusal { Broken::Unprocessed } else { Broken::Final };
-        self.retry(key, failure, Outcome::Reset, broken);
+        let (outcome, broken) = if is_refusal {
+            (Outcome::Refused, Broken::Unprocessed)
+        } else {
+            (Outcome::Reset, Broken::Final)
+        };
+        self.retry(key, failure, outcome, broken);
     }
 
     fn backend_name(&self, call: Key) -> String {
@@ -296,7 +300,7 @@ impl Worker {
             self.focus(key, call);
             let backend = self.backend_name(call);
             let failure = Failure::BackendBroke { backend };
-            self.retry(call, failure, Outcome::Broken, Broken::Unprocessed);
+            self.retry(call, failure, Outcome::Refused, Broken::Unprocessed);
         }
     }
 
@@ -353,6 +357,7 @@ impl Worker {
             if let Some(pool) = self.pools.get_mut(pool_key) {
                 let limits = &self.shared.config.upstream;
                 pool.counters.connects_failed.inc();
+                pool.upstream.note_failure();
                 pool.backoff.fail(self.now_ns, limits, random, reason.to_owned());
             }
             for call in waiting {

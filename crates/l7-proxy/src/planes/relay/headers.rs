@@ -8,6 +8,7 @@ use h2_wire::hpack::{Field, HeaderList, Name};
 use crate::config::DownstreamLimits;
 use crate::failure::Answer;
 use crate::grpc::{self, TimeoutText, percent_encode};
+use crate::metrics::Outcome;
 
 /// Whether a request's headers are within the limits. Pseudo-headers are not
 /// counted: they are no headers to whoever sets the limit.
@@ -90,12 +91,12 @@ pub(super) fn status(list: &HeaderList) -> u16 {
     digits.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'))
 }
 
-/// Whether a response that ended with `last` went well.
-pub(super) fn is_ok(is_grpc: bool, status: u16, last: Option<&HeaderList>) -> bool {
+/// How a response that ended with `last` is counted.
+pub(super) fn outcome(is_grpc: bool, status: u16, last: Option<&HeaderList>) -> Outcome {
     if is_grpc {
-        last.and_then(|list| list.value_of(Name::GrpcStatus)) == Some(b"0")
+        Outcome::of_grpc(last.and_then(|list| list.value_of(Name::GrpcStatus)))
     } else {
-        status < 500
+        Outcome::of_http(status)
     }
 }
 
@@ -160,10 +161,11 @@ mod tests {
     #[test]
     fn a_grpc_response_is_ok_by_its_status_only() {
         let ok = list(&[("grpc-status", "0")]);
-        assert!(is_ok(true, 200, Some(&ok)));
-        assert!(!is_ok(true, 200, Some(&list(&[("grpc-status", "5")]))));
-        assert!(!is_ok(true, 200, None));
-        assert!(is_ok(false, 404, None));
-        assert!(!is_ok(false, 502, None));
+        assert_eq!(outcome(true, 200, Some(&ok)), Outcome::Ok);
+        let other = list(&[("grpc-status", "5")]);
+        assert_eq!(outcome(true, 200, Some(&other)), Outcome::Error);
+        assert_eq!(outcome(true, 200, None), Outcome::Fault);
+        assert_eq!(outcome(false, 404, None), Outcome::Ok);
+        assert_eq!(outcome(false, 502, None), Outcome::Fault);
     }
 }
