@@ -105,7 +105,9 @@ impl Worker {
             let latency_ns = self.now_ns.saturating_sub(attempt.sent_ns);
             attempt.in_flight.observe(self.now_ns, latency_ns);
         }
-        let outcome = headers::outcome(call.is_grpc, call.response.status, Some(list));
+        // Most heads are not the end, and then their list is not searched.
+        let outcome =
+            end_stream.then(|| headers::outcome(call.is_grpc, call.response.status, Some(list)));
         if end_stream && self.shared.access_log.is_some() {
             call.response.note_status(list);
         }
@@ -114,7 +116,7 @@ impl Worker {
             to.endpoint.http.send_headers(stream, list.key(), || list.iter(), end_stream);
         }
         self.touch_client(client);
-        if end_stream {
+        if let Some(outcome) = outcome {
             self.complete(key, outcome);
         }
     }
@@ -158,12 +160,13 @@ impl Worker {
         }
         let waits =
             sent < payload.len() && to.endpoint.http.all_waiting_bytes() > self.most_waiting_bytes;
-        let outcome = headers::outcome(call.is_grpc, call.response.status, None);
+        let outcome =
+            end_stream.then(|| headers::outcome(call.is_grpc, call.response.status, None));
         self.touch_client(client);
         if waits {
             return self.reset_overfull(client, key);
         }
-        if end_stream {
+        if let Some(outcome) = outcome {
             self.complete(key, outcome);
         }
     }

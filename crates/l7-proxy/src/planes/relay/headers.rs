@@ -92,6 +92,7 @@ pub(super) fn status(list: &HeaderList) -> u16 {
 }
 
 /// How a response that ended with `last` is counted.
+#[inline]
 pub(super) fn outcome(is_grpc: bool, status: u16, last: Option<&HeaderList>) -> Outcome {
     if is_grpc {
         Outcome::of_grpc(last.and_then(|list| list.value_of(Name::GrpcStatus)))
