@@ -91,6 +91,16 @@ impl<'a> Sweep<'a> {
         }
     }
 
+    /// What differs, in a word or two.
+    pub(crate) fn in_short(&self) -> &str {
+        match self.key {
+            "load.connections" => "connections",
+            "load.payload" | "load.request_bytes" | "load.response_bytes" => "message size",
+            "load.rate" => "the offered rate",
+            key => key,
+        }
+    }
+
     /// A value with what it is a value of: `64 connections`, `16 KiB`, `4,000/s`.
     pub(crate) fn shown(&self, point: &Point<'_>) -> String {
         let label = label(point);

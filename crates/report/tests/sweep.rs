@@ -26,7 +26,7 @@ fn the_answer_says_from_which_point_on_peers_are_alike() {
     let said = answer(&run);
     // 29 % at 256 connections against 25 %: more than a tenth above.
     assert!(said.contains("Even at 256 connections l4's busiest backend has 29.4 %"), "{said}");
-    assert!(said.contains("Balls in bins expect that from about"), "{said}");
+    assert!(said.contains("Balls in bins expect it from about"), "{said}");
     let mut nearer = run.clone();
     for trial in nearer
         .trials

@@ -100,10 +100,8 @@ impl Progress {
     /// budget is the most time it takes.
     pub(crate) fn search(&mut self, peers: usize, repeats: u32, budget: Duration) {
         self.deadline = Some(Instant::now() + budget);
-        self.line(&format!(
-            "{peers} peers searched, {repeats} times each, in {} at most",
-            seconds(budget)
-        ));
+        let (peers, times) = (counted(peers, "peer"), counted(repeats as usize, "time"));
+        self.line(&format!("{peers} searched, {times} each, in {} at most", seconds(budget)));
     }
 
     /// What a search found.
@@ -233,6 +231,10 @@ fn in_short(record: &TrialRecord) -> String {
         text.push_str(" (interrupted)");
     }
     text
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn seconds(duration: Duration) -> String {

@@ -58,8 +58,8 @@ pub(super) const SHARES: Curve = Curve {
     reference: Some((|_, model| model.even_share(), "even")),
 };
 
-pub(super) const P50: Curve = latency("latency_p50", "Median latency", 0);
-pub(super) const P99: Curve = latency("latency_p99", "p99 latency", 2);
+pub(super) const P50: Curve = latency("latency_p50", "latency, median", 0);
+pub(super) const P99: Curve = latency("latency_p99", "latency, p99", 2);
 
 const fn latency(figure: &'static str, title: &'static str, quantile: usize) -> Curve {
     let theory: Theory = if quantile == 0 {
@@ -174,7 +174,7 @@ impl Scale {
 pub(super) fn draw(model: &Model<'_>, frame: Frame, curve: &Curve) -> Chart {
     let title = |sweep: Option<&Sweep<'_>>| {
         let word = if curve.is_latency { model.loop_word() } else { "" };
-        let over = sweep.map(|sweep| format!(", over {}", sweep.axis())).unwrap_or_default();
+        let over = sweep.map(|sweep| format!(", over {}", sweep.in_short())).unwrap_or_default();
         let mut title = format!("{word}{}{over}", curve.title);
         title[..1].make_ascii_uppercase();
         title
@@ -341,7 +341,10 @@ fn reference(drawing: &mut Drawing, sweep: &Sweep<'_>, curve: &Curve, layout: &L
     let (x, y) = points[0];
     ground.path(points, Stroke::new(Paint::Ink, 1.2).dashed(4.0, 3.0));
     let font = Font::new(11.5).paint(Paint::Soft);
-    ground.text((x + 4.0, (y - 5.0).max(layout.plot.y + 8.0)), name, font);
+    // Of shares all lie above what is even, so that its name has room below.
+    let below = curve.axis == Axis::Straight;
+    let base = if below { y + 14.0 } else { (y - 5.0).max(layout.plot.y + 8.0) };
+    ground.text((x + 4.0, base), name, font);
 }
 
 fn theory(drawing: &mut Drawing, line: &Line<'_, '_>, layout: &Layout) {

@@ -313,7 +313,9 @@ fn cores(ns_per_call: f64) -> String {
 
 impl Sentence {
     pub(crate) fn text(mut self, text: &str) -> Self {
-        self.0.push(Piece::Text(text.to_owned()));
+        if !text.is_empty() {
+            self.0.push(Piece::Text(text.to_owned()));
+        }
         self
     }
 

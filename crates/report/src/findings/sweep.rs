@@ -37,7 +37,7 @@ pub(super) fn answer(
     let tail = || figure_answer(model, sweep, pair, "latency_p99");
     let cost = || figure_answer(model, sweep, pair, "proxy_cpu_per_call");
     if sweep.search.is_some() {
-        said.push(cost());
+        // Its points have a trial or two each, which is too few for more.
     } else if sweep.is_of_payload() {
         said.extend([cost(), per_gib_answer(sweep, pair)]);
     } else if sweep.is_of_rate() {
@@ -244,7 +244,7 @@ fn shares_answer(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     };
     Some(match expected_from(sweep, pair) {
         Some(connections) => sentence
-            .text(" Balls in bins expect that from about ")
+            .text(" Balls in bins expect it from about ")
             .figure(format!("{} connections", format::count(u64::from(connections))))
             .text(" on."),
         None => sentence,
