@@ -9,7 +9,7 @@ use measure::{folder::Run, record::SearchLimit};
 
 /// The scenario with other claims.
 fn with_claims(text: &str, claims: &str) -> String {
-    let start = text.find("claims = [").unwrap();
+    let start = text.find("claims = [").expect("the scenario has claims");
     format!("{}claims = [{claims}]\n", &text[..start])
 }
 
