@@ -143,7 +143,10 @@ fn every_layer_runs_in_namespaces() {
         assert!(billed.contains(&"generator") && billed.contains(&"b1"), "{billed:?}");
     }
     for peer in &run.record.peers[2..] {
-        let words = peer.command.join(" ");
+        // Backends are named in the command, or in a file beside it.
+        let files = peer.config_files.values().map(String::as_str);
+        let words = peer.command.iter().map(String::as_str).chain(files);
+        let words = words.collect::<Vec<_>>().join(" ");
         assert!(words.contains("198.18.0.1:") && words.contains("198.18.0.10:"), "{words}");
         assert!(!words.contains("127.0.0.1"), "{words}");
     }
