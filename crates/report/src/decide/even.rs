@@ -208,8 +208,7 @@ impl Parts<'_, '_> {
 
     fn told_with(&self, start: Sentence, extra: &Estimate, even: &Centre) -> Sentence {
         let Pair { calls, connections } = self.pair;
-        let mut sentence =
-            start.text("backends behind ").peer(connections).text(" have to be made for ");
+        let mut sentence = start.text("backends behind ").peer(connections).text(" together need ");
         if let Some(provisioned) = &self.provisioned {
             sentence = sentence.figure(format!("{} times", format::number(provisioned.value)));
             if let Some((low, high)) = provisioned.interval {
@@ -221,7 +220,7 @@ impl Parts<'_, '_> {
         }
         sentence = sentence
             .text(&format!(
-                " the calls they get together ({} backends times the busiest share); ",
+                " the capacity that their calls take ({} backends times the busiest share); ",
                 self.count
             ))
             .peer(calls)

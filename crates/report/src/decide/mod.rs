@@ -262,6 +262,9 @@ pub struct PeerRow {
     /// Its colour.
     #[serde(skip)]
     pub(crate) paint: Paint,
+    /// Whether another peer has the same colour.
+    #[serde(skip)]
+    pub(crate) dashed: bool,
     /// Why it has no figures; none when it has some.
     pub missing: Option<String>,
     /// Largest share of calls that one backend got.
@@ -502,6 +505,7 @@ fn used(seen: &seen::Seen<'_>) -> RunUsed {
                     layer: peer.setup.map(|setup| setup.layer),
                     in_kernel: peer.setup.is_some_and(|setup| setup.in_kernel),
                     paint: peer.paint,
+                    dashed: peer.dashed,
                     missing: peer.missing(),
                     max_share: value("max_share"),
                     latency_p50_ns: value("latency_p50"),

@@ -151,9 +151,9 @@ fn axes(drawing: &mut Drawing, plot: Bounds, x: &Log, y: &Log) {
     let base = Stroke::new(Paint::Axis, 1.0);
     ground.line((plot.x, plot.bottom()), (plot.right(), plot.bottom()), base);
     let middle = strip.x + strip.width / 2.0;
-    ground.text((middle, plot.bottom() + 17.0), "no proxy", small.middle());
+    ground.text((middle, plot.bottom() + 36.0), "no proxy", small.middle());
     let caption = fit("proxy: cores per million calls/s", small, plot.width + LABELS);
-    ground.text((plot.x, plot.bottom() + 36.0), caption, small);
+    ground.text((plot.x + 10.0, plot.bottom() + 36.0), caption, small);
 }
 
 fn font_room(text: &str, font: Font) -> f64 {
@@ -173,6 +173,10 @@ fn marks(drawing: &mut Drawing, dot: &Dot<'_>, at: (f64, f64), x: &Log, y: &Log)
             group.line((x.at(low), at.1), (x.at(high), at.1), whisker);
         }
         group.dot(at, 5.0, Fill::new(paint));
+        // Where colours were used up, a ring is what a dashed line is elsewhere.
+        if dot.peer.dashed {
+            group.dot(at, 2.6, Fill::new(Paint::Paper));
+        }
     });
 }
 
