@@ -239,12 +239,12 @@ fn every_absurd_value_is_refused_with_its_line_and_its_bounds() {
         (
             "loop = \"open\"",
             "loop = \"closed\"\nclosed_twin = true",
-            "s.toml:15: load.closed_twin: a closed loop is its own twin",
+            "s.toml:14: load.closed_twin: a closed loop is its own twin",
         ),
         (
             "loop = \"open\"",
             "loop = \"closed\"\npacer = \"spin\"",
-            "s.toml:15: load.pacer: a closed loop follows no schedule",
+            "s.toml:14: load.pacer: a closed loop follows no schedule",
         ),
         (
             "connections = 2",

@@ -4,18 +4,55 @@
 //! same, and let go just before the processes start. Between the two somebody
 //! else may take one: then the process fails to bind, says so, and the lab
 //! tries again with other ports (see [`super::Lab`]).
+//!
+//! They lie below the range from which the kernel takes the ports of outgoing
+//! connections. A port out of that range may be taken by any client of the machine
+//! meanwhile, and a probe that connects to it before anybody listens may be given
+//! that very port as its own and so meet itself.
 
 use std::{
+    fs,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::Range,
 };
+
+/// The lowest port that is taken: below are those that services are known by.
+const LOWEST: u16 = 10_000;
+/// Fewer ports than this are not worth choosing from.
+const FEWEST: u16 = 1_000;
+/// Ports tried for each that is wanted.
+const TRIES: usize = 200;
 
 /// Returns `count` different loopback addresses that were free a moment ago.
 pub(crate) fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
+    let range = quiet_range();
     let held: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .map(|_| match range.clone().and_then(listen_within) {
+            Some(listener) => Ok(listener),
+            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)),
+        })
         .collect::<io::Result<_>>()?;
     held.iter().map(TcpListener::local_addr).collect()
+}
+
+/// Ports that the kernel gives to nobody by itself; `None` where it leaves too few.
+fn quiet_range() -> Option<Range<u16>> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let low = range.split_whitespace().next()?.parse().ok()?;
+    (low >= LOWEST + FEWEST).then_some(LOWEST..low)
+}
+
+fn listen_within(range: Range<u16>) -> Option<TcpListener> {
+    let span = u64::from(range.end - range.start);
+    (0..TRIES).find_map(|_| {
+        // Each state hashes nothing to another number: chance enough for labs that
+        // run side by side not to meet.
+        let chance = RandomState::new().build_hasher().finish();
+        let port = range.start + u16::try_from(chance % span).ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+    })
 }
 
 #[cfg(test)]
@@ -29,6 +66,9 @@ mod tests {
         let addresses = free_addresses(16).unwrap();
         assert_eq!(addresses.iter().collect::<HashSet<_>>().len(), 16);
         for address in addresses {
+            if let Some(range) = quiet_range() {
+                assert!(range.contains(&address.port()), "{address} is outside {range:?}");
+            }
             TcpListener::bind(address).unwrap();
         }
     }
