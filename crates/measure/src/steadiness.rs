@@ -86,18 +86,31 @@ pub fn steadiness<'a>(
         .collect();
     Some(match mser5(&levels)? {
         WarmUp::NotSettled => Steadiness { cut_ns: 0, drift: drift(&levels) },
-        WarmUp::Settled { cut } if cut > 0 && is_another_state(&levels, cut) => {
-            let (from_ns, _) = calls[cut * size];
-            Steadiness { cut_ns: from_ns - window.start_ns, drift: None }
+        WarmUp::Settled { cut } => {
+            let cut = end_of_start(&levels, cut);
+            let cut_ns = if cut == 0 { 0 } else { calls[cut * size].0 - window.start_ns };
+            Steadiness { cut_ns, drift: None }
         }
-        WarmUp::Settled { .. } => Steadiness { cut_ns: 0, drift: None },
     })
 }
 
-fn is_another_state(levels: &[f64], cut: usize) -> bool {
-    let (before, after) = levels.split_at(cut);
-    let significant = change_point(levels).is_some_and(|change| change.p_value < CUT_P);
-    significant && median(before).zip(median(after)).is_some_and(|(a, b)| is_far(b / a, CUT_EFFECT))
+/// Where the start ends: at MSER's cut, or, when what lies before that is mostly
+/// like the rest, at the change itself; 0 when it is no other state.
+///
+/// MSER's least error is flat, and now and then lies far behind the change.
+fn end_of_start(levels: &[f64], mser_cut: usize) -> usize {
+    let Some(change) = change_point(levels) else { return 0 };
+    if change.p_value >= CUT_P || mser_cut == 0 {
+        return 0;
+    }
+    let is_another_state = |cut: usize| {
+        let (before, after) = levels.split_at(cut);
+        median(before).zip(median(after)).is_some_and(|(a, b)| is_far(b / a, CUT_EFFECT))
+    };
+    [mser_cut, change.index]
+        .into_iter()
+        .find(|&cut| cut <= levels.len() / 2 && is_another_state(cut))
+        .unwrap_or(0)
 }
 
 fn drift(levels: &[f64]) -> Option<f64> {
