@@ -81,11 +81,12 @@ fn a_proxy_is_added_by_writing_files() {
 #[test]
 fn it_is_told_of_backends_that_come_and_go_as_its_files_say() {
     let home = home_with_proxy();
-    let faults = "[[fault]]\nat = \"30%\"\naction = \"add\"\nbackend = 1\n\
-                  [[fault]]\nat = \"70%\"\naction = \"remove\"\nbackend = 0\n";
-    let text = SMALL.replace("300ms", "2s").replace("connections = 2", "connections = 1");
-    // Each connection makes a few calls, so that there are new ones to place.
-    let text = text.replace("streams = 16", "streams = 16\nconnection_calls = 5");
+    let faults = "[[fault]]\nat = \"20%\"\naction = \"add\"\nbackend = 1\n\
+                  [[fault]]\nat = \"40%\"\naction = \"remove\"\nbackend = 0\n";
+    let text = SMALL.replace("300ms", "4s").replace("connections = 2", "connections = 1");
+    // Each connection ends after some calls, so that there are new ones to place;
+    // not after few, since one is made after the other, and a busy machine is slow.
+    let text = text.replace("streams = 16", "streams = 16\nconnection_calls = 100");
     home.scenario("small", &format!("{text}{faults}"));
     for peer in ["script", "l4"] {
         let ran = home.run(&["--scenario", "small", "--peers", peer]);
