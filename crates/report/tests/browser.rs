@@ -13,6 +13,7 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,12 @@ const READER: &str = include_str!("reader.js");
 const DECISION_READER: &str = include_str!("decision.js");
 
 /// What a browser made of a page: its document, and what it logged.
+///
+/// One browser at a time: of two, one may be given no focus, and then nothing that
+/// answers to the keyboard does.
 fn open(browser: &str, page: &Path) -> Option<(String, String)> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let profile = tempfile::tempdir().unwrap();
     let (out, log) = (profile.path().join("out"), profile.path().join("log"));
     let mut child = Command::new(browser)
