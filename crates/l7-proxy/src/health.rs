@@ -1,6 +1,6 @@
 //! When backends are left out because they are not well, and how they come back:
 //! the flags. Active checks are `serve`'s, the decisions are `balance`'s, and
-//! [`crate::fleet`] puts them together.
+//! `crate::fleet` puts them together.
 //!
 //! The knobs of ejection and their defaults are Envoy's outlier detection's. What
 //! differs: all of it is off without `--eject`; an ejection that is repeated

@@ -1,7 +1,7 @@
 //! The backends of a running proxy: who they are, who is picked, and what each
 //! has in flight. All threads and data planes share one [`Upstreams`]; the
 //! connections to the backends are each data plane's own. Who changes them is
-//! [`crate::fleet`].
+//! `crate::fleet`.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
