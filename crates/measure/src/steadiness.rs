@@ -84,14 +84,24 @@ pub fn steadiness<'a>(
             median(&latencies)
         })
         .collect();
-    Some(match mser5(&levels)? {
-        WarmUp::NotSettled => Steadiness { cut_ns: 0, drift: drift(&levels) },
-        WarmUp::Settled { cut } => {
-            let cut = end_of_start(&levels, cut);
-            let cut_ns = if cut == 0 { 0 } else { calls[cut * size].0 - window.start_ns };
-            Steadiness { cut_ns, drift: None }
-        }
-    })
+    let cut = match mser5(&levels)? {
+        WarmUp::NotSettled => return Some(Steadiness { cut_ns: 0, drift: drift(&levels) }),
+        WarmUp::Settled { cut } => end_of_start(&levels, cut),
+    };
+    // A queue that only grows has no start to cut off: what is left of it grows too.
+    if still_moves(&levels[cut..]) {
+        return Some(Steadiness { cut_ns: 0, drift: drift(&levels) });
+    }
+    let cut_ns = if cut == 0 { 0 } else { calls[cut * size].0 - window.start_ns };
+    Some(Steadiness { cut_ns, drift: None })
+}
+
+/// Whether the level is another one at the end: by a change that is no chance, and
+/// by more than is worth a word. MSER's own test of the trend sees ten values of the
+/// rest, and allows for their correlation, so that it misses a steady climb.
+fn still_moves(levels: &[f64]) -> bool {
+    let significant = change_point(levels).is_some_and(|change| change.p_value < CUT_P);
+    significant && drift(levels).is_some()
 }
 
 /// Where the start ends: at MSER's cut, or, when what lies before that is mostly
@@ -262,6 +272,26 @@ mod tests {
         let found = steadiness(&[log(1, growing, at_once)], WINDOW).unwrap();
         assert!(found.drift.is_some_and(|ratio| ratio > 2.0), "{found:?}");
         assert_eq!(found.cut_ns, 0);
+    }
+
+    #[test]
+    fn an_overloaded_backend_is_told_and_keeps_its_window() {
+        // More calls come than are served, so that each waits longer than the one
+        // before; the service itself is little beside that.
+        for seed in 0..20 {
+            let mut log = log(seed, |_| 4e6, at_once);
+            let waiting = |due_ns: u64| (due_ns - WINDOW.start_ns) / 5;
+            let entries: Vec<Entry> = log
+                .entries()
+                .iter()
+                .map(|entry| Entry { done_ns: entry.done_ns + waiting(entry.due_ns), ..*entry })
+                .collect();
+            log = CallLog::default();
+            entries.into_iter().for_each(|entry| log.push(entry));
+            let found = steadiness(&[log], WINDOW).unwrap();
+            assert_eq!(found.cut_ns, 0, "seed {seed}");
+            assert!(found.drift.is_some_and(|ratio| ratio > 2.0), "{found:?} with seed {seed}");
+        }
     }
 
     #[test]
