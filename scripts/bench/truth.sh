@@ -10,10 +10,12 @@ usage: scripts/bench.sh truth [--quick] [CASE]
 
 Runs queues with a known answer through the lab and prints theory beside what was
 measured: M/M/1 and M/D/1 without a balancer, random, round robin and p2c behind
-the L7 proxy at loads 0.5, 0.7 and 0.85, and connections placed by chance behind
-the L4 proxy. About 30 minutes; --quick measures a tenth of that, with intervals
-to match. CASE is a part of a name, as in `M/M/1` or `connections`. Exit code 1
-when a figure is off by more than 3 % and theory lies outside its interval.
+the L7 proxy at loads 0.5, 0.7 and 0.85, connections placed by chance behind the
+L4 proxy, and the percentiles of calls to a backend that stands still. About 30
+minutes; --quick measures a tenth of that, with intervals to match. CASE is a part
+of a name, as in `M/M/1`, `connections` or `frozen`. Exit code 1 when a figure is
+off by more than 3 % and theory lies outside its interval, or a percentile beside
+the frozen backend by more than 2 %.
 
 Where it may (as root), all of the lab runs in real time (chrt -f), so that other
 work on the machine can't delay it: a queue that is fed late is another queue.

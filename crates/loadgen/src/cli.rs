@@ -167,6 +167,11 @@ struct CompareArgs {
     /// Changes within this part are none.
     #[arg(long, value_name = "PERCENT", default_value = "5%")]
     tolerance: String,
+    /// What CPU per call and latency of equal runs move by on this machine, as standard
+    /// deviations: the trials of one run can't show it. Run the scenario several times
+    /// to find yours; a machine of your own moves less than a shared one.
+    #[arg(long, value_name = "PERCENT,TIME", default_value = "15%,25us")]
+    moves: String,
     /// Print the comparison as JSON.
     #[arg(long)]
     json: bool,
@@ -395,7 +400,8 @@ fn compare(args: &CompareArgs) -> Result<u8, Failure> {
         .map_err(|error| Failure::bad_input(format!("--tolerance: {error}")))?;
     let open = |folder: &std::path::Path| Run::open(folder).map_err(Failure::bad_input);
     let (before, after) = (open(&args.before)?, open(&args.after)?);
-    let comparison = report::compare::Comparison::of(&before, &after, tolerance);
+    let moves = parse_moves(&args.moves)?;
+    let comparison = report::compare::Comparison::of(&before, &after, tolerance, moves);
     if comparison.rows.is_empty() {
         return Err(Failure::bad_input("the two runs have no measured peer in common"));
     }
@@ -409,6 +415,17 @@ fn compare(args: &CompareArgs) -> Result<u8, Failure> {
         print(&comparison.text(Terminal::stdout().style));
     }
     Ok(if comparison.has_regressed() { exit::EXPECTATION_FAILED } else { exit::FINE })
+}
+
+/// As `15%,25us`: of CPU per call, and of a latency.
+fn parse_moves(text: &str) -> Result<report::compare::Moves, Failure> {
+    let failure = |what: String| Failure::bad_input(format!("--moves {text}: {what}"));
+    let (cpu, latency) = text
+        .split_once(',')
+        .ok_or_else(|| failure("expected a percentage and a time, as `15%,25us`".to_owned()))?;
+    let cpu = scenario::units::parse_percent(cpu.trim()).map_err(failure)?;
+    let latency = scenario::units::parse_duration(latency.trim()).map_err(failure)?;
+    Ok(report::compare::Moves { cpu, latency_ns: latency.as_nanos() as f64 })
 }
 
 fn decide(args: &DecideArgs) -> Result<u8, Failure> {

@@ -313,8 +313,11 @@ fn a_slower_backend_is_a_regression_and_an_equal_one_is_none() {
         (Some("latency p50"), Some("worse"))
     );
     assert!(fs::read_to_string(page).unwrap().contains("latency p50"));
-    let bad = home.run(&["compare", path(0), path(1), "--tolerance", "5"]);
-    assert_eq!(bad.code, Some(2), "{}", bad.said());
+    for bad in [["--tolerance", "5"], ["--moves", "5%"], ["--moves", "5%,fast"]] {
+        let bad = home.run(&["compare", path(0), path(1), bad[0], bad[1]]);
+        assert_eq!(bad.code, Some(2), "{}", bad.said());
+        assert!(bad.stderr.contains("--"), "{}", bad.said());
+    }
 }
 
 #[test]
