@@ -3,11 +3,14 @@
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serve::cli::ServerArgs;
 use serve::exit::{self, Failure};
+use serve::tls::{self, Named, TlsError};
 use serve::{BindOptions, Metrics, duration};
 
 use crate::config::{Config, ConnectionConfig, QueueConfig, Speed};
@@ -24,6 +27,24 @@ pub struct Args {
     queue: QueueArgs,
     #[command(flatten)]
     connections: ConnectionArgs,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "TLS")]
+struct TlsArgs {
+    /// Speak TLS, with the chain of certificates in this file (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of that certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// How long a client may take to shake hands.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = positive)]
+    tls_handshake_timeout: Duration,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -98,9 +119,16 @@ fn positive(text: &str) -> Result<Duration, String> {
 impl Args {
     /// The configuration these flags ask for. `address` is the one listened
     /// on, and the id of a backend that was given none.
-    pub fn into_config(self, address: std::net::SocketAddr, metrics: Metrics) -> Config {
-        let Self { queue, connections, .. } = self;
-        Config {
+    ///
+    /// # Errors
+    /// When the TLS files can't be used.
+    pub fn into_config(
+        self,
+        address: std::net::SocketAddr,
+        metrics: Metrics,
+    ) -> Result<Config, TlsError> {
+        let Self { queue, connections, tls, .. } = self;
+        Ok(Config {
             id: queue.id.unwrap_or_else(|| address.to_string()),
             queue: QueueConfig {
                 concurrency: queue.concurrency,
@@ -116,10 +144,21 @@ impl Args {
                 max_header_list_bytes: connections.max_header_list_bytes,
                 max_connection_age: connections.max_connection_age,
                 max_connection_age_grace: connections.max_connection_age_grace,
+                tls_handshake_timeout: tls.tls_handshake_timeout,
                 ..ConnectionConfig::default()
             },
+            tls: tls.load()?,
             metrics,
-        }
+        })
+    }
+}
+
+impl TlsArgs {
+    fn load(&self) -> Result<Option<Arc<rustls::ServerConfig>>, TlsError> {
+        let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let cert = Named { flag: "--tls-cert", path: cert };
+        let key = Named { flag: "--tls-key", path: key };
+        tls::server_config(cert, key, None).map(|config| Some(Arc::new(config)))
     }
 }
 
@@ -156,8 +195,8 @@ async fn serve_process(args: Args) -> Result<(), Failure> {
         })
         .transpose()
         .map_err(Failure::failed)?;
-    let backend =
-        Backend::new(args.into_config(address, metrics.clone())).map_err(Failure::failed)?;
+    let config = args.into_config(address, metrics.clone()).map_err(Failure::usage)?;
+    let backend = Backend::new(config).map_err(Failure::failed)?;
     let mut control = Control::new(backend.clone());
     let command = move |line: &str| {
         let _ = writeln!(std::io::stdout(), "{}", control.obey(line));
@@ -206,7 +245,7 @@ mod tests {
         let flags = "backend --id b7 --concurrency 3 --service-time exponential:4ms --speed 0.2 \
                      --seed 9 --max-connection-age 30s --max-streams 7";
         let args = Program::parse_from(flags.split_whitespace()).args;
-        let config = args.into_config("127.0.0.1:1".parse().unwrap(), Metrics::new());
+        let config = args.into_config("127.0.0.1:1".parse().unwrap(), Metrics::new()).unwrap();
         assert_eq!(config.id, "b7");
         assert_eq!(config.queue.concurrency.get(), 3);
         assert_eq!(config.queue.service_time.to_string(), "exponential:4ms");
@@ -219,7 +258,7 @@ mod tests {
     #[test]
     fn a_backend_without_an_id_is_named_by_its_address() {
         let args = Program::parse_from(["backend"]).args;
-        let config = args.into_config("127.0.0.1:4711".parse().unwrap(), Metrics::new());
+        let config = args.into_config("127.0.0.1:4711".parse().unwrap(), Metrics::new()).unwrap();
         assert_eq!(config.id, "127.0.0.1:4711");
     }
 
@@ -233,6 +272,8 @@ mod tests {
             (["--max-streams", "0"], "--max-streams"),
             (["--max-connection-age", "0s"], "longer than zero"),
             (["--listen", "nowhere"], "--listen"),
+            (["--tls-cert", "cert.pem"], "--tls-key"),
+            (["--tls-handshake-timeout", "0s"], "longer than zero"),
         ];
         for ([flag, value], expected) in cases {
             let error = Program::try_parse_from(["backend", flag, value]).unwrap_err();

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use serve::Metrics;
 
 use crate::service_time::ServiceTime;
@@ -18,6 +20,8 @@ pub struct Config {
     pub queue: QueueConfig,
     /// What a connection may cost, and how long it may live.
     pub connections: ConnectionConfig,
+    /// What connections are secured with, by [`serve::tls`]; `None` for plain text.
+    pub tls: Option<Arc<ServerConfig>>,
     /// Where the backend counts.
     pub metrics: Metrics,
 }
@@ -29,6 +33,7 @@ impl Config {
             id: id.into(),
             queue: QueueConfig::default(),
             connections: ConnectionConfig::default(),
+            tls: None,
             metrics: Metrics::new(),
         }
     }
@@ -90,6 +95,9 @@ pub struct ConnectionConfig {
     pub max_local_reset_streams: usize,
     /// A new connection that stays silent for this long is closed.
     pub first_byte_timeout: Duration,
+    /// How long a client may take to shake hands where TLS is spoken. What it can
+    /// send until then, rustls bounds (a message of 64 KiB).
+    pub tls_handshake_timeout: Duration,
     /// A PING goes out when nothing was read for this long; `None` sends none.
     pub keepalive_interval: Option<Duration>,
     /// How long a PING may stay unanswered.
@@ -114,6 +122,7 @@ impl Default for ConnectionConfig {
             max_pending_reset_streams: 64,
             max_local_reset_streams: 1024,
             first_byte_timeout: Duration::from_secs(30),
+            tls_handshake_timeout: Duration::from_secs(10),
             keepalive_interval: Some(Duration::from_secs(60)),
             keepalive_timeout: Duration::from_secs(20),
             max_connection_age: None,

@@ -1,4 +1,4 @@
-//! One connection: HTTP/2 with its bounds, a maximum age, and a graceful end.
+//! One connection: TLS where it is asked for, HTTP/2 with its bounds, a maximum age, and a graceful end.
 //!
 //! hyper is driven directly, and not through tonic's server, whose maximum
 //! age with a grace period cuts connections without a GOAWAY.
@@ -10,7 +10,9 @@ use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::{RecvFlags, recv};
-use serve::{Accepted, Shutdown};
+use rustls::ServerConfig;
+use serve::{Accepted, Shutdown, tls};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -24,6 +26,7 @@ pub(crate) struct Connections {
     http2: Builder<TokioExecutor>,
     routes: Routes,
     bounds: ConnectionConfig,
+    tls: Option<Arc<ServerConfig>>,
     counters: Counters,
 }
 
@@ -38,7 +41,12 @@ enum Event {
 }
 
 impl Connections {
-    pub(crate) fn new(routes: Routes, bounds: ConnectionConfig, counters: Counters) -> Self {
+    pub(crate) fn new(
+        routes: Routes,
+        bounds: ConnectionConfig,
+        tls: Option<Arc<ServerConfig>>,
+        counters: Counters,
+    ) -> Self {
         let mut http2 = Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -53,7 +61,7 @@ impl Connections {
             .keep_alive_timeout(bounds.keepalive_timeout)
             // gRPC has no use for it, and it is a header to encode per call.
             .auto_date_header(false);
-        Self { http2, routes, bounds, counters }
+        Self { http2, routes, bounds, tls, counters }
     }
 
     /// Serves one connection to its end. `age_factor` spreads the maximum age,
@@ -76,14 +84,45 @@ impl Connections {
             }
         }
         let calls = Arc::new(AtomicU64::new(0));
-        self.serve_http2(Lingering::new(stream), Arc::clone(&calls), age_factor, shutdown).await;
+        let stream = Lingering::new(stream);
+        match &self.tls {
+            None => self.serve_http2(stream, Arc::clone(&calls), age_factor, shutdown).await,
+            Some(config) => {
+                let stream = self.shake_hands(stream, Arc::clone(config), &mut shutdown).await;
+                let Some(stream) = stream else { return };
+                // In a box, so that plain connections are no larger for it.
+                let calls = Arc::clone(&calls);
+                Box::pin(self.serve_http2(stream, calls, age_factor, shutdown)).await;
+            }
+        }
         self.counters.calls_per_connection.observe(calls.load(Ordering::Relaxed) as f64);
         drop(place);
     }
 
-    async fn serve_http2(
+    /// A drain does not end a handshake: it is bounded, and a call may follow.
+    async fn shake_hands(
         &self,
         stream: Lingering,
+        config: Arc<ServerConfig>,
+        shutdown: &mut Shutdown,
+    ) -> Option<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
+        let shaken = timeout(self.bounds.tls_handshake_timeout, tls::accept(stream, config));
+        let shaken = tokio::select! {
+            shaken = shaken => shaken,
+            () = shutdown.terminated() => return None,
+        };
+        if let Ok(Ok(stream)) = shaken {
+            self.counters.handshakes_ok.inc();
+            Some(stream)
+        } else {
+            self.counters.handshakes_failed.inc();
+            None
+        }
+    }
+
+    async fn serve_http2(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         calls: Arc<AtomicU64>,
         age_factor: f64,
         mut shutdown: Shutdown,

@@ -14,6 +14,10 @@ pub struct Counters {
     pub calls_per_connection: Histogram,
     /// Connections told to go away because of their age.
     pub aged: Counter,
+    /// TLS handshakes that came to HTTP/2.
+    pub handshakes_ok: Counter,
+    /// TLS handshakes that did not, or not in time.
+    pub handshakes_failed: Counter,
     /// Calls of `Unary`.
     pub unary: MethodCounters,
     /// Calls of `ServerStream`.
@@ -44,6 +48,13 @@ impl Counters {
     pub(crate) fn register(metrics: &Metrics) -> Self {
         let [unary, server_stream, client_stream, bidi] =
             METHODS.map(|method| MethodCounters::register(metrics, method));
+        let handshakes = |result| {
+            metrics.counter(
+                "echo_tls_handshakes_total",
+                "TLS handshakes, by whether HTTP/2 came of them.",
+                &[("result", result)],
+            )
+        };
         Self {
             connections: AcceptCounters::register(metrics, "echo_connections"),
             calls_per_connection: metrics.histogram(
@@ -57,6 +68,8 @@ impl Counters {
                 "Connections told to go away because they reached their maximum age.",
                 &[],
             ),
+            handshakes_ok: handshakes("ok"),
+            handshakes_failed: handshakes("failed"),
             unary,
             server_stream,
             client_stream,

@@ -120,7 +120,9 @@ impl Backend {
         };
         let health = HealthService { shutdown: shutdown.clone() };
         let routes = Routes::new(echo, health, bounds)?;
-        let connections = Arc::new(Connections::new(routes, bounds.clone(), self.counters.clone()));
+        let tls = self.config.tls.clone();
+        let connections = Connections::new(routes, bounds.clone(), tls, self.counters.clone());
+        let connections = Arc::new(connections);
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Listener)?;
         let options =
             AcceptOptions { limit: ConnectionLimit::new(bounds.max_connections), nodelay: true };

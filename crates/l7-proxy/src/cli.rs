@@ -124,13 +124,6 @@ impl Args {
             }
         };
         let health = self.health.config(HealthCheck::Grpc);
-        let asks_in_clear = health.as_ref().is_some_and(|one| one.check == HealthCheck::Grpc);
-        if asks_in_clear && self.tls.backend_tls_ca.is_some() {
-            return Err(Failure::usage(
-                "--health-check grpc asks without TLS, and behind --backend-tls-ca every backend \
-                 would look ill; use --health-check connect",
-            ));
-        }
         Ok(Config {
             backends,
             policy: self.policy,
@@ -229,19 +222,6 @@ mod tests {
         assert_eq!(config.ejection.streak().map(NonZeroU32::get), Some(5));
         assert_eq!(config.membership.subset(), Some((2, "zone-a")));
         assert_eq!(config.upstream.connect_timeout, std::time::Duration::from_millis(5));
-    }
-
-    #[test]
-    fn a_health_check_in_clear_is_refused_behind_tls() {
-        let tls = ["l7-proxy", "--backend=127.0.0.1:1", "--backend-tls-ca=ca.pem"];
-        let configured = |more: &[&str]| {
-            let flags = tls.iter().chain(more);
-            Program::try_parse_from(flags).unwrap().args.into_config(Metrics::new())
-        };
-        let error = configured(&["--health-interval=5s"]).unwrap_err().to_string();
-        assert!(error.contains("--health-check connect"), "{error}");
-        configured(&["--health-interval=5s", "--health-check=connect"]).unwrap();
-        configured(&[]).unwrap();
     }
 
     #[test]

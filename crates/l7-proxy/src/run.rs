@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use balance::BalanceError;
 use serve::admin::Backends;
+use serve::health::Checked;
+use serve::tls::ClientSide;
 use serve::{ConnectionLimit, Shutdown, health};
 use tokio::sync::oneshot;
 
@@ -96,7 +98,8 @@ impl Proxy {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(Arc::clone(&fleet).tend(shutdown.clone()));
         if let Some(config) = shared.config.health.clone() {
-            tasks.spawn(health::watch(fleet, config, shutdown.clone()));
+            let asked = Arc::new(Asked { fleet, tls: Arc::clone(&shared.tls) });
+            tasks.spawn(health::watch(asked, config, shutdown.clone()));
         }
         let result = serve_on_threads(&shared, listeners, shutdown).await;
         // The log ends when nobody can write to it any more.
@@ -105,6 +108,26 @@ impl Proxy {
             finish(writer).await;
         }
         result
+    }
+}
+
+/// The backends as they are checked: as calls are made to them, under TLS or not.
+struct Asked {
+    fleet: Arc<Fleet>,
+    tls: Arc<Tls>,
+}
+
+impl Checked for Asked {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.fleet.addresses()
+    }
+
+    fn checked(&self, address: SocketAddr, passed: bool, is_healthy: bool) {
+        self.fleet.checked(address, passed, is_healthy);
+    }
+
+    fn tls(&self, address: SocketAddr) -> Option<ClientSide> {
+        self.tls.client(address.ip())
     }
 }
 

@@ -5,16 +5,18 @@
 //! lies in DATA frames and needs no HPACK. That is less than setting up a
 //! client library for it, and keeps HTTP/2 out of those who ask.
 //!
-//! What is left out: TLS, and the status in the trailers. A server that says
-//! SERVING and then fails the call is taken at its word.
+//! What is left out: the status in the trailers. A server that says SERVING and
+//! then fails the call is taken at its word.
 //!
 //! Source: the gRPC Health Checking Protocol; RFC 9113; RFC 7541.
 
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::tls::{self, ClientSide};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PATH: &[u8] = b"/grpc.health.v1.Health/Check";
@@ -46,14 +48,29 @@ const STREAM: u32 = 1;
 
 /// Asks the server at `address` whether it serves `service`; an empty name asks
 /// after the server as a whole. False when it says anything else than SERVING.
-/// The caller bounds the time; dropping the future closes the connection.
+/// The caller bounds the time; dropping the future closes the connection. Asked
+/// under TLS where `tls` says how.
 ///
 /// # Errors
 /// When no connection can be made, or the answer is none.
-pub async fn is_serving(address: SocketAddr, service: &str) -> io::Result<bool> {
-    let mut stream = TcpStream::connect(address).await?;
+pub async fn is_serving(
+    address: SocketAddr,
+    service: &str,
+    tls: Option<ClientSide>,
+) -> io::Result<bool> {
+    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    stream.write_all(&request(address, service)).await?;
+    match tls {
+        None => ask(stream, &request(address, service, Scheme::Http)).await,
+        Some(side) => {
+            let stream = tls::connect(stream, side).await?;
+            ask(stream, &request(address, service, Scheme::Https)).await
+        }
+    }
+}
+
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> io::Result<bool> {
+    send(&mut stream, request).await?;
     let mut message = Vec::new();
     let mut left = ANSWER_BYTES_MAX;
     loop {
@@ -63,10 +80,11 @@ pub async fn is_serving(address: SocketAddr, service: &str) -> io::Result<bool> 
             .ok_or_else(|| wrong("it sends frames without an answer"))?;
         match (frame.kind, frame.stream) {
             (frame::SETTINGS, _) if frame.flags & frame::ACK == 0 => {
-                stream.write_all(&encode(frame::SETTINGS, frame::ACK, 0, &[])).await?;
+                send(&mut stream, &encode(frame::SETTINGS, frame::ACK, 0, &[])).await?;
             }
             (frame::PING, _) if frame.flags & frame::ACK == 0 => {
-                stream.write_all(&encode(frame::PING, frame::ACK, 0, &frame.payload)).await?;
+                let answer = encode(frame::PING, frame::ACK, 0, &frame.payload);
+                send(&mut stream, &answer).await?;
             }
             (frame::GOAWAY, _) => return Err(wrong("it goes away")),
             (frame::RST_STREAM, STREAM) => return Err(wrong("it reset the call")),
@@ -86,8 +104,21 @@ pub async fn is_serving(address: SocketAddr, service: &str) -> io::Result<bool> 
     }
 }
 
+/// What is written may wait in a session of TLS until it is flushed.
+async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
+/// The request's `:scheme`, by its entry in the static table.
+#[derive(Clone, Copy, Debug)]
+enum Scheme {
+    Http = 6,
+    Https = 7,
+}
+
 /// Everything that the client has to say.
-fn request(address: SocketAddr, service: &str) -> Vec<u8> {
+fn request(address: SocketAddr, service: &str, scheme: Scheme) -> Vec<u8> {
     let mut call = vec![0];
     let mut body = Vec::new();
     // A longer name is no service's; it is cut, and then unknown.
@@ -101,7 +132,7 @@ fn request(address: SocketAddr, service: &str) -> Vec<u8> {
     [
         PREFACE,
         &encode(frame::SETTINGS, 0, 0, &[]),
-        &encode(frame::HEADERS, frame::END_HEADERS, STREAM, &headers(address)),
+        &encode(frame::HEADERS, frame::END_HEADERS, STREAM, &headers(address, scheme)),
         &encode(frame::DATA, frame::END_STREAM, STREAM, &call),
     ]
     .concat()
@@ -109,12 +140,12 @@ fn request(address: SocketAddr, service: &str) -> Vec<u8> {
 
 /// The header block, of static table entries and literals that are not indexed
 /// (RFC 7541, sections 6.1 and 6.2.2). All lengths are below 127, one byte.
-fn headers(address: SocketAddr) -> Vec<u8> {
+fn headers(address: SocketAddr, scheme: Scheme) -> Vec<u8> {
     let text = |text: &[u8]| [&[text.len() as u8], text].concat();
     let authority = address.to_string();
     [
-        // :method POST, :scheme http
-        vec![0x83, 0x86],
+        // :method POST, and the scheme
+        vec![0x83, 0x80 | scheme as u8],
         [&[0x04][..], &text(PATH)].concat(),
         [&[0x01][..], &text(authority.as_bytes())].concat(),
         // content-type is entry 31.
@@ -154,7 +185,7 @@ impl Frame {
     }
 }
 
-async fn read_frame(stream: &mut TcpStream) -> io::Result<Frame> {
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Frame> {
     let mut header = [0; 9];
     stream.read_exact(&mut header).await?;
     let [a, b, c, kind, flags, stream_id @ ..] = header;
@@ -194,7 +225,7 @@ mod tests {
     async fn asked(answer: Vec<u8>, service: &'static str) -> (io::Result<bool>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let expected = request(address, service).len();
+        let expected = request(address, service, Scheme::Http).len();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = vec![0; expected];
@@ -205,7 +236,7 @@ mod tests {
             let _ = stream.read_to_end(&mut request).await;
             request.split_off(expected)
         });
-        let answer = is_serving(address, service).await;
+        let answer = is_serving(address, service, None).await;
         (answer, server.await.unwrap())
     }
 
@@ -272,13 +303,14 @@ mod tests {
     #[test]
     fn the_request_is_what_the_protocol_says() {
         let address = "[::1]:50051".parse().unwrap();
-        let bytes = request(address, "a.B");
+        let bytes = request(address, "a.B", Scheme::Https);
         let after_preface = &bytes[PREFACE.len()..];
         assert_eq!(&after_preface[..9], &[0, 0, 0, 4, 0, 0, 0, 0, 0]);
         assert!(
             bytes.ends_with(&[0, 0, 10, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 5, 10, 3, b'a', b'.', b'B'])
         );
-        let headers = headers(address);
+        let headers = headers(address, Scheme::Https);
+        assert_eq!(headers[..2], [0x83, 0x87]);
         assert!(headers.windows(PATH.len()).any(|window| window == PATH));
         assert!(headers.len() < 127);
     }

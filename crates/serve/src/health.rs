@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::grpc_health::is_serving;
+use crate::tls::ClientSide;
 use crate::{Shutdown, duration};
 
 /// Checks at once. Beyond these, backends wait for their turn.
@@ -80,11 +81,11 @@ impl HealthConfig {
         }
     }
 
-    async fn ask(&self, address: SocketAddr) -> bool {
+    async fn ask(&self, address: SocketAddr, tls: Option<ClientSide>) -> bool {
         let answer = async {
             match self.check {
                 HealthCheck::Connect => TcpStream::connect(address).await.is_ok(),
-                HealthCheck::Grpc => is_serving(address, &self.service).await.unwrap_or(false),
+                HealthCheck::Grpc => is_serving(address, &self.service, tls).await.unwrap_or(false),
             }
         };
         timeout(self.timeout, answer).await.unwrap_or(false)
@@ -160,6 +161,12 @@ pub trait Checked: Send + Sync {
     /// after each check, for a backend that was replaced by one of the same
     /// address knows nothing of an earlier verdict. Must not block.
     fn checked(&self, address: SocketAddr, passed: bool, is_healthy: bool);
+
+    /// What a call to a backend is secured with; `None` for plain text. Asked
+    /// before each check, since certificates may change.
+    fn tls(&self, _address: SocketAddr) -> Option<ClientSide> {
+        None
+    }
 }
 
 /// Verdicts in a row of one kind, and what was made of them.
@@ -215,11 +222,12 @@ async fn check_all(
     let mut asked: JoinSet<(SocketAddr, bool)> = JoinSet::new();
     for address in addresses {
         let (config, places) = (Arc::clone(config), Arc::clone(&places));
+        let tls = backends.tls(address);
         asked.spawn(async move {
             sleep(config.jitter(address)).await;
             // It is never closed; without a place it would only not be bounded.
             let _place = places.acquire().await;
-            (address, config.ask(address).await)
+            (address, config.ask(address, tls).await)
         });
     }
     while let Some(answer) = asked.join_next().await {

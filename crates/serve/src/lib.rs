@@ -12,6 +12,7 @@
 //! | [`watch`] | a file with the list of backends, applied when it changes |
 //! | [`health`] | active health checks of backends |
 //! | [`grpc_health`] | one call of the gRPC health service, for checking backends |
+//! | [`tls`] | certificates from files, and connections under TLS that speak HTTP/2 |
 //! | [`cli`] | the flags every server has |
 //! | [`duration`] | durations as they are written on command lines: `250us`, `1.5s` |
 //! | [`exit`] | exit codes, and the one line an error is printed as |
@@ -33,6 +34,7 @@ pub mod limits;
 pub mod listen;
 pub mod metrics;
 pub mod shutdown;
+pub mod tls;
 pub mod watch;
 
 pub use accept::{AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit};

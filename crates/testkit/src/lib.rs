@@ -5,6 +5,7 @@
 //! | module | what it gives |
 //! |---|---|
 //! | [`lab`] | backends and proxies on port 0, each with its end |
+//! | [`certs`] | an authority, and certificates that it signs |
 //! | [`process`] | a server as a process of its own, whose memory can be read |
 //! | [`peer`] | one side of a raw HTTP/2 connection |
 //! | [`negative`] | a backend that misbehaves in one of gRPC's interop ways |
@@ -20,6 +21,7 @@
 //! what anything takes, since the machine may be busy.
 #![allow(clippy::unwrap_used, reason = "it is used by tests, which fail by panicking")]
 
+pub mod certs;
 pub mod lab;
 pub mod negative;
 pub mod peer;

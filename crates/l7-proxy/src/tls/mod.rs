@@ -4,7 +4,7 @@
 //! | module | job |
 //! |---|---|
 //! | here | flags, and what both sides share |
-//! | [`files`] | files to checked configurations, with errors that name the file |
+//! | [`files`] | the flags' files to checked configurations, by [`serve::tls`] |
 //! | [`reload`] | looking whether the files have changed |
 //! | [`counters`] | handshakes and reloads, counted |
 //!
@@ -17,6 +17,7 @@ pub mod counters;
 pub mod files;
 pub mod reload;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +26,9 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use serve::duration;
+use serve::tls::{ClientSide, server_name};
 
-pub use files::TlsError;
-
-/// The protocol that both sides have to agree on.
-pub const H2: &[u8] = b"h2";
+pub use serve::tls::{H2, TlsError};
 
 /// Whether and how TLS is spoken. All files are PEM.
 #[derive(Clone, Debug, clap::Args)]
@@ -85,7 +84,9 @@ impl Tls {
     /// The first thing that is wrong with them.
     pub fn load(args: &TlsArgs) -> Result<Self, TlsError> {
         let loaded = files::load(args)?;
-        let backend_name = args.backend_tls_name.clone().map(files::server_name).transpose()?;
+        let backend_name = args.backend_tls_name.as_deref();
+        let backend_name =
+            backend_name.map(|name| server_name("--backend-tls-name", name)).transpose()?;
         Ok(Self {
             server: loaded.server.map(|config| ArcSwap::new(Arc::new(config))),
             client: loaded.client.map(|config| ArcSwap::new(Arc::new(config))),
@@ -99,10 +100,7 @@ impl Tls {
     }
 
     /// What a connection to this backend is made with; `None` for plain text.
-    pub fn client(
-        &self,
-        backend: std::net::IpAddr,
-    ) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
+    pub fn client(&self, backend: IpAddr) -> Option<ClientSide> {
         let config = self.client.as_ref()?.load_full();
         let name = self.backend_name.clone().unwrap_or(ServerName::IpAddress(backend.into()));
         Some((config, name))

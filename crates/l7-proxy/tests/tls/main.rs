@@ -5,17 +5,19 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod certs;
 mod ends;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use certs::{Authority, Pair};
 use common::{call, echo};
 use ends::{Front, client_config, server_config, shake};
 use l7_proxy::{Config, DataPlane};
-use testkit::lab::{EchoBackend, Server, client, l7_config, start_l7};
+use serve::admin::BackendState;
+use serve::health::{HealthCheck, HealthConfig};
+use testkit::certs::{Authority, Pair};
+use testkit::lab::{EchoBackend, Server, client, l7_config, start_l7, start_l7_fleet};
 use testkit::peer::{Message, Peer};
 use testkit::{await_that, on_each_data_plane, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -313,6 +315,45 @@ fn a_drain_loses_nothing() {
         assert_eq!(raw.message(1).await.grpc_status(), Some("0"));
         drop(raw);
         l7.ended().await;
+    });
+}
+
+/// gRPC's health check speaks as calls do: a backend that can be trusted and serves
+/// is well, one with a stranger's certificate is not.
+#[test]
+fn health_is_asked_under_tls() {
+    on_each_data_plane(async |plane| {
+        let (authority, stranger) = (Authority::new(), Authority::new());
+        let backend = EchoBackend::start("b");
+        let trusted = server_config(&authority.sign("backend"), &["h2"], None);
+        let trusted = Front::out_of_tls(backend.addr(), trusted).await;
+        let strange = server_config(&stranger.sign("backend"), &["h2"], None);
+        let strange = Front::out_of_tls(backend.addr(), strange).await;
+        let mut config = l7_config(plane, &[trusted.addr(), strange.addr()]);
+        config.tls.backend_tls_ca = Some(authority.ca());
+        config.health = Some(HealthConfig {
+            timeout: Duration::from_secs(5),
+            fall: NonZeroU32::MIN,
+            ..HealthConfig::every(Duration::from_millis(5), HealthCheck::Grpc)
+        });
+        let (l7, fleet) = start_l7_fleet(config);
+        await_that("the stranger to be taken out", || {
+            fleet.list()[1].state == BackendState::Unhealthy
+        })
+        .await;
+        // The other has been asked as often, and has answered.
+        let of_trusted = format!(
+            "l7_backend_health_checks_total{{backend=\"{}\",result=\"passed\"}}",
+            trusted.addr()
+        );
+        l7.await_metric(&of_trusted, |checks| checks >= 2.0).await;
+        assert_eq!(fleet.list()[0].state, BackendState::Active);
+        let mut raw = Peer::client(l7.addr(), &[]).await;
+        for call in 0..4 {
+            let stream = 2 * call + 1;
+            raw.send(&common::call(stream, &[])).await.unwrap();
+            assert_eq!(raw.message(stream).await.grpc_status(), Some("0"));
+        }
     });
 }
 

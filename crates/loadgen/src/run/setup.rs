@@ -164,7 +164,7 @@ mod tests {
             let listen = SocketAddr::from(([127, 0, 0, 1], 5_001));
             let launch = backend(&scenario, 1, listen, 7, &[]).unwrap();
             let args = Backend::try_parse_from(&launch.command[1..]).unwrap().args;
-            let config = args.into_config(listen, serve::Metrics::new());
+            let config = args.into_config(listen, serve::Metrics::new()).unwrap();
             assert_eq!(config.id, "b1");
             assert_eq!(config.queue.concurrency.get(), 8);
             let (mean, wanted) = (config.queue.service_time.mean_ns(), service_time.mean_ns());

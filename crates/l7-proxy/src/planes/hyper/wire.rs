@@ -5,13 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ServerConfig;
+use serve::tls::{self, ClientSide};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
-
-use crate::tls::H2;
+use tokio_rustls::TlsStream;
 
 /// A socket, with a TLS session above it where there is one.
 pub(super) enum Wire {
@@ -22,24 +20,12 @@ pub(super) enum Wire {
 impl Wire {
     /// Takes a client's handshake.
     pub(super) async fn accept(stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
-        let stream = TlsAcceptor::from(config).accept(stream).await?;
-        Self::agreed(stream.into())
+        Ok(Self::Secure(Box::new(tls::accept(stream, config).await?.into())))
     }
 
     /// Shakes hands with a backend.
-    pub(super) async fn connect(
-        stream: TcpStream,
-        (config, name): (Arc<ClientConfig>, ServerName<'static>),
-    ) -> io::Result<Self> {
-        let stream = TlsConnector::from(config).connect(name, stream).await?;
-        Self::agreed(stream.into())
-    }
-
-    fn agreed(stream: TlsStream<TcpStream>) -> io::Result<Self> {
-        if stream.get_ref().1.alpn_protocol() != Some(H2) {
-            return Err(io::Error::other("it did not agree on HTTP/2 (ALPN)"));
-        }
-        Ok(Self::Secure(Box::new(stream)))
+    pub(super) async fn connect(stream: TcpStream, side: ClientSide) -> io::Result<Self> {
+        Ok(Self::Secure(Box::new(tls::connect(stream, side).await?.into())))
     }
 
     /// Writes what is taken at once.

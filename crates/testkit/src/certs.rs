@@ -4,21 +4,25 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 
-/// An authority, and a folder for what it signs.
-pub(crate) struct Authority {
+/// An authority, and a folder for what it signs, which ends with it.
+pub struct Authority {
     folder: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate with its key, in files.
 #[derive(Clone, Debug)]
-pub(crate) struct Pair {
-    pub(crate) cert: PathBuf,
-    pub(crate) key: PathBuf,
+pub struct Pair {
+    /// The certificate.
+    pub cert: PathBuf,
+    /// The key.
+    pub key: PathBuf,
 }
 
 impl Authority {
-    pub(crate) fn new() -> Self {
+    /// A new one.
+    #[expect(clippy::new_without_default, reason = "every one is another")]
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -29,17 +33,17 @@ impl Authority {
     }
 
     /// Its own certificate.
-    pub(crate) fn ca(&self) -> PathBuf {
+    pub fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// A certificate for `localhost` and the loopback address.
-    pub(crate) fn sign(&self, name: &str) -> Pair {
+    pub fn sign(&self, name: &str) -> Pair {
         self.sign_with(name, |_| {})
     }
 
     /// One that is long over.
-    pub(crate) fn sign_expired(&self, name: &str) -> Pair {
+    pub fn sign_expired(&self, name: &str) -> Pair {
         self.sign_with(name, |params| {
             params.not_before = date_time_ymd(2001, 1, 1);
             params.not_after = date_time_ymd(2002, 1, 1);
