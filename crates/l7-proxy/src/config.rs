@@ -331,6 +331,23 @@ pub struct UpstreamLimits {
     #[arg(long, value_name = "N", default_value_t = 1_024)]
     pub backend_max_error_resets: usize,
 
+    /// Streams without a response that may be reset on one connection before
+    /// the backend has shown that it took them up; further resets are held back
+    /// until it has. A backend on hyper ends a connection, with all the calls
+    /// on it, at 20 (CVE-2023-44487).
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub backend_max_unseen_resets: u32,
+
+    /// Streams that may be reset on one connection, by either side, before a new
+    /// one takes its place and it ends with its last call. Backends count resets
+    /// and what else breaks streams for as long as a connection lives: those on
+    /// hyper end it at 1,024, those on nghttp2 at 1,000 within seconds. This
+    /// bound is kept by the relay data plane.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub backend_max_resets: u32,
+
     /// A backend that owes a response and has sent nothing for this long is
     /// asked with a PING. Connections without a call are left alone: servers
     /// take PINGs on those amiss.

@@ -261,6 +261,11 @@ pub struct GuardCounters {
     pub stalled_streams: Counter,
     /// Streams reset because too much waited for their client's connection.
     pub overfull_streams: Counter,
+    /// Resets held back until a backend had looked at those before.
+    pub held_resets: Counter,
+    /// Backends' connections that made way for new ones, as many streams were
+    /// reset on them.
+    pub worn_connections: Counter,
 }
 
 impl GuardCounters {
@@ -277,6 +282,16 @@ impl GuardCounters {
             overfull_streams: metrics.counter_shard(
                 "l7_streams_overfull_total",
                 "Streams reset because too much waited for their client's connection.",
+                &[],
+            ),
+            held_resets: metrics.counter_shard(
+                "l7_resets_held_total",
+                "Resets held back until a backend had looked at those before.",
+                &[],
+            ),
+            worn_connections: metrics.counter_shard(
+                "l7_connections_worn_total",
+                "Backends' connections replaced because many streams were reset on them.",
                 &[],
             ),
             stalled_streams: metrics.counter_shard(

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use h2_wire::connection::{Connection, Event, FloodLimits, Options, Role};
+use h2_wire::Reason;
 use h2_wire::frame;
 use h2_wire::hpack::Field;
 use libfuzzer_sys::fuzz_target;
@@ -13,7 +14,8 @@ fuzz_target!(|input: &[u8]| {
     let Some((&first, input)) = input.split_first() else { return };
     let role = if first & 1 == 0 { Role::Server } else { Role::Client };
     let floods = FloodLimits { control_frames: 200, resets: 50, stray_frames: 200 };
-    let options = Options { max_streams: 10, floods, ..Options::new(role) };
+    let max_unseen_resets = u32::from(first >> 1 & 3);
+    let options = Options { max_streams: 10, floods, max_unseen_resets, ..Options::new(role) };
     let mut http = Connection::<u32>::new(Arc::new(options));
     let mut bytes = match role {
         Role::Server => frame::PREFACE.to_vec(),
@@ -32,6 +34,9 @@ fuzz_target!(|input: &[u8]| {
                     request.iter().map(|(n, v)| Field::new(n.as_bytes(), v.as_bytes())).collect();
                 http.send_headers(key, None, || list, false);
                 http.send_data(key, &[7; 30_000], user % 2 == 0);
+                if first >> 3 & 1 << user != 0 {
+                    http.reset(key, Reason::CANCEL);
+                }
             }
         }
     }

@@ -64,11 +64,12 @@ impl<T: Copy + Default> Connection<T> {
             let what = "too many streams broken by mistakes";
             return Err(Error::connection(Reason::ENHANCE_YOUR_CALM, what));
         }
+        let is_held = self.unseen.holds(id);
         let removed = self.streams.find(id).and_then(|key| self.remove(key));
         let Some(user) = removed else { return Ok(None) };
         frame::rst_stream(self.output.bytes_mut(), id, reason);
         self.remembered.note(id);
-        Ok(Some(Event::Broken { user, reason }))
+        Ok((!is_held).then_some(Event::Broken { user, reason }))
     }
 
     pub(super) fn begin_block(

@@ -146,6 +146,15 @@ impl<T: Copy + Default> Connection<T> {
             Ok(ResponseKind::Informational) if end_stream => {
                 self.broken(id, Reason::PROTOCOL_ERROR, "informational response with END_STREAM")
             }
+            Ok(_) if self.unseen.holds(id) => {
+                // Nobody waits for it; but the peer has taken the stream up.
+                if let Some(stream) = self.streams.get_mut(key) {
+                    stream.is_receive_closed = end_stream;
+                }
+                self.remove_if_over(key);
+                self.on_head(id);
+                Ok(None)
+            }
             Ok(ResponseKind::Informational) => Ok(Some(Event::Informational { key, user })),
             Ok(ResponseKind::Final) => {
                 let length = self.promised_length();
@@ -160,6 +169,7 @@ impl<T: Copy + Default> Connection<T> {
                     stream.is_receive_closed = end_stream;
                 }
                 self.remove_if_over(key);
+                self.on_head(id);
                 Ok(Some(Event::Response { key, user, end_stream }))
             }
         }

@@ -14,6 +14,7 @@
 //! | `headers` | header blocks to events |
 //! | `faults` | what a peer does wrong or too often |
 //! | `farewell` | how a connection ends, and whether it is alive |
+//! | `unseen` | resets that the peer may not have looked at yet |
 //! | `send` | heads, DATA within the windows, what has to wait, resets, credit |
 //!
 //! Left out: time. The owner calls [`Connection::each_second`], and decides what took too long.
@@ -25,6 +26,7 @@ mod receive;
 mod send;
 #[cfg(test)]
 mod tests;
+mod unseen;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -44,6 +46,7 @@ pub use crate::stream::StreamKey;
 use farewell::Leaving;
 pub use receive::{Event, Read};
 pub use send::Moved;
+use unseen::Unseen;
 
 /// Which end of the connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +89,9 @@ pub struct Options {
     pub floods: FloodLimits,
     /// Streams we reset for the peer's mistakes before the connection ends (CVE-2025-8671).
     pub max_error_resets: u32,
+    /// Streams of ours that may be reset before the peer has shown that it took them up; further
+    /// resets are held back (see [`Connection::reset`]). `u32::MAX` for no bound.
+    pub max_unseen_resets: u32,
     /// Output beyond which DATA waits with its stream, in bytes, so that what one slow peer holds
     /// is bounded by its streams' windows.
     pub output_high_bytes: usize,
@@ -109,6 +115,7 @@ impl Options {
             max_continuations: 8,
             floods: FloodLimits::UNLIMITED,
             max_error_resets: 1_024,
+            max_unseen_resets: u32::MAX,
             output_high_bytes: 256 << 10,
         }
     }
@@ -167,6 +174,7 @@ pub struct Connection<T> {
     leaving: Leaving,
     floods: Floods,
     error_resets: u32,
+    unseen: Unseen,
     is_ping_due: bool,
     is_failed: bool,
     /// Bytes of payload that wait, over all streams.
@@ -200,6 +208,7 @@ impl<T: Copy + Default> Connection<T> {
             leaving: Leaving::No,
             floods: Floods::default(),
             error_resets: 0,
+            unseen: Unseen::default(),
             is_ping_due: false,
             is_failed: false,
             waiting_bytes: 0,
@@ -246,7 +255,7 @@ impl<T: Copy + Default> Connection<T> {
         self.decoder.list()
     }
 
-    /// How many streams are open.
+    /// How many streams are open, with those whose resets are held back.
     #[inline]
     pub fn open_streams(&self) -> usize {
         self.streams.len()
@@ -272,9 +281,14 @@ impl<T: Copy + Default> Connection<T> {
         &self.peer
     }
 
-    /// The open streams, each with what its owner knows it by.
+    /// The open streams, each with what its owner knows it by; but for those that the owner has
+    /// reset.
     pub fn streams(&self) -> impl Iterator<Item = (StreamKey, T)> {
-        self.streams.iter().map(|(key, stream)| (key, stream.user))
+        let is_live = |key: StreamKey| !self.unseen.holds(key.id());
+        self.streams
+            .iter()
+            .filter(move |(key, _)| is_live(*key))
+            .map(|(key, stream)| (key, stream.user))
     }
 
     /// Sets what a stream is known by.

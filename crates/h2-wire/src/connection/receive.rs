@@ -282,8 +282,9 @@ impl<T: Copy + Default> Connection<T> {
             return Err(protocol("RST_STREAM on an idle stream"));
         }
         self.count(Flood::Reset)?;
+        let is_held = self.unseen.holds(id);
         let user = self.streams.find(id).and_then(|key| self.remove(key));
-        Ok(user.map(|user| Event::Reset { user, reason }))
+        Ok(user.filter(|_| !is_held).map(|user| Event::Reset { user, reason }))
     }
 
     fn window_update<'a>(
@@ -325,6 +326,7 @@ impl<T: Copy + Default> Connection<T> {
             // It asks for nothing and costs nothing but its reading.
             self.count(Flood::Stray)?;
             if self.is_acknowledged {
+                self.on_answer();
                 return Ok(None);
             }
             self.is_acknowledged = true;

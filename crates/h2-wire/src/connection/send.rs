@@ -278,7 +278,9 @@ impl<T: Copy + Default> Connection<T> {
     fn after_end(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         match stream.pending.as_mut().and_then(|pending| pending.then_reset.take()) {
-            Some(reason) if !stream.is_receive_closed => self.reset(key, reason),
+            Some(reason) if !stream.is_receive_closed => {
+                self.reset(key, reason);
+            }
             _ => self.remove_if_over(key),
         }
     }
@@ -297,11 +299,27 @@ impl<T: Copy + Default> Connection<T> {
     #[inline]
     pub(super) fn remove(&mut self, key: StreamKey) -> Option<T> {
         self.waiting_bytes -= self.streams.get(key).map_or(0, |stream| stream.waiting());
+        self.unseen.forget(key.id());
         self.streams.remove(key)
     }
 
-    /// Resets a stream at once; what waits is dropped. Nothing happens to one that is over.
-    pub fn reset(&mut self, key: StreamKey, reason: Reason) {
+    /// Resets a stream; what waits is dropped, and nothing is heard of it any more. Nothing happens
+    /// to one that is over. Where more resets than [`super::Options::max_unseen_resets`] would be
+    /// under way the frame is held back until the peer has looked at those before, and the stream
+    /// counts as open until then. Whether it is.
+    pub fn reset(&mut self, key: StreamKey, reason: Reason) -> bool {
+        if self.streams.get(key).is_none() {
+            return false;
+        }
+        if self.unseen.holds(key.id()) || self.has_to_hold(key.id()) {
+            self.hold(key, reason);
+            return true;
+        }
+        self.send_reset(key, reason);
+        false
+    }
+
+    pub(super) fn send_reset(&mut self, key: StreamKey, reason: Reason) {
         if self.remove(key).is_some() {
             frame::rst_stream(self.output.bytes_mut(), key.id(), reason);
             self.remembered.note(key.id());

@@ -1,6 +1,8 @@
 //! Two of our own ends against each other, and one against raw frames. What the `h2` crate makes
 //! of our bytes is tested in `tests/`.
 
+mod unseen;
+
 use super::*;
 use crate::error::{Error, Reason};
 use crate::frame::{Frame, LARGEST_STREAM_ID, parse};

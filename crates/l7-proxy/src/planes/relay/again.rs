@@ -120,12 +120,8 @@ impl Worker {
     /// not.
     fn end_stream_of(&mut self, key: Key) {
         let attempt = self.calls.get(key).and_then(|call| call.attempt.as_ref());
-        if let Some(Place::Stream(link, stream)) = attempt.map(|attempt| attempt.place)
-            && let Some(backend) = self.links.get_mut(link)
-            && backend.endpoint.http.is_open(stream)
-        {
-            backend.endpoint.http.reset(stream, Reason::NO_ERROR);
-            self.touch_link(link);
+        if let Some(Place::Stream(link, stream)) = attempt.map(|attempt| attempt.place) {
+            self.reset_on_link(link, stream, Reason::NO_ERROR);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use balance::PickInput;
 use h2_wire::Reason;
-use h2_wire::connection::Connection;
+use h2_wire::connection::{Connection, StreamKey};
 use h2_wire::hpack::Name;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -187,6 +187,8 @@ impl Worker {
                 stage: Stage::Connecting,
                 waiting: std::collections::VecDeque::new(),
                 is_leaving: false,
+                resets: 0,
+                abandoned: Vec::new(),
                 exhausted_sweeps: 0,
                 connect_by_ns,
             });
@@ -350,10 +352,7 @@ impl Worker {
     pub(super) fn withdraw_from(&mut self, key: Key, place: Option<Place>, reason: Reason) {
         match place {
             Some(Place::Stream(link, stream)) => {
-                let Some(to) = self.links.get_mut(link) else { return };
-                Self::lend(&mut self.spare, &mut to.endpoint);
-                to.endpoint.http.reset(stream, reason);
-                self.touch_link(link);
+                self.reset_on_link(link, stream, reason);
             }
             Some(Place::Waiting(link)) => {
                 if let Some(to) = self.links.get_mut(link) {
@@ -361,6 +360,37 @@ impl Worker {
                 }
             }
             None => {}
+        }
+    }
+
+    /// Resets a stream on a backend's connection, if it is still open.
+    ///
+    /// Where too many resets are under way for a backend to bear, the stream
+    /// stays open there, and in its load, until more may follow.
+    pub(super) fn reset_on_link(&mut self, key: Key, stream: StreamKey, reason: Reason) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if !link.endpoint.http.is_open(stream) {
+            return;
+        }
+        Self::lend(&mut self.spare, &mut link.endpoint);
+        if link.endpoint.http.reset(stream, reason) {
+            self.guard_counters.held_resets.inc();
+            if let Some(pool) = self.pools.get(link.pool) {
+                link.abandoned.push((stream, pool.upstream.begin()));
+            }
+        }
+        self.note_reset(key);
+        self.touch_link(key);
+    }
+
+    /// Counts a stream that either side has reset. A connection that has seen
+    /// many makes way for a new one, before the backend has enough of it.
+    pub(super) fn note_reset(&mut self, key: Key) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.resets += 1;
+        if link.resets >= self.shared.config.upstream.backend_max_resets && !link.is_leaving {
+            link.is_leaving = true;
+            self.guard_counters.worn_connections.inc();
         }
     }
 
@@ -442,9 +472,7 @@ impl Worker {
             return;
         }
         for link in pool.links.clone() {
-            let is_idle =
-                |link: &Link| link.endpoint.http.open_streams() == 0 && link.waiting.is_empty();
-            if self.links.get(link).is_some_and(is_idle) {
+            if self.links.get(link).is_some_and(Link::is_idle) {
                 self.remove_link(link);
             }
         }

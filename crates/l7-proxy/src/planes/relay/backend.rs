@@ -54,6 +54,7 @@ impl Worker {
         let now_ms = self.now_ms();
         let Some(link) = self.links.get_mut(key) else { return };
         link.endpoint.keep(&input[at..], at > 0, now_ms);
+        link.prune_abandoned();
         if link.endpoint.http.wants_write() {
             self.touch_link(key);
         } else if let Some(buffer) = link.endpoint.http.take_buffer() {
@@ -72,10 +73,12 @@ impl Worker {
             Event::Trailers { user, .. } => self.on_response_trailers(key, user),
             Event::Informational { user, .. } => self.on_informational(key, user),
             Event::Reset { user, reason } => {
+                self.note_reset(key);
                 self.focus(key, user);
                 self.on_backend_reset(user, reason);
             }
             Event::Broken { user, .. } => {
+                self.note_reset(key);
                 self.focus(key, user);
                 let backend = self.backend_name(user);
                 let failure = Failure::BackendBroke { backend };
@@ -220,11 +223,10 @@ impl Worker {
         let Some(call) = self.calls.get(key) else { return };
         let (client, stream, is_whole) = (call.client, call.stream, call.request.is_ended);
         if let Some(Place::Stream(link, there)) = call.attempt.as_ref().map(|attempt| attempt.place)
-            && let Some(backend) = self.links.get_mut(link)
+            && let Some(backend) = self.links.get(link)
             && backend.endpoint.http.is_open(there)
         {
-            backend.endpoint.http.reset(there, Reason::NO_ERROR);
-            self.touch_link(link);
+            self.reset_on_link(link, there, Reason::NO_ERROR);
         }
         if !is_whole && let Some(client) = self.clients.get_mut(client) {
             client.endpoint.http.reset_after_end(stream, Reason::NO_ERROR);
@@ -309,12 +311,7 @@ impl Worker {
 
     /// Lets go of a connection that takes no more calls and has none left.
     pub(super) fn close_if_over(&mut self, key: Key) {
-        let is_over = |link: &Link| {
-            link.is_leaving
-                && link.stage == Stage::Ready
-                && link.endpoint.http.open_streams() == 0
-                && link.waiting.is_empty()
-        };
+        let is_over = |link: &Link| link.is_leaving && link.stage == Stage::Ready && link.is_idle();
         if self.links.get(key).is_some_and(is_over) {
             self.remove_link(key);
         }

@@ -311,7 +311,9 @@ impl Worker {
         let http = &mut to.endpoint.http;
         let list = &mut self.answer_list;
         match (headers::fill(list, answer), answer) {
-            (None, Answer::Reset { code }) => http.reset(stream, Reason(*code)),
+            (None, Answer::Reset { code }) => {
+                http.reset(stream, Reason(*code));
+            }
             (_, Answer::Trailers { .. }) => {
                 http.send_trailers(stream, list);
                 http.reset_after_end(stream, Reason::NO_ERROR);

@@ -69,6 +69,7 @@ pub(super) fn upstream(config: &Config) -> Options {
         max_continuations: config.downstream.max_continuations,
         floods: FloodLimits::UNLIMITED,
         max_error_resets: u32::try_from(limits.backend_max_error_resets).unwrap_or(u32::MAX),
+        max_unseen_resets: limits.backend_max_unseen_resets,
         output_high_bytes: OUTPUT_HIGH_BYTES,
         ..Options::new(Role::Client)
     }

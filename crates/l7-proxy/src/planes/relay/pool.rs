@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use h2_wire::connection::StreamKey;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType, sockopt};
 use serve::Metrics;
@@ -15,7 +16,7 @@ use super::options::OUTPUT_HIGH_BYTES;
 use super::slots::Key;
 use crate::config::UpstreamLimits;
 use crate::metrics::BackendCounters;
-use crate::upstreams::Upstream;
+use crate::upstreams::{InFlight, Upstream};
 
 /// The connections from one thread to one backend.
 pub(super) struct Pool {
@@ -48,9 +49,14 @@ pub(super) struct Link {
     pub(super) stage: Stage,
     /// Calls that wait for it to be ready.
     pub(super) waiting: VecDeque<Key>,
-    /// It takes no more calls: the backend said GOAWAY, or it ran out of
-    /// stream identifiers.
+    /// It takes no more calls: the backend said GOAWAY, it ran out of stream
+    /// identifiers, or it has seen too many resets.
     pub(super) is_leaving: bool,
+    /// Streams that either side has reset.
+    pub(super) resets: u32,
+    /// Streams that nobody waits for and whose resets are held back: the
+    /// backend may be at work on them, so they count as in flight.
+    pub(super) abandoned: Vec<(StreamKey, InFlight)>,
     /// Sweeps in a row that found calls waiting for its send window.
     pub(super) exhausted_sweeps: u32,
     /// When an attempt to connect has taken too long.
@@ -77,6 +83,20 @@ impl Link {
             && self.exhausted_sweeps < 2
             && self.endpoint.http.can_open()
             && self.endpoint.http.output_len() < OUTPUT_HIGH_BYTES
+    }
+
+    /// Whether no call is on it or waits for it.
+    pub(super) fn is_idle(&self) -> bool {
+        let http = &self.endpoint.http;
+        http.open_streams() == http.held_resets() && self.waiting.is_empty()
+    }
+
+    /// Lets go of abandoned streams that have ended.
+    pub(super) fn prune_abandoned(&mut self) {
+        if !self.abandoned.is_empty() {
+            let http = &self.endpoint.http;
+            self.abandoned.retain(|(stream, _)| http.is_open(*stream));
+        }
     }
 
     /// Whether a call can wait for it.
