@@ -79,10 +79,12 @@ fn parse_v1(bytes: &[u8]) -> Header {
         return Header::Malformed;
     }
     let line = &bytes[..bytes.len().min(V1_BYTES_MAX)];
-    let Some(end) = line.windows(2).position(|pair| pair == b"\r\n") else {
-        // A lone line feed can't be the beginning of anything right.
-        let is_hopeless = bytes.len() >= V1_BYTES_MAX || line.contains(&b'\n');
-        return if is_hopeless { Header::Malformed } else { Header::Partial };
+    let Some(feed) = line.iter().position(|byte| *byte == b'\n') else {
+        return if bytes.len() >= V1_BYTES_MAX { Header::Malformed } else { Header::Partial };
+    };
+    // A line feed by itself can't be a part of anything right, whatever follows it.
+    let Some(end) = feed.checked_sub(1).filter(|end| line[*end] == b'\r') else {
+        return Header::Malformed;
     };
     let text = std::str::from_utf8(&line[PREFIX.len().min(end)..end]);
     match text.ok().and_then(parse_v1_fields) {
@@ -236,6 +238,15 @@ mod tests {
         assert_eq!(longest.len(), V1_BYTES_MAX);
         assert_eq!(parse(longest), Header::Whole { length: 107, addresses: None });
         assert_eq!(parse(b"PROXY UNKNOWN\r\nGET"), Header::Whole { length: 15, addresses: None });
+    }
+
+    /// Found by fuzzing: it was refused or taken by how much of it had come.
+    #[test]
+    fn a_line_feed_by_itself_is_refused_whatever_follows() {
+        let line = b"PROXY UNKNOWN a\nb\r\n";
+        assert_eq!(parse(line), Header::Malformed);
+        assert_eq!(parse(&line[..16]), Header::Malformed);
+        assert_eq!(parse(&line[..15]), Header::Partial);
     }
 
     #[test]
