@@ -18,6 +18,7 @@ use measure::{
     record::TrialRecord,
     statistics::interval::{Estimate, over_trials},
     summary::Figures,
+    warning::Warning,
 };
 use queueing::{
     Service,
@@ -195,8 +196,21 @@ fn queue(case: &Case, plan: &Plan, home: &Path) -> Result<usize, Failure> {
         let label = if name == "mean" { case.name.as_str() } else { "" };
         missed += usize::from(!line(label, name, theory / 1e6, &scaled(estimate, 1e-6), "ms"));
     }
-    println!("{:<28} sent late by {}", "", lateness(&run));
+    println!("{:<28} sent late by {}{}", "", lateness(&run), accusations(&run));
     Ok(missed)
+}
+
+/// In how many trials the lab blamed the generator, in words; nothing where in none.
+/// A queue fed by such a generator is another queue, and a quiet one must not be blamed.
+fn accusations(run: &Run) -> String {
+    let blames = |warning: &Warning| {
+        matches!(warning, Warning::GeneratorLimited { .. } | Warning::GeneratorStarved { .. })
+    };
+    let accused = run.trials.iter().filter(|trial| trial.warnings.iter().any(blames)).count();
+    match accused {
+        0 => String::new(),
+        _ => format!("; blamed in {accused} of {} trials", run.trials.len()),
+    }
 }
 
 /// Measures how unevenly L4 places connections by chance.

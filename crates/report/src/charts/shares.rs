@@ -13,6 +13,8 @@ use crate::{
     theory::placement,
 };
 
+/// Least room between two numbers above bars.
+const GAP: f64 = 6.0;
 /// Size of the numbers above bars.
 const VALUE_SIZE: f64 = 11.5;
 
@@ -74,7 +76,7 @@ fn subtitle(model: &Model<'_>, peer: &PeerView<'_>, room: f64) -> String {
 /// A share above its bar; a bare number of percent where slots are narrow.
 fn above_bar(share: f64, slot: f64) -> String {
     let whole = format::share(share);
-    if Font::new(VALUE_SIZE).width(&whole) <= slot {
+    if Font::new(VALUE_SIZE).width(&whole) + GAP <= slot {
         whole
     } else {
         format!("{:.0}", share * 100.0)

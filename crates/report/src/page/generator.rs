@@ -1,4 +1,7 @@
 //! How late the generator itself was: what no peer is to blame for.
+//!
+//! Where a setting differs between trials, their median would be of no point at all;
+//! shown is then the worst trial.
 
 use measure::warning::Warning;
 
@@ -20,39 +23,52 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     if peers.is_empty() {
         return;
     }
+    let is_swept = model.sweep.is_some();
     section(html, "generator", "How late the generator was", |html| {
         html.leaf(
             "p",
             &[("class", "fine")],
-            "Between the moment a call could have been sent and the moment it was. It is part of \
-             the latency shown, and no peer is to blame for it.",
+            &format!(
+                "Between the moment a call could have been sent and the moment it was. It is \
+                 part of the latency shown, and no peer is to blame for it. {}",
+                match is_swept {
+                    true => "Of all points, the trial with the highest.",
+                    false => "The median of the repeats, with its interval.",
+                }
+            ),
         );
         table(html, "How late the generator was", |html| {
             html.tag("thead", &[], |html| {
                 html.tag("tr", &[], |html| {
                     column(html, "Peer", "", "");
                     for (_, head) in FIGURES {
-                        column(html, head, "Lateness; median of the repeats", "num");
+                        column(html, head, "Lateness", "num");
                     }
                     column(html, "Judged", "Held to the bound of each trial", "");
                 });
             });
-            html.tag("tbody", &[], |html| peers.iter().for_each(|peer| row(html, peer)));
+            html.tag("tbody", &[], |html| {
+                peers.iter().for_each(|peer| row(html, peer, is_swept));
+            });
         });
     });
 }
 
-fn row(html: &mut Html, peer: &PeerView<'_>) {
+fn row(html: &mut Html, peer: &PeerView<'_>, is_swept: bool) {
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         peer_heading(html, peer);
         for (figure, _) in FIGURES {
-            match peer.estimate(figure) {
+            let estimate = match is_swept {
+                true => worst(peer, figure),
+                false => peer.estimate(figure).map(|one| (one.value, one.interval)),
+            };
+            match estimate {
                 None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
-                Some(estimate) => {
-                    let value = estimate.value.to_string();
-                    html.tag("td", &[("class", "num"), ("data-value", &value)], |html| {
-                        html.text(&format::duration(estimate.value));
-                        if let Some((low, high)) = estimate.interval {
+                Some((value, interval)) => {
+                    let attributes = [("class", "num"), ("data-value", &*value.to_string())];
+                    html.tag("td", &attributes, |html| {
+                        html.text(&format::duration(value));
+                        if let Some((low, high)) = interval {
                             html.leaf("small", &[], &format::duration_range(low, high));
                         }
                     });
@@ -61,6 +77,12 @@ fn row(html: &mut Html, peer: &PeerView<'_>) {
         }
         judged(html, peer);
     });
+}
+
+/// The highest value of all trials; it has no interval.
+fn worst(peer: &PeerView<'_>, figure: &str) -> Option<(f64, Option<(f64, f64)>)> {
+    let values = peer.figures().filter_map(|figures| figures.by_name(figure));
+    values.reduce(f64::max).map(|value| (value, None))
 }
 
 /// The warning of the trials that were held back by the generator, in full.

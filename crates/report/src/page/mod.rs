@@ -46,6 +46,7 @@ pub(crate) fn render(model: &Model<'_>, decision: Option<&str>) -> String {
             Some(swept) => {
                 sweep::write(html, model, swept);
                 charts::write(html, model);
+                generator::write(html, model);
             }
             None => {
                 comparison::write(html, model);
