@@ -109,8 +109,8 @@ fn what_happens_to_backends_is_seen_and_recorded() {
                   [[fault]]\nat = \"40%\"\naction = \"start\"\nbackend = 1\n\
                   [[fault]]\nat = \"60%\"\naction = \"stop\"\nbackend = 0\n\
                   [[fault]]\nat = \"80%\"\naction = \"continue\"\nbackend = 0\n";
-    let text =
-        SMALL.replace("300ms", "1500ms").replace("l7.error_rate == 0%", "l7.error_rate < 50%");
+    // A busy machine has a second for each of them.
+    let text = SMALL.replace("300ms", "5s").replace("l7.error_rate == 0%", "l7.error_rate < 50%");
     let text = text.replace("l7.spread_calls <= 2", "l7.unfinished_rate == 0%");
     home.scenario("small", &format!("{text}{faults}"));
     let ran = home.run(&["--scenario", "small", "--peers", "l7"]);
@@ -145,7 +145,7 @@ fn a_backend_is_slowed_down_and_says_so() {
     let home = Home::new();
     let faults = "[[fault]]\nat = \"20%\"\naction = \"slow_down\"\nbackend = 0\nfactor = 4\n\
                   [[fault]]\nat = \"60%\"\naction = \"speed_up\"\nbackend = 0\nfactor = 8\n";
-    let text = SMALL.replace("300ms", "1500ms");
+    let text = SMALL.replace("300ms", "4s");
     let text = text.replace("count = 2", "count = 2\nservice_time = \"constant:4ms\"");
     let trial = trial_of(&home, &format!("{text}{faults}"), &["--peers", "l7"]);
     assert!(trial.faults.len() == 2 && trial.faults.iter().all(|fault| fault.seen));
