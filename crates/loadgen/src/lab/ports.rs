@@ -61,15 +61,20 @@ mod tests {
 
     use super::*;
 
+    /// Other tests of this process take ports meanwhile, and may take one of these:
+    /// that happens to one try in a hundred, and not to five in a row.
     #[test]
     fn addresses_differ_and_can_be_bound() {
-        let addresses = free_addresses(16).unwrap();
-        assert_eq!(addresses.iter().collect::<HashSet<_>>().len(), 16);
-        for address in addresses {
-            if let Some(range) = quiet_range() {
-                assert!(range.contains(&address.port()), "{address} is outside {range:?}");
+        let can_all_be_bound = (0..5).any(|_| {
+            let addresses = free_addresses(16).unwrap();
+            assert_eq!(addresses.iter().collect::<HashSet<_>>().len(), 16);
+            for address in &addresses {
+                if let Some(range) = quiet_range() {
+                    assert!(range.contains(&address.port()), "{address} is outside {range:?}");
+                }
             }
-            TcpListener::bind(address).unwrap();
-        }
+            addresses.into_iter().all(|address| TcpListener::bind(address).is_ok())
+        });
+        assert!(can_all_be_bound);
     }
 }
