@@ -10,6 +10,7 @@ usage: scripts/bench.sh WHAT [OPTION...]
 
   l7        the L7 data planes beside real proxies, against the bars set for them
   l4        the L4 data planes beside real proxies
+  generator what a call costs the load generator, beside h2load
   truth     the lab where theory knows the answer: measured beside theory
   compare   whether a slowdown is found, and none where there is none
   policies  whether each proxy's policies are what its peer file claims
@@ -27,7 +28,7 @@ USAGE
 
 case ${1:-} in
   -h | --help | '') usage ;;
-  compare | l4 | l7 | policies | truth)
+  compare | generator | l4 | l7 | policies | truth)
     what=$1
     shift
     if [ ! -e "$here/bench/$what.sh" ]; then
