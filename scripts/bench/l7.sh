@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a call costs in each proxy, measured side by side: CPU, system calls,
-# added latency, and memory of idle connections.
+# allocations, added latency, and memory of idle connections.
 #
 # A trial is a fresh process, warmed up, under one load. Peers take turns within
 # every repeat, forwards and backwards, so that a slow minute of the machine
@@ -20,8 +20,8 @@ Measures the L7 data planes beside real proxies and prints the table of bars.
   --calls N        calls of a trial with small messages; 16 KiB takes a third (30000)
   --peers LIST     folders of scenarios/peers, l4, l7:hyper, l7:relay, and direct for
                    no proxy; all that are there, unless named
-  --workloads LIST of a,b,c,d (all)
-  --parts LIST     of cost,latency,syscalls,idle (all)
+  --workloads LIST of a,b,c,d,e (all)
+  --parts LIST     of cost,latency,syscalls,allocations,idle (all)
   --rate N         calls per second of the latency part (half of the median of what
                    the L7 peers do in b)
   --idle N         connections of the idle part (10000)
@@ -32,18 +32,20 @@ Workloads, unary calls with as many bytes back as forth:
   b  8 connections x 16 streams, 32 B
   c  8 connections x 16 streams, 16 KiB
   d  1,000 connections x 4 streams, 32 B
+  e  8 connections x 16 bidirectional streams, 100 messages of 32 B each way, sent
+     without waiting for answers; figures are per message. By loadgen: h2load
+     makes unary calls only
 
 Environment: PROFILE=release, PROXY_CORE (1), LOAD_CORE (0), and LAYERLAB_ENVOY and
-the like for a program of your own. Long streams are not measured here: h2load
-makes unary calls only.
+the like for a program of your own.
 USAGE
 }
 
 repeats=5
 calls_small=30000
 peers=()
-workloads=(a b c d)
-parts=(cost latency syscalls idle)
+workloads=(a b c d e)
+parts=(cost latency syscalls allocations idle)
 rate=
 idle_connections=10000
 out=
@@ -54,6 +56,8 @@ main() {
   read_arguments "$@"
   begin
   build
+  (cd "$ROOT" && cargo build --quiet --profile "${PROFILE:-dev}" -p loadgen --bin loadgen) ||
+    die "the build failed"
   check_machine
   choose_peers
   make_request "$work/small" 32
@@ -69,6 +73,7 @@ main() {
         measure_in_turns latency b
         ;;
       syscalls) measure_once syscalls ;;
+      allocations) measure_allocations ;;
       idle) measure_once idle ;;
     esac
   done
@@ -159,6 +164,7 @@ open_out() {
   printf 'repeat,peer,workload,calls,answered,valid,proxy_ns,user_ticks,system_ticks,backends_ns,load_ns,calls_per_s,why\n' >"$out/cost.csv"
   printf 'repeat,peer,workload,rate,calls,valid,p50_us,p99_us,why\n' >"$out/latency.csv"
   printf 'peer,workload,calls,valid,syscalls,with\n' >"$out/syscalls.csv"
+  printf 'peer,workload,calls,valid,allocations\n' >"$out/allocations.csv"
   printf 'peer,connections,valid,before_kib,after_kib\n' >"$out/idle.csv"
 }
 
@@ -174,6 +180,7 @@ measure_in_turns() {
       peer=${peers[turn]}
       for workload in "$@"; do
         note "$part $workload, repeat $repeat of $repeats: $peer"
+        [ "$workload" = e ] && with_peer "$peer" streams_trial "$repeat" && continue
         with_peer "$peer" "${part}_trial" "$repeat" "$workload"
       done
     done
@@ -248,6 +255,47 @@ cost_trial() {
   printf '%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s,%s\n' "$repeat" "$peer" "$workload" "$calls" \
     "$(total "$answered")" "$(valid "$why")" "$ns" $((ticks_after[0] - ticks[0])) \
     $((ticks_after[1] - ticks[1])) "$backends" "$load_ns" "$(load_rate)" "$why" >>"$out/cost.csv"
+}
+
+readonly MESSAGES=100
+
+# streams COUNT: makes that many streaming calls, and a few before them.
+streams() {
+  cat >"$work/streams.toml" <<SCENARIO
+question = "What does a message of a long stream cost?"
+[load]
+loop = "closed"
+call = "bidi"
+messages = $MESSAGES
+connections = 8
+streams = 16
+payload = "32B"
+calls = $1
+warm_up = "100ms"
+[run]
+repeats = 1
+SCENARIO
+  taskset -c "$LOAD_CORE" "$BIN/loadgen" --scenario "$work/streams.toml" --out "$work/streams" \
+    --target "127.0.0.1:$peer_port" >"$work/loadgen.log" 2>&1
+}
+
+# streams_trial PEER REPEAT: cost_trial for e. Calls of loadgen's warm-up count too.
+streams_trial() {
+  local peer=$1 repeat=$2 before ns ticks ticks_after backends answered why=''
+  streams 100 || true
+  before=$(calls ok)
+  ns=$(proxy_ns) ticks=$(proxy_ticks) backends=$(backends_ns)
+  streams $((calls_small / MESSAGES)) || why="loadgen: $(tail -n 1 "$work/loadgen.log" | tr , ';')"
+  ns=$(($(proxy_ns) - ns)) backends=$(($(backends_ns) - backends))
+  read -r -a ticks_after <<<"$(proxy_ticks)"
+  read -r -a ticks <<<"$ticks"
+  answered=$(difference "$before" "$(calls ok)")
+  if [ -z "$why" ] && [[ $peer == *l7* ]] && ! is_even "$answered"; then
+    why="streams are not spread evenly: $answered"
+  fi
+  printf '%s,%s,e,%s,%s,%s,%s,%s,%s,%s,,,%s\n' "$repeat" "$peer" $(($(total "$answered") * MESSAGES)) \
+    "$(total "$answered")" "$(valid "$why")" "$ns" $((ticks_after[0] - ticks[0])) \
+    $((ticks_after[1] - ticks[1])) "$backends" "$why" >>"$out/cost.csv"
 }
 
 # doubts PEER CALLS ANSWERED: why a trial doesn't count, or nothing.
@@ -338,6 +386,43 @@ syscalls_trial() {
   esac
   why=$(doubts "$peer" "$calls" "$(difference "$before" "$(calls ok)")")
   printf '%s,b,%s,%s,%s,%s\n' "$peer" "$calls" "$(valid "$why")" "${count:-0}" "$with" >>"$out/syscalls.csv"
+}
+
+# In b, by our own data planes: those of a long run less those of a short one, so
+# that what is made once doesn't count. valgrind counts what is asked of the
+# allocator.
+measure_allocations() {
+  local peer calls before short long why
+  command -v valgrind >/dev/null || {
+    note "NOTE: allocations are not counted; valgrind is needed"
+    return
+  }
+  for peer in "${peers[@]}"; do
+    [[ $peer == l7:* ]] || continue
+    note "allocations: $peer"
+    why=''
+    allocations_of "$peer" 2000 && short=$allocations
+    allocations_of "$peer" 7000 && long=$allocations
+    printf '%s,b,5000,%s,%s\n' "$peer" "$(valid "$why")" $((long - short)) >>"$out/allocations.csv"
+  done
+}
+
+# allocations_of PEER CALLS: sets allocations, and why if the trial doesn't count.
+allocations_of() {
+  local peer=$1 calls=$2 flags request
+  under=(valgrind --tool=memcheck --leak-check=no --undef-value-errors=no "--log-file=$work/heap")
+  start_peer "$peer" round_robin "$PROXY_CORE" || die "$peer did not start under valgrind"
+  under=()
+  flags=(-c 8 -m 16) request=$work/small
+  before=$(calls ok)
+  load "$LOAD_CORE" "$peer_port" "$request" "${flags[@]}" -n "$calls" || true
+  why=$why$(doubts "$peer" "$calls" "$(difference "$before" "$(calls ok)")")
+  # Its count is printed at its end, which comes slowly.
+  kill -TERM "$peer_pid"
+  wait "$peer_pid" || true
+  end "$peer_pid"
+  allocations=$(awk '/total heap usage:/ { gsub(",", "", $5); print $5 }' "$work/heap")
+  [ -n "$allocations" ] || die "valgrind printed no count for $peer"
 }
 
 # idle_trial PEER: memory of connections that have made one call and now wait.

@@ -129,7 +129,9 @@ start_backend() {
 }
 
 # start_peer PEER POLICY CORE: sets peer_pid and peer_port. Ours are named
-# l4, l7:hyper, l7:relay; the others are folders of scenarios/peers.
+# l4, l7:hyper, l7:relay; the others are folders of scenarios/peers. `under` is what
+# it is started under, with its flags; nothing unless set.
+under=()
 start_peer() {
   local peer=$1 policy=$2 core=$3 index log=$work/peer.log
   local words=() variables=() backends=()
@@ -158,7 +160,8 @@ start_peer() {
       done <"$folder/.words"
       ;;
   esac
-  env ${variables+"${variables[@]}"} taskset -c "$core" "${words[@]}" >"$log" 2>&1 </dev/null &
+  env ${variables+"${variables[@]}"} taskset -c "$core" ${under+"${under[@]}"} \
+    "${words[@]}" >"$log" 2>&1 </dev/null &
   peer_pid=$!
   started+=("$peer_pid")
   wait_for_port "$peer_port" "$peer_pid" "$log"
