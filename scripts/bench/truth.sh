@@ -11,7 +11,7 @@ usage: scripts/bench.sh truth [--quick] [CASE]
 Runs queues with a known answer through the lab and prints theory beside what was
 measured: M/M/1 and M/D/1 without a balancer, random, round robin and p2c behind
 the L7 proxy at loads 0.5, 0.7 and 0.85, connections placed by chance behind the
-L4 proxy, and the percentiles of calls to a backend that stands still. About 30
+L4 proxy, and the percentiles of calls to a backend that stands still. About 35
 minutes; --quick measures a tenth of that, with intervals to match. CASE is a part
 of a name, as in `M/M/1`, `connections` or `frozen`. Exit code 1 when a figure is
 off by more than 3 % and theory lies outside its interval, or a percentile beside

@@ -30,6 +30,9 @@ type Failure = Box<dyn Error>;
 
 /// Mean service time. Long enough that timers are exact beside it.
 const SERVICE_MS: f64 = 4.0;
+/// Trials of placed connections for each repeat of a queue: they are short, and what
+/// comes of one is chance.
+const PLACEMENTS: u32 = 16;
 /// What a figure may be off by.
 const TOLERANCE: f64 = 0.03;
 /// What a percentile of the frozen backend may be off by.
@@ -73,6 +76,13 @@ struct Plan {
 /// Measures every case whose name holds `only`; returns how many figures missed.
 fn run(plan: &Plan, only: Option<&str>) -> Result<usize, Failure> {
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    let mut names: Vec<String> = cases().into_iter().map(|case| case.name).collect();
+    names.extend(["connections".to_owned(), "frozen".to_owned()]);
+    if !names.iter().any(|name| wanted(name)) {
+        let only = only.unwrap_or_default();
+        let names = names.join("\n  ");
+        return Err(format!("no case is called `{only}` or has it in its name:\n  {names}").into());
+    }
     let home = tempfile::tempdir()?;
     let mut missed = 0;
     println!("sojourn in the backends, {} x {} s a case", plan.repeats, plan.seconds);
@@ -86,7 +96,7 @@ fn run(plan: &Plan, only: Option<&str>) -> Result<usize, Failure> {
     if wanted("connections") {
         println!(
             "\nbusiest backend's share, connections placed by chance on 4 backends, {} x",
-            plan.repeats * 4
+            plan.repeats * PLACEMENTS
         );
         for connections in [1, 2, 4, 8, 16, 32, 64] {
             missed += imbalance(connections, plan, home.path())?;
@@ -220,7 +230,7 @@ fn imbalance(connections: u32, plan: &Plan, home: &Path) -> Result<usize, Failur
         "question = \"connections\"\n[load]\nloop = \"open\"\nconnections = {connections}\n\
          arrivals = \"constant\"\nrate = 640\nduration = \"200ms\"\nwarm_up = \"0s\"\n[balance]\n\
          policy = \"random\"\n[run]\npeers = [\"l4\"]\nrepeats = {}\n",
-        plan.repeats * 4
+        plan.repeats * PLACEMENTS
     );
     let run = lab(&scenario, home)?;
     let shares: Vec<f64> = run
