@@ -86,8 +86,8 @@ struct RunArgs {
     seed: Option<String>,
 
     /// Any other setting of the scenario, by its key: `load.rate=5000/s`,
-    /// `backends.count=8`, `balance.policy=p2c`, `network=namespaces`. May be
-    /// given again.
+    /// `backends.count=8`, `balance.policy=p2c`, `network=namespaces`,
+    /// `tls=both`. May be given again.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
 
@@ -296,6 +296,7 @@ fn request(args: &RunArgs, library: &Library, root: &Root) -> Result<Request, Fa
         source,
         scenario,
         overrides: short.into_iter().chain(target).chain(written).collect(),
+        every_peer: args.peers == ["all"],
         target: args.target.clone(),
         results: args.out.clone().unwrap_or_else(|| root.results()),
     })

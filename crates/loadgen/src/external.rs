@@ -7,7 +7,7 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use measure::record::{BackendRecord, BackendSetup, TrialRecord};
-use scenario::{EXTERNAL_PEER, Layer, Network, Peer, Scenario};
+use scenario::{EXTERNAL_PEER, Layer, Network, Peer, Scenario, Tls};
 
 use crate::{drive::client::Seen, exit::Failure, lab, peers::ReadyPeer};
 
@@ -48,6 +48,13 @@ pub(crate) fn find(target: &str, scenario: &Scenario) -> Result<ReadyPeer, Failu
         return Err(Failure::bad_input(format!(
             "scenario {} has network namespaces of the lab's own, and --target {target} is not in \
              them; take `network` out, or add --set network=loopback",
+            scenario.name
+        )));
+    }
+    if scenario.all_tls().into_iter().any(|tls| tls != Tls::None) {
+        return Err(Failure::bad_input(format!(
+            "scenario {} speaks TLS under certificates of the lab's own, and --target {target} has \
+             none of them; add --set tls=none",
             scenario.name
         )));
     }

@@ -13,7 +13,7 @@ use std::{
 
 use balance::PolicyKind;
 use measure::record::LeftOut;
-use scenario::{Layer, Library, Lookup, Network, Peer, RenderInput, Scenario, Target};
+use scenario::{Layer, Library, Lookup, Network, Peer, RenderInput, Scenario, Target, TlsFiles};
 
 use crate::{exit::Failure, external::External, lab::network, root::Root};
 
@@ -72,16 +72,30 @@ impl ReadyPeer {
 }
 
 /// The peers of a scenario that can run here, and those that can't.
+///
+/// # Errors
+/// When a peer's files are wrong, or when one that was named can't speak TLS where the
+/// scenario does: what would be compared then is not what was asked. Of all that there
+/// are (`every_peer`) it is left out.
 pub(crate) fn prepare_all(
     scenario: &Scenario,
     library: &Library,
     root: &Root,
+    every_peer: bool,
 ) -> Result<(Vec<ReadyPeer>, Vec<LeftOut>), Failure> {
     let mut ready = Vec::new();
     let mut left_out = Vec::new();
     for name in &scenario.peers {
         let peer = library.peer(name).map_err(Failure::bad_input)?;
-        let prepared = ReadyPeer::prepare(peer, root).and_then(|ready| {
+        let speaks = scenario.all_tls().into_iter().try_for_each(|tls| peer.check_tls(tls));
+        let speaks = speaks.map_err(|error| error.to_string());
+        if let (Err(reason), false) = (&speaks, every_peer) {
+            return Err(Failure::bad_input(format!(
+                "scenario {}: {reason}; name other peers with --peers, or add --set tls=none",
+                scenario.name
+            )));
+        }
+        let prepared = speaks.and_then(|()| ReadyPeer::prepare(peer, root)).and_then(|ready| {
             can_do(&ready, scenario)?;
             Ok(ready)
         });
@@ -122,6 +136,8 @@ fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), String> {
         admin: addr,
         backends: &backends,
         policy: ready.policy(scenario),
+        tls: scenario.tls,
+        tls_files: TlsFiles::default(),
         dir: Path::new("."),
     };
     ready.peer.render(&input).map(|_| ()).map_err(|error| error.to_string())

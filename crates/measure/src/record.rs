@@ -250,6 +250,25 @@ pub struct LoadSetup {
     pub policy: String,
     /// The gRPC client that made the calls (`tonic`, `wire`).
     pub client: String,
+    /// Which side of the balancer spoke TLS; `none` in records from before there was a
+    /// choice.
+    #[serde(default)]
+    pub tls: Tls,
+}
+
+/// Which side of the balancer speaks TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tls {
+    /// None: HTTP/2 in plain text.
+    #[default]
+    None,
+    /// The clients' side.
+    Client,
+    /// The backends' side.
+    Backend,
+    /// Both.
+    Both,
 }
 
 /// Open or closed loop. Their latencies answer different questions and never

@@ -16,7 +16,7 @@
 
 use measure::{
     folder::Run,
-    record::{Network, RunRecord},
+    record::{Network, RunRecord, Tls},
     statistics::interval::{Estimate, ratio_of_runs},
     summary::{Figures, is_measured, median},
 };
@@ -433,6 +433,14 @@ fn warnings(before: &Run, after: &Run) -> Vec<String> {
     };
     let network = "Every hop costs something else; compare runs on one kind of network.";
     differ("The network", name(a.network), name(b.network), network);
+    let name = |tls| match tls {
+        Tls::None => "none",
+        Tls::Client => "client",
+        Tls::Backend => "backend",
+        Tls::Both => "both",
+    };
+    let tls = "Encryption costs CPU; compare runs that encrypt the same sides.";
+    differ("The side that speaks TLS", name(a.load.tls), name(b.load.tls), tls);
     let kernel = "Costs in the kernel may differ by themselves.";
     differ("The kernel", &machine_a.kernel, &machine_b.kernel, kernel);
     let build = "Build both alike.";

@@ -87,6 +87,7 @@ impl<'a> Sweep<'a> {
             "load.response_bytes" => "payload of a response message".to_owned(),
             "load.rate" => "calls per second offered".to_owned(),
             "load.streams" => "most calls in flight per connection".to_owned(),
+            "tls" => "sides that speak TLS".to_owned(),
             key => key.to_owned(),
         }
     }
@@ -97,6 +98,7 @@ impl<'a> Sweep<'a> {
             "load.connections" => "connections",
             "load.payload" | "load.request_bytes" | "load.response_bytes" => "message size",
             "load.rate" => "the offered rate",
+            "tls" => "TLS",
             key => key,
         }
     }
@@ -106,6 +108,9 @@ impl<'a> Sweep<'a> {
         let label = label(point);
         match (self.key, point.value) {
             ("load.connections", "1") => "1 connection".to_owned(),
+            ("tls", "none") => "no TLS".to_owned(),
+            ("tls", "both") => "TLS on both sides".to_owned(),
+            ("tls", side) => format!("TLS on the {side}s' side"),
             ("load.connections", _) => format!("{label} connections"),
             _ if point.number.is_some() && label != point.value => label,
             ("load.payload" | "load.request_bytes" | "load.response_bytes", _) => label,

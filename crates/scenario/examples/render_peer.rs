@@ -19,7 +19,7 @@ use std::{
 };
 
 use balance::PolicyKind;
-use scenario::{Library, Lookup, RenderInput, Target};
+use scenario::{Library, Lookup, RenderInput, Target, Tls, TlsFiles};
 
 const USAGE: &str = "usage: render_peer PEER --dir DIR --listen ADDR --policy NAME \
                      --backend ID=ADDR[,WEIGHT]... [--loadgen PROGRAM]
@@ -129,6 +129,8 @@ fn output(words: impl Iterator<Item = String>) -> Result<String, Box<dyn Error>>
             admin,
             backends: &arguments.backends,
             policy: arguments.policy,
+            tls: Tls::None,
+            tls_files: TlsFiles::default(),
             dir: &arguments.dir,
         })?
         .ok_or_else(|| format!("{} is no process", arguments.peer))?;

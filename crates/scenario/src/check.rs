@@ -73,6 +73,7 @@ pub(crate) fn check(
         question,
         learned,
         network: wire.network.unwrap_or_default(),
+        tls: wire.tls.unwrap_or_default(),
         backends,
         connection_age,
         load,

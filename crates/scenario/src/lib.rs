@@ -57,12 +57,12 @@ pub use library::{Library, Summary};
 pub use metric::{Kind, Metric, Scope};
 pub use peer::{
     Candidate, EXTERNAL_PEER, Layer, Lookup, NotFound, Peer, Process, ReloadSignal, RenderError,
-    RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, StopSignal, Target,
+    RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, StopSignal, Target, TlsFiles,
     split_name,
 };
 pub use scenario::{
     Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, FaultAction, Length, Load, Network,
-    Pace, Pacer, Placement, Precision, Profile, Scenario, Skew,
+    Pace, Pacer, Placement, Precision, Profile, Scenario, Skew, Tls,
 };
 pub use schema::{peer_schema, scenario_schema};
 pub use search::{Objective, Search};

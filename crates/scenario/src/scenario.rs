@@ -25,6 +25,8 @@ pub struct Scenario {
     pub learned: Option<String>,
     /// What traffic crosses.
     pub network: Network,
+    /// Which side of the balancer speaks TLS.
+    pub tls: Tls,
     /// The backends behind every peer; never empty.
     pub backends: Vec<Backend>,
     /// When backends close connections for their age; `None` for never.
@@ -73,6 +75,47 @@ impl Network {
             Self::Loopback => "loopback",
             Self::Namespaces => "namespaces",
         }
+    }
+}
+
+/// Which side of the balancer speaks TLS.
+///
+/// Where nothing ends it in between, as without a balancer or through an L4 one,
+/// client and backend speak it with each other: on both sides, or on none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tls {
+    /// None: HTTP/2 in plain text (h2c).
+    #[default]
+    None,
+    /// The clients' side: the balancer ends it.
+    Client,
+    /// The backends' side: the balancer begins it.
+    Backend,
+    /// Both: an L7 balancer ends it and begins it again, an L4 balancer passes it
+    /// through.
+    Both,
+}
+
+impl Tls {
+    /// Its name in scenario files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Client => "client",
+            Self::Backend => "backend",
+            Self::Both => "both",
+        }
+    }
+
+    /// Whether clients speak it.
+    pub fn of_clients(self) -> bool {
+        matches!(self, Self::Client | Self::Both)
+    }
+
+    /// Whether backends speak it.
+    pub fn of_backends(self) -> bool {
+        matches!(self, Self::Backend | Self::Both)
     }
 }
 
@@ -496,6 +539,14 @@ impl Scenario {
     /// change of membership is that they join.
     pub fn first_members(&self) -> Vec<bool> {
         fault::first_members(self.faults.iter(), self.backends.len())
+    }
+
+    /// Which sides speak TLS: one answer, or one for each point of a sweep over that.
+    pub fn all_tls(&self) -> Vec<Tls> {
+        match &self.sweep {
+            None => vec![self.tls],
+            Some(sweep) => sweep.points.iter().map(|point| point.scenario.tls).collect(),
+        }
     }
 
     /// Whether the balancers have to be told of backends that come or go.

@@ -18,6 +18,8 @@ use crate::{
 
 /// Tables whose keys may be swept: what is measured, and not how often or by whom.
 const TABLES: [&str; 3] = ["load.", "backends.", "balance."];
+/// Keys outside of those tables that may be swept too.
+const KEYS: [&str; 1] = ["tls"];
 /// Keys of those tables that may not: open and closed loops answer different
 /// questions, and a search chooses its rates itself.
 const NOT: [&str; 2] = ["load.loop", "load.search"];
@@ -121,12 +123,13 @@ pub(crate) fn candidates(wire: &SweepWire) -> Result<Vec<Candidate>, Problem> {
 
 fn check_key(key: &str) -> Result<(), Problem> {
     let refused = NOT.iter().any(|not| key == *not || key.starts_with(&format!("{not}.")));
-    if !refused && TABLES.iter().any(|table| key.starts_with(table) && key.len() > table.len()) {
+    let is_in = |table: &str| key.starts_with(table) && key.len() > table.len();
+    if KEYS.contains(&key) || (!refused && TABLES.iter().any(|table| is_in(table))) {
         return Ok(());
     }
     let message = format!(
         "`{key}` can't be swept; name a key of [load], [backends] or [balance] that --set takes, \
-         such as `load.connections`, `load.payload`, `load.rate` or `balance.policy`"
+         such as `load.connections`, `load.payload`, `load.rate` or `balance.policy`, or `tls`"
     );
     Err(Problem::new("sweep.key", message))
 }

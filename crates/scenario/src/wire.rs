@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bounds,
-    scenario::Network,
+    scenario::{Network, Tls},
     service_time::ServiceTime,
     units::{DurationText, PercentText, RateText, SizeText},
 };
@@ -26,6 +26,9 @@ pub(crate) struct ScenarioWire {
     pub(crate) learned: Option<String>,
     /// What traffic crosses: `loopback` unless given, or `namespaces`.
     pub(crate) network: Option<Network>,
+    /// Which side of the balancer speaks TLS: `none` unless given, or `client`,
+    /// `backend` or `both`. Peers that pass connections on can do `none` and `both`.
+    pub(crate) tls: Option<Tls>,
     /// The backends behind every peer.
     #[serde(default)]
     pub(crate) backends: BackendsWire,
@@ -181,7 +184,7 @@ pub(crate) struct SearchWire {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SweepWire {
-    /// The setting, by its key in [load], [backends] or [balance]:
+    /// The setting: `tls`, or one by its key in [load], [backends] or [balance], as in
     /// `load.connections`.
     pub(crate) key: String,
     /// Its values. This, or a range.

@@ -12,7 +12,7 @@ use std::{
 use balance::PolicyKind;
 use scenario::{
     Layer, Library, Lookup, ReloadSignal, RenderError, RenderInput, Rendered, RenderedHow, Target,
-    peer_schema, scenario_schema,
+    Tls, TlsFiles, peer_schema, scenario_schema,
 };
 
 fn scenarios() -> PathBuf {
@@ -46,6 +46,8 @@ fn render(
         admin: SocketAddr::from(([127, 0, 0, 9], 4001)),
         backends: &backends,
         policy,
+        tls: Tls::None,
+        tls_files: TlsFiles::default(),
         dir: Path::new("/run/dir"),
     };
     library.peer(peer).unwrap().render(&input)
@@ -165,6 +167,33 @@ fn how_a_proxy_hears_of_other_backends_has_to_add_up() {
         let error = reload(table, template).unwrap_err();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn what_a_proxy_says_of_tls_has_to_add_up() {
+    let with = |table: &str, template: &str| {
+        let folder = Folder::new(&format!("{PROXY}{table}\n"), template);
+        folder.library().peer("proxy").map(|_| ()).map_err(|error| error.to_string())
+    };
+    let plain = TEMPLATE.to_owned();
+    let used = format!("{TEMPLATE}{{client_tls}}\n");
+    let word = "[tls.client]\non = \"cert {tls_cert}\"";
+    assert_eq!(with(word, &used), Ok(()));
+    assert_eq!(with("[tls.backend]\narguments = [\"--ca\", \"{tls_ca}\"]", &plain), Ok(()));
+    for (table, template, expected) in [
+        ("[tls.server]\non = \"x\"", &plain, "unknown key `server`"),
+        ("[tls.client]\noff = \"x\"", &used, "tls.client: this table changes nothing"),
+        ("[tls.client]\non = \"{tls_crt}\"", &used, "did you mean `tls_cert`?"),
+        (word, &plain, "tls.client.on: `{client_tls}` is used nowhere"),
+        ("", &used, "tls.client.on: `{client_tls}` is used, and nothing says"),
+        (word, &format!("{used}{{tls_key}}\n"), "used outside of [tls.client]"),
+    ] {
+        let error = with(table, template).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    let l4 = PROXY.replace("layer = \"l7\"", "layer = \"l4\"");
+    let error = Folder::new(&format!("{l4}{word}\n"), &used).refusal();
+    assert!(error.contains("tls.client: a peer of layer `l4` passes TLS through"), "{error}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use balance::PolicyKind;
-use scenario::{Layer, Library, Peer, RenderError, RenderInput, Rendered, Target};
+use scenario::{Layer, Library, Peer, RenderError, RenderInput, Rendered, Target, Tls, TlsFiles};
 
 /// The proxies that other people made, and the layer of each.
 const PROXIES: [(&str, Layer); 8] = [
@@ -53,6 +53,21 @@ fn render(
     policy: PolicyKind,
     weights: &[u32],
 ) -> Result<Option<Rendered>, RenderError> {
+    render_with(peer, policy, weights, Tls::None)
+}
+
+fn render_with(
+    peer: &Peer,
+    policy: PolicyKind,
+    weights: &[u32],
+    tls: Tls,
+) -> Result<Option<Rendered>, RenderError> {
+    let tls_files = TlsFiles {
+        ca: Path::new("/run/dir/ca"),
+        cert: Path::new("/run/dir/cert"),
+        key: Path::new("/run/dir/cert.key"),
+        name: "tls.test",
+    };
     let backends = targets(weights);
     peer.render(&RenderInput {
         loadgen: Path::new("/bin/loadgen"),
@@ -61,6 +76,8 @@ fn render(
         admin: SocketAddr::from(([127, 0, 0, 9], 4001)),
         backends: &backends,
         policy,
+        tls,
+        tls_files,
         dir: Path::new("/run/dir"),
     })
 }
@@ -106,6 +123,34 @@ fn every_peer_renders_every_policy_with_nothing_left_to_fill_in() {
             for value in ["4000", "10.0.0.1", "5000", "5001", "5002"] {
                 assert!(whole.contains(value), "{name} with {policy}: no {value} in\n{whole}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_proxy_speaks_tls_on_the_side_that_is_asked_for_or_is_refused() {
+    for peer in peers() {
+        let name = &peer.name;
+        let plain = render(&peer, PolicyKind::RoundRobin, &[1, 1]).unwrap();
+        for tls in [Tls::Client, Tls::Backend, Tls::Both] {
+            let rendered = match render_with(&peer, PolicyKind::RoundRobin, &[1, 1], tls) {
+                Ok(rendered) => rendered,
+                Err(error) => {
+                    let expected = format!("{name} can't have `tls = \"{}\"`: ", tls.name());
+                    assert!(error.to_string().starts_with(&expected), "{error}");
+                    assert!(peer.layer == Layer::L7 || tls != Tls::Both, "{error}");
+                    continue;
+                }
+            };
+            if peer.layer != Layer::L7 {
+                assert_eq!((tls, &rendered), (Tls::Both, &plain), "{name} passes it through");
+                continue;
+            }
+            let whole = whole(rendered.as_ref().unwrap());
+            assert_eq!(placeholder(&whole), None, "{name}:\n{whole}");
+            assert_eq!(whole.contains("/run/dir/cert"), tls.of_clients(), "{name}:\n{whole}");
+            assert_eq!(whole.contains("/run/dir/ca"), tls.of_backends(), "{name}:\n{whole}");
+            assert_eq!(whole.contains("tls.test"), tls.of_backends(), "{name}:\n{whole}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use balance::PolicyKind;
 use scenario::{
     Arrivals, CallKind, Client, ConnectionAge, Error, Fault, FaultAction, Length, Pace, Placement,
-    Profile, Scenario, ScenarioSource, ServiceTime, Setting,
+    Profile, Scenario, ScenarioSource, ServiceTime, Setting, Tls,
 };
 
 const GOOD: &str = r#"question = "Who serves one flooded connection?"
@@ -96,6 +96,7 @@ fn every_key_arrives() {
 #[test]
 fn defaults_are_filled_in() {
     let scenario = resolve(SMALL);
+    assert_eq!((scenario.tls, scenario.all_tls()), (Tls::None, vec![Tls::None]));
     assert_eq!(scenario.backends.len(), 4);
     assert_eq!(scenario.backends[3].service_time, ServiceTime::None);
     assert_eq!(scenario.capacity(), None);
@@ -105,6 +106,29 @@ fn defaults_are_filled_in() {
     assert_eq!(scenario.peers, ["direct", "l4", "l7"]);
     assert_eq!(scenario.policy, PolicyKind::RoundRobin);
     assert_eq!(scenario.trial_duration(), None);
+}
+
+#[test]
+fn tls_is_spoken_on_the_side_that_is_named() {
+    let with = |tls: &str| SMALL.replace("[load]", &format!("tls = \"{tls}\"\n[load]"));
+    for (tls, clients, backends) in [
+        (Tls::None, false, false),
+        (Tls::Client, true, false),
+        (Tls::Backend, false, true),
+        (Tls::Both, true, true),
+    ] {
+        let scenario = resolve(&with(tls.name()));
+        assert_eq!((scenario.tls, scenario.all_tls()), (tls, vec![tls]));
+        assert_eq!((tls.of_clients(), tls.of_backends()), (clients, backends), "{tls:?}");
+        let setting = Setting::new("tls", tls.name(), "--set");
+        assert_eq!(parse(SMALL).unwrap().resolve(false, &[setting]).unwrap(), scenario);
+        assert_eq!(serde_json::to_value(&scenario).unwrap()["tls"], tls.name());
+    }
+    let error = parse(&with("clients")).unwrap_err().to_string();
+    assert!(
+        error.starts_with("s.toml:2: tls: unknown value `clients`; did you mean `client`?"),
+        "{error}"
+    );
 }
 
 #[test]

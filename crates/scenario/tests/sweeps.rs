@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use scenario::{Error, Scenario, ScenarioSource, Setting};
+use scenario::{Error, Scenario, ScenarioSource, Setting, Tls};
 
 const SWEPT: &str = r#"question = "?"
 [load]
@@ -102,6 +102,8 @@ fn whatever_can_be_set_can_be_swept() {
     assert_eq!(load.payload_bytes(), 2 << 20);
     let policy = with("key = \"balance.policy\"\nvalues = [\"p2c\", \"maglev\"]");
     assert_eq!(policy.sweep.unwrap().points[0].number, None);
+    let tls = with("key = \"tls\"\nvalues = [\"none\", \"both\"]");
+    assert_eq!(tls.all_tls(), [Tls::None, Tls::Both]);
     let backends = with("key = \"backends.count\"\nfrom = 1\nto = 16\npoints = 5");
     let counts: Vec<usize> =
         backends.sweep.unwrap().points.iter().map(|p| p.scenario.backends.len()).collect();

@@ -142,7 +142,7 @@ impl Worker {
         for destination in plan.destinations {
             let sink = Rc::clone(&worker) as Rc<dyn Sink>;
             let connection =
-                client::connect(plan.client, destination, Rc::clone(&shape), sink).await?;
+                client::connect(plan.client.clone(), destination, Rc::clone(&shape), sink).await?;
             worker.connections.borrow_mut().push(connection);
         }
         Ok(worker)

@@ -5,6 +5,7 @@
 //! the end. A balancer in the kernel is launched and probed like the others; what
 //! it has not got is a process to bill.
 
+mod certificates;
 pub(crate) mod cost;
 pub(crate) mod environment;
 mod fault;
@@ -24,12 +25,16 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use certificates::Certificates;
 pub(crate) use fault::{Faults, Means};
 use measure::record::{MachineCost, ProcessCost, ProcessRole, Side};
 use network::{Namespace, Network, Place};
+use probe::Port;
 pub(crate) use process::Launch;
 use process::Process;
 use rustix::process::Signal;
+
+use crate::drive::client::Trust;
 
 /// How long processes may take from their start to a call that comes back well.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,6 +111,10 @@ pub(crate) struct Setup<'a> {
     pub(crate) speeds: Vec<f64>,
     /// Which backends there are to choose from at first.
     pub(crate) members: Vec<bool>,
+    /// Whom to trust on the way to the balancer, and to backends; `None` where that is
+    /// in plain text.
+    pub(crate) to_balancer: Option<Arc<Trust>>,
+    pub(crate) to_backends: Option<Arc<Trust>>,
     pub(crate) backend: &'a dyn Fn(usize, SocketAddr) -> Result<Launch, String>,
     /// `None` for a peer without a process.
     pub(crate) proxy: Option<&'a ProxySetup<'a>>,
@@ -213,11 +222,13 @@ impl Lab {
             lab.launches.push(launch);
         }
         for (process, &address) in lab.backends.iter_mut().zip(&addresses.backends) {
-            wait_ready(process, address, Side::Backend, &lab.network)?;
+            let port = Port { address, trust: setup.to_backends.as_deref() };
+            wait_ready(process, port, Side::Backend, &lab.network)?;
         }
         if let Some(proxy) = setup.proxy {
             let proxy = proxy(&lab.site(addresses.balancer, &lab.members()));
-            lab.start_proxy(proxy.map_err(LabError::lab)?, addresses.balancer)?;
+            let port = Port { address: addresses.balancer, trust: setup.to_balancer.as_deref() };
+            lab.start_proxy(proxy.map_err(LabError::lab)?, port)?;
         }
         Ok(lab)
     }
@@ -227,7 +238,7 @@ impl Lab {
             .map_err(|error| LabError::lab(format!("cannot start {}: {error}", launch.name)))
     }
 
-    fn start_proxy(&mut self, proxy: ProxyLaunch, listen: SocketAddr) -> Result<(), LabError> {
+    fn start_proxy(&mut self, proxy: ProxyLaunch, listen: Port<'_>) -> Result<(), LabError> {
         for (path, text) in &proxy.files {
             replace(path, text).map_err(|error| cannot_write(path, &error))?;
         }
@@ -246,7 +257,7 @@ impl Lab {
             wait_ready(&mut process, listen, Side::Proxy, &self.network)?;
             self.proxy = Some(process);
         }
-        self.proxy_address = Some(listen);
+        self.proxy_address = Some(listen.address);
         self.proxy_launch = Some(proxy);
         Ok(())
     }
@@ -371,7 +382,8 @@ pub(crate) struct Costs {
 /// With the last reason, when none does.
 pub(crate) fn reach(address: SocketAddr) -> Result<(), String> {
     let mut last = String::new();
-    match probe::until_ready(address, REACH_TIMEOUT, || false, &mut last) {
+    let port = Port { address, trust: None };
+    match probe::until_ready(port, REACH_TIMEOUT, || false, &mut last) {
         probe::Ready::Yes => Ok(()),
         probe::Ready::Gone | probe::Ready::TimedOut => Err(last),
         probe::Ready::Interrupted => Err("interrupted while it was looked for".to_owned()),
@@ -380,21 +392,21 @@ pub(crate) fn reach(address: SocketAddr) -> Result<(), String> {
 
 fn wait_ready(
     process: &mut Process,
-    address: SocketAddr,
+    port: Port<'_>,
     side: Side,
     network: &Network,
 ) -> Result<(), LabError> {
     let name = process.name().to_owned();
     let obituary = || process.exited().map(|_| process.obituary());
-    wait_until(&name, obituary, address, side, network)
+    wait_until(&name, obituary, port, side, network)
 }
 
-/// Waits until a call to `address` comes back well. `obituary` says how what
+/// Waits until a call to `port` comes back well. `obituary` says how what
 /// should answer there ended, if it has.
 fn wait_until(
     name: &str,
     mut obituary: impl FnMut() -> Option<String> + Send,
-    address: SocketAddr,
+    port: Port<'_>,
     side: Side,
     network: &Network,
 ) -> Result<(), LabError> {
@@ -405,7 +417,7 @@ fn wait_until(
             ended = obituary();
             ended.is_some()
         };
-        probe::until_ready(address, READY_TIMEOUT, gone, &mut last)
+        probe::until_ready(port, READY_TIMEOUT, gone, &mut last)
     };
     let ready = network
         .as_client(probe)
@@ -416,7 +428,8 @@ fn wait_until(
         probe::Ready::TimedOut => Err(LabError {
             side,
             message: format!(
-                "{name} at {address} gave no answer to a call within {} s: {last}",
+                "{name} at {} gave no answer to a call within {} s: {last}",
+                port.address,
                 READY_TIMEOUT.as_secs()
             ),
         }),

@@ -10,12 +10,21 @@ use std::{
 };
 
 use echo_proto::v1::{EchoRequest, echo_client::EchoClient};
-use tonic::transport::Endpoint;
 
-use crate::interrupt;
+use crate::{
+    drive::client::{self, Trust},
+    interrupt,
+};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_EVERY: Duration = Duration::from_millis(5);
+
+/// Where to call, and whom to trust there under TLS; `None` for plain text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Port<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) trust: Option<&'a Trust>,
+}
 
 /// How a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +41,7 @@ pub(crate) enum Ready {
 
 /// Calls until it works. `last` holds the last failure, for the error message.
 pub(crate) fn until_ready(
-    address: SocketAddr,
+    port: Port<'_>,
     timeout: Duration,
     mut gone: impl FnMut() -> bool,
     last: &mut String,
@@ -47,7 +56,7 @@ pub(crate) fn until_ready(
     let deadline = Instant::now() + timeout;
     runtime.block_on(async {
         loop {
-            match call(address).await {
+            match call(port).await {
                 Ok(()) => return Ready::Yes,
                 Err(error) => *last = error,
             }
@@ -65,8 +74,8 @@ pub(crate) fn until_ready(
     })
 }
 
-async fn call(address: SocketAddr) -> Result<(), String> {
-    let channel = Endpoint::from_shared(format!("http://{address}"))
+async fn call(port: Port<'_>) -> Result<(), String> {
+    let channel = client::endpoint(&port.address.to_string(), port.trust)
         .map_err(|error| error.to_string())?
         .connect_timeout(CALL_TIMEOUT)
         .timeout(CALL_TIMEOUT)

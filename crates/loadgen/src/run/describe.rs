@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use measure::record::{
     BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, Network, PeerSetup, RunOutcome,
-    RunRecord, SearchRecord,
+    RunRecord, SearchRecord, Tls,
 };
 use scenario::{Pace, Profile, Scenario};
 
@@ -112,6 +112,12 @@ pub(super) fn load_setup(scenario: &Scenario) -> LoadSetup {
         response_bytes: load.response_bytes,
         policy: scenario.policy.name().to_owned(),
         client: load.client.name().to_owned(),
+        tls: match scenario.tls {
+            scenario::Tls::None => Tls::None,
+            scenario::Tls::Client => Tls::Client,
+            scenario::Tls::Backend => Tls::Backend,
+            scenario::Tls::Both => Tls::Both,
+        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! A scenario's load as plans for the generator's threads.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use balance::SplitMix64;
 use measure::record::LoopMode;
@@ -10,6 +10,7 @@ use crate::{
     drive::{
         client::{
             Backends, Balanced, CallKind, CallShape, ClientKind, Destination, Manner, Resolver,
+            Trust,
         },
         clock::Pacer,
         load::{Closed, Load, Open},
@@ -56,13 +57,14 @@ pub(super) fn plans(
     lab: &Lab,
     seed: u64,
     give_up: Duration,
+    trust: Option<&Arc<Trust>>,
     cpus: &Cpus,
 ) -> Vec<Plan> {
     let own = &cpus.generator;
     let workers = workers(environment::cpus(), own.len(), scenario.load.connections);
     (0..workers)
         .map(|worker| Plan {
-            client: manner(&scenario.load),
+            client: manner(&scenario.load, trust),
             shape: shape(scenario, peer),
             destinations: connections_of(scenario, worker, workers)
                 .map(|connection| destination(scenario, peer, lab, connection, seed))
@@ -88,13 +90,14 @@ fn pacer(scenario: &Scenario, cpus: &Cpus) -> Pacer {
     }
 }
 
-fn manner(load: &scenario::Load) -> Manner {
+fn manner(load: &scenario::Load, trust: Option<&Arc<Trust>>) -> Manner {
     Manner {
         kind: match load.client {
             Client::Wire => ClientKind::Wire,
             Client::Tonic => ClientKind::Tonic,
         },
         connection_calls: load.connection_calls,
+        trust: trust.cloned(),
     }
 }
 

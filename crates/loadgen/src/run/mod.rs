@@ -29,13 +29,13 @@ use measure::{
     record::{LeftOut, RunOutcome, RunRecord, TrialOutcome, TrialRecord, Verdict},
     warning::Warning,
 };
-use scenario::{Library, Scenario, ScenarioSource};
+use scenario::{Library, Scenario, ScenarioSource, Tls};
 
 use crate::{
     exit::{self, Failure},
     external, interrupt,
     lab::{
-        ProxyLaunch,
+        Certificates, ProxyLaunch,
         placement::{self, Cpus},
     },
     peers::{self, ReadyPeer},
@@ -56,6 +56,8 @@ pub(crate) struct Request {
     pub(crate) overrides: Vec<String>,
     /// Where runs are kept.
     pub(crate) results: PathBuf,
+    /// Whether the peers are all there are, and not some that were named.
+    pub(crate) every_peer: bool,
     /// A balancer to drive in place of the scenario's peers.
     pub(crate) target: Option<String>,
 }
@@ -81,7 +83,7 @@ pub(crate) fn run(
     let scenario = &request.scenario;
     let (peers, left_out) = match &request.target {
         Some(target) => (vec![external::find(target, scenario)?], Vec::new()),
-        None => peers::prepare_all(scenario, library, root)?,
+        None => peers::prepare_all(scenario, library, root, request.every_peer)?,
     };
     for LeftOut { peer, reason } in &left_out {
         progress.note(&format!("left out {peer}: {reason}"));
@@ -96,6 +98,7 @@ pub(crate) fn run(
     }
     let cpus =
         Cpus::of(&scenario.placement, &placement::available()).map_err(Failure::bad_input)?;
+    let certificates = certificates(scenario)?;
     let started = Timestamp::now();
     let folder = create_folder(request, started)?;
     let record = describe::run_record(request, &points, &peers, left_out, started, &cpus);
@@ -103,6 +106,7 @@ pub(crate) fn run(
         request,
         points,
         peers,
+        certificates,
         cpus,
         folder,
         record,
@@ -146,6 +150,12 @@ impl Finished {
     }
 }
 
+/// What the run speaks TLS with, if any of it does.
+fn certificates(scenario: &Scenario) -> Result<Option<Certificates>, Failure> {
+    let speaks = scenario.all_tls().into_iter().any(|tls| tls != Tls::None);
+    speaks.then(Certificates::make).transpose().map_err(Failure::lab)
+}
+
 fn create_folder(request: &Request, started: Timestamp) -> Result<RunFolder, Failure> {
     let utc = started.strftime("%Y%m%dT%H%M%SZ").to_string();
     let unusable = |error: measure::folder::FolderError| {
@@ -164,6 +174,7 @@ struct Run<'a> {
     request: &'a Request,
     points: Vec<Point>,
     peers: Vec<ReadyPeer>,
+    certificates: Option<Certificates>,
     cpus: Cpus,
     folder: RunFolder,
     record: RunRecord,
@@ -212,6 +223,7 @@ impl Run<'_> {
                 peer,
                 repeat: 0,
                 order,
+                certificates: self.certificates.as_ref(),
                 cpus: &self.cpus,
                 dir: dir.clone(),
             };
@@ -349,6 +361,7 @@ impl Run<'_> {
             peer,
             repeat: turn.repeat,
             order: u32::try_from(order).unwrap_or(u32::MAX),
+            certificates: self.certificates.as_ref(),
             cpus: &self.cpus,
             dir: dir.clone(),
         };
@@ -384,11 +397,14 @@ impl Run<'_> {
     fn local_paths(&self) -> Vec<(String, &'static str)> {
         let folder = self.folder.path();
         let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let certificates = self.certificates.as_ref();
+        let certificates = certificates.map(|made| made.folder().display().to_string());
         let program = peers::loadgen_program().map(|path| path.display().to_string());
         [
             (program.unwrap_or_default(), "loadgen"),
             (absolute.display().to_string(), "<run>"),
             (folder.display().to_string(), "<run>"),
+            (certificates.unwrap_or_default(), "<tls>"),
         ]
         .into_iter()
         .filter(|(path, _)| !path.is_empty())

@@ -4,14 +4,17 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use rustix::process::Signal;
 use scenario::{
-    ReloadSignal, RenderInput, RenderedHow, RenderedReload, Scenario, StopSignal, Target,
-    units::format_duration,
+    ReloadSignal, RenderInput, RenderedHow, RenderedReload, Scenario, StopSignal, Target, Tls,
+    TlsFiles, units::format_duration,
 };
 
 use crate::{
-    lab::{Launch, ProxyLaunch, Reload, ReloadHow, Site},
+    lab::{Certificates, Launch, ProxyLaunch, Reload, ReloadHow, Site},
     peers::{ReadyPeer, loadgen_program},
 };
+
+/// TLS was asked for, and nobody has made certificates.
+const NO_CERTIFICATES: &str = "there are no certificates to speak TLS with";
 
 /// The command line of backend number `index`. `seed` fixes its service times:
 /// every peer of a repeat meets the same backends.
@@ -20,6 +23,7 @@ pub(super) fn backend(
     index: usize,
     listen: SocketAddr,
     seed: u64,
+    certificates: Option<&Certificates>,
     cpus: &[u32],
 ) -> Result<Launch, String> {
     let backend = &scenario.backends[index];
@@ -42,6 +46,11 @@ pub(super) fn backend(
         command.push(format!("--max-connection-age={}", format_duration(age.max)));
         command.push(format!("--max-connection-age-grace={}", format_duration(age.grace)));
     }
+    if scenario.tls.of_backends() {
+        let pair = certificates.ok_or(NO_CERTIFICATES)?.of_backends();
+        command.push(format!("--tls-cert={}", pair.cert.display()));
+        command.push(format!("--tls-key={}", pair.key.display()));
+    }
     Ok(Launch {
         name: backend.id.clone(),
         command,
@@ -63,6 +72,7 @@ pub(super) fn proxy(
     ready: &ReadyPeer,
     scenario: &Scenario,
     site: &Site<'_>,
+    certificates: Option<&Certificates>,
     cpus: &[u32],
 ) -> Result<ProxyLaunch, String> {
     let target = |&index: &usize| {
@@ -72,6 +82,11 @@ pub(super) fn proxy(
     };
     let backends: Vec<Target> = site.members.iter().map(target).collect();
     let dir = site.dir;
+    let tls_files = match certificates {
+        Some(certificates) => certificates.of_balancer(),
+        None if scenario.tls == Tls::None => TlsFiles::default(),
+        None => return Err(NO_CERTIFICATES.to_owned()),
+    };
     let input = RenderInput {
         loadgen: &loadgen_program()?,
         program: ready.program.as_deref(),
@@ -79,6 +94,8 @@ pub(super) fn proxy(
         admin: site.admin,
         backends: &backends,
         policy: ready.policy(scenario),
+        tls: scenario.tls,
+        tls_files,
         dir,
     };
     let rendered = ready.peer.render(&input).map_err(|error| error.to_string())?;
@@ -162,7 +179,7 @@ mod tests {
             let service_time: ServiceTime = form.parse().unwrap();
             scenario.backends[1].service_time = service_time;
             let listen = SocketAddr::from(([127, 0, 0, 1], 5_001));
-            let launch = backend(&scenario, 1, listen, 7, &[]).unwrap();
+            let launch = backend(&scenario, 1, listen, 7, None, &[]).unwrap();
             let args = Backend::try_parse_from(&launch.command[1..]).unwrap().args;
             let config = args.into_config(listen, serve::Metrics::new()).unwrap();
             assert_eq!(config.id, "b1");

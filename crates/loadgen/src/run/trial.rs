@@ -4,7 +4,7 @@
 //! A trial always ends in a record. What went wrong stands in it, with the side
 //! it went wrong on, and the run goes on.
 
-use std::{path::PathBuf, thread, time::Duration};
+use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
 use jiff::Timestamp;
 use measure::{
@@ -19,10 +19,14 @@ use super::{doubts, load, setup};
 use crate::{
     drive::{
         Generator,
+        client::Trust,
         clock::{Clock, monotonic_ns},
     },
     interrupt,
-    lab::{Costs, Faults, Lab, LabError, Means, ProxyLaunch, Setup, Site, placement::Cpus},
+    lab::{
+        Certificates, Costs, Faults, Lab, LabError, Means, ProxyLaunch, Setup, Site,
+        placement::Cpus,
+    },
     peers::ReadyPeer,
 };
 
@@ -41,6 +45,8 @@ pub(crate) struct Trial<'a> {
     pub(crate) peer: &'a ReadyPeer,
     pub(crate) repeat: u32,
     pub(crate) order: u32,
+    /// What its processes speak TLS with, where they do.
+    pub(crate) certificates: Option<&'a Certificates>,
     /// Where its parts run.
     pub(crate) cpus: &'a Cpus,
     /// Where its processes write.
@@ -113,14 +119,17 @@ impl Trial<'_> {
         if self.peer.external.is_some() {
             return Ok(Lab::without_processes(&self.dir));
         }
-        let seed = self.seed();
+        let (seed, tls) = (self.seed(), self.scenario.tls);
         let proxy = |site: &Site<'_>| self.proxy_at(site);
         let setup = Setup {
             network: self.scenario.network,
             speeds: self.scenario.backends.iter().map(|backend| backend.speed).collect(),
             members: self.scenario.first_members(),
+            to_balancer: self.trust(tls.of_clients()).cloned(),
+            to_backends: self.trust(tls.of_backends()).cloned(),
             backend: &|index, address| {
-                setup::backend(self.scenario, index, address, seed, &self.cpus.backends)
+                let cpus = &self.cpus.backends;
+                setup::backend(self.scenario, index, address, seed, self.certificates, cpus)
             },
             proxy: if self.peer.is_started() { Some(&proxy) } else { None },
         };
@@ -129,12 +138,18 @@ impl Trial<'_> {
 
     /// How the peer's proxy is started at a site.
     fn proxy_at(&self, site: &Site<'_>) -> Result<ProxyLaunch, String> {
-        setup::proxy(self.peer, self.scenario, site, &self.cpus.proxy)
+        setup::proxy(self.peer, self.scenario, site, self.certificates, &self.cpus.proxy)
+    }
+
+    /// Whom those trust that connect to a side that speaks TLS, or doesn't.
+    fn trust(&self, speaks: bool) -> Option<&Arc<Trust>> {
+        self.certificates.filter(|_| speaks).map(Certificates::trust)
     }
 
     fn measure(&self, lab: &mut Lab, look: &mut dyn FnMut(Moment)) -> Result<Measured, LabError> {
         let (seed, give_up) = (self.seed(), self.give_up());
-        let plans = load::plans(self.scenario, self.peer, lab, seed, give_up, self.cpus);
+        let trust = self.trust(self.scenario.tls.of_clients());
+        let plans = load::plans(self.scenario, self.peer, lab, seed, give_up, trust, self.cpus);
         let mut generator = Generator::connect(plans)
             .map_err(|message| LabError { side: self.next_hop(), message })?;
         let clock = Clock::starting_at(monotonic_ns() + LEAD_NS);

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use measure::record::{Layer, LoopMode, RunRecord};
+use measure::record::{Layer, LoopMode, RunRecord, Tls};
 
 use super::{
     Evidence,
@@ -242,5 +242,6 @@ pub(crate) fn load(run: &RunRecord) -> String {
         1 => "1 backend".to_owned(),
         more => format!("{more} backends"),
     };
-    format!("{rate} over {connections} to {backends}, {}", load.policy)
+    let tls = if load.tls == Tls::None { "" } else { ", under TLS" };
+    format!("{rate} over {connections} to {backends}, {}{tls}", load.policy)
 }

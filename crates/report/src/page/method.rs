@@ -1,6 +1,6 @@
 //! How it was measured, and on what.
 
-use measure::record::{BackendSetup, Environment, FaultRecord, LoadSetup, LoopMode, Network};
+use measure::record::{BackendSetup, Environment, FaultRecord, LoadSetup, LoopMode, Network, Tls};
 
 use super::{comparison::layer, section};
 use crate::{
@@ -16,7 +16,9 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         }
         facts(html, &load(&model.run.load));
         facts(html, &[fact("Backends", backends(&model.run.backends))]);
-        facts(html, &[fact("Network", network(model.run.network))]);
+        let tls = tls(model.run.load.tls).map(|text| fact("TLS", text));
+        let network = fact("Network", network(model.run.network));
+        facts(html, &std::iter::once(network).chain(tls).collect::<Vec<_>>());
         facts(html, &procedure(model));
         html.leaf("h3", &[], "On what");
         facts(html, &environment(&model.run.environment));
@@ -114,6 +116,26 @@ fn network(network: Network) -> &'static str {
              falls to whoever is running, so compare the CPU time of the whole lab, or of the \
              whole machine where it was quiet."
         }
+    }
+}
+
+/// Which side is encrypted, where one is.
+fn tls(tls: Tls) -> Option<&'static str> {
+    match tls {
+        Tls::None => None,
+        Tls::Client => Some(
+            "TLS between clients and balancer, which ends it; what goes on to the backends is in \
+             plain text.",
+        ),
+        Tls::Backend => Some(
+            "TLS between balancer and backends, begun by the balancer; what comes from the \
+             clients is in plain text.",
+        ),
+        Tls::Both => Some(
+            "TLS on both sides. A balancer of calls ends it and begins it again; one of \
+             connections passes it through, and without one client and backend speak it with \
+             each other.",
+        ),
     }
 }
 

@@ -151,6 +151,7 @@ fn run_record() -> RunRecord {
             response_bytes: 32,
             policy: "round_robin".into(),
             client: "tonic".into(),
+            tls: Tls::None,
         },
         peers: KINDS.iter().map(peer_setup).collect(),
         left_out: vec![LeftOut {

@@ -7,6 +7,7 @@ use balance::PolicyKind;
 use super::{
     Candidate, ConfigFile, Peer, Process, Reload, ReloadHow,
     template::{Global, Local, Template, TemplateError},
+    tls,
     wire::{PeerWire, ReloadWire},
 };
 use crate::error::{Error, Invalid, Place, Problem};
@@ -83,6 +84,7 @@ fn no_process(wire: &PeerWire) -> Result<(), Problem> {
         ("environment", wire.environment.is_empty()),
         ("in_kernel", !wire.in_kernel),
         ("reload", wire.reload.is_none()),
+        ("tls", wire.tls.client.is_none() && wire.tls.backend.is_none()),
     ];
     match keys.into_iter().find(|(_, is_empty)| !is_empty) {
         Some((key, _)) => Err(Problem::new(
@@ -124,10 +126,12 @@ fn check_process(wire: &PeerWire, config: Vec<ConfigFile>) -> Result<Process, Pr
         config,
         environment,
         reload: wire.reload.as_ref().map(check_reload).transpose()?,
+        tls: tls::check(&wire.tls, wire.layer)?,
     };
     check_use(&process)?;
     check_weighted(&process)?;
     check_reload_use(&process)?;
+    tls::check_use(&process)?;
     Ok(process)
 }
 
@@ -172,11 +176,11 @@ fn check_reload_use(process: &Process) -> Result<(), Problem> {
     Ok(())
 }
 
-fn template(key: &str, text: &str) -> Result<Template, Problem> {
+pub(super) fn template(key: &str, text: &str) -> Result<Template, Problem> {
     Template::parse(text).map_err(|error| Problem::new(key, error.reason))
 }
 
-fn templates(key: &str, words: &[String]) -> Result<Vec<Template>, Problem> {
+pub(super) fn templates(key: &str, words: &[String]) -> Result<Vec<Template>, Problem> {
     let word = |(index, word): (usize, &String)| template(&format!("{key}[{index}]"), word);
     words.iter().enumerate().map(word).collect()
 }

@@ -10,6 +10,7 @@ mod choice;
 mod locate;
 mod render;
 mod template;
+mod tls;
 pub(crate) mod wire;
 
 use std::path::PathBuf;
@@ -23,10 +24,12 @@ pub use locate::{Lookup, NotFound};
 pub use render::{
     RenderError, RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, Target,
 };
+pub use tls::TlsFiles;
 
 pub(crate) use check::{check, config_problem, template_error};
 pub(crate) use choice::check_name;
 use template::Template;
+use tls::PeerTls;
 
 /// Where in the stack a peer balances.
 #[derive(
@@ -127,6 +130,7 @@ pub struct Process {
     config: Vec<ConfigFile>,
     environment: Vec<(String, Template)>,
     reload: Option<Reload>,
+    tls: PeerTls,
 }
 
 /// How a proxy learns of backends that join or leave.

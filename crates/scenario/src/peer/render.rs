@@ -11,8 +11,9 @@ use balance::PolicyKind;
 use super::{
     Peer, Process, ReloadHow, ReloadSignal,
     template::{Global, Local, Template, Values},
+    tls::{Side, TlsFiles},
 };
-use crate::error::list_of;
+use crate::{error::list_of, scenario::Tls};
 
 /// What a peer is rendered with.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,10 @@ pub struct RenderInput<'a> {
     pub backends: &'a [Target],
     /// How it picks.
     pub policy: PolicyKind,
+    /// Which of its sides speak TLS.
+    pub tls: Tls,
+    /// What it speaks it with.
+    pub tls_files: TlsFiles<'a>,
     /// The folder its files are written to.
     pub dir: &'a Path,
 }
@@ -107,6 +112,16 @@ pub enum RenderError {
         /// What was asked for.
         policy: PolicyKind,
     },
+    /// It can't speak TLS on the sides that were asked for.
+    #[error("{peer} can't have `tls = \"{tls}\"`: {reason}", tls = tls.name())]
+    Tls {
+        /// The peer.
+        peer: String,
+        /// What was asked for.
+        tls: Tls,
+        /// Why not, and what can be had.
+        reason: String,
+    },
     /// Its program was not passed in.
     #[error("the program of {peer} is not known")]
     Program {
@@ -121,6 +136,7 @@ impl Peer {
     /// # Errors
     /// [`RenderError`] when it can't do what the scenario asks.
     pub fn render(&self, input: &RenderInput<'_>) -> Result<Option<Rendered>, RenderError> {
+        self.check_tls(input.tls)?;
         let Some(process) = &self.process else { return Ok(None) };
         let Some(policy) = process.word_for(input.policy) else {
             let known = self.policies().iter().map(ToString::to_string).collect();
@@ -136,13 +152,20 @@ impl Peer {
             return Err(RenderError::Weights { peer, policy });
         }
         let config = process.config.first().map(|file| input.dir.join(&file.name));
-        let values = Filled { input, policy, config };
         // The peer's check left only one thing that can be missing.
         let missing = |_: Global| RenderError::Program { peer: self.name.clone() };
+        let mut values = Filled { input, policy, config, tls: Default::default() };
+        values.tls = [
+            process.tls.word(Side::Client, input.tls, &values).map_err(missing)?,
+            process.tls.word(Side::Backend, input.tls, &values).map_err(missing)?,
+        ];
         let reload = process.render_reload(&values).map_err(missing)?;
         let mut rendered =
             Rendered { argv: Vec::new(), environment: Vec::new(), files: Vec::new(), reload };
         for word in &process.command {
+            rendered.argv.extend(word.render_words(&values).map_err(missing)?);
+        }
+        for word in process.tls.arguments(input.tls) {
             rendered.argv.extend(word.render_words(&values).map_err(missing)?);
         }
         for (name, value) in &process.environment {
@@ -168,8 +191,20 @@ impl Peer {
         let Some(process) = &self.process else { return Ok(None) };
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let (policy, dir, backends) = (PolicyKind::default(), Path::new("."), &[]);
-        let input = RenderInput { loadgen, program, listen, admin: listen, backends, policy, dir };
-        let values = Filled { input: &input, policy: "", config: Some(PathBuf::new()) };
+        let (tls, tls_files) = (Tls::None, TlsFiles::default());
+        let input = RenderInput {
+            loadgen,
+            program,
+            listen,
+            admin: listen,
+            backends,
+            policy,
+            tls,
+            tls_files,
+            dir,
+        };
+        let (config, tls) = (Some(PathBuf::new()), Default::default());
+        let values = Filled { input: &input, policy: "", config, tls };
         let mut words = Vec::new();
         for word in &process.version_command {
             let missing = |_| RenderError::Program { peer: self.name.clone() };
@@ -227,6 +262,8 @@ struct Filled<'a> {
     input: &'a RenderInput<'a>,
     policy: &'a str,
     config: Option<PathBuf>,
+    /// What stands for the clients' and the backends' side.
+    tls: [String; 2],
 }
 
 impl Values for Filled<'_> {
@@ -245,6 +282,12 @@ impl Values for Filled<'_> {
             Global::Config => path(self.config.as_deref()?),
             Global::Dir => path(self.input.dir),
             Global::BackendCount => self.input.backends.len().to_string(),
+            Global::ClientTls => self.tls[0].clone(),
+            Global::BackendTls => self.tls[1].clone(),
+            Global::TlsCa => path(self.input.tls_files.ca),
+            Global::TlsCert => path(self.input.tls_files.cert),
+            Global::TlsKey => path(self.input.tls_files.key),
+            Global::TlsName => self.input.tls_files.name.to_owned(),
         })
     }
 

@@ -28,6 +28,12 @@ pub(crate) enum Global {
     Config,
     Dir,
     BackendCount,
+    ClientTls,
+    BackendTls,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsName,
 }
 
 /// A value of one backend, within `{each backend}`.
@@ -41,7 +47,7 @@ pub(crate) enum Local {
     Index,
 }
 
-const GLOBALS: [(&str, Global); 12] = [
+const GLOBALS: [(&str, Global); 18] = [
     ("program", Global::Program),
     ("loadgen", Global::Loadgen),
     ("listen", Global::Listen),
@@ -54,6 +60,12 @@ const GLOBALS: [(&str, Global); 12] = [
     ("config", Global::Config),
     ("dir", Global::Dir),
     ("backend_count", Global::BackendCount),
+    ("client_tls", Global::ClientTls),
+    ("backend_tls", Global::BackendTls),
+    ("tls_ca", Global::TlsCa),
+    ("tls_cert", Global::TlsCert),
+    ("tls_key", Global::TlsKey),
+    ("tls_name", Global::TlsName),
 ];
 
 const LOCALS: [(&str, Local); 6] = [

@@ -22,9 +22,9 @@ pub(crate) struct PeerWire {
     pub(crate) description: String,
     /// Program and arguments, with placeholders: {program}, {loadgen},
     /// {listen}, {listen_host}, {listen_port}, {admin}, {admin_host},
-    /// {admin_port}, {policy}, {config}, {dir}, {backend_count}. A
-    /// word `{each backend}...{end}` becomes one word a backend, and may also
-    /// use {addr}, {host}, {port}, {weight}, {id}, {index}. `{{word}}` stands
+    /// {admin_port}, {policy}, {config}, {dir}, {backend_count}, {client_tls},
+    /// {backend_tls}. A `{each backend}...{end}` becomes one word a backend, and may also use
+    /// {addr}, {host}, {port}, {weight}, {id}, {index}. `{{word}}` stands
     /// for a literal `{word}`. Layers l4 and l7 need a command; none and
     /// client have none.
     #[serde(default)]
@@ -61,9 +61,40 @@ pub(crate) struct PeerWire {
     /// How it learns of backends that join or leave while it runs. Without it the
     /// peer is left out of scenarios in which some do.
     pub(crate) reload: Option<ReloadWire>,
+    /// How it speaks TLS, for layer l7. A side that is not here is one on which it
+    /// can't; l4 passes it through.
+    #[serde(default)]
+    pub(crate) tls: TlsWire,
     /// Environment variables, with the same placeholders as the command.
     #[serde(default)]
     pub(crate) environment: BTreeMap<String, String>,
+}
+
+/// How a proxy speaks TLS.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsWire {
+    /// To clients: it ends their TLS.
+    pub(crate) client: Option<TlsSideWire>,
+    /// To backends: it begins TLS.
+    pub(crate) backend: Option<TlsSideWire>,
+}
+
+/// What one side of a proxy takes to speak TLS with HTTP/2 agreed on by ALPN.
+/// `arguments` and `on` may also use {tls_cert} and {tls_key}, its own certificate
+/// with its key, {tls_ca}, the authority that has signed the backends', and
+/// {tls_name}, the name that those are for; all files are PEM, and the key is at the
+/// certificate's path with `.key` after it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsSideWire {
+    /// Words after those of the command, where this side speaks TLS.
+    #[serde(default)]
+    pub(crate) arguments: Vec<String>,
+    /// What {client_tls} or {backend_tls} stands for, where this side speaks TLS.
+    pub(crate) on: Option<String>,
+    /// What it stands for where it doesn't; nothing unless given.
+    pub(crate) off: Option<String>,
 }
 
 /// How a proxy learns of backends that join or leave: its config templates are

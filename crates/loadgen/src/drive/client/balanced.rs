@@ -90,7 +90,7 @@ impl BalancedConnection {
             let at = if is_member { At::Once } else { At::FirstCall };
             let (resolver, shape) = (Resolver::one(address), Rc::clone(&shape));
             let sink = Rc::clone(&picks) as Rc<dyn Sink>;
-            connections.push(super::connect_to(manner, resolver, at, shape, sink).await?);
+            connections.push(super::connect_to(manner.clone(), resolver, at, shape, sink).await?);
         }
         Ok(Self {
             policy: balanced.policy,

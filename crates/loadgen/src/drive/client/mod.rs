@@ -10,9 +10,10 @@ mod backends;
 mod balanced;
 mod resolver;
 mod tonic_client;
+mod trust;
 mod wire;
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use measure::calllog::FailureKind;
 
@@ -21,6 +22,7 @@ pub(crate) use balanced::Balanced;
 use balanced::BalancedConnection;
 pub(crate) use resolver::Resolver;
 use tonic_client::TonicConnection;
+pub(crate) use trust::{Trust, endpoint};
 use wire::WireConnection;
 
 use super::slots::Call;
@@ -114,12 +116,14 @@ pub(crate) enum ClientKind {
 }
 
 /// How a client connects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Manner {
     pub(crate) kind: ClientKind,
     /// Calls after which a TCP connection is closed and another one made; `None`
     /// for connections that live as long as they can.
     pub(crate) connection_calls: Option<u32>,
+    /// Whom it trusts under TLS; `None` for plain text.
+    pub(crate) trust: Option<Arc<Trust>>,
 }
 
 /// How long a connection may take to be made.

@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -18,7 +19,9 @@ use tonic::{
 
 use super::{
     At, CONNECT_TIMEOUT, Call, CallKind, CallShape, Connection, Ended, Manner, Resolver, Sink,
+    Trust,
     answer::{Answer, Reply},
+    trust,
 };
 
 /// Largest message taken, so that the largest payload a scenario may ask for
@@ -33,6 +36,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 pub(crate) struct TonicConnection {
     client: RefCell<EchoClient<Channel>>,
     resolver: Resolver,
+    /// Whom to trust under TLS; `None` for plain text.
+    trust: Option<Arc<Trust>>,
     connection_calls: Option<u32>,
     /// Calls that the channel was given.
     calls: Cell<u32>,
@@ -50,7 +55,7 @@ impl TonicConnection {
         shape: Rc<CallShape>,
         sink: Rc<dyn Sink>,
     ) -> Result<Self, String> {
-        let endpoint = endpoint(&resolver)?;
+        let endpoint = endpoint(&resolver, manner.trust.as_deref())?;
         let channel = match at {
             At::Once => endpoint.connect().await.map_err(|error| describe(&error))?,
             At::FirstCall => endpoint.connect_lazy(),
@@ -58,6 +63,7 @@ impl TonicConnection {
         Ok(Self {
             client: RefCell::new(client(channel)),
             resolver,
+            trust: manner.trust,
             connection_calls: manner.connection_calls,
             calls: Cell::new(0),
             shape,
@@ -67,10 +73,9 @@ impl TonicConnection {
 }
 
 /// Where the next connection goes, and how.
-fn endpoint(resolver: &Resolver) -> Result<Endpoint, String> {
-    let endpoint = |authority: String| {
-        Endpoint::from_shared(format!("http://{authority}")).map_err(|error| describe(&error))
-    };
+fn endpoint(resolver: &Resolver, trust: Option<&Trust>) -> Result<Endpoint, String> {
+    let endpoint =
+        |authority: String| trust::endpoint(&authority, trust).map_err(|error| describe(&error));
     let origin = endpoint(resolver.authority())?.uri().clone();
     Ok(endpoint(resolver.next().to_string())?
         .origin(origin)
@@ -111,7 +116,7 @@ impl Connection for TonicConnection {
     /// A channel ends with the last call that holds it.
     fn release(&self) {
         // Addresses that made one endpoint make another.
-        if let Ok(endpoint) = endpoint(&self.resolver) {
+        if let Ok(endpoint) = endpoint(&self.resolver, self.trust.as_deref()) {
             *self.client.borrow_mut() = client(endpoint.connect_lazy());
             self.calls.set(0);
         }

@@ -32,25 +32,27 @@ const OUTPUT_HIGH_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct RequestHead {
     key: BlockKey,
+    scheme: &'static [u8],
     authority: String,
     path: &'static str,
 }
 
 impl RequestHead {
-    pub(super) fn new(kind: CallKind, authority: String) -> Self {
+    pub(super) fn new(kind: CallKind, authority: String, is_secure: bool) -> Self {
         let path = match kind {
             CallKind::Unary => "/layerlab.echo.v1.Echo/Unary",
             CallKind::ServerStream => "/layerlab.echo.v1.Echo/ServerStream",
             CallKind::ClientStream => "/layerlab.echo.v1.Echo/ClientStream",
             CallKind::Bidi => "/layerlab.echo.v1.Echo/Bidi",
         };
-        Self { key: BlockKey::unique(), authority, path }
+        let scheme: &[u8] = if is_secure { b"https" } else { b"http" };
+        Self { key: BlockKey::unique(), scheme, authority, path }
     }
 
     fn fields(&self) -> [Field<'_>; 7] {
         [
             Field::new(b":method", b"POST"),
-            Field::new(b":scheme", b"http"),
+            Field::new(b":scheme", self.scheme),
             Field::new(b":path", self.path.as_bytes()),
             Field::new(b":authority", self.authority.as_bytes()),
             Field::new(b"te", b"trailers"),

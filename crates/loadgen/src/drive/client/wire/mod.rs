@@ -1,25 +1,31 @@
 //! Our own client, on `h2-wire`: no task, no allocation and no lock a call, and
 //! one read and one write for all that is ready.
 //!
-//! [`link`] is a connection without its socket; here are the sockets' tasks, and
-//! what happens when a connection has to be made again.
+//! [`link`] is a connection without its socket, [`socket`] the bytes with or without
+//! TLS; here are the sockets' tasks, and what happens when a connection has to be made
+//! again.
 
 mod link;
 mod message;
+mod socket;
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
 use measure::calllog::FailureKind;
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
-use super::{At, CONNECT_TIMEOUT, Call, CallShape, Connection, Ended, Manner, Resolver, Sink};
+use super::{
+    At, CONNECT_TIMEOUT, Call, CallShape, Connection, Ended, Manner, Resolver, Sink, Trust,
+};
 use link::{Happened, Link, RequestHead};
+use socket::Socket;
 
 /// Between an attempt to connect that failed and the next.
 const REDIAL_PAUSE: Duration = Duration::from_millis(10);
@@ -32,6 +38,8 @@ pub(crate) struct WireConnection(Rc<Channel>);
 
 struct Channel {
     resolver: Resolver,
+    /// Whom to trust under TLS; `None` for plain text.
+    trust: Option<Arc<Trust>>,
     /// Calls that one TCP connection carries.
     connection_calls: Option<u32>,
     shape: Rc<CallShape>,
@@ -67,8 +75,9 @@ impl WireConnection {
     ) -> Result<Self, String> {
         let authority = resolver.authority();
         let channel = Rc::new(Channel {
-            head: RequestHead::new(shape.kind, authority.clone()),
+            head: RequestHead::new(shape.kind, authority.clone(), manner.trust.is_some()),
             resolver,
+            trust: manner.trust,
             connection_calls: manner.connection_calls,
             shape,
             sink,
@@ -222,16 +231,15 @@ impl Channel {
     }
 
     /// Connects, and waits for the server's SETTINGS.
-    async fn shake_hands(&self) -> io::Result<(TcpStream, Link)> {
+    async fn shake_hands(&self) -> io::Result<(Socket, Link)> {
         let socket = TcpStream::connect(self.resolver.next()).await?;
-        socket.set_nodelay(true)?;
+        let socket = Socket::over(socket, self.trust.as_deref()).await?;
         let mut link = Link::new(&self.shape);
         let mut buffer = vec![0; READ_BYTES];
         let mut filled = 0;
         loop {
-            while !link.http.output().is_empty() {
+            while !write_some(&socket, &mut link)? {
                 socket.writable().await?;
-                write_some(&socket, &mut link)?;
             }
             if link.http.has_settings() {
                 // Nothing else has been asked for, so nothing else has come but
@@ -260,7 +268,7 @@ impl Channel {
     }
 
     /// Moves bytes until the connection ends or is of no more use.
-    async fn serve(self: &Rc<Self>, socket: &TcpStream, wired: &Rc<Wired>) -> io::Result<()> {
+    async fn serve(self: &Rc<Self>, socket: &Socket, wired: &Rc<Wired>) -> io::Result<()> {
         let mut buffer = vec![0; READ_BYTES];
         let mut filled = 0;
         loop {
@@ -366,7 +374,7 @@ impl Channel {
 }
 
 /// Writes what the kernel takes; says whether that was all.
-fn write_some(socket: &TcpStream, link: &mut Link) -> io::Result<bool> {
+fn write_some(socket: &Socket, link: &mut Link) -> io::Result<bool> {
     while !link.http.output().is_empty() {
         match socket.try_write(link.http.output()) {
             Ok(written) => {
@@ -377,5 +385,9 @@ fn write_some(socket: &TcpStream, link: &mut Link) -> io::Result<bool> {
             Err(error) => return Err(error),
         }
     }
-    Ok(true)
+    match socket.try_flush() {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
 }

@@ -33,7 +33,7 @@ impl Pair {
     fn new(shape: CallShape) -> Self {
         let options = Options::new(Role::Server);
         let mut pair = Self {
-            head: RequestHead::new(shape.kind, "host:1".to_owned()),
+            head: RequestHead::new(shape.kind, "host:1".to_owned(), false),
             link: Link::new(&shape),
             shape,
             server: Connection::new(options.into()),
