@@ -14,6 +14,8 @@ pub mod circuit;
 pub mod cli;
 pub mod config;
 pub mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grpc;
 pub mod health;
 pub mod metrics;

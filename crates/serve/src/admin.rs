@@ -226,7 +226,7 @@ enum WantedState {
     Draining,
 }
 
-fn respond(backends: &dyn Backends, metrics: &Metrics, request: &Request) -> Response {
+pub(crate) fn respond(backends: &dyn Backends, metrics: &Metrics, request: &Request) -> Response {
     if let Some(response) = metrics::respond(metrics, request) {
         return response;
     }

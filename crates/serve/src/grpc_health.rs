@@ -22,10 +22,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PATH: &[u8] = b"/grpc.health.v1.Health/Check";
 
 /// Bytes of all frames that are read before the answer must be there.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// The largest frame that a peer may send that was told nothing else (RFC
 /// 9113, section 4.2).
-const FRAME_BYTES_MAX: usize = 16 << 10;
+pub(crate) const FRAME_BYTES_MAX: usize = 16 << 10;
 /// Bytes of the message that is the answer.
 const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
@@ -69,7 +69,10 @@ pub async fn is_serving(
     }
 }
 
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> io::Result<bool> {
+pub(crate) async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &[u8],
+) -> io::Result<bool> {
     send(&mut stream, request).await?;
     let mut message = Vec::new();
     let mut left = ANSWER_BYTES_MAX;

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::accept::{AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit};
@@ -147,7 +147,11 @@ where
     }
 }
 
-async fn exchange<H>(mut stream: TcpStream, limits: HttpLimits, handler: &H) -> std::io::Result<()>
+pub(crate) async fn exchange<H>(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    limits: HttpLimits,
+    handler: &H,
+) -> std::io::Result<()>
 where
     H: Fn(&Request) -> Response,
 {
@@ -168,14 +172,14 @@ where
 
 /// Why a request is not answered by the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
+pub(crate) enum Refusal {
     /// The client went away in the middle; nobody is there to be told.
     Closed,
     Status(u16, &'static str),
 }
 
-async fn read_request(
-    stream: &mut TcpStream,
+pub(crate) async fn read_request(
+    stream: &mut (impl AsyncRead + Unpin),
     limits: HttpLimits,
 ) -> std::io::Result<Result<Request, Refusal>> {
     let mut bytes = Vec::with_capacity(1024);
@@ -236,7 +240,9 @@ fn parse_head(head: &[u8]) -> Result<Head, Refusal> {
     if !matches!(version, "HTTP/1.1" | "HTTP/1.0") {
         return Err(Refusal::Status(505, "This endpoint speaks HTTP/1.1."));
     }
-    if method.is_empty() || !method.bytes().all(is_token) || !target.starts_with('/') {
+    // What is not visible ASCII has to be percent-encoded in a target (RFC 3986).
+    let is_target = target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic());
+    if method.is_empty() || !method.bytes().all(is_token) || !is_target {
         return Err(MALFORMED);
     }
     let mut content_length = None;

@@ -27,6 +27,8 @@ pub mod admin;
 pub mod cli;
 pub mod duration;
 pub mod exit;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grpc_health;
 pub mod health;
 pub mod http1;

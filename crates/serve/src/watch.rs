@@ -96,7 +96,7 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     read().map_err(|error| FileError::Read { path: path.to_owned(), error })
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<BackendSpec>, FileError> {
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<BackendSpec>, FileError> {
     let wrong = |message: &dyn fmt::Display| FileError::Parse {
         path: path.to_owned(),
         message: message.to_string().trim_end().to_owned(),

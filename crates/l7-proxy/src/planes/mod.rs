@@ -5,6 +5,12 @@
 mod hyper;
 mod relay;
 
+/// What [`crate::fuzzing`] opens of the planes.
+pub(crate) mod fuzzing {
+    pub(crate) use super::hyper::fuzzing::frame_walks;
+    pub(crate) use super::relay::fuzzing::request_headers;
+}
+
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;

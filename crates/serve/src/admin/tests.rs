@@ -1,72 +1,9 @@
-use std::sync::Mutex;
-
 use super::*;
+use crate::fuzzing::ListOnly;
 use crate::{BindOptions, bind};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-/// Backends that are only a list; weights above 100 are "invalid".
-#[derive(Default)]
-struct ListOnly(Mutex<Vec<BackendStatus>>);
-
-impl ListOnly {
-    fn change(
-        &self,
-        address: SocketAddr,
-        change: impl FnOnce(&mut BackendStatus),
-    ) -> Result<(), ChangeError> {
-        let mut all = self.0.lock().unwrap();
-        let mut found = all.iter_mut().filter(|one| one.spec.address == address);
-        change(found.next().ok_or(ChangeError::Unknown(address))?);
-        Ok(())
-    }
-}
-
-impl Backends for ListOnly {
-    fn list(&self) -> Vec<BackendStatus> {
-        self.0.lock().unwrap().clone()
-    }
-
-    fn add(&self, spec: BackendSpec) -> Result<(), ChangeError> {
-        let mut all = self.0.lock().unwrap();
-        if all.iter().any(|one| one.spec.address == spec.address) {
-            return Err(ChangeError::Exists(spec.address));
-        }
-        let state = BackendState::Active;
-        all.push(BackendStatus::new(spec, state));
-        Ok(())
-    }
-
-    fn remove(&self, address: SocketAddr) -> Result<(), ChangeError> {
-        let mut all = self.0.lock().unwrap();
-        let index = all.iter().position(|one| one.spec.address == address);
-        let index = index.ok_or(ChangeError::Unknown(address))?;
-        if all.len() == 1 {
-            return Err(ChangeError::Last);
-        }
-        all.remove(index);
-        Ok(())
-    }
-
-    fn set_draining(&self, address: SocketAddr, draining: bool) -> Result<(), ChangeError> {
-        let state = if draining { BackendState::Draining } else { BackendState::Active };
-        self.change(address, |one| one.state = state)
-    }
-
-    fn set_weight(&self, address: SocketAddr, weight: NonZeroU32) -> Result<(), ChangeError> {
-        if weight.get() > 100 {
-            return Err(ChangeError::Invalid("too heavy".to_owned()));
-        }
-        self.change(address, |one| one.spec.weight = weight)
-    }
-
-    fn replace(&self, specs: &[BackendSpec]) -> Result<Replaced, ChangeError> {
-        self.0.lock().unwrap().clear();
-        specs.iter().try_for_each(|spec| self.add(spec.clone()))?;
-        Ok(Replaced::default())
-    }
-}
 
 /// A served API; requests are made one after the other.
 struct Api {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
+use tokio::net::TcpStream;
 
 use super::*;
 use crate::listen::{BindOptions, bind};
@@ -50,12 +51,15 @@ async fn bad_requests_get_the_status_that_fits() {
     let limits = HttpLimits { head_bytes: 256, body_bytes: 8, ..HttpLimits::default() };
     let (address, _trigger) = start(limits);
     let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(400));
-    let cases: [(&[u8], u16); 13] = [
+    let cases: [(&[u8], u16); 15] = [
         (b"nonsense\r\n\r\n", 400),
         (b"GET  / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\n\r\n", 505),
         (b"GET http://elsewhere/ HTTP/1.1\r\n\r\n", 400),
         (b"G(T / HTTP/1.1\r\n\r\n", 400),
+        // Found by fuzzing: these came through as part of the path.
+        (b"GET /a\rb HTTP/1.1\r\n\r\n", 400),
+        (b"GET /a\0\x7f\xc2\x85 HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n: empty\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nx: \xff\r\n\r\n", 400),

@@ -14,6 +14,7 @@
 //! | [`pool`] | the connections to one backend |
 //! | [`wire`] | a connection's bytes, in plain text or under TLS |
 //! | [`tap`] | what hyper doesn't tell: the peer's SETTINGS and GOAWAY |
+//! | [`fuzzing`] | what must hold of the frames it reads along |
 //!
 //! What it leaves to hyper: a client that resets a call whose request has
 //! ended is passed on as RST_STREAM(CANCEL), whatever its code was, since
@@ -23,6 +24,7 @@
 mod again;
 mod call;
 mod downstream;
+pub(super) mod fuzzing;
 mod guard;
 mod log;
 mod pool;

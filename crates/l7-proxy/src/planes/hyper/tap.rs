@@ -96,7 +96,7 @@ const SETTING_BYTES: usize = 6;
 
 /// A walk over frames, however the bytes are cut.
 #[derive(Debug, Default)]
-struct FrameWalk {
+pub(super) struct FrameWalk {
     /// The frame header, or the setting, that is being put together.
     part: [u8; HEADER_BYTES],
     part_len: usize,
@@ -107,7 +107,7 @@ struct FrameWalk {
 }
 
 impl FrameWalk {
-    fn feed(&mut self, mut bytes: &[u8], observer: &impl Observer) {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], observer: &impl Observer) {
         while !bytes.is_empty() {
             bytes = if self.payload_left == 0 {
                 self.header(bytes, observer)

@@ -17,6 +17,7 @@
 //! | [`headers`] | what is read and changed in headers, and the lists of answers |
 //! | [`endpoint`], [`secure`] | a connection with its socket, and with TLS |
 //! | [`options`] | the configuration as bounds |
+//! | [`fuzzing`] | what must hold of headers |
 //! | [`bell`], [`door`], [`slots`], [`timers`] | parts of the loop |
 
 mod again;
@@ -28,6 +29,7 @@ mod client;
 mod door;
 mod endpoint;
 mod entrance;
+pub(super) mod fuzzing;
 mod headers;
 mod log;
 mod options;

@@ -13,6 +13,7 @@
 //! resets of streams nobody has accepted, small DATA that nobody has read) is
 //! not watched twice.
 
+pub(super) mod fuzzing;
 mod rules;
 mod walk;
 

@@ -150,6 +150,11 @@ impl Rules {
         self.highest_stream
     }
 
+    /// How many streams are kept account of.
+    pub(super) fn streams_watched(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Takes note of what the client sent.
     pub(super) fn received(&mut self, event: Event, now: Instant) -> Result<(), Ending> {
         match event {
@@ -453,7 +458,7 @@ mod tests {
         }
         assert_eq!(rules.deadline(), Some(after(now, 8)));
         assert_eq!(rules.expire(after(now, 8)), Ok(vec![1]));
-        assert_eq!(rules.streams.len(), 1);
+        assert_eq!(rules.streams_watched(), 1);
         assert_eq!(rules.expire(after(now, 16)), Ok(vec![3]));
         assert!(rules.streams.is_empty());
     }
