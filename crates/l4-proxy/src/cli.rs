@@ -1,6 +1,7 @@
 //! The command line: flags to a [`Config`], and the process around
 //! [`run`](crate::run).
 
+use std::io::{self, Write as _};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -194,7 +195,9 @@ impl Args {
     }
 }
 
-/// The whole program: listens, serves until a signal, and says how it went.
+/// The whole program: listens, serves until a signal, and says how it went. The
+/// line `listening on ADDR` on standard output says that it is ready; where
+/// connections are logged there, it is on standard error.
 pub fn main_with(args: Args) -> ExitCode {
     finish(serve_until_told(&args))
 }
@@ -221,7 +224,12 @@ fn serve_until_told(args: &Args) -> Result<(), Failure> {
         args.server.start_metrics(&config.metrics, &shutdown)?;
         let (backends, metrics) = (proxy.backends(), &config.metrics);
         args.changes.start(&backends, metrics, "l4_backends_file", &shutdown)?;
-        eprintln!("listening on {address}");
+        let ready = format!("listening on {address}");
+        // Nobody may be reading, and that is no reason to fail.
+        let _ = match args.log_connections {
+            false => writeln!(io::stdout(), "{ready}"),
+            true => writeln!(io::stderr(), "{ready}"),
+        };
         proxy.run(listener, shutdown).await.map_err(Failure::failed)
     })
 }

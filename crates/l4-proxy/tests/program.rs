@@ -38,7 +38,16 @@ impl Program {
         };
         let admin = value_after("admin API on http://");
         let admin = admin.strip_suffix("/backends").unwrap().parse().unwrap();
-        let address = value_after("listening on ").parse().unwrap();
+        // Standard output is the log where there is one, and then nothing else.
+        let address = if flags.contains(&"--log-connections".to_owned()) {
+            value_after("listening on ")
+        } else {
+            let mut ready = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+            let address = ready.strip_prefix("listening on ").unwrap_or_else(|| panic!("{ready}"));
+            address.trim_end().to_owned()
+        };
+        let address = address.parse().unwrap();
         // What it says later is not looked at, and must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address, admin, started: Instant::now() }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`lab`] | backends and proxies on port 0, each with its end |
 //! | [`certs`] | an authority, and certificates that it signs |
-//! | [`process`] | a server as a process of its own, whose memory can be read |
+//! | [`process`] | a server as a process of its own, whose memory can be read, and which can be killed |
 //! | [`peer`] | one side of a raw HTTP/2 connection |
 //! | [`negative`] | a backend that misbehaves in one of gRPC's interop ways |
 //! | [`script`] | a backend that is told what to do for each attempt, and keeps what it was sent |

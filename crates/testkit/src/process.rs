@@ -1,5 +1,5 @@
 //! A server as a process of its own, where its memory must be told from the
-//! test's.
+//! test's, or where it is to be killed.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -40,6 +40,11 @@ impl Process {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Its memory in use (resident set), in bytes.
