@@ -147,6 +147,9 @@ enum Command {
     /// Start a process that ends when the lab does.
     #[command(hide = true)]
     Guard(lab::guard::Args),
+    /// End what is left of a process group when its first process has ended.
+    #[command(hide = true)]
+    Leash(lab::leash::Args),
     /// The lab's backend.
     #[command(hide = true)]
     EchoBackend(Box<echo_backend::cli::Args>),
@@ -215,6 +218,7 @@ pub(crate) fn main() -> ExitCode {
     let program = Program::parse();
     let done = match program.command {
         Some(Command::Guard(args)) => return lab::guard::main(args),
+        Some(Command::Leash(args)) => return lab::leash::main(&args),
         Some(Command::EchoBackend(args)) => return echo_backend::main_with(*args),
         Some(Command::L4Proxy(args)) => return l4_proxy::cli::main_with(*args),
         Some(Command::L7Proxy(args)) => return l7_proxy::main_with(*args),

@@ -3,7 +3,12 @@
 
 mod common;
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    fs,
+    net::TcpListener,
+    thread,
+    time::{Duration, Instant},
+};
 
 use common::{Home, SMALL};
 use measure::{
@@ -32,6 +37,44 @@ fn a_lab_that_is_killed_leaves_nobody() {
     assert_eq!(run.record.outcome, RunOutcome::Running);
     assert!(!run.trials.is_empty());
 }
+
+/// A master that is killed tells its workers nothing; the lab does, however it ends.
+#[test]
+fn workers_end_with_the_lab_as_well() {
+    let home = Home::new();
+    home.peer("forking", FORKING);
+    home.scenario("small", &long());
+    let started = home.start(&["--scenario", "small", "--peers", "forking"]);
+    let is_worker = |pid| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.split(|&byte| byte == 0).nth(1) == Some(b"l4-proxy")
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !home.left_behind().into_iter().any(is_worker) {
+        assert!(Instant::now() < deadline, "waited in vain for a worker");
+        thread::yield_now();
+    }
+    started.signal(Signal::SIGKILL);
+    started.end();
+    assert!(home.is_empty_within(Duration::from_secs(20)), "{:?}", home.left_behind());
+
+    home.scenario("once", SMALL);
+    let ran = home.run(&["--scenario", "once", "--peers", "forking"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    assert!(home.left_behind().is_empty(), "{:?}", home.left_behind());
+}
+
+/// A proxy that only waits for its worker, which knows nothing of the lab.
+const FORKING: &str = r#"
+title = "A master and a worker"
+layer = "l4"
+description = "For the test."
+command = ["sh", "-c", "{loadgen} l4-proxy --listen {listen} --threads 1 \"$@\" & wait",
+    "sh", "{each backend}--backend={addr}{end}"]
+has_workers = true
+[policies]
+round_robin = ""
+"#;
 
 #[test]
 fn an_interrupt_while_processes_start_is_a_clean_end() {

@@ -272,6 +272,10 @@ fn what_sets_the_kernel_up_has_nothing_to_stop() {
     let library = Library::open(folder.path()).unwrap();
     let error = library.peer("proxy").unwrap_err().to_string();
     assert!(error.contains("peer.toml:5: stop_signal: `in_kernel` says"), "{error}");
+    let workers = text.replace("stop_signal = \"int\"", "has_workers = true");
+    fs::write(proxy.join("peer.toml"), workers).unwrap();
+    let error = library.peer("proxy").unwrap_err().to_string();
+    assert!(error.contains("peer.toml:5: has_workers: `in_kernel` says"), "{error}");
     fs::write(proxy.join("peer.toml"), text.replace("stop_signal = \"int\"\n", "")).unwrap();
     let rendered = render(&library.peer("proxy").unwrap(), PolicyKind::RoundRobin, &[1, 1]);
     let words = rendered.unwrap().unwrap().argv;

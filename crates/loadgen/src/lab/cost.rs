@@ -4,6 +4,8 @@
 //! nanoseconds and over all its threads. The kernel splits it into user and
 //! system time by sampling (`/proc/<pid>/stat`, in ticks), so the split is
 //! coarse where the sum is exact: the sampled ratio is applied to the sum.
+//! What children spent that have ended and were waited for, as a proxy's workers do
+//! when it reads its configuration again, is in ticks as well (`cutime`, `cstime`).
 //! Context switches are summed over threads; those of a thread that ended in
 //! between are lost, which is why they are counted but nothing is judged by them.
 
@@ -97,10 +99,11 @@ fn read_process(pid: u32) -> Option<Reading> {
     let stat = Stat::read(pid)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let (voluntary_switches, involuntary_switches) = context_switches(pid);
+    let (ended_user, ended_system) = (stat.ended_user_ticks, stat.ended_system_ticks);
     Some(Reading {
-        cpu_ns,
-        user_ticks: stat.user_ticks,
-        system_ticks: stat.system_ticks,
+        cpu_ns: cpu_ns + (ended_user + ended_system) * tick_ns(),
+        user_ticks: stat.user_ticks + ended_user,
+        system_ticks: stat.system_ticks + ended_system,
         voluntary_switches,
         involuntary_switches,
         waited_ns: waited_ns(pid),
@@ -170,6 +173,9 @@ struct Stat {
     parent: u32,
     user_ticks: u64,
     system_ticks: u64,
+    /// Those of its children that ended and were waited for, and of theirs.
+    ended_user_ticks: u64,
+    ended_system_ticks: u64,
 }
 
 impl Stat {
@@ -185,6 +191,8 @@ impl Stat {
             parent: fields.get(1)?.parse().ok()?,
             user_ticks: fields.get(11)?.parse().ok()?,
             system_ticks: fields.get(12)?.parse().ok()?,
+            ended_user_ticks: fields.get(13)?.parse().ok()?,
+            ended_system_ticks: fields.get(14)?.parse().ok()?,
         })
     }
 }
@@ -221,8 +229,11 @@ pub(crate) fn machine_since(after: &MachineCost, before: &MachineCost) -> Machin
     }
 }
 
+fn tick_ns() -> u64 {
+    1_000_000_000 / rustix::param::clock_ticks_per_second().max(1)
+}
+
 fn parse_machine(stat: &str) -> MachineCost {
-    let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
     let ticks: Vec<u64> = stat
         .lines()
         .next()
@@ -231,7 +242,7 @@ fn parse_machine(stat: &str) -> MachineCost {
         .skip(1)
         .map(|field| field.parse().unwrap_or(0))
         .collect();
-    let at = |index: usize| ticks.get(index).copied().unwrap_or(0) * tick_ns;
+    let at = |index: usize| ticks.get(index).copied().unwrap_or(0) * tick_ns();
     MachineCost {
         user_ns: at(0) + at(1),
         system_ns: at(2) + at(5) + at(6),
@@ -256,9 +267,10 @@ mod tests {
 
     #[test]
     fn stat_survives_a_hostile_name() {
-        let line = "42 (a b) c) S 7 42 42 0 -1 4194560 100 0 0 0 13 5 0 0 20 0 1 0 100 0 0";
+        let line = "42 (a b) c) S 7 42 42 0 -1 4194560 100 0 0 0 13 5 3 2 20 0 1 0 100 0 0";
         let stat = Stat::parse(line).unwrap();
         assert_eq!((stat.parent, stat.user_ticks, stat.system_ticks), (7, 13, 5));
+        assert_eq!((stat.ended_user_ticks, stat.ended_system_ticks), (3, 2));
         assert!(Stat::parse("nonsense").is_none());
     }
 
@@ -298,6 +310,32 @@ mod tests {
         assert!(descendants(std::process::id()).contains(&child.id()));
         drop(child.stdin.take());
         child.wait().unwrap();
+    }
+
+    /// A master starts a worker that works and ends, and another one: nothing of
+    /// what the first one spent may be lost, however short the second one has lived.
+    #[test]
+    fn a_worker_that_ended_stays_on_the_bill_of_its_master() {
+        let worker = "i=0; while [ $i -lt 600000 ]; do i=$((i+1)); done";
+        let script = format!("sh -c '{worker}; echo worked; read x <&3'; echo ended; cat");
+        let mut master = std::process::Command::new("sh")
+            .args(["-c", &format!("{{ {script}; }} 3<&0")])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines =
+            std::io::BufRead::lines(std::io::BufReader::new(master.stdout.take().unwrap()));
+        let mut says = |word| assert_eq!(lines.next().unwrap().unwrap(), word);
+        says("worked");
+        let before = read_tree(master.id()).unwrap();
+        assert!(before.cpu_ns > 5 * tick_ns(), "{} ns", before.cpu_ns);
+        std::io::Write::write_all(&mut master.stdin.as_ref().unwrap(), b"\n").unwrap();
+        says("ended");
+        let after = read_tree(master.id()).unwrap();
+        assert!(after.cpu_ns + 2 * tick_ns() >= before.cpu_ns, "{after:?} after {before:?}");
+        drop(master.stdin.take());
+        master.wait().unwrap();
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! command (`exec` keeps both the process id and the request). That holds for
 //! `kill -9` of the lab and for programs that know nothing of us, with no
 //! watcher process that would itself need watching. The layerlab servers also
-//! exit when their control pipe closes; a proxy that forks keeps only its first
-//! process guarded, so peers are run in their single-process modes.
+//! exit when their control pipe closes. A proxy that forks has only its first
+//! process guarded: one that needs workers gets a [`leash`](super::leash) as well,
+//! and the guard waits until it is there.
 //!
 //! On its way to the command the guard also goes where the command is to run: to
 //! CPUs, and into a network namespace. It has a single thread and no sockets, so
@@ -20,7 +21,10 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    unistd::read,
+};
 use rustix::{
     process::{Signal, getppid, set_parent_process_death_signal},
     thread::{CpuSet, sched_setaffinity},
@@ -37,6 +41,9 @@ pub(crate) struct Args {
     /// The network namespace it runs in; the lab's own, when not given.
     #[arg(long)]
     namespace: Option<PathBuf>,
+    /// Wait for a byte on standard input before becoming the command.
+    #[arg(long)]
+    workers: bool,
     /// The program and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     command: Vec<OsString>,
@@ -72,6 +79,10 @@ pub(crate) fn main(args: Args) -> ExitCode {
         if let Err(error) = sched_setaffinity(None, &set) {
             return cannot(&format!("cannot pin to CPUs {:?}", args.cpus), &error);
         }
+    }
+    // One byte, unbuffered: what may follow it is the command's.
+    if args.workers && read(std::io::stdin(), &mut [0]) != Ok(1) {
+        return cannot("the lab is gone", &"it did not say that its workers have a leash");
     }
     let Some((program, arguments)) = args.command.split_first() else {
         return cannot("nothing to run", &"the command is empty");

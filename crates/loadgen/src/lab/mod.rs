@@ -10,6 +10,7 @@ pub(crate) mod cost;
 pub(crate) mod environment;
 mod fault;
 pub(crate) mod guard;
+pub(crate) mod leash;
 pub(crate) mod network;
 mod page;
 pub(crate) mod placement;

@@ -17,7 +17,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::network::Namespace;
+use super::{leash, network::Namespace};
 
 /// How long a command that only sets something up may take.
 const SET_UP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +41,8 @@ pub(crate) struct Launch {
     pub(crate) cpus: Vec<u32>,
     /// Signal that asks it to end.
     pub(crate) stop_signal: Signal,
+    /// Whether it starts processes that may outlive it when it is killed.
+    pub(crate) has_workers: bool,
 }
 
 /// A running child. Dropping it kills and reaps it and its process group.
@@ -53,6 +55,8 @@ pub(crate) struct Process {
     exited: Option<ExitStatus>,
     /// Lines that it was told over its control pipe.
     told: u64,
+    /// What ends its workers, where it has some.
+    leash: Option<Child>,
 }
 
 impl Process {
@@ -77,6 +81,9 @@ impl Process {
         if let Some(namespace) = namespace {
             command.arg("--namespace").arg(namespace.path());
         }
+        if launch.has_workers {
+            command.arg("--workers");
+        }
         let child = command
             .arg("--")
             .args(&launch.command)
@@ -86,14 +93,22 @@ impl Process {
             .stderr(output)
             .process_group(0)
             .spawn()?;
-        Ok(Self {
+        let mut process = Self {
             name: launch.name.clone(),
             child,
             log,
             stop_signal: launch.stop_signal,
             exited: None,
             told: 0,
-        })
+            leash: None,
+        };
+        if launch.has_workers {
+            process.leash = Some(leash::start(&process.child)?);
+            if let Some(pipe) = &mut process.child.stdin {
+                pipe.write_all(b"\n")?;
+            }
+        }
+        Ok(process)
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -224,6 +239,10 @@ impl Process {
         if self.exited().is_none() {
             self.exited = self.child.wait().ok();
         }
+        if let Some(mut leash) = self.leash.take() {
+            // It was in the group.
+            let _ = leash.wait();
+        }
     }
 
     fn raw_pid(&self) -> Option<Pid> {
@@ -233,7 +252,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.exited.is_none() {
+        if self.exited.is_none() || self.leash.is_some() {
             self.kill();
         }
     }

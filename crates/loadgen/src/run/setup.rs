@@ -57,6 +57,7 @@ pub(super) fn backend(
         environment: Vec::new(),
         cpus: cpus.to_vec(),
         stop_signal: Signal::TERM,
+        has_workers: false,
     })
 }
 
@@ -100,26 +101,35 @@ pub(super) fn proxy(
     };
     let rendered = ready.peer.render(&input).map_err(|error| error.to_string())?;
     let rendered = rendered.ok_or_else(|| format!("{} has no process", ready.peer.name))?;
-    let stop_signal = ready.peer.process.as_ref().map(|process| process.stop_signal);
+    let process = ready.peer.process.as_ref();
+    let stop_signal = process.map(|process| process.stop_signal);
     let files: Vec<(PathBuf, String)> =
         rendered.files.into_iter().map(|file| (dir.join(file.name), file.text)).collect();
     Ok(ProxyLaunch {
         launch: Launch {
             name: ready.peer.name.clone(),
             command: rendered.argv,
-            environment: rendered.environment,
+            environment: rendered.environment.clone(),
             cpus: cpus.to_vec(),
             stop_signal: signal(stop_signal.unwrap_or_default()),
+            has_workers: process.is_some_and(|process| process.has_workers),
         },
         files,
         in_kernel: ready.peer.in_kernel(),
-        reload: rendered.reload.map(|reload| self::reload(ready, reload, cpus)),
+        reload: rendered
+            .reload
+            .map(|reload| self::reload(ready, reload, &rendered.environment, cpus)),
     })
 }
 
 /// How the proxy is told of other backends. A command of its own runs where the
-/// proxy does.
-fn reload(ready: &ReadyPeer, reload: RenderedReload, cpus: &[u32]) -> Reload {
+/// proxy does, and in the proxy's environment.
+fn reload(
+    ready: &ReadyPeer,
+    reload: RenderedReload,
+    environment: &[(String, String)],
+    cpus: &[u32],
+) -> Reload {
     let how = match reload.how {
         RenderedHow::Watches => ReloadHow::Watches,
         RenderedHow::Signal(ReloadSignal::Hup) => ReloadHow::Signal(Signal::HUP),
@@ -128,9 +138,10 @@ fn reload(ready: &ReadyPeer, reload: RenderedReload, cpus: &[u32]) -> Reload {
         RenderedHow::Command(command) => ReloadHow::Command(Launch {
             name: format!("{}-reload", ready.peer.name),
             command,
-            environment: Vec::new(),
+            environment: environment.to_vec(),
             cpus: cpus.to_vec(),
             stop_signal: Signal::TERM,
+            has_workers: false,
         }),
     };
     Reload { how, lists: reload.lists }

@@ -83,6 +83,7 @@ fn no_process(wire: &PeerWire) -> Result<(), Problem> {
         ("stop_signal", wire.stop_signal.is_none()),
         ("environment", wire.environment.is_empty()),
         ("in_kernel", !wire.in_kernel),
+        ("has_workers", !wire.has_workers),
         ("reload", wire.reload.is_none()),
         ("tls", wire.tls.client.is_none() && wire.tls.backend.is_none()),
     ];
@@ -114,8 +115,13 @@ fn check_process(wire: &PeerWire, config: Vec<ConfigFile>) -> Result<Process, Pr
         let message = "`in_kernel` says that its command ends by itself; there is nothing to stop";
         return Err(Problem::new("stop_signal", message));
     }
+    if wire.in_kernel && wire.has_workers {
+        let message = "`in_kernel` says that its command ends by itself; it leaves no workers";
+        return Err(Problem::new("has_workers", message));
+    }
     let process = Process {
         in_kernel: wire.in_kernel,
+        has_workers: wire.has_workers,
         find: candidates(&wire.find)?,
         install: wire.install.clone(),
         stop_signal: wire.stop_signal.unwrap_or_default(),

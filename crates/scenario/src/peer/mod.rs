@@ -122,6 +122,8 @@ pub struct Process {
     /// Whether the command only sets the kernel up in the balancer's network
     /// namespace and ends; what balances is then no process.
     pub in_kernel: bool,
+    /// Whether its first process is a master over others that do the work.
+    pub has_workers: bool,
     policies: Vec<(PolicyKind, String)>,
     /// Policies that heed weights; `None` when all do.
     weighted: Option<Vec<PolicyKind>>,

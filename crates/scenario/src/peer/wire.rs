@@ -56,6 +56,11 @@ pub(crate) struct PeerWire {
     /// where the scenario has `network = "namespaces"`.
     #[serde(default)]
     pub(crate) in_kernel: bool,
+    /// Whether its first process is a master over others that do the work; `false`
+    /// unless given. When the first one is killed the lab then ends the others too,
+    /// which may not notice by themselves.
+    #[serde(default)]
+    pub(crate) has_workers: bool,
     /// Signal that asks it to end; `term` unless given.
     pub(crate) stop_signal: Option<StopSignal>,
     /// How it learns of backends that join or leave while it runs. Without it the
