@@ -43,12 +43,13 @@ pub(super) fn of(
 /// A situation's finding with the situation and the choices in front.
 fn opened(situation: &Situation) -> Finding {
     let choices: Vec<&str> = situation.choices.iter().map(|choice| choice.words()).collect();
-    let verdict = match situation.finding.status {
-        Status::Tells => choices.join(" or "),
-        _ => "the data can't tell".to_owned(),
+    let mut says = Sentence::default().text(&format!("{}: ", situation.when));
+    says = match situation.finding.status {
+        // It asks for no choice, but where something turns, or how much.
+        Status::Tells if choices.is_empty() => says,
+        Status::Tells => says.figure(choices.join(" or ")).text(". "),
+        _ => says.figure("the data can't tell".to_owned()).text(". "),
     };
-    let mut says =
-        Sentence::default().text(&format!("{}: ", situation.when)).figure(verdict).text(". ");
     says.0.extend(situation.finding.says.0.iter().cloned());
     Finding { says, ..situation.finding.clone() }
 }

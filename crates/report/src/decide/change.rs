@@ -12,6 +12,7 @@ use super::{
 use crate::{
     comparison,
     estimate::FEWEST_REPEATS,
+    findings::Sentence,
     model::PeerView,
     palette::Paint,
     settling::{self, After},
@@ -61,6 +62,11 @@ impl FaultSettled {
         let times: Vec<f64> =
             self.until_balance_s.iter().map(|time| time.unwrap_or(f64::INFINITY)).collect();
         median(&times)
+    }
+
+    /// Whether any repeat went on for long enough to tell.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.until_balance_s.is_empty()
     }
 
     fn ends(&self) -> Option<(f64, f64)> {
@@ -149,6 +155,73 @@ pub(super) fn balance(own: &[FaultSettled], other: &[FaultSettled]) -> Balance {
         (false, false) if alike => Balance::Alike,
         _ => Balance::CannotTell,
     }
+}
+
+/// How long each of two peers took to be in balance after each fault.
+pub(super) fn balance_in_words(
+    seen: &Seen<'_>,
+    one: &PeerView<'_>,
+    other: &PeerView<'_>,
+) -> Sentence {
+    let mut says = Sentence::default();
+    for (own, others) in settled(seen, one).iter().zip(&settled(seen, other)) {
+        says = balance_after(says.start(), (own, one), (others, other));
+    }
+    says
+}
+
+/// How long two peers took to be in balance after the same fault.
+fn balance_after(
+    says: Sentence,
+    one: (&FaultSettled, &PeerView<'_>),
+    other: (&FaultSettled, &PeerView<'_>),
+) -> Sentence {
+    let after = format!("after {} of {}", deed(&one.0.action), one.0.backend);
+    let told: Vec<_> = [one, other].into_iter().filter(|(fault, _)| fault.is_told()).collect();
+    let [(first, peer), rest @ ..] = &told[..] else {
+        return says.text(&format!(
+            "How long calls took to be in balance {after} can't be told: what came next came too \
+             soon."
+        ));
+    };
+    let what = format!("A{}, calls were in balance ", &after[1..]);
+    let says = says.text(&what).figure(until(first)).text(" with ").peer(peer);
+    match rest {
+        [(second, peer), ..] => {
+            says.text(" and ").figure(until(second)).text(" with ").peer(peer).text(".")
+        }
+        [] => says.text("; of the other it can't be told, since what came next came too soon."),
+    }
+}
+
+fn deed(action: &str) -> String {
+    match action {
+        "kill" => "the death",
+        "start" => "the return",
+        "stop" => "the freeze",
+        "continue" => "the end of the freeze",
+        "drain" => "the drain",
+        "add" => "the coming",
+        "remove" => "the removal",
+        other => return format!("`{other}`"),
+    }
+    .to_owned()
+}
+
+/// A time until balance in words: `within 1.0 s`, `never`, `in 2 of 3 repeats never`.
+pub(crate) fn until(fault: &FaultSettled) -> String {
+    let never = fault.until_balance_s.iter().filter(|time| time.is_none()).count();
+    let all = fault.until_balance_s.len();
+    let said = match (fault.middle(), never) {
+        (None, _) => "too soon over to tell".to_owned(),
+        (Some(_), never) if never == all => "never".to_owned(),
+        (Some(middle), 0) => format!("within {middle:.1} s"),
+        (Some(_), never) => format!("never in {never} of {all} repeats"),
+    };
+    if all > 0 && all < fault.repeats {
+        return format!("{said} (seen in {all} of {} repeats)", fault.repeats);
+    }
+    said
 }
 
 #[cfg(test)]

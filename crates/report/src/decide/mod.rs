@@ -49,7 +49,7 @@ use measure::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub(crate) use self::situations::until;
+pub(crate) use self::change::until;
 pub use self::{
     change::{Change, FaultSettled},
     cost::{CostRow, Costs},

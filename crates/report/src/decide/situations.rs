@@ -553,23 +553,7 @@ fn under_change(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
             });
         }
     }
-    let (own, other) = (change::settled(seen, calls), change::settled(seen, connections));
-    let mut more = Sentence::default();
-    for (own, other) in own.iter().zip(&other) {
-        let what =
-            format!("After {} of {}, calls were in balance ", deed(&own.action), own.backend);
-        more = more
-            .start()
-            .text(&what)
-            .figure(until(own))
-            .text(" with ")
-            .peer(calls)
-            .text(" and ")
-            .figure(until(other))
-            .text(" with ")
-            .peer(connections)
-            .text(".");
-    }
+    let mut more = change::balance_in_words(seen, calls, connections);
     // Where lost calls tell nothing, balance is what decides.
     if !matches!(Lost::of(calls, connections), Lost::Fewer | Lost::More) {
         says = says.start();
@@ -578,36 +562,6 @@ fn under_change(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
     let mut judged = choose(seen, pair, By::Change, (says, more));
     judged.anchors = vec!["share-over-time", "throughput", "balance"];
     judged
-}
-
-fn deed(action: &str) -> String {
-    match action {
-        "kill" => "the death",
-        "start" => "the return",
-        "stop" => "the freeze",
-        "continue" => "the end of the freeze",
-        "drain" => "the drain",
-        "add" => "the coming",
-        "remove" => "the removal",
-        other => return format!("`{other}`"),
-    }
-    .to_owned()
-}
-
-/// A time until balance in words: `within 1.0 s`, `never`, `in 2 of 3 repeats never`.
-pub(crate) fn until(fault: &change::FaultSettled) -> String {
-    let never = fault.until_balance_s.iter().filter(|time| time.is_none()).count();
-    let all = fault.until_balance_s.len();
-    let said = match (fault.middle(), never) {
-        (None, _) => "after a time too short to see".to_owned(),
-        (Some(_), never) if never == all => "never".to_owned(),
-        (Some(middle), 0) => format!("within {middle:.1} s"),
-        (Some(_), never) => format!("never in {never} of {all} repeats"),
-    };
-    if all > 0 && all < fault.repeats {
-        return format!("{said} (seen in {all} of {} repeats)", fault.repeats);
-    }
-    said
 }
 
 impl Judged {

@@ -76,6 +76,7 @@ pub(super) fn over_connections(points: &[&Seen<'_>]) -> Option<Says> {
                     .figure(shown(first))
                     .text(" on");
                 match last {
+                    Some(0) => says.text(", and higher at ").figure(shown(0)),
                     Some(last) => says.text(", and higher up to ").figure(shown(last)),
                     None => says,
                 }
@@ -90,7 +91,7 @@ pub(super) fn over_connections(points: &[&Seen<'_>]) -> Option<Says> {
                 .peer(pair.calls)
                 .text("'s up to ")
                 .figure(shown(last))
-                .text("; from where on it is not can't be told"),
+                .text("; where that ends can't be told"),
             (None, None) => says
                 .text("can't be told apart from ")
                 .peer(pair.calls)
@@ -150,7 +151,7 @@ pub(super) fn over_payload(points: &[&Seen<'_>]) -> Option<Says> {
         (Some(more), None) if more + 1 == ratios.len() => {
             says.text(", more than twice as much even there")
         }
-        _ => says.text("; from which size on it is less than twice as much can't be told"),
+        _ => says.text("; where it falls below twice as much can't be told"),
     };
     let tells = turn.first.is_some() || turn.last.is_some_and(|more| more + 1 == ratios.len());
     Some((status(tells), says.text(".")))
@@ -170,23 +171,39 @@ pub(super) fn over_rate(points: &[&Seen<'_>]) -> Option<Says> {
     if extra.is_empty() {
         return None;
     }
-    let mut says = Sentence::default().peer(pair.calls).text("'s proxy took ");
-    for (index, (seen, beside, difference)) in extra.iter().enumerate() {
-        if index > 0 {
-            says = says.text(if index + 1 == extra.len() { " and " } else { ", " });
+    let is_told = |beside: &Beside| matches!(beside.told, Told::Greater | Told::Less);
+    let (told, untold): (Vec<_>, Vec<_>) = extra.iter().partition(|(_, beside, _)| is_told(beside));
+    let mut says = Sentence::default();
+    if !told.is_empty() {
+        says = says.peer(pair.calls).text("'s proxy took ");
+        for (index, (seen, beside, difference)) in told.iter().enumerate() {
+            says = says.text(between(index, told.len()));
+            says = match beside.told {
+                Told::Less => says.durations(&difference.magnitude()).text(" less"),
+                _ => says.durations(difference).text(" more"),
+            };
+            says = says.text(" at ").figure(seen.shown());
         }
-        says = match beside.told {
-            Told::Greater => says.durations(difference).text(" more"),
-            Told::Less => says.durations(&difference.magnitude()).text(" less"),
-            Told::CannotTell | Told::TooFew => says.text("can't be told how much more"),
-        };
-        says = says.text(" at ").figure(seen.shown());
+        says = says.text(" for each call than ").peer(pair.connections).text("'s.").start();
     }
-    let says = says.text(" for each call than ").peer(pair.connections).text("'s.");
-    let told = |(_, beside, _): &(&Seen<'_>, Beside, Estimate)| {
-        matches!(beside.told, Told::Greater | Told::Less)
-    };
-    Some((status(extra.iter().any(told)), says))
+    if !untold.is_empty() {
+        says = says.text("What ").peer(pair.calls).text("'s proxy takes more for each call than ");
+        says = says.peer(pair.connections).text("'s at ");
+        for (index, (seen, ..)) in untold.iter().enumerate() {
+            says = says.text(between(index, untold.len())).figure(seen.shown());
+        }
+        says = says.text(" can't be told.");
+    }
+    Some((status(!told.is_empty()), says))
+}
+
+/// What stands before one of `count` things in a list.
+fn between(index: usize, count: usize) -> &'static str {
+    match index {
+        0 => "",
+        _ if index + 1 == count => " and ",
+        _ => ", ",
+    }
 }
 
 /// The highest rates at which an objective held.
