@@ -128,40 +128,18 @@ class Peers:
             plane = PLANES.get(name, "auto")
             ours = [program, f"--listen=127.0.0.1:{port}", f"--data-plane={plane}"]
             return ours + [f"--threads={threads}"] + [f"--backend=127.0.0.1:{b}" for b in backends]
-        peer = self.describe(name)
-        values = {
-            "program": program, "dir": self.directory, "listen": f"127.0.0.1:{port}",
-            "listen_host": "127.0.0.1", "listen_port": str(port),
-            "policy": peer["policies"]["round_robin"],
-        }
-        for template in peer["config"]:
-            with open(os.path.join("scenarios/peers", name, template)) as f:
-                text = render(f.read(), values, backends)
-            values["config"] = os.path.join(self.directory, template)
-            with open(values["config"], "w") as f:
-                f.write(text)
-        return [render(word, values, backends) for word in peer["command"]]
+        words = [os.path.join(self.binaries, "examples", "render_peer"), name]
+        words += ["--dir", self.directory, "--listen", f"127.0.0.1:{port}", "--policy", "round_robin"]
+        for index, backend in enumerate(backends, 1):
+            words += ["--backend", f"b{index}=127.0.0.1:{backend}"]
+        said = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
+        told = [line.split(" ", 1) for line in said.splitlines()]
+        variables = [value for kind, value in told if kind == "env"]
+        command = [value for kind, value in told if kind == "arg"]
+        return ["env", *variables, *command] if variables else command
 
 
 PLANES = {"l4-auto": "auto", "l4-copy": "copy", "l4-splice": "splice"}
-
-
-def render(text, values, backends):
-    def lines(match):
-        out = ""
-        for index, port in enumerate(backends, 1):
-            backend = {
-                "id": f"b{index}", "addr": f"127.0.0.1:{port}", "host": "127.0.0.1",
-                "port": str(port), "weight": "1",
-            }
-            out += fill(match.group(1), backend)
-        return out
-
-    def fill(text, values):
-        return re.sub(r"\{(\w+)\}", lambda m: values.get(m.group(1), m.group(0)), text)
-
-    text = re.sub(r"\{each backend\}\n?(.*?)\{end\}\n?", lines, text, flags=re.S)
-    return fill(text, values)
 
 
 class Running:

@@ -33,6 +33,7 @@ esac
 profile=${PROFILE:-dev}
 cargo build --quiet --profile "$profile" -p l4-proxy -p echo-backend --bins
 cargo build --quiet --profile "$profile" -p l4-proxy --example load
+cargo build --quiet --profile "$profile" -p scenario --example render_peer
 directory=$([ "$profile" = dev ] && echo debug || echo "$profile")
 export PATH="$PWD/peers/bin:$PATH"
 exec python3 scripts/bench/l4.py --binaries "target/$directory" "$@"
