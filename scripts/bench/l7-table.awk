@@ -151,11 +151,13 @@ function ratios(workload, one, other,   text, repeat) {
   return text
 }
 
-function bar(what, aim, text, limit,   range) {
+function bar(what, aim, text, limit,   range, middle_text) {
   if (!has(text)) { printf "| %s | %s | not measured | |\n", what, aim; return }
   summarise(text)
   range = trials > 1 ? sprintf(" (%.2f to %.2f)", low, high) : ""
-  printf "| %s | %s | %.2f%s | %s |\n", what, aim, middle, range, middle <= limit ? "met" : "MISSED"
+  # So small a figure would round to none and still miss.
+  middle_text = middle > 0 && middle < 0.005 ? sprintf("%.4f", middle) : sprintf("%.2f", middle)
+  printf "| %s | %s | %s%s | %s |\n", what, aim, middle_text, range, middle <= limit ? "met" : "MISSED"
 }
 
 # CPU beside the best of the real proxies.
