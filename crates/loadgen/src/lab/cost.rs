@@ -29,18 +29,26 @@ pub(crate) struct Reading {
 
 /// Reads a process and all its descendants; `None` when it is gone.
 pub(crate) fn read_tree(pid: u32) -> Option<Reading> {
-    let mut sum = read_process(pid)?;
+    let mut sum = read_process(pid, Ended::Counted)?;
     for child in descendants(pid) {
-        if let Some(reading) = read_process(child) {
+        if let Some(reading) = read_process(child, Ended::Counted) {
             sum.add(reading);
         }
     }
     Some(sum)
 }
 
-/// Reads the calling process alone, without its children.
+/// Reads the calling process alone, without its children: those are backends and
+/// proxies, whoever of them has ended.
 pub(crate) fn read_self() -> Option<Reading> {
-    read_process(std::process::id())
+    read_process(std::process::id(), Ended::LeftOut)
+}
+
+/// What becomes of the children that have ended and were waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Counted,
+    LeftOut,
 }
 
 impl Reading {
@@ -92,14 +100,17 @@ fn split_by_ticks(cpu_ns: u64, user: (u64, u64), system: (u64, u64)) -> (u64, u6
     (user_ns, cpu_ns - user_ns)
 }
 
-fn read_process(pid: u32) -> Option<Reading> {
+fn read_process(pid: u32, ended: Ended) -> Option<Reading> {
     let raw = i32::try_from(pid).ok()?;
     let clock = clock_getcpuclockid(Pid::from_raw(raw)).ok()?;
     let cpu_ns = u64::try_from(clock.now().ok()?.num_nanoseconds()).ok()?;
     let stat = Stat::read(pid)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let (voluntary_switches, involuntary_switches) = context_switches(pid);
-    let (ended_user, ended_system) = (stat.ended_user_ticks, stat.ended_system_ticks);
+    let (ended_user, ended_system) = match ended {
+        Ended::Counted => (stat.ended_user_ticks, stat.ended_system_ticks),
+        Ended::LeftOut => (0, 0),
+    };
     Some(Reading {
         cpu_ns: cpu_ns + (ended_user + ended_system) * tick_ns(),
         user_ticks: stat.user_ticks + ended_user,
@@ -336,6 +347,23 @@ mod tests {
         assert!(after.cpu_ns + 2 * tick_ns() >= before.cpu_ns, "{after:?} after {before:?}");
         drop(master.stdin.take());
         master.wait().unwrap();
+    }
+
+    /// A backend that dies and is started again in the middle of a trial is waited for
+    /// by the lab, whose process is the generator's too.
+    #[test]
+    fn a_child_that_ended_is_not_billed_to_the_lab() {
+        let ended = |reading: Ended| {
+            let reading = read_process(std::process::id(), reading).unwrap();
+            reading.user_ticks + reading.system_ticks
+        };
+        let worker = "i=0; while [ $i -lt 600000 ]; do i=$((i+1)); done";
+        assert!(std::process::Command::new("sh").args(["-c", worker]).status().unwrap().success());
+        // Read in this order, so that what the test itself spends can't make it pass.
+        let alone = ended(Ended::LeftOut);
+        assert!(ended(Ended::Counted) >= alone + 5, "{alone} ticks without it");
+        let own = read_self().unwrap();
+        assert!(own.user_ticks + own.system_ticks + 5 <= ended(Ended::Counted));
     }
 
     #[test]
