@@ -189,6 +189,18 @@ impl Hedged {
         Self { servers, l7, client }
     }
 
+    /// The backend that the proxy connects to next.
+    async fn next_backend(&self) -> Peer {
+        let [one, other] = &self.servers;
+        within("an attempt", async {
+            tokio::select! {
+                peer = one.accept(&[]) => peer,
+                peer = other.accept(&[]) => peer,
+            }
+        })
+        .await
+    }
+
     /// The attempts at the client's call, in the order they came.
     async fn both(&self) -> [(Peer, u32); 2] {
         let take = async |server: &RawServer| {
@@ -276,25 +288,24 @@ fn what_is_not_whole_or_beyond_the_budget_is_not_hedged() {
             })
             .await;
             lab.client.send(&request).await.unwrap();
-            let [one, other] = &lab.servers;
-            let mut backend = within("an attempt", async {
-                tokio::select! {
-                    peer = one.accept(&[]) => peer,
-                    peer = other.accept(&[]) => peer,
-                }
-            })
-            .await;
+            let mut backend = lab.next_backend().await;
             let (stream, ..) = backend.next_headers().await;
             if is_whole {
                 let over = || lab.l7.metric("l7_retries_over_budget_total") == 1.0;
                 await_that("the budget to say no", over).await;
             } else {
-                // Well past the delay; what does not happen has no other sign.
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                // A call that is whole and came later is hedged. Had the one before it
+                // been to be hedged too, it would have been before.
+                lab.client.send(&wire::unary_call(3)).await.unwrap();
+                let mut second = lab.next_backend().await;
+                second.next_headers().await;
+                let over = || lab.l7.metric("l7_hedges_total") >= 1.0;
+                await_that("the later call to be hedged", over).await;
             }
             backend.send(&testkit::negative::ok_response(stream)).await.unwrap();
             assert_eq!(lab.client.message(1).await.grpc_status(), Some("0"));
-            assert_eq!(lab.l7.metric("l7_hedges_total"), 0.0);
+            let hedged = f64::from(u8::from(!is_whole));
+            assert_eq!(lab.l7.metric("l7_hedges_total"), hedged);
         }
     });
 }
