@@ -5,65 +5,18 @@
 
 mod common;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use common::decided::{Results, clear, decide, finding, situation};
+use std::{fs, path::Path};
 
 use measure::{
-    folder::{Run, RunFolder},
-    record::{ProcessRole, RunOutcome, TrialRecord},
+    folder::Run,
+    record::{FaultRecord, ProcessRole, RunOutcome, TrialRecord},
     warning::Warning,
 };
 use report::{
-    decide::{Choice, Decision, Finding, Situation, Status, scenarios},
+    decide::{Choice, Decision, Status, scenarios},
     terminal::Style,
 };
-
-/// Runs in a results folder of their own.
-struct Results(tempfile::TempDir);
-
-impl Results {
-    fn of(runs: &[Run]) -> Self {
-        let results = Self(tempfile::tempdir().unwrap());
-        for run in runs {
-            results.add(run);
-        }
-        results
-    }
-
-    fn add(&self, run: &Run) -> PathBuf {
-        let utc = run.record.started_utc.replace(['-', ':'], "");
-        let folder = RunFolder::create(self.0.path(), &run.record.scenario, &utc).unwrap();
-        folder.write_scenario("question = \"who serves?\"\n").unwrap();
-        folder.write_run(&run.record).unwrap();
-        for trial in &run.trials {
-            folder.write_trial(trial).unwrap();
-        }
-        folder.path().to_owned()
-    }
-
-    fn page(&self) -> PathBuf {
-        self.0.path().join("decision.html")
-    }
-
-    fn decide(&self) -> Decision {
-        Decision::of(&[self.0.path().to_owned()], &self.page()).unwrap()
-    }
-}
-
-fn decide(runs: &[Run]) -> Decision {
-    Results::of(runs).decide()
-}
-
-fn situation<'d>(decision: &'d Decision, scenario: &str) -> &'d Situation {
-    decision.situations.iter().find(|one| one.finding.id == scenario).unwrap()
-}
-
-fn finding<'d>(findings: &'d [Finding], id: &str) -> &'d Finding {
-    let ids: Vec<&str> = findings.iter().map(|one| one.id.as_str()).collect();
-    findings.iter().find(|one| one.id == id).unwrap_or_else(|| panic!("{id} of {ids:?}"))
-}
 
 /// Situations that are about where something turns: of sweeps and searches.
 const TURNS: [&str; 4] = ["connection-sweep", "payload-sweep", "cost-of-l7", "saturation"];
@@ -71,18 +24,6 @@ const TURNS: [&str; 4] = ["connection-sweep", "payload-sweep", "cost-of-l7", "sa
 /// The others.
 fn choices() -> impl Iterator<Item = &'static str> {
     scenarios().filter(|name| !TURNS.contains(name))
-}
-
-/// A run in which the balancer of calls is better by any measure.
-fn clear(scenario: &str) -> Run {
-    let mut run = common::named(common::faulted(), scenario);
-    let happens = ["backend-crash", "scale-out", "rolling-restart"].contains(&scenario);
-    if happens {
-        common::lose(&mut run, "l4", 0.2);
-    } else {
-        run.trials.iter_mut().for_each(|trial| trial.faults.clear());
-    }
-    run
 }
 
 #[test]
@@ -158,119 +99,6 @@ fn every_situation_names_the_scenario_that_is_missing() {
         assert_eq!(one.finding.status, Status::NotMeasured, "{scenario}");
         assert!(one.command.as_ref().unwrap().contains("--peers direct,l4,l7,client-side"));
     }
-}
-
-#[test]
-fn connections_turn_where_both_sides_are_told() {
-    let mut run = common::swept();
-    let decision = decide(std::slice::from_ref(&run));
-    let one = situation(&decision, "connection-sweep");
-    let says = one.finding.says.plain();
-    // 29 % and 40 % of the calls instead of 25 %.
-    assert_eq!(one.finding.status, Status::Tells, "{says}");
-    assert!(says.contains("share is more than 10 % higher than l7's even at 256"), "{says}");
-    common::keep_repeats(&mut run, 2);
-    let decision = decide(&[run]);
-    let one = situation(&decision, "connection-sweep");
-    assert_eq!(one.finding.status, Status::CannotTell, "{}", one.finding.says.plain());
-
-    // At the last point L4 is as good as L7 by both.
-    let mut run = common::swept();
-    let l7: Vec<_> = common::trials_of(&run, "l7").cloned().collect();
-    for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l4") {
-        if trial.point.as_deref() == Some("256") {
-            let same = l7.iter().find(|one| one.repeat == trial.repeat && one.point == trial.point);
-            trial.latency = same.unwrap().latency.clone();
-            trial.backends = same.unwrap().backends.clone();
-        }
-    }
-    let decision = decide(&[run]);
-    let one = situation(&decision, "connection-sweep");
-    let says = one.finding.says.plain();
-    assert_eq!(one.finding.status, Status::Tells, "{says}");
-    assert!(
-        says.contains(
-            "l4's p99 is within 10 % of l7's from 256 connections on, and higher up to 16 \
-             connections."
-        ),
-        "{says}"
-    );
-    finding(&decision.answer, "connection-sweep");
-    // Each point is a load of its own, with a break-even of its own.
-    assert_eq!(decision.runs.len(), 3);
-    let even: Vec<&str> = decision.break_even.iter().map(|one| &*one.connections_text).collect();
-    assert_eq!(even.len(), 3, "{even:?}");
-    assert!(decision.html().contains("connection-sweep"));
-}
-
-/// The sweep as one over something else.
-fn swept_over(key: &str, scenario: &str, unit: &str) -> Run {
-    let mut run = common::named(common::swept(), scenario);
-    let mut renamed = Vec::new();
-    let sweep = run.record.sweep.as_mut().unwrap();
-    sweep.key = key.into();
-    for point in &mut sweep.points {
-        let value = format!("{}{unit}", point.value);
-        renamed.push((point.value.clone(), value.clone()));
-        point.value = value;
-    }
-    for trial in &mut run.trials {
-        let at = renamed.iter().find(|(old, _)| Some(old) == trial.point.as_ref());
-        trial.point = at.map(|(_, new)| new.clone());
-    }
-    run
-}
-
-#[test]
-fn cost_over_payload_and_rate_is_told_point_by_point() {
-    let mut run = swept_over("load.payload", "payload-sweep", "KiB");
-    let decision = decide(std::slice::from_ref(&run));
-    let says = situation(&decision, "payload-sweep").finding.says.plain();
-    assert!(says.contains("more than twice as much even there"), "{says}");
-    // From the second point on L7 costs what L4 does.
-    let l4: Vec<_> = common::trials_of(&run, "l4").cloned().collect();
-    for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l7") {
-        if trial.point.as_deref() != Some("1KiB") {
-            let same = l4.iter().find(|one| one.repeat == trial.repeat && one.point == trial.point);
-            trial.processes = same.unwrap().processes.clone();
-        }
-    }
-    let decision = decide(std::slice::from_ref(&run));
-    let one = situation(&decision, "payload-sweep");
-    let says = one.finding.says.plain();
-    assert_eq!(one.finding.status, Status::Tells, "{says}");
-    assert!(says.contains("less than twice as much from 16 B on, and more up to 1 B"), "{says}");
-    common::keep_repeats(&mut run, 2);
-    let decision = decide(&[run]);
-    assert_eq!(situation(&decision, "payload-sweep").finding.status, Status::CannotTell);
-
-    let mut rates = swept_over("load.rate", "cost-of-l7", "/s");
-    let decision = decide(std::slice::from_ref(&rates));
-    let one = situation(&decision, "cost-of-l7");
-    let says = one.finding.says.plain();
-    assert_eq!(one.finding.status, Status::Tells, "{says}");
-    assert!(says.contains("more at 1.00/s") && says.contains("256/s for each call"), "{says}");
-    // The table of costs is read at the highest rate.
-    assert!(decision.costs.unwrap().evidence.point.unwrap().ends_with("256/s"));
-    common::keep_repeats(&mut rates, 2);
-    let decision = decide(&[rates]);
-    assert_eq!(situation(&decision, "cost-of-l7").finding.status, Status::CannotTell);
-}
-
-#[test]
-fn a_search_tells_which_carries_more() {
-    let mut run = common::searched();
-    let decision = decide(std::slice::from_ref(&run));
-    let one = situation(&decision, "saturation");
-    let says = one.finding.says.plain();
-    assert_eq!(one.finding.status, Status::Tells, "{says}");
-    assert!(says.contains("50 % higher"), "{says}");
-    // The fixture's search behind L7 ended at the generator.
-    assert!(says.contains("Of l7 it may be more"), "{says}");
-    assert!(decision.runs[0].peers.is_empty(), "figures over all rates mean nothing");
-    run.record.search.as_mut().unwrap().results.retain(|result| result.repeat < 2);
-    let decision = decide(&[run]);
-    assert_eq!(situation(&decision, "saturation").finding.status, Status::CannotTell);
 }
 
 /// Peers of one program with a policy each, whose latencies are those of `l7` or `l4`.
@@ -351,6 +179,26 @@ fn a_client_that_does_as_well_is_right_too_and_its_cost_is_told() {
     let client = finding(&costs.findings, "cost-of-client-side");
     assert_eq!(client.status, Status::NotMeasured);
     assert!(client.says.plain().contains("--peers direct,l4,l7,client-side"));
+}
+
+#[test]
+fn changes_of_which_nothing_can_be_told_share_a_sentence() {
+    let mut run = clear("rolling-restart");
+    for trial in &mut run.trials {
+        // Four faults within a second leave none of the first three time to settle.
+        let first = trial.faults[0].clone();
+        trial.faults = (0..4)
+            .map(|index| {
+                let at = 0.2 + 0.2 * f64::from(index);
+                FaultRecord { planned_s: at, done_s: at, seen: true, ..first.clone() }
+            })
+            .collect();
+    }
+    let one = decide(&[run]);
+    let says = situation(&one, "rolling-restart");
+    let says = format!("{}{}", says.finding.says.plain(), says.details.plain());
+    assert_eq!(says.matches("in balance").count(), 2, "{says}");
+    assert!(says.contains("in balance after the 3 other changes can't be told"), "{says}");
 }
 
 #[test]

@@ -163,35 +163,46 @@ pub(super) fn balance_in_words(
     one: &PeerView<'_>,
     other: &PeerView<'_>,
 ) -> Sentence {
+    let (own, others) = (settled(seen, one), settled(seen, other));
+    let (told, untold): (Vec<_>, Vec<_>) =
+        own.iter().zip(&others).partition(|(own, other)| own.is_told() || other.is_told());
     let mut says = Sentence::default();
-    for (own, others) in settled(seen, one).iter().zip(&settled(seen, other)) {
+    for (own, others) in &told {
         says = balance_after(says.start(), (own, one), (others, other));
     }
-    says
+    let after = match &untold[..] {
+        [] => return says,
+        [(fault, _)] => after(fault),
+        _ if told.is_empty() => "after each of the changes".to_owned(),
+        _ => format!("after the {} other changes", untold.len()),
+    };
+    says.start().text(&format!(
+        "How long calls took to be in balance {after} can't be told: what came next came too soon."
+    ))
 }
 
-/// How long two peers took to be in balance after the same fault.
+/// How long two peers took to be in balance after the same fault, of which one at
+/// least can be told.
 fn balance_after(
     says: Sentence,
     one: (&FaultSettled, &PeerView<'_>),
     other: (&FaultSettled, &PeerView<'_>),
 ) -> Sentence {
-    let after = format!("after {} of {}", deed(&one.0.action), one.0.backend);
-    let told: Vec<_> = [one, other].into_iter().filter(|(fault, _)| fault.is_told()).collect();
-    let [(first, peer), rest @ ..] = &told[..] else {
-        return says.text(&format!(
-            "How long calls took to be in balance {after} can't be told: what came next came too \
-             soon."
-        ));
-    };
-    let what = format!("A{}, calls were in balance ", &after[1..]);
-    let says = says.text(&what).figure(until(first)).text(" with ").peer(peer);
-    match rest {
-        [(second, peer), ..] => {
+    let mut told = [one, other].into_iter().filter(|(fault, _)| fault.is_told());
+    let Some((first, peer)) = told.next() else { return says };
+    let after = format!("A{}, calls were in balance ", &after(one.0)[1..]);
+    let says = says.text(&after).figure(until(first)).text(" with ").peer(peer);
+    match told.next() {
+        Some((second, peer)) => {
             says.text(" and ").figure(until(second)).text(" with ").peer(peer).text(".")
         }
-        [] => says.text("; of the other it can't be told, since what came next came too soon."),
+        None => says.text("; of the other it can't be told, since what came next came too soon."),
     }
+}
+
+/// `after the death of b1`
+fn after(fault: &FaultSettled) -> String {
+    format!("after {} of {}", deed(&fault.action), fault.backend)
 }
 
 fn deed(action: &str) -> String {

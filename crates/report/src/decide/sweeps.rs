@@ -184,10 +184,14 @@ pub(super) fn over_rate(points: &[&Seen<'_>]) -> Option<Says> {
             };
             says = says.text(" at ").figure(seen.shown());
         }
-        says = says.text(" for each call than ").peer(pair.connections).text("'s.").start();
+        says = says.text(" for each call than ").peer(pair.connections).text("'s.");
     }
     if !untold.is_empty() {
-        says = says.text("What ").peer(pair.calls).text("'s proxy takes more for each call than ");
+        says = says
+            .start()
+            .text("What ")
+            .peer(pair.calls)
+            .text("'s proxy takes more for each call than ");
         says = says.peer(pair.connections).text("'s at ");
         for (index, (seen, ..)) in untold.iter().enumerate() {
             says = says.text(between(index, untold.len())).figure(seen.shown());

@@ -3,6 +3,9 @@
 //! same.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[allow(clippy::unwrap_used, reason = "a test ends where its set-up fails")]
+pub(crate) mod decided;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},

@@ -1,0 +1,152 @@
+//! What sweeps and searches decide: where something turns, and how much it is.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where its set-up fails")]
+
+mod common;
+
+use common::decided::{decide, finding, situation};
+use measure::folder::Run;
+use report::decide::Status;
+
+#[test]
+fn connections_turn_where_both_sides_are_told() {
+    let mut run = common::swept();
+    let decision = decide(std::slice::from_ref(&run));
+    let one = situation(&decision, "connection-sweep");
+    let says = one.finding.says.plain();
+    // 29 % and 40 % of the calls instead of 25 %.
+    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    assert!(says.contains("share is more than 10 % higher than l7's even at 256"), "{says}");
+    common::keep_repeats(&mut run, 2);
+    let decision = decide(&[run]);
+    let one = situation(&decision, "connection-sweep");
+    assert_eq!(one.finding.status, Status::CannotTell, "{}", one.finding.says.plain());
+
+    // At the last point L4 is as good as L7 by both.
+    let mut run = common::swept();
+    let l7: Vec<_> = common::trials_of(&run, "l7").cloned().collect();
+    for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l4") {
+        if trial.point.as_deref() == Some("256") {
+            let same = l7.iter().find(|one| one.repeat == trial.repeat && one.point == trial.point);
+            trial.latency = same.unwrap().latency.clone();
+            trial.backends = same.unwrap().backends.clone();
+        }
+    }
+    let decision = decide(&[run]);
+    let one = situation(&decision, "connection-sweep");
+    let says = one.finding.says.plain();
+    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    assert!(
+        says.contains(
+            "l4's p99 is within 10 % of l7's from 256 connections on, and higher up to 16 \
+             connections."
+        ),
+        "{says}"
+    );
+    finding(&decision.answer, "connection-sweep");
+    // Each point is a load of its own, with a break-even of its own.
+    assert_eq!(decision.runs.len(), 3);
+    let even: Vec<&str> = decision.break_even.iter().map(|one| &*one.connections_text).collect();
+    assert_eq!(even.len(), 3, "{even:?}");
+    assert!(decision.html().contains("connection-sweep"));
+}
+
+/// The sweep as one over something else.
+fn swept_over(key: &str, scenario: &str, unit: &str) -> Run {
+    let mut run = common::named(common::swept(), scenario);
+    let mut renamed = Vec::new();
+    let sweep = run.record.sweep.as_mut().unwrap();
+    sweep.key = key.into();
+    for point in &mut sweep.points {
+        let value = format!("{}{unit}", point.value);
+        renamed.push((point.value.clone(), value.clone()));
+        point.value = value;
+    }
+    for trial in &mut run.trials {
+        let at = renamed.iter().find(|(old, _)| Some(old) == trial.point.as_ref());
+        trial.point = at.map(|(_, new)| new.clone());
+    }
+    run
+}
+
+#[test]
+fn cost_over_payload_and_rate_is_told_point_by_point() {
+    let mut run = swept_over("load.payload", "payload-sweep", "KiB");
+    let decision = decide(std::slice::from_ref(&run));
+    let says = situation(&decision, "payload-sweep").finding.says.plain();
+    assert!(says.contains("more than twice as much even there"), "{says}");
+    // From the second point on L7 costs what L4 does.
+    let l4: Vec<_> = common::trials_of(&run, "l4").cloned().collect();
+    for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l7") {
+        if trial.point.as_deref() != Some("1KiB") {
+            let same = l4.iter().find(|one| one.repeat == trial.repeat && one.point == trial.point);
+            trial.processes = same.unwrap().processes.clone();
+        }
+    }
+    let decision = decide(std::slice::from_ref(&run));
+    let one = situation(&decision, "payload-sweep");
+    let says = one.finding.says.plain();
+    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    assert!(says.contains("less than twice as much from 16 B on, and more up to 1 B"), "{says}");
+    common::keep_repeats(&mut run, 2);
+    let decision = decide(&[run]);
+    assert_eq!(situation(&decision, "payload-sweep").finding.status, Status::CannotTell);
+
+    let mut rates = swept_over("load.rate", "cost-of-l7", "/s");
+    let decision = decide(std::slice::from_ref(&rates));
+    let one = situation(&decision, "cost-of-l7");
+    let says = one.finding.says.plain();
+    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    assert!(says.contains("more at 1.00/s") && says.contains("256/s for each call"), "{says}");
+    // The table of costs is read at the highest rate.
+    assert!(decision.costs.unwrap().evidence.point.unwrap().ends_with("256/s"));
+    common::keep_repeats(&mut rates, 2);
+    let decision = decide(&[rates]);
+    assert_eq!(situation(&decision, "cost-of-l7").finding.status, Status::CannotTell);
+}
+
+#[test]
+fn a_search_tells_which_carries_more() {
+    let mut run = common::searched();
+    let decision = decide(std::slice::from_ref(&run));
+    let one = situation(&decision, "saturation");
+    let says = one.finding.says.plain();
+    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    assert!(says.contains("50 % higher"), "{says}");
+    // The fixture's search behind L7 ended at the generator.
+    assert!(says.contains("Of l7 it may be more"), "{says}");
+    assert!(decision.runs[0].peers.is_empty(), "figures over all rates mean nothing");
+    run.record.search.as_mut().unwrap().results.retain(|result| result.repeat < 2);
+    let decision = decide(&[run]);
+    assert_eq!(situation(&decision, "saturation").finding.status, Status::CannotTell);
+}
+
+/// A sweep asks for no choice: it opens with its question and says what it found.
+#[test]
+fn an_answer_without_a_choice_leaves_no_gap_for_one() {
+    let decision = decide(&[swept_over("load.rate", "cost-of-l7", "/s"), common::searched()]);
+    let answers: Vec<String> = decision.answer.iter().map(|one| one.says.plain()).collect();
+    assert!(
+        answers.iter().any(|says| says.starts_with("How much load each carries")),
+        "{answers:?}"
+    );
+    assert!(answers.iter().all(|says| !says.contains(": .")), "{answers:?}");
+}
+
+/// What can't be told at some rates stands in a sentence of its own.
+#[test]
+fn rates_at_which_nothing_can_be_told_are_named() {
+    let mut run = swept_over("load.rate", "cost-of-l7", "/s");
+    let first = run.trials[0].point.clone();
+    for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l4" && trial.point == first) {
+        // Far more in one repeat, and far less in the others.
+        for process in &mut trial.processes {
+            let factor = if trial.repeat == 0 { 9 } else { 1 };
+            process.user_ns = process.user_ns / 3 * factor;
+            process.system_ns = process.system_ns / 3 * factor;
+        }
+    }
+    let says = situation(&decide(&[run]), "cost-of-l7").finding.says.plain();
+    let untold = "What l7's proxy takes more for each call than l4's at 1.00/s can't be told.";
+    assert!(says.contains(untold) && says.starts_with("l7's proxy took "), "{says}");
+}
