@@ -202,6 +202,18 @@ fn changes_of_which_nothing_can_be_told_share_a_sentence() {
 }
 
 #[test]
+fn a_question_needs_no_other_mark() {
+    // Of a scenario that the page does not know, the question stands for the situation.
+    let results = Results::of(&[clear("mine")]);
+    let decision = results.decide();
+    let page = decision.html();
+    let question = &situation(&decision, "mine").when;
+    assert!(question.ends_with('?') && page.contains(&format!("<b>{question} </b>")), "{question}");
+    let text = decision.text(Style { colour: false, width: 400 });
+    assert!(text.contains(question) && !text.contains("?:") && !text.contains("?."), "{text}");
+}
+
+#[test]
 fn a_client_that_loses_calls_is_not_right() {
     let mut run = clear("backend-crash");
     common::add_client(&mut run);

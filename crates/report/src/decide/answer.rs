@@ -43,7 +43,7 @@ pub(super) fn of(
 /// A situation's finding with the situation and the choices in front.
 fn opened(situation: &Situation) -> Finding {
     let choices: Vec<&str> = situation.choices.iter().map(|choice| choice.words()).collect();
-    let mut says = Sentence::default().text(&format!("{}: ", situation.when));
+    let mut says = Sentence::default().text(&situation.opening(":"));
     says = match situation.finding.status {
         // It asks for no choice, but where something turns, or how much.
         Status::Tells if choices.is_empty() => says,

@@ -59,6 +59,15 @@ pub struct Situation {
     pub command: Option<String>,
 }
 
+impl Situation {
+    /// The situation as the opening of what is said of it: with `mark` and a space, or
+    /// with its own question mark, where it is a scenario's question.
+    pub(crate) fn opening(&self, mark: &str) -> String {
+        let mark = if self.when.ends_with('?') { "" } else { mark };
+        format!("{}{mark} ", self.when)
+    }
+}
+
 /// What a scenario is judged by.
 #[derive(Clone, Copy, Debug)]
 enum By {

@@ -55,11 +55,11 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
                 situation.choices.iter().map(|choice| choice.words()).collect();
             let line = match status {
                 Status::Tells if choices.is_empty() => {
-                    format!("{}: {}", situation.when, situation.finding.says.plain())
+                    format!("{}{}", situation.opening(":"), situation.finding.says.plain())
                 }
-                Status::Tells => format!("{}: {}", situation.when, choices.join(" or ")),
+                Status::Tells => format!("{}{}", situation.opening(":"), choices.join(" or ")),
                 _ => match &situation.command {
-                    Some(command) => format!("{}: {command}", situation.when),
+                    Some(command) => format!("{}{command}", situation.opening(":")),
                     None => situation.when.clone(),
                 },
             };

@@ -192,7 +192,7 @@ fn turns(html: &mut Html, decision: &Decision) {
     html.tag("ul", &[("class", "peers")], |html| {
         for situation in own {
             html.tag("li", &[], |html| {
-                html.leaf("b", &[], &format!("{}. ", situation.when));
+                html.leaf("b", &[], &situation.opening("."));
                 self::told(html, situation);
             });
         }
@@ -201,7 +201,7 @@ fn turns(html: &mut Html, decision: &Decision) {
 
 /// A situation under one of its choices: told whole where the choice comes first.
 fn right_choice(html: &mut Html, situation: &Situation, choice: Choice) {
-    html.leaf("b", &[], &format!("{}. ", situation.when));
+    html.leaf("b", &[], &situation.opening("."));
     if situation.choices.first() == Some(&choice) {
         told(html, situation);
         let others: Vec<&str> = situation.choices[1..].iter().map(|one| one.words()).collect();
@@ -226,7 +226,7 @@ fn open(html: &mut Html, decision: &Decision, status: Status, heading: &str) {
     html.tag("ul", &[("class", "peers")], |html| {
         for situation in own {
             html.tag("li", &[], |html| {
-                html.leaf("b", &[], &format!("{}. ", situation.when));
+                html.leaf("b", &[], &situation.opening("."));
                 told(html, situation);
                 if let Some(command) = &situation.command {
                     html.text(" ");
