@@ -195,6 +195,46 @@ def h2load(port, body, clients, streams, calls, extra=(), log=None):
     return float(seconds.group(1)) * (0.001 if seconds.group(2) == "ms" else 1)
 
 
+class Quota:
+    """A bound on the CPU time of a process, by a control group of its own, so
+    that on a machine whose load needs more than the proxy it is the proxy that
+    runs out. Ends the group with the block; needs root."""
+
+    PERIOD_US = 70_000
+
+    def __init__(self, pid, share_of_a_core):
+        quota_us = int(self.PERIOD_US * share_of_a_core)
+        v1, v2 = "/sys/fs/cgroup/cpu", "/sys/fs/cgroup"
+        is_v1 = os.path.exists(f"{v1}/cgroup.procs")
+        self.directory = f"{v1 if is_v1 else v2}/layerlab-{pid}"
+        settings = {"cpu.cfs_period_us": self.PERIOD_US, "cpu.cfs_quota_us": quota_us}
+        if not is_v1:
+            settings = {"cpu.max": f"{quota_us} {self.PERIOD_US}"}
+        try:
+            os.mkdir(self.directory)
+            for name, value in [*settings.items(), ("cgroup.procs", pid)]:
+                with open(f"{self.directory}/{name}", "w") as f:
+                    f.write(str(value))
+        except OSError as e:
+            self.__exit__()
+            sys.exit(f"error: {e}; `threads` needs root and the cpu controller of control groups")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        # A group can be removed once its processes are elsewhere.
+        try:
+            parent = os.path.join(os.path.dirname(self.directory), "cgroup.procs")
+            with open(f"{self.directory}/cgroup.procs") as inside:
+                for pid in inside.read().split():
+                    with open(parent, "w") as f:
+                        f.write(pid)
+            os.rmdir(self.directory)
+        except FileNotFoundError:
+            pass
+
+
 class Bench:
     def __init__(self, arguments, directory):
         self.arguments, self.directory = arguments, directory
@@ -230,6 +270,23 @@ class Bench:
             return {"us_per_call": spent / calls / 1e3, "calls_per_s": calls / seconds}
 
         return measure
+
+    def threads(self, pid, port):
+        """Throughput when each thread has a little of a core and no more: what
+        two threads carry beside one, on a machine where the load takes the rest
+        of both cores. It counts only where the quota was used up."""
+        with open(f"/proc/{pid}/cmdline") as f:
+            threads = int(re.search(r"--threads=(\d+)", f.read()).group(1))
+        quota = threads * self.arguments.share
+        # Enough calls at once to keep it busy from one period to the next.
+        clients, streams, calls = 128, 32, self.arguments.calls
+        with Quota(pid, quota):
+            h2load(port, self.bodies[32], clients, streams, calls // 10)
+            before, began = cpu_ns(pid), time.monotonic()
+            h2load(port, self.bodies[32], clients, streams, calls)
+            seconds = time.monotonic() - began
+            used = (cpu_ns(pid) - before) / 1e9 / seconds / quota
+        return {"calls_per_s": calls / seconds, "used_of_quota": used}
 
     def churn(self, pid, port):
         command = ["taskset", "-c", LOAD_CORE, self.load, "churn", f"127.0.0.1:{port}"]
@@ -315,6 +372,7 @@ class Bench:
             "churn": (False, self.churn),
             "idle": (False, self.idle),
             "memory": (False, self.memory),
+            "threads": (True, self.threads),
         }
 
     def run(self, workload, names):
@@ -374,6 +432,7 @@ def main():
     # Two descriptors a connection; HAProxy keeps half a one more for pipes, and
     # lets whoever is beyond its limit wait.
     parser.add_argument("--idle-connections", type=int, default=7_000)
+    parser.add_argument("--share", type=float, default=0.015)
     parser.add_argument("--rate", type=int, default=16_000)
     parser.add_argument("--workloads", default="a,b,c,bulk,half-load,churn,idle")
     parser.add_argument("--peers", default="l4-auto,l4-copy,l4-splice,haproxy-l4,nginx-l4,envoy-l4")
@@ -389,7 +448,8 @@ def main():
                 print(f"NOT MEASURED: {name} is missing; get it with {install}")
         print(f"load average {os.getloadavg()[0]:.1f}, {arguments.repeats} repeats, {names}")
         for workload in arguments.workloads.split(","):
-            results = bench.run(workload, names)
+            ours = ["l4-threads-2", "l4-threads-1"]
+            results = bench.run(workload, ours if workload == "threads" else names)
             table(workload, results)
             raw[workload] = results
         os.makedirs("target/bench", exist_ok=True)

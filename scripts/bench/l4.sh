@@ -13,10 +13,12 @@
 #   churn      connections: open, one call, close
 #   idle       memory of --idle-connections that are open and silent
 #   memory     memory after the first tenth and the last of --connections
+#   threads    calls a second of two threads and of one, each held to --share of a
+#              core (0.015) by a control group, so that the proxy is what runs out
 #
 # Peers are the folders of scenarios/peers/*-l4 with the lab's own templates, and
-# ours by data plane; l4-threads-1 and l4-threads-2 have both cores. Missing ones
-# are named and left out. PROFILE, PROXY_CORE and LOAD_CORE as in scripts/bench.sh.
+# ours by data plane; l4-threads-1 and l4-threads-2 (what `threads` compares, as
+# root) have both cores. Missing ones are named and left out. PROFILE, PROXY_CORE and LOAD_CORE as in scripts/bench.sh.
 # On a machine with other work, start it with `nice -n -10`, or latencies are
 # those of waiting for a core.
 # Needs python3 and taskset, and h2load for the gRPC workloads.
