@@ -37,14 +37,10 @@ pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
         .fold(30.0, f64::max)
         .min(frame.width * 0.24);
     let (height, left) = if frame.is_narrow() { (330.0, 48.0) } else { (420.0, 62.0) };
-    let names = theory::height(model);
+    let width = frame.width - left - label_width - 14.0;
+    let names = theory::height(model, width);
     let height = frame.height.unwrap_or(height + names);
-    let plot = Bounds {
-        x: left,
-        y: 14.0,
-        width: frame.width - left - label_width - 14.0,
-        height: height - 70.0 - names,
-    };
+    let plot = Bounds { x: left, y: 14.0, width, height: height - 70.0 - names };
     let mut drawing = Drawing::new(frame.width, height);
     if lines.is_empty() {
         let font = Font::new(13.0).paint(Paint::Soft);

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use super::{fit, percentiles::place};
+use super::{percentiles::place, wrap};
 use crate::{
     drawing::{Bounds, Drawing, Font, Group, Stroke},
     format,
@@ -15,13 +15,30 @@ use crate::{
     theory::Theory,
 };
 
-/// Height of a name.
+/// Height of a name, and of each further row that a long one takes.
 const LINE: f64 = 18.0;
+const ROW: f64 = 15.0;
+/// Where a name begins, after a piece of its line.
+const INDENT: f64 = 31.0;
 
 /// One line, and whose it is.
 struct Line<'m, 'a> {
     theory: Rc<Result<Theory, String>>,
     peers: Vec<&'m PeerView<'a>>,
+}
+
+impl Line<'_, '_> {
+    fn font() -> Font {
+        Font::new(12.0).paint(Paint::Soft)
+    }
+
+    /// Whose theory it is, in rows of at most `width`.
+    fn name(&self, width: f64) -> Vec<String> {
+        let Ok(theory) = &*self.theory else { return Vec::new() };
+        let peers: Vec<&str> = self.peers.iter().map(|peer| peer.name.as_str()).collect();
+        let text = format!("theory for {}: {}", peers.join(", "), theory.name);
+        wrap(&text, Self::font(), width - INDENT)
+    }
 }
 
 /// Whether theory has a line for any peer.
@@ -44,9 +61,14 @@ fn lines<'m, 'a>(model: &'m Model<'a>) -> Vec<Line<'m, 'a>> {
     lines
 }
 
-/// Height that their names take below a chart.
-pub(super) fn height(model: &Model<'_>) -> f64 {
-    lines(model).len() as f64 * LINE
+/// Height that their names take below a chart of this width.
+pub(super) fn height(model: &Model<'_>, width: f64) -> f64 {
+    lines(model).iter().map(|line| height_of(line.name(width).len())).sum()
+}
+
+/// Height of a name of so many rows.
+fn height_of(rows: usize) -> f64 {
+    LINE + rows.saturating_sub(1) as f64 * ROW
 }
 
 /// Draws the lines, and their names from `below` on.
@@ -55,9 +77,9 @@ pub(super) fn draw(
     model: &Model<'_>,
     plot: Bounds,
     (x, y): (&Linear, &Log),
-    below: f64,
+    mut below: f64,
 ) {
-    for (index, line) in lines(model).iter().enumerate() {
+    for line in lines(model) {
         let Ok(theory) = &*line.theory else { continue };
         let points: Vec<(f64, f64)> = theory
             .curve
@@ -74,12 +96,14 @@ pub(super) fn draw(
         let tip = format!("theory: {}, {} busy", theory.name, format::share(theory.utilisation));
         drawing.group(group.tip(tip), |group| {
             group.path(points, stroke);
-            let at = below + (index as f64 + 0.5) * LINE;
-            let names: Vec<&str> = line.peers.iter().map(|peer| peer.name.as_str()).collect();
-            let font = Font::new(12.0).paint(Paint::Soft);
-            let text = format!("theory for {}: {}", names.join(", "), theory.name);
+            let at = below + 0.5 * LINE;
+            let name = line.name(plot.width);
+            below += height_of(name.len());
             group.line((plot.x, at), (plot.x + 24.0, at), stroke);
-            group.text((plot.x + 31.0, at + 4.0), fit(&text, font, plot.width - 31.0), font);
+            for (row, text) in name.into_iter().enumerate() {
+                let at = at + 4.0 + row as f64 * ROW;
+                group.text((plot.x + INDENT, at), text, Line::font());
+            }
         });
     }
 }
