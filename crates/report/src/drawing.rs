@@ -182,7 +182,7 @@ pub enum Anchor {
 
 impl Font {
     /// Text of the usual kind: in ink, from its start.
-    pub fn new(size: f64) -> Self {
+    pub const fn new(size: f64) -> Self {
         Self { size, paint: Paint::Ink, anchor: Anchor::Start, bold: false, upwards: false }
     }
 
@@ -202,7 +202,7 @@ impl Font {
     }
 
     /// In bold.
-    pub fn bold(self) -> Self {
+    pub const fn bold(self) -> Self {
         Self { bold: true, ..self }
     }
 

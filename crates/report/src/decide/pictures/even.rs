@@ -19,6 +19,10 @@ const SHOWN_NS: (f64, f64) = (1e3, 1e7);
 /// Most lines that can be told apart.
 const MOST: usize = 4;
 
+/// How a load is named, and the space between its line and the name.
+const NAME: Font = Font::new(12.5).bold();
+const INDENT: f64 = 12.0;
+
 /// One load.
 struct Line<'d> {
     load: &'d BreakEven,
@@ -33,7 +37,7 @@ pub(super) fn draw(decision: &Decision, frame: Frame) -> Option<Chart> {
     if lines.is_empty() {
         return None;
     }
-    let room = if frame.is_narrow() { 0.0 } else { 218.0 };
+    let room = if frame.is_narrow() { 0.0 } else { INDENT + names_width(&lines, frame) };
     let legend = if frame.is_narrow() { lines.len() as f64 * 18.0 + 8.0 } else { 0.0 };
     let plot = Bounds {
         x: 50.0,
@@ -172,7 +176,6 @@ fn names(
     scales: (&Log, &Log),
     frame: Frame,
 ) {
-    let font = Font::new(12.5).bold();
     let text = |line: &Line<'_>| {
         format!("{}: {}", line.load.connections_text, format::duration(line.even.value))
     };
@@ -181,8 +184,8 @@ fn names(
             let y = index as f64 * 18.0;
             let swatch = Bounds { x: 0.0, y: y + 3.0, width: 11.0, height: 11.0 };
             drawing.ground().rect(swatch, Fill::new(line.paint));
-            let text = fit(&text(line), font, frame.width - 18.0);
-            drawing.ground().text((17.0, y + 13.0), text, font);
+            let text = fit(&text(line), NAME, frame.width - 18.0);
+            drawing.ground().text((17.0, y + 13.0), text, NAME);
         }
         return;
     }
@@ -196,16 +199,23 @@ fn names(
     let heights: Vec<f64> = ends.iter().map(|(_, y)| *y).collect();
     let placed = spread(&heights, 34.0, plot.y + 8.0, plot.bottom() - 30.0);
     for ((line, end), height) in lines.iter().zip(&ends).zip(placed) {
-        let start = plot.right() + 12.0;
+        let start = plot.right() + INDENT;
         let ground = drawing.ground();
         let leader = Stroke::new(line.paint, 1.0).alpha(0.6);
         ground.line((end.0 + 2.0, end.1), (start - 3.0, height), leader);
-        let room = 204.0;
-        ground.text((start, height + 4.0), fit(&line.load.connections_text, font, room), font);
+        let room = names_width(lines, frame);
+        ground.text((start, height + 4.0), fit(&line.load.connections_text, NAME, room), NAME);
         let even = format!("even at {}", format::duration(line.even.value));
         let small = Font::new(12.0).paint(Paint::Soft);
         ground.text((start, height + 19.0), fit(&even, small, room), small);
     }
+}
+
+/// The room for names at the ends of lines: what the longest takes, if that leaves
+/// most of the picture to the lines.
+fn names_width(lines: &[Line<'_>], frame: Frame) -> f64 {
+    let widths = lines.iter().map(|line| NAME.width(&line.load.connections_text));
+    widths.fold(204.0, f64::max).min(frame.width * 0.35)
 }
 
 fn tip(line: &Line<'_>) -> String {
