@@ -44,6 +44,26 @@ fi
 step "scenarios, in their short form"
 results=$(mktemp -d)
 trap 'rm -rf "$results" "$log"' EXIT
+
+# short_form NAME: whether its claims hold. Who served a call and whether it failed
+# is judged once. A few seconds on a machine with other work can't judge what time
+# or CPU something took, so claims about these alone may be tried again, twice.
+short_form() {
+  local try claims
+  for try in 1 2 3; do
+    echo "-- $1"
+    if cargo run --quiet -p loadgen -- --scenario "$1" --short --out "$results" 2>&1 | tee "$log"; then
+      return 0
+    fi
+    claims=$(sed -n 's/^ *FAILED: //p' "$log")
+    [ -n "$claims" ] || return 1
+    ! grep -qvE '\.(latency_|proxy_cpu|backend_cpu|saturation_rate|unfinished_rate)' <<<"$claims" ||
+      return 1
+    tries+=("scenario $1, try $try: ${claims//$'\n'/; }")
+  done
+  return 1
+}
+tries=()
 # Whether network namespaces can be made, and what the peers are.
 cargo run --quiet -p loadgen -- peers >"$log"
 namespaces=$(sed -n 's/^network = "namespaces" *MISSING: //p' "$log")
@@ -57,11 +77,13 @@ for file in scenarios/*.toml; do
   if [ -n "$nft" ] && grep -q '"kernel-l4"' "$file"; then
     skipped+=("peer kernel-l4 of $name: $nft")
   fi
-  echo "-- $name"
-  cargo run --quiet -p loadgen -- --scenario "$name" --short --out "$results"
+  short_form "$name" || { echo "error: scenario $name does not come out" >&2 && exit 1; }
 done
 
 printf '\n== all checks passed\n'
+for reason in ${tries+"${tries[@]}"}; do
+  printf 'TRIED AGAIN: %s\n' "$reason"
+done
 for reason in ${skipped+"${skipped[@]}"}; do
   printf 'NOT RUN: %s\n' "$reason"
 done
