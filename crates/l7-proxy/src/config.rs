@@ -342,8 +342,7 @@ pub struct UpstreamLimits {
     /// Streams that may be reset on one connection, by either side, before a new
     /// one takes its place and it ends with its last call. Backends count resets
     /// and what else breaks streams for as long as a connection lives: those on
-    /// hyper end it at 1,024, those on nghttp2 at 1,000 within seconds. This
-    /// bound is kept by the relay data plane.
+    /// hyper end it at 1,024, those on nghttp2 at 1,000 within seconds.
     #[arg(long, value_name = "N", default_value_t = 500)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub backend_max_resets: u32,

@@ -14,8 +14,10 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use super::again::{Again, Budgeted};
+use super::connection::Lease;
+use super::held::Sent;
 use super::log::Notes;
-use super::pool::{Lease, Pool, Tally, Unavailable};
+use super::pool::{Pool, Tally, Unavailable};
 use super::request_body::{Request as ReplayableRequest, RequestBody};
 use super::response_body::{ResponseBody, status_headers};
 use crate::circuit::{CircuitCounters, Limit};
@@ -151,7 +153,8 @@ impl Thread {
         let pool = Arc::new(Pool::new(
             Arc::clone(upstream),
             &self.shared,
-            (Arc::clone(&self.tally), self.tls_counters.clone()),
+            Arc::clone(&self.tally),
+            (self.tls_counters.clone(), self.guard_counters.clone()),
             self.random(),
         ));
         pools.insert(key, Arc::clone(&pool));
@@ -345,7 +348,10 @@ impl<'a> Call<'a> {
         };
         attempt.sent();
         let request = self.request(pool.upstream(), body)?;
-        sender.try_send_request(request).await.map_err(|mut error| {
+        let answer = sender.try_send_request(request);
+        let read = (source == Source::Request).then(|| self.body.clone());
+        let sent = Sent::new(answer, lease, Arc::clone(pool.upstream()), read);
+        sent.await.map_err(|mut error| {
             if error.take_message().is_some() {
                 Broken::Unprocessed(Failure::BackendBroke { backend: name() }, Outcome::Broken)
             } else {

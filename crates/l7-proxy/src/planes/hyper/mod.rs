@@ -12,8 +12,12 @@
 //! | [`request_body`] | a request's bytes on their way up, kept for another attempt |
 //! | [`response_body`] | a response's bytes on their way down, and their end |
 //! | [`pool`] | the connections to one backend |
+//! | [`connection`] | one of them: its places, and how it ends |
+//! | [`unseen`] | how many resets a backend bears at once |
+//! | [`held`] | calls that were taken back and can't be reset yet |
 //! | [`wire`] | a connection's bytes, in plain text or under TLS |
-//! | [`tap`] | what hyper doesn't tell: the peer's SETTINGS and GOAWAY |
+//! | [`tap`] | what hyper doesn't tell: SETTINGS, GOAWAY and resets |
+//! | [`frame_walk`] | how it finds the frames |
 //! | [`fuzzing`] | what must hold of the frames it reads along |
 //!
 //! What it leaves to hyper: a client that resets a call whose request has
@@ -23,14 +27,18 @@
 
 mod again;
 mod call;
+mod connection;
 mod downstream;
+mod frame_walk;
 pub(super) mod fuzzing;
 mod guard;
+mod held;
 mod log;
 mod pool;
 mod request_body;
 mod response_body;
 mod tap;
+mod unseen;
 mod wire;
 
 use std::io;

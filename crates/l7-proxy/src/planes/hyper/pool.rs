@@ -6,8 +6,8 @@
 //! to is decided before anyone looks here, so that open connections have no
 //! say in it.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use balance::SplitMix64;
@@ -15,15 +15,17 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serve::Gauge;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::connection::{Connection, Lease};
+use super::held::{Keeper, Kept};
 use super::request_body::RequestBody;
-use super::tap::{Observer, Tap};
+use super::tap::Tap;
 use super::wire::Wire;
 use crate::circuit::{CircuitLimits, Limit};
 use crate::config::UpstreamLimits;
-use crate::metrics::BackendCounters;
+use crate::metrics::{BackendCounters, GuardCounters};
 use crate::planes::Shared;
 use crate::tls::Tls;
 use crate::tls::counters::TlsCounters;
@@ -81,6 +83,7 @@ pub(super) struct Pool {
     tally: Arc<Tally>,
     tls: Arc<Tls>,
     tls_counters: TlsCounters,
+    guard_counters: GuardCounters,
     state: Mutex<State>,
 }
 
@@ -96,7 +99,8 @@ impl Pool {
     pub(super) fn new(
         upstream: Arc<Upstream>,
         shared: &Shared,
-        (tally, tls_counters): (Arc<Tally>, TlsCounters),
+        tally: Arc<Tally>,
+        (tls_counters, guard_counters): (TlsCounters, GuardCounters),
         seed: u64,
     ) -> Self {
         let (config, tls) = (&shared.config, Arc::clone(&shared.tls));
@@ -108,8 +112,18 @@ impl Pool {
             backoff: Backoff::default(),
             chance: SplitMix64::new(seed),
         };
-        let (pending, state) = (AtomicU32::new(0), Mutex::new(state));
-        Self { upstream, limits, circuit, counters, pending, tally, tls, tls_counters, state }
+        Self {
+            upstream,
+            limits,
+            circuit,
+            counters,
+            pending: AtomicU32::new(0),
+            tally,
+            tls,
+            tls_counters,
+            guard_counters,
+            state: Mutex::new(state),
+        }
     }
 
     pub(super) fn upstream(&self) -> &Arc<Upstream> {
@@ -126,11 +140,11 @@ impl Pool {
         loop {
             let lease = self.reserve()?;
             let _pending = self.wait_for(&lease)?;
-            lease.connection.ready().await.map_err(Unavailable::Connect)?;
+            lease.connection().ready().await.map_err(Unavailable::Connect)?;
             // Places were given out on an assumption before SETTINGS came;
             // those beyond what SETTINGS allow have to look again. Each round
             // that fails has filled a connection, so the bound ends the loop.
-            if lease.connection.is_within_limit() {
+            if lease.connection().is_within_limit() {
                 return Ok(lease);
             }
         }
@@ -141,13 +155,13 @@ impl Pool {
         let mut state = self.lock();
         state.is_retired = true;
         for connection in &state.connections {
-            connection.retire();
+            connection.leave();
         }
     }
 
     /// Counts a call as waiting, if it has to wait.
     fn wait_for(&self, lease: &Lease) -> Result<Option<Counted<'_>>, Unavailable> {
-        if lease.connection.sender.get().is_some() {
+        if lease.connection().is_ready() {
             return Ok(None);
         }
         let counts = [&self.pending, &self.tally.pending];
@@ -171,20 +185,25 @@ impl Pool {
         let connections = self.tally.connections.load(Ordering::Relaxed);
         self.circuit.check_connections(connections).map_err(Unavailable::Circuit)?;
         self.tally.connections.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(&self.limits));
+        let (connection, kept) = Connection::new(&self.limits, self.guard_counters.clone());
+        let connection = Arc::new(connection);
         state.connections.push(Arc::clone(&connection));
         let lease = Connection::lease(&connection);
         if state.is_retired {
             // A call that was given the backend before it left.
-            connection.retire();
+            connection.leave();
         }
         // Not joined: it ends with the connection, or with the runtime.
-        tokio::spawn(Arc::clone(self).run(connection));
+        tokio::spawn(Arc::clone(self).run(connection, kept));
         lease.ok_or(Unavailable::Full)
     }
 
     /// A connection's life, from connecting to its end.
-    async fn run(self: Arc<Self>, connection: Arc<Connection>) {
+    async fn run(
+        self: Arc<Self>,
+        connection: Arc<Connection>,
+        kept: mpsc::UnboundedReceiver<Kept>,
+    ) {
         let patience = self.limits.connect_timeout;
         let made = timeout(patience, self.connect(&connection)).await.unwrap_or_else(|_| {
             Err(format!("no HTTP/2 connection within {}", serve::duration::format(patience)))
@@ -193,16 +212,8 @@ impl Pool {
             Ok((sender, driver)) => {
                 self.counters.connects_ok.inc();
                 self.lock().backoff = Backoff::default();
-                let _open = Open::count(&self.counters.connections);
                 connection.become_ready(sender);
-                // An error says why the connection ended; the calls on it
-                // learn that for themselves.
-                tokio::select! {
-                    _ = driver => {}
-                    // The driver is dropped, and with it the connection.
-                    () = connection.over() => {}
-                }
-                self.forget(&connection);
+                self.carry(&connection, driver, Keeper::new(kept)).await;
             }
             Err(reason) => {
                 self.counters.connects_failed.inc();
@@ -217,6 +228,27 @@ impl Pool {
         }
     }
 
+    /// The life of a connection that is ready.
+    async fn carry(&self, connection: &Connection, driver: Driver, mut keeper: Keeper) {
+        let open = Open::count(&self.counters.connections);
+        // An error says why the connection ended; the calls on it learn that
+        // for themselves.
+        tokio::select! {
+            _ = driver => {}
+            // The driver is dropped, and with it the connection.
+            () = connection.over() => {}
+            never = keeper.keep() => match never {},
+        }
+        self.forget(connection);
+        drop(open);
+        // Calls that were on it may go on, and must not suffer from resets that
+        // come all at once.
+        tokio::select! {
+            () = connection.over() => {}
+            never = keeper.keep() => match never {},
+        }
+    }
+
     async fn connect(
         &self,
         connection: &Arc<Connection>,
@@ -225,12 +257,12 @@ impl Pool {
             TcpStream::connect(self.upstream.addr()).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let wire = self.secure(stream).await?;
-        let io = TokioIo::new(Tap::new(wire, Arc::clone(connection)));
+        let io = TokioIo::new(Tap::new(wire, Arc::clone(connection), connection.question()));
         let (sender, mut driver) =
             self.builder().handshake(io).await.map_err(|error| error.to_string())?;
         tokio::select! {
             biased;
-            () = connection.settings.notified() => Ok((sender, driver)),
+            () = connection.greeted() => Ok((sender, driver)),
             _ = &mut driver => Err("it was closed before its SETTINGS came".to_owned()),
         }
     }
@@ -266,153 +298,15 @@ impl Pool {
         builder
     }
 
-    fn forget(&self, connection: &Arc<Connection>) {
+    fn forget(&self, connection: &Connection) {
         connection.leave();
         self.tally.connections.fetch_sub(1, Ordering::Relaxed);
-        self.lock().connections.retain(|other| !Arc::ptr_eq(other, connection));
+        self.lock().connections.retain(|other| !std::ptr::eq(&**other, connection));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code under the lock can leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One connection, in the eyes of those who put calls on it.
-pub(super) struct Connection {
-    /// Set once, when the connection is ready.
-    sender: OnceLock<SendRequest<RequestBody>>,
-    stage: watch::Sender<Stage>,
-    /// Told when the first SETTINGS arrive.
-    settings: Notify,
-    /// Calls on it, and calls that wait for it to be ready.
-    leases: AtomicU32,
-    limit: AtomicU32,
-    /// Our own bound, which SETTINGS can only lower.
-    cap: u32,
-    leaving: AtomicBool,
-    retired: AtomicBool,
-    /// Told when the last call of a retired connection has ended.
-    over: Notify,
-}
-
-#[derive(Clone, Debug)]
-enum Stage {
-    Connecting,
-    Ready,
-    Failed(String),
-}
-
-impl Connection {
-    fn new(limits: &UpstreamLimits) -> Self {
-        let cap = limits.backend_max_streams;
-        Self {
-            sender: OnceLock::new(),
-            stage: watch::Sender::new(Stage::Connecting),
-            settings: Notify::new(),
-            leases: AtomicU32::new(0),
-            limit: AtomicU32::new(cap.min(limits.backend_assumed_streams)),
-            cap,
-            leaving: AtomicBool::new(false),
-            retired: AtomicBool::new(false),
-            over: Notify::new(),
-        }
-    }
-
-    /// A place on it, if it has one.
-    fn lease(self: &Arc<Self>) -> Option<Lease> {
-        let is_closed = || self.sender.get().is_some_and(SendRequest::is_closed);
-        let has_place = self.leases.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed);
-        if !has_place || self.is_leaving() || is_closed() {
-            return None;
-        }
-        self.leases.fetch_add(1, Ordering::Relaxed);
-        Some(Lease { connection: Arc::clone(self) })
-    }
-
-    fn is_within_limit(&self) -> bool {
-        self.leases.load(Ordering::Relaxed) <= self.limit.load(Ordering::Relaxed)
-    }
-
-    fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Relaxed)
-    }
-
-    fn leave(&self) {
-        self.leaving.store(true, Ordering::Relaxed);
-    }
-
-    /// It takes no more calls, and is over when it has none.
-    fn retire(&self) {
-        self.leave();
-        self.retired.store(true, Ordering::Relaxed);
-        self.over.notify_one();
-    }
-
-    /// Waits until it is retired and has no call.
-    async fn over(&self) {
-        while !self.retired.load(Ordering::Relaxed) || self.leases.load(Ordering::Relaxed) > 0 {
-            self.over.notified().await;
-        }
-    }
-
-    async fn ready(&self) -> Result<(), String> {
-        if self.sender.get().is_some() {
-            return Ok(());
-        }
-        let mut stage = self.stage.subscribe();
-        let settled = stage.wait_for(|stage| !matches!(stage, Stage::Connecting)).await;
-        match settled.as_deref() {
-            Ok(Stage::Failed(reason)) => Err(reason.clone()),
-            _ => Ok(()),
-        }
-    }
-
-    fn become_ready(&self, sender: SendRequest<RequestBody>) {
-        // Set once: only the task that runs the connection comes here.
-        let _ = self.sender.set(sender);
-        self.stage.send_replace(Stage::Ready);
-    }
-
-    fn fail(&self, reason: String) {
-        self.stage.send_replace(Stage::Failed(reason));
-    }
-}
-
-impl Observer for Connection {
-    fn settings(&self, max_concurrent_streams: Option<u32>) {
-        // A later SETTINGS without the parameter leaves it as it was.
-        if max_concurrent_streams.is_some() || self.sender.get().is_none() {
-            let allowed = max_concurrent_streams.unwrap_or(u32::MAX);
-            self.limit.store(allowed.min(self.cap), Ordering::Relaxed);
-        }
-        self.settings.notify_one();
-    }
-
-    fn go_away(&self) {
-        self.leave();
-    }
-}
-
-/// A call's place on a connection, kept until the call is over both ways.
-pub(super) struct Lease {
-    connection: Arc<Connection>,
-}
-
-impl Lease {
-    /// What the call is sent with. `None` only for a lease that was not waited
-    /// for.
-    pub(super) fn sender(&self) -> Option<SendRequest<RequestBody>> {
-        self.connection.sender.get().cloned()
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let before = self.connection.leases.fetch_sub(1, Ordering::Relaxed);
-        if before == 1 && self.connection.retired.load(Ordering::Relaxed) {
-            self.connection.over.notify_one();
-        }
     }
 }
 
@@ -489,26 +383,5 @@ mod tests {
         assert_eq!(backoff.rest(Instant::now()).as_deref(), Some("refused"));
         tokio::time::advance(limits().backoff_min).await;
         assert_eq!(backoff.rest(Instant::now()), None);
-    }
-
-    #[test]
-    fn places_follow_the_settings_and_come_back() {
-        let connection = Arc::new(Connection::new(&limits()));
-        let assumed: Vec<_> = std::iter::from_fn(|| connection.lease()).collect();
-        assert_eq!(assumed.len(), 100);
-        connection.settings(Some(3));
-        assert!(!connection.is_within_limit());
-        drop(assumed);
-        let allowed: Vec<_> = std::iter::from_fn(|| connection.lease()).collect();
-        assert_eq!(allowed.len(), 3);
-        connection.settings(None);
-        assert!(connection.lease().is_some(), "no limit in SETTINGS is no limit but ours");
-    }
-
-    #[test]
-    fn a_connection_that_leaves_takes_no_call() {
-        let connection = Arc::new(Connection::new(&limits()));
-        connection.go_away();
-        assert!(connection.lease().is_none());
     }
 }

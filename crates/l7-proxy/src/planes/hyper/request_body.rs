@@ -15,8 +15,8 @@ use h2::Reason;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
+use super::connection::Lease;
 use super::log::Notes;
-use super::pool::Lease;
 
 /// A call's request, from which each attempt takes a body.
 #[derive(Clone)]
@@ -30,7 +30,8 @@ const SMALL_BYTES: usize = 1_024;
 const JOINED_BYTES: usize = 16_384;
 
 struct State {
-    source: Incoming,
+    /// `None` when nobody will read more of it.
+    source: Option<Incoming>,
     notes: Arc<Notes>,
     /// What was read behind a joined chunk and is no chunk.
     behind: Option<Behind>,
@@ -59,7 +60,7 @@ impl Request {
     /// A request that is replayable while it has at most `bound_bytes`.
     pub(super) fn new(source: Incoming, bound_bytes: usize, notes: Arc<Notes>) -> Self {
         let state = State {
-            source,
+            source: Some(source),
             notes,
             behind: None,
             kept: Vec::new(),
@@ -87,7 +88,8 @@ impl Request {
             attempt: state.attempt,
             next: 0,
             copy: None,
-            _lease: lease,
+            broken: None,
+            lease,
         })
     }
 
@@ -109,7 +111,8 @@ impl Request {
             attempt: 0,
             next: 0,
             copy: Some(state.kept.clone().into()),
-            _lease: lease,
+            broken: None,
+            lease,
         })
     }
 
@@ -119,14 +122,37 @@ impl Request {
         lock(&self.state).keeping = Keeping::Rest;
     }
 
+    /// Nobody waits for a response any more, but the backend's stream can't be
+    /// reset yet: what has come goes nowhere, and holds no room in its client's
+    /// connection window. Why the client took the call back is kept.
+    pub(super) fn let_go(&self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut state = lock(&self.state);
+        let reason = loop {
+            let next = match state.behind.take() {
+                Some(behind) => Poll::Ready(Err(behind)),
+                None => state.poll_chunk(&mut cx),
+            };
+            match next {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(Behind::Broken(reason))) => break reason,
+                Poll::Ready(Err(Behind::Trailers(_) | Behind::End)) | Poll::Pending => {
+                    break Reason::CANCEL;
+                }
+            }
+        };
+        state.source = None;
+        state.kept = Vec::new();
+        state.behind = Some(Behind::Broken(reason));
+        state.wake();
+    }
+
     /// The response has ended: what is left of the request goes nowhere. The
     /// backend's stream is reset if the request had not ended.
     pub(super) fn close(&self) {
         let mut state = lock(&self.state);
         state.is_closed = true;
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
-        }
+        state.wake();
     }
 }
 
@@ -143,7 +169,9 @@ pub(super) struct RequestBody {
     next: usize,
     /// The chunks yet to be read, of a body that reads from nothing else.
     copy: Option<VecDeque<Bytes>>,
-    _lease: Arc<Lease>,
+    /// Why it will end with an error, when the backend's stream may be reset.
+    broken: Option<Reason>,
+    lease: Arc<Lease>,
 }
 
 impl Body for RequestBody {
@@ -155,21 +183,51 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let this = self.get_mut();
-        if let Some(copy) = &mut this.copy {
+        this.lease.note_begun();
+        let reason = match this.broken {
+            Some(reason) => reason,
+            None => match this.poll_read(cx) {
+                Poll::Ready(Some(Err(reason))) => reason,
+                _ if this.lease.is_given_up() => Reason::CANCEL,
+                Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(frame))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        this.broken = Some(reason);
+        // With the error hyper resets the stream.
+        ready!(this.lease.poll_reset(cx));
+        Poll::Ready(Some(Err(reason.into())))
+    }
+
+    /// hyper asks this first when it puts the call on its connection.
+    fn is_end_stream(&self) -> bool {
+        self.lease.note_begun();
+        if let Some(copy) = &self.copy {
+            return copy.is_empty();
+        }
+        let state = lock(&self.state);
+        self.next >= state.kept.len() && state.is_read()
+    }
+}
+
+impl RequestBody {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
+        if let Some(copy) = &mut self.copy {
             return Poll::Ready(copy.pop_front().map(|chunk| Ok(Frame::data(chunk))));
         }
-        let mut state = lock(&this.state);
-        if state.is_closed || state.attempt != this.attempt {
-            return Poll::Ready(Some(Err(Reason::CANCEL.into())));
+        let mut state = lock(&self.state);
+        if state.is_closed || state.attempt != self.attempt {
+            return Poll::Ready(Some(Err(Reason::CANCEL)));
         }
-        if let Some(chunk) = state.kept.get(this.next) {
+        if let Some(chunk) = state.kept.get(self.next) {
             let chunk = chunk.clone();
-            this.next += 1;
+            self.next += 1;
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         if state.keeping == Keeping::Rest {
             state.kept = Vec::new();
-            this.next = 0;
+            self.next = 0;
         }
         match state.poll_source(cx) {
             Poll::Pending => {
@@ -177,19 +235,11 @@ impl Body for RequestBody {
                 Poll::Pending
             }
             Poll::Ready(Some(Ok(frame))) => {
-                this.next += state.keep(&frame);
+                self.next += state.keep(&frame);
                 Poll::Ready(Some(Ok(frame)))
             }
             end => end,
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        if let Some(copy) = &self.copy {
-            return copy.is_empty();
-        }
-        let state = lock(&self.state);
-        self.next >= state.kept.len() && state.is_read()
     }
 }
 
@@ -201,6 +251,12 @@ enum Behind {
 }
 
 impl State {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
     fn is_whole(&self) -> bool {
         self.keeping == Keeping::All && self.is_read()
     }
@@ -208,21 +264,18 @@ impl State {
     /// Whether everything has been read from the client.
     fn is_read(&self) -> bool {
         match self.behind {
-            None => self.source.is_end_stream(),
+            None => self.source.as_ref().is_none_or(Incoming::is_end_stream),
             Some(Behind::End) => true,
             Some(Behind::Trailers(_) | Behind::Broken(_)) => false,
         }
     }
 
     /// The next frame from the client, small ones joined.
-    fn poll_source(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
         match self.behind.take() {
             None => {}
             Some(Behind::Trailers(frame)) => return Poll::Ready(Some(Ok(frame))),
-            Some(Behind::Broken(reason)) => return Poll::Ready(Some(Err(reason.into()))),
+            Some(Behind::Broken(reason)) => return Poll::Ready(Some(Err(reason))),
             Some(Behind::End) => {
                 self.behind = Some(Behind::End);
                 return Poll::Ready(None);
@@ -233,11 +286,11 @@ impl State {
             Poll::Ready(Ok(chunk)) => chunk,
             Poll::Ready(Err(Behind::Trailers(frame))) => return Poll::Ready(Some(Ok(frame))),
             Poll::Ready(Err(Behind::Broken(reason))) => {
-                return Poll::Ready(Some(Err(reason.into())));
+                return Poll::Ready(Some(Err(reason)));
             }
             Poll::Ready(Err(Behind::End)) => return Poll::Ready(None),
         };
-        if first.len() >= SMALL_BYTES || self.source.is_end_stream() {
+        if first.len() >= SMALL_BYTES || self.source.as_ref().is_none_or(Incoming::is_end_stream) {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         Poll::Ready(Some(Ok(Frame::data(self.join(first, cx)))))
@@ -266,7 +319,10 @@ impl State {
 
     /// The next chunk from the client, or what is there instead of one.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Behind>> {
-        let frame = match ready!(Pin::new(&mut self.source).poll_frame(cx)) {
+        let Some(source) = &mut self.source else {
+            return Poll::Ready(Err(Behind::Broken(Reason::CANCEL)));
+        };
+        let frame = match ready!(Pin::new(source).poll_frame(cx)) {
             None => return Poll::Ready(Err(Behind::End)),
             Some(Err(error)) => return Poll::Ready(Err(Behind::Broken(reason_of(&error)))),
             Some(Ok(frame)) => frame,
