@@ -227,8 +227,10 @@ fn a_held_reset_keeps_its_code() {
 fn held_calls_keep_no_connection_that_is_left() {
     on_each_data_plane(async |plane| {
         let mut abused = Abused::start(plane).await;
+        abused.next_resets(MOST_UNSEEN).await;
         let highest = *abused.streams.last().unwrap();
         abused.backend.send(&wire::go_away(highest, code::NO_ERROR)).await.unwrap();
+        assert!(abused.next_resets(0).await.is_empty(), "the bystander's call is not over");
         abused.backend.send(&ok_response(abused.kept)).await.unwrap();
         assert_eq!(abused.bystander.message(1).await.grpc_status(), Some("0"));
         abused.backend.closed().await;

@@ -210,12 +210,11 @@ pub(super) struct Lease {
     /// The call's order among those of the connection, once hyper has put it
     /// there.
     order: OnceLock<u64>,
-    is_given_up: AtomicBool,
 }
 
 impl Lease {
     fn new(connection: Arc<Connection>) -> Self {
-        Self { connection, order: OnceLock::new(), is_given_up: AtomicBool::new(false) }
+        Self { connection, order: OnceLock::new() }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -240,18 +239,9 @@ impl Lease {
         }
     }
 
-    /// The call is taken back. Whether its reset is held back; then its request
-    /// stops as well.
+    /// The call is taken back. Whether its reset is held back.
     pub(super) fn hold_back(&self) -> bool {
-        let is_held =
-            self.order.get().is_some_and(|order| !self.connection.resets.may_reset(*order));
-        self.is_given_up.fetch_or(is_held, Ordering::Relaxed);
-        is_held
-    }
-
-    /// Whether nobody waits for the call, which is held back.
-    pub(super) fn is_given_up(&self) -> bool {
-        self.is_given_up.load(Ordering::Relaxed)
+        self.order.get().is_some_and(|order| !self.connection.resets.may_reset(*order))
     }
 
     /// Waits until the call's stream may be reset.
@@ -344,8 +334,8 @@ mod tests {
         first.note_begun();
         assert!(!first.hold_back());
         second.note_begun();
-        assert!(second.hold_back() && second.is_given_up());
-        assert!(!third.hold_back() && !third.is_given_up());
+        assert!(second.hold_back());
+        assert!(!third.hold_back());
         assert_eq!(connection.counters.held_resets.get(), 1);
         // The first was answered, and the second can go.
         first.note_head();

@@ -12,7 +12,8 @@
 //! A held call costs no more than one in flight. It has its place on the
 //! connection, and stands in the backend's load as before, so that there are
 //! never more of them than the connection has places. What has come of its
-//! request is let go of, and with it the room in its client's connection window.
+//! request is let go of, and with it the room in its client's connection window;
+//! a hedge, which sends a copy of the request, may still send it.
 //!
 //! A call that is taken back before hyper has put it on the connection never
 //! gets there, and nothing has to be reset.

@@ -186,16 +186,14 @@ impl Body for RequestBody {
         this.lease.note_begun();
         let reason = match this.broken {
             Some(reason) => reason,
-            None => match this.poll_read(cx) {
-                Poll::Ready(Some(Err(reason))) => reason,
-                _ if this.lease.is_given_up() => Reason::CANCEL,
-                Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok(frame))),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
+            None => match ready!(this.poll_read(cx)) {
+                Some(Err(reason)) => reason,
+                Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
+                None => return Poll::Ready(None),
             },
         };
         this.broken = Some(reason);
-        // With the error hyper resets the stream.
+        // With the error hyper resets the stream, which may have to wait.
         ready!(this.lease.poll_reset(cx));
         Poll::Ready(Some(Err(reason.into())))
     }

@@ -211,3 +211,107 @@ impl<O: Observer> AsyncWrite for Tap<O> {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const ACK: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+    /// A whole PING.
+    const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    /// The head of a request on stream 1, without fields.
+    const HEADERS: [u8; 9] = [0, 0, 0, 1, 5, 0, 0, 0, 1];
+
+    #[derive(Default)]
+    struct Count {
+        asked_behind: AtomicU64,
+        answers: AtomicU64,
+    }
+
+    impl Observer for Count {
+        fn asked(&self, opened: u64) {
+            self.asked_behind.fetch_add(100 + opened, Ordering::Relaxed);
+        }
+        fn answered(&self) {
+            self.answers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A tap, and the backend's end.
+    async fn connection() -> (Tap<Count>, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        (Tap::new(Wire::Plain(near), Arc::default(), Arc::default()), far)
+    }
+
+    async fn read(from: &mut (impl AsyncRead + Unpin), count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        from.read_exact(&mut bytes).await.unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_question_stands_between_two_frames() {
+        let (mut tap, mut backend) = connection().await;
+        tap.question.ask();
+        tap.flush().await.unwrap();
+        tap.write_all(PREFACE).await.unwrap();
+        tap.write_all(&HEADERS).await.unwrap();
+        tap.write_all(&PING[..12]).await.unwrap();
+        tap.flush().await.unwrap();
+        assert_eq!(tap.observer.asked_behind.load(Ordering::Relaxed), 0);
+        tap.write_all(&PING[12..]).await.unwrap();
+        tap.flush().await.unwrap();
+        assert_eq!(tap.observer.asked_behind.load(Ordering::Relaxed), 101, "once, behind one");
+        // While it is not answered no other is put.
+        tap.question.ask();
+        tap.flush().await.unwrap();
+        tap.write_all(&PING).await.unwrap();
+        let expected = [PREFACE, &HEADERS, &PING, &QUESTION, &PING].concat();
+        assert_eq!(read(&mut backend, expected.len()).await, expected);
+    }
+
+    #[tokio::test]
+    async fn hyper_reads_all_but_the_answer() {
+        let (mut tap, mut backend) = connection().await;
+        tap.write_all(PREFACE).await.unwrap();
+        // The first answer is that to hyper's own SETTINGS, and is cut in two by
+        // the question.
+        backend.write_all(&[&PING[..], &ACK[..5]].concat()).await.unwrap();
+        assert_eq!(read(&mut tap, PING.len() + 5).await, [&PING[..], &ACK[..5]].concat());
+        tap.question.ask();
+        tap.flush().await.unwrap();
+        backend.write_all(&[&ACK[5..], &PING, &ACK, &PING, &PING[..7]].concat()).await.unwrap();
+        let expected = [&ACK[5..], &PING, &PING, &PING[..7]].concat();
+        let mut seen = Vec::new();
+        // By little buffers.
+        while seen.len() < expected.len() {
+            let count = (expected.len() - seen.len()).min(3);
+            seen.extend(read(&mut tap, count).await);
+        }
+        assert_eq!(seen, expected);
+        assert_eq!(tap.observer.answers.load(Ordering::Relaxed), 1);
+        backend.shutdown().await.unwrap();
+        assert_eq!(tap.read(&mut [0; 9]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_instead_of_answering_ends() {
+        let (mut tap, mut backend) = connection().await;
+        tap.write_all(PREFACE).await.unwrap();
+        tap.question.ask();
+        tap.flush().await.unwrap();
+        backend.write_all(&[&PING[..], &ACK[..4]].concat()).await.unwrap();
+        backend.shutdown().await.unwrap();
+        let mut seen = Vec::new();
+        tap.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, [&PING[..], &ACK[..4]].concat());
+    }
+}
