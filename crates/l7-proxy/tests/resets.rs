@@ -4,7 +4,7 @@
 //! before they came to look at them, or too many in all (CVE-2023-44487).
 //!
 //! A call that is taken back in the same breath may never get to a backend, so
-//! these are taken back when it has come there.
+//! most of these are taken back when they have come there.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -13,7 +13,7 @@ use common::{Wires, call, open};
 use l7_proxy::{Config, DataPlane};
 use testkit::negative::ok_response;
 use testkit::on_each_data_plane;
-use testkit::peer::{End, Peer, Seen};
+use testkit::peer::{End, Peer, Seen, field};
 use testkit::wire::{self, block, code, setting};
 use testkit::within;
 
@@ -152,6 +152,38 @@ fn a_backend_is_sent_so_many_resets_before_it_has_taken_up_a_call() {
     });
 }
 
+/// Only what came to the backend counts, and is held: calls that were taken back
+/// before are none of its business, and none of its load.
+#[test]
+fn calls_that_are_taken_back_in_the_same_breath_count_if_the_backend_has_them() {
+    on_each_data_plane(async |plane| {
+        let mut wires = Wires::start(plane).await;
+        let mut bystander = Peer::client(wires.l7.addr(), &[]).await;
+        bystander.send(&call(1, &[])).await.unwrap();
+        let mut backend = wires.server.accept(&[]).await;
+        backend.next_headers().await;
+        backend.round_trip().await;
+        backend.is_polite = false;
+        for stream in (1..).step_by(2).take(TAKEN_BACK as usize) {
+            let both = [call(stream, &[]), wire::reset(stream, code::CANCEL)].concat();
+            wires.client.send(&both).await.unwrap();
+            wires.client.round_trip().await;
+        }
+        // This call comes behind all of them.
+        let mut third = Peer::client(wires.l7.addr(), &[]).await;
+        third.send(&call(1, &[("x-last", "yes")])).await.unwrap();
+        let mut calls = 0;
+        while field(&backend.next_headers().await.1, "x-last").is_none() {
+            calls += 1;
+        }
+        let resets = backend.take_passed_over(is_reset).len() as u32;
+        assert_eq!(resets, calls.min(MOST_UNSEEN), "of {calls} calls");
+        let held = calls - resets;
+        assert_eq!(wires.l7.metric("l7_resets_held_total"), f64::from(held));
+        Abused::await_in_flight(&wires, held + 2).await;
+    });
+}
+
 /// A held call that the backend answers is over: nothing is left to reset, and
 /// its place is free.
 #[test]
@@ -193,8 +225,9 @@ fn a_held_call_that_the_backend_resets_is_over() {
 #[test]
 fn held_calls_take_no_room_in_their_clients_window() {
     on_each_data_plane(async |plane| {
-        let piece = |stream| wire::data(stream, &[7; 5_000], false);
-        let request = |stream| [open(stream, &[]), piece(stream), piece(stream)].concat();
+        // More of them than a proxy has taken on ahead of the backend.
+        let pieces = |stream| wire::data(stream, &[7; 2_000], false).repeat(5);
+        let request = |stream| [open(stream, &[]), pieces(stream)].concat();
         let mut abused = Abused::start_with(plane, request, code::CANCEL).await;
         abused.next_resets(MOST_UNSEEN).await;
         let next = 2 * TAKEN_BACK + 1;
