@@ -297,6 +297,7 @@ mod tests {
         connection.go_away();
         assert!(connection.lease().is_none());
     }
+
     #[test]
     fn a_connection_that_leaves_is_over_with_its_last_call() {
         let connection = connection();
