@@ -2,6 +2,11 @@
 //! headers, however the bytes are cut. What it comes by it tells an
 //! [`Observer`]; every payload but that of SETTINGS is skipped.
 
+use super::frames::{
+    ACK, CONTINUATION, END_HEADERS, GOAWAY, HEAD_BYTES, HEADERS, MAX_CONCURRENT_STREAMS,
+    PREFACE_BYTES, PUSH_PROMISE, Part, RST_STREAM, SETTING_BYTES, SETTINGS,
+};
+
 /// Who is told of the frames that are walked over.
 pub(super) trait Observer: Send + Sync {
     /// A SETTINGS frame (no acknowledgement); the value is its
@@ -17,29 +22,11 @@ pub(super) trait Observer: Send + Sync {
     fn answered(&self) {}
 }
 
-/// Frame types and flags of RFC 9113, section 6.
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PUSH_PROMISE: u8 = 5;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-const FLAG_ACK: u8 = 1;
-const FLAG_END_HEADERS: u8 = 4;
-/// SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113, section 6.5.2).
-const MAX_CONCURRENT_STREAMS: u16 = 3;
-const HEADER_BYTES: usize = 9;
-/// One setting: an identifier and a value.
-const SETTING_BYTES: usize = 6;
-/// What a client says first (RFC 9113, section 3.4).
-const PREFACE_BYTES: usize = 24;
-
 /// A walk over frames.
 #[derive(Debug, Default)]
 pub(super) struct FrameWalk {
     /// The frame header, or the setting, that is being put together.
-    part: [u8; HEADER_BYTES],
-    part_len: usize,
+    part: Part,
     /// Bytes left of the payload; zero between frames.
     payload_left: usize,
     in_settings: bool,
@@ -66,7 +53,7 @@ impl FrameWalk {
 
     /// Whether a frame could stand here.
     pub(super) fn is_between_frames(&self) -> bool {
-        self.part_len == 0 && self.payload_left == 0 && !self.in_block
+        self.part.len() == 0 && self.payload_left == 0 && !self.in_block
     }
 
     /// How many streams were opened.
@@ -83,7 +70,7 @@ impl FrameWalk {
     pub(super) fn expect_answer(&mut self) {
         self.is_asked = true;
         // What there is of a header has been passed on, and is no answer.
-        self.passed = if self.payload_left == 0 { self.part_len } else { 0 };
+        self.passed = if self.payload_left == 0 { self.part.len() } else { 0 };
     }
 
     pub(super) fn feed(&mut self, mut bytes: &[u8], observer: &impl Observer) {
@@ -110,7 +97,7 @@ impl FrameWalk {
     /// The bytes are at their end: no answer will come.
     pub(super) fn give_up_answer(&mut self, sifted: &mut Vec<u8>) {
         if self.is_asked && self.payload_left == 0 {
-            sifted.extend_from_slice(&self.part[self.passed..self.part_len]);
+            sifted.extend_from_slice(&self.part.bytes()[self.passed..]);
         }
         self.is_asked = false;
     }
@@ -124,12 +111,11 @@ impl FrameWalk {
         pass: &mut impl FnMut(&[u8]),
     ) -> &'a [u8] {
         if self.payload_left == 0 {
-            let rest = self.fill(bytes, HEADER_BYTES);
-            if self.part_len == HEADER_BYTES {
-                self.part_len = 0;
+            let rest = self.part.fill(bytes, HEAD_BYTES);
+            if let Some(head) = self.part.take(HEAD_BYTES) {
                 let passed = std::mem::take(&mut self.passed);
-                if !self.header(observer) {
-                    pass(&self.part[passed..]);
+                if !self.header(head, observer) {
+                    pass(&head[passed..]);
                 }
             }
             return rest;
@@ -147,13 +133,13 @@ impl FrameWalk {
 
     /// Reads the frame header that has been put together. Whether it is an
     /// answer.
-    fn header(&mut self, observer: &impl Observer) -> bool {
-        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.part;
+    fn header(&mut self, head: [u8; HEAD_BYTES], observer: &impl Observer) -> bool {
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = head;
         self.payload_left = u32::from_be_bytes([0, l0, l1, l2]) as usize;
-        self.in_settings = kind == SETTINGS && flags & FLAG_ACK == 0;
+        self.in_settings = kind == SETTINGS && flags & ACK == 0;
         self.max_concurrent_streams = None;
         self.in_block =
-            matches!(kind, HEADERS | PUSH_PROMISE | CONTINUATION) && flags & FLAG_END_HEADERS == 0;
+            matches!(kind, HEADERS | PUSH_PROMISE | CONTINUATION) && flags & END_HEADERS == 0;
         let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
         match kind {
             HEADERS if stream > self.highest => {
@@ -185,13 +171,10 @@ impl FrameWalk {
     fn setting<'a>(&mut self, bytes: &'a [u8], observer: &impl Observer) -> &'a [u8] {
         // A length that is no multiple of six is h2's to refuse; the last
         // part is then shorter, and the walk stays on frame boundaries.
-        let wanted = SETTING_BYTES.min(self.part_len + self.payload_left);
-        let before = self.part_len;
-        let rest = self.fill(bytes, wanted);
-        self.payload_left -= self.part_len - before;
-        if self.part_len == wanted {
-            self.part_len = 0;
-            let [i0, i1, v0, v1, v2, v3, ..] = self.part;
+        let wanted = SETTING_BYTES.min(self.part.len() + self.payload_left);
+        let rest = self.part.fill(bytes, wanted);
+        self.payload_left -= bytes.len() - rest.len();
+        if let Some([i0, i1, v0, v1, v2, v3, ..]) = self.part.take(wanted) {
             if wanted == SETTING_BYTES && u16::from_be_bytes([i0, i1]) == MAX_CONCURRENT_STREAMS {
                 self.max_concurrent_streams = Some(u32::from_be_bytes([v0, v1, v2, v3]));
             }
@@ -200,13 +183,6 @@ impl FrameWalk {
             }
         }
         rest
-    }
-
-    fn fill<'a>(&mut self, bytes: &'a [u8], wanted: usize) -> &'a [u8] {
-        let taken = bytes.len().min(wanted - self.part_len);
-        self.part[self.part_len..self.part_len + taken].copy_from_slice(&bytes[..taken]);
-        self.part_len += taken;
-        &bytes[taken..]
     }
 }
 
@@ -261,7 +237,7 @@ mod tests {
     }
 
     fn ack() -> Vec<u8> {
-        frame_on(0, SETTINGS, FLAG_ACK, &[])
+        frame_on(0, SETTINGS, ACK, &[])
     }
 
     fn session() -> (Vec<u8>, Vec<Seen>) {
@@ -269,7 +245,7 @@ mod tests {
         settings.extend([0, 3, 0, 0, 1, 44]);
         let bytes = [
             frame(SETTINGS, 0, &settings),
-            frame(SETTINGS, FLAG_ACK, &[]),
+            frame(SETTINGS, ACK, &[]),
             frame(0, 1, &[SETTINGS; 300]),
             frame(SETTINGS, 0, &[]),
             frame(RST_STREAM, 0, &[0; 4]),
@@ -328,7 +304,7 @@ mod tests {
             let (seen, passed) = sifted(&mut walk, &rest, cut);
             // The bytes before the session's own acknowledgement are not all in
             // `rest` if it was asked later; either way the second is the answer.
-            prop_assert_eq!(passed.len(), rest.len() - HEADER_BYTES);
+            prop_assert_eq!(passed.len(), rest.len() - HEAD_BYTES);
             prop_assert_eq!(passed, [&before[asked_at..], &more].concat());
             prop_assert_eq!(seen.iter().filter(|seen| **seen == Seen::Answered).count(), 1);
             prop_assert!(!walk.is_asked());
@@ -344,7 +320,7 @@ mod tests {
             walk.expect_answer();
             let (_, mut passed) = sifted(&mut walk, &bytes, cut);
             walk.give_up_answer(&mut passed);
-            let is_answer = |seen: usize| passed.len() + seen * HEADER_BYTES == bytes.len();
+            let is_answer = |seen: usize| passed.len() + seen * HEAD_BYTES == bytes.len();
             prop_assert!(is_answer(0) || is_answer(1));
         }
     }
@@ -370,12 +346,12 @@ mod tests {
         assert_eq!(feed(b"\n"), (true, 0));
         assert_eq!(feed(&frame_on(1, HEADERS, 0, &[0; 9])), (false, 1));
         assert_eq!(feed(&frame_on(1, CONTINUATION, 0, &[0; 9])), (false, 1));
-        assert_eq!(feed(&frame_on(1, CONTINUATION, FLAG_END_HEADERS, &[])), (true, 1));
-        let opening = frame_on(5, HEADERS, FLAG_END_HEADERS, &[0; 9]);
+        assert_eq!(feed(&frame_on(1, CONTINUATION, END_HEADERS, &[])), (true, 1));
+        let opening = frame_on(5, HEADERS, END_HEADERS, &[0; 9]);
         assert_eq!(feed(&opening[..8]), (false, 1));
         assert_eq!(feed(&opening[8..17]), (false, 2));
         assert_eq!(feed(&opening[17..]), (true, 2));
         // Trailers open nothing.
-        assert_eq!(feed(&frame_on(1, HEADERS, FLAG_END_HEADERS, &[0; 9])), (true, 2));
+        assert_eq!(feed(&frame_on(1, HEADERS, END_HEADERS, &[0; 9])), (true, 2));
     }
 }

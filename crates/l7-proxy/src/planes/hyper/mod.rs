@@ -18,6 +18,7 @@
 //! | [`wire`] | a connection's bytes, in plain text or under TLS |
 //! | [`tap`] | what hyper doesn't tell: SETTINGS, GOAWAY and resets |
 //! | [`frame_walk`] | how it finds the frames |
+//! | [`frames`] | what the walks over frames share |
 //! | [`fuzzing`] | what must hold of the frames it reads along |
 //!
 //! What it leaves to hyper: a client that resets a call whose request has
@@ -30,6 +31,7 @@ mod call;
 mod connection;
 mod downstream;
 mod frame_walk;
+mod frames;
 pub(super) mod fuzzing;
 mod guard;
 mod held;

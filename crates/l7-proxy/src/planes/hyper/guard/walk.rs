@@ -1,26 +1,9 @@
 //! A walk over the frames of one direction, however the bytes are cut. It keeps
 //! what the rules need and skips every other payload.
 
-/// Frame types, flags and a setting of RFC 9113, section 6.
-pub(super) mod wire {
-    pub(crate) const DATA: u8 = 0;
-    pub(crate) const HEADERS: u8 = 1;
-    pub(crate) const RST_STREAM: u8 = 3;
-    pub(crate) const SETTINGS: u8 = 4;
-    pub(crate) const GOAWAY: u8 = 7;
-    pub(crate) const WINDOW_UPDATE: u8 = 8;
-    pub(crate) const CONTINUATION: u8 = 9;
-    pub(crate) const ACK: u8 = 1;
-    pub(crate) const END_STREAM: u8 = 1;
-    pub(crate) const END_HEADERS: u8 = 4;
-    pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
-}
+pub(super) use super::super::frames as wire;
+use wire::{HEAD_BYTES, PREFACE_BYTES, Part, SETTING_BYTES};
 
-/// What a client sends before its first frame (RFC 9113, section 3.4).
-const PREFACE_BYTES: usize = 24;
-const HEAD_BYTES: usize = 9;
-/// One setting: an identifier and a value.
-const SETTING_BYTES: usize = 6;
 /// The payload of WINDOW_UPDATE and of RST_STREAM.
 const WORD_BYTES: usize = 4;
 
@@ -55,8 +38,7 @@ pub(super) enum Event {
 pub(super) struct Walk {
     head: Head,
     /// The head, or the part of a payload, that is being put together.
-    part: [u8; HEAD_BYTES],
-    part_len: usize,
+    part: Part,
     /// Bytes left of the payload; zero between frames.
     payload_left: usize,
     preface_left: usize,
@@ -74,8 +56,7 @@ impl Walk {
     pub(super) fn without_preface() -> Self {
         Self {
             head: Head::default(),
-            part: [0; HEAD_BYTES],
-            part_len: 0,
+            part: Part::default(),
             payload_left: 0,
             preface_left: 0,
             in_block: false,
@@ -85,7 +66,7 @@ impl Walk {
     /// Whether a frame may be put in between here: no frame and no header block
     /// has begun that has not ended.
     pub(super) fn is_on_boundary(&self) -> bool {
-        self.preface_left == 0 && self.part_len == 0 && self.payload_left == 0 && !self.in_block
+        self.preface_left == 0 && self.part.len() == 0 && self.payload_left == 0 && !self.in_block
     }
 
     /// Takes the next bytes.
@@ -104,10 +85,9 @@ impl Walk {
     }
 
     fn take_head<'a>(&mut self, bytes: &'a [u8], see: &mut impl FnMut(Event)) -> &'a [u8] {
-        let rest = self.fill(bytes, HEAD_BYTES);
-        if self.part_len == HEAD_BYTES {
-            self.part_len = 0;
-            let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.part;
+        let rest = self.part.fill(bytes, HEAD_BYTES);
+        if let Some(head) = self.part.take(HEAD_BYTES) {
+            let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = head;
             let length = u32::from_be_bytes([0, l0, l1, l2]);
             let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
             self.head = Head { length, kind, flags, stream };
@@ -128,17 +108,14 @@ impl Walk {
         };
         // A length that doesn't fit the type is h2's to refuse; the walk stays
         // on frame boundaries.
-        if self.payload_left + self.part_len < whole || whole == 0 {
+        if self.payload_left + self.part.len() < whole || whole == 0 {
             let skipped = self.payload_left.min(bytes.len());
             self.payload_left -= skipped;
             return &bytes[skipped..];
         }
-        let before = self.part_len;
-        let rest = self.fill(bytes, whole);
-        self.payload_left -= self.part_len - before;
-        if self.part_len == whole {
-            self.part_len = 0;
-            let [b0, b1, b2, b3, b4, b5, ..] = self.part;
+        let rest = self.part.fill(bytes, whole);
+        self.payload_left -= bytes.len() - rest.len();
+        if let Some([b0, b1, b2, b3, b4, b5, ..]) = self.part.take(whole) {
             see(if whole == SETTING_BYTES {
                 Event::Setting(u16::from_be_bytes([b0, b1]), u32::from_be_bytes([b2, b3, b4, b5]))
             } else {
@@ -146,13 +123,6 @@ impl Walk {
             });
         }
         rest
-    }
-
-    fn fill<'a>(&mut self, bytes: &'a [u8], wanted: usize) -> &'a [u8] {
-        let taken = bytes.len().min(wanted - self.part_len);
-        self.part[self.part_len..self.part_len + taken].copy_from_slice(&bytes[..taken]);
-        self.part_len += taken;
-        &bytes[taken..]
     }
 }
 
