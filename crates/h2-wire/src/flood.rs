@@ -5,9 +5,20 @@
 //! some seconds, and a steady rate settles at twice itself.
 //!
 //! Honest peers send control frames in answer to what they get: a WINDOW_UPDATE for DATA, a PING
-//! to measure the bandwidth of a download. So frames sent to the peer buy some of them off.
+//! to measure the bandwidth of a download. And they send some along with what they ask for: gRPC
+//! gives credit on the stream and on the connection for each message that it begins to wait for.
+//! So streams, and DATA in either direction, pay for some of them.
 
 use crate::error::{Error, Reason};
+
+/// Control frames that a frame of DATA or HEADERS sent to the peer may call forth, amply counted:
+/// credit for the stream and the connection, and a PING to measure the bandwidth.
+pub(crate) const FRAMES_PER_SENT: u32 = 10;
+
+/// Control frames that come along with a stream that the peer opens, or with DATA that it sends:
+/// credit for the stream and the connection, and one more. Each costs us less than what it comes
+/// along with, so a peer that sends one to be allowed the others gains nothing.
+pub const FRAMES_PER_RECEIVED: u32 = 3;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +37,9 @@ pub enum Flood {
 /// The bounds. Each is what may have gathered in a count that is halved every second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FloodLimits {
-    /// Frames that cost the peer next to nothing, beyond those that the frames sent to it explain.
+    /// Frames that cost the peer next to nothing, beyond those that streams and DATA
+    /// explain. At least [`FRAMES_PER_RECEIVED`] for each stream that the peer may open, as it may
+    /// open all before it sends the first of them.
     pub control_frames: u32,
     /// Streams reset by the peer, or for its mistakes.
     pub resets: u32,
@@ -74,7 +87,7 @@ impl Floods {
         self.passed
     }
 
-    /// A frame was sent that an honest peer may answer with control frames.
+    /// A frame was sent or came that explains so many control frames.
     #[inline]
     pub(crate) fn excuse(&mut self, frames: u32) {
         let count = &mut self.counts[Flood::Control as usize];

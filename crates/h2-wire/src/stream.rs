@@ -87,8 +87,8 @@ pub(crate) struct Pending {
     pub(crate) then_reset: Option<Reason>,
     /// Bytes that went out of here since the owner last asked, for stall timeouts.
     pub(crate) moved: u64,
-    /// Rounds of the owner's clock that it has been waiting without enough progress.
-    pub(crate) stalled_ms: u64,
+    /// Since when, on the owner's clock, it has been waiting without enough progress.
+    pub(crate) stalled_since_ms: Option<u64>,
 }
 
 impl Pending {

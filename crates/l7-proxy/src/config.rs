@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use balance::PolicyKind;
 use clap::FromArgMatches as _;
+use h2_wire::connection::FRAMES_PER_RECEIVED;
 use http::HeaderName;
 use serve::Metrics;
 use serve::duration;
@@ -230,9 +231,11 @@ pub struct DownstreamLimits {
 
     /// Frames a client may send in a second that cost it little and the proxy
     /// something: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown
-    /// types. One more ends the connection. The count is halved each second,
-    /// and each DATA or HEADERS frame sent to the client pays for ten
-    /// (CVE-2019-9512 and its kin).
+    /// types. One more ends the connection. The count is halved each second;
+    /// each DATA or HEADERS frame sent to the client pays for ten, and each
+    /// stream that the client opens and each DATA frame that it sends for three
+    /// (CVE-2019-9512 and its kin). Never less than three for each of
+    /// `max-concurrent-streams`, which gRPC clients may send at once.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub max_control_frames_per_second: u32,
 
@@ -276,6 +279,15 @@ pub struct DownstreamLimits {
     /// second.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub max_stray_frames_per_second: u32,
+}
+
+impl DownstreamLimits {
+    /// Control frames that a connection may have sent in excess: what is
+    /// configured, and never less than what the advertised streams need.
+    pub(crate) fn control_frames(&self) -> u32 {
+        let needed = self.max_concurrent_streams.saturating_mul(FRAMES_PER_RECEIVED);
+        self.max_control_frames_per_second.max(needed)
+    }
 }
 
 /// Bounds on connections to backends. Connections are per backend and thread.

@@ -9,14 +9,14 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{call, echo, open};
+use common::{Wires, call, echo, open};
 use echo_proto::v1::EchoRequest;
 use l7_proxy::{Config, DataPlane};
 use prost::Message as _;
 use testkit::lab::{Lab, l7_config, start_l7};
-use testkit::negative::{Case, NegativeServer};
+use testkit::negative::{Case, NegativeServer, ok_response};
 use testkit::peer::{End, Peer, Seen};
 use testkit::wire::{self, block, code, flag, kind, setting};
 use testkit::{await_that, on_each_data_plane, within};
@@ -35,6 +35,12 @@ mod exceptions {
     /// h2 calls every mistake in a header block a PROTOCOL_ERROR, where RFC 9113,
     /// section 4.3, has COMPRESSION_ERROR. The connection ends in both.
     pub(crate) fn calls_a_broken_block_a_protocol_error(plane: DataPlane) -> bool {
+        plane == DataPlane::Hyper
+    }
+
+    /// The WINDOW_UPDATEs of many calls at once are beyond its count of cheap
+    /// frames, until responses pay for them.
+    pub(crate) fn counts_window_updates_of_waiting_calls(plane: DataPlane) -> bool {
         plane == DataPlane::Hyper
     }
 
@@ -490,6 +496,39 @@ fn normal_traffic_is_no_flood() {
     });
 }
 
+/// What gRPC's C core sends for each call, of which nothing is answered yet:
+/// credit for five bytes, on the stream and on the connection.
+#[test]
+fn window_updates_of_calls_that_wait_are_no_flood() {
+    on_each_data_plane(async |plane| {
+        if exceptions::counts_window_updates_of_waiting_calls(plane) {
+            return;
+        }
+        const CALLS: u32 = 1_000;
+        let mut wires = Wires::start(plane).await;
+        let (mut backend, stream, _) = wires.begin().await;
+        backend.send(&ok_response(stream)).await.unwrap();
+        assert_eq!(wires.client.message(1).await.grpc_status(), Some("0"));
+        let streams = || (3..).step_by(2).take(CALLS as usize);
+        for stream in streams() {
+            let update = |of| wire::window_update(of, 5);
+            let data = wire::data(stream, &wire::message(&[]), true);
+            let call = [open(stream, &[]), update(stream), update(0), data];
+            wires.client.send(&call.concat()).await.unwrap();
+        }
+        let mut waiting = Vec::new();
+        for _ in 0..CALLS {
+            waiting.push(backend.next_headers().await.0);
+        }
+        for stream in waiting {
+            backend.send(&ok_response(stream)).await.unwrap();
+        }
+        for stream in streams() {
+            assert_eq!(wires.client.message(stream).await.grpc_status(), Some("0"));
+        }
+    });
+}
+
 /// CVE-2019-9511 and 9517: the client asks for much and takes nothing, or a
 /// byte now and then.
 #[test]
@@ -609,6 +648,49 @@ fn an_idle_connection_ends_and_a_busy_one_stays() {
         busy.send(&wire::data(1, &wire::message(&[]), true)).await.unwrap();
         let answer = busy.message(1).await;
         assert_eq!((answer.grpc_status(), answer.end), (Some("0"), Some(End::Whole)));
+    });
+}
+
+/// Calls that are over at once, each well within the timeout after the last.
+#[test]
+fn a_connection_with_short_calls_is_not_idle() {
+    on_each_data_plane(async |plane| {
+        let lab = Lab::start_with(plane, 1, |config| {
+            config.downstream.idle_timeout = Duration::from_millis(400);
+        });
+        let mut client = Peer::client(lab.l7.addr(), &[]).await;
+        let (began, mut stream) = (Instant::now(), 1);
+        let mut last = began;
+        while began.elapsed() < Duration::from_millis(1_500) {
+            client.send(&wire::unary_call(stream)).await.unwrap();
+            assert_eq!(client.message(stream).await.grpc_status(), Some("0"));
+            // A machine that was busy for so long has made the connection idle.
+            if last.elapsed() > Duration::from_millis(300) {
+                return;
+            }
+            (stream, last) = (stream + 2, Instant::now());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let left = client.passed_over().any(|seen| matches!(seen, Seen::GoAway { .. }));
+        assert!(!left, "it was told to leave with calls on it");
+    });
+}
+
+/// A thread that had no connection for longer than any patience does not charge
+/// that time to the next one.
+#[test]
+fn silence_before_a_connection_is_not_charged_to_it() {
+    on_each_data_plane(async |plane| {
+        let lab = Lab::start_with(plane, 1, |config| {
+            config.downstream.write_stall_timeout = Duration::from_millis(200);
+        });
+        // The time passes that must not count.
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let mut client = Peer::client(lab.l7.addr(), &[]).await;
+        client.send(&wire::unary_call(1)).await.unwrap();
+        let answer = client.message(1).await;
+        assert_eq!((answer.end, answer.grpc_status()), (Some(End::Whole), Some("0")));
+        assert_eq!(lab.l7.metric("l7_connections_ended_total{reason=\"write_stall\"}"), 0.0);
     });
 }
 

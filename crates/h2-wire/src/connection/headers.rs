@@ -3,6 +3,7 @@
 use super::receive::{Event, protocol};
 use super::{Connection, Leaving, Role};
 use crate::error::{Error, Reason};
+use crate::flood::FRAMES_PER_RECEIVED;
 use crate::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
 use crate::frame;
 use crate::hpack::{Name, Outcome};
@@ -63,6 +64,7 @@ impl<T: Copy + Default> Connection<T> {
         if end_stream && length.is_some_and(|length| length > 0) {
             verdict = Err("less DATA than content-length says");
         }
+        self.floods.excuse(FRAMES_PER_RECEIVED);
         let key = self.insert(id, end_stream, false, T::default());
         if let Err(what) = verdict {
             // The owner has never heard of the stream.

@@ -40,7 +40,7 @@ use crate::output::Output;
 use crate::settings::PeerSettings;
 use crate::stream::Streams;
 
-pub use crate::flood::{Flood, FloodLimits};
+pub use crate::flood::{FRAMES_PER_RECEIVED, Flood, FloodLimits};
 pub use crate::output::MAX_SLICES;
 pub use crate::stream::StreamKey;
 use farewell::Leaving;
@@ -259,6 +259,11 @@ impl<T: Copy + Default> Connection<T> {
     #[inline]
     pub fn open_streams(&self) -> usize {
         self.streams.len()
+    }
+
+    /// The highest stream that the peer has opened; 0 before the first.
+    pub fn highest_peer_stream(&self) -> u32 {
+        self.highest_peer_stream
     }
 
     /// Whether the peer's SETTINGS have come.

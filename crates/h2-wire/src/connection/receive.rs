@@ -3,7 +3,7 @@
 use super::farewell::{ALIVE_PING, DRAIN_PING, Leaving};
 use super::{Connection, Role};
 use crate::error::{Error, Reason};
-use crate::flood::Flood;
+use crate::flood::{FRAMES_PER_RECEIVED, Flood};
 use crate::frame::{
     self, Frame, HEAD_LEN, Head, PREFACE, Priority, SettingsIter, kind, parse_payload,
 };
@@ -226,7 +226,9 @@ impl<T: Copy + Default> Connection<T> {
             self.stray(stream)?;
             return Ok(None);
         };
-        if payload.is_empty() && !end_stream {
+        if !payload.is_empty() {
+            self.floods.excuse(FRAMES_PER_RECEIVED);
+        } else if !end_stream {
             self.count(Flood::Control)?;
         }
         if let Err((reason, what)) = self.take_data(key, payload.len(), flow, end_stream) {

@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use super::{Connection, Leaving, Role};
 use crate::error::Reason;
+use crate::flood::FRAMES_PER_SENT;
 use crate::frame::{self, Head, LARGEST_STREAM_ID, flags, kind};
 use crate::hpack::{BlockKey, Field, HeaderList};
 use crate::stream::StreamKey;
-
-/// Control frames that one frame of DATA or HEADERS may call forth from an honest peer, amply
-/// counted: credit for the stream and the connection, and a PING to measure the bandwidth.
-const ANSWERS_PER_FRAME: u32 = 10;
 
 /// Payloads below this size gather after the first of a turn, in bytes. What `h2` takes for small.
 const SMALL_BYTES: usize = 256;
@@ -92,7 +89,7 @@ impl<T: Copy + Default> Connection<T> {
         }
         let max = self.peer.max_frame_bytes;
         frame::finish_headers(self.output.bytes_mut(), start, key.id(), end_stream, max);
-        self.floods.excuse(ANSWERS_PER_FRAME);
+        self.floods.excuse(FRAMES_PER_SENT);
         if end_stream {
             self.after_end(key);
         }
@@ -185,7 +182,7 @@ impl<T: Copy + Default> Connection<T> {
         chunk: Option<&Arc<Vec<u8>>>,
         end_stream: bool,
     ) {
-        self.floods.excuse(ANSWERS_PER_FRAME);
+        self.floods.excuse(FRAMES_PER_SENT);
         self.sent_bytes += payload.len() as u64;
         let max = self.peer.max_frame_bytes as usize;
         let mut rest = payload;
@@ -248,7 +245,7 @@ impl<T: Copy + Default> Connection<T> {
                 pending.consume(length);
                 self.waiting_bytes -= length;
                 self.sent_bytes += length as u64;
-                self.floods.excuse(ANSWERS_PER_FRAME);
+                self.floods.excuse(FRAMES_PER_SENT);
                 if length > 0 {
                     moved.push(Moved { user: stream.user, bytes: length });
                 }
@@ -370,25 +367,26 @@ impl<T: Copy + Default> Connection<T> {
         self.streams.get(key).map_or(0, |stream| stream.waiting())
     }
 
-    /// Looks for streams whose output waits and does not move, to be called every `elapsed_ms`.
-    /// Those that had less than `least_bytes` of progress for `patience_ms` are appended to
+    /// Looks for streams whose output waits and does not move, to be called every now and then.
+    /// Those that had less than `least_bytes` of progress from one look to the next for
+    /// `patience_ms`, counted from the first look that found something waiting, are appended to
     /// `stalled`. A drip of credit does not count as progress.
     pub fn find_stalled(
         &mut self,
-        elapsed_ms: u64,
+        now_ms: u64,
         patience_ms: u64,
         least_bytes: u64,
         stalled: &mut Vec<(StreamKey, T)>,
     ) {
         for (key, stream) in self.streams.iter_mut() {
             let Some(pending) = &mut stream.pending else { continue };
-            if pending.is_idle() || pending.moved >= least_bytes {
-                pending.moved = 0;
-                pending.stalled_ms = 0;
+            let moved = std::mem::take(&mut pending.moved);
+            if pending.is_idle() || moved >= least_bytes {
+                pending.stalled_since_ms = None;
                 continue;
             }
-            pending.stalled_ms += elapsed_ms;
-            if pending.stalled_ms > patience_ms {
+            let since_ms = *pending.stalled_since_ms.get_or_insert(now_ms);
+            if now_ms.saturating_sub(since_ms) > patience_ms {
                 stalled.push((key, stream.user));
             }
         }

@@ -633,6 +633,24 @@ fn floods_end_the_connection_and_are_named() {
 }
 
 #[test]
+fn streams_and_data_that_come_pay_for_the_frames_that_come_along() {
+    let floods = FloodLimits { control_frames: 10, ..FloodLimits::UNLIMITED };
+    let mut server = raw_server(Options { floods, max_streams: 1_000, ..options(Role::Server) });
+    for id in (1..400).step_by(2) {
+        let mut bytes = raw_request(id, false, &[]);
+        frame::window_update(&mut bytes, id, 5);
+        frame::window_update(&mut bytes, 0, 5);
+        frame::data(&mut bytes, id, b"a", false);
+        frame::ping(&mut bytes, [0; 8], false);
+        read(&mut server, &bytes).expect("what honest clients send");
+    }
+    let mut cheap = Vec::new();
+    frame::data(&mut cheap, 1, b"", false);
+    let error = read(&mut server, &cheap.repeat(20)).expect_err("it pays for nothing");
+    assert_eq!(error.reason(), Reason::ENHANCE_YOUR_CALM);
+}
+
+#[test]
 fn stalls_are_found_and_drips_are_no_progress() {
     let (mut client, mut server) = default_pair();
     let key = open(&mut client, 7, false);
@@ -642,13 +660,14 @@ fn stalls_are_found_and_drips_are_no_progress() {
     let mut stalled = Vec::new();
     let mut drip = Vec::new();
     frame::window_update(&mut drip, 1, 1);
-    for _ in 0..10 {
-        client.find_stalled(10, 100, 5, &mut stalled);
+    // That nobody looked for long before is not this stream's to bear.
+    for now_ms in (1_000_000..=1_000_100).step_by(10) {
+        client.find_stalled(now_ms, 100, 5, &mut stalled);
         read(&mut client, &drip).expect("well-formed");
         client.pump(&mut Vec::new());
     }
     assert_eq!(stalled, []);
-    client.find_stalled(10, 100, 5, &mut stalled);
+    client.find_stalled(1_000_101, 100, 5, &mut stalled);
     assert_eq!(stalled, [(key, 7)]);
 }
 

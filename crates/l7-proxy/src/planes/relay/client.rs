@@ -31,6 +31,9 @@ pub(super) struct Client {
     pub(super) opened_ms: u64,
     /// Since when it has had no call.
     pub(super) idle_since_ms: Option<u64>,
+    /// Its last stream when that was last looked at: calls may come and go
+    /// between two looks.
+    pub(super) last_stream: u32,
     /// When the first GOAWAY of a drain was sent.
     pub(super) leaving_since_ms: Option<u64>,
     /// When it was ended from our side; only the client's end is waited for.
@@ -55,6 +58,7 @@ impl Client {
             endpoint: Endpoint::new(Connection::new(Arc::clone(options)), socket, secure, now_ms),
             opened_ms: now_ms,
             idle_since_ms: None,
+            last_stream: 0,
             leaving_since_ms: None,
             closing_since_ms: None,
             peer: None,

@@ -55,8 +55,8 @@ pub(super) struct Endpoint {
     partial_since_ms: Option<u64>,
     /// Bytes written since the last sweep.
     wrote_bytes: u64,
-    /// How long output has been waiting without enough progress.
-    stalled_ms: u64,
+    /// Since when output has been waiting without enough progress.
+    stalled_since_ms: Option<u64>,
 }
 
 /// What a read found.
@@ -102,7 +102,7 @@ impl Endpoint {
             asked_ms: 0,
             partial_since_ms: None,
             wrote_bytes: 0,
-            stalled_ms: 0,
+            stalled_since_ms: None,
         }
     }
 
@@ -307,21 +307,21 @@ impl Endpoint {
     }
 
     /// Looks whether the peer takes what waits for its socket or for the
-    /// connection's window, every `elapsed_ms`; gives how long it has taken
-    /// less than `least_bytes` each time. A drip is no progress.
-    pub(super) fn stalled_ms(&mut self, elapsed_ms: u64, least_bytes: u64) -> u64 {
+    /// connection's window; gives how long it has taken less than `least_bytes`
+    /// from one look to the next, counted from the first look that found
+    /// something waiting. A drip is no progress.
+    pub(super) fn stalled_ms(&mut self, now_ms: u64, least_bytes: u64) -> u64 {
         let wrote_bytes = std::mem::take(&mut self.wrote_bytes);
         let sent_bytes = self.http.take_sent_bytes();
         let is_held = self.secure.as_ref().is_some_and(|secure| secure.wants_write());
         let has_output = self.http.output_len() > 0 || is_held;
         let is_socket_stalled = has_output && wrote_bytes < least_bytes;
         let is_window_stalled = self.http.is_window_awaited() && sent_bytes < least_bytes;
-        if is_socket_stalled || is_window_stalled {
-            self.stalled_ms += elapsed_ms;
-        } else {
-            self.stalled_ms = 0;
+        if !is_socket_stalled && !is_window_stalled {
+            self.stalled_since_ms = None;
+            return 0;
         }
-        self.stalled_ms
+        now_ms.saturating_sub(*self.stalled_since_ms.get_or_insert(now_ms))
     }
 
     /// Passes an end on.

@@ -39,7 +39,7 @@ pub(super) fn downstream(config: &Config) -> Options {
         max_block_bytes: list_bytes * LIST_LEEWAY,
         max_continuations: limits.max_continuations,
         floods: FloodLimits {
-            control_frames: limits.max_control_frames_per_second,
+            control_frames: limits.control_frames(),
             resets: limits.max_resets_per_second,
             stray_frames: limits.max_stray_frames_per_second,
         },
@@ -78,6 +78,11 @@ pub(super) fn upstream(config: &Config) -> Options {
 /// Timeouts that a sweep looks after, in milliseconds, and how often it comes.
 pub(super) struct Sweep {
     pub(super) period_ns: u64,
+    /// When all connections are looked at next, and when they were last.
+    pub(super) next_ns: u64,
+    last_ns: u64,
+    /// The last look was late and was put off.
+    is_put_off: bool,
     pub(super) since_halving_ms: u64,
     pub(super) handshake_ms: u64,
     pub(super) frame_ms: u64,
@@ -90,7 +95,7 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config, now_ns: u64) -> Self {
         let (down, up) = (&config.downstream, &config.upstream);
         let timeouts = [
             down.handshake_timeout,
@@ -116,6 +121,9 @@ impl Sweep {
         ] = timeouts.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         Self {
             period_ns: period.as_nanos() as u64,
+            next_ns: now_ns + period.as_nanos() as u64,
+            last_ns: now_ns,
+            is_put_off: false,
             since_halving_ms: 0,
             handshake_ms,
             frame_ms,
@@ -127,6 +135,25 @@ impl Sweep {
             backend_answer_ms,
         }
     }
+
+    /// Gives the milliseconds since the last look at all connections, if it is
+    /// time for another.
+    ///
+    /// While there are no connections nobody looks, and a thread that was
+    /// stopped has not looked either. That time is nobody's fault: a look that
+    /// is late is put off by one period, in which all that waits is read.
+    pub(super) fn begin(&mut self, now_ns: u64) -> Option<u64> {
+        if now_ns < self.next_ns {
+            return None;
+        }
+        let is_late = now_ns - self.next_ns > self.period_ns;
+        let elapsed_ms = (now_ns - self.last_ns) / 1_000_000;
+        self.next_ns = now_ns + self.period_ns;
+        self.last_ns = now_ns;
+        // Once only, or a thread whose turns are long would never look.
+        self.is_put_off = is_late && !self.is_put_off;
+        (!self.is_put_off).then_some(elapsed_ms)
+    }
 }
 
 #[cfg(test)]
@@ -135,12 +162,25 @@ mod tests {
     use balance::PolicyKind;
 
     #[test]
+    fn a_look_that_is_late_is_put_off_once_and_charges_nobody() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut sweep = Sweep::of(&Config::new(Vec::new(), PolicyKind::RoundRobin), 0);
+        assert_eq!(sweep.begin(SECOND - 1), None);
+        assert_eq!(sweep.begin(SECOND), Some(1_000));
+        assert_eq!(sweep.begin(400 * SECOND), None, "nobody looked for six minutes");
+        assert_eq!(sweep.begin(401 * SECOND), Some(1_000));
+        // A thread that is always late looks every other time.
+        assert_eq!(sweep.begin(411 * SECOND), None);
+        assert_eq!(sweep.begin(421 * SECOND), Some(10_000));
+    }
+
+    #[test]
     fn sweeps_come_often_enough_for_the_shortest_timeout() {
         let mut config = Config::new(Vec::new(), PolicyKind::RoundRobin);
-        assert_eq!(Sweep::of(&config).period_ns, 1_000_000_000);
+        assert_eq!(Sweep::of(&config, 0).period_ns, 1_000_000_000);
         config.downstream.frame_timeout = Duration::from_millis(200);
-        assert_eq!(Sweep::of(&config).period_ns, 50_000_000);
+        assert_eq!(Sweep::of(&config, 0).period_ns, 50_000_000);
         config.downstream.frame_timeout = Duration::ZERO;
-        assert_eq!(Sweep::of(&config).period_ns, 10_000_000);
+        assert_eq!(Sweep::of(&config, 0).period_ns, 10_000_000);
     }
 }

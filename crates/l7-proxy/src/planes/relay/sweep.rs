@@ -20,21 +20,29 @@ const LEAST_BYTES: u64 = 1_024;
 const NOTICE_MS: u64 = 1_000;
 
 impl Worker {
-    pub(super) fn sweep(&mut self) {
-        let elapsed_ms = (self.now_ns - self.last_sweep_ns) / 1_000_000;
+    /// Looks at all connections if it is time to.
+    pub(super) fn sweep_if_due(&mut self) {
+        if let Some(elapsed_ms) = self.sweep.begin(self.now_ns) {
+            self.sweep(elapsed_ms);
+        }
+    }
+
+    fn sweep(&mut self, elapsed_ms: u64) {
         // Sweeps may be more frequent than seconds.
         self.sweep.since_halving_ms += elapsed_ms;
         let is_second = self.sweep.since_halving_ms >= 1_000;
         if is_second {
             self.sweep.since_halving_ms = 0;
         }
+        // A fair share of what is progress within the stall timeout.
+        let least_bytes = (LEAST_BYTES * elapsed_ms / self.sweep.stall_ms.max(1)).max(1);
         for key in self.clients.keys() {
             if let Some(client) = self.clients.get_mut(key)
                 && is_second
             {
                 client.endpoint.http.each_second();
             }
-            self.sweep_client(key, elapsed_ms);
+            self.sweep_client(key, least_bytes);
         }
         for key in self.links.keys() {
             if let Some(link) = self.links.get_mut(key)
@@ -42,14 +50,14 @@ impl Worker {
             {
                 link.endpoint.http.each_second();
             }
-            self.sweep_link(key, elapsed_ms);
+            self.sweep_link(key, least_bytes);
         }
         for key in self.pools.keys() {
             self.retire_if_over(key);
         }
     }
 
-    fn sweep_client(&mut self, key: Key, elapsed_ms: u64) {
+    fn sweep_client(&mut self, key: Key, least_bytes: u64) {
         let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(key) else { return };
         let over = |since_ms: u64, limit_ms: u64| now_ms.saturating_sub(since_ms) > limit_ms;
@@ -58,9 +66,7 @@ impl Worker {
             self.clients.remove(key);
             return;
         }
-        let least_bytes = (LEAST_BYTES * elapsed_ms / self.sweep.stall_ms.max(1)).max(1);
-        let stalled_ms = client.endpoint.stalled_ms(elapsed_ms, least_bytes);
-        if stalled_ms > self.sweep.stall_ms {
+        if client.endpoint.stalled_ms(now_ms, least_bytes) > self.sweep.stall_ms {
             self.guard_counters.count(Ending::WriteStall);
             return self.drop_client(key);
         }
@@ -72,7 +78,7 @@ impl Worker {
         }
         self.keep_client_alive(key);
         self.go_on_leaving(key);
-        self.reset_stalled(key, elapsed_ms, least_bytes);
+        self.reset_stalled(key, least_bytes);
     }
 
     /// What took a client too long.
@@ -112,7 +118,9 @@ impl Worker {
     fn go_on_leaving(&mut self, key: Key) {
         let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(key) else { return };
-        if client.endpoint.http.open_streams() > 0 {
+        let last_stream = client.endpoint.http.highest_peer_stream();
+        let had_calls = std::mem::replace(&mut client.last_stream, last_stream) != last_stream;
+        if had_calls || client.endpoint.http.open_streams() > 0 {
             client.idle_since_ms = None;
         } else if client.idle_since_ms.is_none() {
             client.idle_since_ms = Some(now_ms);
@@ -134,11 +142,12 @@ impl Worker {
 
     /// Resets the calls whose responses wait for a client that does not take
     /// them.
-    fn reset_stalled(&mut self, key: Key, elapsed_ms: u64, least_bytes: u64) {
+    fn reset_stalled(&mut self, key: Key, least_bytes: u64) {
+        let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(key) else { return };
         let mut stalled = Vec::new();
         let http = &mut client.endpoint.http;
-        http.find_stalled(elapsed_ms, self.sweep.stall_ms, least_bytes, &mut stalled);
+        http.find_stalled(now_ms, self.sweep.stall_ms, least_bytes, &mut stalled);
         for (stream, call) in stalled {
             if let Some(client) = self.clients.get_mut(key) {
                 client.endpoint.http.reset(stream, Reason::CANCEL);
@@ -150,14 +159,13 @@ impl Worker {
         }
     }
 
-    fn sweep_link(&mut self, key: Key, elapsed_ms: u64) {
+    fn sweep_link(&mut self, key: Key, least_bytes: u64) {
         let now_ms = self.now_ms();
         let Some(link) = self.links.get_mut(key) else { return };
         let endpoint = &mut link.endpoint;
         let is_awaited = endpoint.http.is_window_awaited();
         link.exhausted_sweeps = if is_awaited { link.exhausted_sweeps + 1 } else { 0 };
-        let least_bytes = (LEAST_BYTES * elapsed_ms / self.sweep.stall_ms.max(1)).max(1);
-        if endpoint.stalled_ms(elapsed_ms, least_bytes) > self.sweep.stall_ms {
+        if endpoint.stalled_ms(now_ms, least_bytes) > self.sweep.stall_ms {
             return self.lose_link(key, "it takes no bytes");
         }
         if endpoint.partial_ms(now_ms) > self.sweep.frame_ms {

@@ -85,8 +85,6 @@ pub(super) struct Worker {
     pub(super) downstream: Arc<Options>,
     pub(super) upstream: Arc<Options>,
     pub(super) sweep: Sweep,
-    next_sweep_ns: u64,
-    pub(super) last_sweep_ns: u64,
     pub(super) chance: SplitMix64,
     pub(super) counters: ProxyCounters,
     pub(super) guard_counters: GuardCounters,
@@ -110,8 +108,8 @@ impl Worker {
         let config = &shared.config;
         let largest =
             config.downstream.max_frame_bytes.max(config.upstream.backend_max_frame_bytes);
-        let sweep = Sweep::of(config);
         let now_ns = shared.upstreams.now_ns();
+        let sweep = Sweep::of(config, now_ns);
         Ok(Self {
             epoll,
             door: Some(door),
@@ -137,8 +135,6 @@ impl Worker {
             moved: Vec::new(),
             downstream: Arc::new(options::downstream(config)),
             upstream: Arc::new(options::upstream(config)),
-            next_sweep_ns: now_ns + sweep.period_ns,
-            last_sweep_ns: now_ns,
             sweep,
             chance: SplitMix64::new(seed),
             counters: ProxyCounters::register(&config.metrics),
@@ -191,7 +187,7 @@ impl Worker {
         if !self.again.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
-        let sweep = self.has_connections().then_some(self.next_sweep_ns);
+        let sweep = self.has_connections().then_some(self.sweep.next_ns);
         let next_ns =
             [self.timers.next_ns(), self.door_opens_ns, sweep].into_iter().flatten().min();
         next_ns.map(|next_ns| {
@@ -306,11 +302,7 @@ impl Worker {
                 Due::Hedge(key) => self.on_hedge_due(key),
             }
         }
-        if self.next_sweep_ns <= self.now_ns {
-            self.sweep();
-            self.last_sweep_ns = self.now_ns;
-            self.next_sweep_ns = self.now_ns + self.sweep.period_ns;
-        }
+        self.sweep_if_due();
         Ok(())
     }
 }
