@@ -40,7 +40,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
-use serve::{AcceptOptions, Accepted, Acceptor, ConnectionLimit, Shutdown};
+use serve::{AcceptOptions, Acceptor, ConnectionLimit, Shutdown};
 use tokio::task::JoinSet;
 
 pub use cli::main_with;
@@ -157,28 +157,22 @@ impl Backend {
         &self,
         mut acceptor: Acceptor,
         connections: Arc<Connections>,
-        mut shutdown: Shutdown,
+        shutdown: Shutdown,
     ) -> Result<(), Error> {
         let mut random = Random::named(self.config.queue.seed, "connection age");
         // Dropping the set aborts what is left in it.
         let mut tasks = JoinSet::new();
-        let mut serve = |tasks: &mut JoinSet<()>, accepted: Accepted, shutdown: &Shutdown| {
-            let age_factor = 1.0 + AGE_JITTER * (2.0 * random.unit() - 1.0);
-            tasks.spawn(Arc::clone(&connections).serve(accepted, age_factor, shutdown.clone()));
-        };
+        let mut drain = shutdown.clone();
         loop {
             tokio::select! {
-                accepted = acceptor.accept() => {
-                    serve(&mut tasks, accepted.map_err(Error::Listener)?, &shutdown);
+                accepted = acceptor.next(&mut drain) => {
+                    let Some(accepted) = accepted.map_err(Error::Listener)? else { break };
+                    let age_factor = 1.0 + AGE_JITTER * (2.0 * random.unit() - 1.0);
+                    let connections = Arc::clone(&connections);
+                    tasks.spawn(connections.serve(accepted, age_factor, shutdown.clone()));
                 }
                 Some(_) = tasks.join_next() => {}
-                () = shutdown.draining() => break,
             }
-        }
-        // Connections that the kernel has accepted for us are clients that
-        // believe in us; closing the listener would reset them.
-        while let Some(accepted) = acceptor.accept_queued() {
-            serve(&mut tasks, accepted, &shutdown);
         }
         drop(acceptor);
         // Bounded: every connection watches for the shutdown's deadline.

@@ -15,10 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::metrics::{Counter, Gauge, Metrics};
+use crate::shutdown::Shutdown;
 
 /// How long an acceptor rests when the system is out of something and shedding
 /// was no help. Long against a scheduler tick, short against a client's
@@ -166,18 +168,50 @@ impl Acceptor {
         }
     }
 
-    /// A connection that is already queued in the kernel, without waiting. For
-    /// the start of a drain: closing the listener resets what is left in its
-    /// queue, and those clients believe themselves connected.
-    pub fn accept_queued(&mut self) -> Option<Accepted> {
-        let (descriptor, peer) = rustix::net::acceptfrom_with(
-            &self.listener,
-            rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK,
-        )
-        .ok()?;
-        let stream = TcpStream::from_std(descriptor.into()).ok()?;
-        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok())?;
-        self.admit(stream, peer).or_else(|| self.accept_queued())
+    /// The next connection that is within the cap, until the drain begins. From
+    /// then on it gives those that the kernel has already queued, since closing
+    /// the listener would reset them and their clients believe themselves
+    /// connected; then `None`, as also when the shutdown is terminated. Cancel
+    /// safe, as [`Acceptor::accept`].
+    ///
+    /// # Errors
+    /// As [`Acceptor::accept`].
+    pub async fn next(&mut self, shutdown: &mut Shutdown) -> io::Result<Option<Accepted>> {
+        if !shutdown.is_draining() {
+            tokio::select! {
+                () = shutdown.draining() => {}
+                accepted = self.accept() => return accepted.map(Some),
+            }
+        }
+        loop {
+            // However many come, other tasks get their turn and the end is seen.
+            tokio::task::yield_now().await;
+            if shutdown.is_terminated() {
+                return Ok(None);
+            }
+            match self.accept_queued() {
+                Ok((stream, peer)) => {
+                    if let Some(accepted) = self.admit(stream, peer) {
+                        return Ok(Some(accepted));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => {
+                    self.counters.errors.inc();
+                    self.recover(error).await?;
+                }
+            }
+        }
+    }
+
+    /// Asks the kernel: what the runtime knows of the listener may be behind.
+    fn accept_queued(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (descriptor, peer) = acceptfrom_with(&self.listener, flags)?;
+        // Without an address its peer has vanished since the handshake.
+        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+        let peer = peer.ok_or(Errno::CONNABORTED)?;
+        Ok((TcpStream::from_std(descriptor.into())?, peer))
     }
 
     /// The listener's address.
@@ -315,6 +349,39 @@ mod tests {
         assert_eq!(counters.shed_no_descriptor.get(), 1);
         assert!(acceptor.spare.is_some(), "the spare is taken back");
         assert!(!acceptor.shed_with_spare(), "an empty queue has nothing to shed");
+    }
+
+    #[tokio::test]
+    async fn a_drain_gives_all_that_are_queued_and_then_ends() {
+        let (mut acceptor, address, counters) = acceptor(QUEUED);
+        let clients = connect_many(address);
+        let (trigger, mut shutdown) = Shutdown::channel();
+        trigger.drain();
+        let mut served = Vec::new();
+        while let Some(accepted) = acceptor.next(&mut shutdown).await.unwrap() {
+            served.push(accepted);
+        }
+        assert_eq!((served.len(), counters.accepted.get()), (QUEUED, QUEUED as u64));
+        drop(clients);
+    }
+
+    #[tokio::test]
+    async fn a_terminated_shutdown_gives_no_more() {
+        let (mut acceptor, address, counters) = acceptor(QUEUED);
+        let _clients = connect_many(address);
+        let (trigger, mut shutdown) = Shutdown::channel();
+        trigger.terminate();
+        assert!(acceptor.next(&mut shutdown).await.unwrap().is_none());
+        assert_eq!(counters.accepted.get(), 0);
+    }
+
+    /// More than tokio lets a task accept in one go.
+    const QUEUED: usize = 300;
+
+    /// The kernel accepts them all; nobody has to.
+    fn connect_many(address: SocketAddr) -> Vec<std::net::TcpStream> {
+        crate::limits::raise_open_files().unwrap();
+        (0..QUEUED).map(|_| std::net::TcpStream::connect(address).unwrap()).collect()
     }
 
     #[test]

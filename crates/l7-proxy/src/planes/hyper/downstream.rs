@@ -1,10 +1,8 @@
 //! Clients' connections: accept, serve, drain.
 
-use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use http::Request;
 use hyper::body::Incoming;
@@ -41,16 +39,8 @@ pub(super) async fn serve(
         while connections.try_join_next().is_some() {}
     };
     let mut drain = shutdown.clone();
-    loop {
-        tokio::select! {
-            () = drain.draining() => break,
-            accepted = acceptor.accept() => start(accepted?),
-        }
-    }
-    // Connections that the kernel has taken already would be reset when the
-    // listener closes; they are served, and told at once to go elsewhere.
-    while let Some(accepted) = now(acceptor.accept()).await {
-        start(accepted?);
+    while let Some(accepted) = acceptor.next(&mut drain).await? {
+        start(accepted);
     }
     drop(acceptor);
     tokio::select! {
@@ -58,18 +48,6 @@ pub(super) async fn serve(
         () = async { while connections.join_next().await.is_some() {} } => {}
     }
     Ok(())
-}
-
-/// The future's output, if it is there already.
-async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        Poll::Ready(match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Some(output),
-            Poll::Pending => None,
-        })
-    })
-    .await
 }
 
 /// One connection's life. Its errors are the client's, and it knows them.
