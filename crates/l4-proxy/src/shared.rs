@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) threads: Vec<ThreadState>,
     max_connections: usize,
     open: AtomicUsize,
+    /// Threads that may still accept.
+    listening: AtomicUsize,
     started: Instant,
 }
 
@@ -88,6 +90,7 @@ impl Shared {
             threads: (0..config.threads.get()).map(|_| thread()).collect::<std::io::Result<_>>()?,
             max_connections: config.max_connections,
             open: AtomicUsize::new(0),
+            listening: AtomicUsize::new(config.threads.get()),
             started: Instant::now(),
         })
     }
@@ -102,6 +105,26 @@ impl Shared {
         self.open.load(Ordering::Relaxed)
     }
 
+    /// Connections that are open on a thread, or on their way to it.
+    pub(crate) fn open_on(&self, thread: usize) -> usize {
+        self.threads[thread].open.load(Ordering::Relaxed)
+    }
+
+    /// Whether any thread may still accept connections, for itself or for others.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Acquire) > 0
+    }
+
+    /// A thread has closed its listener. The last one wakes the others, which
+    /// waited for what it might pass on.
+    pub(crate) fn stopped_listening(&self) {
+        if self.listening.fetch_sub(1, Ordering::AcqRel) == 1 {
+            for thread in &self.threads {
+                thread.mailbox.send(Command::Drain);
+            }
+        }
+    }
+
     /// Which thread should have a connection that thread `me` accepted.
     ///
     /// The kernel spreads connections over listeners by a hash of their
@@ -110,9 +133,9 @@ impl Shared {
     /// at all while there are few, an eighth fewer when there are many and the
     /// wake-up of the other thread would be paid for nothing.
     pub(crate) fn deal(&self, me: usize) -> usize {
-        let open = |thread: usize| self.threads[thread].open.load(Ordering::Relaxed);
-        let fewest = (0..self.threads.len()).min_by_key(|thread| open(*thread)).unwrap_or(me);
-        let (mine, theirs) = (open(me), open(fewest));
+        let threads = 0..self.threads.len();
+        let fewest = threads.min_by_key(|thread| self.open_on(*thread)).unwrap_or(me);
+        let (mine, theirs) = (self.open_on(me), self.open_on(fewest));
         if mine.saturating_sub(theirs) > mine / 8 { fewest } else { me }
     }
 }

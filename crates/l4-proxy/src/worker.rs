@@ -60,6 +60,7 @@ pub(crate) struct Worker {
     to_backend_bytes: u64,
     to_client_bytes: u64,
     is_draining: bool,
+    is_terminated: bool,
 }
 
 impl Worker {
@@ -94,6 +95,7 @@ impl Worker {
             to_backend_bytes: 0,
             to_client_bytes: 0,
             is_draining: false,
+            is_terminated: false,
             shared,
         })
     }
@@ -104,7 +106,7 @@ impl Worker {
     /// When epoll or the listener breaks, which no connection can cause.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(EVENTS);
-        while !(self.is_draining && self.connections.is_empty()) {
+        while !self.is_over() {
             events.clear();
             let timeout = self.sleep().map(timespec);
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
@@ -117,6 +119,9 @@ impl Worker {
             }
             self.go_on();
             self.on_time()?;
+            if self.empties_queue() {
+                self.on_door()?;
+            }
             self.count_bytes();
         }
         Ok(())
@@ -126,8 +131,20 @@ impl Worker {
         self.now_ns / 1_000_000
     }
 
+    /// Whether the thread has nothing left to do: no other may pass a connection
+    /// on to it either.
+    fn is_over(&self) -> bool {
+        let is_drained = self.is_draining && !self.shared.is_listening();
+        self.is_terminated || is_drained && self.shared.open_on(self.me) == 0
+    }
+
+    /// Whether it takes what the kernel has queued, to close the listener then.
+    fn empties_queue(&self) -> bool {
+        self.is_draining && self.door.is_some() && self.door_opens_ms.is_none()
+    }
+
     fn sleep(&self) -> Option<Duration> {
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || self.empties_queue() {
             return Some(Duration::ZERO);
         }
         let door = self
@@ -266,9 +283,10 @@ impl Worker {
             match command {
                 Command::Serve(arrival) => self.serve(arrival),
                 Command::Retire(upstream) => self.retire(&upstream),
-                Command::Drain => self.drain()?,
+                Command::Drain => self.is_draining = true,
                 Command::Terminate => {
-                    self.drain()?;
+                    self.is_terminated = true;
+                    self.stop_listening();
                     for key in self.connections.keys() {
                         self.close(key, End::CutOff);
                     }
@@ -278,16 +296,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Accepts what the kernel already completed for its clients, and then no
-    /// more: closing the listener resets whoever is left in its queue.
-    fn drain(&mut self) -> io::Result<()> {
-        if self.door.is_some() && !self.is_draining {
-            self.on_door()?;
-        }
-        self.door = None;
+    /// Closes the listener, which resets whoever is left in its queue.
+    fn stop_listening(&mut self) {
         self.door_opens_ms = None;
-        self.is_draining = true;
-        Ok(())
+        if self.door.take().is_some() {
+            self.shared.stopped_listening();
+        }
     }
 }
 

@@ -4,11 +4,13 @@
 
 mod common;
 
-use std::io::{ErrorKind, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::num::NonZeroUsize;
 
-use common::{Backend, Proxy, Seen, config, end, expect_bytes, fill, pass, reset, see};
-use l4_proxy::DataPlane;
+use common::{Backend, Proxy, Seen, bounded, config, end, expect_bytes, fill, pass, reset, see};
+use l4_proxy::{Config, DataPlane};
+use serve::BindOptions;
 
 common::on_every_plane! {
     every_order_of_sending_ending_and_resetting_is_passed_on,
@@ -18,6 +20,7 @@ common::on_every_plane! {
     urgent_bytes_do_not_stall_those_behind_them,
     a_client_that_goes_before_a_backend_is_found_leaves_nothing_behind,
     writing_to_a_side_that_has_gone_resets_the_other,
+    connections_that_wait_to_be_accepted_are_served_in_a_drain,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +178,7 @@ fn urgent_bytes_do_not_stall_those_behind_them(plane: DataPlane) {
         // without SO_OOBINLINE would do it.
         expect_bytes(&mut backend, b"before");
         let mut next = [0];
-        std::io::Read::read_exact(&mut backend, &mut next).unwrap();
+        backend.read_exact(&mut next).unwrap();
         if next == *b"!" {
             expect_bytes(&mut backend, b"behind");
         } else {
@@ -208,4 +211,41 @@ fn writing_to_a_side_that_has_gone_resets_the_other(plane: DataPlane) {
     });
     let kind = failure.unwrap().kind();
     assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{kind}");
+}
+
+/// The kernel has taken these connections and the proxy has not: closing the
+/// listener would reset them. With many threads most are passed on to one that
+/// has nothing else to do.
+fn connections_that_wait_to_be_accepted_are_served_in_a_drain(plane: DataPlane) {
+    const CLIENTS: usize = 300;
+    serve::limits::raise_open_files().unwrap();
+    let bind = |threads: usize| {
+        let options = BindOptions { reuse_port: threads > 1, ..BindOptions::default() };
+        serve::bind((Ipv4Addr::LOCALHOST, 0).into(), options).unwrap()
+    };
+    for threads in [1, 3] {
+        let target = Backend::on(bind(1));
+        let listener = bind(threads);
+        let address = listener.local_addr().unwrap();
+        let connect = || bounded(TcpStream::connect(address).unwrap());
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect()).collect();
+        for (client, name) in clients.iter_mut().zip(0_u32..) {
+            client.write_all(&name.to_be_bytes()).unwrap();
+        }
+        let config = Config {
+            threads: NonZeroUsize::new(threads).unwrap(),
+            ..config(plane, &[target.address])
+        };
+        let (trigger, shutdown) = serve::Shutdown::channel();
+        trigger.drain();
+        let mut proxy = Proxy::start_until(listener, config, (trigger, shutdown));
+        for _ in 0..CLIENTS {
+            let mut backend = target.accept();
+            let mut name = [0; 4];
+            backend.read_exact(&mut name).unwrap();
+            pass(&mut backend, &mut clients[u32::from_be_bytes(name) as usize], b"served");
+        }
+        drop(clients);
+        proxy.join().unwrap();
+    }
 }

@@ -29,7 +29,12 @@ impl Worker {
             let Some(door) = &mut self.door else { return Ok(()) };
             match door.answer() {
                 Knock::Connection(socket, address) => self.admit(socket, address),
-                Knock::Nobody => return Ok(()),
+                Knock::Nobody => {
+                    if self.is_draining {
+                        self.stop_listening();
+                    }
+                    return Ok(());
+                }
                 Knock::Died => self.counts.accept_errors.inc(),
                 Knock::Shed => self.counts.shed_descriptors.inc(),
                 Knock::Exhausted => {

@@ -42,9 +42,17 @@ impl Proxy {
     }
 
     pub(crate) fn start_on(listener: TcpListener, config: Config) -> Self {
+        Self::start_until(listener, config, serve::Shutdown::channel())
+    }
+
+    /// Starts one whose end may have begun.
+    pub(crate) fn start_until(
+        listener: TcpListener,
+        config: Config,
+        (trigger, shutdown): (ShutdownTrigger, serve::Shutdown),
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let metrics = config.metrics.clone();
-        let (trigger, shutdown) = serve::Shutdown::channel();
         let proxy = l4_proxy::Proxy::new(config);
         let backends = proxy.as_ref().ok().map(l4_proxy::Proxy::backends);
         let thread = std::thread::spawn(move || {
@@ -114,7 +122,10 @@ pub(crate) struct Backend {
 
 impl Backend {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
+    }
+
+    pub(crate) fn on(listener: TcpListener) -> Self {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         Self { listener, address }
