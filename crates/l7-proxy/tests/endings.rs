@@ -4,11 +4,15 @@
 
 mod common;
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use common::echo;
 use common::load::Load;
+use common::{call, echo};
+use serve::listen::bind_many;
+use serve::{BindOptions, Shutdown};
 use testkit::lab::{EchoBackend, Lab, client, l4_config, l7_config, start_l4, start_l7};
+use testkit::peer::Peer;
 use testkit::{await_that, on_each_data_plane, within};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -200,6 +204,37 @@ fn a_proxy_that_drains_costs_no_call() {
         let failures = load.stop().await;
         assert!(failures.is_empty(), "{} failed: {}", failures.len(), failures[0]);
         assert_eq!(staying.metric("l7_connections_open"), 1.0);
+    });
+}
+
+/// The kernel has taken these connections and the proxy has not: closing a
+/// listener would reset those in its queue.
+#[test]
+fn connections_that_wait_to_be_accepted_are_served_in_a_drain() {
+    const CLIENTS: usize = 300;
+    serve::limits::raise_open_files().unwrap();
+    on_each_data_plane(async |plane| {
+        for threads in [1, 3] {
+            let backend = EchoBackend::start("b0");
+            let any = (Ipv4Addr::LOCALHOST, 0).into();
+            let listeners = bind_many(any, threads, BindOptions::default()).unwrap();
+            let addr = listeners[0].local_addr().unwrap();
+            let mut clients = Vec::new();
+            for _ in 0..CLIENTS {
+                let mut client = Peer::client(addr, &[]).await;
+                client.send(&call(1, &[])).await.unwrap();
+                clients.push(client);
+            }
+            let (trigger, shutdown) = Shutdown::channel();
+            trigger.drain();
+            let config = l7_config(plane, &[backend.addr()]);
+            let proxy = tokio::spawn(l7_proxy::run(listeners, config, shutdown));
+            for client in &mut clients {
+                assert_eq!(client.message(1).await.grpc_status(), Some("0"));
+                assert_eq!(client.closed().await, Some(0), "told by GOAWAY");
+            }
+            within("the drain", proxy).await.unwrap().unwrap();
+        }
     });
 }
 

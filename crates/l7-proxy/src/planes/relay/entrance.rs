@@ -27,7 +27,12 @@ impl Worker {
             let Some(door) = &mut self.door else { return Ok(()) };
             match door.answer() {
                 Knock::Connection(socket) => self.admit(socket),
-                Knock::Nobody => return Ok(()),
+                Knock::Nobody => {
+                    if self.is_draining {
+                        self.stop_listening();
+                    }
+                    return Ok(());
+                }
                 Knock::Died => self.shared.accept_counters.errors.inc(),
                 Knock::Shed => self.shared.accept_counters.shed_no_descriptor.inc(),
                 Knock::Exhausted => {
@@ -95,12 +100,7 @@ impl Worker {
     pub(super) fn on_bell(&mut self) -> io::Result<()> {
         let stage = self.bell.answer();
         if stage != Stage::Running && !self.is_draining {
-            // Connections that the kernel has taken already would be reset when
-            // the listener closes; they are served, and told at once to go.
-            self.on_door()?;
             self.is_draining = true;
-            self.door = None;
-            self.door_opens_ns = None;
             for key in self.clients.keys() {
                 self.announce_leave(key);
             }
@@ -108,6 +108,18 @@ impl Worker {
         }
         self.is_over = stage == Stage::Terminated;
         Ok(())
+    }
+
+    /// Whether it takes what the kernel has queued, to close the listener then:
+    /// those connections are served, and told at once to go.
+    pub(super) fn empties_queue(&self) -> bool {
+        self.is_draining && self.door.is_some() && self.door_opens_ns.is_none()
+    }
+
+    /// Closes the listener, which resets whoever is left in its queue.
+    fn stop_listening(&mut self) {
+        self.door = None;
+        self.door_opens_ns = None;
     }
 }
 

@@ -157,7 +157,7 @@ impl Worker {
         self.make_pools();
         self.on_bell()?;
         let mut events = Vec::with_capacity(EVENTS);
-        while !(self.is_over || self.is_draining && self.clients.is_empty()) {
+        while !(self.is_over || self.is_drained()) {
             events.clear();
             let timeout = self.sleep();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
@@ -174,9 +174,16 @@ impl Worker {
             }
             self.go_on();
             self.on_time()?;
+            if self.empties_queue() {
+                self.on_door()?;
+            }
             self.flush();
         }
         Ok(())
+    }
+
+    fn is_drained(&self) -> bool {
+        self.is_draining && self.door.is_none() && self.clients.is_empty()
     }
 
     pub(super) fn now_ms(&self) -> u64 {
@@ -184,7 +191,7 @@ impl Worker {
     }
 
     fn sleep(&self) -> Option<Timespec> {
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || self.empties_queue() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let sweep = self.has_connections().then_some(self.sweep.next_ns);
