@@ -56,11 +56,16 @@ pub fn finish(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Not eprintln!, which panics when standard error is closed.
-            let _ = writeln!(std::io::stderr(), "error: {failure}");
+            note(format_args!("error: {failure}"));
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Says something on standard error. Not eprintln!, which panics when nobody can
+/// read that any more, as after the terminal was closed.
+pub fn note(line: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// An error and its sources on one line, leaving out a source whose text the

@@ -15,6 +15,7 @@
 //! | [`tls`] | certificates from files, and connections under TLS that speak HTTP/2 |
 //! | [`cli`] | the flags every server has |
 //! | [`duration`] | durations as they are written on command lines: `250us`, `1.5s` |
+//! | [`files`] | files that are read while a server runs, whatever they turn out to be |
 //! | [`exit`] | exit codes, and the one line an error is printed as |
 //! | [`limits`] | the process's limit on open files |
 //!
@@ -27,6 +28,7 @@ pub mod admin;
 pub mod cli;
 pub mod duration;
 pub mod exit;
+pub mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod grpc_health;

@@ -18,6 +18,12 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+use crate::files::read_regular;
+
+/// Bytes of the largest file that is read: many times a system's whole bundle of
+/// authorities.
+pub const PEM_BYTES_MAX: u64 = 16 << 20;
+
 /// The protocol that both sides have to agree on.
 pub const H2: &[u8] = b"h2";
 
@@ -32,6 +38,16 @@ pub struct Named<'a> {
     pub flag: &'static str,
     /// The file.
     pub path: &'a Path,
+}
+
+impl Named<'_> {
+    fn read(self) -> Result<Vec<u8>, TlsError> {
+        read_regular(self.path, PEM_BYTES_MAX).map_err(|error| self.unreadable(error))
+    }
+
+    fn unreadable(self, error: impl ToString) -> TlsError {
+        TlsError::Read { flag: self.flag, path: self.path.to_owned(), reason: error.to_string() }
+    }
 }
 
 /// What is wrong with the TLS files, or with what the flags say of them.
@@ -184,13 +200,9 @@ fn agreed(protocol: Option<&[u8]>) -> io::Result<()> {
 }
 
 fn certificates(file: Named<'_>) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = |error: rustls::pki_types::pem::Error| TlsError::Read {
-        flag: file.flag,
-        path: file.path.to_owned(),
-        reason: error.to_string(),
-    };
-    let found = CertificateDer::pem_file_iter(file.path).map_err(read)?;
-    let found = found.collect::<Result<Vec<_>, _>>().map_err(read)?;
+    let pem = file.read()?;
+    let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    let found = found.map_err(|error| file.unreadable(error))?;
     if found.is_empty() {
         let what = "CERTIFICATE";
         return Err(TlsError::Empty { flag: file.flag, path: file.path.to_owned(), what });
@@ -201,9 +213,9 @@ fn certificates(file: Named<'_>) -> Result<Vec<CertificateDer<'static>>, TlsErro
 fn private_key(file: Named<'_>) -> Result<PrivateKeyDer<'static>, TlsError> {
     use rustls::pki_types::pem::Error;
     let (flag, path) = (file.flag, file.path.to_owned());
-    PrivateKeyDer::from_pem_file(file.path).map_err(|error| match error {
+    PrivateKeyDer::from_pem_slice(&file.read()?).map_err(|error| match error {
         Error::NoItemsFound => TlsError::Empty { flag, path, what: "PRIVATE KEY" },
-        error => TlsError::Read { flag, path, reason: error.to_string() },
+        error => file.unreadable(error),
     })
 }
 

@@ -15,11 +15,11 @@
 //! through every way of replacing it (a rename, a symbolic link to another
 //! directory as Kubernetes does it, a network file system), and a second is
 //! nothing for a change of membership. Who can't wait sends SIGHUP. A file that is
-//! gone, half written or wrong changes nothing and is reported once; the list of
-//! before stays.
+//! gone, half written or wrong, or is no file, changes nothing and is reported once;
+//! the list of before stays.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -28,6 +28,8 @@ use serde::Deserialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::{BACKENDS_MAX, BackendSpec, Backends, ChangeError, Replaced};
+use crate::exit::note;
+use crate::files::{READ_TIMEOUT, Reader, read_regular};
 use crate::metrics::{Counter, Metrics};
 use crate::shutdown::Shutdown;
 
@@ -79,21 +81,9 @@ struct File {
 /// When it can't be read, or is no list of at least one backend with each
 /// address once.
 pub fn read_backends(path: &Path) -> Result<Vec<BackendSpec>, FileError> {
-    parse(path, &read(path)?)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    let read = || {
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path)?;
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > FILE_BYTES_MAX {
-            let message = format!("it is larger than {FILE_BYTES_MAX} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        Ok(bytes)
-    };
-    read().map_err(|error| FileError::Read { path: path.to_owned(), error })
+    let bytes = read_regular(path, FILE_BYTES_MAX)
+        .map_err(|error| FileError::Read { path: path.to_owned(), error })?;
+    parse(path, &bytes)
 }
 
 pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<BackendSpec>, FileError> {
@@ -176,28 +166,37 @@ impl Watch {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut hangups = Hangups::new();
+        let reader = Reader::default();
         loop {
             tokio::select! {
                 () = shutdown.draining() => return,
                 _ = ticks.tick() => {}
                 () = hangups.next() => {}
             }
-            // On another thread, since the file may lie on a network.
+            let (path, seen) = (self.path.clone(), self.stamp);
+            let read = tokio::select! {
+                () = shutdown.draining() => return,
+                read = reader.run(READ_TIMEOUT, move || read_if_changed(&path, seen)) => read,
+            };
+            if matches!(read, Ok(None)) {
+                continue;
+            }
+            // On another thread, since a long list takes its time.
             let looked = tokio::task::spawn_blocking(move || {
-                let report = self.look();
+                let report = self.take(read);
                 (self, report)
             });
             let Ok((watch, report)) = looked.await else { return };
             self = watch;
             if let Some(report) = report {
-                eprintln!("{report}");
+                note(report);
             }
         }
     }
 
-    /// Looks once; what there is to say about it.
-    fn look(&mut self) -> Option<String> {
-        let report = match self.apply_if_changed() {
+    /// Takes over what was read; what there is to say about it.
+    fn take(&mut self, read: io::Result<Option<Read>>) -> Option<String> {
+        let report = match self.apply_if_changed(read) {
             Ok(None) => return None,
             Ok(Some(replaced)) => {
                 self.counts.applied.inc();
@@ -217,12 +216,12 @@ impl Watch {
         Some(format!("{report}; the backends stay as they are"))
     }
 
-    fn apply_if_changed(&mut self) -> Result<Option<Replaced>, FileError> {
-        let stamp = stamp(&self.path);
-        if stamp.is_some() && stamp == self.stamp {
-            return Ok(None);
-        }
-        let bytes = read(&self.path)?;
+    fn apply_if_changed(
+        &mut self,
+        read: io::Result<Option<Read>>,
+    ) -> Result<Option<Replaced>, FileError> {
+        let read = read.map_err(|error| FileError::Read { path: self.path.clone(), error })?;
+        let Some(Read { stamp, bytes }) = read else { return Ok(None) };
         // The same text in a new file is no change.
         let is_new = bytes != self.bytes || !self.reported.is_empty();
         let specs = parse(&self.path, &bytes)?;
@@ -261,6 +260,21 @@ impl Hangups {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// A file as it was read.
+struct Read {
+    stamp: Option<Stamp>,
+    bytes: Vec<u8>,
+}
+
+/// Reads a file, unless it is as it was `seen`.
+fn read_if_changed(path: &Path, seen: Option<Stamp>) -> io::Result<Option<Read>> {
+    let stamp = stamp(path);
+    if stamp.is_some() && stamp == seen {
+        return Ok(None);
+    }
+    Ok(Some(Read { stamp, bytes: read_regular(path, FILE_BYTES_MAX)? }))
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -324,6 +338,14 @@ mod tests {
             let (backends, metrics) = (Arc::new(Remembers::default()), Metrics::new());
             let shared = Arc::clone(&backends) as Arc<dyn Backends>;
             (Watch::new(self.0.clone(), shared, &metrics, "file"), backends, metrics)
+        }
+    }
+
+    impl Watch {
+        /// Looks once; what there is to say about it.
+        fn look(&mut self) -> Option<String> {
+            let read = read_if_changed(&self.path, self.stamp);
+            self.take(read)
         }
     }
 
@@ -405,9 +427,18 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_an_end_is_not_read_whole() {
-        let error = read(Path::new("/dev/zero")).unwrap_err().to_string();
-        assert!(error.contains("larger"), "{error}");
+    fn what_is_no_file_is_named_and_a_file_in_its_place_is_applied() {
+        let file = Scratch::new("pipe.toml");
+        let (mut watch, backends, _) = file.watch();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &file.0, kind, mode, 0).unwrap();
+        let report = watch.look().unwrap();
+        assert!(report.contains("it is a pipe") && report.contains("stay"), "{report}");
+        std::fs::remove_file(&file.0).unwrap();
+        file.write(ONE);
+        assert!(watch.look().unwrap().contains("1 backends added"));
+        assert_eq!(backends.0.lock().unwrap().len(), 1);
     }
 
     proptest! {

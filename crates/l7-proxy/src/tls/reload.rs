@@ -4,10 +4,15 @@
 //! (as certificate tools and Kubernetes do it) may be older than what it
 //! replaces. The files are small, and looked at every few seconds. A pair that
 //! is read between the writing of its two files does not fit and is left alone;
-//! the next look finds both.
+//! the next look finds both. They are read on a thread of their own: a mount that
+//! has stopped answering holds nothing else up.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+
+use serve::exit::note;
+use serve::files::{READ_TIMEOUT, Reader, read_regular};
+use serve::tls::PEM_BYTES_MAX;
 
 use super::counters::TlsCounters;
 use super::{Tls, TlsArgs, files};
@@ -17,28 +22,38 @@ pub async fn watch(args: TlsArgs, tls: Arc<Tls>, counters: TlsCounters) {
     if !tls.is_on() {
         return;
     }
-    let mut seen = fingerprint(&args);
     let mut ticks = tokio::time::interval(args.tls_reload_interval);
+    let reader = Reader::default();
+    let (mut seen, mut said) = (None, String::new());
     loop {
         ticks.tick().await;
-        let now = fingerprint(&args);
-        if now == seen {
-            continue;
-        }
-        seen = now;
-        match files::load(&args) {
-            Ok(loaded) => {
-                tls.replace(loaded);
-                counters.reloads_ok.inc();
+        let args = args.clone();
+        let read = reader.run(READ_TIMEOUT, move || {
+            let now = fingerprint(&args);
+            // What they held when the proxy began is loaded.
+            let is_changed = seen.is_some_and(|seen| seen != now);
+            Ok((now, is_changed.then(|| files::load(&args))))
+        });
+        let error = match read.await {
+            Ok((now, loaded)) => {
+                seen = Some(now);
+                match loaded {
+                    None => continue,
+                    Some(Ok(loaded)) => {
+                        tls.replace(loaded);
+                        counters.reloads_ok.inc();
+                        said.clear();
+                        continue;
+                    }
+                    Some(Err(error)) => error.to_string(),
+                }
             }
-            Err(error) => {
-                counters.reloads_failed.inc();
-                // Nobody may be reading, and that is no reason to stop.
-                let _ = std::io::Write::write_fmt(
-                    &mut std::io::stderr(),
-                    format_args!("TLS files were not taken over: {error}\n"),
-                );
-            }
+            Err(error) => error.to_string(),
+        };
+        counters.reloads_failed.inc();
+        if error != said {
+            note(format_args!("TLS files were not taken over: {error}"));
+            said = error;
         }
     }
 }
@@ -48,7 +63,7 @@ fn fingerprint(args: &TlsArgs) -> u64 {
     let mut hasher = DefaultHasher::new();
     for path in files::paths(args) {
         // A file that is gone for a moment is a change as well.
-        std::fs::read(path).ok().hash(&mut hasher);
+        read_regular(&path, PEM_BYTES_MAX).ok().hash(&mut hasher);
     }
     hasher.finish()
 }
