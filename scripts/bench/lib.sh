@@ -210,7 +210,8 @@ load_rate() { awk '/^finished in/ { gsub(",", "", $4); print $4 }' "$work/h2load
 # metrics INDEX: a backend's metrics, read without a tool that may be missing.
 metrics() {
   exec 3<>"/dev/tcp/127.0.0.1/${metrics_ports[$1]}"
-  printf 'GET /metrics HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n' >&3
+  printf 'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:%s\r\nConnection: close\r\n\r\n' \
+    "${metrics_ports[$1]}" >&3
   cat <&3
   exec 3>&-
 }

@@ -13,10 +13,10 @@ use serve::exit::{self, Failure};
 use serve::tls::{self, Named, TlsError};
 use serve::{BindOptions, Metrics, duration};
 
+use crate::Backend;
 use crate::config::{Config, ConnectionConfig, QueueConfig, Speed};
 use crate::control::Control;
 use crate::service_time::ServiceTime;
-use crate::{Backend, Error};
 
 /// Flags of a backend.
 #[derive(Clone, Debug, clap::Args)]
@@ -187,14 +187,6 @@ async fn serve_process(args: Args) -> Result<(), Failure> {
     let listener = serve::bind(server.listen, BindOptions::default()).map_err(Failure::failed)?;
     let address = listener.local_addr().map_err(Failure::failed)?;
     let metrics = Metrics::new();
-    let metrics_listener = server
-        .metrics_listen
-        .map(|address| {
-            let listener = serve::bind(address, BindOptions::default())?;
-            tokio::net::TcpListener::from_std(listener)
-        })
-        .transpose()
-        .map_err(Failure::failed)?;
     let config = args.into_config(address, metrics.clone()).map_err(Failure::usage)?;
     let backend = Backend::new(config).map_err(Failure::failed)?;
     let mut control = Control::new(backend.clone());
@@ -204,20 +196,12 @@ async fn serve_process(args: Args) -> Result<(), Failure> {
     let shutdown = serve::process_shutdown_with(server.process_shutdown(), command)
         .await
         .map_err(Failure::failed)?;
+    server.start_metrics(&metrics, &shutdown)?;
+    serve::shutdown::note_hangups("SIGHUP changes nothing: no file is read again")
+        .map_err(Failure::failed)?;
     // Whoever reads standard output may have closed it; that ends nothing.
     let _ = writeln!(std::io::stdout(), "echo-backend {} listens on {address}", backend.id());
-    let served: Result<(), Error> = match metrics_listener {
-        None => backend.run(listener, shutdown).await,
-        Some(metrics_listener) => {
-            let endpoint = serve::serve_metrics(metrics_listener, metrics, shutdown.clone());
-            // The endpoint ends only after the backend.
-            tokio::select! {
-                served = backend.run(listener, shutdown) => served,
-                () = async { endpoint.await; std::future::pending().await } => Ok(()),
-            }
-        }
-    };
-    served.map_err(Failure::failed)
+    backend.run(listener, shutdown).await.map_err(Failure::failed)
 }
 
 #[cfg(test)]

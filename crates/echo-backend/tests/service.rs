@@ -8,6 +8,7 @@ use echo_backend::Config;
 use echo_proto::v1::{EchoRequest, EchoResponse};
 use testkit::lab::{EchoBackend, client};
 use testkit::peer::{End, Peer, Seen};
+use testkit::process::Process;
 use testkit::wire::{self, block, code};
 use testkit::{await_that, within};
 use tokio::sync::mpsc;
@@ -229,4 +230,15 @@ async fn a_drain_that_is_terminated_cuts_what_is_left() {
     backend.server().trigger().terminate();
     backend.server_mut().ended().await;
     raw.closed().await;
+}
+
+#[tokio::test]
+async fn a_hangup_ends_nothing() {
+    let process = Process::start(env!("CARGO_BIN_EXE_echo-backend"), &[]);
+    let mut client = client(process.addr()).await;
+    for sequence in 0..3 {
+        within("a call", client.unary(request(sequence))).await.unwrap();
+        process.hang_up();
+    }
+    within("a call", client.unary(request(3))).await.unwrap();
 }

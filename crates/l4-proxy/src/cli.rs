@@ -223,7 +223,7 @@ fn serve_until_told(args: &Args) -> Result<(), Failure> {
         // What is served and watched beside the connections.
         args.server.start_metrics(&config.metrics, &shutdown)?;
         let (backends, metrics) = (proxy.backends(), &config.metrics);
-        args.changes.start(&backends, metrics, "l4_backends_file", &shutdown)?;
+        args.changes.start(&backends, metrics, "l4_backends_file", &args.server, &shutdown)?;
         let ready = format!("listening on {address}");
         // Nobody may be reading, and that is no reason to fail.
         let _ = match args.log_connections {

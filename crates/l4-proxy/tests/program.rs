@@ -6,7 +6,9 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use common::{Backend, await_that, bounded, expect_bytes, pass};
@@ -17,6 +19,8 @@ struct Program {
     address: SocketAddr,
     admin: SocketAddr,
     started: Instant,
+    /// What it said on standard error after it was ready.
+    said: Arc<Mutex<String>>,
 }
 
 impl Program {
@@ -48,9 +52,13 @@ impl Program {
             address.trim_end().to_owned()
         };
         let address = address.parse().unwrap();
-        // What it says later is not looked at, and must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address, admin, started: Instant::now() }
+        // Read all along, since it must not fill the pipe.
+        let said = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&said);
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push_str(&line));
+        });
+        Self { child, address, admin, started: Instant::now(), said }
     }
 
     fn connect(&self) -> TcpStream {
@@ -59,10 +67,14 @@ impl Program {
 
     /// Asks the admin API; status and body.
     fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        self.ask_by(&self.admin.to_string(), method, path, body)
+    }
+
+    /// The same, by this name.
+    fn ask_by(&self, host: &str, method: &str, path: &str, body: &str) -> (u16, String) {
         let mut stream = bounded(TcpStream::connect(self.admin).unwrap());
-        let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{body}")
-            .unwrap();
+        let fields = format!("host: {host}\r\ncontent-length: {}", body.len());
+        write!(stream, "{method} {path} HTTP/1.1\r\n{fields}\r\n\r\n{body}").unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
@@ -128,11 +140,72 @@ fn an_operator_sees_and_changes_backends_over_http() {
 }
 
 #[test]
+fn the_admin_api_is_known_by_its_address_and_by_what_was_allowed() {
+    let target = Backend::start();
+    let flags = [backend_flag(&target), "--admin-allowed-host=proxy.example".to_owned()];
+    let program = Program::start(200, &flags);
+    let local = format!("localhost:{}", program.admin.port());
+    for (host, status) in [(local.as_str(), 200), ("proxy.example", 200), ("other.example", 421)] {
+        let (found, body) = program.ask_by(host, "GET", "/backends", "");
+        assert_eq!(found, status, "{host}: {body}");
+    }
+}
+
+/// A file with backends of this test's own.
+fn backends_file(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("layerlab-l4-{}-{name}.toml", std::process::id()))
+}
+
+/// An entry of it.
+fn entry(target: &Backend) -> String {
+    format!("[[backend]]\naddress = \"{}\"\n", target.address)
+}
+
+/// Puts a pipe that nobody writes to in the place of a file.
+fn put_pipe(path: &Path) {
+    let pipe = path.with_extension("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    std::fs::rename(pipe, path).unwrap();
+}
+
+#[test]
+fn a_pipe_in_place_of_the_file_holds_up_neither_later_edits_nor_the_end() {
+    let (first, second) = (Backend::start(), Backend::start());
+    let path = backends_file("pipe");
+    std::fs::write(&path, entry(&first)).unwrap();
+    let mut program = Program::start(200, &[format!("--backends-file={}", path.display())]);
+    put_pipe(&path);
+    await_that("the pipe to be noticed", || program.said.lock().unwrap().contains("it is a pipe"));
+    let next = path.with_extension("next");
+    std::fs::write(&next, format!("{}{}", entry(&first), entry(&second))).unwrap();
+    std::fs::rename(&next, &path).unwrap();
+    await_that("the second backend", || program.list().len() == 2);
+    put_pipe(&path);
+    await_that("the pipe to be noticed again", || {
+        program.metric("l4_backends_file_failed_total") == 2.0
+    });
+    program.signal(rustix::process::Signal::TERM);
+    assert_eq!(program.exit_code(), 0);
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_hangup_without_a_file_to_read_again_is_noted_and_ends_nothing() {
+    let target = Backend::start();
+    let mut program = Program::start(200, &[backend_flag(&target)]);
+    let (mut client, mut backend) = (program.connect(), target.accept());
+    program.signal(rustix::process::Signal::HUP);
+    let said = Arc::clone(&program.said);
+    await_that("it to say so", || said.lock().unwrap().contains("no --backends-file"));
+    pass(&mut client, &mut backend, b"it goes on");
+    assert!(program.child.try_wait().unwrap().is_none());
+}
+
+#[test]
 fn a_watched_file_is_the_list_of_backends() {
     let (first, second) = (Backend::start(), Backend::start());
-    let name = format!("layerlab-l4-{}.toml", std::process::id());
-    let path = std::env::temp_dir().join(name);
-    let entry = |target: &Backend| format!("[[backend]]\naddress = \"{}\"\n", target.address);
+    let path = backends_file("list");
     std::fs::write(&path, entry(&first)).unwrap();
     let program = Program::start(200, &[format!("--backends-file={}", path.display())]);
     pass(&mut program.connect(), &mut first.accept(), b"as the file says");

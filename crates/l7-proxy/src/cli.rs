@@ -160,11 +160,13 @@ async fn run_process(args: Args) -> Result<(), Failure> {
     let threads = server.threads_or(available_cores());
     let listeners =
         bind_many(server.listen, threads, BindOptions::default()).map_err(Failure::failed)?;
-    let shutdown = process_shutdown(server.process_shutdown()).await.map_err(Failure::failed)?;
     let (metrics, changes) = (Metrics::new(), args.changes.clone());
     let proxy = Proxy::new(args.into_config(metrics.clone())?).map_err(failed)?;
+    // Not before the files are read: signals end the process as long as one of
+    // them may hold it up.
+    let shutdown = process_shutdown(server.process_shutdown()).await.map_err(Failure::failed)?;
     server.start_metrics(&metrics, &shutdown)?;
-    changes.start(&proxy.backends(), &metrics, "l7_backends_file", &shutdown)?;
+    changes.start(&proxy.backends(), &metrics, "l7_backends_file", &server, &shutdown)?;
     if let Some(first) = listeners.first() {
         let addr = first.local_addr().map_err(Failure::failed)?;
         // Nobody may be reading, and that is no reason to fail.

@@ -7,12 +7,14 @@ mod common;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use common::load::Load;
 use common::{call, echo};
 use serve::listen::bind_many;
 use serve::{BindOptions, Shutdown};
 use testkit::lab::{EchoBackend, Lab, client, l4_config, l7_config, start_l4, start_l7};
 use testkit::peer::Peer;
+use testkit::process::Process;
 use testkit::{await_that, on_each_data_plane, within};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -235,6 +237,23 @@ fn connections_that_wait_to_be_accepted_are_served_in_a_drain() {
             }
             within("the drain", proxy).await.unwrap().unwrap();
         }
+    });
+}
+
+#[test]
+fn a_hangup_without_a_file_to_read_again_ends_nothing() {
+    on_each_data_plane(async |plane| {
+        let backend = EchoBackend::start("b0");
+        let name = plane.to_possible_value().unwrap().get_name().to_owned();
+        let args = ["--threads=1", "--data-plane", &name, "--backend", &backend.addr().to_string()]
+            .map(str::to_owned);
+        let proxy = Process::start(env!("CARGO_BIN_EXE_l7-proxy"), &args);
+        let mut client = client(proxy.addr()).await;
+        for sequence in 0..3 {
+            within("a call", client.unary(echo(sequence, vec![1]))).await.unwrap();
+            proxy.hang_up();
+        }
+        within("a call", client.unary(echo(3, vec![1]))).await.unwrap();
     });
 }
 

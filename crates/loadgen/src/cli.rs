@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use measure::folder::Run;
 use report::terminal::Style;
 use scenario::{Library, Setting};
+use serve::http1::host::HostArgs;
 
 use crate::{
     exit::{self, Failure},
@@ -104,6 +105,9 @@ struct RunArgs {
     /// /metrics, while it is under way.
     #[arg(long, value_name = "ADDR")]
     metrics_listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    hosts: HostArgs,
 
     /// Print the result as one JSON object (progress stays on standard error).
     #[arg(long)]
@@ -257,7 +261,7 @@ fn run_scenario(args: &RunArgs) -> Result<u8, Failure> {
     }
     interrupt::listen()
         .map_err(|error| Failure::lab(format!("cannot wait for signals: {error}")))?;
-    let (live, address) = args.metrics_listen.map(live_metrics).transpose()?.unzip();
+    let (live, address) = live_metrics(args)?.unzip();
     let mut progress = Progress::new(Terminal::stderr()).with_live(live);
     if let Some(address) = address {
         progress.note(&format!("metrics of the run at http://{address}/metrics"));
@@ -279,8 +283,10 @@ fn run_scenario(args: &RunArgs) -> Result<u8, Failure> {
     Ok(finished.exit_code())
 }
 
-fn live_metrics(address: SocketAddr) -> Result<(Live, SocketAddr), Failure> {
-    Live::listen(address).map_err(|error| {
+fn live_metrics(args: &RunArgs) -> Result<Option<(Live, SocketAddr)>, Failure> {
+    let Some(address) = args.metrics_listen else { return Ok(None) };
+    let listening = Live::listen(address, args.hosts.allowed());
+    listening.map(Some).map_err(|error| {
         Failure::bad_input(format!(
             "--metrics-listen: cannot listen at {address}: {error}; name a free address, or port 0 \
              for any"

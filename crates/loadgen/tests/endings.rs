@@ -92,7 +92,7 @@ fn an_interrupt_while_processes_start_is_a_clean_end() {
 
 #[test]
 fn an_interrupt_under_load_keeps_what_was_measured() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let home = Home::new();
         let short_then_long = SMALL.replace("repeats = 1", "repeats = 100");
         home.scenario("small", &short_then_long);

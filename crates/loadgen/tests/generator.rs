@@ -103,8 +103,8 @@ fn the_run_itself_can_be_watched() {
     let line = started.wait_for("metrics of the run at http://");
     let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
     started.wait_for("3 trials");
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").unwrap();
+    let mut stream = std::net::TcpStream::connect(&address).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     assert!(text.contains("layerlab_trials_planned 3"), "{text}");

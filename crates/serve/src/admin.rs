@@ -11,8 +11,9 @@
 //! | `GET /metrics` | as at `--metrics-listen` |
 //!
 //! A change is answered with the backend as it is then, or with `{"error":
-//! "..."}`. It has no authentication: bind it where only operators can reach it.
-//! What web pages ask for is refused, see [`crate::http1`].
+//! "..."}`. It has no authentication: bind it to loopback, or to a network where
+//! only operators are. What other sites' web pages ask for is refused, and so are
+//! requests by a name that is not the server's own, see [`crate::http1::host`].
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use crate::http1::host::AllowedHosts;
 use crate::http1::{self, HttpLimits, Request, Response};
 use crate::metrics::{self, Metrics};
 use crate::shutdown::Shutdown;
@@ -195,10 +197,11 @@ pub async fn serve_admin(
     listener: TcpListener,
     backends: Arc<dyn Backends>,
     metrics: Metrics,
+    allowed: AllowedHosts,
     shutdown: Shutdown,
 ) {
     let handler = move |request: &Request| respond(&*backends, &metrics, request);
-    http1::serve(listener, HttpLimits::default(), handler, shutdown).await;
+    http1::serve(listener, HttpLimits::default(), allowed, handler, shutdown).await;
 }
 
 #[derive(Serialize)]

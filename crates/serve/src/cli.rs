@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use crate::admin::{BackendSpec, Backends, serve_admin};
-use crate::exit::Failure;
+use crate::exit::{Failure, note};
+use crate::http1::host::HostArgs;
 use crate::metrics::{Metrics, serve_metrics};
-use crate::shutdown::{ProcessShutdown, Shutdown};
+use crate::shutdown::{ProcessShutdown, Shutdown, note_hangups};
 use crate::watch::{Watch, read_backends};
 use crate::{BindOptions, bind, duration};
 
@@ -32,9 +33,13 @@ pub struct ServerArgs {
     #[arg(long)]
     pub control_pipe: bool,
 
-    /// Serve Prometheus metrics over HTTP at this address, under /metrics.
+    /// Serve Prometheus metrics over HTTP at this address, under /metrics. Who
+    /// scrapes them by another name needs --admin-allowed-host.
     #[arg(long, value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    hosts: HostArgs,
 
     /// How long calls may run on after SIGTERM or SIGINT; a second signal ends
     /// the wait.
@@ -56,7 +61,8 @@ impl ServerArgs {
     pub fn start_metrics(&self, metrics: &Metrics, shutdown: &Shutdown) -> Result<(), Failure> {
         if let Some(address) = self.metrics_listen {
             // Not joined: it holds nothing, and ends with the runtime.
-            tokio::spawn(serve_metrics(open(address)?, metrics.clone(), shutdown.clone()));
+            let (metrics, allowed) = (metrics.clone(), self.hosts.allowed());
+            tokio::spawn(serve_metrics(open(address)?, metrics, allowed, shutdown.clone()));
         }
         Ok(())
     }
@@ -77,7 +83,8 @@ pub struct BackendsArgs {
     pub backends_file: Option<PathBuf>,
 
     /// Serve the admin API over HTTP at this address: GET, POST /backends;
-    /// GET, PATCH, DELETE /backends/ADDR. Whoever reaches it may use it.
+    /// GET, PATCH, DELETE /backends/ADDR. Whoever reaches it may use it: keep to
+    /// loopback, or to a network where only operators are.
     #[arg(long, value_name = "ADDR")]
     pub admin_listen: Option<SocketAddr>,
 }
@@ -93,28 +100,33 @@ impl BackendsArgs {
 
     /// Serves the admin API and watches the file, whichever was asked for, until
     /// the shutdown. What the file brings is counted under `prefix`, see
-    /// [`Watch::new`]. To be called on a runtime.
+    /// [`Watch::new`]. SIGHUP has the file read at once; without one it changes
+    /// nothing, and that is said. To be called on a runtime.
     ///
     /// # Errors
-    /// When the address can't be listened on.
+    /// When the address can't be listened on, or no handler be set up.
     pub fn start(
         &self,
         backends: &Arc<dyn Backends>,
         metrics: &Metrics,
         prefix: &str,
+        server: &ServerArgs,
         shutdown: &Shutdown,
     ) -> Result<(), Failure> {
         if let Some(address) = self.admin_listen {
             let listener = open(address)?;
             let address = listener.local_addr().map_err(Failure::failed)?;
-            eprintln!("admin API on http://{address}/backends");
+            note(format_args!("admin API on http://{address}/backends"));
             let (backends, metrics) = (Arc::clone(backends), metrics.clone());
-            tokio::spawn(serve_admin(listener, backends, metrics, shutdown.clone()));
+            let allowed = server.hosts.allowed();
+            tokio::spawn(serve_admin(listener, backends, metrics, allowed, shutdown.clone()));
         }
-        if let Some(path) = &self.backends_file {
-            let watch = Watch::new(path.clone(), Arc::clone(backends), metrics, prefix);
-            tokio::spawn(watch.run(shutdown.clone()));
-        }
+        let Some(path) = &self.backends_file else {
+            const LINE: &str = "SIGHUP changes nothing: there is no --backends-file to read again";
+            return note_hangups(LINE).map_err(Failure::failed);
+        };
+        let watch = Watch::new(path.clone(), Arc::clone(backends), metrics, prefix);
+        tokio::spawn(watch.run(shutdown.clone()));
         Ok(())
     }
 }

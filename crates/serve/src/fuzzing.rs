@@ -15,6 +15,7 @@ use crate::admin::{
     self, BACKENDS_MAX, BackendSpec, BackendState, BackendStatus, Backends, ChangeError, Replaced,
 };
 use crate::grpc_health::{self, ANSWER_BYTES_MAX, FRAME_BYTES_MAX};
+use crate::http1::host::{AllowedHosts, Site};
 use crate::http1::{self, HttpLimits, Refusal, Request};
 use crate::metrics::Metrics;
 use crate::watch;
@@ -22,13 +23,19 @@ use crate::watch;
 const LIMITS: fn() -> HttpLimits =
     || HttpLimits { head_bytes: 256, body_bytes: 64, ..HttpLimits::default() };
 
+fn site() -> Site {
+    let address = SocketAddr::from(([127, 0, 0, 1], 80));
+    Site { addresses: [address; 2], allowed: AllowedHosts::default() }
+}
+
 /// A request, in pieces as long as the first byte says: how it is cut makes no
 /// difference, more bytes never change a verdict, and a request that is taken reads
 /// the same when it is written out again.
 pub fn http_request(bytes: &[u8]) {
     let Some((&piece, bytes)) = bytes.split_first() else { return };
-    let read =
-        |bytes: &[u8], piece| now(http1::read_request(&mut Stream::new(bytes, piece), LIMITS()));
+    let read = |bytes: &[u8], piece| {
+        now(http1::read_request(&mut Stream::new(bytes, piece), LIMITS(), &site()))
+    };
     let whole = read(bytes, usize::MAX).expect("memory can be read");
     assert_eq!(read(bytes, usize::from(piece)).expect("memory can be read"), whole);
     let half = read(&bytes[..bytes.len() / 2], usize::MAX).expect("memory can be read");
@@ -38,7 +45,7 @@ pub fn http_request(bytes: &[u8]) {
     assert!(path.starts_with('/') && !path.contains(['?', '#', ' ']));
     assert!(!path.contains(char::is_control), "{path:?}");
     assert!(body.len() <= LIMITS().body_bytes);
-    let head = format!("{method} {path} HTTP/1.1\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!("{method} {path} HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len());
     let written = [head.as_bytes(), body].concat();
     if head.len() <= LIMITS().head_bytes {
         assert_eq!(read(&written, usize::MAX).expect("memory can be read"), Ok(request));
@@ -57,12 +64,12 @@ pub fn admin_requests(bytes: &[u8]) {
         let mut words = line.splitn(3, |byte| *byte == b' ');
         let mut word = || words.next().unwrap_or_default();
         let (method, path, body) = (word(), word(), word());
-        let head = format!(" HTTP/1.1\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(" HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len());
         let request = [method, b" ", path, head.as_bytes(), body].concat();
         let before = backends.list();
         let mut stream = Stream::new(&request, usize::MAX);
         let handler = |request: &Request| admin::respond(&backends, &metrics, request);
-        now(http1::exchange(&mut stream, HttpLimits::default(), &handler))
+        now(http1::exchange(&mut stream, HttpLimits::default(), &site(), &handler))
             .expect("memory takes it");
         let answer = String::from_utf8(stream.written).expect("answers are text");
         let (head, content) = answer.split_once("\r\n\r\n").expect("an answer has a head");

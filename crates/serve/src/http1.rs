@@ -6,15 +6,24 @@
 //! memory or descriptors when a stranger leans on it. hyper would do as well,
 //! but its HTTP/1 half would then be compiled into every server for this.
 //!
+//! Nobody who is silent or slow keeps an operator out: there is room for a number
+//! of connections, and when it is used up the oldest makes place for a new one. A
+//! request takes milliseconds, so the oldest is one that does not come to its end.
+//! Whose requests are taken at all is in [`host`].
+//!
 //! Source: RFC 9112.
 
+pub mod host;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
+use self::host::{AllowedHosts, Site, Source};
 use crate::accept::{AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit};
 use crate::shutdown::Shutdown;
 
@@ -25,19 +34,19 @@ pub struct HttpLimits {
     pub head_bytes: usize,
     /// Bytes of a request's body.
     pub body_bytes: usize,
-    /// Connections served at once; further ones are closed.
+    /// Connections open at once; a further one takes the place of the oldest.
     pub connections: usize,
     /// Time for a connection from its first byte to its last.
     pub time: Duration,
 }
 
 impl Default for HttpLimits {
-    /// 8 KiB of head, 64 KiB of body, 16 connections, 5 s.
+    /// 8 KiB of head, 64 KiB of body, 64 connections, 5 s.
     fn default() -> Self {
         Self {
             head_bytes: 8 * 1024,
             body_bytes: 64 * 1024,
-            connections: 16,
+            connections: 64,
             time: Duration::from_secs(5),
         }
     }
@@ -117,17 +126,27 @@ impl Response {
     }
 }
 
-/// Serves requests with `handler` until `shutdown` is terminated. The handler
-/// runs on the server's thread and must not block.
-pub async fn serve<H>(listener: TcpListener, limits: HttpLimits, handler: H, mut shutdown: Shutdown)
-where
+/// Serves requests with `handler` until `shutdown` is terminated, by the address
+/// of `listener` and by the names that are `allowed`. The handler runs on the
+/// server's thread and must not block.
+pub async fn serve<H>(
+    listener: TcpListener,
+    limits: HttpLimits,
+    allowed: AllowedHosts,
+    handler: H,
+    mut shutdown: Shutdown,
+) where
     H: Fn(&Request) -> Response + Send + Sync + 'static,
 {
+    // A listener that can't say where it listens is broken.
+    let Ok(address) = listener.local_addr() else { return };
     let handler = Arc::new(handler);
-    let options = AcceptOptions { limit: ConnectionLimit::new(limits.connections), nodelay: true };
+    // The bound is kept below.
+    let options = AcceptOptions { limit: ConnectionLimit::new(usize::MAX), nodelay: true };
     let mut acceptor = Acceptor::new(listener, options, AcceptCounters::unregistered());
     // Dropping the set aborts what is left in it.
     let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         tokio::select! {
             () = shutdown.terminated() => return,
@@ -135,13 +154,21 @@ where
             accepted = acceptor.accept() => {
                 // A broken listener ends the endpoint, not the server.
                 let Ok(accepted) = accepted else { return };
-                let handler = Arc::clone(&handler);
-                connections.spawn(async move {
+                oldest_first.retain(|connection| !connection.is_finished());
+                if oldest_first.len() >= limits.connections
+                    && let Some(oldest) = oldest_first.pop_front()
+                {
+                    oldest.abort();
+                }
+                let (handler, allowed) = (Arc::clone(&handler), allowed.clone());
+                oldest_first.push_back(connections.spawn(async move {
                     let Accepted { stream, place, .. } = accepted;
-                    let exchange = exchange(stream, limits, &*handler);
+                    let reached = stream.local_addr().unwrap_or(address);
+                    let site = Site { addresses: [address, reached], allowed };
+                    let exchange = exchange(stream, limits, &site, &*handler);
                     let _ = tokio::time::timeout(limits.time, exchange).await;
                     drop(place);
-                });
+                }));
             }
         }
     }
@@ -150,12 +177,13 @@ where
 pub(crate) async fn exchange<H>(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     limits: HttpLimits,
+    site: &Site,
     handler: &H,
 ) -> std::io::Result<()>
 where
     H: Fn(&Request) -> Response,
 {
-    let response = match read_request(&mut stream, limits).await? {
+    let response = match read_request(&mut stream, limits, site).await? {
         Ok(request) => handler(&request),
         Err(Refusal::Closed) => return Ok(()),
         Err(Refusal::Status(status, reason)) => Response::text(status, format!("{reason}\n")),
@@ -181,6 +209,7 @@ pub(crate) enum Refusal {
 pub(crate) async fn read_request(
     stream: &mut (impl AsyncRead + Unpin),
     limits: HttpLimits,
+    site: &Site,
 ) -> std::io::Result<Result<Request, Refusal>> {
     let mut bytes = Vec::with_capacity(1024);
     let head_end = loop {
@@ -197,7 +226,8 @@ pub(crate) async fn read_request(
     if head_end > limits.head_bytes {
         return Ok(Err(Refusal::Status(431, "The request's head is too large.")));
     }
-    let head = match parse_head(&bytes[..head_end]) {
+    let checked = |head: Head| site.check(&head.source).map(|()| head);
+    let head = match parse_head(&bytes[..head_end]).and_then(checked) {
         Ok(head) => head,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -224,6 +254,7 @@ struct Head {
     method: String,
     path: String,
     content_length: usize,
+    source: Source,
 }
 
 /// Reads request line and headers, up to and with the empty line.
@@ -246,6 +277,7 @@ fn parse_head(head: &[u8]) -> Result<Head, Refusal> {
         return Err(MALFORMED);
     }
     let mut content_length = None;
+    let mut source = Source::default();
     for line in lines {
         let (name, value) = line.split_once(':').ok_or(MALFORMED)?;
         let value = value.trim_matches([' ', '\t']);
@@ -259,17 +291,21 @@ fn parse_head(head: &[u8]) -> Result<Head, Refusal> {
             }
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(Refusal::Status(501, "Send the body with a content-length."));
-        } else if name.eq_ignore_ascii_case("origin") {
-            // A browser sends this with what a web page asks of it, and no
-            // page has any business at an operator's endpoint.
-            return Err(Refusal::Status(403, "Requests from web pages are refused."));
+        } else if let Some(field) = source.field(name)
+            && field.replace(value.to_owned()).is_some()
+        {
+            return Err(MALFORMED);
         }
+    }
+    if version == "HTTP/1.1" && source.host.is_none() {
+        return Err(Refusal::Status(400, "HTTP/1.1 wants a Host in every request."));
     }
     let path = target.split(['?', '#']).next().unwrap_or_default();
     Ok(Head {
         method: method.to_owned(),
         path: path.to_owned(),
         content_length: content_length.unwrap_or(0),
+        source,
     })
 }
 
@@ -294,6 +330,7 @@ fn encode(response: &Response) -> Vec<u8> {
         405 => "Method Not Allowed",
         409 => "Conflict",
         413 => "Content Too Large",
+        421 => "Misdirected Request",
         422 => "Unprocessable Content",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

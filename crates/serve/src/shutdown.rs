@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::exit::note;
+
 /// Bytes of the longest line that is taken from a control pipe.
 pub const CONTROL_LINE_BYTES_MAX: usize = 256;
 
@@ -151,6 +153,23 @@ pub async fn process_shutdown_with(
         }
     });
     Ok(shutdown)
+}
+
+/// Goes on after each SIGHUP, which would end the process otherwise, and says
+/// `line`. Must be called inside a tokio runtime with its I/O driver enabled; it
+/// lasts as long as the process.
+///
+/// # Errors
+/// When the signal handler can't be set up.
+pub fn note_hangups(line: &'static str) -> io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    // Not joined: it holds nothing, and ends with the runtime.
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            note(line);
+        }
+    });
+    Ok(())
 }
 
 async fn either(one: &mut Signal, other: &mut Signal) {

@@ -47,6 +47,15 @@ impl Process {
         self.child.id()
     }
 
+    /// Sends it SIGHUP, as when its terminal is closed.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn hang_up(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    }
+
     /// Its memory in use (resident set), in bytes.
     ///
     /// # Panics

@@ -7,6 +7,7 @@
 
 use std::{io, net::SocketAddr, thread};
 
+use serve::http1::host::AllowedHosts;
 use serve::{BindOptions, Counter, Gauge, Metrics, Shutdown, ShutdownTrigger};
 
 use crate::run::trial::Moment;
@@ -30,8 +31,11 @@ struct Current {
 }
 
 impl Live {
-    /// Serves them at `address`, under `/metrics`.
-    pub(crate) fn listen(address: SocketAddr) -> io::Result<(Self, SocketAddr)> {
+    /// Serves them at `address`, under `/metrics`, also by the names allowed.
+    pub(crate) fn listen(
+        address: SocketAddr,
+        allowed: AllowedHosts,
+    ) -> io::Result<(Self, SocketAddr)> {
         let listener = serve::bind(address, BindOptions::default())?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -43,7 +47,7 @@ impl Live {
         let (trigger, shutdown) = Shutdown::channel();
         let served = metrics.clone();
         thread::Builder::new().name("metrics".to_owned()).spawn(move || {
-            runtime.block_on(serve::serve_metrics(listener, served, shutdown));
+            runtime.block_on(serve::serve_metrics(listener, served, allowed, shutdown));
         })?;
         let gauge = |name, help| metrics.gauge(name, help, &[]);
         let live = Self {

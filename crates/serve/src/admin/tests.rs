@@ -18,13 +18,16 @@ impl Api {
         let (trigger, shutdown) = Shutdown::channel();
         let listener = TcpListener::from_std(listener).unwrap();
         let backends = Arc::clone(backends) as Arc<dyn Backends>;
-        tokio::spawn(serve_admin(listener, backends, Metrics::new(), shutdown));
+        let allowed = AllowedHosts::default();
+        tokio::spawn(serve_admin(listener, backends, Metrics::new(), allowed, shutdown));
         Self { address, _trigger: trigger }
     }
 
     async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let head = format!("{method} {path} HTTP/1.1\r\ncontent-length: {}\r\n\r\n", body.len());
+        let (host, length) = (self.address, body.len());
+        let fields = format!("host: {host}\r\ncontent-length: {length}");
+        let head = format!("{method} {path} HTTP/1.1\r\n{fields}\r\n\r\n");
         stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut text = String::new();

@@ -3,6 +3,7 @@
 use tokio::net::TcpListener;
 
 use super::Metrics;
+use crate::http1::host::AllowedHosts;
 use crate::http1::{self, HttpLimits, Request, Response};
 use crate::shutdown::Shutdown;
 
@@ -11,12 +12,17 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Serves `GET /metrics` until `shutdown` is terminated: a drain is just when
 /// one wants to look.
-pub async fn serve_metrics(listener: TcpListener, metrics: Metrics, shutdown: Shutdown) {
+pub async fn serve_metrics(
+    listener: TcpListener,
+    metrics: Metrics,
+    allowed: AllowedHosts,
+    shutdown: Shutdown,
+) {
     let handler = move |request: &Request| {
         respond(&metrics, request)
             .unwrap_or_else(|| Response::text(404, "There is only /metrics here.\n"))
     };
-    http1::serve(listener, HttpLimits::default(), handler, shutdown).await;
+    http1::serve(listener, HttpLimits::default(), allowed, handler, shutdown).await;
 }
 
 /// The answer, if the request is for `/metrics`; for servers that have other
