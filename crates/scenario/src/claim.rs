@@ -23,7 +23,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     metric::{Metric, Scope},
-    units::split_unit,
+    units::{refuse_misspelled, split_unit},
 };
 
 /// A claim that was understood.
@@ -303,7 +303,8 @@ fn parse_point(text: &str) -> Result<PointName, String> {
 }
 
 fn parse_term(text: &str, metric: Metric) -> Result<Term, String> {
-    let starts_with_number = text.starts_with(|c: char| c.is_ascii_digit());
+    // Names of peers begin with a letter.
+    let starts_with_number = text.starts_with(|c: char| c.is_ascii_digit() || "+-−".contains(c));
     if starts_with_number && !text.contains('*') {
         return Ok(Term::Number(parse_number(text, metric)?));
     }
@@ -340,6 +341,7 @@ fn parse_term(text: &str, metric: Metric) -> Result<Term, String> {
 }
 
 pub(crate) fn parse_number(text: &str, metric: Metric) -> Result<f64, String> {
+    refuse_misspelled(text)?;
     let (number, unit) = split_unit(text);
     let number: f64 = match number.parse() {
         Ok(number) => number,

@@ -27,6 +27,7 @@ pub(crate) fn check_faults(
         faults.push((key, Fault { at, action, backend }));
     }
     faults.sort_by(|(_, a), (_, b)| a.at.total_cmp(&b.at));
+    check_states(&faults, backends.len())?;
     check_speeds(&faults, backends)?;
     check_members(&faults, backends.len())?;
     Ok(faults.into_iter().map(|(_, fault)| fault).collect())
@@ -67,6 +68,61 @@ fn check_action(key: &str, fault: &FaultWire, backend: &Backend) -> Result<Fault
             Err(Problem::new(factor_key, message))
         }
     }
+}
+
+/// What has become of a backend's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Stopped,
+    Draining,
+    Killed,
+}
+
+impl State {
+    /// What it is after an action that makes sense then; `None` where it makes none.
+    fn after(self, action: FaultAction) -> Option<Self> {
+        match (action, self) {
+            (FaultAction::Stop, Self::Running) => Some(Self::Stopped),
+            (FaultAction::Continue, Self::Stopped) => Some(Self::Running),
+            (FaultAction::Kill, Self::Running | Self::Stopped | Self::Draining) => {
+                Some(Self::Killed)
+            }
+            (FaultAction::Drain, Self::Running) => Some(Self::Draining),
+            (FaultAction::Start, Self::Draining | Self::Killed) => Some(Self::Running),
+            (FaultAction::SlowDown { .. } | FaultAction::SpeedUp { .. }, Self::Running) => {
+                Some(self)
+            }
+            // Balancers may list one that is down: that is what some scenarios ask about.
+            (FaultAction::Add | FaultAction::Remove, _) => Some(self),
+            _ => None,
+        }
+    }
+
+    /// How one is, and what can be done about it.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Running => "runs at that time",
+            Self::Stopped => "is stopped at that time; `continue` it first",
+            Self::Draining => "has been told to drain by then; `start` it first",
+            Self::Killed => "was killed before; `start` it first",
+        }
+    }
+}
+
+/// Each action has to find its backend in a state in which it does something.
+fn check_states(faults: &[(String, Fault)], backends: usize) -> Result<(), Problem> {
+    let mut states = vec![State::Running; backends];
+    for (key, fault) in faults {
+        let state = &mut states[fault.backend as usize];
+        let Some(after) = state.after(fault.action) else {
+            let (action, backend, words) = (fault.action.name(), fault.backend, state.words());
+            let message = format!("`{action}` makes no sense here: backend {backend} {words}");
+            return Err(Problem::new(format!("{key}.action"), message));
+        };
+        *state = after;
+    }
+    Ok(())
 }
 
 /// Factors multiply, and what comes out has to stay within bounds as well.

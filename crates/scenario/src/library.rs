@@ -9,12 +9,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    string::FromUtf8Error,
     time::Duration,
 };
 
 use crate::{
     document::Document,
-    error::{Error, Problem},
+    error::{Error, Invalid, Place, Problem},
     peer::{self, ConfigFile, Layer, Peer, wire::PeerWire},
     scenario::Scenario,
     source::ScenarioSource,
@@ -197,5 +198,21 @@ fn read(path: &Path) -> Result<String, Error> {
         let reason = format!("{size} bytes are too many for a scenario or a peer");
         return Err(unreadable(std::io::Error::other(reason)));
     }
-    fs::read_to_string(path).map_err(unreadable)
+    let bytes = fs::read(path).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|error| not_text(&path.display().to_string(), error))
+}
+
+/// Where a file stops being text, and what may help.
+fn not_text(file: &str, error: FromUtf8Error) -> Error {
+    let at = error.utf8_error().valid_up_to();
+    let bytes = error.as_bytes();
+    let (before, byte) = (&bytes[..at], bytes[at]);
+    let message = if bytes.contains(&0) {
+        format!("byte 0x{byte:02X} is none of a text; expected a TOML file in UTF-8")
+    } else {
+        format!("byte 0x{byte:02X} is no UTF-8, and may be Latin-1; save the file as UTF-8")
+    };
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let place = Place::File { file: file.to_owned(), line };
+    Error::Invalid(Invalid { place, key: String::new(), message })
 }

@@ -112,7 +112,10 @@ impl fmt::Display for Metric {
 impl FromStr for Metric {
     type Err = String;
 
+    /// Percentiles of latency go by their short names too: `p99`.
     fn from_str(name: &str) -> Result<Self, String> {
+        let is_percentile = name.strip_prefix('p').is_some_and(|rest| rest.parse::<u32>().is_ok());
+        let name = if is_percentile { &*format!("latency_{name}") } else { name };
         Self::ALL.iter().copied().find(|metric| metric.name() == name).ok_or_else(|| {
             let names: Vec<&str> = Self::ALL.iter().map(|metric| metric.name()).collect();
             let (hint, list) = (did_you_mean(name, &names), list_of(&names));
@@ -162,6 +165,8 @@ mod tests {
             assert_eq!(metric.to_string(), metric.name());
             assert!(metric.meaning().ends_with('.'), "{metric}");
         }
+        assert_eq!("p99".parse(), Ok(Metric::LatencyP99));
+        assert_eq!("p999".parse(), Ok(Metric::LatencyP999));
         let error = "latency_p95".parse::<Metric>().unwrap_err();
         assert!(error.contains("did you mean `latency_p9"), "{error}");
     }

@@ -67,11 +67,7 @@ impl std::str::FromStr for Objective {
         let signs = [Op::Le, Op::Ge, Op::Lt, Op::Gt];
         let op = signs.into_iter().find(|op| source[at..].starts_with(op.sign()));
         let op = op.ok_or_else(|| format!("`{source}` has none of <, <=, >, >="))?;
-        let name = source[..at].trim();
-        // Percentiles of latency go by their short names, as people write them.
-        let is_percentile = name.starts_with('p') && name[1..].parse::<u32>().is_ok();
-        let metric: Metric =
-            if is_percentile { format!("latency_{name}").parse() } else { name.parse() }?;
+        let metric: Metric = source[..at].trim().parse()?;
         if metric.scope() == Scope::WholeRun {
             return Err(format!("`{metric}` is what is searched for, and no objective"));
         }

@@ -30,9 +30,10 @@ const SIZE_UNITS: [(&str, u32); 3] = [("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 
 /// # Errors
 /// A sentence that quotes the text and says what is wrong with it.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    refuse_misspelled(text)?;
     let (number, unit) = split_unit(text);
     if unit.is_empty() {
-        return Err(format!("`{text}` has no unit; write one of ns, us, ms, s, m, h, as in `5ms`"));
+        return Err(without_unit(text));
     }
     // The micro sign and the Greek letter look alike, and both are typed.
     let unit = if matches!(unit, "µs" | "μs") { "us" } else { unit };
@@ -88,6 +89,7 @@ pub fn format_duration(duration: Duration) -> String {
 /// # Errors
 /// A sentence that quotes the text and says what is wrong with it.
 pub fn parse_size(text: &str) -> Result<u32, String> {
+    refuse_misspelled(text)?;
     let (number, unit) = split_unit(text);
     let factor = match unit {
         "" => 1,
@@ -125,6 +127,7 @@ pub fn format_size(bytes: u32) -> String {
 /// # Errors
 /// A sentence that quotes the text and says what is wrong with it.
 pub fn parse_rate(text: &str) -> Result<f64, String> {
+    refuse_misspelled(text)?;
     let (number, unit) = split_unit(text);
     if !matches!(unit, "" | "/s") {
         return Err(format!(
@@ -134,6 +137,41 @@ pub fn parse_rate(text: &str) -> Result<f64, String> {
     match (decimal(number), number.parse::<f64>()) {
         (Some(_), Ok(rate)) => Ok(rate),
         _ => Err(format!("`{text}` is no rate; write calls per second, as in `3000/s`")),
+    }
+}
+
+/// A bare number where a duration is expected.
+fn without_unit(number: impl fmt::Display) -> String {
+    format!("`{number}` has no unit; write \"5s\" for five seconds (units are ns, us, ms, s, m, h)")
+}
+
+/// Refuses numbers in forms that people write and this format has not, before what
+/// follows the digits is taken for a unit.
+///
+/// # Errors
+/// A sentence that quotes the text and says how to write it.
+pub(crate) fn refuse_misspelled(text: &str) -> Result<(), String> {
+    let text = text.trim();
+    let begins_number = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    if text.strip_prefix(['-', '−']).map(str::trim_start).is_some_and(begins_number) {
+        return Err(format!("`{text}` is negative; expected zero or more"));
+    }
+    if text.strip_prefix('+').map(str::trim_start).is_some_and(begins_number) {
+        return Err(format!("`{text}` begins with a sign; write it without"));
+    }
+    let (number, rest) = split_unit(text);
+    let mut after = rest.chars();
+    match after.next() {
+        _ if number.is_empty() => Ok(()),
+        Some(',') => Err(format!(
+            "`{text}` has a comma in its number; write decimals with a point, as in `1.5`, and \
+             thousands without a separator"
+        )),
+        Some('_') => Err(format!("`{text}` has an underscore in its number; write digits only")),
+        Some('e' | 'E') if after.next().is_some_and(|c| c.is_ascii_digit() || "+-".contains(c)) => {
+            Err(format!("`{text}` has an exponent; write the number out"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -187,6 +225,7 @@ pub struct PercentText(pub f64);
 /// # Errors
 /// A sentence that quotes the text and says what is wrong with it.
 pub fn parse_percent(text: &str) -> Result<f64, String> {
+    refuse_misspelled(text)?;
     let (number, unit) = split_unit(text);
     let percent = decimal(number).and_then(|_| number.parse::<f64>().ok());
     match percent {
@@ -203,6 +242,14 @@ impl<'de> Deserialize<'de> for PercentText {
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a percentage in quotes, such as \"40%\"")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+                Err(E::custom(format!("`{number}` has no `%`; write it in quotes, as in \"40%\"")))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+                Err(E::custom(format!("`{number}` has no `%`; write it in quotes, as in \"40%\"")))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
@@ -250,6 +297,14 @@ impl<'de> Deserialize<'de> for DurationText {
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a duration in quotes, such as \"250us\", \"1.5s\" or \"2m\"")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Self::Value, E> {
+                Err(E::custom(without_unit(number)))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+                Err(E::custom(without_unit(number)))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
@@ -420,27 +475,41 @@ mod tests {
             ("5 parsecs", "unknown unit `parsecs`"),
             ("", "no unit"),
             ("ms", "is no duration"),
-            ("-5ms", "unknown unit"),
+            ("-5ms", "`-5ms` is negative"),
+            ("−1s", "is negative"),
+            ("- 1s", "is negative"),
+            ("+1s", "begins with a sign"),
+            ("1,5s", "has a comma in its number; write decimals with a point"),
+            ("1_000ms", "has an underscore"),
+            ("-", "unknown unit `-`"),
             ("1.2.3s", "is no duration"),
             (".5s", "is no duration"),
             ("5.s", "is no duration"),
             ("0.5ns", "finer than a nanosecond"),
             ("9999999999999999h", "too long"),
-            ("1e3s", "unknown unit"),
+            ("1e3s", "has an exponent"),
         ];
         for (text, expected) in durations {
             let message = parse_duration(text).unwrap_err();
             assert!(message.contains(expected), "{text}: {message}");
         }
-        for (text, expected) in
-            [("16KB", "unknown unit `KB`"), ("0.3B", "whole number"), ("9999MiB", "too large")]
-        {
+        for (text, expected) in [
+            ("16KB", "unknown unit `KB`"),
+            ("0.3B", "whole number"),
+            ("9999MiB", "too large"),
+            ("-1KiB", "is negative"),
+            ("1,5KiB", "a comma"),
+        ] {
             let message = parse_size(text).unwrap_err();
             assert!(message.contains(expected), "{text}: {message}");
         }
-        for (text, expected) in
-            [("3000/m", "unknown unit `/m`"), ("fast", "unknown unit"), ("", "is no rate")]
-        {
+        for (text, expected) in [
+            ("3000/m", "unknown unit `/m`"),
+            ("fast", "unknown unit"),
+            ("", "is no rate"),
+            ("-5/s", "is negative"),
+            ("3,000/s", "a comma"),
+        ] {
             let message = parse_rate(text).unwrap_err();
             assert!(message.contains(expected), "{text}: {message}");
         }
@@ -471,6 +540,7 @@ mod tests {
             let _ = parse_duration(&text);
             let _ = parse_size(&text);
             let _ = parse_rate(&text);
+            let _ = parse_percent(&text);
         }
     }
 }

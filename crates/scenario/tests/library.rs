@@ -399,3 +399,20 @@ fn every_slip_in_a_peer_is_refused_with_its_line() {
         assert!(message.starts_with(expected), "{replacement}:\n{message}\n{expected}");
     }
 }
+
+#[test]
+fn a_file_that_is_no_text_is_refused_with_its_line() {
+    let folder = Folder::new(PROXY, TEMPLATE);
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.folder.path().join(name), bytes);
+    write("latin.toml", b"question = \"?\"\n# caf\xe9\n").unwrap();
+    write("binary.toml", b"\x7fELF\x02\x01\0\0\xff\xff").unwrap();
+    write("peers/proxy/proxy.cfg", b"listen\n\n\xfc\n").unwrap();
+    let library = Library::open(folder.folder.path()).unwrap();
+    for (error, expected) in [
+        (library.find("latin").unwrap_err(), "latin.toml:2: byte 0xE9 is no UTF-8, and may be"),
+        (library.find("binary").unwrap_err(), "binary.toml:1: byte 0xFF is none of a text"),
+        (library.peer("proxy").unwrap_err(), "proxy.cfg:3: byte 0xFC is no UTF-8"),
+    ] {
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}

@@ -164,7 +164,9 @@ fn a_wrong_setting_is_blamed_on_itself() {
             "0s",
             "--x: load.duration: found 0s, expected a duration from 100ms to 1h",
         ),
-        ("load.duration", "5", "--x: load.duration: found integer `5`, expected a duration"),
+        ("load.duration", "5", "--x: load.duration: `5` has no unit; write \"5s\""),
+        ("load.duration", "-1s", "--x: load.duration: `-1s` is negative"),
+        ("load.skew.share", "40", "--x: load.skew.share: `40` has no `%`"),
         (
             "run.repeats",
             "0",
@@ -315,7 +317,7 @@ fn every_absurd_value_is_refused_with_its_line_and_its_bounds() {
         (
             "duration = \"5s\"",
             "duration = 5",
-            "s.toml:18: load.duration: found integer `5`, expected a duration in quotes",
+            "s.toml:18: load.duration: `5` has no unit; write \"5s\"",
         ),
         (
             "duration = \"5s\"",
@@ -519,7 +521,7 @@ fn speeds_change_by_factors_that_stay_within_bounds() {
     assert_eq!(slower, FaultAction::SlowDown { factor: 5.0 });
     assert_eq!((slower.name(), slower.speed_after(1.0, 1.0)), ("slow_down", 0.2));
     assert_eq!(timed("speed_up", "factor = 2").unwrap().speed_after(0.5, 3.0), 1.0);
-    assert_eq!(timed("start", "").unwrap().speed_after(0.1, 1.0), 1.0);
+    assert_eq!(FaultAction::Start.speed_after(0.1, 1.0), 1.0);
     for (action, factor, expected) in [
         ("slow_down", "", "say how many times"),
         ("slow_down", "factor = 0.5", "from 1 to 1000"),
@@ -621,6 +623,134 @@ fn faults_happen_in_order_to_backends_there_are() {
         let error = with(tail).unwrap_err().to_string();
         assert!(error.contains(expected), "{tail}: {error}");
     }
+}
+
+/// One that is stopped can't be stopped, one that is gone can't be killed.
+#[test]
+fn faults_find_their_backend_in_a_state_in_which_they_mean_something() {
+    let timeline = |actions: &str| {
+        let fault = |(index, action): (usize, &str)| {
+            let (action, backend) = action.split_once('@').unwrap_or((action, "1"));
+            let factor = if action.contains('_') { "factor = 2\n" } else { "" };
+            format!(
+                "[[fault]]\nat = \"{}%\"\naction = \"{action}\"\nbackend = {backend}\n{factor}",
+                10 * (index + 1)
+            )
+        };
+        let tail: String = actions.split(' ').enumerate().map(fault).collect();
+        parse(&GOOD.replace("[short]", &format!("{tail}[short]")))
+    };
+    for actions in [
+        "kill start kill start",
+        "stop continue stop kill start",
+        "drain kill start",
+        "drain start slow_down",
+        "stop stop@0 continue continue@0",
+        "remove drain start add",
+        "kill remove",
+    ] {
+        assert!(timeline(actions).is_ok(), "{actions}: {:?}", timeline(actions).err());
+    }
+    for (actions, at, expected) in [
+        ("start", 0, "`start` makes no sense here: backend 1 runs at that time"),
+        ("kill kill", 1, "backend 1 was killed before; `start` it first"),
+        ("continue", 0, "backend 1 runs"),
+        ("stop stop", 1, "backend 1 is stopped"),
+        ("stop start", 1, "is stopped at that time; `continue` it first"),
+        ("stop drain", 1, "is stopped"),
+        ("kill stop", 1, "was killed"),
+        ("kill drain", 1, "was killed"),
+        ("kill slow_down", 1, "was killed"),
+        ("drain drain", 1, "has been told to drain"),
+        ("drain speed_up", 1, "has been told to drain"),
+        ("kill start start", 2, "runs at that time"),
+    ] {
+        let error = timeline(actions).unwrap_err().to_string();
+        assert!(error.contains(expected), "{actions}: {error}");
+        let text = timeline_text(&error);
+        assert!(error.contains(&format!("fault[{at}].action")), "{actions}: {error}");
+        assert!(text.is_some_and(|line| line > 20), "{error}");
+    }
+    // By time, and not by where they stand.
+    let tail = "[[fault]]\nat = \"60%\"\naction = \"kill\"\nbackend = 1\n\
+                [[fault]]\nat = \"50%\"\naction = \"start\"\nbackend = 1\n";
+    let error = parse(&GOOD.replace("[short]", &format!("{tail}[short]"))).unwrap_err();
+    assert!(error.to_string().contains("fault[1].action"), "{error}");
+}
+
+/// The line that an error names.
+fn timeline_text(error: &str) -> Option<usize> {
+    error.strip_prefix("s.toml:")?.split(':').next()?.parse().ok()
+}
+
+/// Whatever is put at a key, what is said of it is said in the words of the file.
+#[test]
+fn no_message_has_names_of_rust_types() {
+    const KEYS: &[&str] = &[
+        "question",
+        "tls",
+        "network",
+        "backends",
+        "backends.count",
+        "backends.service_time",
+        "backends.max_connection_age",
+        "backends.override",
+        "load",
+        "load.loop",
+        "load.connections",
+        "load.skew",
+        "load.skew.share",
+        "load.rate",
+        "load.profile",
+        "load.duration",
+        "load.calls",
+        "load.closed_twin",
+        "load.payload",
+        "load.search",
+        "load.search.slo",
+        "balance.policy",
+        "run.peers",
+        "run.seed",
+        "fault",
+        "placement.proxy",
+        "precision.within",
+        "sweep",
+        "sweep.values",
+        "short",
+        "expect.claims",
+    ];
+    const VALUES: &[&str] = &[
+        "99999999999999999999",
+        "-1",
+        "1.5",
+        "true",
+        "\"\"",
+        "\"x\"",
+        "[]",
+        "[[]]",
+        "[{}]",
+        "{}",
+        "{ kind = 3 }",
+        "{ kind = \"ramp\", to = true }",
+        "2020-01-01",
+    ];
+    const RUST: &[&str] = &[
+        "i128", "u128", "i64", "u64", "u32", "f64", "usize", "struct", "enum", "variant", "Wire",
+        "sequence", "newtype", "map,", "boolean,", "visitor", "private", "untagged", "null",
+    ];
+    let source = parse(GOOD).unwrap();
+    let mut refused = Vec::new();
+    for key in KEYS {
+        for value in VALUES {
+            let setting = Setting::new(key, value, "--x");
+            let Err(error) = source.resolve(false, &[setting]) else { continue };
+            refused.push(format!("{key} = {value}: {error}"));
+        }
+    }
+    assert!(refused.len() > 200, "{} were refused", refused.len());
+    let leaks = |said: &&String| RUST.iter().any(|word| said.contains(word));
+    let leaked: Vec<&String> = refused.iter().filter(leaks).collect();
+    assert!(leaked.is_empty(), "{leaked:#?}");
 }
 
 #[test]
