@@ -263,7 +263,7 @@ fn frozen(plan: &Plan, home: &Path) -> Result<usize, Failure> {
         for q in [0.95, 0.99] {
             // Of the calls that waited, the part 1 - q of all calls waited longer.
             let theory = freeze_ms * (1.0 - (1.0 - q) / frozen_part);
-            let measured = latency.value_at_quantile(q) as f64 / 1e6;
+            let measured = measure::histogram::quantile(&latency, q).unwrap_or(0) as f64 / 1e6;
             let error = measured / theory - 1.0;
             let is_fine = error.abs() <= FROZEN_TOLERANCE;
             missed += usize::from(!is_fine);
@@ -315,13 +315,13 @@ fn lateness(run: &Run) -> String {
             let _ = all.add(histogram);
         }
     }
-    let us = |q| all.value_at_quantile(q) as f64 / 1e3;
+    let us = |q| measure::histogram::quantile(&all, q).unwrap_or(0) as f64 / 1e3;
     format!("p50 {:.1}, p99 {:.1}, p99.9 {:.0} us", us(0.5), us(0.99), us(0.999))
 }
 
 fn quantile(trial: &TrialRecord, q: f64) -> Option<f64> {
     let histogram = trial.in_backend.to_histogram().ok()?;
-    (!histogram.is_empty()).then(|| histogram.value_at_quantile(q) as f64)
+    measure::histogram::quantile(&histogram, q).map(|value| value as f64)
 }
 
 /// Runs a scenario in the lab and reads what came of it.

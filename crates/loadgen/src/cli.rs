@@ -1,9 +1,13 @@
 //! Flags and subcommands.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
-use measure::folder::Run;
+use measure::folder::{Run, write_whole};
 use report::terminal::Style;
 use scenario::{Library, Setting};
 use serve::http1::host::HostArgs;
@@ -13,7 +17,7 @@ use crate::{
     export, external, interrupt, lab, peers,
     root::Root,
     run::{self, Request, summary::Summary},
-    ui::{Live, Progress, Terminal, WIDEST_TEXT, print_result},
+    ui::{Live, Progress, Terminal, WIDEST_TEXT, counted, print, print_result},
 };
 
 /// Measures what an L4 and an L7 load balancer do to a gRPC service: which
@@ -49,8 +53,8 @@ Examples:
   A balancer that is there already:     loadgen --scenario few-conns --target 10.0.0.7:80
   A scenario of your own:               loadgen check my.toml && loadgen --scenario my.toml
 
-Exit codes: 0 all expectations held; 1 one did not; 2 bad usage or input; 3 the lab
-itself failed; 130 interrupted (what was measured is kept).";
+Exit codes: 0 all expectations held; 1 one did not (with --require-all also: could not be
+judged); 2 bad usage or input; 3 the lab itself failed, or its results can't be kept; 130 interrupted (what was measured is kept).";
 
 #[derive(Debug, clap::Args)]
 struct RunArgs {
@@ -112,6 +116,11 @@ struct RunArgs {
     /// Print the result as one JSON object (progress stays on standard error).
     #[arg(long)]
     json: bool,
+
+    /// Exit with 1 also when a claim of the scenario could not be judged, as one about a
+    /// peer that was left out. For a team's CI.
+    #[arg(long)]
+    require_all: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -179,6 +188,9 @@ struct CompareArgs {
     /// to find yours; a machine of your own moves less than a shared one.
     #[arg(long, value_name = "PERCENT,TIME", default_value = "15%,25us")]
     moves: String,
+    /// Exit with 1 also when of some figure it can't be told whether it got worse.
+    #[arg(long)]
+    fail_on_inconclusive: bool,
     /// Print the comparison as JSON.
     #[arg(long)]
     json: bool,
@@ -267,20 +279,45 @@ fn run_scenario(args: &RunArgs) -> Result<u8, Failure> {
         progress.note(&format!("metrics of the run at http://{address}/metrics"));
     }
     progress.note(&format!("{}: {}", request.scenario.name, request.scenario.question));
-    let finished = run::run(&request, &library, &root, &mut progress)?;
-    let report = if finished.trials.is_empty() {
-        None
-    } else {
-        let written = report::write(&finished.folder).map_err(Failure::lab)?;
-        report::index(&request.results).map_err(Failure::lab)?;
-        Some(written.html)
-    };
-    if args.json {
-        print(&format!("{:#}\n", serde_json::json!(Summary::of(&finished))));
-    } else {
-        print_result(&finished, report.as_deref());
+    let mut finished = run::run(&request, &library, &root, &mut progress)?;
+    if let Some(failure) = finished.failure.take_if(|_| finished.trials.is_empty()) {
+        return Err(failure);
     }
-    Ok(finished.exit_code())
+    let (report, unwritten) = match write_report(&finished, &request.results) {
+        Ok(report) => (report, None),
+        Err(failure) => (None, Some(failure)),
+    };
+    let code = finished.exit_code(args.require_all);
+    let last = not_judged(&finished, args.require_all);
+    let printed = if args.json {
+        last.iter().for_each(|line| progress.note(line));
+        print(&format!("{:#}\n", serde_json::json!(Summary::of(&finished))))
+    } else {
+        print_result(&finished, report.as_deref(), last.as_deref())
+    };
+    // Said after the table: what was measured is worth more than where it is kept.
+    match finished.failure.or(unwritten).or(printed.err()) {
+        Some(failure) => Err(failure),
+        None => Ok(code),
+    }
+}
+
+/// Makes the report of a run, and the list of all; none where nothing was measured.
+fn write_report(finished: &run::Finished, results: &Path) -> Result<Option<PathBuf>, Failure> {
+    if finished.trials.is_empty() {
+        return Ok(None);
+    }
+    let written = report::write(&finished.folder)?;
+    report::index(results)?;
+    Ok(Some(written.html))
+}
+
+/// What is said last of claims that could not be judged, if there are any.
+fn not_judged(finished: &run::Finished, require_all: bool) -> Option<String> {
+    let count = finished.not_judged();
+    let of = finished.record.expectations.len();
+    let flag = if require_all { "as --require-all asks" } else { "see --require-all" };
+    (count > 0).then(|| format!("claims   {count} of {of} could not be judged ({flag})"))
 }
 
 fn live_metrics(args: &RunArgs) -> Result<Option<(Live, SocketAddr)>, Failure> {
@@ -358,7 +395,7 @@ fn list() -> Result<u8, Failure> {
             Err(error) => text.push_str(&format!("BROKEN: {error}\n")),
         }
     }
-    print(&text);
+    print(&text)?;
     Ok(exit::FINE)
 }
 
@@ -386,46 +423,44 @@ fn check(scenario: &str) -> Result<u8, Failure> {
         (None, None) => String::new(),
     };
     print(&format!(
-        "{} is right: {}\n{points}{} peers ({}), {} trials each {planned}; {} claims\n",
+        "{} is right: {}\n{points}{} ({}), {} each {planned}; {}\n",
         source.file(),
         checked.question,
-        checked.peers.len(),
+        counted(checked.peers.len(), "peer"),
         checked.peers.join(", "),
-        checked.repeats,
-        checked.claims.len(),
-    ));
+        counted(checked.repeats as usize, "trial"),
+        counted(checked.claims.len(), "claim"),
+    ))?;
     Ok(exit::FINE)
 }
 
-fn make_report(folder: &std::path::Path) -> Result<u8, Failure> {
-    let written = report::write(folder).map_err(Failure::bad_input)?;
-    print(&format!("{}\n", written.html.display()));
-    for png in written.pngs {
-        print(&format!("{}\n", png.display()));
-    }
+fn make_report(folder: &Path) -> Result<u8, Failure> {
+    let written = report::write(folder)?;
+    let files = std::iter::once(&written.html).chain(&written.pngs);
+    print(&files.map(|file| format!("{}\n", file.display())).collect::<String>())?;
     Ok(exit::FINE)
 }
 
 fn compare(args: &CompareArgs) -> Result<u8, Failure> {
     let tolerance = scenario::units::parse_percent(&args.tolerance)
         .map_err(|error| Failure::bad_input(format!("--tolerance: {error}")))?;
-    let open = |folder: &std::path::Path| Run::open(folder).map_err(Failure::bad_input);
+    let open = |folder: &Path| Run::open(folder).map_err(Failure::bad_input);
     let (before, after) = (open(&args.before)?, open(&args.after)?);
     let moves = parse_moves(&args.moves)?;
-    let comparison = report::compare::Comparison::of(&before, &after, tolerance, moves);
-    if comparison.rows.is_empty() {
-        return Err(Failure::bad_input("the two runs have no measured peer in common"));
+    let comparison = report::compare::Comparison::of(&before, &after, tolerance, moves)
+        .map_err(Failure::bad_input)?;
+    if args.json {
+        print(&format!("{:#}\n", serde_json::json!(comparison)))?;
+    } else {
+        print(&comparison.text(Terminal::stdout().style))?;
     }
     if let Some(path) = &args.html {
-        std::fs::write(path, comparison.html())
-            .map_err(|error| Failure::bad_input(format!("--html {}: {error}", path.display())))?;
+        write_whole(path, comparison.html().as_bytes())
+            .map_err(|error| Failure::writing(format!("--html {}", path.display()), &error))?;
     }
-    if args.json {
-        print(&format!("{:#}\n", serde_json::json!(comparison)));
-    } else {
-        print(&comparison.text(Terminal::stdout().style));
-    }
-    Ok(if comparison.has_regressed() { exit::EXPECTATION_FAILED } else { exit::FINE })
+    let unknown = args.fail_on_inconclusive && comparison.is_inconclusive();
+    let failed = comparison.has_regressed() || unknown;
+    Ok(if failed { exit::EXPECTATION_FAILED } else { exit::FINE })
 }
 
 /// As `15%,25us`: of CPU per call, and of a latency.
@@ -447,34 +482,41 @@ fn decide(args: &DecideArgs) -> Result<u8, Failure> {
     let results = folders.iter().find(|folder| !folder.join("run.json").is_file());
     let page = args.html.clone().or_else(|| results.map(|folder| folder.join(PAGE)));
     let beside = page.clone().unwrap_or_else(|| PathBuf::from(PAGE));
-    let decision = Decision::of(&folders, &beside).map_err(Failure::bad_input)?;
-    if let Some(page) = &page {
-        decision.write(page).map_err(Failure::bad_input)?;
-        // The list of all runs links to the page where it stands beside it.
-        if let Some(folder) = results.filter(|folder| folder.join(PAGE) == *page) {
-            report::index(folder).map_err(Failure::bad_input)?;
-        }
-    }
+    let decision = Decision::of(&folders, &beside)?;
+    let written = page.as_deref().map_or(Ok(()), |page| write_decision(&decision, page, results));
     if args.json {
-        print(&format!("{:#}\n", serde_json::json!(decision)));
-        return Ok(exit::FINE);
+        print(&format!("{:#}\n", serde_json::json!(decision)))?;
+        return written.map(|()| exit::FINE);
     }
     let style = Terminal::stdout().style;
     let mut text = decision.text(Style { width: style.width.min(WIDEST_TEXT), ..style });
-    match &page {
+    match page.as_ref().filter(|_| written.is_ok()) {
         Some(page) => text.push_str(&format!("\npage     {}\n", page.display())),
+        None if page.is_some() => {}
         None => text.push_str("\nNo page was written: give --html FILE, or a results folder.\n"),
     }
-    print(&text);
-    Ok(exit::FINE)
+    print(&text)?;
+    written.map(|()| exit::FINE)
 }
 
-fn export(folder: &std::path::Path, out: Option<&std::path::Path>) -> Result<u8, Failure> {
+fn write_decision(
+    decision: &report::decide::Decision,
+    page: &Path,
+    results: Option<&PathBuf>,
+) -> Result<(), Failure> {
+    decision.write(page)?;
+    // The list of all runs links to the page where it stands beside it.
+    if let Some(folder) = results.filter(|folder| folder.join(report::decide::PAGE) == *page) {
+        report::index(folder)?;
+    }
+    Ok(())
+}
+
+fn export(folder: &Path, out: Option<&Path>) -> Result<u8, Failure> {
     let run = Run::open(folder).map_err(Failure::bad_input)?;
     let out = out.map_or_else(|| folder.join("export"), std::path::Path::to_owned);
-    for path in export::write(&run, &out)? {
-        print(&format!("{}\n", path.display()));
-    }
+    let files = export::write(&run, &out)?;
+    print(&files.iter().map(|path| format!("{}\n", path.display())).collect::<String>())?;
     Ok(exit::FINE)
 }
 
@@ -494,14 +536,8 @@ fn print_schema(format: Format) -> Result<u8, Failure> {
         Format::Trial => text(schemars::schema_for!(TrialRecord)),
         Format::Summary => text(schemars::schema_for!(Summary)),
         Format::Decision => text(schemars::schema_for!(report::decide::Decision)),
-    });
+    })?;
     Ok(exit::FINE)
-}
-
-/// Writes to standard output. A reader who went away is no error.
-fn print(text: &str) {
-    use std::io::Write as _;
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

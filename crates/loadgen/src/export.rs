@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use measure::{
     exchange::{prometheus, series_csv, series_hlog},
-    folder::Run,
+    folder::{Run, trial_name, write_whole},
     histogram::to_hgrm,
 };
 
@@ -17,19 +17,18 @@ use crate::exit::Failure;
 /// Writes everything into `out`, replacing what an earlier export left, and
 /// returns the files.
 pub(crate) fn write(run: &Run, out: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let cannot = |path: &Path, error: &dyn std::fmt::Display| {
-        Failure::bad_input(format!("cannot write {}: {error}", path.display()))
-    };
-    fs::create_dir_all(out).map_err(|error| cannot(out, &error))?;
+    let cannot =
+        |path: &Path, error| Failure::writing(format!("cannot write {}", path.display()), &error);
+    fs::create_dir_all(out).map_err(|error| cannot(out, error))?;
     let ids: Vec<String> = run.record.backends.iter().map(|backend| backend.id.clone()).collect();
     let mut files =
         vec![("summary.prom".to_owned(), prometheus(&run.record.scenario, &run.trials))];
     for trial in &run.trials {
-        let name = format!("{:03}-{}-r{}", trial.order, trial.peer, trial.repeat);
+        let name = trial_name(trial.order, &trial.peer, trial.repeat);
         let started: Option<Timestamp> = trial.started_utc.parse().ok();
         let start_s = started.map_or(0.0, |time| time.as_millisecond() as f64 / 1e3);
         files.push((format!("{name}.csv"), series_csv(&trial.series, &ids)));
-        files.push((format!("{name}.hlog"), series_hlog(&trial.series, start_s)));
+        files.push((format!("{name}.hlog"), series_hlog(&trial.series, start_s, trial.measured_s)));
         let latency = trial.latency.to_histogram().map_err(Failure::bad_input)?;
         files.push((format!("{name}.hgrm"), to_hgrm(&latency)));
     }
@@ -37,7 +36,7 @@ pub(crate) fn write(run: &Run, out: &Path) -> Result<Vec<PathBuf>, Failure> {
         .into_iter()
         .map(|(name, text)| {
             let path = out.join(name);
-            fs::write(&path, text).map_err(|error| cannot(&path, &error))?;
+            write_whole(&path, text.as_bytes()).map_err(|error| cannot(&path, error))?;
             Ok(path)
         })
         .collect()

@@ -107,7 +107,7 @@ impl External {
         let missing = ids.get(trial.backends.len()..).unwrap_or_default();
         for id in missing {
             let (calls, latency) = (0, measure::histogram::HistogramRecord::default());
-            trial.backends.push(BackendRecord { id: id.clone(), calls, latency });
+            trial.backends.push(BackendRecord { id: id.clone(), weight: 1, calls, latency });
         }
         for second in &mut trial.series {
             second.per_backend.resize(ids.len(), 0);

@@ -15,7 +15,7 @@ use balance::PolicyKind;
 use measure::record::LeftOut;
 use scenario::{Layer, Library, Lookup, Network, Peer, RenderInput, Scenario, Target, TlsFiles};
 
-use crate::{exit::Failure, external::External, lab::network, root::Root};
+use crate::{exit::Failure, external::External, lab::network, root::Root, ui::print};
 
 /// How long a version command may take.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,7 +86,15 @@ pub(crate) fn prepare_all(
     let mut ready = Vec::new();
     let mut left_out = Vec::new();
     for name in &scenario.peers {
-        let peer = library.peer(name).map_err(Failure::bad_input)?;
+        let peer = match library.peer(name) {
+            Ok(peer) => peer,
+            // Nobody asked for this one by its name.
+            Err(error) if every_peer => {
+                left_out.push(LeftOut { peer: name.clone(), reason: error.to_string() });
+                continue;
+            }
+            Err(error) => return Err(Failure::bad_input(error)),
+        };
         let speaks = scenario.all_tls().into_iter().try_for_each(|tls| peer.check_tls(tls));
         let speaks = speaks.map_err(|error| error.to_string());
         if let (Err(reason), false) = (&speaks, every_peer) {
@@ -153,31 +161,38 @@ pub(crate) fn all_names(library: &Library) -> Vec<String> {
     names
 }
 
-/// Prints every peer: whether it is there, its version, how to get it.
+/// Prints every peer: whether it is there, its version, how to get it. One whose files are
+/// wrong is listed as such.
 pub(crate) fn print_all(library: &Library, root: &Root) -> Result<(), Failure> {
     for name in all_names(library) {
-        let peer = library.peer(&name).map_err(Failure::bad_input)?;
+        let peer = match library.peer(&name) {
+            Ok(peer) => peer,
+            Err(error) => {
+                print(&format!("{name:<14} BROKEN: {error}\n"))?;
+                continue;
+            }
+        };
         let layer = layer_name(peer.layer);
         let title = peer.title.clone();
         let state = match ReadyPeer::prepare(peer, root) {
             Ok(ready) => ready.version.unwrap_or_else(|| "needs no program".to_owned()),
             Err(reason) => format!("MISSING: {reason}"),
         };
-        println!("{name:<14} {layer:<7} {title}\n{:22} {state}", "");
+        print(&format!("{name:<14} {layer:<7} {title}\n{:22} {state}\n", ""))?;
     }
-    print_networks();
-    Ok(())
+    print_networks()
 }
 
 /// Prints what peers can be joined by, after them: to look may move this process
 /// into a user namespace.
-fn print_networks() {
+fn print_networks() -> Result<(), Failure> {
     let namespaces = match network::prepare() {
         Ok(()) => "can be made here; peers that balance in the kernel need it".to_owned(),
         Err(reason) => format!("MISSING: {reason}"),
     };
-    println!("network = \"loopback\"    can be had everywhere");
-    println!("network = \"namespaces\"  {namespaces}");
+    print(&format!(
+        "network = \"loopback\"    can be had everywhere\nnetwork = \"namespaces\"  {namespaces}\n"
+    ))
 }
 
 /// A layer as it is shown in lists.

@@ -211,6 +211,11 @@ fn one_proxy_can_be_compared_under_several_policies() {
     };
     assert_eq!((policy(0), policy(1)), ("round_robin".to_owned(), "least_loaded".to_owned()));
     assert_eq!(run.trials[2].peer, "client-side:p2c");
+    // A colon is none of a file name's characters everywhere.
+    let ran = home.run(&["export", home.runs("small")[0].to_str().unwrap()]);
+    let names: Vec<&str> = ran.stdout.lines().filter_map(|line| line.rsplit('/').next()).collect();
+    assert!(names.contains(&"001-l7-least_loaded-r0.csv"), "{}", ran.said());
+    assert!(!names.iter().any(|name| name.contains(':')), "{}", ran.said());
     let ran = home.run(&["--scenario", "small", "--peers", "direct:p2c"]);
     assert_eq!(ran.code, Some(2), "{}", ran.said());
     assert!(ran.stderr.contains("picks nothing"), "{}", ran.said());
@@ -313,6 +318,26 @@ fn a_slower_backend_is_a_regression_and_an_equal_one_is_none() {
         (Some("latency p50"), Some("worse"))
     );
     assert!(fs::read_to_string(page).unwrap().contains("latency p50"));
+    // One trial each: nothing is known, which passes unless it must not.
+    let small = ["--scenario", "small", "--peers", "direct", "--repeats", "1"];
+    for _ in 0..2 {
+        assert_eq!(home.run(&small).code, Some(0));
+    }
+    let runs = home.runs("small");
+    let single = |index: usize| runs[index].to_str().unwrap();
+    let unknown = ["compare", single(3), single(4)];
+    let ran = home.run(&unknown);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    assert!(ran.stdout.contains("nothing can be told"), "{}", ran.said());
+    let ran = home.run(&[&unknown[..], &["--fail-on-inconclusive"]].concat());
+    assert_eq!(ran.code, Some(1), "{}", ran.said());
+    // Different scenarios ask different questions.
+    home.scenario("other", &text);
+    assert_eq!(home.run(&["--scenario", "other", "--peers", "direct"]).code, Some(0));
+    let other = home.runs("other").remove(0);
+    let ran = home.run(&["compare", path(0), other.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(2), "{}", ran.said());
+    assert!(ran.stderr.contains("`small` and `other`"), "{}", ran.said());
     for bad in [["--tolerance", "5"], ["--moves", "5%"], ["--moves", "5%,fast"]] {
         let bad = home.run(&["compare", path(0), path(1), bad[0], bad[1]]);
         assert_eq!(bad.code, Some(2), "{}", bad.said());
@@ -378,6 +403,7 @@ fn bad_input_is_one_line_and_code_2() {
         (vec!["--scenario", "nowhere/x.toml"], "nowhere/x.toml"),
         (vec!["--scenario", "small", "--peers", "l8"], "--peers l8"),
         (vec!["--scenario", "small", "--duration", "soon"], "--duration soon"),
+        (vec!["--scenario", "small", "--duration", "5"], "`5` has no unit"),
         (vec!["--scenario", "small", "--out", folder], "--out"),
         (vec!["--scenario", "no-rate"], "rate"),
         (vec!["--scenario", "no-unit"], "no-unit.toml:13: load.duration"),
@@ -432,4 +458,97 @@ fn the_committed_schemas_are_those_of_the_types() {
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), ran.stdout, "{file} is out of date");
     }
+}
+
+#[test]
+fn a_claim_that_could_not_be_judged_is_said_last_and_may_count() {
+    let home = Home::new();
+    let arguments = ["--scenario", "small", "--peers", "direct"];
+    let last = |ran: &common::Ran| ran.stdout.lines().last().unwrap_or_default().to_owned();
+    let ran = home.run(&arguments);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    assert!(last(&ran).contains("3 of 3 could not be judged"), "{}", ran.said());
+    let ran = home.run(&[&arguments[..], &["--require-all"]].concat());
+    assert_eq!(ran.code, Some(1), "{}", ran.said());
+    assert!(last(&ran).contains("3 of 3 could not be judged"), "{}", ran.said());
+    let ran = home.run(&[&arguments[..], &["--require-all", "--json"]].concat());
+    assert_eq!(ran.code, Some(1), "{}", ran.said());
+    assert!(ran.stderr.contains("3 of 3 could not be judged"), "{}", ran.said());
+}
+
+#[test]
+fn a_broken_peer_is_listed_beside_the_others() {
+    let home = Home::new();
+    home.peer("broken", "title = 3\n");
+    let ran = home.run(&["peers"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    let line = ran.stdout.lines().find(|line| line.starts_with("broken ")).unwrap();
+    assert!(line.contains("BROKEN") && line.contains("peer.toml:1: title"), "{line}");
+    assert!(ran.stdout.contains("direct") && ran.stdout.contains("network ="), "{}", ran.said());
+}
+
+/// Somebody who has read enough closes the pipe; a disk that is full loses what is said.
+#[test]
+fn output_that_nobody_reads_is_fine_and_output_that_is_lost_is_code_3() {
+    let home = Home::new();
+    for arguments in [&["peers"][..], &["--list"], &["schema", "run"], &["check", "small"]] {
+        let mut child = home.command(arguments).spawn().unwrap();
+        drop(child.stdout.take());
+        let ran = common::Ran::of(child.wait_with_output().unwrap());
+        assert_eq!(ran.code, Some(0), "{arguments:?}\n{}", ran.said());
+        assert_eq!(ran.stderr, "", "{arguments:?}");
+        let full = home.shell("exec \"$@\" > /dev/full", arguments).output().unwrap();
+        let ran = common::Ran::of(full);
+        assert_eq!(ran.code, Some(3), "{arguments:?}\n{}", ran.said());
+        assert!(ran.stderr.contains("error: cannot write to standard output"), "{}", ran.said());
+    }
+}
+
+/// A file that may not grow further is what a full disk comes to.
+#[test]
+fn a_full_disk_is_code_3_and_leaves_the_table_and_no_half_file() {
+    let home = Home::new();
+    // In blocks of 512 bytes; what the kernel would say with a signal comes as an error.
+    let limited = |blocks: u32, arguments: &[&str]| {
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+        common::Ran::of(home.shell(&script, arguments).output().unwrap())
+    };
+    let arguments = ["--scenario", "small", "--peers", "direct,l7"];
+    assert_eq!(home.run(&arguments).code, Some(0));
+    let whole = home.runs("small").remove(0);
+    let report = whole.join("report.html");
+    let before = fs::read_to_string(&report).unwrap();
+    let largest_record = fs::read_dir(whole.join("trials"))
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .max()
+        .unwrap();
+    // Room for every record, and not for the report.
+    let blocks = u32::try_from((before.len() as u64 + largest_record) / 2 / 512).unwrap();
+    assert!(u64::from(blocks) * 512 > 2 * largest_record, "{largest_record} of {}", before.len());
+
+    let ran = limited(blocks, &["report", whole.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    assert!(ran.stderr.contains("report.html: "), "{}", ran.said());
+    assert_eq!(fs::read_to_string(&report).unwrap(), before, "the report of before is whole");
+
+    let ran = limited(blocks, &arguments);
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    assert!(ran.stderr.contains("report.html: "), "{}", ran.said());
+    let table = ran.stdout.lines().any(|line| line.starts_with("direct"));
+    assert!(table && ran.stdout.contains("records  "), "{}", ran.said());
+    let cut = home.runs("small").pop().unwrap();
+    assert!(!cut.join("report.html").exists(), "half a report");
+    assert_eq!(measure::folder::Run::open(&cut).unwrap().trials.len(), 2);
+
+    // No room for any record: nothing is run.
+    let ran = limited(2, &arguments);
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    for folder in [&whole, &cut] {
+        let left = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let unfinished: Vec<_> =
+            left.filter(|name| name.to_string_lossy().ends_with(".part")).collect();
+        assert!(unfinished.is_empty(), "{unfinished:?}");
+    }
+    assert!(home.left_behind().is_empty());
 }

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     calllog::{CallLog, Entry, FailureKind, Outcome},
-    histogram::{HistogramRecord, MAX_NS, new_histogram, record},
+    histogram::{self, HistogramRecord, MAX_NS, new_histogram, record},
     record::{BackendRecord, Counts, FailureCount, LoopMode, SecondRecord, Side},
 };
 
@@ -77,8 +77,34 @@ pub struct Folded {
 #[derive(Clone, Debug, PartialEq)]
 struct Second {
     failed: u64,
+    ok_after: u64,
+    failed_after: u64,
     per_backend: Vec<u64>,
     latency: Histogram<u64>,
+}
+
+impl Second {
+    fn empty(backends: usize) -> Self {
+        Self {
+            failed: 0,
+            ok_after: 0,
+            failed_after: 0,
+            per_backend: vec![0; backends],
+            latency: new_histogram(),
+        }
+    }
+
+    fn record(&self, second: u32) -> SecondRecord {
+        SecondRecord {
+            second,
+            ok: self.latency.len(),
+            failed: self.failed,
+            ok_after: self.ok_after,
+            failed_after: self.failed_after,
+            per_backend: self.per_backend.clone(),
+            latency: HistogramRecord::from_histogram(&self.latency),
+        }
+    }
 }
 
 /// Folds the logs of one trial's workers.
@@ -152,6 +178,7 @@ impl Folded {
         record(&mut self.latency_sent, since_sent);
         let second = self.second_of(entry, setting);
         record(&mut second.latency, latency);
+        second.ok_after += u64::from(entry.done_ns >= setting.window.end_ns);
         if let Some(count) = second.per_backend.get_mut(backend) {
             *count += 1;
         }
@@ -162,17 +189,15 @@ impl Folded {
 
     fn add_failed(&mut self, entry: &Entry, kind: FailureKind, setting: &Setting<'_>) {
         *self.failed.entry((kind.side(setting.through_proxy), kind.name())).or_default() += 1;
-        self.second_of(entry, setting).failed += 1;
+        let second = self.second_of(entry, setting);
+        second.failed += 1;
+        second.failed_after += u64::from(entry.done_ns >= setting.window.end_ns);
     }
 
     fn second_of(&mut self, entry: &Entry, setting: &Setting<'_>) -> &mut Second {
         let elapsed = entry.done_ns.saturating_sub(setting.window.start_ns) / NS_PER_S;
         let second = u32::try_from(elapsed).unwrap_or(u32::MAX);
-        self.seconds.entry(second).or_insert_with(|| Second {
-            failed: 0,
-            per_backend: vec![0; setting.backend_ids.len()],
-            latency: new_histogram(),
-        })
+        self.seconds.entry(second).or_insert_with(|| Second::empty(setting.backend_ids.len()))
     }
 
     /// Adds the calls of another part of the same trial.
@@ -200,12 +225,11 @@ impl Folded {
             *own += theirs;
         }
         for (&second, theirs) in &other.seconds {
-            let own = self.seconds.entry(second).or_insert_with(|| Second {
-                failed: 0,
-                per_backend: vec![0; theirs.per_backend.len()],
-                latency: new_histogram(),
-            });
+            let own = self.seconds.entry(second);
+            let own = own.or_insert_with(|| Second::empty(theirs.per_backend.len()));
             own.failed += theirs.failed;
+            own.ok_after += theirs.ok_after;
+            own.failed_after += theirs.failed_after;
             own.latency += &theirs.latency;
             for (own, theirs) in own.per_backend.iter_mut().zip(&theirs.per_backend) {
                 *own += theirs;
@@ -220,7 +244,7 @@ impl Folded {
 
     /// The generator's lateness at a quantile, in nanoseconds.
     pub fn lateness_ns(&self, quantile: f64) -> u64 {
-        self.lateness.value_at_quantile(quantile)
+        histogram::quantile(&self.lateness, quantile).unwrap_or(0)
     }
 
     /// The counts as they stand in the record.
@@ -254,12 +278,14 @@ impl Folded {
         .map(HistogramRecord::from_histogram)
     }
 
-    /// The backends as they stand in the record, also those without a call.
+    /// The backends as they stand in the record, also those without a call. Their
+    /// weights are the scenario's to say.
     pub fn backends(&self, ids: &[String]) -> Vec<BackendRecord> {
         ids.iter()
             .zip(&self.backends)
             .map(|(id, histogram)| BackendRecord {
                 id: id.clone(),
+                weight: 1,
                 calls: histogram.len(),
                 latency: HistogramRecord::from_histogram(histogram),
             })
@@ -269,23 +295,9 @@ impl Folded {
     /// The series as it stands in the record, without gaps.
     pub fn series(&self) -> Vec<SecondRecord> {
         let Some((&last, _)) = self.seconds.last_key_value() else { return Vec::new() };
+        let silent = Second::empty(self.backends.len());
         (0..=last)
-            .map(|second| match self.seconds.get(&second) {
-                Some(found) => SecondRecord {
-                    second,
-                    ok: found.latency.len(),
-                    failed: found.failed,
-                    per_backend: found.per_backend.clone(),
-                    latency: HistogramRecord::from_histogram(&found.latency),
-                },
-                None => SecondRecord {
-                    second,
-                    ok: 0,
-                    failed: 0,
-                    per_backend: vec![0; self.backends.len()],
-                    latency: HistogramRecord::default(),
-                },
-            })
+            .map(|second| self.seconds.get(&second).unwrap_or(&silent).record(second))
             .collect()
     }
 }

@@ -116,12 +116,21 @@ impl RunFolder {
     /// # Errors
     /// When it can't be written.
     pub fn write_trial(&self, record: &TrialRecord) -> Result<(), FolderError> {
-        // A peer may be named `l7:p2c`, and a colon is none of a file name's
-        // characters everywhere.
-        let peer = record.peer.replace(':', "-");
-        let name = format!("{:03}-{peer}-r{}.json", record.order, record.repeat);
-        write_json(&self.path.join(TRIALS).join(name), record)
+        let name = trial_name(record.order, &record.peer, record.repeat);
+        write_json(&self.path.join(TRIALS).join(format!("{name}.json")), record)
     }
+}
+
+/// What files and folders of a trial are called, before any ending.
+pub fn trial_name(order: u32, peer: &str, repeat: u32) -> String {
+    format!("{order:03}-{}-r{repeat}", peer_name(peer))
+}
+
+/// A peer's name as it may stand in a file's: it may be `l7:p2c`, and a colon is none of
+/// a file name's characters everywhere, and separates things in the configuration of
+/// many a proxy.
+pub fn peer_name(peer: &str) -> String {
+    peer.replace(':', "-")
 }
 
 impl Run {
@@ -134,7 +143,7 @@ impl Run {
         if !run_file.is_file() {
             return Err(FolderError::NoRun(path.to_owned()));
         }
-        let record = read_json(&run_file)?;
+        let record: RunRecord = read_json(&run_file)?;
         let trials_path = path.join(TRIALS);
         let mut files = Vec::new();
         for entry in fs::read_dir(&trials_path).map_err(|error| io_error(&trials_path, error))? {
@@ -146,6 +155,12 @@ impl Run {
         let mut trials: Vec<TrialRecord> =
             files.iter().map(|file| read_json(file)).collect::<Result<_, _>>()?;
         trials.sort_by_key(|trial| trial.order);
+        for trial in &mut trials {
+            let weights = record.backends_of(trial).iter().map(|setup| setup.weight);
+            for (backend, weight) in trial.backends.iter_mut().zip(weights) {
+                backend.weight = weight;
+            }
+        }
         Ok(Self { record, trials })
     }
 }
@@ -158,10 +173,33 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FolderError> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".part");
-    fs::write(&unfinished, bytes).map_err(|error| io_error(path, error))?;
-    fs::rename(&unfinished, path).map_err(|error| io_error(path, error))
+    write_whole(path, bytes).map_err(|error| io_error(path, error))
+}
+
+/// Writes a file whole or not at all: under another name, which then takes the place of
+/// what was there. A disk that is full leaves the file of before, and nothing else.
+///
+/// What is no regular file, as a terminal or a pipe, is written to as it is.
+///
+/// # Errors
+/// What the file system said.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let target = match fs::metadata(path) {
+        Ok(there) if !there.is_file() => return fs::write(path, bytes),
+        // A link goes on pointing to the file.
+        Ok(_) => fs::canonicalize(path)?,
+        Err(_) => path.to_owned(),
+    };
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(format!("-{}.part", std::process::id()));
+    let unfinished = target.with_file_name(name);
+    let written = fs::write(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, &target));
+    if written.is_err() {
+        // What is left of it is of no use, and there may be nothing.
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FolderError> {
@@ -203,10 +241,58 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_written_whole_or_not_at_all() {
+        let root = temporary();
+        let (file, link) = (root.path().join("file"), root.path().join("link"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_whole(&file, b"one").unwrap();
+        write_whole(&link, b"another").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"another");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "what is linked is written");
+        // What can't be moved into place is taken away again.
+        assert!(write_whole(root.path(), b"").is_err());
+        let full = write_whole(Path::new("/dev/full"), b"x").unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert!(write_whole(&root.path().join("none/file"), b"x").is_err());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "no unfinished file is left");
+    }
+
+    #[test]
+    fn names_of_trials_have_no_colon() {
+        assert_eq!(trial_name(2, "l7:peak_ewma", 0), "002-l7-peak_ewma-r0");
+    }
+
+    #[test]
     fn a_folder_without_a_run_says_so() {
         let root = temporary();
         let error = Run::open(root.path()).unwrap_err().to_string();
         assert!(error.contains("holds no run"), "{error}");
+    }
+
+    /// Trials of before weights were kept in them have those of the run.
+    #[test]
+    fn weights_are_those_of_the_run() {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results/example");
+        let root = temporary();
+        fs::create_dir(root.path().join(TRIALS)).unwrap();
+        for entry in fs::read_dir(example.join(TRIALS)).unwrap() {
+            let entry = entry.unwrap();
+            let text = fs::read_to_string(entry.path()).unwrap();
+            let mut trial: serde_json::Value = serde_json::from_str(&text).unwrap();
+            for backend in trial["backends"].as_array_mut().unwrap() {
+                backend.as_object_mut().unwrap().remove("weight");
+            }
+            fs::write(root.path().join(TRIALS).join(entry.file_name()), trial.to_string()).unwrap();
+        }
+        let text = fs::read_to_string(example.join(RUN_FILE)).unwrap();
+        let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+        record["backends"][0]["weight"] = 3.into();
+        fs::write(root.path().join(RUN_FILE), record.to_string()).unwrap();
+        let run = Run::open(root.path()).unwrap();
+        assert!(!run.trials.is_empty());
+        for trial in &run.trials {
+            assert_eq!((trial.backends[0].weight, trial.backends[1].weight), (3, 1));
+        }
     }
 
     #[test]

@@ -92,20 +92,33 @@ impl Default for HistogramRecord {
     }
 }
 
+/// Steps of a percentile distribution from one halving of what is left to the next.
+const STEPS_PER_HALF: u32 = 5;
+
+/// The value that a part of all values stays within: the one definition of a quantile
+/// of this project, whatever shows it. `None` without a value.
+pub fn quantile(histogram: &Histogram<u64>, part: f64) -> Option<u64> {
+    // 0.55 of 100 values is 55.00000000000001 in floating point, and would be the 56th;
+    // HdrHistogram in Java takes the number before, and so does this.
+    let part = if part > 0.0 { part.next_down() } else { part };
+    (!histogram.is_empty()).then(|| histogram.value_at_quantile(part))
+}
+
 /// The percentile distribution as HdrHistogram's tools print it (`.hgrm`), with
 /// values in milliseconds.
 pub fn to_hgrm(histogram: &Histogram<u64>) -> String {
     let mut text = String::from("       Value     Percentile TotalCount 1/(1-Percentile)\n\n");
     let ms = |ns: f64| ns / 1e6;
-    for step in histogram.iter_quantiles(5) {
-        let quantile = step.quantile_iterated_to();
-        let value = ms(step.value_iterated_to() as f64);
-        let below = histogram.count_between(0, step.value_iterated_to());
-        if quantile < 1.0 {
-            let inverse = 1.0 / (1.0 - quantile);
-            text.push_str(&format!("{value:12.3} {quantile:2.12} {below:10} {inverse:14.2}\n"));
-        } else {
-            text.push_str(&format!("{value:12.3} {quantile:2.12} {below:10}\n"));
+    for part in quantile_steps() {
+        let Some(value) = quantile(histogram, part) else { break };
+        let within = histogram.count_between(0, value);
+        let inverse = 1.0 / (1.0 - part);
+        let value = ms(value as f64);
+        text.push_str(&format!("{value:12.3} {part:2.12} {within:10} {inverse:14.2}\n"));
+        if within == histogram.len() {
+            let (whole, all) = (1.0, within);
+            text.push_str(&format!("{value:12.3} {whole:2.12} {all:10}\n"));
+            break;
         }
     }
     text.push_str(&format!(
@@ -124,6 +137,19 @@ pub fn to_hgrm(histogram: &Histogram<u64>) -> String {
         2048
     ));
     text
+}
+
+/// The quantiles of a percentile distribution, without an end: 0, 0.1, ... 0.4, 0.5,
+/// 0.55, ... Each is worked out by itself. The iterator of the `hdrhistogram` crate adds
+/// steps up instead, and the rounding errors make of 0.9 a little more, which is the
+/// value after where 0.9 of the values are a whole number.
+fn quantile_steps() -> impl Iterator<Item = f64> {
+    (0..).flat_map(|half| {
+        (0..STEPS_PER_HALF).map(move |step| {
+            let left = f64::from(2 * STEPS_PER_HALF - step) / f64::from(2 * STEPS_PER_HALF);
+            1.0 - left / 2_f64.powi(half)
+        })
+    })
 }
 
 #[cfg(test)]
@@ -158,6 +184,35 @@ mod tests {
             let stored = HistogramRecord { v2: v2.into(), ..HistogramRecord::default() };
             assert!(stored.to_histogram().is_err(), "{v2}");
         }
+    }
+
+    #[test]
+    fn a_quantile_is_the_value_of_its_rank_whatever_shows_it() {
+        // Ten to a thousand values that a histogram tells apart, and every quantile that is
+        // a whole number of them.
+        for count in [10, 20, 100, 160, 1_000] {
+            let mut histogram = new_histogram();
+            (1..=count).for_each(|value| record(&mut histogram, value));
+            for rank in 1..=count {
+                let value = quantile(&histogram, rank as f64 / count as f64);
+                assert_eq!(value, Some(rank), "{rank} of {count}");
+            }
+        }
+        assert_eq!(quantile(&new_histogram(), 0.5), None);
+        // 160 values: the 144th is what 0.9 of them stay within.
+        let mut histogram = new_histogram();
+        (1..=160).for_each(|value| record(&mut histogram, value * 1_000_000));
+        let text = to_hgrm(&histogram);
+        let mut rows = 0;
+        for line in text.lines().skip(2).filter(|line| !line.starts_with('#')) {
+            let fields: Vec<f64> = line.split_whitespace().map(|f| f.parse().unwrap()).collect();
+            let said = quantile(&histogram, fields[1]).unwrap() as f64 / 1e6;
+            assert!((fields[0] - said).abs() < 0.001, "{line}: {said} ms");
+            rows += 1;
+        }
+        assert!(rows > 20, "{text}");
+        let line = text.lines().find(|line| line.contains(" 0.900000000000 ")).unwrap();
+        assert_eq!(line.split_whitespace().nth(2), Some("144"), "{line}");
     }
 
     #[test]

@@ -97,6 +97,13 @@ pub struct Twin {
 }
 
 impl RunRecord {
+    /// The backends of a trial: those of its point, where points have their own.
+    pub fn backends_of(&self, trial: &TrialRecord) -> &[BackendSetup] {
+        let points = self.sweep.iter().flat_map(|sweep| &sweep.points);
+        let mut of_trial = points.filter(|point| Some(&point.value) == trial.point.as_ref());
+        of_trial.next().map_or(&self.backends, |point| &point.backends)
+    }
+
     /// The record as it would stand had only one point been run: with the load and
     /// the backends of that point, and no sweep. The record itself where there is no
     /// such point.
@@ -254,6 +261,42 @@ pub struct LoadSetup {
     /// choice.
     #[serde(default)]
     pub tls: Tls,
+    /// How the rate of an open loop changes over the measured window; none where it
+    /// does not. [`LoadSetup::rate`] is the mean then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<RateProfile>,
+}
+
+/// How the rate of an open loop changes over the measured window. Rates are calls per
+/// second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum RateProfile {
+    /// Evenly from one rate to another.
+    Ramp {
+        /// The rate at the start.
+        from: f64,
+        /// The rate at the end.
+        to: f64,
+        /// The window's planned length in seconds.
+        over_s: f64,
+    },
+    /// One rate after the other, each for an equal part.
+    Steps {
+        /// The rates.
+        rates: Vec<f64>,
+        /// The window's planned length in seconds.
+        over_s: f64,
+    },
+    /// A rate for a while, nothing for a while, and again.
+    Bursts {
+        /// The rate while calls come.
+        rate: f64,
+        /// How long they come, in seconds.
+        on_s: f64,
+        /// How long none come, in seconds.
+        off_s: f64,
+    },
 }
 
 /// Which side of the balancer speaks TLS.
@@ -543,10 +586,23 @@ pub struct FailureCount {
 pub struct BackendRecord {
     /// Its id.
     pub id: String,
+    /// Its weight in policies that know weights, as in [`BackendSetup::weight`]; 1 in
+    /// records of before it was kept, to which reading a run adds it.
+    #[serde(default = "one")]
+    pub weight: u32,
     /// Calls it served in the measured window, as the responses say.
     pub calls: u64,
     /// Latency of those calls, as in [`TrialRecord::latency`].
     pub latency: HistogramRecord,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// One second of a trial.
@@ -559,6 +615,13 @@ pub struct SecondRecord {
     pub ok: u64,
     /// Calls that failed.
     pub failed: u64,
+    /// Of those that came back well, calls that ended after the measured window; not
+    /// known (zero) in records of before it was counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ok_after: u64,
+    /// Of those that failed, likewise.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_after: u64,
     /// Calls per backend, in the order of [`RunRecord::backends`].
     pub per_backend: Vec<u64>,
     /// Latency of the calls that came back well.

@@ -7,9 +7,9 @@
 use hdrhistogram::Histogram;
 
 use crate::{
-    histogram::new_histogram,
+    histogram::{self, new_histogram},
     record::{ProcessRole, SearchLimit, SearchRecord, TrialOutcome, TrialRecord},
-    statistics::shares::chi_square_even,
+    statistics::shares::chi_square,
 };
 
 /// Whether figures may be drawn from a trial.
@@ -22,6 +22,8 @@ pub fn is_measured(trial: &TrialRecord) -> bool {
 pub struct Figures {
     /// Calls per backend, in the run's order.
     pub calls_per_backend: Vec<u64>,
+    /// Their weights, likewise.
+    weights: Vec<f64>,
     /// Calls that came back well.
     pub ok: u64,
     /// Calls that failed.
@@ -69,6 +71,7 @@ impl Figures {
             .map(|role| cpu_per_call(trial, role, completed));
         Self {
             calls_per_backend: trial.backends.iter().map(|backend| backend.calls).collect(),
+            weights: trial.backends.iter().map(|backend| f64::from(backend.weight)).collect(),
             ok: trial.counts.ok,
             failed: trial.counts.failed.iter().map(|failure| failure.calls).sum(),
             unfinished: trial.counts.unfinished,
@@ -167,7 +170,7 @@ const FIGURES: &[(&str, Reading)] = &[
     ("backends_used", |of| Some(of.counts()?.iter().filter(|&&calls| calls > 0).count() as f64)),
     ("jain", |of| jain(of.counts()?)),
     ("cv", |of| coefficient_of_variation(of.counts()?)),
-    ("chi_square_p", |of| Some(chi_square_even(of.counts()?)?.p_value)),
+    ("chi_square_p", |of| Some(chi_square(of.counts()?, &of.weights)?.p_value)),
     ("error_rate", |of| of.of_scheduled(of.failed)),
     ("unfinished_rate", |of| of.of_scheduled(of.unfinished)),
     ("calls", |of| Some(of.ok as f64)),
@@ -262,7 +265,7 @@ fn machine_per_call(trial: &TrialRecord, completed: u64) -> Option<CpuPerCall> {
 }
 
 fn value_at(histogram: &Histogram<u64>, quantile: f64) -> Option<f64> {
-    (!histogram.is_empty()).then(|| histogram.value_at_quantile(quantile) as f64)
+    histogram::quantile(histogram, quantile).map(|value| value as f64)
 }
 
 /// Jain's fairness index of the counts: 1 when all are equal, 1/n when one has
@@ -332,6 +335,38 @@ mod tests {
         assert_eq!(saturation(&search, "direct"), None, "it was not run");
         search.results[0].failed = None;
         assert_eq!(saturation(&search, "l7").unwrap().high, None);
+    }
+
+    #[test]
+    fn calls_are_tested_against_the_weights() {
+        let p = |calls: [u64; 2], weights: [u32; 2]| {
+            let weighted = |(calls, weight): (u64, u32)| (calls, f64::from(weight));
+            let (calls_per_backend, weights) = calls.into_iter().zip(weights).map(weighted).unzip();
+            let figures = Figures { calls_per_backend, weights, ok: 400, ..nothing() };
+            figures.by_name("chi_square_p").unwrap()
+        };
+        assert!(p([300, 100], [3, 1]) > 0.999, "as the weights say");
+        assert!(p([200, 200], [3, 1]) < 0.001, "even, and not as they say");
+        assert!(p([200, 200], [1, 1]) > 0.999);
+    }
+
+    fn nothing() -> Figures {
+        Figures {
+            calls_per_backend: Vec::new(),
+            weights: Vec::new(),
+            ok: 0,
+            failed: 0,
+            unfinished: 0,
+            scheduled: 0,
+            throughput: 0.0,
+            latency: new_histogram(),
+            queued: new_histogram(),
+            service: new_histogram(),
+            lateness: new_histogram(),
+            cpu: [None; 3],
+            machine: None,
+            payload_bytes: 0,
+        }
     }
 
     #[test]

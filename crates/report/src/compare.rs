@@ -8,26 +8,31 @@
 //! and their agreement says nothing of that. What a run moves by as a whole is
 //! therefore part of each interval: [`Moves`].
 //!
-//! A change counts only when its whole interval lies beyond the tolerance, and for
-//! that the interval is taken at a level that shares the 5 % of error among all
-//! figures looked at (Bonferroni). Otherwise a run of many peers would be accused
-//! the more often the more it shows. What is printed is the interval of the figure
-//! by itself, at 95 %.
+//! A change counts only when its whole interval lies beyond the tolerance. The interval
+//! is taken at a level that shares the 5 % of error among all figures looked at
+//! (Bonferroni), since otherwise a run of many peers would be accused the more often the
+//! more it shows. It is the one that is printed, too.
+//!
+//! Of runs that search, what is compared is the rate they found: the rates that one of
+//! them tried are not those of the other. What a search knows are the ends of what was
+//! seen, which stand in for an interval of trials ([`measure::summary::saturation`]).
 
 use measure::{
     folder::Run,
-    record::{Network, RunRecord, Tls},
-    statistics::interval::{Estimate, ratio_of_runs},
-    summary::{Figures, is_measured, median},
+    record::{LoopMode, Network, RunRecord, SearchLimit, SearchRecord, Tls},
+    statistics::interval::ratio_of_runs,
+    summary::{Figures, Saturation, is_measured, median, saturation},
 };
 use serde::Serialize;
 
 use crate::{format, page, terminal::Style};
 
-/// Level of the intervals.
+/// Level of all intervals of a comparison together.
 pub const LEVEL: f64 = 0.95;
 /// Trials that each run needs before anything is told.
 const LEAST_TRIALS: usize = 3;
+/// Searches of a peer that each run needs: each is of many trials, and knows two ends.
+const LEAST_SEARCHES: usize = 2;
 
 /// What equal runs on one machine move by, as a standard deviation. Two runs can't
 /// show it; it is known from many.
@@ -121,8 +126,10 @@ pub struct Comparison {
     pub tolerance: f64,
     /// What runs are taken to move by without any reason.
     pub moves: Moves,
-    /// Level of the intervals.
+    /// Level of all intervals together: the chance that each of them holds.
     pub level: f64,
+    /// Level of each interval by itself, so that they come to that.
+    pub level_of_each: f64,
     /// Every figure of every peer that both runs have.
     pub rows: Vec<Row>,
     /// What makes the two hard to compare.
@@ -142,7 +149,7 @@ pub struct Row {
     pub after: f64,
     /// After over before.
     pub ratio: f64,
-    /// The interval of that ratio; none with too few trials.
+    /// The interval of that ratio, which the verdict goes by; none with too few trials.
     pub interval: Option<(f64, f64)>,
     /// What is told of it.
     pub verdict: Verdict,
@@ -176,49 +183,96 @@ impl Verdict {
     }
 }
 
+/// Two runs whose figures mean different things.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotComparable {
+    /// They ask different questions.
+    #[error(
+        "the runs are of different scenarios, `{before}` and `{after}`, which ask different \
+         questions; give two runs of one scenario"
+    )]
+    Scenario {
+        /// That of the first run.
+        before: String,
+        /// That of the second.
+        after: String,
+    },
+    /// Latency counts from the schedule in one, and from the sending in the other.
+    #[error(
+        "one run is of an open loop and the other of a closed one, whose latencies count from \
+         different moments; run both with the same `load.loop`"
+    )]
+    Loop,
+    /// They searched for different things.
+    #[error(
+        "the runs searched for different objectives, `{before}` and `{after}`; run both with the \
+         same `load.search.slo`"
+    )]
+    Objective {
+        /// That of the first run.
+        before: String,
+        /// That of the second.
+        after: String,
+    },
+    /// No peer has figures in both.
+    #[error("the two runs have no measured peer in common")]
+    NothingInCommon,
+}
+
 impl Comparison {
     /// Compares two runs. `tolerance` is a fraction: 0.05 for 5 %.
-    pub fn of(before: &Run, after: &Run, tolerance: f64, moves: Moves) -> Self {
-        let mut rows = Vec::new();
-        let points = points_of(before).len().max(1);
-        let looks = before.record.peers.len().max(1) * points * COMPARED.len();
+    ///
+    /// # Errors
+    /// When their figures mean different things, or there are none in both.
+    pub fn of(
+        before: &Run,
+        after: &Run,
+        tolerance: f64,
+        moves: Moves,
+    ) -> Result<Self, NotComparable> {
+        check(&before.record, &after.record)?;
+        let searches = before.record.search.as_ref().zip(after.record.search.as_ref());
+        let peers = before.record.peers.len().max(1);
+        let looks = match searches {
+            Some(_) => peers,
+            None => peers * points_of(before).len().max(1) * COMPARED.len(),
+        };
         let asked = Asked { tolerance, moves, level: 1.0 - (1.0 - LEVEL) / looks as f64 };
-        for peer in &before.record.peers {
-            // Trials at different points of a sweep are different questions.
-            for point in points_of(before) {
-                let figures =
-                    [before, after].map(|run| figures_of(run, &peer.name, point.as_deref()));
-                if figures.iter().any(Vec::is_empty) {
-                    continue;
-                }
-                let name = match &point {
-                    Some(point) => format!("{} at {point}", peer.name),
-                    None => peer.name.clone(),
-                };
-                for compared in COMPARED {
-                    let values = |figures: &Vec<Figures>| -> Vec<f64> {
-                        figures.iter().filter_map(|one| one.by_name(compared.name)).collect()
-                    };
-                    rows.extend(row(&name, compared, &figures.each_ref().map(values), asked));
-                }
-                rows.extend(failures(&name, &figures));
+        let rows = match searches {
+            Some(searches) => {
+                let peers = before.record.peers.iter();
+                peers.filter_map(|peer| row_of_search(&peer.name, searches, asked)).collect()
             }
+            None => of_trials(before, after, asked),
+        };
+        if rows.is_empty() {
+            return Err(NotComparable::NothingInCommon);
         }
         let name = |run: &RunRecord| format!("{} of {}", run.scenario, run.started_utc);
-        Self {
+        Ok(Self {
             before: name(&before.record),
             after: name(&after.record),
             tolerance,
             moves,
             level: LEVEL,
+            level_of_each: asked.level,
+            warnings: warnings(&before.record, &after.record, &rows),
             rows,
-            warnings: warnings(before, after),
-        }
+        })
     }
 
     /// Whether something got worse.
     pub fn has_regressed(&self) -> bool {
-        self.rows.iter().any(|row| row.verdict == Verdict::Worse)
+        self.count(Verdict::Worse) > 0
+    }
+
+    /// Whether of some figure it can't be told if it got worse.
+    pub fn is_inconclusive(&self) -> bool {
+        self.count(Verdict::CannotTell) > 0
+    }
+
+    fn count(&self, verdict: Verdict) -> usize {
+        self.rows.iter().filter(|row| row.verdict == verdict).count()
     }
 
     /// The comparison as text.
@@ -262,10 +316,13 @@ impl Comparison {
 
     /// What it comes down to.
     pub fn sentence(&self) -> String {
-        let count = |verdict| self.rows.iter().filter(|row| row.verdict == verdict).count();
         let tolerance = format::share(self.tolerance);
-        match (count(Verdict::Worse), count(Verdict::Better)) {
-            (0, 0) => format!("No difference beyond {tolerance} can be told."),
+        let (all, unknown) = (self.rows.len(), self.count(Verdict::CannotTell));
+        let mut text = match (self.count(Verdict::Worse), self.count(Verdict::Better)) {
+            (0, 0) if unknown == all => {
+                return "Nothing can be told: no figure is known well enough.".to_owned();
+            }
+            (0, 0) => format!("No difference beyond {tolerance} was found."),
             (0, better) => {
                 format!("Nothing got worse by more than {tolerance}; {better} got better.")
             }
@@ -273,14 +330,20 @@ impl Comparison {
             (worse, better) => {
                 format!("{worse} got worse by more than {tolerance}, and {better} got better.")
             }
+        };
+        if unknown > 0 {
+            text.push_str(&format!(" Of {unknown} of the {all} figures nothing can be told."));
         }
+        text
     }
 
     /// What the intervals allow for beyond what the trials show.
     pub fn allowance(&self) -> String {
         format!(
-            "Intervals allow for what equal runs move by: CPU per call by {}, latency by {} \
-             (standard deviation; `--moves`).",
+            "Each interval is at {:.2} %, so that all together are at {:.0} %. They allow for what equal runs move by: CPU per call by {}, latency by {} \
+             (standard deviation; --moves).",
+            self.level_of_each * 100.0,
+            self.level * 100.0,
             format::share(self.moves.cpu),
             format::duration(self.moves.latency_ns)
         )
@@ -295,7 +358,11 @@ impl Comparison {
 impl Row {
     /// Its cells: peer, figure, before, after, change with interval, verdict.
     pub(crate) fn cells(&self) -> [String; 6] {
-        let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
+        let percent = |ratio: f64| match ratio {
+            // The highest rate that was tried held: nobody knows where it ends.
+            f64::INFINITY => "any".to_owned(),
+            ratio => format::off_by(ratio - 1.0),
+        };
         let change = match self.interval {
             Some((low, high)) => {
                 format!("{} ({} to {})", percent(self.ratio), percent(low), percent(high))
@@ -312,6 +379,105 @@ impl Row {
             self.verdict.words().to_owned(),
         ]
     }
+}
+
+/// Whether the figures of two runs mean the same.
+fn check(before: &RunRecord, after: &RunRecord) -> Result<(), NotComparable> {
+    if before.scenario != after.scenario {
+        let (before, after) = (before.scenario.clone(), after.scenario.clone());
+        return Err(NotComparable::Scenario { before, after });
+    }
+    let is_open = |run: &RunRecord| run.load.mode == LoopMode::Open;
+    if is_open(before) != is_open(after) {
+        return Err(NotComparable::Loop);
+    }
+    if let (Some(before), Some(after)) = (&before.search, &after.search)
+        && before.slo != after.slo
+    {
+        let (before, after) = (before.slo.join(" and "), after.slo.join(" and "));
+        return Err(NotComparable::Objective { before, after });
+    }
+    Ok(())
+}
+
+/// The rows of runs that measured the same points.
+fn of_trials(before: &Run, after: &Run, asked: Asked) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for peer in &before.record.peers {
+        // Trials at different points of a sweep are different questions.
+        for point in points_of(before) {
+            let figures = [before, after].map(|run| figures_of(run, &peer.name, point.as_deref()));
+            if figures.iter().any(Vec::is_empty) {
+                continue;
+            }
+            let name = match &point {
+                Some(point) => format!("{} at {point}", peer.name),
+                None => peer.name.clone(),
+            };
+            for compared in COMPARED {
+                let values = |figures: &Vec<Figures>| -> Vec<f64> {
+                    figures.iter().filter_map(|one| one.by_name(compared.name)).collect()
+                };
+                rows.extend(row(&name, compared, &figures.each_ref().map(values), asked));
+            }
+            rows.extend(failures(&name, &figures));
+        }
+    }
+    rows
+}
+
+/// What the searches of two runs found for a peer, side by side.
+fn row_of_search(
+    peer: &str,
+    (before, after): (&SearchRecord, &SearchRecord),
+    asked: Asked,
+) -> Option<Row> {
+    let repeats = [before, after].map(|search| {
+        search.results.iter().filter(|one| one.peer == peer).map(|one| one.held).collect::<Vec<_>>()
+    });
+    let enough = repeats.iter().all(|held| held.len() >= LEAST_SEARCHES);
+    let nowhere = repeats.each_ref().map(|held| held.iter().all(Option::is_none));
+    let found = [before, after].map(|search| saturation(search, peer));
+    let (interval, verdict) = match (&found, nowhere) {
+        ([None, None], _) => return None,
+        ([Some(before), Some(after)], _) => {
+            let interval = enough.then(|| ratio_of_rates(before, after, asked));
+            (interval, judge(interval, asked.tolerance, false))
+        }
+        // No rate that was tried holds any more, or the first one does.
+        ([Some(before), None], [_, true]) if enough && before.low > 0.0 => (None, Verdict::Worse),
+        ([None, Some(after)], [true, _]) if enough && after.low > 0.0 => (None, Verdict::Better),
+        _ => (None, Verdict::CannotTell),
+    };
+    let rate = |found: &Option<Saturation>| found.as_ref().map_or(0.0, |found| found.rate);
+    let [before, after] = found.each_ref().map(rate);
+    Some(Row {
+        peer: peer.to_owned(),
+        figure: "rate that holds".to_owned(),
+        before,
+        after,
+        ratio: after / before,
+        interval,
+        verdict,
+        show: format::rate,
+    })
+}
+
+/// The ends of what the rates that held may be to each other: those that were seen, and
+/// beyond them what runs move by. Where calls wait for a CPU a rate moves as the cost of
+/// calls does; where they wait for the service it moves less, which is not known here.
+fn ratio_of_rates(before: &Saturation, after: &Saturation, asked: Asked) -> (f64, f64) {
+    let still = [1.0, 1.0];
+    let moved = ratio_of_runs(&still, &still, asked.moves.cpu, asked.level);
+    let widening = moved.and_then(|one| one.interval).map_or(f64::INFINITY, |one| one.high);
+    // Where the generator or the list of rates came to its end, the peer's is not known.
+    let highest = |found: &Saturation| {
+        let ended_early =
+            |limit: &SearchLimit| matches!(limit, SearchLimit::Generator | SearchLimit::Ceiling);
+        let known = !found.limits.iter().any(ended_early);
+        found.high.filter(|_| known).unwrap_or(f64::INFINITY)
+    };
+    (after.low / highest(before) / widening, highest(after) / before.low * widening)
 }
 
 fn figures_of(run: &Run, peer: &str, point: Option<&str>) -> Vec<Figures> {
@@ -343,12 +509,8 @@ fn row(peer: &str, compared: &Compared, values: &[Vec<f64>; 2], asked: Asked) ->
     let (middle_before, middle_after) = (median(before)?, median(after)?);
     let enough = before.len().min(after.len()) >= LEAST_TRIALS;
     let moves = asked.moves.of(compared.kind, f64::min(middle_before, middle_after));
-    let at_level = |level| ratio_of_runs(after, before, moves, level).filter(|_| enough);
-    let bounds = |estimate: &Option<Estimate>| {
-        estimate.as_ref().and_then(|one| one.interval).map(|one| (one.low, one.high))
-    };
-    let (estimate, sure) = (at_level(LEVEL), bounds(&at_level(asked.level)));
-    let interval = bounds(&estimate);
+    let estimate = ratio_of_runs(after, before, moves, asked.level).filter(|_| enough);
+    let interval = estimate.and_then(|one| one.interval).map(|one| (one.low, one.high));
     Some(Row {
         peer: peer.to_owned(),
         figure: compared.title.to_owned(),
@@ -356,24 +518,17 @@ fn row(peer: &str, compared: &Compared, values: &[Vec<f64>; 2], asked: Asked) ->
         after: middle_after,
         ratio: estimate.map_or(middle_after / middle_before, |one| one.centre),
         interval,
-        verdict: judge(interval, sure, asked.tolerance, compared.lower_is_better),
+        verdict: judge(interval, asked.tolerance, compared.lower_is_better),
         show: compared.show,
     })
 }
 
-/// `interval` is the figure's own; `sure` the wider one that a change needs.
-fn judge(
-    interval: Option<(f64, f64)>,
-    sure: Option<(f64, f64)>,
-    tolerance: f64,
-    lower_is_better: bool,
-) -> Verdict {
-    let (Some((low, high)), Some((sure_low, sure_high))) = (interval, sure) else {
-        return Verdict::CannotTell;
-    };
+/// What an interval of a ratio says.
+fn judge(interval: Option<(f64, f64)>, tolerance: f64, lower_is_better: bool) -> Verdict {
+    let Some((low, high)) = interval else { return Verdict::CannotTell };
     // A tolerance of 5 % is a factor of 1.05 in either direction.
     let (least, most) = (1.0 / (1.0 + tolerance), 1.0 + tolerance);
-    let (is_lower, is_higher) = (sure_high < least, sure_low > most);
+    let (is_lower, is_higher) = (high < least, low > most);
     match (is_lower, is_higher) {
         (true, _) if lower_is_better => Verdict::Better,
         (_, true) if lower_is_better => Verdict::Worse,
@@ -411,8 +566,7 @@ fn failures(peer: &str, figures: &[Vec<Figures>; 2]) -> Option<Row> {
     })
 }
 
-fn warnings(before: &Run, after: &Run) -> Vec<String> {
-    let (a, b) = (&before.record, &after.record);
+fn warnings(a: &RunRecord, b: &RunRecord, rows: &[Row]) -> Vec<String> {
     let (machine_a, machine_b) = (&a.environment, &b.environment);
     let mut warnings = Vec::new();
     let mut differ = |what: &str, a: &str, b: &str, advice: &str| {
@@ -420,7 +574,6 @@ fn warnings(before: &Run, after: &Run) -> Vec<String> {
             warnings.push(format!("{what} differs: `{a}` before, `{b}` after. {advice}"));
         }
     };
-    differ("The scenario", &a.scenario, &b.scenario, "Their figures answer different questions.");
     differ(
         "The machine",
         &format!("{}, {} CPUs", machine_a.cpu_model, machine_a.cpus),
@@ -467,10 +620,13 @@ fn warnings(before: &Run, after: &Run) -> Vec<String> {
             ));
         }
     }
-    let few = before.trials.len().min(after.trials.len()) < LEAST_TRIALS;
-    if few {
+    if rows.iter().any(|row| row.interval.is_none() && row.verdict == Verdict::CannotTell) {
+        let (least, what) = match &a.search {
+            Some(_) => (LEAST_SEARCHES, "searches"),
+            None => (LEAST_TRIALS, "trials"),
+        };
         warnings.push(format!(
-            "Under {LEAST_TRIALS} trials of a peer nothing can be told; repeat with --repeats 5."
+            "Under {least} {what} of a peer nothing can be told; repeat with --repeats 5."
         ));
     }
     warnings
@@ -482,19 +638,76 @@ mod tests {
 
     #[test]
     fn a_change_counts_when_all_of_its_interval_is_beyond_the_tolerance() {
-        let both = |low, high, lower_is_better| {
-            judge(Some((low, high)), Some((low, high)), 0.05, lower_is_better)
-        };
-        let worse = |low, high| both(low, high, true);
+        let judged = |low, high, lower_is_better| judge(Some((low, high)), 0.05, lower_is_better);
+        let worse = |low, high| judged(low, high, true);
         assert_eq!(worse(1.06, 1.20), Verdict::Worse);
         assert_eq!(worse(1.04, 1.20), Verdict::CannotTell);
         assert_eq!(worse(0.97, 1.04), Verdict::Same);
         assert_eq!(worse(0.80, 0.90), Verdict::Better);
-        assert_eq!(both(0.80, 0.90, false), Verdict::Worse);
-        assert_eq!(judge(None, None, 0.05, true), Verdict::CannotTell);
-        // By itself it would count; among many figures it is one that chance makes.
-        let judged = judge(Some((1.06, 1.20)), Some((1.02, 1.25)), 0.05, true);
-        assert_eq!(judged, Verdict::CannotTell);
+        assert_eq!(judged(0.80, 0.90, false), Verdict::Worse);
+        assert_eq!(judged(0.20, f64::INFINITY, false), Verdict::CannotTell);
+        assert_eq!(judge(None, 0.05, true), Verdict::CannotTell);
+    }
+
+    /// The row of a search that held up to each rate and not 5 % above.
+    fn searched(before: &[f64], after: &[f64], limit: SearchLimit) -> Option<Row> {
+        let search = |rates: &[f64]| SearchRecord {
+            slo: vec!["p99 < 5ms".to_owned()],
+            resolution: 0.05,
+            results: (0..)
+                .zip(rates)
+                .map(|(repeat, &rate)| measure::record::SearchResult {
+                    peer: "l7".to_owned(),
+                    repeat,
+                    held: (rate > 0.0).then_some(rate),
+                    failed: Some(1.05 * rate.max(10.0)),
+                    limit,
+                })
+                .collect(),
+        };
+        let asked = Asked { tolerance: 0.05, moves: Moves::default(), level: 0.99 };
+        let row = |searches| row_of_search("l7", searches, asked);
+        row((&search(before), &search(after)))
+    }
+
+    #[test]
+    fn the_rates_that_searches_found_are_compared() {
+        let verdict = |before: &[f64], after: &[f64]| {
+            searched(before, after, SearchLimit::Peer).map(|row| row.verdict)
+        };
+        let row = searched(&[807.0, 807.0, 769.0], &[210.0, 200.0, 210.0], SearchLimit::Peer);
+        let row = row.unwrap();
+        assert_eq!((row.before, row.after, row.verdict), (807.0, 210.0, Verdict::Worse));
+        let (low, high) = row.interval.unwrap();
+        assert!(low < 210.0 / 807.0 && high > 210.0 / 807.0 && high < 0.6, "{low} to {high}");
+        assert_eq!(row.cells()[2..4], ["807/s", "210/s"]);
+        assert_eq!(verdict(&[210.0, 210.0], &[807.0, 807.0]), Some(Verdict::Better));
+        assert_eq!(verdict(&[210.0, 210.0], &[200.0, 210.0]), Some(Verdict::CannotTell));
+        assert_eq!(verdict(&[807.0], &[210.0, 210.0]), Some(Verdict::CannotTell), "too few");
+        assert_eq!(verdict(&[807.0, 807.0], &[0.0, 0.0]), Some(Verdict::Worse), "nowhere now");
+        assert_eq!(verdict(&[0.0, 0.0], &[807.0, 807.0]), Some(Verdict::Better));
+        assert_eq!(verdict(&[807.0, 807.0], &[0.0, 0.0, 800.0]), Some(Verdict::CannotTell));
+        assert_eq!(verdict(&[0.0, 0.0], &[0.0, 0.0]), None, "nothing to compare");
+        assert_eq!(verdict(&[807.0, 807.0], &[]), Some(Verdict::CannotTell));
+        // The generator gave up: what the peer does is not known.
+        let row = searched(&[807.0; 3], &[210.0; 3], SearchLimit::Generator).unwrap();
+        assert_eq!(row.verdict, Verdict::CannotTell);
+        assert!(row.cells()[4].ends_with("to any)"), "{:?}", row.cells());
+    }
+
+    /// What is shown is what was judged, however many figures share the error.
+    #[test]
+    fn the_interval_shown_is_the_one_judged() {
+        let compared = COMPARED.iter().find(|one| one.name == "throughput").unwrap();
+        let values = [vec![100.0, 101.0, 99.0, 100.5], vec![92.0, 91.0, 93.0, 92.4]];
+        let at = |level| {
+            let asked = Asked { tolerance: 0.05, moves: Moves::default(), level };
+            row("l7", compared, &values, asked).unwrap()
+        };
+        let (alone, among_many) = (at(0.95), at(0.9999));
+        assert_eq!((alone.verdict, among_many.verdict), (Verdict::Worse, Verdict::CannotTell));
+        assert!(alone.interval.unwrap().1 < 1.0 / 1.05, "{:?}", alone.interval);
+        assert!(among_many.interval.unwrap().1 >= 1.0 / 1.05, "{:?}", among_many.interval);
     }
 
     /// Five trials that agree, in each of two runs, and CPU a third dearer in the second.

@@ -83,6 +83,13 @@ impl Estimate {
         }
     }
 
+    /// The same with its interval cut to what no figure is below. An interval around
+    /// values of which some are zero may reach further.
+    pub(crate) fn not_negative(self) -> Self {
+        let interval = self.interval.map(|(low, high)| (low.max(0.0), high));
+        Self { interval, ..self }
+    }
+
     /// The same with its interval cut to what a part of a whole can be.
     pub(crate) fn within_a_whole(self) -> Self {
         let interval = self.interval.map(|(low, high)| (low.max(0.0), high.min(1.0)));

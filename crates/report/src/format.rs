@@ -28,7 +28,7 @@ pub fn share(fraction: f64) -> String {
         100.0 => "100 %".to_owned(),
         p if p > 0.0 && p < 0.05 => "<0.1 %".to_owned(),
         p if p > 99.95 && p < 100.0 => ">99.9 %".to_owned(),
-        p => format!("{p:.1} %"),
+        p => format!("{} %", decimals(p, 1)),
     }
 }
 
@@ -36,6 +36,12 @@ pub fn share(fraction: f64) -> String {
 pub fn duration(ns: f64) -> String {
     let (value, unit) = duration_parts(ns);
     if unit.is_empty() { value } else { format!("{value} {unit}") }
+}
+
+/// A time of which less than a microsecond is as good as none: `<1 µs`. A histogram's
+/// lowest value is one nanosecond, be it one or nothing at all.
+pub fn coarse(ns: f64) -> String {
+    if ns < 1e3 { "<1 µs".to_owned() } else { duration(ns) }
 }
 
 /// Two times around a dash, with the unit once where both have the same:
@@ -53,7 +59,7 @@ pub fn duration_range(low_ns: f64, high_ns: f64) -> String {
 /// A time on an axis, without zeros that carry nothing: `5 ms`, `2 s`.
 pub fn duration_tick(ns: f64) -> String {
     let (scaled, unit) = duration_scaled(ns);
-    format!("{} {unit}", trim_zeros(&format!("{scaled:.3}")))
+    format!("{} {unit}", trim_zeros(&decimals(scaled, 3)))
 }
 
 /// A number per second: `3,200/s`, `12.5/s`.
@@ -72,7 +78,7 @@ pub fn number(value: f64) -> String {
 
 /// A number on an axis, without zeros that carry nothing: `20`, `2.5`.
 pub fn tick(value: f64) -> String {
-    if value.abs() < 999.5 { trim_zeros(&format!("{value:.3}")).to_owned() } else { grouped(value) }
+    if value.abs() < 999.5 { trim_zeros(&decimals(value, 3)).to_owned() } else { grouped(value) }
 }
 
 /// How a value stands to another: `88 times lower`, `2.4 times higher`, `23 %
@@ -123,9 +129,9 @@ fn span(low: String, high: String, unit: &str) -> String {
 pub fn factor(value: f64) -> String {
     match value {
         v if !v.is_finite() => UNKNOWN.to_owned(),
-        v if v.abs() < 0.009_95 => format!("{v:.5}"),
-        v if v.abs() < 0.0995 => format!("{v:.4}"),
-        v if v.abs() < 0.995 => format!("{v:.3}"),
+        v if v.abs() < 0.009_95 => decimals(v, 5),
+        v if v.abs() < 0.0995 => decimals(v, 4),
+        v if v.abs() < 0.995 => decimals(v, 3),
         v => number(v),
     }
 }
@@ -174,7 +180,7 @@ pub fn seconds(value: f64) -> String {
         return UNKNOWN.to_owned();
     }
     if value < 59.95 {
-        return format!("{} s", trim_zeros(&format!("{value:.1}")));
+        return format!("{} s", trim_zeros(&decimals(value, 1)));
     }
     let whole = value.round() as u64;
     match whole % 60 {
@@ -194,7 +200,7 @@ fn duration_parts(ns: f64) -> (String, &'static str) {
     let digits =
         if unit == "s" && scaled >= 999.5 { grouped(scaled) } else { three_digits(scaled) };
     // A nanosecond is the clock's resolution: no digits below it.
-    let digits = if unit == "ns" { format!("{scaled:.0}") } else { digits };
+    let digits = if unit == "ns" { decimals(scaled, 0) } else { digits };
     (digits, unit)
 }
 
@@ -211,9 +217,18 @@ fn duration_scaled(ns: f64) -> (f64, &'static str) {
 fn three_digits(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
-        v if v < 9.995 => format!("{value:.2}"),
-        v if v < 99.95 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
+        v if v < 9.995 => decimals(value, 2),
+        v if v < 99.95 => decimals(value, 1),
+        _ => decimals(value, 0),
+    }
+}
+
+/// A number with so many decimals: `0.250`. What rounds to zero has no sign.
+pub fn decimals(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    match text.strip_prefix('-') {
+        Some(rest) if rest.bytes().all(|byte| matches!(byte, b'0' | b'.')) => rest.to_owned(),
+        _ => text,
     }
 }
 
@@ -258,6 +273,17 @@ mod tests {
         assert_eq!(duration_range(13_800.0, 14_500.0), "13.8–14.5 µs");
         assert_eq!(duration_range(900_000.0, 1_100_000.0), "900 µs – 1.10 ms");
         assert_eq!([500.0, 2e3, 5e6, 1e9].map(duration_tick), ["500 ns", "2 µs", "5 ms", "1 s"]);
+    }
+
+    #[test]
+    fn zero_has_no_sign() {
+        let tiny = -1e-7;
+        assert_eq!(decimals(tiny, 3), "0.000");
+        assert_eq!(decimals(-0.25, 2), "-0.25");
+        assert_eq!([number(tiny), rate(tiny), tick(tiny)], ["0.00", "0.00/s", "0"]);
+        assert_eq!([factor(tiny), share(tiny), seconds(tiny)], ["0.00000", "0.0 %", "0 s"]);
+        assert_eq!([duration(-0.2), duration_tick(-0.2)], ["0 ns", "-0.2 ns"]);
+        assert_eq!([1.0, 999.0, 1_500.0].map(coarse), ["<1 µs", "<1 µs", "1.50 µs"]);
     }
 
     #[test]

@@ -19,9 +19,22 @@ impl Html {
         self.0.push_str(markup);
     }
 
-    /// Writes text.
+    /// Writes text. What stands between backticks is set as code, as people mean it, and no
+    /// line ends between a number and its unit.
     pub(crate) fn text(&mut self, text: &str) {
-        self.0.push_str(&escape(text));
+        let pieces: Vec<&str> = text.split('`').collect();
+        if pieces.len().is_multiple_of(2) {
+            // One backtick without another is a character like any other.
+            self.0.push_str(&escape(&with_units(text)));
+            return;
+        }
+        for (index, piece) in pieces.into_iter().enumerate() {
+            let escaped = escape(&with_units(piece));
+            let is_code = !index.is_multiple_of(2);
+            self.0.push_str(if is_code { "<code>" } else { "" });
+            self.0.push_str(&escaped);
+            self.0.push_str(if is_code { "</code>" } else { "" });
+        }
     }
 
     /// Writes an element, with what `inner` writes inside.
@@ -96,6 +109,25 @@ const BLOCKS: [&str; 18] = [
     "footer",
 ];
 
+/// Units that numbers on a page have.
+const UNITS: [&str; 12] = ["ns", "µs", "ms", "s", "min", "h", "%", "B", "KiB", "MiB", "GiB", "TiB"];
+
+/// The text with no-break spaces between numbers and their units.
+fn with_units(text: &str) -> String {
+    let mut bound = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(' ') {
+        bound.push_str(before);
+        let is_number = before.ends_with(|c: char| c.is_ascii_digit());
+        let end = after.find(|c: char| !c.is_alphanumeric() && c != '%').unwrap_or(after.len());
+        let is_unit = UNITS.contains(&&after[..end]);
+        bound.push(if is_number && is_unit { '\u{a0}' } else { ' ' });
+        rest = after;
+    }
+    bound.push_str(rest);
+    bound
+}
+
 /// Text as it may stand in an element or between the quotes of an attribute.
 /// Characters that end a document or are no text at all are shown as `�`.
 pub(crate) fn escape(text: &str) -> String {
@@ -128,5 +160,24 @@ mod tests {
         assert_eq!(text.matches('<').count(), 2, "{text}");
         assert_eq!(text.matches('"').count(), 2, "{text}");
         assert!(!text.contains('\u{0}') && text.contains("&amp;amp;"));
+    }
+
+    #[test]
+    fn a_unit_stays_with_its_number_and_code_is_set_as_code() {
+        let written = |text: &str| {
+            let mut html = Html::default();
+            html.text(text);
+            html.into_string()
+        };
+        assert_eq!(
+            written("40 ms, 25.0 % of 3 backends in 2 min 5 s (13.8–14.5 µs)"),
+            "40\u{a0}ms, 25.0\u{a0}% of 3 backends in 2\u{a0}min 5\u{a0}s (13.8–14.5\u{a0}µs)"
+        );
+        assert_eq!(
+            written("set `tls = \"<x>\"` or"),
+            "set <code>tls = &quot;&lt;x&gt;&quot;</code> or"
+        );
+        assert_eq!(written("`a` and `b`"), "<code>a</code> and <code>b</code>");
+        assert_eq!(written("one ` alone"), "one ` alone");
     }
 }

@@ -49,9 +49,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use measure::folder::{FolderError, Run};
+use measure::folder::{FolderError, Run, write_whole};
 
-use crate::{charts::Frame, model::Model, render::PngError};
+use crate::{charts::Frame, drawing::Drawing, model::Model, render::PngError};
 
 /// Where a report was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,8 @@ pub fn write(run_dir: &Path) -> Result<Written, Error> {
     let model = Model::new(&run.record, &run.trials);
     let html = run_dir.join("report.html");
     let decision = decide::beside_run(run_dir);
-    fs::write(&html, page::render(&model, decision)).map_err(|error| io_error(&html, error))?;
+    write_whole(&html, page::render(&model, decision).as_bytes())
+        .map_err(|error| io_error(&html, error))?;
     let folder = run_dir.join("charts");
     fs::create_dir_all(&folder).map_err(|error| io_error(&folder, error))?;
     let kinds = charts::of(&model);
@@ -100,11 +101,11 @@ pub fn write(run_dir: &Path) -> Result<Written, Error> {
     for kind in kinds {
         let path = folder.join(format!("{}.png", kind.name));
         let poster = (kind.draw)(&model, Frame::wide()).poster(&model);
-        render::png(&poster, render::DENSITY, &path)?;
+        write_png(&poster, render::DENSITY, &path)?;
         pngs.push(path);
     }
     let path = folder.join("summary.png");
-    render::png(&summary::draw(&model), summary::DENSITY, &path)?;
+    write_png(&summary::draw(&model), summary::DENSITY, &path)?;
     pngs.push(path);
     Ok(Written { html, pngs })
 }
@@ -116,18 +117,21 @@ pub fn write(run_dir: &Path) -> Result<Written, Error> {
 /// When the page can't be written. Runs that can't be read are listed as such.
 pub fn index(results: &Path) -> Result<PathBuf, Error> {
     let path = results.join("index.html");
-    // Moved into place whole, since two runs may end at once.
-    let unfinished = results.join(format!(".index-{}.part", std::process::id()));
     let decision = results.join(decide::PAGE).is_file().then_some(decide::PAGE);
     let text = page::index::render(&index::gather(results), decision);
-    fs::write(&unfinished, text).map_err(|error| io_error(&unfinished, error))?;
-    fs::rename(&unfinished, &path).map_err(|error| io_error(&path, error))?;
+    // Whole, since two runs may end at once.
+    write_whole(&path, text.as_bytes()).map_err(|error| io_error(&path, error))?;
     Ok(path)
 }
 
 /// The page of a run, for those who keep records elsewhere than in a folder.
 pub fn html(run: &Run) -> String {
     page::render(&Model::new(&run.record, &run.trials), None)
+}
+
+fn write_png(drawing: &Drawing, density: f64, path: &Path) -> Result<(), Error> {
+    let bytes = render::png(drawing, density)?;
+    write_whole(path, &bytes).map_err(|error| io_error(path, error))
 }
 
 fn io_error(path: &Path, error: io::Error) -> Error {

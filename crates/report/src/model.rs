@@ -198,7 +198,7 @@ impl<'a> PeerView<'a> {
     pub fn estimate(&self, figure: &str) -> Option<Estimate> {
         let estimate = self.estimate_by(|figures| figures.by_name(figure))?;
         let part = PARTS_OF_A_WHOLE.contains(&figure);
-        Some(if part { estimate.within_a_whole() } else { estimate })
+        Some(if part { estimate.within_a_whole() } else { estimate.not_negative() })
     }
 
     /// A figure of [`Figures::by_name`] beside another peer's, repeat by repeat.

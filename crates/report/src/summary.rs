@@ -90,15 +90,23 @@ fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
     let run = &model.run;
     let load = &run.load;
     let rate = load.rate.map_or_else(|| "closed loop".to_owned(), format::rate);
+    let connections = load.connections;
+    let offered = match &model.sweep {
+        // What differs between points is none of all.
+        Some(sweep) => format!("{} at {} values", sweep.key, sweep.points.len()),
+        None => format!(
+            "{rate}, {connections} connection{} × {} streams, {}",
+            if connections == 1 { "" } else { "s" },
+            load.streams,
+            load.policy
+        ),
+    };
     let mut text = format!(
-        "{rate}, {} connection{} × {} streams, {} · {} backends · {} · {} CPUs · {} · layerlab {}",
-        load.connections,
-        if load.connections == 1 { "" } else { "s" },
-        load.streams,
-        load.policy,
+        "{offered} · {} backends · {} · {} CPUs · {} · layerlab {}",
         run.backends.len(),
         match model.repeats() {
             1 => "1 repeat".to_owned(),
+            repeats if model.sweep.is_some() => format!("up to {repeats} repeats a point"),
             repeats => format!("{repeats} repeats"),
         },
         run.environment.cpus,

@@ -45,9 +45,14 @@ fn drawn(run: &Run) -> Vec<(&'static str, String)> {
     all
 }
 
+/// The page, in which a number and its unit may be looked for as they are typed.
+fn page_of(run: &Run) -> String {
+    report::html(run).replace('\u{a0}', " ")
+}
+
 /// Everything that can be made of a run, made; none of it may fail.
 fn all_of(run: &Run) -> String {
-    let page = report::html(run);
+    let page = page_of(run);
     assert!(page.len() < 2_000_000, "{} bytes", page.len());
     let shown = &page[..page.find("<script>").unwrap()];
     assert!(!shown.contains("NaN") && !shown.contains("inf\""), "a number that is none");
@@ -98,7 +103,7 @@ fn the_page_makes_no_request() {
 #[test]
 fn every_chart_is_there_with_every_peer_and_a_text_alternative() {
     let run = common::run();
-    let page = report::html(&run);
+    let page = page_of(&run);
     for kind in CHARTS {
         assert!(page.contains(&format!("<figure id=\"{}\">", kind.name)), "{}", kind.name);
     }
@@ -121,7 +126,7 @@ fn no_two_charts_have_one_name() {
 
 #[test]
 fn hostile_text_stays_text() {
-    let plain = report::html(&common::run());
+    let plain = page_of(&common::run());
     let mut run = common::run();
     let hostile = || HOSTILE.to_owned();
     run.record.question = hostile();
@@ -161,7 +166,7 @@ fn hostile_text_stays_text() {
         trial.outcome = TrialOutcome::Complete;
     }
     run.trials[0].outcome = TrialOutcome::Failed { side: Side::Proxy, message: hostile() };
-    let page = report::html(&run);
+    let page = page_of(&run);
     let kinds = |page: &str| -> std::collections::BTreeSet<String> {
         tags(page).iter().map(|tag| tag.split([' ', '/']).next().unwrap().to_owned()).collect()
     };
@@ -340,7 +345,7 @@ fn a_closed_loop_says_so_wherever_there_is_a_latency() {
 
 #[test]
 fn theory_stands_beside_what_it_fits_and_says_why_not_elsewhere() {
-    let page = report::html(&common::run());
+    let page = page_of(&common::run());
     assert!(page.contains("E_4/M/8, 40.0 % busy") && page.contains("theory for l7: E_4/M/8"));
     assert!(page.contains("the load is 1.600 of what the servers can do"));
     // The fixture is a simulation of that very queue: none of the figures in the
@@ -359,18 +364,18 @@ fn theory_stands_beside_what_it_fits_and_says_why_not_elsewhere() {
     };
     let mut old = common::run();
     old.trials.iter_mut().for_each(|trial| trial.in_backend = HistogramRecord::default());
-    let (new, old) = (off_by(&page), off_by(&report::html(&old)));
+    let (new, old) = (off_by(&page), off_by(&page_of(&old)));
     assert_eq!((new.len(), old.len()), (4, 4));
     for (new, old) in new.iter().zip(&old) {
         assert!((new - old).abs() < 0.02, "{new} {old}");
     }
     let mut run = common::run();
     run.record.load.arrivals = Some("poisson in ramp".into());
-    assert!(report::html(&run).contains("the rate changes during the trial"));
+    assert!(page_of(&run).contains("the rate changes during the trial"));
     let mut run = common::run();
     run.record.load.policy = "random".into();
     run.record.load.connections = 8;
-    let page = report::html(&run);
+    let page = page_of(&run);
     let placed = queueing::bins::RandomPlacement::new(8, 4).unwrap();
     assert!(page.contains(&report::format::share(placed.expected_max_share())));
     assert!(page.contains("by chance") && page.contains("in nine of ten"));
@@ -403,7 +408,7 @@ fn faults_are_marked_and_what_follows_is_timed() {
 #[test]
 fn a_generator_that_was_late_is_named_beside_its_lateness() {
     let mut run = common::run();
-    assert!(report::html(&run).contains("in time"));
+    assert!(page_of(&run).contains("in time"));
     let late = Warning::GeneratorLimited { lateness_p99_us: 1_500.0, bound_us: 500.0 };
     run.trials[0].warnings.push(late.clone());
     let page = all_of(&run);

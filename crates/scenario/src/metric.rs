@@ -78,7 +78,7 @@ metrics! {
     BackendsUsed "backends_used" Number EveryTrial "Backends that served at least one call.";
     Jain "jain" Number EveryTrial "Jain's fairness index of the calls per backend: 1 when even, 1/n when one has all.";
     Cv "cv" Number EveryTrial "Standard deviation of the calls per backend over their mean.";
-    ChiSquareP "chi_square_p" Number MedianOverTrials "Chance of calls at least this uneven if each had been sent to a backend by chance, all alike likely.";
+    ChiSquareP "chi_square_p" Number MedianOverTrials "Chance of calls at least this far from the backends' weights if each had been sent to a backend by chance, as likely as its weight.";
     ErrorRate "error_rate" Share EveryTrial "Share of calls that failed.";
     UnfinishedRate "unfinished_rate" Share EveryTrial "Share of calls without an answer when the trial ended.";
     Calls "calls" Calls EveryTrial "Calls that came back well.";

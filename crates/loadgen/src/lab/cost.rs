@@ -9,7 +9,11 @@
 //! Context switches are summed over threads; those of a thread that ended in
 //! between are lost, which is why they are counted but nothing is judged by them.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use measure::record::{MachineCost, ProcessCost, ProcessRole};
 use nix::{sys::time::TimeValLike, time::clock_getcpuclockid, unistd::Pid};
@@ -216,17 +220,79 @@ pub(crate) fn read_machine() -> MachineCost {
     MachineCost { throttled_ns: read_throttled_ns().unwrap_or(0), ..machine }
 }
 
-/// How long this process's control group was stopped by its CPU quota: cgroup v2,
-/// the kernel's `cgroup-v2.rst`, `cpu.stat`.
+/// How long this process's control group, or one around it, was stopped by its CPU
+/// quota. Groups count what was lost to their own quota only, which may be set further
+/// up than where the process is; the largest is taken, since they wait at the same time.
 fn read_throttled_ns() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let stat = fs::read_to_string(Path::new("/sys/fs/cgroup").join(own).join("cpu.stat")).ok()?;
-    Some(parse_throttled_us(&stat)?.saturating_mul(1_000))
+    let read = |path: &str| fs::read_to_string(path).ok();
+    let files = cpu_stat_files(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?);
+    files.iter().filter_map(|file| parse_throttled_ns(&fs::read_to_string(file).ok()?)).max()
 }
 
-fn parse_throttled_us(cpu_stat: &str) -> Option<u64> {
-    cpu_stat.lines().find_map(|line| line.strip_prefix("throttled_usec "))?.trim().parse().ok()
+/// Where the control groups of a process keep `cpu.stat`: its own, and those around it as
+/// far as they are mounted. In version 2 (the kernel's `cgroup-v2.rst`) there is one tree;
+/// in version 1 (`cgroup-v1/cgroups.rst`, `sched-bwc.rst`) the `cpu` controller has its
+/// own. The arguments are `/proc/<pid>/cgroup` (cgroups(7)) and `/proc/<pid>/mountinfo`.
+fn cpu_stat_files(groups: &str, mounts: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for group in groups.lines() {
+        let mut fields = group.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let is_cpu = |names: &str| names.split(',').any(|name| name == "cpu");
+        if !controllers.is_empty() && !is_cpu(controllers) {
+            continue;
+        }
+        let mount = mounts.lines().filter_map(Mount::parse).find(|mount| {
+            if controllers.is_empty() {
+                mount.kind == "cgroup2"
+            } else {
+                mount.kind == "cgroup" && is_cpu(mount.options)
+            }
+        });
+        let Some(mount) = mount else { continue };
+        // A container sees a part of the tree, and may be told of the whole path.
+        let path = Path::new(path);
+        let below = path.strip_prefix(mount.root).or_else(|_| path.strip_prefix("/"));
+        let own = Path::new(mount.point).join(below.unwrap_or(Path::new("")));
+        let around = own.ancestors().take_while(|folder| folder.starts_with(mount.point));
+        files.extend(around.map(|folder| folder.join("cpu.stat")));
+    }
+    files
+}
+
+/// A line of `/proc/<pid>/mountinfo` (proc_pid_mountinfo(5)).
+struct Mount<'a> {
+    root: &'a str,
+    point: &'a str,
+    kind: &'a str,
+    options: &'a str,
+}
+
+impl<'a> Mount<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let (place, system) = line.split_once(" - ")?;
+        let mut place = place.split(' ').skip(3);
+        let mut system = system.split(' ');
+        Some(Self {
+            root: place.next()?,
+            point: place.next()?,
+            kind: system.next()?,
+            options: system.nth(1)?,
+        })
+    }
+}
+
+/// What a `cpu.stat` says: version 2 counts in microseconds, version 1 in nanoseconds.
+fn parse_throttled_ns(cpu_stat: &str) -> Option<u64> {
+    let number = |key: &str| -> Option<u64> {
+        cpu_stat.lines().find_map(|line| line.strip_prefix(key))?.trim().parse().ok()
+    };
+    let in_us = number("throttled_usec ").map(|us| us.saturating_mul(1_000));
+    in_us.or_else(|| number("throttled_time "))
 }
 
 /// What the machine spent between two readings.
@@ -287,9 +353,40 @@ mod tests {
 
     #[test]
     fn a_quota_shows_where_there_is_one() {
-        let stat = "usage_usec 5\nnr_periods 9\nnr_throttled 2\nthrottled_usec 81000\n";
-        assert_eq!(parse_throttled_us(stat), Some(81_000));
-        assert_eq!(parse_throttled_us("usage_usec 5\n"), None);
+        let v2 = "usage_usec 5\nnr_periods 9\nnr_throttled 2\nthrottled_usec 81000\n";
+        assert_eq!(parse_throttled_ns(v2), Some(81_000_000));
+        let v1 = "nr_periods 90\nnr_throttled 88\nthrottled_time 4412000123\n";
+        assert_eq!(parse_throttled_ns(v1), Some(4_412_000_123));
+        assert_eq!(parse_throttled_ns("usage_usec 5\n"), None);
+    }
+
+    #[test]
+    fn the_groups_of_both_versions_are_found() {
+        let v1 = "25 24 0:22 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755\n\
+                  31 25 0:28 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory\n\
+                  34 25 0:31 / /sys/fs/cgroup/cpu,cpuacct rw shared:12 - cgroup cgroup rw,cpu,cpuacct\n";
+        let v2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+        // A container with the part of the tree that is its own.
+        let inside = "90 80 0:31 /docker/abc /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
+        let found = |groups: &str, mounts: &str| -> Vec<String> {
+            let files = cpu_stat_files(groups, mounts);
+            files.iter().map(|file| file.display().to_string()).collect()
+        };
+        let cpu = "/sys/fs/cgroup/cpu,cpuacct";
+        assert_eq!(
+            found("9:memory:/m\n4:cpu,cpuacct:/a/b\n1:name=systemd:/s\n0::/u\n", v1),
+            [format!("{cpu}/a/b/cpu.stat"), format!("{cpu}/a/cpu.stat"), format!("{cpu}/cpu.stat")]
+        );
+        assert_eq!(
+            found("0::/user.slice/x\n", v2),
+            [
+                "/sys/fs/cgroup/user.slice/x/cpu.stat",
+                "/sys/fs/cgroup/user.slice/cpu.stat",
+                "/sys/fs/cgroup/cpu.stat"
+            ]
+        );
+        assert_eq!(found("4:cpu:/docker/abc\n", inside), ["/sys/fs/cgroup/cpu/cpu.stat"]);
+        assert_eq!(found("3:cpuset:/\n", v1), [""; 0]);
     }
 
     #[test]

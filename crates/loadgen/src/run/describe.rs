@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use measure::record::{
-    BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, Network, PeerSetup, RunOutcome,
-    RunRecord, SearchRecord, Tls,
+    BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, Network, PeerSetup, RateProfile,
+    RunOutcome, RunRecord, SearchRecord, Tls,
 };
-use scenario::{Pace, Profile, Scenario};
+use scenario::{Length, Pace, Profile, Scenario};
 
 use super::{
     Request, doubts, load,
@@ -101,6 +101,7 @@ pub(super) fn load_setup(scenario: &Scenario) -> LoadSetup {
     };
     LoadSetup {
         mode: load::mode(scenario),
+        profile: profile(scenario),
         arrivals,
         rate,
         think_time_ns,
@@ -118,6 +119,25 @@ pub(super) fn load_setup(scenario: &Scenario) -> LoadSetup {
             scenario::Tls::Backend => Tls::Backend,
             scenario::Tls::Both => Tls::Both,
         },
+    }
+}
+
+/// How the rate changes, as the record has it.
+fn profile(scenario: &Scenario) -> Option<RateProfile> {
+    let Pace::Open { arrivals, profile } = &scenario.load.pace else { return None };
+    // A profile spans a duration.
+    let Length::Duration(over) = scenario.load.length else { return None };
+    let (rate, over_s) = (arrivals.rate(), over.as_secs_f64());
+    match profile {
+        Profile::Flat => None,
+        Profile::Ramp { to } => Some(RateProfile::Ramp { from: rate, to: rate * to, over_s }),
+        Profile::Steps { factors } => Some(RateProfile::Steps {
+            rates: factors.iter().map(|factor| rate * factor).collect(),
+            over_s,
+        }),
+        Profile::Bursts { on, off } => {
+            Some(RateProfile::Bursts { rate, on_s: on.as_secs_f64(), off_s: off.as_secs_f64() })
+        }
     }
 }
 

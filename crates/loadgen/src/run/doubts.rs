@@ -3,6 +3,7 @@
 
 use measure::{
     fold::Folded,
+    histogram::quantile,
     record::{Environment, MachineCost, ProcessRole, TrialOutcome, TrialRecord},
     statistics::{drift::between_repeats, independence::neighbours},
     steadiness::{Asked, Steadiness, Unasked},
@@ -205,8 +206,8 @@ fn medians_of_seconds(trial: &TrialRecord) -> Vec<f64> {
     seconds
         .iter()
         .filter_map(|second| second.latency.to_histogram().ok())
-        .filter(|histogram| !histogram.is_empty())
-        .map(|histogram| histogram.value_at_quantile(0.5) as f64)
+        .filter_map(|histogram| quantile(&histogram, 0.5))
+        .map(|median| median as f64)
         .collect()
 }
 

@@ -212,6 +212,7 @@ mod tests {
     fn trial(peer: &str, repeat: u32, calls: [u64; 2]) -> TrialRecord {
         let backend = |(id, &calls): (&str, &u64)| BackendRecord {
             id: id.to_owned(),
+            weight: 1,
             calls,
             latency: Default::default(),
         };

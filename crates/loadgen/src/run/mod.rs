@@ -25,7 +25,7 @@ use std::{
 
 use jiff::Timestamp;
 use measure::{
-    folder::RunFolder,
+    folder::{RunFolder, peer_name, trial_name},
     record::{LeftOut, RunOutcome, RunRecord, TrialOutcome, TrialRecord, Verdict},
     warning::Warning,
 };
@@ -68,12 +68,14 @@ pub(crate) struct Finished {
     pub(crate) folder: PathBuf,
     pub(crate) record: RunRecord,
     pub(crate) trials: Vec<TrialRecord>,
+    /// What ended the run early, or kept its records from being written.
+    pub(crate) failure: Option<Failure>,
 }
 
-/// Runs a scenario.
+/// Runs a scenario. What was measured comes back whatever went wrong after that.
 ///
 /// # Errors
-/// When nothing can be run, or the run can't be kept.
+/// When nothing can be run, or no run can be kept.
 pub(crate) fn run(
     request: &Request,
     library: &Library,
@@ -117,23 +119,33 @@ pub(crate) fn run(
     let finished = run.all_trials(progress);
     // What was measured is kept, whatever went wrong.
     let closed = run.close(started);
-    finished.and(closed)?;
-    Ok(Finished { folder: run.folder.path().to_owned(), record: run.record, trials: run.trials })
+    let failure = finished.and(closed).err();
+    let folder = run.folder.path().to_owned();
+    Ok(Finished { folder, record: run.record, trials: run.trials, failure })
 }
 
 impl Finished {
-    /// The exit code that says how it went.
-    pub(crate) fn exit_code(&self) -> u8 {
+    /// The exit code that says how it went. `require_all`: a claim that could not be judged
+    /// counts against it, whatever the reason.
+    pub(crate) fn exit_code(&self, require_all: bool) -> u8 {
         let failed = |trial: &TrialRecord| matches!(trial.outcome, TrialOutcome::Failed { .. });
         if self.record.outcome == RunOutcome::Interrupted {
             exit::INTERRUPTED
         } else if self.trials.iter().any(failed) {
             exit::LAB_FAILED
-        } else if self.record.expectations.iter().any(|one| self.is_against(one)) {
+        } else if self.record.expectations.iter().any(|one| self.is_against(one))
+            || (require_all && self.not_judged() > 0)
+        {
             exit::EXPECTATION_FAILED
         } else {
             exit::FINE
         }
+    }
+
+    /// How many claims could not be judged.
+    pub(crate) fn not_judged(&self) -> usize {
+        let expectations = self.record.expectations.iter();
+        expectations.filter(|one| one.verdict == Verdict::NotJudged).count()
     }
 
     /// A claim that can't be judged although its peers were run is as bad as one
@@ -159,9 +171,11 @@ fn certificates(scenario: &Scenario) -> Result<Option<Certificates>, Failure> {
 fn create_folder(request: &Request, started: Timestamp) -> Result<RunFolder, Failure> {
     let utc = started.strftime("%Y%m%dT%H%M%SZ").to_string();
     let unusable = |error: measure::folder::FolderError| {
-        Failure::bad_input(format!(
-            "the results can't be kept: {error}; name another folder with --out"
-        ))
+        let failure = Failure::from(error);
+        let message = failure.message;
+        let message =
+            format!("the results can't be kept: {message}; name another folder with --out");
+        Failure { message, ..failure }
     };
     let folder =
         RunFolder::create(&request.results, &request.scenario.name, &utc).map_err(unusable)?;
@@ -215,7 +229,8 @@ impl Run<'_> {
                 break;
             }
             let name = format!("{}, closed loop", peer.peer.name);
-            let dir = self.folder.path().join("logs").join(format!("twin-{}", peer.peer.name));
+            let dir = format!("twin-{}", peer_name(&peer.peer.name));
+            let dir = self.folder.path().join("logs").join(dir);
             let order = u32::try_from(self.trials.len()).unwrap_or(u32::MAX);
             let trial = Trial {
                 scenario: &scenario,
@@ -350,17 +365,17 @@ impl Run<'_> {
     }
 
     fn one_trial(&mut self, turn: Turn, progress: &mut Progress) -> Result<(), Failure> {
-        let order = self.trials.len();
+        let order = u32::try_from(self.trials.len()).unwrap_or(u32::MAX);
         let point = &self.points[turn.point];
         let peer = &self.peers[turn.peer];
         let name = peer.peer.name.clone();
-        let dir = self.folder.path().join("logs").join(log_folder(order, &name, turn.repeat));
+        let dir = self.folder.path().join("logs").join(trial_name(order, &name, turn.repeat));
         let trial = Trial {
             scenario: &point.scenario,
             point: point.value.as_deref(),
             peer,
             repeat: turn.repeat,
-            order: u32::try_from(order).unwrap_or(u32::MAX),
+            order,
             certificates: self.certificates.as_ref(),
             cpus: &self.cpus,
             dir: dir.clone(),
@@ -370,12 +385,12 @@ impl Run<'_> {
         if let Some(proxy) = &done.proxy {
             self.describe_launch(turn.peer, proxy);
         }
-        // Written down before anybody is told.
-        self.folder.write_trial(&done.record).map_err(Failure::lab)?;
+        // Written down before anybody is told. One that can't be is still a measurement.
+        let written = self.folder.write_trial(&done.record);
         progress.trial_ends(&done.record);
         self.trials.push(done.record);
         remove_empty_logs(&dir);
-        Ok(())
+        written.map_err(Failure::from)
     }
 
     /// Keeps how the peer was started, once: ports differ between trials and
@@ -414,7 +429,7 @@ impl Run<'_> {
     /// Judges what was measured and writes the record for the last time.
     fn close(&mut self, started: Timestamp) -> Result<(), Failure> {
         let complete = self.trials.len() >= self.planned && !interrupt::interrupted();
-        self.complete_backends()?;
+        let completed = self.complete_backends();
         self.record.outcome = if complete { RunOutcome::Complete } else { RunOutcome::Interrupted };
         let search = self.record.search.as_ref();
         self.record.expectations =
@@ -426,7 +441,7 @@ impl Run<'_> {
             self.record.warnings.extend(doubts);
         }
         self.record.elapsed_s = Some(Timestamp::now().duration_since(started).as_secs_f64());
-        self.write()
+        completed.and(self.write())
     }
 
     /// Backends that the lab did not start are known only now, and trials that ended
@@ -439,25 +454,19 @@ impl Run<'_> {
         self.record.warnings.push(Warning::ExternalTarget { target: external.name.clone() });
         for trial in &mut self.trials {
             if external.complete(trial) {
-                self.folder.write_trial(trial).map_err(Failure::lab)?;
+                self.folder.write_trial(trial)?;
             }
         }
         Ok(())
     }
 
     fn write(&self) -> Result<(), Failure> {
-        self.folder.write_run(&self.record).map_err(Failure::lab)
+        self.folder.write_run(&self.record).map_err(Failure::from)
     }
 }
 
 fn without_paths(text: &str, paths: &[(String, &'static str)]) -> String {
     paths.iter().fold(text.to_owned(), |text, (path, word)| text.replace(path, word))
-}
-
-/// A folder's name that every proxy can read a configuration from: the colon of
-/// `l7:p2c` separates things in many of them.
-fn log_folder(order: usize, peer: &str, repeat: u32) -> String {
-    format!("{order:03}-{}-r{repeat}", peer.replace(':', "-"))
 }
 
 fn file_name(path: &Path) -> String {

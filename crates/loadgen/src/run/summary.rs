@@ -103,7 +103,7 @@ struct Doubt {
 
 impl Summary {
     pub(crate) fn of(finished: &Finished) -> Self {
-        let Finished { folder, record, trials } = finished;
+        let Finished { folder, record, trials, .. } = finished;
         let peers =
             record.peers.iter().map(|peer| peer_summary(&peer.name, record, trials)).collect();
         let doubt = |trial, warning: &Warning| Doubt {

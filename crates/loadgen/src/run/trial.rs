@@ -10,7 +10,10 @@ use jiff::Timestamp;
 use measure::{
     calllog::CallLog,
     fold::{Folded, Setting, Window, fold},
-    record::{FORMAT_VERSION, FaultRecord, LoopMode, MachineCost, Side, TrialOutcome, TrialRecord},
+    record::{
+        BackendRecord, FORMAT_VERSION, FaultRecord, LoopMode, MachineCost, Side, TrialOutcome,
+        TrialRecord,
+    },
     steadiness::{self, Asked, Steadiness},
 };
 use scenario::{Arrivals, Length, Pace, Profile, Scenario};
@@ -279,6 +282,17 @@ impl Trial<'_> {
         }
     }
 
+    /// The backends with the weights they have in the scenario; of those the lab did not
+    /// start, one is as good as the other.
+    fn weighted(&self, mut backends: Vec<BackendRecord>) -> Vec<BackendRecord> {
+        if self.peer.external.is_none() {
+            for (record, backend) in backends.iter_mut().zip(&self.scenario.backends) {
+                record.weight = backend.weight;
+            }
+        }
+        backends
+    }
+
     fn record(&self, lab: &Lab, measured: &Measured) -> TrialRecord {
         let ids = self.backend_ids();
         let steadiness = self.steadiness(measured);
@@ -309,7 +323,7 @@ impl Trial<'_> {
             queued,
             service,
             in_backend,
-            backends: folded.backends(&ids),
+            backends: self.weighted(folded.backends(&ids)),
             series: folded.series(),
             faults: measured.faults.clone(),
             processes,

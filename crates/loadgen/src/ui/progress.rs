@@ -233,7 +233,8 @@ fn in_short(record: &TrialRecord) -> String {
     text
 }
 
-fn counted(count: usize, what: &str) -> String {
+/// A number of things, with their word in the plural unless there is one.
+pub(crate) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use measure::record::{Expectation, RunOutcome, Verdict};
 use report::terminal::{Style, table, verdict};
 
-use crate::run::Finished;
+use crate::{exit::Failure, run::Finished};
 
 /// Columns where nobody can be asked.
 const USUAL_WIDTH: usize = 100;
@@ -42,9 +42,31 @@ impl Terminal {
     }
 }
 
+/// Writes to standard output. A reader who went away is no error; a disk that is full is.
+///
+/// # Errors
+/// What the file system said.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    // Not println!, which panics on any of them.
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::lab(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Prints what came out: the table, what it means, what was expected, and where
-/// the report is. A reader who went away is no error.
-pub(crate) fn print_result(finished: &Finished, report: Option<&std::path::Path>) {
+/// the report is.
+///
+/// # Errors
+/// When it can't be written.
+pub(crate) fn print_result(
+    finished: &Finished,
+    report: Option<&std::path::Path>,
+    last: Option<&str>,
+) -> Result<(), Failure> {
     let style = Terminal::stdout().style;
     let text_style = Style { width: style.width.min(WIDEST_TEXT), ..style };
     let mut text = String::new();
@@ -65,13 +87,20 @@ pub(crate) fn print_result(finished: &Finished, report: Option<&std::path::Path>
         text.push_str(&format!("report   {}\n", report.display()));
     }
     text.push_str(&format!("records  {}\n", finished.folder.display()));
-    let _ = io::stdout().write_all(text.as_bytes());
+    if let Some(last) = last {
+        text.push_str(&format!("{last}\n"));
+    }
+    print(&text)
 }
 
 /// One line for what held, and a line for each claim that did not.
 fn expected(expectations: &[Expectation], style: Style) -> String {
     let held = expectations.iter().filter(|one| one.verdict == Verdict::Held).count();
-    let mut text = format!("expected {held} of {} claims hold\n", expectations.len());
+    let mut text = match expectations.len() {
+        1 if held == 1 => "expected the claim holds\n".to_owned(),
+        1 => "expected the claim does not hold\n".to_owned(),
+        all => format!("expected {held} of {all} claims hold\n"),
+    };
     for one in expectations {
         let (word, colour) = match one.verdict {
             Verdict::Held => continue,

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::QUANTILES;
 use crate::{
-    histogram::{HistogramRecord, new_histogram},
+    histogram::{HistogramRecord, new_histogram, quantile},
     record::{BackendRecord, FailureCount, ProcessCost, TrialRecord},
     summary::Figures,
 };
@@ -148,11 +148,10 @@ fn distribution(record: &HistogramRecord) -> Vec<Sample> {
     let count = histogram.len() as f64;
     let mut samples: Vec<Sample> = QUANTILES
         .iter()
-        .map(|(_, quantile)| {
+        .map(|(_, part)| {
             // An empty summary has quantiles that are no numbers.
-            let value = histogram.value_at_quantile(*quantile) as f64 / 1e9;
-            let value = if histogram.is_empty() { f64::NAN } else { value };
-            Sample::labelled(vec![("quantile", quantile.to_string())], value)
+            let value = quantile(&histogram, *part).map_or(f64::NAN, |ns| ns as f64 / 1e9);
+            Sample::labelled(vec![("quantile", part.to_string())], value)
         })
         .collect();
     let sum = if histogram.is_empty() { 0.0 } else { histogram.mean() * count / 1e9 };
@@ -210,8 +209,12 @@ mod tests {
     };
 
     fn trial(peer: &str, ids: &[String], latencies: &[u64]) -> TrialRecord {
-        let backend =
-            |id: &String| BackendRecord { id: id.clone(), calls: 3, latency: histogram(&[]) };
+        let backend = |id: &String| BackendRecord {
+            id: id.clone(),
+            weight: 1,
+            calls: 3,
+            latency: histogram(&[]),
+        };
         TrialRecord {
             format: FORMAT_VERSION,
             peer: peer.to_owned(),

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use super::QUANTILES;
-use crate::{histogram::HistogramRecord, record::SecondRecord};
+use crate::{
+    histogram::{HistogramRecord, quantile},
+    record::SecondRecord,
+};
 
 /// What an HdrHistogram log counts its largest value in: milliseconds, as the
 /// tools' default is.
@@ -39,8 +42,9 @@ fn latency_fields(latency: &HistogramRecord) -> String {
     match latency.to_histogram() {
         Ok(histogram) if !histogram.is_empty() => {
             let mut fields = format!(",{:.0}", histogram.mean());
-            for (_, quantile) in QUANTILES {
-                let _ = write!(fields, ",{}", histogram.value_at_quantile(quantile));
+            for (_, part) in QUANTILES {
+                let value = quantile(&histogram, part).unwrap_or(0);
+                let _ = write!(fields, ",{value}");
             }
             let _ = write!(fields, ",{}", histogram.max());
             fields
@@ -61,17 +65,20 @@ fn csv_field(text: &str) -> String {
 
 /// A trial's latency, second by second, as an HdrHistogram log: the histograms of
 /// the record, in nanoseconds, each with its start and length in seconds and its
-/// largest value in milliseconds. `start_unix_s` is what the starts count from.
-pub fn series_hlog(series: &[SecondRecord], start_unix_s: f64) -> String {
+/// largest value in milliseconds. `start_unix_s` is what the starts count from; a last
+/// second that the window, of `measured_s` seconds, ends in is as long as its part of it.
+pub fn series_hlog(series: &[SecondRecord], start_unix_s: f64, measured_s: f64) -> String {
     let mut text = String::from("#[Histogram log format version 1.3]\n");
     let _ = writeln!(text, "#[StartTime: {start_unix_s:.3} (seconds since epoch)]");
     text.push_str(
         "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n",
     );
-    for second in series {
+    for (index, second) in series.iter().enumerate() {
         let max = second.latency.max as f64 / NS_PER_HLOG_UNIT;
-        let _ =
-            writeln!(text, "{:.3},1.000,{max:.3},{}", f64::from(second.second), second.latency.v2);
+        let start = f64::from(second.second);
+        let is_cut = index + 1 == series.len() && second.ok_after + second.failed_after == 0;
+        let length = if is_cut { (measured_s - start).clamp(0.001, 1.0) } else { 1.0 };
+        let _ = writeln!(text, "{start:.3},{length:.3},{max:.3},{}", second.latency.v2);
     }
     text
 }
@@ -91,6 +98,8 @@ mod tests {
             second,
             ok: latencies.len() as u64,
             failed: 1,
+            ok_after: 0,
+            failed_after: 0,
             per_backend: per_backend.to_vec(),
             latency: histogram(latencies),
         }
@@ -114,10 +123,11 @@ mod tests {
     #[test]
     fn the_log_holds_the_histograms_whole() {
         let series = [second(0, &[2], &[1_000_000, 2_000_000]), second(1, &[1], &[30_000_000])];
-        let text = series_hlog(&series, 1_767_225_600.25);
+        let text = series_hlog(&series, 1_767_225_600.25, 1.25);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[1], "#[StartTime: 1767225600.250 (seconds since epoch)]");
-        assert!(lines[4].starts_with("1.000,1.000,30.015,HISTF"), "{}", lines[4]);
+        assert!(lines[3].starts_with("0.000,1.000,"), "{}", lines[3]);
+        assert!(lines[4].starts_with("1.000,0.250,30.015,HISTF"), "{}", lines[4]);
         let mut whole = new_histogram();
         for line in &lines[3..] {
             let v2 = line.rsplit(',').next().unwrap().to_owned();

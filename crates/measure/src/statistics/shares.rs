@@ -29,11 +29,6 @@ pub struct ChiSquare {
     pub unevenness: f64,
 }
 
-/// Tests counts against even shares.
-pub fn chi_square_even(counts: &[u64]) -> Option<ChiSquare> {
-    chi_square(counts, &vec![1.0; counts.len()])
-}
-
 /// Tests counts against weights of any sum; a weight of zero expects no call.
 ///
 /// `None` with fewer than two weights above zero, without a call, with other
@@ -70,6 +65,10 @@ mod tests {
 
     use super::*;
     use crate::{statistics::chance::Chance, summary::coefficient_of_variation};
+
+    fn chi_square_even(counts: &[u64]) -> Option<ChiSquare> {
+        chi_square(counts, &vec![1.0; counts.len()])
+    }
 
     #[test]
     fn known_answers() {

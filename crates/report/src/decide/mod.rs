@@ -42,7 +42,7 @@ use std::{
 };
 
 use measure::{
-    folder::{FolderError, Run},
+    folder::{FolderError, Run, write_whole},
     record::{Layer, Verdict},
     statistics::interval,
 };
@@ -431,11 +431,13 @@ impl Decision {
         let io_error = |path: &Path, error| Error::Io { path: path.to_owned(), error };
         let charts = folder_of(page).join(CHARTS);
         fs::create_dir_all(&charts).map_err(|error| io_error(&charts, error))?;
-        fs::write(page, self.html()).map_err(|error| io_error(page, error))?;
+        write_whole(page, self.html().as_bytes()).map_err(|error| io_error(page, error))?;
         let mut pngs = Vec::new();
         for picture in pictures::all(self, crate::charts::Frame::wide()) {
             let path = charts.join(format!("{}.png", picture.name));
-            render::png(&picture.chart.poster_from(&self.source()), render::DENSITY, &path)?;
+            let poster = picture.chart.poster_from(&self.source());
+            write_whole(&path, &render::png(&poster, render::DENSITY)?)
+                .map_err(|error| io_error(&path, error))?;
             pngs.push(path);
         }
         self.link_back()?;
@@ -452,7 +454,8 @@ impl Decision {
                 let run = Run::open(&run.path)?;
                 let model = Model::new(&run.record, &run.trials);
                 let text = page::render(&model, back);
-                fs::write(&report, text).map_err(|error| Error::Io { path: report, error })?;
+                write_whole(&report, text.as_bytes())
+                    .map_err(|error| Error::Io { path: report, error })?;
             }
         }
         Ok(())

@@ -32,11 +32,14 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         }
         if model.has_intervals() {
             html.tag("p", &[("class", "fine")], |html| {
+                let repeats = match &model.sweep {
+                    Some(_) => format!("up to {} repeats at each point", model.repeats()),
+                    None => format!("{} repeats", model.repeats()),
+                };
                 html.text(&format!(
-                    "Figures are medians over {} repeats, with {LEVEL_TEXT} intervals in brackets \
+                    "Figures are medians over {repeats}, with {LEVEL_TEXT} intervals in brackets \
                      (Student's t on the logarithms). Peers are told apart by the ratio of their \
-                     figures repeat by repeat, where its interval leaves no doubt.",
-                    model.repeats()
+                     figures repeat by repeat, where its interval leaves no doubt."
                 ));
             });
         }

@@ -1,7 +1,7 @@
 //! How evenly each peer spread the calls, and how soon it did so again after a
 //! fault.
 
-use measure::{statistics::shares::chi_square, summary::median};
+use measure::summary::median;
 
 use super::{column, peer_heading, section, table};
 use crate::{
@@ -48,7 +48,7 @@ const FIGURES: [Figure; 4] = [
 ];
 
 fn decimals(value: f64) -> String {
-    format!("{value:.3}")
+    format::decimals(value, 3)
 }
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -64,11 +64,11 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                     for figure in &FIGURES {
                         column(html, figure.head, figure.hint, "num");
                     }
-                    let hint = "Chance of calls at least this uneven, were each sent by chance";
+                    let hint = "Chance of calls at least this far from the weights, were each sent by chance";
                     column(html, "Chi-square p", hint, "num");
                 });
             });
-            html.tag("tbody", &[], |html| peers.iter().for_each(|peer| row(html, model, peer)));
+            html.tag("tbody", &[], |html| peers.iter().for_each(|peer| row(html, peer)));
         });
         let target = if model.even_share().is_some() { "even shares" } else { "shares by weight" };
         html.leaf(
@@ -85,17 +85,14 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     });
 }
 
-fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>) {
+fn row(html: &mut Html, peer: &PeerView<'_>) {
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         peer_heading(html, peer);
         for figure in &FIGURES {
             cell(html, peer.estimate(figure.name), figure.show, true);
         }
-        let p = peer.estimate_by(|figures| {
-            Some(chi_square(&figures.calls_per_backend, &model.fair_shares)?.p_value)
-        });
         // The interval of a p-value would be one of nothing.
-        cell(html, p, format::chance, false);
+        cell(html, peer.estimate("chi_square_p"), format::chance, false);
     });
 }
 

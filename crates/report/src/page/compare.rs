@@ -32,11 +32,8 @@ fn rows(html: &mut Html, comparison: &Comparison) {
         "p",
         &[],
         &format!(
-            "A change counts when its whole interval lies beyond the tolerance of {}. Shown is \
-             the {:.0} % interval of each figure by itself; a change is judged by a wider one, \
-             at a level that shares the error among all figures of this page. {}",
+            "A change counts when its whole interval lies beyond the tolerance of {}. {}",
             format::share(comparison.tolerance),
-            comparison.level * 100.0,
             comparison.allowance()
         ),
     );

@@ -7,6 +7,7 @@ use measure::warning::Warning;
 
 use super::{column, peer_heading, section, table};
 use crate::{
+    comparison::plain_range,
     format,
     html::Html,
     model::{Model, PeerView},
@@ -67,9 +68,13 @@ fn row(html: &mut Html, peer: &PeerView<'_>, is_swept: bool) {
                 Some((value, interval)) => {
                     let attributes = [("class", "num"), ("data-value", &*value.to_string())];
                     html.tag("td", &attributes, |html| {
-                        html.text(&format::duration(value));
+                        html.text(&format::coarse(value));
                         if let Some((low, high)) = interval {
-                            html.leaf("small", &[], &format::duration_range(low, high));
+                            let range = match low < 1e3 {
+                                true => plain_range(format::coarse(low), format::coarse(high)),
+                                false => format::duration_range(low, high),
+                            };
+                            html.leaf("small", &[], &range);
                         }
                     });
                 }

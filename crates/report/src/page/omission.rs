@@ -4,7 +4,11 @@
 //! The two stand in one table here and nowhere else, since the difference between
 //! them is the subject.
 
-use measure::{histogram::new_histogram, record::Twin, summary::median};
+use measure::{
+    histogram::{new_histogram, quantile},
+    record::Twin,
+    summary::median,
+};
 
 use super::{column, peer_heading, section, table};
 use crate::{
@@ -120,5 +124,5 @@ fn calls_of(peer: &PeerView<'_>) -> Option<f64> {
 
 fn waited(twin: &Twin, q: f64) -> Option<f64> {
     let histogram = twin.latency.to_histogram().unwrap_or_else(|_| new_histogram());
-    (!histogram.is_empty()).then(|| histogram.value_at_quantile(q) as f64)
+    quantile(&histogram, q).map(|value| value as f64)
 }

@@ -69,7 +69,7 @@ const FIGURES: &[Figure] = &[
         head: "Queued p99",
         hint: "Time queued in the backend, as it reported",
         name: "queued_p99",
-        show: coarse,
+        show: format::coarse,
         marks_outliers: false,
     },
     Figure {
@@ -83,15 +83,10 @@ const FIGURES: &[Figure] = &[
         head: "Sent late p99",
         hint: "How late the generator itself sent calls",
         name: "generator_lateness_p99",
-        show: format::duration,
+        show: format::coarse,
         marks_outliers: false,
     },
 ];
-
-/// A time of which less than a microsecond is as good as none.
-fn coarse(ns: f64) -> String {
-    if ns < 1_000.0 { "<1 µs".to_owned() } else { format::duration(ns) }
-}
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     let trials = model.trials();

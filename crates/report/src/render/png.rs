@@ -3,8 +3,7 @@
 //! plotters' bitmap backend draws polygons with hard edges, so the picture is
 //! drawn several times too large and averaged down.
 
-use std::path::Path;
-
+use image::{ImageEncoder as _, codecs::png::PngEncoder};
 use plotters::prelude::{BitMapBackend, DrawingBackend};
 
 use super::{Pen, TextPlacing, paint, prepare_fonts};
@@ -24,25 +23,20 @@ pub enum PngError {
     /// The face for the text can't be read.
     #[error("the built-in font can't be read")]
     Font,
-    /// Drawing or writing failed.
-    #[error("{path}: {message}")]
-    Draw {
-        /// The file.
-        path: String,
-        /// What plotters said.
-        message: String,
-    },
+    /// Drawing failed: what plotters said.
+    #[error("a chart can't be drawn: {0}")]
+    Draw(String),
 }
 
-/// Draws into a file, with `density` pixels per logical pixel.
+/// Draws a PNG with `density` pixels per logical pixel. It is encoded in memory: plotters
+/// writes files through a buffer whose last error is lost.
 ///
 /// # Errors
-/// When the file can't be written.
-pub fn png(drawing: &Drawing, density: f64, path: &Path) -> Result<(), PngError> {
+/// When it can't be drawn.
+pub fn png(drawing: &Drawing, density: f64) -> Result<Vec<u8>, PngError> {
     if !prepare_fonts() {
         return Err(PngError::Font);
     }
-    let failed = |message: String| PngError::Draw { path: path.display().to_string(), message };
     let pixels_of = |length: f64| ((length * density).round() as u32).max(1);
     let (width, height) = (pixels_of(drawing.width), pixels_of(drawing.height));
     let large = (width * OVERSAMPLING, height * OVERSAMPLING);
@@ -56,14 +50,15 @@ pub fn png(drawing: &Drawing, density: f64, path: &Path) -> Result<(), PngError>
         };
         let marks: Vec<Mark> =
             drawing.groups.iter().flat_map(|group| group.marks.iter().cloned()).collect();
-        paint(&marks, &mut backend, &pen).map_err(failed)?;
-        backend.present().map_err(|error| failed(error.to_string()))?;
+        paint(&marks, &mut backend, &pen).map_err(PngError::Draw)?;
+        backend.present().map_err(|error| PngError::Draw(error.to_string()))?;
     }
     let averaged = average(&pixels, (width, height));
-    let mut file = BitMapBackend::new(path, (width, height));
-    file.blit_bitmap((0, 0), (width, height), &averaged)
-        .and_then(|()| file.present())
-        .map_err(|error| failed(error.to_string()))
+    let mut bytes = Vec::new();
+    PngEncoder::new(&mut bytes)
+        .write_image(&averaged, width, height, image::ColorType::Rgb8)
+        .map_err(|error| PngError::Draw(error.to_string()))?;
+    Ok(bytes)
 }
 
 fn ground((width, height): (u32, u32)) -> Vec<u8> {

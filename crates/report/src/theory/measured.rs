@@ -8,7 +8,7 @@
 //! The mean needs no such argument.
 
 use measure::{
-    histogram::{HistogramRecord, new_histogram},
+    histogram::{HistogramRecord, new_histogram, quantile},
     record::TrialRecord,
 };
 
@@ -54,7 +54,7 @@ fn of_trial(trial: &TrialRecord) -> Option<[f64; 4]> {
         return added_up(trial);
     }
     let sum = trial.in_backend.to_histogram().ok()?;
-    let [p50, p90, p99] = QUANTILES.map(|(q, _)| sum.value_at_quantile(q) as f64);
+    let [p50, p90, p99] = QUANTILES.map(|(q, _)| quantile(&sum, q).map_or(0.0, |ns| ns as f64));
     // The histogram's own mean: the one beside it in the record has been through
     // JSON, and a report made from memory has to equal one made from the folder.
     Some([sum.mean(), p50, p90, p99])
@@ -75,7 +75,7 @@ fn added_up(trial: &TrialRecord) -> Option<[f64; 4]> {
             sum.saturating_record_n(((wait + time) as u64).max(1), waits * times);
         }
     }
-    let [p50, p90, p99] = QUANTILES.map(|(q, _)| sum.value_at_quantile(q) as f64);
+    let [p50, p90, p99] = QUANTILES.map(|(q, _)| quantile(&sum, q).map_or(0.0, |ns| ns as f64));
     Some([mean, p50, p90, p99])
 }
 

@@ -155,6 +155,7 @@ fn run_record() -> RunRecord {
             policy: "round_robin".into(),
             client: "tonic".into(),
             tls: Tls::None,
+            profile: None,
         },
         peers: KINDS.iter().map(peer_setup).collect(),
         left_out: vec![LeftOut {
@@ -351,6 +352,7 @@ fn backend(index: usize, ok: &[&Call]) -> BackendRecord {
     let own = || ok.iter().filter(|call| call.backend == index);
     BackendRecord {
         id: format!("b{index}"),
+        weight: 1,
         calls: own().count() as u64,
         latency: histogram(own().map(|call| call.done - call.due)),
     }
@@ -370,6 +372,8 @@ fn series(calls: &[Call], ok: &[&Call], fails: impl Fn(usize) -> bool) -> Vec<Se
                 second,
                 ok: own().count() as u64,
                 failed: failed.count() as u64,
+                ok_after: 0,
+                failed_after: 0,
                 per_backend: (0..BACKENDS)
                     .map(|index| own().filter(|call| call.backend == index).count() as u64)
                     .collect(),
