@@ -35,25 +35,50 @@ pub enum Outcome {
     Served {
         /// Index of the backend.
         backend: u16,
-        /// Time queued there in nanoseconds, as it reported.
-        queued_ns: u32,
-        /// Time in service there in nanoseconds, as it reported.
-        service_ns: u32,
+        /// Time queued there, as it reported.
+        queued: Nanos,
+        /// Time in service there, as it reported.
+        service: Nanos,
     },
     /// It failed.
     Failed(FailureKind),
     /// It was sent and had no answer when the trial was closed.
     Unfinished,
-    /// It was due and was never sent.
+    /// It was due and was never sent: it found no free stream, or the generator
+    /// never got to it. Its `sent_ns` is when it was given up.
     NotSent,
 }
 
 impl Outcome {
-    /// A served call; reported times above 4.29 s are cut to that.
+    /// A served call, with the nanoseconds that its backend reported.
     pub fn served(backend: u16, queued_ns: u64, service_ns: u64) -> Self {
-        let cut = |ns: u64| u32::try_from(ns).unwrap_or(u32::MAX);
-        Self::Served { backend, queued_ns: cut(queued_ns), service_ns: cut(service_ns) }
+        Self::Served { backend, queued: Nanos::new(queued_ns), service: Nanos::new(service_ns) }
     }
+}
+
+/// Nanoseconds in six bytes, which keeps an [`Entry`] at 48. They hold 78 hours: a
+/// time that was cut to that is beyond every histogram, and so counted as such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nanos([u16; 3]);
+
+impl Nanos {
+    const MAX: u64 = (1 << 48) - 1;
+
+    fn new(ns: u64) -> Self {
+        let [low, middle, high, _] = split(ns.min(Self::MAX));
+        Self([low, middle, high])
+    }
+
+    /// As a number.
+    pub fn get(self) -> u64 {
+        self.0.into_iter().rev().fold(0, |ns, part| (ns << 16) | u64::from(part))
+    }
+}
+
+/// Sixteen bits each, the lowest first.
+fn split(ns: u64) -> [u16; 4] {
+    // Cut to sixteen bits, as is meant.
+    [0, 16, 32, 48].map(|shift| (ns >> shift) as u16)
 }
 
 /// What went wrong with a call.
@@ -188,7 +213,15 @@ mod tests {
         }
         assert_eq!(log.entries.capacity(), before);
         assert_eq!(log.entries().len(), 1_000);
-        assert!(matches!(log.entries()[0].outcome, Outcome::Served { service_ns: u32::MAX, .. }));
+    }
+
+    #[test]
+    fn reported_times_are_kept_whole() {
+        const HOUR: u64 = 3_600_000_000_000;
+        for ns in [0, 1, 0xfffe_dcba, 0x1_0000_0000, 4_294_967_296_001, HOUR, 70 * HOUR] {
+            assert_eq!(Nanos::new(ns).get(), ns);
+        }
+        assert!(Nanos::new(u64::MAX).get() > 78 * HOUR);
     }
 
     #[test]

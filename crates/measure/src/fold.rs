@@ -148,22 +148,35 @@ impl Folded {
             return;
         }
         self.scheduled += 1;
+        let lateness = entry.sent_ns.saturating_sub(entry.ready_ns);
         if entry.outcome == Outcome::NotSent {
             self.unfinished += 1;
+            // What waited for a stream until the end is not the generator's doing; what
+            // it never got to is.
+            if lateness > 0 {
+                self.record_as(|folded| &mut folded.lateness, lateness);
+            }
             return;
         }
         self.sent += 1;
-        record(&mut self.lateness, entry.sent_ns.saturating_sub(entry.ready_ns));
+        self.record_as(|folded| &mut folded.lateness, lateness);
         match entry.outcome {
-            Outcome::Served { backend, queued_ns, service_ns } => {
-                record(&mut self.queued, queued_ns.into());
-                record(&mut self.service, service_ns.into());
-                record(&mut self.in_backend, u64::from(queued_ns) + u64::from(service_ns));
+            Outcome::Served { backend, queued, service } => {
+                let (queued_ns, service_ns) = (queued.get(), service.get());
+                self.record_as(|folded| &mut folded.queued, queued_ns);
+                self.record_as(|folded| &mut folded.service, service_ns);
+                record(&mut self.in_backend, queued_ns + service_ns);
                 self.add_served(entry, usize::from(backend), setting);
             }
             Outcome::Failed(kind) => self.add_failed(entry, kind, setting),
             Outcome::Unfinished | Outcome::NotSent => self.unfinished += 1,
         }
+    }
+
+    /// Records a value, and counts it where it is longer than a histogram holds.
+    fn record_as(&mut self, histogram: fn(&mut Self) -> &mut Histogram<u64>, value_ns: u64) {
+        self.saturated += u64::from(value_ns > MAX_NS);
+        record(histogram(self), value_ns);
     }
 
     fn add_served(&mut self, entry: &Entry, backend: usize, setting: &Setting<'_>) {
@@ -173,8 +186,7 @@ impl Folded {
             LoopMode::Closed => since_sent,
         };
         self.ok += 1;
-        self.saturated += u64::from(latency > MAX_NS);
-        record(&mut self.latency, latency);
+        self.record_as(|folded| &mut folded.latency, latency);
         record(&mut self.latency_sent, since_sent);
         let second = self.second_of(entry, setting);
         record(&mut second.latency, latency);
@@ -237,7 +249,7 @@ impl Folded {
         }
     }
 
-    /// Latencies that were longer than a histogram holds.
+    /// Values that were longer than a histogram holds.
     pub fn saturated(&self) -> u64 {
         self.saturated
     }
@@ -392,12 +404,47 @@ mod tests {
         assert_eq!(failed, [(Side::Proxy, "UNAVAILABLE", 2), (Side::Backend, "wrong payload", 1)]);
     }
 
+    #[test]
+    fn times_in_a_backend_are_kept_whole() {
+        let second = NS_PER_S;
+        let calls = log(&[entry(NS_PER_S, Outcome::served(0, 7 * second, 30 * second))]);
+        let ids = ids();
+        let folded = fold([&calls], &setting(&ids, LoopMode::Open));
+        let [.., queued, service, in_backend] = folded.histograms();
+        let seconds = [queued, service, in_backend].map(|one| one.max / second);
+        assert_eq!(seconds, [7, 30, 37]);
+        assert_eq!(folded.saturated(), 0);
+        let hours = log(&[entry(NS_PER_S, Outcome::served(0, 0, u64::MAX))]);
+        assert_eq!(fold([&hours], &setting(&ids, LoopMode::Open)).saturated(), 1, "not in silence");
+    }
+
+    #[test]
+    fn what_the_generator_never_got_to_is_its_lateness() {
+        let due_ns = NS_PER_S;
+        let given_up = |ready_ns| Entry {
+            due_ns,
+            ready_ns,
+            sent_ns: 9 * NS_PER_S,
+            done_ns: 9 * NS_PER_S,
+            outcome: Outcome::NotSent,
+        };
+        let ids = ids();
+        let lateness = |entry| {
+            let folded = fold([&log(&[entry])], &setting(&ids, LoopMode::Open));
+            let counts = folded.counts();
+            assert_eq!((counts.scheduled, counts.sent, counts.unfinished), (1, 0, 1));
+            folded.histograms()[2].count
+        };
+        assert_eq!(lateness(given_up(due_ns)), 1);
+        assert_eq!(lateness(given_up(9 * NS_PER_S)), 0, "it waited for a stream until then");
+    }
+
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
         let outcome = prop_oneof![
-            (0_u16..2, any::<u32>(), any::<u32>()).prop_map(|(backend, q, s)| Outcome::served(
+            (0_u16..2, any::<u64>(), any::<u64>()).prop_map(|(backend, q, s)| Outcome::served(
                 backend,
-                q.into(),
-                s.into()
+                q >> 8,
+                s >> 8
             )),
             (1_i32..18).prop_map(|code| Outcome::Failed(FailureKind::from_status(code))),
             Just(Outcome::Unfinished),
