@@ -293,7 +293,8 @@ impl fmt::Display for Warning {
                 f,
                 "{unfinished} of {scheduled} calls had no answer when the trial was closed, and \
                  the percentiles leave them out: the real ones are higher. The load exceeds what \
-                 the backends in use can serve."
+                 the backends in use can serve, or what the generator can send; then it was late \
+                 by itself as well. Lower the rate, or give more to whoever falls behind."
             ),
             Self::HistogramSaturated { values } => write!(
                 f,

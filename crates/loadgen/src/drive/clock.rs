@@ -10,7 +10,7 @@
 //! awake, looking at the clock and at the sockets in turn. That costs a share of a
 //! core, so it is right only where the generator has one of its own.
 
-use std::{io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd, time::Duration};
 
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
@@ -42,6 +42,12 @@ impl Clock {
     /// Nanoseconds since the epoch; zero before it.
     pub(crate) fn now_ns(self) -> u64 {
         monotonic_ns().saturating_sub(self.epoch_ns)
+    }
+
+    /// How long it is until a time of this clock, which the epoch itself may be.
+    pub(crate) fn until(self, due_ns: u64) -> Duration {
+        let due_ns = self.epoch_ns.saturating_add(due_ns);
+        Duration::from_nanos(due_ns.saturating_sub(monotonic_ns()))
     }
 }
 
@@ -89,7 +95,7 @@ impl Alarm {
                 self.sleep_until(due_ns.saturating_sub(SPIN_NS)).await?;
                 // Each yield lets the runtime look at the sockets, so that a
                 // response is not kept waiting for the next call.
-                while self.clock.now_ns() < due_ns {
+                while !self.clock.until(due_ns).is_zero() {
                     tokio::task::yield_now().await;
                 }
                 Ok(())
@@ -98,7 +104,7 @@ impl Alarm {
     }
 
     async fn sleep_until(&self, due_ns: u64) -> io::Result<()> {
-        if self.clock.now_ns() >= due_ns {
+        if self.clock.until(due_ns).is_zero() {
             return Ok(());
         }
         let absolute_ns = self.clock.epoch_ns.saturating_add(due_ns);
@@ -111,7 +117,7 @@ impl Alarm {
         let interval = Timespec { tv_sec: 0, tv_nsec: 0 };
         let setting = Itimerspec { it_interval: interval, it_value: value };
         timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &setting)?;
-        while self.clock.now_ns() < due_ns {
+        while !self.clock.until(due_ns).is_zero() {
             let mut ready = self.fd.readable().await?;
             let mut expirations = [0_u8; 8];
             // An alarm set anew while an old expiry was pending reads nothing.
@@ -133,6 +139,17 @@ mod tests {
     async fn the_alarm_is_never_early_and_can_be_moved() {
         for pacer in [Pacer::Timer, Pacer::Spin] {
             never_early_and_movable(pacer).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_alarm_at_zero_waits_for_the_epoch() {
+        for pacer in [Pacer::Timer, Pacer::Spin] {
+            let epoch_ns = monotonic_ns() + 3_000_000;
+            let clock = Clock::starting_at(epoch_ns);
+            assert!(!clock.until(0).is_zero());
+            Alarm::new(clock, pacer).unwrap().at(0).await.unwrap();
+            assert!(monotonic_ns() >= epoch_ns);
         }
     }
 

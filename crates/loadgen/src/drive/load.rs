@@ -39,7 +39,7 @@ impl Load {
         }
         match self {
             Self::Open(open) => open.arrivals.next(),
-            Self::Closed(closed) => closed.take(now_ns, begun),
+            Self::Closed(closed) => closed.take(begun),
         }
     }
 
@@ -115,10 +115,11 @@ impl Closed {
         Self { due, think_ns, warm_up_ns, limit }
     }
 
-    fn take(&mut self, now_ns: u64, begun: &AtomicU64) -> Option<Arrival> {
+    fn take(&mut self, begun: &AtomicU64) -> Option<Arrival> {
         let Reverse((due_ns, connection)) = self.due.pop()?;
         let over = match self.limit {
-            Limit::Until { end_ns } => now_ns >= end_ns,
+            // By when it was due: a generator that is late still owes the call.
+            Limit::Until { end_ns } => due_ns >= end_ns,
             Limit::Calls { calls } => {
                 due_ns >= self.warm_up_ns && begun.fetch_add(1, Ordering::Relaxed) >= calls
             }
@@ -189,6 +190,9 @@ mod tests {
         assert_eq!(load.take_due(249, &begun), None);
         let next = load.take_due(250, &begun).unwrap();
         assert_eq!(next, Arrival { due_ns: 250, connection: 1 });
+        load.ended(0, 899);
+        let late = load.take_due(5_000, &begun).unwrap();
+        assert_eq!(late.due_ns, 999, "it was due before the end");
         load.ended(1, 950);
         assert_eq!(load.take_due(1_050, &begun), None, "the window is over");
         assert_eq!(load.next_due_ns(), None);

@@ -153,6 +153,8 @@ impl Worker {
     pub(crate) async fn drive(self: Rc<Self>, clock: Clock) -> std::io::Result<CallLog> {
         self.clock.set(clock);
         let alarm = Alarm::new(clock, self.pacer)?;
+        // Nothing is sent before its time, not even what is due at zero.
+        alarm.at(0).await?;
         loop {
             self.heed_members();
             let more_due = self.send_due();
@@ -233,14 +235,17 @@ impl Worker {
                 outcome: Outcome::Unfinished,
             });
         }
+        let mut not_sent = |due_ns, ready_ns| {
+            let outcome = Outcome::NotSent;
+            log.push(Entry { due_ns, ready_ns, sent_ns: now_ns, done_ns: now_ns, outcome });
+        };
         for due_ns in self.slots.borrow_mut().take_waiting() {
-            log.push(Entry {
-                due_ns,
-                ready_ns: now_ns,
-                sent_ns: now_ns,
-                done_ns: now_ns,
-                outcome: Outcome::NotSent,
-            });
+            not_sent(due_ns, now_ns);
+        }
+        // What the generator never got to was due all the same.
+        let mut load = self.load.borrow_mut();
+        while let Some(arrival) = load.take_due(now_ns, &self.shared.begun) {
+            not_sent(arrival.due_ns, arrival.due_ns);
         }
         log
     }
@@ -278,5 +283,85 @@ fn outcome(ended: Ended) -> Outcome {
             Outcome::served(backend, queued_ns, service_ns)
         }
         Ended::Failed(kind) => Outcome::Failed(kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::lab::EchoBackend;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::drive::{
+        client::{Backends, CallKind, ClientKind, Resolver},
+        clock::monotonic_ns,
+        load::{Closed, Open},
+        rate::RateCurve,
+        schedule::{Limit, Process, Schedule},
+    };
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// One connection with four streams.
+    fn plan(backend: &EchoBackend, load: Load) -> Plan {
+        Plan {
+            client: Manner { kind: ClientKind::Wire, connection_calls: None, trust: None },
+            shape: CallShape {
+                kind: CallKind::Unary,
+                messages: 1,
+                payload: Vec::new(),
+                response_bytes: 0,
+                backends: Backends::Known(vec!["b0".into()]),
+            },
+            destinations: vec![Destination::One(Resolver::one(backend.addr()))],
+            streams: 4,
+            load,
+            give_up_ns: 6 * SECOND,
+            expected_calls: 1_000,
+            cpus: Vec::new(),
+            namespace: None,
+            pacer: Pacer::Timer,
+        }
+    }
+
+    /// The log of a worker whose trial began some time ago, as that of a process
+    /// which was stopped meanwhile.
+    async fn log_after(elapsed_ns: u64, load: Load, is_stopped: bool) -> CallLog {
+        let backend = EchoBackend::start("b0");
+        let work = async {
+            let shared = Arc::new(Shared::new(1));
+            shared.stop.store(is_stopped, Ordering::Relaxed);
+            let worker = Worker::connect(0, plan(&backend, load), shared).await.unwrap();
+            worker.drive(Clock::starting_at(monotonic_ns() - elapsed_ns)).await.unwrap()
+        };
+        LocalSet::new().run_until(work).await
+    }
+
+    fn open(end_ns: u64) -> Load {
+        let (process, rate) = (Process::Constant, RateCurve::flat(1_000.0));
+        Load::Open(Open::new(Schedule::new(process, rate, 1, 0, Limit::Until { end_ns }, 1), 0, 1))
+    }
+
+    #[tokio::test]
+    async fn what_was_due_is_counted_though_it_never_went_out() {
+        let log = log_after(12 * SECOND, open(SECOND), false).await;
+        let due: Vec<u64> = log.entries().iter().map(|entry| entry.due_ns / 1_000_000).collect();
+        let mut in_order = due.clone();
+        in_order.sort_unstable();
+        assert_eq!(in_order, (0..1_000).collect::<Vec<_>>());
+        let never = log.entries().iter().filter(|entry| entry.outcome == Outcome::NotSent);
+        assert!(never.count() >= 1_000 - BURST);
+        // In a closed loop each slot owes the one call that it was about to make.
+        let limit = Limit::Until { end_ns: SECOND };
+        let closed = Load::Closed(Closed::new(1, 4, 0, 0, limit, 1));
+        assert_eq!(log_after(12 * SECOND, closed, false).await.entries().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_due_when_it_was_cut_short_is_not_counted() {
+        let log = log_after(SECOND / 2, open(3_600 * SECOND), true).await;
+        let given_up_ns = log.entries().iter().map(|entry| entry.done_ns).max().unwrap();
+        assert!(log.entries().iter().all(|entry| entry.due_ns <= given_up_ns));
+        assert_eq!(log.entries().len() as u64, given_up_ns / 1_000_000 + 1);
     }
 }

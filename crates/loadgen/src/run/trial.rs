@@ -157,6 +157,8 @@ impl Trial<'_> {
             .map_err(|message| LabError { side: self.next_hop(), message })?;
         let clock = Clock::starting_at(monotonic_ns() + LEAD_NS);
         generator.start(clock);
+        // A fault, or a reading of costs, at zero is not early either.
+        thread::sleep(clock.until(0));
         let watched = self.watch(lab, &generator, clock, look);
         generator.stop();
         let logs = generator.join().map_err(LabError::lab)?;
