@@ -59,12 +59,14 @@ pub(crate) fn find(target: &str, scenario: &Scenario) -> Result<ReadyPeer, Failu
         )));
     }
     let unknown = |reason: String| Failure::lab(format!("--target {target}: {reason}"));
-    let address = target
+    let addresses: Vec<SocketAddr> = target
         .to_socket_addrs()
         .map_err(|error| unknown(format!("its name can't be resolved: {error}")))?
-        .next()
-        .ok_or_else(|| unknown("its name stands for no address".to_owned()))?;
-    lab::reach(address).map_err(|reason| {
+        .collect();
+    if addresses.is_empty() {
+        return Err(unknown("its name stands for no address".to_owned()));
+    }
+    let address = lab::reach(&addresses).map_err(|reason| {
         unknown(format!(
             "no call came back well: {reason}; it has to speak HTTP/2 without TLS, and \
              layerlab's echo-backend has to run behind it"

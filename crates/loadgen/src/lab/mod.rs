@@ -23,7 +23,8 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 pub(crate) use certificates::Certificates;
@@ -37,10 +38,19 @@ use rustix::process::Signal;
 
 use crate::drive::client::Trust;
 
-/// How long processes may take from their start to a call that comes back well.
+/// How long processes may take from their start to a call that comes back well, beside
+/// what calls take by themselves.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long somebody else's balancer may take to answer well. It should be there.
+/// How long one call may take on a machine that does other things too, beside the
+/// service time.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long somebody else's balancer may take to accept a connection. It should be
+/// there.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a call may take behind it: nobody knows the service time there.
+const REACH_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two rounds over its addresses.
+const REACH_EVERY: Duration = Duration::from_millis(5);
 /// How often a start is tried when a port was taken in between.
 const START_ATTEMPTS: usize = 3;
 
@@ -112,6 +122,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) speeds: Vec<f64>,
     /// Which backends there are to choose from at first.
     pub(crate) members: Vec<bool>,
+    /// What a backend may spend on a call that it gets alone.
+    pub(crate) slow_call: Duration,
     /// Whom to trust on the way to the balancer, and to backends; `None` where that is
     /// in plain text.
     pub(crate) to_balancer: Option<Arc<Trust>>,
@@ -119,6 +131,12 @@ pub(crate) struct Setup<'a> {
     pub(crate) backend: &'a dyn Fn(usize, SocketAddr) -> Result<Launch, String>,
     /// `None` for a peer without a process.
     pub(crate) proxy: Option<&'a ProxySetup<'a>>,
+}
+
+impl Setup<'_> {
+    fn port<'a>(&self, address: SocketAddr, trust: &'a Option<Arc<Trust>>) -> Port<'a> {
+        Port { address, trust: trust.as_deref(), call_timeout: CALL_TIMEOUT + self.slow_call }
+    }
 }
 
 /// How fast a backend works.
@@ -223,12 +241,12 @@ impl Lab {
             lab.launches.push(launch);
         }
         for (process, &address) in lab.backends.iter_mut().zip(&addresses.backends) {
-            let port = Port { address, trust: setup.to_backends.as_deref() };
+            let port = setup.port(address, &setup.to_backends);
             wait_ready(process, port, Side::Backend, &lab.network)?;
         }
         if let Some(proxy) = setup.proxy {
             let proxy = proxy(&lab.site(addresses.balancer, &lab.members()));
-            let port = Port { address: addresses.balancer, trust: setup.to_balancer.as_deref() };
+            let port = setup.port(addresses.balancer, &setup.to_balancer);
             lab.start_proxy(proxy.map_err(LabError::lab)?, port)?;
         }
         Ok(lab)
@@ -377,17 +395,32 @@ pub(crate) struct Costs {
     machine: MachineCost,
 }
 
-/// Calls an address that somebody else serves until a call comes back well.
+/// Calls addresses that somebody else serves, in turn, until a call comes back well;
+/// returns the one that it came back from.
 ///
 /// # Errors
-/// With the last reason, when none does.
-pub(crate) fn reach(address: SocketAddr) -> Result<(), String> {
-    let mut last = String::new();
-    let port = Port { address, trust: None };
-    match probe::until_ready(port, REACH_TIMEOUT, || false, &mut last) {
-        probe::Ready::Yes => Ok(()),
-        probe::Ready::Gone | probe::Ready::TimedOut => Err(last),
-        probe::Ready::Interrupted => Err("interrupted while it was looked for".to_owned()),
+/// With the last reason of each, when none does.
+pub(crate) fn reach(addresses: &[SocketAddr]) -> Result<SocketAddr, String> {
+    let mut reasons = vec![String::new(); addresses.len()];
+    let deadline = Instant::now() + REACH_TIMEOUT;
+    loop {
+        for (&address, reason) in addresses.iter().zip(&mut reasons) {
+            let port = Port { address, trust: None, call_timeout: REACH_CALL_TIMEOUT };
+            match probe::until_ready(port, Duration::ZERO, || false, reason) {
+                probe::Ready::Yes => return Ok(address),
+                probe::Ready::Gone | probe::Ready::TimedOut => {}
+                probe::Ready::Interrupted => {
+                    return Err("interrupted while it was looked for".to_owned());
+                }
+            }
+        }
+        if Instant::now() >= deadline {
+            let reasons = addresses.iter().zip(&reasons);
+            let reasons: Vec<String> =
+                reasons.map(|(address, reason)| format!("{address}: {reason}")).collect();
+            return Err(reasons.join("; "));
+        }
+        thread::sleep(REACH_EVERY);
     }
 }
 
@@ -411,6 +444,8 @@ fn wait_until(
     side: Side,
     network: &Network,
 ) -> Result<(), LabError> {
+    // Time for a second call, where the first one drew a long service time.
+    let ready_timeout = READY_TIMEOUT + 2 * port.call_timeout;
     let mut last = String::new();
     let mut ended = None;
     let probe = || {
@@ -418,7 +453,7 @@ fn wait_until(
             ended = obituary();
             ended.is_some()
         };
-        probe::until_ready(port, READY_TIMEOUT, gone, &mut last)
+        probe::until_ready(port, ready_timeout, gone, &mut last)
     };
     let ready = network
         .as_client(probe)
@@ -431,7 +466,7 @@ fn wait_until(
             message: format!(
                 "{name} at {} gave no answer to a call within {} s: {last}",
                 port.address,
-                READY_TIMEOUT.as_secs()
+                ready_timeout.as_secs()
             ),
         }),
         probe::Ready::Interrupted => Err(LabError::lab("interrupted while it started")),

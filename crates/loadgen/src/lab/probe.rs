@@ -12,11 +12,11 @@ use std::{
 use echo_proto::v1::{EchoRequest, echo_client::EchoClient};
 
 use crate::{
-    drive::client::{self, Trust},
+    drive::client::{self, Trust, describe},
     interrupt,
 };
 
-const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_EVERY: Duration = Duration::from_millis(5);
 
 /// Where to call, and whom to trust there under TLS; `None` for plain text.
@@ -24,6 +24,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(5);
 pub(crate) struct Port<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) trust: Option<&'a Trust>,
+    /// How long one call may take there.
+    pub(crate) call_timeout: Duration,
 }
 
 /// How a probe ended.
@@ -76,12 +78,12 @@ pub(crate) fn until_ready(
 
 async fn call(port: Port<'_>) -> Result<(), String> {
     let channel = client::endpoint(&port.address.to_string(), port.trust)
-        .map_err(|error| error.to_string())?
-        .connect_timeout(CALL_TIMEOUT)
-        .timeout(CALL_TIMEOUT)
+        .map_err(|error| describe(&error))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(port.call_timeout)
         .connect()
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| describe(&error))?;
     let response = EchoClient::new(channel)
         .unary(EchoRequest::default())
         .await

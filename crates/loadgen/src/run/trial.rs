@@ -128,6 +128,7 @@ impl Trial<'_> {
             network: self.scenario.network,
             speeds: self.scenario.backends.iter().map(|backend| backend.speed).collect(),
             members: self.scenario.first_members(),
+            slow_call: slow_call(self.scenario),
             to_balancer: self.trust(tls.of_clients()).cloned(),
             to_backends: self.trust(tls.of_backends()).cloned(),
             backend: &|index, address| {
@@ -189,10 +190,10 @@ impl Trial<'_> {
 
     /// When calls without an answer are given up: as long after the last one was
     /// due as the trial took until then, so that an overloaded backend gets to
-    /// work its queue off.
+    /// work its queue off, and never before a call could have been served.
     fn give_up(&self) -> Duration {
         let planned = self.scenario.trial_duration().unwrap_or(Duration::from_secs(3_600));
-        planned + planned.max(LEAST_GRACE)
+        planned + planned.max(LEAST_GRACE + slow_call(self.scenario))
     }
 
     /// Waits for the trial's end and reads the costs at the window's edges.
@@ -385,6 +386,14 @@ impl Trial<'_> {
             ..blank_record(&self.peer.peer.name, self.repeat, self.order)
         }
     }
+}
+
+/// What the slowest backend rarely spends more than on a call: four times the mean,
+/// which of exponential times one in fifty exceeds.
+fn slow_call(scenario: &Scenario) -> Duration {
+    let means = scenario.backends.iter().map(|one| one.service_time.mean_ns() / one.speed);
+    // Bounded far below what a duration holds: a minute at a thousandth of the speed.
+    Duration::from_nanos((4.0 * means.fold(0.0, f64::max)) as u64)
 }
 
 /// What was seen while a trial ran.

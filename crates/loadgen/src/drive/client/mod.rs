@@ -178,6 +178,17 @@ async fn connect_to(
     })
 }
 
+/// An error with the reasons behind it: tonic's own text is "transport error".
+pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

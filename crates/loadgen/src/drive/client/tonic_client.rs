@@ -21,7 +21,7 @@ use super::{
     At, CONNECT_TIMEOUT, Call, CallKind, CallShape, Connection, Ended, Manner, Resolver, Sink,
     Trust,
     answer::{Answer, Reply},
-    trust,
+    describe, trust,
 };
 
 /// Largest message taken, so that the largest payload a scenario may ask for
@@ -203,15 +203,4 @@ fn failure(status: &Status) -> FailureKind {
         return FailureKind::ConnectionLost;
     }
     FailureKind::from_status(status.code() as i32)
-}
-
-/// An error with the reasons behind it: tonic's own text is "transport error".
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    text
 }
