@@ -92,6 +92,11 @@ pub enum FailureKind {
     UnknownBackend,
     /// The connection broke before the call ended.
     ConnectionLost,
+    /// No connection could be made, since the client had no local port left for one.
+    NoPort,
+    /// No connection could be made, since the client had no descriptor left for one,
+    /// or no memory.
+    NoDescriptor,
 }
 
 /// The names of gRPC's status codes, in order of their numbers.
@@ -129,6 +134,8 @@ impl FailureKind {
             Self::WrongPayload => "wrong payload",
             Self::UnknownBackend => "unknown backend",
             Self::ConnectionLost => "connection lost",
+            Self::NoPort => "no local port",
+            Self::NoDescriptor => "no descriptor",
         }
     }
 
@@ -139,7 +146,7 @@ impl FailureKind {
         let next_hop = if through_proxy { Side::Proxy } else { Side::Backend };
         match self {
             Self::Status(8 | 14) | Self::ConnectionLost => next_hop,
-            Self::Status(1) => Side::Client,
+            Self::Status(1) | Self::NoPort | Self::NoDescriptor => Side::Client,
             Self::Status(_) | Self::WrongPayload | Self::UnknownBackend => Side::Backend,
         }
     }
@@ -233,5 +240,6 @@ mod tests {
         assert_eq!(FailureKind::from_status(14).side(false), Side::Backend);
         assert_eq!(FailureKind::from_status(13).side(true), Side::Backend);
         assert_eq!(FailureKind::from_status(1).side(true), Side::Client);
+        assert_eq!(FailureKind::NoPort.side(true), Side::Client);
     }
 }

@@ -575,7 +575,7 @@ pub struct FailureCount {
     /// The side at fault, as far as the client can tell.
     pub side: Side,
     /// What went wrong: a gRPC status (`UNAVAILABLE`), or `wrong payload`,
-    /// `unknown backend`, `connection lost`, `timed out`.
+    /// `unknown backend`, `connection lost`, `no local port`, `no descriptor`.
     pub what: String,
     /// How many.
     pub calls: u64,

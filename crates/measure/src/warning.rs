@@ -76,6 +76,14 @@ pub enum Warning {
         /// Of how many that were sent.
         sent: u64,
     },
+    /// Calls failed because the client's own machine had no port or descriptor left.
+    ClientExhausted {
+        /// How many.
+        calls: u64,
+        /// What there was none of, as in
+        /// [`FailureCount::what`](crate::record::FailureCount::what).
+        what: String,
+    },
     /// Calls had no answer, or were never sent, when the trial was closed. The
     /// latency percentiles leave them out and so are too low.
     UnfinishedCalls {
@@ -180,6 +188,7 @@ impl Warning {
             Self::CpuSaturated { busy: 0.97 },
             Self::FewCalls { calls: 120, wanted: 1_000 },
             Self::FailedCalls { failed: 7, sent: 9_600 },
+            Self::ClientExhausted { calls: 300, what: "no local port".into() },
             Self::UnfinishedCalls { unfinished: 40, scheduled: 9_600 },
             Self::HistogramSaturated { values: 3 },
             Self::LogFull { lost: 1 },
@@ -288,6 +297,12 @@ impl fmt::Display for Warning {
                 f,
                 "{failed} of {sent} calls failed; latencies are those of the others. See the \
                  failure table for the side at fault."
+            ),
+            Self::ClientExhausted { calls, what } => write!(
+                f,
+                "{calls} calls failed because the client could not open a connection ({what}): \
+                 that is the lab's limit and no peer's. Let connections carry more calls \
+                 (`load.connection_calls`), lower the rate, or set `network = \"namespaces\"`."
             ),
             Self::UnfinishedCalls { unfinished, scheduled } => write!(
                 f,

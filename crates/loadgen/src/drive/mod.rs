@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use client::ConnectError;
 use clock::Clock;
 use measure::calllog::CallLog;
 use tokio::{sync::oneshot, task::LocalSet};
@@ -46,7 +47,7 @@ struct WorkerThread {
 
 impl Generator {
     /// Starts a thread for each plan and waits until all connections are made.
-    pub(crate) fn connect(plans: Vec<Plan>) -> Result<Self, String> {
+    pub(crate) fn connect(plans: Vec<Plan>) -> Result<Self, ConnectError> {
         let shared = Arc::new(Shared::new(plans.len()));
         let (ready_sender, ready) = mpsc::channel();
         let mut workers = Vec::with_capacity(plans.len());
@@ -57,12 +58,18 @@ impl Generator {
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || run_worker(index, plan, shared, &ready, started))
-                .map_err(|error| format!("cannot start a worker thread: {error}"))?;
+                .map_err(|error| {
+                    ConnectError::own(format!("cannot start a worker thread: {error}"))
+                })?;
             workers.push(WorkerThread { start: Some(start), thread });
         }
         for _ in &workers {
-            ready.recv_timeout(CONNECT_DEADLINE).map_err(|_| {
-                format!("the connections were not made within {} s", CONNECT_DEADLINE.as_secs())
+            ready.recv_timeout(CONNECT_DEADLINE).map_err(|_| ConnectError {
+                is_own: false,
+                message: format!(
+                    "the connections were not made within {} s",
+                    CONNECT_DEADLINE.as_secs()
+                ),
             })??;
         }
         Ok(Self { workers, shared })
@@ -109,14 +116,14 @@ fn run_worker(
     index: usize,
     plan: Plan,
     shared: Arc<Shared>,
-    ready: &mpsc::Sender<Result<(), String>>,
+    ready: &mpsc::Sender<Result<(), ConnectError>>,
     started: oneshot::Receiver<Clock>,
 ) -> Result<CallLog, String> {
     let runtime = match place_this_thread(&plan).and_then(|()| build_runtime()) {
         Ok(runtime) => runtime,
         Err(error) => {
             let message = format!("cannot start a runtime: {error}");
-            let _ = ready.send(Err(message.clone()));
+            let _ = ready.send(Err(ConnectError::own(message.clone())));
             return Err(message);
         }
     };
@@ -124,8 +131,9 @@ fn run_worker(
         let worker = match Worker::connect(index, plan, shared).await {
             Ok(worker) => worker,
             Err(error) => {
-                let _ = ready.send(Err(error.clone()));
-                return Err(error);
+                let message = error.message.clone();
+                let _ = ready.send(Err(error));
+                return Err(message);
             }
         };
         let _ = ready.send(Ok(()));

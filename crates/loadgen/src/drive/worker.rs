@@ -18,7 +18,7 @@ use measure::calllog::{CallLog, Entry, Outcome};
 use tokio::sync::Notify;
 
 use super::{
-    client::{self, CallShape, Connection, Destination, Ended, Manner, Sink},
+    client::{self, CallShape, ConnectError, Connection, Destination, Ended, Manner, Sink},
     clock::{Alarm, Clock, Pacer},
     load::Load,
     members::Members,
@@ -120,7 +120,7 @@ impl Worker {
         index: usize,
         plan: Plan,
         shared: Arc<Shared>,
-    ) -> Result<Rc<Self>, String> {
+    ) -> Result<Rc<Self>, ConnectError> {
         let shape = Rc::new(plan.shape);
         let worker = Rc::new(Self {
             index,

@@ -2,6 +2,7 @@
 //! each bound with its reason.
 
 use measure::{
+    calllog::FailureKind,
     fold::Folded,
     histogram::quantile,
     record::{Environment, MachineCost, ProcessRole, TrialOutcome, TrialRecord},
@@ -59,6 +60,11 @@ pub(super) fn of_trial(
     let failed: u64 = counts.failed.iter().map(|failure| failure.calls).sum();
     if failed > 0 {
         doubts.push(Warning::FailedCalls { failed, sent: counts.sent });
+    }
+    let own = [FailureKind::NoPort, FailureKind::NoDescriptor].map(FailureKind::name);
+    for failure in counts.failed.iter().filter(|failure| own.contains(&&*failure.what)) {
+        let (calls, what) = (failure.calls, failure.what.clone());
+        doubts.push(Warning::ClientExhausted { calls, what });
     }
     if counts.unfinished > 0 && record.outcome == TrialOutcome::Complete {
         let (unfinished, scheduled) = (counts.unfinished, counts.scheduled);

@@ -196,7 +196,10 @@ pub(crate) fn judge(search: &Search, trial: &TrialRecord) -> Verdict {
         return Verdict::Held;
     }
     let warned = |is: fn(&Warning) -> bool| trial.warnings.iter().any(is);
-    Verdict::Failed(if warned(|warning| matches!(warning, Warning::GeneratorLimited { .. })) {
+    let generator = |warning: &Warning| {
+        matches!(warning, Warning::GeneratorLimited { .. } | Warning::ClientExhausted { .. })
+    };
+    Verdict::Failed(if warned(generator) {
         SearchLimit::Generator
     } else if warned(|warning| matches!(warning, Warning::CpuSaturated { .. })) {
         SearchLimit::Machine

@@ -154,8 +154,10 @@ impl Trial<'_> {
         let (seed, give_up) = (self.seed(), self.give_up());
         let trust = self.trust(self.scenario.tls.of_clients());
         let plans = load::plans(self.scenario, self.peer, lab, seed, give_up, trust, self.cpus);
-        let mut generator = Generator::connect(plans)
-            .map_err(|message| LabError { side: self.next_hop(), message })?;
+        let mut generator = Generator::connect(plans).map_err(|error| LabError {
+            side: if error.is_own { Side::Client } else { self.next_hop() },
+            message: error.message,
+        })?;
         let clock = Clock::starting_at(monotonic_ns() + LEAD_NS);
         generator.start(clock);
         // A fault, or a reading of costs, at zero is not early either.

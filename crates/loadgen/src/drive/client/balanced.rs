@@ -11,7 +11,7 @@ use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, SplitMix64, Tried};
 use measure::calllog::FailureKind;
 
-use super::{At, Call, CallShape, Connection, Ended, Manner, Resolver, Sink};
+use super::{At, Call, CallShape, ConnectError, Connection, Ended, Manner, Resolver, Sink};
 use crate::drive::clock::monotonic_ns;
 
 /// The backends a client balances over.
@@ -74,14 +74,14 @@ impl BalancedConnection {
         balanced: &Balanced,
         shape: Rc<CallShape>,
         sink: Rc<dyn Sink>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ConnectError> {
         let backends: Vec<Arc<Backend>> = balanced
             .backends
             .iter()
             .map(|(_, id, weight)| Arc::new(Backend::new(id.clone(), *weight)))
             .collect();
         let choice = Choice::over(balanced.policy, &backends, &balanced.members)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| ConnectError::own(error.to_string()))?;
         let picks =
             Rc::new(Picks { backends, by_slot: RefCell::default(), sink: Rc::clone(&sink) });
         let mut connections = Vec::with_capacity(balanced.backends.len());

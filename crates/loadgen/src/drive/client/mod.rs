@@ -13,9 +13,10 @@ mod tonic_client;
 mod trust;
 mod wire;
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{error::Error, rc::Rc, sync::Arc, time::Duration};
 
 use measure::calllog::FailureKind;
+use rustix::io::Errno;
 
 pub(crate) use backends::{Backends, Seen};
 pub(crate) use balanced::Balanced;
@@ -138,13 +139,47 @@ pub(crate) enum Destination {
     Balanced(Balanced),
 }
 
+/// Why a connection could not be made.
+#[derive(Debug)]
+pub(crate) struct ConnectError {
+    /// Whether the lab itself is to blame, rather than what it connects to.
+    pub(crate) is_own: bool,
+    pub(crate) message: String,
+}
+
+impl ConnectError {
+    /// Something of the lab's own went wrong.
+    pub(crate) fn own(message: impl Into<String>) -> Self {
+        Self { is_own: true, message: message.into() }
+    }
+
+    fn new(to: &str, error: &(dyn Error + 'static)) -> Self {
+        let is_own = connect_failure(error) != FailureKind::ConnectionLost;
+        Self { is_own, message: format!("cannot connect to {to}: {}", describe(error)) }
+    }
+}
+
+/// What a call fails of that waited for a connection which could not be made: what the
+/// client's own machine ran out of, or else the next hop.
+fn connect_failure(error: &(dyn Error + 'static)) -> FailureKind {
+    let mut reasons = std::iter::successors(Some(error), |&error| error.source());
+    let system = reasons.find_map(|reason| Errno::from_io_error(reason.downcast_ref()?));
+    match system {
+        Some(Errno::ADDRNOTAVAIL) => FailureKind::NoPort,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+            FailureKind::NoDescriptor
+        }
+        _ => FailureKind::ConnectionLost,
+    }
+}
+
 /// Opens a connection of the wanted kind. Must run inside a `LocalSet`.
 pub(crate) async fn connect(
     manner: Manner,
     destination: Destination,
     shape: Rc<CallShape>,
     sink: Rc<dyn Sink>,
-) -> Result<Box<dyn Connection>, String> {
+) -> Result<Box<dyn Connection>, ConnectError> {
     match destination {
         Destination::One(resolver) => connect_to(manner, resolver, At::Once, shape, sink).await,
         Destination::Balanced(balanced) => {
@@ -169,7 +204,7 @@ async fn connect_to(
     at: At,
     shape: Rc<CallShape>,
     sink: Rc<dyn Sink>,
-) -> Result<Box<dyn Connection>, String> {
+) -> Result<Box<dyn Connection>, ConnectError> {
     Ok(match manner.kind {
         ClientKind::Wire => Box::new(WireConnection::new(manner, resolver, at, shape, sink).await?),
         ClientKind::Tonic => {
@@ -191,6 +226,8 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     fn shape(payload: &[u8], response_bytes: u32) -> CallShape {
@@ -201,6 +238,21 @@ mod tests {
             response_bytes,
             backends: Backends::Known(vec!["b0".into(), "b1".into()]),
         }
+    }
+
+    #[test]
+    fn what_the_client_has_none_left_of_is_nobody_elses_fault() {
+        let failure = |errno: Errno| {
+            let error = io::Error::from(errno);
+            assert_eq!(connect_failure(&error), connect_failure(&io::Error::other(error)));
+            connect_failure(&io::Error::from(errno))
+        };
+        assert_eq!(failure(Errno::ADDRNOTAVAIL), FailureKind::NoPort);
+        assert_eq!(failure(Errno::MFILE), FailureKind::NoDescriptor);
+        assert_eq!(failure(Errno::CONNREFUSED), FailureKind::ConnectionLost);
+        assert_eq!(connect_failure(&io::Error::other("TLS")), FailureKind::ConnectionLost);
+        let refused = ConnectError::new("10.0.0.7:80", &io::Error::from(Errno::CONNREFUSED));
+        assert!(!refused.is_own && refused.message.contains("10.0.0.7:80: Connection refused"));
     }
 
     #[test]

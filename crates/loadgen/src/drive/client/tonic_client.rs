@@ -18,10 +18,10 @@ use tonic::{
 };
 
 use super::{
-    At, CONNECT_TIMEOUT, Call, CallKind, CallShape, Connection, Ended, Manner, Resolver, Sink,
-    Trust,
+    At, CONNECT_TIMEOUT, Call, CallKind, CallShape, ConnectError, Connection, Ended, Manner,
+    Resolver, Sink, Trust,
     answer::{Answer, Reply},
-    describe, trust,
+    connect_failure, describe, trust,
 };
 
 /// Largest message taken, so that the largest payload a scenario may ask for
@@ -54,10 +54,11 @@ impl TonicConnection {
         at: At,
         shape: Rc<CallShape>,
         sink: Rc<dyn Sink>,
-    ) -> Result<Self, String> {
-        let endpoint = endpoint(&resolver, manner.trust.as_deref())?;
+    ) -> Result<Self, ConnectError> {
+        let endpoint = endpoint(&resolver, manner.trust.as_deref()).map_err(ConnectError::own)?;
+        let failed = |error| ConnectError::new(&resolver.authority(), &error);
         let channel = match at {
-            At::Once => endpoint.connect().await.map_err(|error| describe(&error))?,
+            At::Once => endpoint.connect().await.map_err(failed)?,
             At::FirstCall => endpoint.connect_lazy(),
         };
         Ok(Self {
@@ -200,7 +201,7 @@ fn reply(response: &EchoResponse) -> Reply<'_> {
 /// one that came over the wire by the error it carries.
 fn failure(status: &Status) -> FailureKind {
     if std::error::Error::source(status).is_some() && status.code() != Code::DeadlineExceeded {
-        return FailureKind::ConnectionLost;
+        return connect_failure(status);
     }
     FailureKind::from_status(status.code() as i32)
 }

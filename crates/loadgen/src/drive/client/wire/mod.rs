@@ -22,7 +22,8 @@ use measure::calllog::FailureKind;
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 use super::{
-    At, CONNECT_TIMEOUT, Call, CallShape, Connection, Ended, Manner, Resolver, Sink, Trust,
+    At, CONNECT_TIMEOUT, Call, CallShape, ConnectError, Connection, Ended, Manner, Resolver, Sink,
+    Trust, connect_failure,
 };
 use link::{Happened, Link, RequestHead};
 use socket::Socket;
@@ -72,7 +73,7 @@ impl WireConnection {
         at: At,
         shape: Rc<CallShape>,
         sink: Rc<dyn Sink>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ConnectError> {
         let authority = resolver.authority();
         let channel = Rc::new(Channel {
             head: RequestHead::new(shape.kind, authority.clone(), manner.trust.is_some()),
@@ -88,7 +89,7 @@ impl WireConnection {
         });
         if at == At::Once {
             let dialled = channel.dial().await;
-            dialled.map_err(|error| format!("cannot connect to {authority}: {error}"))?;
+            dialled.map_err(|error| ConnectError::new(&authority, &error))?;
         }
         Ok(Self(channel))
     }
@@ -186,12 +187,13 @@ impl Channel {
         }
         let channel = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            if channel.dial_any().await {
-                channel.start_waiting();
-            } else {
-                // Calls that fail at once call forth the next ones at once.
-                tokio::time::sleep(REDIAL_PAUSE).await;
-                channel.fail_waiting();
+            match channel.dial_any().await {
+                Ok(()) => channel.start_waiting(),
+                Err(error) => {
+                    // Calls that fail at once call forth the next ones at once.
+                    tokio::time::sleep(REDIAL_PAUSE).await;
+                    channel.fail_waiting(connect_failure(&error));
+                }
             }
             channel.is_connecting.set(false);
             if !channel.waiting.borrow().is_empty() {
@@ -200,14 +202,16 @@ impl Channel {
         });
     }
 
-    /// Tries the addresses there are, each once; says whether one of them took it.
-    async fn dial_any(self: &Rc<Self>) -> bool {
-        for _ in 0..self.resolver.count() {
-            if self.dial().await.is_ok() {
-                return true;
+    /// Tries the addresses there are, each once, until one of them takes it.
+    async fn dial_any(self: &Rc<Self>) -> io::Result<()> {
+        let mut dialled = self.dial().await;
+        for _ in 1..self.resolver.count() {
+            if dialled.is_ok() {
+                break;
             }
+            dialled = self.dial().await;
         }
-        false
+        dialled
     }
 
     async fn dial(self: &Rc<Self>) -> io::Result<()> {
@@ -365,10 +369,10 @@ impl Channel {
         }
     }
 
-    fn fail_waiting(&self) {
+    fn fail_waiting(&self, kind: FailureKind) {
         let waiting: Vec<_> = self.waiting.borrow_mut().drain(..).collect();
         for (call, _) in waiting {
-            self.sink.ended(call, Ended::Failed(FailureKind::ConnectionLost));
+            self.sink.ended(call, Ended::Failed(kind));
         }
     }
 }
