@@ -4,17 +4,23 @@
 //! a reader, or a run that was killed, never sees half a record.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::record::{FORMAT_VERSION, RunRecord, TrialRecord};
+use crate::{
+    histogram::{HistogramError, HistogramRecord},
+    record::{FORMAT_VERSION, RunRecord, TrialRecord},
+};
 
 const RUN_FILE: &str = "run.json";
 const SCENARIO_FILE: &str = "scenario.toml";
 const TRIALS: &str = "trials";
+/// Most missing trials that an error names.
+const MISSING_NAMED: usize = 10;
 
 /// A run folder open for writing.
 #[derive(Clone, Debug)]
@@ -52,6 +58,45 @@ pub enum FolderError {
         path: PathBuf,
         /// Where and why.
         error: serde_json::Error,
+    },
+    /// A histogram in a file can't be read.
+    #[error("{}: {name}: {error}; restore the file, or run the scenario again", path.display())]
+    Histogram {
+        /// The file.
+        path: PathBuf,
+        /// Which histogram.
+        name: String,
+        /// Why.
+        error: HistogramError,
+    },
+    /// Two files are the same trial.
+    #[error(
+        "{} and {} both are trial {order}; remove the copy", first.display(), second.display()
+    )]
+    Twice {
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// The trial's position in the run.
+        order: u32,
+    },
+    /// Files of trials are missing.
+    #[error(
+        "{}: no file of trial {} ({present} of {expected} trials are there); restore what is \
+         missing, or run the scenario again",
+        path.display(),
+        orders.iter().map(|order| format!("{order:03}")).collect::<Vec<_>>().join(", ")
+    )]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+        /// Positions of the missing trials in the run.
+        orders: Vec<u32>,
+        /// Trials that are there.
+        present: usize,
+        /// Trials that were recorded.
+        expected: u32,
     },
     /// A file was written by another version of layerlab.
     #[error(
@@ -134,16 +179,21 @@ pub fn peer_name(peer: &str) -> String {
 }
 
 impl Run {
-    /// Reads a run folder.
+    /// Reads a run folder. What it returns is whole: every trial is there once, and
+    /// every histogram can be read.
     ///
     /// # Errors
-    /// When there is no run in it, or a file is not what it should be.
+    /// When there is no run in it, or a file is missing or not what it should be.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let run_file = path.join(RUN_FILE);
         if !run_file.is_file() {
             return Err(FolderError::NoRun(path.to_owned()));
         }
         let record: RunRecord = read_json(&run_file)?;
+        let twins = record.twins.iter();
+        let twins =
+            twins.map(|twin| (format!("latency of the twin of {}", twin.peer), &twin.latency));
+        check_histograms(&run_file, twins)?;
         let trials_path = path.join(TRIALS);
         let mut files = Vec::new();
         for entry in fs::read_dir(&trials_path).map_err(|error| io_error(&trials_path, error))? {
@@ -152,9 +202,19 @@ impl Run {
                 files.push(file);
             }
         }
+        files.sort();
+        let mut by_order: BTreeMap<u32, (PathBuf, TrialRecord)> = BTreeMap::new();
+        for path in files {
+            let trial: TrialRecord = read_json(&path)?;
+            check_histograms(&path, trial.histograms())?;
+            let order = trial.order;
+            if let Some((first, _)) = by_order.insert(order, (path.clone(), trial)) {
+                return Err(FolderError::Twice { first, second: path, order });
+            }
+        }
+        check_all_there(&trials_path, record.trials, &by_order)?;
         let mut trials: Vec<TrialRecord> =
-            files.iter().map(|file| read_json(file)).collect::<Result<_, _>>()?;
-        trials.sort_by_key(|trial| trial.order);
+            by_order.into_values().map(|(_, trial)| trial).collect();
         for trial in &mut trials {
             let weights = record.backends_of(trial).iter().map(|setup| setup.weight);
             for (backend, weight) in trial.backends.iter_mut().zip(weights) {
@@ -163,6 +223,38 @@ impl Run {
         }
         Ok(Self { record, trials })
     }
+}
+
+fn check_histograms<'a>(
+    path: &Path,
+    histograms: impl Iterator<Item = (String, &'a HistogramRecord)>,
+) -> Result<(), FolderError> {
+    for (name, histogram) in histograms {
+        histogram.check().map_err(|error| FolderError::Histogram {
+            path: path.to_owned(),
+            name,
+            error,
+        })?;
+    }
+    Ok(())
+}
+
+/// `recorded` trials have to be there, or at least all before the last one.
+fn check_all_there<T>(
+    path: &Path,
+    recorded: Option<u32>,
+    by_order: &BTreeMap<u32, T>,
+) -> Result<(), FolderError> {
+    let last = by_order.last_key_value().map_or(0, |(&last, _)| last.saturating_add(1));
+    let expected = recorded.unwrap_or(0).max(last);
+    let present = by_order.len();
+    if present == expected as usize {
+        return Ok(());
+    }
+    // The first few tell what happened; an `order` that is nonsense may miss billions.
+    let missing = (0..expected).filter(|order| !by_order.contains_key(order));
+    let orders = missing.take(MISSING_NAMED).collect();
+    Err(FolderError::Missing { path: path.to_owned(), orders, present, expected })
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FolderError> {

@@ -36,7 +36,7 @@ pub struct HistogramRecord {
 
 /// A stored histogram that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a V2 HdrHistogram in base64: {0}")]
+#[error("not a whole V2 HdrHistogram in base64: {0}")]
 pub struct HistogramError(String);
 
 /// An empty histogram of the lab's range and precision.
@@ -68,16 +68,31 @@ impl HistogramRecord {
         }
     }
 
+    /// Whether it can be read, and holds as many values as it says.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub fn check(&self) -> Result<(), HistogramError> {
+        let held = self.read()?.len();
+        if held == self.count {
+            return Ok(());
+        }
+        Err(HistogramError(format!("it holds {held} values, and `count` is {}", self.count)))
+    }
+
+    fn read(&self) -> Result<Histogram<u64>, HistogramError> {
+        let bytes = BASE64.decode(&self.v2).map_err(|error| HistogramError(error.to_string()))?;
+        let read = Deserializer::new().deserialize(&mut bytes.as_slice());
+        read.map_err(|error| HistogramError(error.to_string()))
+    }
+
     /// Reads it back.
     ///
     /// # Errors
     /// When the text is not what [`HistogramRecord::from_histogram`] or another
     /// HdrHistogram tool writes.
     pub fn to_histogram(&self) -> Result<Histogram<u64>, HistogramError> {
-        let bytes = BASE64.decode(&self.v2).map_err(|error| HistogramError(error.to_string()))?;
-        let read: Histogram<u64> = Deserializer::new()
-            .deserialize(&mut bytes.as_slice())
-            .map_err(|error| HistogramError(error.to_string()))?;
+        let read = self.read()?;
         let mut histogram = new_histogram();
         // The encoding drops the upper bound where nothing was recorded; adding
         // to one of the lab's range makes all histograms alike again.
@@ -183,7 +198,10 @@ mod tests {
         for v2 in ["", "!", "AAAA", "HISTFAAAAA=="] {
             let stored = HistogramRecord { v2: v2.into(), ..HistogramRecord::default() };
             assert!(stored.to_histogram().is_err(), "{v2}");
+            assert!(stored.check().is_err(), "{v2}");
         }
+        let other = HistogramRecord { count: 1, ..HistogramRecord::default() };
+        assert!(other.check().unwrap_err().to_string().contains("0 values"));
     }
 
     #[test]

@@ -74,6 +74,10 @@ pub struct RunRecord {
     pub environment: Environment,
     /// How the run ended.
     pub outcome: RunOutcome,
+    /// How many trials were recorded, so that one that is missing is missed; `None`
+    /// while the run is under way, and in records from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trials: Option<u32>,
     /// What the scenario expected, and what came out.
     pub expectations: Vec<Expectation>,
     /// Doubts about the run as a whole; those of a trial stand in its record.
@@ -500,6 +504,26 @@ pub struct TrialRecord {
     pub machine: MachineCost,
     /// Doubts about this trial.
     pub warnings: Vec<Warning>,
+}
+
+impl TrialRecord {
+    /// Every histogram in it, with its name.
+    pub fn histograms(&self) -> impl Iterator<Item = (String, &HistogramRecord)> {
+        let own = [
+            ("latency", &self.latency),
+            ("latency_sent", &self.latency_sent),
+            ("lateness", &self.lateness),
+            ("queued", &self.queued),
+            ("service", &self.service),
+            ("in_backend", &self.in_backend),
+        ];
+        let own = own.into_iter().map(|(name, histogram)| (name.to_owned(), histogram));
+        let backends = self.backends.iter();
+        let backends = backends.map(|one| (format!("latency of backend {}", one.id), &one.latency));
+        let series = self.series.iter();
+        let series = series.map(|one| (format!("latency of second {}", one.second), &one.latency));
+        own.chain(backends).chain(series)
+    }
 }
 
 /// Something that was done to a backend while the load ran.

@@ -6,7 +6,10 @@
 mod common;
 
 use common::decided::{Results, clear, decide, finding, situation};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use measure::{
     folder::Run,
@@ -544,4 +547,60 @@ fn the_json_has_what_the_page_has() {
     for key in keys.keys() {
         assert!(schema["properties"][key].is_object(), "{key} is not in the schema");
     }
+}
+
+/// Whoever reads a run reads all of it, or none.
+#[test]
+fn a_run_that_is_not_whole_is_refused_and_the_file_named() {
+    let damages: [(&str, fn(&Path)); 4] = [
+        ("no file of trial 001", |trials| fs::remove_file(first_of(trials, "001")).unwrap()),
+        ("both are trial 1", |trials| {
+            let copied = fs::copy(first_of(trials, "001"), trials.join("001 (copy).json"));
+            assert!(copied.unwrap() > 0);
+        }),
+        ("latency_sent: not a whole", |trials| {
+            edit(&first_of(trials, "001"), |trial| trial["latency_sent"]["v2"] = "HISTF".into());
+        }),
+        ("latency of second 0: not a whole", |trials| {
+            edit(&first_of(trials, "001"), |trial| {
+                let latency = &mut trial["series"][0]["latency"];
+                latency["count"] = (latency["count"].as_u64().unwrap() + 1).into();
+            });
+        }),
+    ];
+    for (expected, damage) in damages {
+        let results = Results::of(&[]);
+        let whole = results.add(&clear("few-conns"));
+        let broken = results.add(&clear("many-conns"));
+        report::write(&broken).unwrap();
+        damage(&broken.join("trials"));
+        let error = report::write(&broken).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("trials"), "{error}");
+        let decision = results.decide();
+        assert_eq!(decision.runs.len(), 1, "{expected}");
+        let told = decision.left_out.iter().any(|left| left.reason.contains(expected));
+        assert!(told, "{:?}", decision.left_out);
+        report::write(&whole).unwrap();
+    }
+    // The last one is missed too, since the run says how many there were.
+    let results = Results::of(&[]);
+    let mut run = clear("few-conns");
+    run.record.trials = u32::try_from(run.trials.len()).ok();
+    let folder = results.add(&run);
+    let last = format!("{:03}", run.trials.len() - 1);
+    fs::remove_file(first_of(&folder.join("trials"), &last)).unwrap();
+    let error = report::write(&folder).unwrap_err().to_string();
+    assert!(error.contains(&format!("no file of trial {last}")), "{error}");
+}
+
+fn first_of(trials: &Path, order: &str) -> PathBuf {
+    let files = fs::read_dir(trials).unwrap().map(|entry| entry.unwrap().path());
+    let is_it = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(order);
+    files.into_iter().find(is_it).unwrap()
+}
+
+fn edit(file: &Path, change: fn(&mut serde_json::Value)) {
+    let mut json = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    change(&mut json);
+    fs::write(file, json.to_string()).unwrap();
 }

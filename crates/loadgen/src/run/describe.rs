@@ -64,6 +64,7 @@ pub(super) fn run_record(
         warnings: doubts::of_start(&environment),
         environment,
         outcome: RunOutcome::Running,
+        trials: None,
         expectations: Vec::new(),
     }
 }

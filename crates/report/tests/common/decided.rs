@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use measure::folder::{Run, RunFolder};
+use measure::{
+    folder::{Run, RunFolder},
+    record::TrialRecord,
+};
 use report::decide::{Decision, Finding, Situation};
 
 /// Runs in a results folder of their own.
@@ -22,8 +25,11 @@ impl Results {
         let folder = RunFolder::create(self.0.path(), &run.record.scenario, &utc).unwrap();
         folder.write_scenario("question = \"who serves?\"\n").unwrap();
         folder.write_run(&run.record).unwrap();
-        for trial in &run.trials {
-            folder.write_trial(trial).unwrap();
+        let mut trials: Vec<_> = run.trials.iter().collect();
+        trials.sort_by_key(|trial| trial.order);
+        // Tests take trials out and put others in; a run has them without a gap.
+        for (order, &trial) in (0..).zip(&trials) {
+            folder.write_trial(&TrialRecord { order, ..trial.clone() }).unwrap();
         }
         folder.path().to_owned()
     }

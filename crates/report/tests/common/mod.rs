@@ -164,6 +164,7 @@ fn run_record() -> RunRecord {
         }],
         environment: environment(),
         outcome: RunOutcome::Complete,
+        trials: None,
         expectations: expectations(),
         twins: Vec::new(),
         warnings: vec![Warning::SharedCpus { cpus: 2 }],
