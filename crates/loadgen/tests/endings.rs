@@ -5,7 +5,8 @@ mod common;
 
 use std::{
     fs,
-    net::TcpListener,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -108,6 +109,49 @@ fn an_interrupt_under_load_keeps_what_was_measured() {
         assert_eq!(run.trials[0].counts.ok, 120);
         assert!(home.runs("small")[0].join("report.html").is_file());
     }
+}
+
+#[test]
+fn a_trial_that_is_cut_short_is_recorded_and_in_no_figure() {
+    let home = Home::new();
+    let claims = "claims = [\"l7.unfinished_rate == 0%\", \"l7.max_share <= 100%\"]\n";
+    let (load, _) = SMALL.split_once("[expect]").unwrap();
+    let slow = load.replace("count = 2", "count = 2\nservice_time = \"constant:100ms\"");
+    home.scenario("small", &format!("{}[expect]\n{claims}", slow.replace("300ms", "60s")));
+    let metrics = ["--metrics-listen", "127.0.0.1:0", "--json"];
+    let arguments = [&["--scenario", "small", "--peers", "l7"][..], &metrics].concat();
+    let mut started = home.start(&arguments);
+    let line = started.wait_for("metrics of the run at http://");
+    let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    // Past the warm-up of 20 calls, so that there is something to keep.
+    while calls_ended(&address) < 100 {
+        thread::yield_now();
+    }
+    started.signal(Signal::SIGINT);
+    let ran = started.end();
+    assert_eq!(ran.code, Some(130), "{}", ran.said());
+    assert!(ran.stderr.contains("cut short after"), "{}", ran.said());
+    let summary: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(summary["peers"][0]["trials"], 0, "{}", ran.said());
+    for claim in summary["expectations"].as_array().unwrap() {
+        assert_eq!(claim["verdict"], "not_judged", "{}", ran.said());
+    }
+    let run = Run::open(&home.runs("small")[0]).unwrap();
+    let trial = &run.trials[0];
+    assert_eq!(trial.outcome, TrialOutcome::Interrupted);
+    assert!(trial.counts.ok > 0 && trial.counts.unfinished > 0, "{:?}", trial.counts);
+    let page = fs::read_to_string(home.runs("small")[0].join("report.html")).unwrap();
+    assert!(page.contains("cut short, and so in no figure"));
+}
+
+/// By the run's own metrics.
+fn calls_ended(address: &str) -> u64 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let calls = text.lines().find(|line| line.starts_with("layerlab_calls_ended_total{"));
+    calls.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
 #[test]

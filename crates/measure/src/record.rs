@@ -548,7 +548,7 @@ pub struct FaultRecord {
 pub enum TrialOutcome {
     /// It ran its whole length.
     Complete,
-    /// The user stopped it; what was measured until then stands.
+    /// The user stopped it. What was measured until then is kept, and is in no figure.
     Interrupted,
     /// It could not be run or did not end well.
     Failed {

@@ -12,9 +12,10 @@ use crate::{
     statistics::shares::chi_square,
 };
 
-/// Whether figures may be drawn from a trial.
+/// Whether figures may be drawn from a trial. One that was cut short gives none: its last
+/// calls had no time to end, and its length is not that of the others.
 pub fn is_measured(trial: &TrialRecord) -> bool {
-    !matches!(trial.outcome, TrialOutcome::Failed { .. }) && trial.counts.scheduled > 0
+    trial.outcome == TrialOutcome::Complete && trial.counts.scheduled > 0
 }
 
 /// One trial's figures.

@@ -63,7 +63,7 @@ pub struct PeerView<'a> {
 pub struct TrialView<'a> {
     /// Its record.
     pub record: &'a TrialRecord,
-    /// Its figures; `None` when it failed or no call was scheduled.
+    /// Its figures; `None` when it failed, was cut short, or no call was scheduled.
     pub figures: Option<Figures>,
 }
 
@@ -245,9 +245,11 @@ impl<'a> PeerView<'a> {
             TrialOutcome::Failed { message, .. } => Some(message.clone()),
             TrialOutcome::Complete | TrialOutcome::Interrupted => None,
         });
+        let is_cut = |trial: &TrialView<'_>| trial.record.outcome == TrialOutcome::Interrupted;
         Some(match failure {
             Some(message) => format!("no trial ended well: {message}"),
             None if self.trials.is_empty() => "no trial was run".to_owned(),
+            None if self.trials.iter().any(is_cut) => "its trial was cut short".to_owned(),
             None => "no call was scheduled in its trials".to_owned(),
         })
     }

@@ -233,7 +233,8 @@ fn an_interrupted_run_shows_what_was_measured() {
     run.trials[1].outcome = TrialOutcome::Interrupted;
     run.record.outcome = RunOutcome::Interrupted;
     let page = all_of(&run);
-    assert!(page.contains("stopped before its end") && page.contains("2 trials were recorded"));
+    assert!(page.contains("stopped before its end") && page.contains("1 trial was run whole"));
+    assert!(page.contains("its trial was cut short") && page.contains("cut short, and so in no"));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! never counted as held.
 
 use measure::{
-    record::{Expectation, SearchRecord, TrialOutcome, TrialRecord, Verdict},
+    record::{Expectation, SearchRecord, TrialRecord, Verdict},
     summary::{Figures, is_measured, median, saturation},
 };
 use report::format;
@@ -42,7 +42,7 @@ pub(crate) fn judge(
 ) -> Vec<Expectation> {
     let judged: Vec<Judged<'_>> = trials
         .iter()
-        .filter(|trial| is_measured(trial) && trial.outcome == TrialOutcome::Complete)
+        .filter(|trial| is_measured(trial))
         .map(|record| Judged { record, figures: Figures::of_trial(record) })
         .collect();
     claims.iter().map(|claim| judge_one(claim, search, trials, &judged)).collect()
@@ -203,7 +203,7 @@ fn show(kind: Kind, value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use measure::record::{BackendRecord, Counts, Side};
+    use measure::record::{BackendRecord, Counts, Side, TrialOutcome};
     use scenario::Metric;
 
     use super::*;
@@ -256,6 +256,11 @@ mod tests {
         let mut failed = trial("l4", 0, [10, 0]);
         failed.outcome = TrialOutcome::Failed { side: Side::Backend, message: "gone".into() };
         assert_eq!(verdict("l4.max_share == 100%", &[failed]).0, Verdict::NotJudged);
+        let mut cut = trial("l4", 1, [9, 1]);
+        cut.outcome = TrialOutcome::Interrupted;
+        let whole = trial("l4", 0, [10, 0]);
+        assert_eq!(verdict("l4.max_share == 100%", &[whole, cut.clone()]).0, Verdict::Held);
+        assert_eq!(verdict("l4.max_share == 100%", &[cut]).0, Verdict::NotJudged);
         let (verdict, detail) = verdict("l4.max_share == 100%", &[trial("l7", 0, [1, 1])]);
         assert_eq!((verdict, detail.as_str()), (Verdict::NotJudged, "l4 was not run"));
     }

@@ -216,6 +216,10 @@ fn in_short(record: &TrialRecord) -> String {
         let side = format!("{side:?}").to_lowercase();
         return format!("FAILED on the side of the {side}: {message}");
     }
+    if record.outcome == TrialOutcome::Interrupted {
+        let ended = format::count(record.counts.ok);
+        return format!("cut short after {ended} calls, and in no figure");
+    }
     let figures = Figures::of_trial(record);
     let mut text = format!("{} calls", format::count(figures.ok));
     let used = figures.by_name("backends_used").unwrap_or(0.0);
@@ -226,9 +230,6 @@ fn in_short(record: &TrialRecord) -> String {
     let lost = figures.failed + figures.unfinished;
     if lost > 0 {
         text.push_str(&format!(", {} failed or without an answer", format::count(lost)));
-    }
-    if record.outcome == TrialOutcome::Interrupted {
-        text.push_str(" (interrupted)");
     }
     text
 }

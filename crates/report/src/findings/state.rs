@@ -5,7 +5,7 @@ use measure::record::{LoopMode, RunOutcome, TrialOutcome, Verdict};
 use super::{Pair, Sentence};
 use crate::{
     format,
-    model::{Model, PeerView},
+    model::{Model, PeerView, TrialView},
 };
 
 pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
@@ -30,8 +30,9 @@ pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sen
 }
 
 fn outcome(model: &Model<'_>) -> Option<Sentence> {
-    let trials: usize = model.peers.iter().map(|peer| peer.trials.len()).sum();
-    let ran = format!("{trials} {} recorded", plural(trials, "trial was", "trials were"));
+    let whole = |trial: &&TrialView<'_>| trial.record.outcome != TrialOutcome::Interrupted;
+    let trials = model.peers.iter().flat_map(|peer| &peer.trials).filter(whole).count();
+    let ran = format!("{trials} {} run whole", plural(trials, "trial was", "trials were"));
     let text = match model.run.outcome {
         RunOutcome::Complete if model.measured().next().is_none() => {
             "No trial gives figures: there is no answer.".to_owned()

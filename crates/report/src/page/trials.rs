@@ -167,19 +167,15 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, trial: &TrialVie
         number(html, u64::from(record.repeat) + 1);
         let Some(figures) = &trial.figures else {
             let span = (FIGURES.len() + 2).to_string();
-            html.leaf("td", &[("class", "c-bad")], "failed");
+            let word = match record.outcome {
+                TrialOutcome::Interrupted => "interrupted",
+                TrialOutcome::Complete | TrialOutcome::Failed { .. } => "failed",
+            };
+            html.leaf("td", &[("class", "c-bad")], word);
             html.leaf("td", &[("colspan", &span), ("class", "missing")], &reason(&record.outcome));
             return;
         };
-        html.leaf(
-            "td",
-            &[],
-            match record.outcome {
-                TrialOutcome::Complete => "complete",
-                TrialOutcome::Interrupted => "interrupted",
-                TrialOutcome::Failed { .. } => "failed",
-            },
-        );
+        html.leaf("td", &[], "complete");
         for figure in FIGURES {
             let value = figures.by_name(figure.name);
             let middle = middle.estimate(figure.name);
@@ -213,8 +209,7 @@ fn cell(html: &mut Html, figure: &Figure, value: Option<f64>, middle: Option<f64
 fn reason(outcome: &TrialOutcome) -> String {
     match outcome {
         TrialOutcome::Failed { side, message } => format!("{}: {message}", side_name(*side)),
-        TrialOutcome::Complete | TrialOutcome::Interrupted => {
-            "no call was scheduled in the measured window".to_owned()
-        }
+        TrialOutcome::Interrupted => "cut short, and so in no figure".to_owned(),
+        TrialOutcome::Complete => "no call was scheduled in the measured window".to_owned(),
     }
 }
