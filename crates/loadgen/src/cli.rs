@@ -54,7 +54,8 @@ Examples:
   A scenario of your own:               loadgen check my.toml && loadgen --scenario my.toml
 
 Exit codes: 0 all expectations held; 1 one did not (with --require-all also: could not be
-judged); 2 bad usage or input; 3 the lab itself failed, or its results can't be kept; 130 interrupted (what was measured is kept).";
+judged); 2 bad usage or input; 3 the lab itself failed, its results can't be kept, or no call of
+a trial succeeded and no claim expects that; 130 interrupted (what was measured is kept).";
 
 #[derive(Debug, clap::Args)]
 struct RunArgs {
@@ -282,6 +283,9 @@ fn run_scenario(args: &RunArgs) -> Result<u8, Failure> {
     let mut finished = run::run(&request, &library, &root, &mut progress)?;
     if let Some(failure) = finished.failure.take_if(|_| finished.trials.is_empty()) {
         return Err(failure);
+    }
+    for sentence in finished.unmeasured() {
+        progress.note(&format!("not measured: {sentence}"));
     }
     let (report, unwritten) = match write_report(&finished, &request.results) {
         Ok(report) => (report, None),

@@ -10,7 +10,8 @@ pub(crate) const FINE: u8 = 0;
 pub(crate) const EXPECTATION_FAILED: u8 = 1;
 /// Bad usage or input.
 pub(crate) const BAD_INPUT: u8 = 2;
-/// The lab itself failed.
+/// The lab itself failed, or had nothing to measure: a trial without a call that was due
+/// or that succeeded, which nobody expected.
 pub(crate) const LAB_FAILED: u8 = 3;
 /// The user stopped it; what was measured is kept (128 + SIGINT, as shells do).
 pub(crate) const INTERRUPTED: u8 = 130;

@@ -137,6 +137,8 @@ impl Finished {
             || (require_all && self.not_judged() > 0)
         {
             exit::EXPECTATION_FAILED
+        } else if !self.unmeasured().is_empty() {
+            exit::LAB_FAILED
         } else {
             exit::FINE
         }
@@ -146,6 +148,45 @@ impl Finished {
     pub(crate) fn not_judged(&self) -> usize {
         let expectations = self.record.expectations.iter();
         expectations.filter(|one| one.verdict == Verdict::NotJudged).count()
+    }
+
+    /// What could not be measured, in a sentence each: trials in which no call was due,
+    /// or none succeeded. Where a claim about the peer holds, that was expected. A search
+    /// goes where calls fail; there it takes all trials of a peer.
+    pub(crate) fn unmeasured(&self) -> Vec<String> {
+        let is_cut = |trial: &&TrialRecord| trial.outcome != TrialOutcome::Complete;
+        let whole = || self.trials.iter().filter(|trial| !is_cut(trial));
+        let of_peer = |peer: &str| -> Vec<&TrialRecord> {
+            let all = whole().filter(|trial| trial.peer == peer);
+            let (without, with): (Vec<_>, Vec<_>) = all.partition(|trial| trial.counts.ok == 0);
+            if self.record.search.is_some() && !with.is_empty() { Vec::new() } else { without }
+        };
+        let peers = self.record.peers.iter().map(|peer| peer.name.as_str());
+        let unexpected = peers.filter(|peer| !self.is_expected_of(peer));
+        let sentence = |trial: &TrialRecord| {
+            let what = match (trial.counts.scheduled, most_frequent(trial)) {
+                (0, _) => "no call was due in the measured window; lengthen \
+                           `load.duration`, or raise the rate"
+                    .to_owned(),
+                (calls, Some(failure)) => format!("all {calls} calls failed, mostly {failure}"),
+                (calls, None) => format!("none of {calls} calls had an answer"),
+            };
+            let point = trial.point.as_ref().map(|point| format!(" at {point}"));
+            format!(
+                "{}{}, repeat {}: {what}",
+                trial.peer,
+                point.unwrap_or_default(),
+                trial.repeat + 1
+            )
+        };
+        unexpected.flat_map(of_peer).map(sentence).collect()
+    }
+
+    /// Whether a claim about a peer was judged and holds.
+    fn is_expected_of(&self, peer: &str) -> bool {
+        let held = self.record.expectations.iter().filter(|one| one.verdict == Verdict::Held);
+        held.filter_map(|one| one.claim.parse::<scenario::Claim>().ok())
+            .any(|claim| claim.peers().any(|named| named == peer))
     }
 
     /// A claim that can't be judged although its peers were run is as bad as one
@@ -160,6 +201,13 @@ impl Finished {
             }
         }
     }
+}
+
+/// How most of a trial's failed calls failed, and on whose side.
+fn most_frequent(trial: &TrialRecord) -> Option<String> {
+    let most = trial.counts.failed.iter().max_by_key(|failure| failure.calls)?;
+    let side = format!("{:?}", most.side).to_lowercase();
+    Some(format!("`{}` on the side of the {side}", most.what))
 }
 
 /// What the run speaks TLS with, if any of it does.
@@ -431,6 +479,7 @@ impl Run<'_> {
         let complete = self.trials.len() >= self.planned && !interrupt::interrupted();
         let completed = self.complete_backends();
         self.record.outcome = if complete { RunOutcome::Complete } else { RunOutcome::Interrupted };
+        self.record.trials = u32::try_from(self.trials.len()).ok();
         let search = self.record.search.as_ref();
         self.record.expectations =
             expect::judge(&self.request.scenario.claims, search, &self.trials);
