@@ -245,6 +245,75 @@ fn an_expectation_that_does_not_hold_is_code_1() {
 }
 
 #[test]
+fn a_peer_without_a_call_that_succeeds_is_not_measured() {
+    let home = Home::new();
+    let (without_claims, _) = SMALL.split_once("[expect]").unwrap();
+    // Poisson calls, so that the first is not due at once.
+    let rare = without_claims.replace("constant", "poisson").replace("400/s", "0.1/s");
+    home.scenario("small", &rare);
+    let ran = home.run(&["--scenario", "small", "--peers", "direct"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    assert!(
+        ran.stderr.contains("not measured: direct, repeat 1: no call was due"),
+        "{}",
+        ran.said()
+    );
+
+    // A proxy that answers the probe, and then loses its only backend for good.
+    let gone = "[[fault]]\nat = \"0%\"\naction = \"kill\"\nbackend = 0\n";
+    let text = without_claims.replace("count = 2", "count = 1").replace("50ms", "0s");
+    let slow = text.replace("count = 1", "count = 1\nservice_time = \"constant:250ms\"");
+    home.scenario("small", &format!("{slow}{gone}"));
+    let ran = home.run(&["--scenario", "small", "--peers", "l7"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    assert!(
+        ran.stderr.contains("not measured: l7, repeat 1: all 120 calls failed"),
+        "{}",
+        ran.said()
+    );
+    let claims = "[expect]\nclaims = [\"l7.error_rate == 100%\"]\n";
+    home.scenario("small", &format!("{slow}{gone}{claims}"));
+    let ran = home.run(&["--scenario", "small", "--peers", "l7"]);
+    assert_eq!(ran.code, Some(0), "as expected: {}", ran.said());
+}
+
+#[test]
+fn nothing_is_sent_before_its_time_and_nothing_recorded_too_short() {
+    let home = Home::new();
+    let open = SMALL
+        .replace("count = 2", "count = 2\nservice_time = \"constant:30ms\"")
+        .replace("warm_up = \"50ms\"", "warm_up = \"0s\"");
+    let closed = open
+        .replace("loop = \"open\"", "loop = \"closed\"")
+        .replace("arrivals = \"constant\"\n", "")
+        .replace("rate = \"400/s\"\n", "");
+    for text in [open, closed] {
+        for client in ["load.client=wire", "load.client=tonic"] {
+            let trial = trial_of(&home, &text, &["--peers", "direct", "--set", client]);
+            assert!(trial.counts.ok > 0);
+            // A histogram's smallest value is at most one part in a thousand below.
+            let least = 30_000_000 - 30_000;
+            for (name, histogram) in [("due", &trial.latency), ("sent", &trial.latency_sent)] {
+                assert!(histogram.min >= least, "{client}: {} since {name}", histogram.min);
+            }
+        }
+    }
+}
+
+#[test]
+fn calls_may_take_longer_than_a_probe_usually_waits() {
+    let home = Home::new();
+    let text = SMALL
+        .replace("count = 2", "count = 1\nconcurrency = 200\nservice_time = \"constant:4500ms\"")
+        .replace("streams = 16", "streams = 200");
+    let trial = trial_of(&home, &text, &["--peers", "l7"]);
+    assert_eq!(trial.outcome, measure::record::TrialOutcome::Complete);
+    assert_eq!(trial.counts.ok, 120, "{:?}", trial.counts);
+    // Reported times beyond 4.29 s are kept whole.
+    assert!(trial.service.min >= 4_495_000_000);
+}
+
+#[test]
 fn a_report_is_made_again_from_the_folder_alone() {
     let home = Home::new();
     assert_eq!(home.run(&["--scenario", "small", "--peers", "l4,l7"]).code, Some(0));
@@ -258,6 +327,14 @@ fn a_report_is_made_again_from_the_folder_alone() {
     let ran = home.run(&["report", elsewhere.to_str().unwrap()]);
     assert_eq!(ran.code, Some(0), "{}", ran.said());
     assert_eq!(fs::read_to_string(&report).unwrap(), before);
+    // Of a folder that is not whole, nothing is made.
+    fs::remove_file(elsewhere.join("trials/001-l7-r0.json")).unwrap();
+    let path = elsewhere.to_str().unwrap();
+    for arguments in [vec!["report", path], vec!["compare", path, path], vec!["decide", path]] {
+        let ran = home.run(&arguments);
+        assert_eq!(ran.code, Some(2), "{}", ran.said());
+        assert!(ran.stderr.contains("no file of trial 001"), "{}", ran.said());
+    }
 }
 
 #[test]

@@ -10,12 +10,13 @@
 mod common;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write as _,
     os::unix::{fs::chown, process::CommandExt as _},
     path::Path,
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -23,8 +24,12 @@ use common::{Home, Ran, SMALL};
 use measure::{
     folder::Run,
     record::{Network, ProcessRole, Side, TrialOutcome, TrialRecord},
+    warning::Warning,
 };
-use nix::sys::signal::Signal;
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    sys::signal::Signal,
+};
 
 /// What is looked for shows soon, or the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -342,4 +347,102 @@ fn on_the_loopback_the_kernel_is_left_out_in_plain_sight() {
     let run = Run::open(&home.runs("small")[0]).unwrap();
     assert_eq!(run.record.left_out[0].peer, "rules");
     assert_eq!(run.record.network, Network::Loopback);
+}
+
+/// Which local ports there are in a namespace, and whether they are used again; `None`
+/// where the thread that it is named by has ended.
+fn ports_in(namespace: &Path) -> Option<String> {
+    let namespace = fs::File::open(namespace).ok()?;
+    let reading = thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        let read = |switch| fs::read_to_string(format!("/proc/sys/net/ipv4/{switch}")).unwrap();
+        read("ip_local_port_range") + &read("tcp_tw_reuse")
+    });
+    Some(reading.join().unwrap().split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn ports_can_be_used_again_soon() {
+    const TEST: &str = "ports_can_be_used_again_soon";
+    let home = Home::new();
+    if !can_run(TEST, &home, false) || !is_root(TEST) {
+        return;
+    }
+    home.scenario("small", &SMALL.replace("300ms", "60s"));
+    let mut started =
+        home.start(&[&["--scenario", "small", "--peers", "l4"], &IN_NAMESPACES[..]].concat());
+    started.wait_for("1 trial");
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    let begin = Instant::now();
+    // The client's, the balancer's and those of two backends, each by a thread in it.
+    // One that was only just made has the kernel's own ports at first.
+    let mut inside = BTreeMap::new();
+    while inside.values().filter(|ports| *ports == "10000 65535 1").count() < 4 {
+        assert!(begin.elapsed() < PATIENCE, "only {inside:?}");
+        for pid in home.left_behind() {
+            let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+            for task in tasks.flatten() {
+                let place = task.path().join("ns/net");
+                let Ok(namespace) = fs::read_link(&place) else { continue };
+                if namespace != own
+                    && let Some(ports) = ports_in(&place)
+                {
+                    inside.insert(namespace, ports);
+                }
+            }
+        }
+    }
+    started.signal(Signal::SIGINT);
+    assert_eq!(started.end().code, Some(130));
+}
+
+/// A namespace with so few local ports that each can be used once, made by the test.
+#[test]
+fn a_client_without_ports_blames_itself() {
+    const TEST: &str = "a_client_without_ports_blames_itself";
+    let home = Home::new();
+    if !can_run(TEST, &home, false) || !is_root(TEST) {
+        return;
+    }
+    let text = SMALL.replace("streams = 16", "streams = 16\nconnection_calls = 1");
+    let (text, _) = text.split_once("[expect]").unwrap();
+    home.scenario("small", text);
+    for client in ["load.client=wire", "load.client=tonic"] {
+        let ran = thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                raise_loopback();
+                fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", "0").unwrap();
+                fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 61007").unwrap();
+                home.run(&["--scenario", "small", "--peers", "direct", "--set", client])
+            });
+            inside.join().unwrap()
+        });
+        let run = Run::open(home.runs("small").last().unwrap()).unwrap();
+        let trial = &run.trials[0];
+        let failed: Vec<_> =
+            trial.counts.failed.iter().map(|one| (one.side, one.what.as_str())).collect();
+        assert_eq!(failed, [(Side::Client, "no local port")], "{client}: {}", ran.said());
+        let own = |warning: &Warning| matches!(warning, Warning::ClientExhausted { .. });
+        assert!(trial.warnings.iter().any(own), "{:?}", trial.warnings);
+    }
+}
+
+fn is_root(test: &str) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        not_run(test, "it looks into namespaces, which only root may");
+    }
+    is_root
+}
+
+/// The loopback of the calling thread's namespace.
+fn raise_loopback() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+        tokio::spawn(connection);
+        let up = rtnetlink::LinkUnspec::new_with_index(1).up().build();
+        handle.link().set(up).execute().await.unwrap();
+    });
 }

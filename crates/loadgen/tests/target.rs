@@ -92,6 +92,7 @@ fn a_target_that_can_not_be_used_is_one_clear_line() {
     home.scenario("faulty", &format!("{SMALL}{fault}"));
     for (scenario, target, code, expected) in [
         ("small", free.as_str(), 3, "no call came back well"),
+        ("small", free.as_str(), 3, "Connection refused"),
         ("small", "no-such-host.invalid:80", 3, "can't be resolved"),
         ("faulty", free.as_str(), 2, "without faults"),
         ("small", "nowhere", 2, "HOST:PORT"),

@@ -47,8 +47,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long somebody else's balancer may take to accept a connection. It should be
 /// there.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a call may take behind it: nobody knows the service time there.
-const REACH_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a call may take behind it, beside the scenario's service time: nobody knows
+/// the one there.
+const REACH_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two rounds over its addresses.
 const REACH_EVERY: Duration = Duration::from_millis(5);
 /// How often a start is tried when a port was taken in between.
@@ -395,17 +396,19 @@ pub(crate) struct Costs {
     machine: MachineCost,
 }
 
-/// Calls addresses that somebody else serves, in turn, until a call comes back well;
-/// returns the one that it came back from.
+/// Calls addresses that somebody else serves, in turn, until a call comes back well, and
+/// returns the one that it came back from. `slow_call` is what the scenario lets a call
+/// take.
 ///
 /// # Errors
 /// With the last reason of each, when none does.
-pub(crate) fn reach(addresses: &[SocketAddr]) -> Result<SocketAddr, String> {
+pub(crate) fn reach(addresses: &[SocketAddr], slow_call: Duration) -> Result<SocketAddr, String> {
     let mut reasons = vec![String::new(); addresses.len()];
     let deadline = Instant::now() + REACH_TIMEOUT;
     loop {
         for (&address, reason) in addresses.iter().zip(&mut reasons) {
-            let port = Port { address, trust: None, call_timeout: REACH_CALL_TIMEOUT };
+            let call_timeout = REACH_CALL_TIMEOUT + slow_call;
+            let port = Port { address, trust: None, call_timeout };
             match probe::until_ready(port, Duration::ZERO, || false, reason) {
                 probe::Ready::Yes => return Ok(address),
                 probe::Ready::Gone | probe::Ready::TimedOut => {}
@@ -490,4 +493,21 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 fn cannot_write(path: &Path, error: &io::Error) -> LabError {
     LabError::lab(format!("cannot write {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::lab::EchoBackend;
+
+    use super::*;
+
+    #[test]
+    fn all_addresses_of_a_name_are_tried() {
+        let backend = EchoBackend::start("b0");
+        let closed = ports::free_addresses(1).unwrap()[0];
+        assert_eq!(reach(&[closed, backend.addr()], Duration::ZERO), Ok(backend.addr()));
+        let refused = reach(&[closed], Duration::ZERO).unwrap_err();
+        assert!(refused.starts_with(&closed.to_string()), "{refused}");
+        assert!(refused.contains("Connection refused"), "{refused}");
+    }
 }

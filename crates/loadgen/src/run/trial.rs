@@ -392,8 +392,15 @@ impl Trial<'_> {
 
 /// What the slowest backend rarely spends more than on a call: four times the mean,
 /// which of exponential times one in fifty exceeds.
-fn slow_call(scenario: &Scenario) -> Duration {
-    let means = scenario.backends.iter().map(|one| one.service_time.mean_ns() / one.speed);
+pub(crate) fn slow_call(scenario: &Scenario) -> Duration {
+    let means = scenario.backends.iter().enumerate().map(|(index, backend)| {
+        let (mut speed, mut slowest) = (backend.speed, backend.speed);
+        for fault in scenario.faults.iter().filter(|fault| fault.backend as usize == index) {
+            speed = fault.action.speed_after(speed, backend.speed);
+            slowest = slowest.min(speed);
+        }
+        backend.service_time.mean_ns() / slowest
+    });
     // Bounded far below what a duration holds: a minute at a thousandth of the speed.
     Duration::from_nanos((4.0 * means.fold(0.0, f64::max)) as u64)
 }

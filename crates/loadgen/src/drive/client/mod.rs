@@ -13,7 +13,7 @@ mod tonic_client;
 mod trust;
 mod wire;
 
-use std::{error::Error, rc::Rc, sync::Arc, time::Duration};
+use std::{error::Error, io, rc::Rc, sync::Arc, time::Duration};
 
 use measure::calllog::FailureKind;
 use rustix::io::Errno;
@@ -162,14 +162,25 @@ impl ConnectError {
 /// What a call fails of that waited for a connection which could not be made: what the
 /// client's own machine ran out of, or else the next hop.
 fn connect_failure(error: &(dyn Error + 'static)) -> FailureKind {
-    let mut reasons = std::iter::successors(Some(error), |&error| error.source());
-    let system = reasons.find_map(|reason| Errno::from_io_error(reason.downcast_ref()?));
-    match system {
+    match system_error(error) {
         Some(Errno::ADDRNOTAVAIL) => FailureKind::NoPort,
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
             FailureKind::NoDescriptor
         }
         _ => FailureKind::ConnectionLost,
+    }
+}
+
+/// The error of the kernel that lies behind another.
+fn system_error(error: &(dyn Error + 'static)) -> Option<Errno> {
+    let of_io = error.downcast_ref::<io::Error>();
+    if let Some(errno) = of_io.and_then(Errno::from_io_error) {
+        return Some(errno);
+    }
+    // What an I/O error was made of is not among its sources.
+    match of_io.and_then(io::Error::get_ref) {
+        Some(inner) => system_error(inner),
+        None => system_error(error.source()?),
     }
 }
 
@@ -226,8 +237,6 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     fn shape(payload: &[u8], response_bytes: u32) -> CallShape {
