@@ -1,6 +1,8 @@
 //! Whatever happens to the lab, no process is left, and what was measured is
 //! kept.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{

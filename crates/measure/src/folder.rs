@@ -213,8 +213,7 @@ impl Run {
             }
         }
         check_all_there(&trials_path, record.trials, &by_order)?;
-        let mut trials: Vec<TrialRecord> =
-            by_order.into_values().map(|(_, trial)| trial).collect();
+        let mut trials: Vec<TrialRecord> = by_order.into_values().map(|(_, trial)| trial).collect();
         for trial in &mut trials {
             let weights = record.backends_of(trial).iter().map(|setup| setup.weight);
             for (backend, weight) in trial.backends.iter_mut().zip(weights) {

@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use measure::{
-    folder::{Run, RunFolder},
-    record::TrialRecord,
-};
+use measure::folder::Run;
 use report::decide::{Decision, Finding, Situation};
 
 /// Runs in a results folder of their own.
@@ -21,17 +18,7 @@ impl Results {
     }
 
     pub(crate) fn add(&self, run: &Run) -> PathBuf {
-        let utc = run.record.started_utc.replace(['-', ':'], "");
-        let folder = RunFolder::create(self.0.path(), &run.record.scenario, &utc).unwrap();
-        folder.write_scenario("question = \"who serves?\"\n").unwrap();
-        folder.write_run(&run.record).unwrap();
-        let mut trials: Vec<_> = run.trials.iter().collect();
-        trials.sort_by_key(|trial| trial.order);
-        // Tests take trials out and put others in; a run has them without a gap.
-        for (order, &trial) in (0..).zip(&trials) {
-            folder.write_trial(&TrialRecord { order, ..trial.clone() }).unwrap();
-        }
-        folder.path().to_owned()
+        super::write(run, self.0.path()).unwrap()
     }
 
     pub(crate) fn page(&self) -> PathBuf {

@@ -413,11 +413,15 @@ fn processes(kind: &Kind, ok: &[&Call], calls: f64, chance: &mut Chance) -> Vec<
 
 /// Writes a run as the lab does; where it went.
 pub(crate) fn write(run: &Run, root: &Path) -> Result<PathBuf, FolderError> {
-    let folder = RunFolder::create(root, &run.record.scenario, "20260102T030405Z")?;
+    let utc = run.record.started_utc.replace(['-', ':'], "");
+    let folder = RunFolder::create(root, &run.record.scenario, &utc)?;
     folder.write_scenario("question = \"who serves?\"\n")?;
     folder.write_run(&run.record)?;
-    for trial in &run.trials {
-        folder.write_trial(trial)?;
+    let mut trials: Vec<_> = run.trials.iter().collect();
+    trials.sort_by_key(|trial| trial.order);
+    // Tests take trials out and put others in; a run has them without a gap.
+    for (order, &trial) in (0..).zip(&trials) {
+        folder.write_trial(&TrialRecord { order, ..trial.clone() })?;
     }
     Ok(folder.path().to_owned())
 }
