@@ -25,8 +25,8 @@ PATIENCE_S = 60
 LARGE_BYTES = 4 << 20
 # Sizes of requests and of responses, as gRPC's interop cases have them.
 SIZES = [(27182, 31415), (8, 9), (1828, 2653), (45904, 58979)]
-# Targets on one machine must not share connections; what fails, must show.
-OPTIONS = [*OPTIONS, ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+# Targets on one machine must not share connections.
+OPTIONS = [*OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
 
 
 def request(sequence, payload=b"", response_bytes=None, response_count=0):
@@ -36,11 +36,13 @@ def request(sequence, payload=b"", response_bytes=None, response_count=0):
 
 
 class Echo:
-    """The four kinds of call, on bytes, over one channel."""
+    """The four kinds of call, on bytes, over one channel. Retries are off, so that
+    whatever fails is seen."""
 
-    def __init__(self, address):
+    def __init__(self, address, retries=0):
         self.address = address
-        self.channel = grpc.insecure_channel(address, options=OPTIONS)
+        options = [*OPTIONS, ("grpc.enable_retries", retries)]
+        self.channel = grpc.insecure_channel(address, options=options)
         self.unary = self.channel.unary_unary(SERVICE + "Unary")
         self.server_stream = self.channel.unary_stream(SERVICE + "ServerStream")
         self.client_stream = self.channel.stream_unary(SERVICE + "ClientStream")
@@ -309,8 +311,10 @@ def after_silence(echo):
 
 
 def connections(echo):
-    """So many connections at once, with a call each."""
-    channels = [Echo(echo.address) for _ in range(int(value))]
+    """So many connections at once, with a call each. A server that says GOAWAY at
+    once sends their calls elsewhere, which takes retries to be on: with them come
+    those of calls that no server has looked at, and no others are asked for."""
+    channels = [Echo(echo.address, retries=1) for _ in range(int(value))]
     calls = [one.unary.future(request(1, b"x"), timeout=PATIENCE_S) for one in channels]
     print("under way", flush=True)
     summarise(call.exception() for call in calls)
