@@ -299,4 +299,6 @@ def summary(rows):
 
 
 if __name__ == "__main__":
+    # An end by a signal ends what was started, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     sys.exit(main(ARGUMENTS.clients or [*CLIENTS]))
