@@ -157,8 +157,7 @@ class Suite:
             if outcome != "ok" and (reason := self.known(client, target, case)):
                 outcome = f"known: {reason}"
             self.rows.append((client, target, case, outcome))
-            if outcome != "ok":
-                print(f"{client:8} {target:14} {case:26} {outcome}", flush=True)
+            print(f"{client:8} {target:14} {case:26} {outcome}", flush=True)
 
     def known(self, *row):
         for *patterns, reason in self.exceptions:
