@@ -24,19 +24,19 @@ pub async fn watch(args: TlsArgs, tls: Arc<Tls>, counters: TlsCounters) {
     }
     let mut ticks = tokio::time::interval(args.tls_reload_interval);
     let reader = Reader::default();
-    let (mut seen, mut said) = (None, String::new());
+    // What they held when the proxy began, which is loaded.
+    let mut seen = fingerprint(&args);
+    let mut said = String::new();
     loop {
         ticks.tick().await;
         let args = args.clone();
         let read = reader.run(READ_TIMEOUT, move || {
             let now = fingerprint(&args);
-            // What they held when the proxy began is loaded.
-            let is_changed = seen.is_some_and(|seen| seen != now);
-            Ok((now, is_changed.then(|| files::load(&args))))
+            Ok((now, (now != seen).then(|| files::load(&args))))
         });
         let error = match read.await {
             Ok((now, loaded)) => {
-                seen = Some(now);
+                seen = now;
                 match loaded {
                     None => continue,
                     Some(Ok(loaded)) => {
