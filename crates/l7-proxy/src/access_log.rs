@@ -35,7 +35,7 @@ pub struct AccessLogArgs {
 }
 
 /// One call, as it is written.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Line {
     /// When it ended, in milliseconds since 1970.
     pub time_unix_ms: u64,

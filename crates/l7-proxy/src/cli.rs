@@ -155,18 +155,27 @@ pub fn main_with(args: Args) -> ExitCode {
     })
 }
 
+/// What is said at start of the data plane that is not the one to use.
+const REFERENCE: &str = "data plane hyper: the reference, with the bounds that hyper has settings \
+    for and no others; not for untrusted clients";
+
 async fn run_process(args: Args) -> Result<(), Failure> {
     let server = args.server.clone();
     let threads = server.threads_or(available_cores());
     let listeners =
         bind_many(server.listen, threads, BindOptions::default()).map_err(Failure::failed)?;
     let (metrics, changes) = (Metrics::new(), args.changes.clone());
+    let is_reference = args.data_plane == DataPlane::Hyper;
     let proxy = Proxy::new(args.into_config(metrics.clone())?).map_err(failed)?;
     // Not before the files are read: signals end the process as long as one of
     // them may hold it up.
     let shutdown = process_shutdown(server.process_shutdown()).await.map_err(Failure::failed)?;
     server.start_metrics(&metrics, &shutdown)?;
     changes.start(&proxy.backends(), &metrics, "l7_backends_file", &server, &shutdown)?;
+    if is_reference {
+        // Nobody may be reading, and that is no reason to fail.
+        let _ = writeln!(io::stderr(), "{REFERENCE}");
+    }
     if let Some(first) = listeners.first() {
         let addr = first.local_addr().map_err(Failure::failed)?;
         // Nobody may be reading, and that is no reason to fail.

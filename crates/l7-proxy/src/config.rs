@@ -87,7 +87,10 @@ impl Config {
 /// and failure mapping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum DataPlane {
-    /// hyper on h2: the reference, what most Rust teams would write.
+    /// hyper on h2: the reference, what most Rust teams would write. It has the
+    /// bounds that hyper has settings for and no others (no rates of resets or
+    /// control frames, no frame or write stall timeouts), so it is not for
+    /// untrusted clients.
     Hyper,
     /// Our own, and the one to use: one event loop a thread, frames relayed
     /// without a task per call.

@@ -77,13 +77,6 @@ pub fn request_headers(bytes: &[u8]) {
     planes::fuzzing::request_headers(block, left);
 }
 
-/// Frames, cut into pieces as long as the first byte says: the walks over them see
-/// the same however they are cut.
-pub fn frame_walks(bytes: &[u8]) {
-    let Some((&cut, frames)) = bytes.split_first() else { return };
-    planes::fuzzing::frame_walks(frames, usize::from(cut).max(1));
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -101,7 +94,6 @@ mod tests {
             super::header_values(&bytes);
             super::message_bodies(&bytes);
             super::request_headers(&bytes);
-            super::frame_walks(&bytes);
         }
 
         #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::ValueEnum as _;
 use common::load::Load;
-use common::{call, echo};
+use common::{Wires, call, echo};
 use serve::listen::bind_many;
 use serve::{BindOptions, Shutdown};
 use testkit::lab::{EchoBackend, Lab, client, l4_config, l7_config, start_l4, start_l7};
@@ -237,6 +237,36 @@ fn connections_that_wait_to_be_accepted_are_served_in_a_drain() {
             }
             within("the drain", proxy).await.unwrap().unwrap();
         }
+    });
+}
+
+/// A client that has connected and said nothing has nothing to lose.
+#[test]
+fn a_silent_client_keeps_no_proxy_that_drains() {
+    on_each_data_plane(async |plane| {
+        let mut lab = Lab::start_with(plane, 1, |config| {
+            config.downstream.handshake_timeout = Duration::from_secs(3_600);
+        });
+        let _silent = Peer::silent_client(lab.l7.addr()).await;
+        lab.l7.await_metric("l7_connections_open", |open| open == 1.0).await;
+        lab.l7.trigger().drain();
+        within("the drain", lab.l7.ended()).await;
+    });
+}
+
+/// A backend that owes a response and answers no PING any more.
+#[test]
+fn a_backend_that_freezes_is_given_up() {
+    on_each_data_plane(async |plane| {
+        let mut wires = Wires::start_with(plane, |config| {
+            config.upstream.backend_keepalive_interval = Duration::from_millis(100);
+            config.upstream.backend_keepalive_timeout = Duration::from_millis(100);
+        })
+        .await;
+        let (mut backend, _, _) = wires.begin().await;
+        backend.is_polite = false;
+        assert_eq!(wires.client.message(1).await.grpc_status(), Some("14"));
+        backend.closed().await;
     });
 }
 

@@ -50,6 +50,29 @@ fn a_slow_reader_is_waited_for_while_other_streams_proceed() {
     });
 }
 
+/// Responses that one client does not take use up no connection that others need.
+#[test]
+fn calls_of_others_go_on_beside_responses_that_nobody_takes() {
+    on_each_data_plane(async |plane| {
+        let lab = Lab::start_with(plane, 1, |config| config.upstream.backend_max_connections = 1);
+        let mut greedy = Peer::client(lab.l7.addr(), &[(setting::INITIAL_WINDOW_SIZE, 0)]).await;
+        let request = EchoRequest { response_bytes: 300_000, ..EchoRequest::default() };
+        let message = wire::message(&request.encode_to_vec());
+        let streams = || (1..).step_by(2).take(400);
+        for stream in streams() {
+            let call = [open(stream, &[]), wire::data(stream, &message, true)].concat();
+            greedy.send(&call).await.unwrap();
+        }
+        for stream in streams() {
+            let Seen::Headers { .. } = greedy.next_on(stream).await else { panic!("headers") };
+        }
+        let mut other = lab.client().await;
+        for sequence in 0..20 {
+            within("another's call", other.unary(echo(sequence, vec![1; 100_000]))).await.unwrap();
+        }
+    });
+}
+
 /// The backend sends until the proxy gives it no more window; the client gives
 /// none at all. What the proxy then holds is what it advertised.
 #[test]

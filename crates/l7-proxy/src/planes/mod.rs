@@ -2,12 +2,12 @@
 //! What they share (bounds, policies, the failure table, gRPC's headers) is
 //! outside; a plane holds sockets and protocol state and nothing else.
 
+mod backoff;
 mod hyper;
 mod relay;
 
 /// What [`crate::fuzzing`] opens of the planes.
 pub(crate) mod fuzzing {
-    pub(crate) use super::hyper::fuzzing::frame_walks;
     pub(crate) use super::relay::fuzzing::request_headers;
 }
 

@@ -1,25 +1,33 @@
 //! Clients' connections: accept, serve, drain.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::RecvFlags;
 use serve::{AcceptOptions, Accepted, Acceptor, Shutdown};
+use tokio::io::{AsyncReadExt as _, join, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::call::{Thread, h2_source};
-use super::guard::Guarded;
-use super::wire::Wire;
+use super::attempt::h2_source;
+use super::call::Thread;
+use super::local::{LocalExecutor, Stream};
 use crate::config::DownstreamLimits;
 use crate::metrics::Ending;
 use crate::planes::Shared;
+
+/// Bytes that a client's connection begins with (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
 
 /// Serves `listener` until the shutdown is over.
 pub(super) async fn serve(
@@ -31,10 +39,10 @@ pub(super) async fn serve(
     let options = AcceptOptions { limit: shared.connection_limit.clone(), nodelay: true };
     let listener = TcpListener::from_std(listener)?;
     let mut acceptor = Acceptor::new(listener, options, shared.accept_counters.clone());
-    let thread = Arc::new(Thread::new(Arc::clone(&shared), seed));
+    let thread = Rc::new(Thread::new(Arc::clone(&shared), seed));
     let mut connections = JoinSet::new();
     let mut start = |accepted| {
-        connections.spawn(connection(accepted, Arc::clone(&thread), shutdown.clone()));
+        connections.spawn_local(connection(accepted, Rc::clone(&thread), shutdown.clone()));
         // Reaps what has ended, so that the set holds what is open.
         while connections.try_join_next().is_some() {}
     };
@@ -51,59 +59,115 @@ pub(super) async fn serve(
 }
 
 /// One connection's life. Its errors are the client's, and it knows them.
-async fn connection(accepted: Accepted, thread: Arc<Thread>, mut shutdown: Shutdown) {
+async fn connection(accepted: Accepted, thread: Rc<Thread>, mut shutdown: Shutdown) {
     let Accepted { stream, peer, place: _place } = accepted;
     let limits = &thread.shared.config.downstream;
     let counters = thread.guard_counters.clone();
-    let Some(wire) = secure(stream, &thread).await else { return };
-    let guarded = Guarded::new(wire, limits.clone(), counters.clone());
-    let builder = builder(limits);
-    let service =
-        service_fn(move |request: Request<Incoming>| Arc::clone(&thread).serve(request, peer));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(guarded), service));
+    let handshake_by = Instant::now() + limits.handshake_timeout;
+    let greeted = async {
+        if !speaks(&stream, &mut shutdown).await {
+            return None;
+        }
+        handshake(stream, &thread).await
+    };
+    let stream = match timeout_at(handshake_by, greeted).await {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return,
+        Err(_) => return counters.count(Ending::HandshakeTimeout),
+    };
+    let idle_since = Rc::new(Cell::new(Instant::now()));
+    let (builder, idle_timeout) = (builder(limits), limits.idle_timeout);
+    let no_answer = limits.keepalive_timeout;
+    let service = service_fn(|request: Request<Incoming>| {
+        let (thread, call) = (Rc::clone(&thread), Call(Rc::clone(&idle_since)));
+        async move {
+            thread.serve(request, peer).await.map(|response| response.map(|body| body.with(call)))
+        }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         result = connection.as_mut() => {
-            if result.is_err_and(|error| is_breach(&error)) {
+            // h2 found fault with the client.
+            let is_breach = |error: &h2::Error| error.is_library() && error.reason().is_some();
+            if result.is_err_and(|error| h2_source(&error).is_some_and(is_breach)) {
                 counters.count(Ending::Protocol);
             }
             return;
         }
         () = shutdown.draining() => {}
+        () = idle_for(idle_timeout, &idle_since) => counters.count(Ending::Idle),
     }
     // hyper sends GOAWAY with the highest stream id and a PING at once, and
     // the final GOAWAY when the PING is answered. Termination drops this task.
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    idle_since.set(Instant::now());
+    tokio::select! {
+        _ = connection => {}
+        // A client that has no call and does not answer is not waited for.
+        () = idle_for(no_answer, &idle_since) => {}
+    }
 }
 
-/// Takes the handshake, where TLS is spoken. Draining does not wait for one: it
-/// is bounded, and a call may follow.
-async fn secure(stream: TcpStream, thread: &Thread) -> Option<Wire> {
-    let Some(config) = thread.shared.tls.server() else { return Some(Wire::Plain(stream)) };
-    let patience = thread.shared.config.downstream.handshake_timeout;
-    match timeout(patience, Wire::accept(stream, config)).await {
-        Ok(Ok(wire)) => {
-            thread.tls_counters.clients_ok.inc();
-            Some(wire)
-        }
-        Ok(Err(_)) => {
-            thread.tls_counters.clients_failed.inc();
-            None
-        }
-        Err(_) => {
-            thread.guard_counters.count(Ending::HandshakeTimeout);
-            None
+/// Waits for the client's first byte. False when none had come by the time the
+/// drain began: such a client has nothing to lose.
+async fn speaks(stream: &TcpStream, shutdown: &mut Shutdown) -> bool {
+    tokio::select! {
+        biased;
+        readable = stream.readable() => readable.is_ok(),
+        () = shutdown.draining() => {
+            // One that has just been accepted is not known to be readable yet.
+            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+            rustix::net::recv(stream, &mut [0_u8; 1][..], flags).is_ok_and(|(_, bytes)| bytes > 0)
         }
     }
 }
 
-/// Whether a connection ended because h2 found fault with the client.
-fn is_breach(error: &hyper::Error) -> bool {
-    h2_source(error).is_some_and(|error| error.is_library() && error.reason().is_some())
+/// Takes what comes before frames: TLS's handshake, where TLS is spoken, and
+/// HTTP/2's preface.
+async fn handshake(stream: TcpStream, thread: &Thread) -> Option<Box<dyn Stream>> {
+    let mut stream: Box<dyn Stream> = match thread.shared.tls.server() {
+        None => Box::new(stream),
+        Some(config) => {
+            let shaken = serve::tls::accept(stream, config).await;
+            let counters = &thread.tls_counters;
+            let count =
+                if shaken.is_ok() { &counters.clients_ok } else { &counters.clients_failed };
+            count.inc();
+            Box::new(shaken.ok()?)
+        }
+    };
+    let mut preface = [0; PREFACE_BYTES];
+    stream.read_exact(&mut preface).await.ok()?;
+    let (reader, writer) = split(stream);
+    // hyper looks at the preface itself.
+    Some(Box::new(join(io::Cursor::new(preface).chain(reader), writer)))
 }
 
-fn builder(limits: &DownstreamLimits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+/// A call, until its response is over. All of one connection share when the last of
+/// them ended, or the connection or its drain began.
+pub(super) struct Call(Rc<Cell<Instant>>);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.set(Instant::now());
+    }
+}
+
+/// Waits until a connection has had no call for so long.
+async fn idle_for(timeout: Duration, idle_since: &Rc<Cell<Instant>>) {
+    loop {
+        let now = Instant::now();
+        let has_calls = Rc::strong_count(idle_since) > 1;
+        let since = if has_calls { now } else { idle_since.get() };
+        if since + timeout <= now {
+            return;
+        }
+        sleep_until(since + timeout).await;
+    }
+}
+
+fn builder(limits: &DownstreamLimits) -> http2::Builder<LocalExecutor> {
+    let mut builder = http2::Builder::new(LocalExecutor::default());
     builder
         .timer(TokioTimer::new())
         .adaptive_window(false)

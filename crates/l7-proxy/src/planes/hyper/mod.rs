@@ -1,60 +1,79 @@
 //! The `hyper` data plane: hyper's HTTP/2 server and client on h2, one
-//! current-thread tokio runtime a thread. It is the reference that other data
-//! planes are held against: simple before fast.
+//! current-thread tokio runtime a thread, every task of which stays on it. It is
+//! the reference that the `relay` plane is held against: what a team would
+//! write on hyper in a week, simple before fast.
 //!
 //! | module | job |
 //! |---|---|
 //! | [`downstream`] | clients' connections: accept, serve, drain |
-//! | [`guard`] | what h2 doesn't bound: floods, silence, clients that take nothing |
 //! | [`call`] | one call: admit, pick, attempt, try elsewhere, answer |
-//! | [`again`] | attempts after a failure that may have been worked on, and hedges |
-//! | [`log`] | lines of the access log |
-//! | [`request_body`] | a request's bytes on their way up, kept for another attempt |
+//! | [`attempt`] | one attempt at a call, and how it broke |
+//! | [`headers`] | requests and answers, as hyper has them |
+//! | [`retry`] | attempts after a failure that may have been worked on, and hedges |
+//! | [`access_log`] | lines of the access log |
+//! | [`replay_body`] | a request's bytes, kept for another attempt |
 //! | [`response_body`] | a response's bytes on their way down, and their end |
-//! | [`pool`] | the connections to one backend |
+//! | [`pool`] | the connections to one backend, and who waits for them |
 //! | [`connection`] | one of them: its places, and how it ends |
-//! | [`unseen`] | how many resets a backend bears at once |
-//! | [`held`] | calls that were taken back and can't be reset yet |
-//! | [`wire`] | a connection's bytes, in plain text or under TLS |
-//! | [`tap`] | what hyper doesn't tell: SETTINGS, GOAWAY and resets |
-//! | [`frame_walk`] | how it finds the frames |
-//! | [`frames`] | what the walks over frames share |
-//! | [`fuzzing`] | what must hold of the frames it reads along |
+//! | [`local`] | what one thread's tasks share: executor, counts, streams |
 //!
-//! What it leaves to hyper: a client that resets a call whose request has
-//! ended is passed on as RST_STREAM(CANCEL), whatever its code was, since
-//! hyper drops the call without saying why; and a request whose headers are
-//! beyond four times the limit is answered by h2 itself, with 431.
+//! Its bounds are those that hyper and h2 have: open streams, header blocks and
+//! lists, windows, send buffers, resets of streams that were not accepted yet,
+//! streams reset for a client's mistakes, unread DATA in tiny pieces, and PINGs
+//! that stay unanswered. It is not for untrusted clients, and says so at start.
+//!
+//! # What hyper can't bound
+//! Each is skipped by name in the tests (`exceptions` of `tests/abuse.rs`).
+//!
+//! * **Resets of streams that were accepted**, and floods of PING, SETTINGS,
+//!   PRIORITY, WINDOW_UPDATE and unknown frames: h2 counts neither.
+//! * **Clients that take nothing of a response.** h2 keeps a stream that waits for
+//!   a window for as long as the client lives and answers PINGs. What it holds is
+//!   bounded: a window and a send buffer for each stream.
+//! * **Slow frames.** One that never ends meets the keepalive timeout, as the PING
+//!   is not answered.
+//! * **Resets that a backend has not seen yet.** They go out at once.
+//! * **What waits for a client's connection, added up**: DATA is bounded for each
+//!   stream, response headers and trailers by the size of one list for each.
+//! * **A backend's floods**, but for streams reset for its mistakes.
+//! * **A share for each client** when places at the backends get scarce.
+//!
+//! # What hyper does its own way
+//! * A client that resets a call whose request has ended is passed on as
+//!   RST_STREAM(CANCEL), whatever its code was.
+//! * A request whose headers are beyond four times the limit is answered by h2
+//!   itself, with 431.
+//! * A backend's connection has a window for all its streams together, since h2
+//!   gives credit back only with the bytes that a client takes. A client's keeps
+//!   its own bound, and only that client waits there.
+//! * Flags for what is named above, `backend-assumed-streams` and
+//!   `backend-max-unseen-resets` have no effect.
 
-mod again;
+mod access_log;
+mod attempt;
 mod call;
 mod connection;
 mod downstream;
-mod frame_walk;
-mod frames;
-pub(super) mod fuzzing;
-mod guard;
-mod held;
-mod log;
+mod headers;
+mod local;
 mod pool;
-mod request_body;
+mod replay_body;
 mod response_body;
-mod tap;
-mod unseen;
-mod wire;
+mod retry;
 
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
 use serve::Shutdown;
+use tokio::task::LocalSet;
 
 use super::Shared;
 
 /// Serves `listener` on a runtime of this thread's own.
 ///
-/// The runtime owns every task that hyper spawns for connections and streams:
-/// when it is dropped at the end, none is left.
+/// Every task that is spawned for connections and streams belongs to the local
+/// set: when it is dropped at the end, none is left.
 pub(super) fn run_thread(
     listener: TcpListener,
     shared: Arc<Shared>,
@@ -62,5 +81,5 @@ pub(super) fn run_thread(
     seed: u64,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(downstream::serve(listener, shared, shutdown, seed))
+    LocalSet::new().block_on(&runtime, downstream::serve(listener, shared, shutdown, seed))
 }

@@ -1,150 +1,122 @@
-//! The connections from one thread to one backend.
+//! The connections from one thread to one backend, and the calls that wait for
+//! them.
 //!
 //! A call takes a [`Lease`]: a place on a connection, below what the backend
-//! and the proxy allow. When all connections are full another is opened, up to
-//! the bound; a call never waits behind a full one. Which backend a call goes
-//! to is decided before anyone looks here, so that open connections have no
-//! say in it.
+//! and the proxy allow. When all connections are full it waits for a place, in
+//! turn, within the limits on waiting calls and its own deadline; another
+//! connection is made meanwhile, one at a time, up to the bound.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use balance::SplitMix64;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use serve::Gauge;
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::{Connection, Lease};
-use super::held::{Keeper, Kept};
-use super::request_body::RequestBody;
-use super::tap::Tap;
-use super::wire::Wire;
-use crate::circuit::{CircuitLimits, Limit};
+use super::call::Thread;
+use super::connection::{Connection, Lease, Sender};
+use super::local::{Count, LocalExecutor, Stream, held};
+use super::replay_body::ReplayBody;
+use crate::circuit::Limit;
 use crate::config::UpstreamLimits;
-use crate::metrics::{BackendCounters, GuardCounters};
+use crate::failure::Failure;
+use crate::metrics::BackendCounters;
 use crate::planes::Shared;
-use crate::tls::Tls;
+use crate::planes::backoff::Backoff;
 use crate::tls::counters::TlsCounters;
 use crate::upstreams::Upstream;
 
 /// hyper's future of a connection; it resolves when no more calls can be sent.
-type Driver = http2::Connection<TokioIo<Tap<Connection>>, RequestBody, TokioExecutor>;
+type Driver = http2::Connection<TokioIo<Box<dyn Stream>>, ReplayBody<Incoming>, LocalExecutor>;
 
-/// Why there is no place for a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unavailable {
-    /// All connections are full and no more may be opened.
-    Full,
-    /// A circuit limit is reached.
-    Circuit(Limit),
-    /// No connection could be made, for this reason.
-    Connect(String),
-}
+/// How many streams h2 takes a backend to allow before its SETTINGS have come. No
+/// SETTINGS can say so, and without a limit h2 says `usize::MAX`; that tells when
+/// they have come. No call is sent before.
+const NO_SETTINGS_YET: usize = usize::MAX - 1;
 
-/// What the pools of one thread count together.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    pending: AtomicU32,
-    connections: AtomicU32,
-}
-
-/// One of something that is counted, for as long as it lives.
-struct Counted<'a>([&'a AtomicU32; 2]);
-
-impl<'a> Counted<'a> {
-    fn new(counts: [&'a AtomicU32; 2]) -> Self {
-        for count in counts {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        Self(counts)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        for count in self.0 {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
+/// The largest window (RFC 9113, section 6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
 
 /// The connections from one thread to one backend.
 pub(super) struct Pool {
-    upstream: Arc<Upstream>,
-    limits: UpstreamLimits,
-    circuit: CircuitLimits,
-    counters: BackendCounters,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) counters: BackendCounters,
+    shared: Arc<Shared>,
     /// Calls that wait for its connections.
-    pending: AtomicU32,
-    tally: Arc<Tally>,
-    tls: Arc<Tls>,
-    tls_counters: TlsCounters,
-    guard_counters: GuardCounters,
-    state: Mutex<State>,
+    pending: Count,
+    /// Told when a waiting call may find a place, or must wait no longer.
+    changed: Rc<Notify>,
+    state: RefCell<State>,
 }
 
+#[derive(Default)]
 struct State {
-    connections: Vec<Arc<Connection>>,
+    /// Those that are ready.
+    connections: Vec<Rc<Connection>>,
+    is_connecting: bool,
     /// The backend has left the set: connections end with their calls.
     is_retired: bool,
     backoff: Backoff,
-    chance: SplitMix64,
 }
 
 impl Pool {
-    pub(super) fn new(
-        upstream: Arc<Upstream>,
-        shared: &Shared,
-        tally: Arc<Tally>,
-        (tls_counters, guard_counters): (TlsCounters, GuardCounters),
-        seed: u64,
-    ) -> Self {
-        let (config, tls) = (&shared.config, Arc::clone(&shared.tls));
-        let counters = upstream.counters(&config.metrics);
-        let (limits, circuit) = (config.upstream.clone(), config.circuit.clone());
-        let state = State {
-            connections: Vec::new(),
-            is_retired: false,
-            backoff: Backoff::default(),
-            chance: SplitMix64::new(seed),
-        };
+    pub(super) fn new(upstream: Arc<Upstream>, shared: Arc<Shared>) -> Self {
         Self {
+            counters: upstream.counters(&shared.config.metrics),
             upstream,
-            limits,
-            circuit,
-            counters,
-            pending: AtomicU32::new(0),
-            tally,
-            tls,
-            tls_counters,
-            guard_counters,
-            state: Mutex::new(state),
+            shared,
+            pending: Count::default(),
+            changed: Rc::default(),
+            state: RefCell::default(),
         }
     }
 
-    pub(super) fn upstream(&self) -> &Arc<Upstream> {
-        &self.upstream
+    fn limits(&self) -> &UpstreamLimits {
+        &self.shared.config.upstream
     }
 
-    pub(super) fn counters(&self) -> &BackendCounters {
-        &self.counters
+    /// The backend's name, for a message.
+    pub(super) fn name(&self) -> String {
+        self.upstream.name().to_owned()
     }
 
-    /// A place on a connection that is ready. Waits only for a connection that
-    /// is being made, and no longer than connecting may take.
-    pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, Unavailable> {
+    fn circuit_open(&self, limit: Limit) -> Failure {
+        Failure::CircuitOpen { backend: self.name(), limit }
+    }
+
+    /// A place on a connection, for an attempt that is counted already. Waits for one
+    /// where all are taken.
+    pub(super) async fn lease(self: &Rc<Self>, thread: &Rc<Thread>) -> Result<Lease, Failure> {
+        let total = || {
+            let current = self.shared.upstreams.current();
+            current.upstreams().iter().map(|upstream| upstream.backend().in_flight()).sum()
+        };
+        let in_flight = self.upstream.backend().in_flight();
+        let checked = self.shared.config.circuit.check_requests(in_flight, total);
+        checked.map_err(|limit| self.circuit_open(limit))?;
+        // Those that wait were here before.
+        if held(&self.pending) == 0
+            && let Some(lease) = self.free_place()
+        {
+            return Ok(lease);
+        }
+        let _waiting = self.wait(&thread.pending)?;
         loop {
-            let lease = self.reserve()?;
-            let _pending = self.wait_for(&lease)?;
-            lease.connection().ready().await.map_err(Unavailable::Connect)?;
-            // Places were given out on an assumption before SETTINGS came;
-            // those beyond what SETTINGS allow have to look again. Each round
-            // that fails has filled a connection, so the bound ends the loop.
-            if lease.connection().is_within_limit() {
+            match self.connect_if_due(thread)? {
+                None => self.changed.notified().await,
+                Some(at) => tokio::select! {
+                    () = self.changed.notified() => {}
+                    () = sleep_until(at) => {}
+                },
+            }
+            if let Some(lease) = self.free_place() {
+                // There may be more than one.
+                self.changed.notify_one();
                 return Ok(lease);
             }
         }
@@ -152,236 +124,203 @@ impl Pool {
 
     /// The backend has left the set: its connections end with their calls.
     pub(super) fn retire(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.borrow_mut();
         state.is_retired = true;
         for connection in &state.connections {
             connection.leave();
         }
+        self.changed.notify_waiters();
     }
 
-    /// Counts a call as waiting, if it has to wait.
-    fn wait_for(&self, lease: &Lease) -> Result<Option<Counted<'_>>, Unavailable> {
-        if lease.connection().is_ready() {
+    fn free_place(&self) -> Option<Lease> {
+        self.state.borrow().connections.iter().find_map(Connection::lease)
+    }
+
+    /// Counts a call as waiting.
+    fn wait(&self, all_pending: &Count) -> Result<[Count; 2], Failure> {
+        let counts = [&self.pending, all_pending];
+        let [of_backend, total] = counts.map(held);
+        let checked = self.shared.config.circuit.check_pending(of_backend, total);
+        checked.map_err(|limit| self.circuit_open(limit))?;
+        Ok(counts.map(Rc::clone))
+    }
+
+    /// Makes another connection, if one is wanted and may be made. Gives when to
+    /// look again, if time alone changes that.
+    fn connect_if_due(self: &Rc<Self>, thread: &Rc<Thread>) -> Result<Option<Instant>, Failure> {
+        let mut state = self.state.borrow_mut();
+        if state.is_retired {
+            return Err(Failure::NoBackend);
+        }
+        let usable =
+            || state.connections.iter().filter(|connection| !connection.places().is_leaving);
+        let count = usable().count();
+        // A backend that allows no call on one connection wants no second.
+        let is_refused = usable().any(|connection| connection.places().are_none());
+        if state.is_connecting || is_refused || count >= self.limits().backend_max_connections {
             return Ok(None);
         }
-        let counts = [&self.pending, &self.tally.pending];
-        let [of_backend, total] = counts.map(|count| count.load(Ordering::Relaxed));
-        self.circuit.check_pending(of_backend, total).map_err(Unavailable::Circuit)?;
-        Ok(Some(Counted::new(counts)))
-    }
-
-    fn reserve(self: &Arc<Self>) -> Result<Lease, Unavailable> {
-        let mut state = self.lock();
-        if let Some(lease) = state.connections.iter().find_map(Connection::lease) {
-            return Ok(lease);
-        }
-        let usable = |connection: &&Arc<Connection>| !connection.is_leaving();
-        if state.connections.iter().filter(usable).count() >= self.limits.backend_max_connections {
-            return Err(Unavailable::Full);
-        }
-        if let Some(reason) = state.backoff.rest(Instant::now()) {
-            return Err(Unavailable::Connect(reason));
-        }
-        let connections = self.tally.connections.load(Ordering::Relaxed);
-        self.circuit.check_connections(connections).map_err(Unavailable::Circuit)?;
-        self.tally.connections.fetch_add(1, Ordering::Relaxed);
-        let (connection, kept) = Connection::new(&self.limits, self.guard_counters.clone());
-        let connection = Arc::new(connection);
-        state.connections.push(Arc::clone(&connection));
-        let lease = Connection::lease(&connection);
-        if state.is_retired {
-            // A call that was given the backend before it left.
-            connection.leave();
-        }
-        // Not joined: it ends with the connection, or with the runtime.
-        tokio::spawn(Arc::clone(self).run(connection, kept));
-        lease.ok_or(Unavailable::Full)
+        let connections = held(&thread.connections);
+        let (why_not, again) =
+            if let Some((pause, reason)) = state.backoff.rest(self.shared.upstreams.now_ns()) {
+                let reason = reason.to_owned();
+                (Failure::Connect { backend: self.name(), reason }, Some(Instant::now() + pause))
+            } else if let Err(limit) = self.shared.config.circuit.check_connections(connections) {
+                (self.circuit_open(limit), None)
+            } else {
+                state.is_connecting = true;
+                // Not joined: it ends with the connection, or with the local set.
+                spawn_local(Rc::clone(self).run(Rc::clone(thread)));
+                return Ok(None);
+            };
+        // While there are connections, a place on one will become free.
+        if count > 0 { Ok(again) } else { Err(why_not) }
     }
 
     /// A connection's life, from connecting to its end.
-    async fn run(
-        self: Arc<Self>,
-        connection: Arc<Connection>,
-        kept: mpsc::UnboundedReceiver<Kept>,
-    ) {
-        let patience = self.limits.connect_timeout;
-        let made = timeout(patience, self.connect(&connection)).await.unwrap_or_else(|_| {
+    async fn run(self: Rc<Self>, thread: Rc<Thread>) {
+        let _counted = Rc::clone(&thread.connections);
+        let executor = LocalExecutor::default();
+        let patience = self.limits().connect_timeout;
+        let made = timeout(patience, self.connect(&executor, &thread)).await.unwrap_or_else(|_| {
             Err(format!("no HTTP/2 connection within {}", serve::duration::format(patience)))
         });
+        self.state.borrow_mut().is_connecting = false;
         match made {
             Ok((sender, driver)) => {
                 self.counters.connects_ok.inc();
-                self.lock().backoff = Backoff::default();
-                connection.become_ready(sender);
-                self.carry(&connection, driver, Keeper::new(kept)).await;
+                self.carry(sender, driver, &executor, &thread).await;
             }
             Err(reason) => {
                 self.counters.connects_failed.inc();
                 self.upstream.note_failure();
-                let mut state = self.lock();
-                let random = state.chance.next_u64();
-                state.backoff.fail(Instant::now(), &self.limits, random, reason.clone());
-                drop(state);
-                self.forget(&connection);
-                connection.fail(reason);
+                let backoff = &mut self.state.borrow_mut().backoff;
+                backoff.fail(
+                    self.shared.upstreams.now_ns(),
+                    self.limits(),
+                    thread.random(),
+                    reason,
+                );
             }
         }
+        self.changed.notify_waiters();
     }
 
     /// The life of a connection that is ready.
-    async fn carry(&self, connection: &Connection, driver: Driver, mut keeper: Keeper) {
-        let open = Open::count(&self.counters.connections);
-        // An error says why the connection ended; the calls on it learn that
-        // for themselves.
-        tokio::select! {
-            _ = driver => {}
-            // The driver is dropped, and with it the connection.
-            () = connection.over() => {}
-            never = keeper.keep() => match never {},
+    async fn carry(
+        &self,
+        sender: Sender,
+        mut driver: Driver,
+        executor: &LocalExecutor,
+        thread: &Thread,
+    ) {
+        let begun = Instant::now();
+        let connection = Rc::new(Connection::new(sender, self.limits(), Rc::clone(&self.changed)));
+        connection.places().allow(driver.current_max_send_streams());
+        if self.state.borrow().is_retired {
+            return;
         }
-        self.forget(connection);
-        drop(open);
-        // Calls that were on it may go on, and must not suffer from resets that
-        // come all at once.
-        tokio::select! {
-            () = connection.over() => {}
-            never = keeper.keep() => match never {},
+        self.counters.connections.add(1);
+        self.state.borrow_mut().connections.push(Rc::clone(&connection));
+        self.changed.notify_waiters();
+        let is_ours = loop {
+            tokio::select! {
+                biased;
+                // GOAWAY has come, or the end. An error says why; the calls on it
+                // learn that for themselves.
+                _ = &mut driver => break false,
+                // The driver is dropped, and with it the connection.
+                () = connection.over() => break true,
+                () = executor.ran.notified() => {}
+            }
+            if connection.places().allow(driver.current_max_send_streams()) {
+                self.changed.notify_waiters();
+            }
+        };
+        connection.leave();
+        drop(driver);
+        self.counters.connections.sub(1);
+        self.state.borrow_mut().connections.retain(|other| !Rc::ptr_eq(other, &connection));
+        if !connection.places().is_over() {
+            self.changed.notify_waiters();
+            // The calls on it may have been served, and not know it yet.
+            connection.over().await;
+        }
+        let backoff = &mut self.state.borrow_mut().backoff;
+        if connection.places().has_served || begun.elapsed() >= self.limits().backoff_max {
+            backoff.clear();
+        } else if !is_ours {
+            let reason = "it was closed before it had served a call".to_owned();
+            backoff.fail_unproven(
+                self.shared.upstreams.now_ns(),
+                self.limits(),
+                thread.random(),
+                reason,
+            );
         }
     }
 
     async fn connect(
         &self,
-        connection: &Arc<Connection>,
-    ) -> Result<(SendRequest<RequestBody>, Driver), String> {
-        let stream =
-            TcpStream::connect(self.upstream.addr()).await.map_err(|error| error.to_string())?;
+        executor: &LocalExecutor,
+        thread: &Thread,
+    ) -> Result<(Sender, Driver), String> {
+        let addr = self.upstream.addr();
+        let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let wire = self.secure(stream).await?;
-        let io = TokioIo::new(Tap::new(wire, Arc::clone(connection), connection.question()));
-        let (sender, mut driver) =
-            self.builder().handshake(io).await.map_err(|error| error.to_string())?;
-        tokio::select! {
-            biased;
-            () = connection.greeted() => Ok((sender, driver)),
-            _ = &mut driver => Err("it was closed before its SETTINGS came".to_owned()),
-        }
-    }
-
-    /// Shakes hands, where TLS is spoken.
-    async fn secure(&self, stream: TcpStream) -> Result<Wire, String> {
-        let Some(tls) = self.tls.client(self.upstream.addr().ip()) else {
-            return Ok(Wire::Plain(stream));
+        let stream: Box<dyn Stream> = match self.shared.tls.client(addr.ip()) {
+            None => Box::new(stream),
+            Some(tls) => {
+                let shaken = serve::tls::connect(stream, tls).await;
+                let TlsCounters { backends_ok, backends_failed, .. } = &thread.tls_counters;
+                let count = if shaken.is_ok() { backends_ok } else { backends_failed };
+                count.inc();
+                Box::new(shaken.map_err(|error| error.to_string())?)
+            }
         };
-        let shaken = Wire::connect(stream, tls).await;
-        let counters = &self.tls_counters;
-        let count = if shaken.is_ok() { &counters.backends_ok } else { &counters.backends_failed };
-        count.inc();
-        shaken.map_err(|error| error.to_string())
+        let io = TokioIo::new(stream);
+        let shaken = self.builder(executor.clone()).handshake(io).await;
+        let (sender, mut driver) = shaken.map_err(|error| error.to_string())?;
+        // As gRPC clients do, it is taken for ready when SETTINGS have come: before,
+        // nothing says that the other end speaks HTTP/2.
+        while driver.current_max_send_streams() == NO_SETTINGS_YET {
+            tokio::select! {
+                biased;
+                () = executor.ran.notified() => {}
+                _ = &mut driver => return Err("it was closed before its SETTINGS came".to_owned()),
+            }
+        }
+        Ok((sender, driver))
     }
 
-    fn builder(&self) -> http2::Builder<TokioExecutor> {
-        let limits = &self.limits;
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+    fn builder(&self, executor: LocalExecutor) -> http2::Builder<LocalExecutor> {
+        let limits = self.limits();
+        let mut builder = http2::Builder::new(executor);
         builder
             .timer(TokioTimer::new())
             .adaptive_window(false)
             .initial_stream_window_size(limits.backend_stream_window_bytes)
-            .initial_connection_window_size(limits.backend_connection_window_bytes)
-            .initial_max_send_streams(limits.backend_assumed_streams as usize)
+            .initial_connection_window_size(connection_window(limits))
+            .initial_max_send_streams(NO_SETTINGS_YET)
             .max_frame_size(limits.backend_max_frame_bytes)
             .max_header_list_size(limits.backend_max_header_list_bytes)
             .header_table_size(limits.backend_header_table_bytes)
             .max_send_buf_size(limits.backend_send_buffer_bytes)
             .max_local_error_reset_streams(limits.backend_max_error_resets)
+            .keep_alive_interval(limits.backend_keepalive_interval)
+            .keep_alive_timeout(limits.backend_keepalive_timeout)
+            // Servers take PINGs on connections without a call amiss.
+            .keep_alive_while_idle(false)
             // Pushes are disabled, so the backend may open no stream at all.
             .max_concurrent_streams(0);
         builder
     }
-
-    fn forget(&self, connection: &Connection) {
-        connection.leave();
-        self.tally.connections.fetch_sub(1, Ordering::Relaxed);
-        self.lock().connections.retain(|other| !std::ptr::eq(&**other, connection));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // No code under the lock can leave the state half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Counts a connection as open for as long as it lives.
-struct Open(Gauge);
-
-impl Open {
-    fn count(gauge: &Gauge) -> Self {
-        gauge.add(1);
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.sub(1);
-    }
-}
-
-/// When the next attempt to connect may be made.
-#[derive(Debug, Default)]
-struct Backoff {
-    failures: u32,
-    rest: Option<(Instant, String)>,
-}
-
-impl Backoff {
-    /// The reason of the last failure, while it is too early to try again.
-    fn rest(&self, now: Instant) -> Option<String> {
-        self.rest.as_ref().filter(|(until, _)| now < *until).map(|(_, reason)| reason.clone())
-    }
-
-    fn fail(&mut self, now: Instant, limits: &UpstreamLimits, random: u64, reason: String) {
-        let pause = pause(self.failures, limits.backoff_min, limits.backoff_max, random);
-        self.failures = self.failures.saturating_add(1);
-        self.rest = Some((now + pause, reason));
-    }
-}
-
-/// The pause after a failure that `failures` others came before, within 80 to
-/// 120 % of its nominal length.
-fn pause(failures: u32, min: Duration, max: Duration, random: u64) -> Duration {
-    let growth = 1.6_f64.powi(failures.min(64) as i32);
-    let nominal = (min.as_secs_f64() * growth).min(max.as_secs_f64());
-    let jitter = 0.8 + 0.4 * (random as f64 / u64::MAX as f64);
-    Duration::from_secs_f64(nominal * jitter)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limits() -> UpstreamLimits {
-        UpstreamLimits::default()
-    }
-
-    #[test]
-    fn pauses_grow_to_the_bound_and_jitter_around_it() {
-        let (min, max) = (Duration::from_millis(100), Duration::from_secs(5));
-        let middle = u64::MAX / 2;
-        let nominal: Vec<_> =
-            (0..4).map(|failures| pause(failures, min, max, middle).as_millis()).collect();
-        assert_eq!(nominal, [100, 160, 256, 409]);
-        assert_eq!(pause(u32::MAX, min, max, middle), max);
-        assert_eq!(pause(0, min, max, 0), Duration::from_millis(80));
-        assert_eq!(pause(0, min, max, u64::MAX), Duration::from_millis(120));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nobody_connects_during_the_rest() {
-        let mut backoff = Backoff::default();
-        assert_eq!(backoff.rest(Instant::now()), None);
-        backoff.fail(Instant::now(), &limits(), u64::MAX / 2, "refused".to_owned());
-        assert_eq!(backoff.rest(Instant::now()).as_deref(), Some("refused"));
-        tokio::time::advance(limits().backoff_min).await;
-        assert_eq!(backoff.rest(Instant::now()), None);
-    }
+/// A window for all streams together: h2 gives a connection's credit back with the
+/// bytes that are taken, so calls whose clients take nothing would use a smaller
+/// one up, and hold up the calls of others.
+fn connection_window(limits: &UpstreamLimits) -> u32 {
+    let all = limits.backend_max_streams.saturating_mul(limits.backend_stream_window_bytes);
+    all.clamp(limits.backend_connection_window_bytes, MAX_WINDOW)
 }

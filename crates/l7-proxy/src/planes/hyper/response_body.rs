@@ -6,14 +6,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use h2::Reason;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::call::{Attempt, broken};
-use super::log::Entry;
-use super::request_body::Request;
+use super::access_log::Entry;
+use super::attempt::{Attempt, broken};
+use super::downstream;
+use super::replay_body::Shared;
 use crate::failure::{Answer, Failure, Progress, answer};
 use crate::grpc::{MessageScanner, Status, percent_encode};
 use crate::metrics::Outcome;
@@ -24,11 +26,13 @@ pub(super) struct ResponseBody {
     streaming: Option<Box<Streaming>>,
     /// Writes its line when the response is over.
     pub(super) log: Option<Entry>,
+    /// Its connection is not idle until the response is over.
+    _call: Option<downstream::Call>,
 }
 
 struct Streaming {
     backend: Incoming,
-    request: Request,
+    request: Shared<Incoming>,
     attempt: Attempt,
     deadline: Option<Pin<Box<Sleep>>>,
     is_grpc: bool,
@@ -39,7 +43,12 @@ struct Streaming {
 impl ResponseBody {
     /// No body.
     pub(super) fn empty() -> Self {
-        Self { streaming: None, log: None }
+        Self { streaming: None, log: None, _call: None }
+    }
+
+    /// The same, which keeps `call` to its end.
+    pub(super) fn with(self, call: downstream::Call) -> Self {
+        Self { _call: Some(call), ..self }
     }
 
     /// The body of a backend's response, given its head. A response that is a
@@ -47,14 +56,14 @@ impl ResponseBody {
     pub(super) fn new(
         head: &http::response::Parts,
         backend: Incoming,
-        request: Request,
+        request: Shared<Incoming>,
         mut attempt: Attempt,
         deadline: Option<Instant>,
         is_grpc: bool,
     ) -> Self {
         if backend.is_end_stream() {
             attempt.outcome = Some(outcome(is_grpc, head.status, Some(&head.headers)));
-            request.close();
+            request.borrow_mut().close();
             return Self::empty();
         }
         let streaming = Streaming {
@@ -66,7 +75,7 @@ impl ResponseBody {
             status: head.status,
             messages: MessageScanner::default(),
         };
-        Self { streaming: Some(Box::new(streaming)), log: None }
+        Self { streaming: Some(Box::new(streaming)), ..Self::empty() }
     }
 }
 
@@ -80,31 +89,17 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let this = self.get_mut();
         let Some(streaming) = &mut this.streaming else { return Poll::Ready(None) };
-        let step = ready!(streaming.poll(cx));
+        let (frame, is_last) = ready!(streaming.poll(cx));
         if let Some(log) = &mut this.log {
-            match &step {
-                Step::Data(frame) | Step::LastData(frame) | Step::Trailers(frame) => {
-                    log.frame(frame)
-                }
-                Step::End | Step::Reset(_) => {}
+            if let Some(Ok(frame)) = &frame {
+                log.frame(frame);
             }
             log.outcome(streaming.attempt.outcome);
         }
-        Poll::Ready(match step {
-            Step::Data(frame) => Some(Ok(frame)),
-            Step::LastData(frame) | Step::Trailers(frame) => {
-                this.streaming = None;
-                Some(Ok(frame))
-            }
-            Step::End => {
-                this.streaming = None;
-                None
-            }
-            Step::Reset(error) => {
-                this.streaming = None;
-                Some(Err(error))
-            }
-        })
+        if is_last {
+            this.streaming = None;
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -112,15 +107,8 @@ impl Body for ResponseBody {
     }
 }
 
-/// What comes next of a response.
-enum Step {
-    Data(Frame<Bytes>),
-    /// Data that is also the end, as no gRPC response has it.
-    LastData(Frame<Bytes>),
-    Trailers(Frame<Bytes>),
-    End,
-    Reset(h2::Error),
-}
+/// What comes next of a response, and whether it is its end.
+type Step = (Option<Result<Frame<Bytes>, h2::Error>>, bool);
 
 impl Streaming {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
@@ -128,41 +116,34 @@ impl Streaming {
             && deadline.as_mut().poll(cx).is_ready()
         {
             self.attempt.outcome = Some(Outcome::Deadline);
-            return Poll::Ready(self.fail(&Failure::Deadline));
+            return Poll::Ready((Some(self.fail(&Failure::Deadline)), true));
         }
-        let step = match ready!(Pin::new(&mut self.backend).poll_frame(cx)) {
-            Some(Ok(frame)) => self.forward(frame),
+        let frame = match ready!(Pin::new(&mut self.backend).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
             None => {
                 self.attempt.outcome = Some(outcome(self.is_grpc, self.status, None));
-                Step::End
+                return Poll::Ready((None, true));
             }
             Some(Err(error)) => {
-                let broken = broken(&error, self.attempt.backend_name());
-                self.attempt.outcome = Some(broken.outcome());
-                self.fail(&broken.failure())
+                let broken = broken(&error, self.attempt.pool.name());
+                self.attempt.outcome = Some(broken.outcome);
+                return Poll::Ready((Some(self.fail(&broken.failure)), true));
             }
         };
-        Poll::Ready(step)
-    }
-
-    fn forward(&mut self, frame: Frame<Bytes>) -> Step {
-        if let Some(trailers) = frame.trailers_ref() {
-            self.attempt.outcome = Some(outcome(self.is_grpc, self.status, Some(trailers)));
-            return Step::Trailers(frame);
-        }
-        if self.is_grpc
-            && let Some(data) = frame.data_ref()
-        {
+        if let Some(data) = frame.data_ref() {
             self.messages.advance(data);
         }
-        if self.backend.is_end_stream() {
-            self.attempt.outcome = Some(outcome(self.is_grpc, self.status, None));
-            return Step::LastData(frame);
+        // No gRPC response ends with data.
+        let is_last = frame.is_trailers() || self.backend.is_end_stream();
+        if is_last {
+            let status = outcome(self.is_grpc, self.status, frame.trailers_ref());
+            self.attempt.outcome = Some(status);
         }
-        Step::Data(frame)
+        Poll::Ready((Some(Ok(frame)), is_last))
     }
 
-    fn fail(&self, failure: &Failure) -> Step {
+    /// What the client gets instead of the rest.
+    fn fail(&self, failure: &Failure) -> Result<Frame<Bytes>, h2::Error> {
         let progress = if self.messages.is_on_boundary() {
             Progress::OnBoundary
         } else {
@@ -170,20 +151,18 @@ impl Streaming {
         };
         match answer(failure, self.is_grpc, progress) {
             Answer::Trailers { status, message } => {
-                Step::Trailers(Frame::trailers(status_headers(status, &message)))
+                Ok(Frame::trailers(status_headers(status, &message)))
             }
-            Answer::Reset { code } => Step::Reset(h2::Reason::from(code).into()),
+            Answer::Reset { code } => Err(Reason::from(code).into()),
             // The table gives nothing else once headers have been sent.
-            Answer::TrailersOnly { .. } | Answer::Http { .. } => {
-                Step::Reset(h2::Reason::INTERNAL_ERROR.into())
-            }
+            Answer::TrailersOnly { .. } | Answer::Http { .. } => Err(Reason::INTERNAL_ERROR.into()),
         }
     }
 }
 
 impl Drop for Streaming {
     fn drop(&mut self) {
-        self.request.close();
+        self.request.borrow_mut().close();
     }
 }
 
@@ -207,29 +186,5 @@ pub(super) fn outcome(is_grpc: bool, status: StatusCode, last: Option<&HeaderMap
         Outcome::of_grpc(status.map(HeaderValue::as_bytes))
     } else {
         Outcome::of_http(status.as_u16())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_grpc_response_is_ok_by_its_status_only() {
-        let status = |text: &'static str| {
-            HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static(text))])
-        };
-        assert_eq!(outcome(true, StatusCode::OK, Some(&status("0"))), Outcome::Ok);
-        assert_eq!(outcome(true, StatusCode::OK, Some(&status("5"))), Outcome::Error);
-        assert_eq!(outcome(true, StatusCode::OK, None), Outcome::Fault);
-        assert_eq!(outcome(false, StatusCode::NOT_FOUND, None), Outcome::Ok);
-        assert_eq!(outcome(false, StatusCode::BAD_GATEWAY, None), Outcome::Fault);
-    }
-
-    #[test]
-    fn status_headers_escape_their_message() {
-        let headers = status_headers(Status::Unavailable, "50% broke\n");
-        assert_eq!(headers["grpc-status"], "14");
-        assert_eq!(headers["grpc-message"], "50%25 broke%0A");
     }
 }

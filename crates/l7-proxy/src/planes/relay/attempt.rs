@@ -149,7 +149,7 @@ impl Worker {
         if pool.links.iter().filter(is_usable).count() >= limits.backend_max_connections {
             return Err(Failure::Overload { backend: pool.upstream.name().to_owned() });
         }
-        if let Some(reason) = pool.backoff.rest(self.now_ns) {
+        if let Some((_, reason)) = pool.backoff.rest(self.now_ns) {
             let backend = pool.upstream.name().to_owned();
             return Err(Failure::Connect { backend, reason: reason.to_owned() });
         }

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use h2_wire::connection::StreamKey;
 use rustix::io::Errno;
@@ -14,8 +13,8 @@ use serve::Metrics;
 use super::endpoint::Endpoint;
 use super::options::OUTPUT_HIGH_BYTES;
 use super::slots::Key;
-use crate::config::UpstreamLimits;
 use crate::metrics::BackendCounters;
+use crate::planes::backoff::Backoff;
 use crate::upstreams::{InFlight, Upstream};
 
 /// The connections from one thread to one backend.
@@ -105,45 +104,6 @@ impl Link {
     }
 }
 
-/// When the next attempt to connect may be made.
-#[derive(Debug, Default)]
-pub(super) struct Backoff {
-    failures: u32,
-    rest: Option<(u64, String)>,
-}
-
-impl Backoff {
-    /// The reason of the last failure, while it is too early to try again.
-    pub(super) fn rest(&self, now_ns: u64) -> Option<&str> {
-        self.rest.as_ref().filter(|(until_ns, _)| now_ns < *until_ns).map(|(_, reason)| &**reason)
-    }
-
-    pub(super) fn fail(
-        &mut self,
-        now_ns: u64,
-        limits: &UpstreamLimits,
-        random: u64,
-        reason: String,
-    ) {
-        let pause = pause(self.failures, limits.backoff_min, limits.backoff_max, random);
-        self.failures = self.failures.saturating_add(1);
-        self.rest = Some((now_ns + pause.as_nanos() as u64, reason));
-    }
-
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-}
-
-/// The pause after a failure that `failures` others came before, within 80 to
-/// 120 % of its nominal length (the gRPC connection backoff protocol).
-fn pause(failures: u32, min: Duration, max: Duration, random: u64) -> Duration {
-    let growth = 1.6_f64.powi(failures.min(64) as i32);
-    let nominal = (min.as_secs_f64() * growth).min(max.as_secs_f64());
-    let jitter = 0.8 + 0.4 * (random as f64 / u64::MAX as f64);
-    Duration::from_secs_f64(nominal * jitter)
-}
-
 /// A socket that is connecting to a backend.
 pub(super) fn connect(upstream: &Upstream) -> Result<OwnedFd, Errno> {
     let address = upstream.addr();
@@ -157,34 +117,5 @@ pub(super) fn connect(upstream: &Upstream) -> Result<OwnedFd, Errno> {
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(errno) => Err(errno),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_the_bound_and_jitter_around_it() {
-        let (min, max) = (Duration::from_millis(100), Duration::from_secs(5));
-        let middle = u64::MAX / 2;
-        let nominal: Vec<_> =
-            (0..4).map(|failures| pause(failures, min, max, middle).as_millis()).collect();
-        assert_eq!(nominal, [100, 160, 256, 409]);
-        assert_eq!(pause(u32::MAX, min, max, middle), max);
-        assert_eq!(pause(0, min, max, 0), Duration::from_millis(80));
-        assert_eq!(pause(0, min, max, u64::MAX), Duration::from_millis(120));
-    }
-
-    #[test]
-    fn nobody_connects_during_the_rest() {
-        let limits = UpstreamLimits::default();
-        let mut backoff = Backoff::default();
-        assert_eq!(backoff.rest(0), None);
-        backoff.fail(0, &limits, u64::MAX / 2, "refused".to_owned());
-        assert_eq!(backoff.rest(99_000_000), Some("refused"));
-        assert_eq!(backoff.rest(101_000_000), None);
-        backoff.clear();
-        assert_eq!(backoff.rest(0), None);
     }
 }

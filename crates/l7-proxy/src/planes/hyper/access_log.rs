@@ -1,9 +1,10 @@
 //! Lines of the access log: what is noted while a call runs, and the line that
 //! is written when it is over, however that comes about.
 
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -20,81 +21,47 @@ use crate::upstreams::Upstream;
 /// What the parts of a call tell of it.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    attempts: AtomicU32,
-    request_bytes: AtomicU64,
-    backend: Mutex<Option<Arc<Upstream>>>,
-}
-
-impl Notes {
     /// Attempts made.
-    pub(super) fn attempts(&self) -> u32 {
-        self.attempts.load(Ordering::Relaxed)
-    }
-
-    /// An attempt at this backend begins.
-    pub(super) fn begin(&self, upstream: &Arc<Upstream>) {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
-        let mut backend = self.backend.lock().unwrap_or_else(PoisonError::into_inner);
-        *backend = Some(Arc::clone(upstream));
-    }
-
-    /// Bytes of the request's body came.
-    pub(super) fn received(&self, bytes: usize) {
-        self.request_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    fn backend(&self) -> Option<String> {
-        let backend = self.backend.lock().unwrap_or_else(PoisonError::into_inner);
-        backend.as_ref().map(|upstream| upstream.name().to_owned())
-    }
-}
-
-impl Thread {
-    /// The line of a call that has begun, if it is in the share that is logged.
-    pub(super) fn log_entry(
-        &self,
-        head: &http::request::Parts,
-        peer: SocketAddr,
-        notes: &Arc<Notes>,
-    ) -> Option<Entry> {
-        let log = self.shared.access_log.as_ref().filter(|log| log.draws(self.random()))?;
-        let path = head.uri.path_and_query().map_or("", |path| path.as_str());
-        let line = Line {
-            time_unix_ms: 0,
-            peer: Some(peer),
-            path: Line::path_of(path.as_bytes()),
-            backend: None,
-            outcome: Outcome::Cancelled.name(),
-            http_status: None,
-            grpc_status: None,
-            request_bytes: 0,
-            response_bytes: 0,
-            duration_us: 0,
-            attempts: 0,
-        };
-        let (log, notes) = (log.clone(), Arc::clone(notes));
-        Some(Entry { log, line, notes, begun: Instant::now() })
-    }
+    pub(super) attempts: Cell<u32>,
+    /// Bytes of the request's body that came.
+    pub(super) request_bytes: Rc<Cell<u64>>,
+    /// The backend of the last attempt.
+    pub(super) backend: RefCell<Option<Arc<Upstream>>>,
 }
 
 /// A line that is written when it is dropped.
 pub(super) struct Entry {
     log: AccessLog,
     line: Line,
-    notes: Arc<Notes>,
+    notes: Rc<Notes>,
     begun: Instant,
 }
 
 impl Entry {
+    /// The line of a call that has begun, if it is in the share that is logged.
+    pub(super) fn begin(
+        thread: &Thread,
+        head: &http::request::Parts,
+        peer: SocketAddr,
+        notes: &Rc<Notes>,
+    ) -> Option<Self> {
+        let log = thread.shared.access_log.as_ref();
+        let log = log.filter(|log| log.draws(thread.random()))?.clone();
+        let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+        let path = Line::path_of(path.as_bytes());
+        let line =
+            Line { peer: Some(peer), path, outcome: Outcome::Cancelled.name(), ..Line::default() };
+        Some(Self { log, line, notes: Rc::clone(notes), begun: Instant::now() })
+    }
+
     /// The call failed before a backend's head came.
     pub(super) fn failed(&mut self, failure: &Failure) {
-        let outcome = match failure {
+        self.outcome(Some(match failure {
             Failure::Deadline => Outcome::Deadline,
             Failure::BackendReset { .. } => Outcome::Reset,
             Failure::BackendBroke { .. } => Outcome::Broken,
             _ => Outcome::Unsent,
-        };
-        self.outcome(Some(outcome));
+        }));
     }
 
     /// The client gets this head.
@@ -110,9 +77,7 @@ impl Entry {
 
     /// The client gets this frame.
     pub(super) fn frame(&mut self, frame: &Frame<Bytes>) {
-        if let Some(data) = frame.data_ref() {
-            self.line.response_bytes += data.len() as u64;
-        }
+        self.line.response_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
         if let Some(trailers) = frame.trailers_ref() {
             self.status(trailers);
         }
@@ -133,14 +98,15 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut line = self.line.clone();
+        let mut line = std::mem::take(&mut self.line);
+        let backend = self.notes.backend.take();
         line.time_unix_ms = now_unix_ms();
-        line.attempts = self.notes.attempts();
-        line.backend = self.notes.backend();
+        line.attempts = self.notes.attempts.get();
+        line.backend = backend.map(|upstream| upstream.name().to_owned());
         if line.attempts == 0 {
             line.outcome = "rejected";
         }
-        line.request_bytes = self.notes.request_bytes.load(Ordering::Relaxed);
+        line.request_bytes = self.notes.request_bytes.get();
         line.duration_us = self.begun.elapsed().as_micros() as u64;
         self.log.write(line);
     }
