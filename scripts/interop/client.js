@@ -360,7 +360,7 @@ const CALLS = {
     assert.strictEqual(messages.length, 10);
   },
   async ofItsOwnConnection(client) {
-    const another = connect(client.address);
+    const another = connect(client.address, RESENDS_UNSEEN);
     try {
       await CALLS.short(another);
     } finally {

@@ -97,6 +97,9 @@ class Process:
 
     def drain(self):
         self.signal(signal.SIGTERM)
+        self.await_end()
+
+    def await_end(self):
         code = self.child.wait(PATIENCE_S)
         assert code == 0, f"{self.child.args} ended with {code}: {self.log.read_text()}"
 
@@ -134,6 +137,7 @@ class Suite:
         command = [*CLIENTS[client], group, *(f"{name}={address}" for name, address in targets.items())]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         limit = threading.Timer(PATIENCE_S * len(targets) + QUIET_S, child.kill)
+        limit.daemon = True
         limit.start()
         rows, other = [], []
         for line in child.stdout:
@@ -208,10 +212,11 @@ def accept_queue_is_served(suite, client, path, backend, count=300):
         try:
             wait_for("connections wait", lambda: waiting(old.address) >= count)
             suite.proxy(path, backend, listen=old.address, flags=threads)
+            # Only once: a second signal ends a drain.
             old.signal(signal.SIGTERM)
         finally:
             old.signal(signal.SIGCONT)
-        old.drain()
+        old.await_end()
 
     suite.run(client, f"accept_queue={count}", {path: old.address}, during=replace)
 
