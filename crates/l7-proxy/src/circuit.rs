@@ -29,11 +29,12 @@ pub struct CircuitLimits {
     #[arg(long, value_name = "N")]
     pub max_requests: Option<u32>,
 
-    /// Calls of one thread that may wait for connections to one backend.
+    /// Calls of one thread that may wait for a place at one backend: for a
+    /// connection to be made, or for one to take a further call.
     #[arg(long, value_name = "N", default_value_t = 1_024)]
     pub backend_max_pending: u32,
 
-    /// Calls of one thread that may wait for connections to any backend.
+    /// Calls of one thread that may wait for a place at any backend.
     #[arg(long, value_name = "N", default_value_t = 4_096)]
     pub max_pending: u32,
 
@@ -92,7 +93,7 @@ impl fmt::Display for Limit {
             Self::BackendRequests => "it has all the calls it may have in flight",
             Self::Requests => "the backends have all the calls they may have in flight",
             Self::BackendPending => "all the calls that may wait for it do",
-            Self::Pending => "all the calls that may wait for a connection do",
+            Self::Pending => "all the calls that may wait for a place do",
             Self::Connections => "the proxy has all the connections it may have",
         };
         write!(f, "{what} ({})", self.name())

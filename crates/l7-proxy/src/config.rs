@@ -304,7 +304,7 @@ pub struct UpstreamLimits {
     pub connect_timeout: Duration,
 
     /// Connections to one backend from one thread. One is opened first, and
-    /// another each time all are full.
+    /// another, one at a time, while all are full.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub backend_max_connections: usize,
 
@@ -312,10 +312,16 @@ pub struct UpstreamLimits {
     #[arg(long, value_name = "N", default_value_t = 1_024)]
     pub backend_max_streams: u32,
 
-    /// Calls that may wait for one connection that is being made; what a
-    /// client assumes until SETTINGS say otherwise.
+    /// Calls that wait for one connection that is being made before others are
+    /// offered to another backend; what a client assumes until SETTINGS say
+    /// otherwise.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub backend_assumed_streams: u32,
+
+    /// The first stream's identifier on a connection. Only tests set it, to see
+    /// a connection come to its last.
+    #[arg(long, hide = true, default_value_t = 1)]
+    pub backend_first_stream: u32,
 
     /// Flow-control window of a stream, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 65_535, value_parser = window())]

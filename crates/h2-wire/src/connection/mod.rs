@@ -73,6 +73,9 @@ pub struct Options {
     pub max_streams: u32,
     /// Streams we open before the peer's SETTINGS have come.
     pub assumed_streams: u32,
+    /// The identifier of the first stream we open: 1, but for tests of what follows the last, which
+    /// no test could wait for. An odd number.
+    pub first_stream: u32,
     /// Bounds on a decoded header list. What is beyond is reported and not kept.
     pub list_limits: ListLimits,
     /// SETTINGS_MAX_HEADER_LIST_SIZE to announce, in bytes.
@@ -107,6 +110,7 @@ impl Options {
             max_frame_bytes: frame::DEFAULT_MAX_FRAME_SIZE,
             max_streams: 100,
             assumed_streams: 100,
+            first_stream: 1,
             list_limits: ListLimits::default(),
             announced_list_bytes: ListLimits::default().max_bytes as u32,
             header_table_bytes: DEFAULT_TABLE_SIZE as u32,
@@ -201,7 +205,7 @@ impl<T: Copy + Default> Connection<T> {
             block: None,
             remembered: Remembered { ids: VecDeque::new() },
             highest_peer_stream: 0,
-            next_stream: 1,
+            next_stream: options.first_stream,
             has_preface: !is_server,
             has_settings: false,
             is_acknowledged: false,

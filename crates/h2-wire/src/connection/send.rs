@@ -37,9 +37,15 @@ impl<T: Copy + Default> Connection<T> {
     pub fn can_open(&self) -> bool {
         self.options.role == Role::Client
             && self.streams.len() < self.stream_limit()
-            && self.next_stream < LARGEST_STREAM_ID
+            && !self.is_used_up()
             && self.leaving == Leaving::No
             && !self.is_failed
+    }
+
+    /// Whether no identifier is left for another stream of ours, so that a new connection has to
+    /// take this one's place (RFC 9113, section 5.1.1).
+    pub fn is_used_up(&self) -> bool {
+        self.next_stream >= LARGEST_STREAM_ID
     }
 
     /// Opens a stream, on which the head of a request has to be sent next. `None` when the peer or

@@ -193,8 +193,10 @@ impl Worker {
             is_budgeted: true,
             is_hedge: true,
         });
-        let assigned = self.check_circuit(pool).and_then(|()| self.assign(key, pool));
-        if assigned.is_err() {
+        // While calls wait for places, none has two.
+        let is_full = !self.overflow.is_empty();
+        let assigned = self.check_circuit(pool);
+        if is_full || assigned.and_then(|()| self.assign(key, pool)).is_err() {
             self.leave_to_other(key, Outcome::Unsent);
         }
     }
@@ -203,10 +205,16 @@ impl Worker {
     /// call has.
     #[inline]
     pub(super) fn focus(&mut self, link: Key, key: Key) {
+        self.focus_on(key, |place| matches!(place, Place::Stream(found, _) if found == link));
+    }
+
+    /// The same by where the attempt is.
+    #[inline]
+    pub(super) fn focus_on(&mut self, key: Key, is_it: impl Fn(Place) -> bool) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if let Some(other) = &mut call.other
             && let Some(first) = &mut call.attempt
-            && other.is_on(link)
+            && is_it(other.place)
         {
             std::mem::swap(first, &mut **other);
         }

@@ -63,6 +63,11 @@ impl Worker {
                 Some(Attempt { pool, index, in_flight, place, sent_ns, is_budgeted, is_hedge });
             let assigned = self.check_circuit(pool).and_then(|()| self.assign(key, pool));
             let Err(failure) = assigned else { return };
+            if matches!(failure, Failure::Overload { .. })
+                && let Some(call) = self.calls.get_mut(key)
+            {
+                call.full = Some(pool);
+            }
             let broken = match &failure {
                 // Another backend is no help.
                 Failure::CircuitOpen { limit, .. } if !limit.spares_others() => Broken::Final,
@@ -90,22 +95,9 @@ impl Worker {
     }
 
     #[cold]
-    fn circuit_open(&self, pool: &Pool, limit: Limit) -> Failure {
+    pub(super) fn circuit_open(&self, pool: &Pool, limit: Limit) -> Failure {
         self.circuit_counters.count(limit);
         Failure::CircuitOpen { backend: pool.upstream.name().to_owned(), limit }
-    }
-
-    /// Whether one more call may wait for a connection.
-    fn check_pending(&self, pool: &Pool) -> Result<(), Failure> {
-        let waiting = |pool: &Pool| -> usize {
-            let links = pool.links.iter().filter_map(|link| self.links.get(*link));
-            links.map(|link| link.waiting.len()).sum()
-        };
-        let pools = self.pools_by_index.iter().filter_map(|key| self.pools.get(*key));
-        let total: usize = pools.map(waiting).sum();
-        let limits = &self.shared.config.circuit;
-        let checked = limits.check_pending(waiting(pool) as u32, total as u32);
-        checked.map_err(|limit| self.circuit_open(pool, limit))
     }
 
     /// The backend for the next attempt, if the call may have one.
@@ -127,52 +119,8 @@ impl Worker {
         Some((index, *self.pools_by_index.get(index)?))
     }
 
-    /// Puts the call on a connection of the pool, or lets it wait for one that
-    /// is being made. Never behind a full one.
-    pub(super) fn assign(&mut self, key: Key, pool_key: Key) -> Result<(), Failure> {
-        let Some(pool) = self.pools.get(pool_key) else { return Err(Failure::NoBackend) };
-        let has_place = |link: &&Key| self.links.get(**link).is_some_and(Link::has_place);
-        if let Some(&link) = pool.links.iter().find(has_place) {
-            self.send(key, link);
-            return Ok(());
-        }
-        let limits = &self.shared.config.upstream;
-        let assumed = limits.backend_assumed_streams.min(limits.backend_max_streams);
-        let can_wait =
-            |link: &&Key| self.links.get(**link).is_some_and(|link| link.has_room_to_wait(assumed));
-        if let Some(&link) = pool.links.iter().find(can_wait) {
-            self.check_pending(pool)?;
-            self.wait(key, link);
-            return Ok(());
-        }
-        let is_usable = |link: &&Key| self.links.get(**link).is_some_and(|link| !link.is_leaving);
-        if pool.links.iter().filter(is_usable).count() >= limits.backend_max_connections {
-            return Err(Failure::Overload { backend: pool.upstream.name().to_owned() });
-        }
-        if let Some((_, reason)) = pool.backoff.rest(self.now_ns) {
-            let backend = pool.upstream.name().to_owned();
-            return Err(Failure::Connect { backend, reason: reason.to_owned() });
-        }
-        self.check_pending(pool)?;
-        let connections = self.links.len() as u32;
-        let checked = self.shared.config.circuit.check_connections(connections);
-        checked.map_err(|limit| self.circuit_open(pool, limit))?;
-        let link = self.open_link(pool_key)?;
-        self.wait(key, link);
-        Ok(())
-    }
-
-    fn wait(&mut self, key: Key, link: Key) {
-        let (Some(call), Some(to)) = (self.calls.get_mut(key), self.links.get_mut(link)) else {
-            return;
-        };
-        if let Some(attempt) = &mut call.attempt {
-            attempt.place = Place::Waiting(link);
-        }
-        to.waiting.push_back(key);
-    }
-
-    fn open_link(&mut self, pool_key: Key) -> Result<Key, Failure> {
+    /// Begins to make a connection.
+    pub(super) fn open_link(&mut self, pool_key: Key) -> Result<Key, Failure> {
         let Some(pool) = self.pools.get_mut(pool_key) else { return Err(Failure::NoBackend) };
         let now_ms = self.now_ns / 1_000_000;
         let limits = &self.shared.config.upstream;
@@ -185,12 +133,13 @@ impl Worker {
                 endpoint: Endpoint::new(http, socket, secure, now_ms),
                 pool: pool_key,
                 stage: Stage::Connecting,
-                waiting: std::collections::VecDeque::new(),
                 is_leaving: false,
                 resets: 0,
                 abandoned: Vec::new(),
                 exhausted_sweeps: 0,
                 connect_by_ns,
+                ready_ns: 0,
+                is_proven: false,
             });
             let Some(made) = self.links.get(link) else { return Ok(link) };
             let data = epoll::EventData::new_u64(link.to_token(true));
@@ -238,6 +187,10 @@ impl Worker {
         let (Some(attempt), Some(stream)) = (&mut call.attempt, http.open(key)) else { return };
         attempt.place = Place::Stream(link, stream);
         attempt.sent_ns = self.now_ns;
+        if http.is_used_up() {
+            // The next call finds, or makes, another (RFC 9113, section 5.1.1).
+            to.is_leaving = true;
+        }
         let request = &mut call.request;
         request.passed = 0;
         let list = &request.headers;
@@ -320,9 +273,14 @@ impl Worker {
         true
     }
 
-    /// No backend is left to try.
+    /// No backend is left to try: the call waits for one that is full, or fails.
     fn give_up(&mut self, key: Key) {
         let Some(call) = self.calls.get_mut(key) else { return };
+        if let Some(pool) = call.full.take() {
+            let Err(failure) = self.wait_for_any(key, pool) else { return };
+            self.counters.count_rejection(&failure);
+            return self.fail_call(key, &failure, Outcome::Unsent);
+        }
         let failure = call.last.take().map_or(Failure::NoBackend, |(failure, _)| failure);
         self.counters.count_rejection(&failure);
         self.fail_call(key, &failure, Outcome::Unsent);
@@ -354,11 +312,7 @@ impl Worker {
             Some(Place::Stream(link, stream)) => {
                 self.reset_on_link(link, stream, reason);
             }
-            Some(Place::Waiting(link)) => {
-                if let Some(to) = self.links.get_mut(link) {
-                    to.waiting.retain(|waiting| *waiting != key);
-                }
-            }
+            Some(place) => self.stop_waiting(key, place),
             None => {}
         }
     }
@@ -461,6 +415,9 @@ impl Worker {
         }
         self.pools_by_index = keys;
         for key in self.pools.keys() {
+            if self.pools.get(key).is_some_and(|pool| pool.is_retired) {
+                self.fail_waiting(key, &Failure::NoBackend);
+            }
             self.retire_if_over(key);
         }
     }

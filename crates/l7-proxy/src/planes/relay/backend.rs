@@ -27,8 +27,8 @@ impl Worker {
                 Received::Input(length) => self.link_input(key, &chunk, length),
                 Received::Nothing => {}
                 Received::End => {
-                    let reason = link.endpoint.failure().unwrap_or("it was closed").to_owned();
-                    self.lose_link(key, &reason);
+                    let reason = link.endpoint.failure();
+                    self.lose_link(key, reason.as_deref().unwrap_or(CLOSED));
                 }
             }
         }
@@ -91,6 +91,11 @@ impl Worker {
     }
 
     fn on_response(&mut self, link: Key, key: Key, end_stream: bool) {
+        if let Some(from) = self.links.get_mut(link)
+            && !from.is_proven
+        {
+            self.prove(link);
+        }
         if self.keeps_back(link, key, end_stream) {
             return;
         }
@@ -275,29 +280,47 @@ impl Worker {
             return;
         }
         link.stage = Stage::Ready;
-        let waiting = std::mem::take(&mut link.waiting);
+        link.ready_ns = self.now_ns;
         let (pool_key, connect_by_ns) = (link.pool, link.connect_by_ns);
         self.timers.clear(connect_by_ns, Due::Connect(key));
         if let Some(pool) = self.pools.get_mut(pool_key) {
             pool.counters.connects_ok.inc();
             pool.counters.connections.add(1);
+        }
+    }
+
+    /// The backend is well: it has served a call, or kept a connection for long.
+    #[cold]
+    pub(super) fn prove(&mut self, key: Key) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.is_proven = true;
+        if let Some(pool) = self.pools.get_mut(link.pool) {
             pool.backoff.clear();
         }
-        // Places were given out on an assumption before SETTINGS came; those
-        // beyond what SETTINGS allow have to look again.
-        for call in waiting {
-            self.focus(key, call);
-            if let Err(failure) = self.assign(call, pool_key) {
-                self.retry(call, failure, Outcome::Unsent, Broken::Unsent);
-            }
+    }
+
+    /// A connection that was ready has ended. One that had not served a call is
+    /// a failure as much as one that could not be made.
+    fn note_end(&mut self, key: Key, reason: &str) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if std::mem::replace(&mut link.is_proven, true) {
+            return;
         }
+        let random = self.chance.next_u64();
+        let Some(pool) = self.pools.get_mut(link.pool) else { return };
+        let limits = &self.shared.config.upstream;
+        let reason = format!("{reason} before it had served a call");
+        pool.backoff.fail_unproven(self.now_ns, limits, random, reason);
     }
 
     fn on_go_away(&mut self, key: Key, last_stream: u32) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.is_leaving = true;
-        let left_out: Vec<_> =
-            link.endpoint.http.streams().filter(|(stream, _)| stream.id() > last_stream).collect();
+        let (left_out, kept): (Vec<_>, Vec<_>) =
+            link.endpoint.http.streams().partition(|(stream, _)| stream.id() > last_stream);
+        if kept.is_empty() {
+            self.note_end(key, "it went away (GOAWAY)");
+        }
         for (stream, call) in left_out {
             if let Some(link) = self.links.get_mut(key) {
                 link.endpoint.http.forget(stream);
@@ -338,19 +361,22 @@ impl Worker {
         let Some(link) = self.links.get(key) else { return };
         let was_ready = link.stage == Stage::Ready;
         let pool_key = link.pool;
+        if was_ready {
+            self.note_end(key, reason);
+        }
+        let Some(link) = self.links.get(key) else { return };
         let streams: Vec<_> = link
             .endpoint
             .http
             .streams()
             .map(|(stream, call)| (call, link.endpoint.http.may_be_seen(stream)))
             .collect();
-        let waiting: Vec<_> = link.waiting.iter().copied().collect();
         self.remove_link(key);
         let backend = self.pools.get(pool_key).map(|pool| pool.upstream.name().to_owned());
         let backend = backend.unwrap_or_default();
         if !was_ready {
             let reason = match reason {
-                "it was closed" => "it was closed before its SETTINGS came",
+                CLOSED => "it was closed before its SETTINGS came",
                 reason => reason,
             };
             let random = self.chance.next_u64();
@@ -359,12 +385,6 @@ impl Worker {
                 pool.counters.connects_failed.inc();
                 pool.upstream.note_failure();
                 pool.backoff.fail(self.now_ns, limits, random, reason.to_owned());
-            }
-            for call in waiting {
-                self.focus(key, call);
-                let failure =
-                    Failure::Connect { backend: backend.clone(), reason: reason.to_owned() };
-                self.retry(call, failure, Outcome::Unsent, Broken::Unsent);
             }
         }
         for (call, may_be_seen) in streams {
@@ -401,11 +421,15 @@ impl Worker {
                 }
                 self.read_link(key);
             }
-            return self.lose_link(key, "it was closed");
+            let reason = self.links.get(key).and_then(|link| link.endpoint.failure());
+            return self.lose_link(key, reason.as_deref().unwrap_or(CLOSED));
         }
         self.close_if_over(key);
     }
 }
+
+/// Why a connection ended whose other end said no more.
+const CLOSED: &str = "it was closed";
 
 /// Reads from a connection that broke while it was written to.
 const FINAL_READS: usize = 64;

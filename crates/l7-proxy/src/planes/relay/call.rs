@@ -30,6 +30,8 @@ pub(super) struct Call {
     /// How the last attempt broke, and whether the backend surely had not
     /// looked at the call.
     pub(super) last: Option<(Failure, bool)>,
+    /// A backend that was too full for it, and may have a place later.
+    pub(super) full: Option<Key>,
     /// The attempt in progress.
     pub(super) attempt: Option<Attempt>,
     /// Another attempt in progress, of a call that is hedged. Events of its
@@ -125,18 +127,13 @@ pub(super) struct Attempt {
     pub(super) is_hedge: bool,
 }
 
-impl Attempt {
-    /// Whether it is on this connection, or waits for it.
-    pub(super) fn is_on(&self, link: Key) -> bool {
-        matches!(self.place, Place::Waiting(found) | Place::Stream(found, _) if found == link)
-    }
-}
-
 /// Where an attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// It waits for a connection that is being made.
+    /// It waits for a connection of this pool that is being made.
     Waiting(Key),
+    /// It waits for a place at any backend, and is counted at this pool's.
+    Overflow(Key),
     /// It is a stream of a connection.
     Stream(Key, StreamKey),
 }

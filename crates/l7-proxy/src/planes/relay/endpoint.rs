@@ -57,6 +57,8 @@ pub(super) struct Endpoint {
     wrote_bytes: u64,
     /// Since when output has been waiting without enough progress.
     stalled_since_ms: Option<u64>,
+    /// What the kernel said when the socket broke.
+    error: Option<Errno>,
 }
 
 /// What a read found.
@@ -103,6 +105,7 @@ impl Endpoint {
             partial_since_ms: None,
             wrote_bytes: 0,
             stalled_since_ms: None,
+            error: None,
         }
     }
 
@@ -157,8 +160,9 @@ impl Endpoint {
                 self.exhaust = false;
                 Received::Nothing
             }
-            Err(_) => {
+            Err(errno) => {
                 self.readable = false;
+                self.error = Some(errno);
                 Received::End
             }
         }
@@ -192,8 +196,10 @@ impl Endpoint {
     }
 
     /// What went wrong under HTTP/2, if something did.
-    pub(super) fn failure(&self) -> Option<&str> {
-        self.secure.as_ref().and_then(|secure| secure.failure())
+    pub(super) fn failure(&self) -> Option<String> {
+        let secure = self.secure.as_ref().and_then(|secure| secure.failure());
+        let error = || Some(std::io::Error::from(self.error?).to_string());
+        secure.map(str::to_owned).or_else(error)
     }
 
     /// Whether there is something to be written.
@@ -251,7 +257,10 @@ impl Endpoint {
                     self.http.wrote(sent);
                 }
                 Err(Errno::AGAIN) => self.writable = false,
-                Err(_) => return Flushed::Broken,
+                Err(errno) => {
+                    self.error.get_or_insert(errno);
+                    return Flushed::Broken;
+                }
             }
         }
     }

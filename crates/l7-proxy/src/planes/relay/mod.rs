@@ -9,6 +9,7 @@
 //! | [`entrance`] | connections in, and the shutdown |
 //! | [`client`] | what comes from clients, answers, and how their connections end |
 //! | [`attempt`] | a call's attempts: pick, place, send, try elsewhere |
+//! | [`waiting`] | finding a place on a connection, and waiting for one |
 //! | [`again`] | attempts after a failure that may have been worked on, and hedges |
 //! | [`backend`] | what comes from backends, and how their connections begin and end |
 //! | [`sweep`] | what time alone brings about |
@@ -38,6 +39,7 @@ mod secure;
 mod slots;
 mod sweep;
 mod timers;
+mod waiting;
 mod worker;
 
 use std::io;

@@ -61,6 +61,7 @@ pub(super) fn upstream(config: &Config) -> Options {
         max_frame_bytes: limits.backend_max_frame_bytes,
         max_streams: limits.backend_max_streams,
         assumed_streams: limits.backend_assumed_streams,
+        first_stream: limits.backend_first_stream,
         list_limits: ListLimits { max_fields: list_bytes / 32, max_bytes: list_bytes },
         announced_list_bytes: limits.backend_max_header_list_bytes,
         header_table_bytes: limits.backend_header_table_bytes,

@@ -23,6 +23,10 @@ pub(super) struct Pool {
     pub(super) counters: BackendCounters,
     /// Its connections, oldest first.
     pub(super) links: Vec<Key>,
+    /// Calls that wait for a connection that is being made.
+    pub(super) waiting: VecDeque<Key>,
+    /// These, and those in the overflow that are counted here.
+    pub(super) pending: u32,
     pub(super) backoff: Backoff,
     /// The backend has left the set: its connections end with their calls.
     pub(super) is_retired: bool,
@@ -35,6 +39,8 @@ impl Pool {
             upstream,
             counters,
             links: Vec::new(),
+            waiting: VecDeque::new(),
+            pending: 0,
             backoff: Backoff::default(),
             is_retired: false,
         }
@@ -46,8 +52,6 @@ pub(super) struct Link {
     pub(super) endpoint: Endpoint,
     pub(super) pool: Key,
     pub(super) stage: Stage,
-    /// Calls that wait for it to be ready.
-    pub(super) waiting: VecDeque<Key>,
     /// It takes no more calls: the backend said GOAWAY, it ran out of stream
     /// identifiers, or it has seen too many resets.
     pub(super) is_leaving: bool,
@@ -60,6 +64,12 @@ pub(super) struct Link {
     pub(super) exhausted_sweeps: u32,
     /// When an attempt to connect has taken too long.
     pub(super) connect_by_ns: u64,
+    /// Since when it takes calls.
+    pub(super) ready_ns: u64,
+    /// It has served a call, or lived for as long as the longest pause between
+    /// attempts to connect: the backend is well, and the next attempt may be
+    /// made at once.
+    pub(super) is_proven: bool,
 }
 
 /// How far a connection has come.
@@ -84,10 +94,10 @@ impl Link {
             && self.endpoint.http.output_len() < OUTPUT_HIGH_BYTES
     }
 
-    /// Whether no call is on it or waits for it.
+    /// Whether no call is on it.
     pub(super) fn is_idle(&self) -> bool {
         let http = &self.endpoint.http;
-        http.open_streams() == http.held_resets() && self.waiting.is_empty()
+        http.open_streams() == http.held_resets()
     }
 
     /// Lets go of abandoned streams that have ended.
@@ -96,11 +106,6 @@ impl Link {
             let http = &self.endpoint.http;
             self.abandoned.retain(|(stream, _)| http.is_open(*stream));
         }
-    }
-
-    /// Whether a call can wait for it.
-    pub(super) fn has_room_to_wait(&self, assumed_streams: u32) -> bool {
-        self.stage != Stage::Ready && self.waiting.len() < assumed_streams as usize
     }
 }
 

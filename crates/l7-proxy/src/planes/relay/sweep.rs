@@ -9,6 +9,7 @@
 use h2_wire::{Error, Reason};
 
 use super::client::LINGER;
+use super::pool::Stage;
 use super::slots::Key;
 use super::worker::Worker;
 use crate::metrics::{Ending, Outcome};
@@ -161,6 +162,14 @@ impl Worker {
 
     fn sweep_link(&mut self, key: Key, least_bytes: u64) {
         let now_ms = self.now_ms();
+        let Some(link) = self.links.get_mut(key) else { return };
+        let age_ns = self.now_ns.saturating_sub(link.ready_ns);
+        if link.stage == Stage::Ready
+            && !link.is_proven
+            && u128::from(age_ns) > self.shared.config.upstream.backoff_max.as_nanos()
+        {
+            self.prove(key);
+        }
         let Some(link) = self.links.get_mut(key) else { return };
         let endpoint = &mut link.endpoint;
         let is_awaited = endpoint.http.is_window_awaited();

@@ -6,6 +6,7 @@
 //! connections they belong to, and then each of those is written once. A call
 //! costs its share of these system calls, no task, no waker, no channel.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -64,6 +65,10 @@ pub(super) struct Worker {
     pub(super) links: Slots<Link>,
     pub(super) pools: Slots<Pool>,
     pub(super) calls: Slots<Box<Call>>,
+    /// Calls that wait for a place at any backend.
+    pub(super) overflow: VecDeque<Key>,
+    /// These, and those that wait for a connection of one.
+    pub(super) pending: u32,
     /// The backends that `pools_by_index` belongs to.
     pub(super) set: Arc<UpstreamSet>,
     pub(super) pools_by_index: Vec<Key>,
@@ -121,6 +126,8 @@ impl Worker {
             links: Slots::new(),
             pools: Slots::new(),
             calls: Slots::new(),
+            overflow: VecDeque::new(),
+            pending: 0,
             set: Arc::clone(&shared.upstreams.current()),
             pools_by_index: Vec::new(),
             timers: Timers::default(),
@@ -347,7 +354,11 @@ impl Worker {
     /// Writes all that has gathered. Writing one makes room for what waited,
     /// whose credit then goes out on another.
     pub(super) fn flush(&mut self) {
-        while !self.dirty.is_empty() {
+        loop {
+            self.place_waiting();
+            if self.dirty.is_empty() {
+                return;
+            }
             let spare = std::mem::take(&mut self.spare_dirty);
             let mut sides = std::mem::replace(&mut self.dirty, spare);
             for side in sides.drain(..) {

@@ -1,0 +1,212 @@
+//! Connections to backends: how many are made and when, who waits for a place on
+//! one, and what a backend can do with them that is not good for anybody.
+//!
+//! What a data plane does not do stands in [`exceptions`], by name and with its
+//! reason.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use common::{Wires, call, open};
+use l7_proxy::Config;
+use testkit::lab::{l7_config, start_l7};
+use testkit::negative::{Case, NegativeServer, ok_response};
+use testkit::peer::{End, Peer, RawServer, Seen};
+use testkit::wire::{self, code, setting};
+use testkit::on_each_data_plane;
+
+/// What each data plane does otherwise.
+mod exceptions {
+    use l7_proxy::DataPlane;
+
+    /// hyper's client has no queue of its own for calls beyond what a backend
+    /// allows: those that find all connections full fail at once.
+    pub(crate) fn fails_where_all_are_full(plane: DataPlane) -> bool {
+        plane == DataPlane::Hyper
+    }
+
+    /// The identifiers of streams are h2's own business, and no test can wait
+    /// for a billion of them.
+    pub(crate) fn counts_its_own_streams(plane: DataPlane) -> bool {
+        plane == DataPlane::Hyper
+    }
+
+    /// A connection that hyper has made has been made, whatever becomes of it.
+    pub(crate) fn forgets_failures_on_settings(plane: DataPlane) -> bool {
+        plane == DataPlane::Hyper
+    }
+}
+
+fn streams(count: u32) -> impl Iterator<Item = u32> {
+    (1..2 * count).step_by(2)
+}
+
+/// A backend that takes one call at a time on each connection, and far more
+/// calls than it may have connections: they wait for each other.
+#[test]
+fn calls_beyond_what_a_backend_allows_wait_for_a_place() {
+    on_each_data_plane(async |plane| {
+        if exceptions::fails_where_all_are_full(plane) {
+            return;
+        }
+        let backend = NegativeServer::start(Case::MaxStreams).await;
+        let l7 = start_l7(l7_config(plane, &[backend.addr()]));
+        let mut client = Peer::client(l7.addr(), &[]).await;
+        let calls: Vec<u8> = streams(600).flat_map(|stream| call(stream, &[])).collect();
+        client.send(&calls).await.unwrap();
+        for stream in streams(600) {
+            assert_eq!(client.message(stream).await.grpc_status(), Some("0"), "stream {stream}");
+        }
+        assert_eq!(backend.record().calls(), 600);
+        assert_eq!(backend.record().streams_too_many(), 0);
+        assert!(backend.record().connections() <= 16);
+    });
+}
+
+/// A backend that allows no streams for a while is asked over one connection,
+/// and gets its calls when it allows some.
+#[test]
+fn calls_wait_while_a_backend_allows_no_streams() {
+    on_each_data_plane(async |plane| {
+        if exceptions::fails_where_all_are_full(plane) {
+            return;
+        }
+        let bound = |config: &mut Config| config.circuit.backend_max_pending = 200;
+        let mut wires = Wires::start_with(plane, bound).await;
+        wires.client.send(&call(1, &[("grpc-timeout", "200m")])).await.unwrap();
+        let mut backend = wires.server.accept(&[(setting::MAX_CONCURRENT_STREAMS, 0)]).await;
+        assert_eq!(wires.client.message(1).await.grpc_status(), Some("4"), "its deadline holds");
+        let waiting: Vec<u32> = streams(201).skip(1).collect();
+        let calls: Vec<u8> = waiting.iter().flat_map(|stream| call(*stream, &[])).collect();
+        wires.client.send(&calls).await.unwrap();
+        wires.client.send(&call(1_001, &[])).await.unwrap();
+        let refused = wires.client.message(1_001).await;
+        assert_eq!((refused.grpc_status(), refused.end), (Some("14"), Some(End::Whole)));
+        let message = refused.trailer("grpc-message").unwrap();
+        assert!(message.contains("(backend-max-pending)"), "{message}");
+        // One that its client takes back leaves its place in the queue.
+        wires.client.send(&wire::reset(3, code::CANCEL)).await.unwrap();
+        wires.client.send(&call(1_003, &[])).await.unwrap();
+        wires.client.round_trip().await;
+        assert_eq!(wires.l7.metric("l7_backend_connects_total"), 1.0, "no storm");
+        backend.send(&wire::settings(&[(setting::MAX_CONCURRENT_STREAMS, 100)])).await.unwrap();
+        for _ in 0..200 {
+            let (stream, _, _) = backend.next_headers().await;
+            backend.send(&ok_response(stream)).await.unwrap();
+        }
+        for stream in waiting.into_iter().skip(1).chain([1_003]) {
+            let answer = wires.client.message(stream).await;
+            assert_eq!(answer.grpc_status(), Some("0"), "stream {stream}");
+        }
+    });
+}
+
+/// A call whose backend is full takes the first place that any backend has.
+#[test]
+fn a_place_at_another_backend_is_as_good() {
+    on_each_data_plane(async |plane| {
+        if exceptions::fails_where_all_are_full(plane) {
+            return;
+        }
+        let servers = [RawServer::start().await, RawServer::start().await];
+        let mut config = l7_config(plane, &servers.each_ref().map(RawServer::addr));
+        config.upstream.backend_max_connections = 1;
+        let l7 = start_l7(config);
+        let mut client = Peer::client(l7.addr(), &[]).await;
+        client
+            .send(&[call(1, &[]), call(3, &[]), call(5, &[]), call(7, &[])].concat())
+            .await
+            .unwrap();
+        let mut stuck = servers[0].accept(&[(setting::MAX_CONCURRENT_STREAMS, 1)]).await;
+        let mut other = servers[1].accept(&[(setting::MAX_CONCURRENT_STREAMS, 1)]).await;
+        // It keeps its call for as long as the test runs.
+        stuck.next_headers().await;
+        let mut served = Vec::new();
+        for _ in 0..3 {
+            let (stream, _, _) = other.next_headers().await;
+            other.send(&ok_response(stream)).await.unwrap();
+            let what = "an answer";
+            let is_answer = |seen: &Seen| matches!(seen, Seen::Headers { ends: true, .. });
+            let Seen::Headers { stream, .. } = client.next_that(what, is_answer).await else {
+                panic!("the client's connection ended");
+            };
+            served.push(stream);
+        }
+        served.dedup();
+        assert_eq!(served.len(), 3, "{served:?}");
+    });
+}
+
+/// A connection whose stream identifiers are used up ends with its last call,
+/// and another takes its place, as often as it takes.
+#[test]
+fn a_connection_without_identifiers_is_replaced() {
+    on_each_data_plane(async |plane| {
+        if exceptions::counts_its_own_streams(plane) {
+            return;
+        }
+        // Two before 2^31-1, which is left out.
+        let first = (1 << 31) - 5;
+        let mut wires = Wires::start_with(plane, |config| {
+            config.upstream.backend_first_stream = first;
+            config.upstream.backend_max_connections = 1;
+        })
+        .await;
+        wires.client.send(&[open(1, &[]), call(3, &[])].concat()).await.unwrap();
+        let mut old = wires.server.accept(&[]).await;
+        assert_eq!(old.next_headers().await.0, first);
+        assert_eq!(old.next_headers().await.0, first + 2);
+        for stream in [5, 9, 13] {
+            wires.client.send(&[call(stream, &[]), call(stream + 2, &[])].concat()).await.unwrap();
+            let mut new = wires.server.accept(&[]).await;
+            for (here, there) in [(stream, first), (stream + 2, first + 2)] {
+                assert_eq!(new.next_headers().await.0, there);
+                new.send(&ok_response(there)).await.unwrap();
+                assert_eq!(wires.client.message(here).await.grpc_status(), Some("0"));
+            }
+            new.closed().await;
+        }
+        wires.client.send(&wire::data(1, &wire::message(&[]), true)).await.unwrap();
+        old.send(&[ok_response(first), ok_response(first + 2)].concat()).await.unwrap();
+        for stream in [1, 3] {
+            assert_eq!(wires.client.message(stream).await.grpc_status(), Some("0"));
+        }
+        old.closed().await;
+    });
+}
+
+/// A backend that speaks HTTP/2 and goes away at once is as bad as one that
+/// can't be reached, and gets pauses as long.
+#[test]
+fn a_connection_that_served_nothing_is_followed_by_a_pause() {
+    on_each_data_plane(async |plane| {
+        if exceptions::forgets_failures_on_settings(plane) {
+            return;
+        }
+        let server = RawServer::start().await;
+        let l7 = start_l7(l7_config(plane, &[server.addr()]));
+        let made = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&made);
+        let leaving = tokio::spawn(async move {
+            loop {
+                let mut peer = server.accept(&[]).await;
+                count.fetch_add(1, Ordering::Relaxed);
+                // The proxy may have closed it already.
+                let _ = peer.send(&wire::go_away(0, code::NO_ERROR)).await;
+            }
+        });
+        let mut client = Peer::client(l7.addr(), &[]).await;
+        for stream in streams(300) {
+            client.send(&call(stream, &[])).await.unwrap();
+            let answer = client.message(stream).await;
+            assert_eq!((answer.grpc_status(), answer.end), (Some("14"), Some(End::Whole)));
+        }
+        leaving.abort();
+        // One more with each pause, which grow; and there is one a call without.
+        let made = made.load(Ordering::Relaxed);
+        assert!((2..50).contains(&made), "{made} connections for 300 calls");
+    });
+}
