@@ -27,7 +27,7 @@ pub enum Flood {
     /// and ends nothing (CVE-2019-9512, 9513, 9515, 9518).
     Control,
     /// Streams that the peer opened and reset, or broke so that we had to reset them
-    /// (CVE-2023-44487, CVE-2025-8671).
+    /// (CVE-2023-44487, CVE-2025-8671), and header lists over the limits.
     Reset,
     /// Frames without any effect: on streams that are over, as they come for a moment after a
     /// reset, and acknowledgements.
@@ -41,7 +41,9 @@ pub struct FloodLimits {
     /// explain. At least [`FRAMES_PER_RECEIVED`] for each stream that the peer may open, as it may
     /// open all before it sends the first of them.
     pub control_frames: u32,
-    /// Streams reset by the peer, or for its mistakes.
+    /// Streams reset by the peer, or for its mistakes, and header lists over the limits: one for
+    /// each, and one for every 64 KiB of text that it made us move beyond them. A reset of a stream
+    /// that we opened is the peer's right.
     pub resets: u32,
     /// Frames on streams that are over.
     pub stray_frames: u32,
@@ -57,19 +59,27 @@ impl FloodLimits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Floods {
     counts: [u32; 3],
+    /// Frames on streams that are over that may still come, as they were on their way when we
+    /// reset their streams.
+    expected_stray: u32,
     /// The bound that was passed.
     passed: Option<Flood>,
 }
 
 impl Floods {
-    /// Counts one.
+    /// Counts one, or one that weighs as much as several.
     ///
     /// # Errors
     /// ENHANCE_YOUR_CALM when the bound is passed.
     #[inline]
-    pub(crate) fn count(&mut self, what: Flood, limits: &FloodLimits) -> Result<(), Error> {
+    pub(crate) fn count(
+        &mut self,
+        what: Flood,
+        weight: u32,
+        limits: &FloodLimits,
+    ) -> Result<(), Error> {
         let count = &mut self.counts[what as usize];
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(weight);
         let (limit, text) = match what {
             Flood::Control => (limits.control_frames, "too many frames that ask for nothing"),
             Flood::Reset => (limits.resets, "too many streams opened and reset"),
@@ -94,8 +104,21 @@ impl Floods {
         *count = count.saturating_sub(frames);
     }
 
+    /// We reset a stream of ours on which the peer may have sent so many frames.
+    pub(crate) fn expect_stray(&mut self, frames: u32) {
+        self.expected_stray = self.expected_stray.saturating_add(frames);
+    }
+
+    /// Whether a frame on a stream that is over was to be expected.
+    pub(crate) fn take_expected(&mut self) -> bool {
+        let is_expected = self.expected_stray > 0;
+        self.expected_stray = self.expected_stray.saturating_sub(1);
+        is_expected
+    }
+
     /// Forgets half; to be called once a second.
     pub(crate) fn halve(&mut self) {
+        self.expected_stray /= 2;
         for count in &mut self.counts {
             *count /= 2;
         }
@@ -111,7 +134,7 @@ mod tests {
     fn gone_after(what: Flood, per_second: usize, seconds: usize) -> bool {
         let mut floods = Floods::default();
         (0..seconds).any(|_| {
-            let over = (0..per_second).any(|_| floods.count(what, &LIMITS).is_err());
+            let over = (0..per_second).any(|_| floods.count(what, 1, &LIMITS).is_err());
             floods.halve();
             over
         })
@@ -137,7 +160,7 @@ mod tests {
         let mut floods = Floods::default();
         for _ in 0..1_000 {
             floods.excuse(2);
-            floods.count(Flood::Control, &LIMITS).expect("excused");
+            floods.count(Flood::Control, 1, &LIMITS).expect("excused");
         }
     }
 }

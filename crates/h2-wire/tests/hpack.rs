@@ -173,6 +173,36 @@ fn a_header_bomb_of_one_byte_fields_stops_at_the_field_limit() {
     assert!(decoder.list().is_empty());
 }
 
+/// Thousands of references to one large entry, of which each is a byte.
+#[test]
+fn beyond_the_limits_only_what_the_table_needs_is_moved() {
+    let mut decoder = Decoder::new(ListLimits::default());
+    let mut block = vec![0x40, 3, b'x', b'-', b'a', 0x7f, 0x80 | 125, 29];
+    block.extend([b'v'; 3_964]);
+    let first = block.clone();
+    block.extend([0x80 | 62; 10]);
+    assert_eq!(decoder.decode(&block), Ok(Outcome::OverLimit));
+    assert_eq!(decoder.overrun_bytes(), 0, "references are not followed");
+    // A literal that is not indexed, with the name of the entry; one that is.
+    let index = 62;
+    let literals = [&[0x0f, index - 15, 1, b'b'][..], &[0x40 | index, 1, b'c'], &[0x80 | index]];
+    let more = [&[0x80 | index; 12_000][..], &literals.concat()].concat();
+    assert_eq!(decoder.decode(&more), Ok(Outcome::OverLimit));
+    assert_eq!(decoder.overrun_bytes(), 4, "the one that goes into the table");
+    assert_eq!(decoder.decode(&[0x80 | index]), Ok(Outcome::Complete));
+    assert_eq!(pairs(decoder.list()), [(b"x-a".to_vec(), b"c".to_vec())]);
+    assert_eq!(decoder.overrun_bytes(), 0);
+    // What is malformed is found beyond the limits as well.
+    let mut decoder = Decoder::new(ListLimits::default());
+    assert_eq!(decoder.decode(&first), Ok(Outcome::Complete));
+    for bad in [&[0x80][..], &[0x80 | 63], &[0x20], &[0x00, 5, b'a'], &[0x0f, 100, 0]] {
+        let mut decoder = Decoder::new(ListLimits::default());
+        assert_eq!(decoder.decode(&first), Ok(Outcome::Complete));
+        let block = [&[0x80 | 62; 100][..], bad].concat();
+        assert!(decoder.decode(&block).is_err(), "{bad:?}");
+    }
+}
+
 #[test]
 fn a_decoded_block_is_remembered_when_it_comes_again() {
     let mut decoder = Decoder::new(ListLimits::default());

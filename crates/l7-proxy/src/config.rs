@@ -352,6 +352,20 @@ pub struct UpstreamLimits {
     #[arg(long, value_name = "N", default_value_t = 1_024)]
     pub backend_max_error_resets: usize,
 
+    /// Frames a backend may send in a second that cost it little and the proxy
+    /// something: PING, SETTINGS, WINDOW_UPDATE, empty DATA, unknown types. One
+    /// more ends the connection. The count is halved each second, and what is
+    /// sent to the backend pays for some. This bound and the next are kept by
+    /// the relay data plane; hyper has its own.
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    pub backend_max_control_frames_per_second: u32,
+
+    /// Frames a backend may send in a second on streams that are over, beyond
+    /// what it may have sent before it read that the proxy had reset them. The
+    /// count is halved each second.
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    pub backend_max_stray_frames_per_second: u32,
+
     /// Streams without a response that may be reset on one connection before
     /// the backend has shown that it took them up; further resets are held back
     /// until it has. A backend on hyper ends a connection, with all the calls
@@ -369,9 +383,11 @@ pub struct UpstreamLimits {
     pub backend_max_resets: u32,
 
     /// A backend that owes a response and has sent nothing for this long is
-    /// asked with a PING. Connections without a call are left alone: servers
-    /// take PINGs on those amiss.
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
+    /// asked with a PING. Connections without a call are left alone. Servers of
+    /// gRPC end a connection that is asked more often than every five minutes
+    /// while nothing is sent on it; after a GOAWAY that says so
+    /// (`too_many_pings`) the pause doubles for that backend.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
     pub backend_keepalive_interval: Duration,
 
     /// How long a backend may take to answer that PING.

@@ -6,7 +6,7 @@
 //!
 //! | what broke | a gRPC client gets | another HTTP client gets |
 //! |---|---|---|
-//! | no backend, or each is full | trailers only, status 14 | 503 |
+//! | no backend, or each is full and no more calls may wait | trailers only, status 14 | 503 |
 //! | a circuit limit is reached | trailers only, status 14 | 503 |
 //! | connecting to the backend | trailers only, status 14 | 502 |
 //! | the backend, before response headers | trailers only, status 14 | 502 |
@@ -16,6 +16,7 @@
 //! | every backend tried refused the stream | trailers only, status 14 | 503 |
 //! | the deadline | status 4; inside a message RST_STREAM(CANCEL) | 504; RST_STREAM(CANCEL) |
 //! | request headers over the limits | trailers only, status 8 | 431 |
+//! | the proxy is its own backend | trailers only, status 13 | 508 |
 //! | a malformed `grpc-timeout` | trailers only, status 13 | - |
 //! | not gRPC, and only gRPC is served | - | 415 |
 
@@ -78,6 +79,9 @@ pub enum Failure {
     Deadline,
     /// The request has more or larger headers than the proxy takes.
     HeadersTooLarge,
+    /// The request has come through this proxy already: the proxy is one of its
+    /// own backends, or a backend of one of them.
+    Loop,
     /// `grpc-timeout` is malformed.
     MalformedTimeout,
     /// The request is not gRPC, and the proxy serves nothing else.
@@ -108,6 +112,10 @@ impl fmt::Display for Failure {
             Self::HeadersTooLarge => {
                 f.write_str("the request's headers are more or larger than the proxy takes")
             }
+            Self::Loop => f.write_str(
+                "the call has come through this proxy already (proxy loop); \
+                 its backends lead back to it",
+            ),
             Self::MalformedTimeout => f.write_str("the grpc-timeout header is malformed"),
             Self::NotGrpc => f.write_str("only gRPC is served here"),
         }
@@ -199,6 +207,8 @@ fn statuses(failure: &Failure) -> (Status, u16) {
         Failure::Connect { .. } | Failure::BackendBroke { .. } => (Status::Unavailable, 502),
         Failure::Deadline => (Status::DeadlineExceeded, 504),
         Failure::HeadersTooLarge => (Status::ResourceExhausted, 431),
+        // Not UNAVAILABLE, which clients try again.
+        Failure::Loop => (Status::Internal, 508),
         Failure::MalformedTimeout => (Status::Internal, 400),
         Failure::NotGrpc => (Status::Internal, 415),
     }
@@ -343,5 +353,10 @@ mod tests {
             Answer::Http { status: 415 }
         );
         assert_eq!(trailers_only(&Failure::MalformedTimeout).0, Status::Internal);
+        assert_eq!(trailers_only(&Failure::Loop).0, Status::Internal);
+        assert_eq!(
+            answer(&Failure::Loop, false, Progress::BeforeHeaders),
+            Answer::Http { status: 508 }
+        );
     }
 }

@@ -26,6 +26,7 @@ pub mod upstreams;
 mod fleet;
 mod planes;
 mod run;
+mod via;
 
 pub use cli::{Args, main_with};
 pub use config::{BackendConfig, Config, DataPlane};

@@ -163,6 +163,7 @@ pub struct ProxyCounters {
     circuit: Counter,
     headers_too_large: Counter,
     malformed_timeout: Counter,
+    proxy_loop: Counter,
     not_grpc: Counter,
 }
 
@@ -186,6 +187,7 @@ impl ProxyCounters {
             circuit: rejected("circuit"),
             headers_too_large: rejected("headers_too_large"),
             malformed_timeout: rejected("malformed_timeout"),
+            proxy_loop: rejected("loop"),
             not_grpc: rejected("not_grpc"),
         }
     }
@@ -197,6 +199,7 @@ impl ProxyCounters {
             Failure::NoBackend => self.no_backend.inc(),
             Failure::HeadersTooLarge => self.headers_too_large.inc(),
             Failure::MalformedTimeout => self.malformed_timeout.inc(),
+            Failure::Loop => self.proxy_loop.inc(),
             Failure::NotGrpc => self.not_grpc.inc(),
             Failure::CircuitOpen { .. } => self.circuit.inc(),
             Failure::Overload { .. }
@@ -208,7 +211,7 @@ impl ProxyCounters {
     }
 }
 
-/// Why the proxy ended a client's connection that the client wanted to keep.
+/// Why the proxy ended a connection that the other end wanted to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Too many streams were reset.
@@ -219,7 +222,7 @@ pub enum Ending {
     HandshakeTimeout,
     /// A frame or header block began and did not end.
     FrameTimeout,
-    /// The client takes nothing of what waits for it.
+    /// The other end takes nothing of what waits for it.
     WriteStall,
     /// There was no call for too long.
     Idle,
@@ -257,6 +260,7 @@ impl Ending {
 #[derive(Clone, Debug)]
 pub struct GuardCounters {
     endings: [Counter; Ending::ALL.len()],
+    backend_endings: [Counter; Ending::ALL.len()],
     /// Streams reset because their client took nothing of the response.
     pub stalled_streams: Counter,
     /// Streams reset because too much waited for their client's connection.
@@ -276,6 +280,13 @@ impl GuardCounters {
                 metrics.counter_shard(
                     "l7_connections_ended_total",
                     "Clients' connections that the proxy ended, by why.",
+                    &[("reason", ending.name())],
+                )
+            }),
+            backend_endings: Ending::ALL.map(|ending| {
+                metrics.counter_shard(
+                    "l7_backend_connections_ended_total",
+                    "Backends' connections that the proxy ended, by why.",
                     &[("reason", ending.name())],
                 )
             }),
@@ -302,9 +313,14 @@ impl GuardCounters {
         }
     }
 
-    /// Counts a connection that was ended.
+    /// Counts a client's connection that was ended.
     pub fn count(&self, ending: Ending) {
         self.endings[ending as usize].inc();
+    }
+
+    /// Counts a backend's connection that was ended.
+    pub fn count_backend(&self, ending: Ending) {
+        self.backend_endings[ending as usize].inc();
     }
 }
 

@@ -22,6 +22,7 @@ use crate::metrics::accept_counters;
 use crate::planes::{self, Shared};
 use crate::tls::counters::TlsCounters;
 use crate::tls::{Tls, TlsError, reload};
+use crate::via::Via;
 
 /// Why the proxy could not run, or stopped early.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             access_log,
             tls,
+            via: Via::new(RandomState::new().hash_one(std::process::id())),
             upstreams: Arc::clone(fleet.upstreams()),
             connection_limit: ConnectionLimit::new(config.downstream.max_connections),
             accept_counters: accept_counters(&config.metrics),

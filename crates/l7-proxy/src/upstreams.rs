@@ -16,6 +16,9 @@ use tokio::sync::Notify;
 use crate::config::BackendConfig;
 use crate::metrics::{BackendCounters, Outcome};
 
+/// Beyond these, five minutes have become more than three days.
+const MAX_PING_DOUBLINGS: u32 = 10;
+
 /// One backend.
 #[derive(Debug)]
 pub struct Upstream {
@@ -25,6 +28,8 @@ pub struct Upstream {
     streak: AtomicU32,
     /// The streak was long enough to act on, and nobody has yet.
     is_suspect: AtomicBool,
+    /// How often the pause before a PING to it was doubled.
+    ping_doublings: AtomicU32,
     watch: Arc<Watch>,
     counts: Mutex<Counts>,
 }
@@ -89,6 +94,7 @@ impl Upstream {
             backend: Arc::new(Backend::new(config.name.clone(), config.weight)),
             streak: AtomicU32::new(0),
             is_suspect: AtomicBool::new(false),
+            ping_doublings: AtomicU32::new(0),
             watch: Arc::clone(watch),
             counts: Mutex::default(),
         })
@@ -107,6 +113,21 @@ impl Upstream {
     /// What the policies see of it.
     pub fn backend(&self) -> &Arc<Backend> {
         &self.backend
+    }
+
+    /// How often [`Upstream::slow_pings`] has doubled the pause before a PING.
+    pub fn ping_doublings(&self) -> u32 {
+        self.ping_doublings.load(Ordering::Relaxed)
+    }
+
+    /// The backend has had too many PINGs on a connection that was made when
+    /// the pause before one had been doubled `then` times: it is doubled once
+    /// more, as gRPC's guide to keepalive asks for. Once for all connections of
+    /// that time.
+    pub fn slow_pings(&self, then: u32) {
+        let (relaxed, next) = (Ordering::Relaxed, (then + 1).min(MAX_PING_DOUBLINGS));
+        // Another connection's complaint may have come first.
+        let _ = self.ping_doublings.compare_exchange(then, next, relaxed, relaxed);
     }
 
     /// Counts a call on it until the guard is finished or dropped.
@@ -363,6 +384,16 @@ mod tests {
         drop(second);
         assert_eq!(upstream.backend().in_flight(), 0);
         assert_eq!(upstream.backend().latency_ns(5), Some(10.0));
+    }
+
+    #[test]
+    fn complaints_of_one_time_slow_pings_down_once() {
+        let upstream = upstream(1);
+        upstream.slow_pings(0);
+        upstream.slow_pings(0);
+        assert_eq!(upstream.ping_doublings(), 1);
+        (0..100).for_each(|_| upstream.slow_pings(upstream.ping_doublings()));
+        assert_eq!(upstream.ping_doublings(), MAX_PING_DOUBLINGS);
     }
 
     #[test]

@@ -9,14 +9,16 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use common::{Wires, call, open};
 use l7_proxy::Config;
-use testkit::lab::{l7_config, start_l7};
-use testkit::negative::{Case, NegativeServer, ok_response};
+use serve::admin::BackendSpec;
+use testkit::lab::{l7_config, start_l7, start_l7_fleet};
+use testkit::negative::{Case, NegativeServer, ok_response, response_head};
 use testkit::peer::{End, Peer, RawServer, Seen};
 use testkit::wire::{self, code, setting};
-use testkit::on_each_data_plane;
+use testkit::{on_each_data_plane, within};
 
 /// What each data plane does otherwise.
 mod exceptions {
@@ -31,6 +33,22 @@ mod exceptions {
     /// The identifiers of streams are h2's own business, and no test can wait
     /// for a billion of them.
     pub(crate) fn counts_its_own_streams(plane: DataPlane) -> bool {
+        plane == DataPlane::Hyper
+    }
+
+    /// hyper asks by its own clock, and hides what a GOAWAY says beside its
+    /// code.
+    pub(crate) fn asks_by_its_own_clock(plane: DataPlane) -> bool {
+        plane == DataPlane::Hyper
+    }
+
+    /// h2's client has bounds of its own on some of these, and none on others.
+    pub(crate) fn has_h2_s_bounds_on_backends(plane: DataPlane) -> bool {
+        plane == DataPlane::Hyper
+    }
+
+    /// The entry in `via` is added by the relay data plane alone so far.
+    pub(crate) fn does_not_see_loops(plane: DataPlane) -> bool {
         plane == DataPlane::Hyper
     }
 
@@ -208,5 +226,181 @@ fn a_connection_that_served_nothing_is_followed_by_a_pause() {
         // One more with each pause, which grow; and there is one a call without.
         let made = made.load(Ordering::Relaxed);
         assert!((2..50).contains(&made), "{made} connections for 300 calls");
+    });
+}
+
+/// A backend that is silent for long is asked, and one that has had enough of
+/// that is asked half as often, on whatever connection.
+#[test]
+fn a_backend_that_has_had_too_many_pings_is_asked_less_often() {
+    on_each_data_plane(async |plane| {
+        if exceptions::asks_by_its_own_clock(plane) {
+            return;
+        }
+        let interval = Duration::from_millis(200);
+        let mut wires = Wires::start_with(plane, |config| {
+            config.upstream.backend_keepalive_interval = interval;
+        })
+        .await;
+        let is_ping = |seen: &Seen| matches!(seen, Seen::Ping(_));
+        let mut stream = 1;
+        for doublings in 0..3 {
+            wires.client.send(&call(stream, &[])).await.unwrap();
+            let mut backend = wires.server.accept(&[]).await;
+            let (there, _, _) = backend.next_headers().await;
+            let asked = Instant::now();
+            backend.send(&response_head(there)).await.unwrap();
+            assert_ne!(backend.next_that("a PING", is_ping).await, Seen::Closed);
+            let silence = asked.elapsed();
+            // It counts from when the proxy has read what was sent.
+            assert!(silence > interval * (1 << doublings), "{silence:?} after {doublings}");
+            let payload = [&there.to_be_bytes(), &11_u32.to_be_bytes()[..], b"too_many_pings"];
+            let go_away = wire::frame(wire::kind::GOAWAY, 0, 0, &payload.concat());
+            let trailers = testkit::negative::ok_trailers(there);
+            backend.send(&[go_away, trailers].concat()).await.unwrap();
+            assert_eq!(wires.client.message(stream).await.grpc_status(), Some("0"));
+            stream += 2;
+        }
+    });
+}
+
+/// Five minutes, which gRPC's servers allow by default.
+#[test]
+fn by_default_backends_are_asked_as_seldom_as_grpc_wants() {
+    let config = Config::new(Vec::new(), balance::PolicyKind::RoundRobin);
+    assert_eq!(config.upstream.backend_keepalive_interval, Duration::from_secs(300));
+}
+
+/// A backend that sends what is of no use to anybody loses its connection, and
+/// gets another.
+#[test]
+fn a_backend_that_floods_is_stopped() {
+    on_each_data_plane(async |plane| {
+        if exceptions::has_h2_s_bounds_on_backends(plane) {
+            return;
+        }
+        type Flood = (&'static str, fn(u32) -> Vec<u8>);
+        let floods: [Flood; 6] = [
+            ("PING", |_| wire::ping(*b"backend!")),
+            ("SETTINGS", |_| wire::settings(&[])),
+            ("empty DATA", |stream| wire::data(stream, &[], false)),
+            ("unknown", |_| wire::frame(0xbb, 0, 0, b"what is this")),
+            ("DATA on a stream that is over", |stream| wire::data(stream - 2, b"late", false)),
+            ("resets of a stream that is over", |stream| wire::reset(stream - 2, code::CANCEL)),
+        ];
+        for (what, frame) in floods {
+            let mut wires = Wires::start_with(plane, |config| {
+                config.upstream.backend_max_control_frames_per_second = 500;
+                config.upstream.backend_max_stray_frames_per_second = 500;
+            })
+            .await;
+            let (mut backend, stream, _) = wires.begin().await;
+            backend.send(&ok_response(stream)).await.unwrap();
+            assert_eq!(wires.client.message(1).await.grpc_status(), Some("0"), "{what}");
+            wires.client.send(&call(3, &[])).await.unwrap();
+            let (stream, _, _) = backend.next_headers().await;
+            backend.send(&response_head(stream)).await.unwrap();
+            let flood = frame(stream).repeat(100);
+            let until_closed = async {
+                while backend.send(&flood).await.is_ok() {
+                    backend.catch_up().await;
+                }
+            };
+            within(what, until_closed).await;
+            let reason = "l7_backend_connections_ended_total{reason=\"control_flood\"}";
+            wires.l7.await_metric(reason, |count| count == 1.0).await;
+            let broken = wires.client.message(3).await;
+            assert_eq!(broken.grpc_status(), Some("14"), "{what}");
+            wires.client.send(&call(5, &[])).await.unwrap();
+            let mut backend = wires.server.accept(&[]).await;
+            let (stream, _, _) = backend.next_headers().await;
+            backend.send(&ok_response(stream)).await.unwrap();
+            assert_eq!(wires.client.message(5).await.grpc_status(), Some("0"), "{what}");
+        }
+    });
+}
+
+/// What was on its way when the proxy reset its stream is no flood, however small
+/// the pieces.
+#[test]
+fn what_a_backend_had_sent_before_a_reset_is_no_flood() {
+    on_each_data_plane(async |plane| {
+        if exceptions::has_h2_s_bounds_on_backends(plane) {
+            return;
+        }
+        let mut wires = Wires::start_with(plane, |config| {
+            config.upstream.backend_max_stray_frames_per_second = 100;
+        })
+        .await;
+        let (mut backend, stream, _) = wires.begin().await;
+        backend.send(&response_head(stream)).await.unwrap();
+        wires.client.send(&wire::reset(1, code::CANCEL)).await.unwrap();
+        let is_reset = |seen: &Seen| matches!(seen, Seen::Reset { .. });
+        backend.next_that("the reset", is_reset).await;
+        backend.send(&wire::data(stream, b"x", false).repeat(5_000)).await.unwrap();
+        wires.client.send(&call(3, &[])).await.unwrap();
+        let (stream, _, _) = backend.next_headers().await;
+        backend.send(&ok_response(stream)).await.unwrap();
+        assert_eq!(wires.client.message(3).await.grpc_status(), Some("0"));
+    });
+}
+
+/// Blocks of thousands of references to one large entry: the proxy does not copy
+/// what it will not keep, and ends a connection that goes on with it.
+#[test]
+fn header_lists_beyond_all_bounds_are_a_flood() {
+    on_each_data_plane(async |plane| {
+        if exceptions::has_h2_s_bounds_on_backends(plane) {
+            return;
+        }
+        let lab = testkit::lab::Lab::start_with(plane, 1, |config| {
+            config.downstream.max_resets_per_second = 50;
+        });
+        let mut attacker = Peer::client(lab.l7.addr(), &[]).await;
+        let large = wire::indexed_literal("x-large", &"v".repeat(3_900));
+        let mut first = wire::block(&wire::grpc_fields(wire::UNARY));
+        first.extend(large);
+        attacker.send(&wire::headers(1, &first, true)).await.unwrap();
+        // 62 is the newest entry of the dynamic table (RFC 7541, section 2.3.3).
+        let references = vec![0x80 | 62; 12_000];
+        let until_closed = async {
+            for stream in (3..).step_by(2) {
+                if attacker.send(&wire::headers(stream, &references, true)).await.is_err() {
+                    break;
+                }
+                attacker.catch_up().await;
+            }
+        };
+        within("the end of the connection", until_closed).await;
+        let reason = "l7_connections_ended_total{reason=\"reset_flood\"}";
+        lab.l7.await_metric(reason, |count| count == 1.0).await;
+        let mut other = lab.client().await;
+        other.unary(common::echo(1, vec![1; 100])).await.unwrap();
+    });
+}
+
+/// A proxy that is its own backend, or the backend of one of its backends, tells
+/// so at the first pass.
+#[test]
+fn a_proxy_that_leads_to_itself_says_so() {
+    on_each_data_plane(async |plane| {
+        if exceptions::does_not_see_loops(plane) {
+            return;
+        }
+        for others in [0, 1] {
+            let (first, fleet) = start_l7_fleet(l7_config(plane, &[([127, 0, 0, 1], 1).into()]));
+            let mut others: Vec<_> =
+                (0..others).map(|_| start_l7(l7_config(plane, &[first.addr()]))).collect();
+            let back = others.last().map_or(first.addr(), |other| other.addr());
+            fleet.replace(&[BackendSpec::new(back)]).unwrap();
+            let mut client = Peer::client(first.addr(), &[]).await;
+            client.send(&call(1, &[("via", "2 edge")])).await.unwrap();
+            let answer = client.message(1).await;
+            assert_eq!(answer.grpc_status(), Some("13"), "{answer:?}");
+            assert!(answer.trailer("grpc-message").unwrap().contains("proxy loop"));
+            assert_eq!(first.metric("l7_rejected_total{reason=\"loop\"}"), 1.0);
+            assert_eq!(first.metric("l7_calls_total"), 1.0, "one pass");
+            others.clear();
+        }
     });
 }

@@ -11,7 +11,14 @@ use crate::frame;
 impl<T: Copy + Default> Connection<T> {
     #[inline]
     pub(super) fn count(&mut self, what: Flood) -> Result<(), Error> {
-        self.floods.count(what, &self.options.floods)
+        self.floods.count(what, 1, &self.options.floods)
+    }
+
+    /// Counts a header list that was over the limits, by what it made us do beyond them.
+    #[cold]
+    pub(super) fn count_overrun(&mut self) -> Result<(), Error> {
+        let weight = 1 + (self.decoder.overrun_bytes() >> 16) as u32;
+        self.floods.count(Flood::Reset, weight, &self.options.floods)
     }
 
     /// Whether nobody has used the stream yet.
@@ -29,7 +36,9 @@ impl<T: Copy + Default> Connection<T> {
     /// # Errors
     /// Where the RFC makes it a connection error, or where there are too many.
     pub(super) fn stray(&mut self, id: u32) -> Result<(), Error> {
-        self.count(Flood::Stray)?;
+        if self.options.role == Role::Server || !self.floods.take_expected() {
+            self.count(Flood::Stray)?;
+        }
         let is_left_out = matches!(self.leaving, Leaving::Since(last) if id > last);
         if is_left_out && !id.is_multiple_of(2) && self.options.role == Role::Server {
             return Ok(());

@@ -3,7 +3,7 @@
 use super::receive::{Event, protocol};
 use super::{Connection, Leaving, Role};
 use crate::error::{Error, Reason};
-use crate::flood::FRAMES_PER_RECEIVED;
+use crate::flood::{FRAMES_PER_RECEIVED, Flood};
 use crate::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
 use crate::frame;
 use crate::hpack::{Name, Outcome};
@@ -25,6 +25,9 @@ impl<T: Copy + Default> Connection<T> {
             .decode(block)
             .map_err(|error| Error::connection(Reason::COMPRESSION_ERROR, error.what()))?;
         let over_limit = outcome == Outcome::OverLimit;
+        if over_limit {
+            self.count_overrun()?;
+        }
         if let Some(key) = self.streams.find(id) {
             if depends_on_itself {
                 return self.broken(id, Reason::PROTOCOL_ERROR, "HEADERS that depend on itself");
@@ -50,6 +53,8 @@ impl<T: Copy + Default> Connection<T> {
             return Err(protocol("a client's stream with an even identifier"));
         }
         if matches!(self.leaving, Leaving::Since(_)) || self.is_failed {
+            // It had not read our GOAWAY yet; but it will.
+            self.count(Flood::Stray)?;
             return Ok(None);
         }
         self.highest_peer_stream = id;

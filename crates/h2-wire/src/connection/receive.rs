@@ -90,6 +90,8 @@ pub enum Event<'a, T> {
         last_stream: u32,
         /// The peer's reason.
         reason: Reason,
+        /// What the peer says beside it, for whoever looks into it (RFC 9113, section 6.8).
+        debug: &'a [u8],
     },
     /// The peer has read the GOAWAY of [`Connection::announce_leave`].
     LeaveNoticed,
@@ -157,6 +159,10 @@ impl<T: Copy + Default> Connection<T> {
             Ok(Frame::Continuation { stream, fragment, end_headers }) => {
                 self.continuation(stream, fragment, end_headers)
             }
+            Ok(Frame::GoAway { last_stream, reason, debug }) => {
+                self.count(Flood::Control)?;
+                Ok(Some(Event::GoAway { last_stream, reason, debug }))
+            }
             Ok(frame) => self.control(frame),
             Err(Error::Stream { stream, reason, what }) => self.broken(stream, reason, what),
             Err(error) => Err(error),
@@ -189,10 +195,6 @@ impl<T: Copy + Default> Connection<T> {
             Frame::WindowUpdate { stream, increment } => self.window_update(stream, increment),
             Frame::Settings { ack, values } => self.settings(ack, values),
             Frame::Ping { ack, payload } => self.ping(ack, payload),
-            Frame::GoAway { last_stream, reason, .. } => {
-                self.count(Flood::Control)?;
-                Ok(Some(Event::GoAway { last_stream, reason }))
-            }
             Frame::Priority { stream, priority } => {
                 self.count(Flood::Control)?;
                 if is_self_dependent(stream, Some(priority)) {
@@ -283,9 +285,15 @@ impl<T: Copy + Default> Connection<T> {
         if self.is_idle(id) {
             return Err(protocol("RST_STREAM on an idle stream"));
         }
-        self.count(Flood::Reset)?;
+        let found = self.streams.find(id);
+        match (self.options.role, found) {
+            (Role::Server, _) => self.count(Flood::Reset)?,
+            // We have opened it, so there is one reset of it at most.
+            (Role::Client, Some(_)) => {}
+            (Role::Client, None) => self.stray(id)?,
+        }
         let is_held = self.unseen.holds(id);
-        let user = self.streams.find(id).and_then(|key| self.remove(key));
+        let user = found.and_then(|key| self.remove(key));
         Ok(user.filter(|_| !is_held).map(|user| Event::Reset { user, reason }))
     }
 

@@ -323,7 +323,11 @@ impl<T: Copy + Default> Connection<T> {
     }
 
     pub(super) fn send_reset(&mut self, key: StreamKey, reason: Reason) {
+        let window = self.streams.get(key).map_or(0, |stream| stream.receive_window.left());
         if self.remove(key).is_some() {
+            // A frame of DATA for each byte of credit at most, trailers and a reset may be on
+            // their way.
+            self.floods.expect_stray(window.saturating_add(2));
             frame::rst_stream(self.output.bytes_mut(), key.id(), reason);
             self.remembered.note(key.id());
         }

@@ -57,7 +57,7 @@ fn seen(event: Event<'_, u32>) -> Seen {
         Event::Broken { user, reason } => Seen::Broken(user, reason),
         Event::Settings => Seen::Settings,
         Event::Acknowledged => Seen::Acknowledged,
-        Event::GoAway { last_stream, reason } => Seen::GoAway(last_stream, reason),
+        Event::GoAway { last_stream, reason, .. } => Seen::GoAway(last_stream, reason),
         Event::LeaveNoticed => Seen::LeaveNoticed,
         Event::Alive => Seen::Alive,
     }
@@ -648,6 +648,34 @@ fn streams_and_data_that_come_pay_for_the_frames_that_come_along() {
     frame::data(&mut cheap, 1, b"", false);
     let error = read(&mut server, &cheap.repeat(20)).expect_err("it pays for nothing");
     assert_eq!(error.reason(), Reason::ENHANCE_YOUR_CALM);
+}
+
+#[test]
+fn a_server_may_reset_what_was_opened_and_no_more() {
+    let limits = FloodLimits { control_frames: 5, resets: 5, stray_frames: 5 };
+    let limited = Options { floods: limits, max_streams: 1_000, ..options(Role::Client) };
+    let mut client = raw_client(limited);
+    let mut bytes = Vec::new();
+    for user in 0..50 {
+        let id = open(&mut client, user, true).id();
+        frame::rst_stream(&mut bytes, id, Reason::CANCEL);
+    }
+    let found = read(&mut client, &bytes).expect("one for each");
+    assert_eq!(found.len(), 50);
+    let error = read(&mut client, &bytes).expect_err("another for each");
+    assert_eq!((error.reason(), client.flooded()), (Reason::ENHANCE_YOUR_CALM, Some(Flood::Stray)));
+}
+
+#[test]
+fn the_last_identifier_is_not_exceeded() {
+    let first_stream = LARGEST_STREAM_ID - 4;
+    let used = Options { first_stream, ..options(Role::Client) };
+    let (mut client, _) = pair(used, options(Role::Server));
+    assert_eq!(client.open(1).map(StreamKey::id), Some(first_stream));
+    assert!(!client.is_used_up());
+    assert_eq!(client.open(2).map(StreamKey::id), Some(first_stream + 2));
+    assert!(client.is_used_up());
+    assert_eq!(client.open(3), None);
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub struct Decoder {
     scratch: HeaderList,
     kept: DecodedBlocks,
     last: Last,
+    /// See [`Decoder::overrun_bytes`].
+    overrun_bytes: usize,
 }
 
 impl Decoder {
@@ -77,6 +79,7 @@ impl Decoder {
             scratch: HeaderList::new(),
             kept: DecodedBlocks::default(),
             last: Last::Scratch,
+            overrun_bytes: 0,
         }
     }
 
@@ -94,6 +97,13 @@ impl Decoder {
             Last::Scratch => &self.scratch,
             Last::Kept(slot) => self.kept.list(slot).unwrap_or(&self.scratch),
         }
+    }
+
+    /// Bytes of text that the last block made us move after it had broken a bound of
+    /// [`ListLimits`]: only what goes into the table, which has to be in step with the peer's. An
+    /// entry whose name is that of another is a few bytes on the wire and can be thousands here.
+    pub fn overrun_bytes(&self) -> usize {
+        self.overrun_bytes
     }
 
     /// The size of the dynamic table in bytes, as RFC 7541, section 4.1 counts it.
@@ -141,9 +151,9 @@ impl Decoder {
         list: &mut HeaderList,
     ) -> Result<(Outcome, Purity), DecodeError> {
         list.clear();
+        self.overrun_bytes = 0;
         let mut rest = block;
         let mut purity = self.size_updates(&mut rest)?;
-        let mut outcome = Outcome::Complete;
         while let Some((&first, tail)) = rest.split_first() {
             rest = tail;
             if first & 0x80 != 0 {
@@ -158,13 +168,47 @@ impl Decoder {
                 self.literal(first, 4, &mut rest, list)?;
             }
             if list.len() > self.limits.max_fields || list.size() > self.limits.max_bytes {
-                outcome = Outcome::OverLimit;
-            }
-            if outcome == Outcome::OverLimit {
-                list.clear();
+                self.overrun(rest, list)?;
+                return Ok((Outcome::OverLimit, purity));
             }
         }
-        Ok((outcome, purity))
+        Ok((Outcome::Complete, purity))
+    }
+
+    /// Goes through the rest of a block whose list has broken a bound, for what it does to the
+    /// table. Nothing is copied for a field that only refers to an entry: a byte on the wire
+    /// must not cost what the entry does.
+    #[cold]
+    fn overrun(&mut self, mut rest: &[u8], list: &mut HeaderList) -> Result<(), DecodeError> {
+        list.clear();
+        while let Some((&first, tail)) = rest.split_first() {
+            rest = tail;
+            if first & 0x80 != 0 {
+                let index = integer::decode(first, 7, &mut rest)?;
+                self.check_index(index)?;
+            } else if first & 0x40 != 0 {
+                self.literal(first, 6, &mut rest, list)?;
+                self.overrun_bytes += list.bytes_mut().len();
+            } else if first & 0x20 != 0 {
+                return Err(DecodeError::SizeUpdate);
+            } else {
+                match integer::decode(first, 4, &mut rest)? {
+                    0 => string(&mut rest, list.bytes_mut())?,
+                    index => self.check_index(index)?,
+                }
+                string(&mut rest, list.bytes_mut())?;
+            }
+            list.clear();
+        }
+        Ok(())
+    }
+
+    fn check_index(&self, index: usize) -> Result<(), DecodeError> {
+        let is_known = match index.checked_sub(STATIC_LEN + 1) {
+            Some(age) => self.table.get(age).is_some(),
+            None => index > 0,
+        };
+        if is_known { Ok(()) } else { Err(DecodeError::Index) }
     }
 
     /// The updates a block may begin with: two at most (RFC 7541, section 4.2), so that flipping

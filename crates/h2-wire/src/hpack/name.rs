@@ -44,6 +44,8 @@ pub enum Name {
     ProxyAuthorization,
     /// `date`
     Date,
+    /// `via`
+    Via,
     /// `grpc-timeout`
     GrpcTimeout,
     /// `grpc-status`
@@ -85,6 +87,7 @@ impl Name {
             b"authorization" => Self::Authorization,
             b"proxy-authorization" => Self::ProxyAuthorization,
             b"date" => Self::Date,
+            b"via" => Self::Via,
             b"grpc-timeout" => Self::GrpcTimeout,
             b"grpc-status" => Self::GrpcStatus,
             b"grpc-message" => Self::GrpcMessage,

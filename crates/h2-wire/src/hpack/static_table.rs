@@ -85,7 +85,7 @@ pub(crate) static STATIC: [StaticField; STATIC_LEN] = [
     field(Name::ConnectionSpecific, "transfer-encoding", ""),
     field(Name::UserAgent, "user-agent", ""),
     other("vary"),
-    other("via"),
+    field(Name::Via, "via", ""),
     other("www-authenticate"),
 ];
 
@@ -120,6 +120,7 @@ pub(crate) fn find_name(class: Name, name: &[u8]) -> Option<usize> {
         Name::ProxyAuthorization => 49,
         Name::SetCookie => 55,
         Name::UserAgent => 58,
+        Name::Via => 60,
         // Asked once for every field that enters the dynamic table: rare enough for a walk.
         Name::Other | Name::HighCardinality | Name::ConnectionSpecific => {
             1 + STATIC.iter().position(|entry| entry.name == name)?

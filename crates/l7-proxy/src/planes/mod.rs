@@ -22,6 +22,7 @@ use crate::access_log::AccessLog;
 use crate::config::{Config, DataPlane};
 use crate::tls::Tls;
 use crate::upstreams::Upstreams;
+use crate::via::Via;
 
 /// What the threads of a proxy share.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) connection_limit: ConnectionLimit,
     pub(crate) access_log: Option<AccessLog>,
     pub(crate) tls: Arc<Tls>,
+    pub(crate) via: Via,
     pub(crate) accept_counters: AcceptCounters,
     /// Connections open over all threads of a plane that does not accept on
     /// tokio, which `connection_limit` is made for.

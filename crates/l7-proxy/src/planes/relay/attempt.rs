@@ -138,6 +138,7 @@ impl Worker {
                 abandoned: Vec::new(),
                 exhausted_sweeps: 0,
                 connect_by_ns,
+                ping_doublings: pool.upstream.ping_doublings(),
                 ready_ns: 0,
                 is_proven: false,
             });
@@ -194,16 +195,18 @@ impl Worker {
         let request = &mut call.request;
         request.passed = 0;
         let list = &request.headers;
+        // It never changes, so that it may go under the key of the list.
+        let via = self.shared.via.field();
         let has_trailers = request.trailers.is_some();
         let ends = request.is_ended && request.kept.is_empty() && !has_trailers;
         if !call.is_grpc && list.value_of(Name::Method) == Some(b"HEAD") {
             http.expect_no_content(stream);
         }
         if timeout.is_none() && super::headers::names_authority(list) {
-            http.send_headers(stream, list.key(), || list.iter(), ends);
+            http.send_headers(stream, list.key(), || list.iter().chain([via]), ends);
         } else {
             let changes = Changes::of(list, timeout, attempt.in_flight.upstream().addr());
-            http.send_headers(stream, None, || changes.apply(list), ends);
+            http.send_headers(stream, None, || changes.apply(list).chain([via]), ends);
         }
         let mut sent = 0;
         if !request.kept.is_empty() {

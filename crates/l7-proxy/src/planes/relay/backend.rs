@@ -7,6 +7,7 @@ use h2_wire::{Error, Reason};
 
 use super::attempt::Broken;
 use super::call::Place;
+use super::client::ending;
 use super::endpoint::{Flushed, Received};
 use super::headers;
 use super::pool::{Link, Stage};
@@ -85,7 +86,12 @@ impl Worker {
                 self.retry(user, failure, Outcome::Reset, Broken::Final);
             }
             Event::Settings => self.on_link_settings(key),
-            Event::GoAway { last_stream, .. } => self.on_go_away(key, last_stream),
+            Event::GoAway { last_stream, reason, debug } => {
+                if reason == Reason::ENHANCE_YOUR_CALM && debug == TOO_MANY_PINGS {
+                    self.slow_pings(key);
+                }
+                self.on_go_away(key, last_stream);
+            }
             Event::Request { .. } | Event::Acknowledged | Event::Alive | Event::LeaveNoticed => {}
         }
     }
@@ -313,6 +319,14 @@ impl Worker {
         pool.backoff.fail_unproven(self.now_ns, limits, random, reason);
     }
 
+    #[cold]
+    fn slow_pings(&mut self, key: Key) {
+        let Some(link) = self.links.get(key) else { return };
+        if let Some(pool) = self.pools.get(link.pool) {
+            pool.upstream.slow_pings(link.ping_doublings);
+        }
+    }
+
     fn on_go_away(&mut self, key: Key, last_stream: u32) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.is_leaving = true;
@@ -340,9 +354,10 @@ impl Worker {
         }
     }
 
-    /// The backend broke the rules of HTTP/2.
+    /// The backend broke the rules of HTTP/2, or a bound.
     fn fail_link(&mut self, key: Key, error: &Error) {
         if let Some(link) = self.links.get_mut(key) {
+            self.guard_counters.count_backend(ending(link.endpoint.http.flooded()));
             link.endpoint.http.fail(error);
             // What the kernel takes now it gets; nobody waits for more.
             let _ = link.endpoint.flush(&mut Vec::new());
@@ -427,6 +442,10 @@ impl Worker {
         self.close_if_over(key);
     }
 }
+
+/// What gRPC's servers say in a GOAWAY to a client that asks too often
+/// (gRFC A8).
+const TOO_MANY_PINGS: &[u8] = b"too_many_pings";
 
 /// Why a connection ended whose other end said no more.
 const CLOSED: &str = "it was closed";

@@ -186,6 +186,9 @@ impl Worker {
         if !headers::is_within(list, &config.downstream) {
             return Err(Failure::HeadersTooLarge);
         }
+        if list.contains(Name::Via) && self.shared.via.is_in(list.iter()) {
+            return Err(Failure::Loop);
+        }
         if !is_grpc {
             let is_served = config.calls.forward_http && list.contains(Name::Path);
             return if is_served { Ok(None) } else { Err(Failure::NotGrpc) };
@@ -422,8 +425,8 @@ impl Worker {
     }
 }
 
-/// What a client's mistake is in the counts.
-fn ending(flooded: Option<Flood>) -> Ending {
+/// What a peer's mistake is in the counts.
+pub(super) fn ending(flooded: Option<Flood>) -> Ending {
     match flooded {
         Some(Flood::Control | Flood::Stray) => Ending::ControlFlood,
         Some(Flood::Reset) => Ending::ResetFlood,

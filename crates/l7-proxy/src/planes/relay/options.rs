@@ -51,10 +51,12 @@ pub(super) fn downstream(config: &Config) -> Options {
 
 /// Bounds on backends. They are trusted more than clients: a backend answers
 /// many clients over one connection, so that what it resets is no sign of ill
-/// will.
+/// will. One that floods is bounded all the same, or it would take a thread's
+/// time from all others.
 pub(super) fn upstream(config: &Config) -> Options {
     let limits = &config.upstream;
     let list_bytes = limits.backend_max_header_list_bytes as usize;
+    let error_resets = u32::try_from(limits.backend_max_error_resets).unwrap_or(u32::MAX);
     Options {
         stream_window_bytes: limits.backend_stream_window_bytes,
         connection_window_bytes: limits.backend_connection_window_bytes,
@@ -68,8 +70,12 @@ pub(super) fn upstream(config: &Config) -> Options {
         encoder: ENCODER,
         max_block_bytes: list_bytes,
         max_continuations: config.downstream.max_continuations,
-        floods: FloodLimits::UNLIMITED,
-        max_error_resets: u32::try_from(limits.backend_max_error_resets).unwrap_or(u32::MAX),
+        floods: FloodLimits {
+            control_frames: limits.backend_max_control_frames_per_second,
+            resets: error_resets,
+            stray_frames: limits.backend_max_stray_frames_per_second,
+        },
+        max_error_resets: error_resets,
         max_unseen_resets: limits.backend_max_unseen_resets,
         output_high_bytes: OUTPUT_HIGH_BYTES,
         ..Options::new(Role::Client)

@@ -64,6 +64,8 @@ pub(super) struct Link {
     pub(super) exhausted_sweeps: u32,
     /// When an attempt to connect has taken too long.
     pub(super) connect_by_ns: u64,
+    /// How often the pause before a PING had been doubled when it was made.
+    pub(super) ping_doublings: u32,
     /// Since when it takes calls.
     pub(super) ready_ns: u64,
     /// It has served a call, or lived for as long as the longest pause between

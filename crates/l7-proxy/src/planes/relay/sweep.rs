@@ -171,13 +171,16 @@ impl Worker {
             self.prove(key);
         }
         let Some(link) = self.links.get_mut(key) else { return };
+        let doublings = self.pools.get(link.pool).map_or(0, |pool| pool.upstream.ping_doublings());
         let endpoint = &mut link.endpoint;
         let is_awaited = endpoint.http.is_window_awaited();
         link.exhausted_sweeps = if is_awaited { link.exhausted_sweeps + 1 } else { 0 };
         if endpoint.stalled_ms(now_ms, least_bytes) > self.sweep.stall_ms {
+            self.guard_counters.count_backend(Ending::WriteStall);
             return self.lose_link(key, "it takes no bytes");
         }
         if endpoint.partial_ms(now_ms) > self.sweep.frame_ms {
+            self.guard_counters.count_backend(Ending::FrameTimeout);
             return self.lose_link(key, "a frame was not whole in time");
         }
         if endpoint.http.is_ping_due() {
@@ -187,7 +190,8 @@ impl Worker {
                 self.lose_link(key, "it did not answer a PING");
             }
         } else if endpoint.http.open_streams() > 0
-            && now_ms.saturating_sub(endpoint.heard_ms) > self.sweep.backend_silence_ms
+            && now_ms.saturating_sub(endpoint.heard_ms)
+                > self.sweep.backend_silence_ms.saturating_mul(1 << doublings)
         {
             endpoint.asked_ms = now_ms;
             endpoint.http.ask_alive();
