@@ -24,9 +24,8 @@ use testkit::{on_each_data_plane, within};
 mod exceptions {
     use l7_proxy::DataPlane;
 
-    /// hyper's client has no queue of its own for calls beyond what a backend
-    /// allows: those that find all connections full fail at once.
-    pub(crate) fn fails_where_all_are_full(plane: DataPlane) -> bool {
+    /// Over hyper a call waits at the backend that was picked for it.
+    pub(crate) fn waits_for_one_backend(plane: DataPlane) -> bool {
         plane == DataPlane::Hyper
     }
 
@@ -51,11 +50,6 @@ mod exceptions {
     pub(crate) fn does_not_see_loops(plane: DataPlane) -> bool {
         plane == DataPlane::Hyper
     }
-
-    /// A connection that hyper has made has been made, whatever becomes of it.
-    pub(crate) fn forgets_failures_on_settings(plane: DataPlane) -> bool {
-        plane == DataPlane::Hyper
-    }
 }
 
 fn streams(count: u32) -> impl Iterator<Item = u32> {
@@ -67,9 +61,6 @@ fn streams(count: u32) -> impl Iterator<Item = u32> {
 #[test]
 fn calls_beyond_what_a_backend_allows_wait_for_a_place() {
     on_each_data_plane(async |plane| {
-        if exceptions::fails_where_all_are_full(plane) {
-            return;
-        }
         let backend = NegativeServer::start(Case::MaxStreams).await;
         let l7 = start_l7(l7_config(plane, &[backend.addr()]));
         let mut client = Peer::client(l7.addr(), &[]).await;
@@ -89,9 +80,6 @@ fn calls_beyond_what_a_backend_allows_wait_for_a_place() {
 #[test]
 fn calls_wait_while_a_backend_allows_no_streams() {
     on_each_data_plane(async |plane| {
-        if exceptions::fails_where_all_are_full(plane) {
-            return;
-        }
         let bound = |config: &mut Config| config.circuit.backend_max_pending = 200;
         let mut wires = Wires::start_with(plane, bound).await;
         wires.client.send(&call(1, &[("grpc-timeout", "200m")])).await.unwrap();
@@ -126,7 +114,7 @@ fn calls_wait_while_a_backend_allows_no_streams() {
 #[test]
 fn a_place_at_another_backend_is_as_good() {
     on_each_data_plane(async |plane| {
-        if exceptions::fails_where_all_are_full(plane) {
+        if exceptions::waits_for_one_backend(plane) {
             return;
         }
         let servers = [RawServer::start().await, RawServer::start().await];
@@ -201,9 +189,6 @@ fn a_connection_without_identifiers_is_replaced() {
 #[test]
 fn a_connection_that_served_nothing_is_followed_by_a_pause() {
     on_each_data_plane(async |plane| {
-        if exceptions::forgets_failures_on_settings(plane) {
-            return;
-        }
         let server = RawServer::start().await;
         let l7 = start_l7(l7_config(plane, &[server.addr()]));
         let made = Arc::new(AtomicU32::new(0));

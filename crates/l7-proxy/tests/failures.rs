@@ -8,7 +8,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use common::{Wires, call, open};
-use l7_proxy::DataPlane;
 use testkit::lab::{Lab, Server, l7_config, start_l7};
 use testkit::negative::{Case, NegativeServer, ok_response, response_head};
 use testkit::peer::{End, Message, Peer, RawServer, Seen, field};
@@ -97,10 +96,6 @@ fn a_backend_that_speaks_another_protocol_is_unavailable() {
 #[test]
 fn full_backends_are_unavailable_and_say_so() {
     on_each_data_plane(async |plane| {
-        if plane == l7_proxy::DataPlane::Hyper {
-            // Over hyper calls wait for a place.
-            return;
-        }
         let backend = NegativeServer::start(Case::NeverAnswer).await;
         let mut config = l7_config(plane, &[backend.addr()]);
         config.upstream.backend_max_connections = 2;
@@ -113,15 +108,11 @@ fn full_backends_are_unavailable_and_say_so() {
             raw.send(&call(stream, &[])).await.unwrap();
         }
         await_that("six calls at the backend", || backend.record().calls() == 6).await;
-        // Over hyper nobody waits for a place.
-        let waits = plane != DataPlane::Hyper;
-        if waits {
-            let waiting: Vec<u8> = (21..=31).step_by(2).flat_map(|id| call(id, &[])).collect();
-            raw.send(&waiting).await.unwrap();
-        }
+        // As many may wait for a place.
+        let waiting: Vec<u8> = (21..=31).step_by(2).flat_map(|id| call(id, &[])).collect();
+        raw.send(&waiting).await.unwrap();
         raw.send(&call(33, &[])).await.unwrap();
-        let reason = if waits { "(backend-max-pending)" } else { "full" };
-        assert!(trailers_only(&raw.message(33).await, "14").contains(reason));
+        assert!(trailers_only(&raw.message(33).await, "14").contains("(backend-max-pending)"));
         raw.send(&get(35)).await.unwrap();
         assert_eq!(raw.message(35).await.head(":status"), Some("503"));
         assert_eq!(backend.record().connections(), 2);
@@ -341,16 +332,9 @@ fn a_backend_s_stream_limit_is_kept() {
         let calls: Vec<u8> = streams.iter().flat_map(|stream| call(*stream, &[])).collect();
         raw.send(&calls).await.unwrap();
         for stream in streams {
-            let answer = raw.message(stream).await;
-            match answer.grpc_status() {
-                Some("0") => {}
-                // Sixteen connections of one stream each may all be in use, and
-                // over hyper nobody waits for one.
-                _ if plane == DataPlane::Hyper => {
-                    assert!(trailers_only(&answer, "14").contains("full"));
-                }
-                _ => panic!("{answer:?}"),
-            }
+            // Sixteen connections of one stream each may all be in use, and are
+            // waited for.
+            assert_eq!(raw.message(stream).await.grpc_status(), Some("0"));
         }
         assert_eq!(backend.record().streams_too_many(), 0);
         assert!(backend.record().connections() <= 16);
