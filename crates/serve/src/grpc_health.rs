@@ -58,7 +58,16 @@ pub async fn is_serving(
     service: &str,
     tls: Option<ClientSide>,
 ) -> io::Result<bool> {
-    let stream = TcpStream::connect(address).await?;
+    is_serving_on(TcpStream::connect(address).await?, address, service, tls).await
+}
+
+/// The same, on a connection that was made.
+pub(crate) async fn is_serving_on(
+    stream: TcpStream,
+    address: SocketAddr,
+    service: &str,
+    tls: Option<ClientSide>,
+) -> io::Result<bool> {
     stream.set_nodelay(true)?;
     match tls {
         None => ask(stream, &request(address, service, Scheme::Http)).await,

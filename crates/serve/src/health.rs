@@ -2,29 +2,32 @@
 //! there, and counts as unhealthy after several failures in a row. Both proxies
 //! check alike.
 //!
+//! Each backend has a clock and a task of its own: one that takes its time until
+//! the timeout delays no other one's check. Their number is the bound on checks
+//! at once.
+//!
 //! To open a connection and close it is the cheapest question, and a backend that
 //! accepts and never answers passes it; the other one is gRPC's own, see
 //! [`crate::grpc_health`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use crate::grpc_health::is_serving;
+use crate::grpc_health::is_serving_on;
 use crate::tls::ClientSide;
 use crate::{Shutdown, duration};
-
-/// Checks at once. Beyond these, backends wait for their turn.
-const CHECKS_AT_ONCE: usize = 64;
 
 /// What a backend is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,14 +84,24 @@ impl HealthConfig {
         }
     }
 
-    async fn ask(&self, address: SocketAddr, tls: Option<ClientSide>) -> bool {
+    /// Whether it passes; `None` when it could not be asked, for want of something
+    /// that is this process's.
+    async fn ask(&self, backends: &dyn Checked, address: SocketAddr) -> Option<bool> {
         let answer = async {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(backends.header()).await?;
             match self.check {
-                HealthCheck::Connect => TcpStream::connect(address).await.is_ok(),
-                HealthCheck::Grpc => is_serving(address, &self.service, tls).await.unwrap_or(false),
+                HealthCheck::Connect => Ok(true),
+                HealthCheck::Grpc => {
+                    is_serving_on(stream, address, &self.service, backends.tls(address)).await
+                }
             }
         };
-        timeout(self.timeout, answer).await.unwrap_or(false)
+        match timeout(self.timeout, answer).await {
+            Ok(Ok(passed)) => Some(passed),
+            Ok(Err(error)) if is_shortage(&error) => None,
+            Ok(Err(_)) | Err(_) => Some(false),
+        }
     }
 
     fn jitter(&self, address: SocketAddr) -> Duration {
@@ -97,6 +110,12 @@ impl HealthConfig {
         let random = RandomState::new().hash_one(address);
         longest.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
     }
+}
+
+/// Whether a socket could not be made for want of descriptors or memory.
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
 /// The flags of health checks.
@@ -167,6 +186,12 @@ pub trait Checked: Send + Sync {
     fn tls(&self, _address: SocketAddr) -> Option<ClientSide> {
         None
     }
+
+    /// What each connection to a backend begins with, before TLS, such as a PROXY
+    /// header that says that the proxy speaks for itself.
+    fn header(&self) -> &'static [u8] {
+        &[]
+    }
 }
 
 /// Verdicts in a row of one kind, and what was made of them.
@@ -192,49 +217,48 @@ impl Streak {
     }
 }
 
-/// Checks all backends until the server is told to end.
+/// Checks all backends until the server is told to end. Which there are is asked
+/// at each interval.
 pub async fn watch(backends: Arc<dyn Checked>, config: HealthConfig, mut shutdown: Shutdown) {
     let config = Arc::new(config);
-    let mut ticks = interval(config.interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut streaks = HashMap::new();
+    let mut looks = interval(config.interval);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tasks = JoinSet::new();
+    let mut checks: HashMap<SocketAddr, AbortHandle> = HashMap::new();
     loop {
         tokio::select! {
             () = shutdown.terminated() => return,
-            _ = ticks.tick() => {}
+            _ = looks.tick() => {}
         }
-        let round = check_all(&*backends, &config, &mut streaks);
-        tokio::select! {
-            () = shutdown.terminated() => return,
-            () = round => {}
+        let addresses: HashSet<_> = backends.addresses().into_iter().collect();
+        checks.retain(|address, check| {
+            let stays = addresses.contains(address);
+            if !stays {
+                check.abort();
+            }
+            stays
+        });
+        for address in addresses {
+            checks.entry(address).or_insert_with(|| {
+                tasks.spawn(check_one(Arc::clone(&backends), Arc::clone(&config), address))
+            });
         }
+        // Of those that were let go of.
+        while tasks.try_join_next().is_some() {}
     }
 }
 
-async fn check_all(
-    backends: &dyn Checked,
-    config: &Arc<HealthConfig>,
-    streaks: &mut HashMap<SocketAddr, Streak>,
-) {
-    let addresses = backends.addresses();
-    streaks.retain(|address, _| addresses.contains(address));
-    let places = Arc::new(Semaphore::new(CHECKS_AT_ONCE));
-    let mut asked: JoinSet<(SocketAddr, bool)> = JoinSet::new();
-    for address in addresses {
-        let (config, places) = (Arc::clone(config), Arc::clone(&places));
-        let tls = backends.tls(address);
-        asked.spawn(async move {
-            sleep(config.jitter(address)).await;
-            // It is never closed; without a place it would only not be bounded.
-            let _place = places.acquire().await;
-            (address, config.ask(address, tls).await)
-        });
-    }
-    while let Some(answer) = asked.join_next().await {
-        let Ok((address, passed)) = answer else { continue };
-        let streak = streaks.entry(address).or_insert(Streak::NEW);
-        streak.note(passed, config);
-        backends.checked(address, passed, streak.is_healthy);
+/// Checks one backend, until it is let go of.
+async fn check_one(backends: Arc<dyn Checked>, config: Arc<HealthConfig>, address: SocketAddr) {
+    let mut streak = Streak::NEW;
+    sleep(config.jitter(address)).await;
+    loop {
+        let begun = Instant::now();
+        if let Some(passed) = config.ask(&*backends, address).await {
+            streak.note(passed, &config);
+            backends.checked(address, passed, streak.is_healthy);
+        }
+        sleep_until(begun + config.interval + config.jitter(address)).await;
     }
 }
 
@@ -282,21 +306,57 @@ mod tests {
         }
     }
 
+    /// What was told of one backend.
+    fn told(backends: &Remembers, address: SocketAddr) -> Vec<(bool, bool)> {
+        let told = backends.1.lock().unwrap();
+        told.iter().filter(|one| one.0 == address).map(|one| (one.1, one.2)).collect()
+    }
+
+    /// One that accepts connections and says nothing delays nobody: each of the
+    /// others is asked again and again, and its verdicts add up.
     #[tokio::test]
-    async fn each_backend_is_asked_in_a_round_and_its_verdicts_add_up() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    async fn each_backend_is_asked_by_a_clock_of_its_own() {
+        let closing = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let hangs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let unused = tokio::net::TcpSocket::new_v4().unwrap();
         unused.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let (well, dead) = (listener.local_addr().unwrap(), unused.local_addr().unwrap());
-        let backends = Remembers(vec![well, dead], Mutex::default());
-        let mut config = HealthConfig::every(Duration::from_millis(1), HealthCheck::Connect);
-        config.fall = NonZeroU32::new(2).unwrap();
-        let (config, mut streaks) = (Arc::new(config), HashMap::new());
-        for round in 0..3 {
-            check_all(&backends, &config, &mut streaks).await;
-            let mut told = std::mem::take(&mut *backends.1.lock().unwrap());
-            told.sort_by_key(|(address, ..)| *address != well);
-            assert_eq!(told, [(well, true, true), (dead, false, round == 0)]);
+        let addresses = [closing.local_addr(), hangs.local_addr(), unused.local_addr()];
+        let [closes, hanging, dead] = addresses.map(Result::unwrap);
+        let backends = Arc::new(Remembers(vec![hanging, closes, dead], Mutex::default()));
+        let mut config = HealthConfig::every(Duration::from_millis(1), HealthCheck::Grpc);
+        config.timeout = Duration::from_secs(3_600);
+        config.fall = NonZeroU32::new(3).unwrap();
+        let (trigger, shutdown) = Shutdown::channel();
+        let checks =
+            tokio::spawn(watch(Arc::clone(&backends) as Arc<dyn Checked>, config, shutdown));
+        // It answers nobody either, but not by keeping them waiting.
+        let refuses = tokio::spawn(async move {
+            while let Ok((stream, _)) = closing.accept().await {
+                drop(stream);
+            }
+        });
+        let are_known =
+            || [closes, dead].iter().all(|address| told(&backends, *address).len() >= 4);
+        let all = async {
+            while !are_known() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), all).await.expect("verdicts beside one that hangs");
+        let falls = [(false, true), (false, true), (false, false), (false, false)];
+        assert_eq!(told(&backends, dead)[..4], falls);
+        assert_eq!(told(&backends, closes)[..4], falls);
+        assert!(told(&backends, hanging).is_empty());
+        trigger.terminate();
+        checks.await.unwrap();
+        refuses.abort();
+    }
+
+    #[test]
+    fn a_shortage_here_is_no_verdict() {
+        for (errno, is_own) in [(Errno::MFILE, true), (Errno::CONNREFUSED, false)] {
+            assert_eq!(is_shortage(&io::Error::from(errno)), is_own);
         }
+        assert!(!is_shortage(&io::ErrorKind::UnexpectedEof.into()));
     }
 }
