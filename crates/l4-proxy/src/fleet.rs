@@ -15,6 +15,7 @@ use serve::admin::{BackendSpec, BackendState, BackendStatus, Backends, ChangeErr
 use serve::health::Checked;
 
 use crate::config::BackendConfig;
+use crate::proxy_protocol;
 use crate::shared::{Command, Shared};
 use crate::table::{Rules, Table};
 use crate::upstreams::Upstream;
@@ -80,6 +81,10 @@ impl Fleet {
 impl Checked for Fleet {
     fn addresses(&self) -> Vec<SocketAddr> {
         self.lock().iter().map(|upstream| upstream.address).collect()
+    }
+
+    fn header(&self) -> &'static [u8] {
+        self.shared.manners.header_out.map_or(&[], proxy_protocol::local)
     }
 
     fn checked(&self, address: SocketAddr, _passed: bool, is_healthy: bool) {

@@ -204,6 +204,15 @@ pub(crate) fn encode(version: ProxyVersion, addresses: Addresses) -> Vec<u8> {
     }
 }
 
+/// The header of a connection that the proxy makes for itself, such as a health
+/// check: its own addresses are those of the connection (section 2.2, LOCAL).
+pub(crate) fn local(version: ProxyVersion) -> &'static [u8] {
+    match version {
+        ProxyVersion::V1 => b"PROXY UNKNOWN\r\n",
+        ProxyVersion::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    }
+}
+
 fn as_v6(ip: IpAddr) -> Ipv6Addr {
     match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -263,6 +272,19 @@ mod tests {
                 assert_eq!(parse(&[&header[..], b"behind it"].concat()), whole);
             }
         }
+    }
+
+    #[test]
+    fn a_proxy_that_speaks_for_itself_names_no_addresses() {
+        for version in [ProxyVersion::V1, ProxyVersion::V2] {
+            let header = local(version);
+            assert_eq!(parse(header), Header::Whole { length: header.len(), addresses: None });
+        }
+        assert_eq!(
+            local(ProxyVersion::V2)[12..],
+            [0x20, 0, 0, 0],
+            "LOCAL, AF_UNSPEC, no addresses"
+        );
     }
 
     #[test]

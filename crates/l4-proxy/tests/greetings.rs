@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use common::{Backend, Proxy, Seen, await_that, config, end, expect_bytes, pass, see};
-use l4_proxy::config::ProxyVersion;
+use l4_proxy::config::{HealthCheck, HealthConfig, ProxyVersion};
 use l4_proxy::{BackendConfig, Config, DataPlane};
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n";
@@ -113,6 +113,28 @@ fn a_header_is_sent_in_front_of_everything_else() {
             }
         }
         expect_bytes(&mut backend, b"hello");
+    }
+}
+
+/// A backend that expects a header on every connection finds one on those of
+/// health checks, which says that the proxy speaks for itself.
+#[test]
+fn a_health_check_sends_a_header_of_its_own() {
+    for (version, header) in [
+        (ProxyVersion::V1, &b"PROXY UNKNOWN\r\n"[..]),
+        (ProxyVersion::V2, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"),
+    ] {
+        for (check, follows) in
+            [(HealthCheck::Connect, &b""[..]), (HealthCheck::Grpc, b"PRI * HTTP/2.0\r\n")]
+        {
+            let target = Backend::start();
+            let mut config = config(DataPlane::Auto, &[target.address]);
+            config.proxy_protocol_out = Some(version);
+            config.health = Some(HealthConfig::every(Duration::from_millis(20), check));
+            let _proxy = Proxy::start(config);
+            let mut backend = target.accept();
+            expect_bytes(&mut backend, &[header, follows].concat());
+        }
     }
 }
 
