@@ -63,7 +63,8 @@ pub struct Args {
     max_connections: NonZeroU32,
 
     /// Close a connection at this age, give or take a tenth, at its first quiet
-    /// moment [default: let it live].
+    /// moment: when nothing moves and the backend has had the last word
+    /// [default: let it live].
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive, help_heading = "Connections")]
     max_connection_age: Option<Duration>,
 

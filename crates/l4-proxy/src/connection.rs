@@ -291,9 +291,15 @@ impl Connection {
         if before != after {
             self.attempts = None;
             self.life.active_ms = now_ns / 1_000_000;
+            // In one step, what went to the client was there before what went to
+            // the backend could be answered.
+            self.life.is_answer_owed = before.0 != after.0;
             if self.awaiting_ns.is_some() {
                 self.watch_first_byte(before.0 == 0, now_ns);
             }
+        }
+        if self.to_backend.is_blocked() || self.to_client.is_blocked() {
+            self.life.is_answer_owed = true;
         }
         if let Some(end) = self.ended() {
             if end == End::BackendReset && self.may_try_another() {

@@ -3,16 +3,18 @@
 //!
 //! Closing connections is all that a balancer of connections can do to
 //! rebalance, and it does harm: calls that are under way are lost. So one that
-//! has had its time is closed at its first quiet moment, with an ordinary end,
-//! and cut off only when it had none for the whole grace.
+//! has had its time is closed at its first quiet moment, with an ordinary end:
+//! when nothing has moved for a while and no answer is owed, as it is while bytes
+//! went to the backend last. That may be long after the last call, for a client
+//! of HTTP/2 may have acknowledged something last, so when the grace is over
+//! silence is enough; one that had none is cut off.
 
 use std::time::Duration;
 
 use crate::counts::End;
 
 /// Silence in both directions that counts as a quiet moment. Above the round
-/// trip and the service time of common calls, so that a call which waits for
-/// its answer is mostly not mistaken for silence.
+/// trip of common networks, so that an answer is whole by then.
 const QUIET_MS: u64 = 100;
 
 /// What ends connections.
@@ -33,6 +35,8 @@ pub(crate) struct Lifetime {
     pub(crate) opened_ms: u64,
     /// When bytes last moved in either direction.
     pub(crate) active_ms: u64,
+    /// Bytes went to the backend last, or some wait for either side to take them.
+    pub(crate) is_answer_owed: bool,
     /// When it has had its time.
     expires_ms: Option<u64>,
 }
@@ -57,7 +61,7 @@ impl Lifetime {
             age_ms - age_ms / 10 + random % (age_ms / 5 + 1)
         };
         let expires_ms = limits.age.map(|age| now_ms.saturating_add(jittered(age)));
-        Self { opened_ms: now_ms, active_ms: now_ms, expires_ms }
+        Self { opened_ms: now_ms, active_ms: now_ms, is_answer_owed: false, expires_ms }
     }
 
     /// It has had its time at `at_ms`, if not before.
@@ -80,12 +84,14 @@ impl Lifetime {
             let cut_ms = expires_ms.saturating_add(millis(limits.grace));
             if expires_ms > now_ms {
                 look_at(expires_ms);
-            } else if quiet_ms <= now_ms {
+            } else if quiet_ms <= now_ms && (!self.is_answer_owed || cut_ms <= now_ms) {
                 return Due::Now(End::Aged);
             } else if cut_ms <= now_ms {
                 return Due::Now(End::AgedCut);
             } else {
-                look_at(quiet_ms.min(cut_ms));
+                // While an answer is owed it has to be looked for.
+                let next_ms = if quiet_ms > now_ms { quiet_ms } else { now_ms + QUIET_MS };
+                look_at(next_ms.min(cut_ms));
             }
         }
         next_ms.map_or(Due::Never, Due::At)
@@ -130,6 +136,20 @@ mod tests {
         life.active_ms = 5_990;
         assert_eq!(life.due(5_999, &limits), Due::At(6_000));
         assert_eq!(life.due(6_000, &limits), Due::Now(End::AgedCut));
+    }
+
+    #[test]
+    fn one_that_is_owed_an_answer_is_not_quiet_until_the_grace_is_over() {
+        let limits = limits(None, Some(1_000), 5_000);
+        let mut life = Lifetime::new(0, &limits, 100);
+        (life.active_ms, life.is_answer_owed) = (990, true);
+        assert_eq!(life.due(1_000, &limits), Due::At(990 + QUIET_MS));
+        assert_eq!(life.due(990 + QUIET_MS, &limits), Due::At(990 + 2 * QUIET_MS));
+        assert_eq!(life.due(5_990, &limits), Due::At(6_000));
+        assert_eq!(life.due(6_000, &limits), Due::Now(End::Aged));
+        (life.active_ms, life.is_answer_owed) = (1_290, false);
+        assert_eq!(life.due(1_300, &limits), Due::At(1_290 + QUIET_MS));
+        assert_eq!(life.due(1_290 + QUIET_MS, &limits), Due::Now(End::Aged));
     }
 
     #[test]

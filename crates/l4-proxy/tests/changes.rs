@@ -125,6 +125,27 @@ fn an_old_connection_ends_in_a_quiet_moment() {
     proxy.await_metric(&ended("aged"), 1.0);
 }
 
+/// A call that takes longer than any pause: the silence is the backend's, which
+/// owes an answer.
+#[test]
+fn an_old_connection_ends_behind_the_answer_that_it_waits_for() {
+    let target = Backend::start();
+    let mut config = one(&target);
+    config.max_connection_age = Some(Duration::from_millis(500));
+    let proxy = Proxy::start(config);
+    let mut client = proxy.connect();
+    client.write_all(b"a question").unwrap();
+    let mut backend = target.accept();
+    expect_bytes(&mut backend, b"a question");
+    // How long the call takes.
+    std::thread::sleep(Duration::from_secs(1));
+    backend.write_all(b"an answer").unwrap();
+    expect_bytes(&mut client, b"an answer");
+    assert_eq!(see(&mut client, 1), Seen::End);
+    assert_eq!(see(&mut backend, 1), Seen::End);
+    proxy.await_metric(&ended("aged"), 1.0);
+}
+
 #[test]
 fn an_old_connection_that_never_pauses_is_cut_off() {
     let target = Backend::start();
