@@ -12,7 +12,7 @@ fn pick(criterion: &mut Criterion) {
             let backends = (0..count)
                 .map(|index| Arc::new(Backend::new(format!("backend-{index}"), 1)))
                 .collect();
-            let Ok(balancer) = Balancer::new(kind, backends) else { continue };
+            let Ok(balancer) = Balancer::new(kind, backends, 0) else { continue };
             let mut chance = SplitMix64::new(1);
             group.bench_function(BenchmarkId::new(kind.name(), count), |bencher| {
                 bencher.iter(|| {

@@ -1,9 +1,13 @@
 //! One backend: its identity, its weight, and its live load.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU32, Ordering},
+};
 
 use crate::{
     chance::{hash_bytes, next_word},
+    failures::FailureRate,
     peak_ewma::PeakEwma,
 };
 
@@ -24,6 +28,9 @@ pub struct Backend {
     /// Makes its draws differ from the other backends'.
     salt: u64,
     latency: PeakEwma,
+    failures: FailureRate,
+    /// When its turns are, for the policy that takes turns.
+    phase: OnceLock<u64>,
 }
 
 impl Backend {
@@ -39,6 +46,8 @@ impl Backend {
             in_flight: AtomicU32::new(0),
             share: AtomicU32::new(WHOLE),
             latency: PeakEwma::new(),
+            failures: FailureRate::default(),
+            phase: OnceLock::new(),
         }
     }
 
@@ -98,22 +107,31 @@ impl Backend {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call or connection it was handed ended at `now_ns` of any monotonic
-    /// clock. `latency_ns` feeds the latency policies; `None` for an end that
-    /// says nothing about speed, such as a cancellation.
-    pub fn finish(&self, now_ns: u64, latency_ns: Option<u64>) {
+    /// A call or connection it was handed ended, however it did.
+    pub fn finish(&self) {
         // Saturating, so that one `finish` too many shows as a wrong zero for a
         // moment and not as four billion calls forever.
         let _ = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
             Some(count.saturating_sub(1))
         });
-        if let Some(latency_ns) = latency_ns {
-            self.latency.observe(now_ns, latency_ns);
-        }
+    }
+
+    /// It answered at `now_ns` of any monotonic clock, after so long.
+    pub fn answered(&self, now_ns: u64, latency_ns: u64) {
+        self.latency.observe(now_ns, latency_ns);
+        self.failures.succeeded(now_ns);
+    }
+
+    /// Something it was handed failed on its side, at `now_ns` of the clock of
+    /// [`Backend::answered`]. However soon that was, it says nothing of speed; the
+    /// policies that go by load or latency make it cost more.
+    pub fn failed(&self, now_ns: u64) {
+        self.latency.hold(now_ns);
+        self.failures.failed(now_ns);
     }
 
     /// What the latency policies make of it, in nanoseconds at `now_ns` of the
-    /// clock of [`Backend::finish`]: a moving average that rises at once and
+    /// clock of [`Backend::answered`]: a moving average that rises at once and
     /// falls slowly. `None` before it has answered.
     pub fn latency_ns(&self, now_ns: u64) -> Option<f64> {
         let latency_ns = self.latency.at(now_ns);
@@ -124,9 +142,16 @@ impl Backend {
         &self.latency
     }
 
-    /// In-flight count per unit of weight: what the load policies compare.
-    pub(crate) fn load(&self) -> f64 {
-        f64::from(self.in_flight()) / f64::from(self.weight())
+    /// When its turns are; `first` says so when it gets the first one.
+    pub(crate) fn phase(&self, first: impl FnOnce() -> u64) -> u64 {
+        *self.phase.get_or_init(first)
+    }
+
+    /// In-flight count per unit of weight, as if each call, and the next one, had
+    /// to be made until it succeeds: what the load policies compare.
+    pub(crate) fn load(&self, now_ns: u64) -> f64 {
+        let calls = f64::from(self.in_flight()) + 1.0;
+        (calls * self.failures.tries(now_ns) - 1.0) / f64::from(self.weight())
     }
 }
 
@@ -139,10 +164,10 @@ mod tests {
         let backend = Backend::new("a", 1);
         backend.begin();
         backend.begin();
-        backend.finish(0, None);
+        backend.finish();
         assert_eq!(backend.in_flight(), 1);
-        backend.finish(0, Some(5));
-        backend.finish(0, None);
+        backend.finish();
+        backend.finish();
         assert_eq!(backend.in_flight(), 0);
     }
 }

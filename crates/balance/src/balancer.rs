@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     Backend, PolicyKind, Tried,
-    policy::{Candidates, Policy},
+    policy::{Candidates, Policy, Start, Who},
 };
 
 /// What a policy may use besides the backends themselves.
@@ -13,7 +13,7 @@ pub struct PickInput {
     /// 64 fresh random bits.
     pub random: u64,
     /// Now, in nanoseconds of a monotonic clock; the same clock as in
-    /// [`Backend::finish`].
+    /// [`Backend::answered`].
     pub now_ns: u64,
     /// What a hash policy keeps together, from [`hash_bytes`](crate::hash_bytes).
     /// Without a key the hash policies pick by chance.
@@ -22,12 +22,15 @@ pub struct PickInput {
 
 /// Picks backends. One balancer serves all threads of a proxy: picking takes
 /// `&self`, takes no lock and allocates nothing. A change of membership builds a
-/// new balancer over the same `Arc<Backend>`s.
+/// new balancer over the same `Arc<Backend>`s, see [`Balancer::over`].
 #[derive(Debug)]
 pub struct Balancer {
     kind: PolicyKind,
     policy: Box<dyn Policy>,
     backends: Vec<Arc<Backend>>,
+    /// Those that the policy was built with: a backend's own may be another by
+    /// now.
+    weights: Vec<u32>,
 }
 
 /// Why a list of backends cannot be balanced over.
@@ -56,12 +59,38 @@ pub enum BalanceError {
 }
 
 impl Balancer {
-    /// Builds the policy's tables.
+    /// Builds the policy's tables. A policy that takes turns begins at any of
+    /// them, by the bits of `random`: proxies that began with the same backend
+    /// would send it their first calls together.
     ///
     /// # Errors
     /// When the list is empty, has duplicates or weights of zero, or weights
     /// that the policy cannot hold in a table of bounded size.
-    pub fn new(kind: PolicyKind, backends: Vec<Arc<Backend>>) -> Result<Self, BalanceError> {
+    pub fn new(
+        kind: PolicyKind,
+        backends: Vec<Arc<Backend>>,
+        random: u64,
+    ) -> Result<Self, BalanceError> {
+        Self::build(kind, backends, Start::Chance(random))
+    }
+
+    /// The same policy over another list, or over other weights. Turns go on from
+    /// where they are: a list that changes before each pick would else give all
+    /// of them to those whose turn is first.
+    ///
+    /// # Errors
+    /// As [`Balancer::new`].
+    pub fn over(&self, backends: Vec<Arc<Backend>>) -> Result<Self, BalanceError> {
+        // Only a policy without turns has no place, and it needs no start.
+        let start = self.policy.place().map_or(Start::Chance(0), Start::At);
+        Self::build(self.kind, backends, start)
+    }
+
+    fn build(
+        kind: PolicyKind,
+        backends: Vec<Arc<Backend>>,
+        start: Start,
+    ) -> Result<Self, BalanceError> {
         if backends.is_empty() {
             return Err(BalanceError::NoBackend);
         }
@@ -74,8 +103,19 @@ impl Balancer {
                 return Err(BalanceError::Duplicate(backend.name().to_owned()));
             }
         }
-        let policy = kind.build(&backends)?;
-        Ok(Self { kind, policy, backends })
+        let policy = kind.build(&backends, start)?;
+        let weights = backends.iter().map(|backend| backend.weight()).collect();
+        Ok(Self { kind, policy, backends, weights })
+    }
+
+    /// Whether it is one over this list, with the weights that these have now:
+    /// another one would pick no differently.
+    pub fn is_over(&self, backends: &[Arc<Backend>]) -> bool {
+        let own = self.backends.iter().zip(&self.weights);
+        self.backends.len() == backends.len()
+            && own
+                .zip(backends)
+                .all(|((own, weight), other)| Arc::ptr_eq(own, other) && *weight == other.weight())
     }
 
     /// The policy it picks by.
@@ -94,11 +134,19 @@ impl Balancer {
         // Equal keys draw equally, so that a backend that is warming up takes
         // over one key after the other, and not a part of each one's calls.
         let key = input.key.filter(|_| self.kind.uses_key());
-        let draw = Some(key.unwrap_or(input.random));
-        let candidates = Candidates { backends: &self.backends, tried, draw };
+        let draw = key.unwrap_or(input.random);
         // Rather one that is warming up than none.
-        self.policy
-            .pick(&candidates, input)
-            .or_else(|| self.policy.pick(&Candidates { draw: None, ..candidates }, input))
+        [Who::Warm(draw), Who::Available].into_iter().find_map(|who| self.find(input, tried, who))
+    }
+
+    /// As [`Balancer::pick`], for a caller that finds nobody: any that is
+    /// untried, whether it is available or not.
+    pub fn pick_anyone(&self, input: &PickInput, tried: &Tried) -> Option<usize> {
+        self.find(input, tried, Who::Anyone)
+    }
+
+    fn find(&self, input: &PickInput, tried: &Tried, who: Who) -> Option<usize> {
+        let candidates = Candidates { backends: &self.backends, tried, who };
+        self.policy.pick(&candidates, input)
     }
 }

@@ -4,6 +4,10 @@
 //! [`Standing`] of one backend (drained, unhealthy, ejected, warming up), those
 //! over all together ([`outlier`]), and which of them a proxy uses ([`subset`]).
 //!
+//! Whatever the policy, what falls to a backend that is out goes to the others by
+//! their weights, and a backend that fails at once does not pass for a fast or an
+//! idle one.
+//!
 //! The crate decides and does nothing else: it has no sockets, no clock and no
 //! source of chance. Time, randomness and hash keys are passed in with
 //! [`PickInput`], so that every decision can be tested. Both proxies and the
@@ -11,7 +15,7 @@
 //!
 //! | policy | looks at | weights | where it makes sense | source |
 //! |---|---|---|---|---|
-//! | `round_robin` | a shared turn | yes | connections and calls | nginx's smooth weighted round robin |
+//! | `round_robin` | a shared turn | yes | connections and calls | Waldspurger and Weihl, *Stride Scheduling*, 1995 |
 //! | `random` | chance | yes | connections and calls | |
 //! | `least_loaded` | in-flight counts of all | yes | connections and calls | join the shortest queue |
 //! | `p2c` | in-flight counts of two | yes | connections and calls | Mitzenmacher, *The Power of Two Choices in Randomized Load Balancing*, 2001 |
@@ -24,7 +28,7 @@
 //! use balance::{Backend, Balancer, PickInput, PolicyKind, Tried};
 //!
 //! let backends = ["a:1", "b:1"].map(|name| Arc::new(Backend::new(name, 1)));
-//! let balancer = Balancer::new(PolicyKind::RoundRobin, backends.to_vec())?;
+//! let balancer = Balancer::new(PolicyKind::RoundRobin, backends.to_vec(), 0)?;
 //! let input = PickInput { random: 0, now_ns: 0, key: None };
 //! let first = balancer.pick(&input, &Tried::default());
 //! let second = balancer.pick(&input, &Tried::default());
@@ -36,6 +40,7 @@
 mod backend;
 mod balancer;
 mod chance;
+mod failures;
 mod least_loaded;
 mod maglev;
 pub mod outlier;

@@ -26,7 +26,7 @@ impl P2c {
 
 impl Policy for P2c {
     fn pick(&self, candidates: &Candidates<'_>, input: &PickInput) -> Option<usize> {
-        better_of_two(&self.wheel, candidates, input.random, Backend::load)
+        better_of_two(&self.wheel, candidates, input.random, |backend| backend.load(input.now_ns))
     }
 }
 

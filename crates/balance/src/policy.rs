@@ -6,8 +6,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Backend, BalanceError, PickInput, Tried, least_loaded::LeastLoaded, maglev::Maglev, p2c::P2c,
-    peak_ewma::PeakEwmaPolicy, random::Random, ring_hash::RingHash, round_robin::RoundRobin,
+    Backend, BalanceError, PickInput, Tried,
+    least_loaded::LeastLoaded,
+    maglev::Maglev,
+    p2c::P2c,
+    peak_ewma::PeakEwmaPolicy,
+    random::Random,
+    ring_hash::RingHash,
+    round_robin::{Place, RoundRobin},
 };
 
 /// How a backend is picked.
@@ -62,9 +68,13 @@ impl PolicyKind {
         matches!(self, Self::RingHash | Self::Maglev)
     }
 
-    pub(crate) fn build(self, backends: &[Arc<Backend>]) -> Result<Box<dyn Policy>, BalanceError> {
+    pub(crate) fn build(
+        self,
+        backends: &[Arc<Backend>],
+        start: Start,
+    ) -> Result<Box<dyn Policy>, BalanceError> {
         Ok(match self {
-            Self::RoundRobin => Box::new(RoundRobin::new(backends)?),
+            Self::RoundRobin => Box::new(RoundRobin::new(backends, start)?),
             Self::Random => Box::new(Random::new(backends)),
             Self::LeastLoaded => Box::new(LeastLoaded),
             Self::P2c => Box::new(P2c::new(backends)),
@@ -101,29 +111,62 @@ fn names() -> String {
     PolicyKind::ALL.map(PolicyKind::name).join(", ")
 }
 
+/// Where a policy that takes turns begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    /// At any turn, by these random bits.
+    Chance(u64),
+    /// Where another list was left.
+    At(Place),
+}
+
 /// A policy over the backends it was built for. State that picks change is
 /// atomic: all threads of a proxy share one.
 pub(crate) trait Policy: Send + Sync + fmt::Debug {
     /// Index of one of the candidates; `None` when there is none.
     fn pick(&self, candidates: &Candidates<'_>, input: &PickInput) -> Option<usize>;
+
+    /// Whose turn it is, for a policy that takes turns.
+    fn place(&self) -> Option<Place> {
+        None
+    }
 }
 
 /// The backends, seen through what may be picked now.
 pub(crate) struct Candidates<'a> {
     pub(crate) backends: &'a [Arc<Backend>],
     pub(crate) tried: &'a Tried,
-    /// What decides over backends that are warming up; `None` lets them all in.
-    pub(crate) draw: Option<u64>,
+    pub(crate) who: Who,
+}
+
+/// Which backends may be picked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Who {
+    /// Those that are available; this draw decides over those that are warming
+    /// up.
+    Warm(u64),
+    /// Those that are available.
+    Available,
+    /// All of them.
+    Anyone,
 }
 
 impl Candidates<'_> {
     pub(crate) fn is_eligible(&self, index: usize) -> bool {
-        let backend = &self.backends[index];
-        let takes = match self.draw {
-            Some(draw) => backend.takes(draw),
-            None => backend.is_available(),
+        let is_warm = match self.who {
+            Who::Warm(draw) => self.backends[index].takes(draw),
+            Who::Available | Who::Anyone => true,
         };
-        takes && !self.tried.contains(index)
+        is_warm && self.is_there(index)
+    }
+
+    /// Whether it could be picked if it were not warming up.
+    pub(crate) fn is_there(&self, index: usize) -> bool {
+        let is_available = match self.who {
+            Who::Warm(_) | Who::Available => self.backends[index].is_available(),
+            Who::Anyone => true,
+        };
+        is_available && !self.tried.contains(index)
     }
 
     /// The first eligible index of a walk over `indices`.

@@ -4,6 +4,7 @@
 //! guess about; the command line is turned into them in [`crate::cli`].
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::str::FromStr;
@@ -26,6 +27,10 @@ pub struct Config {
     pub backends: Vec<BackendConfig>,
     /// How a connection's backend is picked.
     pub policy: PolicyKind,
+    /// What the first turn of `round_robin` is drawn with. Proxies with the same
+    /// would send the same backend their first connections; zero is the first of
+    /// the list.
+    pub seed: u64,
     /// Threads that move bytes, each with its own event loop.
     pub threads: NonZeroUsize,
     /// How long one backend may take to accept before the next one is tried.
@@ -34,7 +39,8 @@ pub struct Config {
     /// `None` for as long as it likes.
     pub idle_timeout: Option<Duration>,
     /// How old a connection may become, give or take a tenth: it is then closed
-    /// at its first quiet moment; `None` for as old as it likes.
+    /// at its first quiet moment, when nothing moves and the backend has had the
+    /// last word; `None` for as old as it likes.
     pub max_connection_age: Option<Duration>,
     /// How long such a connection may go on without a quiet moment, before it
     /// is cut off.
@@ -87,6 +93,7 @@ impl Config {
         Self {
             backends,
             policy: PolicyKind::RoundRobin,
+            seed: RandomState::new().hash_one(0),
             threads: NonZeroUsize::MIN,
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Some(Duration::from_secs(3_600)),
@@ -114,7 +121,12 @@ impl Config {
 
     /// What the backends' table is made by.
     pub(crate) fn rules(&self) -> Rules {
-        Rules { policy: self.policy, slow_start: self.slow_start, ejection: self.ejection }
+        Rules {
+            policy: self.policy,
+            seed: self.seed,
+            slow_start: self.slow_start,
+            ejection: self.ejection,
+        }
     }
 }
 

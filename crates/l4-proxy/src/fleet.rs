@@ -2,7 +2,8 @@
 //!
 //! A change makes a new table and puts it in place of the old one in one step;
 //! threads look the table up for each new connection. Connections that are
-//! under way keep the backend they have, in either table.
+//! under way keep the backend they have, in either table. A list that is written
+//! again unchanged, as it is when the watch of a file begins, changes nothing.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -49,7 +50,8 @@ impl Fleet {
 
     /// Puts a table over these backends in place of the one that is there.
     fn publish(&self, members: &[Arc<Upstream>]) -> Result<(), ChangeError> {
-        let table = Table::new(self.rules, members).map_err(invalid)?;
+        let before = self.shared.table.load();
+        let table = Table::new(self.rules, members, Some(&before)).map_err(invalid)?;
         self.shared.table.store(Arc::new(table));
         Ok(())
     }
@@ -144,7 +146,7 @@ impl Backends for Fleet {
         let mut specs: Vec<_> = members.iter().map(describe).collect();
         specs[index].weight = weight;
         check(self.rules, &specs)?;
-        members[index].reweigh(weight);
+        members[index].backend().set_weight(weight.get());
         self.publish(&members)
     }
 
@@ -170,7 +172,7 @@ impl Backends for Fleet {
                     if before == *spec {
                         kept
                     } else if (BackendSpec { weight: spec.weight, ..before }) == *spec {
-                        kept.reweigh(spec.weight);
+                        kept.backend().set_weight(spec.weight.get());
                         kept
                     } else {
                         // A cap or a group is another for new connections only,
@@ -203,7 +205,9 @@ fn check(rules: Rules, specs: &[BackendSpec]) -> Result<(), ChangeError> {
         groups.entry(spec.group.as_deref()).or_default().push(Arc::new(backend));
     }
     let mut groups = groups.into_values();
-    groups.try_for_each(|backends| Balancer::new(rules.policy, backends).map(drop)).map_err(invalid)
+    groups
+        .try_for_each(|backends| Balancer::new(rules.policy, backends, 0).map(drop))
+        .map_err(invalid)
 }
 
 fn invalid(error: BalanceError) -> ChangeError {

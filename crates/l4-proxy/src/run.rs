@@ -48,7 +48,7 @@ impl Proxy {
         let members: Vec<_> =
             config.backends.iter().map(|one| Upstream::new(one, metrics, None)).collect();
         let rules = config.rules();
-        let table = Table::new(rules, &members)?;
+        let table = Table::new(rules, &members, None)?;
         let shared = Arc::new(Shared::new(&config, table).map_err(Error::Start)?);
         register_gauges(&config, &shared);
         let (metrics, close) = (config.metrics.clone(), config.close_drained);

@@ -179,7 +179,7 @@ mod tests {
         config.threads = NonZeroUsize::new(threads).unwrap();
         config.max_connections = max_connections;
         let upstream = Upstream::new(&config.backends[0], &config.metrics, None);
-        let table = Table::new(config.rules(), &[upstream]).unwrap();
+        let table = Table::new(config.rules(), &[upstream], None).unwrap();
         Arc::new(Shared::new(&config, table).unwrap())
     }
 

@@ -14,6 +14,8 @@ use crate::upstreams::{Lease, Upstream};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) policy: PolicyKind,
+    /// What the first turn is drawn with.
+    pub(crate) seed: u64,
     pub(crate) slow_start: Option<Duration>,
     pub(crate) ejection: Option<Ejection>,
 }
@@ -31,8 +33,8 @@ pub(crate) struct Group {
     rules: Rules,
     balancer: Balancer,
     upstreams: Vec<Arc<Upstream>>,
-    /// When ejections were last looked through.
-    readmitted_ms: AtomicU64,
+    /// When ejections and shares were last looked through.
+    refreshed_ms: AtomicU64,
 }
 
 /// Why there is no backend for a connection.
@@ -45,7 +47,13 @@ pub(crate) enum Lacking {
 }
 
 impl Table {
-    pub(crate) fn new(rules: Rules, upstreams: &[Arc<Upstream>]) -> Result<Self, BalanceError> {
+    /// A table that takes the place of the one before: a group that is the same
+    /// stays, and in one that is not turns go on from where they are.
+    pub(crate) fn new(
+        rules: Rules,
+        upstreams: &[Arc<Upstream>],
+        before: Option<&Self>,
+    ) -> Result<Self, BalanceError> {
         if upstreams.is_empty() {
             return Err(BalanceError::NoBackend);
         }
@@ -56,7 +64,10 @@ impl Table {
         }
         let groups = members
             .into_iter()
-            .map(|(name, upstreams)| Ok((name, Arc::new(Group::new(rules, upstreams)?))))
+            .map(|(name, upstreams)| {
+                let before = before.and_then(|before| before.groups.get(&name));
+                Ok((name, Group::new(rules, upstreams, before)?))
+            })
             .collect::<Result<_, BalanceError>>()?;
         Ok(Self { groups })
     }
@@ -68,88 +79,76 @@ impl Table {
 }
 
 impl Group {
-    fn new(rules: Rules, upstreams: Vec<Arc<Upstream>>) -> Result<Self, BalanceError> {
-        let backends = upstreams.iter().map(|upstream| upstream.backend()).collect();
-        let balancer = Balancer::new(rules.policy, backends)?;
-        Ok(Self { rules, balancer, upstreams, readmitted_ms: AtomicU64::new(0) })
+    fn new(
+        rules: Rules,
+        upstreams: Vec<Arc<Upstream>>,
+        before: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, BalanceError> {
+        let backends: Vec<_> =
+            upstreams.iter().map(|upstream| Arc::clone(upstream.backend())).collect();
+        let balancer = match before {
+            Some(before) if before.balancer.is_over(&backends) => return Ok(Arc::clone(before)),
+            Some(before) => before.balancer.over(backends)?,
+            None => Balancer::new(rules.policy, backends, rules.seed)?,
+        };
+        Ok(Arc::new(Self { rules, balancer, upstreams, refreshed_ms: AtomicU64::new(0) }))
     }
 
     /// Leases the next backend to a connection and adds it to `tried`.
     pub(crate) fn lease(&self, input: &PickInput, tried: &mut Tried) -> Result<Lease, Lacking> {
-        self.readmit(input.now_ns / 1_000_000);
-        let cold = self.too_cold(input);
-        let mut passed_over = tried.clone();
-        cold.iter().for_each(|index| passed_over.insert(*index));
+        self.refresh(input.now_ns / 1_000_000);
+        let pick = |tried: &Tried| self.balancer.pick(input, tried);
+        let pick_anyone = |tried: &Tried| self.balancer.pick_anyone(input, tried);
         let mut lacking = Lacking::Backend;
-        while let Some(index) = self.balancer.pick(input, &passed_over) {
+        // Rather one that seems dead than none, for the checks may be wrong and a
+        // connection that fails here would have failed anyway.
+        let leased = self
+            .lease_but(&[], tried, &mut lacking, pick)
+            .or_else(|| self.lease_but(&self.drained(), tried, &mut lacking, pick_anyone));
+        leased.ok_or(lacking)
+    }
+
+    /// The same, of those that are picked without these; full ones are passed
+    /// over.
+    fn lease_but(
+        &self,
+        left_out: &[usize],
+        tried: &mut Tried,
+        lacking: &mut Lacking,
+        pick: impl Fn(&Tried) -> Option<usize>,
+    ) -> Option<Lease> {
+        let mut passed_over = tried.clone();
+        left_out.iter().for_each(|index| passed_over.insert(*index));
+        while let Some(index) = pick(&passed_over) {
             passed_over.insert(index);
-            match self.upstreams[index].lease() {
-                Some(lease) => {
-                    tried.insert(index);
-                    return Ok(lease);
-                }
-                None => lacking = Lacking::Room,
+            if let Some(lease) = self.upstreams[index].lease() {
+                tried.insert(index);
+                return Some(lease);
             }
+            *lacking = Lacking::Room;
         }
-        // All others are gone or full: rather one that is warming up than none,
-        // and rather one that seems dead than none, for the checks may be wrong
-        // and a connection that fails here would have failed anyway.
-        let untried = |index: &usize| !tried.contains(*index);
-        let last = cold.into_iter().filter(untried).chain(self.out_of_favour(input, tried));
-        for index in last.collect::<Vec<_>>() {
-            match self.upstreams[index].lease() {
-                Some(lease) => {
-                    tried.insert(index);
-                    return Ok(lease);
-                }
-                None => lacking = Lacking::Room,
-            }
-        }
-        Err(lacking)
+        None
     }
 
-    /// Those that are warming up and left out this time, by chance and as often
-    /// as they are cold. Decided before the pick and not after it: a policy
-    /// that takes turns would come back to the one that was turned down.
-    fn too_cold(&self, input: &PickInput) -> Vec<usize> {
-        if self.rules.slow_start.is_none() {
-            return Vec::new();
-        }
-        let now_ms = input.now_ns / 1_000_000;
-        let is_too_cold = |index: &usize| {
-            let upstream = &self.upstreams[*index];
-            let warmth = upstream.warmth(self.rules.slow_start, now_ms);
-            warmth < 1.0 && upstream.backend().is_available() && {
-                // The policy uses the pick's own random number.
-                let mut chance = balance::SplitMix64::new(input.random ^ (*index as u64 + 1));
-                (chance.next_u64() >> 11) as f64 / (1_u64 << 53) as f64 >= warmth
-            }
-        };
-        (0..self.upstreams.len()).filter(is_too_cold).collect()
+    fn drained(&self) -> Vec<usize> {
+        let is_drained = |index: &usize| self.upstreams[*index].snapshot().standing.is_drained();
+        (0..self.upstreams.len()).filter(is_drained).collect()
     }
 
-    /// Those that are unhealthy or ejected and were not tried, from a random
-    /// one on.
-    fn out_of_favour(&self, input: &PickInput, tried: &Tried) -> Vec<usize> {
-        let count = self.upstreams.len();
-        let start = (input.random % count as u64) as usize;
-        let is_candidate = |index: &usize| {
-            let standing = self.upstreams[*index].snapshot().standing;
-            !standing.is_available() && !standing.is_drained() && !tried.contains(*index)
-        };
-        (start..count).chain(0..start).filter(is_candidate).collect()
-    }
-
-    /// Ends ejections whose time is over. Once a millisecond is enough, and a
-    /// long list is not walked for each connection.
-    fn readmit(&self, now_ms: u64) {
-        if self.readmitted_ms.swap(now_ms, Ordering::Relaxed) == now_ms {
+    /// Ends ejections whose time is over, and lets the shares of those that are
+    /// warming up grow. Once a millisecond is enough, and a long list is not
+    /// walked for each connection.
+    fn refresh(&self, now_ms: u64) {
+        if self.refreshed_ms.swap(now_ms, Ordering::Relaxed) == now_ms {
             return;
         }
-        for (upstream, backend) in self.upstreams.iter().zip(self.balancer.backends()) {
+        for upstream in &self.upstreams {
             // Looked at without the lock first, since mostly nobody is out.
-            if !backend.is_available() {
+            if !upstream.backend().is_available() {
                 upstream.change(|standing| standing.readmit(self.rules.ejection, now_ms));
+            }
+            if self.rules.slow_start.is_some() && upstream.backend().is_available() {
+                upstream.warm_up(self.rules.slow_start, now_ms);
             }
         }
     }
@@ -162,7 +161,8 @@ mod tests {
     use serve::Metrics;
     use std::num::NonZeroU32;
 
-    const RULES: Rules = Rules { policy: PolicyKind::RoundRobin, slow_start: None, ejection: None };
+    const RULES: Rules =
+        Rules { policy: PolicyKind::RoundRobin, seed: 0, slow_start: None, ejection: None };
 
     fn upstreams(texts: &[&str]) -> Vec<Arc<Upstream>> {
         let metrics = Metrics::new();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn group(rules: Rules, upstreams: &[Arc<Upstream>]) -> Arc<Group> {
-        Table::new(rules, upstreams).unwrap().group(None).unwrap()
+        Table::new(rules, upstreams, None).unwrap().group(None).unwrap()
     }
 
     fn input(now_ms: u64) -> PickInput {
@@ -225,6 +225,44 @@ mod tests {
         assert!(group.lease(&input(200), &mut tried).is_err());
     }
 
+    /// The ports of the next backends, each for a connection of its own.
+    fn ports(table: &Table, count: usize) -> Vec<u16> {
+        let group = table.group(None).unwrap();
+        let lease = |_| group.lease(&input(0), &mut Tried::default()).unwrap();
+        (0..count).map(lease).map(|lease| lease.upstream().address.port()).collect()
+    }
+
+    #[test]
+    fn a_table_of_the_same_list_is_the_same_and_one_of_another_goes_on() {
+        let five = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4", "127.0.0.1:5"];
+        let upstreams = upstreams(&five);
+        let mut table = Table::new(RULES, &upstreams[..4], None).unwrap();
+        for port in (1..=4).cycle().take(50) {
+            let same = Table::new(RULES, &upstreams[..4], Some(&table)).unwrap();
+            assert!(Arc::ptr_eq(&same.group(None).unwrap(), &table.group(None).unwrap()));
+            table = same;
+            assert_eq!(ports(&table, 1), [port]);
+        }
+        // The turn was the third one's.
+        let table = Table::new(RULES, &upstreams, Some(&table)).unwrap();
+        assert_eq!(ports(&table, 6), [3, 4, 5, 1, 2, 3]);
+        let table = Table::new(RULES, &upstreams[..4], Some(&table)).unwrap();
+        assert_eq!(ports(&table, 4), [4, 1, 2, 3]);
+    }
+
+    #[test]
+    fn backends_that_seem_dead_share_by_their_weights_when_no_other_is_left() {
+        let upstreams = upstreams(&["127.0.0.1:1", "127.0.0.1:2,weight=2", "127.0.0.1:3"]);
+        let table = Table::new(RULES, &upstreams, None).unwrap();
+        upstreams[0].change(|standing| standing.set_drained(true, 0));
+        for upstream in &upstreams[1..] {
+            upstream.change(|standing| standing.set_healthy(false, 0));
+        }
+        let ports = ports(&table, 300);
+        assert_eq!(ports.iter().filter(|port| **port == 2).count(), 200);
+        assert_eq!(ports.iter().filter(|port| **port == 3).count(), 100);
+    }
+
     #[test]
     fn a_drained_backend_gets_nothing_even_if_no_other_is_left() {
         let upstreams = upstreams(&["127.0.0.1:1"]);
@@ -267,7 +305,7 @@ mod tests {
     #[test]
     fn groups_are_apart() {
         let upstreams = upstreams(&["127.0.0.1:1", "127.0.0.1:2,group=web"]);
-        let table = Table::new(RULES, &upstreams).unwrap();
+        let table = Table::new(RULES, &upstreams, None).unwrap();
         for (name, port) in [(None, 1), (Some("web"), 2)] {
             let group = table.group(name).unwrap();
             let lease = group.lease(&input(0), &mut Tried::default()).unwrap();

@@ -2,8 +2,7 @@
 //! and counts; and a connection's lease of it.
 //!
 //! A connection takes the backend's lock twice or three times in its life,
-//! which is nothing beside its system calls, and makes every count exact: caps
-//! hold, and a change of weight loses no connection that is under way.
+//! which is nothing beside its system calls, and makes caps hold exactly.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -23,17 +22,13 @@ pub(crate) struct Upstream {
     group: Option<String>,
     /// Connections it may hold at once.
     max_connections: Option<NonZeroU32>,
-    state: Mutex<State>,
+    /// What the policies see.
+    backend: Arc<Backend>,
+    /// Held while a lease is given, too.
+    standing: Mutex<Standing>,
     connections: Counter,
     connect_failures: Counter,
     ejections: Counter,
-}
-
-#[derive(Debug)]
-struct State {
-    /// What the policies see. A change of weight puts another in its place.
-    backend: Arc<Backend>,
-    standing: Standing,
 }
 
 /// What may be said of a backend at one moment.
@@ -56,10 +51,8 @@ impl Upstream {
             address: config.address,
             group: config.group.clone(),
             max_connections: config.max_connections,
-            state: Mutex::new(State {
-                backend: Arc::new(Backend::new(name.clone(), config.weight.get())),
-                standing: Standing::new(now_ms),
-            }),
+            backend: Arc::new(Backend::new(name.clone(), config.weight.get())),
+            standing: Mutex::new(Standing::new(now_ms)),
             connections: counter(
                 "l4_backend_connections_total",
                 "Connections a backend has accepted.",
@@ -109,60 +102,53 @@ impl Upstream {
     }
 
     /// What the policies see of it.
-    pub(crate) fn backend(&self) -> Arc<Backend> {
-        Arc::clone(&self.lock().backend)
+    pub(crate) fn backend(&self) -> &Arc<Backend> {
+        &self.backend
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let state = self.lock();
         Snapshot {
-            weight: state.backend.weight(),
-            in_flight: state.backend.in_flight(),
-            standing: state.standing,
+            weight: self.backend.weight(),
+            in_flight: self.backend.in_flight(),
+            standing: *self.lock(),
             connections: self.connections.get(),
             connect_failures: self.connect_failures.get(),
         }
     }
 
-    /// Gives it another weight. A balancer that is made from now on knows.
-    pub(crate) fn reweigh(&self, weight: NonZeroU32) {
-        let mut state = self.lock();
-        let backend = Backend::new(self.name.clone(), weight.get());
-        backend.set_available(state.standing.is_available());
-        for _ in 0..state.backend.in_flight() {
-            backend.begin();
-        }
-        state.backend = Arc::new(backend);
-    }
-
     /// Changes its standing, and lets the policies know.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
-        let mut state = self.lock();
-        let result = change(&mut state.standing);
-        state.backend.set_available(state.standing.is_available());
+        let mut standing = self.lock();
+        let result = change(&mut standing);
+        // Its share, if it has one, is for `warm_up` to say.
+        if standing.is_available() != self.backend.is_available() {
+            self.backend.set_available(standing.is_available());
+        }
         result
     }
 
     /// Leases it to a connection, unless it is full.
     pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
-        let state = self.lock();
-        let is_full =
-            self.max_connections.is_some_and(|max| state.backend.in_flight() >= max.get());
+        // Two threads must not both have the last place.
+        let _standing = self.lock();
+        let is_full = self.max_connections.is_some_and(|max| self.backend.in_flight() >= max.get());
         if is_full {
             return None;
         }
-        state.backend.begin();
-        drop(state);
+        self.backend.begin();
         Some(Lease { upstream: Arc::clone(self) })
     }
 
-    pub(crate) fn warmth(&self, slow_start: Option<Duration>, now_ms: u64) -> f64 {
-        let Some(window) = slow_start else { return 1.0 };
-        self.lock().standing.warmth(Some(SlowStart::over(window)), now_ms)
+    /// Tells the policies how much of its share it is to be given.
+    pub(crate) fn warm_up(&self, slow_start: Option<Duration>, now_ms: u64) {
+        let standing = self.lock();
+        if standing.is_available() {
+            self.backend.set_share(standing.warmth(slow_start.map(SlowStart::over), now_ms));
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -186,6 +172,7 @@ impl Lease {
     /// Counts a connect that failed. Whether that ejected the backend.
     pub(crate) fn count_failure(&self, rule: Option<Ejection>, now_ms: u64) -> bool {
         self.upstream.connect_failures.inc();
+        self.upstream.backend.failed(now_ms * 1_000_000);
         let ejected = self.upstream.change(|standing| standing.failed(rule, now_ms));
         if ejected {
             self.upstream.ejections.inc();
@@ -197,18 +184,13 @@ impl Lease {
     /// the only latency a proxy of connections can see that means something:
     /// their length is their client's affair.
     pub(crate) fn observe_latency(&self, now_ns: u64, latency_ns: u64) {
-        // The interface reports latency with the end of a call. The connection
-        // goes on, so it is counted as begun again.
-        let state = self.upstream.lock();
-        state.backend.finish(now_ns, Some(latency_ns));
-        state.backend.begin();
+        self.upstream.backend.answered(now_ns, latency_ns);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // The time is used with a latency only.
-        self.upstream.lock().backend.finish(0, None);
+        self.upstream.backend.finish();
     }
 }
 
@@ -238,18 +220,5 @@ mod tests {
         assert!(upstream.lease().is_none());
         drop(first);
         assert!(upstream.lease().is_some());
-    }
-
-    #[test]
-    fn a_change_of_weight_keeps_the_load_and_the_standing() {
-        let upstream = upstream("127.0.0.1:1");
-        let (first, _second) = (upstream.lease().unwrap(), upstream.lease().unwrap());
-        upstream.change(|standing| standing.set_drained(true, 0));
-        upstream.reweigh(NonZeroU32::new(7).unwrap());
-        let snapshot = upstream.snapshot();
-        assert_eq!((snapshot.weight, snapshot.in_flight), (7, 2));
-        assert!(!upstream.backend().is_available());
-        drop(first);
-        assert_eq!(upstream.snapshot().in_flight, 1);
     }
 }

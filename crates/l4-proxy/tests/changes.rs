@@ -98,6 +98,67 @@ fn the_whole_list_can_be_replaced_and_a_wrong_one_changes_nothing() {
     assert_eq!(proxy.metric("l4_backend_available"), 2.0, "who left is no longer counted");
 }
 
+/// What the watch of a file does at its first look, and an operator who writes
+/// the same again: the turn is not begun anew.
+#[test]
+fn a_list_that_is_written_again_changes_nothing() {
+    let targets = [(); 4].map(|()| Backend::start());
+    let addresses = targets.each_ref().map(|target| target.address);
+    let proxy = Proxy::start(config(DataPlane::Auto, &addresses));
+    let specs = addresses.map(BackendSpec::new);
+    for _ in 0..20 {
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            assert_eq!(proxy.backends().replace(&specs).unwrap(), Replaced::default());
+            proxy.backends().set_weight(addresses[0], NonZeroU32::MIN).unwrap();
+            held.push(proxy.connect());
+            // The next one is not given a backend before this one has its.
+            proxy.await_metric("l4_backend_connections_open", held.len() as f64);
+        }
+        let accepted: Vec<_> = targets.iter().map(Backend::accept).collect();
+        assert!(targets.iter().all(|target| target.try_accept().is_none()), "one has two");
+        drop((held, accepted));
+        proxy.await_metric("l4_backend_connections_open", 0.0);
+    }
+}
+
+#[test]
+fn five_connections_follow_the_weights_wherever_the_turn_is() {
+    let targets = [(); 3].map(|()| Backend::start());
+    let specs = [3, 1, 1].map(|weight| NonZeroU32::new(weight).unwrap());
+    let specs: Vec<_> = targets
+        .iter()
+        .zip(specs)
+        .map(|(target, weight)| BackendSpec { weight, ..BackendSpec::new(target.address) })
+        .collect();
+    for seed in (0..16_u64).map(|part| part << 60) {
+        let backends = specs.iter().map(|spec| spec.clone().into()).collect();
+        let proxy = Proxy::start(Config { seed, ..Config::new(backends) });
+        let mut held = Vec::new();
+        for count in 1..=5 {
+            proxy.backends().replace(&specs).unwrap();
+            held.push(proxy.connect());
+            proxy.await_metric("l4_backend_connections_open", f64::from(count));
+        }
+        let open: Vec<_> = proxy.backends().list().iter().map(|one| one.in_flight).collect();
+        assert_eq!(open, [3, 1, 1], "from {seed:#x}");
+    }
+}
+
+/// Whatever takes it out: here it is drained.
+#[test]
+fn the_share_of_a_backend_that_is_out_goes_evenly_to_the_others() {
+    let targets = [(); 4].map(|()| Backend::start());
+    let addresses = targets.each_ref().map(|target| target.address);
+    let proxy = Proxy::start(config(DataPlane::Auto, &addresses));
+    proxy.backends().set_draining(addresses[1], true).unwrap();
+    let held: Vec<_> = (0..30).map(|_| proxy.connect()).collect();
+    proxy.await_metric("l4_backend_connections_open", 30.0);
+    let open: Vec<_> = proxy.backends().list().iter().map(|one| one.in_flight).collect();
+    assert_eq!(open, [10, 0, 10, 10]);
+    drop(held);
+}
+
 #[test]
 fn connections_of_a_drained_backend_are_closed_where_asked_for() {
     let (first, second) = (Backend::start(), Backend::start());

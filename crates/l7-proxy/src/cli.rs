@@ -15,7 +15,7 @@ use serve::{BindOptions, Metrics, process_shutdown};
 use crate::access_log::AccessLogArgs;
 use crate::circuit::CircuitLimits;
 use crate::config::{
-    BackendConfig, CallLimits, Config, DataPlane, DownstreamLimits, UpstreamLimits,
+    self, BackendConfig, CallLimits, Config, DataPlane, DownstreamLimits, UpstreamLimits,
 };
 use crate::fleet;
 use crate::health::{EjectionSettings, MembershipSettings};
@@ -129,6 +129,7 @@ impl Args {
             policy: self.policy,
             data_plane: self.data_plane,
             hash_header: self.hash_header,
+            seed: config::seed(),
             downstream: self.downstream,
             upstream: self.upstream,
             calls: self.calls,

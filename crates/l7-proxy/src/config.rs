@@ -5,6 +5,7 @@
 //! of each struct reads it from there. Sources of the defaults are named where
 //! a number is not ours.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -36,6 +37,10 @@ pub struct Config {
     /// The request header whose value is the key of the hash policies. Without
     /// it, or on a call that lacks it, they pick by chance.
     pub hash_header: Option<HeaderName>,
+    /// What the first turn of `round_robin` is drawn with. Proxies with the same
+    /// would send the same backend their first calls; zero is the first of the
+    /// list.
+    pub seed: u64,
     /// Bounds on clients' connections.
     pub downstream: DownstreamLimits,
     /// Bounds on connections to backends.
@@ -60,6 +65,11 @@ pub struct Config {
     pub metrics: Metrics,
 }
 
+/// Another one for each proxy.
+pub(crate) fn seed() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
 impl Config {
     /// The default configuration over these backends.
     pub fn new(backends: Vec<BackendConfig>, policy: PolicyKind) -> Self {
@@ -68,6 +78,7 @@ impl Config {
             policy,
             data_plane: DataPlane::default(),
             hash_header: None,
+            seed: seed(),
             downstream: DownstreamLimits::default(),
             upstream: UpstreamLimits::default(),
             calls: CallLimits::default(),

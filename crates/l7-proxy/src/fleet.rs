@@ -1,7 +1,8 @@
 //! Changing the backends while the proxy runs.
 //!
 //! A change makes a new set and puts it in place of the old one in one step;
-//! threads look at it for each call. A backend that is drained is no longer in
+//! threads look at it for each call. What changes nothing, such as a list that is
+//! written again, makes none. A backend that is drained is no longer in
 //! the set, one that is removed is forgotten as well; either way the calls it
 //! has go on, and a data plane closes its connections when they have none left.
 //! One that is unhealthy or ejected stays in the set and keeps its connections,
@@ -63,7 +64,7 @@ impl Fleet {
         let watch = Arc::new(Watch { streak, ..Watch::default() });
         let all: Vec<_> = backends.iter().map(|one| Upstream::new(one, &watch)).collect();
         let fleet = Self {
-            upstreams: Arc::new(Upstreams::new(config.policy, &all)?),
+            upstreams: Arc::new(Upstreams::new(config.policy, &all, config.seed)?),
             metrics: metrics.clone(),
             ejection: config.ejection.clone(),
             membership: config.membership.clone(),
@@ -167,7 +168,7 @@ impl Fleet {
     fn check(&self, members: &[BackendConfig]) -> Result<(), ChangeError> {
         let backend = |one: &BackendConfig| Arc::new(Backend::new(one.name.clone(), one.weight));
         let backends = members.iter().map(backend).collect();
-        Balancer::new(self.upstreams.policy(), backends).map(drop).map_err(invalid)
+        Balancer::new(self.upstreams.policy(), backends, 0).map(drop).map_err(invalid)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Member>> {

@@ -140,19 +140,20 @@ impl Upstream {
     /// a word that nobody writes, beside the address that the attempt needed
     /// anyway.
     #[inline]
-    pub fn note(&self, outcome: Outcome) {
+    fn note(&self, now_ns: u64, outcome: Outcome) {
         match outcome.verdict() {
             Some(true) if self.streak.load(Ordering::Relaxed) > 0 => {
                 self.streak.store(0, Ordering::Relaxed);
             }
-            Some(false) => self.note_failure(),
+            Some(false) => self.note_failure(now_ns),
             Some(true) | None => {}
         }
     }
 
     /// Takes note of a failure that is the backend's.
     #[cold]
-    pub fn note_failure(&self) {
+    pub fn note_failure(&self, now_ns: u64) {
+        self.backend.failed(now_ns);
         let wanted = self.watch.streak;
         if wanted > 0 && self.streak.fetch_add(1, Ordering::Relaxed) + 1 >= wanted {
             self.streak.store(0, Ordering::Relaxed);
@@ -236,20 +237,28 @@ impl InFlight {
 
     /// Records what the latency policies shall learn when the call ends: the
     /// time from sending the call to its response headers. The rest of a
-    /// response says more about the call than about the backend. A call that
-    /// failed records nothing, or failing fast would look like speed.
+    /// response says more about the call than about the backend.
     pub fn observe(&mut self, now_ns: u64, latency_ns: u64) {
         self.observed = Some((now_ns, latency_ns));
+    }
+
+    /// Takes note of how the call ended. Of one that failed on the backend's side
+    /// no latency is learned, or failing fast would look like speed.
+    pub fn note(&mut self, now_ns: u64, outcome: Outcome) {
+        if outcome.verdict() == Some(false) {
+            self.observed = None;
+        }
+        self.upstream.note(now_ns, outcome);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let (now_ns, latency_ns) = match self.observed {
-            Some((now_ns, latency_ns)) => (now_ns, Some(latency_ns)),
-            None => (0, None),
-        };
-        self.upstream.backend.finish(now_ns, latency_ns);
+        let backend = &self.upstream.backend;
+        backend.finish();
+        if let Some((now_ns, latency_ns)) = self.observed {
+            backend.answered(now_ns, latency_ns);
+        }
     }
 }
 
@@ -312,19 +321,27 @@ impl Offered {
 #[derive(Debug)]
 pub struct Upstreams {
     policy: PolicyKind,
+    /// What the first turn is drawn with.
+    seed: u64,
     current: ArcSwap<UpstreamSet>,
     versions: AtomicU64,
     epoch: Instant,
 }
 
 impl Upstreams {
+    /// The first turn of a policy that takes turns is drawn with `seed`.
+    ///
     /// # Errors
     /// When the policy can't balance over these backends.
-    pub fn new(policy: PolicyKind, upstreams: &[Arc<Upstream>]) -> Result<Self, BalanceError> {
-        let balancer = Some(balancer(policy, upstreams)?);
+    pub fn new(
+        policy: PolicyKind,
+        upstreams: &[Arc<Upstream>],
+        seed: u64,
+    ) -> Result<Self, BalanceError> {
+        let balancer = Some(Balancer::new(policy, backends(upstreams), seed)?);
         let set = UpstreamSet { version: 1, balancer, upstreams: upstreams.to_vec() };
         let current = ArcSwap::from_pointee(set);
-        Ok(Self { policy, current, versions: AtomicU64::new(1), epoch: Instant::now() })
+        Ok(Self { policy, seed, current, versions: AtomicU64::new(1), epoch: Instant::now() })
     }
 
     /// The policy they are picked by.
@@ -338,14 +355,19 @@ impl Upstreams {
     }
 
     /// Makes these the backends that calls are given to; with none, all calls
-    /// fail.
+    /// fail. Where they are that already, with the same weights, nothing changes;
+    /// otherwise turns go on from where they are.
     ///
     /// # Errors
     /// When the policy can't balance over them; then nothing changes.
     pub fn publish(&self, upstreams: &[Arc<Upstream>]) -> Result<(), BalanceError> {
-        let balancer = match upstreams {
-            [] => None,
-            upstreams => Some(balancer(self.policy, upstreams)?),
+        let backends = backends(upstreams);
+        let current = self.current.load();
+        let balancer = match &current.balancer {
+            Some(balancer) if balancer.is_over(&backends) => return Ok(()),
+            _ if backends.is_empty() => None,
+            Some(balancer) => Some(balancer.over(backends)?),
+            None => Some(Balancer::new(self.policy, backends, self.seed)?),
         };
         let version = self.versions.fetch_add(1, Ordering::Relaxed) + 1;
         let upstreams = upstreams.to_vec();
@@ -359,8 +381,8 @@ impl Upstreams {
     }
 }
 
-fn balancer(policy: PolicyKind, upstreams: &[Arc<Upstream>]) -> Result<Balancer, BalanceError> {
-    Balancer::new(policy, upstreams.iter().map(|upstream| Arc::clone(&upstream.backend)).collect())
+fn backends(upstreams: &[Arc<Upstream>]) -> Vec<Arc<Backend>> {
+    upstreams.iter().map(|upstream| Arc::clone(&upstream.backend)).collect()
 }
 
 #[cfg(test)]
@@ -397,9 +419,43 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_failed_teaches_no_latency() {
+        let upstream = upstream(1);
+        for (outcome, learned) in
+            [(Outcome::Fault, None), (Outcome::Broken, None), (Outcome::Error, Some(10.0))]
+        {
+            let mut call = upstream.begin();
+            call.observe(5, 10);
+            call.note(5, outcome);
+            drop(call);
+            assert_eq!(upstream.backend().latency_ns(5), learned, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_backends_are_no_other_set_and_others_go_on_with_the_turn() {
+        let all: Vec<_> = (1..=4).map(upstream).collect();
+        let upstreams = Upstreams::new(PolicyKind::RoundRobin, &all, 0).unwrap();
+        let mut served = [0; 4];
+        for call in 0..40 {
+            // One of them comes and goes between the calls.
+            let listed = &all[..3 + call % 2];
+            upstreams.publish(listed).unwrap();
+            let version = upstreams.current().version();
+            upstreams.publish(listed).unwrap();
+            let set = upstreams.current();
+            assert_eq!(set.version(), version);
+            let (_, picked) = set.pick(&INPUT, &Tried::default()).unwrap();
+            served[usize::from(picked.addr().port()) - 1] += 1;
+        }
+        let (least, most) = (served[..3].iter().min(), served[..3].iter().max());
+        assert!(most.unwrap() - least.unwrap() <= 1, "{served:?}");
+    }
+
+    #[test]
     fn a_backend_that_was_tried_is_left_out_until_the_set_is_another() {
         let all = [upstream(1), upstream(2)];
-        let upstreams = Upstreams::new(PolicyKind::RoundRobin, &all).unwrap();
+        let upstreams = Upstreams::new(PolicyKind::RoundRobin, &all, 0).unwrap();
         let mut offered = Offered::default();
         let mut pick = || {
             let set = Arc::clone(&upstreams.current());
@@ -422,16 +478,16 @@ mod tests {
         let config = BackendConfig::new(([127, 0, 0, 1], 1).into());
         let upstream = Upstream::new(&config, &watch);
         for outcome in [Outcome::Fault, Outcome::Reset, Outcome::Ok, Outcome::Broken] {
-            upstream.note(outcome);
+            upstream.note(0, outcome);
         }
-        upstream.note(Outcome::Deadline);
-        upstream.note(Outcome::Cancelled);
-        upstream.note(Outcome::Refused);
+        upstream.note(0, Outcome::Deadline);
+        upstream.note(0, Outcome::Cancelled);
+        upstream.note(0, Outcome::Refused);
         assert!(!upstream.take_suspicion());
-        upstream.note(Outcome::Fault);
+        upstream.note(0, Outcome::Fault);
         assert!(upstream.take_suspicion() && !upstream.take_suspicion());
         let unwatched = Upstream::new(&config, &Arc::default());
-        (0..100).for_each(|_| unwatched.note_failure());
+        (0..100).for_each(|_| unwatched.note_failure(0));
         assert!(!unwatched.take_suspicion());
     }
 

@@ -135,6 +135,42 @@ fn a_drained_backend_returns_and_weights_are_followed() {
     });
 }
 
+/// Calls of each backend since it was asked before.
+fn shares(lab: &Lab, before: &mut Vec<u64>) -> Vec<u64> {
+    let now: Vec<_> = lab.backends.iter().map(|backend| backend.counters().started()).collect();
+    let before = std::mem::replace(before, now.clone());
+    now.iter()
+        .zip(before.iter().chain(std::iter::repeat(&0)))
+        .map(|(now, then)| now - then)
+        .collect()
+}
+
+/// The same list and the same weight written before each call, and one backend
+/// that comes and goes: the turn is not begun anew.
+#[test]
+fn a_change_carries_the_turn_over_and_no_change_is_none() {
+    on_each_data_plane(async |plane| {
+        let lab = Lab::start(plane, 4);
+        let mut client = lab.client().await;
+        let specs: Vec<_> = lab.backends.iter().map(spec).collect();
+        let mut before = Vec::new();
+        for sequence in 0..40 {
+            lab.fleet.replace(&specs).unwrap();
+            lab.fleet.set_weight(lab.backends[0].addr(), NonZeroU32::MIN).unwrap();
+            lab.fleet.set_draining(lab.backends[1].addr(), false).unwrap();
+            client.unary(echo(sequence, vec![1])).await.unwrap();
+        }
+        assert_eq!(shares(&lab, &mut before), [10; 4]);
+        for sequence in 0..40 {
+            lab.fleet.replace(&specs[..3 + sequence as usize % 2]).unwrap();
+            client.unary(echo(sequence, vec![1])).await.unwrap();
+        }
+        let shares = shares(&lab, &mut before);
+        let (least, most) = (shares[..3].iter().min(), shares[..3].iter().max());
+        assert!(most.unwrap() - least.unwrap() <= 1, "{shares:?}");
+    });
+}
+
 /// What an operator sees of a backend is what it has.
 #[test]
 fn the_view_of_a_backend_is_live() {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use balance::PolicyKind;
 use common::call;
 use l7_proxy::{Config, DataPlane};
 use serve::admin::{BackendState, Backends};
@@ -168,6 +169,36 @@ fn checked(config: &mut Config) {
         fall: NonZeroU32::MIN,
         rise: NonZeroU32::MIN,
         ..HealthConfig::every(Duration::from_millis(5), HealthCheck::Grpc)
+    });
+}
+
+/// Whatever takes one out: here it says NOT_SERVING.
+#[test]
+fn the_share_of_a_backend_that_is_out_goes_evenly_to_the_others() {
+    on_each_data_plane(async |plane| {
+        let mut ward = Ward::start(plane, 4, checked).await;
+        Mood::set(&ward.mood(1).is_unwell, true);
+        ward.await_state(1, BackendState::Unhealthy).await;
+        assert_eq!(ward.shares(60).await, [20, 0, 20, 20]);
+    });
+}
+
+/// A backend that fails at once has nothing in flight and answers fast, and is
+/// all the same no good choice.
+#[test]
+fn a_backend_that_fails_at_once_gets_far_less_than_its_share() {
+    on_each_data_plane(async |plane| {
+        for policy in [PolicyKind::LeastLoaded, PolicyKind::P2c, PolicyKind::PeakEwma] {
+            let mut ward = Ward::start(plane, 2, |config| config.policy = policy).await;
+            Mood::set(&ward.mood(1).fails, true);
+            for _ in 0..200 {
+                ward.call().await;
+            }
+            let (good, bad) = (ward.mood(0).calls(), ward.mood(1).calls());
+            assert_eq!(good + bad, 200, "{policy}");
+            // Half of the calls would be its share.
+            assert!(bad < 40, "{policy}: {bad} of 200 failed");
+        }
     });
 }
 

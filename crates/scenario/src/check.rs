@@ -167,7 +167,7 @@ fn check_policy(key: &str, policy: PolicyKind, backends: &[Backend]) -> Result<(
         .iter()
         .map(|backend| Arc::new(balance::Backend::new(backend.id.as_str(), backend.weight)))
         .collect();
-    Balancer::new(policy, backends)
+    Balancer::new(policy, backends, 0)
         .map(|_| ())
         .map_err(|error| Problem::new(key, error.to_string()))
 }

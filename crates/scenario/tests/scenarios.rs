@@ -444,7 +444,7 @@ fn weights_that_a_policy_cannot_take_are_refused() {
     // Whether this is too fine is the policy's say, and it has to be asked.
     let backends = (0..64_u32)
         .map(|index| std::sync::Arc::new(balance::Backend::new(format!("b{index}"), 1000 - index)));
-    let built = balance::Balancer::new(PolicyKind::RoundRobin, backends.collect());
+    let built = balance::Balancer::new(PolicyKind::RoundRobin, backends.collect(), 0);
     assert_eq!(scenario.is_ok(), built.is_ok());
 }
 

@@ -225,17 +225,21 @@ pub fn start_l4(config: l4_proxy::Config) -> Server {
     Server::start(addr, metrics, move |shutdown| l4_proxy::run(listener, config, shutdown))
 }
 
-/// The default configuration of an L7 proxy over these backends.
+/// The default configuration of an L7 proxy over these backends, but that the
+/// first call goes to the first of them.
 pub fn l7_config(plane: DataPlane, backends: &[SocketAddr]) -> l7_proxy::Config {
     let backends = backends.iter().map(|addr| l7_proxy::BackendConfig::new(*addr)).collect();
     let mut config = l7_proxy::Config::new(backends, PolicyKind::RoundRobin);
     config.data_plane = plane;
+    config.seed = 0;
     config
 }
 
-/// The default configuration of an L4 proxy over these backends.
+/// The default configuration of an L4 proxy over these backends, but that the
+/// first connection goes to the first of them.
 pub fn l4_config(backends: &[SocketAddr]) -> l4_proxy::Config {
-    l4_proxy::Config::new(backends.iter().map(|addr| l4_proxy::BackendConfig::new(*addr)).collect())
+    let backends = backends.iter().map(|addr| l4_proxy::BackendConfig::new(*addr)).collect();
+    l4_proxy::Config { seed: 0, ..l4_proxy::Config::new(backends) }
 }
 
 /// Echo backends behind an L7 proxy.

@@ -204,6 +204,8 @@ impl SilentAddress {
 pub(crate) fn config(plane: DataPlane, backends: &[SocketAddr]) -> Config {
     Config {
         data_plane: plane,
+        // The first connection goes to the first backend.
+        seed: 0,
         ..Config::new(backends.iter().map(|address| BackendConfig::new(*address)).collect())
     }
 }

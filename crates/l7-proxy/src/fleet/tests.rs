@@ -18,6 +18,7 @@ fn fleet(ports: &[u16]) -> Fleet {
 fn fleet_with(ports: &[u16], change: impl FnOnce(&mut Config)) -> Fleet {
     let backends = ports.iter().map(|port| BackendConfig::new(address(*port))).collect();
     let mut config = Config::new(backends, PolicyKind::RoundRobin);
+    config.seed = 0;
     change(&mut config);
     Fleet::new(&config).unwrap()
 }
@@ -129,7 +130,7 @@ fn who_left_is_in_no_metric() {
 fn fail(fleet: &Fleet, port: u16, times: usize) {
     let set = fleet.upstreams().current();
     let upstream = set.upstreams().iter().find(|one| one.addr().port() == port).unwrap();
-    (0..times).for_each(|_| upstream.note(Outcome::Fault));
+    (0..times).for_each(|_| upstream.begin().note(0, Outcome::Fault));
 }
 
 fn ejecting(ports: &[u16], change: impl FnOnce(&mut EjectionSettings)) -> Fleet {

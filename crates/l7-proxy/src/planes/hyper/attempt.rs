@@ -41,7 +41,7 @@ impl Drop for Attempt {
         let dropped = || if is_late() { Deadline } else { Cancelled };
         let outcome = self.outcome.unwrap_or_else(dropped);
         self.pool.counters.count(outcome);
-        self.pool.upstream.note(outcome);
+        self.in_flight.note(self.pool.now_ns(), outcome);
         // The stream was reset, by either side.
         if let Some((_, lease)) = &self.sent
             && matches!(outcome, Cancelled | Deadline | Refused | Reset)

@@ -263,7 +263,7 @@ impl Call<'_> {
         let response = result.inspect_err(|broken| attempt.outcome = Some(broken.outcome))?;
         if let Some((sent_at, _)) = &attempt.sent {
             let latency_ns = sent_at.elapsed().as_nanos() as u64;
-            attempt.in_flight.observe(self.thread.shared.upstreams.now_ns(), latency_ns);
+            attempt.in_flight.observe(pool.now_ns(), latency_ns);
         }
         // No other attempt will be made.
         self.body.borrow_mut().is_replayable = false;

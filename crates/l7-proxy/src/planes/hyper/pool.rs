@@ -85,6 +85,11 @@ impl Pool {
         self.upstream.name().to_owned()
     }
 
+    /// Now, by the clock of the policies.
+    pub(super) fn now_ns(&self) -> u64 {
+        self.shared.upstreams.now_ns()
+    }
+
     fn circuit_open(&self, limit: Limit) -> Failure {
         Failure::CircuitOpen { backend: self.name(), limit }
     }
@@ -161,18 +166,17 @@ impl Pool {
             return Ok(None);
         }
         let connections = held(&thread.connections);
-        let (why_not, again) =
-            if let Some((pause, reason)) = state.backoff.rest(self.shared.upstreams.now_ns()) {
-                let reason = reason.to_owned();
-                (Failure::Connect { backend: self.name(), reason }, Some(Instant::now() + pause))
-            } else if let Err(limit) = self.shared.config.circuit.check_connections(connections) {
-                (self.circuit_open(limit), None)
-            } else {
-                state.is_connecting = true;
-                // Not joined: it ends with the connection, or with the local set.
-                spawn_local(Rc::clone(self).run(Rc::clone(thread)));
-                return Ok(None);
-            };
+        let (why_not, again) = if let Some((pause, reason)) = state.backoff.rest(self.now_ns()) {
+            let reason = reason.to_owned();
+            (Failure::Connect { backend: self.name(), reason }, Some(Instant::now() + pause))
+        } else if let Err(limit) = self.shared.config.circuit.check_connections(connections) {
+            (self.circuit_open(limit), None)
+        } else {
+            state.is_connecting = true;
+            // Not joined: it ends with the connection, or with the local set.
+            spawn_local(Rc::clone(self).run(Rc::clone(thread)));
+            return Ok(None);
+        };
         // While there are connections, a place on one will become free.
         if count > 0 { Ok(again) } else { Err(why_not) }
     }
@@ -193,14 +197,9 @@ impl Pool {
             }
             Err(reason) => {
                 self.counters.connects_failed.inc();
-                self.upstream.note_failure();
+                self.upstream.note_failure(self.now_ns());
                 let backoff = &mut self.state.borrow_mut().backoff;
-                backoff.fail(
-                    self.shared.upstreams.now_ns(),
-                    self.limits(),
-                    thread.random(),
-                    reason,
-                );
+                backoff.fail(self.now_ns(), self.limits(), thread.random(), reason);
             }
         }
         self.changed.notify_waiters();
@@ -251,12 +250,7 @@ impl Pool {
             backoff.clear();
         } else if !is_ours {
             let reason = "it was closed before it had served a call".to_owned();
-            backoff.fail_unproven(
-                self.shared.upstreams.now_ns(),
-                self.limits(),
-                thread.random(),
-                reason,
-            );
+            backoff.fail_unproven(self.now_ns(), self.limits(), thread.random(), reason);
         }
     }
 

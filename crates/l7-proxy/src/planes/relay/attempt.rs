@@ -162,7 +162,7 @@ impl Worker {
                 let reason = std::io::Error::from(errno).to_string();
                 let backend = pool.upstream.name().to_owned();
                 pool.counters.connects_failed.inc();
-                pool.upstream.note_failure();
+                pool.upstream.note_failure(self.now_ns);
                 let random = self.chance.next_u64();
                 pool.backoff.fail(self.now_ns, limits, random, reason.clone());
                 Err(Failure::Connect { backend, reason })
@@ -366,14 +366,14 @@ impl Worker {
         }
     }
 
-    pub(super) fn count_attempt(&mut self, attempt: Attempt, outcome: Outcome) {
+    pub(super) fn count_attempt(&mut self, mut attempt: Attempt, outcome: Outcome) {
         if attempt.is_budgeted {
             self.budgeted -= 1;
         }
         if let Some(pool) = self.pools.get(attempt.pool) {
             pool.counters.count(outcome);
-            pool.upstream.note(outcome);
         }
+        attempt.in_flight.note(self.now_ns, outcome);
         // Dropping it ends it in the backend's load.
         drop(attempt);
     }

@@ -398,7 +398,7 @@ impl Worker {
             if let Some(pool) = self.pools.get_mut(pool_key) {
                 let limits = &self.shared.config.upstream;
                 pool.counters.connects_failed.inc();
-                pool.upstream.note_failure();
+                pool.upstream.note_failure(self.now_ns);
                 pool.backoff.fail(self.now_ns, limits, random, reason.to_owned());
             }
         }

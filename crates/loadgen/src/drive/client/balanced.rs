@@ -27,7 +27,6 @@ pub(crate) struct Balanced {
 
 /// One client with its connections.
 pub(crate) struct BalancedConnection {
-    policy: PolicyKind,
     /// One for each backend, whether it is a member or not.
     connections: Vec<Box<dyn Connection>>,
     choice: RefCell<Choice>,
@@ -44,13 +43,20 @@ struct Choice {
 }
 
 impl Choice {
-    fn over(
-        policy: PolicyKind,
+    fn new(
+        balanced: &Balanced,
         backends: &[Arc<Backend>],
         members: &[usize],
     ) -> Result<Self, BalanceError> {
         let of_members = members.iter().map(|&index| Arc::clone(&backends[index])).collect();
-        Ok(Self { balancer: Balancer::new(policy, of_members)?, members: members.to_vec() })
+        let balancer = Balancer::new(balanced.policy, of_members, balanced.seed)?;
+        Ok(Self { balancer, members: members.to_vec() })
+    }
+
+    /// The same policy over other members, whose turns go on.
+    fn over(&self, backends: &[Arc<Backend>], members: &[usize]) -> Result<Self, BalanceError> {
+        let of_members = members.iter().map(|&index| Arc::clone(&backends[index])).collect();
+        Ok(Self { balancer: self.balancer.over(of_members)?, members: members.to_vec() })
     }
 }
 
@@ -80,7 +86,7 @@ impl BalancedConnection {
             .iter()
             .map(|(_, id, weight)| Arc::new(Backend::new(id.clone(), *weight)))
             .collect();
-        let choice = Choice::over(balanced.policy, &backends, &balanced.members)
+        let choice = Choice::new(balanced, &backends, &balanced.members)
             .map_err(|error| ConnectError::own(error.to_string()))?;
         let picks =
             Rc::new(Picks { backends, by_slot: RefCell::default(), sink: Rc::clone(&sink) });
@@ -93,7 +99,6 @@ impl BalancedConnection {
             connections.push(super::connect_to(manner.clone(), resolver, at, shape, sink).await?);
         }
         Ok(Self {
-            policy: balanced.policy,
             connections,
             choice: RefCell::new(choice),
             chance: RefCell::new(SplitMix64::new(balanced.seed)),
@@ -137,7 +142,8 @@ impl Connection for BalancedConnection {
     /// Backends in both lists keep their connections and counts.
     fn set_members(&self, members: &[usize]) {
         // Fewer backends make a balancer whenever more did.
-        let Ok(choice) = Choice::over(self.policy, &self.picks.backends, members) else { return };
+        let choice = self.choice.borrow().over(&self.picks.backends, members);
+        let Ok(choice) = choice else { return };
         let before = self.choice.replace(choice);
         for index in members {
             self.connections[*index].make_ready();
@@ -177,11 +183,22 @@ impl Sink for Picks {
     fn ended(&self, call: Call, ended: Ended) {
         let pick = self.by_slot.borrow_mut().get_mut(call.slot as usize).and_then(Option::take);
         if let Some(pick) = pick {
-            let now_ns = monotonic_ns();
-            let served = matches!(ended, Ended::Served { .. });
-            let latency_ns = served.then(|| now_ns.saturating_sub(pick.begun_ns));
-            self.backends[pick.backend].finish(now_ns, latency_ns);
+            let (now_ns, backend) = (monotonic_ns(), &self.backends[pick.backend]);
+            backend.finish();
+            match ended {
+                Ended::Served { .. } => {
+                    backend.answered(now_ns, now_ns.saturating_sub(pick.begun_ns));
+                }
+                Ended::Failed(kind) if is_backends(kind) => backend.failed(now_ns),
+                Ended::Failed(_) => {}
+            }
         }
         self.sink.ended(call, ended);
     }
+}
+
+/// Whether a failure is its backend's, as the L7 proxy judges it: UNKNOWN,
+/// DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS, or no answer.
+fn is_backends(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Status(2 | 4 | 13..=15) | FailureKind::ConnectionLost)
 }
