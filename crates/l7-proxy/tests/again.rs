@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use l7_proxy::{Config, DataPlane};
 use testkit::lab::{Server, l7_config, start_l7};
-use testkit::peer::{End, Fields, Peer, RawServer};
+use testkit::peer::{End, Fields, Peer, RawServer, Seen};
 use testkit::replay::{Played, Recording, Step, play};
 use testkit::script::{Act, CALL, Plan, ScriptedBackend};
 use testkit::wire::{self, block, code, grpc_fields};
@@ -207,7 +207,14 @@ impl Hedged {
             let mut peer = server.accept(&[]).await;
             let (stream, fields, _) = peer.next_headers().await;
             assert!(fields.iter().any(|(name, _)| name == CALL));
-            peer.next_on(stream).await;
+            // The whole request, in however many frames.
+            loop {
+                match peer.next_on(stream).await {
+                    Seen::Data { ends: true, .. } => break,
+                    Seen::Data { .. } => {}
+                    other => panic!("DATA was expected, and not {other:?}"),
+                }
+            }
             (peer, stream)
         };
         let [one, other] = &self.servers;

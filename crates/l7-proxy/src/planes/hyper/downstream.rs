@@ -111,9 +111,10 @@ async fn connection(accepted: Accepted, thread: Rc<Thread>, mut shutdown: Shutdo
 /// Waits for the client's first byte. False when none had come by the time the
 /// drain began: such a client has nothing to lose.
 async fn speaks(stream: &TcpStream, shutdown: &mut Shutdown) -> bool {
+    let mut byte = [0];
     tokio::select! {
         biased;
-        readable = stream.readable() => readable.is_ok(),
+        peeked = stream.peek(&mut byte) => peeked.is_ok_and(|bytes| bytes > 0),
         () = shutdown.draining() => {
             // One that has just been accepted is not known to be readable yet.
             let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
