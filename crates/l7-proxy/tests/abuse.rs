@@ -38,12 +38,6 @@ mod exceptions {
         plane == DataPlane::Hyper
     }
 
-    /// The WINDOW_UPDATEs of many calls at once are beyond its count of cheap
-    /// frames, until responses pay for them.
-    pub(crate) fn counts_window_updates_of_waiting_calls(plane: DataPlane) -> bool {
-        plane == DataPlane::Hyper
-    }
-
     /// h2 takes any number of table size updates at the start of a block, as
     /// long as the block is within its size. Each only sets a number.
     pub(crate) fn takes_many_table_size_updates(plane: DataPlane) -> bool {
@@ -530,9 +524,6 @@ fn normal_traffic_is_no_flood() {
 #[test]
 fn window_updates_of_calls_that_wait_are_no_flood() {
     on_each_data_plane(async |plane| {
-        if exceptions::counts_window_updates_of_waiting_calls(plane) {
-            return;
-        }
         const CALLS: u32 = 1_000;
         let mut wires = Wires::start(plane).await;
         let (mut backend, stream, _) = wires.begin().await;

@@ -11,9 +11,8 @@
 //!
 //! What may differ is left out of the comparison, and only this: how a body is
 //! cut into frames, the order of fields of different names, window updates,
-//! what remains of a deadline, and the entry in `via` that the relay plane adds
-//! and the other does not so far. A case in which the planes are known to differ
-//! says how and why ([`Case::hyper`]).
+//! what remains of a deadline, and the proxy's own entry in `via`. A case in which
+//! the planes are known to differ says how and why ([`Case::hyper`]).
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bytes;

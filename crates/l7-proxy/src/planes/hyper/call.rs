@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use balance::{PickInput, SplitMix64, hash_bytes};
+use h2_wire::hpack::Field;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -134,6 +135,10 @@ impl Thread {
             || header_list_bytes(head) > limits.max_header_list_bytes as usize
         {
             return Err(Failure::HeadersTooLarge);
+        }
+        let mut via = head.headers.get_all(header::VIA).iter();
+        if via.any(|via| self.shared.via.is_in([Field::new(b"via", via.as_bytes())])) {
+            return Err(Failure::Loop);
         }
         if !is_grpc {
             return if config.calls.forward_http { Ok(None) } else { Err(Failure::NotGrpc) };
@@ -317,6 +322,9 @@ impl Call<'_> {
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = absolute(&self.head.uri, &self.head.headers, upstream);
         *request.headers_mut() = self.head.headers.clone();
+        if let Ok(via) = HeaderValue::from_bytes(self.thread.shared.via.field().value) {
+            request.headers_mut().append(header::VIA, via);
+        }
         if let Some(deadline) = self.deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

@@ -13,9 +13,9 @@ use crate::config::UpstreamLimits;
 /// What calls are sent with.
 pub(super) type Sender = SendRequest<ReplayBody<Incoming>>;
 
-/// Calls that one connection carries in all, each on a stream of its own: a client
-/// has the odd ones of 31 bits (RFC 9113, section 5.1.1).
-const MAX_STREAMS: u32 = 1 << 30;
+/// The last stream identifier, which is left out; a client has the odd ones, one for
+/// each call (RFC 9113, section 5.1.1).
+const LAST_STREAM: u32 = (1 << 31) - 1;
 
 /// One connection.
 pub(super) struct Connection {
@@ -29,7 +29,8 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(sender: Sender, limits: &UpstreamLimits, changed: Rc<Notify>) -> Self {
-        let places = RefCell::new(Places::new(limits, MAX_STREAMS));
+        let streams_left = LAST_STREAM.saturating_sub(limits.backend_first_stream) / 2;
+        let places = RefCell::new(Places::new(limits, streams_left));
         Self { sender, places, changed, over: Notify::new() }
     }
 
@@ -118,7 +119,7 @@ impl Places {
         let may = !self.is_leaving && self.taken < self.limit;
         if may {
             self.taken += 1;
-            self.streams_left -= 1;
+            self.streams_left = self.streams_left.saturating_sub(1);
             self.is_leaving = self.streams_left == 0;
         }
         may

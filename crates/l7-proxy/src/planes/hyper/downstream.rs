@@ -76,15 +76,13 @@ async fn connection(accepted: Accepted, thread: Rc<Thread>, mut shutdown: Shutdo
         Err(_) => return counters.count(Ending::HandshakeTimeout),
     };
     let idle_since = Rc::new(Cell::new(Instant::now()));
-    let (builder, idle_timeout) = (builder(limits), limits.idle_timeout);
-    let no_answer = limits.keepalive_timeout;
     let service = service_fn(|request: Request<Incoming>| {
         let (thread, call) = (Rc::clone(&thread), Call(Rc::clone(&idle_since)));
         async move {
             thread.serve(request, peer).await.map(|response| response.map(|body| body.with(call)))
         }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder(limits).serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         result = connection.as_mut() => {
             // h2 found fault with the client.
@@ -95,7 +93,7 @@ async fn connection(accepted: Accepted, thread: Rc<Thread>, mut shutdown: Shutdo
             return;
         }
         () = shutdown.draining() => {}
-        () = idle_for(idle_timeout, &idle_since) => counters.count(Ending::Idle),
+        () = idle_for(limits.idle_timeout, &idle_since) => counters.count(Ending::Idle),
     }
     // hyper sends GOAWAY with the highest stream id and a PING at once, and
     // the final GOAWAY when the PING is answered. Termination drops this task.
@@ -104,7 +102,7 @@ async fn connection(accepted: Accepted, thread: Rc<Thread>, mut shutdown: Shutdo
     tokio::select! {
         _ = connection => {}
         // A client that has no call and does not answer is not waited for.
-        () = idle_for(no_answer, &idle_since) => {}
+        () = idle_for(limits.keepalive_timeout, &idle_since) => {}
     }
 }
 

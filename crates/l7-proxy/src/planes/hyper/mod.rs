@@ -46,8 +46,8 @@
 //! * A backend's connection has a window for all its streams together, since h2
 //!   gives credit back only with the bytes that a client takes. A client's keeps
 //!   its own bound, and only that client waits there.
-//! * Flags for what is named above, `backend-assumed-streams` and
-//!   `backend-max-unseen-resets` have no effect.
+//! * A call waits at the backend that was picked for it, and for no other.
+//! * Flags for what is named above, and `backend-assumed-streams`, have no effect.
 
 mod access_log;
 mod attempt;
