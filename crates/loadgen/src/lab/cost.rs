@@ -13,9 +13,10 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
-use measure::record::{MachineCost, ProcessCost, ProcessRole};
+use measure::record::{BusySource, MachineCost, ProcessCost, ProcessRole};
 use nix::{sys::time::TimeValLike, time::clock_getcpuclockid, unistd::Pid};
 
 /// One reading of one process tree.
@@ -212,12 +213,54 @@ impl Stat {
     }
 }
 
-/// CPU time of the whole machine since boot, over all CPUs, and how long the lab
-/// was stopped by a quota.
-pub(crate) fn read_machine() -> MachineCost {
-    let machine =
-        fs::read_to_string("/proc/stat").map(|text| parse_machine(&text)).unwrap_or_default();
-    MachineCost { throttled_ns: read_throttled_ns().unwrap_or(0), ..machine }
+/// One reading of the whole machine, since it was started and over all CPUs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MachineReading {
+    /// By ticks, and how long the lab was stopped by a quota.
+    ticks: Ticks,
+    throttled_ns: u64,
+    /// The sum of user and kernel mode in nanoseconds, where the kernel keeps one.
+    busy: Option<(BusySource, u64)>,
+    at: Instant,
+}
+
+pub(crate) fn read_machine() -> MachineReading {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    MachineReading {
+        ticks: Ticks::parse(&stat),
+        throttled_ns: read_throttled_ns().unwrap_or(0),
+        busy: read_busy(),
+        at: Instant::now(),
+    }
+}
+
+/// What all tasks of the machine have run for. `/proc/schedstat` is a build option of
+/// the kernel; cgroup v1 charges every task to its root group at the same places. The
+/// root group of cgroup v2 has only the ticks of `/proc/stat`.
+fn read_busy() -> Option<(BusySource, u64)> {
+    let schedstat = || parse_schedstat(&fs::read_to_string("/proc/schedstat").ok()?);
+    let cpuacct = || {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        // A container may see a group of its own there, which is not the machine.
+        let mount = mounts.lines().filter_map(Mount::parse).find(|mount| {
+            let is_cpuacct = mount.options.split(',').any(|name| name == "cpuacct");
+            mount.kind == "cgroup" && is_cpuacct && mount.root == "/"
+        })?;
+        let usage = fs::read_to_string(Path::new(mount.point).join("cpuacct.usage")).ok()?;
+        usage.trim().parse().ok()
+    };
+    schedstat()
+        .map(|ns| (BusySource::Schedstat, ns))
+        .or_else(|| cpuacct().map(|ns| (BusySource::Cpuacct, ns)))
+}
+
+/// Sums the seventh number of each CPU's line, the nanoseconds that tasks ran there
+/// (the kernel's sched-stats.rst).
+fn parse_schedstat(text: &str) -> Option<u64> {
+    let cpus = text.lines().filter(|line| line.starts_with("cpu"));
+    let ran: Option<Vec<u64>> =
+        cpus.map(|line| line.split_whitespace().nth(7)?.parse().ok()).collect();
+    ran.filter(|ran| !ran.is_empty()).map(|ran| ran.iter().sum())
 }
 
 /// How long this process's control group, or one around it, was stopped by its CPU
@@ -295,14 +338,40 @@ fn parse_throttled_ns(cpu_stat: &str) -> Option<u64> {
     in_us.or_else(|| number("throttled_time "))
 }
 
-/// What the machine spent between two readings.
-pub(crate) fn machine_since(after: &MachineCost, before: &MachineCost) -> MachineCost {
+/// What the machine spent between two readings, of which the lab's own processes
+/// spent `own_ns`: those are read one after the other, and the machine is never
+/// billed for less than their sum.
+pub(crate) fn machine_since(
+    after: &MachineReading,
+    before: &MachineReading,
+    own_ns: u64,
+) -> MachineCost {
+    let ticks = after.ticks.since(&before.ticks);
+    let exact = match (after.busy, before.busy) {
+        (Some((source, after)), Some((same, before))) if source == same => {
+            Some((source, after.saturating_sub(before)))
+        }
+        _ => None,
+    };
+    let (busy_source, busy_ns) = exact.unwrap_or((BusySource::Ticks, ticks.user + ticks.system));
+    let busy_ns = busy_ns.max(own_ns);
+    let (user_ns, system_ns) =
+        split_by_ticks(busy_ns, (ticks.user, after.ticks.user), (ticks.system, after.ticks.system));
+    // With the sum exact, what is idle is what is left of the time that passed.
+    let idle_ns = match busy_source {
+        BusySource::Ticks => ticks.idle,
+        BusySource::Schedstat | BusySource::Cpuacct => {
+            let passed_ns = after.at.saturating_duration_since(before.at).as_nanos() as u64;
+            (passed_ns * after.ticks.cpus).saturating_sub(busy_ns + ticks.steal)
+        }
+    };
     MachineCost {
-        user_ns: after.user_ns.saturating_sub(before.user_ns),
-        system_ns: after.system_ns.saturating_sub(before.system_ns),
-        idle_ns: after.idle_ns.saturating_sub(before.idle_ns),
-        steal_ns: after.steal_ns.saturating_sub(before.steal_ns),
+        user_ns,
+        system_ns,
+        idle_ns,
+        steal_ns: ticks.steal,
         throttled_ns: after.throttled_ns.saturating_sub(before.throttled_ns),
+        busy_source,
     }
 }
 
@@ -310,22 +379,40 @@ fn tick_ns() -> u64 {
     1_000_000_000 / rustix::param::clock_ticks_per_second().max(1)
 }
 
-fn parse_machine(stat: &str) -> MachineCost {
-    let ticks: Vec<u64> = stat
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1)
-        .map(|field| field.parse().unwrap_or(0))
-        .collect();
-    let at = |index: usize| ticks.get(index).copied().unwrap_or(0) * tick_ns();
-    MachineCost {
-        user_ns: at(0) + at(1),
-        system_ns: at(2) + at(5) + at(6),
-        idle_ns: at(3) + at(4),
-        steal_ns: at(7),
-        throttled_ns: 0,
+/// What `/proc/stat` says of all CPUs, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ticks {
+    user: u64,
+    system: u64,
+    idle: u64,
+    steal: u64,
+    /// How many CPUs there are.
+    cpus: u64,
+}
+
+impl Ticks {
+    fn parse(stat: &str) -> Self {
+        let mut lines = stat.lines();
+        let first = lines.next().unwrap_or_default().split_whitespace().skip(1);
+        let ticks: Vec<u64> = first.map(|field| field.parse().unwrap_or(0)).collect();
+        let at = |index: usize| ticks.get(index).copied().unwrap_or(0) * tick_ns();
+        Self {
+            user: at(0) + at(1),
+            system: at(2) + at(5) + at(6),
+            idle: at(3) + at(4),
+            steal: at(7),
+            cpus: lines.take_while(|line| line.starts_with("cpu")).count() as u64,
+        }
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            user: self.user.saturating_sub(before.user),
+            system: self.system.saturating_sub(before.system),
+            idle: self.idle.saturating_sub(before.idle),
+            steal: self.steal.saturating_sub(before.steal),
+            cpus: self.cpus,
+        }
     }
 }
 
@@ -464,12 +551,58 @@ mod tests {
     }
 
     #[test]
-    fn machine_line_is_read_by_field() {
-        let machine = parse_machine("cpu  1 2 3 4 5 6 7 8 0 0\ncpu0 0");
-        let tick = 1_000_000_000 / rustix::param::clock_ticks_per_second();
-        assert_eq!(machine.user_ns, 3 * tick);
-        assert_eq!(machine.system_ns, 16 * tick);
-        assert_eq!(machine.idle_ns, 9 * tick);
-        assert_eq!(machine.steal_ns, 8 * tick);
+    fn the_machine_is_read_by_field() {
+        let ticks = Ticks::parse("cpu  1 2 3 4 5 6 7 8 0 0\ncpu0 0\ncpu1 0\nintr 5\ncpu9 0");
+        let tick = tick_ns();
+        let read = (ticks.user, ticks.system, ticks.idle, ticks.steal, ticks.cpus);
+        assert_eq!(read, (3 * tick, 16 * tick, 9 * tick, 8 * tick, 2));
+        let schedstat = "version 17\ntimestamp 4294892\n\
+                         cpu0 0 0 0 0 0 0 1500 20 3\ndomain0 MC 3 9 9\ncpu1 0 0 0 0 0 0 700 1 1\n";
+        assert_eq!(parse_schedstat(schedstat), Some(2_200));
+        assert_eq!(parse_schedstat("version 17\n"), None);
+        assert_eq!(parse_schedstat("version 1\ncpu0 1 2\n"), None);
+    }
+
+    /// Ticks saw 30 of 100 ms of work in short pieces: the sum is what was run for, and
+    /// the rest of the time was idle.
+    #[test]
+    fn the_machine_is_billed_in_nanoseconds_and_for_no_less_than_the_lab() {
+        let at = Instant::now();
+        let ms = 1_000_000;
+        let reading = |busy, ticks, passed_ms| MachineReading {
+            ticks,
+            throttled_ns: 0,
+            busy,
+            at: at + std::time::Duration::from_millis(passed_ms),
+        };
+        let before = Ticks { cpus: 2, ..Ticks::default() };
+        let after =
+            Ticks { user: 20 * ms, system: 10 * ms, idle: 360 * ms, steal: 10 * ms, cpus: 2 };
+        let busy = |ns| Some((BusySource::Schedstat, ns));
+        let (start, end) = (reading(busy(5), before, 0), reading(busy(5 + 90 * ms), after, 200));
+        let cost = machine_since(&end, &start, 0);
+        assert_eq!((cost.user_ns, cost.system_ns), (60 * ms, 30 * ms));
+        assert_eq!((cost.idle_ns, cost.steal_ns), (300 * ms, 10 * ms));
+        assert_eq!(cost.busy_source, BusySource::Schedstat);
+        let cost = machine_since(&end, &start, 120 * ms);
+        assert_eq!(cost.user_ns + cost.system_ns, 120 * ms);
+        let cost = machine_since(&reading(None, after, 200), &reading(None, before, 0), 0);
+        assert_eq!((cost.user_ns, cost.system_ns, cost.idle_ns), (20 * ms, 10 * ms, 360 * ms));
+        assert_eq!(cost.busy_source, BusySource::Ticks);
+    }
+
+    /// What this process works shows on the machine's bill, whatever ticks say.
+    #[test]
+    fn own_work_shows_on_the_machine() {
+        let (before, own) = (read_machine(), read_self().unwrap());
+        let mut sum = 0_u64;
+        while read_self().unwrap().cpu_ns < own.cpu_ns + 50_000_000 {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        let spent_ns = read_self().unwrap().cpu_ns - own.cpu_ns;
+        let cost = machine_since(&read_machine(), &before, 0);
+        if cost.busy_source != BusySource::Ticks {
+            assert!(cost.user_ns + cost.system_ns >= spent_ns, "{cost:?}, {spent_ns} ns");
+        }
     }
 }

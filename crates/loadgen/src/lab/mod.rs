@@ -370,7 +370,9 @@ impl Lab {
                 add(ProcessRole::Backend, process.name(), *before, *after);
             }
         }
-        (costs, cost::machine_since(&after.machine, &before.machine))
+        let own_ns = costs.iter().map(|cost| cost.user_ns + cost.system_ns).sum();
+        let machine = cost::machine_since(&after.machine, &before.machine, own_ns);
+        (costs, machine)
     }
 
     /// Ends everything: all are asked first, then all are waited for, so that
@@ -393,7 +395,7 @@ pub(crate) struct Costs {
     generator: Option<cost::Reading>,
     proxy: Option<cost::Reading>,
     backends: Vec<Option<cost::Reading>>,
-    machine: MachineCost,
+    machine: cost::MachineReading,
 }
 
 /// Calls addresses that somebody else serves, in turn, until a call comes back well, and

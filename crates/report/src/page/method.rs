@@ -1,6 +1,10 @@
 //! How it was measured, and on what.
 
-use measure::record::{BackendSetup, Environment, FaultRecord, LoadSetup, LoopMode, Network, Tls};
+use std::collections::BTreeSet;
+
+use measure::record::{
+    BackendSetup, BusySource, Environment, FaultRecord, LoadSetup, LoopMode, Network, Tls,
+};
 
 use super::{comparison::layer, section};
 use crate::{
@@ -216,6 +220,12 @@ fn procedure(model: &Model<'_>) -> Vec<Fact> {
         ),
         fact("Seed", run.seed.to_string()),
     ];
+    let sources: BTreeSet<&str> =
+        trials.iter().map(|(_, trial)| busy_source(trial.record.machine.busy_source)).collect();
+    if !sources.is_empty() {
+        let sources: Vec<&str> = sources.into_iter().collect();
+        facts.push(fact("CPU of the whole machine", sources.join("; ")));
+    }
     facts.extend(faults(model).map(|text| fact("Faults", text)));
     if !run.overrides.is_empty() {
         facts.push(fact(
@@ -227,6 +237,17 @@ fn procedure(model: &Model<'_>) -> Vec<Fact> {
         facts.push(fact("Whole run", format::seconds(elapsed)));
     }
     facts
+}
+
+fn busy_source(source: BusySource) -> &'static str {
+    match source {
+        BusySource::Schedstat => "in nanoseconds, from /proc/schedstat",
+        BusySource::Cpuacct => "in nanoseconds, from the root control group's cpuacct.usage",
+        BusySource::Ticks => {
+            "by the ticks of /proc/stat, as this kernel has nothing finer: up to 40 % low where \
+             calls are small"
+        }
+    }
 }
 
 /// What was done to backends, over all trials.

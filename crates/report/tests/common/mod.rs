@@ -338,6 +338,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
             idle_ns: 3_600_000_000,
             steal_ns: 12_000_000,
             throttled_ns: 0,
+            busy_source: BusySource::Schedstat,
         },
         warnings,
     }
