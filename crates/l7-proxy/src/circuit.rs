@@ -38,6 +38,16 @@ pub struct CircuitLimits {
     #[arg(long, value_name = "N", default_value_t = 4_096)]
     pub max_pending: u32,
 
+    /// Share of one client in the places that backends have (connections times
+    /// streams, on each thread). Once more than half of them are taken, an
+    /// address may hold N times as many as are free, and each connection N
+    /// times what is then left to its address, or one: with 8, a client that is
+    /// alone gets eight of nine. Calls beyond wait, as many as max-pending, until
+    /// their client holds fewer. This bound is kept by the relay data plane.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub client_share: u32,
+
     /// Connections of one thread to all backends together. Unlimited unless
     /// given; for one backend, see backend-max-connections.
     #[arg(long, value_name = "N")]
@@ -57,16 +67,19 @@ pub enum Limit {
     Pending,
     /// Connections to all backends.
     Connections,
+    /// Places that one client holds at the backends.
+    ClientShare,
 }
 
 impl Limit {
     /// All limits, in the order of the counters.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::BackendRequests,
         Self::Requests,
         Self::BackendPending,
         Self::Pending,
         Self::Connections,
+        Self::ClientShare,
     ];
 
     /// The value of the `limit` label, and the flag that sets it.
@@ -77,6 +90,7 @@ impl Limit {
             Self::BackendPending => "backend-max-pending",
             Self::Pending => "max-pending",
             Self::Connections => "max-backend-connections",
+            Self::ClientShare => "client-share",
         }
     }
 
@@ -95,6 +109,7 @@ impl fmt::Display for Limit {
             Self::BackendPending => "all the calls that may wait for it do",
             Self::Pending => "all the calls that may wait for a place do",
             Self::Connections => "the proxy has all the connections it may have",
+            Self::ClientShare => "this client has its share of the places at the backends",
         };
         write!(f, "{what} ({})", self.name())
     }
@@ -175,6 +190,7 @@ mod tests {
             max_requests: Some(3),
             backend_max_pending: 1,
             max_pending: 2,
+            client_share: 8,
             max_backend_connections: Some(4),
         }
     }

@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use testkit::lab::{l7_config, start_l7, start_l7_fleet};
 use testkit::negative::{Case, NegativeServer, ok_response, response_head};
 use testkit::peer::{End, Peer, RawServer, Seen};
 use testkit::wire::{self, code, setting};
-use testkit::{on_each_data_plane, within};
+use testkit::{await_that, on_each_data_plane, within};
 
 /// What each data plane does otherwise.
 mod exceptions {
@@ -43,6 +44,11 @@ mod exceptions {
 
     /// h2's client has bounds of its own on some of these, and none on others.
     pub(crate) fn has_h2_s_bounds_on_backends(plane: DataPlane) -> bool {
+        plane == DataPlane::Hyper
+    }
+
+    /// hyper's calls take places in no order that anybody could share out.
+    pub(crate) fn has_no_shares(plane: DataPlane) -> bool {
         plane == DataPlane::Hyper
     }
 }
@@ -376,6 +382,65 @@ fn a_proxy_that_leads_to_itself_says_so() {
             assert_eq!(first.metric("l7_rejected_total{reason=\"loop\"}"), 1.0);
             assert_eq!(first.metric("l7_calls_total"), 1.0, "one pass");
             others.clear();
+        }
+    });
+}
+
+/// A client that connects from this address.
+async fn client_from(ip: [u8; 4], l7: SocketAddr) -> Peer {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((ip, 0).into()).unwrap();
+    let mut peer = Peer::new(within("a connection", socket.connect(l7)).await.unwrap());
+    peer.send(&[wire::PREFACE, &wire::settings(&[])].concat()).await.unwrap();
+    peer
+}
+
+/// One client has idle streams on many connections, far more than the backends
+/// have places. Others find places, from another address and from its own; and
+/// what it has too many of goes on when it holds fewer.
+#[test]
+fn one_client_does_not_get_all_places() {
+    on_each_data_plane(async |plane| {
+        if exceptions::has_no_shares(plane) {
+            return;
+        }
+        let lab = testkit::lab::Lab::start_with(plane, 1, |config| {
+            config.upstream.backend_max_connections = 2;
+            config.upstream.backend_max_streams = 100;
+            config.circuit.client_share = 4;
+        });
+        let greedy_address = [127, 0, 0, 2];
+        let fields = wire::block(&wire::grpc_fields(wire::BIDI));
+        let mut greedy = Vec::new();
+        for _ in 0..5 {
+            let mut client = client_from(greedy_address, lab.l7.addr()).await;
+            for stream in streams(100) {
+                client.send(&wire::headers(stream, &fields, false)).await.unwrap();
+            }
+            client.round_trip().await;
+            greedy.push(client);
+        }
+        await_that("most places to be taken", || lab.calls_in_flight() > 150).await;
+        for address in [[127, 0, 0, 1], greedy_address] {
+            let mut other = client_from(address, lab.l7.addr()).await;
+            for stream in streams(50) {
+                other.send(&call(stream, &[])).await.unwrap();
+                assert_eq!(other.message(stream).await.grpc_status(), Some("0"), "{address:?}");
+            }
+        }
+        // Four of five places, and one for each connection.
+        let held = lab.calls_in_flight();
+        assert!(held <= 165, "{held} of 200 places");
+        for client in &mut greedy {
+            for stream in streams(100) {
+                client.send(&wire::data(stream, &[], true)).await.unwrap();
+            }
+        }
+        for client in &mut greedy {
+            for stream in streams(100) {
+                let answer = client.message(stream).await;
+                assert_eq!(answer.grpc_status(), Some("0"), "stream {stream}");
+            }
         }
     });
 }

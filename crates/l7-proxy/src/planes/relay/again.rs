@@ -189,12 +189,13 @@ impl Worker {
             index,
             in_flight: backend.upstream.begin(),
             place: Place::Waiting(Key::NONE),
+            held: None,
             sent_ns: self.now_ns,
             is_budgeted: true,
             is_hedge: true,
         });
         // While calls wait for places, none has two.
-        let is_full = !self.overflow.is_empty();
+        let is_full = !self.overflow.is_empty() || !self.may_take_place(key);
         let assigned = self.check_circuit(pool);
         if is_full || assigned.and_then(|()| self.assign(key, pool)).is_err() {
             self.leave_to_other(key, Outcome::Unsent);

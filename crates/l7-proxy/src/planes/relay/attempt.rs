@@ -17,6 +17,7 @@ use super::endpoint::{Endpoint, INTEREST};
 use super::headers::Changes;
 use super::pool::{self, Link, Pool, Stage};
 use super::secure::Secure;
+use super::shares::Held;
 use super::slots::Key;
 use super::timers::Due;
 use super::worker::Worker;
@@ -59,8 +60,16 @@ impl Worker {
             let is_budgeted = std::mem::take(&mut call.holds_budget);
             let sent_ns = self.now_ns;
             let is_hedge = false;
-            call.attempt =
-                Some(Attempt { pool, index, in_flight, place, sent_ns, is_budgeted, is_hedge });
+            call.attempt = Some(Attempt {
+                pool,
+                index,
+                in_flight,
+                place,
+                held: None,
+                sent_ns,
+                is_budgeted,
+                is_hedge,
+            });
             let assigned = self.check_circuit(pool).and_then(|()| self.assign(key, pool));
             let Err(failure) = assigned else { return };
             if matches!(failure, Failure::Overload { .. })
@@ -187,6 +196,7 @@ impl Worker {
         let http = &mut to.endpoint.http;
         let (Some(attempt), Some(stream)) = (&mut call.attempt, http.open(key)) else { return };
         attempt.place = Place::Stream(link, stream);
+        attempt.held = self.clients.get(call.client).map(|client| Held::new(&client.share));
         attempt.sent_ns = self.now_ns;
         if http.is_used_up() {
             // The next call finds, or makes, another (RFC 9113, section 5.1.1).
@@ -400,6 +410,8 @@ impl Worker {
                 self.pools.get(*key).is_some_and(|pool| Arc::ptr_eq(&pool.upstream, upstream))
             })
         };
+        let limits = &self.shared.config.upstream;
+        let streams = limits.backend_assumed_streams.min(limits.backend_max_streams);
         let found: Vec<_> = set.upstreams().iter().map(find).collect();
         let keys: Vec<_> = found
             .into_iter()
@@ -407,7 +419,7 @@ impl Worker {
             .map(|(key, upstream)| {
                 key.unwrap_or_else(|| {
                     let metrics = &self.shared.config.metrics;
-                    self.pools.insert(Pool::new(Arc::clone(upstream), metrics))
+                    self.pools.insert(Pool::new(Arc::clone(upstream), metrics, streams))
                 })
             })
             .collect();
@@ -417,6 +429,7 @@ impl Worker {
             }
         }
         self.pools_by_index = keys;
+        self.count_places();
         for key in self.pools.keys() {
             if self.pools.get(key).is_some_and(|pool| pool.is_retired) {
                 self.fail_waiting(key, &Failure::NoBackend);

@@ -282,6 +282,13 @@ impl Worker {
 
     fn on_link_settings(&mut self, key: Key) {
         let Some(link) = self.links.get_mut(key) else { return };
+        let (pool, streams) = (link.pool, link.endpoint.http.stream_limit() as u32);
+        if let Some(pool) = self.pools.get_mut(pool)
+            && std::mem::replace(&mut pool.streams, streams) != streams
+        {
+            self.count_places();
+        }
+        let Some(link) = self.links.get_mut(key) else { return };
         if link.stage == Stage::Ready {
             return;
         }

@@ -3,6 +3,7 @@
 use h2_wire::connection::StreamKey;
 use h2_wire::hpack::HeaderList;
 
+use super::shares::Held;
 use super::slots::Key;
 use super::timers::Due;
 use crate::failure::{Failure, Progress};
@@ -120,6 +121,8 @@ pub(super) struct Attempt {
     /// Counts it as in flight until it is dropped.
     pub(super) in_flight: InFlight,
     pub(super) place: Place,
+    /// The place that it holds at the backend.
+    pub(super) held: Option<Held>,
     pub(super) sent_ns: u64,
     /// It came out of the retry budget, and holds its place there.
     pub(super) is_budgeted: bool,
@@ -134,6 +137,8 @@ pub(super) enum Place {
     Waiting(Key),
     /// It waits for a place at any backend, and is counted at this pool's.
     Overflow(Key),
+    /// It waits until its client holds fewer places.
+    HeldBack,
     /// It is a stream of a connection.
     Stream(Key, StreamKey),
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::call::Place;
 use super::endpoint::{Endpoint, Flushed, Received};
 use super::headers;
 use super::secure::Secure;
+use super::shares::Share;
 use super::slots::Key;
 use super::timers::Due;
 use super::worker::Worker;
@@ -38,11 +40,13 @@ pub(super) struct Client {
     pub(super) leaving_since_ms: Option<u64>,
     /// When it was ended from our side; only the client's end is waited for.
     pub(super) closing_since_ms: Option<u64>,
-    /// Its address, where calls are logged.
+    /// Its address.
     pub(super) peer: Option<SocketAddr>,
     /// The rest of the output is the last, and the end follows it.
     pub(super) is_ending: bool,
     /// Its place under the cap, given back on drop.
+    /// What it holds of the places at the backends.
+    pub(super) share: Rc<Share>,
     _place: ConnectionPlace,
 }
 
@@ -50,7 +54,7 @@ impl Client {
     pub(super) fn new(
         socket: OwnedFd,
         secure: Option<Box<Secure>>,
-        place: ConnectionPlace,
+        (place, share): (ConnectionPlace, Rc<Share>),
         options: &Arc<Options>,
         now_ms: u64,
     ) -> Self {
@@ -63,6 +67,7 @@ impl Client {
             closing_since_ms: None,
             peer: None,
             is_ending: false,
+            share,
             _place: place,
         }
     }

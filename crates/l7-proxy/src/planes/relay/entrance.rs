@@ -73,13 +73,14 @@ impl Worker {
         // It fails on a dead socket only, which its first event reports.
         let _ = sockopt::set_tcp_nodelay(&socket, true);
         let Ok(secure) = self.secure_client() else { return turn_away(socket) };
-        let client = Client::new(socket, secure, place, &self.downstream, self.now_ms());
+        let name = rustix::net::getpeername(&socket).ok().flatten();
+        let peer = name.and_then(|name| SocketAddr::try_from(name).ok());
+        let share = self.shares.join(peer.map(|peer| peer.ip()));
+        let places = (place, share);
+        let mut client = Client::new(socket, secure, places, &self.downstream, self.now_ms());
+        client.peer = peer;
         let key = self.clients.insert(client);
         let Some(client) = self.clients.get_mut(key) else { return };
-        if self.shared.access_log.is_some() {
-            let name = rustix::net::getpeername(&client.endpoint).ok().flatten();
-            client.peer = name.and_then(|name| SocketAddr::try_from(name).ok());
-        }
         let data = epoll::EventData::new_u64(key.to_token(false));
         if epoll::add(&self.epoll, &client.endpoint, data, INTEREST).is_err() {
             self.clients.remove(key);

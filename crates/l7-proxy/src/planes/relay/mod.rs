@@ -10,6 +10,7 @@
 //! | [`client`] | what comes from clients, answers, and how their connections end |
 //! | [`attempt`] | a call's attempts: pick, place, send, try elsewhere |
 //! | [`waiting`] | finding a place on a connection, and waiting for one |
+//! | [`shares`] | how many places one client may hold |
 //! | [`again`] | attempts after a failure that may have been worked on, and hedges |
 //! | [`backend`] | what comes from backends, and how their connections begin and end |
 //! | [`sweep`] | what time alone brings about |
@@ -36,6 +37,7 @@ mod log;
 mod options;
 mod pool;
 mod secure;
+mod shares;
 mod slots;
 mod sweep;
 mod timers;

@@ -27,13 +27,15 @@ pub(super) struct Pool {
     pub(super) waiting: VecDeque<Key>,
     /// These, and those in the overflow that are counted here.
     pub(super) pending: u32,
+    /// Streams on one connection, as far as is known.
+    pub(super) streams: u32,
     pub(super) backoff: Backoff,
     /// The backend has left the set: its connections end with their calls.
     pub(super) is_retired: bool,
 }
 
 impl Pool {
-    pub(super) fn new(upstream: Arc<Upstream>, metrics: &Metrics) -> Self {
+    pub(super) fn new(upstream: Arc<Upstream>, metrics: &Metrics, streams: u32) -> Self {
         let counters = upstream.counters(metrics);
         Self {
             upstream,
@@ -41,6 +43,7 @@ impl Pool {
             links: Vec::new(),
             waiting: VecDeque::new(),
             pending: 0,
+            streams,
             backoff: Backoff::default(),
             is_retired: false,
         }

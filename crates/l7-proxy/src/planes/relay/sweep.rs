@@ -53,6 +53,7 @@ impl Worker {
             }
             self.sweep_link(key, least_bytes);
         }
+        self.shares.prune();
         for key in self.pools.keys() {
             self.retire_if_over(key);
         }

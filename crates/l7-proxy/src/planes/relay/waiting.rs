@@ -16,6 +16,7 @@ use super::call::{Attempt, Place};
 use super::pool::{Link, Pool, Stage};
 use super::slots::Key;
 use super::worker::Worker;
+use crate::circuit::Limit;
 use crate::failure::Failure;
 use crate::metrics::Outcome;
 
@@ -29,6 +30,9 @@ impl Worker {
     /// this one may have a place for it later.
     pub(super) fn assign(&mut self, key: Key, pool_key: Key) -> Result<(), Failure> {
         let Some(pool) = self.pools.get(pool_key) else { return Err(Failure::NoBackend) };
+        if !self.may_take_place(key) {
+            return self.hold_back(key);
+        }
         let has_queue = !pool.waiting.is_empty();
         if !has_queue
             && self.overflow.is_empty()
@@ -150,6 +154,7 @@ impl Worker {
             in_flight,
             place: Place::Overflow(pool_key),
             sent_ns: self.now_ns,
+            held: None,
             is_budgeted: std::mem::take(&mut call.holds_budget),
             is_hedge: false,
         });
@@ -162,7 +167,8 @@ impl Worker {
         let (queue, pool) = match place {
             Place::Overflow(pool) => (Some(&mut self.overflow), pool),
             Place::Waiting(pool) => (self.pools.get_mut(pool).map(|pool| &mut pool.waiting), pool),
-            Place::Stream(..) => return,
+            // Those who are gone are passed over when their turn comes.
+            Place::HeldBack | Place::Stream(..) => return,
         };
         let Some(queue) = queue else { return };
         if let Some(position) = queue.iter().position(|waiting| *waiting == key) {
@@ -184,6 +190,9 @@ impl Worker {
 impl Worker {
     /// Gives the places that have become free to those who wait for them.
     pub(super) fn place_waiting(&mut self) {
+        if !self.held_back.is_empty() {
+            self.serve_held_back();
+        }
         if self.pending == 0 {
             return;
         }
@@ -210,7 +219,7 @@ impl Worker {
                 let Some(key) = key else { return };
                 self.note_taken(pool_key);
                 self.focus_on(key, |place| place == Place::Waiting(pool_key));
-                self.send(key, link);
+                self.send_in_share(key, link);
                 continue;
             }
             if self.is_connecting(pool) {
@@ -265,7 +274,7 @@ impl Worker {
                 return true;
             }
             self.overflow.pop_front();
-            self.send(key, link);
+            self.send_in_share(key, link);
         }
         false
     }
@@ -305,5 +314,82 @@ impl Worker {
             let failure = failure.unwrap_or(Failure::NoBackend);
             self.retry(key, failure, Outcome::Unsent, Broken::Unsent);
         }
+    }
+}
+
+/// Shares of clients.
+impl Worker {
+    /// Whether the call's client may hold one more place.
+    #[inline]
+    pub(super) fn may_take_place(&self, key: Key) -> bool {
+        let client = || self.calls.get(key).and_then(|call| self.clients.get(call.client));
+        let factor = self.shared.config.circuit.client_share;
+        self.shares.has_plenty()
+            || client().is_none_or(|client| self.shares.may_take(&client.share, factor))
+    }
+
+    /// Lets a call wait until its client holds fewer places.
+    #[cold]
+    fn hold_back(&mut self, key: Key) -> Result<(), Failure> {
+        let Some(attempt) = self.calls.get_mut(key).and_then(|call| call.attempt.as_mut()) else {
+            return Ok(());
+        };
+        if self.held_back.len() >= self.shared.config.circuit.max_pending as usize {
+            let pool = self.pools.get(attempt.pool).ok_or(Failure::NoBackend)?;
+            return Err(self.circuit_open(pool, Limit::ClientShare));
+        }
+        attempt.place = Place::HeldBack;
+        self.held_back.push_back(key);
+        Ok(())
+    }
+
+    /// Sends a call that has waited, unless its client has come to hold too many
+    /// places meanwhile.
+    fn send_in_share(&mut self, key: Key, link: Key) {
+        if self.may_take_place(key) {
+            self.send(key, link);
+        } else if let Err(failure) = self.hold_back(key) {
+            self.retry(key, failure, Outcome::Unsent, Broken::Unsent);
+        }
+    }
+
+    /// Lets those go on whose clients hold fewer places now. They are looked at
+    /// only when places have become free.
+    #[cold]
+    fn serve_held_back(&mut self) {
+        let taken = self.shares.taken();
+        if taken >= std::mem::replace(&mut self.held_back_at, taken) {
+            return;
+        }
+        for key in std::mem::take(&mut self.held_back) {
+            if !self.may_take_place(key) {
+                self.held_back.push_back(key);
+                continue;
+            }
+            self.focus_on(key, |place| place == Place::HeldBack);
+            let attempt = self.calls.get(key).and_then(|call| call.attempt.as_ref());
+            let attempt = attempt.filter(|attempt| attempt.place == Place::HeldBack);
+            let Some(pool) = attempt.map(|attempt| attempt.pool) else { continue };
+            if let Err(failure) = self.assign(key, pool) {
+                if matches!(failure, Failure::Overload { .. })
+                    && let Some(call) = self.calls.get_mut(key)
+                {
+                    call.full = Some(pool);
+                }
+                self.retry(key, failure, Outcome::Unsent, Broken::Unsent);
+            }
+        }
+    }
+
+    /// Counts the places that the backends have, for one client's share of them.
+    pub(super) fn count_places(&mut self) {
+        let config = &self.shared.config;
+        let connections = config.upstream.backend_max_connections;
+        let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+        let pools = self.pools_by_index.iter().filter_map(|key| self.pools.get(*key));
+        let places = pools.map(|pool| pool.streams.saturating_mul(connections));
+        self.shares.places = places.fold(0, u32::saturating_add);
+        // Those who are held back are looked at again.
+        self.held_back_at = u32::MAX;
     }
 }

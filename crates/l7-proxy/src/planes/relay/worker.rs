@@ -25,6 +25,7 @@ use super::door::Door;
 use super::endpoint::{Chunks, Endpoint, Spare};
 use super::options::{self, Sweep};
 use super::pool::{Link, Pool};
+use super::shares::Shares;
 use super::slots::{Key, Slots};
 use super::timers::{Due, Timers};
 use crate::circuit::CircuitCounters;
@@ -72,6 +73,11 @@ pub(super) struct Worker {
     /// The backends that `pools_by_index` belongs to.
     pub(super) set: Arc<UpstreamSet>,
     pub(super) pools_by_index: Vec<Key>,
+    pub(super) shares: Shares,
+    /// Calls that wait until their clients hold fewer places, and how many
+    /// places were taken when they were looked at last.
+    pub(super) held_back: VecDeque<Key>,
+    pub(super) held_back_at: u32,
     pub(super) timers: Timers,
     /// Those with something to write.
     dirty: Vec<Side>,
@@ -130,6 +136,9 @@ impl Worker {
             pending: 0,
             set: Arc::clone(&shared.upstreams.current()),
             pools_by_index: Vec::new(),
+            shares: Shares::default(),
+            held_back: VecDeque::new(),
+            held_back_at: 0,
             timers: Timers::default(),
             dirty: Vec::new(),
             again: Vec::new(),
