@@ -45,8 +45,8 @@ pub fn check_request(list: &HeaderList) -> Result<(), &'static str> {
     if pseudo & REQUEST != REQUEST {
         return Err("request without method, scheme or path");
     }
-    if list.value_of(Name::Path).is_none_or(<[u8]>::is_empty) {
-        return Err("empty :path");
+    if list.value_of(Name::Path) == Some(b"*") && list.value_of(Name::Method) != Some(b"OPTIONS") {
+        return Err("a :path of * with a method other than OPTIONS");
     }
     // Section 8.3.1: servers that believe one or the other would read different requests.
     if let (Some(authority), Some(host)) =
@@ -122,8 +122,12 @@ mod tests {
             let fields = [&GET[..], &[extra]].concat();
             assert!(check_request(&list(&fields)).is_err(), "{extra:?}");
         }
-        let empty = [(":method", "GET"), (":scheme", "http"), (":path", "")];
-        assert!(check_request(&list(&empty)).is_err());
+        for path in ["", "*"] {
+            let fields = [(":method", "GET"), (":scheme", "http"), (":path", path)];
+            assert!(check_request(&list(&fields)).is_err(), "{path:?}");
+        }
+        let options = [(":method", "OPTIONS"), (":scheme", "http"), (":path", "*")];
+        assert_eq!(check_request(&list(&options)), Ok(()));
     }
 
     #[test]
@@ -151,6 +155,7 @@ mod tests {
             assert!(check_response(&list(&[(":status", status)])).is_err(), "{status}");
         }
         assert!(check_response(&list(&[])).is_err());
+        assert!(check_response(&list(&[(":status", "200"), ("x", "a\u{1}b")])).is_err());
         assert!(check_response(&list(&[(":status", "200"), (":path", "/")])).is_err());
         assert!(check_response(&list(&[(":status", "200"), (":status", "200")])).is_err());
     }

@@ -272,7 +272,7 @@ impl Decoder {
         let name_len = list.bytes_mut().len() - start;
         string(rest, list.bytes_mut())?;
         let text = list.tail(start);
-        let valid = name_valid && is_valid_value(&text[name_len..]);
+        let valid = name_valid && is_valid_value(class, &text[name_len..]);
         if prefix_bits == 6 {
             self.table.insert(text, name_len, Meta { class, valid, name_valid });
         }

@@ -176,7 +176,7 @@ impl HeaderList {
 
     /// Appends a field, and checks it.
     pub fn push(&mut self, field: Field<'_>) {
-        let valid = is_valid_name(field.name) && is_valid_value(field.value);
+        let valid = is_valid_name(field.name) && is_valid_value(field.class, field.value);
         self.bytes.reserve(field.name.len() + field.value.len());
         let start = self.bytes.len();
         self.bytes.extend_from_slice(field.name);

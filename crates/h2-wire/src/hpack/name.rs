@@ -134,12 +134,42 @@ static TOKEN: [bool; 256] = {
     }
 };
 
-/// Whether `value` may be a field value: no NUL, CR or LF anywhere, no space or tab at either end
-/// (RFC 9113, section 8.2.1).
-pub(crate) fn is_valid_value(value: &[u8]) -> bool {
+/// Whether `value` may be the value of a field whose name is of the class `class`: no control
+/// character but tab anywhere, no space or tab at either end (RFC 9113, section 8.2.1; RFC 9110,
+/// section 5.5), and what a pseudo-header field asks for besides.
+pub(crate) fn is_valid_value(class: Name, value: &[u8]) -> bool {
     let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let bad = value.iter().fold(false, |bad, &byte| bad | matches!(byte, 0 | b'\r' | b'\n'));
-    !bad && !blank(value.first()) && !blank(value.last())
+    let is_control = |byte: u8| (byte < b' ' && byte != b'\t') | (byte == 0x7f);
+    let bad = value.iter().fold(false, |bad, &byte| bad | is_control(byte));
+    if bad || blank(value.first()) || blank(value.last()) {
+        return false;
+    }
+    match class {
+        Name::Method | Name::Scheme | Name::Path | Name::Authority | Name::Host => {
+            is_valid_target(class, value)
+        }
+        _ => true,
+    }
+}
+
+/// Whether `value` may be that part of what a request asks for (RFC 9113, section 8.3.1). Servers
+/// that take one that is malformed apart read different requests.
+fn is_valid_target(class: Name, value: &[u8]) -> bool {
+    let is_token = |byte: &u8| TOKEN[usize::from(byte.to_ascii_lowercase())];
+    match class {
+        Name::Method => !value.is_empty() && value.iter().all(is_token),
+        Name::Scheme => {
+            let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+            value.first().is_some_and(u8::is_ascii_alphabetic) && value.iter().all(is_scheme)
+        }
+        Name::Path => match value {
+            b"*" => true,
+            [b'/', ..] => !value.iter().any(|byte| matches!(byte, b' ' | b'\t' | b'#')),
+            _ => false,
+        },
+        // A host and a port, without userinfo.
+        _ => !value.iter().any(|byte| b" \t/?#@\\".contains(byte)),
+    }
 }
 
 #[cfg(test)]
@@ -167,12 +197,41 @@ mod tests {
     }
 
     #[test]
-    fn values_have_no_line_breaks_and_no_blank_ends() {
+    fn values_have_no_control_characters_and_no_blank_ends() {
         for value in [&b""[..], b"a b\tc", b"\xff\x80"] {
-            assert!(is_valid_value(value), "{value:?}");
+            assert!(is_valid_value(Name::Other, value), "{value:?}");
         }
-        for value in [&b" a"[..], b"a\t", b"a\rb", b"a\nb", b"a\0b"] {
-            assert!(!is_valid_value(value), "{value:?}");
+        let bad = [&b" a"[..], b"a\t", b"a\rb", b"a\nb", b"a\0b", b"a\x01b", b"\x1f", b"a\x7fb"];
+        for value in bad {
+            assert!(!is_valid_value(Name::Other, value), "{value:?}");
         }
+    }
+
+    #[test]
+    fn what_is_asked_for_has_the_form_that_all_servers_read_alike() {
+        type Values = &'static [&'static [u8]];
+        let cases: [(Name, Values, Values); 4] = [
+            (Name::Method, &[b"POST", b"M-SEARCH", b"get"], &[b"", b"PO ST", b"GET/", b"\xc3"]),
+            (Name::Scheme, &[b"http", b"https", b"a+b"], &[b"", b"h ttp", b"1a", b"http://"]),
+            (
+                Name::Path,
+                &[b"/", b"/a/b?c=d&e", b"*", b"/%20", b"/\xc3\xa4"],
+                &[b"", b"a", b"/a b", b"/a#b", b"*/", b"http://a/", b"?a"],
+            ),
+            (
+                Name::Authority,
+                &[b"", b"a.b:1", b"[::1]:80", b"a_b", b"%2Ftmp%2Fsock"],
+                &[b"a/b", b"a b", b"me@a", b"a#", b"a?", b"a\\b"],
+            ),
+        ];
+        for (class, good, bad) in cases {
+            for value in good {
+                assert!(is_valid_value(class, value), "{class:?} {}", value.escape_ascii());
+            }
+            for value in bad {
+                assert!(!is_valid_value(class, value), "{class:?} {}", value.escape_ascii());
+            }
+        }
+        assert!(!is_valid_value(Name::Host, b"a/b"), "host stands in for an authority");
     }
 }
