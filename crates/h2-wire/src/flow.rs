@@ -108,6 +108,13 @@ impl ReceiveWindow {
         Some(std::mem::take(&mut self.gathered))
     }
 
+    /// Makes the window larger by `bytes`, which the peer has to be told of.
+    #[inline]
+    pub const fn widen(&mut self, bytes: u32) {
+        self.left += bytes;
+        self.threshold += bytes / 2;
+    }
+
     /// Raises the window to `bytes`; returns the increment to send. A window that is as large
     /// already stays, as there is no way to take credit back.
     pub fn raise(&mut self, from: u32, to: u32) -> Option<u32> {

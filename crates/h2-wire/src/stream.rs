@@ -61,6 +61,13 @@ impl<T> Stream<T> {
         self.pending.as_ref().map_or(0, |pending| pending.len())
     }
 
+    /// Bytes that are held here: those that wait, and trailers behind them.
+    #[inline]
+    pub(crate) fn held_bytes(&self) -> usize {
+        let trailers = |pending: &Pending| pending.trailers.as_ref().map_or(0, |list| list.size());
+        self.pending.as_ref().map_or(0, |pending| pending.len() + trailers(pending))
+    }
+
     /// Whether nothing waits, not even an end.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {

@@ -221,8 +221,12 @@ pub struct DownstreamLimits {
     pub send_buffer_bytes: usize,
 
     /// Bytes of responses that may wait for one client's connection, over all
-    /// its calls; a call that goes beyond is reset. This bound is kept by the
-    /// relay data plane; over hyper it is the streams' windows that add up.
+    /// its calls, in whatever frames. Backends get as much credit as there is
+    /// room left: a call has a whole window while half of these bytes is not
+    /// set aside for others, and a small one beyond. Heads and trailers have no
+    /// window: a call whose head there is no room for is reset. This bound is
+    /// kept by the relay data plane; over hyper it is the streams' windows that
+    /// add up.
     #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
     pub max_waiting_response_bytes: usize,
 
@@ -334,7 +338,8 @@ pub struct UpstreamLimits {
     #[arg(long, hide = true, default_value_t = 1)]
     pub backend_first_stream: u32,
 
-    /// Flow-control window of a stream, in bytes.
+    /// Flow-control window of a stream, in bytes, as far as
+    /// `max-waiting-response-bytes` has room for it.
     #[arg(long, value_name = "BYTES", default_value_t = 65_535, value_parser = window())]
     pub backend_stream_window_bytes: u32,
 
@@ -436,9 +441,28 @@ pub struct CallLimits {
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
     pub replay_buffer_bytes: usize,
 
+    /// Memory that all requests of one client's connection may be kept in; past
+    /// it further ones can't be sent again. This bound and the next are kept by
+    /// the relay data plane.
+    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
+    pub replay_bytes_per_connection: usize,
+
+    /// Memory that all requests of one thread may be kept in.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    pub replay_bytes_per_thread: usize,
+
     /// Forward requests that are not gRPC instead of answering them with 415.
     #[arg(long)]
     pub forward_http: bool,
+}
+
+impl CallLimits {
+    /// How much more may be kept of requests so that they can be sent again.
+    #[inline]
+    pub(crate) fn replay_room(&self, of_connection: usize, of_thread: usize) -> usize {
+        let room = self.replay_bytes_per_connection.saturating_sub(of_connection);
+        room.min(self.replay_bytes_per_thread.saturating_sub(of_thread))
+    }
 }
 
 /// Each default is written in the flag, so a parse of no flags gives them all.

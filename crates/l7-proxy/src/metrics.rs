@@ -265,6 +265,8 @@ pub struct GuardCounters {
     pub stalled_streams: Counter,
     /// Streams reset because too much waited for their client's connection.
     pub overfull_streams: Counter,
+    /// 1xx heads that were too many, or that the client had no room for.
+    pub dropped_informational: Counter,
     /// Resets held back until a backend had looked at those before.
     pub held_resets: Counter,
     /// Backends' connections that made way for new ones, as many streams were
@@ -293,6 +295,11 @@ impl GuardCounters {
             overfull_streams: metrics.counter_shard(
                 "l7_streams_overfull_total",
                 "Streams reset because too much waited for their client's connection.",
+                &[],
+            ),
+            dropped_informational: metrics.counter_shard(
+                "l7_informational_dropped_total",
+                "1xx heads dropped: too many for one call, or no room at the client.",
                 &[],
             ),
             held_resets: metrics.counter_shard(

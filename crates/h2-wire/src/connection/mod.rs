@@ -181,7 +181,7 @@ pub struct Connection<T> {
     unseen: Unseen,
     is_ping_due: bool,
     is_failed: bool,
-    /// Bytes of payload that wait, over all streams.
+    /// Bytes that wait with their streams: payload, and trailers behind it.
     waiting_bytes: usize,
     /// Bytes of payload sent since the owner last asked.
     sent_bytes: u64,
@@ -330,10 +330,17 @@ impl<T: Copy + Default> Connection<T> {
         std::mem::take(&mut self.sent_bytes)
     }
 
-    /// Bytes of payload that wait to be sent, over all streams.
+    /// Bytes that wait with their streams: payload, and trailers behind it.
     #[inline]
     pub fn all_waiting_bytes(&self) -> usize {
         self.waiting_bytes
+    }
+
+    /// All bytes that the peer has not been sent: those that wait with their streams, and the
+    /// output, whatever frames it is made of.
+    #[inline]
+    pub fn unsent_bytes(&self) -> usize {
+        self.waiting_bytes + self.output.len()
     }
 
     /// Whether DATA waits for the connection's window.

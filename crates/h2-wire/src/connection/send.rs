@@ -110,9 +110,13 @@ impl<T: Copy + Default> Connection<T> {
         if stream.is_idle() {
             return self.send_headers(key, list.key(), || list.iter(), true);
         }
-        let mut kept = HeaderList::new();
-        kept.assign(list);
-        stream.pending_mut().trailers.get_or_insert_with(|| Box::new(kept));
+        let pending = stream.pending_mut();
+        if pending.trailers.is_none() {
+            let mut kept = HeaderList::new();
+            kept.assign(list);
+            self.waiting_bytes += kept.size();
+            pending.trailers = Some(Box::new(kept));
+        }
     }
 
     /// Sends DATA. Returns how many bytes of it went to the output at once; the others wait for
@@ -272,6 +276,7 @@ impl<T: Copy + Default> Connection<T> {
         if stream.waiting() == 0
             && let Some(trailers) = stream.pending_mut().trailers.take()
         {
+            self.waiting_bytes -= trailers.size();
             return self.send_headers(key, trailers.key(), || trailers.iter(), true);
         }
         self.queue(key);
@@ -301,7 +306,7 @@ impl<T: Copy + Default> Connection<T> {
     /// Removes a stream, and what waits with it.
     #[inline]
     pub(super) fn remove(&mut self, key: StreamKey) -> Option<T> {
-        self.waiting_bytes -= self.streams.get(key).map_or(0, |stream| stream.waiting());
+        self.waiting_bytes -= self.streams.get(key).map_or(0, |stream| stream.held_bytes());
         self.unseen.forget(key.id());
         self.streams.remove(key)
     }
@@ -361,6 +366,15 @@ impl<T: Copy + Default> Connection<T> {
         }
         if let Some(increment) = stream.receive_window.release(bytes) {
             frame::window_update(self.output.bytes_mut(), key.id(), increment);
+        }
+    }
+
+    /// Gives the peer `bytes` more than the window that a stream has by SETTINGS.
+    pub fn widen(&mut self, key: StreamKey, bytes: u32) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if bytes > 0 && !stream.is_receive_closed {
+            stream.receive_window.widen(bytes);
+            frame::window_update(self.output.bytes_mut(), key.id(), bytes);
         }
     }
 

@@ -191,7 +191,7 @@ fn data_waits_for_windows_and_ends_in_order() {
     assert_eq!(client.send_data(key, b"ghij", false), 0);
     client.send_trailers(key, &fields(&[("a", "b")]).collect());
     assert_eq!(client.waiting_bytes(key), 10);
-    assert_eq!(client.all_waiting_bytes(), 10);
+    assert_eq!(client.all_waiting_bytes(), 10 + 34, "and the trailers, as the RFC counts them");
     let found = pass(&mut client, &mut server);
     let Seen::Request(there, _) = found[0] else { panic!("{found:?}") };
     assert_eq!(found[1..], [Seen::Data(1, b"0123456789".to_vec(), false)]);

@@ -83,7 +83,7 @@ impl<T: Copy + Default> Connection<T> {
     #[cold]
     pub(super) fn hold(&mut self, key: StreamKey, reason: Reason) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        self.waiting_bytes -= stream.waiting();
+        self.waiting_bytes -= stream.held_bytes();
         stream.pending = None;
         stream.is_queued = false;
         self.unseen.held.entry(key.id()).or_insert((key, reason));

@@ -29,6 +29,9 @@ use crate::tls::Tls;
 use crate::tls::counters::TlsCounters;
 use crate::upstreams::Offered;
 
+/// The part of a connection's streams that may be waiting for their resets only.
+const HELD_SHARE: usize = 4;
+
 /// How an attempt broke, and what may be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
@@ -202,6 +205,7 @@ impl Worker {
             // The next call finds, or makes, another (RFC 9113, section 5.1.1).
             to.is_leaving = true;
         }
+        let Some(from) = self.clients.get_mut(call.client) else { return };
         let request = &mut call.request;
         request.passed = 0;
         let list = &request.headers;
@@ -218,12 +222,24 @@ impl Worker {
             let changes = Changes::of(list, timeout, attempt.in_flight.upstream().addr());
             http.send_headers(stream, None, || changes.apply(list).chain([via]), ends);
         }
+        call.response.is_granted = call.response.is_granted || from.grant(&self.response_shares);
+        if call.response.is_granted {
+            http.widen(stream, self.response_shares.grant_bytes);
+        }
         let mut sent = 0;
         if !request.kept.is_empty() {
             sent = http.send_data(stream, &request.kept, request.is_ended && !has_trailers);
         }
         if let Some(trailers) = &request.trailers {
             http.send_trailers(stream, trailers);
+        }
+        if request.charged > 0
+            && self.shared.config.calls.replay_room(from.kept_bytes, self.kept_bytes) == 0
+        {
+            // It was kept while it had to wait, and is not kept on.
+            request.let_go();
+            request.kept = Vec::new();
+            request.charge([&mut from.kept_bytes, &mut self.kept_bytes]);
         }
         self.touch_link(link);
         if sent > 0 {
@@ -333,7 +349,9 @@ impl Worker {
     /// Resets a stream on a backend's connection, if it is still open.
     ///
     /// Where too many resets are under way for a backend to bear, the stream
-    /// stays open there, and in its load, until more may follow.
+    /// stays open there, and in its load, until more may follow. A connection
+    /// with many such streams makes way for a new one: whoever left them must
+    /// not keep others waiting for a place.
     pub(super) fn reset_on_link(&mut self, key: Key, stream: StreamKey, reason: Reason) {
         let Some(link) = self.links.get_mut(key) else { return };
         if !link.endpoint.http.is_open(stream) {
@@ -342,6 +360,11 @@ impl Worker {
         Self::lend(&mut self.spare, &mut link.endpoint);
         if link.endpoint.http.reset(stream, reason) {
             self.guard_counters.held_resets.inc();
+            let http = &link.endpoint.http;
+            if http.held_resets() > http.stream_limit() / HELD_SHARE && !link.is_leaving {
+                link.is_leaving = true;
+                self.guard_counters.worn_connections.inc();
+            }
             if let Some(pool) = self.pools.get(link.pool) {
                 link.abandoned.push((stream, pool.upstream.begin()));
             }

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use h2_wire::connection::{Event, StreamKey};
+use h2_wire::hpack::HeaderList;
 use h2_wire::{Error, Reason};
 
 use super::attempt::Broken;
 use super::call::Place;
-use super::client::ending;
+use super::client::{Client, ending};
 use super::endpoint::{Flushed, Received};
 use super::headers;
+use super::options::ResponseShares;
 use super::pool::{Link, Stage};
-use super::slots::Key;
+use super::slots::{Key, Slots};
 use super::timers::Due;
 use super::worker::Worker;
 use crate::failure::Failure;
@@ -110,11 +112,13 @@ impl Worker {
         };
         let list = from.endpoint.http.headers();
         let (client, stream) = (call.client, call.stream);
+        if !has_room(&self.clients, client, list, &self.response_shares) {
+            return self.reset_overfull(client, key);
+        }
         call.response.has_head = true;
         call.response.status = headers::status(list);
         // No other attempt will be made: what was kept for one is let go.
-        call.request.is_replayable = false;
-        call.request.kept.clear();
+        call.request.let_go();
         if let Some(attempt) = &mut call.attempt {
             let latency_ns = self.now_ns.saturating_sub(attempt.sent_ns);
             attempt.in_flight.observe(self.now_ns, latency_ns);
@@ -128,6 +132,13 @@ impl Worker {
         if let Some(to) = self.clients.get_mut(client) {
             Self::lend(&mut self.spare, &mut to.endpoint);
             to.endpoint.http.send_headers(stream, list.key(), || list.iter(), end_stream);
+            // The memory goes with it where much is held.
+            let limits = &self.shared.config.calls;
+            let room_bytes = limits.replay_room(to.kept_bytes, self.kept_bytes);
+            if room_bytes < limits.replay_bytes_per_connection / 4 * 3 {
+                call.request.kept = Vec::new();
+            }
+            call.request.charge([&mut to.kept_bytes, &mut self.kept_bytes]);
         }
         self.touch_client(client);
         if let Some(outcome) = outcome {
@@ -135,10 +146,20 @@ impl Worker {
         }
     }
 
+    /// A 1xx head, of which a call may have a few. It can be left out, and is
+    /// where it would have to wait for the client.
     fn on_informational(&mut self, link: Key, key: Key) {
-        let (Some(from), Some(call)) = (self.links.get(link), self.calls.get(key)) else { return };
+        let (Some(from), Some(call)) = (self.links.get(link), self.calls.get_mut(key)) else {
+            return;
+        };
         let list = from.endpoint.http.headers();
         let (client, stream) = (call.client, call.stream);
+        call.response.informational = call.response.informational.saturating_add(1);
+        if call.response.informational > MOST_INFORMATIONAL
+            || !has_room(&self.clients, client, list, &self.response_shares)
+        {
+            return self.guard_counters.dropped_informational.inc();
+        }
         if let Some(to) = self.clients.get_mut(client) {
             Self::lend(&mut self.spare, &mut to.endpoint);
             to.endpoint.http.send_headers(stream, list.key(), || list.iter(), false);
@@ -171,27 +192,28 @@ impl Worker {
         let sent = to.endpoint.http.send_shared(call.stream, payload, chunk, end_stream);
         if sent > 0 && !end_stream {
             backend.endpoint.http.release_stream(from, sent as u32);
+            if !call.response.is_granted && to.grant(&self.response_shares) {
+                call.response.is_granted = true;
+                backend.endpoint.http.widen(from, self.response_shares.grant_bytes);
+            }
         }
-        let waits =
-            sent < payload.len() && to.endpoint.http.all_waiting_bytes() > self.most_waiting_bytes;
         let outcome =
             end_stream.then(|| headers::outcome(call.is_grpc, call.response.status, None));
         self.touch_client(client);
-        if waits {
-            return self.reset_overfull(client, key);
-        }
         if let Some(outcome) = outcome {
             self.complete(key, outcome);
         }
     }
 
-    /// Too much waits for a client's connection: the call that adds to it ends.
+    /// Too much waits for a client's connection, and a head or trailers have no
+    /// window that would hold them back: the call that adds to it ends.
     #[cold]
     fn reset_overfull(&mut self, client: Key, key: Key) {
         let Some(stream) = self.calls.get(key).map(|call| call.stream) else { return };
         if let Some(client) = self.clients.get_mut(client) {
             client.endpoint.http.reset(stream, Reason::ENHANCE_YOUR_CALM);
         }
+        self.touch_client(client);
         self.guard_counters.overfull_streams.inc();
         self.withdraw(key, Reason::CANCEL);
         self.end_call(key, Outcome::Cancelled);
@@ -199,13 +221,20 @@ impl Worker {
 
     /// Bytes of a response that had to wait went on to the client.
     pub(super) fn on_response_moved(&mut self, key: Key, bytes: usize) {
-        let Some(call) = self.calls.get(key) else { return };
+        let Some(call) = self.calls.get_mut(key) else { return };
         let Some(Place::Stream(link, stream)) = call.attempt.as_ref().map(|attempt| attempt.place)
         else {
             return;
         };
         let Some(from) = self.links.get_mut(link) else { return };
         from.endpoint.http.release_stream(stream, bytes as u32);
+        if !call.response.is_granted
+            && let Some(to) = self.clients.get_mut(call.client)
+            && to.grant(&self.response_shares)
+        {
+            call.response.is_granted = true;
+            from.endpoint.http.widen(stream, self.response_shares.grant_bytes);
+        }
         if from.endpoint.http.wants_write() {
             self.touch_link(link);
         }
@@ -217,6 +246,9 @@ impl Worker {
         };
         let list = from.endpoint.http.headers();
         let (client, stream) = (call.client, call.stream);
+        if !has_room(&self.clients, client, list, &self.response_shares) {
+            return self.reset_overfull(client, key);
+        }
         if self.shared.access_log.is_some() {
             call.response.note_status(list);
         }
@@ -456,6 +488,16 @@ const TOO_MANY_PINGS: &[u8] = b"too_many_pings";
 
 /// Why a connection ended whose other end said no more.
 const CLOSED: &str = "it was closed";
+
+/// Whether a head or trailers may be added to what waits for a client.
+#[inline]
+fn has_room(clients: &Slots<Client>, key: Key, list: &HeaderList, shares: &ResponseShares) -> bool {
+    let unsent_bytes = |client: &Client| client.endpoint.http.unsent_bytes();
+    clients.get(key).is_none_or(|client| unsent_bytes(client) + list.size() <= shares.most_bytes)
+}
+
+/// 1xx heads that a call may have; further ones are dropped.
+const MOST_INFORMATIONAL: u32 = 8;
 
 /// Reads from a connection that broke while it was written to.
 const FINAL_READS: usize = 64;

@@ -45,23 +45,25 @@ pub(super) struct Call {
     pub(super) response: Response,
 }
 
-/// Largest request that a call keeps its memory for, in bytes.
+/// Largest request, and largest text of headers, that a call keeps its memory for,
+/// in bytes.
 const KEPT_BYTES: usize = 32 << 10;
+const KEPT_HEADER_BYTES: usize = 4 << 10;
 
 impl Call {
-    /// Makes it a new call with headers that are yet to be set.
+    /// Makes it a new call with headers that are yet to be set. To be called when
+    /// the old one is over, so that it pins no more than a new one needs.
     pub(super) fn renew(&mut self) {
         let mut headers = std::mem::take(&mut self.request.headers);
         let mut kept = std::mem::take(&mut self.request.kept);
         headers.clear();
+        headers.shrink_to(KEPT_HEADER_BYTES);
         kept.clear();
         if kept.capacity() > KEPT_BYTES {
             kept = Vec::new();
         }
-        *self = Self {
-            request: Request { headers, kept, is_replayable: true, ..Request::default() },
-            ..Self::default()
-        };
+        *self =
+            Self { request: Request { headers, kept, ..Request::default() }, ..Self::default() };
     }
 }
 
@@ -83,6 +85,9 @@ pub(super) struct Request {
     pub(super) received: u64,
     pub(super) credited: u64,
     pub(super) passed: u64,
+    /// The memory of what is kept that was charged to the client's connection and
+    /// to the thread.
+    pub(super) charged: usize,
 }
 
 impl Request {
@@ -105,11 +110,31 @@ impl Request {
             return;
         }
         if is_passed_on && self.kept.len() + bytes.len() > bound_bytes {
-            self.is_replayable = false;
+            self.let_go();
             self.kept = Vec::new();
             return;
         }
         self.kept.extend_from_slice(bytes);
+    }
+
+    /// No other attempt can be made any more: what was kept for one is let go.
+    pub(super) fn let_go(&mut self) {
+        self.is_replayable = false;
+        self.kept.clear();
+        self.trailers = None;
+    }
+
+    /// Charges the memory that is kept to the accounts of whoever it is kept for.
+    #[inline]
+    pub(super) fn charge(&mut self, accounts: [&mut usize; 2]) {
+        let trailers = self.trailers.as_ref().map_or(0, |list| list.size());
+        let kept_bytes = self.kept.capacity() + trailers;
+        if kept_bytes != self.charged {
+            for account in accounts {
+                *account = *account + kept_bytes - self.charged;
+            }
+            self.charged = kept_bytes;
+        }
     }
 }
 
@@ -154,6 +179,11 @@ pub(super) struct Response {
     /// Bytes of its body.
     pub(super) bytes: u64,
     pub(super) messages: MessageScanner,
+    /// The backend may send a whole window, and not only the small one that
+    /// each call may have.
+    pub(super) is_granted: bool,
+    /// 1xx heads so far.
+    pub(super) informational: u32,
 }
 
 impl Response {
@@ -189,6 +219,21 @@ mod tests {
         request.keep(b"9", 9, true);
         assert!(request.is_replayable);
         request.keep(b"0", 9, true);
-        assert!(!request.is_replayable && request.kept.is_empty());
+        assert!(!request.is_replayable && request.kept.capacity() == 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_charged_once_and_taken_back() {
+        let mut request = Request { is_replayable: true, ..Request::default() };
+        let (mut connection, mut thread) = (5, 50);
+        for bytes in [&b"12345678"[..], b"9", b""] {
+            request.keep(bytes, 100, true);
+            request.charge([&mut connection, &mut thread]);
+            assert!(request.kept.len() <= connection - 5 && connection + 45 == thread);
+        }
+        request.let_go();
+        request.kept = Vec::new();
+        request.charge([&mut connection, &mut thread]);
+        assert_eq!((connection, thread), (5, 50));
     }
 }

@@ -14,6 +14,7 @@ use h2_wire::{Error, Reason};
 use super::call::Place;
 use super::endpoint::{Endpoint, Flushed, Received};
 use super::headers;
+use super::options::ResponseShares;
 use super::secure::Secure;
 use super::shares::Share;
 use super::slots::Key;
@@ -25,7 +26,7 @@ use crate::metrics::{Ending, Outcome};
 use crate::planes::ConnectionPlace;
 
 /// Calls that are over and kept for their memory.
-const SPARE_CALLS: usize = 512;
+const SPARE_CALLS: usize = 128;
 
 /// A client's connection.
 pub(super) struct Client {
@@ -44,9 +45,13 @@ pub(super) struct Client {
     pub(super) peer: Option<SocketAddr>,
     /// The rest of the output is the last, and the end follows it.
     pub(super) is_ending: bool,
-    /// Its place under the cap, given back on drop.
+    /// What backends may send for its calls beyond their first windows.
+    granted_bytes: usize,
+    /// Memory of its requests that are kept for another attempt.
+    pub(super) kept_bytes: usize,
     /// What it holds of the places at the backends.
     pub(super) share: Rc<Share>,
+    /// Its place under the cap, given back on drop.
     _place: ConnectionPlace,
 }
 
@@ -68,8 +73,23 @@ impl Client {
             peer: None,
             is_ending: false,
             share,
+            granted_bytes: 0,
+            kept_bytes: 0,
             _place: place,
         }
+    }
+
+    /// Sets a call's grant aside, if there is room for it beside those of the
+    /// other calls and what waits already; that may be the rest of calls that
+    /// are over.
+    #[inline]
+    pub(super) fn grant(&mut self, shares: &ResponseShares) -> bool {
+        let taken_bytes = self.granted_bytes + self.endpoint.http.all_waiting_bytes();
+        let has_room = taken_bytes + shares.grant_bytes as usize <= shares.granted_bytes_max;
+        if has_room {
+            self.granted_bytes += shares.grant_bytes as usize;
+        }
+        has_room
     }
 }
 
@@ -219,7 +239,8 @@ impl Worker {
     ) -> Option<Key> {
         let from = self.clients.get_mut(client)?;
         let mut call = self.spare_calls.pop().unwrap_or_default();
-        call.renew();
+        call.request.is_replayable = true;
+        call.request.charge([&mut from.kept_bytes, &mut self.kept_bytes]);
         call.client = client;
         call.stream = stream;
         call.is_grpc = is_grpc;
@@ -247,42 +268,53 @@ impl Worker {
         (payload, chunk): (&[u8], &Arc<Vec<u8>>),
         end_stream: bool,
     ) {
-        let bound_bytes = self.shared.config.calls.replay_buffer_bytes;
+        let Some(from) = self.clients.get_mut(client) else { return };
         let Some(call) = self.calls.get_mut(key) else {
             // It was answered before its request had ended.
-            if let Some(client) = self.clients.get_mut(client) {
-                client.endpoint.http.release_connection(payload.len() as u32);
-            }
+            from.endpoint.http.release_connection(payload.len() as u32);
             return;
         };
+        let limits = &self.shared.config.calls;
+        let room_bytes = limits.replay_room(from.kept_bytes, self.kept_bytes);
         let request = &mut call.request;
         request.received += payload.len() as u64;
         request.is_ended |= end_stream;
         let place = call.attempt.as_ref().map(|attempt| attempt.place);
         let is_passed_on = matches!(place, Some(Place::Stream(..)));
+        let bound_bytes = limits.replay_buffer_bytes.min(request.kept.len() + room_bytes);
         request.keep(payload, bound_bytes, is_passed_on);
+        request.charge([&mut from.kept_bytes, &mut self.kept_bytes]);
         let Some(Place::Stream(link, to)) = place else { return };
         let Some(backend) = self.links.get_mut(link) else { return };
         Self::lend(&mut self.spare, &mut backend.endpoint);
         let sent = backend.endpoint.http.send_shared(to, payload, chunk, end_stream);
         let credit = request.pass(sent as u64);
-        if credit > 0
-            && let Some(client) = self.clients.get_mut(client)
-        {
-            client.endpoint.http.release_stream(stream, credit);
-            client.endpoint.http.release_connection(credit);
+        if credit > 0 {
+            from.endpoint.http.release_stream(stream, credit);
+            from.endpoint.http.release_connection(credit);
         }
         self.touch_link(link);
     }
 
     fn on_request_trailers(&mut self, client: Key, key: Key) {
-        let (Some(from), Some(call)) = (self.clients.get(client), self.calls.get_mut(key)) else {
+        let (Some(from), Some(call)) = (self.clients.get_mut(client), self.calls.get_mut(key))
+        else {
             return;
         };
         let list = from.endpoint.http.headers();
+        if !headers::is_within(list, &self.shared.config.downstream) {
+            self.counters.count_rejection(&Failure::HeadersTooLarge);
+            self.withdraw(key, Reason::CANCEL);
+            return self.fail_call(key, &Failure::HeadersTooLarge, Outcome::Cancelled);
+        }
         call.request.is_ended = true;
-        call.request.trailers = Some(Box::new(list.clone()));
-        if let Some(Place::Stream(link, to)) = call.attempt.as_ref().map(|attempt| attempt.place) {
+        let place = call.attempt.as_ref().map(|attempt| attempt.place);
+        let is_passed_on = matches!(place, Some(Place::Stream(..)));
+        if call.request.is_replayable || !is_passed_on {
+            call.request.trailers = Some(Box::new(list.clone()));
+            call.request.charge([&mut from.kept_bytes, &mut self.kept_bytes]);
+        }
+        if let Some(Place::Stream(link, to)) = place {
             if let Some(backend) = self.links.get_mut(link) {
                 backend.endpoint.http.send_trailers(to, list);
             }
@@ -356,16 +388,20 @@ impl Worker {
         if call.holds_budget {
             self.budgeted -= 1;
         }
-        let held = call.request.received - call.request.credited;
-        if held > 0
-            && let Some(client) = self.clients.get_mut(call.client)
-        {
+        if let Some(client) = self.clients.get_mut(call.client) {
+            client.kept_bytes -= call.request.charged;
+            if call.response.is_granted {
+                client.granted_bytes -= self.response_shares.grant_bytes as usize;
+            }
+            let held = call.request.received - call.request.credited;
             client.endpoint.http.release_connection(held as u32);
-            if client.endpoint.http.wants_write() {
+            if held > 0 && client.endpoint.http.wants_write() {
                 self.touch_client(call.client);
             }
         }
+        self.kept_bytes -= call.request.charged;
         if self.spare_calls.len() < SPARE_CALLS {
+            call.renew();
             self.spare_calls.push(call);
         }
     }

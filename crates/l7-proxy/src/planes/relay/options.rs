@@ -44,7 +44,7 @@ pub(super) fn downstream(config: &Config) -> Options {
             stray_frames: limits.max_stray_frames_per_second,
         },
         max_error_resets: u32::try_from(limits.max_error_resets).unwrap_or(u32::MAX),
-        output_high_bytes: OUTPUT_HIGH_BYTES,
+        output_high_bytes: OUTPUT_HIGH_BYTES.min(limits.max_waiting_response_bytes / 8),
         ..Options::new(Role::Server)
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn upstream(config: &Config) -> Options {
     let list_bytes = limits.backend_max_header_list_bytes as usize;
     let error_resets = u32::try_from(limits.backend_max_error_resets).unwrap_or(u32::MAX);
     Options {
-        stream_window_bytes: limits.backend_stream_window_bytes,
+        stream_window_bytes: ResponseShares::of(config).first_window_bytes,
         connection_window_bytes: limits.backend_connection_window_bytes,
         max_frame_bytes: limits.backend_max_frame_bytes,
         max_streams: limits.backend_max_streams,
@@ -79,6 +79,45 @@ pub(super) fn upstream(config: &Config) -> Options {
         max_unseen_resets: limits.backend_max_unseen_resets,
         output_high_bytes: OUTPUT_HIGH_BYTES,
         ..Options::new(Role::Client)
+    }
+}
+
+/// How what may wait for one client's connection is shared among its calls, so
+/// that their responses can't pass it, in bytes.
+///
+/// Credit that a backend has been given can't be taken back, so what all its
+/// streams for one client may send adds up to the bound at most. Each has a
+/// small window by SETTINGS. While not much waits for the client it is made as
+/// large as configured together with the request, so that a response within it
+/// comes without a round trip; a call beyond that goes on with the small one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ResponseShares {
+    /// What may wait in all, headers included.
+    pub(super) most_bytes: usize,
+    /// The window that a stream of a backend begins with.
+    pub(super) first_window_bytes: u32,
+    /// What a call is given in addition.
+    pub(super) grant_bytes: u32,
+    /// What all calls may be given in addition.
+    pub(super) granted_bytes_max: usize,
+}
+
+impl ResponseShares {
+    /// A quarter is for the small windows, half for larger ones; the rest is for
+    /// what has no window: heads, trailers, and frames on their way out.
+    pub(super) fn of(config: &Config) -> Self {
+        let (down, up) = (&config.downstream, &config.upstream);
+        let most_bytes = down.max_waiting_response_bytes;
+        let small_bytes = most_bytes / 4 / down.max_concurrent_streams.max(1) as usize;
+        let window_bytes = up.backend_stream_window_bytes;
+        let first_window_bytes =
+            u32::try_from(small_bytes).unwrap_or(u32::MAX).clamp(1, window_bytes);
+        Self {
+            most_bytes,
+            first_window_bytes,
+            grant_bytes: window_bytes - first_window_bytes,
+            granted_bytes_max: most_bytes / 2,
+        }
     }
 }
 
@@ -167,6 +206,22 @@ impl Sweep {
 mod tests {
     use super::*;
     use balance::PolicyKind;
+
+    #[test]
+    fn the_windows_of_all_calls_add_up_to_less_than_what_may_wait() {
+        let mut config = Config::new(Vec::new(), PolicyKind::RoundRobin);
+        for (most_bytes, streams) in [(16 << 20, 1_024), (200_000, 1_024), (1 << 20, 1)] {
+            config.downstream.max_waiting_response_bytes = most_bytes;
+            config.downstream.max_concurrent_streams = streams;
+            let shares = ResponseShares::of(&config);
+            let small_bytes = shares.first_window_bytes as usize * streams as usize;
+            assert!(small_bytes + shares.granted_bytes_max <= most_bytes / 4 * 3, "{shares:?}");
+            assert_eq!(
+                shares.first_window_bytes + shares.grant_bytes,
+                config.upstream.backend_stream_window_bytes
+            );
+        }
+    }
 
     #[test]
     fn a_look_that_is_late_is_put_off_once_and_charges_nobody() {

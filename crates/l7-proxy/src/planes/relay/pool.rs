@@ -56,7 +56,8 @@ pub(super) struct Link {
     pub(super) pool: Key,
     pub(super) stage: Stage,
     /// It takes no more calls: the backend said GOAWAY, it ran out of stream
-    /// identifiers, or it has seen too many resets.
+    /// identifiers, it has seen too many resets, or too many of them are held
+    /// back.
     pub(super) is_leaving: bool,
     /// Streams that either side has reset.
     pub(super) resets: u32,

@@ -23,7 +23,7 @@ use super::call::Call;
 use super::client::Client;
 use super::door::Door;
 use super::endpoint::{Chunks, Endpoint, Spare};
-use super::options::{self, Sweep};
+use super::options::{self, ResponseShares, Sweep};
 use super::pool::{Link, Pool};
 use super::shares::Shares;
 use super::slots::{Key, Slots};
@@ -91,6 +91,8 @@ pub(super) struct Worker {
     /// Calls that are over, for their memory.
     #[allow(clippy::vec_box, reason = "the boxes move between here and `calls`")]
     pub(super) spare_calls: Vec<Box<Call>>,
+    /// Memory of requests that are kept for another attempt.
+    pub(super) kept_bytes: usize,
     pub(super) answer_list: HeaderList,
     moved: Vec<Moved<Key>>,
     pub(super) downstream: Arc<Options>,
@@ -105,8 +107,8 @@ pub(super) struct Worker {
     /// budget.
     pub(super) budgeted: usize,
     pub(super) tls_counters: TlsCounters,
-    /// Of responses, for one client's connection.
-    pub(super) most_waiting_bytes: usize,
+    /// Of what may wait for one client's connection.
+    pub(super) response_shares: ResponseShares,
     pub(super) now_ns: u64,
 }
 
@@ -147,6 +149,7 @@ impl Worker {
             chunks: Chunks::new(SCRATCH_BYTES + largest as usize),
             spare: Spare::default(),
             spare_calls: Vec::new(),
+            kept_bytes: 0,
             answer_list: HeaderList::new(),
             moved: Vec::new(),
             downstream: Arc::new(options::downstream(config)),
@@ -159,7 +162,7 @@ impl Worker {
             retry_counters: RetryCounters::register(&config.metrics),
             budgeted: 0,
             tls_counters: TlsCounters::register(&config.metrics),
-            most_waiting_bytes: config.downstream.max_waiting_response_bytes,
+            response_shares: ResponseShares::of(config),
             now_ns,
             shared,
         })
