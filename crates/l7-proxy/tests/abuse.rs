@@ -799,6 +799,8 @@ fn a_client_that_was_ended_keeps_no_places_at_a_backend() {
         let streams = || (1..).step_by(2).take(PLACES);
         let mut wires = Wires::start_with(plane, |config| {
             config.upstream.backend_max_connections = 1;
+            // One client may take them all.
+            config.circuit.client_share = 1_000;
         })
         .await;
         wires.client.send(&call(1, &[])).await.unwrap();
