@@ -15,6 +15,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serve::{AcceptCounters, ConnectionLimit, Shutdown};
 
@@ -23,6 +24,9 @@ use crate::config::{Config, DataPlane};
 use crate::tls::Tls;
 use crate::upstreams::Upstreams;
 use crate::via::Via;
+
+/// How long a client that has nothing in progress may take to answer a drain.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// What the threads of a proxy share.
 #[derive(Debug)]

@@ -12,19 +12,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::RecvFlags;
 use serve::{AcceptOptions, Accepted, Acceptor, Shutdown};
 use tokio::io::{AsyncReadExt as _, join, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::attempt::h2_source;
 use super::call::Thread;
 use super::local::{LocalExecutor, Stream};
 use crate::config::DownstreamLimits;
 use crate::metrics::Ending;
-use crate::planes::Shared;
+use crate::planes::{NOTICE, Shared};
 
 /// Bytes that a client's connection begins with (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
@@ -106,18 +105,19 @@ async fn connection(accepted: Accepted, thread: Rc<Thread>, mut shutdown: Shutdo
     }
 }
 
-/// Waits for the client's first byte. False when none had come by the time the
-/// drain began: such a client has nothing to lose.
+/// Waits for the client's first byte. False when none has come for a while after the
+/// drain began. A client whose connection ends without SETTINGS takes that for a
+/// failure, and one from the accept queue may not have been able to speak before.
 async fn speaks(stream: &TcpStream, shutdown: &mut Shutdown) -> bool {
     let mut byte = [0];
+    let is_late = async {
+        shutdown.draining().await;
+        sleep(NOTICE).await;
+    };
     tokio::select! {
         biased;
         peeked = stream.peek(&mut byte) => peeked.is_ok_and(|bytes| bytes > 0),
-        () = shutdown.draining() => {
-            // One that has just been accepted is not known to be readable yet.
-            let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-            rustix::net::recv(stream, &mut [0_u8; 1][..], flags).is_ok_and(|(_, bytes)| bytes > 0)
-        }
+        () = is_late => false,
     }
 }
 

@@ -13,12 +13,10 @@ use super::pool::Stage;
 use super::slots::Key;
 use super::worker::Worker;
 use crate::metrics::{Ending, Outcome};
+use crate::planes::NOTICE;
 
 /// Less than this within the stall timeout is no progress.
 const LEAST_BYTES: u64 = 1_024;
-
-/// How long a client may take to answer the PING of a drain.
-const NOTICE_MS: u64 = 1_000;
 
 impl Worker {
     /// Looks at all connections if it is time to.
@@ -129,7 +127,8 @@ impl Worker {
             client.endpoint.shrink();
         }
         if let Some(since_ms) = client.leaving_since_ms {
-            if !client.endpoint.http.has_left() && now_ms.saturating_sub(since_ms) > NOTICE_MS {
+            let waited_ms = u128::from(now_ms.saturating_sub(since_ms));
+            if !client.endpoint.http.has_left() && waited_ms > NOTICE.as_millis() {
                 client.endpoint.http.leave();
             }
             // Also asks again whether the last call has ended.
