@@ -270,7 +270,9 @@ fn a_client_that_speaks_after_the_drain_began_is_told_to_go() {
             // Where this test was held up, the client was late, and is no case.
             if begun.elapsed() < Duration::from_millis(500) {
                 spoken.unwrap();
-                client.next_that("GOAWAY", |seen| matches!(seen, Seen::GoAway { .. })).await;
+                let is_go_away = |seen: &Seen| matches!(seen, Seen::GoAway { .. });
+                let seen = client.next_that("GOAWAY", is_go_away).await;
+                assert!(is_go_away(&seen), "{seen:?}");
                 return;
             }
         }
