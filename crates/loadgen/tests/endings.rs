@@ -149,9 +149,11 @@ fn a_trial_that_is_cut_short_is_recorded_and_in_no_figure() {
 /// By the run's own metrics.
 fn calls_ended(address: &str) -> u64 {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").unwrap();
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     let calls = text.lines().find(|line| line.starts_with("layerlab_calls_ended_total{"));
     calls.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
