@@ -243,10 +243,7 @@ fn busy_source(source: BusySource) -> &'static str {
     match source {
         BusySource::Schedstat => "in nanoseconds, from /proc/schedstat",
         BusySource::Cpuacct => "in nanoseconds, from the root control group's cpuacct.usage",
-        BusySource::Ticks => {
-            "by the ticks of /proc/stat, as this kernel has nothing finer: up to 40 % low where \
-             calls are small"
-        }
+        BusySource::Ticks => "by the ticks of /proc/stat: up to 40 % low where calls are small",
     }
 }
 
