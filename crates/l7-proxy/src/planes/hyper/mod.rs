@@ -37,6 +37,8 @@
 //!   stream, response headers and trailers by the size of one list for each.
 //! * **A backend's floods**, but for streams reset for its mistakes.
 //! * **A share for each client** when places at the backends get scarce.
+//! * **Copies of requests kept for a retry, added up**: they are bounded for each
+//!   call, and neither for each connection nor for each thread.
 //!
 //! # What hyper does its own way
 //! * A client that resets a call whose request has ended is passed on as
@@ -47,6 +49,8 @@
 //!   gives credit back only with the bytes that a client takes. A client's keeps
 //!   its own bound, and only that client waits there.
 //! * A call waits at the backend that was picked for it, and for no other.
+//! * A client that stays silent in a drain gets no GOAWAY, only the end: h2 writes
+//!   one only after the client's preface.
 //! * Flags for what is named above, and `backend-assumed-streams`, have no effect.
 
 mod access_log;
