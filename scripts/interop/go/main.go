@@ -86,7 +86,7 @@ func check(data []byte, number int, body []byte) {
 // within is a context with a deadline and metadata, given as pairs.
 func within(limit time.Duration, pairs ...string) context.Context {
 	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), pairs...), limit)
-	time.AfterFunc(limit, cancel)
+	context.AfterFunc(ctx, cancel)
 	return ctx
 }
 
