@@ -23,6 +23,7 @@ pub(crate) struct ScenarioWire {
     /// The question this scenario asks, in one sentence.
     pub(crate) question: String,
     /// What a reader takes home from the answer: one paragraph.
+    #[schemars(example = "An L4 balancer spreads connections, and calls only as they do.")]
     pub(crate) learned: Option<String>,
     /// What traffic crosses: `loopback` unless given, or `namespaces`.
     pub(crate) network: Option<Network>,
@@ -92,9 +93,11 @@ pub(crate) struct BackendOverrideWire {
     pub(crate) speed: Option<f64>,
     /// Its weight in policies that know weights; 1 unless given.
     #[schemars(range(min = bounds::WEIGHT.min, max = bounds::WEIGHT.max))]
+    #[schemars(example = 3)]
     pub(crate) weight: Option<u32>,
     /// Servers in its queue.
     #[schemars(range(min = bounds::CONCURRENCY.min, max = bounds::CONCURRENCY.max))]
+    #[schemars(example = 2)]
     pub(crate) concurrency: Option<u32>,
     /// Its service time, before its speed is applied.
     pub(crate) service_time: Option<ServiceTime>,
@@ -135,6 +138,7 @@ pub(crate) struct LoadWire {
     pub(crate) duration: Option<DurationText>,
     /// Length of the measured part of a trial in calls. This or `duration`.
     #[schemars(range(min = bounds::CALLS.min, max = bounds::CALLS.max))]
+    #[schemars(example = 20000)]
     pub(crate) calls: Option<u64>,
     /// How long the load runs before it is measured; `1s` unless given.
     pub(crate) warm_up: Option<DurationText>,
@@ -255,6 +259,7 @@ pub(crate) enum ProfileWire {
     /// From one rate to the next, each for an equal part of the duration.
     Steps {
         /// The rates after `load.rate`, which is the first step.
+        #[schemars(example = ["2000/s", "4000/s"])]
         then: Vec<RateText>,
     },
     /// `load.rate` for a while, nothing for a while, and again.
@@ -338,6 +343,7 @@ pub(crate) struct FaultWire {
     /// How many times slower or faster than before; for `slow_down` and
     /// `speed_up`.
     #[schemars(range(min = bounds::SPEED_FACTOR.min, max = bounds::SPEED_FACTOR.max))]
+    #[schemars(example = 5.0)]
     pub(crate) factor: Option<f64>,
 }
 
@@ -373,6 +379,7 @@ pub(crate) enum FaultActionWire {
 pub(crate) struct PrecisionWire {
     /// Figures, by the names claims use, and how narrow the half of their 95 %
     /// interval has to be: `latency_p99 = "5%"`.
+    #[schemars(example = BTreeMap::from([("latency_p99", "5%")]))]
     pub(crate) within: BTreeMap<String, PercentText>,
     /// When to stop all the same, counted from the start of the run; `2m` unless
     /// given.
@@ -388,10 +395,13 @@ pub(crate) struct PlacementWire {
     /// below, leave it out.
     pub(crate) mode: Option<PlacementMode>,
     /// CPUs of the generator.
+    #[schemars(example = [0])]
     pub(crate) generator: Option<Vec<u32>>,
     /// CPUs of the proxy.
+    #[schemars(example = [1])]
     pub(crate) proxy: Option<Vec<u32>>,
     /// CPUs of the backends, which share them.
+    #[schemars(example = [2, 3])]
     pub(crate) backends: Option<Vec<u32>>,
 }
 
@@ -413,6 +423,7 @@ pub(crate) struct ShortWire {
     pub(crate) duration: Option<DurationText>,
     /// Replaces `load.calls` and `load.duration`.
     #[schemars(range(min = bounds::CALLS.min, max = bounds::CALLS.max))]
+    #[schemars(example = 2000)]
     pub(crate) calls: Option<u64>,
     /// Replaces `load.warm_up`.
     pub(crate) warm_up: Option<DurationText>,
