@@ -2,7 +2,7 @@
 //!
 //! | folder | what it does |
 //! |---|---|
-//! | `cli` | flags and subcommands |
+//! | `cmd` | flags and subcommands, one file each |
 //! | `run` | a run: which trials in which order, what they are judged by |
 //! | `lab` | the processes of a trial, and what they cost |
 //! | `drive` | the generator: makes the load and logs every call |
@@ -12,10 +12,9 @@
 //! itself again for each: so `cargo run -p loadgen` builds all there is to run.
 #![forbid(unsafe_code)]
 
-mod cli;
+mod cmd;
 mod drive;
 mod exit;
-mod export;
 mod external;
 mod interrupt;
 mod lab;
@@ -24,8 +23,14 @@ mod root;
 mod run;
 mod ui;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
+
+use clap::Parser as _;
 
 fn main() -> ExitCode {
-    cli::main()
+    cmd::Program::parse().run().unwrap_or_else(|failure| {
+        // Not eprintln!, which panics when standard error is closed.
+        let _ = writeln!(std::io::stderr(), "error: {}", failure.message);
+        ExitCode::from(failure.code)
+    })
 }

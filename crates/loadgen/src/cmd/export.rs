@@ -1,4 +1,4 @@
-//! A run's data in formats that other tools read.
+//! `loadgen export FOLDER`: a run's data in formats that other tools read.
 
 use std::{
     fs,
@@ -12,11 +12,31 @@ use measure::{
     histogram::to_hgrm,
 };
 
-use crate::exit::Failure;
+use crate::{
+    exit::{self, Failure},
+    ui::print,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The run folder.
+    folder: PathBuf,
+    /// Where to write [default: `export` in the run folder].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn main(args: &Args) -> Result<u8, Failure> {
+    let run = Run::open(&args.folder).map_err(Failure::bad_input)?;
+    let out = args.out.clone().unwrap_or_else(|| args.folder.join("export"));
+    let files = write(&run, &out)?;
+    print(&files.iter().map(|path| format!("{}\n", path.display())).collect::<String>())?;
+    Ok(exit::FINE)
+}
 
 /// Writes everything into `out`, replacing what an earlier export left, and
 /// returns the files.
-pub(crate) fn write(run: &Run, out: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn write(run: &Run, out: &Path) -> Result<Vec<PathBuf>, Failure> {
     let cannot =
         |path: &Path, error| Failure::writing(format!("cannot write {}", path.display()), &error);
     fs::create_dir_all(out).map_err(|error| cannot(out, error))?;

@@ -1,0 +1,64 @@
+//! `loadgen decide`: which balancer is right when, from many runs.
+
+use std::path::{Path, PathBuf};
+
+use report::{
+    decide::{Decision, PAGE},
+    terminal::Style,
+};
+
+use crate::{
+    exit::{self, Failure},
+    root::Root,
+    ui::{Terminal, WIDEST_TEXT, print},
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Results folders, or single run folders [default: results].
+    #[arg(value_name = "FOLDER")]
+    folders: Vec<PathBuf>,
+    /// Print the decision as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Where to write the page [default: decision.html in the first results folder].
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+pub(super) fn main(args: &Args) -> Result<u8, Failure> {
+    let folders =
+        if args.folders.is_empty() { vec![Root::find().results()] } else { args.folders.clone() };
+    // A page goes beside the runs it links to; never into a run's own folder.
+    let results = folders.iter().find(|folder| !folder.join("run.json").is_file());
+    let page = args.html.clone().or_else(|| results.map(|folder| folder.join(PAGE)));
+    let beside = page.clone().unwrap_or_else(|| PathBuf::from(PAGE));
+    let decision = Decision::of(&folders, &beside)?;
+    let written = page.as_deref().map_or(Ok(()), |page| write_decision(&decision, page, results));
+    if args.json {
+        print(&format!("{:#}\n", serde_json::json!(decision)))?;
+        return written.map(|()| exit::FINE);
+    }
+    let style = Terminal::stdout().style;
+    let mut text = decision.text(Style { width: style.width.min(WIDEST_TEXT), ..style });
+    match page.as_ref().filter(|_| written.is_ok()) {
+        Some(page) => text.push_str(&format!("\npage     {}\n", page.display())),
+        None if page.is_some() => {}
+        None => text.push_str("\nNo page was written: give --html FILE, or a results folder.\n"),
+    }
+    print(&text)?;
+    written.map(|()| exit::FINE)
+}
+
+fn write_decision(
+    decision: &Decision,
+    page: &Path,
+    results: Option<&PathBuf>,
+) -> Result<(), Failure> {
+    decision.write(page)?;
+    // The list of all runs links to the page where it stands beside it.
+    if let Some(folder) = results.filter(|folder| folder.join(PAGE) == *page) {
+        report::index(folder)?;
+    }
+    Ok(())
+}

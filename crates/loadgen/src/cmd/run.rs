@@ -1,0 +1,241 @@
+//! `loadgen --scenario NAME`: runs a scenario and says what came of it.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use scenario::{Library, Setting};
+use serve::http1::host::HostArgs;
+
+use crate::{
+    exit::Failure,
+    external, interrupt, lab, peers,
+    root::Root,
+    run::{self, Request, summary::Summary},
+    ui::{Live, Progress, Terminal, print, print_result},
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The scenario to run: a name from --list, or the path of a file.
+    #[arg(long, value_name = "NAME|FILE", required_unless_present = "list")]
+    scenario: Option<String>,
+
+    /// List the scenarios and what they ask.
+    #[arg(long)]
+    pub(super) list: bool,
+
+    /// The peers to compare, with commas, instead of the scenario's; `all` for
+    /// every peer there is (see `loadgen peers`).
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    peers: Vec<String>,
+
+    /// Drive a balancer that is there already, a cluster's say, instead of the
+    /// scenario's peers. The lab starts nothing; layerlab's echo-backend has to run
+    /// behind it, and is told apart by the id in its answers.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "peers",
+          value_parser = external::parse)]
+    target: Option<String>,
+
+    /// Length of the measured part of each trial: 2s, 500ms, 1m.
+    #[arg(long, value_name = "TIME")]
+    duration: Option<String>,
+
+    /// Trials of each peer.
+    #[arg(long, value_name = "N")]
+    repeats: Option<String>,
+
+    /// Seed of all chance: arrivals, service times, payloads.
+    #[arg(long, value_name = "N")]
+    seed: Option<String>,
+
+    /// Any other setting of the scenario, by its key: `load.rate=5000/s`,
+    /// `backends.count=8`, `balance.policy=p2c`, `network=namespaces`,
+    /// `tls=both`. May be given again.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+
+    /// Run the scenario's short form: a few seconds, for a check and not for
+    /// figures.
+    #[arg(long)]
+    short: bool,
+
+    /// Folder to keep runs in [default: results].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+
+    /// Serve the run's own Prometheus metrics over HTTP at this address, under
+    /// /metrics, while it is under way.
+    #[arg(long, value_name = "ADDR")]
+    metrics_listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    hosts: HostArgs,
+
+    /// Print the result as one JSON object (progress stays on standard error).
+    #[arg(long)]
+    json: bool,
+
+    /// Exit with 1 also when a claim of the scenario could not be judged, as one about a
+    /// peer that was left out. For a team's CI.
+    #[arg(long)]
+    require_all: bool,
+}
+
+pub(super) fn main(args: &Args) -> Result<u8, Failure> {
+    let root = Root::find();
+    let library = super::library(&root)?;
+    let request = request(args, &library, &root)?;
+    if request.scenario.network == scenario::Network::Namespaces {
+        // Before there is a second thread.
+        lab::network::prepare().map_err(Failure::lab)?;
+    }
+    interrupt::listen()
+        .map_err(|error| Failure::lab(format!("cannot wait for signals: {error}")))?;
+    let (live, address) = live_metrics(args)?.unzip();
+    let mut progress = Progress::new(Terminal::stderr()).with_live(live);
+    if let Some(address) = address {
+        progress.note(&format!("metrics of the run at http://{address}/metrics"));
+    }
+    progress.note(&format!("{}: {}", request.scenario.name, request.scenario.question));
+    let mut finished = run::run(&request, &library, &root, &mut progress)?;
+    if let Some(failure) = finished.failure.take_if(|_| finished.trials.is_empty()) {
+        return Err(failure);
+    }
+    for sentence in finished.unmeasured() {
+        progress.note(&format!("not measured: {sentence}"));
+    }
+    let (report, unwritten) = match write_report(&finished, &request.results) {
+        Ok(report) => (report, None),
+        Err(failure) => (None, Some(failure)),
+    };
+    let code = finished.exit_code(args.require_all);
+    let last = not_judged(&finished, args.require_all);
+    let printed = if args.json {
+        last.iter().for_each(|line| progress.note(line));
+        print(&format!("{:#}\n", serde_json::json!(Summary::of(&finished))))
+    } else {
+        print_result(&finished, report.as_deref(), last.as_deref())
+    };
+    // Said after the table: what was measured is worth more than where it is kept.
+    match finished.failure.or(unwritten).or(printed.err()) {
+        Some(failure) => Err(failure),
+        None => Ok(code),
+    }
+}
+
+/// Makes the report of a run, and the list of all; none where nothing was measured.
+fn write_report(finished: &run::Finished, results: &Path) -> Result<Option<PathBuf>, Failure> {
+    if finished.trials.is_empty() {
+        return Ok(None);
+    }
+    let written = report::write(&finished.folder)?;
+    report::index(results)?;
+    Ok(Some(written.html))
+}
+
+/// What is said last of claims that could not be judged, if there are any.
+fn not_judged(finished: &run::Finished, require_all: bool) -> Option<String> {
+    let count = finished.not_judged();
+    let of = finished.record.expectations.len();
+    let flag = if require_all { "as --require-all asks" } else { "see --require-all" };
+    (count > 0).then(|| format!("claims   {count} of {of} could not be judged ({flag})"))
+}
+
+fn live_metrics(args: &Args) -> Result<Option<(Live, SocketAddr)>, Failure> {
+    let Some(address) = args.metrics_listen else { return Ok(None) };
+    let listening = Live::listen(address, args.hosts.allowed());
+    listening.map(Some).map_err(|error| {
+        Failure::bad_input(format!(
+            "--metrics-listen: cannot listen at {address}: {error}; name a free address, or port 0 \
+             for any"
+        ))
+    })
+}
+
+fn request(args: &Args, library: &Library, root: &Root) -> Result<Request, Failure> {
+    let name = args.scenario.as_deref().unwrap_or_default();
+    let source = library.find(name).map_err(Failure::bad_input)?;
+    let settings = settings(args, library)?;
+    let scenario = source.resolve(args.short, &settings).map_err(Failure::bad_input)?;
+    let short = args.short.then(|| "--short".to_owned());
+    let target = args.target.iter().map(|target| format!("--target {target}"));
+    let written = settings.iter().map(|setting| setting.origin().to_owned());
+    Ok(Request {
+        source,
+        scenario,
+        overrides: short.into_iter().chain(target).chain(written).collect(),
+        every_peer: args.peers == ["all"],
+        target: args.target.clone(),
+        results: args.out.clone().unwrap_or_else(|| root.results()),
+    })
+}
+
+/// The flags that change the scenario. They go through the same check as the
+/// file, which blames them by name.
+fn settings(args: &Args, library: &Library) -> Result<Vec<Setting>, Failure> {
+    let flag = |key: &str, flag: &str, value: &Option<String>| {
+        value.as_ref().map(|value| Setting::new(key, value, format!("{flag} {value}")))
+    };
+    let mut settings = Vec::new();
+    if !args.peers.is_empty() {
+        let origin = format!("--peers {}", args.peers.join(","));
+        let names =
+            if args.peers == ["all"] { peers::all_names(library) } else { args.peers.clone() };
+        settings.push(Setting::list("run.peers", &names, origin));
+    }
+    settings.extend(flag("load.duration", "--duration", &args.duration));
+    settings.extend(flag("run.repeats", "--repeats", &args.repeats));
+    settings.extend(flag("run.seed", "--seed", &args.seed));
+    for text in &args.settings {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(Failure::bad_input(format!(
+                "--set {text}: expected KEY=VALUE, as in --set load.rate=5000/s"
+            )));
+        };
+        settings.push(Setting::new(key.trim(), value.trim(), format!("--set {text}")));
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{cmd::Program, exit};
+
+    #[test]
+    fn flags_become_settings_that_keep_their_words() {
+        let arguments = "loadgen --scenario few-conns --peers l4,l7 --duration 2s --repeats 5 \
+                         --seed 9 --set load.rate=900/s --set balance.policy=p2c";
+        let program = Program::try_parse_from(arguments.split_whitespace()).unwrap();
+        let root = Root::find();
+        let library = Library::open(root.scenarios()).unwrap();
+        let request = request(&program.run, &library, &root).unwrap();
+        assert_eq!(request.scenario.peers, ["l4", "l7"]);
+        assert_eq!((request.scenario.repeats, request.scenario.seed), (5, 9));
+        assert_eq!(request.overrides[0], "--peers l4,l7");
+        assert_eq!(request.overrides[4], "--set load.rate=900/s");
+    }
+
+    #[test]
+    fn a_wrong_flag_is_blamed_by_name() {
+        let root = Root::find();
+        let library = Library::open(root.scenarios()).unwrap();
+        for (flags, expected) in [
+            (vec!["--duration", "2"], "--duration 2"),
+            (vec!["--repeats", "0"], "--repeats 0"),
+            (vec!["--peers", "l4,l8"], "--peers l4,l8"),
+            (vec!["--set", "load.rat=5/s"], "--set load.rat=5/s"),
+            (vec!["--set", "load.rate"], "expected KEY=VALUE"),
+        ] {
+            let arguments = [vec!["loadgen", "--scenario", "few-conns"], flags].concat();
+            let program = Program::try_parse_from(arguments).unwrap();
+            let failure = request(&program.run, &library, &root).unwrap_err();
+            assert_eq!(failure.code, exit::BAD_INPUT);
+            assert!(failure.message.contains(expected), "{}", failure.message);
+        }
+    }
+}
