@@ -11,6 +11,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("balance", &[]),
     ("echo-proto", &[]),
+    ("grpc-call", &[]),
     ("h2-wire", &[]),
     ("measure", &[]),
     ("queueing", &[]),
@@ -26,6 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "balance",
             "echo-backend",
             "echo-proto",
+            "grpc-call",
             "h2-wire",
             "l4-proxy",
             "l7-proxy",
