@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("queueing", &[]),
     ("serve", &[]),
     ("scenario", &["balance"]),
+    ("simulate", &["balance", "measure", "queueing"]),
     ("report", &["measure", "queueing"]),
     ("echo-backend", &["echo-proto", "serve"]),
     ("l4-proxy", &["balance", "serve"]),
@@ -36,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "report",
             "scenario",
             "serve",
+            "simulate",
         ],
     ),
     (

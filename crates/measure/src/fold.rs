@@ -118,6 +118,17 @@ pub fn fold<'a>(logs: impl IntoIterator<Item = &'a CallLog>, setting: &Setting<'
     folded
 }
 
+/// Folds calls that are handed over one by one as they end, and kept nowhere: those of a
+/// simulation, whose memory is that of the calls under way.
+pub fn fold_as_they_end(
+    setting: &Setting<'_>,
+    make_calls: impl FnOnce(&mut dyn FnMut(&Entry)),
+) -> Folded {
+    let mut folded = Folded::empty(setting.backend_ids.len());
+    make_calls(&mut |entry| folded.add(entry, setting));
+    folded
+}
+
 impl Folded {
     fn empty(backends: usize) -> Self {
         Self {

@@ -1,0 +1,176 @@
+//! Times that are drawn: service times, and what a call spends on its way.
+
+use balance::SplitMix64;
+use queueing::Service;
+
+const NS_PER_S: f64 = 1e9;
+
+/// A distribution of times.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Distribution {
+    /// No time at all.
+    Zero,
+    /// One of those that theory knows.
+    Of(Service),
+    /// As it was measured.
+    Empirical(Empirical),
+}
+
+impl Distribution {
+    /// Draws a time in nanoseconds. One word of luck decides it, so that a call takes
+    /// the same service whichever way it is sent.
+    #[inline]
+    pub fn draw_ns(&self, luck: u64) -> f64 {
+        match self {
+            Self::Zero => 0.0,
+            Self::Of(service) => NS_PER_S * draw_s(*service, luck),
+            Self::Empirical(empirical) => empirical.at_ns(unit(luck)),
+        }
+    }
+
+    /// Its mean in nanoseconds.
+    pub fn mean_ns(&self) -> f64 {
+        match self {
+            Self::Zero => 0.0,
+            Self::Of(service) => NS_PER_S * service.mean_s(),
+            Self::Empirical(empirical) => empirical.mean_ns,
+        }
+    }
+
+    /// The part of the times that are at most `ns`.
+    pub fn cdf(&self, ns: f64) -> f64 {
+        match self {
+            Self::Zero => f64::from(ns >= 0.0),
+            Self::Of(service) => service.cdf(ns / NS_PER_S),
+            Self::Empirical(empirical) => empirical.cdf(ns),
+        }
+    }
+}
+
+fn draw_s(service: Service, luck: u64) -> f64 {
+    match service {
+        Service::Constant { value_s } => value_s,
+        Service::Exponential { mean_s } => -mean_s * unit(luck).ln(),
+        Service::Lognormal { mean_s, sigma } => {
+            // Box and Muller 1958; the second word follows from the first.
+            let angle = std::f64::consts::TAU * unit(SplitMix64::new(luck).next_u64());
+            let normal = (-2.0 * unit(luck).ln()).sqrt() * angle.cos();
+            mean_s * (sigma * normal - sigma * sigma / 2.0).exp()
+        }
+        Service::Bimodal { common_s, rare_s, rare_share } => {
+            if unit(luck) <= rare_share {
+                rare_s
+            } else {
+                common_s
+            }
+        }
+    }
+}
+
+/// A uniform number in (0, 1] from 53 random bits: its logarithm is finite.
+pub(crate) fn unit(random: u64) -> f64 {
+    ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64
+}
+
+/// A distribution as it was measured: times in order, each with the part of all that
+/// are at most this long, and straight lines in between.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Empirical {
+    /// Pairs of nanoseconds and the part up to there, both rising; the last part is 1.
+    points: Vec<(f64, f64)>,
+    mean_ns: f64,
+}
+
+impl Empirical {
+    /// From how often each time was seen, in any order; `None` where none was. A count
+    /// stands for times up to its own: those of a histogram are the upper ends of its
+    /// buckets.
+    pub fn new(counts: impl IntoIterator<Item = (f64, u64)>) -> Option<Self> {
+        let mut counts: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+        counts.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let all: u64 = counts.iter().map(|(_, count)| count).sum();
+        let (&(first_ns, _), true) = (counts.first()?, all > 0) else { return None };
+        let mut points = vec![(first_ns, 0.0)];
+        let (mut seen, mut mean_ns, mut before_ns) = (0, 0.0, first_ns);
+        for (ns, count) in counts {
+            seen += count;
+            points.push((ns, seen as f64 / all as f64));
+            mean_ns += f64::midpoint(before_ns, ns) * count as f64 / all as f64;
+            before_ns = ns;
+        }
+        Some(Self { points, mean_ns })
+    }
+
+    /// The time that a part of all do not exceed.
+    pub fn at_ns(&self, part: f64) -> f64 {
+        let after = self.points.partition_point(|(_, upto)| *upto < part);
+        let after = after.clamp(1, self.points.len() - 1);
+        let ((from_ns, from), (to_ns, to)) = (self.points[after - 1], self.points[after]);
+        let inside = if to > from { ((part - from) / (to - from)).clamp(0.0, 1.0) } else { 1.0 };
+        from_ns + inside * (to_ns - from_ns)
+    }
+
+    /// The part of the times that are at most `ns`.
+    pub fn cdf(&self, ns: f64) -> f64 {
+        let after = self.points.partition_point(|(point_ns, _)| *point_ns <= ns);
+        if after == 0 {
+            return 0.0;
+        }
+        if after == self.points.len() {
+            return 1.0;
+        }
+        let ((from_ns, from), (to_ns, to)) = (self.points[after - 1], self.points[after]);
+        from + (to - from) * (ns - from_ns) / (to_ns - from_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draws(distribution: &Distribution) -> Vec<f64> {
+        let mut chance = SplitMix64::new(5);
+        let mut all: Vec<f64> =
+            (0..100_000).map(|_| distribution.draw_ns(chance.next_u64())).collect();
+        all.sort_by(f64::total_cmp);
+        all
+    }
+
+    #[test]
+    fn what_is_drawn_has_the_mean_and_the_quantiles_of_its_distribution() {
+        let mean_s = 4e-3;
+        for service in [
+            Service::Exponential { mean_s },
+            Service::Lognormal { mean_s, sigma: 0.8 },
+            Service::Bimodal { common_s: 1e-3, rare_s: 31e-3, rare_share: 0.1 },
+        ] {
+            let distribution = Distribution::Of(service);
+            let all = draws(&distribution);
+            let mean = all.iter().sum::<f64>() / all.len() as f64;
+            assert!((mean / distribution.mean_ns() - 1.0).abs() < 0.02, "{service:?}: {mean}");
+            for part in [0.25, 0.5, 0.99] {
+                let at = all[(part * all.len() as f64) as usize];
+                assert!(distribution.cdf(at) > part - 0.01, "{service:?} {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_measured_distribution_is_drawn_as_it_was_measured() {
+        let empirical = Empirical::new([(300.0, 1), (100.0, 2), (200.0, 1)]).unwrap();
+        assert_eq!(
+            [0.25, 0.5, 0.75, 1.0].map(|part| empirical.at_ns(part)),
+            [100.0, 100.0, 200.0, 300.0]
+        );
+        assert_eq!(
+            [99.0, 150.0, 200.0, 400.0].map(|ns| empirical.cdf(ns)),
+            [0.0, 0.625, 0.75, 1.0]
+        );
+        let all = draws(&Distribution::Empirical(empirical.clone()));
+        let mean = all.iter().sum::<f64>() / all.len() as f64;
+        assert!((mean / Distribution::Empirical(empirical).mean_ns() - 1.0).abs() < 0.01);
+        assert_eq!(Empirical::new([]), None);
+        assert_eq!(Empirical::new([(5.0, 0)]), None);
+        assert_eq!(Empirical::new([(5.0, 3)]).unwrap().at_ns(0.3), 5.0);
+    }
+}

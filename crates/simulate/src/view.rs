@@ -1,0 +1,121 @@
+//! What one balancer, or one client, sees of the backends.
+
+use std::{collections::HashMap, sync::Arc};
+
+use balance::{BalanceError, Balancer, PickInput, PolicyKind, Tried, subset};
+
+/// A balancer of `balance` over the backends that it knows, with what it has counted of
+/// each. A backend that it forgets keeps its place, for calls that are under way.
+#[derive(Debug)]
+pub(crate) struct View {
+    balancer: Option<Balancer>,
+    /// By the indices of the balancer: places in `known`.
+    listed: Vec<u32>,
+    known: Vec<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Index of the backend in the setup.
+    backend: u32,
+    seen: Arc<balance::Backend>,
+}
+
+/// A pick: the backend, and its place in the view.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Picked {
+    pub(crate) backend: u32,
+    pub(crate) place: u32,
+    listed: usize,
+}
+
+/// Who the backends are, for all views.
+pub(crate) struct Names {
+    pub(crate) names: Vec<String>,
+    pub(crate) weights: Vec<u32>,
+}
+
+impl View {
+    pub(crate) fn new() -> Self {
+        Self { balancer: None, listed: Vec::new(), known: Vec::new() }
+    }
+
+    /// It hears who the backends are: `members`, of which it takes a subset by its own
+    /// name, where it is limited to one.
+    pub(crate) fn tell(
+        &mut self,
+        policy: PolicyKind,
+        names: &Names,
+        members: &[u32],
+        limit: Option<(u32, &str)>,
+        random: u64,
+    ) -> Result<(), BalanceError> {
+        let chosen: Vec<u32> = match limit {
+            Some((size, own)) => {
+                let all = members.iter().map(|&member| names.names[member as usize].as_str());
+                subset(all, size as usize, own).into_iter().map(|index| members[index]).collect()
+            }
+            None => members.to_vec(),
+        };
+        let places: HashMap<u32, u32> =
+            (0..).zip(&self.known).map(|(place, known)| (known.backend, place)).collect();
+        self.listed = chosen
+            .into_iter()
+            .map(|backend| match places.get(&backend) {
+                Some(&place) => place,
+                None => self.add(backend, names),
+            })
+            .collect();
+        let backends: Vec<_> =
+            self.listed.iter().map(|&place| Arc::clone(&self.known[place as usize].seen)).collect();
+        self.balancer = match &self.balancer {
+            _ if backends.is_empty() => None,
+            Some(before) => Some(before.over(backends)?),
+            None => Some(Balancer::new(policy, backends, random)?),
+        };
+        Ok(())
+    }
+
+    fn add(&mut self, backend: u32, names: &Names) -> u32 {
+        let index = backend as usize;
+        let seen = balance::Backend::new(names.names[index].as_str(), names.weights[index]);
+        self.known.push(Known { backend, seen: Arc::new(seen) });
+        (self.known.len() - 1) as u32
+    }
+
+    /// Picks a backend by the policy.
+    #[inline]
+    pub(crate) fn pick(&self, input: &PickInput, tried: &Tried) -> Option<Picked> {
+        let listed = self.balancer.as_ref()?.pick(input, tried)?;
+        let place = self.listed[listed];
+        Some(Picked { backend: self.known[place as usize].backend, place, listed })
+    }
+
+    /// What it has counted of the backend at a place.
+    #[inline]
+    pub(crate) fn seen(&self, place: u32) -> &balance::Backend {
+        &self.known[place as usize].seen
+    }
+
+    /// What it has counted of a backend, if it ever knew it.
+    pub(crate) fn seen_of(&self, backend: u32) -> Option<&balance::Backend> {
+        self.known.iter().find(|known| known.backend == backend).map(|known| &*known.seen)
+    }
+
+    /// What it believes of the load of each backend from now on.
+    pub(crate) fn report(&self, calls: impl Fn(u32) -> usize) {
+        for known in &self.known {
+            let reported = calls(known.backend);
+            let believed = known.seen.in_flight() as usize;
+            (believed..reported).for_each(|_| known.seen.begin());
+            (reported..believed).for_each(|_| known.seen.finish());
+        }
+    }
+}
+
+impl Picked {
+    /// Its place in the balancer's list, by which a retry leaves it out.
+    pub(crate) fn listed(&self) -> usize {
+        self.listed
+    }
+}
