@@ -293,6 +293,17 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Bytes in the files of a folder and of the folders in it; what can't be read counts as none.
+pub fn folder_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let bytes = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(of) if of.is_dir() => folder_bytes(&entry.path()),
+        Ok(of) => of.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(bytes).sum()
+}
+
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FolderError> {
     let bytes = fs::read(path).map_err(|error| io_error(path, error))?;
     let json_error = |error| FolderError::Json { path: path.to_owned(), error };

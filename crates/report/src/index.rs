@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use measure::record::{FORMAT_VERSION, RunRecord};
+use measure::{
+    folder::folder_bytes,
+    record::{FORMAT_VERSION, RunRecord},
+};
 
 /// What the lab names a run's own record.
 const RUN_FILE: &str = "run.json";
@@ -24,6 +27,8 @@ pub(crate) struct Entry {
     pub(crate) folder: String,
     /// Whether it has a report.
     pub(crate) has_report: bool,
+    /// Bytes of all its files.
+    pub(crate) bytes: u64,
     /// Its record, or why it can't be read.
     pub(crate) record: Result<RunRecord, String>,
 }
@@ -50,6 +55,7 @@ pub(crate) fn single(folder: &Path) -> Option<Entry> {
     run_file.is_file().then(|| Entry {
         folder: String::new(),
         has_report: folder.join(REPORT_FILE).is_file(),
+        bytes: folder_bytes(folder),
         record: read(&run_file),
     })
 }
@@ -67,7 +73,8 @@ fn look_into(folder: &Path, name: &str, depth: usize, entries: &mut Vec<Entry>) 
         let run_file = path.join(RUN_FILE);
         if run_file.is_file() && !is_schema(&path) {
             let has_report = path.join(REPORT_FILE).is_file();
-            entries.push(Entry { folder: name, has_report, record: read(&run_file) });
+            let bytes = folder_bytes(&path);
+            entries.push(Entry { folder: name, has_report, bytes, record: read(&run_file) });
         } else if depth > 1 {
             look_into(&path, &name, depth - 1, entries);
         }

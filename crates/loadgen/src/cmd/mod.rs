@@ -6,6 +6,7 @@ mod decide;
 mod export;
 mod list;
 mod peers;
+mod prune;
 mod report;
 mod run;
 mod schema;
@@ -71,6 +72,8 @@ enum Command {
     Export(export::Args),
     /// List the peers: what is there, in which version, and how to get the rest.
     Peers,
+    /// Delete all but the newest runs of each scenario.
+    Prune(prune::Args),
     /// Print the JSON Schema of a file format.
     Schema(schema::Args),
     #[command(flatten)]
@@ -109,6 +112,7 @@ impl Program {
             Some(Command::Decide(args)) => decide::main(&args)?,
             Some(Command::Export(args)) => export::main(&args)?,
             Some(Command::Peers) => peers::main()?,
+            Some(Command::Prune(args)) => prune::main(&args)?,
             Some(Command::Schema(args)) => schema::main(&args)?,
             Some(Command::Process(process)) => return Ok(process.run()),
         };

@@ -37,6 +37,7 @@ fn head(html: &mut Html) {
             column(html, "Ended", "", "");
             column(html, "Expectations", "How many of the scenario's claims came out", "");
             column(html, "Took", "Wall time of the whole run", "num");
+            column(html, "Size", "All files of the run; loadgen prune deletes old runs", "num");
         });
     });
 }
@@ -57,11 +58,13 @@ fn row(html: &mut Html, entry: &Entry) {
             let seconds = run.elapsed_s.map(|elapsed| elapsed.to_string()).unwrap_or_default();
             let took = run.elapsed_s.map_or_else(|| format::UNKNOWN.to_owned(), format::seconds);
             html.leaf("td", &[("class", "num"), ("data-value", &*seconds)], &took);
+            let size = format::bytes(entry.bytes);
+            html.leaf("td", &[("class", "num"), ("data-value", &*entry.bytes.to_string())], &size);
         }
         Err(reason) => {
             name(html, entry, &entry.folder, "");
             let text = format!("can't be read: {reason}");
-            html.leaf("td", &[("colspan", "5"), ("class", "missing")], &text);
+            html.leaf("td", &[("colspan", "6"), ("class", "missing")], &text);
         }
     });
 }
