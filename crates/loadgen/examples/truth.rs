@@ -236,7 +236,7 @@ fn imbalance(connections: u32, plan: &Plan, home: &Path) -> Result<usize, Failur
     let shares: Vec<f64> = run
         .trials
         .iter()
-        .filter_map(|trial| Figures::of_trial(trial).by_name("max_share"))
+        .filter_map(|trial| Figures::of_trial(trial).get(measure::figure::Figure::MaxShare))
         .collect();
     let estimate = over_trials(&shares, LEVEL).ok_or("a trial gave no figure")?;
     let mean = shares.iter().sum::<f64>() / shares.len() as f64;

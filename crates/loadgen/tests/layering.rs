@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("measure", &[]),
     ("queueing", &[]),
     ("serve", &[]),
-    ("scenario", &["balance"]),
+    ("scenario", &["balance", "measure"]),
     ("simulate", &["balance", "measure", "queueing"]),
     ("report", &["measure", "queueing"]),
     ("echo-backend", &["echo-proto", "serve"]),

@@ -5,13 +5,15 @@
 //! |---|---|
 //! | [`calllog`] | the hot path: every call of a worker, as it happened |
 //! | [`exchange`] | a trial in formats that other tools read |
+//! | [`figure`] | every figure: name, unit, meaning, how it is computed and printed |
 //! | [`fold`] | logs to the figures of a trial |
+//! | [`mod@format`] | numbers for people |
 //! | [`histogram`] | HdrHistograms in the record, readable by the standard tools |
 //! | [`record`] | what a run folder holds, as types |
 //! | [`folder`] | a run folder on disk |
 //! | [`statistics`] | intervals, and tests of what they rest on |
 //! | [`steadiness`] | when a trial had settled, and whether it sent what was asked |
-//! | [`summary`] | figures by name, for reports and expectations |
+//! | [`summary`] | the figures of a trial, for reports and expectations |
 //! | [`warning`] | doubts, typed, each with advice |
 //!
 //! # Against theory
@@ -57,8 +59,10 @@
 
 pub mod calllog;
 pub mod exchange;
+pub mod figure;
 pub mod fold;
 pub mod folder;
+pub mod format;
 pub mod histogram;
 pub mod record;
 pub mod statistics;

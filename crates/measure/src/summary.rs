@@ -7,9 +7,9 @@
 use hdrhistogram::Histogram;
 
 use crate::{
+    figure::Figure,
     histogram::{self, new_histogram},
     record::{ProcessRole, SearchLimit, SearchRecord, TrialOutcome, TrialRecord},
-    statistics::shares::chi_square,
 };
 
 /// Whether figures may be drawn from a trial. One that was cut short gives none: its last
@@ -25,7 +25,7 @@ pub struct Figures {
     pub calls_per_backend: Vec<u64>,
     /// Their weights, likewise.
     weights: Vec<f64>,
-    /// Calls that came back well.
+    /// Successful calls.
     pub ok: u64,
     /// Calls that failed.
     pub failed: u64,
@@ -33,7 +33,7 @@ pub struct Figures {
     pub unfinished: u64,
     /// Calls scheduled.
     pub scheduled: u64,
-    /// Calls that came back well within the window, per second of it.
+    /// Successful calls within the window, per second of it.
     pub throughput: f64,
     latency: Histogram<u64>,
     queued: Histogram<u64>,
@@ -105,7 +105,7 @@ impl Figures {
         self.cpu[role_index(role)]
     }
 
-    /// Share of calls per backend; empty when no call came back well.
+    /// Share of calls per backend; empty when no call was successful.
     pub fn shares(&self) -> Vec<f64> {
         let sum: u64 = self.calls_per_backend.iter().sum();
         if sum == 0 {
@@ -124,76 +124,55 @@ impl Figures {
         &self.latency
     }
 
-    /// A figure by its name in `[expect]`; `None` when it is unknown or has no
-    /// value in this trial.
-    pub fn by_name(&self, name: &str) -> Option<f64> {
-        FIGURES.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value(self))
+    /// A figure; `None` where it has no value in this trial.
+    pub fn get(&self, figure: Figure) -> Option<f64> {
+        figure.compute(self)
     }
 
-    /// The names [`Figures::by_name`] knows.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        FIGURES.iter().map(|(name, _)| *name)
+    pub(crate) fn queued_ns(&self, quantile: f64) -> Option<f64> {
+        value_at(&self.queued, quantile)
+    }
+
+    pub(crate) fn service_ns(&self, quantile: f64) -> Option<f64> {
+        value_at(&self.service, quantile)
+    }
+
+    pub(crate) fn lateness_ns(&self, quantile: f64) -> Option<f64> {
+        value_at(&self.lateness, quantile)
+    }
+
+    pub(crate) fn weights(&self) -> &[f64] {
+        &self.weights
     }
 
     /// The counts, where there is at least one call to count.
-    fn counts(&self) -> Option<&[u64]> {
+    pub(crate) fn counts(&self) -> Option<&[u64]> {
         (self.ok > 0).then_some(self.calls_per_backend.as_slice())
     }
 
     /// A part of the calls scheduled.
-    fn of_scheduled(&self, calls: u64) -> Option<f64> {
+    pub(crate) fn of_scheduled(&self, calls: u64) -> Option<f64> {
         (self.scheduled > 0).then(|| calls as f64 / self.scheduled as f64)
     }
 
     /// What a cost per call comes to for a GiB of payload; `None` where calls carry
     /// none.
-    fn per_gib(&self, ns_per_call: f64) -> Option<f64> {
+    pub(crate) fn per_gib(&self, ns_per_call: f64) -> Option<f64> {
         const GIB: f64 = (1_u64 << 30) as f64;
         (self.payload_bytes > 0).then(|| ns_per_call * GIB / self.payload_bytes as f64)
     }
 
-    fn cpu_ns(&self, role: ProcessRole) -> Option<f64> {
+    pub(crate) fn cpu_ns(&self, role: ProcessRole) -> Option<f64> {
         self.cpu(role).map(|cpu| cpu.total_ns())
     }
+
+    /// Client, balancer and backends together: what is left of a balancer that has
+    /// no process, where the kernel bills its work to whoever it interrupts.
+    pub(crate) fn lab_cpu_ns(&self) -> Option<f64> {
+        let all = [ProcessRole::Generator, ProcessRole::Proxy, ProcessRole::Backend];
+        all.into_iter().filter_map(|role| self.cpu_ns(role)).reduce(|sum, one| sum + one)
+    }
 }
-
-/// How a figure is read from a trial's figures.
-type Reading = fn(&Figures) -> Option<f64>;
-
-/// Every figure that has a name: a new one is a line here.
-const FIGURES: &[(&str, Reading)] = &[
-    ("max_share", |of| of.shares().into_iter().reduce(f64::max)),
-    ("min_share", |of| of.shares().into_iter().reduce(f64::min)),
-    ("spread_calls", |of| {
-        let counts = of.counts()?;
-        Some((counts.iter().max()? - counts.iter().min()?) as f64)
-    }),
-    ("backends_used", |of| Some(of.counts()?.iter().filter(|&&calls| calls > 0).count() as f64)),
-    ("jain", |of| jain(of.counts()?)),
-    ("cv", |of| coefficient_of_variation(of.counts()?)),
-    ("chi_square_p", |of| Some(chi_square(of.counts()?, &of.weights)?.p_value)),
-    ("error_rate", |of| of.of_scheduled(of.failed)),
-    ("unfinished_rate", |of| of.of_scheduled(of.unfinished)),
-    ("calls", |of| Some(of.ok as f64)),
-    ("throughput", |of| Some(of.throughput)),
-    ("latency_mean", |of| (!of.latency.is_empty()).then(|| of.latency.mean())),
-    ("latency_p50", |of| of.latency_ns(0.50)),
-    ("latency_p90", |of| of.latency_ns(0.90)),
-    ("latency_p99", |of| of.latency_ns(0.99)),
-    ("latency_p999", |of| of.latency_ns(0.999)),
-    ("latency_max", |of| of.latency_ns(1.0)),
-    ("queued_p99", |of| value_at(&of.queued, 0.99)),
-    ("service_p99", |of| value_at(&of.service, 0.99)),
-    ("proxy_cpu_per_call", |of| of.cpu_ns(ProcessRole::Proxy)),
-    ("proxy_cpu_per_gib", |of| of.per_gib(of.cpu_ns(ProcessRole::Proxy)?)),
-    ("backend_cpu_per_call", |of| of.cpu_ns(ProcessRole::Backend)),
-    ("generator_cpu_per_call", |of| of.cpu_ns(ProcessRole::Generator)),
-    ("lab_cpu_per_call", lab_cpu_ns),
-    ("machine_cpu_per_call", |of| of.machine.map(|cpu| cpu.total_ns())),
-    ("generator_lateness_p50", |of| value_at(&of.lateness, 0.50)),
-    ("generator_lateness_p99", |of| value_at(&of.lateness, 0.99)),
-    ("generator_lateness_max", |of| value_at(&of.lateness, 1.0)),
-];
 
 /// The highest rate at which the objective of a search held for a peer, over the
 /// repeats.
@@ -228,13 +207,6 @@ pub fn saturation(search: &SearchRecord, peer: &str) -> Option<Saturation> {
         limits: of_peer().map(|result| result.limit).collect(),
         repeats,
     })
-}
-
-/// Client, balancer and backends together: what is left of a balancer that has
-/// no process, where the kernel bills its work to whoever it interrupts.
-fn lab_cpu_ns(of: &Figures) -> Option<f64> {
-    let all = [ProcessRole::Generator, ProcessRole::Proxy, ProcessRole::Backend];
-    all.into_iter().filter_map(|role| of.cpu_ns(role)).reduce(|sum, one| sum + one)
 }
 
 fn role_index(role: ProcessRole) -> usize {
@@ -344,7 +316,7 @@ mod tests {
             let weighted = |(calls, weight): (u64, u32)| (calls, f64::from(weight));
             let (calls_per_backend, weights) = calls.into_iter().zip(weights).map(weighted).unzip();
             let figures = Figures { calls_per_backend, weights, ok: 400, ..nothing() };
-            figures.by_name("chi_square_p").unwrap()
+            figures.get(Figure::ChiSquareP).unwrap()
         };
         assert!(p([300, 100], [3, 1]) > 0.999, "as the weights say");
         assert!(p([200, 200], [3, 1]) < 0.001, "even, and not as they say");

@@ -18,14 +18,16 @@
 //! seen, which stand in for an interval of trials ([`measure::summary::saturation`]).
 
 use measure::{
+    figure::Figure,
     folder::Run,
+    format,
     record::{LoopMode, Network, RunRecord, SearchLimit, SearchRecord, Tls},
     statistics::interval::ratio_of_runs,
     summary::{Figures, Saturation, is_measured, median, saturation},
 };
 use serde::Serialize;
 
-use crate::{format, page, terminal::Style};
+use crate::{page, terminal::Style};
 
 /// Level of all intervals of a comparison together.
 pub const LEVEL: f64 = 0.95;
@@ -76,42 +78,39 @@ enum Kind {
 
 /// A figure that runs are compared by.
 struct Compared {
-    name: &'static str,
+    figure: Figure,
     title: &'static str,
     kind: Kind,
     lower_is_better: bool,
-    show: fn(f64) -> String,
 }
 
 const COMPARED: &[Compared] = &[
-    Compared::latency("latency_p50", "latency p50"),
-    Compared::latency("latency_p90", "latency p90"),
-    Compared::latency("latency_p99", "latency p99"),
-    Compared::cpu("proxy_cpu_per_call", "proxy CPU per call"),
-    Compared::cpu("backend_cpu_per_call", "backend CPU per call"),
+    Compared::latency(Figure::LatencyP50, "latency p50"),
+    Compared::latency(Figure::LatencyP90, "latency p90"),
+    Compared::latency(Figure::LatencyP99, "latency p99"),
+    Compared::cpu(Figure::ProxyCpuPerCall, "proxy CPU per call"),
+    Compared::cpu(Figure::BackendCpuPerCall, "backend CPU per call"),
     Compared {
-        name: "throughput",
+        figure: Figure::Throughput,
         title: "calls per second",
         kind: Kind::Count,
         lower_is_better: false,
-        show: format::rate,
     },
     Compared {
-        name: "max_share",
+        figure: Figure::MaxShare,
         title: "busiest backend",
         kind: Kind::Count,
         lower_is_better: true,
-        show: format::share,
     },
 ];
 
 impl Compared {
-    const fn latency(name: &'static str, title: &'static str) -> Self {
-        Self { name, title, kind: Kind::Latency, lower_is_better: true, show: format::duration }
+    const fn latency(figure: Figure, title: &'static str) -> Self {
+        Self { figure, title, kind: Kind::Latency, lower_is_better: true }
     }
 
-    const fn cpu(name: &'static str, title: &'static str) -> Self {
-        Self { name, title, kind: Kind::Cpu, lower_is_better: true, show: format::duration }
+    const fn cpu(figure: Figure, title: &'static str) -> Self {
+        Self { figure, title, kind: Kind::Cpu, lower_is_better: true }
     }
 }
 
@@ -154,7 +153,7 @@ pub struct Row {
     /// What is told of it.
     pub verdict: Verdict,
     #[serde(skip)]
-    show: fn(f64) -> String,
+    shown: Figure,
 }
 
 /// What can be told of a change.
@@ -373,8 +372,8 @@ impl Row {
         [
             self.peer.clone(),
             self.figure.clone(),
-            (self.show)(self.before),
-            (self.show)(self.after),
+            self.shown.show(self.before),
+            self.shown.show(self.after),
             change,
             self.verdict.words().to_owned(),
         ]
@@ -416,7 +415,7 @@ fn of_trials(before: &Run, after: &Run, asked: Asked) -> Vec<Row> {
             };
             for compared in COMPARED {
                 let values = |figures: &Vec<Figures>| -> Vec<f64> {
-                    figures.iter().filter_map(|one| one.by_name(compared.name)).collect()
+                    figures.iter().filter_map(|one| one.get(compared.figure)).collect()
                 };
                 rows.extend(row(&name, compared, &figures.each_ref().map(values), asked));
             }
@@ -459,7 +458,7 @@ fn row_of_search(
         ratio: after / before,
         interval,
         verdict,
-        show: format::rate,
+        shown: Figure::SaturationRate,
     })
 }
 
@@ -519,7 +518,7 @@ fn row(peer: &str, compared: &Compared, values: &[Vec<f64>; 2], asked: Asked) ->
         ratio: estimate.map_or(middle_after / middle_before, |one| one.centre),
         interval,
         verdict: judge(interval, asked.tolerance, compared.lower_is_better),
-        show: compared.show,
+        shown: compared.figure,
     })
 }
 
@@ -543,7 +542,7 @@ fn judge(interval: Option<(f64, f64)>, tolerance: f64, lower_is_better: bool) ->
 /// nothing says nothing.
 fn failures(peer: &str, figures: &[Vec<Figures>; 2]) -> Option<Row> {
     let rates = |figures: &[Figures]| -> Vec<f64> {
-        figures.iter().filter_map(|one| one.by_name("error_rate")).collect()
+        figures.iter().filter_map(|one| one.get(Figure::ErrorRate)).collect()
     };
     let (before, after) = (rates(&figures[0]), rates(&figures[1]));
     let (middle_before, middle_after) = (median(&before)?, median(&after)?);
@@ -562,7 +561,7 @@ fn failures(peer: &str, figures: &[Vec<Figures>; 2]) -> Option<Row> {
         ratio: f64::NAN,
         interval: None,
         verdict,
-        show: format::share,
+        shown: Figure::ErrorRate,
     })
 }
 
@@ -698,7 +697,7 @@ mod tests {
     /// What is shown is what was judged, however many figures share the error.
     #[test]
     fn the_interval_shown_is_the_one_judged() {
-        let compared = COMPARED.iter().find(|one| one.name == "throughput").unwrap();
+        let compared = COMPARED.iter().find(|one| one.figure == Figure::Throughput).unwrap();
         let values = [vec![100.0, 101.0, 99.0, 100.5], vec![92.0, 91.0, 93.0, 92.4]];
         let at = |level| {
             let asked = Asked { tolerance: 0.05, moves: Moves::default(), level };
@@ -714,15 +713,15 @@ mod tests {
     #[test]
     fn cpu_that_moves_as_runs_do_is_no_regression_by_itself() {
         let trials = |middle: f64| (0..5).map(|i| middle * (1.0 + 0.01 * f64::from(i))).collect();
-        let verdict = |name: &str, before: f64, moves: Moves| {
-            let compared = COMPARED.iter().find(|one| one.name == name).unwrap();
+        let verdict = |figure: Figure, before: f64, moves: Moves| {
+            let compared = COMPARED.iter().find(|one| one.figure == figure).unwrap();
             let asked = Asked { tolerance: 0.05, moves, level: 0.995 };
             row("l7", compared, &[trials(before), trials(1.36 * before)], asked).unwrap().verdict
         };
         let still = Moves { cpu: 0.0, latency_ns: 0.0 };
-        assert_eq!(verdict("proxy_cpu_per_call", 100e3, still), Verdict::Worse);
-        assert_eq!(verdict("proxy_cpu_per_call", 100e3, Moves::default()), Verdict::CannotTell);
+        assert_eq!(verdict(Figure::ProxyCpuPerCall, 100e3, still), Verdict::Worse);
+        assert_eq!(verdict(Figure::ProxyCpuPerCall, 100e3, Moves::default()), Verdict::CannotTell);
         // 25 µs are nothing to a latency of 5 ms.
-        assert_eq!(verdict("latency_p50", 5e6, Moves::default()), Verdict::Worse);
+        assert_eq!(verdict(Figure::LatencyP50, 5e6, Moves::default()), Verdict::Worse);
     }
 }

@@ -30,7 +30,6 @@ pub mod decide;
 pub mod drawing;
 pub mod estimate;
 pub mod findings;
-pub mod format;
 mod html;
 mod index;
 pub mod model;

@@ -7,6 +7,7 @@
 use std::{borrow::Cow, cell::RefCell, rc::Rc};
 
 use measure::{
+    figure::Figure,
     record::{Layer, LoopMode, Network, PeerSetup, RunRecord, TrialOutcome, TrialRecord},
     summary::{Figures, is_measured},
 };
@@ -17,10 +18,6 @@ use crate::{
     sweep::Sweep,
     theory::{self, Theory},
 };
-
-/// Figures that are parts of a whole, and whose interval ends where the whole does.
-const PARTS_OF_A_WHOLE: [&str; 6] =
-    ["max_share", "min_share", "jain", "chi_square_p", "error_rate", "unfinished_rate"];
 
 /// A run and what its trials come down to.
 #[derive(Clone, Debug)]
@@ -194,16 +191,19 @@ impl<'a> PeerView<'a> {
             .filter_map(|trial| trial.figures.as_ref().map(|figures| (trial.record, figures)))
     }
 
-    /// A figure of [`Figures::by_name`] over the trials.
-    pub fn estimate(&self, figure: &str) -> Option<Estimate> {
-        let estimate = self.estimate_by(|figures| figures.by_name(figure))?;
-        let part = PARTS_OF_A_WHOLE.contains(&figure);
-        Some(if part { estimate.within_a_whole() } else { estimate.not_negative() })
+    /// A figure over the trials.
+    pub fn estimate(&self, figure: Figure) -> Option<Estimate> {
+        let estimate = self.estimate_by(|figures| figures.get(figure))?;
+        Some(if figure.is_part_of_a_whole() {
+            estimate.within_a_whole()
+        } else {
+            estimate.not_negative()
+        })
     }
 
-    /// A figure of [`Figures::by_name`] beside another peer's, repeat by repeat.
-    pub fn beside(&self, other: &Self, figure: &str) -> Beside {
-        let (own, others) = self.paired(other, |figures| figures.by_name(figure));
+    /// A figure beside another peer's, repeat by repeat.
+    pub fn beside(&self, other: &Self, figure: Figure) -> Beside {
+        let (own, others) = self.paired(other, |figures| figures.get(figure));
         Beside::of(&own, &others)
     }
 

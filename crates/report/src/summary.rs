@@ -3,11 +3,12 @@
 //! The question, the answer in sentences, who served the calls, how long they
 //! took, and on what that was measured.
 
+use measure::format;
+
 use crate::{
     charts::{self, Frame, fit, percentiles, shares},
     drawing::{Drawing, Font, Group},
     findings::{Findings, Piece, Sentence},
-    format,
     model::{LEVEL_TEXT, Model},
     palette::Paint,
     render::text_width,

@@ -8,12 +8,13 @@
 
 use std::borrow::Cow;
 
-use measure::record::{RunRecord, SearchRecord, TrialRecord};
-
-use crate::{
+use measure::{
+    figure::Figure,
     format,
-    model::{Beside, Estimate, FEWEST_REPEATS, Model, PeerView, Told},
+    record::{RunRecord, SearchRecord, TrialRecord},
 };
+
+use crate::model::{Beside, Estimate, FEWEST_REPEATS, Model, PeerView, Told};
 
 /// The points of a run.
 #[derive(Clone, Debug)]
@@ -125,7 +126,12 @@ impl<'a> Sweep<'a> {
     }
 
     /// A figure of a peer beside another's, at each point that has both.
-    pub(crate) fn beside(&self, one: &str, other: &str, figure: &str) -> Vec<(&Point<'a>, Beside)> {
+    pub(crate) fn beside(
+        &self,
+        one: &str,
+        other: &str,
+        figure: Figure,
+    ) -> Vec<(&Point<'a>, Beside)> {
         let at = |point| {
             let (one, other) = (peer_at(point, one)?, peer_at(point, other)?);
             let beside = one.beside(other, figure);
@@ -140,7 +146,7 @@ impl<'a> Sweep<'a> {
     /// Between neighbouring points the logarithm of the ratio is taken to be straight
     /// over the logarithm of the setting, which is what it is where each figure is a
     /// power of the setting.
-    pub(crate) fn crossing(&self, one: &str, other: &str, figure: &str) -> Option<Estimate> {
+    pub(crate) fn crossing(&self, one: &str, other: &str, figure: Figure) -> Option<Estimate> {
         let repeats = self.points.iter().map(|point| point.model.repeats()).max()?;
         let mut crossings = Vec::new();
         for repeat in 0..u32::try_from(repeats).ok()? {
@@ -152,7 +158,7 @@ impl<'a> Sweep<'a> {
                     let value = |name| {
                         let mut trials = peer_at(point, name)?.measured();
                         let (_, figures) = trials.find(|(record, _)| record.repeat == repeat)?;
-                        figures.by_name(figure).filter(|value| *value > 0.0)
+                        figures.get(figure).filter(|value| *value > 0.0)
                     };
                     Some((number.ln(), (value(one)? / value(other)?).ln()))
                 })

@@ -3,12 +3,14 @@
 //! Plain and aligned; colour only marks what the words already say, and nothing
 //! is wider than the terminal.
 
-use measure::record::{RunRecord, TrialRecord};
+use measure::{
+    format,
+    record::{RunRecord, TrialRecord},
+};
 
 use crate::{
     comparison::{Column, doubts, lost, shown},
     findings::{Findings, Piece, Sentence},
-    format,
     model::{LEVEL_TEXT, Model, PeerView},
     palette::Paint,
     sweep::{Sweep, label},
@@ -123,8 +125,9 @@ impl<'m> Row<'m> {
         let mut cells = Vec::new();
         if missing.is_none() {
             cells.extend(columns.iter().map(|column| {
-                (column.value)(peer)
-                    .map_or_else(|| format::UNKNOWN.to_owned(), |e| (column.show)(e.value))
+                column
+                    .value(peer)
+                    .map_or_else(|| format::UNKNOWN.to_owned(), |e| column.figure.show(e.value))
             }));
             let (calls, share) = lost(peer);
             cells.push(if calls == 0 { "0".to_owned() } else { format::share(share) });

@@ -378,7 +378,7 @@ fn theory_stands_beside_what_it_fits_and_says_why_not_elsewhere() {
     run.record.load.connections = 8;
     let page = page_of(&run);
     let placed = queueing::bins::RandomPlacement::new(8, 4).unwrap();
-    assert!(page.contains(&report::format::share(placed.expected_max_share())));
+    assert!(page.contains(&measure::format::share(placed.expected_max_share())));
     assert!(page.contains("by chance") && page.contains("in nine of ten"));
     assert!(page.contains("connections are placed by chance or by state"));
 }

@@ -4,13 +4,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use balance::{Balancer, PolicyKind};
+use measure::figure::Scope;
 
 use crate::{
     bounds::{self, Bounds},
-    claim::Claim,
+    claim::{Claim, parse_figure},
     error::{Problem, list_of},
     fault::check_faults,
-    metric::Scope,
     peer::{EXTERNAL_PEER, check_name},
     scenario::{
         Arrivals, Backend, CallKind, Client, ConnectionAge, Length, Load, Pace, Pacer, Placement,
@@ -402,13 +402,12 @@ fn check_precision(wire: &PrecisionWire) -> Result<Precision, Problem> {
     }
     let target = |(name, PercentText(width)): (&String, &PercentText)| {
         let key = format!("precision.within.{name}");
-        let metric: crate::metric::Metric =
-            name.parse().map_err(|message| Problem::new(&key, message))?;
-        if metric.scope() == Scope::WholeRun {
+        let figure = parse_figure(name).map_err(|message| Problem::new(&key, message))?;
+        if figure.scope() == Scope::WholeRun {
             let message = "no trial has this figure, so that more of them don't sharpen it";
             return Err(Problem::new(&key, message));
         }
-        Ok((metric, within(&key, *width, bounds::PRECISION, "half a width")?))
+        Ok((figure, within(&key, *width, bounds::PRECISION, "half a width")?))
     };
     let budget = wire.budget.map_or(DEFAULT_BUDGET, |DurationText(budget)| budget);
     let budget = within("precision.budget", Time(budget), bounds::DURATION.time(), "a budget")?;

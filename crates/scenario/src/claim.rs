@@ -4,7 +4,7 @@
 //! claim  = subject op term
 //! op     = "==" | "!=" | "<" | "<=" | ">" | ">="
 //! term   = number unit | [number "*"] subject [("+" | "-") number unit]
-//! subject = peer [ "[" key "=" value "]" ] "." metric
+//! subject = peer [ "[" key "=" value "]" ] "." figure
 //! ```
 //!
 //! `l4.max_share == 100%`, `l7.latency_p99 < 0.2 * l4.latency_p99`,
@@ -19,10 +19,11 @@
 
 use std::{fmt, str::FromStr};
 
+use measure::figure::{Figure, Scope, Unit, UnknownFigure};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    metric::{Metric, Scope},
+    error::{did_you_mean, list_of},
     units::{refuse_misspelled, split_unit},
 };
 
@@ -43,7 +44,7 @@ pub struct Subject {
     /// The point of a sweep, where one is named.
     pub point: Option<PointName>,
     /// The quantity.
-    pub metric: Metric,
+    pub figure: Figure,
 }
 
 /// A point of a sweep as a claim names it.
@@ -94,7 +95,7 @@ pub struct ClaimOutcome {
     /// Whether it holds.
     pub holds: bool,
     /// The value of the subject: fractions, calls, nanoseconds, calls per
-    /// second or plain numbers, as the metric's kind says.
+    /// second or plain numbers, as the figure's unit says.
     pub left: f64,
     /// The value it was compared with.
     pub right: f64,
@@ -136,7 +137,7 @@ impl Claim {
 
     /// Where it has to hold.
     pub fn scope(&self) -> Scope {
-        self.subject.metric.scope()
+        self.subject.figure.scope()
     }
 
     /// The peers it speaks of: one or two.
@@ -211,8 +212,8 @@ impl Op {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.point {
-            Some(point) => write!(f, "{}[{point}].{}", self.peer, self.metric),
-            None => write!(f, "{}.{}", self.peer, self.metric),
+            Some(point) => write!(f, "{}[{point}].{}", self.peer, self.figure),
+            None => write!(f, "{}.{}", self.peer, self.figure),
         }
     }
 }
@@ -264,31 +265,31 @@ fn parse(text: &str) -> Result<(Subject, Op, Term), String> {
         return Err("the comparison is none of ==, !=, <, <=, >, >=".to_owned());
     };
     let rest = text[at + op.sign().len()..].trim();
-    let term = parse_term(rest, subject.metric)?;
+    let term = parse_term(rest, subject.figure)?;
     Ok((subject, op, term))
 }
 
 fn parse_subject(text: &str) -> Result<Subject, String> {
     let no_subject =
         || format!("expected a peer's quantity such as `l4.max_share`, found `{text}`");
-    let (peer, point, metric) = match text.split_once('[') {
+    let (peer, point, figure) = match text.split_once('[') {
         Some((peer, rest)) => {
-            let (point, metric) = rest.split_once("].").ok_or_else(no_subject)?;
-            (peer, Some(parse_point(point)?), metric)
+            let (point, figure) = rest.split_once("].").ok_or_else(no_subject)?;
+            (peer, Some(parse_point(point)?), figure)
         }
         None => {
-            let (peer, metric) = text.split_once('.').ok_or_else(no_subject)?;
-            (peer, None, metric)
+            let (peer, figure) = text.split_once('.').ok_or_else(no_subject)?;
+            (peer, None, figure)
         }
     };
     if peer.is_empty() || peer.contains(char::is_whitespace) {
         return Err(format!("`{peer}` is no name of a peer"));
     }
-    let metric: Metric = metric.parse()?;
-    if let (Some(point), Scope::WholeRun) = (&point, metric.scope()) {
-        return Err(format!("`{metric}` is one for the whole run, and has none at `{point}`"));
+    let figure = parse_figure(figure)?;
+    if let (Some(point), Scope::WholeRun) = (&point, figure.scope()) {
+        return Err(format!("`{figure}` is one for the whole run, and has none at `{point}`"));
     }
-    Ok(Subject { peer: peer.to_owned(), point, metric })
+    Ok(Subject { peer: peer.to_owned(), point, figure })
 }
 
 fn parse_point(text: &str) -> Result<PointName, String> {
@@ -302,11 +303,11 @@ fn parse_point(text: &str) -> Result<PointName, String> {
     }
 }
 
-fn parse_term(text: &str, metric: Metric) -> Result<Term, String> {
+fn parse_term(text: &str, figure: Figure) -> Result<Term, String> {
     // Names of peers begin with a letter.
     let starts_with_number = text.starts_with(|c: char| c.is_ascii_digit() || "+-−".contains(c));
     if starts_with_number && !text.contains('*') {
-        return Ok(Term::Number(parse_number(text, metric)?));
+        return Ok(Term::Number(parse_number(text, figure)?));
     }
     let (factor, rest) = match text.split_once('*') {
         Some((factor, rest)) => {
@@ -319,41 +320,77 @@ fn parse_term(text: &str, metric: Metric) -> Result<Term, String> {
     };
     // Peer names hold dashes, so a sign stands between spaces.
     let (subject, offset) = match (rest.split_once(" + "), rest.split_once(" - ")) {
-        (Some((subject, offset)), _) => (subject, parse_number(offset, metric)?),
-        (None, Some((subject, offset))) => (subject, -parse_number(offset, metric)?),
+        (Some((subject, offset)), _) => (subject, parse_number(offset, figure)?),
+        (None, Some((subject, offset))) => (subject, -parse_number(offset, figure)?),
         (None, None) => (rest, 0.0),
     };
     let subject = parse_subject(subject.trim())?;
-    if (subject.metric.scope() == Scope::WholeRun) != (metric.scope() == Scope::WholeRun) {
+    if (subject.figure.scope() == Scope::WholeRun) != (figure.scope() == Scope::WholeRun) {
         return Err(format!(
-            "`{metric}` and `{}` can't be compared: only one is a figure of the whole run",
-            subject.metric
+            "`{figure}` and `{}` can't be compared: only one is a figure of the whole run",
+            subject.figure
         ));
     }
-    if subject.metric.kind() != metric.kind() {
-        let (left, right) = (metric.kind().how_to_write(), subject.metric.kind().how_to_write());
+    if subject.figure.unit() != figure.unit() {
+        let (left, right) = (how_to_write(figure.unit()), how_to_write(subject.figure.unit()));
         return Err(format!(
-            "`{metric}` and `{}` can't be compared: one is {left}, the other {right}",
-            subject.metric
+            "`{figure}` and `{}` can't be compared: one is {left}, the other {right}",
+            subject.figure
         ));
     }
     Ok(Term::Relative { factor, subject, offset })
 }
 
-pub(crate) fn parse_number(text: &str, metric: Metric) -> Result<f64, String> {
+/// A figure by its name.
+pub(crate) fn parse_figure(name: &str) -> Result<Figure, String> {
+    name.parse().map_err(|UnknownFigure(name)| {
+        let names: Vec<&str> = Figure::ALL.iter().map(|figure| figure.name()).collect();
+        let (hint, list) = (did_you_mean(&name, &names), list_of(&names));
+        format!("unknown figure `{name}`{hint}; known are {list}")
+    })
+}
+
+/// How numbers of a unit are written, for error messages.
+fn how_to_write(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Share => "a percentage such as `25%`",
+        Unit::Calls => "a number of calls such as `2` or `2 calls`",
+        Unit::Time => "a time with its unit (ns, us, ms, s) such as `5ms`",
+        Unit::Rate => "a rate such as `3000/s`",
+        Unit::Number => "a plain number such as `0.98`",
+    }
+}
+
+/// What one of a written unit is worth in that of the figure; `None` where it is of
+/// another kind. Shares need their `%`: a bare `2` could mean 200 % or 2 %.
+fn worth(unit: Unit, written: &str) -> Option<f64> {
+    match (unit, written) {
+        (Unit::Share, "%") => Some(0.01),
+        (Unit::Calls, "" | "call" | "calls") => Some(1.0),
+        (Unit::Time, "ns") => Some(1.0),
+        (Unit::Time, "us" | "µs" | "μs") => Some(1e3),
+        (Unit::Time, "ms") => Some(1e6),
+        (Unit::Time, "s") => Some(1e9),
+        (Unit::Rate, "" | "/s") => Some(1.0),
+        (Unit::Number, "") => Some(1.0),
+        _ => None,
+    }
+}
+
+pub(crate) fn parse_number(text: &str, figure: Figure) -> Result<f64, String> {
     refuse_misspelled(text)?;
     let (number, unit) = split_unit(text);
     let number: f64 = match number.parse() {
         Ok(number) => number,
         Err(_) => {
-            return Err(format!("expected {}, found `{text}`", metric.kind().how_to_write()));
+            return Err(format!("expected {}, found `{text}`", how_to_write(figure.unit())));
         }
     };
     // Zero is zero in any unit.
-    match metric.kind().unit(unit) {
+    match worth(figure.unit(), unit) {
         Some(worth) => Ok(number * worth),
         None if number == 0.0 && unit.is_empty() => Ok(0.0),
-        None => Err(format!("`{metric}` is {}, found `{text}`", metric.kind().how_to_write())),
+        None => Err(format!("`{figure}` is {}, found `{text}`", how_to_write(figure.unit()))),
     }
 }
 
@@ -365,10 +402,10 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn holds(text: &str, values: &[(&str, Metric, f64)]) -> bool {
+    fn holds(text: &str, values: &[(&str, Figure, f64)]) -> bool {
         let value = |subject: &Subject| {
             let is =
-                |(peer, metric): (&str, Metric)| peer == subject.peer && metric == subject.metric;
+                |(peer, figure): (&str, Figure)| peer == subject.peer && figure == subject.figure;
             values.iter().find(|(p, m, _)| is((p, *m))).map(|(_, _, value)| *value)
         };
         claim(text).check(&value).unwrap().holds
@@ -387,7 +424,7 @@ mod tests {
 
         let relative = claim("l7.latency_p99 < 0.2 * envoy-l4.latency_p99 + 5ms");
         let other =
-            Subject { peer: "envoy-l4".to_owned(), point: None, metric: Metric::LatencyP99 };
+            Subject { peer: "envoy-l4".to_owned(), point: None, figure: Figure::LatencyP99 };
         let expected = Term::Relative { factor: 0.2, subject: other, offset: 5_000_000.0 };
         assert_eq!(relative.term(), &expected);
         assert_eq!(relative.scope(), Scope::MedianOverTrials);
@@ -415,8 +452,8 @@ mod tests {
 
     #[test]
     fn judges_values() {
-        let p99 = Metric::LatencyP99;
-        let values = [("l4", p99, 100.0), ("l7", p99, 19.0), ("l4", Metric::MaxShare, 1.0)];
+        let p99 = Figure::LatencyP99;
+        let values = [("l4", p99, 100.0), ("l7", p99, 19.0), ("l4", Figure::MaxShare, 1.0)];
         assert!(holds("l7.latency_p99 < 0.2 * l4.latency_p99", &values));
         assert!(!holds("l7.latency_p99 < 0.19 * l4.latency_p99", &values));
         assert!(holds("l7.latency_p99 <= 0.19 * l4.latency_p99", &values));

@@ -40,7 +40,6 @@ mod document;
 mod error;
 mod fault;
 mod library;
-mod metric;
 mod peer;
 mod scenario;
 mod schema;
@@ -54,7 +53,6 @@ mod wire;
 pub use claim::{Claim, ClaimError, ClaimOutcome, MissingValue, Op, PointName, Subject, Term};
 pub use error::{Error, Invalid, Place, nearest};
 pub use library::{Library, Summary};
-pub use metric::{Kind, Metric, Scope};
 pub use peer::{
     Candidate, EXTERNAL_PEER, Layer, Lookup, NotFound, Peer, Process, ReloadSignal, RenderError,
     RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, StopSignal, Target, TlsFiles,

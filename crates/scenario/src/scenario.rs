@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use balance::PolicyKind;
+use measure::figure::Figure;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    claim::Claim, fault, metric::Metric, search::Search, service_time::ServiceTime, sweep::Sweep,
+    claim::Claim, fault, search::Search, service_time::ServiceTime, sweep::Sweep,
     units::duration_as_text,
 };
 
@@ -123,7 +124,7 @@ impl Tls {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Precision {
     /// Figures, each with the half width of its interval as a fraction of it.
-    pub within: Vec<(Metric, f64)>,
+    pub within: Vec<(Figure, f64)>,
     /// When to stop all the same, counted from the start of the run.
     #[serde(serialize_with = "duration_as_text")]
     pub budget: Duration,

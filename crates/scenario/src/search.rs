@@ -3,11 +3,11 @@
 
 use std::{fmt, time::Duration};
 
+use measure::figure::{Figure, Scope};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    claim::{Op, parse_number},
-    metric::{Metric, Scope},
+    claim::{Op, parse_figure, parse_number},
     units::duration_as_text,
 };
 
@@ -29,10 +29,10 @@ pub struct Search {
 pub struct Objective {
     source: String,
     /// The quantity.
-    pub metric: Metric,
+    pub figure: Figure,
     /// How it is compared.
     pub op: Op,
-    /// What it is compared with, in the measure of the quantity's kind.
+    /// What it is compared with, in the unit of the figure.
     pub limit: f64,
 }
 
@@ -67,12 +67,12 @@ impl std::str::FromStr for Objective {
         let signs = [Op::Le, Op::Ge, Op::Lt, Op::Gt];
         let op = signs.into_iter().find(|op| source[at..].starts_with(op.sign()));
         let op = op.ok_or_else(|| format!("`{source}` has none of <, <=, >, >="))?;
-        let metric: Metric = source[..at].trim().parse()?;
-        if metric.scope() == Scope::WholeRun {
-            return Err(format!("`{metric}` is what is searched for, and no objective"));
+        let figure = parse_figure(source[..at].trim())?;
+        if figure.scope() == Scope::WholeRun {
+            return Err(format!("`{figure}` is what is searched for, and no objective"));
         }
-        let limit = parse_number(source[at + op.sign().len()..].trim(), metric)?;
-        Ok(Self { source, metric, op, limit })
+        let limit = parse_number(source[at + op.sign().len()..].trim(), figure)?;
+        Ok(Self { source, figure, op, limit })
     }
 }
 
@@ -83,13 +83,13 @@ mod tests {
     #[test]
     fn objectives_are_read_and_hold_or_not() {
         let p99: Objective = "p99 < 5ms".parse().unwrap();
-        assert_eq!((p99.metric, p99.limit), (Metric::LatencyP99, 5e6));
+        assert_eq!((p99.figure, p99.limit), (Figure::LatencyP99, 5e6));
         assert!(p99.holds(Some(4.9e6)) && !p99.holds(Some(5e6)) && !p99.holds(None));
         let errors: Objective = "error_rate <= 0.1%".parse().unwrap();
         assert!(errors.holds(Some(0.001)) && !errors.holds(Some(0.002)));
         for (text, expected) in [
             ("p99", "compares nothing"),
-            ("p98 < 5ms", "unknown quantity `latency_p98`"),
+            ("p98 < 5ms", "unknown figure `latency_p98`"),
             ("p99 < 5", "a time with its unit"),
             ("saturation_rate > 5/s", "what is searched for"),
         ] {

@@ -4,13 +4,13 @@
 //! a key, and the whole is checked again. A wrong value is then
 //! reported where it came from, be that a line of the file or a flag.
 
+use measure::figure::Scope;
 use toml::{Table, Value};
 
 use crate::{
     check::check,
     document::{Document, explain},
     error::{Error, Invalid, Place, Problem},
-    metric::Scope,
     scenario::Scenario,
     sweep::{self, Candidate, Point, Sweep},
     wire::{self, ScenarioWire, ShortValue, ShortWire},

@@ -774,7 +774,7 @@ fn the_client_is_ours_unless_asked() {
 #[test]
 fn a_precision_names_figures_and_has_a_budget() {
     let precision = with("[precision.within]\nlatency_p99 = \"5%\"").unwrap().precision.unwrap();
-    assert_eq!(precision.within, [(scenario::Metric::LatencyP99, 0.05)]);
+    assert_eq!(precision.within, [(measure::figure::Figure::LatencyP99, 0.05)]);
     assert_eq!(precision.budget, Duration::from_secs(120));
     for (tail, expected) in [
         ("[precision]\nwithin = {}", "this table is empty"),

@@ -52,7 +52,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
             if !args.dry_run {
                 fs::remove_dir_all(run).map_err(|error| Failure::writing(run.display(), &error))?;
             }
-            print(&format!("{}  {}\n", run.display(), report::format::bytes(bytes)))?;
+            print(&format!("{}  {}\n", run.display(), measure::format::bytes(bytes)))?;
             count += 1;
             freed += bytes;
         }
@@ -62,7 +62,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     }
     let runs = if count == 1 { "run" } else { "runs" };
     let done = if args.dry_run { "would be deleted" } else { "deleted" };
-    print(&format!("{count} {runs} {done}, {}\n", report::format::bytes(freed)))?;
+    print(&format!("{count} {runs} {done}, {}\n", measure::format::bytes(freed)))?;
     Ok(exit::FINE)
 }
 

@@ -1,16 +1,16 @@
 //! What a scenario expects, judged by the trials.
 //!
 //! A claim about how calls were spread has to hold in every trial; one about
-//! something noisy, on the medians over trials ([`scenario::Scope`]). In a sweep a
+//! something noisy, on the medians over trials ([`Scope`]). In a sweep a
 //! claim that names no point has to hold at each. A claim that can't be judged is
 //! never counted as held.
 
 use measure::{
+    figure::Scope,
     record::{Expectation, SearchRecord, TrialRecord, Verdict},
     summary::{Figures, is_measured, median, saturation},
 };
-use report::format;
-use scenario::{Claim, ClaimOutcome, Kind, MissingValue, PointName, Scope, Subject, is_same};
+use scenario::{Claim, ClaimOutcome, MissingValue, PointName, Subject, is_same};
 
 /// A trial with its figures.
 struct Judged<'a> {
@@ -128,8 +128,8 @@ fn on_the_median(
 ) -> Result<ClaimOutcome, MissingValue> {
     claim.check(&|subject: &Subject| {
         let of_subject = judged.iter().filter(|trial| is_of(trial.record, subject, point));
-        let name = subject.metric.name();
-        let values: Vec<f64> = of_subject.filter_map(|trial| trial.figures.by_name(name)).collect();
+        let values: Vec<f64> =
+            of_subject.filter_map(|trial| trial.figures.get(subject.figure)).collect();
         median(&values)
     })
 }
@@ -148,7 +148,7 @@ fn in_every_trial(
                 let trial = judged.iter().find(|trial| {
                     is_of(trial.record, subject, point) && trial.record.repeat == left.record.repeat
                 })?;
-                trial.figures.by_name(subject.metric.name())
+                trial.figures.get(subject.figure)
             })
         })
         .collect()
@@ -157,7 +157,7 @@ fn in_every_trial(
 /// The figures a claim was judged by. Of several, the ones that say most: the first
 /// that failed, or else the nearest to failing.
 fn detail(claim: &Claim, outcomes: &[Judgement<'_>]) -> String {
-    let show = |value: f64| show(claim.subject().metric.kind(), value);
+    let show = |value: f64| claim.subject().figure.show(value);
     let margin = |one: &Judgement<'_>| (one.outcome.left - one.outcome.right).abs();
     let telling = outcomes
         .iter()
@@ -189,22 +189,9 @@ fn detail(claim: &Claim, outcomes: &[Judgement<'_>]) -> String {
     format!("{}{against}{at}{which}", show(telling.left))
 }
 
-fn show(kind: Kind, value: f64) -> String {
-    match kind {
-        Kind::Share => format::share(value),
-        Kind::Time => format::duration(value),
-        Kind::Rate => format::rate(value),
-        Kind::Calls | Kind::Number if value.fract() == 0.0 && value >= 0.0 => {
-            format::count(value as u64)
-        }
-        Kind::Calls | Kind::Number => format::number(value),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use measure::record::{BackendRecord, Counts, Side, TrialOutcome};
-    use scenario::Metric;
 
     use super::*;
     use crate::run::trial::blank_record;
@@ -318,13 +305,5 @@ mod tests {
         assert_eq!(verdicts, [Verdict::Held, Verdict::Failed]);
         let without = judge(&claims[1..], None, &trials).remove(0);
         assert_eq!(without.verdict, Verdict::NotJudged);
-    }
-
-    #[test]
-    fn every_quantity_a_claim_may_name_can_be_computed() {
-        // That of the whole run is no trial's.
-        for metric in Metric::ALL.iter().filter(|metric| metric.scope() != Scope::WholeRun) {
-            assert!(Figures::names().any(|name| name == metric.name()), "{metric} is not computed");
-        }
     }
 }

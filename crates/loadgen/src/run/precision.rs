@@ -32,9 +32,8 @@ pub(super) fn missing(
             .filter(|trial| is_measured(trial))
             .map(Figures::of_trial)
             .collect();
-        for &(metric, wanted) in &precision.within {
-            let values: Vec<f64> =
-                figures.iter().filter_map(|one| one.by_name(metric.name())).collect();
+        for &(figure, wanted) in &precision.within {
+            let values: Vec<f64> = figures.iter().filter_map(|one| one.get(figure)).collect();
             // A peer without the figure (the CPU of no proxy) has nothing to know.
             if values.is_empty() && !figures.is_empty() {
                 continue;
@@ -45,7 +44,7 @@ pub(super) fn missing(
                 missing.push(Warning::PrecisionNotReached {
                     peer: peer.clone(),
                     point: point.map(str::to_owned),
-                    figure: metric.name().to_owned(),
+                    figure: figure.name().to_owned(),
                     wanted,
                     reached,
                 });
@@ -59,11 +58,11 @@ pub(super) fn missing(
 mod tests {
     use std::time::Duration;
 
+    use measure::figure::Figure;
     use measure::{
         histogram::{HistogramRecord, new_histogram, record},
         record::Counts,
     };
-    use scenario::Metric;
 
     use super::*;
     use crate::run::trial::blank_record;
@@ -81,7 +80,7 @@ mod tests {
     #[test]
     fn repeats_that_agree_are_enough_and_others_are_not() {
         let precision = Precision {
-            within: vec![(Metric::LatencyP99, 0.05), (Metric::ProxyCpuPerCall, 0.05)],
+            within: vec![(Figure::LatencyP99, 0.05), (Figure::ProxyCpuPerCall, 0.05)],
             budget: Duration::from_secs(1),
         };
         let peers = ["l7".to_owned()];

@@ -190,8 +190,7 @@ pub(crate) fn judge(search: &Search, trial: &TrialRecord) -> Verdict {
         return Verdict::Nothing;
     }
     let figures = Figures::of_trial(trial);
-    let kept =
-        |objective: &scenario::Objective| objective.holds(figures.by_name(objective.metric.name()));
+    let kept = |objective: &scenario::Objective| objective.holds(figures.get(objective.figure));
     if figures.unfinished == 0 && search.slo.iter().all(kept) {
         return Verdict::Held;
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use measure::{
+    figure::Figure,
     record::{Expectation, LeftOut, RunOutcome, RunRecord, SearchRecord, TrialRecord},
     summary::{Figures, is_measured, median, saturation},
     warning::Warning,
@@ -175,14 +176,14 @@ fn calls_per_backend(figures: &[Figures], backends: usize) -> Vec<u64> {
 }
 
 fn estimates(figures: &[Figures]) -> BTreeMap<&'static str, Estimate> {
-    let estimate = |name: &'static str| {
-        let values: Vec<f64> = figures.iter().filter_map(|one| one.by_name(name)).collect();
+    let estimate = |figure: Figure| {
+        let values: Vec<f64> = figures.iter().filter_map(|one| one.get(figure)).collect();
         let ends = |fold: fn(f64, f64) -> f64| values.iter().copied().reduce(fold);
         let estimate =
             Estimate { median: median(&values)?, low: ends(f64::min)?, high: ends(f64::max)? };
-        Some((name, estimate))
+        Some((figure.name(), estimate))
     };
-    Figures::names().filter_map(estimate).collect()
+    Figure::ALL.iter().copied().filter_map(estimate).collect()
 }
 
 /// The one figure that trials have only together.
@@ -194,6 +195,6 @@ fn of_search(record: &RunRecord, peer: &str) -> BTreeMap<&'static str, Estimate>
         // Where nothing broke it, what is known ends at what was tried.
         high: found.high.unwrap_or_else(|| found.repeats.iter().copied().fold(0.0, f64::max)),
     });
-    let name = scenario::Metric::SaturationRate.name();
+    let name = Figure::SaturationRate.name();
     estimate.map(|estimate| (name, estimate)).into_iter().collect()
 }

@@ -8,11 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use measure::format;
 use measure::{
+    figure::Figure,
     record::{SearchResult, TrialOutcome, TrialRecord},
     summary::Figures,
 };
-use report::format;
 
 use super::{Live, Terminal};
 use crate::run::trial::Moment;
@@ -222,7 +223,7 @@ fn in_short(record: &TrialRecord) -> String {
     }
     let figures = Figures::of_trial(record);
     let mut text = format!("{} calls", format::count(figures.ok));
-    let used = figures.by_name("backends_used").unwrap_or(0.0);
+    let used = figures.get(Figure::BackendsUsed).unwrap_or(0.0);
     text.push_str(&format!(" on {} of {} backends", used, record.backends.len()));
     if let (Some(p50), Some(p99)) = (figures.latency_ns(0.5), figures.latency_ns(0.99)) {
         text.push_str(&format!(", p50 {}, p99 {}", format::duration(p50), format::duration(p99)));

@@ -4,12 +4,11 @@
 //! The proxy stands first, on the common base line, because its cost is the one
 //! that the choice is about.
 
-use measure::record::ProcessRole;
+use measure::{figure::Figure, format, record::ProcessRole};
 
 use super::{Chart, Frame, fit, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
-    format,
     model::{Estimate, LEVEL_TEXT, Model, PeerView},
     palette::Paint,
     scale::{Linear, ticks},
@@ -70,7 +69,7 @@ fn note(model: &Model<'_>) -> String {
          kernel on the process's behalf. 1 µs per call is one core per million calls a second.",
     );
     let proxies = model.peers.iter().any(|peer| {
-        peer.estimate("proxy_cpu_per_call").is_some_and(|estimate| estimate.interval.is_some())
+        peer.estimate(Figure::ProxyCpuPerCall).is_some_and(|estimate| estimate.interval.is_some())
     });
     if proxies {
         text.push_str(&format!(" Whisker: {LEVEL_TEXT} interval of the proxy's part."));

@@ -4,10 +4,11 @@
 //! theory says where a closed form fits. The points are those that were measured: the
 //! axis has a tick at each and none between, and lines only guide the eye.
 
+use measure::{figure::Figure, format};
+
 use super::{Chart, Frame, fit, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
-    format,
     model::{Estimate, LEVEL_TEXT, Model, PeerView},
     palette::Paint,
     scale::{Linear, Log, spread, ticks},
@@ -18,14 +19,12 @@ use crate::{
 /// A figure that is drawn over a sweep.
 #[derive(Debug)]
 pub(super) struct Curve {
-    /// Its name in [`measure::summary::Figures`].
-    figure: &'static str,
+    figure: Figure,
     title: &'static str,
     note: &'static str,
     /// Whether it is a latency, which a closed loop's must say of itself.
-    is_latency: bool,
     axis: Axis,
-    show: fn(f64) -> String,
+    /// A value on the axis.
     tick: fn(f64) -> String,
     theory: Option<Theory>,
     /// A value at a point that all peers are held to.
@@ -47,21 +46,19 @@ enum Axis {
 }
 
 pub(super) const SHARES: Curve = Curve {
-    figure: "max_share",
+    figure: Figure::MaxShare,
     title: "Share of the busiest backend",
     note: "Lower is more even.",
-    is_latency: false,
     axis: Axis::Straight,
-    show: format::share,
     tick: |share| format!("{:.0} %", share * 100.0),
     theory: Some(|model, peer| Some(placement::of(model, peer)?.max_share())),
     reference: Some((|_, model| model.even_share(), "even")),
 };
 
-pub(super) const P50: Curve = latency("latency_p50", "latency, median", 0);
-pub(super) const P99: Curve = latency("latency_p99", "latency, p99", 2);
+pub(super) const P50: Curve = latency(Figure::LatencyP50, "latency, median", 0);
+pub(super) const P99: Curve = latency(Figure::LatencyP99, "latency, p99", 2);
 
-const fn latency(figure: &'static str, title: &'static str, quantile: usize) -> Curve {
+const fn latency(figure: Figure, title: &'static str, quantile: usize) -> Curve {
     let theory: Theory = if quantile == 0 {
         |model, peer| model.theory(peer).as_ref().as_ref().ok()?.quantiles_ns[0]
     } else {
@@ -71,9 +68,7 @@ const fn latency(figure: &'static str, title: &'static str, quantile: usize) -> 
         figure,
         title,
         note: "Lower is better.",
-        is_latency: true,
         axis: Axis::Log,
-        show: format::duration,
         tick: format::duration_tick,
         theory: Some(theory),
         reference: if quantile == 2 { Some((p99_objective, "objective")) } else { None },
@@ -81,37 +76,31 @@ const fn latency(figure: &'static str, title: &'static str, quantile: usize) -> 
 }
 
 pub(super) const CPU: Curve = Curve {
-    figure: "proxy_cpu_per_call",
+    figure: Figure::ProxyCpuPerCall,
     title: "Proxy CPU time per call",
     note: "User and system together, per call that came back well. 1 µs per call is one core per \
            million calls a second.",
-    is_latency: false,
     axis: Axis::Log,
-    show: format::duration,
     tick: format::duration_tick,
     theory: None,
     reference: None,
 };
 
 pub(super) const CPU_PER_GIB: Curve = Curve {
-    figure: "proxy_cpu_per_gib",
+    figure: Figure::ProxyCpuPerGib,
     title: "Proxy CPU time per GiB of payload",
     note: "User and system together, over the payload moved in both directions.",
-    is_latency: false,
     axis: Axis::Log,
-    show: format::duration,
     tick: format::duration_tick,
     theory: None,
     reference: None,
 };
 
 pub(super) const THROUGHPUT: Curve = Curve {
-    figure: "throughput",
+    figure: Figure::Throughput,
     title: "Calls per second that came back well",
     note: "Counted within the window.",
-    is_latency: false,
     axis: Axis::Log,
-    show: format::rate,
     tick: format::tick,
     theory: None,
     reference: Some((|_, model| model.run.load.rate, "offered")),
@@ -173,7 +162,7 @@ impl Scale {
 /// Draws a curve; an empty chart where the run has no sweep.
 pub(super) fn draw(model: &Model<'_>, frame: Frame, curve: &Curve) -> Chart {
     let title = |sweep: Option<&Sweep<'_>>| {
-        let word = if curve.is_latency { model.loop_word() } else { "" };
+        let word = if curve.figure.is_latency() { model.loop_word() } else { "" };
         let over = sweep.map(|sweep| format!(", over {}", sweep.in_short())).unwrap_or_default();
         let mut title = format!("{word}{}{over}", curve.title);
         title[..1].make_ascii_uppercase();
@@ -286,7 +275,7 @@ fn scale(sweep: &Sweep<'_>, curve: &Curve, lines: &[Line<'_, '_>], plot: Bounds)
     match curve.axis {
         Axis::Log => Scale::Log(Log::over(low, high, range)),
         Axis::Straight => {
-            let whole = curve.figure == "max_share";
+            let whole = curve.figure == Figure::MaxShare;
             let high = if whole { high.min(1.0) } else { high };
             let ticks =
                 if whole && high > 0.8 { vec![0.0, 0.25, 0.5, 0.75, 1.0] } else { ticks(high, 4) };
@@ -388,12 +377,12 @@ fn values(
     });
     for (index, value, expected) in &line.values {
         let point = &sweep.points[*index];
-        let theory = expected.map(|expected| format!("; theory {}", (curve.show)(expected)));
+        let theory = expected.map(|expected| format!("; theory {}", curve.figure.show(expected)));
         let tip = format!(
             "{} · {}: {}{}",
             peer.name,
             sweep.shown(point),
-            with_range(value, curve.show),
+            with_range(value, curve.figure),
             theory.unwrap_or_default()
         );
         drawing.group(tipped(&peer.name, tip), |group| {
@@ -426,13 +415,13 @@ fn labels(drawing: &mut Drawing, lines: &[Line<'_, '_>], width: f64, layout: &La
     }
 }
 
-fn with_range(value: &Estimate, show: fn(f64) -> String) -> String {
-    let shown = show(value.value);
+fn with_range(value: &Estimate, figure: Figure) -> String {
+    let shown = figure.show(value.value);
     match (value.trials, value.interval) {
         (1, _) => shown,
         (n, None) => format!("{shown} (median of {n} repeats)"),
         (n, Some((low, high))) => {
-            let range = crate::comparison::plain_range(show(low), show(high));
+            let range = figure.show_range(low, high);
             format!("{shown} (median of {n} repeats, {LEVEL_TEXT} interval {range})")
         }
     }
@@ -455,7 +444,7 @@ fn note(model: &Model<'_>, sweep: &Sweep<'_>, curve: &Curve, lines: &[Line<'_, '
     }
     let has_theory = lines.iter().any(|line| line.values.iter().any(|(.., t)| t.is_some()));
     if has_theory {
-        text.push_str(if curve.is_latency {
+        text.push_str(if curve.figure.is_latency() {
             " Hollow dots: theory, of the time in the backends alone."
         } else {
             " Hollow dots: theory."
@@ -466,7 +455,7 @@ fn note(model: &Model<'_>, sweep: &Sweep<'_>, curve: &Curve, lines: &[Line<'_, '
 
 fn alternative(title: &str, sweep: &Sweep<'_>, curve: &Curve, lines: &[Line<'_, '_>]) -> String {
     let said = |point: &Point<'_>, value: &Estimate| {
-        format!("{} at {}", (curve.show)(value.value), label(point))
+        format!("{} at {}", curve.figure.show(value.value), label(point))
     };
     let mut text = format!("{title}.");
     for line in lines {

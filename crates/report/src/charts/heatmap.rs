@@ -4,12 +4,11 @@
 //! wait; a column here shows both. All repeats of a peer are laid over each
 //! other, which is allowed because nothing is averaged.
 
-use measure::record::SecondRecord;
+use measure::{figure::Figure, format, record::SecondRecord};
 
 use super::{Chart, Frame, legend, panels, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Stroke},
-    format,
     model::{Model, PeerView},
     palette::{HEAT_STEPS, Paint},
     scale::{Linear, Log},
@@ -91,7 +90,7 @@ fn counts(second: &SecondRecord) -> Vec<(f64, u64)> {
 }
 
 fn subtitle(peer: &PeerView<'_>) -> String {
-    match peer.estimate("latency_p99") {
+    match peer.estimate(Figure::LatencyP99) {
         Some(p99) => format!("p99 of the whole window: {}", format::duration(p99.value)),
         None => String::new(),
     }
@@ -213,16 +212,19 @@ fn note(model: &Model<'_>, per_column: u32) -> String {
 fn alternative(model: &Model<'_>) -> String {
     let mut text = String::from("Latency over time as a heat map.");
     for peer in &model.peers {
-        let said =
-            match (peer.missing(), peer.estimate("latency_p50"), peer.estimate("latency_p99")) {
-                (Some(reason), ..) => reason,
-                (None, Some(p50), Some(p99)) => format!(
-                    "half of the calls within {}, 99 of 100 within {}",
-                    format::duration(p50.value),
-                    format::duration(p99.value)
-                ),
-                _ => "no call was answered".to_owned(),
-            };
+        let said = match (
+            peer.missing(),
+            peer.estimate(Figure::LatencyP50),
+            peer.estimate(Figure::LatencyP99),
+        ) {
+            (Some(reason), ..) => reason,
+            (None, Some(p50), Some(p99)) => format!(
+                "half of the calls within {}, 99 of 100 within {}",
+                format::duration(p50.value),
+                format::duration(p99.value)
+            ),
+            _ => "no call was answered".to_owned(),
+        };
         text.push_str(&format!(" {}: {said}.", peer.name));
     }
     text.push_str(&panels::faults_alternative(model));

@@ -1,11 +1,13 @@
 //! Small multiples: one panel a peer, all on the same scale.
 
-use measure::record::{SecondRecord, TrialRecord};
+use measure::{
+    format,
+    record::{SecondRecord, TrialRecord},
+};
 
 use super::{Frame, fit};
 use crate::{
     drawing::{Bounds, Drawing, Font, Group, Stroke},
-    format,
     model::{Model, PeerView},
     palette::Paint,
     scale::{Linear, second_ticks},

@@ -6,10 +6,11 @@
 //! themselves. Where a model fits, a dashed line is what theory says of the time in
 //! the backends.
 
+use measure::format;
+
 use super::{Chart, Frame, fit, theory, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
-    format,
     model::{Estimate, LEVEL_TEXT, Model, PeerView},
     palette::Paint,
     scale::{Linear, Log, spread},

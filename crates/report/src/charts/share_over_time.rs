@@ -1,11 +1,10 @@
 //! Who served the calls as time went on: a strip a repeat, stacked by backend.
 
-use measure::record::TrialRecord;
+use measure::{figure::Figure, format, record::TrialRecord};
 
 use super::{Chart, Frame, legend, panels, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Point},
-    format,
     model::{Model, PeerView},
     palette::{PARTS, Paint},
     scale::Linear,
@@ -63,7 +62,7 @@ fn end(model: &Model<'_>) -> f64 {
 }
 
 fn subtitle(peer: &PeerView<'_>) -> String {
-    match peer.estimate("backends_used") {
+    match peer.estimate(Figure::BackendsUsed) {
         Some(used) if used.lowest == used.highest => {
             format!("{} backend{} used", used.value, if used.value == 1.0 { "" } else { "s" })
         }
@@ -173,7 +172,7 @@ fn note(model: &Model<'_>) -> String {
 fn alternative(model: &Model<'_>) -> String {
     let mut text = String::from("Share of calls per backend, second by second.");
     for peer in &model.peers {
-        let said = match (peer.missing(), peer.estimate("max_share")) {
+        let said = match (peer.missing(), peer.estimate(Figure::MaxShare)) {
             (Some(reason), _) => reason,
             (None, Some(largest)) => {
                 format!("{}, the busiest got {}", subtitle(peer), format::share(largest.value))

@@ -3,10 +3,11 @@
 //! Repeats stand side by side and are not added up: a peer that sends all calls
 //! to one backend, another one each time, would else look fair.
 
+use measure::{figure::Figure, format};
+
 use super::{Chart, Frame, fit, panels, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
-    format,
     model::{Model, PeerView},
     palette::Paint,
     scale::{Linear, ticks},
@@ -56,7 +57,7 @@ fn axis_ticks(model: &Model<'_>) -> Vec<f64> {
 
 /// The largest share in words, in fewer of them where there is little room.
 fn subtitle(model: &Model<'_>, peer: &PeerView<'_>, room: f64) -> String {
-    let Some(largest) = peer.estimate("max_share") else {
+    let Some(largest) = peer.estimate(Figure::MaxShare) else {
         return "no call was answered".to_owned();
     };
     let share = format::share(largest.value);

@@ -5,10 +5,11 @@
 
 use std::rc::Rc;
 
+use measure::format;
+
 use super::{percentiles::place, wrap};
 use crate::{
     drawing::{Bounds, Drawing, Font, Group, Stroke},
-    format,
     model::{Model, PeerView},
     palette::Paint,
     scale::{Linear, Log},

@@ -1,12 +1,15 @@
 //! Calls that came back, second by second: the good ones and the failed ones,
 //! each repeat a line.
 
-use measure::record::{LoadSetup, RateProfile, SecondRecord, TrialRecord};
+use measure::{
+    figure::Figure,
+    format,
+    record::{LoadSetup, RateProfile, SecondRecord, TrialRecord},
+};
 
 use super::{Chart, Frame, panels, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Group, Point, Stroke},
-    format,
     model::{Model, PeerView},
     palette::Paint,
     scale::{Linear, ticks},
@@ -174,7 +177,7 @@ fn short_rate(value: f64) -> String {
 }
 
 fn subtitle(peer: &PeerView<'_>) -> String {
-    match peer.estimate("throughput") {
+    match peer.estimate(Figure::Throughput) {
         Some(rate) => format!("{} in the window", format::rate(rate.value)),
         None => String::new(),
     }
@@ -289,7 +292,7 @@ fn note(model: &Model<'_>) -> String {
 fn alternative(model: &Model<'_>) -> String {
     let mut text = String::from("Calls per second over time.");
     for peer in &model.peers {
-        let said = match (peer.missing(), peer.estimate("throughput")) {
+        let said = match (peer.missing(), peer.estimate(Figure::Throughput)) {
             (Some(reason), _) => reason,
             (None, Some(rate)) => format!(
                 "{} came back well in the window, lowest repeat {}, highest {}; {} calls failed",

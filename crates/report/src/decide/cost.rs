@@ -5,7 +5,7 @@
 //! any balancer, which holds the bookkeeping and the connections to every backend.
 //! All of it is read from one run, the one that was made for it where there is one.
 
-use measure::record::Layer;
+use measure::{figure::Figure, record::Layer};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -67,14 +67,14 @@ pub struct CostRow {
 pub(super) fn of_balancing(seen: &Seen<'_>, peer: &PeerView<'_>) -> Option<Estimate> {
     match peer.setup.map(|setup| setup.layer) {
         Some(Layer::Client) => client_extra(seen, peer)?.difference,
-        _ => peer.estimate("proxy_cpu_per_call"),
+        _ => peer.estimate(Figure::ProxyCpuPerCall),
     }
 }
 
 /// What a client that balances by itself spends beside one that doesn't.
 fn client_extra(seen: &Seen<'_>, client: &PeerView<'_>) -> Option<Beside> {
     let direct = seen.of_layer(Layer::None).into_iter().next()?;
-    let (own, other) = client.paired(direct, |figures| figures.by_name("generator_cpu_per_call"));
+    let (own, other) = client.paired(direct, |figures| figures.get(Figure::GeneratorCpuPerCall));
     let differences: Vec<f64> = own.iter().zip(&other).map(|(a, b)| a - b).collect();
     let difference = Estimate { interval: around(&differences), ..Estimate::over(&differences)? };
     Some(Beside { difference: Some(difference), ..Beside::of(&own, &other) })
@@ -102,7 +102,7 @@ pub(super) fn of(seen: &[Seen<'_>]) -> Option<Costs> {
 /// The run costs are read from: one that suits, else the one with most proxies.
 fn source<'s, 'a>(seen: &'s [Seen<'a>]) -> Option<&'s Seen<'a>> {
     let proxies = |one: &Seen<'_>| {
-        one.model.measured().filter(|peer| peer.estimate("proxy_cpu_per_call").is_some()).count()
+        one.model.measured().filter(|peer| peer.estimate(Figure::ProxyCpuPerCall).is_some()).count()
     };
     let suited = SUITED.iter().find_map(|name| {
         let own =
@@ -122,7 +122,7 @@ fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> CostRow {
     let beside = layer
         .and_then(|layer| cheapest_of(seen, layer))
         .filter(|cheapest| cheapest.name != peer.name)
-        .map(|cheapest| peer.beside(cheapest, "proxy_cpu_per_call"));
+        .map(|cheapest| peer.beside(cheapest, Figure::ProxyCpuPerCall));
     CostRow {
         peer: peer.name.clone(),
         layer,
@@ -140,7 +140,7 @@ fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> CostRow {
 }
 
 fn cheapest_of<'s, 'a>(seen: &'s Seen<'a>, layer: Layer) -> Option<&'s PeerView<'a>> {
-    let cost = |peer: &PeerView<'_>| peer.estimate("proxy_cpu_per_call").map(|cost| cost.value);
+    let cost = |peer: &PeerView<'_>| peer.estimate(Figure::ProxyCpuPerCall).map(|cost| cost.value);
     let with_cost = seen.of_layer(layer).into_iter().filter(|peer| cost(peer).is_some());
     with_cost.min_by(|a, b| cost(a).unwrap_or(0.0).total_cmp(&cost(b).unwrap_or(0.0)))
 }
@@ -149,9 +149,9 @@ fn l7_over_l4(seen: &Seen<'_>) -> Finding {
     const ID: &str = "l7-beside-l4";
     let evidence = vec![seen.cite("cpu-per-call")];
     let costs = seen.pair().and_then(|pair| {
-        let beside = pair.calls.beside(pair.connections, "proxy_cpu_per_call");
-        let calls = pair.calls.estimate("proxy_cpu_per_call")?;
-        Some((pair, calls, pair.connections.estimate("proxy_cpu_per_call")?, beside))
+        let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
+        let calls = pair.calls.estimate(Figure::ProxyCpuPerCall)?;
+        Some((pair, calls, pair.connections.estimate(Figure::ProxyCpuPerCall)?, beside))
     });
     let Some((pair, calls, connections, beside)) = costs else {
         let text = "What L7 costs beside L4 was not measured: no run has both.";
@@ -193,7 +193,7 @@ fn cheapest(seen: &Seen<'_>, layer: Layer) -> Option<Finding> {
         .of_layer(layer)
         .into_iter()
         .filter(|peer| peer.name != first.name)
-        .map(|peer| (peer, peer.beside(first, "proxy_cpu_per_call")))
+        .map(|peer| (peer, peer.beside(first, Figure::ProxyCpuPerCall)))
         .filter(|(_, beside)| beside.ratio.is_some())
         .collect();
     if others.is_empty() {
@@ -205,7 +205,7 @@ fn cheapest(seen: &Seen<'_>, layer: Layer) -> Option<Finding> {
         Layer::L7 => ("cheapest-l7", "L7"),
         _ => ("cheapest-l4", "L4"),
     };
-    let cost = first.estimate("proxy_cpu_per_call")?;
+    let cost = first.estimate(Figure::ProxyCpuPerCall)?;
     let (told, open): (Vec<_>, Vec<_>) =
         others.into_iter().partition(|(_, beside)| beside.told == Told::Greater);
     let mut sentence = Sentence::default()
@@ -291,14 +291,14 @@ fn clear(difference: &Estimate) -> bool {
 }
 
 fn signed(ns: f64) -> String {
-    let shown = crate::format::duration(ns.abs());
+    let shown = measure::format::duration(ns.abs());
     if ns < 0.0 { format!("−{shown}") } else { shown }
 }
 
 /// Whether one peer's proxy takes less CPU than another's: `Lower` for less without
 /// doubt, by however little.
 pub(super) fn stands(own: &PeerView<'_>, other: &PeerView<'_>) -> (Stands, Beside) {
-    let beside = own.beside(other, "proxy_cpu_per_call");
+    let beside = own.beside(other, Figure::ProxyCpuPerCall);
     let stands = match beside.told {
         Told::Less => Stands::Lower,
         Told::Greater => Stands::Higher,

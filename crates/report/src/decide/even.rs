@@ -15,7 +15,11 @@
 //! the chance of both in it. Left out: that shares waver within the window, which
 //! wastes more; and memory, which an idle backend takes too.
 
-use measure::statistics::interval::{self, Estimate as Centre, over_trials};
+use measure::{
+    figure::Figure,
+    format,
+    statistics::interval::{self, Estimate as Centre, over_trials},
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -26,7 +30,6 @@ use super::{
 use crate::{
     estimate::{Estimate, FEWEST_REPEATS, LEVEL, Told},
     findings::Sentence,
-    format,
     palette::Paint,
 };
 
@@ -89,12 +92,12 @@ fn applies(seen: &Seen<'_>) -> bool {
 fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
     let backends = seen.model.backends.len();
     let count = backends as f64;
-    let shares = pair.connections.beside(pair.calls, "max_share");
-    let costs = pair.calls.beside(pair.connections, "proxy_cpu_per_call");
+    let shares = pair.connections.beside(pair.calls, Figure::MaxShare);
+    let costs = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
     let extra = costs.difference?;
     let even = service_time(pair, count);
-    let echo = pair.calls.estimate("backend_cpu_per_call");
-    let provisioned = pair.connections.estimate("max_share").map(|share| share.scaled(count));
+    let echo = pair.calls.estimate(Figure::BackendCpuPerCall);
+    let provisioned = pair.connections.estimate(Figure::MaxShare).map(|share| share.scaled(count));
     let parts =
         Parts { seen, pair, count, told: (shares.told, costs.told), even, provisioned, echo };
     let finding = parts.finding(&extra);
@@ -121,7 +124,7 @@ fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
 /// be of nothing.
 fn service_time(pair: Pair<'_, '_>, backends: f64) -> Option<Centre> {
     let of = |figures: &measure::summary::Figures| {
-        Some((figures.by_name("proxy_cpu_per_call")?, figures.by_name("max_share")?))
+        Some((figures.get(Figure::ProxyCpuPerCall)?, figures.get(Figure::MaxShare)?))
     };
     let value = |which: fn((f64, f64)) -> f64| {
         pair.calls.paired(pair.connections, move |figures| of(figures).map(which))

@@ -42,6 +42,7 @@ use std::{
 };
 
 use measure::{
+    figure::Figure,
     folder::{FolderError, Run, write_whole},
     record::{Layer, Verdict},
     statistics::interval,
@@ -502,7 +503,7 @@ fn used(seen: &seen::Seen<'_>) -> RunUsed {
             .iter()
             .filter(|_| !is_search)
             .map(|peer| {
-                let value = |figure: &str| peer.estimate(figure).map(Value::from);
+                let value = |figure: Figure| peer.estimate(figure).map(Value::from);
                 PeerRow {
                     peer: peer.name.clone(),
                     layer: peer.setup.map(|setup| setup.layer),
@@ -510,12 +511,12 @@ fn used(seen: &seen::Seen<'_>) -> RunUsed {
                     paint: peer.paint,
                     dashed: peer.dashed,
                     missing: peer.missing(),
-                    max_share: value("max_share"),
-                    latency_p50_ns: value("latency_p50"),
-                    latency_p99_ns: value("latency_p99"),
+                    max_share: value(Figure::MaxShare),
+                    latency_p50_ns: value(Figure::LatencyP50),
+                    latency_p99_ns: value(Figure::LatencyP99),
                     lost_rate: seen::lost_rate(peer).map(Value::from),
                     lost_calls: comparison::lost(peer).0,
-                    proxy_cpu_ns: value("proxy_cpu_per_call"),
+                    proxy_cpu_ns: value(Figure::ProxyCpuPerCall),
                     doubts: comparison::doubts(peer),
                 }
             })

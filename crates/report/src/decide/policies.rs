@@ -3,11 +3,13 @@
 //! Peers of one program with a policy each are named `l7:p2c`. The one with the lowest
 //! figure is put beside each of the others, repeat by repeat.
 
+use measure::figure::Figure;
+
 use super::{Status, seen::Seen, verdict::Stands};
 use crate::{estimate::Beside, findings::Sentence, model::PeerView};
 
 /// What a run says of policies by a latency; `None` where it compares none.
-pub(super) fn of(seen: &Seen<'_>, figure: &str) -> Option<(Status, Sentence)> {
+pub(super) fn of(seen: &Seen<'_>, figure: Figure) -> Option<(Status, Sentence)> {
     let program = |peer: &PeerView<'_>| peer.name.split_once(':').map(|(name, _)| name.to_owned());
     let all: Vec<&PeerView<'_>> = seen
         .model
@@ -36,7 +38,7 @@ pub(super) fn of(seen: &Seen<'_>, figure: &str) -> Option<(Status, Sentence)> {
 fn say(
     best: &PeerView<'_>,
     others: &[(&PeerView<'_>, Beside)],
-    figure: &str,
+    figure: Figure,
     loop_word: &str,
 ) -> (Status, Sentence) {
     let of = |wanted: &[Stands]| -> Vec<(&PeerView<'_>, Beside)> {
@@ -48,7 +50,7 @@ fn say(
     };
     let (worse, alike) = (of(&[Stands::Higher]), of(&[Stands::Alike]));
     let open = of(&[Stands::CannotTell, Stands::TooFew, Stands::Lower]);
-    let word = figure.trim_start_matches("latency_");
+    let word = figure.name().trim_start_matches("latency_");
     let mut says = Sentence::default().peer(best).text(&format!("'s {loop_word}{word} was lowest"));
     if let Some(estimate) = best.estimate(figure) {
         says = says.text(", ").durations(&estimate);

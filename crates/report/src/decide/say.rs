@@ -1,8 +1,8 @@
 //! Words that the decision's sentences share.
 
-use measure::statistics::interval;
+use measure::{format, statistics::interval};
 
-use crate::{estimate::Estimate, findings::Sentence, format, model::PeerView};
+use crate::{estimate::Estimate, findings::Sentence, model::PeerView};
 
 impl Sentence {
     /// A space, where something stands before.

@@ -3,7 +3,11 @@
 
 use std::path::Path;
 
-use measure::record::{Layer, LoopMode, RunRecord, Tls};
+use measure::{
+    figure::Figure,
+    format,
+    record::{Layer, LoopMode, RunRecord, Tls},
+};
 
 use super::{
     Evidence,
@@ -12,7 +16,6 @@ use super::{
 };
 use crate::{
     estimate::Estimate,
-    format,
     model::{Model, PeerView, paints},
 };
 
@@ -222,7 +225,7 @@ impl<'a> Seen<'a> {
 /// Part of the calls that failed or had no answer, over the trials.
 pub(crate) fn lost_rate(peer: &PeerView<'_>) -> Option<Estimate> {
     let estimate = peer.estimate_by(|figures| {
-        Some(figures.by_name("error_rate")? + figures.by_name("unfinished_rate")?)
+        Some(figures.get(Figure::ErrorRate)? + figures.get(Figure::UnfinishedRate)?)
     })?;
     Some(estimate.within_a_whole())
 }

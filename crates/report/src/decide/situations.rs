@@ -5,6 +5,7 @@
 //! by what it is judged; never what comes out. A run of a scenario that is not listed,
 //! or with settings of its own, is judged like the others, under its own question.
 
+use measure::{figure::Figure, format};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ use super::{
     sweeps,
     verdict::{Better, Lost, Stands, better},
 };
-use crate::{estimate::Told, findings::Sentence, format, model::PeerView};
+use crate::{estimate::Told, findings::Sentence, model::PeerView};
 
 /// A balancer to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -78,7 +79,7 @@ enum By {
     /// Lost calls, and how long until calls were in balance again.
     Change,
     /// Which policy has the lowest latency of this kind; else by the tail.
-    Policy(&'static str),
+    Policy(Figure),
     /// From how many connections on, or which payload, or at which rate.
     Sweep(fn(&[&Seen<'_>]) -> Option<sweeps::Says>, &'static str),
     /// The highest rate under an objective.
@@ -119,12 +120,12 @@ const SITUATIONS: &[Entry] = &[
         scenario: "elephants-and-mice",
         when: "Some calls take far longer than most",
         // The p99 is that of the long calls themselves.
-        by: By::Policy("latency_p90"),
+        by: By::Policy(Figure::LatencyP90),
     },
     Entry {
         scenario: "slow-backend",
         when: "One backend is slower than the others",
-        by: By::Policy("latency_p99"),
+        by: By::Policy(Figure::LatencyP99),
     },
     Entry { scenario: "long-streams", when: "Long streams carry the traffic", by: By::Shares },
     Entry { scenario: "backend-crash", when: "A backend dies under load", by: By::Change },
@@ -189,10 +190,11 @@ pub(super) fn of(seen: &[Seen<'_>], searches: &[Seen<'_>]) -> Vec<Situation> {
     }
     let known = |one: &&Seen<'_>| scenarios().any(|name| name == one.scenario());
     let own = seen.iter().filter(|one| !known(one) && one.point.is_none());
-    let own = own.filter(|one| one.pair().is_some() || policies::of(one, "latency_p99").is_some());
+    let own =
+        own.filter(|one| one.pair().is_some() || policies::of(one, Figure::LatencyP99).is_some());
     all.extend(own.map(|one| {
         let by = if one.pair().is_none() {
-            By::Policy("latency_p99")
+            By::Policy(Figure::LatencyP99)
         } else if change::happens(one) {
             By::Change
         } else if one.model.run.load.call == "unary" {
@@ -362,7 +364,7 @@ struct Judged {
 fn compare(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> Option<Better> {
     let lost = Lost::of(own, other);
     match by {
-        By::Shares => better(Stands::of(&own.beside(other, "max_share")), lost),
+        By::Shares => better(Stands::of(&own.beside(other, Figure::MaxShare)), lost),
         By::Change => {
             let balance =
                 change::balance(&change::settled(seen, own), &change::settled(seen, other));
@@ -379,7 +381,7 @@ fn compare(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) ->
             }
         }
         By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => {
-            better(Stands::of(&own.beside(other, "latency_p99")), lost)
+            better(Stands::of(&own.beside(other, Figure::LatencyP99)), lost)
         }
     }
 }
@@ -427,8 +429,9 @@ fn choose(
 
 fn tail(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
     let Pair { calls, connections } = pair;
-    let beside = calls.beside(connections, "latency_p99");
-    let (own, other) = (calls.estimate("latency_p99"), connections.estimate("latency_p99"));
+    let beside = calls.beside(connections, Figure::LatencyP99);
+    let (own, other) =
+        (calls.estimate(Figure::LatencyP99), connections.estimate(Figure::LatencyP99));
     let mut says = Sentence::default();
     if let (Some(own), Some(other)) = (own, other) {
         let loop_word = seen.model.loop_word();
@@ -462,8 +465,8 @@ fn tail(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
 /// How evenly both spread the calls, where that can be told apart.
 fn spread(pair: Pair<'_, '_>, says: Sentence) -> Sentence {
     let Pair { calls, connections } = pair;
-    let told = calls.beside(connections, "max_share").told;
-    match (calls.estimate("max_share"), connections.estimate("max_share")) {
+    let told = calls.beside(connections, Figure::MaxShare).told;
+    match (calls.estimate(Figure::MaxShare), connections.estimate(Figure::MaxShare)) {
         (Some(own), Some(other))
             if told != Told::CannotTell && (own.value - other.value).abs() >= 0.01 =>
         {
@@ -506,7 +509,7 @@ fn shares(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
     let Pair { calls, connections } = pair;
     let (mut says, mut more) = (Sentence::default(), Sentence::default());
     if let (Some(own), Some(other)) =
-        (calls.estimate("max_share"), connections.estimate("max_share"))
+        (calls.estimate(Figure::MaxShare), connections.estimate(Figure::MaxShare))
     {
         says = says
             .text("The busiest backend got ")
@@ -517,7 +520,7 @@ fn shares(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
             .shares(&other)
             .text(" with ")
             .peer(connections);
-        let beside = calls.beside(connections, "max_share");
+        let beside = calls.beside(connections, Figure::MaxShare);
         says = match (Stands::of(&beside), beside.ratio) {
             (Stands::Lower | Stands::Higher, Some(ratio)) => says.text(": ").ratio(&ratio),
             (Stands::Alike, _) => says.text(", which is alike"),
@@ -630,7 +633,7 @@ impl Judged {
 /// The figure of the client that it was judged by.
 fn seal(by: By, client: &PeerView<'_>, says: Sentence) -> Sentence {
     let says = match by {
-        By::Shares => match client.estimate("max_share") {
+        By::Shares => match client.estimate(Figure::MaxShare) {
             Some(share) => says.text(": busiest backend ").shares(&share),
             None => says,
         },
@@ -639,7 +642,7 @@ fn seal(by: By, client: &PeerView<'_>, says: Sentence) -> Sentence {
             None => says,
         },
         By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => {
-            match client.estimate("latency_p99") {
+            match client.estimate(Figure::LatencyP99) {
                 Some(p99) => says.text(": p99 ").durations(&p99),
                 None => says,
             }

@@ -6,7 +6,7 @@
 //! is told, and the first from which on there is none at any. That is its interval; no
 //! curve is drawn through the points to make it look narrower.
 
-use measure::record::SearchLimit;
+use measure::{figure::Figure, format, record::SearchLimit};
 
 use super::{
     Status,
@@ -16,7 +16,6 @@ use super::{
 use crate::{
     estimate::{Beside, Estimate, FEWEST_REPEATS, Told},
     findings::Sentence,
-    format,
 };
 
 /// A factor below which L7's CPU is told to be small beside L4's.
@@ -52,7 +51,9 @@ pub(super) fn over_connections(points: &[&Seen<'_>]) -> Option<Says> {
     let pairs = pairs(points);
     let (_, pair) = *pairs.first()?;
     let (mut says, mut tells) = (Sentence::default(), false);
-    for (figure, word) in [("latency_p99", "p99"), ("max_share", "busiest backend's share")] {
+    for (figure, word) in
+        [(Figure::LatencyP99, "p99"), (Figure::MaxShare, "busiest backend's share")]
+    {
         let row: Vec<Option<bool>> = pairs
             .iter()
             .map(|(_, pair)| match Stands::of(&pair.connections.beside(pair.calls, figure)) {
@@ -109,7 +110,7 @@ pub(super) fn over_payload(points: &[&Seen<'_>]) -> Option<Says> {
     let (_, pair) = *pairs.first()?;
     let ratios: Vec<(&Seen<'_>, Beside)> = pairs
         .iter()
-        .map(|(seen, pair)| (*seen, pair.calls.beside(pair.connections, "proxy_cpu_per_call")))
+        .map(|(seen, pair)| (*seen, pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall)))
         .filter(|(_, beside)| beside.ratio.is_some())
         .collect();
     let ((first, low), (last, high)) = (ratios.first()?, ratios.last()?);
@@ -164,7 +165,7 @@ pub(super) fn over_rate(points: &[&Seen<'_>]) -> Option<Says> {
     let extra: Vec<(&Seen<'_>, Beside, Estimate)> = pairs
         .iter()
         .filter_map(|(seen, pair)| {
-            let beside = pair.calls.beside(pair.connections, "proxy_cpu_per_call");
+            let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
             Some((*seen, beside, beside.difference?))
         })
         .collect();

@@ -2,6 +2,7 @@
 //! peers that can be compared: one program in both layers, and the client by itself
 //! beside the L4 proxy.
 
+use measure::figure::Figure;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -55,10 +56,11 @@ fn pairs<'s, 'a>(seen: &'s Seen<'a>) -> Vec<Pair<'s, 'a>> {
 }
 
 fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> TailRow {
-    let p99 = |peer: &crate::model::PeerView<'_>| peer.estimate("latency_p99").map(Value::from);
+    let p99 =
+        |peer: &crate::model::PeerView<'_>| peer.estimate(Figure::LatencyP99).map(Value::from);
     // Other minus own, so that what is saved is positive.
-    let saved = pair.connections.beside(pair.calls, "latency_p99").difference;
-    let beside = pair.calls.beside(pair.connections, "latency_p99");
+    let saved = pair.connections.beside(pair.calls, Figure::LatencyP99).difference;
+    let beside = pair.calls.beside(pair.connections, Figure::LatencyP99);
     TailRow {
         evidence: seen.cite("latency-percentiles"),
         closed_loop: !seen.model.open_loop(),

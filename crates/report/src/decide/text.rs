@@ -1,9 +1,10 @@
 //! The decision as text for a terminal: the answer, what each choice costs, when each
 //! is right, and what is missing.
 
+use measure::format;
+
 use super::{Decision, Status, say::cores};
 use crate::{
-    format,
     model::LEVEL_TEXT,
     terminal::{Style, coloured, dim, paragraph, plain_paragraph},
 };

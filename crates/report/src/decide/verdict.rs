@@ -1,7 +1,10 @@
 //! When one peer is better than another: the thresholds, and what the intervals allow
 //! to be said. Nothing here knows which peer is which layer's.
 
-use measure::statistics::interval::{Method, mean_interval};
+use measure::{
+    figure::Figure,
+    statistics::interval::{Method, mean_interval},
+};
 
 use crate::{
     estimate::{Beside, FEWEST_REPEATS, LEVEL},
@@ -58,7 +61,7 @@ pub(crate) enum Lost {
 impl Lost {
     pub(crate) fn of(own: &PeerView<'_>, other: &PeerView<'_>) -> Self {
         let (own, other) = own.paired(other, |figures| {
-            Some(figures.by_name("error_rate")? + figures.by_name("unfinished_rate")?)
+            Some(figures.get(Figure::ErrorRate)? + figures.get(Figure::UnfinishedRate)?)
         });
         Self::of_rates(&own, &other)
     }

@@ -10,10 +10,9 @@ mod peer;
 mod state;
 mod sweep;
 
-use measure::record::Layer;
+use measure::{figure::Figure, format, record::Layer};
 
 use crate::{
-    format,
     model::{Estimate, Model, PeerView, Told},
     palette::Paint,
 };
@@ -111,11 +110,11 @@ fn answer(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
 /// Who served the calls.
 fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     let (calls, connections) =
-        (pair.calls.estimate("max_share")?, pair.connections.estimate("max_share")?);
+        (pair.calls.estimate(Figure::MaxShare)?, pair.connections.estimate(Figure::MaxShare)?);
     let all = model.backends.len();
-    let used = pair.connections.estimate("backends_used")?;
+    let used = pair.connections.estimate(Figure::BackendsUsed)?;
     let mut sentence = Sentence::default();
-    let told = pair.calls.beside(pair.connections, "max_share").told;
+    let told = pair.calls.beside(pair.connections, Figure::MaxShare).told;
     if told == Told::CannotTell && (calls.value - connections.value).abs() >= 0.01 {
         return Some(
             sentence
@@ -192,8 +191,8 @@ fn evenly(model: &Model<'_>, calls: &Estimate, sentence: Sentence) -> Sentence {
 /// How long the slowest of a hundred waited.
 fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     let (calls, connections) =
-        (pair.calls.estimate("latency_p99")?, pair.connections.estimate("latency_p99")?);
-    let beside = pair.calls.beside(pair.connections, "latency_p99");
+        (pair.calls.estimate(Figure::LatencyP99)?, pair.connections.estimate(Figure::LatencyP99)?);
+    let beside = pair.calls.beside(pair.connections, Figure::LatencyP99);
     let sentence = Sentence::default();
     if beside.told == Told::CannotTell {
         return Some(
@@ -243,9 +242,9 @@ fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
 
 /// What that costs.
 fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
-    let calls = pair.calls.estimate("proxy_cpu_per_call");
-    let connections = pair.connections.estimate("proxy_cpu_per_call");
-    let beside = pair.calls.beside(pair.connections, "proxy_cpu_per_call");
+    let calls = pair.calls.estimate(Figure::ProxyCpuPerCall);
+    let connections = pair.connections.estimate(Figure::ProxyCpuPerCall);
+    let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
     let sentence = Sentence::default();
     match (calls, connections) {
         (Some(calls), Some(connections)) if beside.told == Told::CannotTell => Some(
@@ -282,7 +281,7 @@ fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
                 return Some(sentence.text("."));
             }
             let sentence = sentence.text("; what ").peer(pair.connections);
-            let all = "lab_cpu_per_call";
+            let all = Figure::LabCpuPerCall;
             let of_all = (pair.connections.estimate(all), pair.calls.estimate(all));
             let sentence = sentence.text(" spends in the kernel no process shows");
             let (Some(connections), Some(calls)) = of_all else {

@@ -1,10 +1,9 @@
 //! One sentence a peer: who served its calls, at what cost, how fast.
 
+use measure::{figure::Figure, format};
+
 use super::{Pair, Sentence};
-use crate::{
-    format,
-    model::{Model, PeerView, Told},
-};
+use crate::model::{Model, PeerView, Told};
 
 /// Shares nearer to the fair ones than this count as even.
 const EVEN_WITHIN: f64 = 0.01;
@@ -50,7 +49,7 @@ fn shares(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Sentenc
             .text(" calls to one backend, another one from repeat to repeat: ")
             .figure(ids.join(", "));
     }
-    let Some(largest) = peer.estimate("max_share") else {
+    let Some(largest) = peer.estimate(Figure::MaxShare) else {
         return sentence.text(" answered ").figure(calls).text(" calls");
     };
     let furthest = peer
@@ -93,11 +92,11 @@ fn cost(peer: &PeerView<'_>, reference: Option<&PeerView<'_>>, sentence: Sentenc
     if peer.in_kernel() {
         return cost_in_kernel(peer, reference, sentence);
     }
-    let Some(own) = peer.estimate("proxy_cpu_per_call") else {
+    let Some(own) = peer.estimate(Figure::ProxyCpuPerCall) else {
         return sentence.text(", without a proxy");
     };
     let sentence = sentence.text(", for ").durations(&own).text(" of proxy CPU per call");
-    compared(peer, reference, "proxy_cpu_per_call", sentence)
+    compared(peer, reference, Figure::ProxyCpuPerCall, sentence)
 }
 
 /// The kernel works for whoever it interrupts, so only the machine knows.
@@ -108,13 +107,13 @@ fn cost_in_kernel(
 ) -> Sentence {
     let sentence = sentence.text(", in the kernel, where no process shows what it costs");
     let (Some(lab), Some(machine)) =
-        (peer.estimate("lab_cpu_per_call"), peer.estimate("machine_cpu_per_call"))
+        (peer.estimate(Figure::LabCpuPerCall), peer.estimate(Figure::MachineCpuPerCall))
     else {
         return sentence;
     };
     let sentence =
         sentence.text(": client and backends spent ").durations(&lab).text(" of CPU per call");
-    compared(peer, reference, "lab_cpu_per_call", sentence)
+    compared(peer, reference, Figure::LabCpuPerCall, sentence)
         .text(" in all, and the whole machine ")
         .durations(&machine)
 }
@@ -125,18 +124,18 @@ fn tail(
     reference: Option<&PeerView<'_>>,
     sentence: Sentence,
 ) -> Sentence {
-    let Some(own) = peer.estimate("latency_p99") else {
+    let Some(own) = peer.estimate(Figure::LatencyP99) else {
         return sentence;
     };
     let sentence = sentence.text(&format!(", with a {}p99 of ", model.loop_word())).durations(&own);
-    compared(peer, reference, "latency_p99", sentence)
+    compared(peer, reference, Figure::LatencyP99, sentence)
 }
 
 /// What a time is to be compared with, as far as it can be told from it.
 fn compared(
     peer: &PeerView<'_>,
     reference: Option<&PeerView<'_>>,
-    figure: &str,
+    figure: Figure,
     sentence: Sentence,
 ) -> Sentence {
     let Some((reference, other)) =

@@ -1,12 +1,12 @@
 //! What the reader must know before believing the answer.
 
-use measure::record::{LoopMode, RunOutcome, TrialOutcome, Verdict};
+use measure::{
+    format,
+    record::{LoopMode, RunOutcome, TrialOutcome, Verdict},
+};
 
 use super::{Pair, Sentence};
-use crate::{
-    format,
-    model::{Model, PeerView, TrialView},
-};
+use crate::model::{Model, PeerView, TrialView};
 
 pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
     let mut caveats = Vec::new();

@@ -6,6 +6,8 @@
 //! the sentence says so.
 
 use measure::{
+    figure::Figure,
+    format,
     record::SearchLimit,
     summary::{Saturation, saturation},
 };
@@ -13,7 +15,6 @@ use queueing::bins::RandomPlacement;
 
 use super::{Pair, Sentence};
 use crate::{
-    format,
     model::{Beside, FEWEST_REPEATS, Model, PeerView, Told},
     sweep::{Point, Stretch, Sweep, stretches},
 };
@@ -34,8 +35,8 @@ pub(super) fn answer(
         said.push(saturation_answer(model, sweep, pair));
     }
     let shares = shares_answer(sweep, pair);
-    let tail = || figure_answer(model, sweep, pair, "latency_p99");
-    let cost = || figure_answer(model, sweep, pair, "proxy_cpu_per_call");
+    let tail = || figure_answer(model, sweep, pair, Figure::LatencyP99);
+    let cost = || figure_answer(model, sweep, pair, Figure::ProxyCpuPerCall);
     if sweep.search.is_some() {
         // Its points have a trial or two each, which is too few for more.
     } else if sweep.is_of_payload() {
@@ -71,19 +72,19 @@ pub(super) fn of_peer(model: &Model<'_>, sweep: &Sweep<'_>, peer: &PeerView<'_>)
     let word = model.loop_word();
     let p99 = format!("{word}p99");
     let mut parts = vec![
-        ("busiest backend", "max_share", format::share as fn(f64) -> String),
-        (p99.as_str(), "latency_p99", format::duration),
-        ("proxy CPU per call", "proxy_cpu_per_call", format::duration),
+        ("busiest backend", Figure::MaxShare),
+        (p99.as_str(), Figure::LatencyP99),
+        ("proxy CPU per call", Figure::ProxyCpuPerCall),
     ];
     if sweep.is_of_payload() {
-        parts.push(("proxy CPU per GiB", "proxy_cpu_per_gib", format::duration));
+        parts.push(("proxy CPU per GiB", Figure::ProxyCpuPerGib));
     }
     let mut said = 0;
-    for (name, figure, show) in parts {
+    for (name, figure) in parts {
         let (Some(low), Some(high)) = (low.estimate(figure), high.estimate(figure)) else {
             continue;
         };
-        let (low, high) = (show(low.value), show(high.value));
+        let (low, high) = (figure.show(low.value), figure.show(high.value));
         sentence =
             sentence.text(if said > 0 { ", " } else { "" }).text(name).text(" ").figure(&low);
         if !one && low != high {
@@ -189,7 +190,7 @@ fn capacity(model: &Model<'_>) -> Option<f64> {
 
 /// From which point on the two spread calls alike.
 fn shares_answer(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
-    let all = sweep.beside(&pair.connections.name, &pair.calls.name, "max_share");
+    let all = sweep.beside(&pair.connections.name, &pair.calls.name, Figure::MaxShare);
     let alike: Vec<Alike> = all.iter().map(|(_, beside)| Alike::of(beside)).collect();
     let (last, beside) = all.last()?;
     let within = format!("{:.0} %", ALIKE_WITHIN * 100.0);
@@ -219,7 +220,7 @@ fn shares_answer(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
         let words = if open { "it can't be told" } else { "it has more" };
         sentence.text(&format!("; at {} {words}.", sweep.shown(before)))
     } else {
-        let peer_share = |name: &str| crate::sweep::peer_at(last, name)?.estimate("max_share");
+        let peer_share = |name: &str| crate::sweep::peer_at(last, name)?.estimate(Figure::MaxShare);
         let (own, other) = (peer_share(&pair.connections.name)?, peer_share(&pair.calls.name)?);
         let ratio = beside.ratio?;
         let sentence = Sentence::default()
@@ -314,12 +315,12 @@ fn figure_answer(
     model: &Model<'_>,
     sweep: &Sweep<'_>,
     pair: &Pair<'_, '_>,
-    figure: &str,
+    figure: Figure,
 ) -> Option<Sentence> {
     let all = sweep.beside(&pair.calls.name, &pair.connections.name, figure);
     let stretches = stretches(all.iter().map(|(_, beside)| beside.told));
     let name = match figure {
-        "latency_p99" => format!("{}p99", model.loop_word()),
+        Figure::LatencyP99 => format!("{}p99", model.loop_word()),
         _ => "CPU time per call".to_owned(),
     };
     let mut sentence =
@@ -417,7 +418,7 @@ fn per_gib_answer(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     let ends = [sweep.points.first()?, sweep.points.last()?];
     for (index, point) in ends.into_iter().enumerate() {
         let cost = |peer: &PeerView<'_>| {
-            crate::sweep::peer_at(point, &peer.name)?.estimate("proxy_cpu_per_gib")
+            crate::sweep::peer_at(point, &peer.name)?.estimate(Figure::ProxyCpuPerGib)
         };
         let (connections, calls) = (cost(pair.connections)?, cost(pair.calls)?);
         sentence = sentence

@@ -1,55 +1,22 @@
 //! How evenly each peer spread the calls, and how soon it did so again after a
 //! fault.
 
-use measure::summary::median;
+use measure::{figure::Figure, format, summary::median};
 
 use super::{column, peer_heading, section, table};
 use crate::{
-    comparison::plain_range,
-    format,
     html::Html,
-    model::{Estimate, Model, PeerView},
+    model::{Model, PeerView},
     settling::{self, After},
 };
 
-/// A figure of imbalance.
-struct Figure {
-    head: &'static str,
-    hint: &'static str,
-    name: &'static str,
-    show: fn(f64) -> String,
-}
-
-const FIGURES: [Figure; 4] = [
-    Figure {
-        head: "Busiest backend",
-        hint: "Largest share of calls that one backend got",
-        name: "max_share",
-        show: format::share,
-    },
-    Figure {
-        head: "Idlest backend",
-        hint: "Smallest share of calls that one backend got",
-        name: "min_share",
-        show: format::share,
-    },
-    Figure {
-        head: "Jain's index",
-        hint: "1 when all backends got the same, 1/n when one of n got all",
-        name: "jain",
-        show: decimals,
-    },
-    Figure {
-        head: "Variation",
-        hint: "Standard deviation of calls per backend over their mean",
-        name: "cv",
-        show: decimals,
-    },
+/// Figures of imbalance, with their heads and what they are.
+const COLUMNS: [(Figure, &str, &str); 4] = [
+    (Figure::MaxShare, "Busiest backend", "Largest share of calls that one backend got"),
+    (Figure::MinShare, "Idlest backend", "Smallest share of calls that one backend got"),
+    (Figure::Jain, "Jain's index", "1 when all backends got the same, 1/n when one of n got all"),
+    (Figure::Cv, "Variation", "Standard deviation of calls per backend over their mean"),
 ];
-
-fn decimals(value: f64) -> String {
-    format::decimals(value, 3)
-}
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     let peers: Vec<&PeerView<'_>> = model.measured().collect();
@@ -61,8 +28,8 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             html.tag("thead", &[], |html| {
                 html.tag("tr", &[], |html| {
                     column(html, "Peer", "", "");
-                    for figure in &FIGURES {
-                        column(html, figure.head, figure.hint, "num");
+                    for (_, head, hint) in COLUMNS {
+                        column(html, head, hint, "num");
                     }
                     let hint = "Chance of calls at least this far from the weights, were each sent by chance";
                     column(html, "Chi-square p", hint, "num");
@@ -88,24 +55,24 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
 fn row(html: &mut Html, peer: &PeerView<'_>) {
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         peer_heading(html, peer);
-        for figure in &FIGURES {
-            cell(html, peer.estimate(figure.name), figure.show, true);
+        for (figure, ..) in COLUMNS {
+            cell(html, peer, figure, true);
         }
         // The interval of a p-value would be one of nothing.
-        cell(html, peer.estimate("chi_square_p"), format::chance, false);
+        cell(html, peer, Figure::ChiSquareP, false);
     });
 }
 
-fn cell(html: &mut Html, value: Option<Estimate>, show: fn(f64) -> String, with_interval: bool) {
-    let Some(estimate) = value else {
+fn cell(html: &mut Html, peer: &PeerView<'_>, figure: Figure, with_interval: bool) {
+    let Some(estimate) = peer.estimate(figure) else {
         return html.leaf("td", &[("class", "num")], format::UNKNOWN);
     };
     let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
     html.tag("td", &attributes, |html| {
-        let shown = show(estimate.value);
+        let shown = figure.show(estimate.value);
         html.text(&shown);
         let Some((low, high)) = estimate.interval.filter(|_| with_interval) else { return };
-        let range = plain_range(show(low), show(high));
+        let range = figure.show_range(low, high);
         if range != shown {
             html.leaf("small", &[], &range);
         }

@@ -1,7 +1,9 @@
 //! Two runs as a page, in the look of the report.
 
+use measure::format;
+
 use super::{column, document, section, table};
-use crate::{compare::Comparison, format, html::Html};
+use crate::{compare::Comparison, html::Html};
 
 pub(crate) fn render(comparison: &Comparison) -> String {
     document("Two runs · layerlab", |html| {

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use measure::record::Layer;
+use measure::{format, record::Layer};
 
 use super::{column, peer_heading, section, table};
 use crate::{
     comparison::{Column, doubts, lost, used},
-    format,
     html::Html,
     model::{Model, PeerView, TrialView},
 };
@@ -72,16 +71,16 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, columns: &[&Colu
 }
 
 fn cell(html: &mut Html, figure: &Column, peer: &PeerView<'_>) {
-    match (figure.value)(peer) {
+    match figure.value(peer) {
         None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
         Some(estimate) => {
             let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
             html.tag("td", &attributes, |html| {
-                let value = (figure.show)(estimate.value);
+                let value = figure.figure.show(estimate.value);
                 html.text(&value);
                 let Some((low, high)) = estimate.interval else { return };
-                if (figure.show)(low) != value || (figure.show)(high) != value {
-                    html.leaf("small", &[], &(figure.show_range)(low, high));
+                if figure.figure.show(low) != value || figure.figure.show(high) != value {
+                    html.leaf("small", &[], &figure.figure.show_range(low, high));
                 }
             });
         }

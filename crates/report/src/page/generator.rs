@@ -3,20 +3,18 @@
 //! Where a setting differs between trials, their median would be of no point at all;
 //! shown is then the worst trial.
 
-use measure::warning::Warning;
+use measure::{figure::Figure, format, warning::Warning};
 
 use super::{column, peer_heading, section, table};
 use crate::{
-    comparison::plain_range,
-    format,
     html::Html,
     model::{Model, PeerView},
 };
 
-const FIGURES: [(&str, &str); 3] = [
-    ("generator_lateness_p50", "p50"),
-    ("generator_lateness_p99", "p99"),
-    ("generator_lateness_max", "Latest call"),
+const FIGURES: [(Figure, &str); 3] = [
+    (Figure::GeneratorLatenessP50, "p50"),
+    (Figure::GeneratorLatenessP99, "p99"),
+    (Figure::GeneratorLatenessMax, "Latest call"),
 ];
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -68,13 +66,9 @@ fn row(html: &mut Html, peer: &PeerView<'_>, is_swept: bool) {
                 Some((value, interval)) => {
                     let attributes = [("class", "num"), ("data-value", &*value.to_string())];
                     html.tag("td", &attributes, |html| {
-                        html.text(&format::coarse(value));
+                        html.text(&figure.show(value));
                         if let Some((low, high)) = interval {
-                            let range = match low < 1e3 {
-                                true => plain_range(format::coarse(low), format::coarse(high)),
-                                false => format::duration_range(low, high),
-                            };
-                            html.leaf("small", &[], &range);
+                            html.leaf("small", &[], &figure.show_range(low, high));
                         }
                     });
                 }
@@ -85,8 +79,8 @@ fn row(html: &mut Html, peer: &PeerView<'_>, is_swept: bool) {
 }
 
 /// The highest value of all trials; it has no interval.
-fn worst(peer: &PeerView<'_>, figure: &str) -> Option<(f64, Option<(f64, f64)>)> {
-    let values = peer.figures().filter_map(|figures| figures.by_name(figure));
+fn worst(peer: &PeerView<'_>, figure: Figure) -> Option<(f64, Option<(f64, f64)>)> {
+    let values = peer.figures().filter_map(|figures| figures.get(figure));
     values.reduce(f64::max).map(|value| (value, None))
 }
 

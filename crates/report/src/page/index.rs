@@ -1,9 +1,12 @@
 //! The page that lists all runs.
 
-use measure::record::{RunOutcome, RunRecord, Verdict};
+use measure::{
+    format,
+    record::{RunOutcome, RunRecord, Verdict},
+};
 
 use super::{column, document, table, to_decision};
-use crate::{format, html::Html, index::Entry};
+use crate::{html::Html, index::Entry};
 
 /// Writes the page, with a link to the decision where there is one.
 pub(crate) fn render(entries: &[Entry], decision: Option<&str>) -> String {

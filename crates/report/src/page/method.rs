@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use measure::record::{
-    BackendSetup, BusySource, Environment, FaultRecord, LoadSetup, LoopMode, Network, Tls,
+use measure::{
+    format,
+    record::{
+        BackendSetup, BusySource, Environment, FaultRecord, LoadSetup, LoopMode, Network, Tls,
+    },
 };
 
 use super::{comparison::layer, section};
 use crate::{
-    format,
     html::Html,
     model::{Model, PeerView},
 };

@@ -5,6 +5,7 @@
 //! them is the subject.
 
 use measure::{
+    format,
     histogram::{new_histogram, quantile},
     record::Twin,
     summary::median,
@@ -12,7 +13,6 @@ use measure::{
 
 use super::{column, peer_heading, section, table};
 use crate::{
-    format,
     html::Html,
     model::{Model, PeerView},
 };

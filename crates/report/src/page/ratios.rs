@@ -1,25 +1,24 @@
 //! Each peer beside one of them: ratios, repeat by repeat, with what they tell.
 
+use measure::{figure::Figure, format};
+
 use super::{column, peer_heading, table};
 use crate::{
+    comparison::OF_ALL,
     findings::Pair,
-    format,
     html::Html,
     model::{Beside, Model, PeerView, Told},
 };
 
-/// Shown only where [`Model::shows_machine`] says so.
-const OF_ALL: [&str; 2] = ["lab_cpu_per_call", "machine_cpu_per_call"];
-
 /// Figures whose ratio is worth a column.
-const FIGURES: [(&str, &str); 7] = [
-    ("max_share", "Busiest backend"),
-    ("throughput", "Calls/s"),
-    ("latency_p50", "p50"),
-    ("latency_p99", "p99"),
-    ("proxy_cpu_per_call", "Proxy CPU"),
-    ("lab_cpu_per_call", "Lab CPU"),
-    ("machine_cpu_per_call", "Machine CPU"),
+const FIGURES: [(Figure, &str); 7] = [
+    (Figure::MaxShare, "Busiest backend"),
+    (Figure::Throughput, "Throughput"),
+    (Figure::LatencyP50, "p50"),
+    (Figure::LatencyP99, "p99"),
+    (Figure::ProxyCpuPerCall, "Proxy CPU"),
+    (Figure::LabCpuPerCall, "Lab CPU"),
+    (Figure::MachineCpuPerCall, "Machine CPU"),
 ];
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -33,10 +32,10 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     if others.is_empty() {
         return;
     }
-    let columns: Vec<&(&str, &str)> = FIGURES
+    let columns: Vec<&(Figure, &str)> = FIGURES
         .iter()
         .filter(|(figure, _)| !OF_ALL.contains(figure) || model.shows_machine())
-        .filter(|(figure, _)| others.iter().any(|peer| ratio(peer, reference, figure).is_some()))
+        .filter(|(figure, _)| others.iter().any(|peer| ratio(peer, reference, *figure).is_some()))
         .collect();
     html.tag("h3", &[], |html| {
         html.text("Beside ");
@@ -48,7 +47,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             html.tag("tr", &[], |html| {
                 column(html, "Peer", "", "");
                 for (figure, head) in &columns {
-                    let word = if figure.starts_with("latency") { model.loop_word() } else { "" };
+                    let word = if figure.is_latency() { model.loop_word() } else { "" };
                     column(
                         html,
                         &format!("{word}{head}"),
@@ -63,7 +62,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                 html.tag("tr", &[("data-peer", &peer.name)], |html| {
                     peer_heading(html, peer);
                     for (figure, _) in &columns {
-                        cell(html, ratio(peer, reference, figure));
+                        cell(html, ratio(peer, reference, *figure));
                     }
                 });
             }
@@ -72,7 +71,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
 }
 
 /// A ratio; `None` where one of the two has no such figure.
-fn ratio(peer: &PeerView<'_>, reference: &PeerView<'_>, figure: &str) -> Option<Beside> {
+fn ratio(peer: &PeerView<'_>, reference: &PeerView<'_>, figure: Figure) -> Option<Beside> {
     let beside = peer.beside(reference, figure);
     beside.ratio.is_some().then_some(beside)
 }

@@ -1,11 +1,10 @@
 //! The comparison of a swept run: every peer at every point, with its figures.
 
-use measure::{record::SearchLimit, summary::saturation};
+use measure::{figure::Figure, format, record::SearchLimit, summary::saturation};
 
 use super::{column, compact_table, peer_heading, section, table};
 use crate::{
     comparison::{COLUMNS, Column, plain_range, shown},
-    format,
     html::Html,
     model::{Estimate, Model, PeerView},
     sweep::{Point, Sweep, label, peer_at},
@@ -17,11 +16,7 @@ const PER_GIB: Column = Column {
     short: "CPU/GiB",
     head: "Proxy CPU per GiB",
     hint: "CPU time of the proxy per GiB of payload, both directions together",
-    is_latency: false,
-    is_machine: false,
-    value: |peer| peer.estimate("proxy_cpu_per_gib"),
-    show: format::duration,
-    show_range: format::duration_range,
+    figure: Figure::ProxyCpuPerGib,
 };
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
@@ -110,7 +105,7 @@ fn points(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
     }
     let has = |column: &&Column| {
         let mut all = sweep.points.iter().flat_map(|point| point.model.measured());
-        all.any(|peer| (column.value)(peer).is_some())
+        all.any(|peer| column.value(peer).is_some())
     };
     columns.retain(has);
     let has_theory = sweep.points.iter().any(|point| {
@@ -156,7 +151,7 @@ fn row(
         let value = point.number.map_or_else(|| point.value.to_owned(), |n| n.to_string());
         html.leaf("td", &[("class", "num"), ("data-value", &value)], &label(point));
         for figure in columns {
-            cell(html, (figure.value)(peer), figure);
+            cell(html, figure.value(peer), figure);
             if has_theory && figure.head == COLUMNS[0].head {
                 let expected = placement::of(&point.model, peer).map(|placed| placed.max_share());
                 let shown = expected.map_or_else(|| format::UNKNOWN.to_owned(), format::share);
@@ -175,11 +170,13 @@ fn cell(html: &mut Html, value: Option<Estimate>, figure: &Column) {
     };
     let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
     html.tag("td", &attributes, |html| {
-        let value = (figure.show)(estimate.value);
+        let value = figure.figure.show(estimate.value);
         html.text(&value);
         if let Some((low, high)) = estimate.interval {
-            let range = (figure.show_range)(low, high);
-            if range != value && plain_range((figure.show)(low), (figure.show)(high)) != value {
+            let range = figure.figure.show_range(low, high);
+            if range != value
+                && plain_range(figure.figure.show(low), figure.figure.show(high)) != value
+            {
                 html.leaf("small", &[], &range);
             }
         }

@@ -1,9 +1,10 @@
 //! Theory beside measurement: the queues in the backends, and where connections
 //! fell.
 
+use measure::{figure::Figure, format};
+
 use super::{column, peer_heading, section, table};
 use crate::{
-    format,
     html::Html,
     model::{Estimate, Model, PeerView},
     theory::{
@@ -245,7 +246,7 @@ fn placement_row(html: &mut Html, peer: &PeerView<'_>, placement: &Placement) {
             html.text(&format::share(expected));
             html.leaf("small", &[], &note);
         });
-        match peer.estimate("max_share") {
+        match peer.estimate(Figure::MaxShare) {
             None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
             Some(measured) => {
                 let attributes = [("class", "num"), ("data-value", &*measured.value.to_string())];
@@ -260,7 +261,7 @@ fn placement_row(html: &mut Html, peer: &PeerView<'_>, placement: &Placement) {
         }
         let each: Vec<String> = peer
             .figures()
-            .filter_map(|figures| figures.by_name("max_share"))
+            .filter_map(|figures| figures.get(Figure::MaxShare))
             .map(format::share)
             .collect();
         html.leaf("td", &[], &each.join(", "));

@@ -1,10 +1,9 @@
 //! Every trial, one row each, so that nothing hides behind a median.
 
-use measure::record::TrialOutcome;
+use measure::{figure::Figure, format, record::TrialOutcome};
 
 use super::{column, compact_table, comparison::side_name, peer_heading, section};
 use crate::{
-    format,
     html::Html,
     model::{Model, PeerView, TrialView},
 };
@@ -12,78 +11,68 @@ use crate::{
 /// A trial this far from its peer's median is marked.
 const OUTLIER: f64 = 0.25;
 
-struct Figure {
+struct Column {
     head: &'static str,
     hint: &'static str,
-    name: &'static str,
-    show: fn(f64) -> String,
+    figure: Figure,
     /// Whether a trial that differs from the others is marked. Small counts and
     /// times that are chance by nature are not.
     marks_outliers: bool,
 }
 
-const FIGURES: &[Figure] = &[
-    Figure {
+const COLUMNS: &[Column] = &[
+    Column {
         head: "Answered",
         hint: "Calls that came back well",
-        name: "calls",
-        show: format::number,
+        figure: Figure::Calls,
         marks_outliers: true,
     },
-    Figure {
-        head: "Calls/s",
+    Column {
+        head: "Throughput",
         hint: "Calls that came back well within the window, per second",
-        name: "throughput",
-        show: format::number,
+        figure: Figure::Throughput,
         marks_outliers: true,
     },
-    Figure {
+    Column {
         head: "Busiest backend",
         hint: "Largest share of calls that one backend got",
-        name: "max_share",
-        show: format::share,
+        figure: Figure::MaxShare,
         marks_outliers: true,
     },
-    Figure {
+    Column {
         head: "p50",
         hint: "Half of the calls were at least this fast",
-        name: "latency_p50",
-        show: format::duration,
+        figure: Figure::LatencyP50,
         marks_outliers: true,
     },
-    Figure {
+    Column {
         head: "p99",
         hint: "99 of 100 calls were at least this fast",
-        name: "latency_p99",
-        show: format::duration,
+        figure: Figure::LatencyP99,
         marks_outliers: true,
     },
-    Figure {
+    Column {
         head: "Slowest",
         hint: "The slowest call that came back well",
-        name: "latency_max",
-        show: format::duration,
+        figure: Figure::LatencyMax,
         marks_outliers: false,
     },
-    Figure {
+    Column {
         head: "Queued p99",
         hint: "Time queued in the backend, as it reported",
-        name: "queued_p99",
-        show: format::coarse,
+        figure: Figure::QueuedP99,
         marks_outliers: false,
     },
-    Figure {
+    Column {
         head: "Proxy CPU",
         hint: "CPU time of the proxy per call",
-        name: "proxy_cpu_per_call",
-        show: format::duration,
+        figure: Figure::ProxyCpuPerCall,
         marks_outliers: true,
     },
-    Figure {
+    Column {
         head: "Sent late p99",
         hint: "How late the generator itself sent calls",
-        name: "generator_lateness_p99",
-        show: format::coarse,
+        figure: Figure::GeneratorLatenessP99,
         marks_outliers: false,
     },
 ];
@@ -124,9 +113,9 @@ fn head(html: &mut Html, model: &Model<'_>) {
             }
             column(html, "Repeat", "", "num");
             column(html, "Ended", "", "");
-            for figure in FIGURES {
-                let word = if figure.name.starts_with("latency") { model.loop_word() } else { "" };
-                column(html, &format!("{word}{}", figure.head), figure.hint, "num");
+            for shown in COLUMNS {
+                let word = if shown.figure.is_latency() { model.loop_word() } else { "" };
+                column(html, &format!("{word}{}", shown.head), shown.hint, "num");
             }
             column(html, "Failed", "Calls that failed or had no answer", "num");
             column(html, "Doubts", "Warnings, notes included", "num");
@@ -166,7 +155,7 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, trial: &TrialVie
         }
         number(html, u64::from(record.repeat) + 1);
         let Some(figures) = &trial.figures else {
-            let span = (FIGURES.len() + 2).to_string();
+            let span = (COLUMNS.len() + 2).to_string();
             let word = match record.outcome {
                 TrialOutcome::Interrupted => "interrupted",
                 TrialOutcome::Complete | TrialOutcome::Failed { .. } => "failed",
@@ -176,10 +165,10 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, trial: &TrialVie
             return;
         };
         html.leaf("td", &[], "complete");
-        for figure in FIGURES {
-            let value = figures.by_name(figure.name);
-            let middle = middle.estimate(figure.name);
-            cell(html, figure, value, middle.filter(|m| m.trials > 2).map(|m| m.value));
+        for shown in COLUMNS {
+            let value = figures.get(shown.figure);
+            let middle = middle.estimate(shown.figure);
+            cell(html, shown, value, middle.filter(|m| m.trials > 2).map(|m| m.value));
         }
         number(html, figures.failed + figures.unfinished);
         number(html, record.warnings.len() as u64);
@@ -191,18 +180,18 @@ fn number(html: &mut Html, value: u64) {
     html.leaf("td", &attributes, &format::count(value));
 }
 
-fn cell(html: &mut Html, figure: &Figure, value: Option<f64>, middle: Option<f64>) {
+fn cell(html: &mut Html, shown: &Column, value: Option<f64>, middle: Option<f64>) {
     let Some(value) = value else {
         return html.leaf("td", &[("class", "num")], format::UNKNOWN);
     };
     let off = middle.filter(|middle| *middle > 0.0).map_or(0.0, |middle| value / middle - 1.0);
     let data = value.to_string();
-    if figure.marks_outliers && off.abs() > OUTLIER {
+    if shown.marks_outliers && off.abs() > OUTLIER {
         let title = format!("{:+.0} % from the median", off * 100.0);
         let attributes = [("class", "num outlier"), ("data-value", &*data), ("title", &*title)];
-        html.leaf("td", &attributes, &(figure.show)(value));
+        html.leaf("td", &attributes, &shown.figure.show(value));
     } else {
-        html.leaf("td", &[("class", "num"), ("data-value", &data)], &(figure.show)(value));
+        html.leaf("td", &[("class", "num"), ("data-value", &data)], &shown.figure.show(value));
     }
 }
 

@@ -8,6 +8,7 @@
 //! The mean needs no such argument.
 
 use measure::{
+    figure::Figure,
     histogram::{HistogramRecord, new_histogram, quantile},
     record::TrialRecord,
 };
@@ -43,7 +44,7 @@ pub(crate) fn in_backends(peer: &PeerView<'_>) -> Measured {
 /// What calls took as a whole.
 pub(crate) fn whole(peer: &PeerView<'_>) -> Measured {
     Measured {
-        mean: peer.estimate("latency_mean"),
+        mean: peer.estimate(Figure::LatencyMean),
         quantiles: QUANTILES.map(|(q, _)| peer.estimate_by(|figures| figures.latency_ns(q))),
     }
 }

@@ -3,13 +3,12 @@
 //! Both axes are logarithmic. Peers without a process that balances have no place on
 //! the axis of its CPU, and stand on a strip of their own beside it.
 
-use measure::record::Layer;
+use measure::{format, record::Layer};
 
 use crate::{
     charts::{Chart, Frame, fit, wrap},
     decide::{Decision, PeerRow, RunUsed, Value, say::cores},
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
-    format,
     model::LEVEL_TEXT,
     palette::Paint,
     scale::{Log, spread},

@@ -6,11 +6,12 @@
 
 mod tables;
 
+use measure::format;
+
 use super::{column, document, section, table};
 use crate::{
     charts::Frame,
     decide::{Choice, Decision, Evidence, Finding, Situation, Status, pictures},
-    format,
     html::Html,
     model::LEVEL_TEXT,
     render::svg,

@@ -1,12 +1,11 @@
 //! The tables of the decision page.
 
-use measure::record::Layer;
+use measure::{format, record::Layer};
 
 use super::{cite, column, says, section, table};
 use crate::{
     comparison::plain_range,
     decide::{BreakEven, Decision, PeerRow, RunUsed, Status, TailRow, Value, until},
-    format,
     html::Html,
     page::{compact_table, peer_name},
     palette::Paint,

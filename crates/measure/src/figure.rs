@@ -1,0 +1,283 @@
+//! Every figure once: its name, what it is measured in, where a claim about it has to
+//! hold, what it means, how it is computed from a trial, and how it is printed.
+//!
+//! Claims, the terminal, the JSON and the report all name figures by [`Figure`], so that
+//! the same word is the same number everywhere, and a misspelt one does not compile.
+
+use std::{fmt, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    format,
+    record::ProcessRole,
+    statistics::shares::chi_square,
+    summary::{Figures, coefficient_of_variation, jain},
+};
+
+/// What a figure is measured in; the sides of a claim have to agree in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A part of a whole: a fraction from 0 to 1, written in percent.
+    Share,
+    /// A number of calls.
+    Calls,
+    /// Nanoseconds, written with a unit of time.
+    Time,
+    /// Calls per second.
+    Rate,
+    /// A plain number.
+    Number,
+}
+
+/// Where a claim about a figure has to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In every trial: the figure follows from how calls were spread, which repeats
+    /// don't blur.
+    EveryTrial,
+    /// On the median over trials: the figure is noisy, and one unlucky trial proves
+    /// nothing.
+    MedianOverTrials,
+    /// Once: the figure is what all trials of a peer come to.
+    WholeRun,
+}
+
+/// No figure has that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown figure `{0}`")]
+pub struct UnknownFigure(pub String);
+
+macro_rules! figures {
+    ($($variant:ident $name:literal $unit:ident $scope:ident $meaning:literal $compute:expr;)*) => {
+        /// A figure of a trial, or of all trials of a peer together.
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+            JsonSchema,
+        )]
+        pub enum Figure {
+            $(#[doc = $meaning] #[serde(rename = $name)] $variant,)*
+        }
+
+        impl Figure {
+            /// All of them. A new one is a line in this list.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name in claims and in results.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// What it is measured in.
+            pub fn unit(self) -> Unit {
+                match self { $(Self::$variant => Unit::$unit),* }
+            }
+
+            /// Where a claim about it has to hold.
+            pub fn scope(self) -> Scope {
+                match self { $(Self::$variant => Scope::$scope),* }
+            }
+
+            /// What it is, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning),* }
+            }
+
+            /// Its value in a trial.
+            pub(crate) fn compute(self, of: &Figures) -> Option<f64> {
+                let compute: fn(&Figures) -> Option<f64> = match self {
+                    $(Self::$variant => $compute),*
+                };
+                compute(of)
+            }
+        }
+    };
+}
+
+figures! {
+    MaxShare "max_share" Share EveryTrial
+        "Share of calls that the busiest backend served."
+        |of| of.shares().into_iter().reduce(f64::max);
+    MinShare "min_share" Share EveryTrial
+        "Share of calls that the idlest backend served."
+        |of| of.shares().into_iter().reduce(f64::min);
+    SpreadCalls "spread_calls" Calls EveryTrial
+        "Calls of the busiest backend minus calls of the idlest."
+        |of| Some((of.counts()?.iter().max()? - of.counts()?.iter().min()?) as f64);
+    BackendsUsed "backends_used" Number EveryTrial
+        "Backends that served at least one call."
+        |of| Some(of.counts()?.iter().filter(|&&calls| calls > 0).count() as f64);
+    Jain "jain" Number EveryTrial
+        "Jain's fairness index of the calls per backend: 1 when even, 1/n when one has all."
+        |of| jain(of.counts()?);
+    Cv "cv" Number EveryTrial
+        "Standard deviation of the calls per backend over their mean."
+        |of| coefficient_of_variation(of.counts()?);
+    ChiSquareP "chi_square_p" Number MedianOverTrials
+        "Chance of calls at least this far from the backends' weights if each had been sent to a backend by chance, as likely as its weight."
+        |of| Some(chi_square(of.counts()?, of.weights())?.p_value);
+    ErrorRate "error_rate" Share EveryTrial
+        "Share of calls that failed."
+        |of| of.of_scheduled(of.failed);
+    UnfinishedRate "unfinished_rate" Share EveryTrial
+        "Share of calls without an answer when the trial ended."
+        |of| of.of_scheduled(of.unfinished);
+    Calls "calls" Calls EveryTrial
+        "Successful calls."
+        |of| Some(of.ok as f64);
+    Throughput "throughput" Rate MedianOverTrials
+        "Successful calls per second."
+        |of| Some(of.throughput);
+    LatencyMean "latency_mean" Time MedianOverTrials
+        "Mean latency."
+        |of| (!of.latency().is_empty()).then(|| of.latency().mean());
+    LatencyP50 "latency_p50" Time MedianOverTrials
+        "Latency that half of the calls stay within."
+        |of| of.latency_ns(0.50);
+    LatencyP90 "latency_p90" Time MedianOverTrials
+        "Latency that 90 % of the calls stay within."
+        |of| of.latency_ns(0.90);
+    LatencyP99 "latency_p99" Time MedianOverTrials
+        "Latency that 99 % of the calls stay within."
+        |of| of.latency_ns(0.99);
+    LatencyP999 "latency_p999" Time MedianOverTrials
+        "Latency that 99.9 % of the calls stay within."
+        |of| of.latency_ns(0.999);
+    LatencyMax "latency_max" Time MedianOverTrials
+        "Largest latency."
+        |of| of.latency_ns(1.0);
+    QueuedP99 "queued_p99" Time MedianOverTrials
+        "Time in a backend's queue that 99 % of the calls stay within."
+        |of| of.queued_ns(0.99);
+    ServiceP99 "service_p99" Time MedianOverTrials
+        "Service time that 99 % of the calls stay within."
+        |of| of.service_ns(0.99);
+    ProxyCpuPerCall "proxy_cpu_per_call" Time MedianOverTrials
+        "CPU time of the proxy per call."
+        |of| of.cpu_ns(ProcessRole::Proxy);
+    ProxyCpuPerGib "proxy_cpu_per_gib" Time MedianOverTrials
+        "CPU time of the proxy per GiB of payload moved, both directions together."
+        |of| of.per_gib(of.cpu_ns(ProcessRole::Proxy)?);
+    BackendCpuPerCall "backend_cpu_per_call" Time MedianOverTrials
+        "CPU time of all backends together per call."
+        |of| of.cpu_ns(ProcessRole::Backend);
+    GeneratorCpuPerCall "generator_cpu_per_call" Time MedianOverTrials
+        "CPU time of the generator per call."
+        |of| of.cpu_ns(ProcessRole::Generator);
+    LabCpuPerCall "lab_cpu_per_call" Time MedianOverTrials
+        "CPU time of client, balancer and backends together per call."
+        Figures::lab_cpu_ns;
+    MachineCpuPerCall "machine_cpu_per_call" Time MedianOverTrials
+        "CPU time of the whole machine per call, whoever spent it."
+        |of| of.machine().map(|cpu| cpu.total_ns());
+    GeneratorLatenessP50 "generator_lateness_p50" Time MedianOverTrials
+        "How late the generator sent calls: what half of them stay within."
+        |of| of.lateness_ns(0.50);
+    GeneratorLatenessP99 "generator_lateness_p99" Time MedianOverTrials
+        "How late the generator sent calls: what 99 % of them stay within."
+        |of| of.lateness_ns(0.99);
+    GeneratorLatenessMax "generator_lateness_max" Time MedianOverTrials
+        "How late the generator sent the latest call."
+        |of| of.lateness_ns(1.0);
+    SaturationRate "saturation_rate" Rate WholeRun
+        "The highest rate at which the objective of a search (`load.search`) held."
+        |_| None;
+}
+
+impl Figure {
+    /// Whether it lies between 0 and 1, so that its interval does too.
+    pub fn is_part_of_a_whole(self) -> bool {
+        self.unit() == Unit::Share || matches!(self, Self::Jain | Self::ChiSquareP)
+    }
+
+    /// Whether it is a latency, which means another thing in a closed loop than in an
+    /// open one.
+    pub fn is_latency(self) -> bool {
+        self.name().starts_with("latency_")
+    }
+
+    /// Its value as people read it.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Self::ChiSquareP => format::chance(value),
+            Self::Jain | Self::Cv => format::decimals(value, 3),
+            Self::QueuedP99
+            | Self::GeneratorLatenessP50
+            | Self::GeneratorLatenessP99
+            | Self::GeneratorLatenessMax => format::coarse(value),
+            _ => self.unit().show(value),
+        }
+    }
+
+    /// The ends of an interval of it as people read them; one value where both read the
+    /// same.
+    pub fn show_range(self, low: f64, high: f64) -> String {
+        let (from, to) = (self.show(low), self.show(high));
+        match self.unit() {
+            _ if from == to => from,
+            Unit::Time if !from.starts_with('<') => format::duration_range(low, high),
+            _ => format!("{from} – {to}"),
+        }
+    }
+}
+
+impl Unit {
+    /// A value in this unit as people read it.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Self::Share => format::share(value),
+            Self::Time => format::duration(value),
+            Self::Rate => format::rate(value),
+            Self::Calls | Self::Number if value.fract() == 0.0 && value >= 0.0 => {
+                format::count(value as u64)
+            }
+            Self::Calls | Self::Number => format::number(value),
+        }
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Figure {
+    type Err = UnknownFigure;
+
+    /// Percentiles of latency go by their short names too: `p99`.
+    fn from_str(name: &str) -> Result<Self, UnknownFigure> {
+        let is_percentile = name.strip_prefix('p').is_some_and(|rest| rest.parse::<u32>().is_ok());
+        let name = if is_percentile { format!("latency_{name}") } else { name.to_owned() };
+        let found = Self::ALL.iter().copied().find(|figure| figure.name() == name);
+        found.ok_or(UnknownFigure(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_is_known_by_its_name() {
+        for &figure in Figure::ALL {
+            assert_eq!(figure.name().parse(), Ok(figure));
+            assert_eq!(figure.to_string(), figure.name());
+            assert_eq!(serde_json::to_value(figure).unwrap(), figure.name());
+            assert!(figure.meaning().ends_with('.'), "{figure}");
+        }
+        assert_eq!("p99".parse(), Ok(Figure::LatencyP99));
+        assert_eq!("p999".parse(), Ok(Figure::LatencyP999));
+        assert_eq!("p95".parse::<Figure>(), Err(UnknownFigure("latency_p95".to_owned())));
+    }
+
+    #[test]
+    fn a_figure_is_printed_in_its_unit() {
+        assert_eq!(Figure::MaxShare.show(0.25), "25.0 %");
+        assert_eq!(Figure::LatencyP99.show_range(13.8e3, 14.5e3), "13.8–14.5 µs");
+        assert_eq!(Figure::QueuedP99.show_range(1.0, 2e3), "<1 µs – 2.00 µs");
+        assert_eq!(Figure::ChiSquareP.show(0.000_1), "<0.001");
+        assert_eq!(Figure::Throughput.show_range(500.0, 500.0), "500/s");
+    }
+}
