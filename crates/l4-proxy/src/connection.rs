@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use balance::{PickInput, Tried, hash_bytes};
-use rustix::event::epoll::EventFlags;
+use event_loop::EventFlags;
 
 use crate::counts::End;
 use crate::flow::{Flow, Paused};
@@ -16,9 +16,7 @@ use crate::lifetime::Lifetime;
 use crate::proxy_protocol::{self, Addresses, ProxyVersion};
 use crate::shared::Place;
 use crate::side::{Received, Side};
-use crate::slots::Which;
 use crate::table::{Group, Lacking};
-use crate::timers::Deadline;
 use crate::upstreams::Lease;
 
 /// A connection between a client and, later, a backend.
@@ -38,11 +36,11 @@ pub(crate) struct Connection {
     to_backend: Flow,
     to_client: Flow,
     /// Its only timer: for its greeting, to connect, then to end.
-    pub(crate) deadline: Deadline,
+    pub(crate) deadline_ms: Option<u64>,
     pub(crate) life: Lifetime,
     /// Since when the backend owes its first byte, until it came.
     awaiting_ns: Option<u64>,
-    /// It is in its thread's list of connections to go on with.
+    /// It is in its thread's ready queue.
     pub(crate) is_queued: bool,
     /// Its place under the cap, given back on drop.
     _place: Place,
@@ -55,6 +53,24 @@ enum Phase {
     Relaying,
 }
 
+/// One of the two sockets of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    Client,
+    Upstream,
+}
+
+impl Which {
+    /// The bit beside the connection's key in a token.
+    pub(crate) fn to_bit(self) -> bool {
+        self == Self::Upstream
+    }
+
+    pub(crate) fn from_bit(bit: bool) -> Self {
+        if bit { Self::Upstream } else { Self::Client }
+    }
+}
+
 /// Which backends were tried. It keeps the group it began with, since the
 /// indices mean nothing in another one.
 #[derive(Debug)]
@@ -63,9 +79,9 @@ struct Attempts {
     tried: Tried,
 }
 
-/// What every connection of a proxy is treated by.
+/// What holds for every connection of a proxy.
 #[derive(Debug)]
-pub(crate) struct Manners {
+pub(crate) struct ConnectionOptions {
     pub(crate) greetings: Greetings,
     pub(crate) header_out: Option<ProxyVersion>,
 }
@@ -75,8 +91,8 @@ pub(crate) struct Manners {
 pub(crate) enum Step {
     /// Wait for events.
     Wait,
-    /// Step it again after the others.
-    Again,
+    /// It had its share of the turn: step it again after the others.
+    Yield,
     /// It may be given a backend of this group.
     Greeted(Option<String>),
     /// The backend did not accept: connect to the next one.
@@ -87,9 +103,9 @@ pub(crate) enum Step {
     End(End),
 }
 
-/// Bytes that one step passed on.
+/// Bytes that were passed on.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Moved {
+pub(crate) struct Delivered {
     pub(crate) to_backend_bytes: u64,
     pub(crate) to_client_bytes: u64,
 }
@@ -112,7 +128,7 @@ impl Connection {
             phase: Phase::Greeting(first),
             to_backend: Flow::default(),
             to_client: Flow::default(),
-            deadline: Deadline::default(),
+            deadline_ms: None,
             life,
             awaiting_ns: None,
             is_queued: false,
@@ -142,8 +158,8 @@ impl Connection {
     }
 
     /// Bytes passed on since it was opened.
-    pub(crate) fn moved(&self) -> Moved {
-        Moved {
+    pub(crate) fn delivered(&self) -> Delivered {
+        Delivered {
             to_backend_bytes: self.to_backend.delivered_bytes(),
             to_client_bytes: self.to_client.delivered_bytes(),
         }
@@ -190,10 +206,10 @@ impl Connection {
     }
 
     /// Does what can be done now.
-    pub(crate) fn step(&mut self, io: &mut Io, manners: &Manners, now_ns: u64) -> Step {
+    pub(crate) fn step(&mut self, io: &mut Io, options: &ConnectionOptions, now_ns: u64) -> Step {
         match self.phase {
-            Phase::Greeting(stage) => self.step_greeting(stage, io, &manners.greetings),
-            Phase::Connecting => self.step_connecting(manners.header_out, now_ns),
+            Phase::Greeting(stage) => self.step_greeting(stage, io, &options.greetings),
+            Phase::Connecting => self.step_connecting(options.header_out, now_ns),
             Phase::Relaying => self.step_relaying(io, now_ns),
         }
     }
@@ -206,7 +222,7 @@ impl Connection {
             if self.client.is_failed() {
                 return Step::End(End::ClientReset);
             }
-            if !self.client.readable {
+            if !self.client.ready.readable {
                 return Step::Wait;
             }
             let length = match self.client.peek(&mut io.scratch[..GREETING_BYTES_MAX]) {
@@ -222,14 +238,14 @@ impl Connection {
                 Verdict::More if self.client.is_ending() => return Step::End(End::BadGreeting),
                 Verdict::More => {
                     // The next bytes come with an edge of their own.
-                    self.client.readable = false;
+                    self.client.ready.readable = false;
                     return Step::Wait;
                 }
                 Verdict::Header { length, addresses } => {
                     if self.client.receive(&mut io.scratch[..length]) != Received::Bytes(length) {
                         return Step::End(End::BadGreeting);
                     }
-                    self.client.readable = true;
+                    self.client.ready.readable = true;
                     if let Some(Addresses { source, destination }) = addresses {
                         self.client_address = source;
                         self.destination = Some(destination);
@@ -252,7 +268,7 @@ impl Connection {
         if upstream.is_failed() {
             return Step::Connect;
         }
-        if !upstream.writable {
+        if !upstream.ready.writable {
             return Step::Wait;
         }
         if let Some(version) = header_out
@@ -309,7 +325,7 @@ impl Connection {
             return Step::End(end);
         }
         if there == Paused::ForOthers || back == Paused::ForOthers {
-            Step::Again
+            Step::Yield
         } else {
             Step::Wait
         }

@@ -63,15 +63,15 @@ impl ConnectionLog {
     }
 
     pub(crate) fn write(&self, connection: &Connection, end: End, now_ms: u64) {
-        let moved = connection.moved();
+        let delivered = connection.delivered();
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let line = Line {
             ended_unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             client: connection.client_address(),
             backend: connection.lease().map(|lease| lease.upstream().name().to_owned()),
             duration_ms: now_ms.saturating_sub(connection.life.opened_ms),
-            to_backend_bytes: moved.to_backend_bytes,
-            to_client_bytes: moved.to_client_bytes,
+            to_backend_bytes: delivered.to_backend_bytes,
+            to_client_bytes: delivered.to_client_bytes,
             end: end.name(),
         };
         if self.lines.try_send(line).is_err() {

@@ -86,7 +86,7 @@ impl Checked for Fleet {
     }
 
     fn header(&self) -> &'static [u8] {
-        self.shared.manners.header_out.map_or(&[], proxy_protocol::local)
+        self.shared.options.header_out.map_or(&[], proxy_protocol::local)
     }
 
     fn checked(&self, address: SocketAddr, _passed: bool, is_healthy: bool) {

@@ -97,7 +97,7 @@ impl Flow {
                 break;
             }
             match self.stage {
-                Stage::Open if source.readable => self.move_once(source, sink, io),
+                Stage::Open if source.ready.readable => self.move_once(source, sink, io),
                 Stage::Open | Stage::Done => return Paused::ForEvent,
                 Stage::Ending => {
                     if !is_last {
@@ -132,7 +132,7 @@ impl Flow {
                 let sent = sink.send(&io.scratch[..length]);
                 self.delivered_bytes += sent as u64;
                 if sent < length {
-                    let mut buffer = io.spare.take();
+                    let mut buffer = io.buffers.take();
                     buffer.extend_from_slice(&io.scratch[sent..length]);
                     self.waiting = Some(Box::new(Held::Copied { buffer, start: 0 }));
                 }
@@ -168,7 +168,7 @@ impl Flow {
             self.stage = Stage::Done;
         }
         let Some(held) = &mut self.waiting else { return true };
-        if !sink.writable {
+        if !sink.ready.writable {
             return false;
         }
         let is_empty = match &mut **held {
@@ -187,7 +187,7 @@ impl Flow {
         };
         if is_empty {
             match self.waiting.take().map(|held| *held) {
-                Some(Held::Copied { buffer, .. }) => io.spare.give(buffer),
+                Some(Held::Copied { buffer, .. }) => io.buffers.put(buffer),
                 Some(Held::Piped(pipe)) => io.pipes.give(pipe),
                 None => {}
             }

@@ -8,7 +8,6 @@
 //! |---|---|
 //! | `run` | starts and ends the threads |
 //! | `worker` | one thread's event loop |
-//! | `accept` | the door, also when descriptors run out |
 //! | `connection` | one connection, from accept to end |
 //! | `greeting`, `proxy_protocol`, `client_hello`, `routes` | what is read of a client before it gets a backend |
 //! | `flow`, `side`, `io` | moving bytes: a direction, a socket, what a thread shares |
@@ -18,12 +17,10 @@
 //! | `table` | the backends in groups, and the balancers over them |
 //! | `fleet` | changing the backends while it runs, and what their checks say |
 //! | `shared`, `mailbox` | what threads know of each other |
-//! | `slots`, `timers` | where a thread keeps its connections and deadlines |
 //! | `counts`, `connection_log` | metrics, and a line of JSON a connection |
 //! | [`cli`], [`config`] | flags, and what they become |
 #![forbid(unsafe_code)]
 
-mod accept;
 pub mod cli;
 mod client_hello;
 pub mod config;
@@ -46,9 +43,7 @@ mod routes;
 mod run;
 mod shared;
 mod side;
-mod slots;
 mod table;
-mod timers;
 mod upstreams;
 mod worker;
 

@@ -1,39 +1,33 @@
 //! How the rest of the process talks to a thread that sleeps in `epoll_wait`:
-//! a short locked list and an eventfd that wakes it.
+//! a short locked list and its waker.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::event::{EventfdFlags, eventfd};
+use event_loop::Waker;
 
 /// Messages for one thread.
 #[derive(Debug)]
 pub(crate) struct Mailbox<T> {
     messages: Mutex<Vec<T>>,
-    wake: OwnedFd,
+    waker: Waker,
 }
 
 impl<T> Mailbox<T> {
     pub(crate) fn new() -> io::Result<Self> {
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { messages: Mutex::new(Vec::new()), wake })
+        Ok(Self { messages: Mutex::new(Vec::new()), waker: Waker::new()? })
     }
 
     /// Leaves a message and wakes the thread.
     pub(crate) fn send(&self, message: T) {
         self.lock().push(message);
-        // It can only fail when the counter is full, and then the thread is
-        // woken anyway.
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        self.waker.wake();
     }
 
     /// Takes all messages, oldest first.
     pub(crate) fn take(&self) -> Vec<T> {
-        let mut count = [0; 8];
-        // Before the list is emptied, so that a message left in between wakes
-        // the thread again.
-        let _ = rustix::io::read(&self.wake, &mut count);
+        self.waker.clear();
         std::mem::take(&mut *self.lock())
     }
 
@@ -44,7 +38,7 @@ impl<T> Mailbox<T> {
 
 impl<T> AsFd for Mailbox<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        self.waker.as_fd()
     }
 }
 

@@ -27,7 +27,7 @@ const PIPE_BYTES: usize = 256 << 10;
 const LEAST_BYTES: usize = 64 << 10;
 
 /// Empty pipes that a thread keeps. Beyond these they are closed.
-const SPARE_PIPES: usize = 32;
+const IDLE_PIPES: usize = 32;
 
 /// How many pipes all threads may have together, and have.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct PipeCap {
 /// One thread's pipes.
 #[derive(Debug)]
 pub(crate) struct Pipes {
-    spare: Vec<Pipe>,
+    idle: Vec<Pipe>,
     cap: Arc<PipeCap>,
     /// Moves that had to copy because there was no pipe.
     refused: Counter,
@@ -84,13 +84,13 @@ impl Drop for Permit {
 
 impl Pipes {
     pub(crate) fn new(cap: Arc<PipeCap>, refused: Counter) -> Self {
-        Self { spare: Vec::new(), cap, refused }
+        Self { idle: Vec::new(), cap, refused }
     }
 
     /// An empty pipe; `None` when the cap is reached, descriptors have run out
     /// or the kernel gives only tiny ones.
     pub(crate) fn take(&mut self) -> Option<Pipe> {
-        let pipe = self.spare.pop().or_else(|| Pipe::open(&self.cap));
+        let pipe = self.idle.pop().or_else(|| Pipe::open(&self.cap));
         if pipe.is_none() {
             self.refused.inc();
         }
@@ -99,14 +99,14 @@ impl Pipes {
 
     /// Takes an empty pipe back.
     pub(crate) fn give(&mut self, pipe: Pipe) {
-        if pipe.held_bytes == 0 && self.spare.len() < SPARE_PIPES {
-            self.spare.push(pipe);
+        if pipe.held_bytes == 0 && self.idle.len() < IDLE_PIPES {
+            self.idle.push(pipe);
         }
     }
 
     /// Closes the empty pipes, for their descriptors.
-    pub(crate) fn close_spare(&mut self) {
-        self.spare.clear();
+    pub(crate) fn close_idle(&mut self) {
+        self.idle.clear();
     }
 }
 
@@ -147,12 +147,12 @@ mod tests {
         assert!(pipes.take().is_none());
         assert_eq!((pipes.refused.get(), pipes.cap.open()), (1, 2));
         pipes.give(first);
-        assert_eq!(pipes.cap.open(), 2, "a spare pipe is kept");
+        assert_eq!(pipes.cap.open(), 2, "an idle pipe is kept");
         let first = pipes.take().unwrap();
         drop(second);
         assert_eq!(pipes.cap.open(), 1);
         pipes.give(first);
-        pipes.close_spare();
+        pipes.close_idle();
         assert_eq!(pipes.cap.open(), 0);
     }
 
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(rustix::io::write(pipe.inlet(), b"left").unwrap(), 4);
         pipe.held_bytes = 4;
         pipes.give(pipe);
-        assert_eq!((pipes.spare.len(), pipes.cap.open()), (0, 0));
+        assert_eq!((pipes.idle.len(), pipes.cap.open()), (0, 0));
         let pipe = pipes.take().unwrap();
         assert_eq!(rustix::io::read(pipe.outlet(), &mut [0; 8]), Err(rustix::io::Errno::AGAIN));
     }

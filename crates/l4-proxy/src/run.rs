@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use balance::BalanceError;
+use event_loop::Acceptor;
 use rustix::net::sockopt;
 use serve::admin::Backends;
 use serve::{BindOptions, Shutdown, health};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::accept::Door;
 use crate::config::Config;
 use crate::connection_log::ConnectionLog;
 use crate::counts::Counts;
@@ -77,8 +77,9 @@ impl Proxy {
     /// client or backend can cause one.
     pub async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
         let Self { config, shared, fleet } = self;
-        let doors = doors(listener, &config).map_err(Error::Listener)?;
-        let (threads, mut ended) = Threads::start(&shared, doors, &config).map_err(Error::Start)?;
+        let acceptors = acceptors(listener, &config).map_err(Error::Listener)?;
+        let (threads, mut ended) =
+            Threads::start(&shared, acceptors, &config).map_err(Error::Start)?;
         // Ended with this set, however this future ends.
         let mut checks = JoinSet::new();
         if let Some(health) = config.health.clone() {
@@ -129,8 +130,8 @@ fn register_gauges(config: &Config, shared: &Arc<Shared>) {
     gauge("l4_pipes_open", "Pipes for splicing that exist now.", |shared| shared.pipes.open());
 }
 
-/// One listener for each thread.
-fn doors(listener: TcpListener, config: &Config) -> io::Result<Vec<Door>> {
+/// One acceptor for each thread.
+fn acceptors(listener: TcpListener, config: &Config) -> io::Result<Vec<Acceptor>> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let has_own = sockopt::socket_reuseport(&listener)?;
@@ -142,8 +143,8 @@ fn doors(listener: TcpListener, config: &Config) -> io::Result<Vec<Door>> {
             listeners[0].try_clone()?
         });
     }
-    let door = |listener| Ok(Door::new(listener, config.keepalive)?);
-    listeners.into_iter().map(door).collect()
+    let acceptor = |listener| Ok(Acceptor::new(listener, config.keepalive)?);
+    listeners.into_iter().map(acceptor).collect()
 }
 
 /// The running threads. Dropping them cuts their connections off and waits
@@ -154,15 +155,15 @@ struct Threads {
 }
 
 impl Threads {
-    /// Starts a thread for each door. The receiver gives one result a thread
+    /// Starts a thread for each acceptor. The receiver gives one result a thread
     /// and then ends.
     fn start(
         shared: &Arc<Shared>,
-        doors: Vec<Door>,
+        acceptors: Vec<Acceptor>,
         config: &Config,
     ) -> io::Result<(Self, mpsc::Receiver<io::Result<()>>)> {
         let mut threads = Self { shared: Arc::clone(shared), handles: Vec::new() };
-        let (end, ended) = mpsc::channel(doors.len());
+        let (end, ended) = mpsc::channel(acceptors.len());
         let log = if config.log_connections {
             let (log, writer) = ConnectionLog::start(io::stdout(), &config.metrics)?;
             threads.handles.push(writer);
@@ -170,10 +171,10 @@ impl Threads {
         } else {
             None
         };
-        for (me, door) in doors.into_iter().enumerate() {
+        for (me, acceptor) in acceptors.into_iter().enumerate() {
             let counts = Counts::register(&config.metrics);
             let seed = seed();
-            let worker = Worker::new(Arc::clone(shared), me, door, counts, log.clone(), seed)?;
+            let worker = Worker::new(Arc::clone(shared), me, acceptor, counts, log.clone(), seed)?;
             let end = end.clone();
             let name = format!("l4-{me}");
             threads.handles.push(std::thread::Builder::new().name(name).spawn(move || {

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use balance::Ejection;
 
 use crate::config::{Config, DataPlane};
-use crate::connection::Manners;
+use crate::connection::ConnectionOptions;
 use crate::greeting::Greetings;
 use crate::lifetime::Limits;
 use crate::mailbox::Mailbox;
@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) connect_timeout: Duration,
     pub(crate) greeting_timeout: Duration,
     pub(crate) limits: Limits,
-    pub(crate) manners: Manners,
+    pub(crate) options: ConnectionOptions,
     pub(crate) ejection: Option<Ejection>,
     pub(crate) keepalive: Option<Duration>,
     pub(crate) data_plane: DataPlane,
@@ -50,7 +50,7 @@ pub(crate) struct ThreadState {
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Serve a connection that another thread accepted.
-    Serve(Arrival),
+    Serve(Incoming),
     /// Empty a backend: end its connections in their quiet moments.
     Retire(Arc<Upstream>),
     /// Accept no more, and end when the last connection has.
@@ -61,7 +61,7 @@ pub(crate) enum Command {
 
 /// A connection that was accepted.
 #[derive(Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct Incoming {
     pub(crate) socket: OwnedFd,
     pub(crate) address: SocketAddr,
     pub(crate) place: Place,
@@ -79,7 +79,7 @@ impl Shared {
                 age: config.max_connection_age,
                 grace: config.connection_age_grace,
             },
-            manners: Manners {
+            options: ConnectionOptions {
                 greetings: Greetings::new(config),
                 header_out: config.proxy_protocol_out,
             },

@@ -1,42 +1,20 @@
-//! One socket of a connection, and what is known of its readiness.
-//!
-//! Sockets are registered once, edge-triggered, for everything. What an edge
-//! said is remembered here until a system call contradicts it, so the steady
-//! state has no `epoll_ctl` and no call that is made only to return EAGAIN.
+//! One socket of a connection, and what is known of it.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
-use rustix::event::epoll::EventFlags;
+use event_loop::{EventFlags, Readiness, reset_on_close};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustix::pipe::{SpliceFlags, splice};
 
 use crate::pipes::Pipe;
-
-/// What is asked of the kernel, for each socket and once.
-///
-/// PRI is in it since a read stops short in front of urgent data, so a short
-/// read proves an empty queue only where there is none; and a splice does not
-/// get past it at all.
-pub(crate) const INTEREST: EventFlags = EventFlags::IN
-    .union(EventFlags::OUT)
-    .union(EventFlags::RDHUP)
-    .union(EventFlags::PRI)
-    .union(EventFlags::ET);
 
 /// A socket and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Side {
     socket: OwnedFd,
-    /// A read may find something.
-    pub(crate) readable: bool,
-    /// A write may find room.
-    pub(crate) writable: bool,
-    /// The next short read does not prove that the queue is empty, because an
-    /// end, an error or urgent data may follow at once.
-    exhaust: bool,
+    pub(crate) ready: Readiness,
     /// The kernel reported an error: reading up to it ends in a reset.
     failed: bool,
     /// A write failed: the peer is gone. What it sent before it went may still
@@ -46,7 +24,8 @@ pub(crate) struct Side {
     reset: bool,
     /// The peer's end was read.
     ended: bool,
-    /// The peer has sent urgent data at some time.
+    /// The peer has sent urgent data at some time, which a splice does not get
+    /// past.
     urgent: bool,
     /// The kernel reported the peer's end, which is not read yet.
     hung_up: bool,
@@ -69,9 +48,7 @@ impl Side {
     pub(crate) fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
-            readable: false,
-            writable: false,
-            exhaust: false,
+            ready: Readiness::default(),
             failed: false,
             broken: false,
             reset: false,
@@ -83,19 +60,9 @@ impl Side {
 
     /// Remembers what an edge said.
     pub(crate) fn note(&mut self, flags: EventFlags) {
-        let over = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR | EventFlags::PRI;
-        if flags.intersects(over) {
-            self.exhaust = true;
-            self.readable = true;
-        }
+        self.ready.note(flags);
         self.hung_up |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP);
         self.urgent |= flags.contains(EventFlags::PRI);
-        if flags.contains(EventFlags::IN) {
-            self.readable = true;
-        }
-        if flags.contains(EventFlags::OUT) {
-            self.writable = true;
-        }
         // After the peer's end nobody reads here any more, so an error would
         // go unnoticed until the next write.
         if flags.contains(EventFlags::ERR) {
@@ -127,7 +94,7 @@ impl Side {
             Ok((0, _)) => Received::End,
             Ok((length, _)) => Received::Bytes(length),
             Err(Errno::AGAIN) => {
-                self.readable = false;
+                self.ready.readable = false;
                 Received::Nothing
             }
             Err(_) => {
@@ -158,7 +125,7 @@ impl Side {
     pub(crate) fn received(&mut self, result: Result<usize, Errno>, room: usize) -> Received {
         match result {
             Ok(0) => {
-                self.readable = false;
+                self.ready.readable = false;
                 self.ended = true;
                 // Once an error was reported by a write, the kernel reports
                 // the end of the queue as an ordinary end.
@@ -166,16 +133,15 @@ impl Side {
                 if self.reset { Received::Nothing } else { Received::End }
             }
             Ok(length) => {
-                self.readable = length == room || self.exhaust;
+                self.ready.read(length, room);
                 Received::Bytes(length)
             }
             Err(Errno::AGAIN) => {
-                self.readable = false;
-                self.exhaust = false;
+                self.ready.emptied();
                 Received::Nothing
             }
             Err(_) => {
-                self.readable = false;
+                self.ready.readable = false;
                 self.reset = true;
                 Received::Nothing
             }
@@ -189,7 +155,7 @@ impl Side {
         if let Received::Bytes(length) = received {
             // A splice also stops when the pipe has no slot left, so a short
             // one says nothing about the queue.
-            self.readable = true;
+            self.ready.readable = true;
             pipe.held_bytes = length;
         }
         received
@@ -218,11 +184,11 @@ impl Side {
     pub(crate) fn sent(&mut self, result: Result<usize, Errno>, wanted: usize) -> usize {
         match result {
             Ok(length) => {
-                self.writable = length == wanted;
+                self.ready.wrote(length, wanted);
                 length
             }
             Err(Errno::AGAIN) => {
-                self.writable = false;
+                self.ready.writable = false;
                 0
             }
             Err(_) => {
@@ -238,14 +204,13 @@ impl Side {
     }
 
     fn break_off(&mut self) {
-        self.writable = false;
+        self.ready.writable = false;
         self.broken = true;
         if self.ended {
             self.reset = true;
         } else {
             // Read what is left, up to the error.
-            self.readable = true;
-            self.exhaust = true;
+            self.ready.expect_end();
         }
     }
 
@@ -258,8 +223,7 @@ impl Side {
     /// Makes the coming close a reset: the peer learns that the stream was cut
     /// and did not end.
     pub(crate) fn reset_on_close(&self) {
-        // A socket that can't be told so is closed the ordinary way.
-        let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
+        reset_on_close(&self.socket);
     }
 }
 

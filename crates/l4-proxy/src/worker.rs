@@ -3,31 +3,25 @@
 //! An own loop over epoll and not a task per connection on a runtime, for what
 //! it saves at a few microseconds per message: sockets are registered once and
 //! edge-triggered, so a message costs one read, one write and its share of one
-//! `epoll_wait`; there is no waker, no task queue and no second copy of the
-//! readiness state.
+//! `epoll_wait`; there is no task queue and no second copy of the readiness
+//! state.
 
-mod arrivals;
+mod accept;
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use balance::SplitMix64;
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
-use rustix::io::Errno;
+use event_loop::{ACCEPTOR, Acceptor, Arena, EventFlags, Key, Poller, Timers, WAKER};
 
-use crate::accept::Door;
-use crate::connection::{Connection, Step};
+use crate::connection::{Connection, Delivered, Step, Which};
 use crate::connection_log::ConnectionLog;
 use crate::counts::{Counts, End};
 use crate::io::Io;
 use crate::lifetime::Due;
 use crate::pipes::Pipes;
 use crate::shared::{Command, Shared};
-use crate::slots::{Key, Slots};
-use crate::timers::Timers;
 use crate::upstreams::{Lease, Upstream};
 
 /// Events taken from the kernel at once.
@@ -35,30 +29,25 @@ const EVENTS: usize = 256;
 /// Connections of a backend that is emptied are spread over this time, so that
 /// their clients don't all come back at once.
 const RETIRE_WITHIN_MS: u64 = 1_000;
-/// Reserved tokens; no connection's token is as large.
-const DOOR: u64 = u64::MAX;
-const MAILBOX: u64 = u64::MAX - 1;
 
 /// The state of one thread.
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     me: usize,
-    epoll: OwnedFd,
-    door: Option<Door>,
-    /// When the door opens again, if it is closed for a moment.
-    door_opens_ms: Option<u64>,
-    connections: Slots<Connection>,
-    timers: Timers,
+    poller: Poller,
+    acceptor: Option<Acceptor>,
+    connections: Arena<Connection>,
+    /// In milliseconds; one for each connection at most.
+    timers: Timers<Key<Connection>>,
     io: Io,
     /// Connections with more to do at once.
-    again: Vec<Key>,
+    ready: Vec<Key<Connection>>,
     chance: SplitMix64,
     counts: Counts,
     log: Option<ConnectionLog>,
     now_ns: u64,
     /// Passed on in this turn and not yet counted.
-    to_backend_bytes: u64,
-    to_client_bytes: u64,
+    delivered: Delivered,
     is_draining: bool,
     is_terminated: bool,
 }
@@ -68,32 +57,28 @@ impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
         me: usize,
-        door: Door,
+        acceptor: Acceptor,
         counts: Counts,
         log: Option<ConnectionLog>,
         seed: u64,
     ) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let poller = Poller::new()?;
         let pipes = Pipes::new(Arc::clone(&shared.pipes), counts.pipes_refused.clone());
-        let level = epoll::EventFlags::IN;
-        let mailbox = &shared.threads[me].mailbox;
-        epoll::add(&epoll, mailbox, epoll::EventData::new_u64(MAILBOX), level)?;
-        epoll::add(&epoll, &door, epoll::EventData::new_u64(DOOR), level)?;
+        poller.add_level(&shared.threads[me].mailbox, WAKER)?;
+        acceptor.watch(&poller)?;
         Ok(Self {
             me,
-            epoll,
-            door: Some(door),
-            door_opens_ms: None,
-            connections: Slots::new(),
+            poller,
+            acceptor: Some(acceptor),
+            connections: Arena::default(),
             timers: Timers::default(),
             io: Io::new(shared.data_plane, pipes),
-            again: Vec::new(),
+            ready: Vec::new(),
             chance: SplitMix64::new(seed),
             counts,
             log,
             now_ns: shared.now_ns(),
-            to_backend_bytes: 0,
-            to_client_bytes: 0,
+            delivered: Delivered::default(),
             is_draining: false,
             is_terminated: false,
             shared,
@@ -107,20 +92,15 @@ impl Worker {
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(EVENTS);
         while !self.is_over() {
-            events.clear();
-            let timeout = self.sleep().map(timespec);
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            self.poller.wait(&mut events, self.sleep())?;
             self.now_ns = self.shared.now_ns();
             for event in &events {
                 self.on_event(event.data.u64(), event.flags)?;
             }
-            self.go_on();
+            self.serve_ready();
             self.on_time()?;
             if self.empties_queue() {
-                self.on_door()?;
+                self.accept()?;
             }
             self.count_bytes();
         }
@@ -140,27 +120,31 @@ impl Worker {
 
     /// Whether it takes what the kernel has queued, to close the listener then.
     fn empties_queue(&self) -> bool {
-        self.is_draining && self.door.is_some() && self.door_opens_ms.is_none()
+        let is_accepting = |acceptor: &Acceptor| acceptor.resumes_ns().is_none();
+        self.is_draining && self.acceptor.as_ref().is_some_and(is_accepting)
     }
 
     fn sleep(&self) -> Option<Duration> {
-        if !self.again.is_empty() || self.empties_queue() {
+        if !self.ready.is_empty() || self.empties_queue() {
             return Some(Duration::ZERO);
         }
-        let door = self
-            .door_opens_ms
-            .map(|opens_ms| Duration::from_millis(opens_ms.saturating_sub(self.now_ms())));
-        let timers = self.timers.sleep(self.now_ms());
-        [door, timers].into_iter().flatten().min()
+        let resumes_ns = self.acceptor.as_ref().and_then(Acceptor::resumes_ns);
+        let resumes =
+            resumes_ns.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(self.now_ns)));
+        let timer = self.timers.next_at();
+        let timer = timer.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(self.now_ms())));
+        [resumes, timer].into_iter().flatten().min()
     }
 
-    fn on_event(&mut self, token: u64, flags: epoll::EventFlags) -> io::Result<()> {
+    fn on_event(&mut self, token: u64, flags: EventFlags) -> io::Result<()> {
         match token {
-            DOOR => self.on_door(),
-            MAILBOX => self.on_mailbox(),
+            ACCEPTOR => self.accept(),
+            WAKER => self.on_mailbox(),
             token => {
-                let (key, which) = Key::from_token(token);
+                let key = Key::from_token(token);
+                // It may have ended by an event before this one.
                 if let Some(connection) = self.connections.get_mut(key) {
+                    let which = Which::from_bit(Key::<Connection>::bit_of_token(token));
                     connection.note(which, flags);
                     self.step(key);
                 }
@@ -170,8 +154,9 @@ impl Worker {
     }
 
     /// Goes on with the connections that had more to do than their share.
-    fn go_on(&mut self) {
-        for key in std::mem::take(&mut self.again) {
+    fn serve_ready(&mut self) {
+        for key in std::mem::take(&mut self.ready) {
+            // It may have ended since it was queued.
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.is_queued = false;
                 self.step(key);
@@ -179,20 +164,21 @@ impl Worker {
         }
     }
 
-    fn step(&mut self, key: Key) {
+    fn step(&mut self, key: Key<Connection>) {
         loop {
+            // Its own deadline may end it in a step of this loop.
             let Some(connection) = self.connections.get_mut(key) else { return };
-            let before = connection.moved();
-            let step = connection.step(&mut self.io, &self.shared.manners, self.now_ns);
-            let after = connection.moved();
-            self.to_backend_bytes += after.to_backend_bytes - before.to_backend_bytes;
-            self.to_client_bytes += after.to_client_bytes - before.to_client_bytes;
+            let before = connection.delivered();
+            let step = connection.step(&mut self.io, &self.shared.options, self.now_ns);
+            let after = connection.delivered();
+            self.delivered.to_backend_bytes += after.to_backend_bytes - before.to_backend_bytes;
+            self.delivered.to_client_bytes += after.to_client_bytes - before.to_client_bytes;
             match step {
                 Step::Wait => return,
-                Step::Again => {
+                Step::Yield => {
                     if !connection.is_queued {
                         connection.is_queued = true;
-                        self.again.push(key);
+                        self.ready.push(key);
                     }
                     return;
                 }
@@ -207,9 +193,10 @@ impl Worker {
         }
     }
 
-    fn close(&mut self, key: Key, end: End) {
+    fn close(&mut self, key: Key<Connection>, end: End) {
+        // A drain may find closed what it began with.
         let Some(mut connection) = self.connections.remove(key) else { return };
-        self.timers.clear(key, &mut connection.deadline);
+        self.timers.replace(&mut connection.deadline_ms, None, key);
         connection.prepare_close(end);
         self.counts.count_end(end);
         if let Some(log) = &self.log {
@@ -218,11 +205,12 @@ impl Worker {
     }
 
     fn count_bytes(&mut self) {
-        if self.to_backend_bytes > 0 {
-            self.counts.to_backend_bytes.add(std::mem::take(&mut self.to_backend_bytes));
+        let Delivered { to_backend_bytes, to_client_bytes } = std::mem::take(&mut self.delivered);
+        if to_backend_bytes > 0 {
+            self.counts.to_backend_bytes.add(to_backend_bytes);
         }
-        if self.to_client_bytes > 0 {
-            self.counts.to_client_bytes.add(std::mem::take(&mut self.to_client_bytes));
+        if to_client_bytes > 0 {
+            self.counts.to_client_bytes.add(to_client_bytes);
         }
         if self.io.spliced_bytes > 0 {
             self.counts.spliced_bytes.add(std::mem::take(&mut self.io.spliced_bytes));
@@ -234,11 +222,12 @@ impl Worker {
 impl Worker {
     fn on_time(&mut self) -> io::Result<()> {
         let now_ms = self.now_ms();
-        if self.door_opens_ms.is_some_and(|opens_ms| opens_ms <= now_ms) {
-            self.open_door()?;
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.resume_if_due(&self.poller, self.now_ns)?;
         }
         while let Some(key) = self.timers.pop(now_ms) {
-            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let connection = self.connections.live_mut(key);
+            connection.deadline_ms = None;
             if connection.is_relaying() {
                 self.on_relaying_timer(key);
             } else if connection.is_connecting() {
@@ -252,15 +241,17 @@ impl Worker {
     }
 
     /// Ends a connection that has had its time, or looks again later.
-    fn on_relaying_timer(&mut self, key: Key) {
+    fn on_relaying_timer(&mut self, key: Key<Connection>) {
         let now_ms = self.now_ms();
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let connection = self.connections.live_mut(key);
         match connection.life.due(now_ms, &self.shared.limits) {
             Due::Now(end) => self.close(key, end),
             // A millisecond more, so that the clock's rounding down does not
             // wake the thread a moment before.
-            Due::At(at_ms) => self.timers.set(key, &mut connection.deadline, at_ms + 1),
-            Due::Never => self.timers.clear(key, &mut connection.deadline),
+            Due::At(at_ms) => {
+                self.timers.replace(&mut connection.deadline_ms, Some(at_ms + 1), key);
+            }
+            Due::Never => self.timers.replace(&mut connection.deadline_ms, None, key),
         }
     }
 
@@ -268,7 +259,7 @@ impl Worker {
     fn retire(&mut self, upstream: &Arc<Upstream>) {
         for key in self.connections.keys() {
             let at_ms = self.now_ms() + self.chance.next_u64() % RETIRE_WITHIN_MS;
-            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let connection = self.connections.live_mut(key);
             let is_its = |lease: &Lease| Arc::ptr_eq(lease.upstream(), upstream);
             if connection.is_relaying() && connection.lease().is_some_and(is_its) {
                 connection.life.expire(at_ms);
@@ -281,7 +272,7 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         for command in shared.threads[self.me].mailbox.take() {
             match command {
-                Command::Serve(arrival) => self.serve(arrival),
+                Command::Serve(incoming) => self.serve(incoming),
                 Command::Retire(upstream) => self.retire(&upstream),
                 Command::Drain => self.is_draining = true,
                 Command::Terminate => {
@@ -298,26 +289,8 @@ impl Worker {
 
     /// Closes the listener, which resets whoever is left in its queue.
     fn stop_listening(&mut self) {
-        self.door_opens_ms = None;
-        if self.door.take().is_some() {
+        if self.acceptor.take().is_some() {
             self.shared.stopped_listening();
         }
-    }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    // Longer sleeps than a day are cut into days.
-    let capped = duration.min(Duration::from_secs(86_400));
-    Timespec { tv_sec: capped.as_secs() as i64, tv_nsec: i64::from(capped.subsec_nanos()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sleeps_become_what_the_kernel_takes() {
-        assert_eq!(timespec(Duration::from_millis(1_500)).tv_nsec, 500_000_000);
-        assert_eq!(timespec(Duration::MAX).tv_sec, 86_400);
     }
 }

@@ -11,17 +11,20 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("balance", &[]),
     ("echo-proto", &[]),
+    ("event-loop", &[]),
     ("grpc-call", &[]),
     ("h2-wire", &[]),
     ("measure", &[]),
     ("queueing", &[]),
+    ("serve", &["event-loop"]),
+    ("scenario", &["balance"]),
     ("serve", &[]),
     ("scenario", &["balance", "measure"]),
     ("simulate", &["balance", "measure", "queueing"]),
     ("report", &["measure", "queueing"]),
     ("echo-backend", &["echo-proto", "serve"]),
-    ("l4-proxy", &["balance", "serve"]),
-    ("l7-proxy", &["balance", "h2-wire", "serve"]),
+    ("l4-proxy", &["balance", "event-loop", "serve"]),
+    ("l7-proxy", &["balance", "event-loop", "h2-wire", "serve"]),
     (
         "loadgen",
         &[

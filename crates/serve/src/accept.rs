@@ -8,12 +8,12 @@
 //! doesn't help (the system's table is full, no memory), it waits a bounded
 //! moment. Everything that was turned away is counted.
 
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use event_loop::{AcceptFailure, SpareDescriptor};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::net::{TcpListener, TcpStream};
@@ -136,14 +136,13 @@ pub struct Acceptor {
     listener: TcpListener,
     options: AcceptOptions,
     counters: AcceptCounters,
-    /// Held only to be given up when descriptors run out.
-    spare: Option<File>,
+    spare: SpareDescriptor,
 }
 
 impl Acceptor {
     /// An acceptor over `listener`.
     pub fn new(listener: TcpListener, options: AcceptOptions, counters: AcceptCounters) -> Self {
-        Self { listener, options, counters, spare: open_spare() }
+        Self { listener, options, counters, spare: SpareDescriptor::default() }
     }
 
     /// The next connection that is within the cap. Cancel safe: a connection
@@ -239,7 +238,7 @@ impl Acceptor {
     }
 
     async fn recover(&mut self, error: io::Error) -> io::Result<()> {
-        match classify(&error) {
+        match Errno::from_io_error(&error).map_or(AcceptFailure::Listener, AcceptFailure::of) {
             AcceptFailure::Connection => Ok(()),
             AcceptFailure::Exhausted => {
                 if !self.shed_with_spare() {
@@ -254,57 +253,11 @@ impl Acceptor {
     /// Gives the spare descriptor up to take one connection out of the queue
     /// and close it. False when that was no help.
     fn shed_with_spare(&mut self) -> bool {
-        if self.spare.take().is_none() {
-            self.spare = open_spare();
-            return false;
-        }
-        let shed = rustix::net::accept(&self.listener).is_ok();
-        if shed {
+        let shed = self.spare.lend(|| rustix::net::accept(&self.listener).is_ok());
+        if shed == Some(true) {
             self.counters.shed_no_descriptor.inc();
         }
-        self.spare = open_spare();
-        shed
-    }
-}
-
-fn open_spare() -> Option<File> {
-    File::open("/dev/null").ok()
-}
-
-/// Whose trouble a failed `accept` is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AcceptFailure {
-    /// That of one connection, which is gone; take the next one.
-    Connection,
-    /// The process or the system is out of descriptors or memory.
-    Exhausted,
-    /// The listener's own.
-    Listener,
-}
-
-/// accept(2): "Linux accept() passes already-pending network errors on the new
-/// socket as an error code from accept()", so most of them say nothing about
-/// the listener.
-fn classify(error: &io::Error) -> AcceptFailure {
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC) => {
-            AcceptFailure::Exhausted
-        }
-        Some(
-            Errno::CONNABORTED
-            | Errno::CONNRESET
-            | Errno::INTR
-            | Errno::PROTO
-            | Errno::NOPROTOOPT
-            | Errno::NETDOWN
-            | Errno::NETUNREACH
-            | Errno::HOSTDOWN
-            | Errno::HOSTUNREACH
-            | Errno::NONET
-            | Errno::TIMEDOUT
-            | Errno::PERM,
-        ) => AcceptFailure::Connection,
-        _ => AcceptFailure::Listener,
+        shed == Some(true)
     }
 }
 
@@ -347,7 +300,6 @@ mod tests {
         assert!(acceptor.shed_with_spare());
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         assert_eq!(counters.shed_no_descriptor.get(), 1);
-        assert!(acceptor.spare.is_some(), "the spare is taken back");
         assert!(!acceptor.shed_with_spare(), "an empty queue has nothing to shed");
     }
 
@@ -384,20 +336,9 @@ mod tests {
         (0..QUEUED).map(|_| std::net::TcpStream::connect(address).unwrap()).collect()
     }
 
-    #[test]
-    fn failures_are_told_apart() {
-        let of = |errno: Errno| classify(&io::Error::from(errno));
-        assert_eq!(of(Errno::MFILE), AcceptFailure::Exhausted);
-        assert_eq!(of(Errno::NOMEM), AcceptFailure::Exhausted);
-        assert_eq!(of(Errno::CONNABORTED), AcceptFailure::Connection);
-        assert_eq!(of(Errno::BADF), AcceptFailure::Listener);
-        assert_eq!(classify(&io::Error::other("strange")), AcceptFailure::Listener);
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn exhaustion_without_a_spare_rests_a_bounded_moment() {
+    async fn where_shedding_is_no_help_it_rests_a_bounded_moment() {
         let (mut acceptor, _, _) = acceptor(1);
-        acceptor.spare = None;
         let before = tokio::time::Instant::now();
         acceptor.recover(Errno::MFILE.into()).await.unwrap();
         assert_eq!(before.elapsed(), BACK_OFF);

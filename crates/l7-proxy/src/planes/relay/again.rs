@@ -14,11 +14,10 @@ use balance::PickInput;
 use h2_wire::Reason;
 use h2_wire::hpack::{HeaderList, Name};
 
-use super::call::{Attempt, Place};
+use super::call::{Attempt, CallKey, Place};
 use super::headers;
-use super::slots::Key;
-use super::timers::Due;
-use super::worker::Worker;
+use super::pool::{LinkKey, PoolKey};
+use super::worker::{Due, Worker};
 use crate::failure::{Failure, code};
 use crate::metrics::Outcome;
 use crate::retry::{GrpcStatus, Pushback, Standing, Verdict};
@@ -27,7 +26,12 @@ use crate::retry::{GrpcStatus, Pushback, Standing, Verdict};
 impl Worker {
     /// Sees to an attempt that failed after a backend may have worked on it.
     /// Whether another is made, or waited for, and nothing is left to do.
-    pub(super) fn may_try_again(&mut self, key: Key, failure: &Failure, outcome: Outcome) -> bool {
+    pub(super) fn may_try_again(
+        &mut self,
+        key: CallKey,
+        failure: &Failure,
+        outcome: Outcome,
+    ) -> bool {
         let Some(status) = GrpcStatus::of_failure(failure) else { return false };
         let has_head = self.calls.get(key).is_none_or(|call| call.response.has_head);
         !has_head && self.try_after_status(key, status, Pushback::None, outcome)
@@ -37,7 +41,7 @@ impl Worker {
     /// settled, and an answer that is a reason to try again is kept back.
     /// Whether the head has been dealt with.
     #[inline]
-    pub(super) fn keeps_back(&mut self, link: Key, key: Key, end_stream: bool) -> bool {
+    pub(super) fn keeps_back(&mut self, link: LinkKey, key: CallKey, end_stream: bool) -> bool {
         let Some(call) = self.calls.get(key) else { return false };
         let may_retry = end_stream && !self.shared.config.retry.retry_on.is_empty();
         if call.due.is_none() && call.other.is_none() && !may_retry {
@@ -53,7 +57,7 @@ impl Worker {
 
     /// The same for an answer that is one header block.
     #[cold]
-    fn retries_answer(&mut self, link: Key, key: Key) -> bool {
+    fn retries_answer(&mut self, link: LinkKey, key: CallKey) -> bool {
         let Some(from) = self.links.get(link) else { return false };
         let list = from.endpoint.http.headers();
         let Some((status, pushback)) = status_of(list) else { return false };
@@ -64,7 +68,7 @@ impl Worker {
     /// Ends the attempt, and makes another after a pause, if that may be done.
     fn try_after_status(
         &mut self,
-        key: Key,
+        key: CallKey,
         status: GrpcStatus,
         pushback: Pushback,
         outcome: Outcome,
@@ -102,7 +106,7 @@ impl Worker {
         }
     }
 
-    fn retry_after(&mut self, key: Key, pause: Duration, outcome: Outcome) {
+    fn retry_after(&mut self, key: CallKey, pause: Duration, outcome: Outcome) {
         self.retry_counters.retries.inc();
         self.end_stream_of(key);
         let Some(call) = self.calls.get_mut(key) else { return };
@@ -118,7 +122,7 @@ impl Worker {
 
     /// Resets the attempt's stream if its response is whole and its request is
     /// not.
-    fn end_stream_of(&mut self, key: Key) {
+    fn end_stream_of(&mut self, key: CallKey) {
         let attempt = self.calls.get(key).and_then(|call| call.attempt.as_ref());
         if let Some(Place::Stream(link, stream)) = attempt.map(|attempt| attempt.place) {
             self.reset_on_link(link, stream, Reason::NO_ERROR);
@@ -126,7 +130,7 @@ impl Worker {
     }
 
     /// Sets when a call is due for its next act; it can wait for one only.
-    pub(super) fn set_due(&mut self, key: Key, pause: Duration, due: Due) {
+    pub(super) fn set_due(&mut self, key: CallKey, pause: Duration, due: Due) {
         let at_ns = self.now_ns.saturating_add(pause.as_nanos() as u64);
         let Some(call) = self.calls.get_mut(key) else { return };
         if let Some((before_ns, before)) = call.due.replace((at_ns, due)) {
@@ -135,7 +139,7 @@ impl Worker {
         self.timers.set(at_ns, due);
     }
 
-    pub(super) fn on_retry_due(&mut self, key: Key) {
+    pub(super) fn on_retry_due(&mut self, key: CallKey) {
         let Some(call) = self.calls.get_mut(key) else { return };
         call.due = None;
         self.place(key);
@@ -145,7 +149,7 @@ impl Worker {
 /// Hedging.
 impl Worker {
     /// Sends a call without an answer to a second backend, if it may.
-    pub(super) fn on_hedge_due(&mut self, key: Key) {
+    pub(super) fn on_hedge_due(&mut self, key: CallKey) {
         let random = self.chance.next_u64();
         let config = &self.shared.config;
         let Some(call) = self.calls.get_mut(key) else { return };
@@ -177,7 +181,7 @@ impl Worker {
         self.begin_hedge(key, index, pool);
     }
 
-    fn begin_hedge(&mut self, key: Key, index: usize, pool: Key) {
+    fn begin_hedge(&mut self, key: CallKey, index: usize, pool: PoolKey) {
         let (Some(call), Some(backend)) = (self.calls.get_mut(key), self.pools.get(pool)) else {
             return;
         };
@@ -188,7 +192,7 @@ impl Worker {
             pool,
             index,
             in_flight: backend.upstream.begin(),
-            place: Place::Waiting(Key::NONE),
+            place: Place::Waiting(PoolKey::NONE),
             held: None,
             sent_ns: self.now_ns,
             is_budgeted: true,
@@ -205,13 +209,13 @@ impl Worker {
     /// Makes the attempt on this connection the first of the two that a hedged
     /// call has.
     #[inline]
-    pub(super) fn focus(&mut self, link: Key, key: Key) {
+    pub(super) fn focus(&mut self, link: LinkKey, key: CallKey) {
         self.focus_on(key, |place| matches!(place, Place::Stream(found, _) if found == link));
     }
 
     /// The same by where the attempt is.
     #[inline]
-    pub(super) fn focus_on(&mut self, key: Key, is_it: impl Fn(Place) -> bool) {
+    pub(super) fn focus_on(&mut self, key: CallKey, is_it: impl Fn(Place) -> bool) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if let Some(other) = &mut call.other
             && let Some(first) = &mut call.attempt
@@ -223,7 +227,7 @@ impl Worker {
 
     /// Ends the first of two attempts and leaves the call to the other. False
     /// when there is no other.
-    pub(super) fn leave_to_other(&mut self, key: Key, outcome: Outcome) -> bool {
+    pub(super) fn leave_to_other(&mut self, key: CallKey, outcome: Outcome) -> bool {
         let Some(call) = self.calls.get_mut(key) else { return false };
         let Some(other) = call.other.take() else { return false };
         call.tried.insert(other.index);
@@ -239,7 +243,7 @@ impl Worker {
     /// The first of two attempts has an answer: the other is taken back, and no
     /// further one is made.
     #[cold]
-    fn settle(&mut self, key: Key) {
+    fn settle(&mut self, key: CallKey) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if let Some((at_ns, due)) = call.due.take() {
             self.timers.clear(at_ns, due);

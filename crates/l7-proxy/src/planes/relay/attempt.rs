@@ -6,21 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use balance::PickInput;
+use event_loop::connect;
 use h2_wire::Reason;
 use h2_wire::connection::{Connection, StreamKey};
 use h2_wire::hpack::Name;
-use rustix::event::epoll;
 use rustix::io::Errno;
 
-use super::call::{Attempt, Call, Place};
-use super::endpoint::{Endpoint, INTEREST};
+use super::call::{Attempt, Call, CallKey, Place};
+use super::endpoint::Endpoint;
 use super::headers::Changes;
-use super::pool::{self, Link, Pool, Stage};
+use super::pool::{Link, LinkKey, Pool, PoolKey, Stage};
 use super::secure::Secure;
 use super::shares::Held;
-use super::slots::Key;
-use super::timers::Due;
-use super::worker::Worker;
+use super::worker::{Due, Worker};
 use crate::circuit::Limit;
 use crate::failure::{Failure, answer, code};
 use crate::grpc;
@@ -46,7 +44,7 @@ pub(super) enum Broken {
 
 impl Worker {
     /// Offers the call to backends until one has it or it must fail.
-    pub(super) fn place(&mut self, key: Key) {
+    pub(super) fn place(&mut self, key: CallKey) {
         loop {
             let Some((index, pool)) = self.pick(key) else { return self.give_up(key) };
             let (Some(call), Some(backend)) = (self.calls.get_mut(key), self.pools.get(pool))
@@ -59,7 +57,7 @@ impl Worker {
                 self.counters.retries.inc();
             }
             let in_flight = backend.upstream.begin();
-            let place = Place::Waiting(Key::NONE);
+            let place = Place::Waiting(PoolKey::NONE);
             let is_budgeted = std::mem::take(&mut call.holds_budget);
             let sent_ns = self.now_ns;
             let is_hedge = false;
@@ -97,7 +95,7 @@ impl Worker {
     /// Whether an attempt that was counted on a backend is within the circuit
     /// limits.
     #[inline]
-    pub(super) fn check_circuit(&self, pool: Key) -> Result<(), Failure> {
+    pub(super) fn check_circuit(&self, pool: PoolKey) -> Result<(), Failure> {
         let Some(pool) = self.pools.get(pool) else { return Err(Failure::NoBackend) };
         let limits = &self.shared.config.circuit;
         let upstreams = self.set.upstreams();
@@ -113,7 +111,7 @@ impl Worker {
     }
 
     /// The backend for the next attempt, if the call may have one.
-    fn pick(&mut self, key: Key) -> Option<(usize, Key)> {
+    fn pick(&mut self, key: CallKey) -> Option<(usize, PoolKey)> {
         let random = self.chance.next_u64();
         let call = self.calls.get_mut(key)?;
         if call.attempts >= self.shared.config.calls.max_attempts {
@@ -132,13 +130,13 @@ impl Worker {
     }
 
     /// Begins to make a connection.
-    pub(super) fn open_link(&mut self, pool_key: Key) -> Result<Key, Failure> {
+    pub(super) fn open_link(&mut self, pool_key: PoolKey) -> Result<LinkKey, Failure> {
         let Some(pool) = self.pools.get_mut(pool_key) else { return Err(Failure::NoBackend) };
         let now_ms = self.now_ns / 1_000_000;
         let limits = &self.shared.config.upstream;
         let connect_by_ns = self.now_ns + limits.connect_timeout.as_nanos() as u64;
         let secure = secure_link(&self.shared.tls, &self.tls_counters, pool.upstream.addr());
-        let opened = pool::connect(&pool.upstream).and_then(|socket| {
+        let opened = connect(pool.upstream.addr(), None).and_then(|socket| {
             let secure = secure.map_err(|_| Errno::INVAL)?;
             let http = Connection::new(Arc::clone(&self.upstream));
             let link = self.links.insert(Link {
@@ -154,9 +152,8 @@ impl Worker {
                 ready_ns: 0,
                 is_proven: false,
             });
-            let Some(made) = self.links.get(link) else { return Ok(link) };
-            let data = epoll::EventData::new_u64(link.to_token(true));
-            match epoll::add(&self.epoll, &made.endpoint, data, INTEREST) {
+            let endpoint = &self.links.live(link).endpoint;
+            match self.poller.add(endpoint, link.to_token(true)) {
                 Ok(()) => Ok(link),
                 Err(errno) => {
                     self.links.remove(link);
@@ -183,7 +180,7 @@ impl Worker {
     }
 
     /// Sends the call on a connection that has a place for it.
-    pub(super) fn send(&mut self, key: Key, link: Key) {
+    pub(super) fn send(&mut self, key: CallKey, link: LinkKey) {
         let (Some(call), Some(to)) = (self.calls.get_mut(key), self.links.get_mut(link)) else {
             return;
         };
@@ -195,7 +192,7 @@ impl Worker {
             }
             timeout = Some(grpc::format_timeout(Duration::from_nanos(left_ns)));
         }
-        Self::lend(&mut self.spare, &mut to.endpoint);
+        Self::lend(&mut self.buffers, &mut to.endpoint);
         let http = &mut to.endpoint.http;
         let (Some(attempt), Some(stream)) = (&mut call.attempt, http.open(key)) else { return };
         attempt.place = Place::Stream(link, stream);
@@ -263,7 +260,13 @@ fn secure_link(
 impl Worker {
     /// An attempt broke: tries elsewhere if that is safe, and fails the call
     /// if not.
-    pub(super) fn retry(&mut self, key: Key, failure: Failure, outcome: Outcome, broken: Broken) {
+    pub(super) fn retry(
+        &mut self,
+        key: CallKey,
+        failure: Failure,
+        outcome: Outcome,
+        broken: Broken,
+    ) {
         if broken == Broken::Final && self.may_try_again(key, &failure, outcome) {
             return;
         }
@@ -276,7 +279,7 @@ impl Worker {
     /// where not, the call has failed.
     fn note_broken(
         &mut self,
-        key: Key,
+        key: CallKey,
         failure: Failure,
         outcome: Outcome,
         broken: Broken,
@@ -303,7 +306,7 @@ impl Worker {
     }
 
     /// No backend is left to try: the call waits for one that is full, or fails.
-    fn give_up(&mut self, key: Key) {
+    fn give_up(&mut self, key: CallKey) {
         let Some(call) = self.calls.get_mut(key) else { return };
         if let Some(pool) = call.full.take() {
             let Err(failure) = self.wait_for_any(key, pool) else { return };
@@ -317,7 +320,7 @@ impl Worker {
 
     /// Tells the client what broke, in the way that what it has got allows, and
     /// ends the call.
-    pub(super) fn fail_call(&mut self, key: Key, failure: &Failure, outcome: Outcome) {
+    pub(super) fn fail_call(&mut self, key: CallKey, failure: &Failure, outcome: Outcome) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let answer = answer(failure, call.is_grpc, call.response.progress());
         call.response.note(&answer);
@@ -328,7 +331,7 @@ impl Worker {
 
     /// Resets the call's stream on the backend, or takes it out of the queue it
     /// waits in.
-    pub(super) fn withdraw(&mut self, key: Key, reason: Reason) {
+    pub(super) fn withdraw(&mut self, key: CallKey, reason: Reason) {
         let Some(call) = self.calls.get(key) else { return };
         let places = [call.attempt.as_ref(), call.other.as_deref()];
         for place in places.map(|attempt| attempt.map(|attempt| attempt.place)) {
@@ -336,7 +339,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn withdraw_from(&mut self, key: Key, place: Option<Place>, reason: Reason) {
+    pub(super) fn withdraw_from(&mut self, key: CallKey, place: Option<Place>, reason: Reason) {
         match place {
             Some(Place::Stream(link, stream)) => {
                 self.reset_on_link(link, stream, reason);
@@ -352,12 +355,12 @@ impl Worker {
     /// stays open there, and in its load, until more may follow. A connection
     /// with many such streams makes way for a new one: whoever left them must
     /// not keep others waiting for a place.
-    pub(super) fn reset_on_link(&mut self, key: Key, stream: StreamKey, reason: Reason) {
+    pub(super) fn reset_on_link(&mut self, key: LinkKey, stream: StreamKey, reason: Reason) {
         let Some(link) = self.links.get_mut(key) else { return };
         if !link.endpoint.http.is_open(stream) {
             return;
         }
-        Self::lend(&mut self.spare, &mut link.endpoint);
+        Self::lend(&mut self.buffers, &mut link.endpoint);
         if link.endpoint.http.reset(stream, reason) {
             self.guard_counters.held_resets.inc();
             let http = &link.endpoint.http;
@@ -375,7 +378,7 @@ impl Worker {
 
     /// Counts a stream that either side has reset. A connection that has seen
     /// many makes way for a new one, before the backend has enough of it.
-    pub(super) fn note_reset(&mut self, key: Key) {
+    pub(super) fn note_reset(&mut self, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.resets += 1;
         if link.resets >= self.shared.config.upstream.backend_max_resets && !link.is_leaving {
@@ -384,7 +387,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn on_deadline(&mut self, key: Key) {
+    pub(super) fn on_deadline(&mut self, key: CallKey) {
         self.withdraw(key, Reason(code::CANCEL));
         self.fail_call(key, &Failure::Deadline, Outcome::Deadline);
     }
@@ -462,7 +465,7 @@ impl Worker {
     }
 
     /// Lets go of a pool that has left the set, and of its idle connections.
-    pub(super) fn retire_if_over(&mut self, key: Key) {
+    pub(super) fn retire_if_over(&mut self, key: PoolKey) {
         let Some(pool) = self.pools.get(key) else { return };
         if !pool.is_retired {
             return;

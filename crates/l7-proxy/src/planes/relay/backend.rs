@@ -2,26 +2,25 @@
 
 use std::sync::Arc;
 
+use event_loop::Arena;
 use h2_wire::connection::{Event, StreamKey};
 use h2_wire::hpack::HeaderList;
 use h2_wire::{Error, Reason};
 
 use super::attempt::Broken;
-use super::call::Place;
-use super::client::{Client, ending};
+use super::call::{CallKey, Place};
+use super::client::{Client, ClientKey, ending};
 use super::endpoint::{Flushed, Received};
 use super::headers;
 use super::options::ResponseShares;
-use super::pool::{Link, Stage};
-use super::slots::{Key, Slots};
-use super::timers::Due;
-use super::worker::Worker;
+use super::pool::{Link, LinkKey, Stage};
+use super::worker::{Due, Worker};
 use crate::failure::Failure;
 use crate::metrics::Outcome;
 
 /// Reading.
 impl Worker {
-    pub(super) fn read_link(&mut self, key: Key) {
+    pub(super) fn read_link(&mut self, key: LinkKey) {
         let now_ms = self.now_ms();
         let mut chunk = self.chunks.take();
         // Nobody else has it, so it can be written to.
@@ -38,11 +37,11 @@ impl Worker {
         self.chunks.give(chunk);
     }
 
-    fn link_input(&mut self, key: Key, chunk: &Arc<Vec<u8>>, length: usize) {
+    fn link_input(&mut self, key: LinkKey, chunk: &Arc<Vec<u8>>, length: usize) {
         let (input, mut at) = (&chunk[..length], 0);
         loop {
             let Some(link) = self.links.get_mut(key) else { return };
-            Self::lend(&mut self.spare, &mut link.endpoint);
+            Self::lend(&mut self.buffers, &mut link.endpoint);
             match link.endpoint.http.read(&input[at..]) {
                 Ok(read) => {
                     at += read.consumed;
@@ -61,13 +60,13 @@ impl Worker {
         if link.endpoint.http.wants_write() {
             self.touch_link(key);
         } else if let Some(buffer) = link.endpoint.http.take_buffer() {
-            self.spare.give(buffer);
+            self.buffers.put(buffer);
         }
         self.close_if_over(key);
     }
 
     #[inline]
-    fn link_event(&mut self, key: Key, event: Event<'_, Key>, chunk: &Arc<Vec<u8>>) {
+    fn link_event(&mut self, key: LinkKey, event: Event<'_, CallKey>, chunk: &Arc<Vec<u8>>) {
         match event {
             Event::Response { user, end_stream, .. } => self.on_response(key, user, end_stream),
             Event::Data { key: stream, user, payload, end_stream } => {
@@ -98,7 +97,7 @@ impl Worker {
         }
     }
 
-    fn on_response(&mut self, link: Key, key: Key, end_stream: bool) {
+    fn on_response(&mut self, link: LinkKey, key: CallKey, end_stream: bool) {
         if let Some(from) = self.links.get_mut(link)
             && !from.is_proven
         {
@@ -130,7 +129,7 @@ impl Worker {
             call.response.note_status(list);
         }
         if let Some(to) = self.clients.get_mut(client) {
-            Self::lend(&mut self.spare, &mut to.endpoint);
+            Self::lend(&mut self.buffers, &mut to.endpoint);
             to.endpoint.http.send_headers(stream, list.key(), || list.iter(), end_stream);
             // The memory goes with it where much is held.
             let limits = &self.shared.config.calls;
@@ -148,7 +147,7 @@ impl Worker {
 
     /// A 1xx head, of which a call may have a few. It can be left out, and is
     /// where it would have to wait for the client.
-    fn on_informational(&mut self, link: Key, key: Key) {
+    fn on_informational(&mut self, link: LinkKey, key: CallKey) {
         let (Some(from), Some(call)) = (self.links.get(link), self.calls.get_mut(key)) else {
             return;
         };
@@ -161,7 +160,7 @@ impl Worker {
             return self.guard_counters.dropped_informational.inc();
         }
         if let Some(to) = self.clients.get_mut(client) {
-            Self::lend(&mut self.spare, &mut to.endpoint);
+            Self::lend(&mut self.buffers, &mut to.endpoint);
             to.endpoint.http.send_headers(stream, list.key(), || list.iter(), false);
         }
         self.touch_client(client);
@@ -170,9 +169,9 @@ impl Worker {
     #[inline]
     fn on_response_data(
         &mut self,
-        link: Key,
+        link: LinkKey,
         from: StreamKey,
-        key: Key,
+        key: CallKey,
         (payload, chunk): (&[u8], &Arc<Vec<u8>>),
         end_stream: bool,
     ) {
@@ -188,7 +187,7 @@ impl Worker {
         call.response.bytes += payload.len() as u64;
         let client = call.client;
         let Some(to) = self.clients.get_mut(client) else { return };
-        Self::lend(&mut self.spare, &mut to.endpoint);
+        Self::lend(&mut self.buffers, &mut to.endpoint);
         let sent = to.endpoint.http.send_shared(call.stream, payload, chunk, end_stream);
         if sent > 0 && !end_stream {
             backend.endpoint.http.release_stream(from, sent as u32);
@@ -208,7 +207,7 @@ impl Worker {
     /// Too much waits for a client's connection, and a head or trailers have no
     /// window that would hold them back: the call that adds to it ends.
     #[cold]
-    fn reset_overfull(&mut self, client: Key, key: Key) {
+    fn reset_overfull(&mut self, client: ClientKey, key: CallKey) {
         let Some(stream) = self.calls.get(key).map(|call| call.stream) else { return };
         if let Some(client) = self.clients.get_mut(client) {
             client.endpoint.http.reset(stream, Reason::ENHANCE_YOUR_CALM);
@@ -220,7 +219,7 @@ impl Worker {
     }
 
     /// Bytes of a response that had to wait went on to the client.
-    pub(super) fn on_response_moved(&mut self, key: Key, bytes: usize) {
+    pub(super) fn on_response_moved(&mut self, key: CallKey, bytes: usize) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let Some(Place::Stream(link, stream)) = call.attempt.as_ref().map(|attempt| attempt.place)
         else {
@@ -240,7 +239,7 @@ impl Worker {
         }
     }
 
-    fn on_response_trailers(&mut self, link: Key, key: Key) {
+    fn on_response_trailers(&mut self, link: LinkKey, key: CallKey) {
         let (Some(from), Some(call)) = (self.links.get(link), self.calls.get_mut(key)) else {
             return;
         };
@@ -254,7 +253,7 @@ impl Worker {
         }
         let outcome = headers::outcome(call.is_grpc, call.response.status, Some(list));
         if let Some(to) = self.clients.get_mut(client) {
-            Self::lend(&mut self.spare, &mut to.endpoint);
+            Self::lend(&mut self.buffers, &mut to.endpoint);
             to.endpoint.http.send_trailers(stream, list);
         }
         self.touch_client(client);
@@ -262,7 +261,7 @@ impl Worker {
     }
 
     /// The response has ended: what is left of the request goes nowhere.
-    fn complete(&mut self, key: Key, outcome: Outcome) {
+    fn complete(&mut self, key: CallKey, outcome: Outcome) {
         let Some(call) = self.calls.get(key) else { return };
         let (client, stream, is_whole) = (call.client, call.stream, call.request.is_ended);
         if let Some(Place::Stream(link, there)) = call.attempt.as_ref().map(|attempt| attempt.place)
@@ -277,7 +276,7 @@ impl Worker {
         self.end_call(key, outcome);
     }
 
-    fn on_backend_reset(&mut self, key: Key, reason: Reason) {
+    fn on_backend_reset(&mut self, key: CallKey, reason: Reason) {
         let backend = self.backend_name(key);
         let failure = Failure::BackendReset { backend, code: reason.0 };
         let is_refusal = reason == Reason::REFUSED_STREAM;
@@ -289,7 +288,7 @@ impl Worker {
         self.retry(key, failure, outcome, broken);
     }
 
-    fn backend_name(&self, call: Key) -> String {
+    fn backend_name(&self, call: CallKey) -> String {
         let attempt = self.calls.get(call).and_then(|call| call.attempt.as_ref());
         attempt.map_or_else(String::new, |attempt| attempt.in_flight.upstream().name().to_owned())
     }
@@ -298,7 +297,7 @@ impl Worker {
 /// Beginnings and ends of connections.
 impl Worker {
     /// The socket takes bytes: it has connected, or has room again.
-    pub(super) fn on_link_writable(&mut self, key: Key) {
+    pub(super) fn on_link_writable(&mut self, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         if link.stage == Stage::Connecting {
             if let Some(errno) = link.endpoint.take_error() {
@@ -312,7 +311,7 @@ impl Worker {
         }
     }
 
-    fn on_link_settings(&mut self, key: Key) {
+    fn on_link_settings(&mut self, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         let (pool, streams) = (link.pool, link.endpoint.http.stream_limit() as u32);
         if let Some(pool) = self.pools.get_mut(pool)
@@ -336,7 +335,7 @@ impl Worker {
 
     /// The backend is well: it has served a call, or kept a connection for long.
     #[cold]
-    pub(super) fn prove(&mut self, key: Key) {
+    pub(super) fn prove(&mut self, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.is_proven = true;
         if let Some(pool) = self.pools.get_mut(link.pool) {
@@ -346,7 +345,7 @@ impl Worker {
 
     /// A connection that was ready has ended. One that had not served a call is
     /// a failure as much as one that could not be made.
-    fn note_end(&mut self, key: Key, reason: &str) {
+    fn note_end(&mut self, key: LinkKey, reason: &str) {
         let Some(link) = self.links.get_mut(key) else { return };
         if std::mem::replace(&mut link.is_proven, true) {
             return;
@@ -359,14 +358,14 @@ impl Worker {
     }
 
     #[cold]
-    fn slow_pings(&mut self, key: Key) {
+    fn slow_pings(&mut self, key: LinkKey) {
         let Some(link) = self.links.get(key) else { return };
         if let Some(pool) = self.pools.get(link.pool) {
             pool.upstream.slow_pings(link.ping_doublings);
         }
     }
 
-    fn on_go_away(&mut self, key: Key, last_stream: u32) {
+    fn on_go_away(&mut self, key: LinkKey, last_stream: u32) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.is_leaving = true;
         let (left_out, kept): (Vec<_>, Vec<_>) =
@@ -386,7 +385,7 @@ impl Worker {
     }
 
     /// Lets go of a connection that takes no more calls and has none left.
-    pub(super) fn close_if_over(&mut self, key: Key) {
+    pub(super) fn close_if_over(&mut self, key: LinkKey) {
         let is_over = |link: &Link| link.is_leaving && link.stage == Stage::Ready && link.is_idle();
         if self.links.get(key).is_some_and(is_over) {
             self.remove_link(key);
@@ -394,7 +393,7 @@ impl Worker {
     }
 
     /// The backend broke the rules of HTTP/2, or a bound.
-    fn fail_link(&mut self, key: Key, error: &Error) {
+    fn fail_link(&mut self, key: LinkKey, error: &Error) {
         if let Some(link) = self.links.get_mut(key) {
             self.guard_counters.count_backend(ending(link.endpoint.http.flooded()));
             link.endpoint.http.fail(error);
@@ -404,14 +403,14 @@ impl Worker {
         self.lose_link(key, &error.to_string());
     }
 
-    pub(super) fn on_connect_timeout(&mut self, key: Key) {
+    pub(super) fn on_connect_timeout(&mut self, key: LinkKey) {
         let patience = self.shared.config.upstream.connect_timeout;
         let patience = serve::duration::format(patience);
         self.lose_link(key, &format!("no HTTP/2 connection within {patience}"));
     }
 
     /// A connection broke, or could not be made.
-    pub(super) fn lose_link(&mut self, key: Key, reason: &str) {
+    pub(super) fn lose_link(&mut self, key: LinkKey, reason: &str) {
         let Some(link) = self.links.get(key) else { return };
         let was_ready = link.stage == Stage::Ready;
         let pool_key = link.pool;
@@ -451,7 +450,7 @@ impl Worker {
     }
 
     /// Takes a connection out of the books and closes it.
-    pub(super) fn remove_link(&mut self, key: Key) {
+    pub(super) fn remove_link(&mut self, key: LinkKey) {
         let Some(link) = self.links.remove(key) else { return };
         if link.stage != Stage::Ready {
             self.timers.clear(link.connect_by_ns, Due::Connect(key));
@@ -465,7 +464,7 @@ impl Worker {
     }
 
     /// After a write.
-    pub(super) fn on_link_flushed(&mut self, key: Key, flushed: Flushed) {
+    pub(super) fn on_link_flushed(&mut self, key: LinkKey, flushed: Flushed) {
         if flushed == Flushed::Broken {
             // What it sent before it went may still be in the queue, and is
             // worth delivering.
@@ -491,7 +490,12 @@ const CLOSED: &str = "it was closed";
 
 /// Whether a head or trailers may be added to what waits for a client.
 #[inline]
-fn has_room(clients: &Slots<Client>, key: Key, list: &HeaderList, shares: &ResponseShares) -> bool {
+fn has_room(
+    clients: &Arena<Client>,
+    key: ClientKey,
+    list: &HeaderList,
+    shares: &ResponseShares,
+) -> bool {
     let unsent_bytes = |client: &Client| client.endpoint.http.unsent_bytes();
     clients.get(key).is_none_or(|client| unsent_bytes(client) + list.size() <= shares.most_bytes)
 }

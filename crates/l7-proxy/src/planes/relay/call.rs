@@ -1,20 +1,25 @@
 //! One call, from the client's headers to the end of both sides, as data.
 
+use event_loop::Key;
 use h2_wire::connection::StreamKey;
 use h2_wire::hpack::HeaderList;
 
+use super::client::ClientKey;
+use super::pool::{LinkKey, PoolKey};
 use super::shares::Held;
-use super::slots::Key;
-use super::timers::Due;
+use super::worker::Due;
 use crate::failure::{Failure, Progress};
 use crate::grpc::MessageScanner;
 use crate::upstreams::{InFlight, Offered};
+
+/// The key of a call.
+pub(super) type CallKey = Key<Box<Call>>;
 
 /// A call that was admitted. It is kept in a box that is used again for a later
 /// call, with the memory that its request has grown.
 #[derive(Default)]
 pub(super) struct Call {
-    pub(super) client: Key,
+    pub(super) client: ClientKey,
     pub(super) stream: StreamKey,
     pub(super) is_grpc: bool,
     /// When its head came, in nanoseconds of the thread's clock.
@@ -26,13 +31,13 @@ pub(super) struct Call {
     pub(super) request: Request,
     pub(super) attempts: u32,
     /// The backend of the last attempt.
-    pub(super) pool: Key,
+    pub(super) pool: PoolKey,
     pub(super) tried: Offered,
     /// How the last attempt broke, and whether the backend surely had not
     /// looked at the call.
     pub(super) last: Option<(Failure, bool)>,
     /// A backend that was too full for it, and may have a place later.
-    pub(super) full: Option<Key>,
+    pub(super) full: Option<PoolKey>,
     /// The attempt in progress.
     pub(super) attempt: Option<Attempt>,
     /// Another attempt in progress, of a call that is hedged. Events of its
@@ -140,7 +145,7 @@ impl Request {
 
 /// A call's presence on a backend.
 pub(super) struct Attempt {
-    pub(super) pool: Key,
+    pub(super) pool: PoolKey,
     /// The backend's index among the backends, for the set of tried ones.
     pub(super) index: usize,
     /// Counts it as in flight until it is dropped.
@@ -159,13 +164,13 @@ pub(super) struct Attempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// It waits for a connection of this pool that is being made.
-    Waiting(Key),
+    Waiting(PoolKey),
     /// It waits for a place at any backend, and is counted at this pool's.
-    Overflow(Key),
+    Overflow(PoolKey),
     /// It waits until its client holds fewer places.
     HeldBack,
     /// It is a stream of a connection.
-    Stream(Key, StreamKey),
+    Stream(LinkKey, StreamKey),
 }
 
 /// What the client has got so far.

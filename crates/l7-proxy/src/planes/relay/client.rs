@@ -7,19 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use balance::hash_bytes;
+use event_loop::Key;
 use h2_wire::connection::{Connection, Event, Flood, Options, StreamKey};
 use h2_wire::hpack::{HeaderList, Name};
 use h2_wire::{Error, Reason};
 
-use super::call::Place;
+use super::call::{CallKey, Place};
 use super::endpoint::{Endpoint, Flushed, Received};
 use super::headers;
 use super::options::ResponseShares;
 use super::secure::Secure;
 use super::shares::Share;
-use super::slots::Key;
-use super::timers::Due;
-use super::worker::Worker;
+use super::worker::{Due, Worker};
 use crate::failure::{Answer, Failure, Progress, answer};
 use crate::grpc;
 use crate::metrics::{Ending, Outcome};
@@ -27,6 +26,9 @@ use crate::planes::ConnectionPlace;
 
 /// Calls that are over and kept for their memory.
 const SPARE_CALLS: usize = 128;
+
+/// The key of a client's connection.
+pub(super) type ClientKey = Key<Client>;
 
 /// A client's connection.
 pub(super) struct Client {
@@ -42,7 +44,7 @@ pub(super) struct Client {
     /// When it was ended from our side; only the client's end is waited for.
     pub(super) closing_since_ms: Option<u64>,
     /// Its address.
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) remote: SocketAddr,
     /// The rest of the output is the last, and the end follows it.
     pub(super) is_ending: bool,
     /// What backends may send for its calls beyond their first windows.
@@ -57,7 +59,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(
-        socket: OwnedFd,
+        (socket, remote): (OwnedFd, SocketAddr),
         secure: Option<Box<Secure>>,
         (place, share): (ConnectionPlace, Rc<Share>),
         options: &Arc<Options>,
@@ -70,7 +72,7 @@ impl Client {
             last_stream: 0,
             leaving_since_ms: None,
             closing_since_ms: None,
-            peer: None,
+            remote,
             is_ending: false,
             share,
             granted_bytes: 0,
@@ -95,7 +97,7 @@ impl Client {
 
 /// Reading.
 impl Worker {
-    pub(super) fn read_client(&mut self, key: Key) {
+    pub(super) fn read_client(&mut self, key: ClientKey) {
         let now_ms = self.now_ms();
         let mut chunk = self.chunks.take();
         // Nobody else has it, so it can be written to.
@@ -115,14 +117,14 @@ impl Worker {
         self.chunks.give(chunk);
     }
 
-    fn client_input(&mut self, key: Key, chunk: &Arc<Vec<u8>>, length: usize) {
+    fn client_input(&mut self, key: ClientKey, chunk: &Arc<Vec<u8>>, length: usize) {
         let (input, mut at) = (&chunk[..length], 0);
         loop {
             let Some(client) = self.clients.get_mut(key) else { return };
             if client.is_ending {
                 return;
             }
-            Self::lend(&mut self.spare, &mut client.endpoint);
+            Self::lend(&mut self.buffers, &mut client.endpoint);
             match client.endpoint.http.read(&input[at..]) {
                 Ok(read) => {
                     at += read.consumed;
@@ -143,12 +145,12 @@ impl Worker {
         if client.endpoint.http.wants_write() {
             self.touch_client(key);
         } else if let Some(buffer) = client.endpoint.http.take_buffer() {
-            self.spare.give(buffer);
+            self.buffers.put(buffer);
         }
     }
 
     #[inline]
-    fn client_event(&mut self, key: Key, event: Event<'_, Key>, chunk: &Arc<Vec<u8>>) {
+    fn client_event(&mut self, key: ClientKey, event: Event<'_, CallKey>, chunk: &Arc<Vec<u8>>) {
         match event {
             Event::Request { key: stream, end_stream, over_limit } => {
                 self.on_request(key, stream, end_stream, over_limit);
@@ -174,7 +176,13 @@ impl Worker {
         }
     }
 
-    fn on_request(&mut self, client: Key, stream: StreamKey, end_stream: bool, over_limit: bool) {
+    fn on_request(
+        &mut self,
+        client: ClientKey,
+        stream: StreamKey,
+        end_stream: bool,
+        over_limit: bool,
+    ) {
         let Some(from) = self.clients.get(client) else { return };
         let list = from.endpoint.http.headers();
         // A list that was too long even to be kept tells nothing of its kind;
@@ -231,12 +239,12 @@ impl Worker {
 
     fn begin_call(
         &mut self,
-        client: Key,
+        client: ClientKey,
         stream: StreamKey,
         is_grpc: bool,
         deadline_ns: Option<u64>,
         hash_key: Option<u64>,
-    ) -> Option<Key> {
+    ) -> Option<CallKey> {
         let from = self.clients.get_mut(client)?;
         let mut call = self.spare_calls.pop().unwrap_or_default();
         call.request.is_replayable = true;
@@ -262,9 +270,9 @@ impl Worker {
     #[inline]
     fn on_request_data(
         &mut self,
-        client: Key,
+        client: ClientKey,
         stream: StreamKey,
-        key: Key,
+        key: CallKey,
         (payload, chunk): (&[u8], &Arc<Vec<u8>>),
         end_stream: bool,
     ) {
@@ -286,7 +294,7 @@ impl Worker {
         request.charge([&mut from.kept_bytes, &mut self.kept_bytes]);
         let Some(Place::Stream(link, to)) = place else { return };
         let Some(backend) = self.links.get_mut(link) else { return };
-        Self::lend(&mut self.spare, &mut backend.endpoint);
+        Self::lend(&mut self.buffers, &mut backend.endpoint);
         let sent = backend.endpoint.http.send_shared(to, payload, chunk, end_stream);
         let credit = request.pass(sent as u64);
         if credit > 0 {
@@ -296,7 +304,7 @@ impl Worker {
         self.touch_link(link);
     }
 
-    fn on_request_trailers(&mut self, client: Key, key: Key) {
+    fn on_request_trailers(&mut self, client: ClientKey, key: CallKey) {
         let (Some(from), Some(call)) = (self.clients.get_mut(client), self.calls.get_mut(key))
         else {
             return;
@@ -323,7 +331,7 @@ impl Worker {
     }
 
     /// Bytes of a request that had to wait went on to the backend.
-    pub(super) fn on_request_moved(&mut self, key: Key, bytes: usize) {
+    pub(super) fn on_request_moved(&mut self, key: CallKey, bytes: usize) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let credit = call.request.pass(bytes as u64);
         if credit == 0 {
@@ -340,7 +348,7 @@ impl Worker {
     }
 
     /// The client took its call back, or broke it.
-    fn on_client_reset(&mut self, key: Key, reason: Reason) {
+    fn on_client_reset(&mut self, key: CallKey, reason: Reason) {
         self.withdraw(key, reason);
         self.end_call(key, Outcome::Cancelled);
     }
@@ -349,9 +357,9 @@ impl Worker {
 /// Answers and ends.
 impl Worker {
     /// Ends a stream with what the failure table says.
-    pub(super) fn send_answer(&mut self, client: Key, stream: StreamKey, answer: &Answer) {
+    pub(super) fn send_answer(&mut self, client: ClientKey, stream: StreamKey, answer: &Answer) {
         let Some(to) = self.clients.get_mut(client) else { return };
-        Self::lend(&mut self.spare, &mut to.endpoint);
+        Self::lend(&mut self.buffers, &mut to.endpoint);
         let http = &mut to.endpoint.http;
         let list = &mut self.answer_list;
         match (headers::fill(list, answer), answer) {
@@ -373,7 +381,7 @@ impl Worker {
 
     /// Takes a call out of the books: of the backend's load, the counts, the
     /// timers, and what it held of the client's connection window.
-    pub(super) fn end_call(&mut self, key: Key, outcome: Outcome) {
+    pub(super) fn end_call(&mut self, key: CallKey, outcome: Outcome) {
         let Some(mut call) = self.calls.remove(key) else { return };
         if self.shared.access_log.is_some() {
             self.log_call(&call, outcome);
@@ -407,12 +415,12 @@ impl Worker {
     }
 
     /// The client's connection is gone, and its calls with it.
-    pub(super) fn drop_client(&mut self, key: Key) {
+    pub(super) fn drop_client(&mut self, key: ClientKey) {
         self.cancel_calls(key);
         self.clients.remove(key);
     }
 
-    fn cancel_calls(&mut self, key: Key) {
+    fn cancel_calls(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let calls: Vec<_> = client.endpoint.http.streams().map(|(_, call)| call).collect();
         for call in calls {
@@ -422,7 +430,7 @@ impl Worker {
     }
 
     /// Ends a client's connection for a mistake of it.
-    pub(super) fn fail_client(&mut self, key: Key, error: &Error, ending: Ending) {
+    pub(super) fn fail_client(&mut self, key: ClientKey, error: &Error, ending: Ending) {
         self.guard_counters.count(ending);
         self.cancel_calls(key);
         let Some(client) = self.clients.get_mut(key) else { return };
@@ -436,7 +444,7 @@ impl Worker {
     }
 
     /// Begins to drain a client's connection.
-    pub(super) fn announce_leave(&mut self, key: Key) {
+    pub(super) fn announce_leave(&mut self, key: ClientKey) {
         let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(key) else { return };
         if client.leaving_since_ms.is_none() {
@@ -447,7 +455,7 @@ impl Worker {
     }
 
     /// After a write: goes on with an end that waited for it.
-    pub(super) fn on_client_flushed(&mut self, key: Key, flushed: Flushed) {
+    pub(super) fn on_client_flushed(&mut self, key: ClientKey, flushed: Flushed) {
         let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(key) else { return };
         match flushed {

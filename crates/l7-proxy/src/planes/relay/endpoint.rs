@@ -1,48 +1,38 @@
 //! One connection with its socket: what clients' connections and backends' have
 //! in common.
 //!
-//! Sockets are registered once, edge-triggered. What an edge said is remembered
-//! until a system call contradicts it, so the steady state has no `epoll_ctl`
-//! and no call that is made only to return EAGAIN.
+//! It holds what is known of the socket, the beginning of a frame that has not
+//! come whole, and what is measured of either end's progress.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use event_loop::Readiness;
 use h2_wire::connection::{Connection, MAX_SLICES, Moved};
-use rustix::event::epoll::EventFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
+use super::call::CallKey;
 use super::secure::{Got, Secure};
-use super::slots::Key;
-
-/// What is asked of the kernel, for each socket and once.
-pub(super) const INTEREST: EventFlags =
-    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 /// Output beyond which nothing more is read from a peer that does not read
 /// either: its PINGs and resets would grow it without bound.
 const CHOKED_BYTES: usize = 1 << 20;
 
-/// Buffers kept for the next connection that has something to write. Beyond
-/// these, and beyond this size, memory is given back.
-const SPARE_BUFFERS: usize = 64;
-const SPARE_BYTES: usize = 512 << 10;
+/// Largest buffer that is kept for the next connection that has something to
+/// write.
+pub(super) const BUFFER_BYTES_MAX: usize = 512 << 10;
 
 /// A connection and its socket.
 pub(super) struct Endpoint {
-    pub(super) http: Connection<Key>,
+    pub(super) http: Connection<CallKey>,
     socket: OwnedFd,
     /// The TLS session between the two, if there is one.
     secure: Option<Box<Secure>>,
     /// The beginning of a frame that has not come whole.
     rest: Vec<u8>,
-    readable: bool,
-    writable: bool,
-    /// The peer's end or an error may follow what is read next, so a short read
-    /// does not prove that the queue is empty.
-    exhaust: bool,
+    pub(super) ready: Readiness,
     /// It is in the thread's list of those with something to write.
     pub(super) is_dirty: bool,
     /// It is in the thread's list of those with more to read.
@@ -85,7 +75,7 @@ pub(super) enum Flushed {
 
 impl Endpoint {
     pub(super) fn new(
-        http: Connection<Key>,
+        http: Connection<CallKey>,
         socket: OwnedFd,
         secure: Option<Box<Secure>>,
         now_ms: u64,
@@ -95,9 +85,7 @@ impl Endpoint {
             socket,
             secure,
             rest: Vec::new(),
-            readable: false,
-            writable: false,
-            exhaust: false,
+            ready: Readiness::default(),
             is_dirty: false,
             is_queued: false,
             heard_ms: now_ms,
@@ -109,27 +97,9 @@ impl Endpoint {
         }
     }
 
-    /// Remembers what an edge said.
-    pub(super) fn note(&mut self, flags: EventFlags) {
-        if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
-            self.exhaust = true;
-            self.readable = true;
-        }
-        if flags.contains(EventFlags::IN) {
-            self.readable = true;
-        }
-        if flags.contains(EventFlags::OUT) {
-            self.writable = true;
-        }
-    }
-
-    pub(super) fn is_writable(&self) -> bool {
-        self.writable
-    }
-
     /// Whether a read is worth a try.
     pub(super) fn can_read(&self) -> bool {
-        self.readable && self.http.output_len() < CHOKED_BYTES
+        self.ready.readable && self.http.output_len() < CHOKED_BYTES
     }
 
     /// Puts the incomplete frame and what the kernel has behind it into
@@ -146,22 +116,21 @@ impl Endpoint {
             retry_on_intr(|| rustix::net::recv(&self.socket, &mut *room, RecvFlags::empty()));
         match result.map(|(received, _)| received) {
             Ok(0) => {
-                self.readable = false;
+                self.ready.readable = false;
                 Received::End
             }
             Ok(received) => {
-                self.readable = received == length || self.exhaust;
+                self.ready.read(received, length);
                 self.heard_ms = now_ms;
                 self.rest.clear();
                 Received::Input(start + received)
             }
             Err(Errno::AGAIN) => {
-                self.readable = false;
-                self.exhaust = false;
+                self.ready.emptied();
                 Received::Nothing
             }
             Err(errno) => {
-                self.readable = false;
+                self.ready.readable = false;
                 self.error = Some(errno);
                 Received::End
             }
@@ -175,7 +144,7 @@ impl Endpoint {
         let Some(secure) = &mut self.secure else { return Received::Nothing };
         let got = secure.read(self.socket.as_fd(), &mut scratch[start..]);
         // More may wait in the session, so only an empty read proves anything.
-        self.readable = matches!(got, Got::Bytes(_));
+        self.ready.readable = matches!(got, Got::Bytes(_));
         match got {
             Got::Bytes(bytes) => {
                 self.heard_ms = now_ms;
@@ -183,7 +152,7 @@ impl Endpoint {
                 Received::Input(start + bytes)
             }
             Got::Nothing => {
-                self.exhaust = false;
+                self.ready.emptied();
                 Received::Nothing
             }
             Got::End => Received::End,
@@ -231,11 +200,11 @@ impl Endpoint {
     /// Throws away what the peer still sends; whether it has ended.
     pub(super) fn discard(&mut self, scratch: &mut [u8]) -> bool {
         self.rest.clear();
-        self.readable && self.receive(scratch, self.heard_ms) == Received::End
+        self.ready.readable && self.receive(scratch, self.heard_ms) == Received::End
     }
 
     /// Writes what there is, and reports what of the waiting went with it.
-    pub(super) fn flush(&mut self, moved: &mut Vec<Moved<Key>>) -> Flushed {
+    pub(super) fn flush(&mut self, moved: &mut Vec<Moved<CallKey>>) -> Flushed {
         if self.secure.is_some() {
             return self.flush_secure(moved);
         }
@@ -245,7 +214,7 @@ impl Endpoint {
             if wanted == 0 {
                 return Flushed::All;
             }
-            if !self.writable {
+            if !self.ready.writable {
                 // It may take long, and what it shares is waited for.
                 self.http.settle_output();
                 return Flushed::Some;
@@ -253,10 +222,10 @@ impl Endpoint {
             match retry_on_intr(|| self.write()) {
                 Ok((sent, tried)) => {
                     self.wrote_bytes += sent as u64;
-                    self.writable = sent == tried;
+                    self.ready.wrote(sent, tried);
                     self.http.wrote(sent);
                 }
-                Err(Errno::AGAIN) => self.writable = false,
+                Err(Errno::AGAIN) => self.ready.writable = false,
                 Err(errno) => {
                     self.error.get_or_insert(errno);
                     return Flushed::Broken;
@@ -267,14 +236,14 @@ impl Endpoint {
 
     /// The same under TLS.
     #[cold]
-    fn flush_secure(&mut self, moved: &mut Vec<Moved<Key>>) -> Flushed {
+    fn flush_secure(&mut self, moved: &mut Vec<Moved<CallKey>>) -> Flushed {
         let Some(secure) = &mut self.secure else { return Flushed::All };
         loop {
-            if self.writable {
+            if self.ready.writable {
                 match secure.drain(self.socket.as_fd()) {
                     Ok((written, is_all)) => {
                         self.wrote_bytes += written as u64;
-                        self.writable = is_all;
+                        self.ready.writable = is_all;
                     }
                     Err(_) => return Flushed::Broken,
                 }
@@ -405,27 +374,6 @@ impl Chunks {
     /// Takes it back.
     pub(super) fn give(&mut self, chunk: Arc<Vec<u8>>) {
         self.current = Some(chunk);
-    }
-}
-
-/// Buffers that connections need only while they have something to write.
-#[derive(Debug, Default)]
-pub(super) struct Spare {
-    buffers: Vec<Vec<u8>>,
-}
-
-impl Spare {
-    /// An empty buffer.
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        self.buffers.pop().unwrap_or_default()
-    }
-
-    /// Takes a buffer back.
-    pub(super) fn give(&mut self, mut buffer: Vec<u8>) {
-        if self.buffers.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BYTES {
-            buffer.clear();
-            self.buffers.push(buffer);
-        }
     }
 }
 

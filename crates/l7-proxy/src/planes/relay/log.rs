@@ -4,7 +4,7 @@
 use h2_wire::hpack::{HeaderList, Name};
 
 use super::call::{Call, Response};
-use super::slots::Key;
+use super::client::ClientKey;
 use super::worker::Worker;
 use crate::access_log::{AccessLog, Line, now_unix_ms};
 use crate::failure::Answer;
@@ -26,7 +26,7 @@ impl Worker {
         let response = &call.response;
         log.write(Line {
             time_unix_ms: now_unix_ms(),
-            peer: self.clients.get(call.client).and_then(|client| client.peer),
+            peer: self.clients.get(call.client).map(|client| client.remote),
             path: Line::path_of(path),
             backend,
             outcome: outcome.name(),
@@ -41,7 +41,7 @@ impl Worker {
 
     /// Logs a call that was answered without asking any backend. Its head is
     /// the last that came from the client.
-    pub(super) fn log_rejection(&mut self, client: Key, answer: &Answer) {
+    pub(super) fn log_rejection(&mut self, client: ClientKey, answer: &Answer) {
         if self.shared.access_log.is_none() {
             return;
         }
@@ -52,7 +52,7 @@ impl Worker {
         let path = from.endpoint.http.headers().value_of(Name::Path).unwrap_or_default();
         log.write(Line {
             time_unix_ms: now_unix_ms(),
-            peer: from.peer,
+            peer: Some(from.remote),
             path: Line::path_of(path),
             backend: None,
             outcome: "rejected",

@@ -6,7 +6,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`worker`] | the loop: events in, frames across, one write per connection and turn |
-//! | [`entrance`] | connections in, and the shutdown |
+//! | [`accept`], [`shutdown`] | connections in, and the shutdown |
 //! | [`client`] | what comes from clients, answers, and how their connections end |
 //! | [`attempt`] | a call's attempts: pick, place, send, try elsewhere |
 //! | [`waiting`] | finding a place on a connection, and waiting for one |
@@ -20,17 +20,14 @@
 //! | [`endpoint`], [`secure`] | a connection with its socket, and with TLS |
 //! | [`options`] | the configuration as bounds |
 //! | [`fuzzing`] | what must hold of headers |
-//! | [`bell`], [`door`], [`slots`], [`timers`] | parts of the loop |
 
+mod accept;
 mod again;
 mod attempt;
 mod backend;
-mod bell;
 mod call;
 mod client;
-mod door;
 mod endpoint;
-mod entrance;
 pub(super) mod fuzzing;
 mod headers;
 mod log;
@@ -38,9 +35,8 @@ mod options;
 mod pool;
 mod secure;
 mod shares;
-mod slots;
+mod shutdown;
 mod sweep;
-mod timers;
 mod waiting;
 mod worker;
 
@@ -48,6 +44,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use event_loop::Acceptor;
 use serve::Shutdown;
 
 use super::Shared;
@@ -59,6 +56,7 @@ pub(super) fn run_thread(
     shutdown: Shutdown,
     seed: u64,
 ) -> io::Result<()> {
-    let bell = bell::Bell::new(shutdown)?;
-    worker::Worker::new(shared, door::Door::new(listener), bell, seed)?.run()
+    let shutdown = shutdown::ShutdownWatch::new(shutdown)?;
+    let acceptor = Acceptor::new(listener, None)?;
+    worker::Worker::new(shared, acceptor, shutdown, seed)?.run()
 }

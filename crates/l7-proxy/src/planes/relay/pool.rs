@@ -2,29 +2,33 @@
 //! which are leaving, and when another may be made. The worker acts on it.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use event_loop::Key;
 use h2_wire::connection::StreamKey;
-use rustix::io::Errno;
-use rustix::net::{SocketFlags, SocketType, sockopt};
 use serve::Metrics;
 
+use super::call::CallKey;
 use super::endpoint::Endpoint;
 use super::options::OUTPUT_HIGH_BYTES;
-use super::slots::Key;
 use crate::metrics::BackendCounters;
 use crate::planes::backoff::Backoff;
 use crate::upstreams::{InFlight, Upstream};
+
+/// The key of a backend's connections.
+pub(super) type PoolKey = Key<Pool>;
+
+/// The key of one of them.
+pub(super) type LinkKey = Key<Link>;
 
 /// The connections from one thread to one backend.
 pub(super) struct Pool {
     pub(super) upstream: Arc<Upstream>,
     pub(super) counters: BackendCounters,
     /// Its connections, oldest first.
-    pub(super) links: Vec<Key>,
+    pub(super) links: Vec<LinkKey>,
     /// Calls that wait for a connection that is being made.
-    pub(super) waiting: VecDeque<Key>,
+    pub(super) waiting: VecDeque<CallKey>,
     /// These, and those in the overflow that are counted here.
     pub(super) pending: u32,
     /// Streams on one connection, as far as is known.
@@ -53,7 +57,7 @@ impl Pool {
 /// One connection to a backend.
 pub(super) struct Link {
     pub(super) endpoint: Endpoint,
-    pub(super) pool: Key,
+    pub(super) pool: PoolKey,
     pub(super) stage: Stage,
     /// It takes no more calls: the backend said GOAWAY, it ran out of stream
     /// identifiers, it has seen too many resets, or too many of them are held
@@ -112,21 +116,5 @@ impl Link {
             let http = &self.endpoint.http;
             self.abandoned.retain(|(stream, _)| http.is_open(*stream));
         }
-    }
-}
-
-/// A socket that is connecting to a backend.
-pub(super) fn connect(upstream: &Upstream) -> Result<OwnedFd, Errno> {
-    let address = upstream.addr();
-    let family = match address {
-        std::net::SocketAddr::V4(_) => rustix::net::AddressFamily::INET,
-        std::net::SocketAddr::V6(_) => rustix::net::AddressFamily::INET6,
-    };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    match rustix::net::connect(&socket, &address) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(errno) => Err(errno),
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Shares {
     pub(super) places: u32,
     /// Places that are taken.
     taken: Rc<Cell<u32>>,
-    addresses: HashMap<Option<IpAddr>, Rc<Cell<u32>>>,
+    addresses: HashMap<IpAddr, Rc<Cell<u32>>>,
 }
 
 /// What one connection of a client holds, and its address.
@@ -41,8 +41,8 @@ pub(super) struct Held(Rc<Share>);
 
 impl Shares {
     /// The share of a new connection from this address.
-    pub(super) fn join(&mut self, address: Option<IpAddr>) -> Rc<Share> {
-        let of_address = Rc::clone(self.addresses.entry(address.map(network)).or_default());
+    pub(super) fn join(&mut self, address: IpAddr) -> Rc<Share> {
+        let of_address = Rc::clone(self.addresses.entry(network(address)).or_default());
         Rc::new(Share { held: Cell::new(0), of_address, taken: Rc::clone(&self.taken) })
     }
 
@@ -135,8 +135,8 @@ mod tests {
         }
     }
 
-    fn address(last: u8) -> Option<IpAddr> {
-        Some([127, 0, 0, last].into())
+    fn address(last: u8) -> IpAddr {
+        [127, 0, 0, last].into()
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn nobody_is_bounded_while_half_of_the_places_are_free_or_none_is() {
         let mut shares = Shares { places: 10, ..Shares::default() };
-        let one = shares.join(None);
+        let one = shares.join(address(1));
         let held: Vec<_> = (0..5).map(|_| Held::new(&one)).collect();
         assert!(shares.may_take(&one, 0), "half are free");
         let more = Held::new(&one);

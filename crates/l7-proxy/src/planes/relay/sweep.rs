@@ -8,9 +8,8 @@
 
 use h2_wire::{Error, Reason};
 
-use super::client::LINGER;
-use super::pool::Stage;
-use super::slots::Key;
+use super::client::{ClientKey, LINGER};
+use super::pool::{LinkKey, Stage};
 use super::worker::Worker;
 use crate::metrics::{Ending, Outcome};
 use crate::planes::NOTICE;
@@ -57,7 +56,7 @@ impl Worker {
         }
     }
 
-    fn sweep_client(&mut self, key: Key, least_bytes: u64) {
+    fn sweep_client(&mut self, key: ClientKey, least_bytes: u64) {
         let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(key) else { return };
         let over = |since_ms: u64, limit_ms: u64| now_ms.saturating_sub(since_ms) > limit_ms;
@@ -82,7 +81,7 @@ impl Worker {
     }
 
     /// What took a client too long.
-    fn client_fault(&self, key: Key) -> Option<(Error, Ending)> {
+    fn client_fault(&self, key: ClientKey) -> Option<(Error, Ending)> {
         let now_ms = self.now_ms();
         let client = self.clients.get(key)?;
         let age_ms = now_ms.saturating_sub(client.opened_ms);
@@ -97,7 +96,7 @@ impl Worker {
         None
     }
 
-    fn keep_client_alive(&mut self, key: Key) {
+    fn keep_client_alive(&mut self, key: ClientKey) {
         let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(key) else { return };
         let endpoint = &mut client.endpoint;
@@ -115,7 +114,7 @@ impl Worker {
 
     /// Takes the next step of a drain, and begins one for a connection that has
     /// had no call for long.
-    fn go_on_leaving(&mut self, key: Key) {
+    fn go_on_leaving(&mut self, key: ClientKey) {
         let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(key) else { return };
         let last_stream = client.endpoint.http.highest_peer_stream();
@@ -143,7 +142,7 @@ impl Worker {
 
     /// Resets the calls whose responses wait for a client that does not take
     /// them.
-    fn reset_stalled(&mut self, key: Key, least_bytes: u64) {
+    fn reset_stalled(&mut self, key: ClientKey, least_bytes: u64) {
         let now_ms = self.now_ms();
         let Some(client) = self.clients.get_mut(key) else { return };
         let mut stalled = Vec::new();
@@ -160,7 +159,7 @@ impl Worker {
         }
     }
 
-    fn sweep_link(&mut self, key: Key, least_bytes: u64) {
+    fn sweep_link(&mut self, key: LinkKey, least_bytes: u64) {
         let now_ms = self.now_ms();
         let Some(link) = self.links.get_mut(key) else { return };
         let age_ns = self.now_ns.saturating_sub(link.ready_ns);

@@ -12,9 +12,8 @@
 //! open as many as may be before the first has said how many streams it takes.
 
 use super::attempt::Broken;
-use super::call::{Attempt, Place};
-use super::pool::{Link, Pool, Stage};
-use super::slots::Key;
+use super::call::{Attempt, CallKey, Place};
+use super::pool::{Link, LinkKey, Pool, PoolKey, Stage};
 use super::worker::Worker;
 use crate::circuit::Limit;
 use crate::failure::Failure;
@@ -28,7 +27,7 @@ impl Worker {
     /// # Errors
     /// When it has to be offered to another backend: [`Failure::Overload`] where
     /// this one may have a place for it later.
-    pub(super) fn assign(&mut self, key: Key, pool_key: Key) -> Result<(), Failure> {
+    pub(super) fn assign(&mut self, key: CallKey, pool_key: PoolKey) -> Result<(), Failure> {
         let Some(pool) = self.pools.get(pool_key) else { return Err(Failure::NoBackend) };
         if !self.may_take_place(key) {
             return self.hold_back(key);
@@ -63,8 +62,8 @@ impl Worker {
     }
 
     /// A connection of the pool that a call can be put on now.
-    fn free_link(&self, pool: &Pool) -> Option<Key> {
-        let has_place = |link: &&Key| self.links.get(**link).is_some_and(Link::has_place);
+    fn free_link(&self, pool: &Pool) -> Option<LinkKey> {
+        let has_place = |link: &&LinkKey| self.links.get(**link).is_some_and(Link::has_place);
         pool.links.iter().find(has_place).copied()
     }
 
@@ -79,7 +78,7 @@ impl Worker {
     }
 
     /// Makes a further connection, if one may be made.
-    fn open_further(&mut self, pool_key: Key) -> Result<(), Failure> {
+    fn open_further(&mut self, pool_key: PoolKey) -> Result<(), Failure> {
         let Some(pool) = self.pools.get(pool_key) else { return Err(Failure::NoBackend) };
         let usable = self.usable(pool).count();
         // Another connection to a backend that allows no streams would get none.
@@ -119,7 +118,7 @@ fn overload(pool: &Pool) -> Failure {
 
 /// Waiting.
 impl Worker {
-    fn wait(&mut self, key: Key, place: Place) {
+    fn wait(&mut self, key: CallKey, place: Place) {
         let Some(attempt) = self.calls.get_mut(key).and_then(|call| call.attempt.as_mut()) else {
             return;
         };
@@ -138,7 +137,7 @@ impl Worker {
     ///
     /// # Errors
     /// When it may not wait.
-    pub(super) fn wait_for_any(&mut self, key: Key, pool_key: Key) -> Result<(), Failure> {
+    pub(super) fn wait_for_any(&mut self, key: CallKey, pool_key: PoolKey) -> Result<(), Failure> {
         let index = self.pools_by_index.iter().position(|known| *known == pool_key);
         let (Some(index), Some(pool)) = (index, self.pools.get(pool_key)) else {
             return Err(Failure::NoBackend);
@@ -163,7 +162,7 @@ impl Worker {
     }
 
     /// Takes a call out of the queue it waits in.
-    pub(super) fn stop_waiting(&mut self, key: Key, place: Place) {
+    pub(super) fn stop_waiting(&mut self, key: CallKey, place: Place) {
         let (queue, pool) = match place {
             Place::Overflow(pool) => (Some(&mut self.overflow), pool),
             Place::Waiting(pool) => (self.pools.get_mut(pool).map(|pool| &mut pool.waiting), pool),
@@ -178,7 +177,7 @@ impl Worker {
     }
 
     /// One call less waits.
-    fn note_taken(&mut self, pool: Key) {
+    fn note_taken(&mut self, pool: PoolKey) {
         self.pending -= 1;
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.pending -= 1;
@@ -210,7 +209,7 @@ impl Worker {
     /// Serves those who wait for the pool's connection. When it has come and
     /// they are too many for it, a further one is made for them, and where none
     /// may be, they wait for any place.
-    fn serve_waiting(&mut self, pool_key: Key) {
+    fn serve_waiting(&mut self, pool_key: PoolKey) {
         while let Some(pool) = self.pools.get(pool_key)
             && !pool.waiting.is_empty()
         {
@@ -236,7 +235,7 @@ impl Worker {
 
     /// Moves those who wait for a pool's connection to the head of the overflow:
     /// they were there before those who found the pool full.
-    fn spill(&mut self, pool_key: Key) {
+    fn spill(&mut self, pool_key: PoolKey) {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         let waiting = std::mem::take(&mut pool.waiting);
         for key in waiting.into_iter().rev() {
@@ -249,7 +248,7 @@ impl Worker {
     }
 
     /// Offers those who wait for a pool's connection to other backends.
-    pub(super) fn fail_waiting(&mut self, pool_key: Key, failure: &Failure) {
+    pub(super) fn fail_waiting(&mut self, pool_key: PoolKey, failure: &Failure) {
         let Some(pool) = self.pools.get_mut(pool_key) else { return };
         for key in std::mem::take(&mut pool.waiting) {
             self.note_taken(pool_key);
@@ -260,7 +259,7 @@ impl Worker {
 
     /// Gives the pool's free places to those who wait for any. Whether the pool
     /// has places now or may have some later.
-    fn serve_overflow(&mut self, index: usize, pool_key: Key) -> bool {
+    fn serve_overflow(&mut self, index: usize, pool_key: PoolKey) -> bool {
         while let Some(pool) = self.pools.get(pool_key)
             && pool.upstream.backend().is_available()
         {
@@ -281,7 +280,7 @@ impl Worker {
 
     /// Counts the call at the head of the overflow at this backend, if the
     /// backend may have one more.
-    fn move_to(&mut self, key: Key, index: usize, pool_key: Key) -> bool {
+    fn move_to(&mut self, key: CallKey, index: usize, pool_key: PoolKey) -> bool {
         self.focus_on(key, |place| matches!(place, Place::Overflow(_)));
         let Some(call) = self.calls.get_mut(key) else { return true };
         let (Some(attempt), Some(pool)) = (&mut call.attempt, self.pools.get(pool_key)) else {
@@ -307,7 +306,7 @@ impl Worker {
         for key in std::mem::take(&mut self.overflow) {
             self.focus_on(key, |place| matches!(place, Place::Overflow(_)));
             let Some(call) = self.calls.get(key) else { continue };
-            let from = call.attempt.as_ref().map_or(Key::NONE, |attempt| attempt.pool);
+            let from = call.attempt.as_ref().map_or(PoolKey::NONE, |attempt| attempt.pool);
             self.note_taken(from);
             let pool = self.pools.get(from);
             let failure = pool.and_then(|pool| self.may_connect(pool).err());
@@ -321,7 +320,7 @@ impl Worker {
 impl Worker {
     /// Whether the call's client may hold one more place.
     #[inline]
-    pub(super) fn may_take_place(&self, key: Key) -> bool {
+    pub(super) fn may_take_place(&self, key: CallKey) -> bool {
         let client = || self.calls.get(key).and_then(|call| self.clients.get(call.client));
         let factor = self.shared.config.circuit.client_share;
         self.shares.has_plenty()
@@ -330,7 +329,7 @@ impl Worker {
 
     /// Lets a call wait until its client holds fewer places.
     #[cold]
-    fn hold_back(&mut self, key: Key) -> Result<(), Failure> {
+    fn hold_back(&mut self, key: CallKey) -> Result<(), Failure> {
         let Some(attempt) = self.calls.get_mut(key).and_then(|call| call.attempt.as_mut()) else {
             return Ok(());
         };
@@ -345,7 +344,7 @@ impl Worker {
 
     /// Sends a call that has waited, unless its client has come to hold too many
     /// places meanwhile.
-    fn send_in_share(&mut self, key: Key, link: Key) {
+    fn send_in_share(&mut self, key: CallKey, link: LinkKey) {
         if self.may_take_place(key) {
             self.send(key, link);
         } else if let Err(failure) = self.hold_back(key) {

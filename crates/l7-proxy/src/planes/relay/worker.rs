@@ -4,30 +4,25 @@
 //! microsecond or two per call: in each turn every socket that has something
 //! is read once, all frames found go straight into the output of the
 //! connections they belong to, and then each of those is written once. A call
-//! costs its share of these system calls, no task, no waker, no channel.
+//! costs its share of these system calls, no task, no wake-up, no channel.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use balance::SplitMix64;
+use event_loop::{ACCEPTOR, Acceptor, Arena, BufferPool, EventFlags, Poller, Timers, WAKER};
 use h2_wire::connection::{Moved, Options};
 use h2_wire::hpack::HeaderList;
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
-use rustix::io::Errno;
 
-use super::bell::Bell;
-use super::call::Call;
-use super::client::Client;
-use super::door::Door;
-use super::endpoint::{Chunks, Endpoint, Spare};
+use super::call::{Call, CallKey};
+use super::client::{Client, ClientKey};
+use super::endpoint::{BUFFER_BYTES_MAX, Chunks, Endpoint};
 use super::options::{self, ResponseShares, Sweep};
-use super::pool::{Link, Pool};
+use super::pool::{Link, LinkKey, Pool, PoolKey};
 use super::shares::Shares;
-use super::slots::{Key, Slots};
-use super::timers::{Due, Timers};
+use super::shutdown::ShutdownWatch;
 use crate::circuit::CircuitCounters;
 use crate::metrics::{GuardCounters, ProxyCounters};
 use crate::planes::Shared;
@@ -39,62 +34,73 @@ use crate::upstreams::UpstreamSet;
 const EVENTS: usize = 512;
 /// Reads from one connection before others get their turn.
 const READS_PER_TURN: usize = 4;
-/// Reserved tokens; no connection's token is as large.
-pub(super) const DOOR: u64 = u64::MAX;
-const BELL: u64 = u64::MAX - 1;
 /// Bytes read at once, beyond the largest frame.
 const SCRATCH_BYTES: usize = 64 << 10;
 
 /// A connection of either kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
-    Client(Key),
-    Link(Key),
+    Client(ClientKey),
+    Link(LinkKey),
+}
+
+/// What is due. Only what needs its exact moment is here. What may be late by a
+/// part of itself (idleness, stalls, signs of life) is looked at in a sweep over
+/// all connections instead, which costs nothing per frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// A call's deadline.
+    Call(CallKey),
+    /// The time for an attempt to connect.
+    Connect(LinkKey),
+    /// A call's next attempt, after a pause.
+    Retry(CallKey),
+    /// A call's second attempt, unless its first has an answer by then.
+    Hedge(CallKey),
 }
 
 /// The state of one thread.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
-    pub(super) epoll: OwnedFd,
-    pub(super) door: Option<Door>,
-    /// When the door opens again, if it is closed for a moment.
-    pub(super) door_opens_ns: Option<u64>,
-    pub(super) bell: Bell,
+    pub(super) poller: Poller,
+    pub(super) acceptor: Option<Acceptor>,
+    pub(super) shutdown: ShutdownWatch,
     pub(super) is_draining: bool,
     pub(super) is_over: bool,
-    pub(super) clients: Slots<Client>,
-    pub(super) links: Slots<Link>,
-    pub(super) pools: Slots<Pool>,
-    pub(super) calls: Slots<Box<Call>>,
+    pub(super) clients: Arena<Client>,
+    pub(super) links: Arena<Link>,
+    pub(super) pools: Arena<Pool>,
+    pub(super) calls: Arena<Box<Call>>,
     /// Calls that wait for a place at any backend.
-    pub(super) overflow: VecDeque<Key>,
+    pub(super) overflow: VecDeque<CallKey>,
     /// These, and those that wait for a connection of one.
     pub(super) pending: u32,
     /// The backends that `pools_by_index` belongs to.
     pub(super) set: Arc<UpstreamSet>,
-    pub(super) pools_by_index: Vec<Key>,
+    pub(super) pools_by_index: Vec<PoolKey>,
     pub(super) shares: Shares,
     /// Calls that wait until their clients hold fewer places, and how many
     /// places were taken when they were looked at last.
-    pub(super) held_back: VecDeque<Key>,
+    pub(super) held_back: VecDeque<CallKey>,
     pub(super) held_back_at: u32,
-    pub(super) timers: Timers,
+    /// In nanoseconds.
+    pub(super) timers: Timers<Due>,
     /// Those with something to write.
     dirty: Vec<Side>,
     /// Those with more to read than their share of a turn.
-    again: Vec<Side>,
-    /// Memory for `dirty` and `again` while they are worked through.
+    ready: Vec<Side>,
+    /// Memory for `dirty` and `ready` while they are worked through.
     spare_dirty: Vec<Side>,
-    spare_again: Vec<Side>,
+    spare_ready: Vec<Side>,
     pub(super) chunks: Chunks,
-    pub(super) spare: Spare,
+    pub(super) buffers: BufferPool,
     /// Calls that are over, for their memory.
     #[allow(clippy::vec_box, reason = "the boxes move between here and `calls`")]
     pub(super) spare_calls: Vec<Box<Call>>,
     /// Memory of requests that are kept for another attempt.
     pub(super) kept_bytes: usize,
     pub(super) answer_list: HeaderList,
-    moved: Vec<Moved<Key>>,
+    moved: Vec<Moved<CallKey>>,
     pub(super) downstream: Arc<Options>,
     pub(super) upstream: Arc<Options>,
     pub(super) sweep: Sweep,
@@ -113,27 +119,30 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, door: Door, bell: Bell, seed: u64) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let level = epoll::EventFlags::IN;
-        epoll::add(&epoll, &bell, epoll::EventData::new_u64(BELL), level)?;
-        epoll::add(&epoll, &door, epoll::EventData::new_u64(DOOR), level)?;
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        acceptor: Acceptor,
+        shutdown: ShutdownWatch,
+        seed: u64,
+    ) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.add_level(&shutdown, WAKER)?;
+        acceptor.watch(&poller)?;
         let config = &shared.config;
         let largest =
             config.downstream.max_frame_bytes.max(config.upstream.backend_max_frame_bytes);
         let now_ns = shared.upstreams.now_ns();
         let sweep = Sweep::of(config, now_ns);
         Ok(Self {
-            epoll,
-            door: Some(door),
-            door_opens_ns: None,
-            bell,
+            poller,
+            acceptor: Some(acceptor),
+            shutdown,
             is_draining: false,
             is_over: false,
-            clients: Slots::new(),
-            links: Slots::new(),
-            pools: Slots::new(),
-            calls: Slots::new(),
+            clients: Arena::default(),
+            links: Arena::default(),
+            pools: Arena::default(),
+            calls: Arena::default(),
             overflow: VecDeque::new(),
             pending: 0,
             set: Arc::clone(&shared.upstreams.current()),
@@ -143,11 +152,11 @@ impl Worker {
             held_back_at: 0,
             timers: Timers::default(),
             dirty: Vec::new(),
-            again: Vec::new(),
+            ready: Vec::new(),
             spare_dirty: Vec::new(),
-            spare_again: Vec::new(),
+            spare_ready: Vec::new(),
             chunks: Chunks::new(SCRATCH_BYTES + largest as usize),
-            spare: Spare::default(),
+            buffers: BufferPool::new(BUFFER_BYTES_MAX),
             spare_calls: Vec::new(),
             kept_bytes: 0,
             answer_list: HeaderList::new(),
@@ -174,15 +183,10 @@ impl Worker {
     /// When epoll or the listener breaks, which no peer can cause.
     pub(super) fn run(mut self) -> io::Result<()> {
         self.make_pools();
-        self.on_bell()?;
+        self.on_shutdown()?;
         let mut events = Vec::with_capacity(EVENTS);
         while !(self.is_over || self.is_drained()) {
-            events.clear();
-            let timeout = self.sleep();
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            self.poller.wait(&mut events, self.sleep())?;
             self.now_ns = self.shared.upstreams.now_ns();
             self.refresh_set();
             for event in &events {
@@ -191,10 +195,10 @@ impl Worker {
                     self.flush();
                 }
             }
-            self.go_on();
+            self.serve_ready();
             self.on_time()?;
             if self.empties_queue() {
-                self.on_door()?;
+                self.accept()?;
             }
             self.flush();
         }
@@ -202,51 +206,45 @@ impl Worker {
     }
 
     fn is_drained(&self) -> bool {
-        self.is_draining && self.door.is_none() && self.clients.is_empty()
+        self.is_draining && self.acceptor.is_none() && self.clients.is_empty()
     }
 
     pub(super) fn now_ms(&self) -> u64 {
         self.now_ns / 1_000_000
     }
 
-    fn sleep(&self) -> Option<Timespec> {
-        if !self.again.is_empty() || self.empties_queue() {
-            return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+    fn sleep(&self) -> Option<Duration> {
+        if !self.ready.is_empty() || self.empties_queue() {
+            return Some(Duration::ZERO);
         }
         let sweep = self.has_connections().then_some(self.sweep.next_ns);
-        let next_ns =
-            [self.timers.next_ns(), self.door_opens_ns, sweep].into_iter().flatten().min();
-        next_ns.map(|next_ns| {
-            let left_ns = next_ns.saturating_sub(self.shared.upstreams.now_ns());
-            Timespec {
-                tv_sec: (left_ns / 1_000_000_000) as i64,
-                tv_nsec: (left_ns % 1_000_000_000) as i64,
-            }
-        })
+        let resumes_ns = self.acceptor.as_ref().and_then(Acceptor::resumes_ns);
+        let next_ns = [self.timers.next_at(), resumes_ns, sweep].into_iter().flatten().min()?;
+        Some(Duration::from_nanos(next_ns.saturating_sub(self.shared.upstreams.now_ns())))
     }
 
     fn has_connections(&self) -> bool {
         !self.clients.is_empty() || !self.links.is_empty()
     }
 
-    fn on_event(&mut self, token: u64, flags: epoll::EventFlags) -> io::Result<()> {
+    fn on_event(&mut self, token: u64, flags: EventFlags) -> io::Result<()> {
         match token {
-            DOOR => return self.on_door(),
-            BELL => return self.on_bell(),
+            ACCEPTOR => return self.accept(),
+            WAKER => return self.on_shutdown(),
             _ => {}
         }
-        match Key::from_token(token) {
-            (key, false) => {
-                if let Some(client) = self.clients.get_mut(key) {
-                    client.endpoint.note(flags);
-                    self.serve_client(key);
-                }
+        // An event before this one may have ended the connection.
+        if LinkKey::bit_of_token(token) {
+            let key = LinkKey::from_token(token);
+            if let Some(link) = self.links.get_mut(key) {
+                link.endpoint.ready.note(flags);
+                self.serve_link(key);
             }
-            (key, true) => {
-                if let Some(link) = self.links.get_mut(key) {
-                    link.endpoint.note(flags);
-                    self.serve_link(key);
-                }
+        } else {
+            let key = ClientKey::from_token(token);
+            if let Some(client) = self.clients.get_mut(key) {
+                client.endpoint.ready.note(flags);
+                self.serve_client(key);
             }
         }
         Ok(())
@@ -254,7 +252,7 @@ impl Worker {
 
     /// Reads from a client's connection, and remembers it for later when its
     /// share of this turn is used up.
-    fn serve_client(&mut self, key: Key) {
+    fn serve_client(&mut self, key: ClientKey) {
         for _ in 0..READS_PER_TURN {
             if !self.clients.get(key).is_some_and(|client| client.endpoint.can_read()) {
                 break;
@@ -265,15 +263,15 @@ impl Worker {
         let endpoint = &mut client.endpoint;
         if endpoint.can_read() && !endpoint.is_queued {
             endpoint.is_queued = true;
-            self.again.push(Side::Client(key));
+            self.ready.push(Side::Client(key));
         }
-        if endpoint.is_writable() && endpoint.wants_write() {
+        if endpoint.ready.writable && endpoint.wants_write() {
             self.touch_client(key);
         }
     }
 
     /// The same for a backend's connection.
-    fn serve_link(&mut self, key: Key) {
+    fn serve_link(&mut self, key: LinkKey) {
         for _ in 0..READS_PER_TURN {
             if !self.links.get(key).is_some_and(|link| link.endpoint.can_read()) {
                 break;
@@ -284,19 +282,19 @@ impl Worker {
         let endpoint = &mut link.endpoint;
         if endpoint.can_read() && !endpoint.is_queued {
             endpoint.is_queued = true;
-            self.again.push(Side::Link(key));
+            self.ready.push(Side::Link(key));
         }
-        if endpoint.is_writable() {
+        if endpoint.ready.writable {
             self.on_link_writable(key);
         }
     }
 
-    fn go_on(&mut self) {
-        if self.again.is_empty() {
+    fn serve_ready(&mut self) {
+        if self.ready.is_empty() {
             return;
         }
-        let spare = std::mem::take(&mut self.spare_again);
-        let mut sides = std::mem::replace(&mut self.again, spare);
+        let spare = std::mem::take(&mut self.spare_ready);
+        let mut sides = std::mem::replace(&mut self.ready, spare);
         for side in sides.drain(..) {
             match side {
                 Side::Client(key) => {
@@ -313,12 +311,12 @@ impl Worker {
                 }
             }
         }
-        self.spare_again = sides;
+        self.spare_ready = sides;
     }
 
     fn on_time(&mut self) -> io::Result<()> {
-        if self.door_opens_ns.is_some_and(|opens_ns| opens_ns <= self.now_ns) {
-            self.open_door()?;
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.resume_if_due(&self.poller, self.now_ns)?;
         }
         while let Some(due) = self.timers.pop(self.now_ns) {
             match due {
@@ -337,7 +335,7 @@ impl Worker {
 impl Worker {
     /// Makes sure that a client's connection is written in this turn.
     #[inline]
-    pub(super) fn touch_client(&mut self, key: Key) {
+    pub(super) fn touch_client(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key) else { return };
         if !client.endpoint.is_dirty {
             client.endpoint.is_dirty = true;
@@ -347,7 +345,7 @@ impl Worker {
 
     /// The same for a backend's connection.
     #[inline]
-    pub(super) fn touch_link(&mut self, key: Key) {
+    pub(super) fn touch_link(&mut self, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         if !link.endpoint.is_dirty {
             link.endpoint.is_dirty = true;
@@ -357,9 +355,9 @@ impl Worker {
 
     /// Lends a buffer to a connection that is about to be written to.
     #[inline]
-    pub(super) fn lend(spare: &mut Spare, endpoint: &mut Endpoint) {
+    pub(super) fn lend(buffers: &mut BufferPool, endpoint: &mut Endpoint) {
         if !endpoint.http.has_buffer() {
-            endpoint.http.lend_buffer(spare.take());
+            endpoint.http.lend_buffer(buffers.take());
         }
     }
 
@@ -383,17 +381,17 @@ impl Worker {
         }
     }
 
-    fn flush_client(&mut self, key: Key) {
+    fn flush_client(&mut self, key: ClientKey) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.endpoint.is_dirty = false;
         let mut moved = std::mem::take(&mut self.moved);
         let flushed = client.endpoint.flush(&mut moved);
         if let Some(buffer) = client.endpoint.http.take_buffer() {
-            self.spare.give(buffer);
+            self.buffers.put(buffer);
         }
         if client.endpoint.can_read() && !client.endpoint.is_queued {
             client.endpoint.is_queued = true;
-            self.again.push(Side::Client(key));
+            self.ready.push(Side::Client(key));
         }
         for Moved { user, bytes } in moved.drain(..) {
             self.on_response_moved(user, bytes);
@@ -402,17 +400,17 @@ impl Worker {
         self.on_client_flushed(key, flushed);
     }
 
-    fn flush_link(&mut self, key: Key) {
+    fn flush_link(&mut self, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         link.endpoint.is_dirty = false;
         let mut moved = std::mem::take(&mut self.moved);
         let flushed = link.endpoint.flush(&mut moved);
         if let Some(buffer) = link.endpoint.http.take_buffer() {
-            self.spare.give(buffer);
+            self.buffers.put(buffer);
         }
         if link.endpoint.can_read() && !link.endpoint.is_queued {
             link.endpoint.is_queued = true;
-            self.again.push(Side::Link(key));
+            self.ready.push(Side::Link(key));
         }
         for Moved { user, bytes } in moved.drain(..) {
             self.on_request_moved(user, bytes);
