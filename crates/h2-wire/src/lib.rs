@@ -20,6 +20,7 @@ pub mod hpack;
 pub mod message;
 mod output;
 pub mod settings;
+mod state;
 mod stream;
 
 pub use error::{Error, Reason};

@@ -7,6 +7,7 @@
 use crate::error::Reason;
 use crate::flow::{ReceiveWindow, SendWindow};
 use crate::hpack::HeaderList;
+use crate::state::State;
 
 /// Names a stream of a connection. Identifiers are never used twice on a connection, so the key of
 /// a stream that is over finds nothing.
@@ -23,9 +24,6 @@ impl StreamKey {
     }
 }
 
-/// No `content-length` to be held.
-pub(crate) const NO_LENGTH: u64 = u64::MAX;
-
 /// One open stream.
 pub(crate) struct Stream<T> {
     pub(crate) id: u32,
@@ -33,16 +31,7 @@ pub(crate) struct Stream<T> {
     pub(crate) user: T,
     pub(crate) send_window: SendWindow,
     pub(crate) receive_window: ReceiveWindow,
-    /// Bytes of DATA that `content-length` still promises, or [`NO_LENGTH`].
-    pub(crate) content_left: u64,
-    /// The peer sent END_STREAM.
-    pub(crate) is_receive_closed: bool,
-    /// We sent END_STREAM.
-    pub(crate) is_send_closed: bool,
-    /// The peer's final head came: what follows are trailers.
-    pub(crate) has_head: bool,
-    /// Whatever `content-length` the response has, no DATA follows: the request was HEAD.
-    pub(crate) has_no_content: bool,
+    pub(crate) state: State,
     /// It is in the connection's queue of streams that could send.
     pub(crate) is_queued: bool,
     /// What waits to be sent. Most streams never have to wait, and the smaller they are the

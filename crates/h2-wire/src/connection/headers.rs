@@ -8,7 +8,8 @@ use crate::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
 use crate::frame;
 use crate::hpack::{Name, Outcome};
 use crate::message::{ResponseKind, check_request, check_response, check_trailers};
-use crate::stream::{NO_LENGTH, Stream, StreamKey};
+use crate::state::{Incoming, State};
+use crate::stream::{Stream, StreamKey};
 
 impl<T: Copy + Default> Connection<T> {
     /// Takes a whole header block. It is decoded whatever becomes of its stream, or the tables of
@@ -70,14 +71,11 @@ impl<T: Copy + Default> Connection<T> {
             verdict = Err("less DATA than content-length says");
         }
         self.floods.excuse(FRAMES_PER_RECEIVED);
-        let key = self.insert(id, end_stream, false, T::default());
+        let key = self.insert(id, State::of_request(length, end_stream), T::default());
         if let Err(what) = verdict {
             // The owner has never heard of the stream.
             self.broken(id, Reason::PROTOCOL_ERROR, what)?;
             return Ok(None);
-        }
-        if let (Some(length), Some(stream)) = (length, self.streams.get_mut(key)) {
-            stream.content_left = length;
         }
         Ok(Some(Event::Request { key, end_stream, over_limit }))
     }
@@ -97,13 +95,7 @@ impl<T: Copy + Default> Connection<T> {
         Ok(None)
     }
 
-    pub(super) fn insert(
-        &mut self,
-        id: u32,
-        is_receive_closed: bool,
-        is_ours: bool,
-        user: T,
-    ) -> StreamKey {
+    pub(super) fn insert(&mut self, id: u32, state: State, user: T) -> StreamKey {
         let window_bytes = self.options.stream_window_bytes;
         // Until the peer has acknowledged ours it may count with the default.
         let window_bytes =
@@ -117,11 +109,7 @@ impl<T: Copy + Default> Connection<T> {
             user,
             send_window: SendWindow::new(self.peer.initial_window_bytes),
             receive_window,
-            content_left: NO_LENGTH,
-            is_receive_closed,
-            is_send_closed: false,
-            has_head: !is_ours,
-            has_no_content: false,
+            state,
             is_queued: false,
             pending: None,
             opened_at: u64::MAX,
@@ -138,14 +126,14 @@ impl<T: Copy + Default> Connection<T> {
     ) -> Result<Option<Event<'a, T>>, Error> {
         let id = key.id();
         let Some(stream) = self.streams.get(key) else { return Ok(None) };
-        if stream.is_receive_closed {
+        let Some(incoming) = stream.state.incoming() else {
             return self.broken(id, Reason::STREAM_CLOSED, "HEADERS after END_STREAM");
-        }
+        };
+        let user = stream.user;
         if over_limit {
             return self.broken(id, Reason::ENHANCE_YOUR_CALM, "header list over the limits");
         }
-        let (user, has_head) = (stream.user, stream.has_head);
-        if has_head {
+        if matches!(incoming, Incoming::Body { .. }) {
             return self.trailers(key, user, end_stream);
         }
         match check_response(self.headers()) {
@@ -155,8 +143,8 @@ impl<T: Copy + Default> Connection<T> {
             }
             Ok(_) if self.unseen.holds(id) => {
                 // Nobody waits for it; but the peer has taken the stream up.
-                if let Some(stream) = self.streams.get_mut(key) {
-                    stream.is_receive_closed = end_stream;
+                if end_stream && let Some(stream) = self.streams.get_mut(key) {
+                    stream.state.close_receive();
                 }
                 self.remove_if_over(key);
                 self.on_head(id);
@@ -165,15 +153,10 @@ impl<T: Copy + Default> Connection<T> {
             Ok(ResponseKind::Informational) => Ok(Some(Event::Informational { key, user })),
             Ok(ResponseKind::Final) => {
                 let length = self.promised_length();
-                if let Some(stream) = self.streams.get_mut(key) {
-                    let length = length.filter(|_| !stream.has_no_content);
-                    if end_stream && length.is_some_and(|length| length > 0) {
-                        let what = "less DATA than content-length says";
-                        return self.broken(id, Reason::PROTOCOL_ERROR, what);
-                    }
-                    stream.content_left = length.unwrap_or(NO_LENGTH);
-                    stream.has_head = true;
-                    stream.is_receive_closed = end_stream;
+                if let Some(stream) = self.streams.get_mut(key)
+                    && let Err((reason, what)) = stream.state.receive_head(length, end_stream)
+                {
+                    return self.broken(id, reason, what);
                 }
                 self.remove_if_over(key);
                 self.on_head(id);
@@ -202,12 +185,10 @@ impl<T: Copy + Default> Connection<T> {
         if let Err(what) = verdict {
             return self.broken(key.id(), Reason::PROTOCOL_ERROR, what);
         }
-        if let Some(stream) = self.streams.get_mut(key) {
-            if stream.content_left != NO_LENGTH && stream.content_left > 0 {
-                let what = "less DATA than content-length says";
-                return self.broken(key.id(), Reason::PROTOCOL_ERROR, what);
-            }
-            stream.is_receive_closed = true;
+        if let Some(stream) = self.streams.get_mut(key)
+            && let Err((reason, what)) = stream.state.receive_end()
+        {
+            return self.broken(key.id(), reason, what);
         }
         self.remove_if_over(key);
         Ok(Some(Event::Trailers { key, user }))

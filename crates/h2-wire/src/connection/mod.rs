@@ -311,7 +311,7 @@ impl<T: Copy + Default> Connection<T> {
     /// (RFC 9110, section 9.3.2).
     pub fn expect_no_content(&mut self, key: StreamKey) {
         if let Some(stream) = self.streams.get_mut(key) {
-            stream.has_no_content = true;
+            stream.state.expect_no_content();
         }
     }
 

@@ -7,7 +7,7 @@ use crate::flood::{FRAMES_PER_RECEIVED, Flood};
 use crate::frame::{
     self, Frame, HEAD_LEN, Head, PREFACE, Priority, SettingsIter, kind, parse_payload,
 };
-use crate::stream::{NO_LENGTH, StreamKey};
+use crate::stream::StreamKey;
 
 /// What [`Connection::read`] found.
 #[derive(Debug)]
@@ -258,27 +258,10 @@ impl<T: Copy + Default> Connection<T> {
         flow: u32,
         end_stream: bool,
     ) -> Result<(), (Reason, &'static str)> {
-        let is_client = self.options.role == Role::Client;
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
-        if stream.is_receive_closed {
-            return Err((Reason::STREAM_CLOSED, "DATA after END_STREAM"));
-        }
-        if is_client && !stream.has_head {
-            return Err((Reason::PROTOCOL_ERROR, "DATA before the response's head"));
-        }
-        if stream.receive_window.receive(flow).is_err() {
-            return Err((Reason::FLOW_CONTROL_ERROR, "DATA beyond the stream's window"));
-        }
-        if stream.content_left != NO_LENGTH {
-            let left = stream.content_left.checked_sub(length as u64);
-            stream.content_left =
-                left.ok_or((Reason::PROTOCOL_ERROR, "more DATA than content-length says"))?;
-            if end_stream && stream.content_left > 0 {
-                return Err((Reason::PROTOCOL_ERROR, "less DATA than content-length says"));
-            }
-        }
-        stream.is_receive_closed = end_stream;
-        Ok(())
+        stream.state.receive_data(length, end_stream)?;
+        let overrun = (Reason::FLOW_CONTROL_ERROR, "DATA beyond the stream's window");
+        stream.receive_window.receive(flow).map_err(|_| overrun)
     }
 
     fn rst_stream<'a>(&mut self, id: u32, reason: Reason) -> Result<Option<Event<'a, T>>, Error> {

@@ -7,6 +7,7 @@ use crate::error::Reason;
 use crate::flood::FRAMES_PER_SENT;
 use crate::frame::{self, Head, LARGEST_STREAM_ID, flags, kind};
 use crate::hpack::{BlockKey, Field, HeaderList};
+use crate::state::State;
 use crate::stream::StreamKey;
 
 /// Payloads below this size gather after the first of a turn, in bytes. What `h2` takes for small.
@@ -56,7 +57,7 @@ impl<T: Copy + Default> Connection<T> {
         }
         let id = self.next_stream;
         self.next_stream += 2;
-        Some(self.insert(id, false, true, user))
+        Some(self.insert(id, State::OURS, user))
     }
 
     /// Whether the stream's first HEADERS have left the output, at least in part, so that the peer
@@ -85,8 +86,10 @@ impl<T: Copy + Default> Connection<T> {
     {
         let position = self.output.position();
         let Some(stream) = self.streams.get_mut(key) else { return };
-        debug_assert!(!stream.is_send_closed, "HEADERS after END_STREAM");
-        stream.is_send_closed = end_stream;
+        debug_assert!(!stream.state.is_send_closed(), "HEADERS after END_STREAM");
+        if end_stream {
+            stream.state.close_send();
+        }
         stream.opened_at = stream.opened_at.min(position);
         let start = frame::begin_headers(self.output.bytes_mut());
         match block {
@@ -104,7 +107,7 @@ impl<T: Copy + Default> Connection<T> {
     /// Sends trailers, after the DATA that waits.
     pub fn send_trailers(&mut self, key: StreamKey, list: &HeaderList) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if stream.is_send_closed {
+        if stream.state.is_send_closed() {
             return;
         }
         if stream.is_idle() {
@@ -149,7 +152,7 @@ impl<T: Copy + Default> Connection<T> {
     ) -> usize {
         let has_room = self.output.len() < self.options.output_high_bytes;
         let Some(stream) = self.streams.get_mut(key) else { return 0 };
-        if stream.is_send_closed {
+        if stream.state.is_send_closed() {
             return 0;
         }
         let mut sent = 0;
@@ -163,7 +166,9 @@ impl<T: Copy + Default> Connection<T> {
             if sent == payload.len() && (sent > 0 || end_stream) {
                 stream.send_window.spend(sent);
                 self.send_window.spend(sent);
-                stream.is_send_closed = end_stream;
+                if end_stream {
+                    stream.state.close_send();
+                }
                 self.data_frames(key.id(), payload, chunk, end_stream);
                 if end_stream {
                     self.after_end(key);
@@ -250,7 +255,9 @@ impl<T: Copy + Default> Connection<T> {
             if length > 0 || end_stream {
                 stream.send_window.spend(length);
                 self.send_window.spend(length);
-                stream.is_send_closed = end_stream;
+                if end_stream {
+                    stream.state.close_send();
+                }
                 frame::data(self.output.bytes_mut(), key.id(), pending.front(length), end_stream);
                 pending.consume(length);
                 self.waiting_bytes -= length;
@@ -286,7 +293,7 @@ impl<T: Copy + Default> Connection<T> {
     fn after_end(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         match stream.pending.as_mut().and_then(|pending| pending.then_reset.take()) {
-            Some(reason) if !stream.is_receive_closed => {
+            Some(reason) if !stream.state.is_receive_closed() => {
                 self.reset(key, reason);
             }
             _ => self.remove_if_over(key),
@@ -296,9 +303,7 @@ impl<T: Copy + Default> Connection<T> {
     /// Removes a stream whose two directions have ended.
     #[inline]
     pub(super) fn remove_if_over(&mut self, key: StreamKey) {
-        let is_over =
-            |stream: &crate::stream::Stream<T>| stream.is_receive_closed && stream.is_send_closed;
-        if self.streams.get(key).is_some_and(is_over) {
+        if self.streams.get(key).is_some_and(|stream| stream.state == State::Closed) {
             self.remove(key);
         }
     }
@@ -342,7 +347,7 @@ impl<T: Copy + Default> Connection<T> {
     /// while its request is not (RFC 9113, section 8.1).
     pub fn reset_after_end(&mut self, key: StreamKey, reason: Reason) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if stream.is_send_closed {
+        if stream.state.is_send_closed() {
             self.reset(key, reason);
         } else {
             stream.pending_mut().then_reset = Some(reason);
@@ -361,7 +366,7 @@ impl<T: Copy + Default> Connection<T> {
     #[inline]
     pub fn release_stream(&mut self, key: StreamKey, bytes: u32) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if stream.is_receive_closed {
+        if stream.state.is_receive_closed() {
             return;
         }
         if let Some(increment) = stream.receive_window.release(bytes) {
@@ -372,7 +377,7 @@ impl<T: Copy + Default> Connection<T> {
     /// Gives the peer `bytes` more than the window that a stream has by SETTINGS.
     pub fn widen(&mut self, key: StreamKey, bytes: u32) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if bytes > 0 && !stream.is_receive_closed {
+        if bytes > 0 && !stream.state.is_receive_closed() {
             stream.receive_window.widen(bytes);
             frame::window_update(self.output.bytes_mut(), key.id(), bytes);
         }
