@@ -201,7 +201,8 @@ mod tests {
         assert_eq!(state.receive_end(), Err(LESS_DATA));
         assert_eq!(state.receive_data(2, false), Err(MORE_DATA));
         assert_eq!(state.receive_data(1, true), Ok(()));
-        assert_eq!(State::OURS.receive_head(Some(3), true), Err(LESS_DATA));
+        let mut state = State::OURS;
+        assert_eq!(state.receive_head(Some(3), true), Err(LESS_DATA));
         let mut state = State::OURS;
         state.expect_no_content();
         assert_eq!(state.receive_head(Some(3), true), Ok(()), "the request was HEAD");
