@@ -1,15 +1,18 @@
 //! One call, from the client's headers to the end of both sides, as data.
 
+use std::rc::Rc;
+
 use event_loop::Key;
 use h2_wire::connection::StreamKey;
 use h2_wire::hpack::HeaderList;
 
-use super::client::ClientKey;
-use super::pool::{LinkKey, PoolKey};
+use super::calls::Due;
+use super::clients::ClientKey;
+use super::link::{LinkKey, PoolKey};
 use super::shares::Held;
-use super::worker::Due;
 use crate::failure::{Failure, Progress};
 use crate::grpc::MessageScanner;
+use crate::metrics::BackendCounters;
 use crate::upstreams::{InFlight, Offered};
 
 /// The key of a call.
@@ -56,6 +59,33 @@ const KEPT_BYTES: usize = 32 << 10;
 const KEPT_HEADER_BYTES: usize = 4 << 10;
 
 impl Call {
+    /// Where the attempt in progress is.
+    #[inline]
+    pub(super) fn place(&self) -> Option<Place> {
+        self.attempt.as_ref().map(|attempt| attempt.place)
+    }
+
+    /// The backend that the attempt is at, or was last.
+    pub(super) fn pool_of_attempt(&self) -> PoolKey {
+        self.attempt.as_ref().map_or(self.pool, |attempt| attempt.pool)
+    }
+
+    /// Counts the attempt at another backend. The rest of it stays as it is.
+    pub(super) fn move_attempt(&mut self, to: Attempt) {
+        self.pool = to.pool;
+        if let Some(attempt) = &mut self.attempt {
+            let Attempt { pool, index, in_flight, counters, .. } = to;
+            (attempt.pool, attempt.index) = (pool, index);
+            (attempt.in_flight, attempt.counters) = (in_flight, counters);
+        }
+    }
+
+    /// The name of the backend that the attempt is at.
+    pub(super) fn backend_name(&self) -> String {
+        let name = |attempt: &Attempt| attempt.in_flight.upstream().name().to_owned();
+        self.attempt.as_ref().map_or_else(String::new, name)
+    }
+
     /// Makes it a new call with headers that are yet to be set. To be called when
     /// the old one is over, so that it pins no more than a new one needs.
     pub(super) fn renew(&mut self) {
@@ -115,15 +145,15 @@ impl Request {
             return;
         }
         if is_passed_on && self.kept.len() + bytes.len() > bound_bytes {
-            self.let_go();
+            self.drop_kept();
             self.kept = Vec::new();
             return;
         }
         self.kept.extend_from_slice(bytes);
     }
 
-    /// No other attempt can be made any more: what was kept for one is let go.
-    pub(super) fn let_go(&mut self) {
+    /// No other attempt can be made any more: what was kept for one is dropped.
+    pub(super) fn drop_kept(&mut self) {
         self.is_replayable = false;
         self.kept.clear();
         self.trailers = None;
@@ -150,6 +180,8 @@ pub(super) struct Attempt {
     pub(super) index: usize,
     /// Counts it as in flight until it is dropped.
     pub(super) in_flight: InFlight,
+    /// Where its end is counted.
+    pub(super) counters: Rc<BackendCounters>,
     pub(super) place: Place,
     /// The place that it holds at the backend.
     pub(super) held: Option<Held>,
@@ -163,6 +195,8 @@ pub(super) struct Attempt {
 /// Where an attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
+    /// It is yet to find a place.
+    Nowhere,
     /// It waits for a connection of this pool that is being made.
     Waiting(PoolKey),
     /// It waits for a place at any backend, and is counted at this pool's.
@@ -236,7 +270,7 @@ mod tests {
             request.charge([&mut connection, &mut thread]);
             assert!(request.kept.len() <= connection - 5 && connection + 45 == thread);
         }
-        request.let_go();
+        request.drop_kept();
         request.kept = Vec::new();
         request.charge([&mut connection, &mut thread]);
         assert_eq!((connection, thread), (5, 50));

@@ -6,7 +6,6 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use event_loop::Readiness;
 use h2_wire::connection::{Connection, MAX_SLICES, Moved};
@@ -20,16 +19,15 @@ use super::secure::{Got, Secure};
 /// either: its PINGs and resets would grow it without bound.
 const CHOKED_BYTES: usize = 1 << 20;
 
-/// Largest buffer that is kept for the next connection that has something to
-/// write.
-pub(super) const BUFFER_BYTES_MAX: usize = 512 << 10;
-
 /// A connection and its socket.
 pub(super) struct Endpoint {
     pub(super) http: Connection<CallKey>,
     socket: OwnedFd,
     /// The TLS session between the two, if there is one.
     secure: Option<Box<Secure>>,
+    /// The rest of the output is the last, and what the remote still sends is
+    /// thrown away.
+    pub(super) is_ending: bool,
     /// The beginning of a frame that has not come whole.
     rest: Vec<u8>,
     pub(super) ready: Readiness,
@@ -64,7 +62,7 @@ pub(super) enum Received {
 
 /// What became of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flushed {
+pub(super) enum Written {
     /// All of it was written.
     All,
     /// The kernel took less.
@@ -84,6 +82,7 @@ impl Endpoint {
             http,
             socket,
             secure,
+            is_ending: false,
             rest: Vec::new(),
             ready: Readiness::default(),
             is_dirty: false,
@@ -197,27 +196,21 @@ impl Endpoint {
         self.partial_since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms))
     }
 
-    /// Throws away what the peer still sends; whether it has ended.
-    pub(super) fn discard(&mut self, scratch: &mut [u8]) -> bool {
-        self.rest.clear();
-        self.ready.readable && self.receive(scratch, self.heard_ms) == Received::End
-    }
-
     /// Writes what there is, and reports what of the waiting went with it.
-    pub(super) fn flush(&mut self, moved: &mut Vec<Moved<CallKey>>) -> Flushed {
+    pub(super) fn flush(&mut self, flushed: &mut Vec<Moved<CallKey>>) -> Written {
         if self.secure.is_some() {
-            return self.flush_secure(moved);
+            return self.flush_secure(flushed);
         }
         loop {
-            self.http.pump(moved);
+            self.http.pump(flushed);
             let wanted = self.http.output_len();
             if wanted == 0 {
-                return Flushed::All;
+                return Written::All;
             }
             if !self.ready.writable {
                 // It may take long, and what it shares is waited for.
                 self.http.settle_output();
-                return Flushed::Some;
+                return Written::Some;
             }
             match retry_on_intr(|| self.write()) {
                 Ok((sent, tried)) => {
@@ -228,7 +221,7 @@ impl Endpoint {
                 Err(Errno::AGAIN) => self.ready.writable = false,
                 Err(errno) => {
                     self.error.get_or_insert(errno);
-                    return Flushed::Broken;
+                    return Written::Broken;
                 }
             }
         }
@@ -236,8 +229,8 @@ impl Endpoint {
 
     /// The same under TLS.
     #[cold]
-    fn flush_secure(&mut self, moved: &mut Vec<Moved<CallKey>>) -> Flushed {
-        let Some(secure) = &mut self.secure else { return Flushed::All };
+    fn flush_secure(&mut self, flushed: &mut Vec<Moved<CallKey>>) -> Written {
+        let Some(secure) = &mut self.secure else { return Written::All };
         loop {
             if self.ready.writable {
                 match secure.drain(self.socket.as_fd()) {
@@ -245,22 +238,22 @@ impl Endpoint {
                         self.wrote_bytes += written as u64;
                         self.ready.writable = is_all;
                     }
-                    Err(_) => return Flushed::Broken,
+                    Err(_) => return Written::Broken,
                 }
             }
             if secure.wants_write() || !secure.is_ready() {
                 self.http.settle_output();
-                return Flushed::Some;
+                return Written::Some;
             }
-            self.http.pump(moved);
+            self.http.pump(flushed);
             if self.http.output_len() == 0 {
-                return Flushed::All;
+                return Written::All;
             }
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let count = self.http.output_slices(&mut slices);
             let encrypted = secure.encrypt(&slices[..count]);
             if encrypted == 0 {
-                return Flushed::Broken;
+                return Written::Broken;
             }
             self.http.wrote(encrypted);
         }
@@ -331,85 +324,5 @@ impl Endpoint {
 impl AsFd for Endpoint {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-/// Memory that is read into. A chunk whose payloads were passed on without being
-/// copied is in use until they are written; another takes its place meanwhile.
-pub(super) struct Chunks {
-    size: usize,
-    /// The one to be taken next; `None` while it is out.
-    current: Option<Arc<Vec<u8>>>,
-    /// Those that were in use when another took their place.
-    others: Vec<Arc<Vec<u8>>>,
-}
-
-/// Chunks kept; beyond these memory is given back.
-const SPARE_CHUNKS: usize = 32;
-
-impl Chunks {
-    pub(super) fn new(size: usize) -> Self {
-        Self { size, current: None, others: Vec::new() }
-    }
-
-    /// A chunk that nobody else uses.
-    pub(super) fn take(&mut self) -> Arc<Vec<u8>> {
-        match self.current.take() {
-            Some(chunk) if Arc::strong_count(&chunk) == 1 => return chunk,
-            Some(used) if self.others.len() < SPARE_CHUNKS => self.others.push(used),
-            _ => {}
-        }
-        match self.others.iter().position(|chunk| Arc::strong_count(chunk) == 1) {
-            Some(place) => self.others.swap_remove(place),
-            None => Arc::new(vec![0; self.size]),
-        }
-    }
-
-    /// Whether the next would be one more than are kept: time to write.
-    pub(super) fn are_used_up(&self) -> bool {
-        self.others.len() == SPARE_CHUNKS
-            && self.others.iter().all(|chunk| Arc::strong_count(chunk) > 1)
-    }
-
-    /// Takes it back.
-    pub(super) fn give(&mut self, chunk: Arc<Vec<u8>>) {
-        self.current = Some(chunk);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chunk_in_use_is_not_read_into_until_it_is_free() {
-        let mut chunks = Chunks::new(8);
-        let first = chunks.take();
-        let shared = Arc::clone(&first);
-        chunks.give(first);
-        let second = chunks.take();
-        assert!(!Arc::ptr_eq(&second, &shared));
-        let address = Arc::as_ptr(&shared);
-        chunks.give(second);
-        drop(shared);
-        let second = chunks.take();
-        let third = chunks.take();
-        assert_eq!(Arc::as_ptr(&third), address, "the first is free again");
-        assert!(!Arc::ptr_eq(&second, &third) && !chunks.are_used_up());
-    }
-
-    #[test]
-    fn only_so_many_chunks_are_kept() {
-        let mut chunks = Chunks::new(8);
-        let mut users = Vec::new();
-        for _ in 0..2 * SPARE_CHUNKS {
-            let chunk = chunks.take();
-            users.push(Arc::clone(&chunk));
-            chunks.give(chunk);
-        }
-        assert_eq!(chunks.others.len(), SPARE_CHUNKS);
-        assert!(chunks.are_used_up());
-        users.clear();
-        assert!(!chunks.are_used_up());
     }
 }

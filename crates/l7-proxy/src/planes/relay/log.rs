@@ -4,7 +4,7 @@
 use h2_wire::hpack::{HeaderList, Name};
 
 use super::call::{Call, Response};
-use super::client::ClientKey;
+use super::clients::ClientKey;
 use super::worker::Worker;
 use crate::access_log::{AccessLog, Line, now_unix_ms};
 use crate::failure::Answer;
@@ -21,12 +21,13 @@ impl Worker {
     #[cold]
     pub(super) fn log_call(&mut self, call: &Call, outcome: Outcome) {
         let Some(log) = self.drawn_log() else { return };
-        let backend = self.pools.get(call.pool).map(|pool| pool.upstream.name().to_owned());
+        // Of either, nothing but the call may be left.
+        let backend = self.upstreams.name(call.pool);
         let path = call.request.headers.value_of(Name::Path).unwrap_or_default();
         let response = &call.response;
         log.write(Line {
             time_unix_ms: now_unix_ms(),
-            peer: self.clients.get(call.client).map(|client| client.remote),
+            peer: self.clients.all.get(call.client).map(|client| client.remote),
             path: Line::path_of(path),
             backend,
             outcome: outcome.name(),
@@ -46,7 +47,7 @@ impl Worker {
             return;
         }
         let Some(log) = self.drawn_log() else { return };
-        let Some(from) = self.clients.get(client) else { return };
+        let from = self.clients.all.live(client);
         let mut response = Response::default();
         response.note(answer);
         let path = from.endpoint.http.headers().value_of(Name::Path).unwrap_or_default();

@@ -5,42 +5,39 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`worker`] | the loop: events in, frames across, one write per connection and turn |
-//! | [`accept`], [`shutdown`] | connections in, and the shutdown |
-//! | [`client`] | what comes from clients, answers, and how their connections end |
-//! | [`attempt`] | a call's attempts: pick, place, send, try elsewhere |
-//! | [`waiting`] | finding a place on a connection, and waiting for one |
-//! | [`shares`] | how many places one client may hold |
-//! | [`again`] | attempts after a failure that may have been worked on, and hedges |
-//! | [`backend`] | what comes from backends, and how their connections begin and end |
-//! | [`sweep`] | what time alone brings about |
-//! | [`call`], [`pool`] | a call, and a backend's connections, as data |
-//! | [`log`] | lines of the access log |
-//! | [`headers`] | what is read and changed in headers, and the lists of answers |
-//! | [`endpoint`], [`secure`] | a connection with its socket, and with TLS |
+//! | [`worker`] | the loop: events in, what was decided out, one write per connection and turn |
+//! | [`io`], [`endpoint`], [`secure`] | sockets: who is to be read and written, a connection with its socket, and with TLS |
+//! | [`clients`], [`shares`] | clients' connections, and how many places one client may hold |
+//! | [`requests`] | what comes from clients and goes to backends |
+//! | [`calls`], [`call`] | calls as a state machine without sockets: retries, hedges, deadlines, failures |
+//! | [`placement`] | a place for a call: a connection, or a queue |
+//! | [`upstreams`], [`link`] | the connections to backends, and the calls that wait for one |
+//! | [`responses`] | what comes from backends and goes to clients |
+//! | [`sweep`], [`shutdown`] | what time alone brings about, and the end |
+//! | [`headers`], [`log`] | what is read and changed in headers, and lines of the access log |
 //! | [`options`] | the configuration as bounds |
 //! | [`fuzzing`] | what must hold of headers |
 
-mod accept;
-mod again;
-mod attempt;
-mod backend;
 mod call;
-mod client;
+mod calls;
+mod clients;
 mod endpoint;
 pub(super) mod fuzzing;
 mod headers;
+mod io;
+mod link;
 mod log;
 mod options;
-mod pool;
+mod placement;
+mod requests;
+mod responses;
 mod secure;
 mod shares;
 mod shutdown;
 mod sweep;
-mod waiting;
+mod upstreams;
 mod worker;
 
-use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -55,7 +52,7 @@ pub(super) fn run_thread(
     shared: Arc<Shared>,
     shutdown: Shutdown,
     seed: u64,
-) -> io::Result<()> {
+) -> std::io::Result<()> {
     let shutdown = shutdown::ShutdownWatch::new(shutdown)?;
     let acceptor = Acceptor::new(listener, None)?;
     worker::Worker::new(shared, acceptor, shutdown, seed)?.run()

@@ -1,4 +1,5 @@
-//! One thread's event loop.
+//! One thread: its event loop, which takes what happens to those who know what
+//! it means, and has done what they decide.
 //!
 //! An own loop over epoll and not tasks on a runtime, for what it saves at a
 //! microsecond or two per call: in each turn every socket that has something
@@ -8,116 +9,72 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use balance::SplitMix64;
-use event_loop::{ACCEPTOR, Acceptor, Arena, BufferPool, EventFlags, Poller, Timers, WAKER};
-use h2_wire::connection::{Moved, Options};
-use h2_wire::hpack::HeaderList;
+use event_loop::{ACCEPTOR, Accepted, Acceptor, EventFlags, WAKER};
+use h2_wire::connection::Moved;
+use h2_wire::{Error, Reason};
 
 use super::call::{Call, CallKey};
-use super::client::{Client, ClientKey};
-use super::endpoint::{BUFFER_BYTES_MAX, Chunks, Endpoint};
-use super::options::{self, ResponseShares, Sweep};
-use super::pool::{Link, LinkKey, Pool, PoolKey};
-use super::shares::Shares;
-use super::shutdown::ShutdownWatch;
-use crate::circuit::CircuitCounters;
-use crate::metrics::{GuardCounters, ProxyCounters};
+use super::calls::{Broken, Calls, Effect, Moment};
+use super::clients::{ClientKey, Clients};
+use super::endpoint::{Endpoint, Received, Written};
+use super::io::{Io, Side};
+use super::link::LinkKey;
+use super::options::Sweep;
+use super::shutdown::{ShutdownWatch, Stage};
+use super::upstreams::{CLOSED, Upstreams};
+use crate::failure::Failure;
+use crate::metrics::{Ending, GuardCounters, Outcome};
 use crate::planes::Shared;
-use crate::retry::RetryCounters;
-use crate::tls::counters::TlsCounters;
-use crate::upstreams::UpstreamSet;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 512;
+/// Connections accepted before others get their turn.
+const ACCEPTS_PER_TURN: usize = 64;
 /// Reads from one connection before others get their turn.
 const READS_PER_TURN: usize = 4;
-/// Bytes read at once, beyond the largest frame.
-const SCRATCH_BYTES: usize = 64 << 10;
-
-/// A connection of either kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Client(ClientKey),
-    Link(LinkKey),
-}
-
-/// What is due. Only what needs its exact moment is here. What may be late by a
-/// part of itself (idleness, stalls, signs of life) is looked at in a sweep over
-/// all connections instead, which costs nothing per frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Due {
-    /// A call's deadline.
-    Call(CallKey),
-    /// The time for an attempt to connect.
-    Connect(LinkKey),
-    /// A call's next attempt, after a pause.
-    Retry(CallKey),
-    /// A call's second attempt, unless its first has an answer by then.
-    Hedge(CallKey),
-}
+/// Reads from a connection that broke while it was written to.
+const FINAL_READS: usize = 64;
 
 /// The state of one thread.
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
-    pub(super) poller: Poller,
-    pub(super) acceptor: Option<Acceptor>,
-    pub(super) shutdown: ShutdownWatch,
-    pub(super) is_draining: bool,
-    pub(super) is_over: bool,
-    pub(super) clients: Arena<Client>,
-    pub(super) links: Arena<Link>,
-    pub(super) pools: Arena<Pool>,
-    pub(super) calls: Arena<Box<Call>>,
-    /// Calls that wait for a place at any backend.
-    pub(super) overflow: VecDeque<CallKey>,
-    /// These, and those that wait for a connection of one.
-    pub(super) pending: u32,
-    /// The backends that `pools_by_index` belongs to.
-    pub(super) set: Arc<UpstreamSet>,
-    pub(super) pools_by_index: Vec<PoolKey>,
-    pub(super) shares: Shares,
+    acceptor: Option<Acceptor>,
+    shutdown: ShutdownWatch,
+    is_draining: bool,
+    is_over: bool,
+    pub(super) io: Io,
+    pub(super) clients: Clients,
+    pub(super) calls: Calls,
+    pub(super) upstreams: Upstreams,
     /// Calls that wait until their clients hold fewer places, and how many
     /// places were taken when they were looked at last.
     pub(super) held_back: VecDeque<CallKey>,
     pub(super) held_back_at: u32,
-    /// In nanoseconds.
-    pub(super) timers: Timers<Due>,
-    /// Those with something to write.
-    dirty: Vec<Side>,
-    /// Those with more to read than their share of a turn.
-    ready: Vec<Side>,
-    /// Memory for `dirty` and `ready` while they are worked through.
-    spare_dirty: Vec<Side>,
-    spare_ready: Vec<Side>,
-    pub(super) chunks: Chunks,
-    pub(super) buffers: BufferPool,
-    /// Calls that are over, for their memory.
-    #[allow(clippy::vec_box, reason = "the boxes move between here and `calls`")]
-    pub(super) spare_calls: Vec<Box<Call>>,
-    /// Memory of requests that are kept for another attempt.
-    pub(super) kept_bytes: usize,
-    pub(super) answer_list: HeaderList,
-    moved: Vec<Moved<CallKey>>,
-    pub(super) downstream: Arc<Options>,
-    pub(super) upstream: Arc<Options>,
     pub(super) sweep: Sweep,
     pub(super) chance: SplitMix64,
-    pub(super) counters: ProxyCounters,
-    pub(super) guard_counters: GuardCounters,
-    pub(super) circuit_counters: CircuitCounters,
-    pub(super) retry_counters: RetryCounters,
-    /// Attempts in flight, or about to be made, that come out of the retry
-    /// budget.
-    pub(super) budgeted: usize,
-    pub(super) tls_counters: TlsCounters,
-    /// Of what may wait for one client's connection.
-    pub(super) response_shares: ResponseShares,
+    pub(super) guard: GuardCounters,
     pub(super) now_ns: u64,
 }
 
+/// The connection, if it has not ended.
+fn endpoint<'a>(
+    clients: &'a mut Clients,
+    upstreams: &'a mut Upstreams,
+    side: Side,
+) -> Option<&'a mut Endpoint> {
+    match side {
+        Side::Client(key) => clients.all.get_mut(key).map(|client| &mut client.endpoint),
+        Side::Link(key) => upstreams.links.get_mut(key).map(|link| &mut link.endpoint),
+    }
+}
+
+/// The loop.
 impl Worker {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -125,53 +82,25 @@ impl Worker {
         shutdown: ShutdownWatch,
         seed: u64,
     ) -> io::Result<Self> {
-        let poller = Poller::new()?;
-        poller.add_level(&shutdown, WAKER)?;
-        acceptor.watch(&poller)?;
         let config = &shared.config;
-        let largest =
+        let frame_bytes_max =
             config.downstream.max_frame_bytes.max(config.upstream.backend_max_frame_bytes);
         let now_ns = shared.upstreams.now_ns();
-        let sweep = Sweep::of(config, now_ns);
+        let guard = GuardCounters::register(&config.metrics);
         Ok(Self {
-            poller,
+            io: Io::new(&acceptor, &shutdown, frame_bytes_max)?,
             acceptor: Some(acceptor),
             shutdown,
             is_draining: false,
             is_over: false,
-            clients: Arena::default(),
-            links: Arena::default(),
-            pools: Arena::default(),
-            calls: Arena::default(),
-            overflow: VecDeque::new(),
-            pending: 0,
-            set: Arc::clone(&shared.upstreams.current()),
-            pools_by_index: Vec::new(),
-            shares: Shares::default(),
+            clients: Clients::new(&shared, guard.clone()),
+            calls: Calls::new(config),
+            upstreams: Upstreams::new(&shared, guard.clone()),
             held_back: VecDeque::new(),
             held_back_at: 0,
-            timers: Timers::default(),
-            dirty: Vec::new(),
-            ready: Vec::new(),
-            spare_dirty: Vec::new(),
-            spare_ready: Vec::new(),
-            chunks: Chunks::new(SCRATCH_BYTES + largest as usize),
-            buffers: BufferPool::new(BUFFER_BYTES_MAX),
-            spare_calls: Vec::new(),
-            kept_bytes: 0,
-            answer_list: HeaderList::new(),
-            moved: Vec::new(),
-            downstream: Arc::new(options::downstream(config)),
-            upstream: Arc::new(options::upstream(config)),
-            sweep,
+            sweep: Sweep::of(config, now_ns),
             chance: SplitMix64::new(seed),
-            counters: ProxyCounters::register(&config.metrics),
-            guard_counters: GuardCounters::register(&config.metrics),
-            circuit_counters: CircuitCounters::register(&config.metrics),
-            retry_counters: RetryCounters::register(&config.metrics),
-            budgeted: 0,
-            tls_counters: TlsCounters::register(&config.metrics),
-            response_shares: ResponseShares::of(config),
+            guard,
             now_ns,
             shared,
         })
@@ -180,18 +109,20 @@ impl Worker {
     /// Serves until the shutdown is over.
     ///
     /// # Errors
-    /// When epoll or the listener breaks, which no peer can cause.
+    /// When epoll or the listener breaks, which no remote can cause.
     pub(super) fn run(mut self) -> io::Result<()> {
-        self.make_pools();
-        self.on_shutdown()?;
+        self.follow_set();
+        self.on_shutdown();
         let mut events = Vec::with_capacity(EVENTS);
         while !(self.is_over || self.is_drained()) {
-            self.poller.wait(&mut events, self.sleep())?;
+            self.io.wait(&mut events, self.sleep())?;
             self.now_ns = self.shared.upstreams.now_ns();
-            self.refresh_set();
+            if self.upstreams.has_changed() {
+                self.follow_set();
+            }
             for event in &events {
                 self.on_event(event.data.u64(), event.flags)?;
-                if self.chunks.are_used_up() {
+                if self.io.chunks.are_used_up() {
                     self.flush();
                 }
             }
@@ -206,216 +137,386 @@ impl Worker {
     }
 
     fn is_drained(&self) -> bool {
-        self.is_draining && self.acceptor.is_none() && self.clients.is_empty()
+        self.is_draining && self.acceptor.is_none() && self.clients.all.is_empty()
     }
 
     pub(super) fn now_ms(&self) -> u64 {
         self.now_ns / 1_000_000
     }
 
-    fn sleep(&self) -> Option<Duration> {
-        if !self.ready.is_empty() || self.empties_queue() {
-            return Some(Duration::ZERO);
-        }
-        let sweep = self.has_connections().then_some(self.sweep.next_ns);
-        let resumes_ns = self.acceptor.as_ref().and_then(Acceptor::resumes_ns);
-        let next_ns = [self.timers.next_at(), resumes_ns, sweep].into_iter().flatten().min()?;
-        Some(Duration::from_nanos(next_ns.saturating_sub(self.shared.upstreams.now_ns())))
+    /// What a decision is made with.
+    #[inline]
+    pub(super) fn moment(&mut self) -> Moment {
+        Moment { now_ns: self.now_ns, random: self.chance.next_u64() }
     }
 
-    fn has_connections(&self) -> bool {
-        !self.clients.is_empty() || !self.links.is_empty()
+    fn sleep(&self) -> Option<Duration> {
+        if self.io.has_ready() || self.empties_queue() {
+            return Some(Duration::ZERO);
+        }
+        let has_connections = !self.clients.all.is_empty() || !self.upstreams.links.is_empty();
+        let sweep_ns = has_connections.then_some(self.sweep.next_ns);
+        let resumes_ns = self.acceptor.as_ref().and_then(Acceptor::resumes_ns);
+        let timers_ns = [self.calls.timers.next_at(), self.upstreams.timers.next_at()];
+        let all = timers_ns.into_iter().chain([sweep_ns, resumes_ns]);
+        let next_ns = all.flatten().min()?;
+        Some(Duration::from_nanos(next_ns.saturating_sub(self.shared.upstreams.now_ns())))
     }
 
     fn on_event(&mut self, token: u64, flags: EventFlags) -> io::Result<()> {
         match token {
-            ACCEPTOR => return self.accept(),
-            WAKER => return self.on_shutdown(),
-            _ => {}
-        }
-        // An event before this one may have ended the connection.
-        if LinkKey::bit_of_token(token) {
-            let key = LinkKey::from_token(token);
-            if let Some(link) = self.links.get_mut(key) {
-                link.endpoint.ready.note(flags);
-                self.serve_link(key);
-            }
-        } else {
-            let key = ClientKey::from_token(token);
-            if let Some(client) = self.clients.get_mut(key) {
-                client.endpoint.ready.note(flags);
-                self.serve_client(key);
+            ACCEPTOR => self.accept()?,
+            WAKER => self.on_shutdown(),
+            _ => {
+                let side = Side::from_token(token);
+                // An event before this one may have ended the connection.
+                if let Some(endpoint) = endpoint(&mut self.clients, &mut self.upstreams, side) {
+                    endpoint.ready.note(flags);
+                    self.serve(side);
+                }
             }
         }
         Ok(())
-    }
-
-    /// Reads from a client's connection, and remembers it for later when its
-    /// share of this turn is used up.
-    fn serve_client(&mut self, key: ClientKey) {
-        for _ in 0..READS_PER_TURN {
-            if !self.clients.get(key).is_some_and(|client| client.endpoint.can_read()) {
-                break;
-            }
-            self.read_client(key);
-        }
-        let Some(client) = self.clients.get_mut(key) else { return };
-        let endpoint = &mut client.endpoint;
-        if endpoint.can_read() && !endpoint.is_queued {
-            endpoint.is_queued = true;
-            self.ready.push(Side::Client(key));
-        }
-        if endpoint.ready.writable && endpoint.wants_write() {
-            self.touch_client(key);
-        }
-    }
-
-    /// The same for a backend's connection.
-    fn serve_link(&mut self, key: LinkKey) {
-        for _ in 0..READS_PER_TURN {
-            if !self.links.get(key).is_some_and(|link| link.endpoint.can_read()) {
-                break;
-            }
-            self.read_link(key);
-        }
-        let Some(link) = self.links.get_mut(key) else { return };
-        let endpoint = &mut link.endpoint;
-        if endpoint.can_read() && !endpoint.is_queued {
-            endpoint.is_queued = true;
-            self.ready.push(Side::Link(key));
-        }
-        if endpoint.ready.writable {
-            self.on_link_writable(key);
-        }
-    }
-
-    fn serve_ready(&mut self) {
-        if self.ready.is_empty() {
-            return;
-        }
-        let spare = std::mem::take(&mut self.spare_ready);
-        let mut sides = std::mem::replace(&mut self.ready, spare);
-        for side in sides.drain(..) {
-            match side {
-                Side::Client(key) => {
-                    if let Some(client) = self.clients.get_mut(key) {
-                        client.endpoint.is_queued = false;
-                        self.serve_client(key);
-                    }
-                }
-                Side::Link(key) => {
-                    if let Some(link) = self.links.get_mut(key) {
-                        link.endpoint.is_queued = false;
-                        self.serve_link(key);
-                    }
-                }
-            }
-        }
-        self.spare_ready = sides;
     }
 
     fn on_time(&mut self) -> io::Result<()> {
         if let Some(acceptor) = &mut self.acceptor {
-            acceptor.resume_if_due(&self.poller, self.now_ns)?;
+            acceptor.resume_if_due(&self.io.poller, self.now_ns)?;
         }
-        while let Some(due) = self.timers.pop(self.now_ns) {
-            match due {
-                Due::Call(key) => self.on_deadline(key),
-                Due::Connect(key) => self.on_connect_timeout(key),
-                Due::Retry(key) => self.on_retry_due(key),
-                Due::Hedge(key) => self.on_hedge_due(key),
-            }
+        while let Some(link) = self.upstreams.timers.pop(self.now_ns) {
+            let timeout = serve::duration::format(self.shared.config.upstream.connect_timeout);
+            self.lose_link(link, &format!("no HTTP/2 connection within {timeout}"));
+        }
+        while let Some(due) = self.calls.timers.pop(self.now_ns) {
+            let moment = self.moment();
+            self.calls.on_due(due, &self.upstreams.targets, moment);
+            self.run_effects();
         }
         self.sweep_if_due();
         Ok(())
     }
+
+    /// Does what was decided over calls.
+    #[inline]
+    pub(super) fn run_effects(&mut self) {
+        while let Some(effect) = self.calls.next_effect() {
+            self.run_effect(effect);
+        }
+    }
+
+    #[cold]
+    fn run_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Attempt(call) => self.place(call),
+            Effect::Hedge(call) => self.place_hedge(call),
+            Effect::Reset { link, stream, reason } => {
+                self.upstreams.reset(link, stream, reason, &mut self.io);
+            }
+            Effect::Unqueue { call, place } => self.upstreams.unqueue(call, place),
+            Effect::Answer { client, stream, answer } => {
+                self.clients.answer(client, stream, &answer, &mut self.io);
+            }
+            Effect::End { call, outcome } => self.settle(call, outcome),
+        }
+    }
+
+    /// Closes the books of a call that is over.
+    #[inline]
+    pub(super) fn settle(&mut self, call: Box<Call>, outcome: Outcome) {
+        if self.shared.access_log.is_some() {
+            self.log_call(&call, outcome);
+        }
+        self.clients.settle(&call, &mut self.io);
+        self.calls.recycle(call);
+    }
 }
 
-/// Writing.
+/// Connections of either kind.
 impl Worker {
-    /// Makes sure that a client's connection is written in this turn.
-    #[inline]
-    pub(super) fn touch_client(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key) else { return };
-        if !client.endpoint.is_dirty {
-            client.endpoint.is_dirty = true;
-            self.dirty.push(Side::Client(key));
+    /// Reads from a connection, and remembers it for later when its share of
+    /// this turn is used up.
+    fn serve(&mut self, side: Side) {
+        for _ in 0..READS_PER_TURN {
+            // What was read may have ended it.
+            let Some(endpoint) = endpoint(&mut self.clients, &mut self.upstreams, side) else {
+                return;
+            };
+            if !endpoint.can_read() {
+                break;
+            }
+            self.read(side);
+        }
+        // As above.
+        let Some(endpoint) = endpoint(&mut self.clients, &mut self.upstreams, side) else {
+            return;
+        };
+        self.io.queue_if_readable(side, endpoint);
+        if endpoint.ready.writable {
+            self.on_writable(side);
         }
     }
 
-    /// The same for a backend's connection.
-    #[inline]
-    pub(super) fn touch_link(&mut self, key: LinkKey) {
-        let Some(link) = self.links.get_mut(key) else { return };
-        if !link.endpoint.is_dirty {
-            link.endpoint.is_dirty = true;
-            self.dirty.push(Side::Link(key));
+    /// The socket takes bytes: it has room again, or has connected.
+    fn on_writable(&mut self, side: Side) {
+        let endpoint = match side {
+            Side::Client(key) => &mut self.clients.all.live_mut(key).endpoint,
+            Side::Link(key) => match self.upstreams.on_writable(key) {
+                Ok(endpoint) => endpoint,
+                Err(errno) => {
+                    return self.lose_link(key, &io::Error::from(errno).to_string());
+                }
+            },
+        };
+        self.io.mark_if_dirty(side, endpoint);
+    }
+
+    /// Goes on with those that had more to read than their share.
+    fn serve_ready(&mut self) {
+        if !self.io.has_ready() {
+            return;
+        }
+        let mut sides = self.io.take_ready();
+        for side in sides.drain(..) {
+            // It may have ended since it was queued.
+            if let Some(endpoint) = endpoint(&mut self.clients, &mut self.upstreams, side) {
+                endpoint.is_queued = false;
+                self.serve(side);
+            }
+        }
+        self.io.reuse(sides);
+    }
+
+    fn read(&mut self, side: Side) {
+        let now_ms = self.now_ms();
+        let mut chunk = self.io.chunks.take();
+        let connection = endpoint(&mut self.clients, &mut self.upstreams, side);
+        // Nobody else has the chunk, so it can be written to.
+        if let (Some(endpoint), Some(room)) = (connection, Arc::get_mut(&mut chunk)) {
+            match endpoint.receive(room, now_ms) {
+                Received::Input(length) => self.on_input(side, &chunk, length),
+                Received::Nothing => {}
+                Received::End => self.on_end(side),
+            }
+        }
+        self.io.chunks.put(chunk);
+    }
+
+    fn on_input(&mut self, side: Side, chunk: &Arc<Vec<u8>>, length: usize) {
+        let (input, mut at) = (&chunk[..length], 0);
+        loop {
+            // An event in the input may have ended it.
+            let Some(endpoint) = endpoint(&mut self.clients, &mut self.upstreams, side) else {
+                return;
+            };
+            if endpoint.is_ending {
+                return;
+            }
+            self.io.give_buffer(endpoint);
+            match endpoint.http.read(&input[at..]) {
+                Ok(read) => {
+                    at += read.consumed;
+                    let Some(event) = read.event else { break };
+                    match side {
+                        Side::Client(key) => self.on_client_event(key, event, chunk),
+                        Side::Link(key) => self.on_link_event(key, event, chunk),
+                    }
+                    self.run_effects();
+                }
+                Err(error) => return self.on_error(side, &error),
+            }
+        }
+        let now_ms = self.now_ms();
+        // As above.
+        let Some(endpoint) = endpoint(&mut self.clients, &mut self.upstreams, side) else {
+            return;
+        };
+        endpoint.keep(&input[at..], at > 0, now_ms);
+        self.io.after_input(side, endpoint);
+        if let Side::Link(key) = side {
+            self.upstreams.after_input(key);
         }
     }
 
-    /// Lends a buffer to a connection that is about to be written to.
-    #[inline]
-    pub(super) fn lend(buffers: &mut BufferPool, endpoint: &mut Endpoint) {
-        if !endpoint.http.has_buffer() {
-            endpoint.http.lend_buffer(buffers.take());
+    /// The remote is gone, or will send no more.
+    fn on_end(&mut self, side: Side) {
+        match side {
+            Side::Client(key) => self.drop_client(key),
+            Side::Link(key) => {
+                let reason = self.upstreams.links.live(key).endpoint.failure();
+                self.lose_link(key, reason.as_deref().unwrap_or(CLOSED));
+            }
+        }
+    }
+
+    /// The remote broke the rules of HTTP/2, or a bound.
+    fn on_error(&mut self, side: Side, error: &Error) {
+        match side {
+            Side::Client(key) => {
+                let ending = self.clients.ending(key);
+                self.fail_client(key, error, ending);
+            }
+            Side::Link(key) => {
+                self.upstreams.fail(key, error);
+                self.lose_link(key, &error.to_string());
+            }
         }
     }
 
     /// Writes all that has gathered. Writing one makes room for what waited,
     /// whose credit then goes out on another.
-    pub(super) fn flush(&mut self) {
+    fn flush(&mut self) {
         loop {
             self.place_waiting();
-            if self.dirty.is_empty() {
+            self.run_effects();
+            if !self.io.has_dirty() {
                 return;
             }
-            let spare = std::mem::take(&mut self.spare_dirty);
-            let mut sides = std::mem::replace(&mut self.dirty, spare);
+            let mut sides = self.io.take_dirty();
             for side in sides.drain(..) {
-                match side {
-                    Side::Client(key) => self.flush_client(key),
-                    Side::Link(key) => self.flush_link(key),
-                }
+                self.write(side);
             }
-            self.spare_dirty = sides;
+            self.io.reuse(sides);
         }
     }
 
-    fn flush_client(&mut self, key: ClientKey) {
-        let Some(client) = self.clients.get_mut(key) else { return };
-        client.endpoint.is_dirty = false;
-        let mut moved = std::mem::take(&mut self.moved);
-        let flushed = client.endpoint.flush(&mut moved);
-        if let Some(buffer) = client.endpoint.http.take_buffer() {
-            self.buffers.put(buffer);
+    fn write(&mut self, side: Side) {
+        // It may have ended since it was marked.
+        let Some(endpoint) = endpoint(&mut self.clients, &mut self.upstreams, side) else {
+            return;
+        };
+        let (written, mut flushed) = self.io.write(side, endpoint);
+        for Moved { user, bytes } in flushed.drain(..) {
+            match side {
+                Side::Client(_) => self.on_response_flushed(user, bytes),
+                Side::Link(_) => self.on_request_flushed(user, bytes),
+            }
         }
-        if client.endpoint.can_read() && !client.endpoint.is_queued {
-            client.endpoint.is_queued = true;
-            self.ready.push(Side::Client(key));
+        self.io.reuse_flushed(flushed);
+        match (side, written) {
+            (Side::Client(key), Written::Broken) => self.drop_client(key),
+            (Side::Link(key), Written::Broken) => self.on_link_broken(key),
+            (Side::Client(key), _) => {
+                self.clients.on_written(key, written, self.now_ns / 1_000_000)
+            }
+            (Side::Link(key), _) => self.upstreams.close_if_over(key),
         }
-        for Moved { user, bytes } in moved.drain(..) {
-            self.on_response_moved(user, bytes);
+    }
+}
+
+/// Clients' connections.
+impl Worker {
+    fn accept(&mut self) -> io::Result<()> {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(acceptor) = &mut self.acceptor else { return Ok(()) };
+            match acceptor.accept() {
+                Accepted::Connection(socket, remote) => self.admit(socket, remote),
+                Accepted::Nobody => {
+                    if self.is_draining {
+                        // Whoever comes to the listener's queue now is reset.
+                        self.acceptor = None;
+                    }
+                    return Ok(());
+                }
+                Accepted::Aborted => self.shared.accept_counters.errors.inc(),
+                Accepted::Shed => self.shared.accept_counters.shed_no_descriptor.inc(),
+                Accepted::Exhausted => {
+                    self.shared.accept_counters.errors.inc();
+                    return Ok(acceptor.pause(&self.io.poller, self.now_ns)?);
+                }
+                Accepted::Broken(errno) => return Err(errno.into()),
+            }
         }
-        self.moved = moved;
-        self.on_client_flushed(key, flushed);
+        // The listener is level-triggered: who still waits is reported again.
+        Ok(())
     }
 
-    fn flush_link(&mut self, key: LinkKey) {
-        let Some(link) = self.links.get_mut(key) else { return };
-        link.endpoint.is_dirty = false;
-        let mut moved = std::mem::take(&mut self.moved);
-        let flushed = link.endpoint.flush(&mut moved);
-        if let Some(buffer) = link.endpoint.http.take_buffer() {
-            self.buffers.put(buffer);
+    fn admit(&mut self, socket: OwnedFd, remote: SocketAddr) {
+        let now_ms = self.now_ms();
+        let key = self.clients.admit(socket, remote, &self.io, now_ms);
+        if let Some(key) = key.filter(|_| self.is_draining) {
+            self.clients.start_drain(key, &mut self.io, now_ms);
         }
-        if link.endpoint.can_read() && !link.endpoint.is_queued {
-            link.endpoint.is_queued = true;
-            self.ready.push(Side::Link(key));
+    }
+
+    fn on_shutdown(&mut self) {
+        let stage = self.shutdown.stage();
+        if stage != Stage::Running && !self.is_draining {
+            self.is_draining = true;
+            let now_ms = self.now_ms();
+            for key in self.clients.all.keys() {
+                self.clients.start_drain(key, &mut self.io, now_ms);
+            }
+            self.flush();
         }
-        for Moved { user, bytes } in moved.drain(..) {
-            self.on_request_moved(user, bytes);
+        self.is_over = stage == Stage::Terminated;
+    }
+
+    /// Whether it takes what the kernel has queued, to close the listener then:
+    /// those connections are served, and told at once to go.
+    fn empties_queue(&self) -> bool {
+        let is_accepting = |acceptor: &Acceptor| acceptor.resumes_ns().is_none();
+        self.is_draining && self.acceptor.as_ref().is_some_and(is_accepting)
+    }
+
+    /// The client's connection is gone, and its calls with it.
+    pub(super) fn drop_client(&mut self, key: ClientKey) {
+        self.cancel_calls(key);
+        self.clients.all.remove(key);
+    }
+
+    fn cancel_calls(&mut self, key: ClientKey) {
+        let streams = self.clients.all.live(key).endpoint.http.streams();
+        for call in streams.map(|(_, call)| call).collect::<Vec<_>>() {
+            self.calls.cancel(call, Reason::CANCEL, self.now_ns);
         }
-        self.moved = moved;
-        self.on_link_flushed(key, flushed);
+        self.run_effects();
+    }
+
+    /// Ends a client's connection for a mistake of it.
+    pub(super) fn fail_client(&mut self, key: ClientKey, error: &Error, ending: Ending) {
+        self.clients.count(ending);
+        self.cancel_calls(key);
+        self.clients.fail(key, error, &mut self.io);
+    }
+}
+
+/// Backends' connections.
+impl Worker {
+    /// A connection broke, or could not be made.
+    pub(super) fn lose_link(&mut self, key: LinkKey, reason: &str) {
+        let moment = self.moment();
+        let lost = self.upstreams.lose(key, reason, moment);
+        for (call, may_be_seen) in lost.calls {
+            let broken = if may_be_seen { Broken::Final } else { Broken::Unprocessed };
+            self.on_backend_broke(key, call, Outcome::Broken, broken);
+        }
+        self.run_effects();
+        self.upstreams.retire_if_over(lost.pool);
+    }
+
+    fn on_link_broken(&mut self, key: LinkKey) {
+        // What it sent before it went may still be in the queue, and is worth
+        // delivering.
+        for _ in 0..FINAL_READS {
+            let link = self.upstreams.links.get(key);
+            if !link.is_some_and(|link| link.endpoint.can_read()) {
+                break;
+            }
+            self.read(Side::Link(key));
+        }
+        // Its end may have been read.
+        if self.upstreams.links.get(key).is_some() {
+            self.on_end(Side::Link(key));
+        }
+    }
+
+    /// Follows a change of the backends.
+    fn follow_set(&mut self) {
+        let retired = self.upstreams.follow_set();
+        self.count_places();
+        for pool in retired {
+            self.fail_waiting(pool, &Failure::NoBackend);
+        }
+        self.upstreams.retire();
     }
 }

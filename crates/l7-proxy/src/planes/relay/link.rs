@@ -1,7 +1,8 @@
 //! The connections from one thread to one backend, as data: which there are,
-//! which are leaving, and when another may be made. The worker acts on it.
+//! which are to be closed, and when another may be made.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use event_loop::Key;
@@ -24,7 +25,7 @@ pub(super) type LinkKey = Key<Link>;
 /// The connections from one thread to one backend.
 pub(super) struct Pool {
     pub(super) upstream: Arc<Upstream>,
-    pub(super) counters: BackendCounters,
+    pub(super) counters: Rc<BackendCounters>,
     /// Its connections, oldest first.
     pub(super) links: Vec<LinkKey>,
     /// Calls that wait for a connection that is being made.
@@ -34,13 +35,13 @@ pub(super) struct Pool {
     /// Streams on one connection, as far as is known.
     pub(super) streams: u32,
     pub(super) backoff: Backoff,
-    /// The backend has left the set: its connections end with their calls.
+    /// The backend is no longer in the set: its connections end with their calls.
     pub(super) is_retired: bool,
 }
 
 impl Pool {
     pub(super) fn new(upstream: Arc<Upstream>, metrics: &Metrics, streams: u32) -> Self {
-        let counters = upstream.counters(metrics);
+        let counters = Rc::new(upstream.counters(metrics));
         Self {
             upstream,
             counters,
@@ -59,10 +60,10 @@ pub(super) struct Link {
     pub(super) endpoint: Endpoint,
     pub(super) pool: PoolKey,
     pub(super) stage: Stage,
-    /// It takes no more calls: the backend said GOAWAY, it ran out of stream
-    /// identifiers, it has seen too many resets, or too many of them are held
-    /// back.
-    pub(super) is_leaving: bool,
+    /// It takes no more calls, and is closed after the last: the backend sent
+    /// GOAWAY, it ran out of stream identifiers, it has seen too many resets, or
+    /// too many of them are held back.
+    pub(super) is_draining: bool,
     /// Streams that either side has reset.
     pub(super) resets: u32,
     /// Streams that nobody waits for and whose resets are held back: the
@@ -95,10 +96,31 @@ pub(super) enum Stage {
 }
 
 impl Link {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        pool: PoolKey,
+        connect_by_ns: u64,
+        ping_doublings: u32,
+    ) -> Self {
+        Self {
+            endpoint,
+            pool,
+            stage: Stage::Connecting,
+            is_draining: false,
+            resets: 0,
+            abandoned: Vec::new(),
+            exhausted_sweeps: 0,
+            connect_by_ns,
+            ping_doublings,
+            ready_ns: 0,
+            is_proven: false,
+        }
+    }
+
     /// Whether a call can be put on it now.
     pub(super) fn has_place(&self) -> bool {
         self.stage == Stage::Ready
-            && !self.is_leaving
+            && !self.is_draining
             && self.exhausted_sweeps < 2
             && self.endpoint.http.can_open()
             && self.endpoint.http.output_len() < OUTPUT_HIGH_BYTES

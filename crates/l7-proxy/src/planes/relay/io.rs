@@ -1,0 +1,306 @@
+//! The sockets of one thread: epoll, the memory that is read into, and the
+//! connections that have something to write or more to read.
+//!
+//! Clients' connections and backends' are read and written alike; what is read
+//! means something else, and that begins in [`super::worker`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_loop::{Acceptor, BufferPool, Events, Poller, WAKER};
+use h2_wire::connection::{Connection, Moved};
+use rustix::io::Errno;
+
+use super::call::CallKey;
+use super::clients::ClientKey;
+use super::endpoint::{Endpoint, Written};
+use super::link::LinkKey;
+use super::shutdown::ShutdownWatch;
+
+/// Bytes read at once, beyond the largest frame.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Largest buffer that is kept for the next connection that has something to
+/// write.
+const BUFFER_BYTES_MAX: usize = 512 << 10;
+
+/// A connection of either kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client(ClientKey),
+    Link(LinkKey),
+}
+
+impl Side {
+    pub(super) fn from_token(token: u64) -> Self {
+        if LinkKey::bit_of_token(token) {
+            Self::Link(LinkKey::from_token(token))
+        } else {
+            Self::Client(ClientKey::from_token(token))
+        }
+    }
+
+    fn to_token(self) -> u64 {
+        match self {
+            Self::Client(key) => key.to_token(false),
+            Self::Link(key) => key.to_token(true),
+        }
+    }
+}
+
+impl From<ClientKey> for Side {
+    fn from(key: ClientKey) -> Self {
+        Self::Client(key)
+    }
+}
+
+impl From<LinkKey> for Side {
+    fn from(key: LinkKey) -> Self {
+        Self::Link(key)
+    }
+}
+
+/// What the connections of a thread share to be read and written.
+pub(super) struct Io {
+    pub(super) poller: Poller,
+    pub(super) chunks: Chunks,
+    buffers: BufferPool,
+    /// Those with something to write.
+    dirty: Vec<Side>,
+    /// Those with more to read than their share of a turn.
+    ready: Vec<Side>,
+    /// Memory for one of the two while it is worked through.
+    spare: Vec<Side>,
+    /// The same for what a write has freed.
+    flushed: Vec<Moved<CallKey>>,
+}
+
+impl Io {
+    /// Watches for clients and for the shutdown.
+    pub(super) fn new(
+        acceptor: &Acceptor,
+        shutdown: &ShutdownWatch,
+        frame_bytes_max: u32,
+    ) -> std::io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.add_level(shutdown, WAKER)?;
+        acceptor.watch(&poller)?;
+        Ok(Self {
+            poller,
+            chunks: Chunks::new(CHUNK_BYTES + frame_bytes_max as usize),
+            buffers: BufferPool::new(BUFFER_BYTES_MAX),
+            dirty: Vec::new(),
+            ready: Vec::new(),
+            spare: Vec::new(),
+            flushed: Vec::new(),
+        })
+    }
+
+    /// Watches a connection's socket until it is closed.
+    pub(super) fn watch(&self, side: Side, endpoint: &Endpoint) -> Result<(), Errno> {
+        self.poller.add(endpoint, side.to_token())
+    }
+
+    /// Waits for events.
+    pub(super) fn wait(
+        &self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> std::io::Result<()> {
+        self.poller.wait(events, timeout)
+    }
+
+    /// Whether some have more to read at once.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes those with more to read, which are given back to
+    /// [`Io::reuse`].
+    pub(super) fn take_ready(&mut self) -> Vec<Side> {
+        let spare = std::mem::take(&mut self.spare);
+        std::mem::replace(&mut self.ready, spare)
+    }
+
+    /// Whether some have something to write.
+    pub(super) fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Takes those with something to write, as [`Io::take_ready`].
+    pub(super) fn take_dirty(&mut self) -> Vec<Side> {
+        let spare = std::mem::take(&mut self.spare);
+        std::mem::replace(&mut self.dirty, spare)
+    }
+
+    /// Takes the memory of a list back that was worked through.
+    pub(super) fn reuse(&mut self, list: Vec<Side>) {
+        self.spare = list;
+    }
+
+    /// Makes sure that a connection is written in this turn.
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, side: impl Into<Side>, endpoint: &mut Endpoint) {
+        if !endpoint.is_dirty {
+            endpoint.is_dirty = true;
+            self.dirty.push(side.into());
+        }
+    }
+
+    /// The same, if it has something to write.
+    #[inline]
+    pub(super) fn mark_if_dirty(&mut self, side: impl Into<Side>, endpoint: &mut Endpoint) {
+        if endpoint.wants_write() {
+            self.mark_dirty(side, endpoint);
+        }
+    }
+
+    /// A connection to be written to: it has a buffer, and is written in this
+    /// turn.
+    #[inline]
+    pub(super) fn output<'a>(
+        &mut self,
+        side: impl Into<Side>,
+        endpoint: &'a mut Endpoint,
+    ) -> &'a mut Connection<CallKey> {
+        self.mark_dirty(side, endpoint);
+        self.give_buffer(endpoint);
+        &mut endpoint.http
+    }
+
+    /// Gives a buffer to a connection that is about to be written to.
+    #[inline]
+    pub(super) fn give_buffer(&mut self, endpoint: &mut Endpoint) {
+        if !endpoint.http.has_buffer() {
+            endpoint.http.lend_buffer(self.buffers.take());
+        }
+    }
+
+    /// Takes the buffer back from a connection that has nothing in it.
+    #[inline]
+    pub(super) fn take_buffer(&mut self, endpoint: &mut Endpoint) {
+        if let Some(buffer) = endpoint.http.take_buffer() {
+            self.buffers.put(buffer);
+        }
+    }
+
+    /// What was read has been dealt with, and may have been answered.
+    #[inline]
+    pub(super) fn after_input(&mut self, side: Side, endpoint: &mut Endpoint) {
+        if endpoint.http.wants_write() {
+            self.mark_dirty(side, endpoint);
+        } else {
+            self.take_buffer(endpoint);
+        }
+    }
+
+    /// Remembers for later a connection with more to read than its share.
+    #[inline]
+    pub(super) fn queue_if_readable(&mut self, side: Side, endpoint: &mut Endpoint) {
+        if endpoint.can_read() && !endpoint.is_queued {
+            endpoint.is_queued = true;
+            self.ready.push(side);
+        }
+    }
+
+    /// Writes what a connection has. What the write has freed of what waited is
+    /// in the list, which is given back to [`Io::reuse_flushed`].
+    pub(super) fn write(
+        &mut self,
+        side: Side,
+        endpoint: &mut Endpoint,
+    ) -> (Written, Vec<Moved<CallKey>>) {
+        endpoint.is_dirty = false;
+        let mut flushed = std::mem::take(&mut self.flushed);
+        let written = endpoint.flush(&mut flushed);
+        self.take_buffer(endpoint);
+        self.queue_if_readable(side, endpoint);
+        (written, flushed)
+    }
+
+    /// Takes the memory of such a list back.
+    pub(super) fn reuse_flushed(&mut self, mut flushed: Vec<Moved<CallKey>>) {
+        flushed.clear();
+        self.flushed = flushed;
+    }
+}
+
+/// Memory that is read into. A chunk whose payloads were passed on without being
+/// copied is in use until they are written; another takes its place meanwhile.
+pub(super) struct Chunks {
+    size: usize,
+    /// The one to be taken next; `None` while it is out.
+    current: Option<Arc<Vec<u8>>>,
+    /// Those that were in use when another took their place.
+    others: Vec<Arc<Vec<u8>>>,
+}
+
+/// Chunks kept; beyond these memory is given back.
+const SPARE_CHUNKS: usize = 32;
+
+impl Chunks {
+    pub(super) fn new(size: usize) -> Self {
+        Self { size, current: None, others: Vec::new() }
+    }
+
+    /// A chunk that nobody else uses.
+    pub(super) fn take(&mut self) -> Arc<Vec<u8>> {
+        match self.current.take() {
+            Some(chunk) if Arc::strong_count(&chunk) == 1 => return chunk,
+            Some(used) if self.others.len() < SPARE_CHUNKS => self.others.push(used),
+            _ => {}
+        }
+        match self.others.iter().position(|chunk| Arc::strong_count(chunk) == 1) {
+            Some(place) => self.others.swap_remove(place),
+            None => Arc::new(vec![0; self.size]),
+        }
+    }
+
+    /// Whether the next would be one more than are kept: time to write.
+    pub(super) fn are_used_up(&self) -> bool {
+        self.others.len() == SPARE_CHUNKS
+            && self.others.iter().all(|chunk| Arc::strong_count(chunk) > 1)
+    }
+
+    /// Takes it back.
+    pub(super) fn put(&mut self, chunk: Arc<Vec<u8>>) {
+        self.current = Some(chunk);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_in_use_is_not_read_into_until_it_is_free() {
+        let mut chunks = Chunks::new(8);
+        let first = chunks.take();
+        let shared = Arc::clone(&first);
+        chunks.put(first);
+        let second = chunks.take();
+        assert!(!Arc::ptr_eq(&second, &shared));
+        let address = Arc::as_ptr(&shared);
+        chunks.put(second);
+        drop(shared);
+        let second = chunks.take();
+        let third = chunks.take();
+        assert_eq!(Arc::as_ptr(&third), address, "the first is free again");
+        assert!(!Arc::ptr_eq(&second, &third) && !chunks.are_used_up());
+    }
+
+    #[test]
+    fn only_so_many_chunks_are_kept() {
+        let mut chunks = Chunks::new(8);
+        let mut users = Vec::new();
+        for _ in 0..2 * SPARE_CHUNKS {
+            let chunk = chunks.take();
+            users.push(Arc::clone(&chunk));
+            chunks.put(chunk);
+        }
+        assert_eq!(chunks.others.len(), SPARE_CHUNKS);
+        assert!(chunks.are_used_up());
+        users.clear();
+        assert!(!chunks.are_used_up());
+    }
+}
