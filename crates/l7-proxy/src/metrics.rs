@@ -277,6 +277,7 @@ pub struct GuardCounters {
 impl GuardCounters {
     /// Registers the counts.
     pub fn register(metrics: &Metrics) -> Self {
+        let count = |name, help| metrics.counter_shard(name, help, &[]);
         Self {
             endings: Ending::ALL.map(|ending| {
                 metrics.counter_shard(
@@ -292,30 +293,25 @@ impl GuardCounters {
                     &[("reason", ending.name())],
                 )
             }),
-            overfull_streams: metrics.counter_shard(
-                "l7_streams_overfull_total",
-                "Streams reset because too much waited for their client's connection.",
-                &[],
-            ),
-            dropped_informational: metrics.counter_shard(
-                "l7_informational_dropped_total",
-                "1xx heads dropped: too many for one call, or no room at the client.",
-                &[],
-            ),
-            held_resets: metrics.counter_shard(
-                "l7_resets_held_total",
-                "Resets held back until a backend had looked at those before.",
-                &[],
-            ),
-            worn_connections: metrics.counter_shard(
-                "l7_connections_worn_total",
-                "Backends' connections replaced because many streams were reset on them.",
-                &[],
-            ),
-            stalled_streams: metrics.counter_shard(
+            stalled_streams: count(
                 "l7_streams_stalled_total",
                 "Streams reset because their client took nothing of the response.",
-                &[],
+            ),
+            overfull_streams: count(
+                "l7_streams_overfull_total",
+                "Streams reset because too much waited for their client's connection.",
+            ),
+            dropped_informational: count(
+                "l7_informational_dropped_total",
+                "1xx heads dropped: too many for one call, or no room at the client.",
+            ),
+            held_resets: count(
+                "l7_resets_held_total",
+                "Resets held back until a backend had looked at those before.",
+            ),
+            worn_connections: count(
+                "l7_connections_worn_total",
+                "Backends' connections replaced because many streams were reset on them.",
             ),
         }
     }

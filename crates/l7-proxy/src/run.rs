@@ -4,7 +4,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
@@ -70,7 +69,6 @@ impl Proxy {
             upstreams: Arc::clone(fleet.upstreams()),
             connection_limit: ConnectionLimit::new(config.downstream.max_connections),
             accept_counters: accept_counters(&config.metrics),
-            open: AtomicUsize::new(0),
             config,
         });
         Ok(Self { shared, fleet, log_writer })

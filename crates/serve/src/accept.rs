@@ -39,6 +39,18 @@ impl ConnectionLimit {
     pub fn new(connections: usize) -> Self {
         Self { free: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))) }
     }
+
+    /// Takes a place for a connection that was accepted, and counts it; `None`
+    /// when there is none left.
+    pub fn take(&self, counters: &AcceptCounters) -> Option<ConnectionPlace> {
+        let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
+            counters.shed_over_limit.inc();
+            return None;
+        };
+        counters.accepted.inc();
+        counters.open.add(1);
+        Some(ConnectionPlace { permit: Some(permit), open: counters.open.clone() })
+    }
 }
 
 /// How accepted connections are treated.
@@ -222,18 +234,12 @@ impl Acceptor {
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Accepted> {
-        let Ok(permit) = Arc::clone(&self.options.limit.free).try_acquire_owned() else {
-            self.counters.shed_over_limit.inc();
-            return None;
-        };
+        let place = self.options.limit.take(&self.counters)?;
         if self.options.nodelay {
             // It fails only on a connection that is already dead, and its
             // first read will say so.
             let _ = stream.set_nodelay(true);
         }
-        self.counters.accepted.inc();
-        self.counters.open.add(1);
-        let place = ConnectionPlace { permit: Some(permit), open: self.counters.open.clone() };
         Some(Accepted { stream, peer, place })
     }
 

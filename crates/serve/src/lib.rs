@@ -41,7 +41,9 @@ pub mod shutdown;
 pub mod tls;
 pub mod watch;
 
-pub use accept::{AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit};
+pub use accept::{
+    AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit, ConnectionPlace,
+};
 pub use listen::{BindOptions, bind};
 pub use metrics::{Counter, Gauge, Histogram, Metrics, serve_metrics};
 pub use shutdown::{

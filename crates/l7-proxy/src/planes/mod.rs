@@ -14,7 +14,6 @@ pub(crate) mod fuzzing {
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serve::{AcceptCounters, ConnectionLimit, Shutdown};
@@ -38,22 +37,6 @@ pub(crate) struct Shared {
     pub(crate) tls: Arc<Tls>,
     pub(crate) via: Via,
     pub(crate) accept_counters: AcceptCounters,
-    /// Connections open over all threads of a plane that does not accept on
-    /// tokio, which `connection_limit` is made for.
-    pub(crate) open: AtomicUsize,
-}
-
-/// A connection's place under the cap of such a plane, given back on drop.
-#[derive(Debug)]
-pub(crate) struct ConnectionPlace {
-    shared: Arc<Shared>,
-}
-
-impl Drop for ConnectionPlace {
-    fn drop(&mut self) {
-        self.shared.open.fetch_sub(1, Ordering::Relaxed);
-        self.shared.accept_counters.open.sub(1);
-    }
 }
 
 /// One thread's work: serves `listener` until the shutdown is over. `seed`

@@ -37,9 +37,9 @@ const SPARE_CALLS: usize = 128;
 
 /// All calls of one thread.
 pub(super) struct Calls {
-    calls: Arena<Box<Call>>,
+    pub(super) all: Arena<Box<Call>>,
     /// Calls that are over, for their memory.
-    #[allow(clippy::vec_box, reason = "the boxes move between here and `calls`")]
+    #[allow(clippy::vec_box, reason = "the boxes move between here and `all`")]
     spare: Vec<Box<Call>>,
     /// In nanoseconds.
     pub(super) timers: Timers<Due>,
@@ -148,7 +148,7 @@ impl Targets {
 impl Calls {
     pub(super) fn new(config: &Config) -> Self {
         Self {
-            calls: Arena::default(),
+            all: Arena::default(),
             spare: Vec::new(),
             timers: Timers::default(),
             limits: config.calls.clone(),
@@ -165,39 +165,6 @@ impl Calls {
     #[inline]
     pub(super) fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
-    }
-
-    /// A call, if it is not over.
-    #[inline]
-    pub(super) fn get_mut(&mut self, key: CallKey) -> Option<&mut Call> {
-        self.calls.get_mut(key).map(|call| &mut **call)
-    }
-
-    /// A call that is not over.
-    #[inline]
-    #[track_caller]
-    pub(super) fn live(&self, key: CallKey) -> &Call {
-        self.calls.live(key)
-    }
-
-    /// The same, to be changed.
-    #[inline]
-    #[track_caller]
-    pub(super) fn live_mut(&mut self, key: CallKey) -> &mut Call {
-        self.calls.live_mut(key)
-    }
-
-    /// The same, with the memory of all requests that are kept.
-    #[inline]
-    pub(super) fn get_with_kept(&mut self, key: CallKey) -> Option<(&mut Call, &mut usize)> {
-        Some((self.calls.get_mut(key)?, &mut self.kept_bytes))
-    }
-
-    /// The same of a call that is not over.
-    #[inline]
-    #[track_caller]
-    pub(super) fn live_with_kept(&mut self, key: CallKey) -> (&mut Call, &mut usize) {
-        (self.calls.live_mut(key), &mut self.kept_bytes)
     }
 
     /// Begins a call. `kept_bytes` is what its client's requests are kept in.
@@ -219,7 +186,7 @@ impl Calls {
         call.request.is_ended = new.is_ended;
         call.request.is_replayable = true;
         call.request.charge([kept_bytes, &mut self.kept_bytes]);
-        let key = self.calls.insert(call);
+        let key = self.all.insert(call);
         if let Some(at_ns) = new.deadline_ns {
             self.timers.set(at_ns, Due::Deadline(key));
         }
@@ -234,8 +201,8 @@ impl Calls {
     /// Takes a call out of the books: of its backends' load, the counts and the
     /// timers. What it holds of its client's is for the caller to give back.
     pub(super) fn end(&mut self, key: CallKey, outcome: Outcome, now_ns: u64) -> Box<Call> {
-        self.calls.live(key);
-        let mut call = self.calls.remove(key).unwrap_or_default();
+        self.all.live(key);
+        let mut call = self.all.remove(key).unwrap_or_default();
         if let Some(attempt) = call.attempt.take() {
             self.count_attempt(attempt, outcome, now_ns);
         }
@@ -277,7 +244,7 @@ impl Calls {
     /// Sets when a call is due for its next act; it can wait for one only.
     fn set_due(&mut self, key: CallKey, now_ns: u64, pause: Duration, due: Due) {
         let at_ns = now_ns.saturating_add(pause.as_nanos() as u64);
-        if let Some((before_ns, before)) = self.calls.live_mut(key).due.replace((at_ns, due)) {
+        if let Some((before_ns, before)) = self.all.live_mut(key).due.replace((at_ns, due)) {
             self.timers.clear(before_ns, before);
         }
         self.timers.set(at_ns, due);
@@ -294,7 +261,7 @@ impl Calls {
         targets: &Targets,
         Moment { now_ns, random }: Moment,
     ) -> Option<PoolKey> {
-        let call = self.calls.live_mut(key);
+        let call = self.all.live_mut(key);
         if call.attempts >= self.limits.max_attempts {
             return None;
         }
@@ -322,7 +289,7 @@ impl Calls {
     /// The attempt found no place at its backend. Whether another may be made;
     /// where not, the call has failed.
     pub(super) fn on_unplaced(&mut self, key: CallKey, failure: Failure, now_ns: u64) -> bool {
-        let call = self.calls.live_mut(key);
+        let call = self.all.live_mut(key);
         if matches!(failure, Failure::Overload { .. }) {
             call.full = Some(call.pool);
         }
@@ -340,7 +307,7 @@ impl Calls {
     /// No backend is left to try. Gives one that was too full for the call and
     /// may have a place later; where there is none, the call has failed.
     pub(super) fn give_up(&mut self, key: CallKey, now_ns: u64) -> Option<PoolKey> {
-        let call = self.calls.live_mut(key);
+        let call = self.all.live_mut(key);
         let full = call.full.take();
         if full.is_none() {
             let failure = call.last.take().map_or(Failure::NoBackend, |(failure, _)| failure);
@@ -362,7 +329,7 @@ impl Calls {
 
     /// Lets the call wait for a place at any backend; it is counted at one.
     pub(super) fn begin_waiting(&mut self, key: CallKey, attempt: Attempt) {
-        let call = self.calls.live_mut(key);
+        let call = self.all.live_mut(key);
         let is_budgeted = std::mem::take(&mut call.holds_budget);
         call.pool = attempt.pool;
         call.attempt = Some(Attempt { is_budgeted, ..attempt });
@@ -380,7 +347,7 @@ impl Calls {
     ) {
         if broken == Broken::Final
             && let Some(status) = GrpcStatus::of_failure(&failure)
-            && !self.calls.live(key).response.has_head
+            && !self.all.live(key).response.has_head
             && self.try_after_status(key, status, Pushback::None, outcome, moment)
         {
             return;
@@ -403,7 +370,7 @@ impl Calls {
         if self.leave_to_other(key, outcome, now_ns) {
             return false;
         }
-        let call = self.calls.live_mut(key);
+        let call = self.all.live_mut(key);
         let may_retry =
             broken != Broken::Final && call.request.is_replayable && !call.response.has_head;
         if !may_retry {
@@ -421,7 +388,7 @@ impl Calls {
     /// Tells the client what broke, in the way that what it has got allows, and
     /// ends the call.
     pub(super) fn fail(&mut self, key: CallKey, failure: &Failure, outcome: Outcome, now_ns: u64) {
-        let call = self.calls.live_mut(key);
+        let call = self.all.live_mut(key);
         let answer = answer(failure, call.is_grpc, call.response.progress());
         call.response.note(&answer);
         let (client, stream) = (call.client, call.stream);
@@ -437,7 +404,7 @@ impl Calls {
     /// Resets the call's streams on backends, or takes it out of the queue that
     /// it waits in.
     fn withdraw(&mut self, key: CallKey, reason: Reason) {
-        let call = self.calls.live(key);
+        let call = self.all.live(key);
         let places = [call.place(), call.other.as_ref().map(|other| other.place)];
         for place in places.into_iter().flatten() {
             self.withdraw_from(key, place, reason);
@@ -460,7 +427,7 @@ impl Calls {
     /// The client is gone, took the call back, or broke it.
     pub(super) fn cancel(&mut self, key: CallKey, reason: Reason, now_ns: u64) {
         // It may have been answered before its request had ended.
-        if self.calls.get(key).is_some() {
+        if self.all.get(key).is_some() {
             self.withdraw(key, reason);
             self.finish(key, Outcome::Cancelled, now_ns);
         }
@@ -481,11 +448,11 @@ impl Calls {
         match due {
             Due::Deadline(key) => self.on_deadline(key, moment.now_ns),
             Due::Retry(key) => {
-                self.calls.live_mut(key).due = None;
+                self.all.live_mut(key).due = None;
                 self.effects.push_back(Effect::Attempt(key));
             }
             Due::Hedge(key) => {
-                self.calls.live_mut(key).due = None;
+                self.all.live_mut(key).due = None;
                 self.hedge(key, targets, moment);
             }
         }
@@ -499,8 +466,8 @@ impl Calls {
 
     /// Sends a call without an answer to a second backend, if it may.
     fn hedge(&mut self, key: CallKey, targets: &Targets, Moment { now_ns, random }: Moment) {
-        let has_budget = self.retry.has_budget(self.calls.len(), self.budgeted);
-        let call = self.calls.live_mut(key);
+        let has_budget = self.retry.has_budget(self.all.len(), self.budgeted);
+        let call = self.all.live_mut(key);
         let request = &call.request;
         let may_hedge = call.other.is_none()
             && request.is_ended
@@ -537,7 +504,7 @@ impl Calls {
     /// goes to the client.
     #[inline]
     pub(super) fn watches_head(&self, key: CallKey, end_stream: bool) -> bool {
-        let call = self.calls.live(key);
+        let call = self.all.live(key);
         call.due.is_some() || call.other.is_some() || end_stream && !self.retry.retry_on.is_empty()
     }
 
@@ -574,20 +541,20 @@ impl Calls {
         outcome: Outcome,
         Moment { now_ns, random }: Moment,
     ) -> bool {
-        if !self.calls.live(key).is_grpc || !self.retry.retries(status) {
+        if !self.all.live(key).is_grpc || !self.retry.retries(status) {
             return false;
         }
         if self.leave_to_other(key, outcome, now_ns) {
             return true;
         }
-        let call = self.calls.live(key);
+        let call = self.all.live(key);
         let left = call.deadline_ns.map(|at_ns| at_ns.saturating_sub(now_ns));
         let standing = Standing {
             attempts: call.attempts,
             max_attempts: self.limits.max_attempts,
             is_replayable: call.request.is_replayable,
             left: left.map(Duration::from_nanos),
-            calls: self.calls.len(),
+            calls: self.all.len(),
             budgeted: self.budgeted,
         };
         match self.retry.decide(status, pushback, standing, random) {
@@ -606,7 +573,7 @@ impl Calls {
     fn retry_after(&mut self, key: CallKey, pause: Duration, outcome: Outcome, now_ns: u64) {
         self.retry_counters.retries.inc();
         self.end_stream_of(key);
-        let call = self.calls.live_mut(key);
+        let call = self.all.live_mut(key);
         if let Some(attempt) = call.attempt.take() {
             call.tried.insert(attempt.index);
             call.last = Some((Failure::NoBackend, true));
@@ -620,7 +587,7 @@ impl Calls {
     /// Resets the attempt's stream, if its response is whole and its request is
     /// not.
     fn end_stream_of(&mut self, key: CallKey) {
-        if let Some(Place::Stream(link, stream)) = self.calls.live(key).place() {
+        if let Some(Place::Stream(link, stream)) = self.all.live(key).place() {
             self.effects.push_back(Effect::Reset { link, stream, reason: Reason::NO_ERROR });
         }
     }
@@ -636,7 +603,7 @@ impl Calls {
     /// of which a queue may still know.
     #[inline]
     pub(super) fn focus_on(&mut self, key: CallKey, is_it: impl Fn(Place) -> bool) {
-        if let Some(call) = self.calls.get_mut(key)
+        if let Some(call) = self.all.get_mut(key)
             && let Some(other) = &mut call.other
             && let Some(first) = &mut call.attempt
             && is_it(other.place)
@@ -648,7 +615,7 @@ impl Calls {
     /// Ends the first of two attempts and leaves the call to the other. False
     /// when there is no other.
     pub(super) fn leave_to_other(&mut self, key: CallKey, outcome: Outcome, now_ns: u64) -> bool {
-        let call = self.calls.live_mut(key);
+        let call = self.all.live_mut(key);
         let Some(other) = call.other.take() else { return false };
         call.tried.insert(other.index);
         let first = call.attempt.replace(*other);
@@ -665,7 +632,7 @@ impl Calls {
     /// The first of two attempts has an answer: the other is taken back, and no
     /// further one is made.
     fn settle(&mut self, key: CallKey, now_ns: u64) {
-        let call = self.calls.live_mut(key);
+        let call = self.all.live_mut(key);
         if let Some((at_ns, due)) = call.due.take() {
             self.timers.clear(at_ns, due);
         }
@@ -683,3 +650,6 @@ fn status_of(list: &HeaderList) -> Option<(GrpcStatus, Pushback)> {
     let status = GrpcStatus::from_header(list.value_of(Name::GrpcStatus)?)?;
     Some((status, Pushback::from_header(list.value_of_name(b"grpc-retry-pushback-ms"))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use event_loop::{Arena, Key, reset_on_close};
@@ -22,11 +21,12 @@ use super::secure::Secure;
 use super::shares::{Share, Shares};
 use crate::failure::Answer;
 use crate::metrics::{Ending, GuardCounters};
-use crate::planes::{ConnectionPlace, Shared};
+use crate::planes::{NOTICE, Shared};
 use crate::tls::counters::TlsCounters;
+use serve::ConnectionPlace;
 
 /// How long after our end the client's is waited for.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The key of a client's connection.
 pub(super) type ClientKey = Key<Client>;
@@ -40,10 +40,7 @@ pub(super) struct Client {
     /// Its last stream when that was last looked at: calls may come and go
     /// between two looks.
     pub(super) last_stream: u32,
-    /// When the first GOAWAY of a drain was sent.
-    pub(super) draining_since_ms: Option<u64>,
-    /// When it was ended from our side; only the client's end is waited for.
-    pub(super) closing_since_ms: Option<u64>,
+    pub(super) drain: Drain,
     /// Its address.
     pub(super) remote: SocketAddr,
     /// What backends may send for its calls beyond their first windows.
@@ -54,6 +51,49 @@ pub(super) struct Client {
     pub(super) share: Rc<Share>,
     /// Its place under the cap, given back on drop.
     _place: ConnectionPlace,
+}
+
+/// The steps in which a connection ends, each once and each with its time: a
+/// GOAWAY that asks for no more calls, one that names the last that is served,
+/// our end of the connection, and the client's.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    started_ms: Option<u64>,
+    closed_ms: Option<u64>,
+}
+
+impl Drain {
+    /// Begins, unless it has begun. Whether it does.
+    pub(super) fn start(&mut self, now_ms: u64) -> bool {
+        self.started_ms.is_none() && self.started_ms.replace(now_ms).is_none()
+    }
+
+    pub(super) fn has_started(&self) -> bool {
+        self.started_ms.is_some()
+    }
+
+    /// Whether a client that has not acknowledged the first GOAWAY has had its
+    /// time.
+    pub(super) fn is_notice_over(&self, now_ms: u64) -> bool {
+        is_over(self.started_ms, NOTICE, now_ms)
+    }
+
+    /// Ends our side, unless it has ended. Whether it does. Closing with unread
+    /// input would reset the connection and take the last responses with it; so
+    /// the client's end is waited for.
+    pub(super) fn close(&mut self, now_ms: u64) -> bool {
+        self.closed_ms.is_none() && self.closed_ms.replace(now_ms).is_none()
+    }
+
+    /// Whether the client's end was waited for long enough.
+    pub(super) fn is_over(&self, now_ms: u64) -> bool {
+        is_over(self.closed_ms, LINGER, now_ms)
+    }
+}
+
+fn is_over(since_ms: Option<u64>, limit: Duration, now_ms: u64) -> bool {
+    let passed_ms = |since_ms| u128::from(now_ms.saturating_sub(since_ms));
+    since_ms.is_some_and(|since_ms| passed_ms(since_ms) > limit.as_millis())
 }
 
 impl Client {
@@ -115,12 +155,10 @@ impl Clients {
         io: &Io,
         now_ms: u64,
     ) -> Option<ClientKey> {
-        let Some(place) = ConnectionPlace::take(&self.shared) else {
-            self.shared.accept_counters.shed_over_limit.inc();
+        let Some(place) = self.shared.connection_limit.take(&self.shared.accept_counters) else {
             reset_on_close(&socket);
             return None;
         };
-        self.shared.accept_counters.accepted.inc();
         let Ok(secure) = self.secure() else {
             reset_on_close(&socket);
             return None;
@@ -131,8 +169,7 @@ impl Clients {
             opened_ms: now_ms,
             idle_since_ms: None,
             last_stream: 0,
-            draining_since_ms: None,
-            closing_since_ms: None,
+            drain: Drain::default(),
             remote,
             granted_bytes: 0,
             kept_bytes: 0,
@@ -163,7 +200,7 @@ impl Clients {
     ) {
         // The connection may have ended, and the stream with it.
         let Some(client) = self.all.get_mut(key) else { return };
-        let http = io.output(key, &mut client.endpoint);
+        let http = io.output(Side::Client(key), &mut client.endpoint);
         let list = &mut self.answer;
         match (headers::fill(list, answer), answer) {
             (None, Answer::Reset { code }) => {
@@ -194,7 +231,7 @@ impl Clients {
         let held = call.request.received - call.request.credited;
         if held > 0 {
             client.endpoint.http.release_connection(held as u32);
-            io.mark_if_dirty(call.client, &mut client.endpoint);
+            io.mark_if_dirty(Side::Client(call.client), &mut client.endpoint);
         }
     }
 
@@ -208,10 +245,9 @@ impl Clients {
     /// Begins to drain a connection.
     pub(super) fn start_drain(&mut self, key: ClientKey, io: &mut Io, now_ms: u64) {
         let client = self.all.live_mut(key);
-        if client.draining_since_ms.is_none() {
-            client.draining_since_ms = Some(now_ms);
+        if client.drain.start(now_ms) {
             client.endpoint.http.announce_leave();
-            io.mark_dirty(key, &mut client.endpoint);
+            io.mark_dirty(Side::Client(key), &mut client.endpoint);
         }
     }
 
@@ -226,7 +262,7 @@ impl Clients {
         }
         client.endpoint.http.fail(error);
         client.endpoint.is_ending = true;
-        io.mark_dirty(key, &mut client.endpoint);
+        io.mark_dirty(Side::Client(key), &mut client.endpoint);
         false
     }
 
@@ -234,14 +270,9 @@ impl Clients {
     pub(super) fn on_written(&mut self, key: ClientKey, written: Written, now_ms: u64) {
         let client = self.all.live_mut(key);
         let endpoint = &mut client.endpoint;
-        if written == Written::All
-            && (endpoint.is_ending || endpoint.http.is_drained())
-            && client.closing_since_ms.is_none()
-        {
-            // Closing with unread input would reset the connection and take the
-            // last responses with it; so the client's end is waited for.
+        let is_last = endpoint.is_ending || endpoint.http.is_drained();
+        if written == Written::All && is_last && client.drain.close(now_ms) {
             endpoint.is_ending = true;
-            client.closing_since_ms = Some(now_ms);
             endpoint.end();
         }
     }
@@ -266,13 +297,19 @@ pub(super) fn ending(flooded: Option<Flood>) -> Ending {
     }
 }
 
-impl ConnectionPlace {
-    /// Takes a place under the cap; `None` when the proxy is full.
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
-        let max = shared.config.downstream.max_connections;
-        let has_room = |open: usize| (open < max).then_some(open + 1);
-        shared.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).ok()?;
-        shared.accept_counters.open.add(1);
-        Some(Self { shared: Arc::clone(shared) })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_takes_each_step_once_and_waits_for_none_for_ever() {
+        let mut drain = Drain::default();
+        assert!(!drain.has_started() && !drain.is_notice_over(u64::MAX));
+        assert!(drain.start(1_000) && !drain.start(2_000));
+        assert!(drain.has_started() && !drain.is_notice_over(2_000));
+        assert!(drain.is_notice_over(2_001));
+        assert!(!drain.is_over(u64::MAX), "calls are still served");
+        assert!(drain.close(5_000) && !drain.close(6_000));
+        assert!(!drain.is_over(6_000) && drain.is_over(6_001));
     }
 }

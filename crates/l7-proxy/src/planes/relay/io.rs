@@ -4,16 +4,16 @@
 //! Clients' connections and backends' are read and written alike; what is read
 //! means something else, and that begins in [`super::worker`].
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use event_loop::{Acceptor, BufferPool, Events, Poller, WAKER};
+use event_loop::{Acceptor, BufferPool, Poller, WAKER};
 use h2_wire::connection::{Connection, Moved};
 use rustix::io::Errno;
 
 use super::call::CallKey;
 use super::clients::ClientKey;
-use super::endpoint::{Endpoint, Written};
+use super::endpoint::Endpoint;
 use super::link::LinkKey;
 use super::shutdown::ShutdownWatch;
 
@@ -48,31 +48,17 @@ impl Side {
     }
 }
 
-impl From<ClientKey> for Side {
-    fn from(key: ClientKey) -> Self {
-        Self::Client(key)
-    }
-}
-
-impl From<LinkKey> for Side {
-    fn from(key: LinkKey) -> Self {
-        Self::Link(key)
-    }
-}
-
 /// What the connections of a thread share to be read and written.
 pub(super) struct Io {
     pub(super) poller: Poller,
     pub(super) chunks: Chunks,
     buffers: BufferPool,
     /// Those with something to write.
-    dirty: Vec<Side>,
+    pub(super) dirty: VecDeque<Side>,
     /// Those with more to read than their share of a turn.
-    ready: Vec<Side>,
-    /// Memory for one of the two while it is worked through.
-    spare: Vec<Side>,
-    /// The same for what a write has freed.
-    flushed: Vec<Moved<CallKey>>,
+    pub(super) ready: VecDeque<Side>,
+    /// Memory for what a write has freed.
+    pub(super) flushed: Vec<Moved<CallKey>>,
 }
 
 impl Io {
@@ -89,9 +75,8 @@ impl Io {
             poller,
             chunks: Chunks::new(CHUNK_BYTES + frame_bytes_max as usize),
             buffers: BufferPool::new(BUFFER_BYTES_MAX),
-            dirty: Vec::new(),
-            ready: Vec::new(),
-            spare: Vec::new(),
+            dirty: VecDeque::new(),
+            ready: VecDeque::new(),
             flushed: Vec::new(),
         })
     }
@@ -101,55 +86,18 @@ impl Io {
         self.poller.add(endpoint, side.to_token())
     }
 
-    /// Waits for events.
-    pub(super) fn wait(
-        &self,
-        events: &mut Events,
-        timeout: Option<Duration>,
-    ) -> std::io::Result<()> {
-        self.poller.wait(events, timeout)
-    }
-
-    /// Whether some have more to read at once.
-    pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
-    /// Takes those with more to read, which are given back to
-    /// [`Io::reuse`].
-    pub(super) fn take_ready(&mut self) -> Vec<Side> {
-        let spare = std::mem::take(&mut self.spare);
-        std::mem::replace(&mut self.ready, spare)
-    }
-
-    /// Whether some have something to write.
-    pub(super) fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty()
-    }
-
-    /// Takes those with something to write, as [`Io::take_ready`].
-    pub(super) fn take_dirty(&mut self) -> Vec<Side> {
-        let spare = std::mem::take(&mut self.spare);
-        std::mem::replace(&mut self.dirty, spare)
-    }
-
-    /// Takes the memory of a list back that was worked through.
-    pub(super) fn reuse(&mut self, list: Vec<Side>) {
-        self.spare = list;
-    }
-
     /// Makes sure that a connection is written in this turn.
     #[inline]
-    pub(super) fn mark_dirty(&mut self, side: impl Into<Side>, endpoint: &mut Endpoint) {
+    pub(super) fn mark_dirty(&mut self, side: Side, endpoint: &mut Endpoint) {
         if !endpoint.is_dirty {
             endpoint.is_dirty = true;
-            self.dirty.push(side.into());
+            self.dirty.push_back(side);
         }
     }
 
     /// The same, if it has something to write.
     #[inline]
-    pub(super) fn mark_if_dirty(&mut self, side: impl Into<Side>, endpoint: &mut Endpoint) {
+    pub(super) fn mark_if_dirty(&mut self, side: Side, endpoint: &mut Endpoint) {
         if endpoint.wants_write() {
             self.mark_dirty(side, endpoint);
         }
@@ -160,7 +108,7 @@ impl Io {
     #[inline]
     pub(super) fn output<'a>(
         &mut self,
-        side: impl Into<Side>,
+        side: Side,
         endpoint: &'a mut Endpoint,
     ) -> &'a mut Connection<CallKey> {
         self.mark_dirty(side, endpoint);
@@ -199,29 +147,8 @@ impl Io {
     pub(super) fn queue_if_readable(&mut self, side: Side, endpoint: &mut Endpoint) {
         if endpoint.can_read() && !endpoint.is_queued {
             endpoint.is_queued = true;
-            self.ready.push(side);
+            self.ready.push_back(side);
         }
-    }
-
-    /// Writes what a connection has. What the write has freed of what waited is
-    /// in the list, which is given back to [`Io::reuse_flushed`].
-    pub(super) fn write(
-        &mut self,
-        side: Side,
-        endpoint: &mut Endpoint,
-    ) -> (Written, Vec<Moved<CallKey>>) {
-        endpoint.is_dirty = false;
-        let mut flushed = std::mem::take(&mut self.flushed);
-        let written = endpoint.flush(&mut flushed);
-        self.take_buffer(endpoint);
-        self.queue_if_readable(side, endpoint);
-        (written, flushed)
-    }
-
-    /// Takes the memory of such a list back.
-    pub(super) fn reuse_flushed(&mut self, mut flushed: Vec<Moved<CallKey>>) {
-        flushed.clear();
-        self.flushed = flushed;
     }
 }
 

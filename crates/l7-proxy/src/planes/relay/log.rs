@@ -22,7 +22,8 @@ impl Worker {
     pub(super) fn log_call(&mut self, call: &Call, outcome: Outcome) {
         let Some(log) = self.drawn_log() else { return };
         // Of either, nothing but the call may be left.
-        let backend = self.upstreams.name(call.pool);
+        let backend =
+            self.upstreams.pools.get(call.pool).map(|pool| pool.upstream.name().to_owned());
         let path = call.request.headers.value_of(Name::Path).unwrap_or_default();
         let response = &call.response;
         log.write(Line {

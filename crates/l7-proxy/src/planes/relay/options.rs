@@ -121,26 +121,20 @@ impl ResponseShares {
     }
 }
 
-/// Timeouts that a sweep looks after, in milliseconds, and how often it comes.
+/// How often all connections are looked at.
 pub(super) struct Sweep {
-    pub(super) period_ns: u64,
-    /// When all connections are looked at next, and when they were last.
+    period_ns: u64,
+    /// When they are looked at next, and when they were last.
     pub(super) next_ns: u64,
     last_ns: u64,
     /// The last look was late and was put off.
     is_put_off: bool,
+    /// Since the counts of floods were halved.
     pub(super) since_halving_ms: u64,
-    pub(super) handshake_ms: u64,
-    pub(super) frame_ms: u64,
-    pub(super) stall_ms: u64,
-    pub(super) idle_ms: u64,
-    pub(super) silence_ms: u64,
-    pub(super) answer_ms: u64,
-    pub(super) backend_silence_ms: u64,
-    pub(super) backend_answer_ms: u64,
 }
 
 impl Sweep {
+    /// As often as the shortest of the timeouts that a sweep looks after asks for.
     pub(super) fn of(config: &Config, now_ns: u64) -> Self {
         let (down, up) = (&config.downstream, &config.upstream);
         let timeouts = [
@@ -155,30 +149,13 @@ impl Sweep {
         ];
         let shortest = timeouts.into_iter().min().unwrap_or(Duration::MAX);
         let period = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        let [
-            handshake_ms,
-            frame_ms,
-            stall_ms,
-            idle_ms,
-            silence_ms,
-            answer_ms,
-            backend_silence_ms,
-            backend_answer_ms,
-        ] = timeouts.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        let period_ns = period.as_nanos() as u64;
         Self {
-            period_ns: period.as_nanos() as u64,
-            next_ns: now_ns + period.as_nanos() as u64,
+            period_ns,
+            next_ns: now_ns + period_ns,
             last_ns: now_ns,
             is_put_off: false,
             since_halving_ms: 0,
-            handshake_ms,
-            frame_ms,
-            stall_ms,
-            idle_ms,
-            silence_ms,
-            answer_ms,
-            backend_silence_ms,
-            backend_answer_ms,
         }
     }
 

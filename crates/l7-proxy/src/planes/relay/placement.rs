@@ -41,7 +41,7 @@ impl Worker {
     }
 
     fn set_place(&mut self, key: CallKey, place: Place) {
-        if let Some(attempt) = &mut self.calls.live_mut(key).attempt {
+        if let Some(attempt) = &mut self.calls.all.live_mut(key).attempt {
             attempt.place = place;
         }
     }
@@ -71,9 +71,9 @@ impl Worker {
 
     /// Finds a place for a second attempt, or gives it up.
     pub(super) fn place_hedge(&mut self, key: CallKey) {
-        let pool = self.calls.live(key).pool_of_attempt();
+        let pool = self.calls.all.live(key).pool_of_attempt();
         // While calls wait for places, none has two.
-        let is_full = self.upstreams.has_overflow() || !self.may_take_place(key);
+        let is_full = !self.upstreams.overflow.is_empty() || !self.may_take_place(key);
         let checked = self.upstreams.check_circuit(pool);
         let moment = self.moment();
         if is_full || checked.and_then(|()| self.assign(key, pool, moment)).is_err() {
@@ -95,7 +95,7 @@ impl Worker {
         if !self.held_back.is_empty() {
             self.serve_held_back();
         }
-        if !self.upstreams.has_pending() {
+        if self.upstreams.pending == 0 {
             return;
         }
         let mut is_of_use = false;
@@ -113,7 +113,7 @@ impl Worker {
     /// they are too many for it, a further one is made for them, and where none
     /// may be, they wait for any place.
     fn serve_waiting(&mut self, pool: PoolKey) {
-        while self.upstreams.has_waiting(pool) {
+        while !self.upstreams.pools.live(pool).waiting.is_empty() {
             if let Some(link) = self.upstreams.free_link(pool) {
                 let Some(key) = self.upstreams.pop_waiting(pool) else { return };
                 self.calls.focus_on(key, |place| place == Place::Waiting(pool));
@@ -151,8 +151,8 @@ impl Worker {
     /// Gives the pool's free places to those who wait for any. Whether the pool
     /// has places now or may have some later.
     fn serve_overflow(&mut self, index: usize, pool: PoolKey) -> bool {
-        while self.upstreams.is_available(pool) {
-            let Some(key) = self.upstreams.first_of_overflow() else { return true };
+        while self.upstreams.pools.live(pool).upstream.backend().is_available() {
+            let Some(key) = self.upstreams.overflow.front().copied() else { return true };
             let Some(link) = self.upstreams.free_link(pool) else {
                 let moment = self.moment();
                 // Without one the calls wait for other places.
@@ -162,7 +162,7 @@ impl Worker {
             if !self.move_to(key, index, pool) {
                 return true;
             }
-            self.upstreams.pop_overflow();
+            self.upstreams.overflow.pop_front();
             self.send_in_share(key, link);
         }
         false
@@ -172,7 +172,7 @@ impl Worker {
     /// backend may have one more.
     fn move_to(&mut self, key: CallKey, index: usize, pool: PoolKey) -> bool {
         self.calls.focus_on(key, |place| matches!(place, Place::Overflow(_)));
-        let call = self.calls.live_mut(key);
+        let call = self.calls.all.live_mut(key);
         let from = call.pool_of_attempt();
         if from != pool {
             let targets = &self.upstreams.targets;
@@ -190,9 +190,9 @@ impl Worker {
     /// No backend can have a place any more for those who wait for any: they
     /// are offered once more, and fail if that is so.
     fn fail_overflow(&mut self) {
-        for key in self.upstreams.take_overflow() {
+        for key in std::mem::take(&mut self.upstreams.overflow) {
             self.calls.focus_on(key, |place| matches!(place, Place::Overflow(_)));
-            let pool = self.calls.live(key).pool_of_attempt();
+            let pool = self.calls.all.live(key).pool_of_attempt();
             self.upstreams.note_taken(pool);
             let failure = if self.upstreams.is_listed(pool) {
                 self.upstreams.may_connect(pool, self.now_ns).err()
@@ -209,14 +209,15 @@ impl Worker {
     /// Whether the call's client may hold one more place.
     #[inline]
     fn may_take_place(&self, key: CallKey) -> bool {
-        self.clients.shares.has_plenty() || self.clients.may_take_place(self.calls.live(key).client)
+        self.clients.shares.has_plenty()
+            || self.clients.may_take_place(self.calls.all.live(key).client)
     }
 
     /// Lets a call wait until its client holds fewer places.
     #[cold]
     fn hold_back(&mut self, key: CallKey) -> Result<(), Failure> {
         if self.held_back.len() >= self.shared.config.circuit.max_pending as usize {
-            let pool = self.calls.live(key).pool_of_attempt();
+            let pool = self.calls.all.live(key).pool_of_attempt();
             return Err(self.upstreams.circuit_open(pool, Limit::ClientShare));
         }
         self.set_place(key, Place::HeldBack);
@@ -244,13 +245,13 @@ impl Worker {
         }
         for key in std::mem::take(&mut self.held_back) {
             // It may have ended, or gone on with its other attempt, since.
-            let Some(call) = self.calls.get_mut(key) else { continue };
+            let Some(call) = self.calls.all.get_mut(key) else { continue };
             if !self.clients.may_take_place(call.client) {
                 self.held_back.push_back(key);
                 continue;
             }
             self.calls.focus_on(key, |place| place == Place::HeldBack);
-            let call = self.calls.live(key);
+            let call = self.calls.all.live(key);
             if call.place() != Some(Place::HeldBack) {
                 continue;
             }
@@ -261,7 +262,7 @@ impl Worker {
                 if is_listed { self.assign(key, pool, moment) } else { Err(Failure::NoBackend) };
             if let Err(failure) = assigned {
                 if matches!(failure, Failure::Overload { .. }) {
-                    self.calls.live_mut(key).full = Some(pool);
+                    self.calls.all.live_mut(key).full = Some(pool);
                 }
                 self.on_unsent(key, failure);
             }

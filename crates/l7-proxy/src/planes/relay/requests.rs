@@ -12,6 +12,7 @@ use super::call::{CallKey, Place};
 use super::calls::NewCall;
 use super::clients::ClientKey;
 use super::headers::{self, Changes};
+use super::io::Side;
 use super::link::LinkKey;
 use super::shares::Held;
 use super::worker::Worker;
@@ -118,13 +119,13 @@ impl Worker {
         end_stream: bool,
     ) {
         let from = self.clients.all.live_mut(client);
-        let Some((call, all_kept_bytes)) = self.calls.get_with_kept(key) else {
+        let Some(call) = self.calls.all.get_mut(key) else {
             // It was answered before its request had ended.
             from.endpoint.http.release_connection(payload.len() as u32);
             return;
         };
         let limits = &self.shared.config.calls;
-        let room_bytes = limits.replay_room(from.kept_bytes, *all_kept_bytes);
+        let room_bytes = limits.replay_room(from.kept_bytes, self.calls.kept_bytes);
         let place = call.place();
         let request = &mut call.request;
         request.received += payload.len() as u64;
@@ -132,10 +133,10 @@ impl Worker {
         let is_passed_on = matches!(place, Some(Place::Stream(..)));
         let bound_bytes = limits.replay_buffer_bytes.min(request.kept.len() + room_bytes);
         request.keep(payload, bound_bytes, is_passed_on);
-        request.charge([&mut from.kept_bytes, all_kept_bytes]);
+        request.charge([&mut from.kept_bytes, &mut self.calls.kept_bytes]);
         let Some(Place::Stream(link, to)) = place else { return };
         let backend = self.upstreams.links.live_mut(link);
-        let http = self.io.output(link, &mut backend.endpoint);
+        let http = self.io.output(Side::Link(link), &mut backend.endpoint);
         let sent = http.send_shared(to, payload, chunk, end_stream);
         let credit = request.pass(sent as u64);
         if credit > 0 {
@@ -147,7 +148,7 @@ impl Worker {
     fn on_request_trailers(&mut self, client: ClientKey, key: CallKey) {
         let from = self.clients.all.live_mut(client);
         // It may have been answered before its request had ended.
-        let Some((call, all_kept_bytes)) = self.calls.get_with_kept(key) else { return };
+        let Some(call) = self.calls.all.get_mut(key) else { return };
         let list = from.endpoint.http.headers();
         if !headers::is_within(list, &self.shared.config.downstream) {
             return self.calls.refuse(key, &Failure::HeadersTooLarge, self.now_ns);
@@ -157,29 +158,29 @@ impl Worker {
         let is_passed_on = matches!(place, Some(Place::Stream(..)));
         if call.request.is_replayable || !is_passed_on {
             call.request.trailers = Some(Box::new(list.clone()));
-            call.request.charge([&mut from.kept_bytes, all_kept_bytes]);
+            call.request.charge([&mut from.kept_bytes, &mut self.calls.kept_bytes]);
         }
         if let Some(Place::Stream(link, to)) = place {
             let backend = self.upstreams.links.live_mut(link);
-            self.io.output(link, &mut backend.endpoint).send_trailers(to, list);
+            self.io.output(Side::Link(link), &mut backend.endpoint).send_trailers(to, list);
         }
     }
 
     /// Bytes of a request that had to wait went on to the backend.
     pub(super) fn on_request_flushed(&mut self, key: CallKey, bytes: usize) {
-        let call = self.calls.live_mut(key);
+        let call = self.calls.all.live_mut(key);
         let credit = call.request.pass(bytes as u64);
         if credit > 0 {
             let endpoint = &mut self.clients.all.live_mut(call.client).endpoint;
             endpoint.http.release_stream(call.stream, credit);
             endpoint.http.release_connection(credit);
-            self.io.mark_if_dirty(call.client, endpoint);
+            self.io.mark_if_dirty(Side::Client(call.client), endpoint);
         }
     }
 
     /// Sends the call on a connection that has a place for it.
     pub(super) fn send(&mut self, key: CallKey, link: LinkKey) {
-        let (call, all_kept_bytes) = self.calls.live_with_kept(key);
+        let call = self.calls.all.live_mut(key);
         let mut timeout = None;
         if let Some(deadline_ns) = call.deadline_ns {
             let left_ns = deadline_ns.saturating_sub(self.now_ns);
@@ -189,7 +190,7 @@ impl Worker {
             timeout = Some(grpc::format_timeout(Duration::from_nanos(left_ns)));
         }
         let to = self.upstreams.links.live_mut(link);
-        let http = self.io.output(link, &mut to.endpoint);
+        let http = self.io.output(Side::Link(link), &mut to.endpoint);
         let (Some(attempt), Some(stream)) = (&mut call.attempt, http.open(key)) else {
             debug_assert!(false, "a connection without a place was chosen");
             return;
@@ -231,11 +232,11 @@ impl Worker {
             http.send_trailers(stream, trailers);
         }
         let limits = &self.shared.config.calls;
-        if request.charged > 0 && limits.replay_room(from.kept_bytes, *all_kept_bytes) == 0 {
+        if request.charged > 0 && limits.replay_room(from.kept_bytes, self.calls.kept_bytes) == 0 {
             // It was kept while it had to wait, and is not kept on.
             request.drop_kept();
             request.kept = Vec::new();
-            request.charge([&mut from.kept_bytes, all_kept_bytes]);
+            request.charge([&mut from.kept_bytes, &mut self.calls.kept_bytes]);
         }
         if sent > 0 {
             self.on_request_flushed(key, sent);

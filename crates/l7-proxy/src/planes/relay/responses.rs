@@ -9,6 +9,7 @@ use h2_wire::connection::{Event, StreamKey};
 use super::call::{CallKey, Place};
 use super::calls::Broken;
 use super::headers;
+use super::io::Side;
 use super::link::LinkKey;
 use super::worker::Worker;
 use crate::failure::Failure;
@@ -73,7 +74,7 @@ impl Worker {
             }
         }
         let list = self.upstreams.links.live(link).endpoint.http.headers();
-        let (call, all_kept_bytes) = self.calls.live_with_kept(key);
+        let call = self.calls.all.live_mut(key);
         let to = self.clients.all.live_mut(call.client);
         if !to.has_room(list, &self.clients.response_shares) {
             return self.reset_overfull(key);
@@ -86,15 +87,15 @@ impl Worker {
             let latency_ns = self.now_ns.saturating_sub(attempt.sent_ns);
             attempt.in_flight.observe(self.now_ns, latency_ns);
         }
-        let http = self.io.output(call.client, &mut to.endpoint);
+        let http = self.io.output(Side::Client(call.client), &mut to.endpoint);
         http.send_headers(call.stream, list.key(), || list.iter(), end_stream);
         // The memory goes with it where much is held.
         let limits = &self.shared.config.calls;
-        let room_bytes = limits.replay_room(to.kept_bytes, *all_kept_bytes);
+        let room_bytes = limits.replay_room(to.kept_bytes, self.calls.kept_bytes);
         if room_bytes < limits.replay_bytes_per_connection / 4 * 3 {
             call.request.kept = Vec::new();
         }
-        call.request.charge([&mut to.kept_bytes, all_kept_bytes]);
+        call.request.charge([&mut to.kept_bytes, &mut self.calls.kept_bytes]);
         // Most heads are not the end, and then their list is not searched.
         if end_stream {
             if self.shared.access_log.is_some() {
@@ -109,7 +110,7 @@ impl Worker {
     /// where it would have to wait for the client.
     fn on_informational(&mut self, link: LinkKey, key: CallKey) {
         let list = self.upstreams.links.live(link).endpoint.http.headers();
-        let call = self.calls.live_mut(key);
+        let call = self.calls.all.live_mut(key);
         let to = self.clients.all.live_mut(call.client);
         call.response.informational = call.response.informational.saturating_add(1);
         if call.response.informational > MOST_INFORMATIONAL
@@ -117,7 +118,7 @@ impl Worker {
         {
             return self.guard.dropped_informational.inc();
         }
-        let http = self.io.output(call.client, &mut to.endpoint);
+        let http = self.io.output(Side::Client(call.client), &mut to.endpoint);
         http.send_headers(call.stream, list.key(), || list.iter(), false);
     }
 
@@ -135,13 +136,13 @@ impl Worker {
         // stop the streams of others on the same connection.
         let backend = &mut self.upstreams.links.live_mut(link).endpoint.http;
         backend.release_connection(payload.len() as u32);
-        let call = self.calls.live_mut(key);
+        let call = self.calls.all.live_mut(key);
         if call.is_grpc {
             call.response.messages.advance(payload);
         }
         call.response.bytes += payload.len() as u64;
         let to = self.clients.all.live_mut(call.client);
-        let http = self.io.output(call.client, &mut to.endpoint);
+        let http = self.io.output(Side::Client(call.client), &mut to.endpoint);
         let sent = http.send_shared(call.stream, payload, chunk, end_stream);
         if end_stream {
             let outcome = headers::outcome(call.is_grpc, call.response.status, None);
@@ -161,9 +162,11 @@ impl Worker {
     /// window that would hold them back: the call that adds to it ends.
     #[cold]
     fn reset_overfull(&mut self, key: CallKey) {
-        let call = self.calls.live(key);
+        let call = self.calls.all.live(key);
         let endpoint = &mut self.clients.all.live_mut(call.client).endpoint;
-        self.io.output(call.client, endpoint).reset(call.stream, Reason::ENHANCE_YOUR_CALM);
+        self.io
+            .output(Side::Client(call.client), endpoint)
+            .reset(call.stream, Reason::ENHANCE_YOUR_CALM);
         self.guard.overfull_streams.inc();
         self.calls.cancel(key, Reason::CANCEL, self.now_ns);
     }
@@ -171,7 +174,7 @@ impl Worker {
     /// Bytes of a response that had to wait went on to the client.
     pub(super) fn on_response_flushed(&mut self, key: CallKey, bytes: usize) {
         // The backend may have sent the last of it long before.
-        let Some(call) = self.calls.get_mut(key) else { return };
+        let Some(call) = self.calls.all.get_mut(key) else { return };
         // It may have failed, and another attempt not begun.
         let Some(Place::Stream(link, stream)) = call.place() else { return };
         let from = &mut self.upstreams.links.live_mut(link).endpoint;
@@ -182,12 +185,12 @@ impl Worker {
             call.response.is_granted = true;
             from.http.widen(stream, shares.grant_bytes);
         }
-        self.io.mark_if_dirty(link, from);
+        self.io.mark_if_dirty(Side::Link(link), from);
     }
 
     fn on_response_trailers(&mut self, link: LinkKey, key: CallKey) {
         let list = self.upstreams.links.live(link).endpoint.http.headers();
-        let call = self.calls.live_mut(key);
+        let call = self.calls.all.live_mut(key);
         let to = self.clients.all.live_mut(call.client);
         if !to.has_room(list, &self.clients.response_shares) {
             return self.reset_overfull(key);
@@ -196,13 +199,15 @@ impl Worker {
             call.response.note_status(list);
         }
         let outcome = headers::outcome(call.is_grpc, call.response.status, Some(list));
-        self.io.output(call.client, &mut to.endpoint).send_trailers(call.stream, list);
+        self.io
+            .output(Side::Client(call.client), &mut to.endpoint)
+            .send_trailers(call.stream, list);
         self.complete(key, outcome);
     }
 
     /// The response has ended: what is left of the request goes nowhere.
     fn complete(&mut self, key: CallKey, outcome: Outcome) {
-        let call = self.calls.live(key);
+        let call = self.calls.all.live(key);
         if !call.request.is_ended {
             let http = &mut self.clients.all.live_mut(call.client).endpoint.http;
             http.reset_after_end(call.stream, Reason::NO_ERROR);
@@ -217,7 +222,7 @@ impl Worker {
     fn on_backend_reset(&mut self, link: LinkKey, key: CallKey, reason: Reason) {
         self.upstreams.note_reset(link);
         self.calls.focus(link, key);
-        let backend = self.calls.live(key).backend_name();
+        let backend = self.calls.all.live(key).backend_name();
         let failure = Failure::BackendReset { backend, code: reason.0 };
         let (outcome, broken) = if reason == Reason::REFUSED_STREAM {
             (Outcome::Refused, Broken::Unprocessed)
@@ -237,7 +242,7 @@ impl Worker {
         broken: Broken,
     ) {
         self.calls.focus(link, key);
-        let backend = self.calls.live(key).backend_name();
+        let backend = self.calls.all.live(key).backend_name();
         let moment = self.moment();
         let failure = Failure::BackendBroke { backend };
         self.calls.on_broken(key, failure, outcome, broken, moment);

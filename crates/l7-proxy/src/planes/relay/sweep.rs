@@ -6,15 +6,17 @@
 //! moved with every frame. A timeout is late by one period at most, which is a
 //! part of the shortest timeout there is.
 
+use std::time::Duration;
+
 use h2_wire::{Error, Reason};
 
-use super::clients::{Client, ClientKey, LINGER};
+use super::clients::{Client, ClientKey};
 use super::endpoint::Endpoint;
+use super::io::Side;
 use super::link::{Link, LinkKey, Stage};
-use super::options::Sweep;
 use super::worker::Worker;
+use crate::config::{DownstreamLimits, UpstreamLimits};
 use crate::metrics::Ending;
-use crate::planes::NOTICE;
 
 /// Less than this within the stall timeout is no progress.
 const LEAST_BYTES: u64 = 1_024;
@@ -29,52 +31,35 @@ struct Look {
     is_second: bool,
 }
 
-/// What was found of one that is silent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Silence {
-    /// Nothing to do.
-    No,
-    /// It is asked for a sign of life.
-    Asked,
-    /// It has not answered.
-    Dead,
-}
-
-/// How long a remote may be silent, and how long it may take to answer then.
-#[derive(Clone, Copy)]
-struct Patience {
-    silence_ms: u64,
-    answer_ms: u64,
+fn exceeds(ms: u64, limit: Duration) -> bool {
+    u128::from(ms) > limit.as_millis()
 }
 
 impl Endpoint {
-    /// Asks a remote that has been silent for long for a sign of life, unless
-    /// one is not `wanted`.
-    fn check_silence(&mut self, patience: Patience, wanted: bool, now_ms: u64) -> Silence {
+    /// Asks a remote that has been `silent` for too long for a sign of life.
+    /// Whether it was asked and has not answered within `patience`.
+    fn is_dead(&mut self, silent: Duration, patience: Duration, now_ms: u64) -> bool {
         let for_ms = |since_ms: u64| now_ms.saturating_sub(since_ms);
         if self.http.is_ping_due() {
-            let is_silent = self.heard_ms <= self.asked_ms;
-            let is_dead = is_silent && for_ms(self.asked_ms) > patience.answer_ms;
-            return if is_dead { Silence::Dead } else { Silence::No };
+            return self.heard_ms <= self.asked_ms && exceeds(for_ms(self.asked_ms), patience);
         }
-        if !wanted || for_ms(self.heard_ms) <= patience.silence_ms {
-            return Silence::No;
+        if exceeds(for_ms(self.heard_ms), silent) {
+            self.asked_ms = now_ms;
+            self.http.ask_alive();
         }
-        self.asked_ms = now_ms;
-        self.http.ask_alive();
-        Silence::Asked
+        false
     }
 }
 
 impl Client {
     /// What took it too long.
-    fn fault(&self, sweep: &Sweep, now_ms: u64) -> Option<(Error, Ending)> {
+    fn fault(&self, limits: &DownstreamLimits, now_ms: u64) -> Option<(Error, Ending)> {
         let age_ms = now_ms.saturating_sub(self.opened_ms);
-        if age_ms > sweep.handshake_ms && !self.endpoint.http.has_settings() {
+        if exceeds(age_ms, limits.handshake_timeout) && !self.endpoint.http.has_settings() {
             let error = Error::connection(Reason::PROTOCOL_ERROR, "no SETTINGS in time");
             return Some((error, Ending::HandshakeTimeout));
         }
-        if self.endpoint.partial_ms(now_ms) > sweep.frame_ms {
+        if exceeds(self.endpoint.partial_ms(now_ms), limits.frame_timeout) {
             let error = Error::connection(Reason::ENHANCE_YOUR_CALM, "frame not whole in time");
             return Some((error, Ending::FrameTimeout));
         }
@@ -98,31 +83,32 @@ impl Client {
 }
 
 impl Link {
-    /// Why it is lost, if it is. Asks for a sign of life meanwhile.
-    fn fault(&mut self, sweep: &Sweep, doublings: u32, look: Look) -> Result<Silence, LinkFault> {
+    /// Why it is lost, if it is, and how that is counted.
+    fn fault(
+        &mut self,
+        down: &DownstreamLimits,
+        up: &UpstreamLimits,
+        doublings: u32,
+        look: Look,
+    ) -> Option<(Option<Ending>, &'static str)> {
         let endpoint = &mut self.endpoint;
         let is_awaited = endpoint.http.is_window_awaited();
         self.exhausted_sweeps = if is_awaited { self.exhausted_sweeps + 1 } else { 0 };
-        if endpoint.stalled_ms(look.now_ms, look.least_bytes) > sweep.stall_ms {
-            return Err((Some(Ending::WriteStall), "it takes no bytes"));
+        let stalled_ms = endpoint.stalled_ms(look.now_ms, look.least_bytes);
+        if exceeds(stalled_ms, down.write_stall_timeout) {
+            return Some((Some(Ending::WriteStall), "it takes no bytes"));
         }
-        if endpoint.partial_ms(look.now_ms) > sweep.frame_ms {
-            return Err((Some(Ending::FrameTimeout), "a frame was not whole in time"));
+        if exceeds(endpoint.partial_ms(look.now_ms), down.frame_timeout) {
+            return Some((Some(Ending::FrameTimeout), "a frame was not whole in time"));
         }
-        let patience = Patience {
-            silence_ms: sweep.backend_silence_ms.saturating_mul(1 << doublings),
-            answer_ms: sweep.backend_answer_ms,
-        };
-        let has_calls = endpoint.http.open_streams() > 0;
-        match endpoint.check_silence(patience, has_calls, look.now_ms) {
-            Silence::Dead => Err((None, "it did not answer a PING")),
-            silence => Ok(silence),
-        }
+        // One without calls need not show that it is alive.
+        let has_calls = endpoint.http.open_streams() > 0 || endpoint.http.is_ping_due();
+        let silent = up.backend_keepalive_interval.saturating_mul(1 << doublings);
+        let is_dead =
+            has_calls && endpoint.is_dead(silent, up.backend_keepalive_timeout, look.now_ms);
+        is_dead.then_some((None, "it did not answer a PING"))
     }
 }
-
-/// How a backend's connection that is lost is counted, and why it is.
-type LinkFault = (Option<Ending>, &'static str);
 
 impl Worker {
     /// Looks at all connections if it is time to.
@@ -134,8 +120,10 @@ impl Worker {
         if is_second {
             self.sweep.since_halving_ms = 0;
         }
-        let least_bytes = (LEAST_BYTES * elapsed_ms / self.sweep.stall_ms.max(1)).max(1);
-        let look = Look { now_ms: self.now_ms(), least_bytes, is_second };
+        let stall_ms = self.shared.config.downstream.write_stall_timeout.as_millis().max(1);
+        let least_bytes = u128::from(LEAST_BYTES * elapsed_ms) / stall_ms;
+        let look =
+            Look { now_ms: self.now_ms(), least_bytes: (least_bytes as u64).max(1), is_second };
         for key in self.clients.all.keys() {
             self.sweep_client(key, look);
         }
@@ -148,30 +136,28 @@ impl Worker {
 
     fn sweep_client(&mut self, key: ClientKey, look: Look) {
         let now_ms = look.now_ms;
+        let limits = &self.shared.config.downstream;
         let client = self.clients.all.live_mut(key);
         if look.is_second {
             client.endpoint.http.each_second();
         }
-        let linger_ms = LINGER.as_millis() as u64;
-        let is_over = |since_ms: u64| now_ms.saturating_sub(since_ms) > linger_ms;
-        if client.closing_since_ms.is_some_and(is_over) {
+        if client.drain.is_over(now_ms) {
             return self.drop_client(key);
         }
-        if client.endpoint.stalled_ms(now_ms, look.least_bytes) > self.sweep.stall_ms {
+        let stalled_ms = client.endpoint.stalled_ms(now_ms, look.least_bytes);
+        if exceeds(stalled_ms, limits.write_stall_timeout) {
             self.guard.count(Ending::WriteStall);
             return self.drop_client(key);
         }
         if client.endpoint.is_ending {
             return;
         }
-        if let Some((error, ending)) = client.fault(&self.sweep, now_ms) {
+        if let Some((error, ending)) = client.fault(limits, now_ms) {
             return self.fail_client(key, &error, ending);
         }
-        let Sweep { silence_ms, answer_ms, .. } = self.sweep;
-        match client.endpoint.check_silence(Patience { silence_ms, answer_ms }, true, now_ms) {
-            Silence::No => {}
-            Silence::Asked => self.io.mark_dirty(key, &mut client.endpoint),
-            Silence::Dead => return self.drop_client(key),
+        let (silent, patience) = (limits.keepalive_interval, limits.keepalive_timeout);
+        if client.endpoint.is_dead(silent, patience, now_ms) {
+            return self.drop_client(key);
         }
         self.go_on_draining(key, now_ms);
         self.reset_stalled(key, look);
@@ -181,17 +167,19 @@ impl Worker {
     /// had no call for long.
     fn go_on_draining(&mut self, key: ClientKey, now_ms: u64) {
         let client = self.clients.all.live_mut(key);
-        let idle_ms = client.idle_ms(now_ms);
-        if let Some(since_ms) = client.draining_since_ms {
-            let waited_ms = u128::from(now_ms.saturating_sub(since_ms));
-            if !client.endpoint.http.has_left() && waited_ms > NOTICE.as_millis() {
-                client.endpoint.http.leave();
-            }
+        let is_idle = exceeds(client.idle_ms(now_ms), self.shared.config.downstream.idle_timeout);
+        let endpoint = &mut client.endpoint;
+        if client.drain.is_notice_over(now_ms) && !endpoint.http.has_left() {
+            endpoint.http.leave();
+        }
+        if client.drain.has_started() {
             // Also asks again whether the last call has ended.
-            self.io.mark_dirty(key, &mut client.endpoint);
-        } else if idle_ms > self.sweep.idle_ms {
+            self.io.mark_dirty(Side::Client(key), endpoint);
+        } else if is_idle {
             self.guard.count(Ending::Idle);
             self.clients.start_drain(key, &mut self.io, now_ms);
+        } else {
+            self.io.mark_if_dirty(Side::Client(key), endpoint);
         }
     }
 
@@ -199,11 +187,12 @@ impl Worker {
     /// them.
     fn reset_stalled(&mut self, key: ClientKey, look: Look) {
         let endpoint = &mut self.clients.all.live_mut(key).endpoint;
+        let timeout = self.shared.config.downstream.write_stall_timeout;
+        let stall_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let mut stalled = Vec::new();
-        let stall_ms = self.sweep.stall_ms;
         endpoint.http.find_stalled(look.now_ms, stall_ms, look.least_bytes, &mut stalled);
         for (stream, call) in stalled {
-            self.io.output(key, endpoint).reset(stream, Reason::CANCEL);
+            self.io.output(Side::Client(key), endpoint).reset(stream, Reason::CANCEL);
             self.guard.stalled_streams.inc();
             self.calls.cancel(call, Reason::CANCEL, self.now_ns);
         }
@@ -211,22 +200,23 @@ impl Worker {
     }
 
     fn sweep_link(&mut self, key: LinkKey, look: Look) {
+        let config = &self.shared.config;
         // The loss of one connection may close others of a backend that left.
         let Some(link) = self.upstreams.links.get_mut(key) else { return };
         if look.is_second {
             link.endpoint.http.each_second();
         }
+        let pool = self.upstreams.pools.live_mut(link.pool);
         let age_ns = u128::from(self.now_ns.saturating_sub(link.ready_ns));
-        let is_old = age_ns > self.shared.config.upstream.backoff_max.as_nanos();
+        let is_old = age_ns > config.upstream.backoff_max.as_nanos();
         if link.stage == Stage::Ready && !link.is_proven && is_old {
-            self.upstreams.prove(key);
+            link.is_proven = true;
+            pool.backoff.clear();
         }
-        let doublings = self.upstreams.ping_doublings(key);
-        let link = self.upstreams.links.live_mut(key);
-        match link.fault(&self.sweep, doublings, look) {
-            Ok(Silence::Asked) => self.io.mark_dirty(key, &mut link.endpoint),
-            Ok(_) => {}
-            Err((ending, reason)) => {
+        let doublings = pool.upstream.ping_doublings();
+        match link.fault(&config.downstream, &config.upstream, doublings, look) {
+            None => self.io.mark_if_dirty(Side::Link(key), &mut link.endpoint),
+            Some((ending, reason)) => {
                 if let Some(ending) = ending {
                     self.guard.count_backend(ending);
                 }

@@ -45,12 +45,12 @@ pub(super) const CLOSED: &str = "it was closed";
 pub(super) struct Upstreams {
     shared: Arc<Shared>,
     pub(super) links: Arena<Link>,
-    pools: Arena<Pool>,
+    pub(super) pools: Arena<Pool>,
     pub(super) targets: Targets,
     /// Calls that wait for a place at any backend.
-    overflow: VecDeque<CallKey>,
+    pub(super) overflow: VecDeque<CallKey>,
     /// These, and those that wait for a connection of one.
-    pending: u32,
+    pub(super) pending: u32,
     /// Attempts to connect, in nanoseconds.
     pub(super) timers: Timers<LinkKey>,
     options: Arc<Options>,
@@ -99,17 +99,6 @@ impl Upstreams {
     pub(super) fn is_listed(&self, key: PoolKey) -> bool {
         // It may have left while a call waited.
         self.pools.get(key).is_some_and(|pool| !pool.is_retired)
-    }
-
-    /// The name of the backend, if the pool has not left.
-    pub(super) fn name(&self, key: PoolKey) -> Option<String> {
-        // A call that is over may have been the last of a backend that left.
-        self.pools.get(key).map(|pool| pool.upstream.name().to_owned())
-    }
-
-    /// Whether the backend may be given calls.
-    pub(super) fn is_available(&self, key: PoolKey) -> bool {
-        self.pools.live(key).upstream.backend().is_available()
     }
 }
 
@@ -257,17 +246,6 @@ fn overload(pool: &Pool) -> Failure {
 
 /// Calls that wait.
 impl Upstreams {
-    /// Whether any call waits.
-    #[inline]
-    pub(super) fn has_pending(&self) -> bool {
-        self.pending > 0
-    }
-
-    /// Whether calls wait for any backend.
-    pub(super) fn has_overflow(&self) -> bool {
-        !self.overflow.is_empty()
-    }
-
     /// Lets a call wait there.
     pub(super) fn enqueue(&mut self, call: CallKey, place: Place) -> Place {
         if let Place::Overflow(key) | Place::Waiting(key) = place {
@@ -304,12 +282,7 @@ impl Upstreams {
         }
     }
 
-    /// Whether calls wait for a connection of the pool.
-    pub(super) fn has_waiting(&self, key: PoolKey) -> bool {
-        !self.pools.live(key).waiting.is_empty()
-    }
-
-    /// Takes the first of them.
+    /// Takes the first of those who wait for a connection of the pool.
     pub(super) fn pop_waiting(&mut self, key: PoolKey) -> Option<CallKey> {
         let call = self.pools.live_mut(key).waiting.pop_front()?;
         self.note_taken(key);
@@ -329,21 +302,6 @@ impl Upstreams {
         let waiting = std::mem::take(&mut self.pools.live_mut(key).waiting);
         waiting.iter().rev().for_each(|call| self.overflow.push_front(*call));
         waiting.into()
-    }
-
-    /// The first call that waits for any backend.
-    pub(super) fn first_of_overflow(&self) -> Option<CallKey> {
-        self.overflow.front().copied()
-    }
-
-    /// Takes it.
-    pub(super) fn pop_overflow(&mut self) {
-        self.overflow.pop_front();
-    }
-
-    /// Takes all calls that wait for any backend.
-    pub(super) fn take_overflow(&mut self) -> VecDeque<CallKey> {
-        std::mem::take(&mut self.overflow)
     }
 }
 
@@ -455,11 +413,6 @@ impl Upstreams {
         backoff.fail_unproven(moment.now_ns, limits, moment.random, reason);
     }
 
-    /// How often the pause before a PING to the backend was doubled.
-    pub(super) fn ping_doublings(&self, key: LinkKey) -> u32 {
-        self.pools.live(self.links.live(key).pool).upstream.ping_doublings()
-    }
-
     /// The backend has had too many PINGs.
     #[cold]
     pub(super) fn slow_pings(&self, key: LinkKey) {
@@ -547,7 +500,7 @@ impl Upstreams {
         if !link.endpoint.http.is_open(stream) {
             return;
         }
-        let http = io.output(key, &mut link.endpoint);
+        let http = io.output(Side::Link(key), &mut link.endpoint);
         if http.reset(stream, reason) {
             self.guard.held_resets.inc();
             if http.held_resets() > http.stream_limit() / HELD_SHARE && !link.is_draining {

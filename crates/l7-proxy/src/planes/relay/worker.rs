@@ -115,7 +115,7 @@ impl Worker {
         self.on_shutdown();
         let mut events = Vec::with_capacity(EVENTS);
         while !(self.is_over || self.is_drained()) {
-            self.io.wait(&mut events, self.sleep())?;
+            self.io.poller.wait(&mut events, self.sleep())?;
             self.now_ns = self.shared.upstreams.now_ns();
             if self.upstreams.has_changed() {
                 self.follow_set();
@@ -151,7 +151,7 @@ impl Worker {
     }
 
     fn sleep(&self) -> Option<Duration> {
-        if self.io.has_ready() || self.empties_queue() {
+        if !self.io.ready.is_empty() || self.empties_queue() {
             return Some(Duration::ZERO);
         }
         let has_connections = !self.clients.all.is_empty() || !self.upstreams.links.is_empty();
@@ -272,18 +272,15 @@ impl Worker {
 
     /// Goes on with those that had more to read than their share.
     fn serve_ready(&mut self) {
-        if !self.io.has_ready() {
-            return;
-        }
-        let mut sides = self.io.take_ready();
-        for side in sides.drain(..) {
+        // Those that still have more are queued anew, for the next turn.
+        for _ in 0..self.io.ready.len() {
+            let Some(side) = self.io.ready.pop_front() else { return };
             // It may have ended since it was queued.
             if let Some(endpoint) = endpoint(&mut self.clients, &mut self.upstreams, side) {
                 endpoint.is_queued = false;
                 self.serve(side);
             }
         }
-        self.io.reuse(sides);
     }
 
     fn read(&mut self, side: Side) {
@@ -368,14 +365,12 @@ impl Worker {
         loop {
             self.place_waiting();
             self.run_effects();
-            if !self.io.has_dirty() {
+            if self.io.dirty.is_empty() {
                 return;
             }
-            let mut sides = self.io.take_dirty();
-            for side in sides.drain(..) {
+            while let Some(side) = self.io.dirty.pop_front() {
                 self.write(side);
             }
-            self.io.reuse(sides);
         }
     }
 
@@ -384,14 +379,18 @@ impl Worker {
         let Some(endpoint) = endpoint(&mut self.clients, &mut self.upstreams, side) else {
             return;
         };
-        let (written, mut flushed) = self.io.write(side, endpoint);
+        endpoint.is_dirty = false;
+        let mut flushed = std::mem::take(&mut self.io.flushed);
+        let written = endpoint.flush(&mut flushed);
+        self.io.take_buffer(endpoint);
+        self.io.queue_if_readable(side, endpoint);
         for Moved { user, bytes } in flushed.drain(..) {
             match side {
                 Side::Client(_) => self.on_response_flushed(user, bytes),
                 Side::Link(_) => self.on_request_flushed(user, bytes),
             }
         }
-        self.io.reuse_flushed(flushed);
+        self.io.flushed = flushed;
         match (side, written) {
             (Side::Client(key), Written::Broken) => self.drop_client(key),
             (Side::Link(key), Written::Broken) => self.on_link_broken(key),
