@@ -63,13 +63,9 @@ impl From<report::Error> for Failure {
     }
 }
 
-impl From<report::decide::Error> for Failure {
-    fn from(error: report::decide::Error) -> Self {
-        match error {
-            report::decide::Error::Io { path, error } => Self::writing(path.display(), &error),
-            report::decide::Error::Png(error) => Self::lab(error),
-            other => Self::bad_input(other),
-        }
+impl From<analysis::decide::Error> for Failure {
+    fn from(error: analysis::decide::Error) -> Self {
+        Self::bad_input(error)
     }
 }
 

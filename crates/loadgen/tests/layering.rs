@@ -21,13 +21,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("serve", &[]),
     ("scenario", &["balance", "measure"]),
     ("simulate", &["balance", "measure", "queueing"]),
-    ("report", &["measure", "queueing"]),
+    ("analysis", &["measure", "queueing"]),
+    ("report", &["analysis", "measure"]),
     ("echo-backend", &["echo-proto", "serve"]),
     ("l4-proxy", &["balance", "event-loop", "serve"]),
     ("l7-proxy", &["balance", "event-loop", "h2-wire", "serve"]),
     (
         "loadgen",
         &[
+            "analysis",
             "balance",
             "echo-backend",
             "echo-proto",

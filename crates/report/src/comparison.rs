@@ -1,9 +1,8 @@
 //! The comparison: the figures peers are compared by, as one list for the page
 //! and the terminal.
 
+use analysis::model::{Estimate, Model, PeerView};
 use measure::figure::Figure;
-
-use crate::model::{Estimate, Model, PeerView};
 
 /// A figure that peers are compared by.
 pub(crate) struct Column {
@@ -113,18 +112,4 @@ pub(crate) fn used(model: &Model<'_>) -> Vec<&'static Column> {
 /// Two values around a dash; one when they read the same.
 pub(crate) fn plain_range(low: String, high: String) -> String {
     if low == high { low } else { format!("{low} – {high}") }
-}
-
-/// Calls of a peer that failed or had no answer, and their share of those
-/// scheduled.
-pub(crate) fn lost(peer: &PeerView<'_>) -> (u64, f64) {
-    let lost = peer.sum(|figures| figures.failed) + peer.sum(|figures| figures.unfinished);
-    let scheduled = peer.sum(|figures| figures.scheduled);
-    (lost, if scheduled == 0 { 0.0 } else { lost as f64 / scheduled as f64 })
-}
-
-/// Warnings of a peer's trials that put figures in doubt.
-pub(crate) fn doubts(peer: &PeerView<'_>) -> usize {
-    let warnings = peer.trials.iter().flat_map(|trial| &trial.record.warnings);
-    warnings.filter(|warning| !warning.is_note()).count()
 }

@@ -1,16 +1,10 @@
-//! Run folder to HTML, PNG and text. Starts nothing.
+//! What `analysis` found in a run folder, as HTML, PNG and text. Starts nothing.
 //!
 //! A report is made from the folder alone ([`measure::folder`]), so any report
 //! can be made again, on another machine, by a later version:
 //!
 //! | module | job |
 //! |---|---|
-//! | [`model`] | the run as a report looks at it: peers, trials, figures |
-//! | [`estimate`] | a figure over trials with its interval, and beside another peer's |
-//! | [`findings`] | what came out, in sentences made from the data |
-//! | [`sweep`] | the points of a run in which a setting differs |
-//! | `theory` | what queueing theory says of the same peers |
-//! | `settling` | how long until calls were in balance after a fault |
 //! | [`charts`] | the charts, one file each |
 //! | [`drawing`], [`render`] | what a chart is made of, and how it becomes SVG and PNG |
 //! | [`terminal`] | the comparison as text |
@@ -28,29 +22,26 @@ pub mod compare;
 mod comparison;
 pub mod decide;
 pub mod drawing;
-pub mod estimate;
-pub mod findings;
 mod html;
-mod index;
-pub mod model;
 mod page;
 pub mod palette;
 pub mod render;
 mod scale;
-mod settling;
 mod summary;
-pub mod sweep;
 pub mod terminal;
-mod theory;
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
+use analysis::{
+    decide::{PAGE, beside_run},
+    model::Model,
+};
 use measure::folder::{FolderError, Run, write_whole};
 
-use crate::{charts::Frame, drawing::Drawing, model::Model, render::PngError};
+use crate::{charts::Frame, drawing::Drawing, render::PngError};
 
 /// Where a report was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +81,7 @@ pub fn write(run_dir: &Path) -> Result<Written, Error> {
     let run = Run::open(run_dir)?;
     let model = Model::new(&run.record, &run.trials);
     let html = run_dir.join("report.html");
-    let decision = decide::beside_run(run_dir);
+    let decision = beside_run(run_dir);
     write_whole(&html, page::render(&model, decision).as_bytes())
         .map_err(|error| io_error(&html, error))?;
     let folder = run_dir.join("charts");
@@ -116,8 +107,8 @@ pub fn write(run_dir: &Path) -> Result<Written, Error> {
 /// When the page can't be written. Runs that can't be read are listed as such.
 pub fn index(results: &Path) -> Result<PathBuf, Error> {
     let path = results.join("index.html");
-    let decision = results.join(decide::PAGE).is_file().then_some(decide::PAGE);
-    let text = page::index::render(&index::gather(results), decision);
+    let decision = results.join(PAGE).is_file().then_some(PAGE);
+    let text = page::index::render(&analysis::index::gather(results), decision);
     // Whole, since two runs may end at once.
     write_whole(&path, text.as_bytes()).map_err(|error| io_error(&path, error))?;
     Ok(path)

@@ -6,8 +6,10 @@
 //! Okabe and Ito (*Color Universal Design*, 2008), darkened for light paper and
 //! lightened for dark until text in them has the contrast of WCAG AA.
 
+use analysis::model::{MARKS, Mark};
+
 /// How many different series colours there are.
-pub const SERIES: u8 = 7;
+pub const SERIES: u8 = MARKS;
 /// Steps of the heat map's ramp.
 pub const HEAT_STEPS: u8 = 8;
 /// Colours that tell the parts of a stack apart.
@@ -40,6 +42,11 @@ pub enum Paint {
 pub type Rgb = (u8, u8, u8);
 
 impl Paint {
+    /// The colour of a peer.
+    pub fn of(mark: Mark) -> Self {
+        Self::Series(mark.series)
+    }
+
     /// Every paint there is.
     pub fn all() -> Vec<Self> {
         let named = [Self::Paper, Self::Ink, Self::Soft, Self::Axis, Self::Grid, Self::Bad];

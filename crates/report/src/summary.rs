@@ -3,13 +3,15 @@
 //! The question, the answer in sentences, who served the calls, how long they
 //! took, and on what that was measured.
 
+use analysis::{
+    findings::{Findings, Piece, Sentence},
+    model::{LEVEL_TEXT, Model},
+};
 use measure::format;
 
 use crate::{
     charts::{self, Frame, fit, percentiles, shares},
     drawing::{Drawing, Font, Group},
-    findings::{Findings, Piece, Sentence},
-    model::{LEVEL_TEXT, Model},
     palette::Paint,
     render::text_width,
 };
@@ -170,8 +172,12 @@ fn words(sentence: &Sentence, plain: Font) -> Vec<Word> {
                     }
                 }
             }
-            Piece::Peer(name, paint) => {
-                words.push(Word { text: name.clone(), font: plain.bold().paint(*paint), spaced });
+            Piece::Peer(name, mark) => {
+                words.push(Word {
+                    text: name.clone(),
+                    font: plain.bold().paint(Paint::of(*mark)),
+                    spaced,
+                });
                 spaced = false;
             }
             Piece::Figure(figure) => {

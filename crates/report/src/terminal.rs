@@ -3,17 +3,19 @@
 //! Plain and aligned; colour only marks what the words already say, and nothing
 //! is wider than the terminal.
 
+use analysis::{
+    findings::{Findings, Piece, Sentence},
+    model::{LEVEL_TEXT, Model, PeerView},
+    sweep::{Sweep, label},
+};
 use measure::{
     format,
     record::{RunRecord, TrialRecord},
 };
 
 use crate::{
-    comparison::{Column, doubts, lost, shown},
-    findings::{Findings, Piece, Sentence},
-    model::{LEVEL_TEXT, Model, PeerView},
+    comparison::{Column, shown},
     palette::Paint,
-    sweep::{Sweep, label},
 };
 
 /// How text is set.
@@ -70,7 +72,7 @@ pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
     }
     text = format!("{}\n", dim(&text, style));
     for row in &rows {
-        text.push_str(&coloured(&pad(&row.name, name_width), row.peer.paint, style));
+        text.push_str(&coloured(&pad(&row.name, name_width), Paint::of(row.peer.mark), style));
         if let Some(reason) = &row.missing {
             let room = style.width.saturating_sub(name_width + 2);
             text.push_str(&format!("  {}\n", cut(reason, room)));
@@ -129,9 +131,9 @@ impl<'m> Row<'m> {
                     .value(peer)
                     .map_or_else(|| format::UNKNOWN.to_owned(), |e| column.figure.show(e.value))
             }));
-            let (calls, share) = lost(peer);
+            let (calls, share) = peer.lost();
             cells.push(if calls == 0 { "0".to_owned() } else { format::share(share) });
-            cells.push(doubts(peer).to_string());
+            cells.push(peer.doubts().to_string());
         }
         let name = match point {
             Some(point) => format!("{} at {point}", peer.name),
@@ -155,7 +157,7 @@ fn blocks(rows: &[Row<'_>], used: &[usize], heads: &[String], style: Style) -> S
     let mut text = String::new();
     for row in rows {
         let name = cut(&row.name, style.width);
-        text.push_str(&format!("{}\n", coloured(&name, row.peer.paint, style)));
+        text.push_str(&format!("{}\n", coloured(&name, Paint::of(row.peer.mark), style)));
         if let Some(reason) = &row.missing {
             text.push_str(&format!("  {}\n", cut(reason, style.width.saturating_sub(2))));
             continue;
@@ -177,7 +179,7 @@ pub(crate) fn paragraph(sentence: &Sentence, mark: &str, style: Style) -> String
     for piece in &sentence.0 {
         let (text, paint) = match piece {
             Piece::Text(text) => (text.clone(), None),
-            Piece::Peer(name, paint) => (name.clone(), Some(*paint)),
+            Piece::Peer(name, mark) => (name.clone(), Some(Paint::of(*mark))),
             Piece::Figure(figure) => (figure.replace(' ', "\u{a0}"), None),
             Piece::Range(range) => (format!(" ({})", range.replace(' ', "\u{a0}")), None),
         };

@@ -17,7 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use report::{charts::CHARTS, decide::Decision};
+use analysis::decide::Decision;
+use report::charts::CHARTS;
 
 const BROWSERS: [&str; 4] =
     ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -113,7 +114,7 @@ fn the_decision_works_in_a_browser() {
     let page = folder.path().join("decision.html");
     let decision = Decision::of(&[folder.path().to_owned()], &page).unwrap();
     let (before, after) = {
-        let html = decision.html();
+        let html = report::decide::html(&decision);
         let (before, after) = html.rsplit_once("</body>").unwrap();
         (before.to_owned(), after.to_owned())
     };

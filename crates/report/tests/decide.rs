@@ -11,15 +11,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use analysis::decide::{Choice, Decision, Status, scenarios};
 use measure::{
     folder::Run,
     record::{FaultRecord, ProcessRole, RunOutcome, TrialRecord},
     warning::Warning,
 };
-use report::{
-    decide::{Choice, Decision, Status, scenarios},
-    terminal::Style,
-};
+use report::terminal::Style;
 
 /// Situations that are about where something turns: of sweeps and searches.
 const TURNS: [&str; 4] = ["connection-sweep", "payload-sweep", "cost-of-l7", "saturation"];
@@ -209,10 +207,10 @@ fn a_question_needs_no_other_mark() {
     // Of a scenario that the page does not know, the question stands for the situation.
     let results = Results::of(&[clear("mine")]);
     let decision = results.decide();
-    let page = decision.html();
+    let page = report::decide::html(&decision);
     let question = &situation(&decision, "mine").when;
     assert!(question.ends_with('?') && page.contains(&format!("<b>{question} </b>")), "{question}");
-    let text = decision.text(Style { colour: false, width: 400 });
+    let text = report::decide::text(&decision, Style { colour: false, width: 400 });
     assert!(text.contains(question) && !text.contains("?:") && !text.contains("?."), "{text}");
 }
 
@@ -390,10 +388,10 @@ fn only_runs_that_can_be_trusted_are_used_and_the_others_are_named() {
     ] {
         assert_eq!(reason(part), count, "{part}: {:#?}", decision.left_out);
     }
-    let text = decision.text(Style { colour: false, width: 100 });
+    let text = report::decide::text(&decision, Style { colour: false, width: 100 });
     for named in ["short form", "another machine", "stopped before its end"] {
         assert!(text.contains(named), "{text}");
-        assert!(decision.html().contains(named));
+        assert!(report::decide::html(&decision).contains(named));
     }
     let one = situation(&decision, "single-conn-flood balance.policy=p2c");
     assert!(one.when.contains("with balance.policy=p2c"));
@@ -409,7 +407,7 @@ fn a_scenario_with_doubtful_runs_only_is_used_and_said_to_be() {
     assert_eq!(decision.runs[0].doubts.len(), 1);
     assert!(decision.answer[0].evidence[0].in_doubt);
     assert!(decision.caveats()[0].contains("1 of 1 runs are in doubt"), "{:?}", decision.caveats());
-    assert!(decision.html().contains("run in doubt"));
+    assert!(report::decide::html(&decision).contains("run in doubt"));
 }
 
 #[test]
@@ -452,7 +450,7 @@ fn every_link_leads_to_something_that_is_there() {
     let mut flood = clear("single-conn-flood");
     common::add_client(&mut flood);
     let results = Results::of(&[flood, clear("many-conns"), clear("backend-crash")]);
-    let written = results.decide().write(&results.page()).unwrap();
+    let written = report::decide::write(&results.decide(), &results.page()).unwrap();
     let page = fs::read_to_string(&written.html).unwrap();
     let links = attributes(&page, "href=\"");
     assert!(links.len() > 20, "{}", links.len());
@@ -481,7 +479,7 @@ fn the_list_of_runs_and_the_reports_link_to_the_decision_where_there_is_one() {
     let index = report::index(results.0.path()).unwrap();
     assert!(!read(&report).contains("decision.html") && !read(&index).contains("decision.html"));
     let before = read(&report);
-    results.decide().write(&results.page()).unwrap();
+    report::decide::write(&results.decide(), &results.page()).unwrap();
     report::index(results.0.path()).unwrap();
     assert!(read(&report).contains("href=\"../../decision.html\""));
     assert!(read(&index).contains("href=\"decision.html\""));
@@ -497,7 +495,8 @@ fn the_list_of_runs_and_the_reports_link_to_the_decision_where_there_is_one() {
 fn the_page_makes_no_request_and_shows_no_number_that_is_none() {
     let mut flood = clear("single-conn-flood");
     common::add_client(&mut flood);
-    let page = decide(&[flood, clear("backend-crash"), clear("long-streams")]).html();
+    let decision = decide(&[flood, clear("backend-crash"), clear("long-streams")]);
+    let page = report::decide::html(&decision);
     assert!(page.contains("default-src 'none'") && page.len() < 2_000_000);
     let shown = &page[..page.find("<script>").unwrap()];
     assert!(!shown.contains("NaN") && !shown.contains("inf"), "a number that is none");
@@ -521,11 +520,11 @@ fn no_name_becomes_markup_and_no_line_is_too_wide() {
     run.record.environment.cpu_model = HOSTILE.into();
     run.record.overrides.push(format!("--set {HOSTILE}=1"));
     let decision = decide(&[run]);
-    let page = decision.html();
+    let page = report::decide::html(&decision);
     assert_eq!(page.matches("<script>").count(), 1);
     assert!(!page.contains("<img"));
     for width in [20, 60, 100] {
-        let text = decision.text(Style { colour: false, width });
+        let text = report::decide::text(&decision, Style { colour: false, width });
         for line in text.lines() {
             assert!(line.chars().count() <= width, "wider than {width}: {line:?}");
         }

@@ -4,9 +4,9 @@
 
 mod common;
 
+use analysis::decide::Status;
 use common::decided::{decide, finding, situation};
 use measure::folder::Run;
-use report::decide::Status;
 
 #[test]
 fn connections_turn_where_both_sides_are_told() {
@@ -48,7 +48,7 @@ fn connections_turn_where_both_sides_are_told() {
     assert_eq!(decision.runs.len(), 3);
     let even: Vec<&str> = decision.break_even.iter().map(|one| &*one.connections_text).collect();
     assert_eq!(even.len(), 3, "{even:?}");
-    assert!(decision.html().contains("connection-sweep"));
+    assert!(report::decide::html(&decision).contains("connection-sweep"));
 }
 
 /// The sweep as one over something else.

@@ -9,10 +9,9 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
+use analysis::{decide::Decision, model::Model};
 use report::{
     charts::{CHARTS, Frame},
-    decide::Decision,
-    model::Model,
     render::svg,
     terminal::{self, Style},
 };
@@ -107,8 +106,8 @@ fn the_decision() {
     }
     let page = root.path().join("decision.html");
     let decision = Decision::of(&[root.path().to_owned()], &page).unwrap();
-    check("decision.html", &text_of(&decision.html()));
-    check("decision.txt", &decision.text(Style { colour: false, width: 100 }));
+    check("decision.html", &text_of(&report::decide::html(&decision)));
+    check("decision.txt", &report::decide::text(&decision, Style { colour: false, width: 100 }));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod common;
 
 use std::fs;
 
+use analysis::model::Model;
 use measure::{
     folder::Run,
     histogram::HistogramRecord,
@@ -16,7 +17,6 @@ use measure::{
 };
 use report::{
     charts::{CHARTS, Frame},
-    model::Model,
     render::svg,
     terminal::{self, Style},
 };
@@ -477,7 +477,7 @@ fn many_peers_all_get_a_colour_and_a_panel() {
     all_of(&run);
     let model = Model::new(&run.record, &run.trials);
     let looks: std::collections::HashSet<_> =
-        model.peers.iter().map(|peer| (peer.paint, peer.dashed)).collect();
+        model.peers.iter().map(|peer| (peer.mark.series, peer.mark.again)).collect();
     assert!(looks.len() >= 13, "{} looks for {} peers", looks.len(), model.peers.len());
 }
 

@@ -3,11 +3,10 @@
 
 mod common;
 
+use analysis::{findings::Findings, model::Model};
 use measure::folder::Run;
 use report::{
     charts::{self, Frame},
-    findings::Findings,
-    model::Model,
     render::svg,
     terminal::{self, Style},
 };

@@ -40,15 +40,15 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let open = |folder: &Path| Run::open(folder).map_err(Failure::bad_input);
     let (before, after) = (open(&args.before)?, open(&args.after)?);
     let moves = parse_moves(&args.moves)?;
-    let comparison = report::compare::Comparison::of(&before, &after, tolerance, moves)
+    let comparison = analysis::compare::Comparison::of(&before, &after, tolerance, moves)
         .map_err(Failure::bad_input)?;
     if args.json {
         print(&format!("{:#}\n", serde_json::json!(comparison)))?;
     } else {
-        print(&comparison.text(Terminal::stdout().style))?;
+        print(&report::compare::text(&comparison, Terminal::stdout().style))?;
     }
     if let Some(path) = &args.html {
-        write_whole(path, comparison.html().as_bytes())
+        write_whole(path, report::compare::html(&comparison).as_bytes())
             .map_err(|error| Failure::writing(format!("--html {}", path.display()), &error))?;
     }
     let unknown = args.fail_on_inconclusive && comparison.is_inconclusive();
@@ -57,12 +57,12 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
 }
 
 /// As `15%,25us`: of CPU per call, and of a latency.
-fn parse_moves(text: &str) -> Result<report::compare::Moves, Failure> {
+fn parse_moves(text: &str) -> Result<analysis::compare::Moves, Failure> {
     let failure = |what: String| Failure::bad_input(format!("--moves {text}: {what}"));
     let (cpu, latency) = text
         .split_once(',')
         .ok_or_else(|| failure("expected a percentage and a time, as `15%,25us`".to_owned()))?;
     let cpu = scenario::units::parse_percent(cpu.trim()).map_err(failure)?;
     let latency = scenario::units::parse_duration(latency.trim()).map_err(failure)?;
-    Ok(report::compare::Moves { cpu, latency_ns: latency.as_nanos() as f64 })
+    Ok(analysis::compare::Moves { cpu, latency_ns: latency.as_nanos() as f64 })
 }

@@ -2,10 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use report::{
-    decide::{Decision, PAGE},
-    terminal::Style,
-};
+use analysis::decide::{Decision, PAGE};
+use report::terminal::Style;
 
 use crate::{
     exit::{self, Failure},
@@ -40,7 +38,8 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         return written.map(|()| exit::FINE);
     }
     let style = Terminal::stdout().style;
-    let mut text = decision.text(Style { width: style.width.min(WIDEST_TEXT), ..style });
+    let mut text =
+        report::decide::text(&decision, Style { width: style.width.min(WIDEST_TEXT), ..style });
     match page.as_ref().filter(|_| written.is_ok()) {
         Some(page) => text.push_str(&format!("\npage     {}\n", page.display())),
         None if page.is_some() => {}
@@ -55,7 +54,7 @@ fn write_decision(
     page: &Path,
     results: Option<&PathBuf>,
 ) -> Result<(), Failure> {
-    decision.write(page)?;
+    report::decide::write(decision, page)?;
     // The list of all runs links to the page where it stands beside it.
     if let Some(folder) = results.filter(|folder| folder.join(PAGE) == *page) {
         report::index(folder)?;

@@ -40,7 +40,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         Format::Run => text(schemars::schema_for!(RunRecord)),
         Format::Trial => text(schemars::schema_for!(TrialRecord)),
         Format::Summary => text(schemars::schema_for!(Summary)),
-        Format::Decision => text(schemars::schema_for!(report::decide::Decision)),
+        Format::Decision => text(schemars::schema_for!(analysis::decide::Decision)),
     })?;
     Ok(exit::FINE)
 }

@@ -4,12 +4,12 @@
 //! The proxy stands first, on the common base line, because its cost is the one
 //! that the choice is about.
 
+use analysis::model::{Estimate, LEVEL_TEXT, Model, PeerView};
 use measure::{figure::Figure, format, record::ProcessRole};
 
 use super::{Chart, Frame, fit, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
-    model::{Estimate, LEVEL_TEXT, Model, PeerView},
     palette::Paint,
     scale::{Linear, ticks},
 };
@@ -127,7 +127,7 @@ fn axis(drawing: &mut Drawing, plot: Bounds, x: &Linear, ticks: &[f64], frame: F
 
 fn paint_of(role: ProcessRole, peer: &PeerView<'_>) -> Paint {
     match role {
-        ProcessRole::Proxy => peer.paint,
+        ProcessRole::Proxy => Paint::of(peer.mark),
         ProcessRole::Backend => Paint::Soft,
         ProcessRole::Generator => Paint::Axis,
     }
@@ -144,7 +144,7 @@ fn draw_row(
     let bar = Bounds { x: x.at(0.0), y: top + 22.0, width: 0.0, height: 20.0 };
     let bar = if frame.is_narrow() { Bounds { y: top + 36.0, ..bar } } else { bar };
     drawing.group(Group::of(&peer.name), |group| {
-        let font = Font::new(14.0).bold().paint(peer.paint);
+        let font = Font::new(14.0).bold().paint(Paint::of(peer.mark));
         if frame.is_narrow() {
             group.text((0.0, top + 15.0), fit(&peer.name, font, frame.width), font);
         } else {

@@ -4,16 +4,18 @@
 //! theory says where a closed form fits. The points are those that were measured: the
 //! axis has a tick at each and none between, and lines only guide the eye.
 
+use analysis::{
+    model::{Estimate, LEVEL_TEXT, Model, PeerView},
+    sweep::{Point, Sweep, label, peer_at},
+    theory::placement,
+};
 use measure::{figure::Figure, format};
 
 use super::{Chart, Frame, fit, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
-    model::{Estimate, LEVEL_TEXT, Model, PeerView},
     palette::Paint,
     scale::{Linear, Log, spread, ticks},
-    sweep::{Point, Sweep, label, peer_at},
-    theory::placement,
 };
 
 /// A figure that is drawn over a sweep.
@@ -342,7 +344,7 @@ fn theory(drawing: &mut Drawing, line: &Line<'_, '_>, layout: &Layout) {
         .iter()
         .filter_map(|(index, _, expected)| Some((layout.x[*index], layout.y.at((*expected)?))))
         .collect();
-    let paint = line.peer.paint;
+    let paint = Paint::of(line.peer.mark);
     drawing.group(Group::of(&line.peer.name), |group| {
         group.path(points.clone(), Stroke::new(paint, 1.6).dashed(2.5, 3.5));
         for at in points {
@@ -368,11 +370,11 @@ fn values(
             .collect();
         let lows = ends.iter().map(|(at, (low, _))| (*at, layout.y.at(*low)));
         let highs = ends.iter().map(|(at, (_, high))| (*at, layout.y.at(*high)));
-        group.area(lows.chain(highs.rev()).collect(), Fill::new(peer.paint).alpha(0.13));
+        group.area(lows.chain(highs.rev()).collect(), Fill::new(Paint::of(peer.mark)).alpha(0.13));
         let points = line.values.iter();
         let points = points.map(|(index, value, _)| (layout.x[*index], layout.y.at(value.value)));
-        let stroke = Stroke::new(peer.paint, 2.2);
-        let stroke = if peer.dashed { stroke.dashed(7.0, 4.0) } else { stroke };
+        let stroke = Stroke::new(Paint::of(peer.mark), 2.2);
+        let stroke = if peer.mark.again { stroke.dashed(7.0, 4.0) } else { stroke };
         group.path(points.collect(), stroke);
     });
     for (index, value, expected) in &line.values {
@@ -388,7 +390,7 @@ fn values(
         drawing.group(tipped(&peer.name, tip), |group| {
             let at = (layout.x[*index], layout.y.at(value.value));
             group.dot(at, 9.0, Fill::new(Paint::Paper).alpha(0.01));
-            group.dot(at, 3.6, Fill::new(peer.paint));
+            group.dot(at, 3.6, Fill::new(Paint::of(peer.mark)));
         });
     }
 }
@@ -405,7 +407,7 @@ fn labels(drawing: &mut Drawing, lines: &[Line<'_, '_>], width: f64, layout: &La
     let placed = spread(&heights, 17.0, plot.y + 4.0, plot.bottom() - 4.0);
     for ((line, end), height) in lines.iter().zip(&ends).zip(placed) {
         drawing.group(Group::of(&line.peer.name), |group| {
-            let paint = line.peer.paint;
+            let paint = Paint::of(line.peer.mark);
             let start = plot.right() + 10.0;
             let leader = Stroke::new(paint, 1.0).alpha(0.5);
             group.line((end.0 + 5.0, end.1), (start - 2.0, height), leader);

@@ -4,12 +4,12 @@
 //! wait; a column here shows both. All repeats of a peer are laid over each
 //! other, which is allowed because nothing is averaged.
 
+use analysis::model::{Model, PeerView};
 use measure::{figure::Figure, format, record::SecondRecord};
 
 use super::{Chart, Frame, legend, panels, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Stroke},
-    model::{Model, PeerView},
     palette::{HEAT_STEPS, Paint},
     scale::{Linear, Log},
 };

@@ -17,9 +17,9 @@ mod throughput;
 
 use crate::{
     drawing::{Drawing, Font, Group},
-    model::Model,
     palette::Paint,
 };
+use analysis::model::Model;
 
 /// Width of a chart on a screen that has room, in logical pixels.
 pub const WIDE: f64 = 920.0;

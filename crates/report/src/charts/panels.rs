@@ -1,5 +1,6 @@
 //! Small multiples: one panel a peer, all on the same scale.
 
+use analysis::model::{Model, PeerView};
 use measure::{
     format,
     record::{SecondRecord, TrialRecord},
@@ -8,7 +9,6 @@ use measure::{
 use super::{Frame, fit};
 use crate::{
     drawing::{Bounds, Drawing, Font, Group, Stroke},
-    model::{Model, PeerView},
     palette::Paint,
     scale::{Linear, second_ticks},
 };
@@ -89,7 +89,7 @@ impl Panels {
     ) {
         let plot = self.plot(index);
         drawing.group(Group::of(&peer.name), |group| {
-            let name = Font::new(14.0).bold().paint(peer.paint);
+            let name = Font::new(14.0).bold().paint(Paint::of(peer.mark));
             let small = Font::new(12.0).paint(Paint::Soft);
             let top = plot.y - self.heading;
             group.text((plot.x, top + 13.0), fit(&peer.name, name, plot.width), name);
@@ -178,7 +178,7 @@ pub(super) fn faults(drawing: &mut Drawing, peer: &PeerView<'_>, plot: Bounds, x
                 Stroke::new(Paint::Paper, 3.4).alpha(0.7),
             );
             let stroke = Stroke::new(Paint::Ink, 1.3);
-            let away = crate::settling::takes_away(&fault.action);
+            let away = analysis::settling::takes_away(&fault.action);
             let stroke = if away { stroke } else { stroke.dashed(4.0, 3.0) };
             group.line((at, base + 2.0), (at, plot.bottom()), stroke);
             group.text((start, base), name, font);

@@ -6,12 +6,12 @@
 //! themselves. Where a model fits, a dashed line is what theory says of the time in
 //! the backends.
 
+use analysis::model::{Estimate, LEVEL_TEXT, Model, PeerView};
 use measure::format;
 
 use super::{Chart, Frame, fit, theory, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
-    model::{Estimate, LEVEL_TEXT, Model, PeerView},
     palette::Paint,
     scale::{Linear, Log, spread},
 };
@@ -135,18 +135,18 @@ fn curve(drawing: &mut Drawing, line: &Line<'_>, x: &Linear, y: &Log) {
             .collect();
         let lows = ends.iter().map(|(at, (low, _))| (*at, y.at(*low)));
         let highs = ends.iter().map(|(at, (_, high))| (*at, y.at(*high)));
-        group.area(lows.chain(highs.rev()).collect(), Fill::new(peer.paint).alpha(0.13));
+        group.area(lows.chain(highs.rev()).collect(), Fill::new(Paint::of(peer.mark)).alpha(0.13));
         if peer.figures().count() > 1 {
             for figures in peer.figures() {
                 let repeat = line.points.iter().step_by(2).filter_map(|(place, _)| {
                     Some((x.at(*place), y.at(figures.latency_ns(quantile(*place))?)))
                 });
-                group.path(repeat.collect(), Stroke::new(peer.paint, 0.8).alpha(0.5));
+                group.path(repeat.collect(), Stroke::new(Paint::of(peer.mark), 0.8).alpha(0.5));
             }
         }
         let points = line.points.iter().map(|(place, value)| (x.at(*place), y.at(value.value)));
-        let stroke = Stroke::new(peer.paint, 2.2);
-        let stroke = if peer.dashed { stroke.dashed(7.0, 4.0) } else { stroke };
+        let stroke = Stroke::new(Paint::of(peer.mark), 2.2);
+        let stroke = if peer.mark.again { stroke.dashed(7.0, 4.0) } else { stroke };
         group.path(points.collect(), stroke);
     });
     let last = line.points.last().map_or(0.0, |(place, _)| *place);
@@ -161,7 +161,7 @@ fn curve(drawing: &mut Drawing, line: &Line<'_>, x: &Linear, y: &Log) {
         drawing.group(tipped(&peer.name, tip), |group| {
             let at = (x.at(place(value)), y.at(latency.value));
             group.dot(at, 9.0, Fill::new(Paint::Paper).alpha(0.01));
-            group.dot(at, 3.6, Fill::new(peer.paint));
+            group.dot(at, 3.6, Fill::new(Paint::of(peer.mark)));
         });
     }
 }
@@ -191,7 +191,7 @@ fn numbers(drawing: &mut Drawing, lines: &[Line<'_>], x: &Linear, y: &Log, frame
             };
             // Lines rise to the right: there is room at the upper left and at the
             // lower right of a dot.
-            let font = Font::new(12.0).paint(line.peer.paint);
+            let font = Font::new(12.0).paint(Paint::of(line.peer.mark));
             let (font, across, offset) = match (near(true), near(false)) {
                 (false, _) => (font.end(), 8.0, -8.0),
                 (true, false) => (font, -4.0, 18.0),
@@ -223,7 +223,7 @@ fn labels(
     let placed = spread(&heights, 17.0, plot.y + 4.0, plot.bottom() - 4.0);
     for ((line, end), height) in lines.iter().zip(&ends).zip(placed) {
         drawing.group(Group::of(&line.peer.name), |group| {
-            let paint = line.peer.paint;
+            let paint = Paint::of(line.peer.mark);
             let start = plot.right() + 10.0;
             if (height - end.1).abs() > 3.0 || end.0 < plot.right() - 1.0 {
                 let leader = Stroke::new(paint, 1.0).alpha(0.5);

@@ -1,11 +1,11 @@
 //! Who served the calls as time went on: a strip a repeat, stacked by backend.
 
+use analysis::model::{Model, PeerView};
 use measure::{figure::Figure, format, record::TrialRecord};
 
 use super::{Chart, Frame, legend, panels, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Point},
-    model::{Model, PeerView},
     palette::{PARTS, Paint},
     scale::Linear,
 };

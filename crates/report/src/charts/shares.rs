@@ -3,15 +3,17 @@
 //! Repeats stand side by side and are not added up: a peer that sends all calls
 //! to one backend, another one each time, would else look fair.
 
+use analysis::{
+    model::{Model, PeerView},
+    theory::placement,
+};
 use measure::{figure::Figure, format};
 
 use super::{Chart, Frame, fit, panels, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
-    model::{Model, PeerView},
     palette::Paint,
     scale::{Linear, ticks},
-    theory::placement,
 };
 
 /// Least room between two numbers above bars.
@@ -156,7 +158,7 @@ fn bar(
         let gap = if width > 6.0 { 1.0 } else { 0.0 };
         let bounds =
             Bounds { x: x + gap / 2.0, y: top, width: width - gap, height: plot.bottom() - top };
-        group.rect(bounds, Fill::new(peer.paint));
+        group.rect(bounds, Fill::new(Paint::of(peer.mark)));
     }
 }
 

@@ -5,15 +5,17 @@
 
 use std::rc::Rc;
 
+use analysis::{
+    model::{Model, PeerView},
+    theory::Theory,
+};
 use measure::format;
 
 use super::{percentiles::place, wrap};
 use crate::{
     drawing::{Bounds, Drawing, Font, Group, Stroke},
-    model::{Model, PeerView},
     palette::Paint,
     scale::{Linear, Log},
-    theory::Theory,
 };
 
 /// Height of a name, and of each further row that a long one takes.
@@ -90,7 +92,7 @@ pub(super) fn draw(
             .map(|(at, ns)| (x.at(at), y.at(ns)))
             .collect();
         let (group, paint) = match line.peers.as_slice() {
-            [peer] => (Group::of(&peer.name), peer.paint),
+            [peer] => (Group::of(&peer.name), Paint::of(peer.mark)),
             _ => (Group::default(), Paint::Ink),
         };
         let stroke = Stroke::new(paint, 1.6).dashed(2.5, 3.5);

@@ -1,6 +1,7 @@
 //! Calls that came back, second by second: the good ones and the failed ones,
 //! each repeat a line.
 
+use analysis::model::{Model, PeerView};
 use measure::{
     figure::Figure,
     format,
@@ -10,7 +11,6 @@ use measure::{
 use super::{Chart, Frame, panels, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Group, Point, Stroke},
-    model::{Model, PeerView},
     palette::Paint,
     scale::{Linear, ticks},
 };
@@ -210,8 +210,8 @@ fn lines(
             format::count(ok)
         );
         drawing.group(tipped(&peer.name, tip), |group| {
-            group.area(closed(&steps, y), Fill::new(peer.paint).alpha(0.07));
-            group.path(steps, Stroke::new(peer.paint, 1.8).alpha(0.9));
+            group.area(closed(&steps, y), Fill::new(Paint::of(peer.mark)).alpha(0.07));
+            group.path(steps, Stroke::new(Paint::of(peer.mark), 1.8).alpha(0.9));
         });
     }
     failures(drawing, peer, plot, x, y);

@@ -1,13 +1,14 @@
 //! The decision as text for a terminal: the answer, what each choice costs, when each
 //! is right, and what is missing.
 
+use analysis::model::LEVEL_TEXT;
 use measure::format;
 
-use super::{Decision, Status, say::cores};
 use crate::{
-    model::LEVEL_TEXT,
+    palette::Paint,
     terminal::{Style, coloured, dim, paragraph, plain_paragraph},
 };
+use analysis::decide::{Decision, Status, cores, span};
 
 pub(super) fn write(decision: &Decision, style: Style) -> String {
     let mut text = String::new();
@@ -22,7 +23,7 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
             let cost = match row.cores_per_million {
                 Some(value) => {
                     let range = value.interval.map(|(low, high)| {
-                        format!(" ({})", super::say::span(&cores(low * 1e3), &cores(high * 1e3)))
+                        format!(" ({})", span(&cores(low * 1e3), &cores(high * 1e3)))
                     });
                     let whose = if row.is_clients { ", the client's" } else { "" };
                     format!(
@@ -36,7 +37,7 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
             let name = crate::terminal::cut(&name, style.width.saturating_sub(2));
             let room = style.width.saturating_sub(name.chars().count() + 2);
             let cost = crate::terminal::cut(&format!("  {cost}"), room);
-            text.push_str(&format!("  {}{cost}\n", coloured(&name, row.paint, style)));
+            text.push_str(&format!("  {}{cost}\n", coloured(&name, Paint::of(row.mark), style)));
         }
     }
     let groups = [

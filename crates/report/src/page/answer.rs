@@ -1,9 +1,9 @@
 //! The answer, first.
 
 use super::peer_name;
-use crate::{
+use crate::{html::Html, palette::Paint};
+use analysis::{
     findings::{Findings, Piece, Sentence},
-    html::Html,
     model::{LEVEL_TEXT, Model},
 };
 
@@ -57,7 +57,7 @@ pub(super) fn sentence(html: &mut Html, sentence: &Sentence) {
     for piece in &sentence.0 {
         match piece {
             Piece::Text(text) => html.text(text),
-            Piece::Peer(name, paint) => peer_name(html, name, *paint),
+            Piece::Peer(name, mark) => peer_name(html, name, Paint::of(*mark)),
             Piece::Figure(figure) => html.leaf("b", &[("class", "figure")], figure),
             Piece::Range(range) => {
                 html.text(" ");

@@ -1,14 +1,14 @@
 //! How evenly each peer spread the calls, and how soon it did so again after a
 //! fault.
 
-use measure::{figure::Figure, format, summary::median};
-
-use super::{column, peer_heading, section, table};
-use crate::{
-    html::Html,
+use analysis::{
     model::{Model, PeerView},
     settling::{self, After},
 };
+use measure::{figure::Figure, format, summary::median};
+
+use super::{column, peer_heading, section, table};
+use crate::html::Html;
 
 /// Figures of imbalance, with their heads and what they are.
 const COLUMNS: [(Figure, &str, &str); 4] = [

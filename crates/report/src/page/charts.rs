@@ -4,16 +4,17 @@ use super::section;
 use crate::{
     charts::{self, Frame},
     html::Html,
-    model::Model,
+    palette::Paint,
     render::svg,
 };
+use analysis::model::Model;
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     section(html, "charts", "The charts", |html| {
         // The script puts a button a peer here.
         html.tag("div", &[("class", "toggles"), ("hidden", "")], |html| {
             for peer in &model.peers {
-                let class = format!("c-{}", peer.paint.name());
+                let class = format!("c-{}", Paint::of(peer.mark).name());
                 html.leaf("span", &[("data-toggle", &peer.name), ("class", &class)], &peer.name);
             }
         });

@@ -1,9 +1,10 @@
 //! Two runs as a page, in the look of the report.
 
+use analysis::compare::Comparison;
 use measure::format;
 
 use super::{column, document, section, table};
-use crate::{compare::Comparison, html::Html};
+use crate::{compare::cells, html::Html};
 
 pub(crate) fn render(comparison: &Comparison) -> String {
     document("Two runs · layerlab", |html| {
@@ -50,7 +51,7 @@ fn rows(html: &mut Html, comparison: &Comparison) {
         html.tag("tbody", &[], |html| {
             for row in &comparison.rows {
                 html.tag("tr", &[], |html| {
-                    for cell in row.cells() {
+                    for cell in cells(row) {
                         html.leaf("td", &[], &cell);
                     }
                 });

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use analysis::model::{Model, PeerView, TrialView};
 use measure::{format, record::Layer};
 
 use super::{column, peer_heading, section, table};
 use crate::{
-    comparison::{Column, doubts, lost, used},
+    comparison::{Column, used},
     html::Html,
-    model::{Model, PeerView, TrialView},
+    palette::Paint,
 };
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -56,7 +57,7 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, columns: &[&Colu
         for figure in columns {
             cell(html, figure, peer);
         }
-        let (calls, share) = lost(peer);
+        let (calls, share) = peer.lost();
         html.tag("td", &[("class", "num"), ("data-value", &calls.to_string())], |html| {
             if calls == 0 {
                 html.text("0");
@@ -65,7 +66,7 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, columns: &[&Colu
                 html.leaf("small", &[], &format!("{} calls", format::count(calls)));
             }
         });
-        let doubts = doubts(peer).to_string();
+        let doubts = peer.doubts().to_string();
         html.leaf("td", &[("class", "num"), ("data-value", &doubts)], &doubts);
     });
 }
@@ -111,15 +112,19 @@ fn bars(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>) {
         })
         .collect();
     html.tag("td", &[], |html| {
-        html.tag("span", &[("class", &format!("bars c-{}", peer.paint.name()))], |html| {
-            for rank in 0..model.backends.len() {
-                let at_rank: Vec<f64> =
-                    sorted.iter().filter_map(|shares| shares.get(rank).copied()).collect();
-                let share = measure::summary::median(&at_rank).unwrap_or(0.0);
-                let height = format!("height:{:.1}%", share * 100.0);
-                html.tag("i", &[("style", &height), ("title", &format::share(share))], |_| ());
-            }
-        });
+        html.tag(
+            "span",
+            &[("class", &format!("bars c-{}", Paint::of(peer.mark).name()))],
+            |html| {
+                for rank in 0..model.backends.len() {
+                    let at_rank: Vec<f64> =
+                        sorted.iter().filter_map(|shares| shares.get(rank).copied()).collect();
+                    let share = measure::summary::median(&at_rank).unwrap_or(0.0);
+                    let height = format!("height:{:.1}%", share * 100.0);
+                    html.tag("i", &[("style", &height), ("title", &format::share(share))], |_| ());
+                }
+            },
+        );
     });
 }
 

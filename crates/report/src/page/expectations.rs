@@ -1,9 +1,10 @@
 //! What the scenario expected, and what came out.
 
+use analysis::model::Model;
 use measure::record::Verdict;
 
 use super::section;
-use crate::{html::Html, model::Model};
+use crate::html::Html;
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     let claims = &model.run.expectations;

@@ -3,13 +3,11 @@
 //! Where a setting differs between trials, their median would be of no point at all;
 //! shown is then the worst trial.
 
+use analysis::model::{Model, PeerView};
 use measure::{figure::Figure, format, warning::Warning};
 
 use super::{column, peer_heading, section, table};
-use crate::{
-    html::Html,
-    model::{Model, PeerView},
-};
+use crate::html::Html;
 
 const FIGURES: [(Figure, &str); 3] = [
     (Figure::GeneratorLatenessP50, "p50"),

@@ -1,12 +1,13 @@
 //! The page that lists all runs.
 
+use analysis::index::Entry;
 use measure::{
     format,
     record::{RunOutcome, RunRecord, Verdict},
 };
 
 use super::{column, document, table, to_decision};
-use crate::{html::Html, index::Entry};
+use crate::html::Html;
 
 /// Writes the page, with a link to the decision where there is one.
 pub(crate) fn render(entries: &[Entry], decision: Option<&str>) -> String {

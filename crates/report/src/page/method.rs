@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use analysis::model::{Model, PeerView};
 use measure::{
     format,
     record::{
@@ -10,10 +11,7 @@ use measure::{
 };
 
 use super::{comparison::layer, section};
-use crate::{
-    html::Html,
-    model::{Model, PeerView},
-};
+use crate::{html::Html, palette::Paint};
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     section(html, "method", "How it was measured", |html| {
@@ -103,8 +101,8 @@ fn load(load: &LoadSetup) -> Vec<Fact> {
 }
 
 /// Which setting differs, and its values.
-fn points(sweep: &crate::sweep::Sweep<'_>) -> String {
-    let values: Vec<String> = sweep.points.iter().map(crate::sweep::label).collect();
+fn points(sweep: &analysis::sweep::Sweep<'_>) -> String {
+    let values: Vec<String> = sweep.points.iter().map(analysis::sweep::label).collect();
     let how = if sweep.search.is_some() { "searched: " } else { "" };
     format!("{how}{} is {}; what follows is that of the first", sweep.key, values.join(", "))
 }
@@ -332,7 +330,7 @@ fn environment(environment: &Environment) -> Vec<Fact> {
 fn peer_details(html: &mut Html, peer: &PeerView<'_>) {
     html.tag("details", &[("data-peer", &peer.name)], |html| {
         html.tag("summary", &[], |html| {
-            super::peer_name(html, &peer.name, peer.paint);
+            super::peer_name(html, &peer.name, Paint::of(peer.mark));
             html.text(&format!(" · {} · layer {}", peer.title, layer(peer)));
         });
         let Some(setup) = peer.setup else {

@@ -25,11 +25,8 @@ mod theory;
 mod trials;
 mod warnings;
 
-use crate::{
-    html::Html,
-    model::{Model, PeerView},
-    palette,
-};
+use crate::{html::Html, palette};
+use analysis::model::{Model, PeerView};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -146,7 +143,7 @@ fn peer_name(html: &mut Html, name: &str, paint: palette::Paint) {
 /// A peer's name in the heading of a table row.
 fn peer_heading(html: &mut Html, peer: &PeerView<'_>) {
     html.tag("th", &[("scope", "row"), ("data-value", &peer.name)], |html| {
-        peer_name(html, &peer.name, peer.paint);
+        peer_name(html, &peer.name, palette::Paint::of(peer.mark));
         if peer.title != peer.name {
             html.leaf("small", &[], &peer.title);
         }

@@ -4,6 +4,7 @@
 //! The two stand in one table here and nowhere else, since the difference between
 //! them is the subject.
 
+use analysis::model::{Model, PeerView};
 use measure::{
     format,
     histogram::{new_histogram, quantile},
@@ -12,10 +13,7 @@ use measure::{
 };
 
 use super::{column, peer_heading, section, table};
-use crate::{
-    html::Html,
-    model::{Model, PeerView},
-};
+use crate::html::Html;
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
 

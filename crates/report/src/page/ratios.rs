@@ -1,14 +1,13 @@
 //! Each peer beside one of them: ratios, repeat by repeat, with what they tell.
 
+use analysis::{
+    findings::Pair,
+    model::{Beside, Model, PeerView, Told},
+};
 use measure::{figure::Figure, format};
 
 use super::{column, peer_heading, table};
-use crate::{
-    comparison::OF_ALL,
-    findings::Pair,
-    html::Html,
-    model::{Beside, Model, PeerView, Told},
-};
+use crate::{comparison::OF_ALL, html::Html, palette::Paint};
 
 /// Figures whose ratio is worth a column.
 const FIGURES: [(Figure, &str); 7] = [
@@ -39,7 +38,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         .collect();
     html.tag("h3", &[], |html| {
         html.text("Beside ");
-        super::peer_name(html, &reference.name, reference.paint);
+        super::peer_name(html, &reference.name, Paint::of(reference.mark));
         html.text(", repeat by repeat");
     });
     table(html, "Ratios between peers", |html| {

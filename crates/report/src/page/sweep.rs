@@ -1,14 +1,16 @@
 //! The comparison of a swept run: every peer at every point, with its figures.
 
+use analysis::{
+    model::{Estimate, Model, PeerView},
+    sweep::{Point, Sweep, label, peer_at},
+    theory::placement,
+};
 use measure::{figure::Figure, format, record::SearchLimit, summary::saturation};
 
 use super::{column, compact_table, peer_heading, section, table};
 use crate::{
     comparison::{COLUMNS, Column, plain_range, shown},
     html::Html,
-    model::{Estimate, Model, PeerView},
-    sweep::{Point, Sweep, label, peer_at},
-    theory::placement,
 };
 
 /// Figures of a sweep that the comparison of one setting leaves out.
@@ -78,24 +80,12 @@ fn found(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
 fn ended(limits: &[SearchLimit]) -> String {
     let mut said: Vec<&str> = Vec::new();
     for limit in limits {
-        let word = words(*limit);
+        let word = analysis::sweep::limit_words(*limit);
         if !said.contains(&word) {
             said.push(word);
         }
     }
     said.join("; ")
-}
-
-/// What ended a search, in words.
-pub(crate) fn words(limit: SearchLimit) -> &'static str {
-    match limit {
-        SearchLimit::Peer => "the objective broke",
-        SearchLimit::Generator => "the generator was late: the peer may do better",
-        SearchLimit::Machine => "all CPUs were busy: the peer may do better",
-        SearchLimit::Ceiling => "it held at the highest rate a search tries",
-        SearchLimit::Floor => "it broke at the lowest rate a search tries",
-        SearchLimit::Unfinished => "time was up before the edge was found",
-    }
 }
 
 fn points(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
@@ -158,7 +148,7 @@ fn row(
                 html.leaf("td", &[("class", "num")], &shown);
             }
         }
-        let (calls, share) = crate::comparison::lost(peer);
+        let (calls, share) = peer.lost();
         let shown = if calls == 0 { "0".to_owned() } else { format::share(share) };
         html.leaf("td", &[("class", "num"), ("data-value", &calls.to_string())], &shown);
     });

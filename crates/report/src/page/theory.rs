@@ -1,11 +1,7 @@
 //! Theory beside measurement: the queues in the backends, and where connections
 //! fell.
 
-use measure::{figure::Figure, format};
-
-use super::{column, peer_heading, section, table};
-use crate::{
-    html::Html,
+use analysis::{
     model::{Estimate, Model, PeerView},
     theory::{
         QUANTILES, Theory,
@@ -13,6 +9,10 @@ use crate::{
         placement::{self, Placement},
     },
 };
+use measure::{figure::Figure, format};
+
+use super::{column, peer_heading, section, table};
+use crate::{html::Html, palette::Paint};
 
 /// Measured values this near to theory agree with it, however narrow the interval.
 const AGREES_WITHIN: f64 = 0.03;
@@ -73,7 +73,7 @@ fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
             html.tag("li", &[], |html| {
                 for (index, peer) in peers.iter().enumerate() {
                     html.text(if index > 0 { ", " } else { "" });
-                    super::peer_name(html, &peer.name, peer.paint);
+                    super::peer_name(html, &peer.name, Paint::of(peer.mark));
                 }
                 let word = if peers.len() == 1 { "has" } else { "have" };
                 html.text(&format!(" {word} no model: {reason}."));
@@ -128,7 +128,7 @@ fn row(
 ) {
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         html.tag("th", &[("scope", "row"), ("data-value", &peer.name)], |html| {
-            super::peer_name(html, &peer.name, peer.paint);
+            super::peer_name(html, &peer.name, Paint::of(peer.mark));
             let model = format!("{}, {} busy", theory.name, format::share(theory.utilisation));
             html.leaf("small", &[], &model);
         });

@@ -1,12 +1,10 @@
 //! Every trial, one row each, so that nothing hides behind a median.
 
+use analysis::model::{Model, PeerView, TrialView};
 use measure::{figure::Figure, format, record::TrialOutcome};
 
 use super::{column, compact_table, comparison::side_name, peer_heading, section};
-use crate::{
-    html::Html,
-    model::{Model, PeerView, TrialView},
-};
+use crate::html::Html;
 
 /// A trial this far from its peer's median is marked.
 const OUTLIER: f64 = 0.25;
@@ -132,15 +130,15 @@ fn at_point<'m, 'a>(
     let Some(sweep) = &model.sweep else { return peer };
     let value = trial.record.point.as_deref();
     let point = sweep.points.iter().find(|point| Some(point.value) == value);
-    point.and_then(|point| crate::sweep::peer_at(point, &peer.name)).unwrap_or(peer)
+    point.and_then(|point| analysis::sweep::peer_at(point, &peer.name)).unwrap_or(peer)
 }
 
-fn point_cell(html: &mut Html, sweep: &crate::sweep::Sweep<'_>, trial: &TrialView<'_>) {
+fn point_cell(html: &mut Html, sweep: &analysis::sweep::Sweep<'_>, trial: &TrialView<'_>) {
     let value = trial.record.point.as_deref().unwrap_or(format::UNKNOWN);
     let point = sweep.points.iter().find(|point| point.value == value);
     let number = point.and_then(|point| point.number).map(|number| number.to_string());
     let data = number.unwrap_or_else(|| value.to_owned());
-    let shown = point.map_or_else(|| value.to_owned(), crate::sweep::label);
+    let shown = point.map_or_else(|| value.to_owned(), analysis::sweep::label);
     html.leaf("td", &[("class", "num"), ("data-value", &data)], &shown);
 }
 

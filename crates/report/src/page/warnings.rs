@@ -3,10 +3,11 @@
 //! Doubts of one kind are written together: the figures differ from trial to
 //! trial, the advice does not.
 
+use analysis::model::Model;
 use measure::warning::Warning;
 
 use super::section;
-use crate::{html::Html, model::Model};
+use crate::html::Html;
 
 /// All doubts of one kind.
 struct Kind {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use analysis::decide::{Decision, Finding, Situation};
 use measure::folder::Run;
-use report::decide::{Decision, Finding, Situation};
 
 /// Runs in a results folder of their own.
 pub(crate) struct Results(pub(crate) tempfile::TempDir);

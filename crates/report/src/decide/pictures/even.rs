@@ -3,13 +3,13 @@
 //! A line for each load: what L4 wastes of backends grows with what a call costs
 //! them. What L7 costs more does not, and lies level. Where they cross, both are even.
 
+use analysis::decide::{BreakEven, Decision, Value, cores};
+use analysis::model::LEVEL_TEXT;
 use measure::format;
 
 use crate::{
     charts::{Chart, Frame, fit},
-    decide::{BreakEven, Decision, Value, say::cores},
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
-    model::LEVEL_TEXT,
     palette::{PARTS, Paint},
     scale::{Log, spread},
 };

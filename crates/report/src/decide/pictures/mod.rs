@@ -6,7 +6,8 @@
 mod even;
 mod trade_off;
 
-use super::Decision;
+use analysis::decide::Decision;
+
 use crate::charts::{Chart, Frame};
 
 /// A picture with the name of its file and its place in the page.

@@ -3,13 +3,13 @@
 //! Both axes are logarithmic. Peers without a process that balances have no place on
 //! the axis of its CPU, and stand on a strip of their own beside it.
 
+use analysis::decide::{Decision, PeerRow, RunUsed, Value, cores};
+use analysis::model::LEVEL_TEXT;
 use measure::{format, record::Layer};
 
 use crate::{
     charts::{Chart, Frame, fit, wrap},
-    decide::{Decision, PeerRow, RunUsed, Value, say::cores},
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
-    model::LEVEL_TEXT,
     palette::Paint,
     scale::{Log, spread},
 };
@@ -160,7 +160,7 @@ fn font_room(text: &str, font: Font) -> f64 {
 }
 
 fn marks(drawing: &mut Drawing, dot: &Dot<'_>, at: (f64, f64), x: &Log, y: &Log) {
-    let paint = dot.peer.paint;
+    let paint = Paint::of(dot.peer.mark);
     drawing.group(Group::of(&dot.peer.peer).tip(tip(dot)), |group| {
         // Something to touch that is larger than what is seen.
         group.dot(at, 10.0, Fill::new(Paint::Paper).alpha(0.01));
@@ -173,7 +173,7 @@ fn marks(drawing: &mut Drawing, dot: &Dot<'_>, at: (f64, f64), x: &Log, y: &Log)
         }
         group.dot(at, 5.0, Fill::new(paint));
         // Where colours were used up, a ring is what a dashed line is elsewhere.
-        if dot.peer.dashed {
+        if dot.peer.mark.again {
             group.dot(at, 2.6, Fill::new(Paint::Paper));
         }
     });
@@ -192,9 +192,9 @@ fn labels(
         let at = place(dot);
         drawing.group(Group::of(&dot.peer.peer), |group| {
             let start = plot.right() + 12.0;
-            let leader = Stroke::new(dot.peer.paint, 0.9).alpha(0.4);
+            let leader = Stroke::new(Paint::of(dot.peer.mark), 0.9).alpha(0.4);
             group.line((at.0 + 6.0, at.1), (start - 3.0, height), leader);
-            let font = Font::new(12.5).bold().paint(dot.peer.paint);
+            let font = Font::new(12.5).bold().paint(Paint::of(dot.peer.mark));
             group.text((start, height + 4.0), fit(&dot.peer.peer, font, LABELS - 12.0), font);
         });
     }

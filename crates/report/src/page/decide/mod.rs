@@ -6,16 +6,14 @@
 
 mod tables;
 
+use analysis::{
+    decide::{Choice, Decision, Evidence, Finding, Situation, Status},
+    model::LEVEL_TEXT,
+};
 use measure::format;
 
 use super::{column, document, section, table};
-use crate::{
-    charts::Frame,
-    decide::{Choice, Decision, Evidence, Finding, Situation, Status, pictures},
-    html::Html,
-    model::LEVEL_TEXT,
-    render::svg,
-};
+use crate::{charts::Frame, decide::pictures, html::Html, render::svg};
 
 pub(crate) fn render(decision: &Decision) -> String {
     document("L4, L7 or client-side · layerlab", |html| {

@@ -1,11 +1,11 @@
 //! The tables of the decision page.
 
+use analysis::decide::{BreakEven, Decision, PeerRow, RunUsed, Status, TailRow, Value, until};
 use measure::{format, record::Layer};
 
 use super::{cite, column, says, section, table};
 use crate::{
     comparison::plain_range,
-    decide::{BreakEven, Decision, PeerRow, RunUsed, Status, TailRow, Value, until},
     html::Html,
     page::{compact_table, peer_name},
     palette::Paint,
@@ -39,7 +39,7 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
             html.tag("tbody", &[], |html| {
                 for row in &costs.rows {
                     html.tag("tr", &[], |html| {
-                        peer(html, &row.peer, row.paint);
+                        peer(html, &row.peer, Paint::of(row.mark));
                         html.leaf("td", &[], layer(row.layer));
                         let whose = match (row.is_clients, row.told) {
                             (true, true) => Some("the client's"),
@@ -101,8 +101,10 @@ pub(super) fn tails(html: &mut Html, decision: &Decision) {
 fn tail(html: &mut Html, row: &TailRow) {
     html.tag("tr", &[], |html| {
         scenario(html, &row.evidence, row.closed_loop.then_some("closed loop"));
-        html.tag("td", &[], |html| peer_name(html, &row.calls, row.calls_paint));
-        html.tag("td", &[], |html| peer_name(html, &row.connections, row.connections_paint));
+        html.tag("td", &[], |html| peer_name(html, &row.calls, Paint::of(row.calls_mark)));
+        html.tag("td", &[], |html| {
+            peer_name(html, &row.connections, Paint::of(row.connections_mark))
+        });
         cell(html, row.connections_p99_ns, format::duration, None);
         cell(html, row.calls_p99_ns, format::duration, None);
         cell(html, row.saved_ns, signed_duration, None);
@@ -144,7 +146,7 @@ pub(super) fn changes(html: &mut Html, decision: &Decision) {
                 for row in &decision.changes {
                     html.tag("tr", &[], |html| {
                         scenario(html, &row.evidence, None);
-                        html.tag("td", &[], |html| peer_name(html, &row.peer, row.paint));
+                        html.tag("td", &[], |html| peer_name(html, &row.peer, Paint::of(row.mark)));
                         html.leaf("td", &[], layer(row.layer));
                         let calls = format!("{} calls", format::count(row.lost_calls));
                         cell(html, row.lost_rate, format::share, Some(&calls));
@@ -221,10 +223,10 @@ fn even_row(html: &mut Html, row: &BreakEven) {
     html.tag("tr", &[], |html| {
         scenario(html, &row.evidence, Some(&row.connections_text));
         html.tag("td", &[], |html| {
-            peer_name(html, &row.calls, row.calls_paint);
+            peer_name(html, &row.calls, Paint::of(row.calls_mark));
             html.tag("small", &[], |html| {
                 html.text("beside ");
-                peer_name(html, &row.connections, row.connections_paint);
+                peer_name(html, &row.connections, Paint::of(row.connections_mark));
             });
         });
         cell(html, row.provisioned, format::factor, None);
@@ -273,7 +275,7 @@ pub(super) fn scenarios(html: &mut Html, decision: &Decision) {
 fn scenario_row(html: &mut Html, run: &RunUsed, one: &PeerRow) {
     html.tag("tr", &[], |html| {
         scenario(html, &run.evidence, (!run.open_loop).then_some("closed loop"));
-        html.tag("td", &[], |html| peer_name(html, &one.peer, one.paint));
+        html.tag("td", &[], |html| peer_name(html, &one.peer, Paint::of(one.mark)));
         html.leaf("td", &[], layer(one.layer));
         if let Some(reason) = &one.missing {
             return html.leaf("td", &[("colspan", "7"), ("class", "missing")], reason);
@@ -310,7 +312,7 @@ fn heads(html: &mut Html, names: &[(&str, &str)]) {
     });
 }
 
-fn scenario(html: &mut Html, evidence: &crate::decide::Evidence, note: Option<&str>) {
+fn scenario(html: &mut Html, evidence: &analysis::decide::Evidence, note: Option<&str>) {
     html.tag("th", &[("scope", "row"), ("data-value", &evidence.name())], |html| {
         cite(html, evidence, &evidence.scenario);
         if let Some(point) = &evidence.point {

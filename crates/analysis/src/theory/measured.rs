@@ -23,15 +23,15 @@ const ABSOLUTE: f64 = 0.002;
 
 /// Times in nanoseconds, over the trials of a peer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Measured {
+pub struct Measured {
     /// The mean.
-    pub(crate) mean: Option<Estimate>,
+    pub mean: Option<Estimate>,
     /// At each of [`QUANTILES`].
-    pub(crate) quantiles: [Option<Estimate>; 3],
+    pub quantiles: [Option<Estimate>; 3],
 }
 
 /// What calls spent in the backends.
-pub(crate) fn in_backends(peer: &PeerView<'_>) -> Measured {
+pub fn in_backends(peer: &PeerView<'_>) -> Measured {
     let trials: Vec<[f64; 4]> =
         peer.measured().filter_map(|(record, _)| of_trial(record)).collect();
     let over = |index: usize| {
@@ -42,7 +42,7 @@ pub(crate) fn in_backends(peer: &PeerView<'_>) -> Measured {
 }
 
 /// What calls took as a whole.
-pub(crate) fn whole(peer: &PeerView<'_>) -> Measured {
+pub fn whole(peer: &PeerView<'_>) -> Measured {
     Measured {
         mean: peer.estimate(Figure::LatencyMean),
         quantiles: QUANTILES.map(|(q, _)| peer.estimate_by(|figures| figures.latency_ns(q))),

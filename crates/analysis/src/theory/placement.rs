@@ -12,7 +12,7 @@ use crate::model::{Model, PeerView};
 
 /// What theory says of the busiest backend's share.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Placement {
+pub enum Placement {
     /// Connections go to backends in turn.
     InTurn {
         /// Its share.
@@ -33,7 +33,7 @@ pub(crate) enum Placement {
 
 impl Placement {
     /// The share of the busiest backend, or what is expected of it.
-    pub(crate) fn max_share(&self) -> f64 {
+    pub fn max_share(&self) -> f64 {
         match self {
             Self::InTurn { max_share, .. } => *max_share,
             Self::ByChance { expected, .. } => *expected,
@@ -43,7 +43,7 @@ impl Placement {
 
 /// What theory says of a peer's placement of connections; `None` where it does not
 /// place connections, or not by a rule that has an answer.
-pub(crate) fn of(model: &Model<'_>, peer: &PeerView<'_>) -> Option<Placement> {
+pub fn of(model: &Model<'_>, peer: &PeerView<'_>) -> Option<Placement> {
     let load = &model.run.load;
     let layer = peer.setup?.layer;
     let backends = u32::try_from(model.backends.len()).ok()?;

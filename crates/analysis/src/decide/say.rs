@@ -69,7 +69,7 @@ impl Sentence {
 
 /// CPU cores that a cost per call takes at a million calls a second: as many as it
 /// has microseconds.
-pub(super) fn cores(ns_per_call: f64) -> String {
+pub fn cores(ns_per_call: f64) -> String {
     format::number(ns_per_call / 1e3)
 }
 
@@ -79,6 +79,6 @@ pub(super) fn factors(low: f64, high: f64) -> String {
 }
 
 /// Two figures around a dash; one when they read the same.
-pub(super) fn span(low: &str, high: &str) -> String {
+pub fn span(low: &str, high: &str) -> String {
     if low == high { low.to_owned() } else { format!("{low}–{high}") }
 }

@@ -10,11 +10,9 @@ use super::{
     seen::{Seen, lost_rate},
 };
 use crate::{
-    comparison,
     estimate::FEWEST_REPEATS,
     findings::Sentence,
-    model::PeerView,
-    palette::Paint,
+    model::{Mark, PeerView},
     settling::{self, After},
 };
 
@@ -30,8 +28,9 @@ pub struct Change {
     pub peer: String,
     /// Its layer.
     pub layer: Option<Layer>,
+    /// Its mark.
     #[serde(skip)]
-    pub(crate) paint: Paint,
+    pub mark: Mark,
     /// Calls that failed or had no answer.
     pub lost_calls: u64,
     /// Their part of all.
@@ -58,14 +57,14 @@ pub struct FaultSettled {
 
 impl FaultSettled {
     /// The middle repeat; infinite for never, none where it can't be told.
-    pub(crate) fn middle(&self) -> Option<f64> {
+    pub fn middle(&self) -> Option<f64> {
         let times: Vec<f64> =
             self.until_balance_s.iter().map(|time| time.unwrap_or(f64::INFINITY)).collect();
         median(&times)
     }
 
     /// Whether any repeat went on for long enough to tell.
-    pub(crate) fn is_told(&self) -> bool {
+    pub fn is_told(&self) -> bool {
         !self.until_balance_s.is_empty()
     }
 
@@ -92,8 +91,8 @@ fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> Change {
         evidence: seen.cite("share-over-time"),
         peer: peer.name.clone(),
         layer: peer.setup.map(|setup| setup.layer),
-        paint: peer.paint,
-        lost_calls: comparison::lost(peer).0,
+        mark: peer.mark,
+        lost_calls: peer.lost().0,
         lost_rate: lost_rate(peer).map(Value::from),
         faults: settled(seen, peer),
     }
@@ -220,7 +219,7 @@ fn deed(action: &str) -> String {
 }
 
 /// A time until balance in words: `within 1.0 s`, `never`, `in 2 of 3 repeats never`.
-pub(crate) fn until(fault: &FaultSettled) -> String {
+pub fn until(fault: &FaultSettled) -> String {
     let never = fault.until_balance_s.iter().filter(|time| time.is_none()).count();
     let all = fault.until_balance_s.len();
     let said = match (fault.middle(), never) {

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     estimate::{Estimate, FEWEST_REPEATS, LEVEL, Told},
     findings::Sentence,
-    palette::Paint,
+    model::Mark,
 };
 
 /// Where L7's extra CPU equals what L4's imbalance wastes, under one load.
@@ -44,12 +44,14 @@ pub struct BreakEven {
     pub is_point: bool,
     /// The peer that balances calls.
     pub calls: String,
+    /// Its mark.
     #[serde(skip)]
-    pub(crate) calls_paint: Paint,
+    pub calls_mark: Mark,
     /// The peer that balances connections.
     pub connections: String,
+    /// Its mark.
     #[serde(skip)]
-    pub(crate) connections_paint: Paint,
+    pub connections_mark: Mark,
     /// Backends: B.
     pub backends: usize,
     /// Capacity that L4 needs over what the calls do: B·m₄.
@@ -107,9 +109,9 @@ fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
         connections_text: connections(seen),
         is_point: seen.point.is_some(),
         calls: pair.calls.name.clone(),
-        calls_paint: pair.calls.paint,
+        calls_mark: pair.calls.mark,
         connections: pair.connections.name.clone(),
-        connections_paint: pair.connections.paint,
+        connections_mark: pair.connections.mark,
         backends,
         provisioned: provisioned.map(Value::from),
         wasted: shares.difference.map(|share| Value::from(share.scaled(count))),

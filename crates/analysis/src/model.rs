@@ -14,7 +14,6 @@ use measure::{
 
 pub use crate::estimate::{Beside, Estimate, FEWEST_REPEATS, LEVEL, LEVEL_TEXT, Told};
 use crate::{
-    palette::{Paint, SERIES},
     sweep::Sweep,
     theory::{self, Theory},
 };
@@ -47,12 +46,22 @@ pub struct PeerView<'a> {
     pub title: String,
     /// How it was set up; `None` for a peer that only trials name.
     pub setup: Option<&'a PeerSetup>,
-    /// Its colour in all charts.
-    pub paint: Paint,
-    /// Whether its lines are dashed, because the colours were used up.
-    pub dashed: bool,
+    /// What tells it from the others.
+    pub mark: Mark,
     /// Its trials in the order run, failed ones too.
     pub trials: Vec<TrialView<'a>>,
+}
+
+/// How many marks there are before they repeat.
+pub const MARKS: u8 = 7;
+
+/// What tells a peer from the others of its run, for whoever draws it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// Which of the [`MARKS`].
+    pub series: u8,
+    /// Whether another peer has the same, because all were used up.
+    pub again: bool,
 }
 
 /// One trial.
@@ -72,7 +81,7 @@ impl<'a> Model<'a> {
     }
 
     /// Looks at some trials of a run, without regard to points.
-    pub(crate) fn of(
+    pub fn of(
         run: Cow<'a, RunRecord>,
         setups: &'a [PeerSetup],
         trials: impl Iterator<Item = &'a TrialRecord>,
@@ -92,7 +101,10 @@ impl<'a> Model<'a> {
                 figures: is_measured(trial).then(|| Figures::of_trial(trial)),
             });
         }
-        assign_paints(&mut peers);
+        let layers: Vec<Option<Layer>> = peers.iter().map(PeerView::layer).collect();
+        for (peer, mark) in peers.iter_mut().zip(marks(&layers)) {
+            peer.mark = mark;
+        }
         let weights: f64 = run.backends.iter().map(|backend| f64::from(backend.weight)).sum();
         let fair = |weight: u32| if weights > 0.0 { f64::from(weight) / weights } else { 0.0 };
         let backends = run.backends.iter().map(|backend| backend.id.clone()).collect();
@@ -101,7 +113,7 @@ impl<'a> Model<'a> {
     }
 
     /// What theory says of a peer's latency, or why it says nothing.
-    pub(crate) fn theory(&self, peer: &PeerView<'_>) -> Rc<Result<Theory, String>> {
+    pub fn theory(&self, peer: &PeerView<'_>) -> Rc<Result<Theory, String>> {
         theory::of(self, peer, &self.theories)
     }
 
@@ -121,13 +133,13 @@ impl<'a> Model<'a> {
     /// comes by, and a balancer in the kernel has no process at all; only the
     /// machine's figure has that in it. On the loopback it would add nothing but
     /// what other programs spent.
-    pub(crate) fn shows_machine(&self) -> bool {
+    pub fn shows_machine(&self) -> bool {
         self.run.network == Network::Namespaces
     }
 
     /// What stands before the name of a latency, so that none of a closed loop is
     /// ever taken for one of an open loop.
-    pub(crate) fn loop_word(&self) -> &'static str {
+    pub fn loop_word(&self) -> &'static str {
         if self.open_loop() { "" } else { "closed-loop " }
     }
 
@@ -168,14 +180,31 @@ impl<'a> PeerView<'a> {
             name: name.to_owned(),
             title: if title.is_empty() { name.to_owned() } else { title.to_owned() },
             setup,
-            paint: Paint::Soft,
-            dashed: false,
+            mark: Mark::default(),
             trials: Vec::new(),
         }
     }
 
+    /// Its layer; `None` for a peer that only trials name.
+    pub fn layer(&self) -> Option<Layer> {
+        self.setup.map(|setup| setup.layer)
+    }
+
+    /// Calls that failed or had no answer, and their share of those scheduled.
+    pub fn lost(&self) -> (u64, f64) {
+        let lost = self.sum(|figures| figures.failed) + self.sum(|figures| figures.unfinished);
+        let scheduled = self.sum(|figures| figures.scheduled);
+        (lost, if scheduled == 0 { 0.0 } else { lost as f64 / scheduled as f64 })
+    }
+
+    /// Warnings of its trials that put figures in doubt.
+    pub fn doubts(&self) -> usize {
+        let warnings = self.trials.iter().flat_map(|trial| &trial.record.warnings);
+        warnings.filter(|warning| !warning.is_note()).count()
+    }
+
     /// Whether the kernel is the balancer, so that no process shows its cost.
-    pub(crate) fn in_kernel(&self) -> bool {
+    pub fn in_kernel(&self) -> bool {
         self.setup.is_some_and(|setup| setup.in_kernel)
     }
 
@@ -208,7 +237,7 @@ impl<'a> PeerView<'a> {
     }
 
     /// A figure of one's own of both peers, of the repeats in which both have it.
-    pub(crate) fn paired(
+    pub fn paired(
         &self,
         other: &Self,
         figure: impl Fn(&Figures) -> Option<f64>,
@@ -255,20 +284,9 @@ impl<'a> PeerView<'a> {
     }
 }
 
-/// Gives each peer its colour.
-fn assign_paints(peers: &mut [PeerView<'_>]) {
-    let layers: Vec<Option<Layer>> =
-        peers.iter().map(|peer| peer.setup.map(|setup| setup.layer)).collect();
-    for (peer, (paint, dashed)) in peers.iter_mut().zip(paints(&layers)) {
-        peer.paint = paint;
-        peer.dashed = dashed;
-    }
-}
-
-/// A colour for each of some peers, given by their layers, and whether its lines are
-/// dashed: the lab's own kinds always have the same one, the others what is left, and
-/// then all again in dashes.
-pub(crate) fn paints(layers: &[Option<Layer>]) -> Vec<(Paint, bool)> {
+/// A mark for each of some peers, given by their layers: the first of a layer always has
+/// the same one, the others what is left, and then all again.
+pub fn marks(layers: &[Option<Layer>]) -> Vec<Mark> {
     let usual = |layer: Layer| match layer {
         Layer::L7 => 0,
         Layer::L4 => 1,
@@ -276,31 +294,31 @@ pub(crate) fn paints(layers: &[Option<Layer>]) -> Vec<(Paint, bool)> {
         Layer::External => 3,
         Layer::None => 6,
     };
-    let mut taken = [false; SERIES as usize];
-    let mut colours: Vec<Option<u8>> = vec![None; layers.len()];
-    for (layer, colour) in layers.iter().zip(&mut colours) {
+    let mut taken = [false; MARKS as usize];
+    let mut series: Vec<Option<u8>> = vec![None; layers.len()];
+    for (layer, series) in layers.iter().zip(&mut series) {
         let index = layer.map(usual);
         if let Some(index) = index.filter(|&index| !taken[usize::from(index)]) {
             taken[usize::from(index)] = true;
-            *colour = Some(index);
+            *series = Some(index);
         }
     }
     let mut round = 0;
-    let give = |colour: &Option<u8>| {
-        let mut dashed = false;
-        let index = colour.unwrap_or_else(|| {
-            dashed = round > 0;
+    let give = |series: &Option<u8>| {
+        let mut again = false;
+        let index = series.unwrap_or_else(|| {
+            again = round > 0;
             // The slate of a peer without a balancer is left to it at first.
-            let free = (0..SERIES).find(|&index| !taken[usize::from(index)] && index != 6);
+            let free = (0..MARKS).find(|&index| !taken[usize::from(index)] && index != 6);
             free.unwrap_or_else(|| {
                 round += 1;
-                dashed = true;
-                taken = [false; SERIES as usize];
+                again = true;
+                taken = [false; MARKS as usize];
                 0
             })
         });
         taken[usize::from(index)] = true;
-        (Paint::Series(index), dashed)
+        Mark { series: index, again }
     };
-    colours.iter().map(give).collect()
+    series.iter().map(give).collect()
 }

@@ -103,7 +103,7 @@ fn of_search(found: Option<Saturation>, sentence: Sentence) -> Sentence {
     // What limited it other than itself decides how far it may be believed.
     let mut others: Vec<&str> = Vec::new();
     for limit in found.limits.iter().filter(|limit| **limit != SearchLimit::Peer) {
-        let words = crate::page::sweep::words(*limit);
+        let words = crate::sweep::limit_words(*limit);
         if !others.contains(&words) {
             others.push(words);
         }

@@ -21,7 +21,7 @@ const NEARLY_S: f64 = 0.05;
 
 /// What became of one fault in one trial.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum After {
+pub enum After {
     /// In balance at most so many seconds later, and until the next fault.
     Seconds(f64),
     /// Not in balance before the next fault or the end.
@@ -32,15 +32,15 @@ pub(crate) enum After {
 
 /// A fault, and what became of it in each trial of a peer.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Settled<'a> {
+pub struct Settled<'a> {
     /// As the first trial has it.
-    pub(crate) fault: &'a FaultRecord,
+    pub fault: &'a FaultRecord,
     /// One a trial.
-    pub(crate) after: Vec<After>,
+    pub after: Vec<After>,
 }
 
 /// All faults of a peer.
-pub(crate) fn of<'a>(model: &Model<'a>, peer: &PeerView<'a>) -> Vec<Settled<'a>> {
+pub fn of<'a>(model: &Model<'a>, peer: &PeerView<'a>) -> Vec<Settled<'a>> {
     let trials: Vec<&'a TrialRecord> = peer.measured().map(|(record, _)| record).collect();
     let Some(first) = trials.first() else { return Vec::new() };
     first
@@ -83,6 +83,6 @@ fn weights(model: &Model<'_>, faults: &[FaultRecord]) -> Vec<f64> {
 
 /// Whether a fault takes its backend away, rather than bringing it back or changing
 /// it.
-pub(crate) fn takes_away(action: &str) -> bool {
+pub fn takes_away(action: &str) -> bool {
     matches!(action, "kill" | "stop" | "drain" | "remove")
 }

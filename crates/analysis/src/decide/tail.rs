@@ -11,7 +11,7 @@ use super::{
     seen::{Pair, Seen},
     verdict::Stands,
 };
-use crate::palette::Paint;
+use crate::model::Mark;
 
 /// A peer that balances calls beside one that balances connections.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -22,12 +22,14 @@ pub struct TailRow {
     pub closed_loop: bool,
     /// The peer that balances calls.
     pub calls: String,
+    /// Its mark.
     #[serde(skip)]
-    pub(crate) calls_paint: Paint,
+    pub calls_mark: Mark,
     /// The peer that balances connections.
     pub connections: String,
+    /// Its mark.
     #[serde(skip)]
-    pub(crate) connections_paint: Paint,
+    pub connections_mark: Mark,
     /// Its p99.
     pub connections_p99_ns: Option<Value>,
     /// The other's.
@@ -65,9 +67,9 @@ fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> TailRow {
         evidence: seen.cite("latency-percentiles"),
         closed_loop: !seen.model.open_loop(),
         calls: pair.calls.name.clone(),
-        calls_paint: pair.calls.paint,
+        calls_mark: pair.calls.mark,
         connections: pair.connections.name.clone(),
-        connections_paint: pair.connections.paint,
+        connections_mark: pair.connections.mark,
         connections_p99_ns: p99(pair.connections),
         calls_p99_ns: p99(pair.calls),
         saved_ns: saved.map(Value::from),

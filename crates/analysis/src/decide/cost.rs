@@ -17,8 +17,7 @@ use super::{
 use crate::{
     estimate::{Beside, Estimate, Told},
     findings::Sentence,
-    model::PeerView,
-    palette::Paint,
+    model::{Mark, PeerView},
 };
 
 /// Scenarios whose load suits the question, the best first.
@@ -44,9 +43,9 @@ pub struct CostRow {
     pub peer: String,
     /// Its layer.
     pub layer: Option<Layer>,
-    /// Its colour.
+    /// Its mark.
     #[serde(skip)]
-    pub(crate) paint: Paint,
+    pub mark: Mark,
     /// CPU that balancing takes per call: the proxy's, or what the client spends more.
     pub cpu_per_call_ns: Option<Value>,
     /// The same in cores at a million calls a second.
@@ -126,7 +125,7 @@ fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> CostRow {
     CostRow {
         peer: peer.name.clone(),
         layer,
-        paint: peer.paint,
+        mark: peer.mark,
         cpu_per_call_ns: cost.map(Value::from),
         cores_per_million: cost.map(|cost| Value::from(cost).scaled(1e-3)),
         in_kernel: peer.setup.is_some_and(|setup| setup.in_kernel),

@@ -30,31 +30,31 @@ const FEW_IN_DOUBT: f64 = 1.0 / 3.0;
 #[derive(Clone, Debug)]
 pub(crate) struct Chosen {
     /// What was asked with `--set`, in order; empty for the scenario as it is.
-    pub(crate) settings: Vec<String>,
+    pub settings: Vec<String>,
     /// Its folder.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
     /// The run.
-    pub(crate) run: Run,
+    pub run: Run,
     /// What puts it in doubt.
-    pub(crate) doubts: Vec<String>,
+    pub doubts: Vec<String>,
 }
 
 /// A folder that is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Left {
-    pub(crate) folder: PathBuf,
-    pub(crate) reason: String,
+    pub folder: PathBuf,
+    pub reason: String,
     /// Whether it is left out only because a newer run answers the same question.
-    pub(crate) superseded: bool,
+    pub superseded: bool,
 }
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gathered {
     /// By scenario, the plain form of each first.
-    pub(crate) chosen: Vec<Chosen>,
+    pub chosen: Vec<Chosen>,
     /// In the order found.
-    pub(crate) left: Vec<Left>,
+    pub left: Vec<Left>,
 }
 
 /// Looks through folders: runs, or folders with runs in them.

@@ -10,8 +10,8 @@
 //! Left out: judging. A difference is shown with its interval; what made it is for
 //! the reader to say.
 
-pub(crate) mod measured;
-pub(crate) mod placement;
+pub mod measured;
+pub mod placement;
 mod service;
 
 use std::{cell::RefCell, rc::Rc};
@@ -22,7 +22,7 @@ use queueing::fit::{Arrivals, Layer, Policy, Setting, fit};
 use crate::model::{Model, PeerView};
 
 /// Quantiles that measurement is held to theory at.
-pub(crate) const QUANTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")];
+pub const QUANTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")];
 /// Points of a curve.
 const POINTS: usize = 72;
 /// How far out a curve goes.
@@ -30,30 +30,26 @@ const LAST_QUANTILE: f64 = 0.999_99;
 
 /// What theory says of one setting.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Theory {
+pub struct Theory {
     /// The model in Kendall's notation, or in words.
-    pub(crate) name: String,
+    pub name: String,
     /// The share of time a server is busy.
-    pub(crate) utilisation: f64,
+    pub utilisation: f64,
     /// What the model takes for granted.
-    pub(crate) caveats: Vec<&'static str>,
+    pub caveats: Vec<&'static str>,
     /// Mean time in the backends, in nanoseconds.
-    pub(crate) mean_ns: f64,
+    pub mean_ns: f64,
     /// The same at each of [`QUANTILES`]; `None` where the model can't say.
-    pub(crate) quantiles_ns: [Option<f64>; 3],
+    pub quantiles_ns: [Option<f64>; 3],
     /// Shares of calls with the time, in nanoseconds, that they stay within.
-    pub(crate) curve: Vec<(f64, f64)>,
+    pub curve: Vec<(f64, f64)>,
 }
 
 /// Settings asked for so far with the answers.
-pub(crate) type Known = RefCell<Vec<(Setting, Rc<Result<Theory, String>>)>>;
+pub type Known = RefCell<Vec<(Setting, Rc<Result<Theory, String>>)>>;
 
 /// What theory says of a peer, worked out once for each setting.
-pub(crate) fn of(
-    model: &Model<'_>,
-    peer: &PeerView<'_>,
-    known: &Known,
-) -> Rc<Result<Theory, String>> {
+pub fn of(model: &Model<'_>, peer: &PeerView<'_>, known: &Known) -> Rc<Result<Theory, String>> {
     let setting = match setting(model, peer) {
         Ok(setting) => setting,
         Err(reason) => return Rc::new(Err(reason)),

@@ -59,7 +59,7 @@ impl Estimate {
     }
 
     /// How large it is, whatever its sign.
-    pub(crate) fn magnitude(self) -> Self {
+    pub fn magnitude(self) -> Self {
         if self.value >= 0.0 {
             return self;
         }
@@ -73,7 +73,7 @@ impl Estimate {
     }
 
     /// The same in another unit.
-    pub(crate) fn scaled(self, factor: f64) -> Self {
+    pub fn scaled(self, factor: f64) -> Self {
         Self {
             value: self.value * factor,
             interval: self.interval.map(|(low, high)| (low * factor, high * factor)),
@@ -85,13 +85,13 @@ impl Estimate {
 
     /// The same with its interval cut to what no figure is below. An interval around
     /// values of which some are zero may reach further.
-    pub(crate) fn not_negative(self) -> Self {
+    pub fn not_negative(self) -> Self {
         let interval = self.interval.map(|(low, high)| (low.max(0.0), high));
         Self { interval, ..self }
     }
 
     /// The same with its interval cut to what a part of a whole can be.
-    pub(crate) fn within_a_whole(self) -> Self {
+    pub fn within_a_whole(self) -> Self {
         let interval = self.interval.map(|(low, high)| (low.max(0.0), high.min(1.0)));
         Self { interval, ..self }
     }
@@ -123,7 +123,7 @@ pub struct Beside {
 
 impl Beside {
     /// From values of the same repeats.
-    pub(crate) fn of(own: &[f64], other: &[f64]) -> Self {
+    pub fn of(own: &[f64], other: &[f64]) -> Self {
         let differences: Vec<f64> = own.iter().zip(other).map(|(a, b)| a - b).collect();
         let ratio = ratio_paired(own, other, LEVEL);
         let told = match ratio {

@@ -63,7 +63,7 @@ pub struct Situation {
 impl Situation {
     /// The situation as the opening of what is said of it: with `mark` and a space, or
     /// with its own question mark, where it is a scenario's question.
-    pub(crate) fn opening(&self, mark: &str) -> String {
+    pub fn opening(&self, mark: &str) -> String {
         let mark = if self.when.ends_with('?') { "" } else { mark };
         format!("{}{mark} ", self.when)
     }

@@ -16,32 +16,33 @@ use measure::{
 
 /// What the lab names a run's own record.
 const RUN_FILE: &str = "run.json";
-pub(crate) const REPORT_FILE: &str = "report.html";
+/// What a run's report is called.
+pub const REPORT_FILE: &str = "report.html";
 /// How deep runs lie: `<scenario>/<utc>-<n>`, or beside the scenarios.
 const DEPTH: usize = 2;
 
 /// A run as it is listed.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Its folder, relative to the results folder, with `/` between parts.
-    pub(crate) folder: String,
+    pub folder: String,
     /// Whether it has a report.
-    pub(crate) has_report: bool,
+    pub has_report: bool,
     /// Bytes of all its files.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Its record, or why it can't be read.
-    pub(crate) record: Result<RunRecord, String>,
+    pub record: Result<RunRecord, String>,
 }
 
 impl Entry {
     /// Where its report lies, for a link: escaped as URLs have it.
-    pub(crate) fn link(&self) -> Option<String> {
+    pub fn link(&self) -> Option<String> {
         self.has_report.then(|| format!("{}/{REPORT_FILE}", escape_path(&self.folder)))
     }
 }
 
 /// All runs below a folder, the latest first.
-pub(crate) fn gather(results: &Path) -> Vec<Entry> {
+pub fn gather(results: &Path) -> Vec<Entry> {
     let mut entries = Vec::new();
     look_into(results, "", DEPTH, &mut entries);
     let started = |entry: &Entry| entry.record.as_ref().map(|run| run.started_utc.clone()).ok();
@@ -50,7 +51,7 @@ pub(crate) fn gather(results: &Path) -> Vec<Entry> {
 }
 
 /// A folder that is a run itself, as an entry without a name; `None` when it is none.
-pub(crate) fn single(folder: &Path) -> Option<Entry> {
+pub fn single(folder: &Path) -> Option<Entry> {
     let run_file = folder.join(RUN_FILE);
     run_file.is_file().then(|| Entry {
         folder: String::new(),
@@ -100,7 +101,7 @@ fn read(path: &PathBuf) -> Result<RunRecord, String> {
 
 /// A path as it may stand in a link (RFC 3986, section 3.3); the `./` in front keeps
 /// a colon in its first part from being read as a scheme.
-pub(crate) fn escape_path(path: &str) -> String {
+pub fn escape_path(path: &str) -> String {
     let mut escaped = String::from("./");
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {

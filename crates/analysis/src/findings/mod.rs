@@ -1,6 +1,6 @@
 //! What came out, in sentences made from the data.
 //!
-//! Each sentence is a list of pieces, so that the page can colour a peer's name
+//! Each sentence is a list of pieces, so that a page can mark a peer's name
 //! and the terminal can print it plainly. A sentence calls one peer better than
 //! another only where the interval of their ratio, repeat by repeat, leaves no
 //! doubt; where it does, no difference can be told, and the sentence says so. With
@@ -12,18 +12,15 @@ mod sweep;
 
 use measure::{figure::Figure, format, record::Layer};
 
-use crate::{
-    model::{Estimate, Model, PeerView, Told},
-    palette::Paint,
-};
+use crate::model::{Estimate, Mark, Model, PeerView, Told};
 
 /// A part of a sentence.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Piece {
     /// Words.
     Text(String),
-    /// The name of a peer, and its colour.
-    Peer(String, Paint),
+    /// The name of a peer, and its mark.
+    Peer(String, Mark),
     /// A figure.
     Figure(String),
     /// What qualifies the figure before it: its interval.
@@ -78,15 +75,16 @@ impl Findings {
 
 /// The two peers the answer is about: one that balances calls, against one that
 /// balances connections.
-pub(crate) struct Pair<'m, 'a> {
+pub struct Pair<'m, 'a> {
     /// The one that balances calls.
-    pub(crate) calls: &'m PeerView<'a>,
+    pub calls: &'m PeerView<'a>,
     /// The one that balances connections, or does not balance at all.
-    pub(crate) connections: &'m PeerView<'a>,
+    pub connections: &'m PeerView<'a>,
 }
 
 impl<'m, 'a> Pair<'m, 'a> {
-    pub(crate) fn of(model: &'m Model<'a>) -> Option<Self> {
+    /// The first of each kind that was measured.
+    pub fn of(model: &'m Model<'a>) -> Option<Self> {
         let first = |layer: Layer| {
             model.measured().find(|peer| peer.setup.is_some_and(|setup| setup.layer == layer))
         };
@@ -311,31 +309,34 @@ fn cores(ns_per_call: f64) -> String {
 }
 
 impl Sentence {
-    pub(crate) fn text(mut self, text: &str) -> Self {
+    /// Adds words.
+    pub fn text(mut self, text: &str) -> Self {
         if !text.is_empty() {
             self.0.push(Piece::Text(text.to_owned()));
         }
         self
     }
 
-    pub(crate) fn peer(mut self, peer: &PeerView<'_>) -> Self {
-        self.0.push(Piece::Peer(peer.name.clone(), peer.paint));
+    /// Adds a peer's name.
+    pub fn peer(mut self, peer: &PeerView<'_>) -> Self {
+        self.0.push(Piece::Peer(peer.name.clone(), peer.mark));
         self
     }
 
-    pub(crate) fn figure(mut self, figure: impl Into<String>) -> Self {
+    /// Adds a figure.
+    pub fn figure(mut self, figure: impl Into<String>) -> Self {
         self.0.push(Piece::Figure(figure.into()));
         self
     }
 
     /// What qualifies the figure before.
-    pub(crate) fn qualified(mut self, range: String) -> Self {
+    pub fn qualified(mut self, range: String) -> Self {
         self.0.push(Piece::Range(range));
         self
     }
 
     /// A time with its interval.
-    pub(crate) fn durations(self, estimate: &Estimate) -> Self {
+    pub fn durations(self, estimate: &Estimate) -> Self {
         let shown = format::duration(estimate.value);
         let sentence = self.figure(shown.clone());
         match estimate.interval {
@@ -348,7 +349,7 @@ impl Sentence {
     }
 
     /// A share with its interval.
-    pub(crate) fn shares(self, estimate: &Estimate) -> Self {
+    pub fn shares(self, estimate: &Estimate) -> Self {
         let sentence = self.figure(format::share(estimate.value));
         match estimate.interval.map(|(low, high)| (format::share(low), format::share(high))) {
             Some((low, high)) if low != high => {

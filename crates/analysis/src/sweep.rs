@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use measure::{
     figure::Figure,
     format,
-    record::{RunRecord, SearchRecord, TrialRecord},
+    record::{RunRecord, SearchLimit, SearchRecord, TrialRecord},
 };
 
 use crate::model::{Beside, Estimate, FEWEST_REPEATS, Model, PeerView, Told};
@@ -40,7 +40,7 @@ pub struct Point<'a> {
 
 impl<'a> Sweep<'a> {
     /// The points of a run; `None` where no setting differs.
-    pub(crate) fn of(run: &'a RunRecord, trials: &'a [TrialRecord]) -> Option<Self> {
+    pub fn of(run: &'a RunRecord, trials: &'a [TrialRecord]) -> Option<Self> {
         let sweep = run.sweep.as_ref()?;
         let points = sweep
             .points
@@ -65,22 +65,22 @@ impl<'a> Sweep<'a> {
     }
 
     /// Whether it goes over sizes of messages.
-    pub(crate) fn is_of_payload(&self) -> bool {
+    pub fn is_of_payload(&self) -> bool {
         matches!(self.key, "load.payload" | "load.request_bytes" | "load.response_bytes")
     }
 
     /// Whether it goes over rates.
-    pub(crate) fn is_of_rate(&self) -> bool {
+    pub fn is_of_rate(&self) -> bool {
         self.key == "load.rate"
     }
 
     /// Whether it goes over numbers of connections.
-    pub(crate) fn is_of_connections(&self) -> bool {
+    pub fn is_of_connections(&self) -> bool {
         self.key == "load.connections"
     }
 
     /// What differs, for the axis of a chart.
-    pub(crate) fn axis(&self) -> String {
+    pub fn axis(&self) -> String {
         match self.key {
             "load.connections" => "client connections".to_owned(),
             "load.payload" => "payload of a message, in both directions".to_owned(),
@@ -94,7 +94,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// What differs, in a word or two.
-    pub(crate) fn in_short(&self) -> &str {
+    pub fn in_short(&self) -> &str {
         match self.key {
             "load.connections" => "connections",
             "load.payload" | "load.request_bytes" | "load.response_bytes" => "message size",
@@ -105,7 +105,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// A value with what it is a value of: `64 connections`, `16 KiB`, `4,000/s`.
-    pub(crate) fn shown(&self, point: &Point<'_>) -> String {
+    pub fn shown(&self, point: &Point<'_>) -> String {
         let label = label(point);
         match (self.key, point.value) {
             ("load.connections", "1") => "1 connection".to_owned(),
@@ -120,18 +120,13 @@ impl<'a> Sweep<'a> {
     }
 
     /// The points at which a peer was measured.
-    pub(crate) fn of_peer(&self, name: &str) -> Vec<(&Point<'a>, &PeerView<'a>)> {
+    pub fn of_peer(&self, name: &str) -> Vec<(&Point<'a>, &PeerView<'a>)> {
         let at = |point| Some((point, peer_at(point, name)?));
         self.points.iter().filter_map(at).collect()
     }
 
     /// A figure of a peer beside another's, at each point that has both.
-    pub(crate) fn beside(
-        &self,
-        one: &str,
-        other: &str,
-        figure: Figure,
-    ) -> Vec<(&Point<'a>, Beside)> {
+    pub fn beside(&self, one: &str, other: &str, figure: Figure) -> Vec<(&Point<'a>, Beside)> {
         let at = |point| {
             let (one, other) = (peer_at(point, one)?, peer_at(point, other)?);
             let beside = one.beside(other, figure);
@@ -146,7 +141,7 @@ impl<'a> Sweep<'a> {
     /// Between neighbouring points the logarithm of the ratio is taken to be straight
     /// over the logarithm of the setting, which is what it is where each figure is a
     /// power of the setting.
-    pub(crate) fn crossing(&self, one: &str, other: &str, figure: Figure) -> Option<Estimate> {
+    pub fn crossing(&self, one: &str, other: &str, figure: Figure) -> Option<Estimate> {
         let repeats = self.points.iter().map(|point| point.model.repeats()).max()?;
         let mut crossings = Vec::new();
         for repeat in 0..u32::try_from(repeats).ok()? {
@@ -184,12 +179,12 @@ fn only_zero(line: &[(f64, f64)]) -> Option<f64> {
 }
 
 /// A peer at a point, where it was measured.
-pub(crate) fn peer_at<'m, 'a>(point: &'m Point<'a>, name: &str) -> Option<&'m PeerView<'a>> {
+pub fn peer_at<'m, 'a>(point: &'m Point<'a>, name: &str) -> Option<&'m PeerView<'a>> {
     point.model.measured().find(|peer| peer.name == name)
 }
 
 /// A value for people: `64`, `16 KiB`, `4,000/s`.
-pub(crate) fn label(point: &Point<'_>) -> String {
+pub fn label(point: &Point<'_>) -> String {
     let unit = point.value.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').trim();
     match (point.number, unit) {
         (Some(number), "B" | "KiB" | "MiB") => format::bytes(number as u64),
@@ -201,16 +196,17 @@ pub(crate) fn label(point: &Point<'_>) -> String {
 
 /// A stretch of points at which the same can be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stretch {
-    pub(crate) told: Told,
+pub struct Stretch {
+    /// What.
+    pub told: Told,
     /// Index of its first point.
-    pub(crate) first: usize,
+    pub first: usize,
     /// Index of its last point.
-    pub(crate) last: usize,
+    pub last: usize,
 }
 
 /// What can be told from point to point, in stretches.
-pub(crate) fn stretches(told: impl Iterator<Item = Told>) -> Vec<Stretch> {
+pub fn stretches(told: impl Iterator<Item = Told>) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
     for (index, told) in told.enumerate() {
         match stretches.last_mut() {
@@ -219,6 +215,18 @@ pub(crate) fn stretches(told: impl Iterator<Item = Told>) -> Vec<Stretch> {
         }
     }
     stretches
+}
+
+/// What ended a search, in words.
+pub fn limit_words(limit: SearchLimit) -> &'static str {
+    match limit {
+        SearchLimit::Peer => "the objective broke",
+        SearchLimit::Generator => "the generator was late: the peer may do better",
+        SearchLimit::Machine => "all CPUs were busy: the peer may do better",
+        SearchLimit::Ceiling => "it held at the highest rate a search tries",
+        SearchLimit::Floor => "it broke at the lowest rate a search tries",
+        SearchLimit::Unfinished => "time was up before the edge was found",
+    }
 }
 
 #[cfg(test)]

@@ -16,16 +16,16 @@ use super::{
 };
 use crate::{
     estimate::Estimate,
-    model::{Model, PeerView, paints},
+    model::{Model, PeerView, marks},
 };
 
 /// A run, seen.
 pub(crate) struct Seen<'a> {
-    pub(crate) chosen: &'a Chosen,
+    pub chosen: &'a Chosen,
     /// At its point, where a setting differs between trials.
-    pub(crate) model: Model<'a>,
+    pub model: Model<'a>,
     /// Which point that is.
-    pub(crate) point: Option<At>,
+    pub point: Option<At>,
     folder: String,
     link: String,
 }
@@ -38,22 +38,22 @@ pub(crate) struct At {
     /// Its value for people: `16 connections`.
     shown: String,
     /// The value as a number where it is one.
-    pub(crate) number: Option<f64>,
+    pub number: Option<f64>,
 }
 
 /// A peer that balances calls, beside one that balances connections.
 #[derive(Clone, Copy)]
 pub(crate) struct Pair<'m, 'a> {
-    pub(crate) calls: &'m PeerView<'a>,
-    pub(crate) connections: &'m PeerView<'a>,
+    pub calls: &'m PeerView<'a>,
+    pub connections: &'m PeerView<'a>,
 }
 
 /// All runs: each that has one setting, each point of one that is swept, and searches,
 /// whose trials are not of one load and give no figures but what was found.
 #[derive(Default)]
 pub(crate) struct Looked<'a> {
-    pub(crate) seen: Vec<Seen<'a>>,
-    pub(crate) searches: Vec<Seen<'a>>,
+    pub seen: Vec<Seen<'a>>,
+    pub searches: Vec<Seen<'a>>,
 }
 
 /// All runs, with each peer in one colour throughout.
@@ -67,14 +67,14 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
     // The lab's own come first, so that they have the colours they have in reports.
     names.sort_by_key(|(name, _)| !OWN.contains(name));
     let layers: Vec<Option<Layer>> = names.iter().map(|(_, layer)| *layer).collect();
-    let paints = paints(&layers);
+    let marks = marks(&layers);
     let mut looked = Looked::default();
     for one in chosen {
         let mut model = Model::new(&one.run.record, &one.run.trials);
-        let paint = |model: &mut Model<'a>| {
+        let mark = |model: &mut Model<'a>| {
             for peer in &mut model.peers {
                 if let Some(at) = names.iter().position(|(name, _)| *name == peer.name) {
-                    (peer.paint, peer.dashed) = paints[at];
+                    peer.mark = marks[at];
                 }
             }
         };
@@ -88,11 +88,11 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
         };
         match model.sweep.take() {
             None => {
-                paint(&mut model);
+                mark(&mut model);
                 looked.seen.push(of(model, None));
             }
             Some(sweep) if sweep.search.is_some() => {
-                paint(&mut model);
+                mark(&mut model);
                 let key = sweep.key.to_owned();
                 let at = At { key, shown: "the highest rate".to_owned(), number: None };
                 looked.searches.push(of(model, Some(at)));
@@ -108,7 +108,7 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
                     })
                     .collect();
                 for (mut point, at) in sweep.points.into_iter().zip(ats) {
-                    paint(&mut point.model);
+                    mark(&mut point.model);
                     looked.seen.push(of(point.model, Some(at)));
                 }
             }

@@ -1,0 +1,27 @@
+//! Records to judgement: what a run, two runs or many runs say, and how surely.
+//!
+//! Everything here works from the records of run folders ([`measure::record`]). No HTML,
+//! no colours and no terminal: how a judgement is presented is `report`'s work.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`model`] | a run as it is looked at: peers, trials, figures |
+//! | [`estimate`] | a figure over trials with its interval, and beside another peer's |
+//! | [`findings`] | what came out, in sentences made from the data |
+//! | [`sweep`] | the points of a run in which a setting differs |
+//! | [`theory`] | what queueing theory says of the same peers |
+//! | [`settling`] | how long until calls were in balance after a fault |
+//! | [`mod@compare`] | two runs against each other |
+//! | [`decide`] | many runs, for somebody who has to choose |
+//! | [`index`] | all runs of a folder |
+#![forbid(unsafe_code)]
+
+pub mod compare;
+pub mod decide;
+pub mod estimate;
+pub mod findings;
+pub mod index;
+pub mod model;
+pub mod settling;
+pub mod sweep;
+pub mod theory;
