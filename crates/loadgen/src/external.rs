@@ -9,7 +9,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use measure::record::{BackendRecord, BackendSetup, TrialRecord};
 use scenario::{EXTERNAL_PEER, Layer, Network, Peer, Scenario, Tls};
 
-use crate::{drive::client::Seen, exit::Failure, lab, peers::ReadyPeer, run::trial::slow_call};
+use crate::{drive::client::Seen, exit::Failure, lab, peers::ReadyPeer};
 
 /// Where it is, and who has answered from behind it.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ pub(crate) fn find(target: &str, scenario: &Scenario) -> Result<ReadyPeer, Failu
     if addresses.is_empty() {
         return Err(unknown("its name stands for no address".to_owned()));
     }
-    let address = lab::reach(&addresses, slow_call(scenario)).map_err(|reason| {
+    let address = lab::reach(&addresses, scenario.slow_call()).map_err(|reason| {
         unknown(format!(
             "no call came back well: {reason}; it has to speak HTTP/2 without TLS, and \
              layerlab's echo-backend has to run behind it"

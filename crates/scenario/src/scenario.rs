@@ -555,6 +555,21 @@ impl Scenario {
         self.faults.iter().any(|fault| fault.action.is_membership())
     }
 
+    /// What the slowest backend rarely spends more than on a call: four times the mean,
+    /// which of exponential times one in fifty exceeds.
+    pub fn slow_call(&self) -> Duration {
+        let means = self.backends.iter().enumerate().map(|(index, backend)| {
+            let (mut speed, mut slowest) = (backend.speed, backend.speed);
+            for fault in self.faults.iter().filter(|fault| fault.backend as usize == index) {
+                speed = fault.action.speed_after(speed, backend.speed);
+                slowest = slowest.min(speed);
+            }
+            backend.service_time.mean_ns() / slowest
+        });
+        // Bounded far below what a duration holds: a minute at a thousandth of the speed.
+        Duration::from_nanos((4.0 * means.fold(0.0, f64::max)) as u64)
+    }
+
     /// The most calls per second all backends can serve together; `None` when
     /// service takes no time.
     pub fn capacity(&self) -> Option<f64> {

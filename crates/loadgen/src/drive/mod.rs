@@ -26,8 +26,6 @@ use measure::calllog::CallLog;
 use tokio::{sync::oneshot, task::LocalSet};
 use worker::{Plan, Shared, Worker};
 
-use crate::lab::placement::pin_this_thread;
-
 /// Scheduler ticks between two looks at the sockets and the alarm. The
 /// runtime's default of 61 lets a burst of calls make the next one late.
 const EVENT_INTERVAL: u32 = 8;
@@ -119,7 +117,7 @@ fn run_worker(
     ready: &mpsc::Sender<Result<(), ConnectError>>,
     started: oneshot::Receiver<Clock>,
 ) -> Result<CallLog, String> {
-    let runtime = match place_this_thread(&plan).and_then(|()| build_runtime()) {
+    let runtime = match (plan.place)().and_then(|()| build_runtime()) {
         Ok(runtime) => runtime,
         Err(error) => {
             let message = format!("cannot start a runtime: {error}");
@@ -142,12 +140,6 @@ fn run_worker(
         };
         worker.drive(clock).await.map_err(|error| format!("the alarm failed: {error}"))
     })
-}
-
-/// Puts the calling thread where its connections are to be made.
-fn place_this_thread(plan: &Plan) -> io::Result<()> {
-    pin_this_thread(&plan.cpus)?;
-    plan.namespace.as_ref().map_or(Ok(()), |namespace| namespace.enter())
 }
 
 fn build_runtime() -> io::Result<tokio::runtime::Runtime> {

@@ -7,6 +7,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
     rc::Rc,
     sync::{
         Arc,
@@ -24,7 +25,6 @@ use super::{
     members::Members,
     slots::{Call, Slots, Waited},
 };
-use crate::lab::network::Namespace;
 
 /// Most calls sent between two looks at the sockets, so that a generator that
 /// is behind still reads responses.
@@ -32,8 +32,10 @@ const BURST: usize = 32;
 /// How often a worker that waits for something else looks at the stop flag.
 const STOP_POLL_NS: u64 = 20_000_000;
 
+/// Moves the calling thread: to its CPUs, into a network namespace.
+pub(crate) type Place = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+
 /// What one worker has to do.
-#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) client: Manner,
     pub(crate) shape: CallShape,
@@ -45,10 +47,8 @@ pub(crate) struct Plan {
     pub(crate) give_up_ns: u64,
     /// Calls to set memory aside for.
     pub(crate) expected_calls: usize,
-    /// CPUs the thread may run on; empty for any.
-    pub(crate) cpus: Vec<u32>,
-    /// Network namespace its connections are made in; `None` for the lab's own.
-    pub(crate) namespace: Option<Arc<Namespace>>,
+    /// Puts the calling thread where it is to run and its connections are to be made.
+    pub(crate) place: Place,
     /// How it waits for the next call to be due.
     pub(crate) pacer: Pacer,
 }
@@ -318,8 +318,7 @@ mod tests {
             load,
             give_up_ns: 6 * SECOND,
             expected_calls: 1_000,
-            cpus: Vec::new(),
-            namespace: None,
+            place: Arc::new(|| Ok(())),
             pacer: Pacer::Timer,
         }
     }

@@ -16,10 +16,14 @@ use crate::{
         load::{Closed, Load, Open},
         rate::RateCurve,
         schedule::{self, Limit, Process, Schedule},
-        worker::Plan,
+        worker::{Place, Plan},
     },
     external::External,
-    lab::{Lab, environment, placement::Cpus},
+    lab::{
+        Lab, environment,
+        network::Namespace,
+        placement::{Cpus, pin_this_thread},
+    },
     peers::ReadyPeer,
 };
 
@@ -73,11 +77,18 @@ pub(super) fn plans(
             load: load(scenario, worker, workers, seed),
             give_up_ns: nanos(give_up),
             expected_calls: expected_calls(scenario, workers),
-            cpus: own.clone(),
-            namespace: lab.client_namespace(),
+            place: place(own.clone(), lab.client_namespace()),
             pacer: pacer(scenario, cpus),
         })
         .collect()
+}
+
+/// Where the generator's threads run and make their connections.
+fn place(cpus: Vec<u32>, namespace: Option<Arc<Namespace>>) -> Place {
+    Arc::new(move || {
+        pin_this_thread(&cpus)?;
+        namespace.as_ref().map_or(Ok(()), |namespace| namespace.enter())
+    })
 }
 
 /// A spinning thread is a loss to whoever shares its core.

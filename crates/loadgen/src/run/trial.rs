@@ -4,7 +4,12 @@
 //! A trial always ends in a record. What went wrong stands in it, with the side
 //! it went wrong on, and the run goes on.
 
-use std::{path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use measure::{
@@ -48,10 +53,6 @@ pub(crate) struct Trial<'a> {
     pub(crate) peer: &'a ReadyPeer,
     pub(crate) repeat: u32,
     pub(crate) order: u32,
-    /// What its processes speak TLS with, where they do.
-    pub(crate) certificates: Option<&'a Certificates>,
-    /// Where its parts run.
-    pub(crate) cpus: &'a Cpus,
     /// Where its processes write.
     pub(crate) dir: PathBuf,
 }
@@ -76,6 +77,55 @@ pub(crate) struct Done {
     pub(crate) proxy: Option<ProxyLaunch>,
 }
 
+/// What a run needs from outside: trials, and whether there is time for more of them.
+/// Tests have one that starts no process and keeps its own time.
+pub(crate) trait RunTrial {
+    /// Runs a trial; `look` is told how it goes.
+    fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done;
+
+    /// Whether the user asked to stop.
+    fn is_interrupted(&self) -> bool;
+
+    /// Time since the run began.
+    fn elapsed(&self) -> Duration;
+}
+
+/// Runs trials with processes of their own.
+pub(super) struct Processes {
+    /// What they speak TLS with, where they do.
+    certificates: Option<Certificates>,
+    /// Where they run.
+    cpus: Cpus,
+    began: Instant,
+}
+
+impl Processes {
+    pub(super) fn new(certificates: Option<Certificates>, cpus: Cpus) -> Self {
+        Self { certificates, cpus, began: Instant::now() }
+    }
+}
+
+impl RunTrial for Processes {
+    fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done {
+        Attempt { trial, certificates: self.certificates.as_ref(), cpus: &self.cpus }.run(look)
+    }
+
+    fn is_interrupted(&self) -> bool {
+        interrupt::interrupted()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+/// A trial with what its processes need.
+struct Attempt<'a> {
+    trial: &'a Trial<'a>,
+    certificates: Option<&'a Certificates>,
+    cpus: &'a Cpus,
+}
+
 /// What a trial gave, before it is a record.
 struct Measured {
     logs: Vec<CallLog>,
@@ -85,9 +135,8 @@ struct Measured {
     faults: Vec<FaultRecord>,
 }
 
-impl Trial<'_> {
-    /// Runs it; `look` is told how it goes.
-    pub(crate) fn run(&self, look: &mut dyn FnMut(Moment)) -> Done {
+impl Attempt<'_> {
+    fn run(&self, look: &mut dyn FnMut(Moment)) -> Done {
         let started = Timestamp::now();
         look(Moment::Starting);
         let mut done = match self.start_lab() {
@@ -101,48 +150,55 @@ impl Trial<'_> {
                 Done { record, proxy }
             }
             Err(_) if interrupt::interrupted() => {
-                let record = blank_record(&self.peer.peer.name, self.repeat, self.order);
+                let record =
+                    blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order);
                 let record = TrialRecord { outcome: TrialOutcome::Interrupted, ..record };
                 Done { record, proxy: None }
             }
             Err(error) => Done { record: self.failed(error), proxy: None },
         };
         done.record.started_utc = utc(started);
-        done.record.point = self.point.map(str::to_owned);
-        done.record.payload_bytes = self.scenario.load.payload_bytes();
+        done.record.point = self.trial.point.map(str::to_owned);
+        done.record.payload_bytes = self.trial.scenario.load.payload_bytes();
         done
     }
 
     /// Every peer of a repeat gets the same load and the same backends.
     fn seed(&self) -> u64 {
-        load::seed_of_repeat(self.scenario.seed, self.repeat)
+        load::seed_of_repeat(self.trial.scenario.seed, self.trial.repeat)
     }
 
     fn start_lab(&self) -> Result<Lab, LabError> {
-        if self.peer.external.is_some() {
-            return Ok(Lab::without_processes(&self.dir));
+        if self.trial.peer.external.is_some() {
+            return Ok(Lab::without_processes(&self.trial.dir));
         }
-        let (seed, tls) = (self.seed(), self.scenario.tls);
+        let (seed, tls) = (self.seed(), self.trial.scenario.tls);
         let proxy = |site: &Site<'_>| self.proxy_at(site);
         let setup = Setup {
-            network: self.scenario.network,
-            speeds: self.scenario.backends.iter().map(|backend| backend.speed).collect(),
-            members: self.scenario.first_members(),
-            slow_call: slow_call(self.scenario),
+            network: self.trial.scenario.network,
+            speeds: self.trial.scenario.backends.iter().map(|backend| backend.speed).collect(),
+            members: self.trial.scenario.first_members(),
+            slow_call: self.trial.scenario.slow_call(),
             to_balancer: self.trust(tls.of_clients()).cloned(),
             to_backends: self.trust(tls.of_backends()).cloned(),
             backend: &|index, address| {
                 let cpus = &self.cpus.backends;
-                setup::backend(self.scenario, index, address, seed, self.certificates, cpus)
+                setup::backend(self.trial.scenario, index, address, seed, self.certificates, cpus)
             },
-            proxy: if self.peer.is_started() { Some(&proxy) } else { None },
+            proxy: if self.trial.peer.is_started() { Some(&proxy) } else { None },
         };
-        Lab::start(&setup, &self.dir)
+        Lab::start(&setup, &self.trial.dir)
     }
 
     /// How the peer's proxy is started at a site.
     fn proxy_at(&self, site: &Site<'_>) -> Result<ProxyLaunch, String> {
-        setup::proxy(self.peer, self.scenario, site, self.certificates, &self.cpus.proxy)
+        setup::proxy(
+            self.trial.peer,
+            self.trial.scenario,
+            site,
+            self.certificates,
+            &self.cpus.proxy,
+        )
     }
 
     /// Whom those trust that connect to a side that speaks TLS, or doesn't.
@@ -152,8 +208,9 @@ impl Trial<'_> {
 
     fn measure(&self, lab: &mut Lab, look: &mut dyn FnMut(Moment)) -> Result<Measured, LabError> {
         let (seed, give_up) = (self.seed(), self.give_up());
-        let trust = self.trust(self.scenario.tls.of_clients());
-        let plans = load::plans(self.scenario, self.peer, lab, seed, give_up, trust, self.cpus);
+        let trust = self.trust(self.trial.scenario.tls.of_clients());
+        let plans =
+            load::plans(self.trial.scenario, self.trial.peer, lab, seed, give_up, trust, self.cpus);
         let mut generator = Generator::connect(plans).map_err(|error| LabError {
             side: if error.is_own { Side::Client } else { self.next_hop() },
             message: error.message,
@@ -177,13 +234,13 @@ impl Trial<'_> {
 
     /// Whoever the generator connects to.
     fn next_hop(&self) -> Side {
-        if self.peer.stands_between() { Side::Proxy } else { Side::Backend }
+        if self.trial.peer.stands_between() { Side::Proxy } else { Side::Backend }
     }
 
     /// The planned window. A length in calls has no end that is known before.
     fn planned(&self) -> (u64, Option<u64>) {
-        let start_ns = nanos(self.scenario.load.warm_up);
-        let end_ns = match self.scenario.load.length {
+        let start_ns = nanos(self.trial.scenario.load.warm_up);
+        let end_ns = match self.trial.scenario.load.length {
             Length::Duration(duration) => Some(start_ns + nanos(duration)),
             Length::Calls(_) => None,
         };
@@ -194,8 +251,8 @@ impl Trial<'_> {
     /// due as the trial took until then, so that an overloaded backend gets to
     /// work its queue off, and never before a call could have been served.
     fn give_up(&self) -> Duration {
-        let planned = self.scenario.trial_duration().unwrap_or(Duration::from_secs(3_600));
-        planned + planned.max(LEAST_GRACE + slow_call(self.scenario))
+        let planned = self.trial.scenario.trial_duration().unwrap_or(Duration::from_secs(3_600));
+        planned + planned.max(LEAST_GRACE + self.trial.scenario.slow_call())
     }
 
     /// Waits for the trial's end and reads the costs at the window's edges.
@@ -212,7 +269,7 @@ impl Trial<'_> {
             after: None,
             ended_ns: 0,
             outcome: TrialOutcome::Complete,
-            faults: Faults::new(&self.scenario.faults, start_ns, end_ns.unwrap_or(start_ns)),
+            faults: Faults::new(&self.trial.scenario.faults, start_ns, end_ns.unwrap_or(start_ns)),
         };
         loop {
             let now_ns = clock.now_ns();
@@ -281,17 +338,17 @@ impl Trial<'_> {
     /// Ids of the backends by index; of those the lab did not start, as many as
     /// have answered.
     fn backend_ids(&self) -> Vec<String> {
-        match &self.peer.external {
+        match &self.trial.peer.external {
             Some(external) => external.seen.ids(),
-            None => self.scenario.backends.iter().map(|backend| backend.id.clone()).collect(),
+            None => self.trial.scenario.backends.iter().map(|backend| backend.id.clone()).collect(),
         }
     }
 
     /// The backends with the weights they have in the scenario; of those the lab did not
     /// start, one is as good as the other.
     fn weighted(&self, mut backends: Vec<BackendRecord>) -> Vec<BackendRecord> {
-        if self.peer.external.is_none() {
-            for (record, backend) in backends.iter_mut().zip(&self.scenario.backends) {
+        if self.trial.peer.external.is_none() {
+            for (record, backend) in backends.iter_mut().zip(&self.trial.scenario.backends) {
                 record.weight = backend.weight;
             }
         }
@@ -307,8 +364,8 @@ impl Trial<'_> {
             window: Window { start_ns: spent.start_ns + cut_ns, ..spent },
             spent,
             backend_ids: &ids,
-            mode: load::mode(self.scenario),
-            through_proxy: self.peer.stands_between(),
+            mode: load::mode(self.trial.scenario),
+            through_proxy: self.trial.peer.stands_between(),
         };
         let folded = fold(&measured.logs, &setting);
         let [latency, latency_sent, lateness, queued, service, in_backend] = folded.histograms();
@@ -318,7 +375,7 @@ impl Trial<'_> {
         };
         let mut record = TrialRecord {
             outcome: measured.outcome.clone(),
-            warm_up_s: self.scenario.load.warm_up.as_secs_f64(),
+            warm_up_s: self.trial.scenario.load.warm_up.as_secs_f64(),
             measured_s: setting.window.seconds(),
             cut_s: cut_ns as f64 / 1e9,
             counts: folded.counts(),
@@ -333,7 +390,7 @@ impl Trial<'_> {
             faults: measured.faults.clone(),
             processes,
             machine,
-            ..blank_record(&self.peer.peer.name, self.repeat, self.order)
+            ..blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order)
         };
         record.warnings = self.doubts(&record, &folded, &measured.logs);
         record.warnings.extend(doubts::of_steadiness(steadiness));
@@ -346,11 +403,11 @@ impl Trial<'_> {
 
     /// Whether nothing happens on purpose during the trial.
     fn is_meant_to_be_steady(&self) -> bool {
-        let changes = match &self.scenario.load.pace {
+        let changes = match &self.trial.scenario.load.pace {
             Pace::Open { profile, .. } => *profile != Profile::Flat,
             Pace::Closed { .. } => false,
         };
-        self.scenario.faults.is_empty() && !changes
+        self.trial.scenario.faults.is_empty() && !changes
     }
 
     fn steadiness(&self, measured: &Measured) -> Option<Steadiness> {
@@ -362,7 +419,7 @@ impl Trial<'_> {
 
     /// What an open loop at one rate was to send.
     fn asked(&self) -> Option<Asked> {
-        match &self.scenario.load.pace {
+        match &self.trial.scenario.load.pace {
             Pace::Open { arrivals, profile: Profile::Flat } => Some(Asked {
                 rate: arrivals.rate(),
                 poisson: matches!(arrivals, Arrivals::Poisson { .. }),
@@ -378,31 +435,16 @@ impl Trial<'_> {
         logs: &[CallLog],
     ) -> Vec<measure::warning::Warning> {
         let lost = logs.iter().map(CallLog::lost).sum();
-        let open = load::mode(self.scenario) == LoopMode::Open;
+        let open = load::mode(self.trial.scenario) == LoopMode::Open;
         doubts::of_trial(record, folded, lost, open)
     }
 
     fn failed(&self, error: LabError) -> TrialRecord {
         TrialRecord {
             outcome: TrialOutcome::Failed { side: error.side, message: error.message },
-            ..blank_record(&self.peer.peer.name, self.repeat, self.order)
+            ..blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order)
         }
     }
-}
-
-/// What the slowest backend rarely spends more than on a call: four times the mean,
-/// which of exponential times one in fifty exceeds.
-pub(crate) fn slow_call(scenario: &Scenario) -> Duration {
-    let means = scenario.backends.iter().enumerate().map(|(index, backend)| {
-        let (mut speed, mut slowest) = (backend.speed, backend.speed);
-        for fault in scenario.faults.iter().filter(|fault| fault.backend as usize == index) {
-            speed = fault.action.speed_after(speed, backend.speed);
-            slowest = slowest.min(speed);
-        }
-        backend.service_time.mean_ns() / slowest
-    });
-    // Bounded far below what a duration holds: a minute at a thousandth of the speed.
-    Duration::from_nanos((4.0 * means.fold(0.0, f64::max)) as u64)
 }
 
 /// What was seen while a trial ran.

@@ -16,7 +16,7 @@ use measure::{
 };
 
 use super::{Live, Terminal};
-use crate::run::trial::Moment;
+use crate::run::{Event, Observer, trial::Moment};
 
 /// How often the line is drawn.
 const REDRAW_EVERY: Duration = Duration::from_millis(200);
@@ -73,8 +73,7 @@ impl Progress {
         self.line(text);
     }
 
-    /// `planned` is the length of one trial, where it is known.
-    pub(crate) fn begin(&mut self, trials: usize, planned: Option<Duration>) {
+    fn begin(&mut self, trials: usize, planned: Option<Duration>) {
         self.planned = planned;
         self.set_trials(trials);
         let time = match self.left(Duration::ZERO) {
@@ -84,8 +83,7 @@ impl Progress {
         self.line(&format!("{trials} trials{time}"));
     }
 
-    /// More trials than were planned, and why.
-    pub(crate) fn add(&mut self, trials: usize, why: &str) {
+    fn add(&mut self, trials: usize, why: &str) {
         self.set_trials(self.trials + trials);
         self.line(why);
     }
@@ -97,16 +95,13 @@ impl Progress {
         }
     }
 
-    /// A search begins: how many trials it takes is found out as it goes, and its
-    /// budget is the most time it takes.
-    pub(crate) fn search(&mut self, peers: usize, repeats: u32, budget: Duration) {
+    fn search(&mut self, peers: usize, repeats: u32, budget: Duration) {
         self.deadline = Some(Instant::now() + budget);
         let (peers, times) = (counted(peers, "peer"), counted(repeats as usize, "time"));
         self.line(&format!("{peers} searched, {times} each, in {} at most", seconds(budget)));
     }
 
-    /// What a search found.
-    pub(crate) fn found(&mut self, result: &SearchResult) {
+    fn found(&mut self, result: &SearchResult) {
         let held = result.held.map_or_else(|| "no rate".to_owned(), format::rate);
         let failed = match result.failed {
             Some(failed) => format!(", and not at {}", format::rate(failed)),
@@ -116,7 +111,7 @@ impl Progress {
         self.line(&format!("  {name}, repeat {repeat}: the objective held at {held}{failed}"));
     }
 
-    pub(crate) fn trial_begins(&mut self, name: &str, repeat: u32) {
+    fn trial_begins(&mut self, name: &str, repeat: u32) {
         if let Some(live) = &mut self.live {
             live.trial_begins(name);
         }
@@ -130,7 +125,7 @@ impl Progress {
         });
     }
 
-    pub(crate) fn look(&mut self, moment: Moment) {
+    fn look(&mut self, moment: Moment) {
         if let Some(live) = &mut self.live {
             live.look(&moment);
         }
@@ -174,7 +169,7 @@ impl Progress {
         let _ = io::stderr().flush();
     }
 
-    pub(crate) fn trial_ends(&mut self, record: &TrialRecord) {
+    fn trial_ends(&mut self, record: &TrialRecord) {
         let Some(current) = self.current.take() else { return };
         self.done += 1;
         if let Some(live) = &mut self.live {
@@ -208,6 +203,21 @@ impl Progress {
         };
         let open = u32::try_from(self.trials - self.done).unwrap_or(u32::MAX);
         Some(each.saturating_mul(open).saturating_sub(in_trial))
+    }
+}
+
+impl Observer for Progress {
+    fn on(&mut self, event: Event<'_>) {
+        match event {
+            Event::Note(text) => self.note(text),
+            Event::Planned { trials, each } => self.begin(trials, each),
+            Event::Added { trials, why } => self.add(trials, why),
+            Event::SearchBegins { peers, repeats, budget } => self.search(peers, repeats, budget),
+            Event::Found(result) => self.found(result),
+            Event::TrialBegins { name, repeat } => self.trial_begins(name, repeat),
+            Event::Look(moment) => self.look(moment),
+            Event::TrialEnds(record) => self.trial_ends(record),
+        }
     }
 }
 
