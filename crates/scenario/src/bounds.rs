@@ -37,6 +37,9 @@ pub const SIGMA: Bounds<f64> = bounds(0.01, 4.0);
 /// Age at which a backend closes a connection, and the grace after that.
 pub const CONNECTION_AGE: Bounds<Duration> =
     bounds(Duration::from_millis(10), Duration::from_secs(3_600));
+/// How long a server of the user's own may take to be ready.
+pub const READY_WITHIN: Bounds<Duration> =
+    bounds(Duration::from_millis(100), Duration::from_secs(600));
 /// Client connections.
 pub const CONNECTIONS: Bounds<u32> = bounds(1, 20_000);
 /// Calls in flight per connection.

@@ -1,7 +1,7 @@
 //! From what is written to what can't be wrong: bounds, alternatives,
 //! contradictions and defaults.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use balance::{Balancer, PolicyKind};
 use measure::figure::Scope;
@@ -9,6 +9,7 @@ use measure::figure::Scope;
 use crate::{
     bounds::{self, Bounds},
     claim::{Claim, parse_figure},
+    command::{check_command, check_environment},
     error::{Problem, list_of},
     fault::check_faults,
     peer::{EXTERNAL_PEER, check_name},
@@ -47,12 +48,13 @@ pub(crate) fn check(
 ) -> Result<Scenario, Problem> {
     let question = check_text("question", wire.question)?;
     let learned = wire.learned.map(|text| check_text("learned", text)).transpose()?;
+    let command = check_command(&wire.backends, wire.tls.unwrap_or_default())?;
     let connection_age = check_connection_age(&wire.backends)?;
     let backends = check_backends(&wire.backends)?;
     let policy = wire.balance.policy;
     check_policy("balance.policy", policy, &backends)?;
     let load = check_load(&wire.load)?;
-    let faults = check_faults(&wire.faults, &backends)?;
+    let faults = check_faults(&wire.faults, &backends, command.is_some())?;
     if let (Some(_), Length::Calls(_)) = (faults.first(), load.length) {
         let message = "faults happen at a part of the duration; use `load.duration`";
         return Err(Problem::new("load.calls", message));
@@ -75,6 +77,7 @@ pub(crate) fn check(
         network: wire.network.unwrap_or_default(),
         tls: wire.tls.unwrap_or_default(),
         backends,
+        command,
         connection_age,
         load,
         faults,
@@ -131,6 +134,7 @@ fn check_backends(wire: &BackendsWire) -> Result<Vec<Backend>, Problem> {
         service_time,
         speed: 1.0,
         weight: 1,
+        environment: BTreeMap::new(),
     };
     let mut backends: Vec<Backend> = (0..count).map(backend).collect();
     for (position, different) in wire.overrides.iter().enumerate() {
@@ -158,6 +162,7 @@ fn apply(key: &str, different: &BackendOverrideWire, backend: &mut Backend) -> R
         backend.concurrency = within(&key, concurrency, bounds::CONCURRENCY, "servers")?;
     }
     backend.service_time = different.service_time.unwrap_or(backend.service_time);
+    backend.environment = check_environment(&format!("{key}.environment"), &different.environment)?;
     Ok(())
 }
 
@@ -511,7 +516,7 @@ fn check_claims(claims: &[String], known_peers: &[String]) -> Result<Vec<Claim>,
 
 /// A duration that shows as people write it.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
-struct Time(Duration);
+pub(crate) struct Time(pub(crate) Duration);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -530,7 +535,7 @@ impl fmt::Display for Size {
 }
 
 impl Bounds<Duration> {
-    fn time(self) -> Bounds<Time> {
+    pub(crate) fn time(self) -> Bounds<Time> {
         Bounds { min: Time(self.min), max: Time(self.max) }
     }
 }

@@ -11,10 +11,12 @@ use crate::{
     wire::{FaultActionWire, FaultWire},
 };
 
-/// Checks all faults; they come back in order of time.
+/// Checks all faults; they come back in order of time. `are_own`: backends are servers
+/// of the user's own.
 pub(crate) fn check_faults(
     wire: &[FaultWire],
     backends: &[Backend],
+    are_own: bool,
 ) -> Result<Vec<Fault>, Problem> {
     let mut faults = Vec::with_capacity(wire.len());
     for (position, fault) in wire.iter().enumerate() {
@@ -23,7 +25,7 @@ pub(crate) fn check_faults(
         let key = format!("fault[{position}]");
         let backend = within(&format!("{key}.backend"), fault.backend, indices, "a backend")?;
         let PercentText(at) = fault.at;
-        let action = check_action(&key, fault, &backends[backend as usize])?;
+        let action = check_action(&key, fault, &backends[backend as usize], are_own)?;
         faults.push((key, Fault { at, action, backend }));
     }
     faults.sort_by(|(_, a), (_, b)| a.at.total_cmp(&b.at));
@@ -33,9 +35,19 @@ pub(crate) fn check_faults(
     Ok(faults.into_iter().map(|(_, fault)| fault).collect())
 }
 
-fn check_action(key: &str, fault: &FaultWire, backend: &Backend) -> Result<FaultAction, Problem> {
+fn check_action(
+    key: &str,
+    fault: &FaultWire,
+    backend: &Backend,
+    are_own: bool,
+) -> Result<FaultAction, Problem> {
     let factor_key = format!("{key}.factor");
     let factor = || {
+        if are_own {
+            let message = "only the lab's own backend can be made slower or faster, and \
+                           `backends.command` starts servers of yours";
+            return Err(Problem::new(format!("{key}.action"), message));
+        }
         let Some(factor) = fault.factor else {
             let message = "this key is missing: say how many times slower or faster";
             return Err(Problem::new(&factor_key, message));

@@ -36,6 +36,7 @@
 pub mod bounds;
 mod check;
 mod claim;
+mod command;
 mod document;
 mod error;
 mod fault;
@@ -51,6 +52,7 @@ pub mod units;
 mod wire;
 
 pub use claim::{Claim, ClaimError, ClaimOutcome, MissingValue, Op, PointName, Subject, Term};
+pub use command::{BackendCommand, Ready, Server, ServerText};
 pub use error::{Error, Invalid, Place, nearest};
 pub use library::{Library, Summary};
 pub use peer::{

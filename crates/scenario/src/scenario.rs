@@ -3,7 +3,7 @@
 //! Every value is within its bounds, alternatives are decided, defaults are
 //! filled in. The generator and the lab work from these types alone.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use balance::PolicyKind;
 use measure::figure::Figure;
@@ -11,7 +11,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    claim::Claim, fault, search::Search, service_time::ServiceTime, sweep::Sweep,
+    claim::Claim,
+    command::{BackendCommand, ServerText},
+    fault,
+    search::Search,
+    service_time::ServiceTime,
+    sweep::Sweep,
     units::duration_as_text,
 };
 
@@ -30,6 +35,9 @@ pub struct Scenario {
     pub tls: Tls,
     /// The backends behind every peer; never empty.
     pub backends: Vec<Backend>,
+    /// How they are started where they are not the lab's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<BackendCommand>,
     /// When backends close connections for their age; `None` for never.
     pub connection_age: Option<ConnectionAge>,
     /// The calls that are made.
@@ -143,6 +151,9 @@ pub struct Backend {
     pub speed: f64,
     /// Weight in policies that know weights.
     pub weight: u32,
+    /// Additions to its environment, where it is a server of the user's own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, ServerText>,
 }
 
 impl Backend {

@@ -4,6 +4,8 @@
 //! a key, and the whole is checked again. A wrong value is then
 //! reported where it came from, be that a line of the file or a flag.
 
+use std::path::Path;
+
 use measure::figure::Scope;
 use toml::{Table, Value};
 
@@ -175,9 +177,7 @@ impl ScenarioSource {
 
     fn check(&self, table: Table) -> Result<Scenario, Problem> {
         let wire = wire::from_table(table.clone()).map_err(|error| explain("", error.message()))?;
-        let Some(sweep) = &wire.sweep else {
-            return check(&self.name, wire, &self.known_peers);
-        };
+        let Some(sweep) = &wire.sweep else { return self.check_point(wire) };
         if wire.load.search.is_some() {
             let message = "a search chooses the rates it tries; keep `[sweep]` or `[load.search]`";
             return Err(Problem::new("sweep", message));
@@ -191,6 +191,16 @@ impl ScenarioSource {
         };
         let scenario = Scenario::clone(&first.scenario);
         Ok(Scenario { sweep: Some(Sweep { key: sweep.key.clone(), points }), ..scenario })
+    }
+
+    /// One setting of everything. Own servers run beside the scenario's file.
+    fn check_point(&self, wire: ScenarioWire) -> Result<Scenario, Problem> {
+        let mut scenario = check(&self.name, wire, &self.known_peers)?;
+        if let Some(command) = &mut scenario.command {
+            let beside = Path::new(self.file()).parent().unwrap_or(Path::new(""));
+            command.folder = beside.join(&command.folder);
+        }
+        Ok(scenario)
     }
 
     /// The scenario with one value of the sweep in force.
@@ -210,7 +220,7 @@ impl ScenarioSource {
             let of_key = error.message().starts_with("unknown field");
             if of_key { problem } else { Problem { key: blame.clone(), ..problem } }
         })?;
-        let scenario = check(&self.name, wire, &self.known_peers).map_err(|problem| {
+        let scenario = self.check_point(wire).map_err(|problem| {
             // What is wrong with the value itself is the value's; what it makes
             // impossible elsewhere is told where that stands.
             if problem.key == key || problem.key.starts_with(&format!("{key}.")) {

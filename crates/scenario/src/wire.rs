@@ -2,7 +2,7 @@
 //! describes. Nothing here is checked against anything else; the checked types
 //! are in [`crate::scenario`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use balance::PolicyKind;
 use schemars::JsonSchema;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bounds,
+    command::Ready,
     scenario::{Network, Tls},
     service_time::ServiceTime,
     units::{DurationText, PercentText, RateText, SizeText},
@@ -72,6 +73,27 @@ pub(crate) struct BackendsWire {
     pub(crate) concurrency: Option<u32>,
     /// How long a server works on a call; `none` unless given.
     pub(crate) service_time: Option<ServiceTime>,
+    /// Servers of your own in place of the lab's: the program and its arguments. In each
+    /// of them `{port}`, `{host}`, `{addr}` (both), `{id}` (`b0`), `{index}` (from zero),
+    /// and under TLS `{tls_cert}` and `{tls_key}`, stand for the server's own.
+    #[schemars(example = ["python3", "server.py", "--port", "{port}"])]
+    pub(crate) command: Option<Vec<String>>,
+    /// Additions to the environment of these servers, with the same placeholders. What
+    /// the lab itself was started with they have as well.
+    #[serde(default)]
+    #[schemars(example = env_example())]
+    pub(crate) environment: BTreeMap<String, String>,
+    /// The folder these servers run in, as seen from the scenario's file; the file's own
+    /// folder unless given.
+    #[schemars(example = "../server")]
+    pub(crate) folder: Option<PathBuf>,
+    /// What shows that one of these servers is ready: a `call` like those of the load that
+    /// succeeds, SERVING as its `health` (`grpc.health.v1`), or a connection over `tcp`;
+    /// `call` unless given. The way through a balancer is always shown by a call.
+    pub(crate) ready: Option<Ready>,
+    /// How long each of these servers may take to be ready; `30s` unless given.
+    #[schemars(example = "60s")]
+    pub(crate) ready_within: Option<DurationText>,
     /// Age at which backends close a connection (with 10 % of jitter); never
     /// unless given.
     pub(crate) max_connection_age: Option<DurationText>,
@@ -101,6 +123,14 @@ pub(crate) struct BackendOverrideWire {
     pub(crate) concurrency: Option<u32>,
     /// Its service time, before its speed is applied.
     pub(crate) service_time: Option<ServiceTime>,
+    /// Additions to its environment, where `backends.command` starts it.
+    #[serde(default)]
+    #[schemars(example = env_example())]
+    pub(crate) environment: BTreeMap<String, String>,
+}
+
+fn env_example() -> BTreeMap<String, String> {
+    BTreeMap::from([("NAME".to_owned(), "{id}".to_owned())])
 }
 
 /// The load.

@@ -29,6 +29,7 @@ pub use tls::TlsFiles;
 pub(crate) use check::{check, config_problem, template_error};
 pub(crate) use choice::check_name;
 use template::Template;
+pub(crate) use template::pieces as tokens;
 use tls::PeerTls;
 
 /// Where in the stack a peer balances.

@@ -246,6 +246,14 @@ enum TokenKind<'a> {
     Tag(&'a str),
 }
 
+/// A text in its pieces: what stands for itself, and the names of placeholders as errors.
+pub(crate) fn pieces(text: &str) -> impl Iterator<Item = Result<String, &str>> {
+    tokens(text).into_iter().map(|token| match token.kind {
+        TokenKind::Text(text) => Ok(text),
+        TokenKind::Tag(name) => Err(name),
+    })
+}
+
 /// Cuts a text into tags and what is between them.
 fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();

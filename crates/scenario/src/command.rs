@@ -1,0 +1,351 @@
+//! How the user's own servers are started in place of the lab's backend: a command
+//! with placeholders, and what shows that one is ready.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::{
+    bounds,
+    check::{Time, within},
+    error::{Problem, did_you_mean, list_of},
+    peer::tokens,
+    scenario::Tls,
+    units::{DurationText, duration_as_text},
+    wire::BackendsWire,
+};
+
+const DEFAULT_READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Servers of the user's own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BackendCommand {
+    /// The program and its arguments; never empty.
+    pub command: Vec<ServerText>,
+    /// Additions to the environment of all of them.
+    pub environment: BTreeMap<String, ServerText>,
+    /// The folder they run in. Not recorded: it means something on one machine only.
+    #[serde(skip)]
+    pub folder: PathBuf,
+    /// What shows that one is ready.
+    pub ready: Ready,
+    /// How long one may take until then.
+    #[serde(serialize_with = "duration_as_text")]
+    pub ready_within: Duration,
+}
+
+/// What shows that a server is ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ready {
+    /// A call like those of the load succeeds.
+    #[default]
+    Call,
+    /// `grpc.health.v1.Health/Check` says SERVING for the server as a whole.
+    Health,
+    /// It accepts a TCP connection.
+    Tcp,
+}
+
+/// One server, for which a command is rendered.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'a> {
+    /// Its id: `b0`.
+    pub id: &'a str,
+    /// Its number, from zero.
+    pub index: usize,
+    /// Where it has to listen.
+    pub addr: SocketAddr,
+    /// Its certificate and key, where it has to speak TLS.
+    pub tls: Option<(&'a Path, &'a Path)>,
+}
+
+/// A text with placeholders that stand for values of one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerText {
+    written: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Value(Placeholder),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Placeholder {
+    Port,
+    Host,
+    Addr,
+    Id,
+    Index,
+    TlsCert,
+    TlsKey,
+}
+
+const PLACEHOLDERS: [(&str, Placeholder); 7] = [
+    ("port", Placeholder::Port),
+    ("host", Placeholder::Host),
+    ("addr", Placeholder::Addr),
+    ("id", Placeholder::Id),
+    ("index", Placeholder::Index),
+    ("tls_cert", Placeholder::TlsCert),
+    ("tls_key", Placeholder::TlsKey),
+];
+
+impl ServerText {
+    fn parse(key: &str, written: &str) -> Result<Self, Problem> {
+        let mut parts = Vec::new();
+        for token in tokens(written) {
+            parts.push(match token {
+                Ok(text) => Part::Text(text),
+                Err(tag) => match PLACEHOLDERS.iter().find(|(name, _)| *name == tag) {
+                    Some((_, placeholder)) => Part::Value(*placeholder),
+                    None => return Err(unknown(key, tag)),
+                },
+            });
+        }
+        Ok(Self { written: written.to_owned(), parts })
+    }
+
+    /// The text for one server.
+    pub fn render(&self, server: &Server<'_>) -> String {
+        let path = |path: Option<&Path>| path.unwrap_or(Path::new("")).display().to_string();
+        let value = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Value(Placeholder::Port) => server.addr.port().to_string(),
+            Part::Value(Placeholder::Host) => server.addr.ip().to_string(),
+            Part::Value(Placeholder::Addr) => server.addr.to_string(),
+            Part::Value(Placeholder::Id) => server.id.to_owned(),
+            Part::Value(Placeholder::Index) => server.index.to_string(),
+            // Checked: it is there wherever the scenario speaks TLS.
+            Part::Value(Placeholder::TlsCert) => path(server.tls.map(|(cert, _)| cert)),
+            Part::Value(Placeholder::TlsKey) => path(server.tls.map(|(_, key)| key)),
+        };
+        self.parts.iter().map(value).collect()
+    }
+
+    fn uses(&self, wanted: &[Placeholder]) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Value(used) if wanted.contains(used)))
+    }
+}
+
+impl Serialize for ServerText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.written)
+    }
+}
+
+fn unknown(key: &str, tag: &str) -> Problem {
+    let names = PLACEHOLDERS.map(|(name, _)| name);
+    let (hint, list) = (did_you_mean(tag, &names), list_of(&names));
+    Problem::new(
+        key,
+        format!(
+            "unknown placeholder `{{{tag}}}`{hint}; known are {list}; `{{{{{tag}}}}}` stands for \
+             the text itself"
+        ),
+    )
+}
+
+/// Checks the command of `[backends]`; `None` where the lab's own backend is started.
+pub(crate) fn check_command(
+    wire: &BackendsWire,
+    tls: Tls,
+) -> Result<Option<BackendCommand>, Problem> {
+    let Some(words) = &wire.command else { return without_command(wire).map(|()| None) };
+    if words.first().is_none_or(|program| program.trim().is_empty()) {
+        let message = "there is no program; write it as [\"python3\", \"server.py\", ...]";
+        return Err(Problem::new("backends.command", message));
+    }
+    not_with_command(wire)?;
+    let word = |(index, word): (usize, &String)| {
+        ServerText::parse(&format!("backends.command[{index}]"), word)
+    };
+    let command: Vec<ServerText> = words.iter().enumerate().map(word).collect::<Result<_, _>>()?;
+    let environment = check_environment("backends.environment", &wire.environment)?;
+    let of_servers = wire.overrides.iter().flat_map(|server| server.environment.values());
+    let of_servers = of_servers.filter_map(|text| ServerText::parse("", text).ok());
+    let all: Vec<ServerText> =
+        command.iter().chain(environment.values()).cloned().chain(of_servers).collect();
+    let uses = |wanted: &[Placeholder]| all.iter().any(|text| text.uses(wanted));
+    if !uses(&[Placeholder::Port, Placeholder::Addr]) {
+        return Err(Problem::new(
+            "backends.command",
+            "it does not say where to listen; the lab chooses a port for each server: put \
+             `{port}` or `{addr}` into the command or into `backends.environment`",
+        ));
+    }
+    if tls.of_backends() && !(uses(&[Placeholder::TlsCert]) && uses(&[Placeholder::TlsKey])) {
+        return Err(Problem::new(
+            "backends.command",
+            format!(
+                "`tls = \"{}\"` has backends speak TLS, and the command has no `{{tls_cert}}` and \
+                 `{{tls_key}}`, the files of the certificate and its key",
+                tls.name()
+            ),
+        ));
+    }
+    let ready_within = wire.ready_within.map_or(DEFAULT_READY_WITHIN, |DurationText(time)| time);
+    let ready_within = within(
+        "backends.ready_within",
+        Time(ready_within),
+        bounds::READY_WITHIN.time(),
+        "a time to start in",
+    )?;
+    Ok(Some(BackendCommand {
+        command,
+        environment,
+        folder: wire.folder.clone().unwrap_or_default(),
+        ready: wire.ready.unwrap_or_default(),
+        ready_within: ready_within.0,
+    }))
+}
+
+/// Checks additions to an environment.
+pub(crate) fn check_environment(
+    key: &str,
+    wire: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, ServerText>, Problem> {
+    let entry = |(name, value): (&String, &String)| {
+        let key = format!("{key}.{name}");
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(Problem::new(key, "no name of an environment variable"));
+        }
+        Ok((name.clone(), ServerText::parse(&key, value)?))
+    };
+    wire.iter().map(entry).collect()
+}
+
+/// Keys that say something of the user's own servers, and there are none.
+fn without_command(wire: &BackendsWire) -> Result<(), Problem> {
+    let with_environment = wire.overrides.iter().position(|one| !one.environment.is_empty());
+    let set = [
+        ("backends.environment".to_owned(), !wire.environment.is_empty()),
+        ("backends.folder".to_owned(), wire.folder.is_some()),
+        ("backends.ready".to_owned(), wire.ready.is_some()),
+        ("backends.ready_within".to_owned(), wire.ready_within.is_some()),
+        (
+            format!("backends.override[{}].environment", with_environment.unwrap_or_default()),
+            with_environment.is_some(),
+        ),
+    ];
+    match set.into_iter().find(|(_, is_set)| *is_set) {
+        Some((key, _)) => {
+            Err(Problem::new(key, "this is for servers of your own; add `backends.command`"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Keys that say how the lab's own backend behaves, which is not started.
+fn not_with_command(wire: &BackendsWire) -> Result<(), Problem> {
+    let mut set = vec![
+        ("backends.concurrency".to_owned(), wire.concurrency.is_some()),
+        ("backends.service_time".to_owned(), wire.service_time.is_some()),
+        ("backends.max_connection_age".to_owned(), wire.max_connection_age.is_some()),
+    ];
+    for (position, server) in wire.overrides.iter().enumerate() {
+        let key = |name: &str| format!("backends.override[{position}].{name}");
+        set.extend([
+            (key("speed"), server.speed.is_some()),
+            (key("concurrency"), server.concurrency.is_some()),
+            (key("service_time"), server.service_time.is_some()),
+        ]);
+    }
+    match set.into_iter().find(|(_, is_set)| *is_set) {
+        Some((key, _)) => Err(Problem::new(
+            key,
+            "only the lab's own backend can be told this, and `backends.command` starts servers \
+             of yours; take it out",
+        )),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Scenario, ScenarioSource};
+
+    fn scenario(backends: &str) -> Result<Scenario, String> {
+        let text = format!(
+            "question = \"Own?\"\ntls = \"none\"\n[backends]\n{backends}\n[load]\nloop = \"open\"\n\
+             connections = 1\nrate = \"10/s\"\nduration = \"1s\"\n"
+        );
+        let peers = ["direct", "l4", "l7"].map(str::to_owned);
+        let source = ScenarioSource::parse("own", "there/own.toml", &text, &peers)
+            .map_err(|error| error.to_string())?;
+        source.resolve(false, &[]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_server_is_told_where_to_listen_and_who_it_is() {
+        let own = scenario(
+            "count = 2\ncommand = [\"serve\", \"--at={addr}\", \"{{id}}\"]\n\
+             environment = { PORT = \"{port}\", NAME = \"{id}/{index}\" }\nfolder = \"src\"\n\
+             [[backends.override]]\nindex = 1\nenvironment = { DELAY = \"5ms\" }",
+        )
+        .unwrap();
+        let command = own.command.unwrap();
+        let addr = SocketAddr::from(([127, 0, 0, 1], 4_000));
+        let server = Server { id: "b1", index: 1, addr, tls: None };
+        let words: Vec<String> = command.command.iter().map(|word| word.render(&server)).collect();
+        assert_eq!(words, ["serve", "--at=127.0.0.1:4000", "{id}"]);
+        assert_eq!(command.environment["NAME"].render(&server), "b1/1");
+        assert_eq!(own.backends[1].environment["DELAY"].render(&server), "5ms");
+        assert_eq!(command.folder, Path::new("there/src"), "beside the file");
+        assert_eq!((command.ready, command.ready_within), (Ready::Call, DEFAULT_READY_WITHIN));
+    }
+
+    #[test]
+    fn what_can_not_be_started_is_told_with_its_line() {
+        let command = "command = [\"serve\", \"{port}\"]\n";
+        for (backends, expected) in [
+            ("command = []", "own.toml:4: backends.command: there is no program"),
+            ("command = [\"serve\"]", "put `{port}` or `{addr}`"),
+            ("command = [\"serve\", \"{prt}\"]", "own.toml:4: backends.command[1]: unknown"),
+            ("command = [\"serve\", \"{prt}\"]", "did you mean `port`?"),
+            (
+                &format!("{command}concurrency = 3"),
+                "own.toml:5: backends.concurrency: only the lab",
+            ),
+            (&format!("{command}environment = {{ A = \"{{x}}\" }}"), "backends.environment.A"),
+            (&format!("{command}ready_within = \"0s\""), "backends.ready_within"),
+            (&format!("{command}ready = \"soon\""), "own.toml:5: backends.ready"),
+            ("ready = \"tcp\"", "own.toml:4: backends.ready: this is for servers of your own"),
+            (
+                &format!("{command}[[backends.override]]\nindex = 0\nspeed = 0.5"),
+                "backends.override[0].speed: only the lab",
+            ),
+            (
+                &format!(
+                    "{command}[[fault]]\nat = \"10%\"\nbackend = 0\naction = \"slow_down\"\n\
+                     factor = 2"
+                ),
+                "only the lab's own backend",
+            ),
+        ] {
+            let error = scenario(backends).unwrap_err();
+            assert!(error.contains(expected), "{backends}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_has_to_speak_tls_is_given_a_certificate() {
+        let text = "tls = \"both\"\nquestion = \"Own?\"\n[backends]\ncommand = [\"s\", \"{port}\"]\n\
+                    [load]\nloop = \"open\"\nconnections = 1\nrate = \"10/s\"\nduration = \"1s\"\n";
+        let peers = ["direct", "l4", "l7"].map(str::to_owned);
+        let read = |text: &str| ScenarioSource::parse("own", "own.toml", text, &peers);
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.contains("`{tls_cert}` and `{tls_key}`"), "{error}");
+        read(&text.replace("{port}", "{port},{tls_cert},{tls_key}")).unwrap();
+    }
+}
