@@ -3,7 +3,7 @@
 use std::{
     env,
     fs::Permissions,
-    io::Read as _,
+    io::{self, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -13,9 +13,18 @@ use std::{
 
 use balance::PolicyKind;
 use measure::record::LeftOut;
-use scenario::{Layer, Library, Lookup, Network, Peer, RenderInput, Scenario, Target, TlsFiles};
+use scenario::{
+    Layer, Library, Lookup, Network, NotFound, Peer, RenderError, RenderInput, Scenario, Target,
+    TlsFiles,
+};
 
-use crate::{exit::Failure, external::External, lab::network, root::Root, ui::print};
+use crate::{
+    exit::Failure,
+    external::External,
+    lab::{LaunchError, network},
+    root::Root,
+    ui::print,
+};
 
 /// How long a version command may take.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,19 +47,17 @@ impl ReadyPeer {
     /// Looks for the peer's program and asks its version.
     ///
     /// # Errors
-    /// In one line, why it can't be run here, and how to get it.
-    pub(crate) fn prepare(peer: Peer, root: &Root) -> Result<Self, String> {
+    /// Why it can't be run here, and how to get it.
+    pub(crate) fn prepare(peer: Peer, root: &Root) -> Result<Self, Unusable> {
         let installed = root.installed_peers();
         let lookup = Lookup {
             env: &|name| env::var_os(name),
             peers_folder: &installed,
             is_program: &is_program,
         };
-        let program = peer.locate(&lookup).map_err(|error| error.to_string())?;
-        let loadgen = loadgen_program()?;
-        let command = peer
-            .version_command(&loadgen, program.as_deref())
-            .map_err(|error| error.to_string())?;
+        let program = peer.locate(&lookup)?;
+        let loadgen = loadgen_program().map_err(LaunchError::NoProgram)?;
+        let command = peer.version_command(&loadgen, program.as_deref())?;
         let version = command.map(|command| version(&command)).transpose()?;
         Ok(Self { peer, program, version, external: None })
     }
@@ -69,6 +76,40 @@ impl ReadyPeer {
     pub(crate) fn is_started(&self) -> bool {
         self.peer.layer.stands_between()
     }
+}
+
+/// Why a peer can't be run here.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    #[error(
+        "{0} balances in a network namespace of its own, and this run has everyone on one \
+         loopback; run it with --set network=namespaces"
+    )]
+    NeedsNamespace(String),
+    #[error(
+        "it can't be told of backends that join or leave while it runs; its peer.toml has no \
+         [reload]"
+    )]
+    CannotReload,
+}
+
+/// Why a program's version is not known.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VersionError {
+    #[error("cannot run {program}: {error}")]
+    Start { program: String, error: io::Error },
+    #[error("cannot wait for {program}: {error}")]
+    Wait { program: String, error: io::Error },
+    #[error("{program} did not tell its version")]
+    TimedOut { program: String },
 }
 
 /// The peers of a scenario that can run here, and those that can't.
@@ -96,20 +137,24 @@ pub(crate) fn prepare_all(
             Err(error) => return Err(Failure::bad_input(error)),
         };
         let speaks = scenario.all_tls().into_iter().try_for_each(|tls| peer.check_tls(tls));
-        let speaks = speaks.map_err(|error| error.to_string());
         if let (Err(reason), false) = (&speaks, every_peer) {
             return Err(Failure::bad_input(format!(
                 "scenario {}: {reason}; name other peers with --peers, or add --set tls=none",
                 scenario.name
             )));
         }
-        let prepared = speaks.and_then(|()| ReadyPeer::prepare(peer, root)).and_then(|ready| {
-            can_do(&ready, scenario)?;
-            Ok(ready)
-        });
+        let prepared = speaks
+            .map_err(Unusable::from)
+            .and_then(|()| ReadyPeer::prepare(peer, root))
+            .and_then(|ready| {
+                can_do(&ready, scenario)?;
+                Ok(ready)
+            });
         match prepared {
             Ok(peer) => ready.push(peer),
-            Err(reason) => left_out.push(LeftOut { peer: name.clone(), reason }),
+            Err(reason) => {
+                left_out.push(LeftOut { peer: name.clone(), reason: reason.to_string() });
+            }
         }
     }
     Ok((ready, left_out))
@@ -117,19 +162,13 @@ pub(crate) fn prepare_all(
 
 /// Renders the peer once for the scenario, to know before anything runs whether
 /// it can do what is asked.
-fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), String> {
+fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusable> {
     if ready.peer.in_kernel() && scenario.network == Network::Loopback {
-        return Err(format!(
-            "{} balances in a network namespace of its own, and this run has everyone on one \
-             loopback; run it with --set network=namespaces",
-            ready.peer.name
-        ));
+        return Err(Unusable::NeedsNamespace(ready.peer.name.clone()));
     }
     let can_reload = ready.peer.process.as_ref().is_none_or(scenario::Process::can_reload);
     if scenario.changes_membership() && !can_reload {
-        return Err("it can't be told of backends that join or leave while it runs; its \
-                    peer.toml has no [reload]"
-            .to_owned());
+        return Err(Unusable::CannotReload);
     }
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let backends: Vec<Target> = scenario
@@ -138,7 +177,7 @@ fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), String> {
         .map(|backend| Target { id: backend.id.clone(), addr, weight: backend.weight })
         .collect();
     let input = RenderInput {
-        loadgen: &loadgen_program()?,
+        loadgen: &loadgen_program().map_err(LaunchError::NoProgram)?,
         program: ready.program.as_deref(),
         listen: addr,
         admin: addr,
@@ -148,7 +187,7 @@ fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), String> {
         tls_files: TlsFiles::default(),
         dir: Path::new("."),
     };
-    ready.peer.render(&input).map(|_| ()).map_err(|error| error.to_string())
+    Ok(ready.peer.render(&input).map(drop)?)
 }
 
 /// All peers of the library in the order they are compared in: the plain ways
@@ -206,18 +245,18 @@ fn layer_name(layer: Layer) -> &'static str {
 }
 
 /// The path of this binary, which peers of ours are started with.
-pub(crate) fn loadgen_program() -> Result<PathBuf, String> {
-    env::current_exe().map_err(|error| format!("cannot find this program itself: {error}"))
+pub(crate) fn loadgen_program() -> io::Result<PathBuf> {
+    env::current_exe()
 }
 
-fn is_program(path: &Path) -> bool {
+pub(crate) fn is_program(path: &Path) -> bool {
     let executable = |permissions: Permissions| permissions.mode() & 0o111 != 0;
     path.metadata().is_ok_and(|meta| meta.is_file() && executable(meta.permissions()))
 }
 
 /// Runs a version command and returns the first line it prints, on whichever
 /// stream.
-fn version(command: &[String]) -> Result<String, String> {
+fn version(command: &[String]) -> Result<String, VersionError> {
     let Some((program, arguments)) = command.split_first() else { return Ok(String::new()) };
     let mut child = Command::new(program)
         .args(arguments)
@@ -225,16 +264,16 @@ fn version(command: &[String]) -> Result<String, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("cannot run {program}: {error}"))?;
+        .map_err(|error| VersionError::Start { program: program.clone(), error })?;
     let deadline = Instant::now() + VERSION_TIMEOUT;
+    let cannot_wait = |error| VersionError::Wait { program: program.clone(), error };
     // A version is shorter than a pipe holds, so nothing blocks while it waits.
-    while child.try_wait().map_err(|error| format!("cannot wait for {program}: {error}"))?.is_none()
-    {
+    while child.try_wait().map_err(cannot_wait)?.is_none() {
         if Instant::now() > deadline {
             // It is ours to end, and its end is all that is wanted.
             let _ = child.kill();
             let _ = child.wait();
-            return Err(format!("{program} did not tell its version"));
+            return Err(VersionError::TimedOut { program: program.clone() });
         }
         thread::sleep(Duration::from_millis(2));
     }
@@ -264,7 +303,12 @@ mod tests {
             "proxy 1.2"
         );
         assert_eq!(version(&words(&["sh", "-c", "echo on stderr >&2"])).unwrap(), "on stderr");
-        assert!(version(&words(&["/nowhere/at/all"])).unwrap_err().contains("/nowhere/at/all"));
+        assert!(
+            version(&words(&["/nowhere/at/all"]))
+                .unwrap_err()
+                .to_string()
+                .contains("/nowhere/at/all")
+        );
     }
 
     #[test]

@@ -40,7 +40,21 @@ pub(crate) struct Generator {
 
 struct WorkerThread {
     start: Option<oneshot::Sender<Clock>>,
-    thread: JoinHandle<Result<CallLog, String>>,
+    thread: JoinHandle<Result<CallLog, WorkerError>>,
+}
+
+/// Why a worker has no log to give.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkerError {
+    /// It could not be made ready; [`Generator::connect`] has said why.
+    #[error("a generator thread was not ready")]
+    NotReady,
+    #[error("the trial was given up before it began")]
+    GivenUp,
+    #[error("the alarm failed: {0}")]
+    Alarm(io::Error),
+    #[error("a generator thread panicked")]
+    Panicked,
 }
 
 impl Generator {
@@ -99,13 +113,10 @@ impl Generator {
     }
 
     /// Waits for the workers and returns their logs.
-    pub(crate) fn join(self) -> Result<Vec<CallLog>, String> {
+    pub(crate) fn join(self) -> Result<Vec<CallLog>, WorkerError> {
         self.workers
             .into_iter()
-            .map(|worker| match worker.thread.join() {
-                Ok(result) => result,
-                Err(_) => Err("a generator thread panicked".to_owned()),
-            })
+            .map(|worker| worker.thread.join().unwrap_or(Err(WorkerError::Panicked)))
             .collect()
     }
 }
@@ -116,29 +127,28 @@ fn run_worker(
     shared: Arc<Shared>,
     ready: &mpsc::Sender<Result<(), ConnectError>>,
     started: oneshot::Receiver<Clock>,
-) -> Result<CallLog, String> {
+) -> Result<CallLog, WorkerError> {
     let runtime = match (plan.place)().and_then(|()| build_runtime()) {
         Ok(runtime) => runtime,
         Err(error) => {
             let message = format!("cannot start a runtime: {error}");
-            let _ = ready.send(Err(ConnectError::own(message.clone())));
-            return Err(message);
+            let _ = ready.send(Err(ConnectError::own(message)));
+            return Err(WorkerError::NotReady);
         }
     };
     LocalSet::new().block_on(&runtime, async {
         let worker = match Worker::connect(index, plan, shared).await {
             Ok(worker) => worker,
             Err(error) => {
-                let message = error.message.clone();
                 let _ = ready.send(Err(error));
-                return Err(message);
+                return Err(WorkerError::NotReady);
             }
         };
         let _ = ready.send(Ok(()));
         let Ok(clock) = started.await else {
-            return Err("the trial was given up before it began".to_owned());
+            return Err(WorkerError::GivenUp);
         };
-        worker.drive(clock).await.map_err(|error| format!("the alarm failed: {error}"))
+        worker.drive(clock).await.map_err(WorkerError::Alarm)
     })
 }
 

@@ -6,7 +6,7 @@
 //! through. Left out: certificates of clients, and revocation.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,7 +16,7 @@ use rcgen::{
 };
 use rustls::client::Resumption;
 use scenario::TlsFiles;
-use serve::tls::{self, Named};
+use serve::tls::{self, Named, TlsError};
 use tonic::transport::{Certificate, ClientTlsConfig};
 
 use crate::drive::client::Trust;
@@ -45,18 +45,15 @@ impl Certificates {
     /// Makes them, in a folder that only this user can read.
     ///
     /// # Errors
-    /// In words, when there is no room for them.
-    pub(crate) fn make() -> Result<Self, String> {
-        let failed = |what: String| format!("cannot make certificates for TLS: {what}");
-        let folder = tempfile::tempdir().map_err(|error| {
-            failed(format!("no temporary folder: {error}; name another in TMPDIR"))
-        })?;
-        let authority = Authority::new().map_err(|error| failed(error.to_string()))?;
+    /// When there is no room for them.
+    pub(crate) fn make() -> Result<Self, CertificateError> {
+        let folder = tempfile::tempdir().map_err(CertificateError::Folder)?;
+        let authority = Authority::new()?;
         let ca = folder.path().join("ca.pem");
-        write(&ca, &authority.pem).map_err(failed)?;
-        let balancer = authority.sign(folder.path(), "balancer").map_err(failed)?;
-        let backends = authority.sign(folder.path(), "backend").map_err(failed)?;
-        let trust = Arc::new(trust(&ca, &authority.pem).map_err(failed)?);
+        write(&ca, &authority.pem)?;
+        let balancer = authority.sign(folder.path(), "balancer")?;
+        let backends = authority.sign(folder.path(), "backend")?;
+        let trust = Arc::new(trust(&ca, &authority.pem)?);
         Ok(Self { folder, ca, balancer, backends, trust })
     }
 
@@ -82,6 +79,19 @@ impl Certificates {
     }
 }
 
+/// Why a run has nothing to speak TLS with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CertificateError {
+    #[error("cannot make certificates for TLS: no temporary folder: {0}; name another in TMPDIR")]
+    Folder(io::Error),
+    #[error("cannot make certificates for TLS: {}: {error}", path.display())]
+    Write { path: PathBuf, error: io::Error },
+    #[error("cannot make certificates for TLS: {0}")]
+    Sign(#[from] rcgen::Error),
+    #[error("cannot make certificates for TLS: {0}")]
+    Tls(#[from] TlsError),
+}
+
 /// Whoever signs.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -100,30 +110,27 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), pem })
     }
 
-    fn sign(&self, folder: &Path, name: &str) -> Result<Pair, String> {
-        let signed = || -> Result<(String, String), Error> {
-            let key = KeyPair::generate()?;
-            let mut params = CertificateParams::new([NAME.to_owned()])?;
-            params.distinguished_name.push(DnType::CommonName, NAME);
-            Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
-        };
-        let (cert_pem, key_pem) = signed().map_err(|error| error.to_string())?;
+    fn sign(&self, folder: &Path, name: &str) -> Result<Pair, CertificateError> {
+        let own_key = KeyPair::generate()?;
+        let mut params = CertificateParams::new([NAME.to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, NAME);
+        let signed = params.signed_by(&own_key, &self.issuer)?;
         let cert = folder.join(format!("{name}.pem"));
         // Some proxies are told of the certificate alone, and look for its key there.
         let key = folder.join(format!("{name}.pem.key"));
-        write(&cert, &cert_pem)?;
-        write(&key, &key_pem)?;
+        write(&cert, &signed.pem())?;
+        write(&key, &own_key.serialize_pem())?;
         Ok(Pair { cert, key })
     }
 }
 
-fn trust(ca: &Path, pem: &str) -> Result<Trust, String> {
+fn trust(ca: &Path, pem: &str) -> Result<Trust, TlsError> {
     let named = Named { flag: "the authority", path: ca };
-    let mut config = tls::client_config(named, None).map_err(|error| error.to_string())?;
+    let mut config = tls::client_config(named, None)?;
     // Every connection is made as by a client that is new: whether one that has been
     // there may resume is the server's to say, and would differ between peers.
     config.resumption = Resumption::disabled();
-    let name = tls::server_name("the name", NAME).map_err(|error| error.to_string())?;
+    let name = tls::server_name("the name", NAME)?;
     let authority = Certificate::from_pem(pem);
     Ok(Trust {
         wire: (Arc::new(config), name),
@@ -131,8 +138,8 @@ fn trust(ca: &Path, pem: &str) -> Result<Trust, String> {
     })
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+fn write(path: &Path, text: &str) -> Result<(), CertificateError> {
+    fs::write(path, text).map_err(|error| CertificateError::Write { path: path.to_owned(), error })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 mod certificates;
 pub(crate) mod cost;
 pub(crate) mod environment;
+mod error;
 mod fault;
 pub(crate) mod guard;
 pub(crate) mod leash;
@@ -28,19 +29,22 @@ use std::{
 };
 
 pub(crate) use certificates::Certificates;
+use error::Obituary;
+pub(crate) use error::{LabError, LaunchError};
 pub(crate) use fault::{Faults, Means};
 use measure::record::{MachineCost, ProcessCost, ProcessRole, Side};
-use network::{Namespace, Network, Place};
-use probe::Port;
+use network::{Addresses, Namespace, Network, Place};
+use probe::{CallError, NotReady, Port};
 pub(crate) use process::Launch;
 use process::Process;
 use rustix::process::Signal;
+use scenario::Ready;
 
 use crate::drive::client::Trust;
 
-/// How long processes may take from their start to a call that comes back well, beside
-/// what calls take by themselves.
-const READY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long processes of the lab and proxies may take from their start to a call that
+/// succeeds, beside what calls take by themselves.
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one call may take on a machine that does other things too, beside the
 /// service time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,19 +58,6 @@ const REACH_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const REACH_EVERY: Duration = Duration::from_millis(5);
 /// How often a start is tried when a port was taken in between.
 const START_ATTEMPTS: usize = 3;
-
-/// Why a trial could not be run, and whose side that is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LabError {
-    pub(crate) side: Side,
-    pub(crate) message: String,
-}
-
-impl LabError {
-    pub(crate) fn lab(message: impl Into<String>) -> Self {
-        Self { side: Side::Lab, message: message.into() }
-    }
-}
 
 /// A proxy ready to be started, once its addresses are known.
 #[derive(Clone, Debug)]
@@ -113,7 +104,7 @@ pub(crate) struct Site<'a> {
 }
 
 /// How a proxy is started at a site.
-pub(crate) type ProxySetup<'a> = dyn Fn(&Site<'_>) -> Result<ProxyLaunch, String> + 'a;
+pub(crate) type ProxySetup<'a> = dyn Fn(&Site<'_>) -> Result<ProxyLaunch, LaunchError> + 'a;
 
 /// What a trial needs started. The closures are given addresses, because ports
 /// are chosen anew for each trial and each attempt.
@@ -125,18 +116,39 @@ pub(crate) struct Setup<'a> {
     pub(crate) members: Vec<bool>,
     /// What a backend may spend on a call that it gets alone.
     pub(crate) slow_call: Duration,
+    /// What shows that a backend is ready, and how long it may take to start.
+    pub(crate) ready: Ready,
+    pub(crate) ready_within: Duration,
     /// Whom to trust on the way to the balancer, and to backends; `None` where that is
     /// in plain text.
     pub(crate) to_balancer: Option<Arc<Trust>>,
     pub(crate) to_backends: Option<Arc<Trust>>,
-    pub(crate) backend: &'a dyn Fn(usize, SocketAddr) -> Result<Launch, String>,
+    pub(crate) backend: &'a dyn Fn(usize, SocketAddr) -> Result<Launch, LaunchError>,
     /// `None` for a peer without a process.
     pub(crate) proxy: Option<&'a ProxySetup<'a>>,
 }
 
 impl Setup<'_> {
-    fn port<'a>(&self, address: SocketAddr, trust: &'a Option<Arc<Trust>>) -> Port<'a> {
-        Port { address, trust: trust.as_deref(), call_timeout: CALL_TIMEOUT + self.slow_call }
+    fn backend_port(&self, address: SocketAddr) -> Port<'_> {
+        Port {
+            address,
+            trust: self.to_backends.as_deref(),
+            ready: self.ready,
+            start_timeout: self.ready_within,
+            call_timeout: CALL_TIMEOUT + self.slow_call,
+        }
+    }
+
+    /// The way through a proxy is shown by a call, however its backends show that they
+    /// are ready: one that accepts need not know them yet.
+    fn proxy_port(&self, address: SocketAddr) -> Port<'_> {
+        Port {
+            address,
+            trust: self.to_balancer.as_deref(),
+            ready: Ready::Call,
+            start_timeout: READY_TIMEOUT,
+            call_timeout: CALL_TIMEOUT + self.slow_call,
+        }
     }
 }
 
@@ -179,12 +191,17 @@ impl Lab {
     /// Starts everything and waits until a call through each backend, and
     /// through the proxy, comes back well. Work files and logs go to `dir`.
     pub(crate) fn start(setup: &Setup<'_>, dir: &Path) -> Result<Self, LabError> {
-        fs::create_dir_all(dir)
-            .map_err(|error| LabError::lab(format!("cannot make {}: {error}", dir.display())))?;
+        fs::create_dir_all(dir).map_err(|error| cannot_write(dir, error))?;
         let mut attempt = 1;
         loop {
-            match Self::start_once(setup, dir) {
-                Err(error) if attempt < START_ATTEMPTS && is_port_conflict(&error) => attempt += 1,
+            let network = Network::make(setup.network, setup.members.len())?;
+            let addresses = network.addresses(setup.members.len()).map_err(LabError::Ports)?;
+            match Self::start_once(setup, dir, network, &addresses) {
+                Err(LabError::Ended { .. })
+                    if attempt < START_ATTEMPTS && addresses.all().any(ports::is_taken) =>
+                {
+                    attempt += 1;
+                }
                 other => return other,
             }
         }
@@ -210,12 +227,13 @@ impl Lab {
         }
     }
 
-    fn start_once(setup: &Setup<'_>, dir: &Path) -> Result<Self, LabError> {
+    fn start_once(
+        setup: &Setup<'_>,
+        dir: &Path,
+        network: Network,
+        addresses: &Addresses,
+    ) -> Result<Self, LabError> {
         let count = setup.members.len();
-        let network = Network::make(setup.network, count).map_err(LabError::lab)?;
-        let addresses = network
-            .addresses(count)
-            .map_err(|error| LabError::lab(format!("no free ports: {error}")))?;
         let mut lab = Self {
             backends: Vec::with_capacity(count),
             launches: Vec::with_capacity(count),
@@ -237,40 +255,36 @@ impl Lab {
             network,
         };
         for (index, &address) in addresses.backends.iter().enumerate() {
-            let launch = (setup.backend)(index, address).map_err(LabError::lab)?;
+            let launch = (setup.backend)(index, address)?;
             lab.backends.push(lab.start_at(&launch, Place::Backend(index))?);
             lab.launches.push(launch);
         }
         for (process, &address) in lab.backends.iter_mut().zip(&addresses.backends) {
-            let port = setup.port(address, &setup.to_backends);
-            wait_ready(process, port, Side::Backend, &lab.network)?;
+            wait_ready(process, setup.backend_port(address), Side::Backend, &lab.network)?;
         }
         if let Some(proxy) = setup.proxy {
             let proxy = proxy(&lab.site(addresses.balancer, &lab.members()));
-            let port = setup.port(addresses.balancer, &setup.to_balancer);
-            lab.start_proxy(proxy.map_err(LabError::lab)?, port)?;
+            let port = setup.proxy_port(addresses.balancer);
+            lab.start_proxy(proxy?, port)?;
         }
         Ok(lab)
     }
 
     fn start_at(&self, launch: &Launch, place: Place) -> Result<Process, LabError> {
         Process::start(launch, self.network.at(place), &self.dir)
-            .map_err(|error| LabError::lab(format!("cannot start {}: {error}", launch.name)))
+            .map_err(|error| LabError::Start { name: launch.name.clone(), error })
     }
 
     fn start_proxy(&mut self, proxy: ProxyLaunch, listen: Port<'_>) -> Result<(), LabError> {
         for (path, text) in &proxy.files {
-            replace(path, text).map_err(|error| cannot_write(path, &error))?;
+            replace(path, text).map_err(|error| cannot_write(path, error))?;
         }
         if proxy.in_kernel && self.network.at(Place::Balancer).is_none() {
-            // It would change the rules of the whole machine.
-            let name = &proxy.launch.name;
-            return Err(LabError::lab(format!("{name} runs in a network namespace only")));
+            return Err(LabError::NeedsNamespace(proxy.launch.name));
         }
         let mut process = self.start_at(&proxy.launch, Place::Balancer)?;
         if proxy.in_kernel {
-            let failed = |message| LabError { side: Side::Proxy, message };
-            process.set_up().map_err(failed)?;
+            process.set_up()?;
             let name = &proxy.launch.name;
             wait_until(name, || None, listen, Side::Proxy, &self.network)?;
         } else {
@@ -330,7 +344,7 @@ impl Lab {
         let proxy = self.proxy.iter_mut().map(|process| (Side::Proxy, process));
         backends.chain(proxy).find_map(|(side, process)| {
             process.exited()?;
-            Some(LabError { side, message: process.obituary() })
+            Some(LabError::Ended { side, obituary: process.obituary() })
         })
     }
 
@@ -398,35 +412,56 @@ pub(crate) struct Costs {
     machine: cost::MachineReading,
 }
 
-/// Calls addresses that somebody else serves, in turn, until a call comes back well, and
-/// returns the one that it came back from. `slow_call` is what the scenario lets a call
+/// Calls addresses that somebody else serves, in turn, until a call succeeds, and
+/// returns the one that it succeeded at. `slow_call` is what the scenario lets a call
 /// take.
 ///
 /// # Errors
 /// With the last reason of each, when none does.
-pub(crate) fn reach(addresses: &[SocketAddr], slow_call: Duration) -> Result<SocketAddr, String> {
-    let mut reasons = vec![String::new(); addresses.len()];
+pub(crate) fn reach(
+    addresses: &[SocketAddr],
+    slow_call: Duration,
+) -> Result<SocketAddr, Unreachable> {
     let deadline = Instant::now() + REACH_TIMEOUT;
     loop {
-        for (&address, reason) in addresses.iter().zip(&mut reasons) {
+        let mut reasons = Vec::new();
+        for &address in addresses {
             let call_timeout = REACH_CALL_TIMEOUT + slow_call;
-            let port = Port { address, trust: None, call_timeout };
-            match probe::until_ready(port, Duration::ZERO, || false, reason) {
-                probe::Ready::Yes => return Ok(address),
-                probe::Ready::Gone | probe::Ready::TimedOut => {}
-                probe::Ready::Interrupted => {
-                    return Err("interrupted while it was looked for".to_owned());
+            let port = Port {
+                address,
+                trust: None,
+                ready: Ready::Call,
+                start_timeout: Duration::ZERO,
+                call_timeout,
+            };
+            match probe::until_ready(port, Duration::ZERO, || false) {
+                Ok(()) => return Ok(address),
+                Err(NotReady::TimedOut(reason)) => reasons.push((address, reason)),
+                // Nothing of the lab's is there to end.
+                Err(NotReady::Interrupted | NotReady::Gone) => {
+                    return Err(Unreachable::Interrupted);
                 }
             }
         }
         if Instant::now() >= deadline {
-            let reasons = addresses.iter().zip(&reasons);
-            let reasons: Vec<String> =
-                reasons.map(|(address, reason)| format!("{address}: {reason}")).collect();
-            return Err(reasons.join("; "));
+            return Err(Unreachable::NoAnswer(reasons));
         }
         thread::sleep(REACH_EVERY);
     }
+}
+
+/// Why what somebody else serves can't be called.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreachable {
+    #[error("interrupted while it was looked for")]
+    Interrupted,
+    #[error("{}", reasons(.0))]
+    NoAnswer(Vec<(SocketAddr, CallError)>),
+}
+
+fn reasons(reasons: &[(SocketAddr, CallError)]) -> String {
+    let reasons = reasons.iter().map(|(address, reason)| format!("{address}: {reason}"));
+    reasons.collect::<Vec<_>>().join("; ")
 }
 
 fn wait_ready(
@@ -440,48 +475,40 @@ fn wait_ready(
     wait_until(&name, obituary, port, side, network)
 }
 
-/// Waits until a call to `port` comes back well. `obituary` says how what
-/// should answer there ended, if it has.
+/// Waits until a call to `port` succeeds. `obituary` says how what should answer there
+/// ended, if it has.
 fn wait_until(
     name: &str,
-    mut obituary: impl FnMut() -> Option<String> + Send,
+    mut obituary: impl FnMut() -> Option<Obituary> + Send,
     port: Port<'_>,
     side: Side,
     network: &Network,
 ) -> Result<(), LabError> {
     // Time for a second call, where the first one drew a long service time.
-    let ready_timeout = READY_TIMEOUT + 2 * port.call_timeout;
-    let mut last = String::new();
+    let waited = port.start_timeout + 2 * port.call_timeout;
     let mut ended = None;
     let probe = || {
         let gone = || {
             ended = obituary();
             ended.is_some()
         };
-        probe::until_ready(port, ready_timeout, gone, &mut last)
+        probe::until_ready(port, waited, gone)
     };
     let ready = network
         .as_client(probe)
-        .map_err(|error| LabError::lab(format!("cannot call {name}: {error}")))?;
-    match ready {
-        probe::Ready::Yes => Ok(()),
-        probe::Ready::Gone => Err(LabError { side, message: ended.unwrap_or_default() }),
-        probe::Ready::TimedOut => Err(LabError {
+        .map_err(|error| LabError::CannotCall { name: name.to_owned(), error })?;
+    match (ready, ended) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(obituary)) => Err(LabError::Ended { side, obituary }),
+        (Err(NotReady::TimedOut(last)), None) => Err(LabError::NoAnswer {
             side,
-            message: format!(
-                "{name} at {} gave no answer to a call within {} s: {last}",
-                port.address,
-                ready_timeout.as_secs()
-            ),
+            name: name.to_owned(),
+            address: port.address,
+            waited,
+            last,
         }),
-        probe::Ready::Interrupted => Err(LabError::lab("interrupted while it started")),
+        (Err(NotReady::Interrupted | NotReady::Gone), None) => Err(LabError::Interrupted),
     }
-}
-
-/// Somebody else took the port between its choice and the start.
-fn is_port_conflict(error: &LabError) -> bool {
-    let text = error.message.to_lowercase();
-    text.contains("address already in use") || text.contains("address in use")
 }
 
 /// Puts a file in place of the one that is there, in one step: whoever watches it
@@ -493,8 +520,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&name, path)
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> LabError {
-    LabError::lab(format!("cannot write {}: {error}", path.display()))
+fn cannot_write(path: &Path, error: io::Error) -> LabError {
+    LabError::Write { path: path.to_owned(), error }
 }
 
 #[cfg(test)]
@@ -507,8 +534,9 @@ mod tests {
     fn all_addresses_of_a_name_are_tried() {
         let backend = EchoBackend::start("b0");
         let closed = ports::free_addresses(1).unwrap()[0];
-        assert_eq!(reach(&[closed, backend.addr()], Duration::ZERO), Ok(backend.addr()));
-        let refused = reach(&[closed], Duration::ZERO).unwrap_err();
+        let reached = reach(&[closed, backend.addr()], Duration::ZERO);
+        assert_eq!(reached.unwrap(), backend.addr());
+        let refused = reach(&[closed], Duration::ZERO).unwrap_err().to_string();
         assert!(refused.starts_with(&closed.to_string()), "{refused}");
         assert!(refused.contains("Connection refused"), "{refused}");
     }

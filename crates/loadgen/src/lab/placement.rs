@@ -17,12 +17,20 @@ pub(crate) struct Cpus {
     pub(crate) backends: Vec<u32>,
 }
 
+/// A scenario names a CPU that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("placement: CPU {cpu} is not available here; there are {available:?}")]
+pub(crate) struct NoSuchCpu {
+    cpu: u32,
+    available: Vec<u32>,
+}
+
 impl Cpus {
     /// What a scenario asks for, on a machine with these CPUs.
     ///
     /// # Errors
-    /// In words, when it names a CPU that is not there.
-    pub(crate) fn of(placement: &Placement, available: &[u32]) -> Result<Self, String> {
+    /// When it names a CPU that is not there.
+    pub(crate) fn of(placement: &Placement, available: &[u32]) -> Result<Self, NoSuchCpu> {
         match placement {
             Placement::None => Ok(Self::default()),
             Placement::Auto => Ok(Self::suggested(available)),
@@ -30,9 +38,7 @@ impl Cpus {
                 let all = [generator, proxy, backends];
                 let missing = all.into_iter().flatten().find(|cpu| !available.contains(cpu));
                 match missing {
-                    Some(cpu) => Err(format!(
-                        "placement: CPU {cpu} is not available here; there are {available:?}"
-                    )),
+                    Some(&cpu) => Err(NoSuchCpu { cpu, available: available.to_vec() }),
                     None => Ok(Self {
                         generator: generator.clone(),
                         proxy: proxy.clone(),
@@ -124,7 +130,7 @@ mod tests {
     fn a_cpu_that_is_not_there_is_named() {
         let asked = Placement::Cpus { generator: vec![0], proxy: vec![9], backends: vec![] };
         let error = Cpus::of(&asked, &[0, 1]).unwrap_err();
-        assert!(error.contains("CPU 9"), "{error}");
+        assert_eq!(error, NoSuchCpu { cpu: 9, available: vec![0, 1] });
         assert_eq!(Cpus::of(&Placement::None, &[0, 1]), Ok(Cpus::default()));
     }
 

@@ -2,8 +2,8 @@
 //!
 //! All ports of a trial are held open together, so that no two of them are the
 //! same, and let go just before the processes start. Between the two somebody
-//! else may take one: then the process fails to bind, says so, and the lab
-//! tries again with other ports (see [`super::Lab`]).
+//! else may take one: then the process fails to bind and ends, the lab finds the port
+//! taken and tries again with others (see [`super::Lab`]).
 //!
 //! They lie below the range from which the kernel takes the ports of outgoing
 //! connections. A port out of that range may be taken by any client of the machine
@@ -37,6 +37,11 @@ pub(crate) fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
     held.iter().map(TcpListener::local_addr).collect()
 }
 
+/// Whether somebody listens there.
+pub(crate) fn is_taken(address: SocketAddr) -> bool {
+    TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
 /// Ports that the kernel gives to nobody by itself; `None` where it leaves too few.
 fn quiet_range() -> Option<Range<u16>> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
@@ -60,6 +65,15 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn a_port_is_taken_while_somebody_listens_there() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(is_taken(address));
+        let elsewhere = SocketAddr::from(([198, 18, 255, 1], 1));
+        assert!(!is_taken(elsewhere), "an address of another machine is nobody's here");
+    }
 
     /// Other tests of this process take ports meanwhile, and may take one of these:
     /// that happens to one try in a hundred, and not to five in a row.

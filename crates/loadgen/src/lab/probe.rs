@@ -5,11 +5,16 @@
 //! the same to every peer, and it is over before anything is measured.
 
 use std::{
+    io,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use echo_proto::v1::{EchoRequest, echo_client::EchoClient};
+use scenario::Ready;
+use serve::grpc_health;
+use tokio::{net::TcpStream, time::timeout};
+use tonic::Status;
 
 use crate::{
     drive::client::{self, Trust, describe},
@@ -24,72 +29,104 @@ const RETRY_EVERY: Duration = Duration::from_millis(5);
 pub(crate) struct Port<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) trust: Option<&'a Trust>,
+    /// What shows that it is ready.
+    pub(crate) ready: Ready,
+    /// How long it may take to start.
+    pub(crate) start_timeout: Duration,
     /// How long one call may take there.
     pub(crate) call_timeout: Duration,
 }
 
-/// How a probe ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ready {
-    /// A call came back well.
-    Yes,
+/// Why a probe ended without a call that succeeded.
+#[derive(Debug)]
+pub(crate) enum NotReady {
     /// The process ended.
     Gone,
-    /// No call came back well in time.
-    TimedOut,
+    /// No call succeeded in time; the last one failed of this.
+    TimedOut(CallError),
     /// The user asked to stop.
     Interrupted,
 }
 
-/// Calls until it works. `last` holds the last failure, for the error message.
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("no runtime to call from: {0}")]
+    Runtime(io::Error),
+    #[error("{}", describe(.0))]
+    Connect(#[from] tonic::transport::Error),
+    #[error("{:?}: {}", .0.code(), .0.message())]
+    Status(#[from] Box<Status>),
+    #[error("the answer names no backend; is this the echo service?")]
+    NoBackend,
+    #[error("cannot connect: {0}")]
+    Tcp(io::Error),
+    #[error("no answer to grpc.health.v1.Health/Check: {0}")]
+    Health(io::Error),
+    #[error("its health (grpc.health.v1) is not SERVING")]
+    NotServing,
+    #[error("no answer in {} s", .0.as_secs())]
+    Slow(Duration),
+}
+
+/// Calls until it works.
 pub(crate) fn until_ready(
     port: Port<'_>,
-    timeout: Duration,
+    within: Duration,
     mut gone: impl FnMut() -> bool,
-    last: &mut String,
-) -> Ready {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            *last = error.to_string();
-            return Ready::TimedOut;
-        }
-    };
-    let deadline = Instant::now() + timeout;
+) -> Result<(), NotReady> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| NotReady::TimedOut(CallError::Runtime(error)))?;
+    let deadline = Instant::now() + within;
     runtime.block_on(async {
         loop {
-            match call(port).await {
-                Ok(()) => return Ready::Yes,
-                Err(error) => *last = error,
-            }
+            let asked = async {
+                match port.ready {
+                    Ready::Call => call(port).await,
+                    Ready::Health => health(port).await,
+                    Ready::Tcp => accepts(port).await,
+                }
+            };
+            let Err(error) = asked.await else { return Ok(()) };
             if gone() {
-                return Ready::Gone;
+                return Err(NotReady::Gone);
             }
             if interrupt::interrupted() {
-                return Ready::Interrupted;
+                return Err(NotReady::Interrupted);
             }
             if Instant::now() >= deadline {
-                return Ready::TimedOut;
+                return Err(NotReady::TimedOut(error));
             }
             tokio::time::sleep(RETRY_EVERY).await;
         }
     })
 }
 
-async fn call(port: Port<'_>) -> Result<(), String> {
-    let channel = client::endpoint(&port.address.to_string(), port.trust)
-        .map_err(|error| describe(&error))?
+async fn call(port: Port<'_>) -> Result<(), CallError> {
+    let channel = client::endpoint(&port.address.to_string(), port.trust)?
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(port.call_timeout)
         .connect()
-        .await
-        .map_err(|error| describe(&error))?;
-    let response = EchoClient::new(channel)
-        .unary(EchoRequest::default())
-        .await
-        .map_err(|status| format!("{:?}: {}", status.code(), status.message()))?;
-    if response.get_ref().backend.is_empty() {
-        return Err("the answer names no backend; is this the echo service?".into());
+        .await?;
+    let response =
+        EchoClient::new(channel).unary(EchoRequest::default()).await.map_err(Box::new)?;
+    if response.get_ref().backend.is_empty() { Err(CallError::NoBackend) } else { Ok(()) }
+}
+
+async fn health(port: Port<'_>) -> Result<(), CallError> {
+    let side = port.trust.map(|trust| trust.wire.clone());
+    let asked = timeout(port.call_timeout, grpc_health::is_serving(port.address, "", side)).await;
+    match asked.map_err(|_| CallError::Slow(port.call_timeout))? {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(CallError::NotServing),
+        Err(error) => Err(CallError::Health(error)),
     }
-    Ok(())
+}
+
+async fn accepts(port: Port<'_>) -> Result<(), CallError> {
+    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(port.address)).await;
+    let connected = connected.map_err(|_| CallError::Slow(CONNECT_TIMEOUT))?;
+    connected.map(drop).map_err(CallError::Tcp)
 }

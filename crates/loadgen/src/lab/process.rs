@@ -7,17 +7,22 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+use measure::record::Side;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use super::{leash, network::Namespace};
+use super::{
+    error::{LabError, Obituary},
+    leash,
+    network::Namespace,
+};
 
 /// How long a command that only sets something up may take.
 const SET_UP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,6 +42,8 @@ pub(crate) struct Launch {
     pub(crate) command: Vec<String>,
     /// Additions to the environment.
     pub(crate) environment: Vec<(String, String)>,
+    /// The folder to run in; `None` for the lab's own.
+    pub(crate) folder: Option<PathBuf>,
     /// CPUs to run on; empty for all.
     pub(crate) cpus: Vec<u32>,
     /// Signal that asks it to end.
@@ -51,6 +58,8 @@ pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Where in the log its own words begin.
+    log_start: u64,
     stop_signal: Signal,
     exited: Option<ExitStatus>,
     /// Lines that it was told over its control pipe.
@@ -71,7 +80,9 @@ impl Process {
         log_dir: &Path,
     ) -> io::Result<Self> {
         let log = log_dir.join(format!("{}.log", launch.name));
-        let output = File::create(&log)?;
+        // One that is started again goes on where the one before it ended.
+        let output = File::options().create(true).append(true).open(&log)?;
+        let log_start = output.metadata()?.len();
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("guard").arg(std::process::id().to_string());
         if !launch.cpus.is_empty() {
@@ -83,6 +94,9 @@ impl Process {
         }
         if launch.has_workers {
             command.arg("--workers");
+        }
+        if let Some(folder) = &launch.folder {
+            command.current_dir(folder);
         }
         let child = command
             .arg("--")
@@ -97,6 +111,7 @@ impl Process {
             name: launch.name.clone(),
             child,
             log,
+            log_start,
             stop_signal: launch.stop_signal,
             exited: None,
             told: 0,
@@ -131,40 +146,28 @@ impl Process {
     ///
     /// # Errors
     /// When it did not say that all went well, or said nothing in time.
-    pub(crate) fn set_up(mut self) -> Result<(), String> {
+    pub(crate) fn set_up(mut self) -> Result<(), LabError> {
         let deadline = Instant::now() + SET_UP_TIMEOUT;
         while self.exited().is_none() {
             if Instant::now() > deadline {
-                let seconds = SET_UP_TIMEOUT.as_secs();
-                return Err(format!("{} was not set up within {seconds} s", self.name));
+                return Err(LabError::NotSetUp { name: self.name.clone(), waited: SET_UP_TIMEOUT });
             }
             thread::sleep(STOP_POLL);
         }
         if self.exited().is_some_and(|status| status.success()) {
             Ok(())
         } else {
-            Err(self.obituary())
+            Err(LabError::Ended { side: Side::Proxy, obituary: self.obituary() })
         }
     }
 
-    /// Says in one line how it ended and what it last wrote.
-    pub(crate) fn obituary(&mut self) -> String {
-        let end = match self.exited() {
-            None => "is still running".to_owned(),
-            Some(status) => match (status.code(), status.signal()) {
-                (Some(code), _) => format!("exited with code {code}"),
-                (None, Some(signal)) => format!("was ended by signal {signal}"),
-                (None, None) => "ended".to_owned(),
-            },
-        };
-        match self.last_words() {
-            Some(words) => format!("{} {end}; its last words: {words}", self.name),
-            None => format!("{} {end} without a word", self.name),
-        }
+    /// How it ended and what it last wrote.
+    pub(crate) fn obituary(&mut self) -> Obituary {
+        Obituary { name: self.name.clone(), status: self.exited(), last_words: self.last_words() }
     }
 
     fn last_words(&self) -> Option<String> {
-        let bytes = fs::read(&self.log).ok()?;
+        let bytes = self.own_log();
         let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(LOG_QUOTE_BYTES)..])
             .into_owned();
         let words: Vec<&str> =
@@ -172,9 +175,14 @@ impl Process {
         (!words.is_empty()).then(|| words.join(" | "))
     }
 
-    /// Sends a signal, if there is still a process to send it to.
+    /// Sends a signal, if there is still a process to send it to. What stands still, goes
+    /// on or is killed does so with its workers; to end is the first one's to do.
     pub(crate) fn signal(&mut self, signal: Signal) -> io::Result<()> {
+        let takes_all = matches!(signal, Signal::STOP | Signal::CONT | Signal::KILL);
         match (self.exited(), self.raw_pid()) {
+            (None, Some(pid)) if takes_all && self.leash.is_some() => {
+                Ok(kill_process_group(pid, signal)?)
+            }
             (None, Some(pid)) => Ok(kill_process(pid, signal)?),
             _ => Err(io::Error::other(format!("{} is gone", self.name))),
         }
@@ -194,10 +202,20 @@ impl Process {
         Ok(self.told)
     }
 
+    /// What it has written so far.
+    fn own_log(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let read = File::open(&self.log).and_then(|mut log| {
+            log.seek(SeekFrom::Start(self.log_start))?;
+            log.read_to_end(&mut bytes)
+        });
+        // What can't be read says nothing.
+        read.map_or_else(|_| Vec::new(), |_| bytes)
+    }
+
     /// Whether it has written this line to its log.
     pub(crate) fn has_said(&self, line: &str) -> bool {
-        let log = fs::read(&self.log).unwrap_or_default();
-        log.split(|&byte| byte == b'\n').any(|said| said == line.as_bytes())
+        self.own_log().split(|&byte| byte == b'\n').any(|said| said == line.as_bytes())
     }
 
     /// Whether it stands still (SIGSTOP).
@@ -216,7 +234,7 @@ impl Process {
             // It may have ended since; then there is nothing to signal. One that
             // stands still has to go on to hear of it.
             let _ = kill_process(pid, self.stop_signal);
-            let _ = kill_process(pid, Signal::CONT);
+            let _ = self.signal(Signal::CONT);
         }
     }
 

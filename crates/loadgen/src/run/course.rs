@@ -76,7 +76,7 @@ impl Course<'_> {
     /// asks for that. A twin that failed is told and left out: it is a lesson, and
     /// no measurement.
     fn twins(&mut self) -> Result<(), Failure> {
-        let Some(scenario) = twin::of(&self.scenario) else { return Ok(()) };
+        let Some(scenario) = twin::of(self.scenario) else { return Ok(()) };
         self.observer.on(Event::Added {
             trials: self.peers.len(),
             why: "the same once more by callers that wait",
@@ -241,12 +241,19 @@ impl Course<'_> {
         if let Some(proxy) = &done.proxy {
             self.describe_launch(turn.peer, proxy);
         }
+        let is_first = self.trials.is_empty();
         // Written down before anybody is told. One that can't be is still a measurement.
         let written = self.folder.write_trial(&done.record);
         self.observer.on(Event::TrialEnds(&done.record));
         self.trials.push(done.record);
         remove_empty_logs(&dir);
-        written.map_err(Failure::from)
+        written?;
+        match &self.trials[self.trials.len() - 1].outcome {
+            TrialOutcome::Failed { message, .. } if is_first && done.lacks_backend => {
+                Err(Failure::lab(format!("{message}; its log is in {}", dir.display())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Keeps how the peer was started, once: ports differ between trials and

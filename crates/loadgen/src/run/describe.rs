@@ -71,7 +71,8 @@ pub(super) fn run_record(
 
 /// The backends as the record has them.
 pub(super) fn backends(scenario: &Scenario) -> Vec<BackendSetup> {
-    scenario.backends.iter().map(backend_setup).collect()
+    let setup = if scenario.command.is_some() { own_setup } else { backend_setup };
+    scenario.backends.iter().map(setup).collect()
 }
 
 fn backend_setup(backend: &scenario::Backend) -> BackendSetup {
@@ -82,6 +83,16 @@ fn backend_setup(backend: &scenario::Backend) -> BackendSetup {
         service_mean_ns: backend.service_time.mean_ns(),
         speed: backend.speed,
         weight: backend.weight,
+    }
+}
+
+/// A server of the user's own: what it does with a call is not known.
+fn own_setup(backend: &scenario::Backend) -> BackendSetup {
+    BackendSetup {
+        concurrency: 0,
+        service_time: "unknown".to_owned(),
+        service_mean_ns: 0.0,
+        ..backend_setup(backend)
     }
 }
 

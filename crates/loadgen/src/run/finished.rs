@@ -37,6 +37,11 @@ impl Finished {
         }
     }
 
+    /// Whether there is a trial that measured something.
+    pub(crate) fn has_figures(&self) -> bool {
+        self.trials.iter().any(|trial| !matches!(trial.outcome, TrialOutcome::Failed { .. }))
+    }
+
     /// How many claims could not be judged.
     pub(crate) fn not_judged(&self) -> usize {
         let expectations = self.record.expectations.iter();

@@ -1,8 +1,13 @@
 //! What can be known to go wrong before anything is started.
 
-use scenario::{Layer, Scenario};
+use std::env;
 
-use crate::{exit::Failure, peers::ReadyPeer};
+use scenario::{Layer, Scenario, Server};
+
+use crate::{
+    exit::Failure,
+    peers::{ReadyPeer, is_program},
+};
 
 /// Descriptors a process has open besides its connections: streams, logs,
 /// timers, listeners, with room to spare.
@@ -18,6 +23,38 @@ pub(super) fn check(scenario: &Scenario, peers: &[ReadyPeer]) -> Result<(), Fail
         Failure::lab(format!("cannot raise the limit on open descriptors: {error}"))
     })?;
     check_descriptors(scenario, peers, limit)
+}
+
+/// Looks for the program of the user's own servers, as the system will.
+///
+/// # Errors
+/// With where it was looked for.
+pub(super) fn check_command(scenario: &Scenario, file: &str) -> Result<(), Failure> {
+    let Some(own) = &scenario.command else { return Ok(()) };
+    let failure =
+        |what: String| Err(Failure::bad_input(format!("{file}: backends.command: {what}")));
+    let folder = own.folder.display();
+    // What the file's own folder is called there is nothing at all.
+    if !own.folder.as_os_str().is_empty() && !own.folder.is_dir() {
+        return failure(format!("there is no folder {folder} to run it in; see `backends.folder`"));
+    }
+    let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let server = Server { id: "b0", index: 0, addr, tls: None };
+    let program = own.command[0].render(&server);
+    if program.contains('/') {
+        let found = is_program(&own.folder.join(&program));
+        return if found {
+            Ok(())
+        } else {
+            failure(format!("no program at {program} (from {folder})"))
+        };
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    if env::split_paths(&path).any(|folder| is_program(&folder.join(&program))) {
+        Ok(())
+    } else {
+        failure(format!("no program `{program}` in PATH; write its path, or install it"))
+    }
 }
 
 fn check_descriptors(

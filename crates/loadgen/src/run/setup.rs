@@ -4,17 +4,14 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use rustix::process::Signal;
 use scenario::{
-    ReloadSignal, RenderInput, RenderedHow, RenderedReload, Scenario, StopSignal, Target, Tls,
-    TlsFiles, units::format_duration,
+    Backend, BackendCommand, ReloadSignal, RenderInput, RenderedHow, RenderedReload, Scenario,
+    Server, StopSignal, Target, Tls, TlsFiles, units::format_duration,
 };
 
 use crate::{
-    lab::{Certificates, Launch, ProxyLaunch, Reload, ReloadHow, Site},
+    lab::{Certificates, Launch, LaunchError, ProxyLaunch, Reload, ReloadHow, Site},
     peers::{ReadyPeer, loadgen_program},
 };
-
-/// TLS was asked for, and nobody has made certificates.
-const NO_CERTIFICATES: &str = "there are no certificates to speak TLS with";
 
 /// The command line of backend number `index`. `seed` fixes its service times:
 /// every peer of a repeat meets the same backends.
@@ -25,10 +22,20 @@ pub(super) fn backend(
     seed: u64,
     certificates: Option<&Certificates>,
     cpus: &[u32],
-) -> Result<Launch, String> {
+) -> Result<Launch, LaunchError> {
     let backend = &scenario.backends[index];
+    let tls = match certificates {
+        _ if !scenario.tls.of_backends() => None,
+        Some(certificates) => Some(certificates.of_backends()),
+        None => return Err(LaunchError::NoCertificates),
+    };
+    if let Some(own) = &scenario.command {
+        let tls = tls.map(|pair| (pair.cert.as_path(), pair.key.as_path()));
+        let server = Server { id: &backend.id, index, addr: listen, tls };
+        return Ok(own_server(own, backend, &server, cpus));
+    }
     let mut command = vec![
-        loadgen_program()?.display().to_string(),
+        loadgen_program().map_err(LaunchError::NoProgram)?.display().to_string(),
         "echo-backend".to_owned(),
         "--control-pipe".to_owned(),
         format!("--listen={listen}"),
@@ -46,8 +53,7 @@ pub(super) fn backend(
         command.push(format!("--max-connection-age={}", format_duration(age.max)));
         command.push(format!("--max-connection-age-grace={}", format_duration(age.grace)));
     }
-    if scenario.tls.of_backends() {
-        let pair = certificates.ok_or(NO_CERTIFICATES)?.of_backends();
+    if let Some(pair) = tls {
         command.push(format!("--tls-cert={}", pair.cert.display()));
         command.push(format!("--tls-key={}", pair.key.display()));
     }
@@ -55,10 +61,30 @@ pub(super) fn backend(
         name: backend.id.clone(),
         command,
         environment: Vec::new(),
+        folder: None,
         cpus: cpus.to_vec(),
         stop_signal: Signal::TERM,
         has_workers: false,
     })
+}
+
+/// How a server of the user's own is started. Nobody knows whether it starts others.
+fn own_server(
+    own: &BackendCommand,
+    backend: &Backend,
+    server: &Server<'_>,
+    cpus: &[u32],
+) -> Launch {
+    let environment = own.environment.iter().chain(&backend.environment);
+    Launch {
+        name: backend.id.clone(),
+        command: own.command.iter().map(|word| word.render(server)).collect(),
+        environment: environment.map(|(name, text)| (name.clone(), text.render(server))).collect(),
+        folder: Some(own.folder.clone()).filter(|folder| !folder.as_os_str().is_empty()),
+        cpus: cpus.to_vec(),
+        stop_signal: Signal::TERM,
+        has_workers: true,
+    }
 }
 
 /// More calls than a scenario may have in flight ([`scenario::bounds::IN_FLIGHT`]).
@@ -75,7 +101,7 @@ pub(super) fn proxy(
     site: &Site<'_>,
     certificates: Option<&Certificates>,
     cpus: &[u32],
-) -> Result<ProxyLaunch, String> {
+) -> Result<ProxyLaunch, LaunchError> {
     let target = |&index: &usize| {
         let backend = &scenario.backends[index];
         let addr = site.backends[index];
@@ -86,10 +112,10 @@ pub(super) fn proxy(
     let tls_files = match certificates {
         Some(certificates) => certificates.of_balancer(),
         None if scenario.tls == Tls::None => TlsFiles::default(),
-        None => return Err(NO_CERTIFICATES.to_owned()),
+        None => return Err(LaunchError::NoCertificates),
     };
     let input = RenderInput {
-        loadgen: &loadgen_program()?,
+        loadgen: &loadgen_program().map_err(LaunchError::NoProgram)?,
         program: ready.program.as_deref(),
         listen: site.listen,
         admin: site.admin,
@@ -99,8 +125,8 @@ pub(super) fn proxy(
         tls_files,
         dir,
     };
-    let rendered = ready.peer.render(&input).map_err(|error| error.to_string())?;
-    let rendered = rendered.ok_or_else(|| format!("{} has no process", ready.peer.name))?;
+    let rendered = ready.peer.render(&input)?;
+    let rendered = rendered.ok_or_else(|| LaunchError::NoProcess(ready.peer.name.clone()))?;
     let process = ready.peer.process.as_ref();
     let stop_signal = process.map(|process| process.stop_signal);
     let files: Vec<(PathBuf, String)> =
@@ -110,6 +136,7 @@ pub(super) fn proxy(
             name: ready.peer.name.clone(),
             command: rendered.argv,
             environment: rendered.environment.clone(),
+            folder: None,
             cpus: cpus.to_vec(),
             stop_signal: signal(stop_signal.unwrap_or_default()),
             has_workers: process.is_some_and(|process| process.has_workers),
@@ -139,6 +166,7 @@ fn reload(
             name: format!("{}-reload", ready.peer.name),
             command,
             environment: environment.to_vec(),
+            folder: None,
             cpus: cpus.to_vec(),
             stop_signal: Signal::TERM,
             has_workers: false,
@@ -165,7 +193,7 @@ mod tests {
     use crate::root::Root;
 
     #[derive(Parser)]
-    struct Backend {
+    struct Parsed {
         #[command(flatten)]
         args: echo_backend::cli::Args,
     }
@@ -191,7 +219,7 @@ mod tests {
             scenario.backends[1].service_time = service_time;
             let listen = SocketAddr::from(([127, 0, 0, 1], 5_001));
             let launch = backend(&scenario, 1, listen, 7, None, &[]).unwrap();
-            let args = Backend::try_parse_from(&launch.command[1..]).unwrap().args;
+            let args = Parsed::try_parse_from(&launch.command[1..]).unwrap().args;
             let config = args.into_config(listen, serve::Metrics::new()).unwrap();
             assert_eq!(config.id, "b1");
             assert_eq!(config.queue.concurrency.get(), 8);

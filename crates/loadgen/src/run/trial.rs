@@ -21,7 +21,7 @@ use measure::{
     },
     steadiness::{self, Asked, Steadiness},
 };
-use scenario::{Arrivals, Length, Pace, Profile, Scenario};
+use scenario::{Arrivals, Length, Pace, Profile, Ready, Scenario};
 
 use super::{doubts, load, setup};
 use crate::{
@@ -32,8 +32,8 @@ use crate::{
     },
     interrupt,
     lab::{
-        Certificates, Costs, Faults, Lab, LabError, Means, ProxyLaunch, Setup, Site,
-        placement::Cpus,
+        Certificates, Costs, Faults, Lab, LabError, LaunchError, Means, ProxyLaunch, READY_TIMEOUT,
+        Setup, Site, placement::Cpus,
     },
     peers::ReadyPeer,
 };
@@ -75,6 +75,8 @@ pub(crate) enum Moment {
 pub(crate) struct Done {
     pub(crate) record: TrialRecord,
     pub(crate) proxy: Option<ProxyLaunch>,
+    /// Whether a backend did not start: every other trial needs it as well.
+    pub(crate) lacks_backend: bool,
 }
 
 /// What a run needs from outside: trials, and whether there is time for more of them.
@@ -143,19 +145,23 @@ impl Attempt<'_> {
             Ok(mut lab) => {
                 let record = match self.measure(&mut lab, look) {
                     Ok(measured) => self.record(&lab, &measured),
-                    Err(error) => self.failed(error),
+                    Err(error) => self.failed(&error),
                 };
                 let proxy = lab.proxy_launch().cloned();
                 lab.stop();
-                Done { record, proxy }
+                Done { record, proxy, lacks_backend: false }
             }
             Err(_) if interrupt::interrupted() => {
                 let record =
                     blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order);
                 let record = TrialRecord { outcome: TrialOutcome::Interrupted, ..record };
-                Done { record, proxy: None }
+                Done { record, proxy: None, lacks_backend: false }
             }
-            Err(error) => Done { record: self.failed(error), proxy: None },
+            Err(error) => Done {
+                record: self.failed(&error),
+                proxy: None,
+                lacks_backend: error.side() == Side::Backend,
+            },
         };
         done.record.started_utc = utc(started);
         done.record.point = self.trial.point.map(str::to_owned);
@@ -173,12 +179,15 @@ impl Attempt<'_> {
             return Ok(Lab::without_processes(&self.trial.dir));
         }
         let (seed, tls) = (self.seed(), self.trial.scenario.tls);
+        let own = self.trial.scenario.command.as_ref();
         let proxy = |site: &Site<'_>| self.proxy_at(site);
         let setup = Setup {
             network: self.trial.scenario.network,
             speeds: self.trial.scenario.backends.iter().map(|backend| backend.speed).collect(),
             members: self.trial.scenario.first_members(),
             slow_call: self.trial.scenario.slow_call(),
+            ready: own.map_or(Ready::Call, |own| own.ready),
+            ready_within: own.map_or(READY_TIMEOUT, |own| own.ready_within),
             to_balancer: self.trust(tls.of_clients()).cloned(),
             to_backends: self.trust(tls.of_backends()).cloned(),
             backend: &|index, address| {
@@ -191,7 +200,7 @@ impl Attempt<'_> {
     }
 
     /// How the peer's proxy is started at a site.
-    fn proxy_at(&self, site: &Site<'_>) -> Result<ProxyLaunch, String> {
+    fn proxy_at(&self, site: &Site<'_>) -> Result<ProxyLaunch, LaunchError> {
         setup::proxy(
             self.trial.peer,
             self.trial.scenario,
@@ -211,9 +220,9 @@ impl Attempt<'_> {
         let trust = self.trust(self.trial.scenario.tls.of_clients());
         let plans =
             load::plans(self.trial.scenario, self.trial.peer, lab, seed, give_up, trust, self.cpus);
-        let mut generator = Generator::connect(plans).map_err(|error| LabError {
+        let mut generator = Generator::connect(plans).map_err(|error| LabError::Connect {
             side: if error.is_own { Side::Client } else { self.next_hop() },
-            message: error.message,
+            error,
         })?;
         let clock = Clock::starting_at(monotonic_ns() + LEAD_NS);
         generator.start(clock);
@@ -221,7 +230,7 @@ impl Attempt<'_> {
         thread::sleep(clock.until(0));
         let watched = self.watch(lab, &generator, clock, look);
         generator.stop();
-        let logs = generator.join().map_err(LabError::lab)?;
+        let logs = generator.join()?;
         let window = self.window(&watched, &logs);
         Ok(Measured {
             logs,
@@ -288,7 +297,7 @@ impl Attempt<'_> {
             if interrupt::interrupted() {
                 watched.outcome = TrialOutcome::Interrupted;
             } else if let Some(error) = lab.casualty() {
-                watched.outcome = TrialOutcome::Failed { side: error.side, message: error.message };
+                watched.outcome = failure(&error);
             }
             if watched.outcome != TrialOutcome::Complete {
                 // What was spent until now belongs to what was measured until now.
@@ -439,12 +448,16 @@ impl Attempt<'_> {
         doubts::of_trial(record, folded, lost, open)
     }
 
-    fn failed(&self, error: LabError) -> TrialRecord {
+    fn failed(&self, error: &LabError) -> TrialRecord {
         TrialRecord {
-            outcome: TrialOutcome::Failed { side: error.side, message: error.message },
+            outcome: failure(error),
             ..blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order)
         }
     }
+}
+
+fn failure(error: &LabError) -> TrialOutcome {
+    TrialOutcome::Failed { side: error.side(), message: error.to_string() }
 }
 
 /// What was seen while a trial ran.

@@ -140,7 +140,8 @@ pub(crate) enum Destination {
 }
 
 /// Why a connection could not be made.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 pub(crate) struct ConnectError {
     /// Whether the lab itself is to blame, rather than what it connects to.
     pub(crate) is_own: bool,

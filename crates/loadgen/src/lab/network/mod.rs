@@ -36,6 +36,15 @@ pub(crate) enum Network {
     Namespaces(Star),
 }
 
+/// Why there is no network of the lab's own.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NetworkError {
+    #[error("no network namespace: {0}")]
+    Namespace(io::Error),
+    #[error("cannot join network namespaces: {0}")]
+    Join(io::Error),
+}
+
 /// Where everyone listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses {
@@ -45,12 +54,19 @@ pub(crate) struct Addresses {
     pub(crate) backends: Vec<SocketAddr>,
 }
 
+impl Addresses {
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        [self.balancer, self.admin].into_iter().chain(self.backends.iter().copied())
+    }
+}
+
 impl Network {
     /// Makes it for so many backends.
     ///
     /// # Errors
-    /// In words, when the kernel refuses.
-    pub(crate) fn make(kind: scenario::Network, backends: usize) -> Result<Self, String> {
+    /// When the kernel refuses.
+    pub(crate) fn make(kind: scenario::Network, backends: usize) -> Result<Self, NetworkError> {
         match kind {
             scenario::Network::Loopback => Ok(Self::Loopback),
             scenario::Network::Namespaces => Star::make(backends).map(Self::Namespaces),

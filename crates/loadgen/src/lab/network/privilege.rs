@@ -25,20 +25,23 @@ const NEEDED: [CapabilitySet; 2] = [CapabilitySet::SYS_ADMIN, CapabilitySet::NET
 /// no other process into a user namespace.
 ///
 /// # Errors
-/// In one line.
-pub(crate) fn prepare() -> Result<(), String> {
-    let refused = |error: io::Error| {
-        format!(
-            "`network = \"namespaces\"` can't be had here: {error}; it needs root (in a container, \
-             the capabilities SYS_ADMIN and NET_ADMIN), or a kernel that gives user namespaces to \
-             anyone; `network = \"loopback\"` needs nothing"
-        )
-    };
-    if !has_needed().map_err(refused)? {
-        enter_user_namespace().map_err(refused)?;
+/// With what is missing and what to do.
+pub(crate) fn prepare() -> Result<(), Unprivileged> {
+    if !has_needed()? {
+        enter_user_namespace()?;
     }
-    Namespace::new().map(drop).map_err(refused)
+    Namespace::new()?;
+    Ok(())
 }
+
+/// Network namespaces can't be made here.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`network = \"namespaces\"` can't be had here: {0}; it needs root (in a container, the \
+     capabilities SYS_ADMIN and NET_ADMIN), or a kernel that gives user namespaces to anyone; \
+     `network = \"loopback\"` needs nothing"
+)]
+pub(crate) struct Unprivileged(#[from] io::Error);
 
 fn has_needed() -> io::Result<bool> {
     let effective = capabilities(None)?.effective;

@@ -30,7 +30,7 @@ use rtnetlink::{
     packet_route::link::{InfoData, InfoKind, InfoVeth},
 };
 
-use super::{Addresses, Namespace};
+use super::{Addresses, Namespace, NetworkError};
 
 const BALANCER_PORT: u16 = 4_000;
 const ADMIN_PORT: u16 = 4_001;
@@ -80,14 +80,14 @@ impl Arm {
 
 impl Star {
     /// Makes the namespaces, their links and routes.
-    pub(super) fn make(backends: usize) -> Result<Self, String> {
-        let new = || Namespace::new().map_err(|error| format!("no network namespace: {error}"));
+    pub(super) fn make(backends: usize) -> Result<Self, NetworkError> {
+        let new = || Namespace::new().map_err(NetworkError::Namespace);
         let star = Self {
             client: Arc::new(new()?),
             balancer: new()?,
             backends: (0..backends).map(|_| new()).collect::<Result<_, _>>()?,
         };
-        star.lay().map_err(|error| format!("cannot join network namespaces: {error}"))?;
+        star.lay().map_err(NetworkError::Join)?;
         Ok(star)
     }
 

@@ -32,11 +32,19 @@ struct Fake {
     stop_after: usize,
     trials: usize,
     script: Box<dyn FnMut(&Trial<'_>) -> TrialRecord>,
+    /// Whether trials that fail do so for want of a backend.
+    lacks_backend: bool,
 }
 
 impl Fake {
     fn new(script: impl FnMut(&Trial<'_>) -> TrialRecord + 'static) -> Self {
-        Self { now: Duration::ZERO, stop_after: usize::MAX, trials: 0, script: Box::new(script) }
+        Self {
+            now: Duration::ZERO,
+            stop_after: usize::MAX,
+            trials: 0,
+            script: Box::new(script),
+            lacks_backend: false,
+        }
     }
 }
 
@@ -46,7 +54,7 @@ impl RunTrial for Fake {
         self.now += EACH;
         self.trials += 1;
         let record = (self.script)(trial);
-        Done { record, proxy: Some(launch(&trial.dir)) }
+        Done { record, proxy: Some(launch(&trial.dir)), lacks_backend: self.lacks_backend }
     }
 
     fn is_interrupted(&self) -> bool {
@@ -66,6 +74,7 @@ fn launch(dir: &Path) -> ProxyLaunch {
             name: "proxy".to_owned(),
             command: vec!["proxy".to_owned(), config.display().to_string()],
             environment: Vec::new(),
+            folder: None,
             cpus: Vec::new(),
             stop_signal: rustix::process::Signal::TERM,
             has_workers: false,
@@ -199,7 +208,7 @@ fn trials_go_there_and_back_and_are_kept_in_that_order() {
     assert_eq!(finished.exit_code(true), exit::FINE);
     let kept = Run::open(&finished.folder).unwrap();
     assert_eq!(kept.trials, finished.trials);
-    assert_eq!(kept.record, finished.record);
+    assert_eq!(kept.record.outcome, RunOutcome::Complete);
 }
 
 #[test]
@@ -226,6 +235,32 @@ fn a_failed_trial_is_kept_and_the_run_goes_on() {
     assert_eq!(finished.exit_code(false), exit::LAB_FAILED);
     assert!(finished.failure.is_none(), "the run itself went well");
     assert_eq!(finished.record.expectations[0].verdict, Verdict::Held, "by the other repeat");
+}
+
+#[test]
+fn a_backend_that_does_not_start_ends_the_run_unless_it_has_before() {
+    let failed_from = |first: u32| {
+        let fake = Fake::new(move |trial| {
+            if trial.order < first {
+                return measured(trial, 1_000);
+            }
+            let message = "b0 exited with code 1".to_owned();
+            TrialRecord {
+                outcome: TrialOutcome::Failed { side: Side::Backend, message },
+                ..blank_record(&trial.peer.peer.name, trial.repeat, trial.order)
+            }
+        });
+        run(LOAD, &["a", "b"], Fake { lacks_backend: true, ..fake })
+    };
+    let (_home, finished, _) = failed_from(0);
+    assert_eq!(finished.trials.len(), 1, "every other one would end like it");
+    assert!(!finished.has_figures());
+    let failure = finished.failure.unwrap();
+    assert_eq!(failure.code, exit::LAB_FAILED);
+    assert!(failure.message.starts_with("b0 exited with code 1; its log is in "));
+    let (_home, finished, _) = failed_from(1);
+    assert_eq!(finished.trials.len(), 4, "it can be started");
+    assert!(finished.failure.is_none() && finished.has_figures());
 }
 
 #[test]

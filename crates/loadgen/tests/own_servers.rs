@@ -1,0 +1,140 @@
+//! Servers of the user's own, started by `[backends] command`. For the lab a backend
+//! that it starts by its command line alone is one of them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+
+use common::{Home, SMALL};
+use measure::{
+    folder::Run,
+    record::{ProcessRole, RunRecord, TrialRecord},
+};
+
+/// `small` with servers started by a shell, which says who it is and stays between them and
+/// the lab. `keys` go into `[backends]`.
+fn own(script: &str, keys: &str) -> String {
+    let loadgen = env!("CARGO_BIN_EXE_loadgen");
+    let command = format!("count = 2\ncommand = [\"sh\", \"-c\", '''{script}''', \"{loadgen}\"]\n");
+    SMALL.replace("count = 2\n", &format!("{command}{keys}\n"))
+}
+
+/// An echo service that knows its address from the command and its name from the
+/// environment. The shell waits for it, as a wrapper does.
+const SERVE: &str =
+    "echo \"$NAME in $PWD\" && \"$0\" echo-backend --listen {addr} --id $NAME & wait";
+const NAMED: &str = "environment = { NAME = \"{id}\" }";
+
+fn ran(home: &Home, text: &str, arguments: &[&str]) -> (RunRecord, Vec<TrialRecord>) {
+    home.scenario("own", text);
+    let ran = home.run(&[&["--scenario", "own"], arguments].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    let run = Run::open(&home.runs("own").pop().unwrap()).unwrap();
+    assert!(home.left_behind().is_empty(), "{:?}", home.left_behind());
+    (run.record, run.trials)
+}
+
+#[test]
+fn all_peers_stand_before_servers_of_the_users_own() {
+    let home = Home::new();
+    let (record, trials) = ran(&home, &own(SERVE, NAMED), &[]);
+    assert_eq!(trials.len(), 3);
+    for trial in &trials {
+        assert_eq!(trial.counts.ok, 120, "{}", trial.peer);
+        let billed: Vec<&str> = trial
+            .processes
+            .iter()
+            .filter(|cost| cost.role == ProcessRole::Backend && cost.user_ns + cost.system_ns > 0)
+            .map(|cost| cost.name.as_str())
+            .collect();
+        assert_eq!(billed, ["b0", "b1"], "{}", trial.peer);
+    }
+    let b1 = &record.backends[1];
+    assert_eq!((b1.id.as_str(), b1.concurrency, b1.service_time.as_str()), ("b1", 0, "unknown"));
+    let text = serde_json::to_string(&record).unwrap();
+    assert!(!text.contains(home.path("scenarios").to_str().unwrap()), "a path of this machine");
+    // Their logs are kept, and they ran where the scenario is.
+    let folder = home.runs("own").remove(0);
+    let log = fs::read_to_string(folder.join("logs/002-l7-r0/b1.log")).unwrap();
+    let scenarios = home.path("scenarios").canonicalize().unwrap();
+    assert_eq!(log.lines().next(), Some(&*format!("b1 in {}", scenarios.display())), "{log}");
+}
+
+#[test]
+fn readiness_is_seen_as_the_scenario_says() {
+    let home = Home::new();
+    for ready in ["health", "tcp"] {
+        let text = own(SERVE, &format!("{NAMED}\nready = \"{ready}\""));
+        let (_, trials) = ran(&home, &text, &["--peers", "l7"]);
+        assert_eq!(trials[0].counts.ok, 120, "{ready}");
+    }
+}
+
+#[test]
+fn servers_under_tls_are_given_a_certificate() {
+    let home = Home::new();
+    let serve = SERVE.replace("{addr}", "{addr} --tls-cert {tls_cert} --tls-key {tls_key}");
+    let text =
+        format!("tls = \"backend\"\n{}", own(&serve, &format!("{NAMED}\nready = \"health\"")));
+    let (_, trials) = ran(&home, &text, &["--peers", "l7"]);
+    assert_eq!(trials[0].counts.ok, 120);
+}
+
+#[test]
+fn the_same_happens_to_them_as_to_the_labs_own() {
+    let home = Home::new();
+    let faults = [
+        ("10%", "stop", 0),
+        ("20%", "continue", 0),
+        ("30%", "kill", 1),
+        ("45%", "start", 1),
+        ("60%", "remove", 0),
+        ("70%", "drain", 0),
+    ];
+    let text: String = faults
+        .iter()
+        .map(|(at, action, backend)| {
+            format!("[[fault]]\nat = \"{at}\"\naction = \"{action}\"\nbackend = {backend}\n")
+        })
+        .collect();
+    // A busy machine has a second for each of them.
+    let whole = own(SERVE, NAMED).replace("300ms", "10s");
+    let (without_claims, _) = whole.split_once("[expect]").unwrap();
+    let text = format!("{without_claims}{text}");
+    let (_, trials) = ran(&home, &text, &["--peers", "l7"]);
+    let seen: Vec<(&str, bool)> =
+        trials[0].faults.iter().map(|fault| (fault.action.as_str(), fault.seen)).collect();
+    let expected: Vec<(&str, bool)> = faults.iter().map(|(_, action, _)| (*action, true)).collect();
+    assert_eq!(seen, expected);
+    // Both of its lives are in one log.
+    let log = fs::read_to_string(home.runs("own")[0].join("logs/000-l7-r0/b1.log")).unwrap();
+    assert_eq!(log.lines().filter(|line| line.starts_with("b1 in ")).count(), 2, "{log}");
+}
+
+#[test]
+fn a_server_that_can_not_be_had_is_one_clear_error() {
+    let home = Home::new();
+    let silent = "sleep 600 & wait; : {port}";
+    for (text, code, expected) in [
+        // It ends at once, and says why.
+        (own("echo no such table >&2; exit 4; : {port}", ""), 3, "b0 exited with code 4; its last"),
+        (own("echo no such table >&2; exit 4; : {port}", ""), 3, "no such table"),
+        // It never listens, and says nothing.
+        (own(silent, "ready = \"tcp\"\nready_within = \"100ms\""), 3, "Connection refused"),
+        (own(SERVE, "").replace("\"sh\"", "\"no-such-program\""), 2, "`no-such-program` in PATH"),
+        (own(SERVE, "").replace("\"sh\"", "\"./nowhere/s\""), 2, "no program at ./nowhere/s"),
+        (own(SERVE, "folder = \"nowhere\""), 2, "there is no folder"),
+        (own("serve", ""), 2, "put `{port}` or `{addr}`"),
+    ] {
+        home.scenario("own", &text);
+        let ran = home.run(&["--scenario", "own"]);
+        assert_eq!(ran.code, Some(code), "{}", ran.said());
+        let errors: Vec<&str> =
+            ran.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{}", ran.said());
+        assert!(errors[0].contains(expected), "{}", ran.said());
+        assert!(home.left_behind().is_empty(), "{:?}", home.left_behind());
+    }
+}
