@@ -88,7 +88,7 @@ impl Html {
 }
 
 /// Elements after which a line ends, so that the page's source can be read.
-const BLOCKS: [&str; 18] = [
+const BLOCKS: [&str; 20] = [
     "section",
     "p",
     "h1",
@@ -107,6 +107,8 @@ const BLOCKS: [&str; 18] = [
     "dl",
     "header",
     "footer",
+    "testsuite",
+    "testcase",
 ];
 
 /// Units that numbers on a page have.

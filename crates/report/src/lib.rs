@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod charts;
+pub mod ci;
 pub mod compare;
 mod comparison;
 pub mod decide;

@@ -31,27 +31,7 @@ pub struct Style {
 /// each figure gets a line of its own.
 pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
     let model = Model::new(run, trials);
-    let columns = shown(&model);
-    let rows: Vec<Row<'_>> = match &model.sweep {
-        None => model.peers.iter().map(|peer| Row::of(peer, None, &columns)).collect(),
-        Some(sweep) => {
-            let rows = |peer| rows_of(sweep, peer, &columns);
-            model.peers.iter().flat_map(rows).collect()
-        }
-    };
-    // Columns without a figure in any row say nothing.
-    let used: Vec<usize> = (0..columns.len() + 2)
-        .filter(|&column| {
-            let empty =
-                |row: &Row<'_>| row.cells.get(column).is_none_or(|cell| cell == format::UNKNOWN);
-            !rows.iter().all(empty)
-        })
-        .collect();
-    let heads: Vec<String> = columns
-        .iter()
-        .map(|column| column.short(&model))
-        .chain(["failed", "doubts"].map(str::to_owned))
-        .collect();
+    let Table { heads, rows, used } = Table::of(&model);
     let name_width = rows.iter().map(|row| row.name.chars().count()).chain([4]).max();
     let name_width = name_width.unwrap_or(4);
     let widths: Vec<usize> = used
@@ -112,13 +92,47 @@ pub fn verdict(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String 
     text
 }
 
+/// The comparison, before it is set for a terminal or a page.
+pub(crate) struct Table<'m> {
+    /// What the columns after the peer's name are called.
+    pub(crate) heads: Vec<String>,
+    pub(crate) rows: Vec<Row<'m>>,
+    /// The columns that have a figure in any row; the others say nothing.
+    pub(crate) used: Vec<usize>,
+}
+
 /// One peer's cells.
-struct Row<'m> {
+pub(crate) struct Row<'m> {
     peer: &'m PeerView<'m>,
     /// Its name, with the point in a sweep.
-    name: String,
-    missing: Option<String>,
-    cells: Vec<String>,
+    pub(crate) name: String,
+    /// Why there are no cells.
+    pub(crate) missing: Option<String>,
+    pub(crate) cells: Vec<String>,
+}
+
+impl<'m> Table<'m> {
+    pub(crate) fn of(model: &'m Model<'m>) -> Self {
+        let columns = shown(model);
+        let rows: Vec<Row<'_>> = match &model.sweep {
+            None => model.peers.iter().map(|peer| Row::of(peer, None, &columns)).collect(),
+            Some(sweep) => {
+                let rows = |peer| rows_of(sweep, peer, &columns);
+                model.peers.iter().flat_map(rows).collect()
+            }
+        };
+        let has_figure = |column: &usize| {
+            let cells = rows.iter().filter_map(|row| row.cells.get(*column));
+            cells.into_iter().any(|cell| cell != format::UNKNOWN)
+        };
+        let used = (0..columns.len() + 2).filter(has_figure).collect();
+        let heads = columns
+            .iter()
+            .map(|column| column.short(model))
+            .chain(["failed", "doubts"].map(str::to_owned))
+            .collect();
+        Self { heads, rows, used }
+    }
 }
 
 impl<'m> Row<'m> {

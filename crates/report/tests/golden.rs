@@ -10,8 +10,10 @@ mod common;
 use std::{fs, path::PathBuf};
 
 use analysis::{decide::Decision, model::Model};
+use measure::record::{Side, TrialOutcome, Verdict};
 use report::{
     charts::{CHARTS, Frame},
+    ci,
     render::svg,
     terminal::{self, Style},
 };
@@ -57,6 +59,45 @@ fn text_of(page: &str) -> String {
 #[test]
 fn the_page() {
     check("report.html", &text_of(&report::html(&common::run())));
+}
+
+#[test]
+fn what_a_ci_reads() {
+    let run = common::run();
+    check("summary.md", &ci::markdown(&run.record, &run.trials));
+    check("junit.xml", &ci::junit(&run.record, &run.trials));
+    check("github.txt", &ci::annotations(&run.record, &run.trials));
+}
+
+/// Names and messages of a run folder stay text in each format.
+#[test]
+fn what_a_ci_reads_can_not_be_broken_out_of() {
+    let mut run = common::run();
+    let hostile = "a\n::error::b <script> \"' & | ]]> 100%";
+    run.record.scenario = hostile.to_owned();
+    run.record.expectations[0].verdict = Verdict::Failed;
+    run.record.expectations[0].claim = hostile.to_owned();
+    run.record.expectations[0].detail = hostile.to_owned();
+    let failed = TrialOutcome::Failed { side: Side::Lab, message: hostile.to_owned() };
+    run.trials[0].outcome = failed;
+    let (record, trials) = (&run.record, &run.trials);
+
+    let lines = ci::annotations(record, trials);
+    assert!(
+        lines.lines().all(|line| line.starts_with("::error title=a%0A")
+            || line.starts_with("::warning title=a%0A")),
+        "{lines}"
+    );
+    assert!(lines.contains("100%25"));
+
+    let xml = ci::junit(record, trials);
+    assert!(!xml.contains("<script>") && !xml.contains("]]>"), "{xml}");
+    assert!(xml.contains("errors=\"1\"") && xml.contains("<error message=\"a\n::error::b &lt;"));
+
+    let page = ci::markdown(record, trials);
+    assert!(page.starts_with("## a ::error::b &lt;script> "), "{page}");
+    let rows = page.lines().filter(|line| line.starts_with("| `a ::error"));
+    assert_eq!(rows.count(), 1, "{page}");
 }
 
 #[test]

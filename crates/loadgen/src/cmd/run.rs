@@ -8,6 +8,7 @@ use std::{
 use scenario::{Library, Setting};
 use serve::http1::host::HostArgs;
 
+use super::report::CiFormat;
 use crate::{
     exit::Failure,
     external, interrupt, lab, peers,
@@ -77,6 +78,10 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 
+    /// Print the result as a CI reads it.
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
+    format: Option<CiFormat>,
+
     /// Exit with 1 also when a claim of the scenario could not be judged, as one about a
     /// peer that was left out. For a team's CI.
     #[arg(long)]
@@ -113,11 +118,16 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     };
     let code = finished.exit_code(args.require_all);
     let last = not_judged(&finished, args.require_all);
-    let printed = if args.json {
-        last.iter().for_each(|line| progress.note(line));
-        print(&format!("{:#}\n", serde_json::json!(Summary::of(&finished))))
-    } else {
-        print_result(&finished, report.as_deref(), last.as_deref())
+    let data = match args.format {
+        Some(format) => Some(format.text(&finished.record, &finished.trials)),
+        None => args.json.then(|| format!("{:#}\n", serde_json::json!(Summary::of(&finished)))),
+    };
+    let printed = match data {
+        Some(data) => {
+            last.iter().for_each(|line| progress.note(line));
+            print(&data)
+        }
+        None => print_result(&finished, report.as_deref(), last.as_deref()),
     };
     // Said after the table: what was measured is worth more than where it is kept.
     match finished.failure.or(unwritten).or(printed.err()) {
