@@ -1,9 +1,8 @@
-//! The result of a run for what reads it in CI: a job summary in Markdown, test
+//! A run, or a comparison of two, for what reads it in CI: a job summary in Markdown, test
 //! results as JUnit's XML, and GitHub's annotations.
 
-use std::fmt::Write as _;
-
 use analysis::{
+    compare::{self, Comparison},
     findings::{Findings, Sentence},
     model::Model,
 };
@@ -66,41 +65,143 @@ fn table(table: &Table<'_>) -> String {
 /// for each trial that failed. The format is the one that Jenkins documents and GitLab,
 /// GitHub's actions and others read.
 pub fn junit(run: &RunRecord, trials: &[TrialRecord]) -> String {
-    let failed_trials = failed_trials(trials);
-    let count = |verdict| run.expectations.iter().filter(|one| one.verdict == verdict).count();
-    let numbers = [
-        run.expectations.len() + failed_trials.len(),
-        count(Verdict::Failed),
-        failed_trials.len(),
-        count(Verdict::NotJudged),
-    ]
-    .map(|number| number.to_string());
-    let elapsed = run.elapsed_s.unwrap_or_default().to_string();
+    let started = run.started_utc.trim_end_matches('Z');
+    test_suite(&run.scenario, &cases_of(run, trials), run.elapsed_s, Some(started))
+}
+
+/// What did not come out, as workflow commands that GitHub shows as annotations: an error
+/// for a claim or a trial that failed, a warning for a claim that could not be judged.
+pub fn annotations(run: &RunRecord, trials: &[TrialRecord]) -> String {
+    commands(&run.scenario, &cases_of(run, trials))
+}
+
+/// Two runs as GitHub-flavoured Markdown: what came of it, and each figure.
+pub fn comparison_markdown(comparison: &Comparison) -> String {
+    let sides = [&comparison.before, &comparison.after].map(|side| escaped(side));
+    let mut text =
+        format!("## {} → {}\n\n{}\n\n", sides[0], sides[1], escaped(&comparison.sentence()));
+    text.push_str("| peer | figure | before | after | change | |\n|---|---|---:|---:|---:|---|\n");
+    for row in &comparison.rows {
+        let cells = crate::compare::cells(row).map(|cell| escaped(&cell));
+        text += &format!("| {} |\n", cells.join(" | "));
+    }
+    text += &format!("\n{}\n", escaped(&comparison.allowance()));
+    for warning in &comparison.warnings {
+        text += &format!("\n- {}", escaped(warning));
+    }
+    text.trim_end().to_owned() + "\n"
+}
+
+/// Two runs as test results: a case for each figure.
+pub fn comparison_junit(comparison: &Comparison) -> String {
+    test_suite(COMPARISON, &comparison_cases(comparison), None, None)
+}
+
+/// What got worse from one run to the other as annotations, an error each, and in one
+/// warning of how many figures nothing can be told: GitHub shows ten of a kind.
+pub fn comparison_annotations(comparison: &Comparison) -> String {
+    let mut cases = comparison_cases(comparison);
+    cases.retain(|case| case.outcome == Outcome::Failed);
+    if comparison.is_inconclusive() {
+        cases.push(Case {
+            name: "not every figure could be judged".to_owned(),
+            outcome: Outcome::NotJudged,
+            detail: comparison.sentence(),
+        });
+    }
+    commands(COMPARISON, &cases)
+}
+
+/// The suite that comparisons are, and the class of their cases.
+const COMPARISON: &str = "compare";
+
+/// Something that was judged.
+struct Case {
+    name: String,
+    outcome: Outcome,
+    detail: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed,
+    NotJudged,
+    /// Nothing could be judged by it: a trial that failed.
+    Error,
+}
+
+fn cases_of(run: &RunRecord, trials: &[TrialRecord]) -> Vec<Case> {
+    let claim = |Expectation { claim, verdict, detail }: &Expectation| Case {
+        name: claim.clone(),
+        outcome: match verdict {
+            Verdict::Held => Outcome::Passed,
+            Verdict::Failed => Outcome::Failed,
+            Verdict::NotJudged => Outcome::NotJudged,
+        },
+        detail: match verdict {
+            Verdict::NotJudged => format!("not judged: {detail}"),
+            Verdict::Held | Verdict::Failed => detail.clone(),
+        },
+    };
+    let failed = |trial: &TrialRecord| match &trial.outcome {
+        TrialOutcome::Failed { message, .. } => Some(Case {
+            name: format!("trial {} of {}", trial.order, trial.peer),
+            outcome: Outcome::Error,
+            detail: message.clone(),
+        }),
+        TrialOutcome::Complete | TrialOutcome::Interrupted => None,
+    };
+    run.expectations.iter().map(claim).chain(trials.iter().filter_map(failed)).collect()
+}
+
+fn comparison_cases(comparison: &Comparison) -> Vec<Case> {
+    let case = |row: &compare::Row| {
+        let [peer, figure, before, after, change, verdict] = crate::compare::cells(row);
+        Case {
+            name: format!("{peer}.{figure}"),
+            outcome: match row.verdict {
+                compare::Verdict::Worse => Outcome::Failed,
+                compare::Verdict::CannotTell => Outcome::NotJudged,
+                compare::Verdict::Better | compare::Verdict::Same => Outcome::Passed,
+            },
+            detail: format!("{verdict}: {before} before, {after} after, {change}"),
+        }
+    };
+    comparison.rows.iter().map(case).collect()
+}
+
+fn test_suite(name: &str, cases: &[Case], elapsed_s: Option<f64>, started: Option<&str>) -> String {
+    let count = |outcome| cases.iter().filter(|case| case.outcome == outcome).count().to_string();
+    let tests = cases.len().to_string();
+    let [failures, errors, skipped] =
+        [Outcome::Failed, Outcome::Error, Outcome::NotJudged].map(count);
+    let time = elapsed_s.map(|elapsed| elapsed.to_string());
+    let mut attributes = vec![
+        ("name", name),
+        ("tests", &*tests),
+        ("failures", &*failures),
+        ("errors", &*errors),
+        ("skipped", &*skipped),
+    ];
+    attributes.extend(time.as_deref().map(|time| ("time", time)));
+    attributes.extend(started.map(|started| ("timestamp", started)));
     let mut xml = Html::default();
     xml.raw("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    let suite = [
-        ("name", run.scenario.as_str()),
-        ("tests", &numbers[0]),
-        ("failures", &numbers[1]),
-        ("errors", &numbers[2]),
-        ("skipped", &numbers[3]),
-        ("time", &elapsed),
-        ("timestamp", run.started_utc.trim_end_matches('Z')),
-    ];
     xml.tag("testsuites", &[], |xml| {
-        xml.tag("testsuite", &suite, |xml| {
-            for Expectation { claim, verdict, detail } in &run.expectations {
-                let case = [("classname", run.scenario.as_str()), ("name", claim.as_str())];
-                xml.tag("testcase", &case, |xml| match verdict {
-                    Verdict::Held => {}
-                    Verdict::Failed => xml.tag("failure", &[("message", detail)], |_| {}),
-                    Verdict::NotJudged => xml.tag("skipped", &[("message", detail)], |_| {}),
-                });
-            }
-            for (name, reason) in &failed_trials {
-                let case = [("classname", run.scenario.as_str()), ("name", name.as_str())];
-                xml.tag("testcase", &case, |xml| {
-                    xml.tag("error", &[("message", reason)], |_| {});
+        xml.tag("testsuite", &attributes, |xml| {
+            for case in cases {
+                let attributes = [("classname", name), ("name", &*case.name)];
+                let element = match case.outcome {
+                    Outcome::Passed => None,
+                    Outcome::Failed => Some("failure"),
+                    Outcome::NotJudged => Some("skipped"),
+                    Outcome::Error => Some("error"),
+                };
+                xml.tag("testcase", &attributes, |xml| {
+                    if let Some(element) = element {
+                        xml.tag(element, &[("message", &*case.detail)], |_| {});
+                    }
                 });
             }
         });
@@ -108,36 +209,19 @@ pub fn junit(run: &RunRecord, trials: &[TrialRecord]) -> String {
     xml.into_string() + "\n"
 }
 
-/// What did not come out, as workflow commands that GitHub shows as annotations: an error
-/// for a claim or a trial that failed, a warning for a claim that could not be judged.
-pub fn annotations(run: &RunRecord, trials: &[TrialRecord]) -> String {
+fn commands(suite: &str, cases: &[Case]) -> String {
     let mut text = String::new();
-    let mut annotate = |level: &str, what: &str, detail: &str| {
-        let title = format!("{}: {what}", run.scenario);
-        let _ = writeln!(text, "::{level} title={}::{}", property(&title), data(detail));
-    };
-    for Expectation { claim, verdict, detail } in &run.expectations {
-        match verdict {
-            Verdict::Held => {}
-            Verdict::Failed => annotate("error", claim, detail),
-            Verdict::NotJudged => annotate("warning", claim, &format!("not judged: {detail}")),
-        }
-    }
-    for (name, reason) in failed_trials(trials) {
-        annotate("error", &name, &reason);
+    for case in cases {
+        let level = match case.outcome {
+            Outcome::Passed => continue,
+            Outcome::NotJudged => "warning",
+            Outcome::Failed | Outcome::Error => "error",
+        };
+        let title = property(&format!("{suite}: {}", case.name));
+        let detail = data(&case.detail);
+        text += &format!("::{level} title={title}::{detail}\n");
     }
     text
-}
-
-/// The trials that failed, each with the reason.
-fn failed_trials(trials: &[TrialRecord]) -> Vec<(String, String)> {
-    let failed = |trial: &TrialRecord| match &trial.outcome {
-        TrialOutcome::Failed { message, .. } => {
-            Some((format!("trial {} of {}", trial.order, trial.peer), message.clone()))
-        }
-        _ => None,
-    };
-    trials.iter().filter_map(failed).collect()
 }
 
 fn word(verdict: Verdict) -> &'static str {

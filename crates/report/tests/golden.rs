@@ -9,7 +9,11 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
-use analysis::{decide::Decision, model::Model};
+use analysis::{
+    compare::{Comparison, Moves},
+    decide::Decision,
+    model::Model,
+};
 use measure::record::{Side, TrialOutcome, Verdict};
 use report::{
     charts::{CHARTS, Frame},
@@ -67,6 +71,22 @@ fn what_a_ci_reads() {
     check("summary.md", &ci::markdown(&run.record, &run.trials));
     check("junit.xml", &ci::junit(&run.record, &run.trials));
     check("github.txt", &ci::annotations(&run.record, &run.trials));
+}
+
+#[test]
+fn what_a_ci_reads_of_two_runs() {
+    let before = common::run();
+    let mut after = before.clone();
+    let of_l7 = after.trials.iter_mut().filter(|trial| trial.peer == "l7");
+    for process in of_l7.flat_map(|trial| &mut trial.processes) {
+        process.user_ns *= 3;
+    }
+    let moves = Moves { cpu: 0.0, latency_ns: 0.0 };
+    let comparison = Comparison::of(&before, &after, 0.05, moves).unwrap();
+    assert!(comparison.has_regressed());
+    check("comparison.md", &ci::comparison_markdown(&comparison));
+    check("comparison.xml", &ci::comparison_junit(&comparison));
+    check("comparison.txt", &ci::comparison_annotations(&comparison));
 }
 
 /// Names and messages of a run folder stay text in each format.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use measure::folder::{Run, write_whole};
 
+use super::report::CiFormat;
 use crate::{
     exit::{self, Failure},
     ui::{Terminal, print},
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// Print the comparison as JSON.
     #[arg(long)]
     json: bool,
+    /// Print the comparison as a CI reads it.
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
+    format: Option<CiFormat>,
     /// Also write it as a page.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -42,11 +46,14 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let moves = parse_moves(&args.moves)?;
     let comparison = analysis::compare::Comparison::of(&before, &after, tolerance, moves)
         .map_err(Failure::bad_input)?;
-    if args.json {
-        print(&format!("{:#}\n", serde_json::json!(comparison)))?;
-    } else {
-        print(&report::compare::text(&comparison, Terminal::stdout().style))?;
-    }
+    let text = match args.format {
+        Some(CiFormat::Markdown) => report::ci::comparison_markdown(&comparison),
+        Some(CiFormat::Junit) => report::ci::comparison_junit(&comparison),
+        Some(CiFormat::Github) => report::ci::comparison_annotations(&comparison),
+        None if args.json => format!("{:#}\n", serde_json::json!(comparison)),
+        None => report::compare::text(&comparison, Terminal::stdout().style),
+    };
+    print(&text)?;
     if let Some(path) = &args.html {
         write_whole(path, report::compare::html(&comparison).as_bytes())
             .map_err(|error| Failure::writing(format!("--html {}", path.display()), &error))?;
