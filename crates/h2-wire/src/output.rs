@@ -166,7 +166,7 @@ impl Output {
         self.shared_len = 0;
     }
 
-    /// Lends a buffer; see [`crate::connection::Connection::lend_buffer`].
+    /// Lends a buffer; see [`crate::connection::Connection::give_buffer`].
     pub(crate) fn lend(&mut self, buffer: Vec<u8>) {
         if self.bytes.capacity() == 0 {
             self.bytes = buffer;

@@ -6,9 +6,9 @@
 //! the set, one that is removed is forgotten as well; either way the calls it
 //! has go on, and a data plane closes its connections when they have none left.
 //! One that is unhealthy or ejected stays in the set and keeps its connections,
-//! but is not picked; what brings that about is in [`care`].
+//! but is not picked; what brings that about is in [`outliers`].
 
-mod care;
+mod outliers;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -31,7 +31,7 @@ pub(crate) struct Fleet {
     membership: MembershipSettings,
     slow_start: Option<SlowStart>,
     watch: Arc<Watch>,
-    counts: care::CareCounts,
+    counts: outliers::OutlierCounts,
     /// In the order in which they were added. Held while a change is made, so
     /// that changes come one after the other.
     members: Mutex<Vec<Member>>,
@@ -40,7 +40,7 @@ pub(crate) struct Fleet {
 #[derive(Debug)]
 struct Member {
     upstream: Arc<Upstream>,
-    standing: Standing,
+    health: Standing,
     /// Other proxies' business: the subset leaves it out.
     is_outside: bool,
     /// Its counts when the current interval of ejection began.
@@ -70,7 +70,7 @@ impl Fleet {
             membership: config.membership.clone(),
             slow_start: config.membership.slow_start(),
             watch,
-            counts: care::CareCounts::register(metrics),
+            counts: outliers::OutlierCounts::register(metrics),
             members: Mutex::default(),
         };
         let join = |upstream| fleet.join(upstream, Standing::new(None));
@@ -93,12 +93,12 @@ impl Fleet {
     }
 
     fn join_new(&self, config: &BackendConfig) -> Member {
-        let standing = Standing::new(Some(self.now_ms()));
-        self.join(Upstream::new(config, &self.watch), standing)
+        let health = Standing::new(Some(self.now_ms()));
+        self.join(Upstream::new(config, &self.watch), health)
     }
 
     /// Makes a backend a member, and shows it in the metrics.
-    fn join(&self, upstream: Arc<Upstream>, standing: Standing) -> Member {
+    fn join(&self, upstream: Arc<Upstream>, health: Standing) -> Member {
         let labels: &[(&str, &str)] = &[("backend", upstream.name())];
         let gauge = |name, help, value: fn(&Upstream, u64) -> f64| {
             let (upstream, upstreams) = (Arc::downgrade(&upstream), Arc::clone(&self.upstreams));
@@ -136,7 +136,7 @@ impl Fleet {
             labels,
         );
         let (is_outside, before) = (false, Tally::default());
-        Member { upstream, standing, is_outside, before, ejections, checks_passed, checks_failed }
+        Member { upstream, health, is_outside, before, ejections, checks_passed, checks_failed }
     }
 
     /// Puts a set of these backends in place of the one that is there.
@@ -147,13 +147,13 @@ impl Fleet {
         // Before they can be picked, so that one that is new begins with a small
         // share.
         self.settle(members, self.now_ms());
-        self.watch.bell.notify_one();
+        self.watch.wake.notify_one();
         self.upstreams.publish(&upstreams).map_err(invalid)
     }
 
     fn choose_subset(&self, members: &mut [Member]) {
         let Some((size, proxy)) = self.membership.subset() else { return };
-        let is_active = |index: &usize| !members[*index].standing.is_drained();
+        let is_active = |index: &usize| !members[*index].health.is_drained();
         let active: Vec<_> = (0..members.len()).filter(is_active).collect();
         let names = active.iter().map(|index| members[*index].upstream.name());
         let chosen: Vec<_> =
@@ -211,7 +211,7 @@ impl Backends for Fleet {
     fn set_draining(&self, address: SocketAddr, draining: bool) -> Result<(), ChangeError> {
         let mut members = self.lock();
         let index = find(&members, address)?;
-        members[index].standing.set_drained(draining, self.now_ms());
+        members[index].health.set_drained(draining, self.now_ms());
         self.publish(&mut members)
     }
 
@@ -265,17 +265,17 @@ impl Backends for Fleet {
 impl Member {
     /// Whether calls may be given to it when it is well.
     fn is_used(&self) -> bool {
-        !self.standing.is_drained() && !self.is_outside
+        !self.health.is_drained() && !self.is_outside
     }
 
     fn state(&self) -> BackendState {
-        if self.standing.is_drained() {
+        if self.health.is_drained() {
             BackendState::Draining
         } else if self.is_outside {
             BackendState::Outside
-        } else if self.standing.is_unhealthy() {
+        } else if self.health.is_unhealthy() {
             BackendState::Unhealthy
-        } else if self.standing.is_ejected() {
+        } else if self.health.is_ejected() {
             BackendState::Ejected
         } else {
             BackendState::Active

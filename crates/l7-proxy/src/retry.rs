@@ -157,7 +157,7 @@ impl Pushback {
 
 /// Where a call stands when an attempt at it has failed.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing {
+pub struct CallState {
     /// Attempts made, the failed one included.
     pub attempts: u32,
     /// Attempts that may be made.
@@ -202,21 +202,21 @@ impl RetryPolicy {
         &self,
         status: GrpcStatus,
         pushback: Pushback,
-        standing: Standing,
+        state: CallState,
         random: u64,
     ) -> Verdict {
-        let may_try = standing.is_replayable && standing.attempts < standing.max_attempts;
+        let may_try = state.is_replayable && state.attempts < state.max_attempts;
         if !may_try || !self.retries(status) || pushback == Pushback::Never {
             return Verdict::Tell;
         }
         let pause = match pushback {
             Pushback::After(pause) => pause,
-            _ => self.pause(standing.attempts, random),
+            _ => self.pause(state.attempts, random),
         };
-        if standing.left.is_some_and(|left| pause >= left) {
+        if state.left.is_some_and(|left| pause >= left) {
             return Verdict::Tell;
         }
-        if !self.has_budget(standing.calls, standing.budgeted) {
+        if !self.has_budget(state.calls, state.budgeted) {
             return Verdict::OverBudget;
         }
         Verdict::TryAfter(pause)
@@ -271,7 +271,7 @@ mod tests {
         RetryPolicy { retry_on: vec![GrpcStatus::UNAVAILABLE], ..RetryPolicy::default() }
     }
 
-    const STANDING: Standing = Standing {
+    const STATE: CallState = CallState {
         attempts: 1,
         max_attempts: 4,
         is_replayable: true,
@@ -280,8 +280,8 @@ mod tests {
         budgeted: 0,
     };
 
-    fn decide(standing: Standing, pushback: Pushback) -> Verdict {
-        policy().decide(GrpcStatus::UNAVAILABLE, pushback, standing, u64::MAX)
+    fn decide(state: CallState, pushback: Pushback) -> Verdict {
+        policy().decide(GrpcStatus::UNAVAILABLE, pushback, state, u64::MAX)
     }
 
     #[test]
@@ -310,15 +310,15 @@ mod tests {
 
     #[test]
     fn only_the_named_statuses_are_tried_again_and_within_the_bounds() {
-        assert!(matches!(decide(STANDING, Pushback::None), Verdict::TryAfter(_)));
-        let other = policy().decide(GrpcStatus(5), Pushback::None, STANDING, 0);
+        assert!(matches!(decide(STATE, Pushback::None), Verdict::TryAfter(_)));
+        let other = policy().decide(GrpcStatus(5), Pushback::None, STATE, 0);
         assert_eq!(other, Verdict::Tell);
-        for standing in [
-            Standing { attempts: 4, ..STANDING },
-            Standing { is_replayable: false, ..STANDING },
-            Standing { left: Some(Duration::from_millis(25)), ..STANDING },
+        for state in [
+            CallState { attempts: 4, ..STATE },
+            CallState { is_replayable: false, ..STATE },
+            CallState { left: Some(Duration::from_millis(25)), ..STATE },
         ] {
-            assert_eq!(decide(standing, Pushback::None), Verdict::Tell, "{standing:?}");
+            assert_eq!(decide(state, Pushback::None), Verdict::Tell, "{state:?}");
         }
     }
 
@@ -327,8 +327,8 @@ mod tests {
         let policy = policy();
         assert!(policy.has_budget(100, 19) && !policy.has_budget(100, 20));
         assert!(policy.has_budget(0, 2) && !policy.has_budget(1, 3));
-        let standing = Standing { budgeted: 20, ..STANDING };
-        assert_eq!(decide(standing, Pushback::None), Verdict::OverBudget);
+        let state = CallState { budgeted: 20, ..STATE };
+        assert_eq!(decide(state, Pushback::None), Verdict::OverBudget);
         let none = RetryPolicy { retry_budget: 0.0, retry_min_concurrency: 0, ..policy };
         assert!(!none.has_budget(1_000_000, 0));
     }
@@ -341,9 +341,9 @@ mod tests {
         }
         let second = Pushback::from_header(Some(b"1000"));
         assert_eq!(second, Pushback::After(Duration::from_secs(1)));
-        assert_eq!(decide(STANDING, second), Verdict::TryAfter(Duration::from_secs(1)));
-        assert_eq!(decide(STANDING, Pushback::Never), Verdict::Tell);
-        let late = Standing { left: Some(Duration::from_millis(900)), ..STANDING };
+        assert_eq!(decide(STATE, second), Verdict::TryAfter(Duration::from_secs(1)));
+        assert_eq!(decide(STATE, Pushback::Never), Verdict::Tell);
+        let late = CallState { left: Some(Duration::from_millis(900)), ..STATE };
         assert_eq!(decide(late, second), Verdict::Tell);
     }
 

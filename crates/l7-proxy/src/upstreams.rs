@@ -40,7 +40,7 @@ pub(crate) struct Watch {
     /// How many; zero when nobody does.
     pub(crate) streak: u32,
     /// Told of each backend that had as many, and of other changes.
-    pub(crate) bell: Notify,
+    pub(crate) wake: Notify,
 }
 
 /// What the threads count of a backend.
@@ -159,7 +159,7 @@ impl Upstream {
             self.streak.store(0, Ordering::Relaxed);
             // Decided elsewhere: a data plane's thread must not wait for a lock.
             self.is_suspect.store(true, Ordering::Release);
-            self.watch.bell.notify_one();
+            self.watch.wake.notify_one();
         }
     }
 

@@ -14,8 +14,8 @@ fuzz_target!(|input: &[u8]| {
     let Some((&first, input)) = input.split_first() else { return };
     let role = if first & 1 == 0 { Role::Server } else { Role::Client };
     let floods = FloodLimits { control_frames: 200, resets: 50, stray_frames: 200 };
-    let max_unseen_resets = u32::from(first >> 1 & 3);
-    let options = Options { max_streams: 10, floods, max_unseen_resets, ..Options::new(role) };
+    let max_unacknowledged_resets = u32::from(first >> 1 & 3);
+    let options = Options { max_streams: 10, floods, max_unacknowledged_resets, ..Options::new(role) };
     let mut http = Connection::<u32>::new(Arc::new(options));
     let mut bytes = match role {
         Role::Server => frame::PREFACE.to_vec(),

@@ -2,7 +2,7 @@
 //! floods, and header blocks without end.
 
 use super::receive::{Event, protocol};
-use super::{Block, Connection, Leaving, Role};
+use super::{Block, Connection, Drain, Role};
 use crate::error::{Error, Reason};
 use crate::flood::Flood;
 use crate::frame;
@@ -39,7 +39,7 @@ impl<T: Copy + Default> Connection<T> {
         if self.options.role == Role::Server || !self.floods.take_expected() {
             self.count(Flood::Stray)?;
         }
-        let is_left_out = matches!(self.leaving, Leaving::Since(last) if id > last);
+        let is_left_out = matches!(self.drain, Drain::Finished(last) if id > last);
         if is_left_out && !id.is_multiple_of(2) && self.options.role == Role::Server {
             return Ok(());
         }
@@ -73,7 +73,7 @@ impl<T: Copy + Default> Connection<T> {
             let what = "too many streams broken by mistakes";
             return Err(Error::connection(Reason::ENHANCE_YOUR_CALM, what));
         }
-        let is_held = self.unseen.holds(id);
+        let is_held = self.unacknowledged.holds(id);
         let removed = self.streams.find(id).and_then(|key| self.remove(key));
         let Some(user) = removed else { return Ok(None) };
         frame::rst_stream(self.output.bytes_mut(), id, reason);

@@ -1,7 +1,7 @@
 //! Header blocks to events: requests, responses and trailers.
 
 use super::receive::{Event, protocol};
-use super::{Connection, Leaving, Role};
+use super::{Connection, Drain, Role};
 use crate::error::{Error, Reason};
 use crate::flood::{FRAMES_PER_RECEIVED, Flood};
 use crate::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
@@ -53,7 +53,7 @@ impl<T: Copy + Default> Connection<T> {
         if id.is_multiple_of(2) {
             return Err(protocol("a client's stream with an even identifier"));
         }
-        if matches!(self.leaving, Leaving::Since(_)) || self.is_failed {
+        if matches!(self.drain, Drain::Finished(_)) || self.is_failed {
             // It had not read our GOAWAY yet; but it will.
             self.count(Flood::Stray)?;
             return Ok(None);
@@ -141,7 +141,7 @@ impl<T: Copy + Default> Connection<T> {
             Ok(ResponseKind::Informational) if end_stream => {
                 self.broken(id, Reason::PROTOCOL_ERROR, "informational response with END_STREAM")
             }
-            Ok(_) if self.unseen.holds(id) => {
+            Ok(_) if self.unacknowledged.holds(id) => {
                 // Nobody waits for it; but the peer has taken the stream up.
                 if end_stream && let Some(stream) = self.streams.get_mut(key) {
                     stream.state.close_receive();

@@ -13,20 +13,20 @@
 //! | `receive` | frames to events |
 //! | `headers` | header blocks to events |
 //! | `faults` | what a peer does wrong or too often |
-//! | `farewell` | how a connection ends, and whether it is alive |
-//! | `unseen` | resets that the peer may not have looked at yet |
+//! | `shutdown` | how a connection ends, and whether it is alive |
+//! | `unacknowledged` | resets that the peer may not have looked at yet |
 //! | `send` | heads, DATA within the windows, what has to wait, resets, credit |
 //!
 //! Left out: time. The owner calls [`Connection::each_second`], and decides what took too long.
 
-mod farewell;
 mod faults;
 mod headers;
 mod receive;
 mod send;
+mod shutdown;
 #[cfg(test)]
 mod tests;
-mod unseen;
+mod unacknowledged;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -43,10 +43,10 @@ use crate::stream::Streams;
 pub use crate::flood::{FRAMES_PER_RECEIVED, Flood, FloodLimits};
 pub use crate::output::MAX_SLICES;
 pub use crate::stream::StreamKey;
-use farewell::Leaving;
 pub use receive::{Event, Read};
-pub use send::Moved;
-use unseen::Unseen;
+pub use send::Flushed;
+use shutdown::Drain;
+use unacknowledged::Unacknowledged;
 
 /// Which end of the connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub struct Options {
     pub max_error_resets: u32,
     /// Streams of ours that may be reset before the peer has shown that it took them up; further
     /// resets are held back (see [`Connection::reset`]). `u32::MAX` for no bound.
-    pub max_unseen_resets: u32,
+    pub max_unacknowledged_resets: u32,
     /// Output beyond which DATA waits with its stream, in bytes, so that what one slow peer holds
     /// is bounded by its streams' windows.
     pub output_high_bytes: usize,
@@ -119,7 +119,7 @@ impl Options {
             max_continuations: 8,
             floods: FloodLimits::UNLIMITED,
             max_error_resets: 1_024,
-            max_unseen_resets: u32::MAX,
+            max_unacknowledged_resets: u32::MAX,
             output_high_bytes: 256 << 10,
         }
     }
@@ -175,11 +175,11 @@ pub struct Connection<T> {
     has_preface: bool,
     has_settings: bool,
     is_acknowledged: bool,
-    leaving: Leaving,
+    drain: Drain,
     floods: Floods,
     error_resets: u32,
-    unseen: Unseen,
-    is_ping_due: bool,
+    unacknowledged: Unacknowledged,
+    is_ping_outstanding: bool,
     is_failed: bool,
     /// Bytes that wait with their streams: payload, and trailers behind it.
     waiting_bytes: usize,
@@ -209,11 +209,11 @@ impl<T: Copy + Default> Connection<T> {
             has_preface: !is_server,
             has_settings: false,
             is_acknowledged: false,
-            leaving: Leaving::No,
+            drain: Drain::No,
             floods: Floods::default(),
             error_resets: 0,
-            unseen: Unseen::default(),
-            is_ping_due: false,
+            unacknowledged: Unacknowledged::default(),
+            is_ping_outstanding: false,
             is_failed: false,
             waiting_bytes: 0,
             sent_bytes: 0,
@@ -293,7 +293,7 @@ impl<T: Copy + Default> Connection<T> {
     /// The open streams, each with what its owner knows it by; but for those that the owner has
     /// reset.
     pub fn streams(&self) -> impl Iterator<Item = (StreamKey, T)> {
-        let is_live = |key: StreamKey| !self.unseen.holds(key.id());
+        let is_live = |key: StreamKey| !self.unacknowledged.holds(key.id());
         self.streams
             .iter()
             .filter(move |(key, _)| is_live(*key))
@@ -408,7 +408,7 @@ impl<T: Copy> Connection<T> {
     }
 
     /// Lends a buffer to gather output in, which must be empty; buffers are the owner's to pool.
-    pub fn lend_buffer(&mut self, buffer: Vec<u8>) {
+    pub fn give_buffer(&mut self, buffer: Vec<u8>) {
         self.output.lend(buffer);
     }
 

@@ -1,6 +1,6 @@
 //! Frames to events.
 
-use super::farewell::{ALIVE_PING, DRAIN_PING, Leaving};
+use super::shutdown::{DRAIN_PING, Drain, LIVENESS_PING};
 use super::{Connection, Role};
 use crate::error::{Error, Reason};
 use crate::flood::{FRAMES_PER_RECEIVED, Flood};
@@ -93,10 +93,10 @@ pub enum Event<'a, T> {
         /// What the peer says beside it, for whoever looks into it (RFC 9113, section 6.8).
         debug: &'a [u8],
     },
-    /// The peer has read the GOAWAY of [`Connection::announce_leave`].
-    LeaveNoticed,
-    /// The peer answered the PING of [`Connection::ask_alive`].
-    Alive,
+    /// The peer has read the GOAWAY of [`Connection::start_drain`].
+    DrainAcknowledged,
+    /// The peer answered the PING of [`Connection::ping`].
+    PingAcknowledged,
 }
 
 impl<T: Copy + Default> Connection<T> {
@@ -194,7 +194,7 @@ impl<T: Copy + Default> Connection<T> {
             Frame::RstStream { stream, reason } => self.rst_stream(stream, reason),
             Frame::WindowUpdate { stream, increment } => self.window_update(stream, increment),
             Frame::Settings { ack, values } => self.settings(ack, values),
-            Frame::Ping { ack, payload } => self.ping(ack, payload),
+            Frame::Ping { ack, payload } => self.on_ping(ack, payload),
             Frame::Priority { stream, priority } => {
                 self.count(Flood::Control)?;
                 if is_self_dependent(stream, Some(priority)) {
@@ -275,7 +275,7 @@ impl<T: Copy + Default> Connection<T> {
             (Role::Client, Some(_)) => {}
             (Role::Client, None) => self.stray(id)?,
         }
-        let is_held = self.unseen.holds(id);
+        let is_held = self.unacknowledged.holds(id);
         let user = found.and_then(|key| self.remove(key));
         Ok(user.filter(|_| !is_held).map(|user| Event::Reset { user, reason }))
     }
@@ -319,7 +319,7 @@ impl<T: Copy + Default> Connection<T> {
             // It asks for nothing and costs nothing but its reading.
             self.count(Flood::Stray)?;
             if self.is_acknowledged {
-                self.on_answer();
+                self.on_probe_acknowledged();
                 return Ok(None);
             }
             self.is_acknowledged = true;
@@ -355,18 +355,18 @@ impl<T: Copy + Default> Connection<T> {
         Ok(())
     }
 
-    fn ping<'a>(&mut self, ack: bool, payload: [u8; 8]) -> Result<Option<Event<'a, T>>, Error> {
+    fn on_ping<'a>(&mut self, ack: bool, payload: [u8; 8]) -> Result<Option<Event<'a, T>>, Error> {
         if !ack {
             self.count(Flood::Control)?;
             frame::ping(self.output.bytes_mut(), payload, true);
             return Ok(None);
         }
-        if payload == ALIVE_PING && self.is_ping_due {
-            self.is_ping_due = false;
-            return Ok(Some(Event::Alive));
+        if payload == LIVENESS_PING && self.is_ping_outstanding {
+            self.is_ping_outstanding = false;
+            return Ok(Some(Event::PingAcknowledged));
         }
-        if payload == DRAIN_PING && self.leaving == Leaving::Announced {
-            return Ok(Some(Event::LeaveNoticed));
+        if payload == DRAIN_PING && self.drain == Drain::Started {
+            return Ok(Some(Event::DrainAcknowledged));
         }
         self.count(Flood::Control)?;
         Ok(None)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Connection, Leaving, Role};
+use super::{Connection, Drain, Role};
 use crate::error::Reason;
 use crate::flood::FRAMES_PER_SENT;
 use crate::frame::{self, Head, LARGEST_STREAM_ID, flags, kind};
@@ -15,7 +15,7 @@ const SMALL_BYTES: usize = 256;
 
 /// Bytes that waited and have gone to the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved<T> {
+pub struct Flushed<T> {
     /// The stream, by what its owner knows it by.
     pub user: T,
     /// How many bytes of payload.
@@ -39,7 +39,7 @@ impl<T: Copy + Default> Connection<T> {
         self.options.role == Role::Client
             && self.streams.len() < self.stream_limit()
             && !self.is_used_up()
-            && self.leaving == Leaving::No
+            && self.drain == Drain::No
             && !self.is_failed
     }
 
@@ -62,7 +62,7 @@ impl<T: Copy + Default> Connection<T> {
 
     /// Whether the stream's first HEADERS have left the output, at least in part, so that the peer
     /// may have seen them.
-    pub fn may_be_seen(&self, key: StreamKey) -> bool {
+    pub fn was_sent(&self, key: StreamKey) -> bool {
         match self.streams.get(key) {
             Some(stream) => self.output.written() > stream.opened_at,
             None => true,
@@ -228,7 +228,7 @@ impl<T: Copy + Default> Connection<T> {
 
     /// Moves what waits to the output, as far as windows and room allow, a frame of each stream in
     /// turn. Appends to `moved` what went.
-    pub fn pump(&mut self, moved: &mut Vec<Moved<T>>) {
+    pub fn pump(&mut self, moved: &mut Vec<Flushed<T>>) {
         if self.is_failed {
             return self.ready.clear();
         }
@@ -264,7 +264,7 @@ impl<T: Copy + Default> Connection<T> {
                 self.sent_bytes += length as u64;
                 self.floods.excuse(FRAMES_PER_SENT);
                 if length > 0 {
-                    moved.push(Moved { user: stream.user, bytes: length });
+                    moved.push(Flushed { user: stream.user, bytes: length });
                 }
             }
             self.after_move(key, end_stream);
@@ -312,19 +312,19 @@ impl<T: Copy + Default> Connection<T> {
     #[inline]
     pub(super) fn remove(&mut self, key: StreamKey) -> Option<T> {
         self.waiting_bytes -= self.streams.get(key).map_or(0, |stream| stream.held_bytes());
-        self.unseen.forget(key.id());
+        self.unacknowledged.forget(key.id());
         self.streams.remove(key)
     }
 
     /// Resets a stream; what waits is dropped, and nothing is heard of it any more. Nothing happens
-    /// to one that is over. Where more resets than [`super::Options::max_unseen_resets`] would be
+    /// to one that is over. Where more resets than [`super::Options::max_unacknowledged_resets`] would be
     /// under way the frame is held back until the peer has looked at those before, and the stream
     /// counts as open until then. Whether it is.
     pub fn reset(&mut self, key: StreamKey, reason: Reason) -> bool {
         if self.streams.get(key).is_none() {
             return false;
         }
-        if self.unseen.holds(key.id()) || self.has_to_hold(key.id()) {
+        if self.unacknowledged.holds(key.id()) || self.has_to_hold(key.id()) {
             self.hold(key, reason);
             return true;
         }

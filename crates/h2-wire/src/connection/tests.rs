@@ -1,7 +1,7 @@
 //! Two of our own ends against each other, and one against raw frames. What the `h2` crate makes
 //! of our bytes is tested in `tests/`.
 
-mod unseen;
+mod unacknowledged;
 
 use super::*;
 use crate::error::{Error, Reason};
@@ -39,8 +39,8 @@ enum Seen {
     Settings,
     Acknowledged,
     GoAway(u32, Reason),
-    LeaveNoticed,
-    Alive,
+    DrainAcknowledged,
+    PingAcknowledged,
 }
 
 fn seen(event: Event<'_, u32>) -> Seen {
@@ -58,8 +58,8 @@ fn seen(event: Event<'_, u32>) -> Seen {
         Event::Settings => Seen::Settings,
         Event::Acknowledged => Seen::Acknowledged,
         Event::GoAway { last_stream, reason, .. } => Seen::GoAway(last_stream, reason),
-        Event::LeaveNoticed => Seen::LeaveNoticed,
-        Event::Alive => Seen::Alive,
+        Event::DrainAcknowledged => Seen::DrainAcknowledged,
+        Event::PingAcknowledged => Seen::PingAcknowledged,
     }
 }
 
@@ -201,7 +201,7 @@ fn data_waits_for_windows_and_ends_in_order() {
     server.release_stream(there, 6);
     assert_eq!(pass(&mut server, &mut client), []);
     client.pump(&mut moved);
-    assert_eq!(moved, [Moved { user: 7, bytes: 6 }]);
+    assert_eq!(moved, [Flushed { user: 7, bytes: 6 }]);
     assert_eq!(pass(&mut client, &mut server), [Seen::Data(1, b"abcdef".to_vec(), false)]);
     server.release_stream(there, 10);
     pass(&mut server, &mut client);
@@ -296,7 +296,7 @@ fn a_change_of_the_initial_window_moves_open_streams() {
     read(&mut client, &bytes).expect("well-formed");
     let mut moved = Vec::new();
     client.pump(&mut moved);
-    assert_eq!(moved, [Moved { user: 7, bytes: 5 }]);
+    assert_eq!(moved, [Flushed { user: 7, bytes: 5 }]);
 }
 
 #[test]
@@ -336,14 +336,14 @@ fn an_early_end_is_followed_by_a_reset_without_error() {
 fn leaving_takes_two_steps() {
     let (mut client, mut server) = default_pair();
     open(&mut client, 1, true);
-    server.announce_leave();
+    server.start_drain();
     let expected = [Seen::GoAway(LARGEST_STREAM_ID, Reason::NO_ERROR)];
     assert_eq!(pass(&mut server, &mut client), expected);
     // The call and the answer to the PING.
     let found = pass(&mut client, &mut server);
-    assert!(matches!(found[..], [Seen::Request(_, true), Seen::LeaveNoticed]), "{found:?}");
-    server.leave();
-    assert!(!server.is_drained() && server.has_left());
+    assert!(matches!(found[..], [Seen::Request(_, true), Seen::DrainAcknowledged]), "{found:?}");
+    server.finish_drain();
+    assert!(!server.is_drained() && server.is_drain_finished());
     assert_eq!(pass(&mut server, &mut client), [Seen::GoAway(1, Reason::NO_ERROR)]);
     // A stream that crossed the last GOAWAY is not looked at.
     open(&mut client, 2, true);
@@ -356,12 +356,12 @@ fn leaving_takes_two_steps() {
 #[test]
 fn signs_of_life_are_asked_for_and_given() {
     let (mut client, mut server) = default_pair();
-    server.ask_alive();
-    server.ask_alive();
-    assert!(server.is_ping_due());
+    server.ping();
+    server.ping();
+    assert!(server.is_ping_outstanding());
     assert_eq!(pass(&mut server, &mut client), []);
-    assert_eq!(pass(&mut client, &mut server), [Seen::Alive]);
-    assert!(!server.is_ping_due());
+    assert_eq!(pass(&mut client, &mut server), [Seen::PingAcknowledged]);
+    assert!(!server.is_ping_outstanding());
 }
 
 #[test]
@@ -370,11 +370,11 @@ fn what_has_not_left_the_output_was_not_seen() {
     let first = open(&mut client, 1, true);
     let length = client.output().len();
     let second = open(&mut client, 2, true);
-    assert!(!client.may_be_seen(first) && !client.may_be_seen(second));
+    assert!(!client.was_sent(first) && !client.was_sent(second));
     client.wrote(length);
-    assert!(client.may_be_seen(first) && !client.may_be_seen(second));
+    assert!(client.was_sent(first) && !client.was_sent(second));
     client.wrote(1);
-    assert!(client.may_be_seen(second));
+    assert!(client.was_sent(second));
 }
 
 /// What a raw client sends, and the connection error it meets.

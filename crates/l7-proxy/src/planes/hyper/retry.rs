@@ -16,7 +16,7 @@ use super::pool::Pool;
 use super::replay_body::{Replay, ReplayBody};
 use super::response_body::{ResponseBody, outcome};
 use crate::failure::Failure;
-use crate::retry::{GrpcStatus, Pushback, Standing, Verdict};
+use crate::retry::{CallState, GrpcStatus, Pushback, Verdict};
 
 impl Call<'_> {
     /// Passes a response's head on, unless it is an answer that is a reason to
@@ -49,7 +49,7 @@ impl Call<'_> {
 
     fn retry_after(&self, status: GrpcStatus, pushback: Pushback) -> Option<Next> {
         let thread = self.thread;
-        let standing = Standing {
+        let state = CallState {
             attempts: self.notes.attempts.get(),
             max_attempts: self.max_attempts(),
             is_replayable: self.is_grpc && self.body.borrow().is_replayable,
@@ -58,7 +58,7 @@ impl Call<'_> {
             budgeted: held(&thread.budgeted) as usize,
         };
         let policy = &thread.shared.config.retry;
-        match policy.decide(status, pushback, standing, thread.random()) {
+        match policy.decide(status, pushback, state, thread.random()) {
             Verdict::Tell => None,
             Verdict::OverBudget => {
                 thread.retry_counters.over_budget.inc();

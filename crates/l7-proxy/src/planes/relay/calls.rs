@@ -29,7 +29,7 @@ use super::link::{LinkKey, PoolKey};
 use crate::config::{CallLimits, Config};
 use crate::failure::{Answer, Failure, answer, code};
 use crate::metrics::{BackendCounters, Outcome, ProxyCounters};
-use crate::retry::{GrpcStatus, Pushback, RetryCounters, RetryPolicy, Standing, Verdict};
+use crate::retry::{CallState, GrpcStatus, Pushback, RetryCounters, RetryPolicy, Verdict};
 use crate::upstreams::{Offered, UpstreamSet};
 
 /// Calls that are over and kept for their memory.
@@ -201,7 +201,7 @@ impl Calls {
     /// Takes a call out of the books: of its backends' load, the counts and the
     /// timers. What it holds of its client's is for the caller to give back.
     pub(super) fn end(&mut self, key: CallKey, outcome: Outcome, now_ns: u64) -> Box<Call> {
-        self.all.live(key);
+        debug_assert!(self.all.get(key).is_some(), "a call ends once");
         let mut call = self.all.remove(key).unwrap_or_default();
         if let Some(attempt) = call.attempt.take() {
             self.count_attempt(attempt, outcome, now_ns);
@@ -549,7 +549,7 @@ impl Calls {
         }
         let call = self.all.live(key);
         let left = call.deadline_ns.map(|at_ns| at_ns.saturating_sub(now_ns));
-        let standing = Standing {
+        let state = CallState {
             attempts: call.attempts,
             max_attempts: self.limits.max_attempts,
             is_replayable: call.request.is_replayable,
@@ -557,7 +557,7 @@ impl Calls {
             calls: self.all.len(),
             budgeted: self.budgeted,
         };
-        match self.retry.decide(status, pushback, standing, random) {
+        match self.retry.decide(status, pushback, state, random) {
             Verdict::Tell => false,
             Verdict::OverBudget => {
                 self.retry_counters.over_budget.inc();

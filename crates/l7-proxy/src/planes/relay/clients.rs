@@ -246,7 +246,7 @@ impl Clients {
     pub(super) fn start_drain(&mut self, key: ClientKey, io: &mut Io, now_ms: u64) {
         let client = self.all.live_mut(key);
         if client.drain.start(now_ms) {
-            client.endpoint.http.announce_leave();
+            client.endpoint.http.start_drain();
             io.mark_dirty(Side::Client(key), &mut client.endpoint);
         }
     }

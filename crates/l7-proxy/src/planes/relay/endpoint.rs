@@ -8,7 +8,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use event_loop::Readiness;
-use h2_wire::connection::{Connection, MAX_SLICES, Moved};
+use h2_wire::connection::{Connection, Flushed, MAX_SLICES};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
@@ -37,8 +37,8 @@ pub(super) struct Endpoint {
     pub(super) is_queued: bool,
     /// When bytes last came, in milliseconds of the thread's clock.
     pub(super) heard_ms: u64,
-    /// When [`Connection::ask_alive`] was last called.
-    pub(super) asked_ms: u64,
+    /// When [`Connection::ping`] was last called.
+    pub(super) pinged_ms: u64,
     /// Since when a frame or a header block is incomplete.
     partial_since_ms: Option<u64>,
     /// Bytes written since the last sweep.
@@ -88,7 +88,7 @@ impl Endpoint {
             is_dirty: false,
             is_queued: false,
             heard_ms: now_ms,
-            asked_ms: 0,
+            pinged_ms: 0,
             partial_since_ms: None,
             wrote_bytes: 0,
             stalled_since_ms: None,
@@ -197,7 +197,7 @@ impl Endpoint {
     }
 
     /// Writes what there is, and reports what of the waiting went with it.
-    pub(super) fn flush(&mut self, flushed: &mut Vec<Moved<CallKey>>) -> Written {
+    pub(super) fn flush(&mut self, flushed: &mut Vec<Flushed<CallKey>>) -> Written {
         if self.secure.is_some() {
             return self.flush_secure(flushed);
         }
@@ -229,7 +229,7 @@ impl Endpoint {
 
     /// The same under TLS.
     #[cold]
-    fn flush_secure(&mut self, flushed: &mut Vec<Moved<CallKey>>) -> Written {
+    fn flush_secure(&mut self, flushed: &mut Vec<Flushed<CallKey>>) -> Written {
         let Some(secure) = &mut self.secure else { return Written::All };
         loop {
             if self.ready.writable {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use event_loop::{Acceptor, BufferPool, Poller, WAKER};
-use h2_wire::connection::{Connection, Moved};
+use h2_wire::connection::{Connection, Flushed};
 use rustix::io::Errno;
 
 use super::call::CallKey;
@@ -58,7 +58,7 @@ pub(super) struct Io {
     /// Those with more to read than their share of a turn.
     pub(super) ready: VecDeque<Side>,
     /// Memory for what a write has freed.
-    pub(super) flushed: Vec<Moved<CallKey>>,
+    pub(super) flushed: Vec<Flushed<CallKey>>,
 }
 
 impl Io {
@@ -120,7 +120,7 @@ impl Io {
     #[inline]
     pub(super) fn give_buffer(&mut self, endpoint: &mut Endpoint) {
         if !endpoint.http.has_buffer() {
-            endpoint.http.lend_buffer(self.buffers.take());
+            endpoint.http.give_buffer(self.buffers.take());
         }
     }
 

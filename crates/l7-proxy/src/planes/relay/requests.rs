@@ -38,12 +38,12 @@ impl Worker {
             Event::Reset { user, reason } | Event::Broken { user, reason } => {
                 self.calls.cancel(user, reason, self.now_ns);
             }
-            Event::LeaveNoticed => self.clients.all.live_mut(key).endpoint.http.leave(),
+            Event::DrainAcknowledged => self.clients.all.live_mut(key).endpoint.http.finish_drain(),
             // A client that leaves opens no more calls; those it has go on.
             Event::GoAway { .. }
             | Event::Settings
             | Event::Acknowledged
-            | Event::Alive
+            | Event::PingAcknowledged
             | Event::Informational { .. }
             | Event::Response { .. } => {}
         }

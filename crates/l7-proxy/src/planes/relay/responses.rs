@@ -58,7 +58,10 @@ impl Worker {
                     self.on_backend_broke(key, call, Outcome::Refused, Broken::Unprocessed);
                 }
             }
-            Event::Request { .. } | Event::Acknowledged | Event::Alive | Event::LeaveNoticed => {}
+            Event::Request { .. }
+            | Event::Acknowledged
+            | Event::PingAcknowledged
+            | Event::DrainAcknowledged => {}
         }
     }
 

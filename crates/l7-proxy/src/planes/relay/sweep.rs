@@ -40,12 +40,12 @@ impl Endpoint {
     /// Whether it was asked and has not answered within `patience`.
     fn is_dead(&mut self, silent: Duration, patience: Duration, now_ms: u64) -> bool {
         let for_ms = |since_ms: u64| now_ms.saturating_sub(since_ms);
-        if self.http.is_ping_due() {
-            return self.heard_ms <= self.asked_ms && exceeds(for_ms(self.asked_ms), patience);
+        if self.http.is_ping_outstanding() {
+            return self.heard_ms <= self.pinged_ms && exceeds(for_ms(self.pinged_ms), patience);
         }
         if exceeds(for_ms(self.heard_ms), silent) {
-            self.asked_ms = now_ms;
-            self.http.ask_alive();
+            self.pinged_ms = now_ms;
+            self.http.ping();
         }
         false
     }
@@ -102,7 +102,7 @@ impl Link {
             return Some((Some(Ending::FrameTimeout), "a frame was not whole in time"));
         }
         // One without calls need not show that it is alive.
-        let has_calls = endpoint.http.open_streams() > 0 || endpoint.http.is_ping_due();
+        let has_calls = endpoint.http.open_streams() > 0 || endpoint.http.is_ping_outstanding();
         let silent = up.backend_keepalive_interval.saturating_mul(1 << doublings);
         let is_dead =
             has_calls && endpoint.is_dead(silent, up.backend_keepalive_timeout, look.now_ms);
@@ -169,8 +169,8 @@ impl Worker {
         let client = self.clients.all.live_mut(key);
         let is_idle = exceeds(client.idle_ms(now_ms), self.shared.config.downstream.idle_timeout);
         let endpoint = &mut client.endpoint;
-        if client.drain.is_notice_over(now_ms) && !endpoint.http.has_left() {
-            endpoint.http.leave();
+        if client.drain.is_notice_over(now_ms) && !endpoint.http.is_drain_finished() {
+            endpoint.http.finish_drain();
         }
         if client.drain.has_started() {
             // Also asks again whether the last call has ended.

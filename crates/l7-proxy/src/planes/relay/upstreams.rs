@@ -462,7 +462,7 @@ impl Upstreams {
         let link = self.links.live(key);
         let (pool, was_ready) = (link.pool, link.stage == Stage::Ready);
         let http = &link.endpoint.http;
-        let calls = http.streams().map(|(stream, call)| (call, http.may_be_seen(stream))).collect();
+        let calls = http.streams().map(|(stream, call)| (call, http.was_sent(stream))).collect();
         if was_ready {
             self.note_end(key, reason, moment);
         } else {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use balance::SplitMix64;
 use event_loop::{ACCEPTOR, Accepted, Acceptor, EventFlags, WAKER};
-use h2_wire::connection::Moved;
+use h2_wire::connection::Flushed;
 use h2_wire::{Error, Reason};
 
 use super::call::{Call, CallKey};
@@ -384,7 +384,7 @@ impl Worker {
         let written = endpoint.flush(&mut flushed);
         self.io.take_buffer(endpoint);
         self.io.queue_if_readable(side, endpoint);
-        for Moved { user, bytes } in flushed.drain(..) {
+        for Flushed { user, bytes } in flushed.drain(..) {
             match side {
                 Side::Client(_) => self.on_response_flushed(user, bytes),
                 Side::Link(_) => self.on_request_flushed(user, bytes),
@@ -485,8 +485,8 @@ impl Worker {
     pub(super) fn lose_link(&mut self, key: LinkKey, reason: &str) {
         let moment = self.moment();
         let lost = self.upstreams.lose(key, reason, moment);
-        for (call, may_be_seen) in lost.calls {
-            let broken = if may_be_seen { Broken::Final } else { Broken::Unprocessed };
+        for (call, was_sent) in lost.calls {
+            let broken = if was_sent { Broken::Final } else { Broken::Unprocessed };
             self.on_backend_broke(key, call, Outcome::Broken, broken);
         }
         self.run_effects();

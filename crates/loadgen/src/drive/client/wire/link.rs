@@ -5,7 +5,7 @@
 
 use h2_wire::{
     Reason,
-    connection::{Connection, Event, Moved, Options, Role, StreamKey},
+    connection::{Connection, Event, Flushed, Options, Role, StreamKey},
     hpack::{BlockKey, Field, HeaderList, Name},
 };
 use measure::calllog::FailureKind;
@@ -107,7 +107,7 @@ pub(super) struct Link {
     template: RequestTemplate,
     /// Kept for its memory.
     scratch: Vec<u8>,
-    moved: Vec<Moved<u32>>,
+    moved: Vec<Flushed<u32>>,
     is_leaving: bool,
     /// Calls above this stream were not looked at, and are handed back one by one.
     not_seen_above: Option<u32>,
@@ -201,7 +201,7 @@ impl Link {
     pub(super) fn pump(&mut self) {
         let mut moved = std::mem::take(&mut self.moved);
         self.http.pump(&mut moved);
-        for Moved { user, .. } in moved.drain(..) {
+        for Flushed { user, .. } in moved.drain(..) {
             self.feed(user as usize);
         }
         self.moved = moved;
@@ -236,8 +236,8 @@ impl Link {
             Event::Request { .. }
             | Event::Informational { .. }
             | Event::Acknowledged
-            | Event::LeaveNoticed
-            | Event::Alive => Happened::Nothing,
+            | Event::DrainAcknowledged
+            | Event::PingAcknowledged => Happened::Nothing,
         };
         Ok(Read { consumed, happened: Some(happened) })
     }

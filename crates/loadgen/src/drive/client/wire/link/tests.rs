@@ -197,7 +197,7 @@ fn what_is_no_ok_is_a_failure_that_says_why() {
 fn calls_that_a_leaving_server_has_not_seen_are_handed_back() {
     let mut pair = Pair::new(shape(CallKind::Unary, 1));
     pair.start(0, 10);
-    pair.server.leave();
+    pair.server.finish_drain();
     // Sent before the client heard of it.
     assert!(pair.link.start(call(1), 11, &pair.head, &pair.shape));
     let happened = pair.send_server_bytes();

@@ -5,7 +5,8 @@ use super::*;
 const OK: [(&str, &str); 1] = [(":status", "200")];
 
 fn bounded(most: u32) -> Conn {
-    let options = Options { max_unseen_resets: most, max_streams: 8, ..Options::new(Role::Client) };
+    let options =
+        Options { max_unacknowledged_resets: most, max_streams: 8, ..Options::new(Role::Client) };
     let mut client = raw_client(options);
     let mut hello = Vec::new();
     frame::settings_ack(&mut hello);

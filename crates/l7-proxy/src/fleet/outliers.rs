@@ -2,8 +2,8 @@
 //! that grow. The decisions are `balance`'s; here they are fed and acted on.
 //!
 //! One task does it for all threads. A thread that sees a backend fail several
-//! times in a row rings and goes on; success rates are read from the counts that
-//! the threads keep anyway. So none of this costs a call anything.
+//! times in a row wakes it and goes on; success rates are read from the counts
+//! that the threads keep anyway. So none of this costs a call anything.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ const STEPS: u32 = 50;
 /// The shortest of them, and of all waits, in milliseconds.
 const STEP_MIN_MS: u64 = 10;
 
-/// What the care counts over all backends.
+/// What is counted over all backends.
 #[derive(Debug)]
-pub(super) struct CareCounts {
+pub(super) struct OutlierCounts {
     refused: Counter,
     panic: Gauge,
 }
 
-impl CareCounts {
+impl OutlierCounts {
     pub(super) fn register(metrics: &Metrics) -> Self {
         Self {
             refused: metrics.counter(
@@ -71,7 +71,7 @@ impl Fleet {
             };
             tokio::select! {
                 () = shutdown.terminated() => return,
-                () = self.watch.bell.notified() => {}
+                () = self.watch.wake.notified() => {}
                 () = rest => {}
             }
         }
@@ -83,7 +83,7 @@ impl Fleet {
     pub(super) fn look_after(&self, now_ms: u64) -> Option<u64> {
         let mut members = self.lock();
         for member in &mut *members {
-            member.standing.readmit(None, now_ms);
+            member.health.readmit(None, now_ms);
         }
         for index in 0..members.len() {
             if members[index].upstream.take_suspicion() {
@@ -99,7 +99,7 @@ impl Fleet {
         let mut members = self.lock();
         let samples: Vec<_> = members.iter_mut().map(Member::take_sample).collect();
         for member in &mut *members {
-            member.standing.forgive();
+            member.health.forgive();
         }
         if let Some(rule) = self.ejection.success_rate() {
             for index in low_success_rates(&samples, rule) {
@@ -108,18 +108,18 @@ impl Fleet {
         }
         self.settle(&mut members, now_ms);
         drop(members);
-        self.watch.bell.notify_one();
+        self.watch.wake.notify_one();
     }
 
     fn eject(&self, members: &mut [Member], index: usize, now_ms: u64) {
         let used = || members.iter().filter(|member| member.is_used());
-        let ejected = used().filter(|member| member.standing.is_ejected()).count();
+        let ejected = used().filter(|member| member.health.is_ejected()).count();
         if !may_eject(ejected, used().count(), self.ejection.eject_max_percent) {
             self.counts.refused.inc();
             return;
         }
         let member = &mut members[index];
-        if member.is_used() && member.standing.eject(self.ejection.ejection(), now_ms) {
+        if member.is_used() && member.health.eject(self.ejection.ejection(), now_ms) {
             member.ejections.inc();
         }
     }
@@ -131,7 +131,7 @@ impl Fleet {
         let (mut count, mut well) = (0, 0);
         for member in used {
             count += 1;
-            well += usize::from(member.standing.is_available());
+            well += usize::from(member.health.is_available());
         }
         let panic = is_panic(well, count, self.membership.panic_threshold);
         self.counts.panic.set(i64::from(panic));
@@ -139,11 +139,11 @@ impl Fleet {
         let mut wake =
             |at_ms: u64| next_ms = Some(next_ms.map_or(at_ms, |next: u64| next.min(at_ms)));
         for member in members {
-            let standing = &member.standing;
-            let warmth = standing.warmth(self.slow_start, now_ms);
-            let is_given = member.is_used() && (panic || standing.is_available());
+            let health = &member.health;
+            let warmth = health.warmth(self.slow_start, now_ms);
+            let is_given = member.is_used() && (panic || health.is_available());
             member.upstream.backend().set_share(if is_given { warmth } else { 0.0 });
-            if let Some(until_ms) = standing.ejected_until_ms() {
+            if let Some(until_ms) = health.ejected_until_ms() {
                 wake(until_ms);
             }
             if let Some(slow_start) = self.slow_start
@@ -163,7 +163,7 @@ impl Member {
     fn take_sample(&mut self) -> Sample {
         let now = self.upstream.tally();
         let before = std::mem::replace(&mut self.before, now);
-        if !self.is_used() || !self.standing.is_available() {
+        if !self.is_used() || !self.health.is_available() {
             return Sample::default();
         }
         Sample {
@@ -186,12 +186,12 @@ impl Checked for Fleet {
         let member = &mut members[index];
         let count = if passed { &member.checks_passed } else { &member.checks_failed };
         count.inc();
-        if member.standing.is_unhealthy() == is_healthy {
+        if member.health.is_unhealthy() == is_healthy {
             let now_ms = self.now_ms();
-            member.standing.set_healthy(is_healthy, now_ms);
+            member.health.set_healthy(is_healthy, now_ms);
             self.settle(&mut members, now_ms);
             drop(members);
-            self.watch.bell.notify_one();
+            self.watch.wake.notify_one();
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Resets of our streams that the peer may not have looked at yet, and how many of them there may
-//! be.
+//! Resets of streams that the peer has not acknowledged to have taken up, and how many of them
+//! there may be.
 //!
 //! A server that reads many streams and their resets before it has taken up the first of them ends
 //! the connection (CVE-2023-44487): `h2` does so at 20. Over a connection that carries the calls
@@ -8,9 +8,9 @@
 //! towards the peer, count as open, and what comes on them is dropped.
 //!
 //! Two things show that a stream was taken up. One is a response on it, or on a later one, as
-//! streams are taken up in their order. The other is an answer to a question that the peer has to
-//! answer at once: between two reads of its socket a server takes up one stream at least, so each
-//! answer stands for one. The question is an empty SETTINGS frame. A PING would do the same, but
+//! streams are taken up in their order. The other is the acknowledgement of a SETTINGS probe, an
+//! empty SETTINGS frame that has to be acknowledged at once: between two reads of its socket a
+//! server takes up one stream at least, so each stands for one. A PING would do the same, but
 //! servers of gRPC count PINGs that come while they send nothing, and end the connection at the
 //! third.
 //!
@@ -23,20 +23,20 @@ use crate::error::Reason;
 use crate::frame;
 use crate::stream::StreamKey;
 
-/// What the peer has not looked at.
+/// What the peer has not acknowledged.
 #[derive(Default)]
-pub(super) struct Unseen {
+pub(super) struct Unacknowledged {
     /// The highest stream that has surely been taken up, and all below it.
     taken_up: u32,
     /// Streams above it that were reset.
     resets: Vec<u32>,
     /// Streams whose reset is held back, by identifier.
     held: BTreeMap<u32, (StreamKey, Reason)>,
-    /// The peer was asked, when this was the highest stream.
-    asked_at: Option<u32>,
+    /// A probe is under way, which was sent when this was the highest stream.
+    probed_at: Option<u32>,
 }
 
-impl Unseen {
+impl Unacknowledged {
     /// Whether the reset of the stream is held back.
     #[inline]
     pub(super) fn holds(&self, id: u32) -> bool {
@@ -63,19 +63,22 @@ impl<T: Copy + Default> Connection<T> {
     /// How many streams are open towards the peer only, as their resets are held back.
     #[inline]
     pub fn held_resets(&self) -> usize {
-        self.unseen.held.len()
+        self.unacknowledged.held.len()
     }
 
     /// Whether a reset of the stream has to wait, which is booked if not.
     pub(super) fn has_to_hold(&mut self, id: u32) -> bool {
-        let most = self.options.max_unseen_resets;
-        if self.options.role == Role::Server || most == u32::MAX || id <= self.unseen.taken_up {
+        let most = self.options.max_unacknowledged_resets;
+        if self.options.role == Role::Server
+            || most == u32::MAX
+            || id <= self.unacknowledged.taken_up
+        {
             return false;
         }
-        if self.unseen.resets.len() >= most as usize {
+        if self.unacknowledged.resets.len() >= most as usize {
             return true;
         }
-        self.unseen.resets.push(id);
+        self.unacknowledged.resets.push(id);
         false
     }
 
@@ -86,23 +89,26 @@ impl<T: Copy + Default> Connection<T> {
         self.waiting_bytes -= stream.held_bytes();
         stream.pending = None;
         stream.is_queued = false;
-        self.unseen.held.entry(key.id()).or_insert((key, reason));
-        self.ask_if_needed();
+        self.unacknowledged.held.entry(key.id()).or_insert((key, reason));
+        self.probe_if_needed();
     }
 
-    fn ask_if_needed(&mut self) {
-        if !self.unseen.held.is_empty() && self.unseen.asked_at.is_none() && !self.is_failed {
-            self.unseen.asked_at = Some(self.next_stream.saturating_sub(2));
+    fn probe_if_needed(&mut self) {
+        if !self.unacknowledged.held.is_empty()
+            && self.unacknowledged.probed_at.is_none()
+            && !self.is_failed
+        {
+            self.unacknowledged.probed_at = Some(self.next_stream.saturating_sub(2));
             frame::settings(self.output.bytes_mut(), &[]);
         }
     }
 
-    /// The peer answered SETTINGS that were not our first: one more stream has been taken up.
+    /// The peer acknowledged SETTINGS that were not our first: one more stream has been taken up.
     #[cold]
-    pub(super) fn on_answer(&mut self) {
-        if let Some(highest) = self.unseen.asked_at.take() {
-            let next = self.unseen.taken_up.saturating_add(2).min(highest);
-            self.unseen.note_taken_up(next);
+    pub(super) fn on_probe_acknowledged(&mut self) {
+        if let Some(highest) = self.unacknowledged.probed_at.take() {
+            let next = self.unacknowledged.taken_up.saturating_add(2).min(highest);
+            self.unacknowledged.note_taken_up(next);
             self.release_held();
         }
     }
@@ -110,9 +116,9 @@ impl<T: Copy + Default> Connection<T> {
     /// The head of the response on a stream came.
     #[inline]
     pub(super) fn on_head(&mut self, id: u32) {
-        if id > self.unseen.taken_up {
-            self.unseen.note_taken_up(id);
-            if !self.unseen.held.is_empty() {
+        if id > self.unacknowledged.taken_up {
+            self.unacknowledged.note_taken_up(id);
+            if !self.unacknowledged.held.is_empty() {
                 self.release_held();
             }
         }
@@ -121,12 +127,12 @@ impl<T: Copy + Default> Connection<T> {
     /// Sends the resets that need not be held back any longer.
     #[cold]
     fn release_held(&mut self) {
-        while let Some((&id, &(key, reason))) = self.unseen.held.first_key_value() {
+        while let Some((&id, &(key, reason))) = self.unacknowledged.held.first_key_value() {
             if self.has_to_hold(id) {
                 break;
             }
             self.send_reset(key, reason);
         }
-        self.ask_if_needed();
+        self.probe_if_needed();
     }
 }
