@@ -250,3 +250,30 @@ round_robin = ""
     let run = Run::open(&home.runs("small")[0]).unwrap();
     assert_eq!(run.record.left_out[0].peer, "absent");
 }
+
+#[test]
+fn a_set_that_was_interrupted_goes_on_where_it_was() {
+    let home = Home::new();
+    home.scenario("long", &SMALL.replace("repeats = 1", "repeats = 50"));
+    let out = home.path("set");
+    let folder = out.to_str().unwrap();
+    let mut set = home.start(&["all", "--out", folder]);
+    // Scenarios are run by name: a trial of `long` is under way.
+    set.wait_for("[1/150]");
+    set.signal(Signal::SIGTERM);
+    let ran = set.end();
+    assert_eq!(ran.code, Some(130), "{}", ran.said());
+    assert!(ran.stderr.contains(&format!("loadgen all --resume {folder}")), "{}", ran.said());
+    assert!(home.is_empty_within(Duration::from_secs(20)), "{:?}", home.left_behind());
+    let runs = |scenario: &str| std::fs::read_dir(out.join(scenario)).map_or(0, Iterator::count);
+    assert_eq!((runs("long"), runs("small")), (1, 0));
+
+    home.scenario("long", SMALL);
+    let resumed = home.run(&["all", "--resume", folder]);
+    assert_eq!(resumed.code, Some(0), "{}", resumed.said());
+    assert_eq!((runs("long"), runs("small")), (2, 1));
+    assert!(out.join("decision.html").is_file() && out.join("index.html").is_file());
+    // Nothing is left to run.
+    let again = home.run(&["all", "--resume", folder]);
+    assert_eq!((again.code, runs("long"), runs("small")), (Some(0), 2, 1), "{}", again.said());
+}

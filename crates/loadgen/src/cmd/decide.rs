@@ -49,6 +49,11 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     written.map(|()| exit::FINE)
 }
 
+/// The decision from the runs of one folder, as the command makes it by default.
+pub(super) fn of_folder(folder: &Path) -> Result<u8, Failure> {
+    main(&Args { folders: vec![folder.to_owned()], json: false, html: None })
+}
+
 fn write_decision(
     decision: &Decision,
     page: &Path,

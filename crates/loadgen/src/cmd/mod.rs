@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each with its flags and what it does.
 
+mod all;
 mod check;
 mod compare;
 mod decide;
@@ -49,6 +50,7 @@ Examples:
   Over real links, the kernel as peer:  loadgen --scenario many-conns \\
                                           --set network=namespaces --peers l4,kernel-l4
   A balancer that is there already:     loadgen --scenario few-conns --target 10.0.0.7:80
+  All scenarios, and a decision:        loadgen all
   A scenario of your own:               loadgen check my.toml && loadgen --scenario my.toml
 
 Exit codes: 0 all expectations held; 1 one did not (with --require-all also: could not be
@@ -74,6 +76,9 @@ enum Command {
     Peers,
     /// Delete all but the newest runs of each scenario.
     Prune(prune::Args),
+    /// Run every scenario of the library, and decide from them; about 20 minutes, or 5 with
+    /// --quick.
+    All(all::Args),
     /// Print the JSON Schema of a file format.
     Schema(schema::Args),
     #[command(flatten)]
@@ -113,6 +118,7 @@ impl Program {
             Some(Command::Export(args)) => export::main(&args)?,
             Some(Command::Peers) => peers::main()?,
             Some(Command::Prune(args)) => prune::main(&args)?,
+            Some(Command::All(args)) => all::main(&args)?,
             Some(Command::Schema(args)) => schema::main(&args)?,
             Some(Command::Process(process)) => return Ok(process.run()),
         };
