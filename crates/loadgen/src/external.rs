@@ -1,42 +1,146 @@
-//! A balancer that the lab did not start: a cluster's, say (`--target`).
+//! Balancers and services that the lab did not start: a cluster's, for example (`--target`).
 //!
-//! The lab knows where it is and nothing else. Which backends stand behind it shows
-//! in their answers, which carry their ids; what it and they cost does not show at
-//! all, and is in no figure.
+//! The lab knows where they are and nothing else. Which backends stand behind them shows
+//! in their answers, which carry their ids; what they cost shows where `--bill` says how
+//! to read it, and nowhere else.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs as _},
+    str::FromStr,
+};
 
 use measure::record::{BackendRecord, BackendSetup, TrialRecord};
 use scenario::{EXTERNAL_PEER, Layer, Network, Peer, Scenario, Tls};
 
-use crate::{drive::client::Seen, exit::Failure, lab, peers::ReadyPeer};
+use crate::{
+    drive::client::Seen,
+    exit::Failure,
+    lab::{self, LabError, Outside, meter::Meter},
+    peers::ReadyPeer,
+};
 
-/// Where it is, and who has answered from behind it.
-#[derive(Clone, Debug)]
-pub(crate) struct External {
-    /// As the user wrote it; calls name it so.
+/// A target as the user wrote it: `HOST:PORT`, or `NAME=HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// What it is called beside other peers.
     pub(crate) name: String,
-    pub(crate) address: SocketAddr,
-    pub(crate) seen: Seen,
+    /// Its host and port; calls name it so.
+    pub(crate) authority: String,
 }
 
-/// Checks how a target is written.
-///
-/// # Errors
-/// In a sentence, for `--target`.
-pub(crate) fn parse(text: &str) -> Result<String, String> {
-    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-    match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
-        Some(1..) => Ok(text.to_owned()),
-        _ => Err("expected HOST:PORT, as in lb.example.com:8080 or 10.0.0.7:80".to_owned()),
+/// A `--target` that is none.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TargetError {
+    #[error("expected HOST:PORT or NAME=HOST:PORT, as in lb.example.com:8080 or l7=10.0.0.7:80")]
+    Address,
+    #[error("its name may have letters, digits, `-` and `_`, as in l7=10.0.0.7:80")]
+    Name,
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let (name, authority) = text.split_once('=').unwrap_or((EXTERNAL_PEER, text));
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if name.is_empty() || !name.chars().all(is_letter) {
+            return Err(TargetError::Name);
+        }
+        let port = authority.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
+            Some(1..) => Ok(Self { name: name.to_owned(), authority: authority.to_owned() }),
+            _ => Err(TargetError::Address),
+        }
     }
 }
 
-/// Looks for the target and makes a call through it.
+impl Target {
+    /// What its name stands for now; never empty.
+    ///
+    /// # Errors
+    /// When that can't be found out, or is nothing.
+    pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        let addresses: Vec<SocketAddr> = self.authority.to_socket_addrs()?.collect();
+        if addresses.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "it stands for no address"));
+        }
+        Ok(addresses)
+    }
+}
+
+/// The backends that the user says there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Count(usize),
+    Ids(Vec<String>),
+}
+
+impl FromStr for Expected {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let most = scenario::bounds::BACKENDS.max as usize;
+        if let Ok(count) = text.parse::<usize>() {
+            let is_possible = (1..=most).contains(&count);
+            return if is_possible {
+                Ok(Self::Count(count))
+            } else {
+                Err(wrong_count(count, most))
+            };
+        }
+        let ids: Vec<String> = text.split(',').map(|id| id.trim().to_owned()).collect();
+        if ids.iter().any(String::is_empty) {
+            return Err("expected their number, or their ids with commas: pod-1,pod-2".to_owned());
+        }
+        if ids.len() > most { Err(wrong_count(ids.len(), most)) } else { Ok(Self::Ids(ids)) }
+    }
+}
+
+fn wrong_count(count: usize, most: usize) -> String {
+    format!("{count} backends can't be told apart; from 1 to {most} can")
+}
+
+/// All that is known of what the lab did not start.
+#[derive(Clone, Debug)]
+pub(crate) struct Targets {
+    pub(crate) all: Vec<Target>,
+    pub(crate) expected: Option<Expected>,
+    /// What reads the CPU time of a target, by the target's name.
+    pub(crate) bills: Vec<(String, Meter)>,
+}
+
+/// A target that answers, and who has answered from behind it.
+#[derive(Clone, Debug)]
+pub(crate) struct External {
+    pub(crate) target: Target,
+    /// Shared by all targets of a run, so that they know backends by the same numbers.
+    seen: Seen,
+    /// How many backends there are at least, whether they have answered or not.
+    at_least: usize,
+    pub(crate) meters: Vec<Meter>,
+}
+
+/// Looks for all targets and makes a call through each.
 ///
 /// # Errors
 /// When the scenario can't be run there, or no call comes back well.
-pub(crate) fn find(target: &str, scenario: &Scenario) -> Result<ReadyPeer, Failure> {
+pub(crate) fn find_all(targets: &Targets, scenario: &Scenario) -> Result<Vec<ReadyPeer>, Failure> {
+    let (seen, at_least) = match &targets.expected {
+        None => (Seen::default(), 0),
+        Some(Expected::Count(count)) => (Seen::default(), *count),
+        Some(Expected::Ids(ids)) => (Seen::of(ids.clone()), ids.len()),
+    };
+    let find_one = |target: &Target| {
+        let bills = targets.bills.iter().filter(|(name, _)| *name == target.name);
+        let meters = bills.map(|(_, meter)| meter.clone()).collect();
+        find(&External { target: target.clone(), seen: seen.clone(), at_least, meters }, scenario)
+    };
+    targets.all.iter().map(find_one).collect()
+}
+
+fn find(external: &External, scenario: &Scenario) -> Result<ReadyPeer, Failure> {
+    let target = &external.target.authority;
     if !scenario.faults.is_empty() {
         return Err(Failure::bad_input(format!(
             "scenario {} does things to its backends ([[fault]]), and the lab did not start \
@@ -59,14 +163,11 @@ pub(crate) fn find(target: &str, scenario: &Scenario) -> Result<ReadyPeer, Failu
         )));
     }
     let unknown = |reason: String| Failure::lab(format!("--target {target}: {reason}"));
-    let addresses: Vec<SocketAddr> = target
-        .to_socket_addrs()
-        .map_err(|error| unknown(format!("its name can't be resolved: {error}")))?
-        .collect();
-    if addresses.is_empty() {
-        return Err(unknown("its name stands for no address".to_owned()));
-    }
-    let address = lab::reach(&addresses, scenario.slow_call()).map_err(|reason| {
+    let addresses = external
+        .target
+        .resolve()
+        .map_err(|error| unknown(format!("its name can't be resolved: {error}")))?;
+    lab::reach(&addresses, scenario.slow_call()).map_err(|reason| {
         unknown(format!(
             "no call came back well: {reason}; it has to speak HTTP/2 without TLS, and \
              layerlab's echo-backend has to run behind it"
@@ -74,9 +175,9 @@ pub(crate) fn find(target: &str, scenario: &Scenario) -> Result<ReadyPeer, Failu
     })?;
     Ok(ReadyPeer {
         peer: Peer {
-            name: EXTERNAL_PEER.to_owned(),
+            name: external.target.name.clone(),
             policy: None,
-            title: target.to_owned(),
+            title: target.clone(),
             // Nothing of ours stands there.
             layer: Layer::None,
             description: "A balancer that the lab did not start.".to_owned(),
@@ -84,11 +185,40 @@ pub(crate) fn find(target: &str, scenario: &Scenario) -> Result<ReadyPeer, Failu
         },
         program: None,
         version: None,
-        external: Some(External { name: target.to_owned(), address, seen: Seen::default() }),
+        external: Some(external.clone()),
     })
 }
 
 impl External {
+    /// Ids of its backends by number: of those that have answered, and a word for each
+    /// that has to be there and has not.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let mut ids = self.seen.ids();
+        for silent in ids.len()..self.at_least {
+            ids.push(format!("not seen {}", silent + 1));
+        }
+        ids
+    }
+
+    /// What is driven, by what its name stands for now.
+    ///
+    /// # Errors
+    /// When that can't be found out.
+    pub(crate) fn now(&self) -> Result<Outside, LabError> {
+        let authority = self.target.authority.clone();
+        let addresses = self
+            .target
+            .resolve()
+            .map_err(|error| LabError::Resolve { authority: authority.clone(), error })?;
+        let (name, meters) = (self.target.name.clone(), self.meters.clone());
+        Ok(Outside { name, authority, addresses, meters })
+    }
+
+    /// Whose answers are taken.
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.clone()
+    }
+
     /// The backends that have answered, as far as they are known.
     pub(crate) fn backends(&self) -> Vec<BackendSetup> {
         let setup = |id| BackendSetup {
@@ -99,22 +229,27 @@ impl External {
             speed: 1.0,
             weight: 1,
         };
-        self.seen.ids().into_iter().map(setup).collect()
+        self.ids().into_iter().map(setup).collect()
     }
 
-    /// Gives a trial an entry for each backend that was first seen after it.
-    /// Says whether it had to.
+    /// Gives a trial an entry for each backend that was first seen after it. Says whether
+    /// it had to.
     pub(crate) fn complete(&self, trial: &mut TrialRecord) -> bool {
-        let ids = self.seen.ids();
-        let missing = ids.get(trial.backends.len()..).unwrap_or_default();
-        for id in missing {
-            let (calls, latency) = (0, measure::histogram::HistogramRecord::default());
-            trial.backends.push(BackendRecord { id: id.clone(), weight: 1, calls, latency });
+        let ids = self.ids();
+        let is_complete = trial.backends.iter().map(|backend| &backend.id).eq(&ids);
+        trial.backends.resize_with(ids.len(), || BackendRecord {
+            id: String::new(),
+            weight: 1,
+            calls: 0,
+            latency: measure::histogram::HistogramRecord::default(),
+        });
+        for (backend, id) in trial.backends.iter_mut().zip(&ids) {
+            backend.id.clone_from(id);
         }
         for second in &mut trial.series {
             second.per_backend.resize(ids.len(), 0);
         }
-        !missing.is_empty()
+        !is_complete
     }
 }
 
@@ -123,12 +258,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_a_host_and_a_port() {
+    fn a_target_is_a_host_and_a_port_and_may_have_a_name() {
         for good in ["127.0.0.1:80", "lb.example.com:8080", "[::1]:5000"] {
-            assert_eq!(parse(good).as_deref(), Ok(good));
+            let target: Target = good.parse().unwrap();
+            assert_eq!((target.name.as_str(), target.authority.as_str()), ("target", good));
         }
-        for bad in ["", "lb", ":80", "lb:", "lb:0", "lb:http", "http://lb"] {
-            assert!(parse(bad).unwrap_err().contains("HOST:PORT"), "{bad}");
+        let named: Target = "l7=lb.example.com:443".parse().unwrap();
+        assert_eq!((&*named.name, &*named.authority), ("l7", "lb.example.com:443"));
+        for bad in ["", "lb", ":80", "lb:", "lb:0", "lb:http", "http://lb", "l7=lb"] {
+            let error = bad.parse::<Target>().unwrap_err();
+            assert!(matches!(error, TargetError::Address), "{bad}");
         }
+        for bad in ["=lb:80", "l 7=lb:80"] {
+            assert!(matches!(bad.parse::<Target>().unwrap_err(), TargetError::Name), "{bad}");
+        }
+    }
+
+    #[test]
+    fn backends_that_have_to_be_there_are_listed_though_they_were_not_seen() {
+        assert_eq!("3".parse(), Ok(Expected::Count(3)));
+        assert_eq!("a, b".parse(), Ok(Expected::Ids(vec!["a".into(), "b".into()])));
+        for bad in ["0", "257", "a,,b", ""] {
+            assert!(bad.parse::<Expected>().is_err(), "{bad}");
+        }
+        let target: Target = "lb:80".parse().unwrap();
+        let of = |ids: &[&str], at_least| External {
+            target: target.clone(),
+            seen: Seen::of(ids.iter().map(|&id| id.to_owned()).collect()),
+            at_least,
+            meters: Vec::new(),
+        };
+        assert_eq!(of(&["pod-7"], 3).ids(), ["pod-7", "not seen 2", "not seen 3"]);
+        assert_eq!(of(&["pod-7", "pod-8"], 1).ids(), ["pod-7", "pod-8"]);
+        let mut trial = crate::run::trial::blank_record("target", 0, 0);
+        assert!(of(&["pod-7"], 2).complete(&mut trial));
+        assert!(!of(&["pod-7"], 2).complete(&mut trial));
+        assert!(of(&["pod-7", "pod-8"], 2).complete(&mut trial), "it has a name now");
+        assert_eq!(trial.backends[1].id, "pod-8");
     }
 }

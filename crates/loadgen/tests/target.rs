@@ -59,7 +59,7 @@ fn a_balancer_that_is_there_already_is_driven() {
     let home = Home::new();
     let claims = SMALL.replace("l7.spread_calls", "target.spread_calls");
     home.scenario("small", &claims.replace("repeats = 1", "repeats = 2"));
-    let ran = home.run(&["--scenario", "small", "--target", &proxy.address]);
+    let ran = home.run(&["--scenario", "small", "--target", &proxy.address, "--rate", "scenario"]);
     assert_eq!(ran.code, Some(0), "{}", ran.said());
     let run = measure::folder::Run::open(&home.runs("small")[0]).unwrap();
     let mut ids: Vec<&str> = run.record.backends.iter().map(|one| one.id.as_str()).collect();
@@ -82,6 +82,84 @@ fn a_balancer_that_is_there_already_is_driven() {
     let report = std::fs::read_to_string(home.runs("small")[0].join("report.html")).unwrap();
     assert!(report.contains("alpha") && report.contains("did not start"), "the report says so");
     assert!(home.left_behind().is_empty());
+}
+
+#[test]
+fn targets_take_turns_and_are_billed_where_they_can_be() {
+    let backends = ["alpha", "beta"].map(|id| Server::start(&["echo-backend", "--id", id]));
+    let flags: Vec<String> =
+        backends.iter().map(|backend| format!("--backend={}", backend.address)).collect();
+    let l4 = Server::start(&["l4-proxy", "--threads=1", &flags[0]]);
+    let l7 = Server::start(&["l7-proxy", "--threads=1", &flags[0], &flags[1]]);
+    let home = Home::new();
+    let text = SMALL
+        .replace("repeats = 1", "repeats = 2")
+        .replace("l4.backends_used == 2", "l4.max_share == 100%")
+        .replace("l7.spread_calls <= 2", "l7.max_share == 50%");
+    home.scenario("small", &text);
+    // By a name as well as by an address.
+    let port = l7.address.rsplit(':').next().unwrap();
+    let (l4_flag, l7_flag) = (format!("l4={}", l4.address), format!("l7=localhost:{port}"));
+    let bill = format!("l7=pid:{}", l7.child.id());
+    let ran = home.run(&[
+        "--scenario",
+        "small",
+        "--target",
+        &l4_flag,
+        "--target",
+        &l7_flag,
+        "--bill",
+        &bill,
+        "--backends",
+        "3",
+    ]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    let run = measure::folder::Run::open(&home.runs("small")[0]).unwrap();
+    let order: Vec<&str> = run.trials.iter().map(|trial| trial.peer.as_str()).collect();
+    assert_eq!(order, ["l4", "l7", "l7", "l4"]);
+    assert!(run.record.peers.iter().all(|peer| peer.layer == Layer::External));
+    // A gentle load: a hundred calls a second for 300 ms.
+    assert!(run.record.overrides.iter().any(|flag| flag.starts_with("100/s for a --target")));
+    for trial in &run.trials {
+        assert_eq!((trial.counts.scheduled, trial.counts.ok), (30, 30), "{}", trial.peer);
+        let billed: Vec<&str> = trial.processes.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(billed.contains(&"l7"), trial.peer == "l7", "{billed:?}");
+        assert_eq!(trial.backends.len(), 3);
+        assert_eq!((trial.backends[2].id.as_str(), trial.backends[2].calls), ("not seen 3", 0));
+    }
+    let page = std::fs::read_to_string(home.runs("small")[0].join("report.html")).unwrap();
+    assert!(page.contains("not seen 3"), "an idle backend is shown");
+    assert!(ran.stdout.contains("for a CPU time that is not known"), "{}", ran.said());
+    assert!(!page.contains("without a proxy") && !ran.stdout.contains("without a proxy"));
+}
+
+#[test]
+fn a_target_whose_calls_fail_is_left_alone() {
+    // One call a second is served, one waits, and the others are turned away.
+    let full = Server::start(&[
+        "echo-backend",
+        "--id=full",
+        "--service-time=constant:1s",
+        "--max-waiting=1",
+    ]);
+    let home = Home::new();
+    home.scenario("small", &SMALL.replace("300ms", "600s").replace("repeats = 1", "repeats = 9"));
+    let ran = home.run(&["--scenario", "small", "--target", &full.address, "--rate", "scenario"]);
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    let error = ran.stderr.lines().find(|line| line.starts_with("error: ")).unwrap();
+    assert!(error.contains("calls failed, more than 10 %"), "{}", ran.said());
+    assert_eq!(measure::folder::Run::open(&home.runs("small")[0]).unwrap().trials.len(), 1);
+}
+
+#[test]
+fn nobody_elses_machine_is_called_without_being_asked_for() {
+    let home = Home::new();
+    // An address for documentation, where nobody is (RFC 5737).
+    let ran = home.run(&["--scenario", "small", "--target", "192.0.2.1:80"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.said());
+    assert!(ran.stderr.contains("about 35 calls to 192.0.2.1:80"), "{}", ran.said());
+    assert!(ran.stderr.contains("--yes"), "{}", ran.said());
+    assert!(home.runs("small").is_empty());
 }
 
 #[test]

@@ -339,10 +339,10 @@ impl fmt::Display for Warning {
             ),
             Self::ExternalTarget { target } => write!(
                 f,
-                "The lab did not start {target} or what is behind it: there are no figures for \
-                 their CPU time, backends without a call are not known, and others may use them \
-                 at the same time. Read their CPU time where they run, and make sure that \
-                 nobody else calls them."
+                "The lab did not start {target} or what is behind it: their CPU time is known \
+                 only as far as `--bill` reads it, backends without a call only as far as \
+                 `--backends` names them, and others may use them at the same time. Make sure \
+                 that nobody else calls them."
             ),
             Self::UnoptimisedBuild { profile } => write!(
                 f,

@@ -1,6 +1,6 @@
 //! One sentence a peer: who served its calls, at what cost, how fast.
 
-use measure::{figure::Figure, format};
+use measure::{figure::Figure, format, record::Layer};
 
 use super::{Pair, Sentence};
 use crate::model::{Model, PeerView, Told};
@@ -93,7 +93,10 @@ fn cost(peer: &PeerView<'_>, reference: Option<&PeerView<'_>>, sentence: Sentenc
         return cost_in_kernel(peer, reference, sentence);
     }
     let Some(own) = peer.estimate(Figure::ProxyCpuPerCall) else {
-        return sentence.text(", without a proxy");
+        return match peer.layer() {
+            Some(Layer::External) => sentence.text(", for a CPU time that is not known"),
+            _ => sentence.text(", without a proxy"),
+        };
     };
     let sentence = sentence.text(", for ").durations(&own).text(" of proxy CPU per call");
     compared(peer, reference, Figure::ProxyCpuPerCall, sentence)

@@ -11,6 +11,7 @@ mod prune;
 mod report;
 mod run;
 mod schema;
+mod target;
 
 use std::process::ExitCode;
 

@@ -9,9 +9,10 @@ use scenario::{Library, Setting};
 use serve::http1::host::HostArgs;
 
 use super::report::CiFormat;
+use super::target::{AS_SCENARIO, TargetArgs, gentle};
 use crate::{
     exit::Failure,
-    external, interrupt, lab, peers,
+    interrupt, lab, peers,
     root::Root,
     run::{self, Request, summary::Summary},
     ui::{Live, Progress, Terminal, print, print_result},
@@ -32,12 +33,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     peers: Vec<String>,
 
-    /// Drive a balancer that is there already, a cluster's say, instead of the
-    /// scenario's peers. The lab starts nothing; layerlab's echo-backend has to run
-    /// behind it, and is told apart by the id in its answers.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "peers",
-          value_parser = external::parse)]
-    target: Option<String>,
+    #[command(flatten)]
+    targets: TargetArgs,
+
+    /// Calls a second: 5000/s. Against a --target also `scenario`, for as many as the
+    /// scenario makes.
+    #[arg(long, value_name = "RATE")]
+    rate: Option<String>,
 
     /// Length of the measured part of each trial: 2s, 500ms, 1m.
     #[arg(long, value_name = "TIME")]
@@ -100,6 +102,9 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         .map_err(|error| Failure::lab(format!("cannot wait for signals: {error}")))?;
     let (live, address) = live_metrics(args)?.unzip();
     let mut progress = Progress::new(Terminal::stderr()).with_live(live);
+    if let Some(targets) = &request.targets {
+        args.targets.consent(targets, &request.scenario, &mut progress)?;
+    }
     if let Some(address) = address {
         progress.note(&format!("metrics of the run at http://{address}/metrics"));
     }
@@ -168,17 +173,26 @@ fn live_metrics(args: &Args) -> Result<Option<(Live, SocketAddr)>, Failure> {
 fn request(args: &Args, library: &Library, root: &Root) -> Result<Request, Failure> {
     let name = args.scenario.as_deref().unwrap_or_default();
     let source = library.find(name).map_err(Failure::bad_input)?;
-    let settings = settings(args, library)?;
-    let scenario = source.resolve(args.short, &settings).map_err(Failure::bad_input)?;
+    let mut settings = settings(args, library)?;
+    let mut scenario = source.resolve(args.short, &settings).map_err(Failure::bad_input)?;
+    let targets = args.targets.all()?;
+    if let Some(gentle) =
+        targets.as_ref().filter(|_| args.rate.is_none()).map(|_| gentle(&scenario))
+        && let Some(gentle) = gentle?
+    {
+        settings.push(gentle);
+        scenario = source.resolve(args.short, &settings).map_err(Failure::bad_input)?;
+    }
     let short = args.short.then(|| "--short".to_owned());
-    let target = args.target.iter().map(|target| format!("--target {target}"));
+    let target = args.targets.words();
     let written = settings.iter().map(|setting| setting.origin().to_owned());
     Ok(Request {
         source,
         scenario,
         overrides: short.into_iter().chain(target).chain(written).collect(),
         every_peer: args.peers == ["all"],
-        target: args.target.clone(),
+        targets,
+        max_errors: args.targets.max_errors()?,
         results: args.out.clone().unwrap_or_else(|| root.results()),
     })
 }
@@ -196,6 +210,8 @@ fn settings(args: &Args, library: &Library) -> Result<Vec<Setting>, Failure> {
             if args.peers == ["all"] { peers::all_names(library) } else { args.peers.clone() };
         settings.push(Setting::list("run.peers", &names, origin));
     }
+    let rate = args.rate.clone().filter(|rate| rate != AS_SCENARIO);
+    settings.extend(flag("load.rate", "--rate", &rate));
     settings.extend(flag("load.duration", "--duration", &args.duration));
     settings.extend(flag("run.repeats", "--repeats", &args.repeats));
     settings.extend(flag("run.seed", "--seed", &args.seed));

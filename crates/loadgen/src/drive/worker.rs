@@ -58,6 +58,8 @@ pub(crate) struct Plan {
 pub(crate) struct Shared {
     /// Calls that ended, for the progress line.
     pub(crate) ended: AtomicU64,
+    /// Those of them that failed.
+    pub(crate) failed: AtomicU64,
     /// Calls of the measured window begun in a closed loop.
     pub(crate) begun: AtomicU64,
     /// Set to end the trial early.
@@ -70,6 +72,7 @@ impl Shared {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             ended: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             begun: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             members: Members::new(workers),
@@ -79,6 +82,11 @@ impl Shared {
     /// Calls that ended so far, over all workers.
     pub(crate) fn ended(&self) -> u64 {
         self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that failed.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 }
 
@@ -264,6 +272,8 @@ impl Sink for Worker {
             done_ns: now_ns,
             outcome: outcome(ended),
         });
+        let failed = u64::from(matches!(ended, Ended::Failed(_)));
+        self.shared.failed.fetch_add(failed, Ordering::Relaxed);
         self.shared.ended.fetch_add(1, Ordering::Relaxed);
         self.load.borrow_mut().ended(call.connection, now_ns);
         let next = self.slots.borrow_mut().finish(call, now_ns);

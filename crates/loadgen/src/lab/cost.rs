@@ -57,6 +57,19 @@ enum Ended {
 }
 
 impl Reading {
+    /// One that was taken elsewhere: CPU time, how it divides between user and system in
+    /// any unit, and memory.
+    pub(super) fn of_cpu(cpu_ns: u64, (user, system): (u64, u64), rss_bytes: u64) -> Self {
+        Self {
+            cpu_ns,
+            user_ticks: user,
+            system_ticks: system,
+            rss_bytes,
+            rss_peak_bytes: rss_bytes,
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.cpu_ns += other.cpu_ns;
         self.user_ticks += other.user_ticks;

@@ -33,6 +33,8 @@ pub(crate) enum LabError {
     NoAnswer { side: Side, name: String, address: SocketAddr, waited: Duration, last: CallError },
     #[error("cannot call {name}: {error}")]
     CannotCall { name: String, error: io::Error },
+    #[error("{authority} can't be resolved: {error}")]
+    Resolve { authority: String, error: io::Error },
     #[error("interrupted while it started")]
     Interrupted,
     /// The generator's connections could not be made.

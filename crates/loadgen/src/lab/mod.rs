@@ -12,6 +12,7 @@ mod error;
 mod fault;
 pub(crate) mod guard;
 pub(crate) mod leash;
+pub(crate) mod meter;
 pub(crate) mod network;
 mod page;
 pub(crate) mod placement;
@@ -33,6 +34,7 @@ use error::Obituary;
 pub(crate) use error::{LabError, LaunchError};
 pub(crate) use fault::{Faults, Means};
 use measure::record::{MachineCost, ProcessCost, ProcessRole, Side};
+use meter::Meter;
 use network::{Addresses, Namespace, Network, Place};
 use probe::{CallError, NotReady, Port};
 pub(crate) use process::Launch;
@@ -159,6 +161,19 @@ struct Speed {
     at_first: f64,
 }
 
+/// What somebody else started: a balancer, or a service.
+#[derive(Clone, Debug)]
+pub(crate) struct Outside {
+    /// What it is called beside other peers.
+    pub(crate) name: String,
+    /// What calls name it by.
+    pub(crate) authority: String,
+    /// What that stands for now; never empty.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// What reads its cost, where anything does.
+    pub(crate) meters: Vec<Meter>,
+}
+
 /// The running processes of one trial.
 #[derive(Debug)]
 pub(crate) struct Lab {
@@ -183,6 +198,7 @@ pub(crate) struct Lab {
     /// Commands that told the proxy of other backends.
     reloads: Vec<Process>,
     proxy_launch: Option<ProxyLaunch>,
+    outside: Option<Outside>,
     /// Last, so that processes end before their namespaces are let go.
     network: Network,
 }
@@ -208,7 +224,7 @@ impl Lab {
     }
 
     /// No process at all: what is driven was started by somebody else.
-    pub(crate) fn without_processes(dir: &Path) -> Self {
+    pub(crate) fn without_processes(dir: &Path, outside: Outside) -> Self {
         Self {
             backends: Vec::new(),
             launches: Vec::new(),
@@ -223,6 +239,7 @@ impl Lab {
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             reloads: Vec::new(),
             proxy_launch: None,
+            outside: Some(outside),
             network: Network::Loopback,
         }
     }
@@ -252,6 +269,7 @@ impl Lab {
             admin_address: addresses.admin,
             reloads: Vec::new(),
             proxy_launch: None,
+            outside: None,
             network,
         };
         for (index, &address) in addresses.backends.iter().enumerate() {
@@ -328,6 +346,15 @@ impl Lab {
         self.network.client().map(Arc::clone)
     }
 
+    /// What the lab did not start, where that is what is driven.
+    pub(crate) fn outside(&self) -> Option<&Outside> {
+        self.outside.as_ref()
+    }
+
+    fn meters(&self) -> impl Iterator<Item = &Meter> {
+        self.outside.iter().flat_map(|outside| &outside.meters)
+    }
+
     /// How the proxy was started.
     pub(crate) fn proxy_launch(&self) -> Option<&ProxyLaunch> {
         self.proxy_launch.as_ref()
@@ -354,6 +381,7 @@ impl Lab {
             generator: cost::read_self(),
             proxy: self.proxy.as_ref().and_then(|process| cost::read_tree(process.pid())),
             backends: self.backends.iter().map(|process| cost::read_tree(process.pid())).collect(),
+            metered: self.meters().map(|meter| meter.read().ok()).collect(),
             machine: cost::read_machine(),
         }
     }
@@ -373,6 +401,13 @@ impl Lab {
         add(ProcessRole::Generator, "generator", before.generator, after.generator);
         if let Some(proxy) = &self.proxy {
             add(ProcessRole::Proxy, proxy.name(), before.proxy, after.proxy);
+        }
+        // A part of what it cost is not its cost.
+        let all = before.metered.iter().chain(&after.metered).all(Option::is_some);
+        if let Some(outside) = self.outside.as_ref().filter(|_| all) {
+            for (before, after) in before.metered.iter().zip(&after.metered) {
+                add(ProcessRole::Proxy, &outside.name, *before, *after);
+            }
         }
         // What some of them cost is not what the backends cost: where one can't be
         // told, because it ended or was another process before, none is.
@@ -409,6 +444,7 @@ pub(crate) struct Costs {
     generator: Option<cost::Reading>,
     proxy: Option<cost::Reading>,
     backends: Vec<Option<cost::Reading>>,
+    metered: Vec<Option<cost::Reading>>,
     machine: cost::MachineReading,
 }
 

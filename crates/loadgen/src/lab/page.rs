@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream, ToSocketAddrs as _},
     time::Duration,
 };
 
@@ -17,7 +17,8 @@ pub(super) fn get(url: &str, timeout: Duration) -> io::Result<String> {
     let wrong = |what: &str| io::Error::other(format!("{url}: {what}"));
     let rest = url.strip_prefix("http://").ok_or_else(|| wrong("no http:// address"))?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let address: SocketAddr = authority.parse().map_err(|_| wrong("no IP address and port"))?;
+    let mut addresses = authority.to_socket_addrs()?;
+    let address = addresses.next().ok_or_else(|| wrong("no address"))?;
     let mut socket = TcpStream::connect_timeout(&address, timeout)?;
     socket.set_read_timeout(Some(timeout))?;
     socket.set_write_timeout(Some(timeout))?;

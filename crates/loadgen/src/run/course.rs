@@ -21,7 +21,7 @@ use super::{
     points::{self, Point},
     precision,
     search::{self, Grid, Seeker},
-    trial::{RunTrial, Trial},
+    trial::{RunTrial, Then, Trial},
     twin,
 };
 use crate::{exit::Failure, lab::ProxyLaunch, peers::ReadyPeer};
@@ -249,8 +249,11 @@ impl Course<'_> {
         remove_empty_logs(&dir);
         written?;
         match &self.trials[self.trials.len() - 1].outcome {
-            TrialOutcome::Failed { message, .. } if is_first && done.lacks_backend => {
+            TrialOutcome::Failed { message, .. } if is_first && done.then == Then::EndIfFirst => {
                 Err(Failure::lab(format!("{message}; its log is in {}", dir.display())))
+            }
+            TrialOutcome::Failed { message, .. } if done.then == Then::End => {
+                Err(Failure::lab(format!("{name}: {message}")))
             }
             _ => Ok(()),
         }
@@ -291,11 +294,15 @@ impl Course<'_> {
     /// Backends that the lab did not start are known only now, and trials that ended
     /// before one of them was first seen lack it.
     fn complete_backends(&mut self) -> Result<(), Failure> {
-        let Some(external) = self.peers.iter().find_map(|ready| ready.external.as_ref()) else {
-            return Ok(());
-        };
+        let mut known = None;
+        for external in self.peers.iter().filter_map(|ready| ready.external.as_ref()) {
+            let target = external.target.authority.clone();
+            self.record.warnings.push(Warning::ExternalTarget { target });
+            known = Some(external);
+        }
+        // All targets of a run know backends by the same numbers.
+        let Some(external) = known else { return Ok(()) };
         self.record.backends = external.backends();
-        self.record.warnings.push(Warning::ExternalTarget { target: external.name.clone() });
         for trial in &mut self.trials {
             if external.complete(trial) {
                 self.folder.write_trial(trial)?;

@@ -18,7 +18,6 @@ use crate::{
         schedule::{self, Limit, Process, Schedule},
         worker::{Place, Plan},
     },
-    external::External,
     lab::{
         Lab, environment,
         network::Namespace,
@@ -124,9 +123,9 @@ fn destination(
     connection: u32,
     seed: u64,
 ) -> Destination {
-    if let Some(External { name, address, .. }) = &peer.external {
-        let (address, authority) = (*address, name.clone());
-        return Destination::One(Resolver::One { address, authority });
+    if let Some(outside) = lab.outside() {
+        let (authority, addresses) = (outside.authority.clone(), outside.addresses.clone());
+        return Destination::One(Resolver::named(authority, addresses, connection as usize));
     }
     if let Some(address) = lab.proxy_address() {
         return Destination::One(Resolver::one(address));
@@ -150,7 +149,7 @@ fn destination(
 
 fn shape(scenario: &Scenario, peer: &ReadyPeer) -> CallShape {
     let backends = match &peer.external {
-        Some(external) => Backends::Seen(external.seen.clone()),
+        Some(external) => Backends::Seen(external.seen()),
         None => Backends::Known(scenario.backends.iter().map(|one| one.id.clone()).collect()),
     };
     let load = &scenario.load;

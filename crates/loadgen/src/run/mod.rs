@@ -29,7 +29,7 @@ use scenario::{Library, Scenario, ScenarioSource, Tls};
 
 use crate::{
     exit::Failure,
-    external,
+    external::{self, Targets},
     lab::{
         Certificates,
         placement::{self, Cpus},
@@ -53,8 +53,10 @@ pub(crate) struct Request {
     pub(crate) results: PathBuf,
     /// Whether the peers are all there are, and not some that were named.
     pub(crate) every_peer: bool,
-    /// A balancer to drive in place of the scenario's peers.
-    pub(crate) target: Option<String>,
+    /// What is driven in place of the scenario's peers.
+    pub(crate) targets: Option<Targets>,
+    /// The share of calls that may fail there before it is left alone.
+    pub(crate) max_errors: f64,
 }
 
 /// Runs a scenario. What was measured comes back whatever went wrong after that.
@@ -68,8 +70,8 @@ pub(crate) fn run(
     observer: &mut dyn Observer,
 ) -> Result<Finished, Failure> {
     let scenario = &request.scenario;
-    let (peers, left_out) = match &request.target {
-        Some(target) => (vec![external::find(target, scenario)?], Vec::new()),
+    let (peers, left_out) = match &request.targets {
+        Some(targets) => (external::find_all(targets, scenario)?, Vec::new()),
         None => peers::prepare_all(scenario, library, root, request.every_peer)?,
     };
     for LeftOut { peer, reason } in &left_out {
@@ -99,7 +101,7 @@ pub(crate) fn run(
         record,
         trials: Vec::new(),
         planned: 0,
-        bench: &mut Processes::new(certificates, cpus),
+        bench: &mut Processes::new(certificates, cpus, request.max_errors),
         observer,
     };
     Ok(course.run(started))

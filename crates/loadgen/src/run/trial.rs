@@ -42,6 +42,8 @@ use crate::{
 const LEAD_NS: u64 = 20_000_000;
 /// How often the trial is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Calls that ended before the share of those that failed is judged.
+const ENOUGH_TO_JUDGE: u64 = 20;
 /// How long calls may take after the last one was due, at least.
 const LEAST_GRACE: Duration = Duration::from_secs(5);
 
@@ -75,8 +77,19 @@ pub(crate) enum Moment {
 pub(crate) struct Done {
     pub(crate) record: TrialRecord,
     pub(crate) proxy: Option<ProxyLaunch>,
-    /// Whether a backend did not start: every other trial needs it as well.
-    pub(crate) lacks_backend: bool,
+    pub(crate) then: Then,
+}
+
+/// What a trial that went wrong means for those after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Nothing.
+    GoOn,
+    /// A backend did not start, which every trial needs. Where it never did, it is no use
+    /// to go on.
+    EndIfFirst,
+    /// What is driven must not be called any more.
+    End,
 }
 
 /// What a run needs from outside: trials, and whether there is time for more of them.
@@ -98,18 +111,21 @@ pub(super) struct Processes {
     certificates: Option<Certificates>,
     /// Where they run.
     cpus: Cpus,
+    /// The share of calls that may fail at what the lab did not start.
+    max_errors: f64,
     began: Instant,
 }
 
 impl Processes {
-    pub(super) fn new(certificates: Option<Certificates>, cpus: Cpus) -> Self {
-        Self { certificates, cpus, began: Instant::now() }
+    pub(super) fn new(certificates: Option<Certificates>, cpus: Cpus, max_errors: f64) -> Self {
+        Self { certificates, cpus, max_errors, began: Instant::now() }
     }
 }
 
 impl RunTrial for Processes {
     fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done {
-        Attempt { trial, certificates: self.certificates.as_ref(), cpus: &self.cpus }.run(look)
+        let (certificates, cpus) = (self.certificates.as_ref(), &self.cpus);
+        Attempt { trial, certificates, cpus, max_errors: self.max_errors }.run(look)
     }
 
     fn is_interrupted(&self) -> bool {
@@ -126,6 +142,7 @@ struct Attempt<'a> {
     trial: &'a Trial<'a>,
     certificates: Option<&'a Certificates>,
     cpus: &'a Cpus,
+    max_errors: f64,
 }
 
 /// What a trial gave, before it is a record.
@@ -135,6 +152,7 @@ struct Measured {
     costs: Option<(Costs, Costs)>,
     outcome: TrialOutcome,
     faults: Vec<FaultRecord>,
+    then: Then,
 }
 
 impl Attempt<'_> {
@@ -143,25 +161,25 @@ impl Attempt<'_> {
         look(Moment::Starting);
         let mut done = match self.start_lab() {
             Ok(mut lab) => {
-                let record = match self.measure(&mut lab, look) {
-                    Ok(measured) => self.record(&lab, &measured),
-                    Err(error) => self.failed(&error),
+                let (record, then) = match self.measure(&mut lab, look) {
+                    Ok(measured) => (self.record(&lab, &measured), measured.then),
+                    Err(error) => (self.failed(&error), Then::GoOn),
                 };
                 let proxy = lab.proxy_launch().cloned();
                 lab.stop();
-                Done { record, proxy, lacks_backend: false }
+                Done { record, proxy, then }
             }
             Err(_) if interrupt::interrupted() => {
                 let record =
                     blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order);
                 let record = TrialRecord { outcome: TrialOutcome::Interrupted, ..record };
-                Done { record, proxy: None, lacks_backend: false }
+                Done { record, proxy: None, then: Then::GoOn }
             }
-            Err(error) => Done {
-                record: self.failed(&error),
-                proxy: None,
-                lacks_backend: error.side() == Side::Backend,
-            },
+            Err(error) => {
+                let is_backend = error.side() == Side::Backend;
+                let then = if is_backend { Then::EndIfFirst } else { Then::GoOn };
+                Done { record: self.failed(&error), proxy: None, then }
+            }
         };
         done.record.started_utc = utc(started);
         done.record.point = self.trial.point.map(str::to_owned);
@@ -175,8 +193,8 @@ impl Attempt<'_> {
     }
 
     fn start_lab(&self) -> Result<Lab, LabError> {
-        if self.trial.peer.external.is_some() {
-            return Ok(Lab::without_processes(&self.trial.dir));
+        if let Some(external) = &self.trial.peer.external {
+            return Ok(Lab::without_processes(&self.trial.dir, external.now()?));
         }
         let (seed, tls) = (self.seed(), self.trial.scenario.tls);
         let own = self.trial.scenario.command.as_ref();
@@ -238,6 +256,7 @@ impl Attempt<'_> {
             costs: watched.costs(),
             faults: watched.faults.records(),
             outcome: watched.outcome,
+            then: watched.then,
         })
     }
 
@@ -278,6 +297,7 @@ impl Attempt<'_> {
             after: None,
             ended_ns: 0,
             outcome: TrialOutcome::Complete,
+            then: Then::GoOn,
             faults: Faults::new(&self.trial.scenario.faults, start_ns, end_ns.unwrap_or(start_ns)),
         };
         loop {
@@ -298,6 +318,9 @@ impl Attempt<'_> {
                 watched.outcome = TrialOutcome::Interrupted;
             } else if let Some(error) = lab.casualty() {
                 watched.outcome = failure(&error);
+            } else if let Some(message) = self.too_many_errors(generator) {
+                watched.outcome = TrialOutcome::Failed { side: Side::Proxy, message };
+                watched.then = Then::End;
             }
             if watched.outcome != TrialOutcome::Complete {
                 // What was spent until now belongs to what was measured until now.
@@ -313,6 +336,20 @@ impl Attempt<'_> {
             look(Moment::Running { elapsed: Duration::from_nanos(now_ns), ended });
             thread::sleep(self.until_next_look(&watched, now_ns));
         }
+    }
+
+    /// Says so where more calls fail than what the lab did not start is to bear.
+    fn too_many_errors(&self, generator: &Generator) -> Option<String> {
+        self.trial.peer.external.as_ref()?;
+        let (ended, failed) = (generator.shared().ended(), generator.shared().failed());
+        let share = failed as f64 / ended.max(1) as f64;
+        (ended >= ENOUGH_TO_JUDGE && share > self.max_errors).then(|| {
+            format!(
+                "{failed} of {ended} calls failed, more than {:.0} %, so it was left alone; \
+                 --max-errors sets the bound",
+                self.max_errors * 100.0
+            )
+        })
     }
 
     /// Short sleeps, ending at the window's edges.
@@ -348,7 +385,7 @@ impl Attempt<'_> {
     /// have answered.
     fn backend_ids(&self) -> Vec<String> {
         match &self.trial.peer.external {
-            Some(external) => external.seen.ids(),
+            Some(external) => external.ids(),
             None => self.trial.scenario.backends.iter().map(|backend| backend.id.clone()).collect(),
         }
     }
@@ -466,6 +503,7 @@ struct Watched {
     after: Option<Costs>,
     ended_ns: u64,
     outcome: TrialOutcome,
+    then: Then,
     faults: Faults,
 }
 

@@ -30,6 +30,11 @@ impl Backends {
 }
 
 impl Seen {
+    /// With these from the start.
+    pub(crate) fn of(ids: Vec<String>) -> Self {
+        Self(Arc::new(Mutex::new(ids)))
+    }
+
     /// The ids so far.
     pub(crate) fn ids(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -13,19 +13,16 @@ use std::{
 #[derive(Debug)]
 pub(crate) enum Resolver {
     /// Always the same: a proxy, or one backend that the client has chosen.
-    One {
-        /// Where it is.
-        address: SocketAddr,
-        /// What calls name it by.
-        authority: String,
-    },
-    /// Backends in turn: each connection goes to the next of those there are.
+    One(SocketAddr),
+    /// In turn: each connection goes to the next of those there are.
     Turns(Turns),
 }
 
-/// Backends in turn.
+/// Addresses in turn: of backends, or of a name.
 #[derive(Debug)]
 pub(crate) struct Turns {
+    /// What calls name the service by.
+    authority: String,
     addresses: Vec<SocketAddr>,
     /// Indices of the backends that the name stands for now; never empty.
     members: RefCell<Vec<usize>>,
@@ -35,19 +32,28 @@ pub(crate) struct Turns {
 impl Resolver {
     /// One address, under its own name.
     pub(crate) fn one(address: SocketAddr) -> Self {
-        Self::One { address, authority: address.to_string() }
+        Self::One(address)
     }
 
     /// The members of `addresses` in turn, from the one whose turn is `first`.
     /// Neither list is empty.
     pub(crate) fn turns(addresses: Vec<SocketAddr>, members: Vec<usize>, first: usize) -> Self {
-        Self::Turns(Turns { addresses, members: RefCell::new(members), next: Cell::new(first) })
+        let authority = addresses[0].to_string();
+        let members = RefCell::new(members);
+        Self::Turns(Turns { authority, addresses, members, next: Cell::new(first) })
+    }
+
+    /// All that a name stands for, in turn from the one whose turn is `first`. There is
+    /// one at least.
+    pub(crate) fn named(authority: String, addresses: Vec<SocketAddr>, first: usize) -> Self {
+        let members = RefCell::new((0..addresses.len()).collect());
+        Self::Turns(Turns { authority, addresses, members, next: Cell::new(first) })
     }
 
     /// Where the next connection goes.
     pub(crate) fn next(&self) -> SocketAddr {
         match self {
-            Self::One { address, .. } => *address,
+            Self::One(address) => *address,
             Self::Turns(turns) => {
                 let turn = turns.next.get();
                 turns.next.set(turn.wrapping_add(1));
@@ -60,7 +66,7 @@ impl Resolver {
     /// How many addresses there are to try.
     pub(crate) fn count(&self) -> usize {
         match self {
-            Self::One { .. } => 1,
+            Self::One(_) => 1,
             Self::Turns(turns) => turns.members.borrow().len(),
         }
     }
@@ -68,8 +74,8 @@ impl Resolver {
     /// What calls name the service by; it does not change with the backends.
     pub(crate) fn authority(&self) -> String {
         match self {
-            Self::One { authority, .. } => authority.clone(),
-            Self::Turns(turns) => turns.addresses[0].to_string(),
+            Self::One(address) => address.to_string(),
+            Self::Turns(turns) => turns.authority.clone(),
         }
     }
 

@@ -32,8 +32,8 @@ struct Fake {
     stop_after: usize,
     trials: usize,
     script: Box<dyn FnMut(&Trial<'_>) -> TrialRecord>,
-    /// Whether trials that fail do so for want of a backend.
-    lacks_backend: bool,
+    /// What its trials mean for those after them, if they fail.
+    then: Then,
 }
 
 impl Fake {
@@ -43,7 +43,7 @@ impl Fake {
             stop_after: usize::MAX,
             trials: 0,
             script: Box::new(script),
-            lacks_backend: false,
+            then: Then::GoOn,
         }
     }
 }
@@ -54,7 +54,7 @@ impl RunTrial for Fake {
         self.now += EACH;
         self.trials += 1;
         let record = (self.script)(trial);
-        Done { record, proxy: Some(launch(&trial.dir)), lacks_backend: self.lacks_backend }
+        Done { record, proxy: Some(launch(&trial.dir)), then: self.then }
     }
 
     fn is_interrupted(&self) -> bool {
@@ -143,7 +143,8 @@ fn run_in(
         overrides: Vec::new(),
         results: home.to_owned(),
         every_peer: false,
-        target: None,
+        targets: None,
+        max_errors: 0.1,
     };
     let started = Timestamp::UNIX_EPOCH;
     let folder = RunFolder::create(home, "fake", "then").unwrap();
@@ -238,8 +239,8 @@ fn a_failed_trial_is_kept_and_the_run_goes_on() {
 }
 
 #[test]
-fn a_backend_that_does_not_start_ends_the_run_unless_it_has_before() {
-    let failed_from = |first: u32| {
+fn a_backend_that_never_starts_ends_the_run_and_so_does_a_target_to_be_left_alone() {
+    let failed_from = |first: u32, then| {
         let fake = Fake::new(move |trial| {
             if trial.order < first {
                 return measured(trial, 1_000);
@@ -250,17 +251,21 @@ fn a_backend_that_does_not_start_ends_the_run_unless_it_has_before() {
                 ..blank_record(&trial.peer.peer.name, trial.repeat, trial.order)
             }
         });
-        run(LOAD, &["a", "b"], Fake { lacks_backend: true, ..fake })
+        run(LOAD, &["a", "b"], Fake { then, ..fake })
     };
-    let (_home, finished, _) = failed_from(0);
+    let (_home, finished, _) = failed_from(0, Then::EndIfFirst);
     assert_eq!(finished.trials.len(), 1, "every other one would end like it");
     assert!(!finished.has_figures());
     let failure = finished.failure.unwrap();
     assert_eq!(failure.code, exit::LAB_FAILED);
     assert!(failure.message.starts_with("b0 exited with code 1; its log is in "));
-    let (_home, finished, _) = failed_from(1);
+    let (_home, finished, _) = failed_from(1, Then::EndIfFirst);
     assert_eq!(finished.trials.len(), 4, "it can be started");
     assert!(finished.failure.is_none() && finished.has_figures());
+    let (_home, finished, _) = failed_from(1, Then::End);
+    assert_eq!(finished.trials.len(), 2, "it must not be called again");
+    assert!(finished.failure.unwrap().message.starts_with("b: b0 exited"));
+    assert_eq!(finished.record.outcome, RunOutcome::Interrupted);
 }
 
 #[test]
