@@ -11,6 +11,7 @@ use clap::Parser;
 use serve::cli::{BackendsArgs, ServerArgs, available_cores};
 use serve::exit::{Failure, finish};
 use serve::health::{HealthArgs, HealthCheck};
+use serve::logging::LogArgs;
 use serve::{BindOptions, duration, process_shutdown};
 
 use crate::config::{BackendConfig, Config, DataPlane, Ejection, ProxyVersion, SniRoute};
@@ -132,6 +133,9 @@ pub struct Args {
           help_heading = "Greeting")]
     greeting_timeout: Duration,
 
+    #[command(flatten)]
+    log: LogArgs,
+
     /// Write a line of JSON about each connection that ended to standard
     /// output.
     #[arg(long)]
@@ -206,6 +210,7 @@ pub fn main_with(args: Args) -> ExitCode {
 /// The runtime here only waits for signals and answers for metrics; the
 /// connections have threads of their own.
 fn serve_until_told(args: &Args) -> Result<(), Failure> {
+    args.log.start();
     let config = args.to_config()?;
     // With too few descriptors the proxy sheds connections, and counts them.
     let _ = serve::limits::raise_open_files();

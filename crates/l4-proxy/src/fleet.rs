@@ -52,6 +52,7 @@ impl Fleet {
     fn publish(&self, members: &[Arc<Upstream>]) -> Result<(), ChangeError> {
         let before = self.shared.table.load();
         let table = Table::new(self.rules, members, Some(&before)).map_err(invalid)?;
+        tracing::info!(backends = members.len(), "list of backends changed");
         self.shared.table.store(Arc::new(table));
         Ok(())
     }
@@ -96,6 +97,8 @@ impl Checked for Fleet {
         if members[index].snapshot().standing.is_unhealthy() == is_healthy {
             let now_ms = self.now_ms();
             members[index].change(|standing| standing.set_healthy(is_healthy, now_ms));
+            let backend = members[index].name();
+            tracing::warn!(backend, is_healthy, "health of backend changed");
         }
     }
 }

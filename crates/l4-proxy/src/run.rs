@@ -97,9 +97,11 @@ impl Proxy {
                 },
                 () = drain.draining(), if !is_draining => {
                     is_draining = true;
+                    tracing::info!("drain started");
                     threads.tell(|| Command::Drain);
                 }
                 () = termination.terminated() => {
+                    tracing::info!("drain ended by force");
                     threads.tell(|| Command::Terminate);
                     break;
                 }
@@ -107,6 +109,7 @@ impl Proxy {
         }
         // Joins the threads: by now they end without waiting for anybody.
         drop(threads);
+        tracing::info!("drained");
         Ok(())
     }
 }

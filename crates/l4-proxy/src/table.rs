@@ -145,7 +145,10 @@ impl Group {
         for upstream in &self.upstreams {
             // Looked at without the lock first, since mostly nobody is out.
             if !upstream.backend().is_available() {
-                upstream.change(|standing| standing.readmit(self.rules.ejection, now_ms));
+                let rule = self.rules.ejection;
+                if upstream.change(|standing| standing.readmit(rule, now_ms)) {
+                    tracing::info!(backend = upstream.name(), "backend readmitted");
+                }
             }
             if self.rules.slow_start.is_some() && upstream.backend().is_available() {
                 upstream.warm_up(self.rules.slow_start, now_ms);

@@ -174,7 +174,10 @@ impl Lease {
         self.upstream.connect_failures.inc();
         self.upstream.backend.failed(now_ms * 1_000_000);
         let ejected = self.upstream.change(|standing| standing.failed(rule, now_ms));
+        let backend = self.upstream.name();
+        tracing::warn!(backend, "connection to backend refused");
         if ejected {
+            tracing::warn!(backend, "backend ejected");
             self.upstream.ejections.inc();
         }
         ejected

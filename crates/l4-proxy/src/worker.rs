@@ -198,6 +198,9 @@ impl Worker {
         let Some(mut connection) = self.connections.remove(key) else { return };
         self.timers.replace(&mut connection.deadline_ms, None, key);
         connection.prepare_close(end);
+        let (client, reason) = (connection.client_address(), end.name());
+        let backend = connection.lease().map(|lease| lease.upstream().name());
+        tracing::debug!(%client, backend, reason, "connection ended");
         self.counts.count_end(end);
         if let Some(log) = &self.log {
             log.write(&connection, end, self.now_ms());

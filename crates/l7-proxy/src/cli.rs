@@ -10,6 +10,7 @@ use serve::cli::{BackendsArgs, ServerArgs, available_cores};
 use serve::exit::{Failure, finish};
 use serve::health::{HealthArgs, HealthCheck};
 use serve::listen::bind_many;
+use serve::logging::LogArgs;
 use serve::{BindOptions, Metrics, process_shutdown};
 
 use crate::access_log::AccessLogArgs;
@@ -75,6 +76,9 @@ pub struct Args {
 
     #[command(flatten)]
     access_log: AccessLogArgs,
+
+    #[command(flatten)]
+    log: LogArgs,
 
     #[command(flatten)]
     health: HealthArgs,
@@ -162,6 +166,7 @@ const REFERENCE: &str = "data plane hyper: the reference, with the bounds that h
 
 async fn run_process(args: Args) -> Result<(), Failure> {
     let server = args.server.clone();
+    args.log.start();
     let threads = server.threads_or(available_cores());
     let listeners =
         bind_many(server.listen, threads, BindOptions::default()).map_err(Failure::failed)?;

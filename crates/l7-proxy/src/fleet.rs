@@ -148,6 +148,7 @@ impl Fleet {
         // share.
         self.settle(members, self.now_ms());
         self.watch.wake.notify_one();
+        tracing::info!(backends = upstreams.len(), "list of backends changed");
         self.upstreams.publish(&upstreams).map_err(invalid)
     }
 

@@ -102,6 +102,7 @@ impl Proxy {
             tasks.spawn(health::watch(asked, config, shutdown.clone()));
         }
         let result = serve_on_threads(&shared, listeners, shutdown).await;
+        tracing::info!("drained");
         // The log ends when nobody can write to it any more.
         drop(shared);
         if let Some(writer) = log_writer {
@@ -170,8 +171,10 @@ async fn serve_on_threads(
     let mut outer = shutdown;
     let relay = async {
         outer.draining().await;
+        tracing::info!("drain started");
         trigger.drain();
         outer.terminated().await;
+        tracing::info!("drain ended by force");
         trigger.terminate();
         std::future::pending().await
     };

@@ -18,6 +18,7 @@
 //! | [`files`] | files that are read while a server runs, whatever they turn out to be |
 //! | [`exit`] | exit codes, and the one line an error is printed as |
 //! | [`limits`] | the process's limit on open files |
+//! | [`logging`] | what happens, for an operator, on standard error |
 //!
 //! A server is `run(listener, config, shutdown)`: the caller binds, so that a
 //! test can bind port 0, and the caller owns the shutdown, so that a test can
@@ -36,6 +37,7 @@ pub mod health;
 pub mod http1;
 pub mod limits;
 pub mod listen;
+pub mod logging;
 pub mod metrics;
 pub mod shutdown;
 pub mod tls;

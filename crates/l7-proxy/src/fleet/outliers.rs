@@ -83,7 +83,9 @@ impl Fleet {
     pub(super) fn look_after(&self, now_ms: u64) -> Option<u64> {
         let mut members = self.lock();
         for member in &mut *members {
-            member.health.readmit(None, now_ms);
+            if member.health.readmit(None, now_ms) {
+                tracing::info!(backend = member.upstream.name(), "backend readmitted");
+            }
         }
         for index in 0..members.len() {
             if members[index].upstream.take_suspicion() {
@@ -121,6 +123,7 @@ impl Fleet {
         let member = &mut members[index];
         if member.is_used() && member.health.eject(self.ejection.ejection(), now_ms) {
             member.ejections.inc();
+            tracing::warn!(backend = member.upstream.name(), "backend ejected");
         }
     }
 
@@ -189,6 +192,8 @@ impl Checked for Fleet {
         if member.health.is_unhealthy() == is_healthy {
             let now_ms = self.now_ms();
             member.health.set_healthy(is_healthy, now_ms);
+            let backend = member.upstream.name();
+            tracing::warn!(backend, is_healthy, "health of backend changed");
             self.settle(&mut members, now_ms);
             drop(members);
             self.watch.wake.notify_one();

@@ -142,12 +142,12 @@ impl Worker {
             client.endpoint.http.each_second();
         }
         if client.drain.is_over(now_ms) {
-            return self.drop_client(key);
+            return self.drop_client(key, "drained");
         }
         let stalled_ms = client.endpoint.stalled_ms(now_ms, look.least_bytes);
         if exceeds(stalled_ms, limits.write_stall_timeout) {
             self.guard.count(Ending::WriteStall);
-            return self.drop_client(key);
+            return self.drop_client(key, "it takes no bytes");
         }
         if client.endpoint.is_ending {
             return;
@@ -157,7 +157,7 @@ impl Worker {
         }
         let (silent, patience) = (limits.keepalive_interval, limits.keepalive_timeout);
         if client.endpoint.is_dead(silent, patience, now_ms) {
-            return self.drop_client(key);
+            return self.drop_client(key, "it did not answer a PING");
         }
         self.go_on_draining(key, now_ms);
         self.reset_stalled(key, look);

@@ -347,6 +347,8 @@ impl Upstreams {
 
     fn note_unconnected(&mut self, key: PoolKey, reason: &str, moment: Moment) {
         let pool = self.pools.live_mut(key);
+        let backend = pool.upstream.name();
+        tracing::warn!(backend, reason, "connection to backend refused");
         pool.counters.connects_failed.inc();
         pool.upstream.note_failure(moment.now_ns);
         let limits = &self.shared.config.upstream;
@@ -386,6 +388,7 @@ impl Upstreams {
             link.stage = Stage::Ready;
             link.ready_ns = now_ns;
             self.timers.clear(link.connect_by_ns, key);
+            tracing::info!(backend = pool.upstream.name(), "connection to backend opened");
             pool.counters.connects_ok.inc();
             pool.counters.connections.add(1);
         }
@@ -464,6 +467,8 @@ impl Upstreams {
         let http = &link.endpoint.http;
         let calls = http.streams().map(|(stream, call)| (call, http.was_sent(stream))).collect();
         if was_ready {
+            let backend = self.pools.live(pool).upstream.name();
+            tracing::warn!(backend, reason, "connection to backend lost");
             self.note_end(key, reason, moment);
         } else {
             let reason = match reason {

@@ -337,7 +337,7 @@ impl Worker {
     /// The remote is gone, or will send no more.
     fn on_end(&mut self, side: Side) {
         match side {
-            Side::Client(key) => self.drop_client(key),
+            Side::Client(key) => self.drop_client(key, CLOSED),
             Side::Link(key) => {
                 let reason = self.upstreams.links.live(key).endpoint.failure();
                 self.lose_link(key, reason.as_deref().unwrap_or(CLOSED));
@@ -392,7 +392,7 @@ impl Worker {
         }
         self.io.flushed = flushed;
         match (side, written) {
-            (Side::Client(key), Written::Broken) => self.drop_client(key),
+            (Side::Client(key), Written::Broken) => self.drop_client(key, CLOSED),
             (Side::Link(key), Written::Broken) => self.on_link_broken(key),
             (Side::Client(key), _) => {
                 self.clients.on_written(key, written, self.now_ns / 1_000_000)
@@ -458,7 +458,9 @@ impl Worker {
     }
 
     /// The client's connection is gone, and its calls with it.
-    pub(super) fn drop_client(&mut self, key: ClientKey) {
+    pub(super) fn drop_client(&mut self, key: ClientKey, reason: &str) {
+        let remote = self.clients.all.live(key).remote;
+        tracing::debug!(%remote, reason, "connection of client ended");
         self.cancel_calls(key);
         self.clients.all.remove(key);
     }
@@ -473,6 +475,8 @@ impl Worker {
 
     /// Ends a client's connection for a mistake of it.
     pub(super) fn fail_client(&mut self, key: ClientKey, error: &Error, ending: Ending) {
+        let remote = self.clients.all.live(key).remote;
+        tracing::info!(%remote, reason = %error, "connection of client ended for its fault");
         self.clients.count(ending);
         self.cancel_calls(key);
         self.clients.fail(key, error, &mut self.io);
