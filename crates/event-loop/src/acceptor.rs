@@ -123,6 +123,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// As [`Acceptor::pause`].
+    #[inline]
     pub fn resume_if_due(&mut self, poller: &Poller, now_ns: u64) -> Result<(), Errno> {
         if self.resumes_ns.is_none_or(|resumes_ns| resumes_ns > now_ns) {
             return Ok(());
@@ -132,6 +133,7 @@ impl Acceptor {
     }
 
     /// When it accepts again, if it is paused.
+    #[inline]
     pub fn resumes_ns(&self) -> Option<u64> {
         self.resumes_ns
     }

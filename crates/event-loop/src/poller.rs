@@ -65,6 +65,7 @@ impl Poller {
     ///
     /// # Errors
     /// When epoll breaks, which no connection can cause.
+    #[inline]
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         match epoll::wait(&self.epoll, spare_capacity(events), timeout.map(timespec).as_ref()) {

@@ -43,6 +43,7 @@ impl<T: Copy + Ord> Timers<T> {
     }
 
     /// Takes one that is due.
+    #[inline]
     pub fn pop(&mut self, now: u64) -> Option<T> {
         let (at, due) = *self.by_time.first()?;
         if at > now {
@@ -53,6 +54,7 @@ impl<T: Copy + Ord> Timers<T> {
     }
 
     /// When the next is due.
+    #[inline]
     pub fn next_at(&self) -> Option<u64> {
         self.by_time.first().map(|(at, _)| *at)
     }

@@ -129,11 +129,13 @@ impl Worker {
             return Some(Duration::ZERO);
         }
         let resumes_ns = self.acceptor.as_ref().and_then(Acceptor::resumes_ns);
-        let resumes =
-            resumes_ns.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(self.now_ns)));
-        let timer = self.timers.next_at();
-        let timer = timer.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(self.now_ms())));
-        [resumes, timer].into_iter().flatten().min()
+        let timer_ns = self.timers.next_at().map(|at_ms| at_ms.saturating_mul(1_000_000));
+        // Compared as numbers: this is paid for by every turn.
+        let next_ns = match (resumes_ns, timer_ns) {
+            (None, next_ns) | (next_ns, None) => next_ns?,
+            (Some(resumes_ns), Some(timer_ns)) => resumes_ns.min(timer_ns),
+        };
+        Some(Duration::from_nanos(next_ns.saturating_sub(self.now_ns)))
     }
 
     fn on_event(&mut self, token: u64, flags: EventFlags) -> io::Result<()> {
@@ -208,12 +210,12 @@ impl Worker {
     }
 
     fn count_bytes(&mut self) {
-        let Delivered { to_backend_bytes, to_client_bytes } = std::mem::take(&mut self.delivered);
-        if to_backend_bytes > 0 {
-            self.counts.to_backend_bytes.add(to_backend_bytes);
+        let delivered = &mut self.delivered;
+        if delivered.to_backend_bytes > 0 {
+            self.counts.to_backend_bytes.add(std::mem::take(&mut delivered.to_backend_bytes));
         }
-        if to_client_bytes > 0 {
-            self.counts.to_client_bytes.add(to_client_bytes);
+        if delivered.to_client_bytes > 0 {
+            self.counts.to_client_bytes.add(std::mem::take(&mut delivered.to_client_bytes));
         }
         if self.io.spliced_bytes > 0 {
             self.counts.spliced_bytes.add(std::mem::take(&mut self.io.spliced_bytes));
