@@ -8,6 +8,7 @@
 //! | [`model`] | a run as it is looked at: peers, trials, figures |
 //! | [`estimate`] | a figure over trials with its interval, and beside another peer's |
 //! | [`findings`] | what came out, in sentences made from the data |
+//! | [`overload`] | which peers fell behind, and how fast |
 //! | [`sweep`] | the points of a run in which a setting differs |
 //! | [`theory`] | what queueing theory says of the same peers |
 //! | [`settling`] | how long until calls were in balance after a fault |
@@ -22,6 +23,7 @@ pub mod estimate;
 pub mod findings;
 pub mod index;
 pub mod model;
+pub mod overload;
 pub mod settling;
 pub mod sweep;
 pub mod theory;

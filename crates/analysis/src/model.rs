@@ -14,6 +14,7 @@ use measure::{
 
 pub use crate::estimate::{Beside, Estimate, FEWEST_REPEATS, LEVEL, LEVEL_TEXT, Told};
 use crate::{
+    overload::{self, Overload},
     sweep::Sweep,
     theory::{self, Theory},
 };
@@ -48,6 +49,8 @@ pub struct PeerView<'a> {
     pub setup: Option<&'a PeerSetup>,
     /// What tells it from the others.
     pub mark: Mark,
+    /// How it fell behind; `None` where it kept up.
+    pub overload: Option<Overload>,
     /// Its trials in the order run, failed ones too.
     pub trials: Vec<TrialView<'a>>,
 }
@@ -104,6 +107,7 @@ impl<'a> Model<'a> {
         let layers: Vec<Option<Layer>> = peers.iter().map(PeerView::layer).collect();
         for (peer, mark) in peers.iter_mut().zip(marks(&layers)) {
             peer.mark = mark;
+            peer.overload = overload::of(peer, run.load.mode == LoopMode::Open);
         }
         let weights: f64 = run.backends.iter().map(|backend| f64::from(backend.weight)).sum();
         let fair = |weight: u32| if weights > 0.0 { f64::from(weight) / weights } else { 0.0 };
@@ -162,6 +166,14 @@ impl<'a> Model<'a> {
         self.peers.iter().map(|peer| peer.figures().count()).max().unwrap_or(0)
     }
 
+    /// The highest power of ten that is at most ten times the rate measured: as far as a
+    /// cost per call is carried.
+    pub fn carried_rate(&self) -> Option<f64> {
+        let served = |peer: &PeerView<'_>| Some(peer.estimate(Figure::Throughput)?.value);
+        let measured = self.measured().filter_map(served).reduce(f64::max)?;
+        (measured > 0.0).then(|| 10_f64.powf((10.0 * measured).log10().floor()))
+    }
+
     /// All trials in the order run.
     pub fn trials(&self) -> Vec<(&PeerView<'a>, &TrialView<'a>)> {
         let mut trials: Vec<_> = self
@@ -181,6 +193,7 @@ impl<'a> PeerView<'a> {
             title: if title.is_empty() { name.to_owned() } else { title.to_owned() },
             setup,
             mark: Mark::default(),
+            overload: None,
             trials: Vec::new(),
         }
     }
@@ -220,8 +233,12 @@ impl<'a> PeerView<'a> {
             .filter_map(|trial| trial.figures.as_ref().map(|figures| (trial.record, figures)))
     }
 
-    /// A figure over the trials.
+    /// A figure over the trials; `None` where no trial has it, and of an overloaded peer
+    /// where it would say nothing but how long the trial was.
     pub fn estimate(&self, figure: Figure) -> Option<Estimate> {
+        if self.overload.is_some() && !overload::is_told(figure) {
+            return None;
+        }
         let estimate = self.estimate_by(|figures| figures.get(figure))?;
         Some(if figure.is_part_of_a_whole() {
             estimate.within_a_whole()
@@ -232,6 +249,10 @@ impl<'a> PeerView<'a> {
 
     /// A figure beside another peer's, repeat by repeat.
     pub fn beside(&self, other: &Self, figure: Figure) -> Beside {
+        let overloaded = self.overload.is_some() || other.overload.is_some();
+        if overloaded && !overload::is_told(figure) {
+            return Beside::of(&[], &[]);
+        }
         let (own, others) = self.paired(other, |figures| figures.get(figure));
         Beside::of(&own, &others)
     }

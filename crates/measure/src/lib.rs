@@ -3,6 +3,7 @@
 //!
 //! | module | job |
 //! |---|---|
+//! | [`answer`] | what decides a scenario's question, and its sentences |
 //! | [`calllog`] | the hot path: every call of a worker, as it happened |
 //! | [`exchange`] | a trial in formats that other tools read |
 //! | [`figure`] | every figure: name, unit, meaning, how it is computed and printed |
@@ -57,6 +58,7 @@
 //! [`folder`] touches the file system.
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod calllog;
 pub mod exchange;
 pub mod figure;

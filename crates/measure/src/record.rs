@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{histogram::HistogramRecord, warning::Warning};
+use crate::{answer::Answer, histogram::HistogramRecord, warning::Warning};
 
 /// Version of the record format. A reader refuses a version it doesn't know.
 pub const FORMAT_VERSION: u32 = 1;
@@ -36,6 +36,12 @@ pub struct RunRecord {
     pub question: String,
     /// The paragraph of what is learned, as the scenario's author wrote it.
     pub learned: Option<String>,
+    /// What decides the question, and the sentences that answer it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
+    /// The answer in plain text, as the run's end found it; none while it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<String>,
     /// The scenario after defaults and command-line overrides, as JSON.
     pub resolved: serde_json::Value,
     /// Command-line overrides in force, as the user wrote them (`--duration 2s`).

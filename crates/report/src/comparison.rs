@@ -2,7 +2,7 @@
 //! and the terminal.
 
 use analysis::model::{Estimate, Model, PeerView};
-use measure::figure::Figure;
+use measure::{figure::Figure, format};
 
 /// A figure that peers are compared by.
 pub(crate) struct Column {
@@ -32,6 +32,13 @@ impl Column {
         let is_rare = self.figure == Figure::LatencyP999;
         let enough = !is_rare || peer.figures().all(|one| one.latency().len() >= 10_000);
         peer.estimate(self.figure).filter(|_| enough)
+    }
+
+    /// What stands where it has no value.
+    pub(crate) fn without(&self, peer: &PeerView<'_>) -> &'static str {
+        let is_hidden = self.figure != Figure::LatencyP999
+            && peer.figures().any(|figures| figures.get(self.figure).is_some());
+        if peer.overload.is_some() && is_hidden { "overloaded" } else { format::UNKNOWN }
     }
 
     fn named(&self, name: &str, model: &Model<'_>) -> String {

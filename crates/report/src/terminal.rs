@@ -141,9 +141,10 @@ impl<'m> Row<'m> {
         let mut cells = Vec::new();
         if missing.is_none() {
             cells.extend(columns.iter().map(|column| {
-                column
-                    .value(peer)
-                    .map_or_else(|| format::UNKNOWN.to_owned(), |e| column.figure.show(e.value))
+                column.value(peer).map_or_else(
+                    || column.without(peer).to_owned(),
+                    |e| column.figure.show(e.value),
+                )
             }));
             let (calls, share) = peer.lost();
             cells.push(if calls == 0 { "0".to_owned() } else { format::share(share) });

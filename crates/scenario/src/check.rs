@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use balance::{Balancer, PolicyKind};
-use measure::figure::Scope;
+use measure::{answer::Answer, figure::Scope};
 
 use crate::{
     bounds::{self, Bounds},
@@ -49,6 +49,7 @@ pub(crate) fn check(
     let question = check_text("question", wire.question)?;
     let learned = wire.learned.map(|text| check_text("learned", text)).transpose()?;
     let command = check_command(&wire.backends, wire.tls.unwrap_or_default())?;
+    let answer = wire.answer.map(|answer| check_answer(answer, known_peers)).transpose()?;
     let connection_age = check_connection_age(&wire.backends)?;
     let backends = check_backends(&wire.backends)?;
     let policy = wire.balance.policy;
@@ -74,6 +75,7 @@ pub(crate) fn check(
         name: name.to_owned(),
         question,
         learned,
+        answer,
         network: wire.network.unwrap_or_default(),
         tls: wire.tls.unwrap_or_default(),
         backends,
@@ -98,6 +100,19 @@ fn check_text(key: &str, text: String) -> Result<String, Problem> {
         return Err(Problem::new(key, "this text is empty; write it for the reader of the report"));
     }
     Ok(trimmed.to_owned())
+}
+
+fn check_answer(answer: Answer, known_peers: &[String]) -> Result<Answer, Problem> {
+    for name in &answer.peers {
+        check_name(name, known_peers).map_err(|message| Problem::new("answer.peers", message))?;
+    }
+    for (key, template) in answer.templates() {
+        for name in template.peers() {
+            check_name(name, known_peers)
+                .map_err(|message| Problem::new(format!("answer.{key}"), message))?;
+        }
+    }
+    Ok(answer)
 }
 
 fn check_connection_age(wire: &BackendsWire) -> Result<Option<ConnectionAge>, Problem> {

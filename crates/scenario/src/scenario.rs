@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use balance::PolicyKind;
-use measure::figure::Figure;
+use measure::{answer::Answer, figure::Figure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub struct Scenario {
     pub question: String,
     /// What a reader takes home from the answer.
     pub learned: Option<String>,
+    /// What decides the question, and the sentences that answer it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
     /// What traffic crosses.
     pub network: Network,
     /// Which side of the balancer speaks TLS.

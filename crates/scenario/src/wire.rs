@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use balance::PolicyKind;
+use measure::answer::Answer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,14 @@ pub(crate) struct ScenarioWire {
     /// What a reader takes home from the answer: one paragraph.
     #[schemars(example = "An L4 balancer spreads connections, and calls only as they do.")]
     pub(crate) learned: Option<String>,
+    /// What decides the question, and the sentence that answers it in each outcome. A
+    /// scenario without one is answered by shares, tail latency and CPU.
+    #[schemars(example = serde_json::json!({
+        "figure": "latency_p99",
+        "peers": ["l7", "l4"],
+        "less": "Behind L7 the p99 was {l7.latency_p99}, {change} than behind L4."
+    }))]
+    pub(crate) answer: Option<Answer>,
     /// What traffic crosses: `loopback` unless given, or `namespaces`.
     pub(crate) network: Option<Network>,
     /// Which side of the balancer speaks TLS: `none` unless given, or `client`,

@@ -1,4 +1,4 @@
-//! What each choice costs in CPU: cores for a million calls a second.
+//! What each choice costs in CPU per call.
 //!
 //! A proxy's cost is its own CPU time per call. A client that balances by itself has
 //! no proxy; its cost is what the generator spent more than in the same repeat without
@@ -48,8 +48,6 @@ pub struct CostRow {
     pub mark: Mark,
     /// CPU that balancing takes per call: the proxy's, or what the client spends more.
     pub cpu_per_call_ns: Option<Value>,
-    /// The same in cores at a million calls a second.
-    pub cores_per_million: Option<Value>,
     /// Whether it is the client's CPU.
     pub is_clients: bool,
     /// Whether the kernel balances, so that no process shows what it costs.
@@ -73,6 +71,9 @@ pub(super) fn of_balancing(seen: &Seen<'_>, peer: &PeerView<'_>) -> Option<Estim
 /// What a client that balances by itself spends beside one that doesn't.
 fn client_extra(seen: &Seen<'_>, client: &PeerView<'_>) -> Option<Beside> {
     let direct = seen.of_layer(Layer::None).into_iter().next()?;
+    if client.overload.is_some() || direct.overload.is_some() {
+        return None;
+    }
     let (own, other) = client.paired(direct, |figures| figures.get(Figure::GeneratorCpuPerCall));
     let differences: Vec<f64> = own.iter().zip(&other).map(|(a, b)| a - b).collect();
     let difference = Estimate { interval: around(&differences), ..Estimate::over(&differences)? };
@@ -106,7 +107,7 @@ fn source<'s, 'a>(seen: &'s [Seen<'a>]) -> Option<&'s Seen<'a>> {
     let suited = SUITED.iter().find_map(|name| {
         let own =
             seen.iter().filter(|one| one.scenario() == *name && one.is_plain() && proxies(one) > 0);
-        // Of several rates the highest: a million calls a second come thick.
+        // Of several rates the highest, which is the nearest to a busy proxy.
         let number = |one: &Seen<'_>| one.point.as_ref().and_then(|at| at.number).unwrap_or(0.0);
         own.max_by(|a, b| number(a).total_cmp(&number(b)))
     });
@@ -127,7 +128,6 @@ fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> CostRow {
         layer,
         mark: peer.mark,
         cpu_per_call_ns: cost.map(Value::from),
-        cores_per_million: cost.map(|cost| Value::from(cost).scaled(1e-3)),
         in_kernel: peer.setup.is_some_and(|setup| setup.in_kernel),
         is_clients: layer == Some(Layer::Client),
         beside_cheapest: beside.and_then(|beside| beside.ratio).map(Value::of_ratio),
@@ -166,21 +166,21 @@ fn l7_over_l4(seen: &Seen<'_>) -> Finding {
         .durations(&connections);
     let (status, sentence) = match (beside.told, beside.difference, beside.ratio) {
         (Told::Greater | Told::Less, Some(difference), Some(ratio)) => {
-            let word = if beside.told == Told::Greater { "more" } else { "fewer" };
+            let word = if beside.told == Told::Greater { "more" } else { "less" };
             let sentence = sentence
                 .text(", ")
                 .times(&ratio)
-                .text(" as much: a million calls a second take ")
-                .cores(&difference.magnitude())
-                .text(&format!(" {word} with "))
-                .peer(pair.calls)
-                .text(&format!(", at {}.", load(&seen.model.run)));
+                .text(" as much: ")
+                .durations(&difference.magnitude())
+                .text(&format!(" {word}"))
+                .carried(&seen.model, &difference.magnitude())
+                .text(&format!(" (measured at {}).", load(&seen.model.run)));
             (Status::Tells, sentence)
         }
         (Told::TooFew, ..) => {
             (Status::CannotTell, sentence.text("; too few repeats to tell more."))
         }
-        _ => (Status::CannotTell, sentence.text("; no difference can be told.")),
+        _ => (Status::CannotTell, sentence.text("; there is no significant difference.")),
     };
     Finding::new(ID, status, sentence, evidence)
 }
@@ -225,7 +225,7 @@ fn cheapest(seen: &Seen<'_>, layer: Layer) -> Option<Finding> {
     }
     let open_peers: Vec<&PeerView<'_>> = open.iter().map(|(peer, _)| *peer).collect();
     if !open_peers.is_empty() {
-        sentence = sentence.text("; no difference from it can be told for ").peers(&open_peers);
+        sentence = sentence.text("; no significant difference from it: ").peers(&open_peers);
     }
     let status = if told.is_empty() { Status::CannotTell } else { Status::Tells };
     let evidence = vec![seen.cite("cpu-per-call")];
@@ -252,9 +252,9 @@ fn client(seen: &Seen<'_>) -> Finding {
             sentence
                 .text(" needs no proxy, and its client spent ")
                 .durations(&difference)
-                .text(" more CPU on each call than one without a balancer: ")
-                .cores(&difference)
-                .text(" at a million calls a second, on the clients' machines."),
+                .text(" more CPU on each call than one without a balancer")
+                .carried(&seen.model, &difference)
+                .text(", on the clients' machines."),
         ),
         (Told::Less, Some(difference)) if clear(&difference) => (
             Status::Tells,

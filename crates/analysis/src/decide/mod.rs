@@ -51,7 +51,7 @@ pub use self::{
     change::{Change, FaultSettled, until},
     cost::{CostRow, Costs},
     even::BreakEven,
-    say::{cores, span},
+    say::{micros, span},
     situations::{Choice, Situation, scenarios},
     tail::TailRow,
 };

@@ -38,15 +38,6 @@ impl Sentence {
         }
     }
 
-    /// What a cost per call in nanoseconds comes to at a million calls a second.
-    pub(super) fn cores(self, estimate: &Estimate) -> Self {
-        let sentence = self.figure(format!("{} cores", cores(estimate.value)));
-        match estimate.interval {
-            Some((low, high)) => sentence.qualified(span(&cores(low), &cores(high))),
-            None => sentence,
-        }
-    }
-
     /// A part of calls with its interval, where it is more than none.
     pub(super) fn part(self, estimate: &Estimate) -> Self {
         if estimate.highest == 0.0 {
@@ -67,9 +58,8 @@ impl Sentence {
     }
 }
 
-/// CPU cores that a cost per call takes at a million calls a second: as many as it
-/// has microseconds.
-pub fn cores(ns_per_call: f64) -> String {
+/// A cost per call in microseconds.
+pub fn micros(ns_per_call: f64) -> String {
     format::number(ns_per_call / 1e3)
 }
 

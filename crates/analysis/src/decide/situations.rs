@@ -316,6 +316,12 @@ fn judged(when: &str, by: By, seen: &Seen<'_>) -> Situation {
         By::Change => under_change(seen, pair),
         By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => tail(seen, pair),
     };
+    // What the scenario says of its outcome comes first.
+    if let Some(asked) = crate::findings::asked(&seen.model) {
+        let mut says = std::mem::replace(&mut judged.headline, asked).start();
+        says.0.append(&mut judged.says.0);
+        judged.says = says;
+    }
     judged.extend_to_client(seen, pair, by);
     judged.extend_to_makes(seen, by);
     let command = if judged.better.is_none() {
@@ -381,7 +387,12 @@ fn compare(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) ->
             }
         }
         By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => {
-            better(Stands::of(&own.beside(other, Figure::LatencyP99)), lost)
+            let stands = match (own.overload.is_some(), other.overload.is_some()) {
+                (false, true) => return Some(Better::Own),
+                (true, false) => return Some(Better::Other),
+                _ => Stands::of(&own.beside(other, Figure::LatencyP99)),
+            };
+            better(stands, lost)
         }
     }
 }
@@ -433,6 +444,9 @@ fn tail(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
     let (own, other) =
         (calls.estimate(Figure::LatencyP99), connections.estimate(Figure::LatencyP99));
     let mut says = Sentence::default();
+    for peer in [connections, calls] {
+        says = crate::findings::overloaded(peer, says);
+    }
     if let (Some(own), Some(other)) = (own, other) {
         let loop_word = seen.model.loop_word();
         says = says
@@ -500,7 +514,7 @@ fn lost(pair: Pair<'_, '_>, says: Sentence) -> Sentence {
         .peer(connections)
         .text("'s");
     says.text(match Lost::of(calls, connections) {
-        Lost::CannotTell => "; no difference can be told.",
+        Lost::CannotTell => "; no significant difference.",
         Lost::Same | Lost::Fewer | Lost::More => ".",
     })
 }
@@ -560,7 +574,7 @@ fn under_change(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
                 .text(" ")
                 .part(&other);
             says = says.text(match Lost::of(calls, connections) {
-                Lost::CannotTell => "; no difference can be told.",
+                Lost::CannotTell => "; no significant difference.",
                 _ => ".",
             });
         }

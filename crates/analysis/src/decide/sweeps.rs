@@ -241,7 +241,7 @@ pub(super) fn of_search(seen: &Seen<'_>) -> Option<Says> {
     let (tells, says) = match (beside.told, beside.ratio) {
         (Told::Greater | Told::Less, Some(ratio)) => (true, says.text(": ").ratio(&ratio)),
         (Told::TooFew, _) => (false, says.text("; too few repeats to tell them apart")),
-        _ => (false, says.text("; no difference can be told")),
+        _ => (false, says.text("; no significant difference")),
     };
     let limited = |name: &str| {
         let of = |limit: &SearchLimit| *limit != SearchLimit::Peer;

@@ -44,7 +44,12 @@ pub struct TailRow {
 
 pub(super) fn of(seen: &[Seen<'_>]) -> Vec<TailRow> {
     let loads = seen.iter().filter(|one| one.is_load());
-    loads.flat_map(|one| pairs(one).into_iter().map(move |pair| row(one, pair))).collect()
+    let keeps_up = |pair: &Pair<'_, '_>| {
+        [pair.calls, pair.connections].iter().all(|peer| peer.overload.is_none())
+    };
+    loads
+        .flat_map(|one| pairs(one).into_iter().filter(keeps_up).map(move |pair| row(one, pair)))
+        .collect()
 }
 
 /// All pairs of a run worth comparing, the one that sentences are about first.

@@ -6,13 +6,21 @@
 //! doubt; where it does, no difference can be told, and the sentence says so. With
 //! too few repeats for an interval it states both figures and draws no conclusion.
 
+mod answer;
 mod peer;
 mod state;
 mod sweep;
 
-use measure::{figure::Figure, format, record::Layer};
+use measure::{
+    figure::{Figure, Unit},
+    format,
+    record::{Layer, RunRecord, TrialRecord},
+};
 
-use crate::model::{Estimate, Mark, Model, PeerView, Told};
+use crate::{
+    model::{Estimate, Mark, Model, PeerView, Told},
+    overload::Overload,
+};
 
 /// A part of a sentence.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,16 +61,23 @@ impl Findings {
     /// What a run says.
     pub fn of(model: &Model<'_>) -> Self {
         let pair = Pair::of(model);
+        let asked = asked(model);
         if let Some(swept) = &model.sweep {
             let of_peer = |peer| sweep::of_peer(model, swept, peer);
             return Self {
-                answer: sweep::answer(model, swept, pair.as_ref()),
+                answer: match asked {
+                    Some(asked) => vec![asked],
+                    None => sweep::answer(model, swept, pair.as_ref()),
+                },
                 peers: model.peers.iter().map(of_peer).collect(),
                 caveats: state::caveats(model, pair.as_ref()),
             };
         }
         Self {
-            answer: answer(model, pair.as_ref()),
+            answer: match asked {
+                Some(asked) => vec![asked],
+                None => answer(model, pair.as_ref()),
+            },
             peers: model
                 .peers
                 .iter()
@@ -71,6 +86,18 @@ impl Findings {
             caveats: state::caveats(model, pair.as_ref()),
         }
     }
+}
+
+/// The answer of a run in plain text; none where there is nothing to answer with.
+pub fn answered(run: &RunRecord, trials: &[TrialRecord]) -> Option<String> {
+    let findings = Findings::of(&Model::new(run, trials));
+    let said: Vec<String> = findings.answer.iter().map(Sentence::plain).collect();
+    (!said.is_empty()).then(|| said.join(" "))
+}
+
+/// The sentence that a scenario has for what came out; none where it has none.
+pub(crate) fn asked(model: &Model<'_>) -> Option<Sentence> {
+    answer::of(model)
 }
 
 /// The two peers the answer is about: one that balances calls, against one that
@@ -99,7 +126,15 @@ fn answer(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
     let Some(pair) = pair else {
         return Vec::new();
     };
-    [share_answer(model, pair), tail_answer(model, pair), cost_answer(pair)]
+    if pair.calls.overload.is_some() || pair.connections.overload.is_some() {
+        let own = overloaded(pair.calls, overloaded(pair.connections, Sentence::default()));
+        let pointer = Sentence::default().text(
+            "Their latency and CPU per call can't be compared, since they did not do the same \
+             work; cost-of-l7 and many-conns compare them at a load that both keep up with.",
+        );
+        return share_answer(model, pair).into_iter().chain([own, pointer]).collect();
+    }
+    [share_answer(model, pair), tail_answer(model, pair), cost_answer(model, pair)]
         .into_iter()
         .flatten()
         .collect()
@@ -116,7 +151,7 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     if told == Told::CannotTell && (calls.value - connections.value).abs() >= 0.01 {
         return Some(
             sentence
-                .text("No difference can be told between how ")
+                .text("There is no significant difference between how ")
                 .peer(pair.connections)
                 .text(" and ")
                 .peer(pair.calls)
@@ -168,6 +203,30 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     Some(evenly(model, &calls, sentence))
 }
 
+/// How an overloaded peer falls behind.
+pub(crate) fn overloaded(peer: &PeerView<'_>, sentence: Sentence) -> Sentence {
+    let Some(overload) = &peer.overload else { return sentence };
+    let between = if sentence.0.is_empty() { "" } else { " " };
+    let sentence = sentence.text(between).peer(peer).text(" was overloaded: ");
+    falling_behind(overload, sentence).text(".")
+}
+
+/// What it was offered, what it served, and how its queue grew.
+fn falling_behind(overload: &Overload, sentence: Sentence) -> Sentence {
+    let sentence = sentence
+        .text("it was offered ")
+        .figure(format::rate(overload.offered.value))
+        .text(" and served ")
+        .figure(format::rate(overload.served.value));
+    match overload.growth {
+        Some(growth) => sentence
+            .text(", so that calls waited ")
+            .figure(format::duration(growth * 1e9))
+            .text(" longer with each second of the load"),
+        None => sentence.text(", and its queue grew for as long as the load lasted"),
+    }
+}
+
 /// How a balancer of calls spread them, by its busiest backend.
 fn evenly(model: &Model<'_>, calls: &Estimate, sentence: Sentence) -> Sentence {
     let even = model.even_share().filter(|even| (calls.highest - even).abs() < 0.01);
@@ -196,7 +255,7 @@ fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
         return Some(
             sentence
                 .text(&format!(
-                    "No difference can be told between their {}p99: ",
+                    "There is no significant difference between their {}p99: ",
                     model.loop_word()
                 ))
                 .durations(&connections)
@@ -239,7 +298,7 @@ fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
 }
 
 /// What that costs.
-fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
+fn cost_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     let calls = pair.calls.estimate(Figure::ProxyCpuPerCall);
     let connections = pair.connections.estimate(Figure::ProxyCpuPerCall);
     let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
@@ -247,7 +306,9 @@ fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
     match (calls, connections) {
         (Some(calls), Some(connections)) if beside.told == Told::CannotTell => Some(
             sentence
-                .text("No difference can be told between their proxies' CPU time per call: ")
+                .text(
+                    "There is no significant difference between their proxies' CPU time per call: ",
+                )
                 .durations(&connections)
                 .text(" and ")
                 .durations(&calls)
@@ -257,17 +318,12 @@ fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
             let difference = beside.difference.unwrap_or(calls);
             let word = if difference.value > 0.0 { "more" } else { "less" };
             let difference = difference.magnitude();
-            Some(
-                sentence
-                    .peer(pair.calls)
-                    .text("'s proxy spent ")
-                    .durations(&difference)
-                    .text(&format!(
-                        " {word} CPU on each call; at a million calls a second that is "
-                    ))
-                    .figure(cores(difference.value))
-                    .text(&format!(" {word}.")),
-            )
+            let sentence = sentence
+                .peer(pair.calls)
+                .text("'s proxy spent ")
+                .durations(&difference)
+                .text(&format!(" {word} CPU on each call"));
+            Some(sentence.carried(model, &difference).text("."))
         }
         (Some(calls), None) => {
             let sentence = sentence
@@ -302,12 +358,6 @@ fn cost_answer(pair: &Pair<'_, '_>) -> Option<Sentence> {
     }
 }
 
-/// Cores that a cost per call comes to at a million calls a second.
-fn cores(ns_per_call: f64) -> String {
-    let cores = ns_per_call / 1e3;
-    if cores < 0.05 { "less than 0.1 cores".to_owned() } else { format!("{cores:.1} cores") }
-}
-
 impl Sentence {
     /// Adds words.
     pub fn text(mut self, text: &str) -> Self {
@@ -329,10 +379,38 @@ impl Sentence {
         self
     }
 
+    /// What a cost per call comes to at a rate near the measured one.
+    pub(crate) fn carried(self, model: &Model<'_>, cost: &Estimate) -> Self {
+        let Some(rate) = model.carried_rate() else { return self };
+        let cores = cost.value * rate / 1e9;
+        let cores = if cores < 0.005 { "less than 0.01".to_owned() } else { format::number(cores) };
+        self.text("; at ")
+            .figure(format::rate(rate))
+            .text(" that is ")
+            .figure(format!("{cores} cores"))
+    }
+
     /// What qualifies the figure before.
     pub fn qualified(mut self, range: String) -> Self {
         self.0.push(Piece::Range(range));
         self
+    }
+
+    /// A figure with its interval.
+    pub(crate) fn estimate(self, figure: Figure, estimate: &Estimate) -> Self {
+        match figure.unit() {
+            Unit::Time => self.durations(estimate),
+            Unit::Share => self.shares(estimate),
+            Unit::Calls | Unit::Rate | Unit::Number => {
+                let shown = figure.show(estimate.value);
+                let range = estimate.interval.map(|(low, high)| figure.show_range(low, high));
+                let sentence = self.figure(shown.clone());
+                match range.filter(|range| *range != shown) {
+                    Some(range) => sentence.qualified(range),
+                    None => sentence,
+                }
+            }
+        }
     }
 
     /// A time with its interval.

@@ -26,6 +26,9 @@ pub(super) fn sentence(
     let reference =
         pair.map(|pair| pair.connections).filter(|connections| connections.name != peer.name);
     let sentence = shares(model, peer, sentence);
+    if let Some(overload) = &peer.overload {
+        return super::falling_behind(overload, sentence.text("; overloaded, ")).text(".");
+    }
     let sentence = cost(peer, reference, sentence);
     let sentence = tail(model, peer, reference, sentence);
     sentence.text(".")
@@ -149,7 +152,7 @@ fn compared(
     let (before, after) = match peer.beside(reference, figure).told {
         Told::Less | Told::Greater => (" instead of ", ""),
         Told::TooFew => (" beside ", ""),
-        Told::CannotTell => (" beside ", " (no difference can be told)"),
+        Told::CannotTell => (" beside ", " (no significant difference)"),
     };
     sentence
         .text(before)

@@ -163,7 +163,7 @@ fn saturation_answer(
             }
         }
         None if calls.repeats.len() < FEWEST_REPEATS => sentence,
-        None => sentence.text(", between which no difference can be told"),
+        None => sentence.text("; there is no significant difference between the two"),
     };
     let capacity = capacity(model);
     Some(match capacity {
@@ -378,7 +378,7 @@ fn told(
         format!("from {} to {}", sweep.shown(first.0), sweep.shown(last.0))
     };
     if stretch.told == Told::CannotTell {
-        return sentence.text(&format!("no difference can be told {at}"));
+        return sentence.text(&format!("no significant difference {at}"));
     }
     let change = |beside: &Beside| {
         let ratio = beside.ratio?;

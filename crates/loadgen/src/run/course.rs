@@ -287,6 +287,7 @@ impl Course<'_> {
             let doubts = doubts::of_run(&self.peer_names(), &points, &self.trials);
             self.record.warnings.extend(doubts);
         }
+        self.record.answered = analysis::findings::answered(&self.record, &self.trials);
         self.record.elapsed_s = Some(Timestamp::now().duration_since(started).as_secs_f64());
         completed.and(self.write())
     }

@@ -35,6 +35,8 @@ pub(super) fn run_record(
         scenario: scenario.name.clone(),
         question: scenario.question.clone(),
         learned: scenario.learned.clone(),
+        answer: scenario.answer.clone(),
+        answered: None,
         // A checked scenario is made of texts and numbers; it always fits.
         resolved: serde_json::to_value(scenario).unwrap_or_default(),
         overrides: request.overrides.clone(),

@@ -66,7 +66,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
 fn note(model: &Model<'_>) -> String {
     let mut text = String::from(
         "Per call that came back well; median of the repeats. Full colour: user mode. Pale: the \
-         kernel on the process's behalf. 1 µs per call is one core per million calls a second.",
+         kernel on the process's behalf.",
     );
     let proxies = model.peers.iter().any(|peer| {
         peer.estimate(Figure::ProxyCpuPerCall).is_some_and(|estimate| estimate.interval.is_some())

@@ -80,8 +80,7 @@ const fn latency(figure: Figure, title: &'static str, quantile: usize) -> Curve 
 pub(super) const CPU: Curve = Curve {
     figure: Figure::ProxyCpuPerCall,
     title: "Proxy CPU time per call",
-    note: "User and system together, per call that came back well. 1 µs per call is one core per \
-           million calls a second.",
+    note: "User and system together, per call that came back well.",
     axis: Axis::Log,
     tick: format::duration_tick,
     theory: None,

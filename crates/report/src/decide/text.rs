@@ -8,7 +8,7 @@ use crate::{
     palette::Paint,
     terminal::{Style, coloured, dim, paragraph, plain_paragraph},
 };
-use analysis::decide::{Decision, Status, cores, span};
+use analysis::decide::{Decision, Status, micros, span};
 
 pub(super) fn write(decision: &Decision, style: Style) -> String {
     let mut text = String::new();
@@ -20,15 +20,15 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
         let width = costs.rows.iter().map(|row| row.peer.chars().count()).max().unwrap_or(4);
         for row in &costs.rows {
             let name = format!("{:<width$}", row.peer);
-            let cost = match row.cores_per_million {
+            let cost = match row.cpu_per_call_ns {
                 Some(value) => {
-                    let range = value.interval.map(|(low, high)| {
-                        format!(" ({})", span(&cores(low * 1e3), &cores(high * 1e3)))
-                    });
+                    let range = value
+                        .interval
+                        .map(|(low, high)| format!(" ({})", span(&micros(low), &micros(high))));
                     let whose = if row.is_clients { ", the client's" } else { "" };
                     format!(
-                        "{:>8} cores per million calls/s{}{whose}",
-                        format::number(value.value),
+                        "{:>8} µs per call{}{whose}",
+                        micros(value.value),
                         range.unwrap_or_default()
                     )
                 }

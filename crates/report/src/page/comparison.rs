@@ -73,7 +73,7 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, columns: &[&Colu
 
 fn cell(html: &mut Html, figure: &Column, peer: &PeerView<'_>) {
     match figure.value(peer) {
-        None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
+        None => html.leaf("td", &[("class", "num")], figure.without(peer)),
         Some(estimate) => {
             let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
             html.tag("td", &attributes, |html| {

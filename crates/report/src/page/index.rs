@@ -80,6 +80,9 @@ fn name(html: &mut Html, entry: &Entry, name: &str, question: &str) {
             None => html.leaf("b", &[], name),
         }
         html.leaf("small", &[("class", "question")], question);
+        if let Some(answer) = entry.record.as_ref().ok().and_then(|run| run.answered.as_ref()) {
+            html.leaf("p", &[("class", "answered")], answer);
+        }
         if !entry.has_report {
             let advice = format!("no report; loadgen report {} makes it", entry.folder);
             html.leaf("small", &[("class", "question")], &advice);

@@ -95,7 +95,7 @@ fn cell(html: &mut Html, beside: Option<Beside>) {
         if same {
             html.leaf("small", &[("class", "told")], "the same in each");
         } else if told == Told::CannotTell {
-            html.leaf("small", &[("class", "told")], "no difference can be told");
+            html.leaf("small", &[("class", "told")], "no significant difference");
         }
     });
 }

@@ -13,6 +13,8 @@ use std::{
 };
 
 use measure::{
+    answer::Answer,
+    figure::Figure,
     folder::{FolderError, Run, RunFolder},
     histogram::{HistogramRecord, new_histogram, record},
     record::*,
@@ -87,6 +89,17 @@ pub(crate) fn faulted() -> Run {
     let mut run = run();
     run.record.scenario = "backend-crash".into();
     run.record.question = "One of four backends is killed and comes back: who notices?".into();
+    let always = "The crash cost L4 {l4.lost} calls and L7 {l7.lost}, and calls were in balance \
+                  again {l7.balance} behind L7 and {l4.balance} behind L4.";
+    run.record.answer = Some(Answer {
+        figure: Figure::ErrorRate,
+        peers: ["l7".into(), "l4".into()],
+        less: None,
+        greater: None,
+        alike: None,
+        overloaded: None,
+        always: always.parse().ok(),
+    });
     for trial in &mut run.trials {
         let fault = |action: &str, planned_s: f64, seen: bool| FaultRecord {
             action: action.into(),
@@ -117,6 +130,8 @@ fn run_record() -> RunRecord {
         question: "One client floods one connection with calls: who serves them, and how long do \
                    they wait?"
             .into(),
+        answer: None,
+        answered: None,
         learned: Some(
             "An L4 balancer chooses a backend once per connection, and gRPC sends every call of a \
              client over one connection."

@@ -3,7 +3,7 @@
 //! A line for each load: what L4 wastes of backends grows with what a call costs
 //! them. What L7 costs more does not, and lies level. Where they cross, both are even.
 
-use analysis::decide::{BreakEven, Decision, Value, cores};
+use analysis::decide::{BreakEven, Decision, Value, micros};
 use analysis::model::LEVEL_TEXT;
 use measure::format;
 
@@ -67,8 +67,8 @@ pub(super) fn draw(decision: &Decision, frame: Frame) -> Option<Chart> {
     Some(Chart {
         title: "From which service time on L7 pays for itself".to_owned(),
         note: format!(
-            "Rising: backend cores that L4's imbalance wastes at a million calls a second, for each \
-             load measured. Level, dashed: proxy cores that L7 takes more. Left of the dot L4 is \
+            "Rising: backend CPU per call that L4's imbalance wastes, for each \
+             load measured. Level, dashed: proxy CPU that L7 takes more. Left of the dot L4 is \
              cheaper, right of it L7 is; whiskers are {LEVEL_TEXT} intervals. Both axes are \
              logarithmic."
         ),
@@ -108,7 +108,7 @@ fn axes(drawing: &mut Drawing, plot: Bounds, x: &Log, y: &Log, frame: Frame) {
     for tick in y.ticks() {
         let at = y.at(tick);
         ground.line((plot.x, at), (plot.right(), at), Stroke::new(Paint::Grid, 1.0));
-        ground.text((plot.x - 7.0, at + 4.0), cores(tick), small.end());
+        ground.text((plot.x - 7.0, at + 4.0), micros(tick), small.end());
     }
     for tick in x.ticks() {
         let at = x.at(tick);
@@ -120,7 +120,7 @@ fn axes(drawing: &mut Drawing, plot: Bounds, x: &Log, y: &Log, frame: Frame) {
     let caption = if frame.is_narrow() {
         "CPU a call costs a backend (left: cores)"
     } else {
-        "CPU that a call costs a backend; left: cores at a million calls a second"
+        "CPU that a call costs a backend; left: µs of CPU per call"
     };
     ground.text((plot.x + plot.width / 2.0, plot.bottom() + 40.0), caption, small.middle());
 }

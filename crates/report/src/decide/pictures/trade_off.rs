@@ -3,7 +3,7 @@
 //! Both axes are logarithmic. Peers without a process that balances have no place on
 //! the axis of its CPU, and stand on a strip of their own beside it.
 
-use analysis::decide::{Decision, PeerRow, RunUsed, Value, cores};
+use analysis::decide::{Decision, PeerRow, RunUsed, Value, micros};
 use analysis::model::LEVEL_TEXT;
 use measure::{format, record::Layer};
 
@@ -50,9 +50,8 @@ pub(super) fn draw(decision: &Decision, frame: Frame) -> Option<Chart> {
     Some(Chart {
         title: "What tail latency costs".to_owned(),
         note: format!(
-            "A dot a peer: its p99 against the CPU its proxy takes, in cores for a million calls a \
-             second. Lower and further to the left is better. Both axes are logarithmic; whiskers \
-             are {LEVEL_TEXT} intervals. What has no proxy stands on the strip to the left."
+            "A dot a peer: its p99 against the CPU its proxy takes, in µs per \
+             call. Lower and further to the left is better. Both axes are logarithmic; whiskers are {LEVEL_TEXT} intervals. What has no proxy stands on the strip to the left."
         ),
         alternative: alternative(&runs, &all),
         drawing,
@@ -151,7 +150,7 @@ fn axes(drawing: &mut Drawing, plot: Bounds, x: &Log, y: &Log) {
     ground.line((plot.x, plot.bottom()), (plot.right(), plot.bottom()), base);
     let middle = strip.x + strip.width / 2.0;
     ground.text((middle, plot.bottom() + 36.0), "no proxy", small.middle());
-    let caption = fit("proxy: cores per million calls/s", small, plot.width + LABELS);
+    let caption = fit("CPU of the proxy, µs per call", small, plot.width + LABELS);
     ground.text((plot.x + 10.0, plot.bottom() + 36.0), caption, small);
 }
 
@@ -206,7 +205,7 @@ fn tip(dot: &Dot<'_>) -> String {
         None => String::new(),
     };
     let cost = match dot.cpu {
-        Some(cpu) => format!("{} cores per million calls/s", cores(cpu.value)),
+        Some(cpu) => format!("{} µs of CPU per call", micros(cpu.value)),
         None if dot.peer.in_kernel => "the kernel balances; its CPU is no process's".to_owned(),
         None => "no proxy".to_owned(),
     };

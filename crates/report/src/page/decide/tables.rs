@@ -19,9 +19,8 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
             &[],
             &format!(
                 "CPU that balancing takes, at {}: a proxy's own, and of a client that balances by \
-                 itself what it spends more than without a balancer. A microsecond a call is one \
-                 core for a million calls a second. It depends on the load: calls that come thick \
-                 are cheaper, since they share system calls.",
+                 itself what it spends more than without a balancer. It depends on the \
+                 load: at a high rate calls are cheaper, since they share system calls.",
                 costs.load
             ),
         );
@@ -32,7 +31,6 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
                     ("Peer", ""),
                     ("Layer", ""),
                     ("CPU per call", "num"),
-                    ("Cores per million calls/s", "num"),
                     ("Beside the cheapest of its layer", "num"),
                 ],
             );
@@ -52,9 +50,8 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
                         } else {
                             cell(html, row.cpu_per_call_ns, signed_duration, whose);
                         }
-                        cell(html, row.cores_per_million, number, None);
                         let told = (!row.told && row.beside_cheapest.is_some())
-                            .then_some("no difference can be told");
+                            .then_some("no significant difference");
                         cell(html, row.beside_cheapest, factor, told);
                     });
                 }
@@ -360,10 +357,6 @@ fn cell(html: &mut Html, value: Option<Value>, show: fn(f64) -> String, remark: 
             html.leaf("small", &[("class", "told")], remark);
         }
     });
-}
-
-fn number(value: f64) -> String {
-    if value < 0.0 { format!("−{}", format::number(-value)) } else { format::number(value) }
 }
 
 fn factor(value: f64) -> String {
