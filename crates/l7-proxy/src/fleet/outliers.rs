@@ -83,7 +83,6 @@ impl Fleet {
     pub(super) fn look_after(&self, now_ms: u64) -> Option<u64> {
         let mut members = self.lock();
         for member in &mut *members {
-            member.health.readmit(None, now_ms);
             if member.health.readmit(None, now_ms) {
                 tracing::info!(backend = member.upstream.name(), "backend readmitted");
             }
