@@ -168,6 +168,13 @@ impl Calls {
         &self.heads
     }
 
+    /// The numbers of the first call of each kind.
+    pub fn first_of_each(&self) -> Vec<u64> {
+        let numbers = || 0..self.order.len() as u64;
+        let first = |rules| numbers().find(|&number| self.get(number).rules as usize == rules);
+        (0..self.rules.len()).filter_map(first).collect()
+    }
+
     /// How many calls there are before they begin anew.
     pub fn len(&self) -> usize {
         self.order.len()

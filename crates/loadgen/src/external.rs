@@ -18,6 +18,7 @@ use crate::{
     exit::Failure,
     lab::{self, LabError, Outside, meter::Meter},
     peers::ReadyPeer,
+    service::{OwnService, what_it_speaks},
 };
 
 /// A target as the user wrote it: `HOST:PORT`, or `NAME=HOST:PORT`.
@@ -125,7 +126,11 @@ pub(crate) struct External {
 ///
 /// # Errors
 /// When the scenario can't be run there, or no call comes back well.
-pub(crate) fn find_all(targets: &Targets, scenario: &Scenario) -> Result<Vec<ReadyPeer>, Failure> {
+pub(crate) fn find_all(
+    targets: &Targets,
+    scenario: &Scenario,
+    service: Option<&OwnService>,
+) -> Result<Vec<ReadyPeer>, Failure> {
     let (seen, at_least) = match &targets.expected {
         None => (Seen::default(), 0),
         Some(Expected::Count(count)) => (Seen::default(), *count),
@@ -134,12 +139,17 @@ pub(crate) fn find_all(targets: &Targets, scenario: &Scenario) -> Result<Vec<Rea
     let find_one = |target: &Target| {
         let bills = targets.bills.iter().filter(|(name, _)| *name == target.name);
         let meters = bills.map(|(_, meter)| meter.clone()).collect();
-        find(&External { target: target.clone(), seen: seen.clone(), at_least, meters }, scenario)
+        let (target, seen) = (target.clone(), seen.clone());
+        find(&External { target, seen, at_least, meters }, scenario, service)
     };
     targets.all.iter().map(find_one).collect()
 }
 
-fn find(external: &External, scenario: &Scenario) -> Result<ReadyPeer, Failure> {
+fn find(
+    external: &External,
+    scenario: &Scenario,
+    service: Option<&OwnService>,
+) -> Result<ReadyPeer, Failure> {
     let target = &external.target.authority;
     if !scenario.faults.is_empty() {
         return Err(Failure::bad_input(format!(
@@ -167,11 +177,19 @@ fn find(external: &External, scenario: &Scenario) -> Result<ReadyPeer, Failure> 
         .target
         .resolve()
         .map_err(|error| unknown(format!("its name can't be resolved: {error}")))?;
-    lab::reach(&addresses, scenario.slow_call()).map_err(|reason| {
-        unknown(format!(
-            "no call came back well: {reason}; it has to speak HTTP/2 without TLS, and \
-             layerlab's echo-backend has to run behind it"
-        ))
+    lab::reach(&addresses, service, scenario.slow_call()).map_err(|reason| {
+        if let Some(broken) = service.and_then(OwnService::broken) {
+            return Failure::bad_input(broken);
+        }
+        let spoken = addresses.iter().find_map(|&address| what_it_speaks(address));
+        let hint = match (spoken, service) {
+            (Some(spoken), _) => format!("{spoken}; it has to speak HTTP/2 without TLS"),
+            (None, None) => "it has to speak HTTP/2 without TLS, and layerlab's echo-backend has \
+                             to run behind it; describe a service of your own by [service]"
+                .to_owned(),
+            (None, Some(_)) => "each method is called once before anything is measured".to_owned(),
+        };
+        unknown(format!("no call was successful: {reason}; {hint}"))
     })?;
     Ok(ReadyPeer {
         peer: Peer {

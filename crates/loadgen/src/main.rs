@@ -21,6 +21,7 @@ mod lab;
 mod peers;
 mod root;
 mod run;
+mod service;
 mod ui;
 
 use std::{io::Write as _, process::ExitCode};

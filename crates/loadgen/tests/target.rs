@@ -5,50 +5,10 @@
 
 mod common;
 
-use std::{
-    io::{BufRead as _, BufReader},
-    net::TcpListener,
-    process::{Child, ChildStdout, Command, Stdio},
-};
+use std::net::TcpListener;
 
-use common::{Home, SMALL};
+use common::{Home, SMALL, Server};
 use measure::{record::Layer, warning::Warning};
-
-/// A server of the lab's program, run by the test. It ends with the test.
-struct Server {
-    child: Child,
-    address: String,
-    /// Kept open, so that the server can go on writing.
-    _output: BufReader<ChildStdout>,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-            .args(arguments)
-            .arg("--control-pipe")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("listen") {
-            line.clear();
-            assert!(output.read_line(&mut line).unwrap() > 0, "{arguments:?} did not start");
-        }
-        let address = line.trim().rsplit(' ').next().unwrap().to_owned();
-        Self { child, address, _output: output }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn a_balancer_that_is_there_already_is_driven() {
@@ -169,7 +129,7 @@ fn a_target_that_can_not_be_used_is_one_clear_line() {
     let fault = "[[fault]]\nat = \"50%\"\naction = \"kill\"\nbackend = 1\n";
     home.scenario("faulty", &format!("{SMALL}{fault}"));
     for (scenario, target, code, expected) in [
-        ("small", free.as_str(), 3, "no call came back well"),
+        ("small", free.as_str(), 3, "no call was successful"),
         ("small", free.as_str(), 3, "Connection refused"),
         ("small", "no-such-host.invalid:80", 3, "can't be resolved"),
         ("faulty", free.as_str(), 2, "without faults"),

@@ -76,6 +76,7 @@ fn fold_all(criterion: &mut Criterion) {
         window: Window { start_ns: 0, end_ns: CALLS * 1_000 },
         spent: Window { start_ns: 0, end_ns: CALLS * 1_000 },
         backend_ids: &ids,
+        reports_times: true,
         mode: LoopMode::Open,
         through_proxy: true,
     };

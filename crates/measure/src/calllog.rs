@@ -99,8 +99,11 @@ pub enum FailureKind {
     NoDescriptor,
 }
 
+/// The backend of a served call whose answer does not tell it.
+pub const UNKNOWN_BACKEND: u16 = u16::MAX;
+
 /// The names of gRPC's status codes, in order of their numbers.
-const STATUS_NAMES: [&str; 17] = [
+pub const STATUS_NAMES: [&str; 17] = [
     "OK",
     "CANCELLED",
     "UNKNOWN",

@@ -51,6 +51,8 @@ pub struct Setting<'a> {
     pub mode: LoopMode,
     /// Whether a proxy stood between client and backends.
     pub through_proxy: bool,
+    /// Whether answers tell what the call spent in its backend.
+    pub reports_times: bool,
 }
 
 /// Everything in a trial's record that stems from its calls. Parts of several
@@ -174,9 +176,11 @@ impl Folded {
         match entry.outcome {
             Outcome::Served { backend, queued, service } => {
                 let (queued_ns, service_ns) = (queued.get(), service.get());
-                self.record_as(|folded| &mut folded.queued, queued_ns);
-                self.record_as(|folded| &mut folded.service, service_ns);
-                record(&mut self.in_backend, queued_ns + service_ns);
+                if setting.reports_times {
+                    self.record_as(|folded| &mut folded.queued, queued_ns);
+                    self.record_as(|folded| &mut folded.service, service_ns);
+                    record(&mut self.in_backend, queued_ns + service_ns);
+                }
                 self.add_served(entry, usize::from(backend), setting);
             }
             Outcome::Failed(kind) => self.add_failed(entry, kind, setting),
@@ -338,7 +342,14 @@ mod tests {
     }
 
     fn setting(ids: &[String], mode: LoopMode) -> Setting<'_> {
-        Setting { window: WINDOW, spent: WINDOW, backend_ids: ids, mode, through_proxy: true }
+        Setting {
+            window: WINDOW,
+            spent: WINDOW,
+            backend_ids: ids,
+            mode,
+            through_proxy: true,
+            reports_times: true,
+        }
     }
 
     fn entry(due_ns: u64, outcome: Outcome) -> Entry {

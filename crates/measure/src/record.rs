@@ -255,6 +255,10 @@ pub struct LoadSetup {
     pub connections: u32,
     /// Most calls in flight per connection.
     pub streams: u32,
+    /// The service that was called in place of the lab's echo service. Of what follows
+    /// up to `response_bytes`, a trial of it has nothing to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceSetup>,
     /// Kind of call: `unary`, `server_stream`, `client_stream`, `bidi`.
     pub call: String,
     /// Messages per streaming call; 1 for unary.
@@ -275,6 +279,25 @@ pub struct LoadSetup {
     /// does not. [`LoadSetup::rate`] is the mean then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<RateProfile>,
+}
+
+/// A service that is not the lab's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceSetup {
+    /// The methods called, each with how often, beside the others.
+    pub methods: Vec<MethodSetup>,
+    /// Where an answer tells its backend: `header x-served-by`. None where it does not:
+    /// then which backend served a call is not known.
+    pub identity: Option<String>,
+}
+
+/// A method that is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MethodSetup {
+    /// As the scenario names it: `shop.v1.Orders/Place`.
+    pub method: String,
+    /// How often, beside the others.
+    pub weight: u32,
 }
 
 /// How the rate of an open loop changes over the measured window. Rates are calls per

@@ -65,6 +65,10 @@ pub const DURATION: Bounds<Duration> =
 pub const CALLS: Bounds<u64> = bounds(1, 1_000_000_000);
 /// Length of the warm-up.
 pub const WARM_UP: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_secs(600));
+/// How often a call of the user's service is made, beside others.
+pub const CALL_WEIGHT: Bounds<u32> = bounds(1, 1_000_000);
+/// How long a call of the user's service may take, and the pause between requests.
+pub const DEADLINE: Bounds<Duration> = bounds(Duration::from_micros(1), Duration::from_secs(3_600));
 /// Messages in a streaming call.
 pub const MESSAGES: Bounds<u32> = bounds(1, 100_000);
 /// Payload of a message in bytes.

@@ -18,6 +18,7 @@ use crate::{
         Precision, Profile, Scenario, Skew,
     },
     search::Search,
+    service::check_service,
     service_time::ServiceTime,
     units::{DurationText, PercentText, RateText, SizeText, format_duration, format_size},
     wire::{
@@ -55,6 +56,7 @@ pub(crate) fn check(
     let policy = wire.balance.policy;
     check_policy("balance.policy", policy, &backends)?;
     let load = check_load(&wire.load)?;
+    let service = check_service(wire.service, &wire.load)?;
     let faults = check_faults(&wire.faults, &backends, command.is_some())?;
     if let (Some(_), Length::Calls(_)) = (faults.first(), load.length) {
         let message = "faults happen at a part of the duration; use `load.duration`";
@@ -81,6 +83,7 @@ pub(crate) fn check(
         backends,
         command,
         connection_age,
+        service,
         load,
         faults,
         placement,

@@ -45,6 +45,7 @@ mod peer;
 mod scenario;
 mod schema;
 mod search;
+mod service;
 mod service_time;
 mod source;
 mod sweep;
@@ -66,6 +67,7 @@ pub use scenario::{
 };
 pub use schema::{peer_schema, scenario_schema};
 pub use search::{Objective, Search};
+pub use service::{Identity, InterfaceSource, RequestSource, Service, ServiceCall};
 pub use service_time::ServiceTime;
 pub use source::{ScenarioSource, Setting};
 pub use sweep::{Point, Sweep, is_same, number, short_key};

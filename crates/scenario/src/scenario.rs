@@ -15,6 +15,7 @@ use crate::{
     command::{BackendCommand, ServerText},
     fault,
     search::Search,
+    service::Service,
     service_time::ServiceTime,
     sweep::Sweep,
     units::duration_as_text,
@@ -43,6 +44,9 @@ pub struct Scenario {
     pub command: Option<BackendCommand>,
     /// When backends close connections for their age; `None` for never.
     pub connection_age: Option<ConnectionAge>,
+    /// The user's own service; `None` for the lab's echo service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
     /// The calls that are made.
     pub load: Load,
     /// What happens to backends while the load runs, in order of time.

@@ -43,7 +43,17 @@ impl Setting {
     /// Puts a list of texts at a key: `run.peers`.
     pub fn list(key: &str, values: &[impl AsRef<str>], origin: impl Into<String>) -> Self {
         let values = values.iter().map(|value| Value::String(value.as_ref().to_owned())).collect();
-        Self { key: key.to_owned(), value: Value::Array(values), origin: origin.into() }
+        Self::value(key, Value::Array(values), origin)
+    }
+
+    /// Puts a text at a key as it is, whatever it looks like.
+    pub fn text(key: &str, text: impl Into<String>, origin: impl Into<String>) -> Self {
+        Self::value(key, Value::String(text.into()), origin)
+    }
+
+    /// Puts a value at a key.
+    pub fn value(key: &str, value: Value, origin: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), value, origin: origin.into() }
     }
 
     /// The key it replaces.
@@ -163,16 +173,28 @@ impl ScenarioSource {
                 origins.push(("sweep.values".to_owned(), place));
             }
         }
-        self.check(table).map_err(|problem| {
-            // The last setting of a key, or of the list it stands in, counts.
-            let set = origins.iter().rev().find(|(key, _)| {
-                problem.key == *key || problem.key.starts_with(&format!("{key}["))
-            });
-            match set {
-                Some((_, place)) => at(place, problem),
-                None => self.document.place(problem),
-            }
-        })
+        self.check(table).map_err(|problem| self.blame(&origins, problem))
+    }
+
+    /// An error about a key that only came out after the check, at its line or at the
+    /// setting that replaced it.
+    pub fn error(&self, settings: &[Setting], key: &str, message: String) -> Error {
+        let origin =
+            |setting: &Setting| (setting.key.clone(), Place::Setting(setting.origin.clone()));
+        let origins: Vec<_> = settings.iter().map(origin).collect();
+        self.blame(&origins, Problem::new(key, message))
+    }
+
+    /// The last setting of a key, or of the list or table it stands in, counts.
+    fn blame(&self, origins: &[(String, Place)], problem: Problem) -> Error {
+        let holds = |key: &String| {
+            let rest = problem.key.strip_prefix(key.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '.']))
+        };
+        match origins.iter().rev().find(|(key, _)| holds(key)) {
+            Some((_, place)) => at(place, problem),
+            None => self.document.place(problem),
+        }
     }
 
     fn check(&self, table: Table) -> Result<Scenario, Problem> {

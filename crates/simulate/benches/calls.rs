@@ -73,6 +73,7 @@ fn calls(criterion: &mut Criterion) {
         window,
         spent: window,
         backend_ids: &ids,
+        reports_times: true,
         mode: LoopMode::Open,
         through_proxy: true,
     };

@@ -119,6 +119,11 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
                     to model"
             .to_owned());
     }
+    if load.service.is_some() {
+        return Err(
+            "it serves calls of a service whose service time is not set by the lab".to_owned()
+        );
+    }
     if load.call != "unary" {
         return Err("its calls are streams, and the models are of single requests".to_owned());
     }

@@ -3,6 +3,7 @@
 use crate::{
     exit::{self, Failure},
     root::Root,
+    service::OwnService,
     ui::{counted, print},
 };
 
@@ -16,7 +17,8 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let library = super::library(&Root::find())?;
     let source = library.find(&args.scenario).map_err(Failure::bad_input)?;
     let checked = source.resolve(false, &[]).map_err(Failure::bad_input)?;
-    // What a scenario compares has to be right as well.
+    // What a scenario calls and compares has to be right as well.
+    OwnService::of(&checked, &source, &[], 1)?;
     for peer in &checked.peers {
         library.peer(peer).map_err(Failure::bad_input)?;
     }

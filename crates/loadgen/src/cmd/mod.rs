@@ -5,7 +5,9 @@ mod check;
 mod compare;
 mod decide;
 mod export;
+mod init;
 mod list;
+mod own_service;
 mod peers;
 mod prune;
 mod report;
@@ -52,6 +54,9 @@ Examples:
                                           --set network=namespaces --peers l4,kernel-l4
   A balancer that is there already:     loadgen --scenario few-conns --target 10.0.0.7:80
   All scenarios, and a decision:        loadgen all
+  A service of your own:                loadgen --target localhost:50051 --reflection \\
+                                          --method helloworld.Greeter/SayHello \\
+                                          --data '{\"name\": \"you\"}\'
   A scenario of your own:               loadgen check my.toml && loadgen --scenario my.toml
 
 Exit codes: 0 all expectations held; 1 one did not (with --require-all also: could not be
@@ -73,6 +78,8 @@ enum Command {
     /// Write a run's data for other tools: HdrHistogram logs and percentiles,
     /// series as CSV, a summary in Prometheus' text format.
     Export(export::Args),
+    /// Ask a service for its methods, and write a scenario that calls one.
+    Init(init::Args),
     /// List the peers: what is there, in which version, and how to get the rest.
     Peers,
     /// Delete all but the newest runs of each scenario.
@@ -117,6 +124,7 @@ impl Program {
             Some(Command::Compare(args)) => compare::main(&args)?,
             Some(Command::Decide(args)) => decide::main(&args)?,
             Some(Command::Export(args)) => export::main(&args)?,
+            Some(Command::Init(args)) => init::main(&args)?,
             Some(Command::Peers) => peers::main()?,
             Some(Command::Prune(args)) => prune::main(&args)?,
             Some(Command::All(args)) => all::main(&args)?,

@@ -5,9 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use scenario::{Library, Setting};
+use scenario::{Library, Scenario, ScenarioSource, Setting};
 use serve::http1::host::HostArgs;
 
+use super::own_service::ServiceArgs;
 use super::report::CiFormat;
 use super::target::{AS_SCENARIO, TargetArgs, gentle};
 use crate::{
@@ -15,13 +16,14 @@ use crate::{
     interrupt, lab, peers,
     root::Root,
     run::{self, Request, summary::Summary},
+    service::OwnService,
     ui::{Live, Progress, Terminal, print, print_result},
 };
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The scenario to run: a name from --list, or the path of a file.
-    #[arg(long, value_name = "NAME|FILE", required_unless_present = "list")]
+    #[arg(long, value_name = "NAME|FILE", required_unless_present_any = ["list", "method"])]
     scenario: Option<String>,
 
     /// List the scenarios and what they ask.
@@ -40,6 +42,9 @@ pub(crate) struct Args {
     /// scenario makes.
     #[arg(long, value_name = "RATE")]
     rate: Option<String>,
+
+    #[command(flatten)]
+    service: ServiceArgs,
 
     /// Length of the measured part of each trial: 2s, 500ms, 1m.
     #[arg(long, value_name = "TIME")]
@@ -171,8 +176,10 @@ fn live_metrics(args: &Args) -> Result<Option<(Live, SocketAddr)>, Failure> {
 }
 
 fn request(args: &Args, library: &Library, root: &Root) -> Result<Request, Failure> {
-    let name = args.scenario.as_deref().unwrap_or_default();
-    let source = library.find(name).map_err(Failure::bad_input)?;
+    let source = match &args.scenario {
+        Some(name) => library.find(name).map_err(Failure::bad_input)?,
+        None => ServiceArgs::quick(library)?,
+    };
     let mut settings = settings(args, library)?;
     let mut scenario = source.resolve(args.short, &settings).map_err(Failure::bad_input)?;
     let targets = args.targets.all()?;
@@ -183,6 +190,7 @@ fn request(args: &Args, library: &Library, root: &Root) -> Result<Request, Failu
         settings.push(gentle);
         scenario = source.resolve(args.short, &settings).map_err(Failure::bad_input)?;
     }
+    let service = own_service(&scenario, &source, &settings, targets.is_some())?;
     let short = args.short.then(|| "--short".to_owned());
     let target = args.targets.words();
     let written = settings.iter().map(|setting| setting.origin().to_owned());
@@ -190,11 +198,31 @@ fn request(args: &Args, library: &Library, root: &Root) -> Result<Request, Failu
         source,
         scenario,
         overrides: short.into_iter().chain(target).chain(written).collect(),
+        service,
         every_peer: args.peers == ["all"],
         targets,
         max_errors: args.targets.max_errors()?,
         results: args.out.clone().unwrap_or_else(|| root.results()),
     })
+}
+
+/// The service that the scenario calls, if it is not the lab's.
+fn own_service(
+    scenario: &Scenario,
+    source: &ScenarioSource,
+    settings: &[Setting],
+    is_there: bool,
+) -> Result<Option<OwnService>, Failure> {
+    let count = run::load::expected_calls(scenario, 1);
+    let service = OwnService::of(scenario, source, settings, count)?;
+    if service.is_some() && !is_there && scenario.command.is_none() {
+        return Err(Failure::bad_input(format!(
+            "scenario {} calls a service of your own, and nothing says where it runs; add \
+             --target HOST:PORT, or start it by `command` in [backends]",
+            scenario.name
+        )));
+    }
+    Ok(service)
 }
 
 /// The flags that change the scenario. They go through the same check as the
@@ -215,6 +243,7 @@ fn settings(args: &Args, library: &Library) -> Result<Vec<Setting>, Failure> {
     settings.extend(flag("load.duration", "--duration", &args.duration));
     settings.extend(flag("run.repeats", "--repeats", &args.repeats));
     settings.extend(flag("run.seed", "--seed", &args.seed));
+    settings.extend(args.service.settings()?);
     for text in &args.settings {
         let Some((key, value)) = text.split_once('=') else {
             return Err(Failure::bad_input(format!(

@@ -19,7 +19,7 @@ use measure::calllog::{CallLog, Entry, Outcome};
 use tokio::sync::Notify;
 
 use super::{
-    client::{self, CallShape, ConnectError, Connection, Destination, Ended, Manner, Sink},
+    client::{self, ConnectError, Connection, Destination, Ended, Manner, Shape, Sink},
     clock::{Alarm, Clock, Pacer},
     load::Load,
     members::Members,
@@ -38,7 +38,9 @@ pub(crate) type Place = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 /// What one worker has to do.
 pub(crate) struct Plan {
     pub(crate) client: Manner,
-    pub(crate) shape: CallShape,
+    pub(crate) shape: Shape,
+    /// The number of its first call, and from one call to the next.
+    pub(crate) numbers: Numbers,
     /// Where each of its connections goes.
     pub(crate) destinations: Vec<Destination>,
     pub(crate) streams: u32,
@@ -51,6 +53,13 @@ pub(crate) struct Plan {
     pub(crate) place: Place,
     /// How it waits for the next call to be due.
     pub(crate) pacer: Pacer,
+}
+
+/// The numbers that a worker's calls have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    pub(crate) first: u64,
+    pub(crate) step: u64,
 }
 
 /// What the workers of a trial share with the thread that watches them.
@@ -108,7 +117,6 @@ pub(crate) struct Worker {
     /// The version of the list of backends that the connections know.
     members_version: Cell<u64>,
     sequence: Cell<u64>,
-    /// Messages a call takes, and so sequence numbers.
     sequence_step: u64,
     /// Told when the last call under way ended.
     idle: Notify,
@@ -143,8 +151,8 @@ impl Worker {
             pacer: plan.pacer,
             shared,
             members_version: Cell::new(0),
-            sequence: Cell::new(0),
-            sequence_step: u64::from(shape.messages),
+            sequence: Cell::new(plan.numbers.first),
+            sequence_step: plan.numbers.step,
             idle: Notify::new(),
         });
         for destination in plan.destinations {
@@ -303,7 +311,7 @@ mod tests {
 
     use super::*;
     use crate::drive::{
-        client::{Backends, CallKind, ClientKind, Resolver},
+        client::{Backends, CallKind, CallShape, ClientKind, Resolver},
         clock::monotonic_ns,
         load::{Closed, Open},
         rate::RateCurve,
@@ -316,13 +324,14 @@ mod tests {
     fn plan(backend: &EchoBackend, load: Load) -> Plan {
         Plan {
             client: Manner { kind: ClientKind::Wire, connection_calls: None, trust: None },
-            shape: CallShape {
+            shape: Shape::Echo(Arc::new(CallShape {
                 kind: CallKind::Unary,
                 messages: 1,
                 payload: Vec::new(),
                 response_bytes: 0,
                 backends: Backends::Known(vec!["b0".into()]),
-            },
+            })),
+            numbers: Numbers { first: 0, step: 1 },
             destinations: vec![Destination::One(Resolver::one(backend.addr()))],
             streams: 4,
             load,

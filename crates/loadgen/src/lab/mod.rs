@@ -42,7 +42,7 @@ use process::Process;
 use rustix::process::Signal;
 use scenario::Ready;
 
-use crate::drive::client::Trust;
+use crate::{drive::client::Trust, service::OwnService};
 
 /// How long processes of the lab and proxies may take from their start to a call that
 /// succeeds, beside what calls take by themselves.
@@ -118,6 +118,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) members: Vec<bool>,
     /// What a backend may spend on a call that it gets alone.
     pub(crate) slow_call: Duration,
+    /// The user's own service, where that is what is called.
+    pub(crate) service: Option<&'a OwnService>,
     /// What shows that a backend is ready, and how long it may take to start.
     pub(crate) ready: Ready,
     pub(crate) ready_within: Duration,
@@ -135,6 +137,7 @@ impl Setup<'_> {
         Port {
             address,
             trust: self.to_backends.as_deref(),
+            service: self.service,
             ready: self.ready,
             start_timeout: self.ready_within,
             call_timeout: CALL_TIMEOUT + self.slow_call,
@@ -147,6 +150,7 @@ impl Setup<'_> {
         Port {
             address,
             trust: self.to_balancer.as_deref(),
+            service: self.service,
             ready: Ready::Call,
             start_timeout: READY_TIMEOUT,
             call_timeout: CALL_TIMEOUT + self.slow_call,
@@ -456,6 +460,7 @@ pub(crate) struct Costs {
 /// With the last reason of each, when none does.
 pub(crate) fn reach(
     addresses: &[SocketAddr],
+    service: Option<&OwnService>,
     slow_call: Duration,
 ) -> Result<SocketAddr, Unreachable> {
     let deadline = Instant::now() + REACH_TIMEOUT;
@@ -466,6 +471,7 @@ pub(crate) fn reach(
             let port = Port {
                 address,
                 trust: None,
+                service,
                 ready: Ready::Call,
                 start_timeout: Duration::ZERO,
                 call_timeout,
@@ -479,7 +485,8 @@ pub(crate) fn reach(
                 }
             }
         }
-        if Instant::now() >= deadline {
+        let is_broken = service.is_some_and(|service| service.broken().is_some());
+        if is_broken || Instant::now() >= deadline {
             return Err(Unreachable::NoAnswer(reasons));
         }
         thread::sleep(REACH_EVERY);
@@ -570,9 +577,9 @@ mod tests {
     fn all_addresses_of_a_name_are_tried() {
         let backend = EchoBackend::start("b0");
         let closed = ports::free_addresses(1).unwrap()[0];
-        let reached = reach(&[closed, backend.addr()], Duration::ZERO);
+        let reached = reach(&[closed, backend.addr()], None, Duration::ZERO);
         assert_eq!(reached.unwrap(), backend.addr());
-        let refused = reach(&[closed], Duration::ZERO).unwrap_err().to_string();
+        let refused = reach(&[closed], None, Duration::ZERO).unwrap_err().to_string();
         assert!(refused.starts_with(&closed.to_string()), "{refused}");
         assert!(refused.contains("Connection refused"), "{refused}");
     }

@@ -19,6 +19,7 @@ use tonic::Status;
 use crate::{
     drive::client::{self, Trust, describe},
     interrupt,
+    service::{self, OwnService},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,6 +30,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(5);
 pub(crate) struct Port<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) trust: Option<&'a Trust>,
+    /// The user's own service, where it is that which answers there.
+    pub(crate) service: Option<&'a OwnService>,
     /// What shows that it is ready.
     pub(crate) ready: Ready,
     /// How long it may take to start.
@@ -59,6 +62,8 @@ pub(crate) enum CallError {
     Status(#[from] Box<Status>),
     #[error("the answer names no backend; is this the echo service?")]
     NoBackend,
+    #[error(transparent)]
+    Service(#[from] Box<service::CallError>),
     #[error("cannot connect: {0}")]
     Tcp(io::Error),
     #[error("no answer to grpc.health.v1.Health/Check: {0}")]
@@ -90,6 +95,10 @@ pub(crate) fn until_ready(
                 }
             };
             let Err(error) = asked.await else { return Ok(()) };
+            let is_broken = port.service.is_some_and(|service| service.broken().is_some());
+            if is_broken {
+                return Err(NotReady::TimedOut(error));
+            }
             if gone() {
                 return Err(NotReady::Gone);
             }
@@ -110,6 +119,9 @@ async fn call(port: Port<'_>) -> Result<(), CallError> {
         .timeout(port.call_timeout)
         .connect()
         .await?;
+    if let Some(service) = port.service {
+        return Ok(service.call_once(channel, port.call_timeout).await.map_err(Box::new)?);
+    }
     let response =
         EchoClient::new(channel).unary(EchoRequest::default()).await.map_err(Box::new)?;
     if response.get_ref().backend.is_empty() { Err(CallError::NoBackend) } else { Ok(()) }

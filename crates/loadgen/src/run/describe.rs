@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use measure::record::{
-    BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, Network, PeerSetup, RateProfile,
-    RunOutcome, RunRecord, SearchRecord, Tls,
+    BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, MethodSetup, Network, PeerSetup,
+    RateProfile, RunOutcome, RunRecord, SearchRecord, ServiceSetup, Tls,
 };
 use scenario::{Length, Pace, Profile, Scenario};
 
@@ -121,6 +121,7 @@ pub(super) fn load_setup(scenario: &Scenario) -> LoadSetup {
         think_time_ns,
         connections: load.connections,
         streams: load.streams,
+        service: scenario.service.as_ref().map(service_setup),
         call: load.call.name().to_owned(),
         messages: load.messages,
         request_bytes: load.request_bytes,
@@ -133,6 +134,20 @@ pub(super) fn load_setup(scenario: &Scenario) -> LoadSetup {
             scenario::Tls::Backend => Tls::Backend,
             scenario::Tls::Both => Tls::Both,
         },
+    }
+}
+
+fn service_setup(service: &scenario::Service) -> ServiceSetup {
+    let method = |call: &scenario::ServiceCall| MethodSetup {
+        method: call.method.clone(),
+        weight: call.weight,
+    };
+    ServiceSetup {
+        methods: service.calls.iter().map(method).collect(),
+        identity: service.identity.as_ref().map(|identity| match identity {
+            scenario::Identity::Header(name) => format!("header {name}"),
+            scenario::Identity::Trailer(name) => format!("trailer {name}"),
+        }),
     }
 }
 

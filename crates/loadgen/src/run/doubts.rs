@@ -247,8 +247,14 @@ mod tests {
         let ids = ["b0".to_owned()];
         let window = Window { start_ns: 0, end_ns: 6 * SECOND };
         let mode = LoopMode::Open;
-        let setting =
-            Setting { window, spent: window, backend_ids: &ids, mode, through_proxy: false };
+        let setting = Setting {
+            window,
+            spent: window,
+            backend_ids: &ids,
+            mode,
+            through_proxy: false,
+            reports_times: true,
+        };
         let folded = fold([&log], &setting);
         let record = TrialRecord {
             measured_s: 6.0,

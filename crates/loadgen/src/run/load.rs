@@ -6,17 +6,18 @@ use balance::SplitMix64;
 use measure::record::LoopMode;
 use scenario::{Arrivals, Client, Layer, Length, Pace, Profile, Scenario};
 
+use super::trial::Attempt;
 use crate::{
     drive::{
         client::{
             Backends, Balanced, CallKind, CallShape, ClientKind, Destination, Manner, Resolver,
-            Trust,
+            ServiceShape, Shape, Trust,
         },
         clock::Pacer,
         load::{Closed, Load, Open},
         rate::RateCurve,
         schedule::{self, Limit, Process, Schedule},
-        worker::{Place, Plan},
+        worker::{Numbers, Place, Plan},
     },
     lab::{
         Lab, environment,
@@ -24,6 +25,7 @@ use crate::{
         placement::{Cpus, pin_this_thread},
     },
     peers::ReadyPeer,
+    service::OwnService,
 };
 
 /// Calls a second that memory is set aside for where the backends decide how
@@ -53,28 +55,23 @@ pub(crate) fn workers(cpus: u32, own: usize, connections: u32) -> u32 {
     wanted.clamp(1, connections)
 }
 
-/// A plan for each generator thread.
-pub(super) fn plans(
-    scenario: &Scenario,
-    peer: &ReadyPeer,
-    lab: &Lab,
-    seed: u64,
-    give_up: Duration,
-    trust: Option<&Arc<Trust>>,
-    cpus: &Cpus,
-) -> Vec<Plan> {
-    let own = &cpus.generator;
+/// A plan for each generator thread of a trial.
+pub(super) fn plans(attempt: &Attempt<'_>, lab: &Lab, trust: Option<&Arc<Trust>>) -> Vec<Plan> {
+    let Attempt { trial, service, cpus, .. } = attempt;
+    let (scenario, peer) = (trial.scenario, trial.peer);
+    let (seed, own) = (attempt.seed(), &cpus.generator);
     let workers = workers(environment::cpus(), own.len(), scenario.load.connections);
     (0..workers)
         .map(|worker| Plan {
             client: manner(&scenario.load, trust),
-            shape: shape(scenario, peer),
+            shape: shape(scenario, *service, peer),
+            numbers: numbers(scenario, worker, workers),
             destinations: connections_of(scenario, worker, workers)
                 .map(|connection| destination(scenario, peer, lab, connection, seed))
                 .collect(),
             streams: scenario.load.streams,
             load: load(scenario, worker, workers, seed),
-            give_up_ns: nanos(give_up),
+            give_up_ns: nanos(attempt.give_up()),
             expected_calls: expected_calls(scenario, workers),
             place: place(own.clone(), lab.client_namespace()),
             pacer: pacer(scenario, cpus),
@@ -147,16 +144,30 @@ fn destination(
     Destination::Balanced(Balanced { policy, backends, members, seed })
 }
 
-fn shape(scenario: &Scenario, peer: &ReadyPeer) -> CallShape {
+/// Calls that were made ahead are dealt to workers in turn; the messages of echo calls
+/// are numbered by each worker for itself.
+fn numbers(scenario: &Scenario, worker: u32, workers: u32) -> Numbers {
+    match scenario.service {
+        Some(_) => Numbers { first: worker.into(), step: workers.into() },
+        None => Numbers { first: 0, step: scenario.load.messages.into() },
+    }
+}
+
+fn shape(scenario: &Scenario, service: Option<&OwnService>, peer: &ReadyPeer) -> Shape {
     let backends = match &peer.external {
         Some(external) => Backends::Seen(external.seen()),
         None => Backends::Known(scenario.backends.iter().map(|one| one.id.clone()).collect()),
     };
+    if let Some(service) = service
+        && let Some(calls) = service.calls()
+    {
+        return Shape::Service(ServiceShape::new(Arc::clone(calls), service.identity(), backends));
+    }
     let load = &scenario.load;
     // Bytes that compress and repeat as little as real payloads do.
     let mut chance = SplitMix64::new(scenario.seed);
     let payload = (0..load.request_bytes).map(|_| chance.next_u64() as u8).collect();
-    CallShape {
+    Shape::Echo(Arc::new(CallShape {
         kind: match load.call {
             scenario::CallKind::Unary => CallKind::Unary,
             scenario::CallKind::ServerStream => CallKind::ServerStream,
@@ -167,7 +178,7 @@ fn shape(scenario: &Scenario, peer: &ReadyPeer) -> CallShape {
         payload,
         response_bytes: load.response_bytes,
         backends,
-    }
+    }))
 }
 
 fn load(scenario: &Scenario, worker: u32, workers: u32, seed: u64) -> Load {
@@ -222,7 +233,8 @@ fn rate_curve(rate: f64, profile: &Profile, load: &scenario::Load) -> RateCurve 
     }
 }
 
-fn expected_calls(scenario: &Scenario, workers: u32) -> usize {
+/// Calls that a worker has to expect, with some to spare.
+pub(crate) fn expected_calls(scenario: &Scenario, workers: u32) -> usize {
     let load = &scenario.load;
     let rate = load.pace.mean_rate().map_or(CLOSED_LOOP_RATE, |rate| rate * 1.1);
     let warm_up = rate * load.warm_up.as_secs_f64();

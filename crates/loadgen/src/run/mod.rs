@@ -9,7 +9,7 @@ mod describe;
 mod doubts;
 mod expect;
 mod finished;
-mod load;
+pub(crate) mod load;
 mod observer;
 mod order;
 mod points;
@@ -36,6 +36,7 @@ use crate::{
     },
     peers,
     root::Root,
+    service::OwnService,
 };
 use course::Course;
 pub(crate) use finished::Finished;
@@ -53,6 +54,8 @@ pub(crate) struct Request {
     pub(crate) results: PathBuf,
     /// Whether the peers are all there are, and not some that were named.
     pub(crate) every_peer: bool,
+    /// The user's own service, where the scenario calls one.
+    pub(crate) service: Option<OwnService>,
     /// What is driven in place of the scenario's peers.
     pub(crate) targets: Option<Targets>,
     /// The share of calls that may fail there before it is left alone.
@@ -70,8 +73,9 @@ pub(crate) fn run(
     observer: &mut dyn Observer,
 ) -> Result<Finished, Failure> {
     let scenario = &request.scenario;
+    let service = request.service.as_ref();
     let (peers, left_out) = match &request.targets {
-        Some(targets) => (external::find_all(targets, scenario)?, Vec::new()),
+        Some(targets) => (external::find_all(targets, scenario, service)?, Vec::new()),
         None => peers::prepare_all(scenario, library, root, request.every_peer)?,
     };
     for LeftOut { peer, reason } in &left_out {
@@ -101,7 +105,7 @@ pub(crate) fn run(
         record,
         trials: Vec::new(),
         planned: 0,
-        bench: &mut Processes::new(certificates, cpus, request.max_errors),
+        bench: &mut Processes::new(service, certificates, cpus, request.max_errors),
         observer,
     };
     Ok(course.run(started))

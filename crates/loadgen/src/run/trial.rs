@@ -36,6 +36,7 @@ use crate::{
         Setup, Site, placement::Cpus,
     },
     peers::ReadyPeer,
+    service::OwnService,
 };
 
 /// From the moment all connections are made to the first call.
@@ -106,7 +107,9 @@ pub(crate) trait RunTrial {
 }
 
 /// Runs trials with processes of their own.
-pub(super) struct Processes {
+pub(super) struct Processes<'a> {
+    /// The user's own service, where that is called.
+    service: Option<&'a OwnService>,
     /// What they speak TLS with, where they do.
     certificates: Option<Certificates>,
     /// Where they run.
@@ -116,16 +119,22 @@ pub(super) struct Processes {
     began: Instant,
 }
 
-impl Processes {
-    pub(super) fn new(certificates: Option<Certificates>, cpus: Cpus, max_errors: f64) -> Self {
-        Self { certificates, cpus, max_errors, began: Instant::now() }
+impl<'a> Processes<'a> {
+    pub(super) fn new(
+        service: Option<&'a OwnService>,
+        certificates: Option<Certificates>,
+        cpus: Cpus,
+        max_errors: f64,
+    ) -> Self {
+        Self { service, certificates, cpus, max_errors, began: Instant::now() }
     }
 }
 
-impl RunTrial for Processes {
+impl RunTrial for Processes<'_> {
     fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done {
         let (certificates, cpus) = (self.certificates.as_ref(), &self.cpus);
-        Attempt { trial, certificates, cpus, max_errors: self.max_errors }.run(look)
+        let (service, max_errors) = (self.service, self.max_errors);
+        Attempt { trial, service, certificates, cpus, max_errors }.run(look)
     }
 
     fn is_interrupted(&self) -> bool {
@@ -138,10 +147,11 @@ impl RunTrial for Processes {
 }
 
 /// A trial with what its processes need.
-struct Attempt<'a> {
-    trial: &'a Trial<'a>,
+pub(super) struct Attempt<'a> {
+    pub(super) trial: &'a Trial<'a>,
+    pub(super) service: Option<&'a OwnService>,
     certificates: Option<&'a Certificates>,
-    cpus: &'a Cpus,
+    pub(super) cpus: &'a Cpus,
     max_errors: f64,
 }
 
@@ -188,7 +198,7 @@ impl Attempt<'_> {
     }
 
     /// Every peer of a repeat gets the same load and the same backends.
-    fn seed(&self) -> u64 {
+    pub(super) fn seed(&self) -> u64 {
         load::seed_of_repeat(self.trial.scenario.seed, self.trial.repeat)
     }
 
@@ -204,6 +214,7 @@ impl Attempt<'_> {
             speeds: self.trial.scenario.backends.iter().map(|backend| backend.speed).collect(),
             members: self.trial.scenario.first_members(),
             slow_call: self.trial.scenario.slow_call(),
+            service: self.service,
             ready: own.map_or(Ready::Call, |own| own.ready),
             ready_within: own.map_or(READY_TIMEOUT, |own| own.ready_within),
             to_balancer: self.trust(tls.of_clients()).cloned(),
@@ -234,10 +245,8 @@ impl Attempt<'_> {
     }
 
     fn measure(&self, lab: &mut Lab, look: &mut dyn FnMut(Moment)) -> Result<Measured, LabError> {
-        let (seed, give_up) = (self.seed(), self.give_up());
         let trust = self.trust(self.trial.scenario.tls.of_clients());
-        let plans =
-            load::plans(self.trial.scenario, self.trial.peer, lab, seed, give_up, trust, self.cpus);
+        let plans = load::plans(self, lab, trust);
         let mut generator = Generator::connect(plans).map_err(|error| LabError::Connect {
             side: if error.is_own { Side::Client } else { self.next_hop() },
             error,
@@ -278,7 +287,7 @@ impl Attempt<'_> {
     /// When calls without an answer are given up: as long after the last one was
     /// due as the trial took until then, so that an overloaded backend gets to
     /// work its queue off, and never before a call could have been served.
-    fn give_up(&self) -> Duration {
+    pub(super) fn give_up(&self) -> Duration {
         let planned = self.trial.scenario.trial_duration().unwrap_or(Duration::from_secs(3_600));
         planned + planned.max(LEAST_GRACE + self.trial.scenario.slow_call())
     }
@@ -384,6 +393,9 @@ impl Attempt<'_> {
     /// Ids of the backends by index; of those the lab did not start, as many as
     /// have answered.
     fn backend_ids(&self) -> Vec<String> {
+        if self.service.is_some_and(|service| service.identity().is_none()) {
+            return Vec::new();
+        }
         match &self.trial.peer.external {
             Some(external) => external.ids(),
             None => self.trial.scenario.backends.iter().map(|backend| backend.id.clone()).collect(),
@@ -412,6 +424,7 @@ impl Attempt<'_> {
             backend_ids: &ids,
             mode: load::mode(self.trial.scenario),
             through_proxy: self.trial.peer.stands_between(),
+            reports_times: self.service.is_none(),
         };
         let folded = fold(&measured.logs, &setting);
         let [latency, latency_sent, lateness, queued, service, in_backend] = folded.histograms();

@@ -234,7 +234,10 @@ fn in_short(record: &TrialRecord) -> String {
     let figures = Figures::of_trial(record);
     let mut text = format!("{} calls", format::count(figures.ok));
     let used = figures.get(Figure::BackendsUsed).unwrap_or(0.0);
-    text.push_str(&format!(" on {} of {} backends", used, record.backends.len()));
+    // Of somebody else's service, which backend served a call may not be known.
+    if !record.backends.is_empty() {
+        text.push_str(&format!(" on {} of {} backends", used, record.backends.len()));
+    }
     if let (Some(p50), Some(p99)) = (figures.latency_ns(0.5), figures.latency_ns(0.99)) {
         text.push_str(&format!(", p50 {}, p99 {}", format::duration(p50), format::duration(p99)));
     }

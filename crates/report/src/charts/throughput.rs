@@ -349,6 +349,7 @@ mod tests {
     #[test]
     fn what_was_offered_is_drawn_as_it_was() {
         let load = |profile| LoadSetup {
+            service: None,
             mode: LoopMode::Open,
             arrivals: None,
             rate: Some(100.0),

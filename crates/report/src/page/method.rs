@@ -6,7 +6,8 @@ use analysis::model::{Model, PeerView};
 use measure::{
     format,
     record::{
-        BackendSetup, BusySource, Environment, FaultRecord, LoadSetup, LoopMode, Network, Tls,
+        BackendSetup, BusySource, Environment, FaultRecord, LoadSetup, LoopMode, Network,
+        ServiceSetup, Tls,
     },
 };
 
@@ -86,18 +87,36 @@ fn load(load: &LoadSetup) -> Vec<Fact> {
                 format::count(u64::from(load.streams)),
             ),
         ),
-        fact(
-            "Call",
-            format!(
-                "{}{messages}, request {}, response {}",
-                load.call,
-                format::bytes(u64::from(load.request_bytes)),
-                format::bytes(u64::from(load.response_bytes)),
+        match &load.service {
+            Some(service) => fact("Call", self::service(service)),
+            None => fact(
+                "Call",
+                format!(
+                    "{}{messages}, request {}, response {}",
+                    load.call,
+                    format::bytes(u64::from(load.request_bytes)),
+                    format::bytes(u64::from(load.response_bytes)),
+                ),
             ),
-        ),
+        },
         fact("Policy", load.policy.clone()),
         fact("Client", load.client.clone()),
     ]
+}
+
+/// The calls of a user's service, and how their backends are known.
+fn service(service: &ServiceSetup) -> String {
+    let all: u64 = service.methods.iter().map(|one| u64::from(one.weight)).sum();
+    let methods = service.methods.iter().map(|one| match service.methods.len() {
+        1 => one.method.clone(),
+        _ => format!("{:.0} % {}", 100.0 * f64::from(one.weight) / all as f64, one.method),
+    });
+    let methods: Vec<String> = methods.collect();
+    let backend = match &service.identity {
+        Some(identity) => format!("its backend is told by the {identity}"),
+        None => "which backend served a call is not known".to_owned(),
+    };
+    format!("{}; {backend}", methods.join(", "))
 }
 
 /// Which setting differs, and its values.

@@ -157,6 +157,7 @@ fn run_record() -> RunRecord {
             .collect(),
         network: Network::Loopback,
         load: LoadSetup {
+            service: None,
             mode: LoopMode::Open,
             arrivals: Some("poisson".into()),
             rate: Some(RATE),

@@ -11,7 +11,7 @@ use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, SplitMix64, Tried};
 use measure::calllog::FailureKind;
 
-use super::{At, Call, CallShape, ConnectError, Connection, Ended, Manner, Resolver, Sink};
+use super::{At, Call, ConnectError, Connection, Ended, Manner, Resolver, Shape, Sink};
 use crate::drive::clock::monotonic_ns;
 
 /// The backends a client balances over.
@@ -78,7 +78,7 @@ impl BalancedConnection {
     pub(super) async fn connect(
         manner: Manner,
         balanced: &Balanced,
-        shape: Rc<CallShape>,
+        shape: Rc<Shape>,
         sink: Rc<dyn Sink>,
     ) -> Result<Self, ConnectError> {
         let backends: Vec<Arc<Backend>> = balanced

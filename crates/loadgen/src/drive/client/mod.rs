@@ -9,6 +9,7 @@ mod answer;
 mod backends;
 mod balanced;
 mod resolver;
+mod service;
 mod tonic_client;
 mod trust;
 mod wire;
@@ -22,6 +23,7 @@ pub(crate) use backends::{Backends, Seen};
 pub(crate) use balanced::Balanced;
 use balanced::BalancedConnection;
 pub(crate) use resolver::Resolver;
+pub(crate) use service::{Identity, ServiceShape};
 use tonic_client::TonicConnection;
 pub(crate) use trust::{Trust, endpoint};
 use wire::WireConnection;
@@ -31,9 +33,11 @@ use super::slots::Call;
 /// What came of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// Status OK, the right payload, from a backend the lab knows.
+    /// The status and the response that were asked for, from a backend that is known
+    /// wherever answers tell.
     Served {
-        /// Index of the backend.
+        /// Index of the backend; [`measure::calllog::UNKNOWN_BACKEND`] where answers
+        /// don't tell.
         backend: u16,
         /// Time queued there, as it reported; summed over a stream's messages.
         queued_ns: u64,
@@ -81,7 +85,16 @@ pub(crate) enum CallKind {
     Bidi,
 }
 
-/// What every call of a trial looks like, and how its answer is checked.
+/// What the calls of a trial look like, and how their answers are checked.
+#[derive(Debug)]
+pub(crate) enum Shape {
+    /// Calls of the echo service, all alike.
+    Echo(Arc<CallShape>),
+    /// Calls of the user's service.
+    Service(ServiceShape),
+}
+
+/// What every call of the echo service looks like, and how its answer is checked.
 #[derive(Debug)]
 pub(crate) struct CallShape {
     pub(crate) kind: CallKind,
@@ -189,7 +202,7 @@ fn system_error(error: &(dyn Error + 'static)) -> Option<Errno> {
 pub(crate) async fn connect(
     manner: Manner,
     destination: Destination,
-    shape: Rc<CallShape>,
+    shape: Rc<Shape>,
     sink: Rc<dyn Sink>,
 ) -> Result<Box<dyn Connection>, ConnectError> {
     match destination {
@@ -214,13 +227,20 @@ async fn connect_to(
     manner: Manner,
     resolver: Resolver,
     at: At,
-    shape: Rc<CallShape>,
+    shape: Rc<Shape>,
     sink: Rc<dyn Sink>,
 ) -> Result<Box<dyn Connection>, ConnectError> {
-    Ok(match manner.kind {
-        ClientKind::Wire => Box::new(WireConnection::new(manner, resolver, at, shape, sink).await?),
-        ClientKind::Tonic => {
+    Ok(match (manner.kind, &*shape) {
+        (ClientKind::Wire, _) => {
+            Box::new(WireConnection::new(manner, resolver, at, shape, sink).await?)
+        }
+        (ClientKind::Tonic, Shape::Echo(shape)) => {
+            let shape = Arc::clone(shape);
             Box::new(TonicConnection::new(manner, resolver, at, shape, sink).await?)
+        }
+        // The scenario's check has refused it.
+        (ClientKind::Tonic, Shape::Service(_)) => {
+            return Err(ConnectError::own("the tonic client calls the echo service only"));
         }
     })
 }

@@ -41,7 +41,7 @@ pub(crate) struct TonicConnection {
     connection_calls: Option<u32>,
     /// Calls that the channel was given.
     calls: Cell<u32>,
-    shape: Rc<CallShape>,
+    shape: Arc<CallShape>,
     sink: Rc<dyn Sink>,
 }
 
@@ -52,7 +52,7 @@ impl TonicConnection {
         manner: Manner,
         resolver: Resolver,
         at: At,
-        shape: Rc<CallShape>,
+        shape: Arc<CallShape>,
         sink: Rc<dyn Sink>,
     ) -> Result<Self, ConnectError> {
         let endpoint = endpoint(&resolver, manner.trust.as_deref()).map_err(ConnectError::own)?;
@@ -99,7 +99,7 @@ impl Connection for TonicConnection {
         if self.connection_calls == Some(self.calls.get()) {
             self.release();
         }
-        let shape = Rc::clone(&self.shape);
+        let shape = Arc::clone(&self.shape);
         let sink = Rc::clone(&self.sink);
         tokio::task::spawn_local(async move {
             let ended = match make_call(client, &shape, sequence).await {

@@ -138,6 +138,7 @@ fn run_in(
         external: None,
     };
     let request = Request {
+        service: None,
         source,
         scenario,
         overrides: Vec::new(),

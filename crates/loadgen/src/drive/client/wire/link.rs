@@ -3,6 +3,8 @@
 //! Sans I/O: [`Link::read`] takes what came, `http` holds what is to be sent. The
 //! task that owns the socket is in the parent module.
 
+use std::{cmp::Reverse, collections::BinaryHeap};
+
 use h2_wire::{
     Reason,
     connection::{Connection, Event, Flushed, Options, Role, StreamKey},
@@ -12,7 +14,8 @@ use measure::calllog::FailureKind;
 
 use super::message::{PREFIX_LEN, RequestTemplate, read_reply};
 use crate::drive::{
-    client::{CallKind, CallShape, Ended, answer::Answer},
+    client::{CallKind, Ended, Shape, answer::Answer, service::ServiceAnswer},
+    clock::monotonic_ns,
     slots::Call,
 };
 
@@ -28,32 +31,35 @@ const MAX_STREAMS: u32 = 100_000;
 /// Output that is gathered before DATA waits with its stream.
 const OUTPUT_HIGH_BYTES: usize = 4 << 20;
 
-/// The head that every call of a connection starts with.
+/// What the heads of a connection's calls have in common.
 #[derive(Debug)]
-pub(super) struct RequestHead {
-    key: BlockKey,
+pub(super) struct Origin {
     scheme: &'static [u8],
     authority: String,
-    path: &'static str,
+    /// The head of every call of the echo service.
+    echo: (BlockKey, &'static str),
 }
 
-impl RequestHead {
-    pub(super) fn new(kind: CallKind, authority: String, is_secure: bool) -> Self {
-        let path = match kind {
-            CallKind::Unary => "/layerlab.echo.v1.Echo/Unary",
-            CallKind::ServerStream => "/layerlab.echo.v1.Echo/ServerStream",
-            CallKind::ClientStream => "/layerlab.echo.v1.Echo/ClientStream",
-            CallKind::Bidi => "/layerlab.echo.v1.Echo/Bidi",
+impl Origin {
+    pub(super) fn new(shape: &Shape, authority: String, is_secure: bool) -> Self {
+        let path = match shape {
+            Shape::Service(_) => "",
+            Shape::Echo(shape) => match shape.kind {
+                CallKind::Unary => "/layerlab.echo.v1.Echo/Unary",
+                CallKind::ServerStream => "/layerlab.echo.v1.Echo/ServerStream",
+                CallKind::ClientStream => "/layerlab.echo.v1.Echo/ClientStream",
+                CallKind::Bidi => "/layerlab.echo.v1.Echo/Bidi",
+            },
         };
         let scheme: &[u8] = if is_secure { b"https" } else { b"http" };
-        Self { key: BlockKey::unique(), scheme, authority, path }
+        Self { scheme, authority, echo: (BlockKey::unique(), path) }
     }
 
-    fn fields(&self) -> [Field<'_>; 7] {
+    fn fields<'a>(&'a self, path: &'a str) -> [Field<'a>; 7] {
         [
             Field::new(b":method", b"POST"),
             Field::new(b":scheme", self.scheme),
-            Field::new(b":path", self.path.as_bytes()),
+            Field::new(b":path", path.as_bytes()),
             Field::new(b":authority", self.authority.as_bytes()),
             Field::new(b"te", b"trailers"),
             Field::new(b"content-type", b"application/grpc"),
@@ -66,7 +72,7 @@ impl RequestHead {
 struct UnderWay {
     call: Call,
     key: StreamKey,
-    answer: Answer,
+    answer: Answered,
     /// A response message of which more is to come, prefix included.
     partial: Vec<u8>,
     /// The HTTP status was not 200: what gRPC makes of it.
@@ -74,6 +80,23 @@ struct UnderWay {
     /// Requests not yet given to the connection, and the number of the next.
     requests_left: u32,
     next_sequence: u64,
+    /// Between two requests; zero for none.
+    pause_ns: u64,
+}
+
+/// What has come back, by the service that is called.
+enum Answered {
+    Echo(Answer),
+    Service(ServiceAnswer),
+}
+
+/// Something that is due on a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// Its next request.
+    Request,
+    /// Its end.
+    Deadline,
 }
 
 /// Something the owner has to act on.
@@ -104,7 +127,11 @@ pub(super) struct Link {
     /// Streams are known by their slots.
     pub(super) http: Connection<u32>,
     calls: Vec<Option<UnderWay>>,
-    template: RequestTemplate,
+    /// What the echo service is asked; none for other services.
+    template: Option<RequestTemplate>,
+    /// What is due when, on which stream and slot. Streams that are over stay until
+    /// their time.
+    timers: BinaryHeap<Reverse<(u64, u32, u32, Due)>>,
     /// Kept for its memory.
     scratch: Vec<u8>,
     moved: Vec<Flushed<u32>>,
@@ -114,16 +141,24 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(shape: &CallShape) -> Self {
+    pub(super) fn new(shape: &Shape) -> Self {
         let mut options = Options::new(Role::Client);
         options.stream_window_bytes = STREAM_WINDOW_BYTES;
         options.connection_window_bytes = CONNECTION_WINDOW_BYTES;
         options.max_streams = MAX_STREAMS;
         options.output_high_bytes = OUTPUT_HIGH_BYTES;
+        let template = match shape {
+            Shape::Echo(shape) => {
+                let bytes = shape.response_bytes;
+                Some(RequestTemplate::new(&shape.payload, bytes, shape.messages))
+            }
+            Shape::Service(_) => None,
+        };
         Self {
             http: Connection::new(options.into()),
             calls: Vec::new(),
-            template: RequestTemplate::new(&shape.payload, shape.response_bytes, shape.messages),
+            template,
+            timers: BinaryHeap::new(),
             scratch: Vec::new(),
             moved: Vec::new(),
             is_leaving: false,
@@ -156,17 +191,42 @@ impl Link {
         &mut self,
         call: Call,
         sequence: u64,
-        head: &RequestHead,
-        shape: &CallShape,
+        origin: &Origin,
+        shape: &Shape,
     ) -> bool {
         if !self.can_start() {
             return false;
         }
         let Some(key) = self.http.open(call.slot) else { return false };
-        self.http.send_headers(key, Some(head.key), || head.fields(), false);
-        let requests_left = match shape.kind {
-            CallKind::Unary | CallKind::ServerStream => 1,
-            CallKind::ClientStream | CallKind::Bidi => shape.messages,
+        let (answer, requests_left, pause_ns) = match shape {
+            Shape::Echo(shape) => {
+                let (block, path) = origin.echo;
+                self.http.send_headers(key, Some(block), || origin.fields(path), false);
+                let requests = match shape.kind {
+                    CallKind::Unary | CallKind::ServerStream => 1,
+                    CallKind::ClientStream | CallKind::Bidi => shape.messages,
+                };
+                (Answered::Echo(Answer::new(shape, sequence)), requests, 0)
+            }
+            Shape::Service(shape) => {
+                let (prepared, rules) = shape.call(sequence);
+                let (head, block) = shape.head(prepared);
+                let metadata = || {
+                    head.metadata
+                        .iter()
+                        .map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes()))
+                };
+                let fields = || origin.fields(&head.path).into_iter().chain(metadata());
+                let requests = prepared.messages.len() as u32;
+                // A stream without a request ends with its head.
+                self.http.send_headers(key, block, fields, requests == 0);
+                if let Some(deadline) = rules.deadline {
+                    let due_ns = monotonic_ns().saturating_add(deadline.as_nanos() as u64);
+                    self.timers.push(Reverse((due_ns, key.id(), call.slot, Due::Deadline)));
+                }
+                let pause_ns = rules.pause.as_nanos() as u64;
+                (Answered::Service(ServiceAnswer::new(sequence)), requests, pause_ns)
+            }
         };
         let slot = call.slot as usize;
         if self.calls.len() <= slot {
@@ -175,34 +235,80 @@ impl Link {
         self.calls[slot] = Some(UnderWay {
             call,
             key,
-            answer: Answer::new(shape, sequence),
+            answer,
             partial: Vec::new(),
             refused: None,
             requests_left,
             next_sequence: sequence,
+            pause_ns,
         });
-        self.feed(slot);
+        self.feed(slot, shape);
         true
     }
 
     /// Gives the connection requests of a call, as far as they may queue.
-    fn feed(&mut self, slot: usize) {
+    fn feed(&mut self, slot: usize, shape: &Shape) {
         let Some(Some(under_way)) = self.calls.get_mut(slot) else { return };
         while under_way.requests_left > 0 && self.http.waiting_bytes(under_way.key) < FEED_BYTES {
             under_way.requests_left -= 1;
-            self.template.write(under_way.next_sequence, &mut self.scratch);
-            under_way.next_sequence += 1;
             let is_last = under_way.requests_left == 0;
-            self.http.send_data(under_way.key, &self.scratch, is_last);
+            let message = match (shape, &under_way.answer, &self.template) {
+                (Shape::Service(shape), Answered::Service(answer), _) => {
+                    let messages = &shape.call(answer.number()).0.messages;
+                    &messages[messages.len() - 1 - under_way.requests_left as usize]
+                }
+                (_, _, Some(template)) => {
+                    template.write(under_way.next_sequence, &mut self.scratch);
+                    under_way.next_sequence += 1;
+                    &self.scratch
+                }
+                // A link is made for one service, and called with no other.
+                _ => return,
+            };
+            self.http.send_data(under_way.key, message, is_last);
+            if under_way.pause_ns > 0 && !is_last {
+                let due_ns = monotonic_ns().saturating_add(under_way.pause_ns);
+                let (stream, slot) = (under_way.key.id(), under_way.call.slot);
+                return self.timers.push(Reverse((due_ns, stream, slot, Due::Request)));
+            }
+        }
+    }
+
+    /// When something is due on a call; a time of the monotonic clock.
+    pub(super) fn next_timer_ns(&self) -> Option<u64> {
+        self.timers.peek().map(|Reverse((due_ns, ..))| *due_ns)
+    }
+
+    /// Does one thing that is due at `now_ns`; `None` when nothing is.
+    pub(super) fn tick(&mut self, now_ns: u64, shape: &Shape) -> Option<Happened> {
+        if self.next_timer_ns()? > now_ns {
+            return None;
+        }
+        let Reverse((_, stream, slot, due)) = self.timers.pop()?;
+        let under_way = self.calls.get(slot as usize).and_then(Option::as_ref);
+        if under_way.is_none_or(|under_way| under_way.key.id() != stream) {
+            return Some(Happened::Nothing);
+        }
+        match due {
+            Due::Request => {
+                self.feed(slot as usize, shape);
+                Some(Happened::Nothing)
+            }
+            Due::Deadline => Some(self.end(slot, Ended::Failed(FailureKind::from_status(4)))),
         }
     }
 
     /// Moves what waits for windows to the output. To be called before writing.
-    pub(super) fn pump(&mut self) {
+    pub(super) fn pump(&mut self, shape: &Shape) {
         let mut moved = std::mem::take(&mut self.moved);
         self.http.pump(&mut moved);
         for Flushed { user, .. } in moved.drain(..) {
-            self.feed(user as usize);
+            // What pauses is fed by its timer.
+            let pauses = |under_way: &UnderWay| under_way.pause_ns > 0;
+            let under_way = self.calls.get(user as usize).and_then(Option::as_ref);
+            if !under_way.is_some_and(pauses) {
+                self.feed(user as usize, shape);
+            }
         }
         self.moved = moved;
     }
@@ -211,7 +317,7 @@ impl Link {
     ///
     /// # Errors
     /// When the server broke the protocol: the connection is of no more use.
-    pub(super) fn read(&mut self, input: &[u8], shape: &CallShape) -> Result<Read, h2_wire::Error> {
+    pub(super) fn read(&mut self, input: &[u8], shape: &Shape) -> Result<Read, h2_wire::Error> {
         if let Some(happened) = self.hand_back() {
             return Ok(Read { consumed: 0, happened: Some(happened) });
         }
@@ -257,12 +363,15 @@ impl Link {
         Some(Happened::NotSeen(under_way.call, under_way.first_sequence()))
     }
 
-    fn response(&mut self, slot: u32, end_stream: bool, shape: &CallShape) -> Happened {
+    fn response(&mut self, slot: u32, end_stream: bool, shape: &Shape) -> Happened {
         let refused = failure_of_status(self.http.headers());
         let Some(Some(under_way)) = self.calls.get_mut(slot as usize) else {
             return Happened::Nothing;
         };
         under_way.refused = refused;
+        if let (Answered::Service(answer), Shape::Service(shape)) = (&mut under_way.answer, shape) {
+            answer.take_header(shape, self.http.headers());
+        }
         // A head that is also the end carries the trailers.
         if end_stream { self.trailers(slot, shape) } else { Happened::Nothing }
     }
@@ -273,13 +382,19 @@ impl Link {
         slot: u32,
         payload: &[u8],
         end_stream: bool,
-        shape: &CallShape,
+        shape: &Shape,
     ) -> Happened {
         let bytes = payload.len() as u32;
         self.http.release_connection(bytes);
         self.http.release_stream(key, bytes);
         if let Some(Some(under_way)) = self.calls.get_mut(slot as usize) {
             under_way.take(payload, shape);
+            if let (Answered::Service(answer), Shape::Service(shape)) = (&under_way.answer, shape)
+                && answer.is_complete(shape)
+            {
+                let ended = answer.ended(shape);
+                return self.end(slot, ended);
+            }
         }
         // The end without trailers is one without a status.
         if end_stream {
@@ -289,17 +404,24 @@ impl Link {
         }
     }
 
-    fn trailers(&mut self, slot: u32, shape: &CallShape) -> Happened {
+    fn trailers(&mut self, slot: u32, shape: &Shape) -> Happened {
         let status = grpc_status(self.http.headers());
-        let Some(Some(under_way)) = self.calls.get(slot as usize) else {
+        let Some(Some(under_way)) = self.calls.get_mut(slot as usize) else {
             return Happened::Nothing;
         };
-        let ended = match (status, under_way.refused) {
-            (Some(0), None) if under_way.partial.is_empty() => under_way.answer.ended(shape),
-            (Some(0), None) => Ended::Failed(FailureKind::WrongPayload),
-            (_, Some(refused)) => Ended::Failed(refused),
-            (Some(code), None) => Ended::Failed(FailureKind::from_status(code)),
-            (None, None) => Ended::Failed(FailureKind::from_status(2)),
+        let is_whole = under_way.partial.is_empty();
+        let ended = match (under_way.refused, &mut under_way.answer, shape) {
+            (Some(refused), ..) => Ended::Failed(refused),
+            (None, _, _) if status == Some(0) && !is_whole => {
+                Ended::Failed(FailureKind::WrongPayload)
+            }
+            (None, Answered::Service(answer), Shape::Service(shape)) => {
+                answer.trailers(shape, status, self.http.headers())
+            }
+            (None, Answered::Echo(answer), Shape::Echo(shape)) if status == Some(0) => {
+                answer.ended(shape)
+            }
+            _ => Ended::Failed(FailureKind::from_status(status.unwrap_or(2))),
         };
         self.end(slot, ended)
     }
@@ -324,12 +446,23 @@ impl Link {
 impl UnderWay {
     /// The number the call started with.
     fn first_sequence(&self) -> u64 {
-        self.answer.first_sequence()
+        match &self.answer {
+            Answered::Echo(answer) => answer.first_sequence(),
+            Answered::Service(answer) => answer.number(),
+        }
+    }
+
+    /// A message that can't be read.
+    fn spoil(&mut self) {
+        match &mut self.answer {
+            Answered::Echo(answer) => answer.spoil(),
+            Answered::Service(answer) => answer.spoil(),
+        }
     }
 
     /// Takes a piece of the stream of messages. A piece that holds whole messages
     /// is read where it lies.
-    fn take(&mut self, mut piece: &[u8], shape: &CallShape) {
+    fn take(&mut self, mut piece: &[u8], shape: &Shape) {
         if !self.partial.is_empty() {
             let mut partial = std::mem::take(&mut self.partial);
             partial.extend_from_slice(piece);
@@ -344,19 +477,24 @@ impl UnderWay {
     }
 
     /// Reads whole messages from the front; returns how many bytes they had.
-    fn take_whole(&mut self, bytes: &[u8], shape: &CallShape) -> usize {
+    fn take_whole(&mut self, bytes: &[u8], shape: &Shape) -> usize {
         let mut taken = 0;
         while let Some([flag, length @ ..]) = bytes[taken..].first_chunk::<PREFIX_LEN>() {
             let length = u32::from_be_bytes(*length) as usize;
             if *flag != 0 || length > MAX_MESSAGE_BYTES {
-                self.answer.spoil();
+                self.spoil();
                 return bytes.len();
             }
             let start = taken + PREFIX_LEN;
             let Some(message) = bytes.get(start..start + length) else { break };
-            match read_reply(message) {
-                Ok(reply) => self.answer.take(shape, &reply),
-                Err(_) => self.answer.spoil(),
+            match (&mut self.answer, shape) {
+                (Answered::Service(answer), Shape::Service(shape)) => answer.take(shape, message),
+                (Answered::Echo(answer), Shape::Echo(shape)) => match read_reply(message) {
+                    Ok(reply) => answer.take(shape, &reply),
+                    Err(_) => answer.spoil(),
+                },
+                // A link is made for one service.
+                _ => {}
             }
             taken = start + length;
         }

@@ -22,10 +22,11 @@ use measure::calllog::FailureKind;
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 use super::{
-    At, CONNECT_TIMEOUT, Call, CallShape, ConnectError, Connection, Ended, Manner, Resolver, Sink,
+    At, CONNECT_TIMEOUT, Call, ConnectError, Connection, Ended, Manner, Resolver, Shape, Sink,
     Trust, connect_failure,
 };
-use link::{Happened, Link, RequestHead};
+use crate::drive::clock::monotonic_ns;
+use link::{Happened, Link, Origin};
 use socket::Socket;
 
 /// Between an attempt to connect that failed and the next.
@@ -43,9 +44,9 @@ struct Channel {
     trust: Option<Arc<Trust>>,
     /// Calls that one TCP connection carries.
     connection_calls: Option<u32>,
-    shape: Rc<CallShape>,
+    shape: Rc<Shape>,
     sink: Rc<dyn Sink>,
-    head: RequestHead,
+    origin: Origin,
     /// Where new calls go; `None` while there is no connection.
     current: RefCell<Option<Rc<Wired>>>,
     /// Calls that no connection takes at the moment, in order.
@@ -71,12 +72,12 @@ impl WireConnection {
         manner: Manner,
         resolver: Resolver,
         at: At,
-        shape: Rc<CallShape>,
+        shape: Rc<Shape>,
         sink: Rc<dyn Sink>,
     ) -> Result<Self, ConnectError> {
         let authority = resolver.authority();
         let channel = Rc::new(Channel {
-            head: RequestHead::new(shape.kind, authority.clone(), manner.trust.is_some()),
+            origin: Origin::new(&shape, authority.clone(), manner.trust.is_some()),
             resolver,
             trust: manner.trust,
             connection_calls: manner.connection_calls,
@@ -142,7 +143,7 @@ impl Channel {
     }
 
     fn start_on(&self, wired: &Rc<Wired>, call: Call, sequence: u64) -> bool {
-        let started = wired.link.borrow_mut().start(call, sequence, &self.head, &self.shape);
+        let started = wired.link.borrow_mut().start(call, sequence, &self.origin, &self.shape);
         if !started {
             return false;
         }
@@ -242,7 +243,7 @@ impl Channel {
         let mut buffer = vec![0; READ_BYTES];
         let mut filled = 0;
         loop {
-            while !write_some(&socket, &mut link)? {
+            while !write_some(&socket, &mut link, &self.shape)? {
                 socket.writable().await?;
             }
             if link.http.has_settings() {
@@ -278,13 +279,14 @@ impl Channel {
         loop {
             let is_blocked = {
                 let mut link = wired.link.borrow_mut();
-                link.pump();
-                !write_some(socket, &mut link)?
+                link.pump(&self.shape);
+                !write_some(socket, &mut link, &self.shape)?
             };
             let is_done = wired.link.borrow().is_leaving() && wired.link.borrow().is_idle();
             if self.is_closed.get() || is_done {
                 return Ok(());
             }
+            let timer_ns = wired.link.borrow().next_timer_ns();
             tokio::select! {
                 ready = socket.readable() => ready?,
                 ready = socket.writable(), if is_blocked => {
@@ -292,6 +294,10 @@ impl Channel {
                     continue;
                 }
                 () = wired.bell.notified() => continue,
+                () = until(timer_ns), if timer_ns.is_some() => {
+                    self.tick(wired);
+                    continue;
+                }
             }
             match socket.try_read(&mut buffer[filled..]) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -340,6 +346,18 @@ impl Channel {
         }
     }
 
+    /// Sends requests whose pause is over, and gives up calls whose time is.
+    fn tick(self: &Rc<Self>, wired: &Rc<Wired>) {
+        loop {
+            let happened = wired.link.borrow_mut().tick(monotonic_ns(), &self.shape);
+            let Some(happened) = happened else { return };
+            if let Happened::Ended(call, ended) = happened {
+                self.sink.ended(call, ended);
+                self.start_waiting();
+            }
+        }
+    }
+
     /// New calls go to another connection from now on.
     fn retire(&self, wired: &Rc<Wired>) {
         let mut current = self.current.borrow_mut();
@@ -377,13 +395,19 @@ impl Channel {
     }
 }
 
+/// Waits until a time of the monotonic clock.
+async fn until(time_ns: Option<u64>) {
+    let left_ns = time_ns.unwrap_or(0).saturating_sub(monotonic_ns());
+    tokio::time::sleep(Duration::from_nanos(left_ns)).await;
+}
+
 /// Writes what the kernel takes; says whether that was all.
-fn write_some(socket: &Socket, link: &mut Link) -> io::Result<bool> {
+fn write_some(socket: &Socket, link: &mut Link, shape: &Shape) -> io::Result<bool> {
     while !link.http.output().is_empty() {
         match socket.try_write(link.http.output()) {
             Ok(written) => {
                 link.http.wrote(written);
-                link.pump();
+                link.pump(shape);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),

@@ -1,26 +1,34 @@
 //! The client's link against the server's end of the same connection, without
 //! sockets.
 
+mod service;
+
+use std::sync::Arc;
+
 use echo_proto::v1::EchoResponse;
 use prost::Message as _;
 
 use super::*;
-use crate::drive::client::Backends;
+use crate::drive::client::{Backends, CallShape};
 
-fn shape(kind: CallKind, messages: u32) -> CallShape {
-    CallShape {
+fn shape(kind: CallKind, messages: u32) -> Shape {
+    of_payload(kind, messages, b"abc".to_vec())
+}
+
+fn of_payload(kind: CallKind, messages: u32, payload: Vec<u8>) -> Shape {
+    Shape::Echo(Arc::new(CallShape {
         kind,
         messages,
-        payload: b"abc".to_vec(),
+        payload,
         response_bytes: 3,
         backends: Backends::Known(vec!["b0".into()]),
-    }
+    }))
 }
 
 /// A client's link and the server's end of the same connection.
 struct Pair {
-    shape: CallShape,
-    head: RequestHead,
+    shape: Shape,
+    origin: Origin,
     link: Link,
     server: Connection<u32>,
     /// Streams in the order in which they were opened.
@@ -30,10 +38,10 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(shape: CallShape) -> Self {
+    fn new(shape: Shape) -> Self {
         let options = Options::new(Role::Server);
         let mut pair = Self {
-            head: RequestHead::new(shape.kind, "host:1".to_owned(), false),
+            origin: Origin::new(&shape, "host:1".to_owned(), false),
             link: Link::new(&shape),
             shape,
             server: Connection::new(options.into()),
@@ -48,12 +56,12 @@ impl Pair {
 
     fn start(&mut self, slot: u32, sequence: u64) {
         let call = Call { connection: 0, slot };
-        assert!(self.link.start(call, sequence, &self.head, &self.shape));
+        assert!(self.link.start(call, sequence, &self.origin, &self.shape));
         self.send_client_bytes();
     }
 
     fn send_client_bytes(&mut self) {
-        self.link.pump();
+        self.link.pump(&self.shape);
         let bytes = self.link.http.output().to_vec();
         self.link.http.wrote(bytes.len());
         let mut rest = &bytes[..];
@@ -199,7 +207,7 @@ fn calls_that_a_leaving_server_has_not_seen_are_handed_back() {
     pair.start(0, 10);
     pair.server.finish_drain();
     // Sent before the client heard of it.
-    assert!(pair.link.start(call(1), 11, &pair.head, &pair.shape));
+    assert!(pair.link.start(call(1), 11, &pair.origin, &pair.shape));
     let happened = pair.send_server_bytes();
     assert_eq!(happened, [Happened::Leaving, Happened::NotSeen(call(1), 11)]);
     assert!(!pair.link.can_start());
@@ -212,9 +220,7 @@ fn calls_that_a_leaving_server_has_not_seen_are_handed_back() {
 
 #[test]
 fn a_long_stream_of_requests_waits_for_its_window_and_not_in_memory() {
-    let mut shape = shape(CallKind::ClientStream, 1_000);
-    shape.payload = vec![7; 1_000];
-    let mut pair = Pair::new(shape);
+    let mut pair = Pair::new(of_payload(CallKind::ClientStream, 1_000, vec![7; 1_000]));
     pair.start(0, 0);
     assert!(pair.link.http.waiting_bytes(pair.link.calls[0].as_ref().unwrap().key) < 70_000);
     let mut credited = 0;

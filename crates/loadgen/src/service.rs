@@ -1,0 +1,338 @@
+//! The user's own service (`[service]`): its calls, made before anything is measured,
+//! and one of each kind to see that it answers.
+
+use std::{
+    env,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use balance::SplitMix64;
+use bytes::{Buf as _, BufMut as _, Bytes};
+use grpc_call::{Body, CallSpec, Calls, Interface, PREFIX_LEN, Rules, Sources};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use scenario::{
+    Identity, InterfaceSource, RequestSource, Scenario, ScenarioSource, Service, Setting,
+};
+use tonic::{
+    Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    metadata::MetadataMap,
+    transport::Channel,
+};
+
+use crate::{drive::client, exit::Failure};
+
+/// The most calls that are made ahead; a trial of more begins anew with the first.
+const MOST_CALLS: usize = 1 << 16;
+/// Largest response taken, as by the generator.
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+/// How long a server may take to show what it speaks.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A service, and the calls on it once its interface is known.
+#[derive(Debug)]
+pub(crate) struct OwnService {
+    service: Service,
+    /// What paths in the scenario are relative to.
+    folder: PathBuf,
+    seed: u64,
+    count: usize,
+    /// For errors that come out when the interface is there.
+    source: ScenarioSource,
+    settings: Vec<Setting>,
+    calls: OnceLock<Arc<Calls>>,
+    /// What is wrong with the calls, which no server can change.
+    broken: OnceLock<String>,
+}
+
+/// Why a service can't be called.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The calls can't be made.
+    #[error("{0}")]
+    Calls(scenario::Error),
+    /// The service has no interface to be asked for.
+    #[error("{0}")]
+    Interface(grpc_call::Error),
+    /// A call failed.
+    #[error("{method}: {status}")]
+    Failed {
+        /// The method.
+        method: String,
+        /// What came back.
+        status: String,
+    },
+}
+
+impl OwnService {
+    /// The service of a scenario, if it has one. Where its interface is in files, its
+    /// calls are made at once, so that what is wrong with them is told before anything
+    /// is started.
+    ///
+    /// # Errors
+    /// With the line of the scenario, or the flag, that is at fault.
+    pub(crate) fn of(
+        scenario: &Scenario,
+        source: &ScenarioSource,
+        settings: &[Setting],
+        count: usize,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(service) = &scenario.service else { return Ok(None) };
+        let own = Self {
+            service: service.clone(),
+            folder: Path::new(source.file()).parent().unwrap_or(Path::new("")).to_owned(),
+            seed: scenario.seed,
+            count: count.min(MOST_CALLS),
+            source: source.clone(),
+            settings: settings.to_vec(),
+            calls: OnceLock::new(),
+            broken: OnceLock::new(),
+        };
+        let interface = match &service.interface {
+            InterfaceSource::Proto { files, include } => {
+                let files: Vec<PathBuf> = files.iter().map(|file| own.path(file)).collect();
+                let include: Vec<PathBuf> = include.iter().map(|file| own.path(file)).collect();
+                Some(Interface::from_protos(&files, &include))
+            }
+            InterfaceSource::DescriptorSet(file) => {
+                Some(Interface::from_descriptor_set(&own.path(file)))
+            }
+            InterfaceSource::Reflection => None,
+        };
+        if let Some(interface) = interface {
+            let interface = interface.map_err(|error| Failure::bad_input(own.blame(&error)))?;
+            own.make(&interface).map_err(Failure::bad_input)?;
+        }
+        Ok(Some(own))
+    }
+
+    /// How its answers tell which backend they come from.
+    pub(crate) fn identity(&self) -> Option<client::Identity> {
+        self.service.identity.as_ref().map(|identity| match identity {
+            Identity::Header(name) => client::Identity::Header(name.clone()),
+            Identity::Trailer(name) => client::Identity::Trailer(name.clone()),
+        })
+    }
+
+    /// Its calls; `None` until it was asked for its interface.
+    pub(crate) fn calls(&self) -> Option<&Arc<Calls>> {
+        self.calls.get()
+    }
+
+    /// What is wrong with its calls, once that is known: there is no use in trying on.
+    pub(crate) fn broken(&self) -> Option<&str> {
+        self.broken.get().map(String::as_str)
+    }
+
+    /// Asks the service for its interface, if that is needed, and calls each method
+    /// once, to see that it does what is expected of it.
+    ///
+    /// # Errors
+    /// With what came back.
+    pub(crate) async fn call_once(
+        &self,
+        channel: Channel,
+        within: Duration,
+    ) -> Result<(), CallError> {
+        if self.calls.get().is_none() {
+            let interface =
+                grpc_call::reflect(channel.clone()).await.map_err(CallError::Interface)?;
+            self.make(&interface).map_err(|error| {
+                let _ = self.broken.set(error.to_string());
+                CallError::Calls(error)
+            })?;
+        }
+        let Some(calls) = self.calls.get() else { return Ok(()) };
+        for number in calls.first_of_each() {
+            let rules = calls.rules(calls.get(number));
+            let called = call(channel.clone(), calls, number);
+            let within = within + rules.pause * calls.get(number).messages.len() as u32;
+            let status = match tokio::time::timeout(within, called).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(status)) => status,
+                Err(_) => format!("no answer within {} s", within.as_secs()),
+            };
+            return Err(CallError::Failed { method: rules.method.clone(), status });
+        }
+        Ok(())
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    fn make(&self, interface: &Interface) -> Result<(), scenario::Error> {
+        let specs: Vec<CallSpec> = self.service.calls.iter().map(|call| self.spec(call)).collect();
+        let mut chance = SplitMix64::new(self.seed);
+        let mut mix = SplitMix64::new(chance.next_u64());
+        let sources = Sources {
+            variable: Box::new(|name| env::var(name).ok()),
+            random: Box::new(move || chance.next_u64()),
+        };
+        let data = self.service.data.as_deref().map(|data| self.path(data));
+        let pick = || mix.next_u64();
+        let made = Calls::make(interface, &specs, data.as_deref(), sources, pick, self.count);
+        let made = made.map_err(|error| self.blame(&error))?;
+        // Whoever was first has made the same.
+        let _ = self.calls.set(Arc::new(made));
+        Ok(())
+    }
+
+    fn spec(&self, call: &scenario::ServiceCall) -> CallSpec {
+        CallSpec {
+            method: call.method.clone(),
+            weight: call.weight,
+            body: match &call.request {
+                RequestSource::Json(text) => Body::Json(text.clone()),
+                RequestSource::File(file) => Body::File(self.path(file)),
+            },
+            metadata: call
+                .metadata
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            deadline: call.deadline,
+            messages: call.messages,
+            pause: call.pause,
+            responses: call.responses,
+            status: call.status,
+            fields: call.fields.clone(),
+        }
+    }
+
+    fn blame(&self, error: &grpc_call::Error) -> scenario::Error {
+        self.source.error(&self.settings, &format!("service.{}", error.key), error.to_string())
+    }
+}
+
+/// Makes one call, with tonic, and holds its answer to what is expected.
+async fn call(channel: Channel, calls: &Calls, number: u64) -> Result<(), String> {
+    let prepared = calls.get(number);
+    let (rules, head) = (calls.rules(prepared), &calls.heads()[prepared.head as usize]);
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    grpc.ready().await.map_err(|error| client::describe(&error))?;
+    let messages: Vec<Bytes> = prepared
+        .messages
+        .iter()
+        .map(|message| Bytes::copy_from_slice(&message[PREFIX_LEN..]))
+        .collect();
+    let mut request = Request::new(tokio_stream::iter(messages));
+    *request.metadata_mut() = metadata(&head.metadata)?;
+    let path = PathAndQuery::try_from(head.path.as_str()).map_err(|error| error.to_string())?;
+    let taken = take_all(grpc.streaming(request, path, Raw).await, rules).await;
+    match taken {
+        Ok(answer) => answer,
+        Err(status) if status.code() as i32 == i32::from(rules.status) => Ok(()),
+        Err(status) => Err(match status.message() {
+            "" => format!("{:?}", status.code()),
+            message => format!("{:?}: {message}", status.code()),
+        }),
+    }
+}
+
+/// Takes all responses of a call. The inner error is that of a call that ended with OK.
+async fn take_all(
+    response: Result<tonic::Response<tonic::Streaming<Bytes>>, Status>,
+    rules: &Rules,
+) -> Result<Result<(), String>, Status> {
+    let mut responses = response?.into_inner();
+    let mut taken = 0;
+    while let Some(message) = responses.message().await? {
+        taken += 1;
+        if !rules.allow(&message) {
+            return Ok(Err("the response lacks what `expect.fields` asks for".to_owned()));
+        }
+        if rules.kind.streams_responses() && rules.responses == Some(taken) {
+            return Ok(Ok(()));
+        }
+    }
+    if rules.status != 0 {
+        let expected = measure::calllog::STATUS_NAMES[usize::from(rules.status)];
+        return Ok(Err(format!("found status OK, expected {expected}")));
+    }
+    match rules.responses {
+        Some(wanted) if wanted != taken => {
+            Ok(Err(format!("found {taken} responses, expected {wanted}")))
+        }
+        _ => Ok(Ok(())),
+    }
+}
+
+/// Metadata as it travels; binary values are base64 already.
+fn metadata(pairs: &[(String, String)]) -> Result<MetadataMap, String> {
+    let mut map = HeaderMap::new();
+    for (name, value) in pairs {
+        let wrong = || format!("metadata `{name}` can't be sent");
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+        map.append(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
+    }
+    Ok(MetadataMap::from_headers(map))
+}
+
+/// Messages as bytes, in both directions.
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
+/// What a server that can't be called over HTTP/2 speaks instead, as far as a look at
+/// its first bytes tells.
+pub(crate) fn what_it_speaks(address: SocketAddr) -> Option<&'static str> {
+    let mut first = [0; 8];
+    let look = |first: &mut [u8]| -> io::Result<usize> {
+        let mut socket = TcpStream::connect_timeout(&address, LOOK_TIMEOUT)?;
+        socket.set_read_timeout(Some(LOOK_TIMEOUT))?;
+        // The preface and SETTINGS: what every client of HTTP/2 begins with.
+        socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
+        socket.read(first)
+    };
+    match (look(&mut first), &first) {
+        (Err(error), _) if error.kind() == io::ErrorKind::ConnectionRefused => None,
+        (Ok(_), b"HTTP/1.0" | b"HTTP/1.1") => Some("it speaks HTTP/1"),
+        // An alert.
+        (Ok(_), [0x15, 0x03, ..]) => Some("it speaks TLS"),
+        (Ok(0) | Err(_), _) => {
+            Some("it closes the connection, or says nothing: it may speak TLS, or no HTTP/2")
+        }
+        // The head of a SETTINGS frame.
+        (Ok(_), [_, _, _, 0x04, ..]) => None,
+        (Ok(_), _) => Some("it speaks no HTTP/2"),
+    }
+}
