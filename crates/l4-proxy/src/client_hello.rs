@@ -15,7 +15,7 @@ pub(crate) const HELLO_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes of a record in front of its content.
 const RECORD_HEADER_BYTES: usize = 5;
-/// Bytes of content a record may have, with room for what old peers add.
+/// Bytes of content a record may have, with room for what old remotes add.
 const RECORD_BYTES_MAX: usize = (1 << 14) + 256;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;

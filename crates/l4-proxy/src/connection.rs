@@ -361,7 +361,7 @@ impl Connection {
             Some(End::BackendReset)
         } else if self.to_backend.is_done() && self.to_client.is_done() {
             // Both directions are over without a reset having been read: the
-            // peers ended, or both went away while being written to.
+            // remotes ended, or both went away while being written to.
             Some(match (self.client.is_broken(), upstream.is_broken()) {
                 (true, _) => End::ClientReset,
                 (false, true) => End::BackendReset,

@@ -94,9 +94,9 @@ impl Checked for Fleet {
         let members = self.lock();
         // It may have left while it was asked.
         let Ok(index) = find(&members, address) else { return };
-        if members[index].snapshot().standing.is_unhealthy() == is_healthy {
+        if members[index].snapshot().health.is_unhealthy() == is_healthy {
             let now_ms = self.now_ms();
-            members[index].change(|standing| standing.set_healthy(is_healthy, now_ms));
+            members[index].change(|health| health.set_healthy(is_healthy, now_ms));
             let backend = members[index].name();
             tracing::warn!(backend, is_healthy, "health of backend changed");
         }
@@ -136,7 +136,7 @@ impl Backends for Fleet {
         let members = self.lock();
         let upstream = &members[find(&members, address)?];
         let now_ms = self.now_ms();
-        upstream.change(|standing| standing.set_drained(draining, now_ms));
+        upstream.change(|health| health.set_drained(draining, now_ms));
         if draining {
             self.retire(upstream);
         }
@@ -223,12 +223,12 @@ fn describe(upstream: &Arc<Upstream>) -> BackendSpec {
 
 fn status(upstream: &Arc<Upstream>) -> BackendStatus {
     let snapshot = upstream.snapshot();
-    let standing = snapshot.standing;
-    let state = if standing.is_drained() {
+    let health = snapshot.health;
+    let state = if health.is_drained() {
         BackendState::Draining
-    } else if standing.is_unhealthy() {
+    } else if health.is_unhealthy() {
         BackendState::Unhealthy
-    } else if standing.is_ejected() {
+    } else if health.is_ejected() {
         BackendState::Ejected
     } else {
         BackendState::Active

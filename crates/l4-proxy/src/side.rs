@@ -17,17 +17,17 @@ pub(crate) struct Side {
     pub(crate) ready: Readiness,
     /// The kernel reported an error: reading up to it ends in a reset.
     failed: bool,
-    /// A write failed: the peer is gone. What it sent before it went may still
+    /// A write failed: the remote is gone. What it sent before it went may still
     /// be in the queue, and is worth delivering.
     broken: bool,
-    /// The peer reset the connection and nothing is left to read.
+    /// The remote reset the connection and nothing is left to read.
     reset: bool,
-    /// The peer's end was read.
+    /// The remote's end was read.
     ended: bool,
-    /// The peer has sent urgent data at some time, which a splice does not get
+    /// The remote has sent urgent data at some time, which a splice does not get
     /// past.
     urgent: bool,
-    /// The kernel reported the peer's end, which is not read yet.
+    /// The kernel reported the remote's end, which is not read yet.
     hung_up: bool,
 }
 
@@ -38,7 +38,7 @@ const SPLICE: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     Bytes(usize),
-    /// The peer sent its end.
+    /// The remote sent its end.
     End,
     /// Nothing now, or nothing ever again: see [`Side::is_reset`].
     Nothing,
@@ -63,7 +63,7 @@ impl Side {
         self.ready.note(flags);
         self.hung_up |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP);
         self.urgent |= flags.contains(EventFlags::PRI);
-        // After the peer's end nobody reads here any more, so an error would
+        // After the remote's end nobody reads here any more, so an error would
         // go unnoticed until the next write.
         if flags.contains(EventFlags::ERR) {
             self.failed = true;
@@ -71,7 +71,7 @@ impl Side {
         }
     }
 
-    /// Whether the peer reset the connection.
+    /// Whether the remote reset the connection.
     pub(crate) fn is_reset(&self) -> bool {
         self.reset
     }
@@ -81,7 +81,7 @@ impl Side {
         self.failed
     }
 
-    /// Whether its peer uses urgent data.
+    /// Whether its remote uses urgent data.
     pub(crate) fn is_urgent(&self) -> bool {
         self.urgent
     }
@@ -104,12 +104,12 @@ impl Side {
         }
     }
 
-    /// Whether the peer has sent its end, though bytes may lie in front of it.
+    /// Whether the remote has sent its end, though bytes may lie in front of it.
     pub(crate) fn is_ending(&self) -> bool {
         self.hung_up
     }
 
-    /// The address of this machine that the peer connected to.
+    /// The address of this machine that the remote connected to.
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
         rustix::net::getsockname(&self.socket).ok()?.try_into().ok()
     }
@@ -161,8 +161,8 @@ impl Side {
         received
     }
 
-    /// Moves what is in the pipe to the peer; the bytes that the kernel took. A
-    /// splice to a peer that is gone raises SIGPIPE on some kernels, which Rust
+    /// Moves what is in the pipe to the remote; the bytes that the kernel took. A
+    /// splice to a remote that is gone raises SIGPIPE on some kernels, which Rust
     /// programs ignore from their start.
     pub(crate) fn splice_from(&mut self, pipe: &mut Pipe) -> usize {
         let wanted = pipe.held_bytes;
@@ -174,7 +174,7 @@ impl Side {
     }
 
     /// Sends what the kernel takes; fewer bytes than given when it is full or
-    /// the peer is gone.
+    /// the remote is gone.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> usize {
         let result = retry_on_intr(|| rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL));
         self.sent(result, bytes.len())
@@ -216,11 +216,11 @@ impl Side {
 
     /// Passes the other side's end on.
     pub(crate) fn end(&mut self) {
-        // Fails only when the peer is gone, which the next event says.
+        // Fails only when the remote is gone, which the next event says.
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
     }
 
-    /// Makes the coming close a reset: the peer learns that the stream was cut
+    /// Makes the coming close a reset: the remote learns that the stream was cut
     /// and did not end.
     pub(crate) fn reset_on_close(&self) {
         reset_on_close(&self.socket);

@@ -131,7 +131,7 @@ impl Group {
     }
 
     fn drained(&self) -> Vec<usize> {
-        let is_drained = |index: &usize| self.upstreams[*index].snapshot().standing.is_drained();
+        let is_drained = |index: &usize| self.upstreams[*index].snapshot().health.is_drained();
         (0..self.upstreams.len()).filter(is_drained).collect()
     }
 
@@ -146,7 +146,7 @@ impl Group {
             // Looked at without the lock first, since mostly nobody is out.
             if !upstream.backend().is_available() {
                 let rule = self.rules.ejection;
-                if upstream.change(|standing| standing.readmit(rule, now_ms)) {
+                if upstream.change(|health| health.readmit(rule, now_ms)) {
                     tracing::info!(backend = upstream.name(), "backend readmitted");
                 }
             }
@@ -220,7 +220,7 @@ mod tests {
         };
         assert_eq!((picks(50), picks(100)), (0, 3));
         for upstream in &upstreams {
-            upstream.change(|standing| standing.set_healthy(false, 0));
+            upstream.change(|health| health.set_healthy(false, 0));
         }
         let mut tried = Tried::default();
         assert!(group.lease(&input(200), &mut tried).is_ok());
@@ -257,9 +257,9 @@ mod tests {
     fn backends_that_seem_dead_share_by_their_weights_when_no_other_is_left() {
         let upstreams = upstreams(&["127.0.0.1:1", "127.0.0.1:2,weight=2", "127.0.0.1:3"]);
         let table = Table::new(RULES, &upstreams, None).unwrap();
-        upstreams[0].change(|standing| standing.set_drained(true, 0));
+        upstreams[0].change(|health| health.set_drained(true, 0));
         for upstream in &upstreams[1..] {
-            upstream.change(|standing| standing.set_healthy(false, 0));
+            upstream.change(|health| health.set_healthy(false, 0));
         }
         let ports = ports(&table, 300);
         assert_eq!(ports.iter().filter(|port| **port == 2).count(), 200);
@@ -270,7 +270,7 @@ mod tests {
     fn a_drained_backend_gets_nothing_even_if_no_other_is_left() {
         let upstreams = upstreams(&["127.0.0.1:1"]);
         let group = group(RULES, &upstreams);
-        upstreams[0].change(|standing| standing.set_drained(true, 0));
+        upstreams[0].change(|health| health.set_drained(true, 0));
         assert!(group.lease(&input(0), &mut Tried::default()).is_err());
     }
 
@@ -294,7 +294,7 @@ mod tests {
         assert!((60..140).contains(&cold), "{cold}");
         assert!((430..570).contains(&lukewarm), "{lukewarm}");
         assert_eq!(warm, 1_000);
-        new.change(|standing| standing.set_drained(true, 0));
+        new.change(|health| health.set_drained(true, 0));
     }
 
     #[test]

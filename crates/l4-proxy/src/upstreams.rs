@@ -1,4 +1,4 @@
-//! One backend as the proxy's threads share it: address, live load, standing
+//! One backend as the proxy's threads share it: address, live load, health
 //! and counts; and a connection's lease of it.
 //!
 //! A connection takes the backend's lock twice or three times in its life,
@@ -25,7 +25,7 @@ pub(crate) struct Upstream {
     /// What the policies see.
     backend: Arc<Backend>,
     /// Held while a lease is given, too.
-    standing: Mutex<Standing>,
+    health: Mutex<Standing>,
     connections: Counter,
     connect_failures: Counter,
     ejections: Counter,
@@ -36,7 +36,7 @@ pub(crate) struct Upstream {
 pub(crate) struct Snapshot {
     pub(crate) weight: u32,
     pub(crate) in_flight: u32,
-    pub(crate) standing: Standing,
+    pub(crate) health: Standing,
     pub(crate) connections: u64,
     pub(crate) connect_failures: u64,
 }
@@ -52,7 +52,7 @@ impl Upstream {
             group: config.group.clone(),
             max_connections: config.max_connections,
             backend: Arc::new(Backend::new(name.clone(), config.weight.get())),
-            standing: Mutex::new(Standing::new(now_ms)),
+            health: Mutex::new(Standing::new(now_ms)),
             connections: counter(
                 "l4_backend_connections_total",
                 "Connections a backend has accepted.",
@@ -85,7 +85,7 @@ impl Upstream {
         gauge(
             "l4_backend_available",
             "Whether a backend is given connections: 0 while it is drained, unhealthy or ejected.",
-            |snapshot| f64::from(u8::from(snapshot.standing.is_available())),
+            |snapshot| f64::from(u8::from(snapshot.health.is_available())),
         );
     }
 
@@ -110,19 +110,19 @@ impl Upstream {
         Snapshot {
             weight: self.backend.weight(),
             in_flight: self.backend.in_flight(),
-            standing: *self.lock(),
+            health: *self.lock(),
             connections: self.connections.get(),
             connect_failures: self.connect_failures.get(),
         }
     }
 
-    /// Changes its standing, and lets the policies know.
+    /// Changes its health, and lets the policies know.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
-        let mut standing = self.lock();
-        let result = change(&mut standing);
+        let mut health = self.lock();
+        let result = change(&mut health);
         // Its share, if it has one, is for `warm_up` to say.
-        if standing.is_available() != self.backend.is_available() {
-            self.backend.set_available(standing.is_available());
+        if health.is_available() != self.backend.is_available() {
+            self.backend.set_available(health.is_available());
         }
         result
     }
@@ -141,14 +141,14 @@ impl Upstream {
 
     /// Tells the policies how much of its share it is to be given.
     pub(crate) fn warm_up(&self, slow_start: Option<Duration>, now_ms: u64) {
-        let standing = self.lock();
-        if standing.is_available() {
-            self.backend.set_share(standing.warmth(slow_start.map(SlowStart::over), now_ms));
+        let health = self.lock();
+        if health.is_available() {
+            self.backend.set_share(health.warmth(slow_start.map(SlowStart::over), now_ms));
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -173,7 +173,7 @@ impl Lease {
     pub(crate) fn count_failure(&self, rule: Option<Ejection>, now_ms: u64) -> bool {
         self.upstream.connect_failures.inc();
         self.upstream.backend.failed(now_ms * 1_000_000);
-        let ejected = self.upstream.change(|standing| standing.failed(rule, now_ms));
+        let ejected = self.upstream.change(|health| health.failed(rule, now_ms));
         let backend = self.upstream.name();
         tracing::warn!(backend, "connection to backend refused");
         if ejected {

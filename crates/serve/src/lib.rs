@@ -22,7 +22,8 @@
 //!
 //! A server is `run(listener, config, shutdown)`: the caller binds, so that a
 //! test can bind port 0, and the caller owns the shutdown, so that a test can
-//! pull it. The crate imports no other crate of the workspace.
+//! pull it. Of the workspace the crate imports `event-loop` only, for what to do
+//! when a connection can't be accepted.
 
 pub mod accept;
 pub mod admin;

@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 use super::call::CallKey;
 use super::secure::{Got, Secure};
 
-/// Output beyond which nothing more is read from a peer that does not read
+/// Output beyond which nothing more is read from a remote that does not read
 /// either: its PINGs and resets would grow it without bound.
 const CHOKED_BYTES: usize = 1 << 20;
 
@@ -56,7 +56,7 @@ pub(super) enum Received {
     Input(usize),
     /// Nothing now.
     Nothing,
-    /// The peer is gone, or will send no more.
+    /// The remote is gone, or will send no more.
     End,
 }
 
@@ -67,7 +67,7 @@ pub(super) enum Written {
     All,
     /// The kernel took less.
     Some,
-    /// The peer is gone.
+    /// The remote is gone.
     Broken,
 }
 
@@ -277,7 +277,7 @@ impl Endpoint {
         Ok((sent, tried))
     }
 
-    /// Looks whether the peer takes what waits for its socket or for the
+    /// Looks whether the remote takes what waits for its socket or for the
     /// connection's window; gives how long it has taken less than `least_bytes`
     /// from one look to the next, counted from the first look that found
     /// something waiting. A drip is no progress.
@@ -300,7 +300,7 @@ impl Endpoint {
         if let Some(secure) = &mut self.secure {
             secure.end(self.socket.as_fd());
         }
-        // Fails only when the peer is gone already.
+        // Fails only when the remote is gone already.
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
     }
 

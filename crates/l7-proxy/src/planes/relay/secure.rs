@@ -82,7 +82,7 @@ impl Secure {
     pub(super) fn read(&mut self, socket: BorrowedFd<'_>, room: &mut [u8]) -> Got {
         loop {
             match self.session.reader().read(room) {
-                // The peer has said that it ends.
+                // The remote has said that it ends.
                 Ok(0) => return Got::End,
                 Ok(bytes) => return Got::Bytes(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
