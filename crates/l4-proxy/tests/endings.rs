@@ -104,9 +104,13 @@ fn every_order_of_sending_ending_and_resetting_is_passed_on(plane: DataPlane) {
     let proxy = Proxy::start(config(plane, &[target.address]));
     let sequences = sequences();
     assert!(sequences.len() > 500, "{}", sequences.len());
-    for sequence in &sequences {
+    for (sequence, connected) in sequences.iter().zip(1..) {
         let mut client = Some(proxy.connect());
         let mut backend = Some(target.accept());
+        if sequence[0] == Move::Reset(Who::Backend) {
+            // Before the proxy has seen it accept, it is one that did not.
+            proxy.await_metric("l4_backend_connections_total", f64::from(connected));
+        }
         for made in sequence {
             make(*made, &mut client, &mut backend);
         }
