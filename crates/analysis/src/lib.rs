@@ -13,12 +13,14 @@
 //! | [`theory`] | what queueing theory says of the same peers |
 //! | [`settling`] | how long until calls were in balance after a fault |
 //! | [`mod@compare`] | two runs against each other |
+//! | [`doubts`] | what the warnings of a run mean for its figures |
 //! | [`decide`] | many runs, for somebody who has to choose |
 //! | [`index`] | all runs of a folder |
 #![forbid(unsafe_code)]
 
 pub mod compare;
 pub mod decide;
+pub mod doubts;
 pub mod estimate;
 pub mod findings;
 pub mod index;

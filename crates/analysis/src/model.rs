@@ -14,6 +14,7 @@ use measure::{
 
 pub use crate::estimate::{Beside, Estimate, FEWEST_REPEATS, LEVEL, LEVEL_TEXT, Told};
 use crate::{
+    doubts::{self, Affected},
     overload::{self, Overload},
     sweep::Sweep,
     theory::{self, Theory},
@@ -49,6 +50,8 @@ pub struct PeerView<'a> {
     pub setup: Option<&'a PeerSetup>,
     /// What tells it from the others.
     pub mark: Mark,
+    /// Which of its figures warnings put in doubt.
+    pub affected: Vec<Affected>,
     /// How it fell behind; `None` where it kept up.
     pub overload: Option<Overload>,
     /// Its trials in the order run, failed ones too.
@@ -108,6 +111,7 @@ impl<'a> Model<'a> {
         for (peer, mark) in peers.iter_mut().zip(marks(&layers)) {
             peer.mark = mark;
             peer.overload = overload::of(peer, run.load.mode == LoopMode::Open);
+            peer.affected = doubts::of_peer(peer, &run);
         }
         let weights: f64 = run.backends.iter().map(|backend| f64::from(backend.weight)).sum();
         let fair = |weight: u32| if weights > 0.0 { f64::from(weight) / weights } else { 0.0 };
@@ -194,6 +198,7 @@ impl<'a> PeerView<'a> {
             setup,
             mark: Mark::default(),
             overload: None,
+            affected: Vec::new(),
             trials: Vec::new(),
         }
     }
@@ -210,10 +215,9 @@ impl<'a> PeerView<'a> {
         (lost, if scheduled == 0 { 0.0 } else { lost as f64 / scheduled as f64 })
     }
 
-    /// Warnings of its trials that put figures in doubt.
-    pub fn doubts(&self) -> usize {
-        let warnings = self.trials.iter().flat_map(|trial| &trial.record.warnings);
-        warnings.filter(|warning| !warning.is_note()).count()
+    /// Whether warnings put a figure of it in doubt.
+    pub fn is_in_doubt(&self, figure: Figure) -> bool {
+        self.affected.iter().any(|affected| affected.holds(figure))
     }
 
     /// Whether the kernel is the balancer, so that no process shows its cost.

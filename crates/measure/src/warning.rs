@@ -219,16 +219,14 @@ impl Warning {
         ]
     }
 
-    /// Whether it is only worth knowing (`true`), or puts figures in doubt.
-    pub fn is_note(&self) -> bool {
-        matches!(
-            self,
-            Self::SharedCpus { .. }
-                | Self::FewCalls { .. }
-                | Self::Clumped { .. }
-                | Self::WarmUpExtended { .. }
-                | Self::ExternalTarget { .. }
-        )
+    /// The peer that it is about, where it stands in a run's record and names one.
+    pub fn peer(&self) -> Option<&str> {
+        match self {
+            Self::PrecisionNotReached { peer, .. }
+            | Self::DependentRepeats { peer, .. }
+            | Self::DriftBetweenRepeats { peer, .. } => Some(peer),
+            _ => None,
+        }
     }
 }
 

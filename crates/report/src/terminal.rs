@@ -125,11 +125,11 @@ impl<'m> Table<'m> {
             let cells = rows.iter().filter_map(|row| row.cells.get(*column));
             cells.into_iter().any(|cell| cell != format::UNKNOWN)
         };
-        let used = (0..columns.len() + 2).filter(has_figure).collect();
+        let used = (0..columns.len() + 1).filter(has_figure).collect();
         let heads = columns
             .iter()
             .map(|column| column.short(model))
-            .chain(["failed", "doubts"].map(str::to_owned))
+            .chain(["failed"].map(str::to_owned))
             .collect();
         Self { heads, rows, used }
     }
@@ -140,15 +140,9 @@ impl<'m> Row<'m> {
         let missing = peer.missing();
         let mut cells = Vec::new();
         if missing.is_none() {
-            cells.extend(columns.iter().map(|column| {
-                column.value(peer).map_or_else(
-                    || column.without(peer).to_owned(),
-                    |e| column.figure.show(e.value),
-                )
-            }));
+            cells.extend(columns.iter().map(|column| cell(column, peer)));
             let (calls, share) = peer.lost();
             cells.push(if calls == 0 { "0".to_owned() } else { format::share(share) });
-            cells.push(peer.doubts().to_string());
         }
         let name = match point {
             Some(point) => format!("{} at {point}", peer.name),
@@ -156,6 +150,13 @@ impl<'m> Row<'m> {
         };
         Self { peer, name, missing, cells }
     }
+}
+
+/// A figure; with a question mark where warnings put it in doubt.
+fn cell(column: &Column, peer: &PeerView<'_>) -> String {
+    let Some(estimate) = column.value(peer) else { return column.without(peer).to_owned() };
+    let mark = if peer.is_in_doubt(column.figure) { "?" } else { "" };
+    format!("{}{mark}", column.figure.show(estimate.value))
 }
 
 /// A peer's rows in a sweep, one a point; one that says why where there are none.

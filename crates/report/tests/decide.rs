@@ -226,6 +226,20 @@ fn a_client_that_loses_calls_is_not_right() {
 }
 
 #[test]
+fn nothing_is_compared_across_an_overloaded_peer() {
+    let decision = decide(&[common::named(common::run(), "single-conn-flood")]);
+    assert!(decision.tails.is_empty() && decision.break_even.is_empty());
+    let one = situation(&decision, "single-conn-flood");
+    assert_eq!(one.choices, [Choice::L7]);
+    let says = one.finding.says.plain();
+    assert!(says.contains("l4 was overloaded: it was offered"), "{says}");
+    assert!(!says.contains("times lower") && !one.details.plain().contains("CPU"), "{says}");
+    let costs = decision.costs.unwrap();
+    assert_eq!(finding(&costs.findings, "l7-beside-l4").status, Status::NotMeasured);
+    assert!(costs.rows.iter().find(|row| row.peer == "l4").unwrap().cpu_per_call_ns.is_none());
+}
+
+#[test]
 fn cost_is_told_in_cores() {
     let decision = decide(&[clear("cost-of-l7"), clear("many-conns")]);
     let costs = decision.costs.unwrap();

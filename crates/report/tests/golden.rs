@@ -15,6 +15,7 @@ use analysis::{
     model::Model,
 };
 use measure::record::{Side, TrialOutcome, Verdict};
+use measure::{answer::Answer, figure::Figure};
 use report::{
     charts::{CHARTS, Frame},
     ci,
@@ -122,7 +123,18 @@ fn what_a_ci_reads_can_not_be_broken_out_of() {
 
 #[test]
 fn a_run_with_faults() {
-    let run = common::faulted();
+    let mut run = common::faulted();
+    let always = "The crash cost L4 {l4.lost} and L7 {l7.lost}, and calls were in balance \
+                  again {l7.balance} behind L7 and {l4.balance} behind L4.";
+    run.record.answer = Some(Answer {
+        figure: Figure::ErrorRate,
+        peers: ["l7".into(), "l4".into()],
+        less: None,
+        greater: None,
+        alike: None,
+        overloaded: None,
+        always: Some(always.parse().unwrap()),
+    });
     check("faulted.html", &text_of(&report::html(&run)));
     let model = Model::new(&run.record, &run.trials);
     for name in ["throughput", "latency-over-time", "share-over-time"] {

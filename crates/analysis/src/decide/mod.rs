@@ -256,7 +256,7 @@ pub struct PeerRow {
     pub lost_calls: u64,
     /// CPU time of the proxy per call.
     pub proxy_cpu_ns: Option<Value>,
-    /// Warnings that put figures of its trials in doubt.
+    /// Kinds of figures that warnings put in doubt.
     pub doubts: usize,
 }
 
@@ -428,7 +428,7 @@ fn used(seen: &seen::Seen<'_>) -> RunUsed {
                     lost_rate: seen::lost_rate(peer).map(Value::from),
                     lost_calls: peer.lost().0,
                     proxy_cpu_ns: value(Figure::ProxyCpuPerCall),
-                    doubts: peer.doubts(),
+                    doubts: peer.affected.len(),
                 }
             })
             .collect(),

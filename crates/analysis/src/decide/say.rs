@@ -2,7 +2,7 @@
 
 use measure::{format, statistics::interval};
 
-use crate::{estimate::Estimate, findings::Sentence, model::PeerView};
+use crate::{findings::Sentence, model::PeerView};
 
 impl Sentence {
     /// A space, where something stands before.
@@ -36,14 +36,6 @@ impl Sentence {
             Some(ends) => self.qualified(format!("{what} {}", factors(ends.low, ends.high))),
             None => self,
         }
-    }
-
-    /// A part of calls with its interval, where it is more than none.
-    pub(super) fn part(self, estimate: &Estimate) -> Self {
-        if estimate.highest == 0.0 {
-            return self.figure("none");
-        }
-        self.shares(estimate)
     }
 
     /// Peers in a row: `a, b and c`.

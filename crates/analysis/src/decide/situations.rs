@@ -387,12 +387,7 @@ fn compare(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) ->
             }
         }
         By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => {
-            let stands = match (own.overload.is_some(), other.overload.is_some()) {
-                (false, true) => return Some(Better::Own),
-                (true, false) => return Some(Better::Other),
-                _ => Stands::of(&own.beside(other, Figure::LatencyP99)),
-            };
-            better(stands, lost)
+            better(Stands::between(own, other, Figure::LatencyP99), lost)
         }
     }
 }
@@ -505,14 +500,13 @@ fn lost(pair: Pair<'_, '_>, says: Sentence) -> Sentence {
     let says = says
         .start()
         .text("Lost were ")
-        .part(&own)
-        .text(" of ")
+        .lost(calls)
+        .text(" with ")
         .peer(calls)
-        .text("'s calls and ")
-        .part(&other)
-        .text(" of ")
-        .peer(connections)
-        .text("'s");
+        .text(" and ")
+        .lost(connections)
+        .text(" with ")
+        .peer(connections);
     says.text(match Lost::of(calls, connections) {
         Lost::CannotTell => "; no significant difference.",
         Lost::Same | Lost::Fewer | Lost::More => ".",
@@ -568,11 +562,11 @@ fn under_change(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
             says = says
                 .peer(calls)
                 .text(" lost ")
-                .part(&own)
-                .text(" of its calls and ")
+                .lost(calls)
+                .text(" and ")
                 .peer(connections)
                 .text(" ")
-                .part(&other);
+                .lost(connections);
             says = says.text(match Lost::of(calls, connections) {
                 Lost::CannotTell => "; no significant difference.",
                 _ => ".",
@@ -651,10 +645,7 @@ fn seal(by: By, client: &PeerView<'_>, says: Sentence) -> Sentence {
             Some(share) => says.text(": busiest backend ").shares(&share),
             None => says,
         },
-        By::Change => match lost_rate(client) {
-            Some(lost) => says.text(": lost calls ").part(&lost),
-            None => says,
-        },
+        By::Change => says.text(": lost ").lost(client),
         By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => {
             match client.estimate(Figure::LatencyP99) {
                 Some(p99) => says.text(": p99 ").durations(&p99),

@@ -56,7 +56,7 @@ pub(super) fn over_connections(points: &[&Seen<'_>]) -> Option<Says> {
     {
         let row: Vec<Option<bool>> = pairs
             .iter()
-            .map(|(_, pair)| match Stands::of(&pair.connections.beside(pair.calls, figure)) {
+            .map(|(_, pair)| match Stands::between(pair.connections, pair.calls, figure) {
                 Stands::Higher => Some(true),
                 Stands::Lower | Stands::Alike => Some(false),
                 Stands::CannotTell | Stands::TooFew => None,

@@ -9,6 +9,7 @@ use measure::{
 use crate::{
     estimate::{Beside, FEWEST_REPEATS, LEVEL},
     model::PeerView,
+    overload,
 };
 
 /// Figures within this part of each other count as alike: what it takes to change a
@@ -33,6 +34,16 @@ pub(crate) enum Stands {
 }
 
 impl Stands {
+    /// How a peer's figure stands to another's. One that falls behind is worse than one
+    /// that keeps up, by whatever such a load would show in time.
+    pub(crate) fn between(own: &PeerView<'_>, other: &PeerView<'_>, figure: Figure) -> Self {
+        match (own.overload.is_some(), other.overload.is_some()) {
+            (true, false) if !overload::is_told(figure) => Self::Higher,
+            (false, true) if !overload::is_told(figure) => Self::Lower,
+            _ => Self::of(&own.beside(other, figure)),
+        }
+    }
+
     pub(crate) fn of(beside: &Beside) -> Self {
         let Some(ratio) = beside.ratio else { return Self::CannotTell };
         let Some(interval) = ratio.interval.filter(|_| ratio.trials >= FEWEST_REPEATS) else {

@@ -99,16 +99,7 @@ fn quantity_of(
             Some(sentence.figure(format!("{} times", format::factor(peer.overload?.load))))
         }
         Quantity::Growth => Some(sentence.figure(format::duration(peer.overload?.growth? * 1e9))),
-        Quantity::Lost => {
-            let (calls, share) = peer.lost();
-            let of = format!(
-                "{} of {}",
-                format::count(calls),
-                format::count(peer.sum(|figures| figures.scheduled),)
-            );
-            let sentence = sentence.figure(of);
-            Some(if calls == 0 { sentence } else { sentence.qualified(format::share(share)) })
-        }
+        Quantity::Lost => Some(sentence.lost(peer)),
         Quantity::Balance => {
             let settled = settling::of(model, peer);
             let after = &settled.first()?.after;

@@ -396,6 +396,17 @@ impl Sentence {
         self
     }
 
+    /// Calls of a peer that failed or had no answer: `8 of 28,309 calls (<0.1 %)`.
+    pub(crate) fn lost(self, peer: &PeerView<'_>) -> Self {
+        let scheduled = format::count(peer.sum(|figures| figures.scheduled));
+        match peer.lost() {
+            (0, _) => self.figure(format!("none of {scheduled} calls")),
+            (lost, share) => self
+                .figure(format!("{} of {scheduled} calls", format::count(lost)))
+                .qualified(format::share(share)),
+        }
+    }
+
     /// A figure with its interval.
     pub(crate) fn estimate(self, figure: Figure, estimate: &Estimate) -> Self {
         match figure.unit() {

@@ -6,7 +6,10 @@ use measure::{
 };
 
 use super::{Pair, Sentence};
-use crate::model::{Model, PeerView, TrialView};
+use crate::{
+    doubts::Doubts,
+    model::{Model, PeerView, TrialView},
+};
 
 pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
     let mut caveats = Vec::new();
@@ -136,20 +139,21 @@ fn failed_claims(model: &Model<'_>) -> Option<Sentence> {
     Some(sentence.text(&format!(" expectations, {}.", parts.join(" and "))))
 }
 
-fn doubts(model: &Model<'_>) -> Option<Sentence> {
-    let of_trials = model
-        .peers
-        .iter()
-        .flat_map(|peer| &peer.trials)
-        .flat_map(|trial| &trial.record.warnings)
-        .filter(|warning| !warning.is_note());
-    let doubts = of_trials.count() + model.run.warnings.iter().filter(|w| !w.is_note()).count();
-    (doubts > 0).then(|| {
+/// What puts figures in doubt: the machine in one line, and each other cause in one.
+fn doubts(model: &Model<'_>) -> Vec<Sentence> {
+    let doubts = Doubts::of(model);
+    let machine = (doubts.unquiet > 0).then(|| {
         Sentence::default()
-            .figure(doubts.to_string())
-            .text(plural(doubts, " warning puts", " warnings put"))
-            .text(" figures in doubt; they are listed with what to do about each.")
-    })
+            .text("Latencies are in doubt: the machine was not quiet in ")
+            .figure(format!("{} of {}", doubts.unquiet, doubts.trials))
+            .text(plural(doubts.trials, " trial", " trials"))
+            .text(". Stop other work, and run again.")
+    });
+    let others = doubts.others.iter().map(|(warning, affected, peers)| {
+        let text = format!("{} of {} are in doubt. {warning}", affected.words(), peers.join(", "));
+        Sentence::default().text(&text)
+    });
+    machine.into_iter().chain(others).collect()
 }
 
 /// The word for the number.

@@ -39,7 +39,6 @@ fn head(html: &mut Html, model: &Model<'_>, columns: &[&Column]) {
                 column(html, &figure.head(model), figure.hint, "num");
             }
             column(html, "Failed", "Calls that failed or had no answer", "num");
-            column(html, "Doubts", "Warnings that put figures in doubt", "num");
         });
     });
 }
@@ -49,7 +48,7 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, columns: &[&Colu
         peer_heading(html, peer);
         html.leaf("td", &[], layer(peer));
         if let Some(reason) = peer.missing() {
-            let span = (columns.len() + 3).to_string();
+            let span = (columns.len() + 2).to_string();
             html.leaf("td", &[("colspan", &span), ("class", "missing")], &reason);
             return;
         }
@@ -66,8 +65,6 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, columns: &[&Colu
                 html.leaf("small", &[], &format!("{} calls", format::count(calls)));
             }
         });
-        let doubts = peer.doubts().to_string();
-        html.leaf("td", &[("class", "num"), ("data-value", &doubts)], &doubts);
     });
 }
 
@@ -79,6 +76,9 @@ fn cell(html: &mut Html, figure: &Column, peer: &PeerView<'_>) {
             html.tag("td", &attributes, |html| {
                 let value = figure.figure.show(estimate.value);
                 html.text(&value);
+                if peer.is_in_doubt(figure.figure) {
+                    html.leaf("small", &[("class", "told")], "in doubt");
+                }
                 let Some((low, high)) = estimate.interval else { return };
                 if figure.figure.show(low) != value || figure.figure.show(high) != value {
                     html.leaf("small", &[], &figure.figure.show_range(low, high));

@@ -3,7 +3,10 @@
 //! Doubts of one kind are written together: the figures differ from trial to
 //! trial, the advice does not.
 
-use analysis::model::Model;
+use analysis::{
+    doubts::{Meaning, meaning},
+    model::Model,
+};
 use measure::warning::Warning;
 
 use super::section;
@@ -13,7 +16,7 @@ use crate::html::Html;
 struct Kind {
     /// Its name in the record.
     name: String,
-    is_note: bool,
+    meaning: Meaning,
     /// Each text, with where it was raised.
     texts: Vec<(String, Vec<String>)>,
 }
@@ -25,19 +28,28 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             html.leaf("p", &[], "No warning was raised.");
             return;
         }
-        html.tag("ul", &[("class", "warnings")], |html| {
-            // What puts figures in doubt stands before what is only worth knowing.
-            for is_note in [false, true] {
-                for kind in kinds.iter().filter(|kind| kind.is_note == is_note) {
-                    item(html, kind);
-                }
-            }
-        });
+        let is_doubt = |meaning| matches!(meaning, Meaning::Invalidates(_));
+        group(html, "Puts figures in doubt", &kinds, is_doubt);
+        group(html, "Notes", &kinds, |meaning| meaning == Meaning::Note);
+        group(html, "Expected here", &kinds, |meaning| meaning == Meaning::Expected);
     });
 }
 
+/// The kinds of one meaning under their heading, where there are any.
+fn group(html: &mut Html, title: &str, kinds: &[Kind], belongs: fn(Meaning) -> bool) {
+    let own: Vec<&Kind> = kinds.iter().filter(|kind| belongs(kind.meaning)).collect();
+    if own.is_empty() {
+        return;
+    }
+    html.leaf("h3", &[], title);
+    html.tag("ul", &[("class", "warnings")], |html| own.iter().for_each(|kind| item(html, kind)));
+}
+
 fn item(html: &mut Html, kind: &Kind) {
-    let class = if kind.is_note { "note" } else { "doubt" };
+    let class = match kind.meaning {
+        Meaning::Invalidates(_) => "doubt",
+        Meaning::Note | Meaning::Expected => "note",
+    };
     html.tag("li", &[("class", class)], |html| {
         let Some(((text, places), others)) = kind.texts.split_first() else {
             return;
@@ -61,10 +73,11 @@ fn item(html: &mut Html, kind: &Kind) {
 
 fn gather(model: &Model<'_>) -> Vec<Kind> {
     let mut kinds: Vec<Kind> = Vec::new();
-    let mut add = |warning: &Warning, place: String| {
+    let mut add = |warning: &Warning, meaning: Meaning, place: String| {
         let name = name_of(warning);
-        let index = kinds.iter().position(|kind| kind.name == name).unwrap_or_else(|| {
-            kinds.push(Kind { name, is_note: warning.is_note(), texts: Vec::new() });
+        let same = |kind: &Kind| kind.name == name && kind.meaning == meaning;
+        let index = kinds.iter().position(same).unwrap_or_else(|| {
+            kinds.push(Kind { name, meaning, texts: Vec::new() });
             kinds.len() - 1
         });
         let texts = &mut kinds[index].texts;
@@ -74,14 +87,19 @@ fn gather(model: &Model<'_>) -> Vec<Kind> {
             None => texts.push((text, vec![place])),
         }
     };
+    let mode = model.run.load.mode;
     for warning in &model.run.warnings {
-        add(warning, "the whole run".to_owned());
+        let about = model.peers.iter().find(|peer| warning.peer() == Some(&peer.name));
+        if let Some(peer) = about.or(model.peers.first()) {
+            add(warning, meaning(warning, mode, peer, None), "the whole run".to_owned());
+        }
     }
     for (peer, trial) in model.trials() {
         for warning in &trial.record.warnings {
             let at = trial.record.point.as_ref().map(|point| format!(" at {point}"));
             let at = at.unwrap_or_default();
-            add(warning, format!("{}{at}, repeat {}", peer.name, trial.record.repeat + 1));
+            let meaning = meaning(warning, mode, peer, Some(trial.record));
+            add(warning, meaning, format!("{}{at}, repeat {}", peer.name, trial.record.repeat + 1));
         }
     }
     kinds

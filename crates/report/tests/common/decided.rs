@@ -46,6 +46,7 @@ pub(crate) fn finding<'d>(findings: &'d [Finding], id: &str) -> &'d Finding {
 /// A run in which the balancer of calls is better by any measure.
 pub(crate) fn clear(scenario: &str) -> Run {
     let mut run = super::named(super::faulted(), scenario);
+    super::keep_up(&mut run);
     let happens = ["backend-crash", "scale-out", "rolling-restart"].contains(&scenario);
     if happens {
         super::lose(&mut run, "l4", 0.2);

@@ -1,0 +1,230 @@
+//! The warnings of a run by what they mean for its figures: some are what the scenario is
+//! for, some are only worth knowing, and some put named figures in doubt.
+
+use measure::{
+    figure::Figure,
+    record::{LoopMode, RunRecord, TrialRecord},
+    warning::Warning,
+};
+
+use crate::model::{Model, PeerView};
+
+/// What a warning means for the figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// The scenario is made to show it.
+    Expected,
+    /// It is worth knowing, and puts nothing in doubt.
+    Note,
+    /// It puts figures in doubt.
+    Invalidates(Affected),
+}
+
+/// Which figures a warning puts in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affected {
+    /// Latencies.
+    Latency,
+    /// What anything costs.
+    Cost,
+    /// All.
+    All,
+}
+
+impl Affected {
+    /// Whether a figure is one of them.
+    pub fn holds(self, figure: Figure) -> bool {
+        let is_time = figure.is_latency()
+            || matches!(figure, Figure::QueuedP99 | Figure::ServiceP99 | Figure::SaturationRate);
+        let is_cost = figure.name().contains("cpu");
+        match self {
+            Self::Latency => is_time,
+            Self::Cost => is_cost,
+            Self::All => true,
+        }
+    }
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Latency => "Latencies",
+            Self::Cost => "Costs",
+            Self::All => "All figures",
+        }
+    }
+}
+
+/// What raised a warning, as a reader has to know it once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The machine, whichever peer was measured.
+    Machine,
+    /// What was measured.
+    Trial,
+}
+
+/// A warning's meaning in a trial of a peer.
+pub fn meaning(
+    warning: &Warning,
+    mode: LoopMode,
+    peer: &PeerView<'_>,
+    trial: Option<&TrialRecord>,
+) -> Meaning {
+    use Meaning::{Expected, Invalidates, Note};
+    let is_faulted = trial.is_some_and(|trial| !trial.faults.is_empty());
+    match warning {
+        // A queue that grows is the finding, and so is all that follows from it.
+        Warning::UnfinishedCalls { .. }
+        | Warning::DriftWithinTrial { .. }
+        | Warning::DriftBetweenRepeats { .. }
+        | Warning::DependentRepeats { .. }
+        | Warning::OtherRate { .. }
+            if peer.overload.is_some() =>
+        {
+            Expected
+        }
+        Warning::FailedCalls { .. }
+        | Warning::DriftWithinTrial { .. }
+        | Warning::UnfinishedCalls { .. }
+            if is_faulted =>
+        {
+            Expected
+        }
+        // So few that percentiles are the same with them and without.
+        Warning::FailedCalls { failed, sent } if failed * 1_000 <= *sent => Note,
+        // Callers that wait keep as many calls out as there is CPU for.
+        Warning::GeneratorStarved { .. } | Warning::CpuSaturated { .. }
+            if mode == LoopMode::Closed =>
+        {
+            Note
+        }
+        Warning::FewCalls { .. }
+        | Warning::Clumped { .. }
+        | Warning::WarmUpExtended { .. }
+        | Warning::ExternalTarget { .. }
+        | Warning::SharedCpus { .. } => Note,
+        Warning::UnoptimisedBuild { .. } => Invalidates(Affected::Cost),
+        Warning::LogFull { .. }
+        | Warning::FaultNotSeen { .. }
+        | Warning::ClientExhausted { .. } => Invalidates(Affected::All),
+        _ => Invalidates(Affected::Latency),
+    }
+}
+
+/// Whether the machine is to blame, or what was measured.
+pub fn cause(warning: &Warning) -> Cause {
+    match warning {
+        Warning::GeneratorLimited { .. }
+        | Warning::GeneratorStarved { .. }
+        | Warning::HighLoadAverage { .. }
+        | Warning::StealTime { .. }
+        | Warning::Throttled { .. }
+        | Warning::CpuSaturated { .. }
+        | Warning::OtherRate { .. }
+        | Warning::DriftBetweenRepeats { .. }
+        | Warning::DependentRepeats { .. }
+        | Warning::UnoptimisedBuild { .. } => Cause::Machine,
+        _ => Cause::Trial,
+    }
+}
+
+/// The warnings of a run that put figures in doubt.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Doubts<'a> {
+    /// Trials in which the machine was not quiet.
+    pub unquiet: usize,
+    /// All trials.
+    pub trials: usize,
+    /// One of each other kind, with the figures and the peers in doubt.
+    pub others: Vec<(&'a Warning, Affected, Vec<&'a str>)>,
+}
+
+impl<'a> Doubts<'a> {
+    /// Those of a run.
+    pub fn of(model: &'a Model<'_>) -> Self {
+        let mut doubts = Self::default();
+        for (peer, trial) in model.trials() {
+            let mut is_quiet = true;
+            for (warning, affected) in in_trial(peer, trial.record, model.run.load.mode) {
+                match cause(warning) {
+                    Cause::Machine => is_quiet = false,
+                    Cause::Trial => doubts.add(warning, affected, &peer.name),
+                }
+            }
+            doubts.unquiet += usize::from(!is_quiet);
+            doubts.trials += 1;
+        }
+        let of_run = |peer| in_run(peer, &model.run).next().is_some();
+        if doubts.unquiet == 0 && model.peers.iter().any(of_run) {
+            doubts.unquiet = doubts.trials;
+        }
+        doubts
+    }
+
+    /// How many lines they make.
+    pub fn count(&self) -> usize {
+        usize::from(self.unquiet > 0) + self.others.len()
+    }
+
+    fn add(&mut self, warning: &'a Warning, affected: Affected, peer: &'a str) {
+        let kind = std::mem::discriminant(warning);
+        let same = |(other, ..): &&mut (&Warning, _, _)| std::mem::discriminant(*other) == kind;
+        match self.others.iter_mut().find(same) {
+            Some((_, _, peers)) if peers.contains(&peer) => {}
+            Some((_, _, peers)) => peers.push(peer),
+            None => self.others.push((warning, affected, vec![peer])),
+        }
+    }
+}
+
+/// What puts figures of a peer in doubt, whoever is to blame.
+pub(crate) fn of_peer(peer: &PeerView<'_>, run: &RunRecord) -> Vec<Affected> {
+    let trials = peer.trials.iter().flat_map(|trial| in_trial(peer, trial.record, run.load.mode));
+    let mut all = Vec::new();
+    for (_, affected) in trials.chain(in_run(peer, run)) {
+        if !all.contains(&affected) {
+            all.push(affected);
+        }
+    }
+    all
+}
+
+fn in_trial<'t>(
+    peer: &PeerView<'_>,
+    trial: &'t TrialRecord,
+    mode: LoopMode,
+) -> impl Iterator<Item = (&'t Warning, Affected)> {
+    let of = move |warning| match meaning(warning, mode, peer, Some(trial)) {
+        Meaning::Invalidates(affected) => Some((warning, affected)),
+        Meaning::Expected | Meaning::Note => None,
+    };
+    trial.warnings.iter().filter_map(of)
+}
+
+/// The warnings of the whole run that concern a peer.
+fn in_run<'r>(
+    peer: &PeerView<'_>,
+    run: &'r RunRecord,
+) -> impl Iterator<Item = (&'r Warning, Affected)> {
+    let concerns = |warning: &&Warning| warning.peer().is_none_or(|name| name == peer.name);
+    run.warnings.iter().filter(concerns).filter_map(|warning| {
+        match meaning(warning, run.load.mode, peer, None) {
+            Meaning::Invalidates(affected) => Some((warning, affected)),
+            Meaning::Expected | Meaning::Note => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_names_the_figures_it_is_about() {
+        assert!(Affected::Latency.holds(Figure::LatencyP99));
+        assert!(!Affected::Latency.holds(Figure::MaxShare));
+        assert!(Affected::Cost.holds(Figure::ProxyCpuPerCall));
+        assert!(!Affected::Cost.holds(Figure::LatencyP50));
+        assert!(Affected::All.holds(Figure::MaxShare));
+    }
+}
