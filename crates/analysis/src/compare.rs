@@ -509,6 +509,9 @@ fn warnings(a: &RunRecord, b: &RunRecord, rows: &[Row]) -> Vec<String> {
         &format!("{}, {} CPUs", machine_b.cpu_model, machine_b.cpus),
         "What differs may be the machine's doing; compare runs of one machine.",
     );
+    let made = |run: &RunRecord| if run.simulation.is_some() { "simulated" } else { "measured" };
+    let simulated = "A simulation leaves much out; compare measured runs with measured ones.";
+    differ("How figures were made", made(a), made(b), simulated);
     let name = |network| match network {
         Network::Loopback => "loopback",
         Network::Namespaces => "namespaces",

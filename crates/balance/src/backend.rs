@@ -57,6 +57,7 @@ impl Backend {
     }
 
     /// Its share relative to the others'.
+    #[inline]
     pub fn weight(&self) -> u32 {
         self.weight.load(Ordering::Relaxed)
     }
@@ -68,11 +69,13 @@ impl Backend {
     }
 
     /// Calls or connections it has been handed and that have not ended.
+    #[inline]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Whether it may be picked.
+    #[inline]
     pub fn is_available(&self) -> bool {
         self.share.load(Ordering::Relaxed) > 0
     }
@@ -103,11 +106,13 @@ impl Backend {
     }
 
     /// A call or connection was handed to it.
+    #[inline]
     pub fn begin(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A call or connection it was handed ended, however it did.
+    #[inline]
     pub fn finish(&self) {
         // Saturating, so that one `finish` too many shows as a wrong zero for a
         // moment and not as four billion calls forever.
@@ -117,6 +122,7 @@ impl Backend {
     }
 
     /// It answered at `now_ns` of any monotonic clock, after so long.
+    #[inline]
     pub fn answered(&self, now_ns: u64, latency_ns: u64) {
         self.latency.observe(now_ns, latency_ns);
         self.failures.succeeded(now_ns);
@@ -149,6 +155,7 @@ impl Backend {
 
     /// In-flight count per unit of weight, as if each call, and the next one, had
     /// to be made until it succeeds: what the load policies compare.
+    #[inline]
     pub(crate) fn load(&self, now_ns: u64) -> f64 {
         let calls = f64::from(self.in_flight()) + 1.0;
         (calls * self.failures.tries(now_ns) - 1.0) / f64::from(self.weight())

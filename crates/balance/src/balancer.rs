@@ -130,6 +130,7 @@ impl Balancer {
 
     /// Index of the backend for the next call or connection; `None` when none
     /// is both available and untried.
+    #[inline]
     pub fn pick(&self, input: &PickInput, tried: &Tried) -> Option<usize> {
         // Equal keys draw equally, so that a backend that is warming up takes
         // over one key after the other, and not a part of each one's calls.
@@ -145,6 +146,7 @@ impl Balancer {
         self.find(input, tried, Who::Anyone)
     }
 
+    #[inline]
     fn find(&self, input: &PickInput, tried: &Tried, who: Who) -> Option<usize> {
         let candidates = Candidates { backends: &self.backends, tried, who };
         self.policy.pick(&candidates, input)

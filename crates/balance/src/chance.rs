@@ -15,6 +15,7 @@ impl SplitMix64 {
     }
 
     /// The next 64 random bits.
+    #[inline]
     pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
@@ -22,6 +23,7 @@ impl SplitMix64 {
 }
 
 /// SplitMix64's finaliser: a bijection that spreads each bit over all.
+#[inline]
 fn mix(mut word: u64) -> u64 {
     word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -41,12 +43,14 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
 }
 
 /// A second independent word from the first.
+#[inline]
 pub(crate) fn next_word(word: u64) -> u64 {
     mix(word.wrapping_add(0x9e37_79b9_7f4a_7c15))
 }
 
 /// Maps 64 random bits to `0..bound` without a division (Lemire, *Fast Random
 /// Integer Generation in an Interval*, 2019). The bias is below `bound / 2^64`.
+#[inline]
 pub(crate) fn below(random: u64, bound: u64) -> u64 {
     ((u128::from(random) * u128::from(bound)) >> 64) as u64
 }

@@ -152,6 +152,7 @@ pub(crate) enum Who {
 }
 
 impl Candidates<'_> {
+    #[inline]
     pub(crate) fn is_eligible(&self, index: usize) -> bool {
         let is_warm = match self.who {
             Who::Warm(draw) => self.backends[index].takes(draw),
@@ -161,6 +162,7 @@ impl Candidates<'_> {
     }
 
     /// Whether it could be picked if it were not warming up.
+    #[inline]
     pub(crate) fn is_there(&self, index: usize) -> bool {
         let is_available = match self.who {
             Who::Warm(_) | Who::Available => self.backends[index].is_available(),

@@ -35,6 +35,9 @@ impl Policy for Random {
 pub(crate) struct Wheel {
     /// `bounds[i]` is the sum of the weights of backends `0..=i`.
     bounds: Vec<u64>,
+    /// Whether all weigh the same, which spares the search: of hundreds of backends it
+    /// costs more than all the rest of a pick.
+    is_even: bool,
 }
 
 impl Wheel {
@@ -46,10 +49,14 @@ impl Wheel {
                 Some(*sum)
             })
             .collect();
-        Self { bounds }
+        let is_even = backends.iter().all(|backend| backend.weight() == backends[0].weight());
+        Self { bounds, is_even }
     }
 
     fn at(&self, random: u64) -> usize {
+        if self.is_even {
+            return below(random, self.bounds.len() as u64) as usize;
+        }
         let point = below(random, self.bounds.last().copied().unwrap_or(0));
         self.bounds.partition_point(|&bound| bound <= point)
     }

@@ -19,6 +19,7 @@ impl Tried {
     }
 
     /// Whether the backend is in the set.
+    #[inline]
     pub fn contains(&self, index: usize) -> bool {
         if index < 64 { self.low >> index & 1 == 1 } else { self.high.contains(&index) }
     }

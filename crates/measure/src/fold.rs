@@ -72,6 +72,7 @@ pub struct Folded {
     queued: Histogram<u64>,
     service: Histogram<u64>,
     in_backend: Histogram<u64>,
+    overhead: Histogram<u64>,
     backends: Vec<Histogram<u64>>,
     seconds: BTreeMap<u32, Second>,
 }
@@ -147,6 +148,7 @@ impl Folded {
             queued: new_histogram(),
             service: new_histogram(),
             in_backend: new_histogram(),
+            overhead: new_histogram(),
             backends: (0..backends).map(|_| new_histogram()).collect(),
             seconds: BTreeMap::new(),
         }
@@ -180,6 +182,8 @@ impl Folded {
                     self.record_as(|folded| &mut folded.queued, queued_ns);
                     self.record_as(|folded| &mut folded.service, service_ns);
                     record(&mut self.in_backend, queued_ns + service_ns);
+                    let whole_ns = entry.done_ns.saturating_sub(entry.ready_ns);
+                    record(&mut self.overhead, whole_ns.saturating_sub(queued_ns + service_ns));
                 }
                 self.add_served(entry, usize::from(backend), setting);
             }
@@ -248,6 +252,7 @@ impl Folded {
         self.queued += &other.queued;
         self.service += &other.service;
         self.in_backend += &other.in_backend;
+        self.overhead += &other.overhead;
         for (own, theirs) in self.backends.iter_mut().zip(&other.backends) {
             *own += theirs;
         }
@@ -303,6 +308,11 @@ impl Folded {
             &self.in_backend,
         ]
         .map(HistogramRecord::from_histogram)
+    }
+
+    /// What calls spent outside of the backends.
+    pub fn overhead(&self) -> HistogramRecord {
+        HistogramRecord::from_histogram(&self.overhead)
     }
 
     /// The backends as they stand in the record, also those without a call. Their

@@ -11,6 +11,7 @@
 //! | [`mod@format`] | numbers for people |
 //! | [`histogram`] | HdrHistograms in the record, readable by the standard tools |
 //! | [`record`] | what a run folder holds, as types |
+//! | [`simulation`] | what the record of a simulated run says of the simulation |
 //! | [`folder`] | a run folder on disk |
 //! | [`statistics`] | intervals, and tests of what they rest on |
 //! | [`steadiness`] | when a trial had settled, and whether it sent what was asked |
@@ -67,6 +68,7 @@ pub mod folder;
 pub mod format;
 pub mod histogram;
 pub mod record;
+pub mod simulation;
 pub mod statistics;
 pub mod steadiness;
 pub mod summary;

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{answer::Answer, histogram::HistogramRecord, warning::Warning};
+use crate::{answer::Answer, histogram::HistogramRecord, simulation::Simulation, warning::Warning};
 
 /// Version of the record format. A reader refuses a version it doesn't know.
 pub const FORMAT_VERSION: u32 = 1;
@@ -76,6 +76,10 @@ pub struct RunRecord {
     /// lesson; a peer each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub twins: Vec<Twin>,
+    /// What a simulation of the scenario knew; none of what was measured. With it, no
+    /// figure of the run was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulation: Option<Simulation>,
     /// The machine and the software.
     pub environment: Environment,
     /// How the run ended.
@@ -519,6 +523,11 @@ pub struct TrialRecord {
     /// Both together, call by call: what theory knows as the sojourn time.
     #[serde(default)]
     pub in_backend: HistogramRecord,
+    /// What a call spent outside of the backend, call by call: from when it could be sent
+    /// to its end, without what the backend reported. In generator, network and proxy; it
+    /// is what a simulation takes for the way.
+    #[serde(default)]
+    pub overhead: HistogramRecord,
     /// Per backend, in the order of [`RunRecord::backends`]; a backend that
     /// served no call is listed with zero.
     pub backends: Vec<BackendRecord>,
@@ -545,6 +554,7 @@ impl TrialRecord {
             ("queued", &self.queued),
             ("service", &self.service),
             ("in_backend", &self.in_backend),
+            ("overhead", &self.overhead),
         ];
         let own = own.into_iter().map(|(name, histogram)| (name.to_owned(), histogram));
         let backends = self.backends.iter();

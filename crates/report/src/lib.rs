@@ -91,7 +91,7 @@ pub fn write(run_dir: &Path) -> Result<Written, Error> {
     let mut pngs = Vec::with_capacity(kinds.len() + 1);
     for kind in kinds {
         let path = folder.join(format!("{}.png", kind.name));
-        let poster = (kind.draw)(&model, Frame::wide()).poster(&model);
+        let poster = kind.of(&model, Frame::wide()).poster(&model);
         write_png(&poster, render::DENSITY, &path)?;
         pngs.push(path);
     }

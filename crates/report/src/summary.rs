@@ -41,7 +41,9 @@ pub(crate) fn draw(model: &Model<'_>) -> Drawing {
 fn heading(drawing: &mut Drawing, model: &Model<'_>) -> f64 {
     let small = Font::new(12.0).paint(Paint::Soft);
     let ground = drawing.ground();
-    ground.text((MARGIN, 42.0), format!("layerlab · {}", model.run.scenario), small);
+    let simulated = if model.run.simulation.is_some() { " · simulated, not measured" } else { "" };
+    let name = format!("layerlab · {}{simulated}", model.run.scenario);
+    ground.text((MARGIN, 42.0), name, small);
     let title = Font::new(23.0).bold();
     let mut y = 44.0;
     for line in crate::charts::wrap(&model.run.question, title, ROOM).iter().take(2) {
@@ -83,7 +85,7 @@ fn curves(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64, left: f
     let title = Font::new(13.5).bold();
     for (kind, x) in charts::of(model).iter().zip([MARGIN, MARGIN + left + gap]) {
         let frame = Frame { width: left, height: Some(room - 26.0), columns: 1 };
-        let chart = (kind.draw)(model, frame);
+        let chart = kind.of(model, frame);
         drawing.ground().text((x, top + 12.0), fit(&chart.title, title, left), title);
         drawing.place(chart.drawing, x, top + 26.0);
     }

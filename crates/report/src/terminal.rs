@@ -32,8 +32,9 @@ pub struct Style {
 pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
     let model = Model::new(run, trials);
     let Table { heads, rows, used } = Table::of(&model);
-    let name_width = rows.iter().map(|row| row.name.chars().count()).chain([4]).max();
-    let name_width = name_width.unwrap_or(4);
+    let head = if run.simulation.is_some() { "peer (simulated)" } else { "peer" };
+    let name_width = rows.iter().map(|row| row.name.chars().count()).max();
+    let name_width = name_width.unwrap_or(0).max(head.len());
     let widths: Vec<usize> = used
         .iter()
         .map(|&column| {
@@ -46,7 +47,7 @@ pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
     if needed > style.width {
         return blocks(&rows, &used, &heads, style);
     }
-    let mut text = pad("peer", name_width);
+    let mut text = pad(head, name_width);
     for (&column, width) in used.iter().zip(&widths) {
         text.push_str(&format!("  {:>width$}", heads[column]));
     }

@@ -8,11 +8,12 @@ mod common;
 
 use std::fs;
 
-use analysis::model::Model;
+use analysis::{findings::Findings, model::Model};
 use measure::{
     folder::Run,
     histogram::HistogramRecord,
     record::{Counts, LoopMode, Network, ProcessRole, RunOutcome, Side, TrialOutcome, Twin},
+    simulation::Simulation,
     warning::Warning,
 };
 use report::{
@@ -116,6 +117,31 @@ fn every_chart_is_there_with_every_peer_and_a_text_alternative() {
             assert!(label.contains(&peer.name), "{name}: {label}");
         }
     }
+}
+
+/// Of a simulated run, every chart and every sentence says so, and no page of a measured
+/// one has the word.
+#[test]
+fn what_was_simulated_says_so_everywhere() {
+    let mut run = common::run();
+    assert!(!page_of(&run).contains("imulated"));
+    let leaves_out = vec!["CPU time.".to_owned()];
+    run.record.simulation = Some(Simulation { leaves_out, calibration: None });
+    let page = page_of(&run);
+    assert!(page.contains("Nothing on this page was measured") && page.contains("CPU time."));
+    let model = Model::new(&run.record, &run.trials);
+    for kind in CHARTS {
+        let chart = kind.of(&model, Frame::wide());
+        assert!(chart.title.ends_with("(simulated)") && page.contains(&chart.title));
+        assert!(chart.alternative.starts_with("Simulated"), "{}", chart.alternative);
+    }
+    let findings = Findings::of(&model);
+    for sentence in findings.answer.iter().chain(&findings.peers) {
+        assert!(sentence.plain().starts_with("Simulated: "), "{}", sentence.plain());
+    }
+    let style = Style { colour: false, width: 160 };
+    let table = terminal::table(&run.record, &run.trials, style);
+    assert!(table.starts_with("peer (simulated)"), "{table}");
 }
 
 #[test]

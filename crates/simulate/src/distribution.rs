@@ -101,6 +101,13 @@ impl Empirical {
         Some(Self { points, mean_ns })
     }
 
+    /// The same with all times so many times as long.
+    #[must_use]
+    pub fn scaled(&self, factor: f64) -> Self {
+        let points = self.points.iter().map(|(ns, part)| (ns * factor, *part)).collect();
+        Self { points, mean_ns: self.mean_ns * factor }
+    }
+
     /// The time that a part of all do not exceed.
     pub fn at_ns(&self, part: f64) -> f64 {
         let after = self.points.partition_point(|(_, upto)| *upto < part);

@@ -25,6 +25,8 @@
 //! there is too little of it, retries of calls that were sent, health checks and outlier
 //! detection. A call that reaches a backend which is gone fails, and a balancer that can't
 //! connect tries another.
+//!
+#![doc = include_str!("known_answers.md")]
 #![forbid(unsafe_code)]
 
 mod arrivals;

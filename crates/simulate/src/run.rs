@@ -9,7 +9,6 @@ use slab::Slab;
 
 use crate::{
     calls::{Call, Connection},
-    distribution::Distribution,
     events::{Event, Events, Kind},
     links::Links,
     setup::{LoadView, Pace, Setup, SetupError},
@@ -82,20 +81,11 @@ pub fn run(
     sink: &mut dyn FnMut(&Entry),
 ) -> Result<Ended, SetupError> {
     setup.check(u64::MAX)?;
-    if matches!(setup.load.pace, Pace::Closed { think_ns: 0, .. }) && !takes_time(setup) {
-        return Err(SetupError::Invalid("a closed loop in which nothing takes time"));
-    }
     let mut simulation = Simulation::new(setup, seed, sink)?;
     simulation.begin();
     simulation.go_on(arrivals)?;
     simulation.give_up();
     Ok(Ended { ended_ns: simulation.now_ns, ..simulation.ended })
-}
-
-fn takes_time(setup: &Setup) -> bool {
-    let path = &setup.path;
-    setup.backends.iter().all(|backend| backend.service != Distribution::Zero)
-        || path.to_backend != Distribution::Zero
 }
 
 impl<'a> Simulation<'a> {

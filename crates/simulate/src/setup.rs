@@ -129,8 +129,8 @@ pub enum Pace {
     },
 }
 
-/// What a call spends outside of the backends, once in each direction and each time
-/// drawn anew.
+/// What a call spends outside of the backends, in each direction. It is drawn once for a
+/// call: what is slow for it on the way there is as slow on the way back.
 #[derive(Clone, Debug)]
 pub struct Path {
     /// Between client and balancer, one way; of no effect where there is no balancer.
@@ -245,6 +245,12 @@ impl Setup {
         backends * BYTES_PER_HISTOGRAM + views + connections
     }
 
+    /// Whether a call takes any time, so that a closed loop without pauses gets on.
+    fn takes_time(&self) -> bool {
+        self.backends.iter().all(|backend| backend.service != Distribution::Zero)
+            || self.path.to_backend != Distribution::Zero
+    }
+
     /// Whether it can be simulated within so much memory.
     ///
     /// # Errors
@@ -269,6 +275,10 @@ impl Setup {
                 "a backend that stands still",
             ),
             (self.backends.iter().all(|one| !one.is_member), "a start without a backend"),
+            (
+                matches!(self.load.pace, Pace::Closed { think_ns: 0, .. }) && !self.takes_time(),
+                "a closed loop in which nothing takes time",
+            ),
             (
                 self.faults.iter().any(|one| one.backend as usize >= self.backends.len()),
                 "a fault of a backend that is not there",

@@ -44,7 +44,7 @@ impl Simulation<'_> {
     fn leg_ns(&self, key: u32, kind: Kind) -> u64 {
         let path = &self.setup.path;
         let luck = self.calls[key as usize].luck;
-        let mut draws = SplitMix64::new(luck ^ ((kind as u64 + 1) << 56));
+        let mut draws = SplitMix64::new(!luck);
         let (near, far) = match (self.setup.layer, kind) {
             (Layer::L7, Kind::Pick | Kind::Done) => (true, false),
             (Layer::L7 | Layer::None | Layer::Client, Kind::Arrive | Kind::Pass) => (false, true),
@@ -53,8 +53,9 @@ impl Simulation<'_> {
         };
         let mut ns = 0.0;
         for (is_on_it, leg) in [(near, &path.to_balancer), (far, &path.to_backend)] {
+            let luck = draws.next_u64();
             if is_on_it {
-                ns += leg.draw_ns(draws.next_u64());
+                ns += leg.draw_ns(luck);
             }
         }
         ns as u64

@@ -151,6 +151,9 @@ fn unusable(record: &RunRecord) -> Option<String> {
     if record.overrides.iter().any(|one| one == "--short") {
         return Some("run in its short form, which is a check and not for figures".to_owned());
     }
+    if record.simulation.is_some() {
+        return Some("simulated, and a decision rests on what was measured".to_owned());
+    }
     match record.outcome {
         RunOutcome::Complete => None,
         RunOutcome::Interrupted => Some("stopped before its end".to_owned()),

@@ -60,6 +60,17 @@ pub struct Findings {
 impl Findings {
     /// What a run says.
     pub fn of(model: &Model<'_>) -> Self {
+        let mut findings = Self::of_figures(model);
+        if model.run.simulation.is_some() {
+            let said = findings.answer.iter_mut().chain(&mut findings.peers);
+            said.for_each(|sentence| {
+                sentence.0.insert(0, Piece::Text("Simulated: ".to_owned()));
+            });
+        }
+        findings
+    }
+
+    fn of_figures(model: &Model<'_>) -> Self {
         let pair = Pair::of(model);
         let asked = asked(model);
         if let Some(swept) = &model.sweep {

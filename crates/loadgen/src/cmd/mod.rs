@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, each with its flags and what it does.
 
 mod all;
+mod asked;
 mod check;
 mod compare;
 mod decide;
@@ -13,6 +14,7 @@ mod prune;
 mod report;
 mod run;
 mod schema;
+mod simulate;
 mod target;
 
 use std::process::ExitCode;
@@ -57,6 +59,8 @@ Examples:
   A service of your own:                loadgen --target localhost:50051 --reflection \\
                                           --method helloworld.Greeter/SayHello \\
                                           --data '{\"name\": \"you\"}\'
+  What 300 backends would do:           loadgen simulate --scenario connection-sweep \\
+                                          --set backends.count=300
   A scenario of your own:               loadgen check my.toml && loadgen --scenario my.toml
 
 Exit codes: 0 all expectations held; 1 one did not (with --require-all also: could not be
@@ -65,6 +69,9 @@ a trial succeeded and no claim expects that; 130 interrupted (what was measured 
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say what would come of a scenario, in sizes that can't be run here: the same
+    /// report, of which nothing is measured.
+    Simulate(simulate::Args),
     /// Check a scenario without running it.
     Check(check::Args),
     /// Make the report of a run again, from its folder alone.
@@ -119,6 +126,7 @@ impl Program {
         let code = match self.command {
             None if self.run.list => list::main()?,
             None => run::main(&self.run)?,
+            Some(Command::Simulate(args)) => simulate::main(&args)?,
             Some(Command::Check(args)) => check::main(&args)?,
             Some(Command::Report(args)) => report::main(&args)?,
             Some(Command::Compare(args)) => compare::main(&args)?,

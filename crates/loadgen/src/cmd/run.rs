@@ -147,7 +147,10 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
 }
 
 /// Makes the report of a run, and the list of all; none where nothing was measured.
-fn write_report(finished: &run::Finished, results: &Path) -> Result<Option<PathBuf>, Failure> {
+pub(super) fn write_report(
+    finished: &run::Finished,
+    results: &Path,
+) -> Result<Option<PathBuf>, Failure> {
     if finished.trials.is_empty() {
         return Ok(None);
     }

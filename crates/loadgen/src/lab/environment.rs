@@ -19,10 +19,7 @@ pub(crate) fn describe(placement: BTreeMap<String, Vec<u32>>) -> Environment {
         ),
         cpu_model: field("/proc/cpuinfo", "model name").unwrap_or_default(),
         cpus: cpus(),
-        memory_bytes: field("/proc/meminfo", "MemTotal")
-            .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok())
-            .unwrap_or(0)
-            * 1024,
+        memory_bytes: memory_bytes(),
         governor: fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
             .ok()
             .map(|text| text.trim().to_owned()),
@@ -34,6 +31,13 @@ pub(crate) fn describe(placement: BTreeMap<String, Vec<u32>>) -> Environment {
         rustc: env!("LAYERLAB_RUSTC").to_owned(),
         open_files_limit: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
     }
+}
+
+/// Memory of the machine; zero where it can't be read.
+pub(crate) fn memory_bytes() -> u64 {
+    let kib = field("/proc/meminfo", "MemTotal")
+        .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }
 
 /// Logical CPUs this process may use.

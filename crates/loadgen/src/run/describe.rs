@@ -63,6 +63,7 @@ pub(super) fn run_record(
         peers: peers.iter().map(peer_setup).collect(),
         left_out,
         twins: Vec::new(),
+        simulation: None,
         warnings: doubts::of_start(&environment),
         environment,
         outcome: RunOutcome::Running,

@@ -182,33 +182,41 @@ fn shape(scenario: &Scenario, service: Option<&OwnService>, peer: &ReadyPeer) ->
 }
 
 fn load(scenario: &Scenario, worker: u32, workers: u32, seed: u64) -> Load {
-    let load = &scenario.load;
-    let warm_up_ns = nanos(load.warm_up);
-    let limit = match load.length {
-        Length::Duration(duration) => Limit::Until { end_ns: warm_up_ns + nanos(duration) },
-        Length::Calls(calls) => Limit::Calls { calls },
-    };
-    match &load.pace {
-        Pace::Open { arrivals, profile } => {
-            let process = match arrivals {
-                Arrivals::Constant { .. } => Process::Constant,
-                Arrivals::Poisson { .. } => Process::Poisson,
-            };
-            let curve = rate_curve(arrivals.rate(), profile, load);
-            let skew =
-                load.skew.map(|skew| schedule::Skew { heavy: skew.heavy, share: skew.share });
-            let schedule = Schedule::new(process, curve, load.connections, warm_up_ns, limit, seed)
-                .skewed(skew);
-            Load::Open(Open::new(schedule, worker, workers))
-        }
-        Pace::Closed { think_time } => {
-            let connections = connections_of(scenario, worker, workers).count();
-            let connections = u32::try_from(connections).unwrap_or(u32::MAX);
-            let seed = seed ^ u64::from(worker);
-            let think_ns = nanos(*think_time);
-            Load::Closed(Closed::new(connections, load.streams, think_ns, warm_up_ns, limit, seed))
-        }
+    if let Some(schedule) = schedule(scenario, seed) {
+        return Load::Open(Open::new(schedule, worker, workers));
     }
+    let load = &scenario.load;
+    let think_ns = match load.pace {
+        Pace::Open { .. } => 0,
+        Pace::Closed { think_time } => nanos(think_time),
+    };
+    let connections = connections_of(scenario, worker, workers).count();
+    let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+    let (warm_up_ns, limit) = (nanos(load.warm_up), limit(load));
+    let seed = seed ^ u64::from(worker);
+    Load::Closed(Closed::new(connections, load.streams, think_ns, warm_up_ns, limit, seed))
+}
+
+fn limit(load: &scenario::Load) -> Limit {
+    match load.length {
+        Length::Duration(duration) => Limit::Until { end_ns: nanos(load.warm_up + duration) },
+        Length::Calls(calls) => Limit::Calls { calls },
+    }
+}
+
+/// All arrivals of an open loop, in order of time; none of a closed one.
+pub(super) fn schedule(scenario: &Scenario, seed: u64) -> Option<Schedule> {
+    let load = &scenario.load;
+    let Pace::Open { arrivals, profile } = &load.pace else { return None };
+    let process = match arrivals {
+        Arrivals::Constant { .. } => Process::Constant,
+        Arrivals::Poisson { .. } => Process::Poisson,
+    };
+    let curve = rate_curve(arrivals.rate(), profile, load);
+    let skew = load.skew.map(|skew| schedule::Skew { heavy: skew.heavy, share: skew.share });
+    let (warm_up_ns, limit) = (nanos(load.warm_up), limit(load));
+    let schedule = Schedule::new(process, curve, load.connections, warm_up_ns, limit, seed);
+    Some(schedule.skewed(skew))
 }
 
 /// The profile over the measured part, after a warm-up at the rate it begins with.

@@ -17,6 +17,7 @@ mod precision;
 mod preflight;
 mod search;
 mod setup;
+pub(crate) mod simulated;
 pub(crate) mod summary;
 pub(crate) mod trial;
 mod twin;
@@ -94,7 +95,7 @@ pub(crate) fn run(
         Cpus::of(&scenario.placement, &placement::available()).map_err(Failure::bad_input)?;
     let certificates = certificates(scenario)?;
     let started = Timestamp::now();
-    let folder = create_folder(request, started)?;
+    let folder = create_folder(&request.results, &request.source, started)?;
     let record = describe::run_record(request, &points, &peers, left_out, started, &cpus);
     let course = Course {
         scenario,
@@ -134,7 +135,11 @@ fn certificates(scenario: &Scenario) -> Result<Option<Certificates>, Failure> {
     speaks.then(Certificates::make).transpose().map_err(Failure::lab)
 }
 
-fn create_folder(request: &Request, started: Timestamp) -> Result<RunFolder, Failure> {
+fn create_folder(
+    results: &Path,
+    source: &ScenarioSource,
+    started: Timestamp,
+) -> Result<RunFolder, Failure> {
     let utc = started.strftime("%Y%m%dT%H%M%SZ").to_string();
     let unusable = |error: measure::folder::FolderError| {
         let failure = Failure::from(error);
@@ -143,8 +148,7 @@ fn create_folder(request: &Request, started: Timestamp) -> Result<RunFolder, Fai
             format!("the results can't be kept: {message}; name another folder with --out");
         Failure { message, ..failure }
     };
-    let folder =
-        RunFolder::create(&request.results, &request.scenario.name, &utc).map_err(unusable)?;
-    folder.write_scenario(request.source.text()).map_err(unusable)?;
+    let folder = RunFolder::create(results, source.name(), &utc).map_err(unusable)?;
+    folder.write_scenario(source.text()).map_err(unusable)?;
     Ok(folder)
 }

@@ -13,12 +13,19 @@ use crate::{
 /// timers, listeners, with room to spare.
 const OTHER_DESCRIPTORS: u64 = 64;
 
-/// Checks the limit on open descriptors, and raises the soft one to the hard
+/// The most that the lab takes, whatever the machine: backends are processes, and calls in
+/// flight have memory set aside.
+const MOST_BACKENDS: u64 = 256;
+const MOST_CONNECTIONS: u64 = 20_000;
+const MOST_IN_FLIGHT: u64 = 1_000_000;
+
+/// Checks that the scenario is of a size that can be run, and the limit on open descriptors, and raises the soft one to the hard
 /// one, for this process and for those it starts.
 ///
 /// # Errors
 /// With the numbers, when the scenario needs more than there are.
 pub(super) fn check(scenario: &Scenario, peers: &[ReadyPeer]) -> Result<(), Failure> {
+    check_size(scenario)?;
     let limit = serve::limits::raise_open_files().map_err(|error| {
         Failure::lab(format!("cannot raise the limit on open descriptors: {error}"))
     })?;
@@ -57,6 +64,24 @@ pub(super) fn check_command(scenario: &Scenario, file: &str) -> Result<(), Failu
     }
 }
 
+fn check_size(scenario: &Scenario) -> Result<(), Failure> {
+    let connections = u64::from(scenario.load.connections);
+    let in_flight = connections * u64::from(scenario.load.streams);
+    let sizes = [
+        ("backends", scenario.backends.len() as u64, MOST_BACKENDS),
+        ("connections", connections, MOST_CONNECTIONS),
+        ("calls in flight", in_flight, MOST_IN_FLIGHT),
+    ];
+    match sizes.into_iter().find(|(_, size, most)| size > most) {
+        Some((what, size, most)) => Err(Failure::bad_input(format!(
+            "scenario {} asks for {size} {what}, and the lab takes {most} at most; `loadgen \
+             simulate` takes more",
+            scenario.name
+        ))),
+        None => Ok(()),
+    }
+}
+
 fn check_descriptors(
     scenario: &Scenario,
     peers: &[ReadyPeer],
@@ -88,6 +113,15 @@ fn descriptors(scenario: &Scenario, peers: &[ReadyPeer]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_large_for_a_lab_is_refused_and_can_be_simulated() {
+        let library = scenario::Library::open(crate::root::Root::find().scenarios()).unwrap();
+        let many = scenario::Setting::new("backends.count", "300", "--set backends.count=300");
+        let scenario = library.find("many-conns").unwrap().resolve(false, &[many]).unwrap();
+        let message = check_size(&scenario).unwrap_err().message;
+        assert!(message.contains("300 backends") && message.contains("simulate"), "{message}");
+    }
 
     #[test]
     fn too_few_descriptors_are_told_with_both_numbers() {

@@ -284,12 +284,9 @@ impl Attempt<'_> {
         (start_ns, end_ns)
     }
 
-    /// When calls without an answer are given up: as long after the last one was
-    /// due as the trial took until then, so that an overloaded backend gets to
-    /// work its queue off, and never before a call could have been served.
+    /// When calls without an answer are given up.
     pub(super) fn give_up(&self) -> Duration {
-        let planned = self.trial.scenario.trial_duration().unwrap_or(Duration::from_secs(3_600));
-        planned + planned.max(LEAST_GRACE + self.trial.scenario.slow_call())
+        give_up_after(self.trial.scenario)
     }
 
     /// Waits for the trial's end and reads the costs at the window's edges.
@@ -444,6 +441,7 @@ impl Attempt<'_> {
             queued,
             service,
             in_backend,
+            overhead: folded.overhead(),
             backends: self.weighted(folded.backends(&ids)),
             series: folded.series(),
             faults: measured.faults.clone(),
@@ -510,6 +508,14 @@ fn failure(error: &LabError) -> TrialOutcome {
     TrialOutcome::Failed { side: error.side(), message: error.to_string() }
 }
 
+/// When calls without an answer are given up: as long after the last one was due as the
+/// trial took until then, so that an overloaded backend gets to work its queue off, and
+/// never before a call could have been served.
+pub(super) fn give_up_after(scenario: &Scenario) -> Duration {
+    let planned = scenario.trial_duration().unwrap_or(Duration::from_secs(3_600));
+    planned + planned.max(LEAST_GRACE + scenario.slow_call())
+}
+
 /// What was seen while a trial ran.
 struct Watched {
     before: Option<Costs>,
@@ -547,6 +553,7 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         queued: Default::default(),
         service: Default::default(),
         in_backend: Default::default(),
+        overhead: Default::default(),
         backends: Vec::new(),
         series: Vec::new(),
         faults: Vec::new(),

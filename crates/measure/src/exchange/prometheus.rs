@@ -245,6 +245,7 @@ mod tests {
             queued: histogram(&[]),
             service: histogram(&[]),
             in_backend: histogram(&[]),
+            overhead: histogram(&[]),
             faults: Vec::new(),
             backends: ids.iter().map(backend).collect(),
             series: Vec::new(),

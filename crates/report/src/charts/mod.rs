@@ -35,6 +35,21 @@ pub struct ChartKind {
     pub draw: fn(&Model<'_>, Frame) -> Chart,
 }
 
+impl ChartKind {
+    /// The chart of a run, which says so where nothing of it was measured.
+    pub fn of(&self, model: &Model<'_>, frame: Frame) -> Chart {
+        let chart = (self.draw)(model, frame);
+        if model.run.simulation.is_none() {
+            return chart;
+        }
+        Chart {
+            title: format!("{} (simulated)", chart.title),
+            alternative: format!("Simulated, not measured. {}", chart.alternative),
+            ..chart
+        }
+    }
+}
+
 /// Every chart of a run of one setting, in the page's order.
 pub const CHARTS: &[ChartKind] = &[
     ChartKind { name: "shares", draw: shares::draw },

@@ -19,8 +19,8 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             }
         });
         for kind in charts::of(model) {
-            let wide = (kind.draw)(model, Frame::wide());
-            let narrow = (kind.draw)(model, Frame::narrow());
+            let wide = kind.of(model, Frame::wide());
+            let narrow = kind.of(model, Frame::narrow());
             html.tag("figure", &[("id", kind.name)], |html| {
                 html.tag("figcaption", &[], |html| {
                     html.leaf("h3", &[], &wide.title);

@@ -49,7 +49,8 @@ fn head(html: &mut Html) {
 fn row(html: &mut Html, entry: &Entry) {
     html.tag("tr", &[], |html| match &entry.record {
         Ok(run) => {
-            name(html, entry, &run.scenario, &run.question);
+            let simulated = if run.simulation.is_some() { " (simulated)" } else { "" };
+            name(html, entry, &format!("{}{simulated}", run.scenario), &run.question);
             html.tag("td", &[("data-value", &*run.started_utc)], |html| {
                 html.text(&run.started_utc.replace('T', " ").replace('Z', ""));
                 let own = entry.folder.rsplit('/').next().unwrap_or(&entry.folder);

@@ -20,6 +20,7 @@ pub(crate) mod index;
 mod method;
 mod omission;
 mod ratios;
+mod simulation;
 pub(crate) mod sweep;
 mod theory;
 mod trials;
@@ -36,7 +37,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
 
 /// Writes the page of a run, with a link to the decision where there is one.
 pub(crate) fn render(model: &Model<'_>, decision: Option<&str>) -> String {
-    document(&format!("{} · layerlab", model.run.scenario), |html| {
+    let simulated = if model.run.simulation.is_some() { " (simulated)" } else { "" };
+    document(&format!("{}{simulated} · layerlab", model.run.scenario), |html| {
         header(html, model, decision);
         answer::write(html, model);
         match &model.sweep {
@@ -89,6 +91,7 @@ fn header(html: &mut Html, model: &Model<'_>, decision: Option<&str>) {
             to_decision(html, decision);
         });
         html.leaf("h1", &[], &model.run.question);
+        simulation::write(html, model);
     });
 }
 

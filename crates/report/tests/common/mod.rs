@@ -170,6 +170,7 @@ fn run_record() -> RunRecord {
         trials: None,
         expectations: expectations(),
         twins: Vec::new(),
+        simulation: None,
         warnings: vec![Warning::SharedCpus { cpus: 2 }],
     }
 }
@@ -331,6 +332,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
         queued: histogram(ok.iter().map(|call| call.queued)),
         service: histogram(ok.iter().map(|call| call.service)),
         in_backend: histogram(ok.iter().map(|call| call.queued + call.service)),
+        overhead: Default::default(),
         backends: (0..BACKENDS).map(|index| backend(index, &ok)).collect(),
         series: series(&calls, &ok, fails),
         faults: Vec::new(),

@@ -1,0 +1,278 @@
+//! Times taken from a measured run: how long calls are served, and what they spend on the
+//! way, by peer. What is taken is the distribution as it was measured, not a curve through
+//! it; how well it holds is told from a repeat that was kept out of it.
+
+use std::collections::BTreeMap;
+
+use measure::{
+    folder::Run,
+    histogram::{HistogramRecord, new_histogram, quantile},
+    record::{Layer, RunRecord, TrialRecord},
+    simulation::{Calibration, Fit, Taken},
+    summary::is_measured,
+};
+use scenario::Scenario;
+use simulate::Empirical;
+
+use super::super::points::Point;
+use crate::peers::ReadyPeer;
+
+/// What was taken from a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Calibrated {
+    run: String,
+    /// The service time as the scenario writes it, and as it was measured.
+    service: Option<(String, Empirical)>,
+    /// By peer and layer, what a call spends on half of its way.
+    ways: Vec<(String, Layer, Empirical)>,
+    taken: Vec<Taken>,
+    validated: Validated,
+}
+
+/// What was measured, and so what a simulation does not go beyond.
+#[derive(Clone, Debug, Default)]
+struct Validated {
+    /// Offered over what the backends can do.
+    load: f64,
+    connections: u32,
+    backends: usize,
+    /// With their policies.
+    peers: Vec<(String, String)>,
+}
+
+impl Calibrated {
+    /// Takes times from a run, and of its trials from those that `is_used` says.
+    ///
+    /// # Errors
+    /// In a sentence, which figures the run lacks.
+    pub(crate) fn of(run: &Run, name: &str, is_used: impl Fn(u32) -> bool) -> Result<Self, String> {
+        if run.record.simulation.is_some() {
+            return Err(format!("{name} was simulated itself; name a measured run"));
+        }
+        let whole = run.trials.iter().filter(|trial| is_measured(trial) && is_used(trial.repeat));
+        let trials: Vec<&TrialRecord> = whole.collect();
+        if trials.iter().all(|trial| trial.counts.ok == 0) {
+            return Err(format!("{name} has no trial in which a call succeeded"));
+        }
+        if trials.iter().all(|trial| trial.overhead.count == 0) {
+            return Err(format!(
+                "{name} lacks `overhead`, the time of calls outside of the backends: it was \
+                 recorded before that was kept; run its scenario again"
+            ));
+        }
+        let mut taken = Vec::new();
+        let service = service(&run.record, &trials, &mut taken)?;
+        let ways = ways(&run.record, &trials, &mut taken)?;
+        let validated = validated(&run.record);
+        Ok(Self { run: name.to_owned(), service, ways, taken, validated })
+    }
+
+    /// Service times as they were measured, where the scenario has those of the run.
+    pub(super) fn service(&self, written: &str) -> Option<&Empirical> {
+        let (own, measured) = self.service.as_ref()?;
+        (own == written).then_some(measured)
+    }
+
+    /// What a call by a peer spends on half of its way: as measured of the peer itself, of
+    /// the same under another policy, or of one at the same layer.
+    pub(super) fn half_way(&self, peer: &ReadyPeer) -> Option<&Empirical> {
+        let name = peer.peer.name.as_str();
+        let folder = name.split(':').next();
+        let layer = layer_of(peer);
+        let same = self.ways.iter().find(|(own, ..)| own == name);
+        let of_folder = || self.ways.iter().find(|(own, ..)| own.split(':').next() == folder);
+        let of_layer = || self.ways.iter().find(|(_, own, _)| *own == layer);
+        same.or_else(of_folder).or_else(of_layer).map(|(.., way)| way)
+    }
+
+    /// For the record of a simulation of these points and peers.
+    pub(super) fn record(&self, points: &[Point], peers: &[ReadyPeer]) -> Calibration {
+        let mut extrapolated: Vec<String> = Vec::new();
+        for point in points {
+            for peer in peers {
+                let beyond = self.beyond(&point.scenario, peer);
+                let new = beyond.into_iter().filter(|one| !extrapolated.contains(one));
+                let new: Vec<String> = new.collect();
+                extrapolated.extend(new);
+            }
+        }
+        Calibration { run: self.run.clone(), taken: self.taken.clone(), extrapolated }
+    }
+
+    /// In which way a simulation goes beyond what was measured, in sentences.
+    pub(super) fn beyond(&self, scenario: &Scenario, peer: &ReadyPeer) -> Vec<String> {
+        let (known, name) = (&self.validated, &peer.peer.name);
+        let policy = peer.policy(scenario).name();
+        let offered = load(scenario);
+        let mut beyond = Vec::new();
+        if offered > known.load * 1.01 {
+            beyond.push(format!(
+                "the load of {offered:.2} is above the highest that was measured, {:.2}.",
+                known.load
+            ));
+        }
+        if scenario.load.connections > known.connections {
+            let (now, then) = (scenario.load.connections, known.connections);
+            beyond.push(format!("{now} connections are more than were measured, {then}."));
+        }
+        if scenario.backends.len() > known.backends {
+            let (now, then) = (scenario.backends.len(), known.backends);
+            beyond.push(format!("{now} backends are more than were measured, {then}."));
+        }
+        if !known.peers.iter().any(|(one, _)| one == name) {
+            let from = if self.half_way(peer).is_some() { "another peer's" } else { "not known" };
+            beyond.push(format!("{name} was not measured, and its time on the way is {from}."));
+        } else if !known.peers.iter().any(|(one, by)| one == name && by == policy) {
+            beyond.push(format!("{name} was not measured with the policy {policy}."));
+        }
+        beyond
+    }
+}
+
+/// Offered calls over what the backends can do; zero where their service takes no time, or
+/// a closed loop offers what they can do.
+fn load(scenario: &Scenario) -> f64 {
+    let rate = scenario.load.pace.mean_rate();
+    rate.zip(scenario.capacity()).map_or(0.0, |(rate, capacity)| rate / capacity)
+}
+
+fn validated(record: &RunRecord) -> Validated {
+    let points = record.sweep.iter().flat_map(|sweep| &sweep.points);
+    let settings = points.map(|point| (&point.load, &point.backends));
+    let mut known = Validated::default();
+    let own = [(&record.load, &record.backends)].into_iter();
+    for (offered, backends) in own.chain(settings) {
+        let capacity: f64 = backends
+            .iter()
+            .filter(|one| one.service_mean_ns > 0.0)
+            .map(|one| f64::from(one.concurrency) * one.speed * 1e9 / one.service_mean_ns)
+            .sum();
+        if let Some(rate) = offered.rate.filter(|_| capacity > 0.0) {
+            known.load = known.load.max(rate / capacity);
+        }
+        known.connections = known.connections.max(offered.connections);
+        known.backends = known.backends.max(backends.len());
+        for peer in &record.peers {
+            let policy = peer.name.split_once(':').map_or(&*offered.policy, |(_, policy)| policy);
+            let peer = (peer.name.clone(), policy.to_owned());
+            if !known.peers.contains(&peer) {
+                known.peers.push(peer);
+            }
+        }
+    }
+    known
+}
+
+fn layer_of(peer: &ReadyPeer) -> Layer {
+    match peer.peer.layer {
+        scenario::Layer::None => Layer::None,
+        scenario::Layer::L4 => Layer::L4,
+        scenario::Layer::L7 => Layer::L7,
+        scenario::Layer::Client => Layer::Client,
+    }
+}
+
+/// Service times of all trials together, where all backends are alike; else those that the
+/// scenario names are better known than what comes of a mixture.
+fn service(
+    record: &RunRecord,
+    trials: &[&TrialRecord],
+    taken: &mut Vec<Taken>,
+) -> Result<Option<(String, Empirical)>, String> {
+    let points = record.sweep.iter().flat_map(|sweep| &sweep.points);
+    let mut all = record.backends.iter().chain(points.flat_map(|point| &point.backends));
+    let Some(first) = record.backends.first() else { return Ok(None) };
+    let is_alike = all.all(|one| one.service_time == first.service_time && one.speed == 1.0);
+    let changes_speed = trials.iter().flat_map(|trial| &trial.faults);
+    let mut changes_speed = changes_speed.map(|fault| fault.action.as_str());
+    let changes_speed = changes_speed.any(|action| matches!(action, "slow_down" | "speed_up"));
+    if !is_alike || changes_speed || first.service_mean_ns == 0.0 {
+        return Ok(None);
+    }
+    let times = |trial: &TrialRecord| trial.service.clone();
+    let found = take("service time", "as the backends reported it", trials, times, taken)?;
+    Ok(found.map(|measured| (first.service_time.clone(), measured)))
+}
+
+fn ways(
+    record: &RunRecord,
+    trials: &[&TrialRecord],
+    taken: &mut Vec<Taken>,
+) -> Result<Vec<(String, Layer, Empirical)>, String> {
+    let mut ways = Vec::new();
+    for peer in &record.peers {
+        let own: Vec<&TrialRecord> =
+            trials.iter().copied().filter(|trial| trial.peer == peer.name).collect();
+        let what = format!("time on the way of {}", peer.name);
+        let from = "calls as sent and answered, without what the backends reported";
+        let times = |trial: &TrialRecord| trial.overhead.clone();
+        if let Some(way) = take(&what, from, &own, times, taken)? {
+            ways.push((peer.name.clone(), peer.layer, way.scaled(0.5)));
+        }
+    }
+    Ok(ways)
+}
+
+/// Puts times of trials together. The last repeat is held to the others to tell the fit;
+/// what is taken is all of them.
+fn take(
+    what: &str,
+    from: &str,
+    trials: &[&TrialRecord],
+    times: impl Fn(&TrialRecord) -> HistogramRecord,
+    taken: &mut Vec<Taken>,
+) -> Result<Option<Empirical>, String> {
+    let mut by_repeat: BTreeMap<u32, hdrhistogram::Histogram<u64>> = BTreeMap::new();
+    for trial in trials {
+        let histogram = times(trial).to_histogram().map_err(|error| format!("{what}: {error}"))?;
+        *by_repeat.entry(trial.repeat).or_insert_with(new_histogram) += histogram;
+    }
+    let together = |histograms: &mut dyn Iterator<Item = &hdrhistogram::Histogram<u64>>| {
+        histograms.fold(new_histogram(), |mut all, one| {
+            all += one;
+            all
+        })
+    };
+    let all = together(&mut by_repeat.values());
+    let Some(empirical) = empirical(&all) else { return Ok(None) };
+    let fit = match by_repeat.pop_last() {
+        Some((_, last)) if !by_repeat.is_empty() => {
+            self::empirical(&together(&mut by_repeat.values())).map(|others| fit(&others, &last))
+        }
+        _ => None,
+    };
+    taken.push(Taken {
+        what: what.to_owned(),
+        from: from.to_owned(),
+        count: all.len(),
+        mean_ns: all.mean(),
+        fit,
+    });
+    Ok(Some(empirical))
+}
+
+fn empirical(histogram: &hdrhistogram::Histogram<u64>) -> Option<Empirical> {
+    let counts = histogram.iter_recorded();
+    Empirical::new(counts.map(|one| (one.value_iterated_to() as f64, one.count_at_value())))
+}
+
+/// How what is drawn stands to what was measured.
+fn fit(drawn: &Empirical, measured: &hdrhistogram::Histogram<u64>) -> Fit {
+    let mut below = 0;
+    let ks = measured.iter_recorded().map(|one| {
+        below += one.count_at_value();
+        let part = below as f64 / measured.len() as f64;
+        (drawn.cdf(one.value_iterated_to() as f64) - part).abs()
+    });
+    let ks = ks.fold(0.0, f64::max);
+    let at = |part: f64| {
+        let measured_ns = quantile(measured, part).unwrap_or(0) as f64;
+        let simulated_ns = drawn.at_ns(part);
+        Fit { ks, worst_quantile: part, measured_ns, simulated_ns }
+    };
+    let off = |fit: &Fit| (fit.simulated_ns.max(1.0) / fit.measured_ns.max(1.0)).ln().abs();
+    let quantiles = [0.9, 0.99, 0.999].map(at);
+    quantiles
+        .into_iter()
+        .fold(at(0.5), |worst, one| if off(&one) > off(&worst) { one } else { worst })
+}

@@ -1,0 +1,233 @@
+//! A checked scenario as the simulation takes it, and what it has that the simulation
+//! leaves out.
+
+use std::time::Duration;
+
+use queueing::Service;
+use scenario::{CallKind, FaultAction, Layer, Length, Pace, Scenario, ServiceTime, Tls};
+use simulate::{Action, Backend, Distribution, Fault, Fleet, Load, LoadView, Path, Setup};
+
+use super::{
+    super::{load, trial::give_up_after},
+    calibrate::Calibrated,
+};
+use crate::peers::ReadyPeer;
+
+/// What a simulation knows beside the scenario.
+#[derive(Clone, Debug)]
+pub(crate) struct Conditions {
+    /// Balancers that share the connections.
+    pub(crate) balancers: u32,
+    /// Connections of each client.
+    pub(crate) connections_per_client: u32,
+    /// How many backends each balancer or client is limited to.
+    pub(crate) subset: Option<u32>,
+    /// How old what balancers know of load may be; none where they count themselves.
+    pub(crate) load_reported_every: Option<Duration>,
+    /// Within which time balancers hear of a change of membership.
+    pub(crate) told_within: Duration,
+    /// Between client and balancer, and on to the backend, one way each.
+    pub(crate) delay: Duration,
+    /// Times of a measured run.
+    pub(crate) calibrated: Option<Calibrated>,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self {
+            balancers: 1,
+            connections_per_client: 1,
+            subset: None,
+            load_reported_every: None,
+            told_within: Duration::ZERO,
+            delay: Duration::ZERO,
+            calibrated: None,
+        }
+    }
+}
+
+/// What is simulated of a peer.
+pub(super) fn setup(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> Setup {
+    let members = scenario.first_members();
+    let backends = scenario.backends.iter().zip(members).map(|(backend, is_member)| Backend {
+        servers: backend.concurrency,
+        service: service(backend.service_time, conditions),
+        speed: backend.speed,
+        weight: backend.weight,
+        is_member,
+    });
+    Setup {
+        backends: backends.collect(),
+        layer: match peer.peer.layer {
+            Layer::None => simulate::Layer::None,
+            Layer::L4 => simulate::Layer::L4,
+            Layer::L7 => simulate::Layer::L7,
+            Layer::Client => simulate::Layer::Client,
+        },
+        policy: peer.policy(scenario),
+        fleet: fleet(scenario, conditions),
+        load: load_of(scenario, conditions),
+        connection_age_ns: scenario.connection_age.map(|age| nanos(age.max)),
+        path: path(peer, conditions),
+        faults: faults(scenario),
+    }
+}
+
+/// As it was measured, where the scenario has that of the measured run.
+fn service(service_time: ServiceTime, conditions: &Conditions) -> Distribution {
+    let calibrated = conditions.calibrated.as_ref();
+    let measured = calibrated.and_then(|one| one.service(&service_time.to_string()));
+    measured.map_or_else(
+        || distribution(service_time),
+        |measured| Distribution::Empirical(measured.clone()),
+    )
+}
+
+fn distribution(service_time: ServiceTime) -> Distribution {
+    let s = |duration: Duration| duration.as_secs_f64();
+    Distribution::Of(match service_time {
+        ServiceTime::None => return Distribution::Zero,
+        ServiceTime::Constant(value) => Service::Constant { value_s: s(value) },
+        ServiceTime::Exponential { mean } => Service::Exponential { mean_s: s(mean) },
+        ServiceTime::Lognormal { mean, sigma } => Service::Lognormal { mean_s: s(mean), sigma },
+        ServiceTime::Bimodal { common, rare, rare_percent } => Service::Bimodal {
+            common_s: s(common),
+            rare_s: s(rare),
+            rare_share: rare_percent / 100.0,
+        },
+    })
+}
+
+fn fleet(scenario: &Scenario, conditions: &Conditions) -> Fleet {
+    Fleet {
+        balancers: conditions.balancers,
+        subset: conditions.subset,
+        view: match conditions.load_reported_every {
+            Some(every) => LoadView::Reported { every_ns: nanos(every) },
+            None => LoadView::Own,
+        },
+        told_within_ns: nanos(conditions.told_within),
+        salt: scenario.seed,
+    }
+}
+
+fn load_of(scenario: &Scenario, conditions: &Conditions) -> Load {
+    let load = &scenario.load;
+    let warm_up_ns = nanos(load.warm_up);
+    let (end_ns, calls) = match load.length {
+        Length::Duration(duration) => (warm_up_ns + nanos(duration), u64::MAX),
+        Length::Calls(calls) => (u64::MAX, calls),
+    };
+    Load {
+        pace: match &load.pace {
+            Pace::Open { .. } => simulate::Pace::Open,
+            Pace::Closed { think_time } => simulate::Pace::Closed {
+                think_ns: nanos(*think_time),
+                end_ns,
+                calls,
+                counted_from_ns: warm_up_ns,
+            },
+        },
+        connections: load.connections,
+        connections_per_client: conditions.connections_per_client,
+        streams: load.streams,
+        connection_calls: load.connection_calls,
+        passes: match load.call {
+            CallKind::Unary | CallKind::ClientStream => 1,
+            CallKind::ServerStream | CallKind::Bidi => load.messages,
+        },
+        give_up_ns: nanos(give_up_after(scenario)),
+    }
+}
+
+/// As it was measured, or else as far as it was said to be.
+fn path(peer: &ReadyPeer, conditions: &Conditions) -> Path {
+    let calibrated = conditions.calibrated.as_ref();
+    if let Some(half) = calibrated.and_then(|one| one.half_way(peer)) {
+        let to_backend = Distribution::Empirical(half.clone());
+        return Path { to_balancer: Distribution::Zero, to_backend };
+    }
+    let leg = match conditions.delay {
+        Duration::ZERO => Distribution::Zero,
+        delay => Distribution::Of(Service::Constant { value_s: delay.as_secs_f64() }),
+    };
+    Path { to_balancer: leg.clone(), to_backend: leg }
+}
+
+/// The faults, at their times within the measured part.
+fn faults(scenario: &Scenario) -> Vec<Fault> {
+    let start_ns = nanos(scenario.load.warm_up);
+    let whole_ns = match scenario.load.length {
+        Length::Duration(duration) => nanos(duration),
+        Length::Calls(_) => 0,
+    };
+    let mut speeds: Vec<f64> = scenario.backends.iter().map(|backend| backend.speed).collect();
+    let fault = |fault: &scenario::Fault| {
+        let index = fault.backend as usize;
+        let first = scenario.backends[index].speed;
+        speeds[index] = fault.action.speed_after(speeds[index], first);
+        Fault {
+            at_ns: start_ns + (fault.at * whole_ns as f64) as u64,
+            backend: fault.backend,
+            action: match fault.action {
+                FaultAction::Stop => Action::Stop,
+                FaultAction::Continue => Action::Continue,
+                FaultAction::Kill => Action::Kill,
+                FaultAction::Drain => Action::Drain,
+                FaultAction::Start => Action::Start,
+                FaultAction::Add => Action::Add,
+                FaultAction::Remove => Action::Remove,
+                FaultAction::SlowDown { .. } | FaultAction::SpeedUp { .. } => {
+                    Action::Speed(speeds[index] / first)
+                }
+            },
+        }
+    };
+    scenario.faults.iter().map(fault).collect()
+}
+
+/// What the scenario has and the simulation has not, in sentences.
+pub(super) fn leaves_out(scenario: &Scenario, conditions: &Conditions) -> Vec<String> {
+    let load = &scenario.load;
+    let takes_no_time = scenario.backends.iter().any(|one| one.service_time == ServiceTime::None);
+    let restarts = scenario.faults.iter().any(|fault| {
+        matches!(fault.action, FaultAction::Kill | FaultAction::Drain | FaultAction::Start)
+    });
+    let sentences = [
+        (true, "CPU time, and the waiting where there is too little of it."),
+        (
+            conditions.delay.is_zero() && conditions.calibrated.is_none(),
+            "Time in the network and in proxies: latency is the time in backends and in queues.",
+        ),
+        (takes_no_time, "The time of calls to backends whose service takes none."),
+        (
+            load.payload_bytes() > LARGE_PAYLOAD_BYTES,
+            "Bytes, and the windows of flow control: a message of any size takes no time.",
+        ),
+        (scenario.all_tls().iter().any(|tls| *tls != Tls::None), "TLS: handshakes and encryption."),
+        (restarts, "Retries, health checks, outlier detection, and the time of reconnecting."),
+        (
+            scenario.connection_age.is_some(),
+            "The grace after a connection's age: calls on it end as they would.",
+        ),
+        (load.closed_twin, "The closed-loop twin."),
+        (scenario.precision.is_some(), "Repeats until figures are precise."),
+    ];
+    sentences.into_iter().filter(|(has, _)| *has).map(|(_, text)| text.to_owned()).collect()
+}
+
+/// Payload that no window of usual size holds up, and that takes less time to move than
+/// anything else in a call.
+const LARGE_PAYLOAD_BYTES: u64 = 16 << 10;
+
+/// All arrivals of an open loop as the lab would send them.
+pub(super) fn arrivals(scenario: &Scenario, seed: u64) -> impl Iterator<Item = simulate::Arrival> {
+    load::schedule(scenario, seed)
+        .into_iter()
+        .flatten()
+        .map(|arrival| simulate::Arrival { due_ns: arrival.due_ns, connection: arrival.connection })
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

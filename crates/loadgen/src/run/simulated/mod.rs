@@ -1,0 +1,252 @@
+//! A scenario simulated in place of run: the same record, and nothing in it measured.
+//!
+//! [`convert`] makes of a checked scenario what [`simulate`] takes. It stands here and
+//! not in `scenario`, which would otherwise know of simulations, and not in `simulate`,
+//! which would then know of files.
+
+mod calibrate;
+mod convert;
+mod trial;
+
+use std::{path::PathBuf, time::Instant};
+
+use jiff::Timestamp;
+use measure::{
+    folder::RunFolder,
+    record::{RunOutcome, TrialRecord, Verdict},
+    simulation::Simulation,
+};
+use scenario::{Library, Scenario, ScenarioSource};
+
+use super::{Finished, create_folder, describe, expect, order, order::Turn, points, points::Point};
+use crate::{
+    exit::Failure,
+    lab::{environment, placement::Cpus},
+    peers::ReadyPeer,
+};
+pub(crate) use calibrate::Calibrated;
+pub(crate) use convert::Conditions;
+
+/// What the user asked for.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) source: ScenarioSource,
+    pub(crate) scenario: Scenario,
+    /// Flags that changed the scenario or the simulation, as they were written.
+    pub(crate) overrides: Vec<String>,
+    /// Where runs are kept.
+    pub(crate) results: PathBuf,
+    /// What the simulation knows beside the scenario.
+    pub(crate) conditions: Conditions,
+    /// Whether the scenario's claims are judged: they are about the scenario as it stands.
+    pub(crate) judges: bool,
+}
+
+/// Simulates a scenario: every peer at every point in every repeat, with the arrivals that
+/// the lab would send.
+///
+/// # Errors
+/// When the scenario can't be simulated, or the run can't be kept.
+pub(crate) fn run(request: &Request, library: &Library) -> Result<Finished, Failure> {
+    let scenario = &request.scenario;
+    if scenario.load.search.is_some() {
+        return Err(Failure::bad_input(format!(
+            "scenario {} searches for the highest rate, which CPU time decides, and a simulation \
+             has none; simulate a rate, with a scenario that has no [load.search]",
+            scenario.name
+        )));
+    }
+    let peers = peers(scenario, library)?;
+    let points = points::planned(scenario);
+    let threads = usize::try_from(environment::cpus()).unwrap_or(1).max(1);
+    check(request, &points, &peers, threads)?;
+    let (started, began) = (Timestamp::now(), Instant::now());
+    let folder = create_folder(&request.results, &request.source, started)?;
+    let trials = all_trials(request, &points, &peers, threads)?;
+    let mut record = record(request, &points, &peers, started);
+    let written = write_trials(&folder, &trials);
+    record.trials = u32::try_from(trials.len()).ok();
+    record.elapsed_s = Some(began.elapsed().as_secs_f64());
+    record.outcome = RunOutcome::Complete;
+    judge(request, &mut record, &trials);
+    let kept = written.and_then(|()| folder.write_run(&record).map_err(Failure::from));
+    Ok(Finished { folder: folder.path().to_owned(), record, trials, failure: kept.err() })
+}
+
+/// The peers by their files: where they balance, and by which policy, is all that counts.
+fn peers(scenario: &Scenario, library: &Library) -> Result<Vec<ReadyPeer>, Failure> {
+    let ready = |name: &String| {
+        let peer = library.peer(name).map_err(Failure::bad_input)?;
+        Ok(ReadyPeer { peer, program: None, version: None, external: None })
+    };
+    scenario.peers.iter().map(ready).collect()
+}
+
+/// Whether all of it fits into half of the memory there is, as many at a time as there are
+/// threads.
+fn check(
+    request: &Request,
+    points: &[Point],
+    peers: &[ReadyPeer],
+    threads: usize,
+) -> Result<(), Failure> {
+    let limit = environment::memory_bytes() / 2 / threads as u64;
+    for point in points {
+        for peer in peers {
+            let setup = convert::setup(&point.scenario, peer, &request.conditions);
+            setup.check(limit).map_err(|error| {
+                let name = format!("{}{}", peer.peer.name, point.suffix);
+                Failure::bad_input(format!("scenario {}, {name}: {error}", point.scenario.name))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn all_trials(
+    request: &Request,
+    points: &[Point],
+    peers: &[ReadyPeer],
+    threads: usize,
+) -> Result<Vec<TrialRecord>, Failure> {
+    let turns = order::interleave(points.len(), peers.len(), request.scenario.repeats);
+    let numbered: Vec<(u32, Turn)> = (0..).zip(turns).collect();
+    let trials = simulate::in_parallel(&numbered, threads, |(order, turn)| {
+        let (point, peer) = (&points[turn.point], &peers[turn.peer]);
+        trial::simulate(point, peer, &request.conditions, *turn, *order)
+    });
+    trials.into_iter().collect::<Result<_, _>>().map_err(Failure::bad_input)
+}
+
+fn record(
+    request: &Request,
+    points: &[Point],
+    peers: &[ReadyPeer],
+    started: Timestamp,
+) -> measure::record::RunRecord {
+    let asked = super::Request {
+        source: request.source.clone(),
+        scenario: request.scenario.clone(),
+        overrides: request.overrides.clone(),
+        results: request.results.clone(),
+        every_peer: false,
+        targets: None,
+        service: None,
+        max_errors: 1.0,
+    };
+    let cpus = Cpus::default();
+    let record = describe::run_record(&asked, points, peers, Vec::new(), started, &cpus);
+    let leaves_out = convert::leaves_out(&request.scenario, &request.conditions);
+    let calibrated = request.conditions.calibrated.as_ref();
+    let calibration = calibrated.map(|calibrated| calibrated.record(points, peers));
+    let simulation = Simulation { leaves_out, calibration };
+    // What is doubtful about the machine is of no consequence here.
+    measure::record::RunRecord { simulation: Some(simulation), warnings: Vec::new(), ..record }
+}
+
+/// Judges the claims about figures that a simulation has, and names the others.
+fn judge(request: &Request, record: &mut measure::record::RunRecord, trials: &[TrialRecord]) {
+    let claims = &request.scenario.claims;
+    let Some(simulation) = &mut record.simulation else { return };
+    if !request.judges {
+        if !claims.is_empty() {
+            let sentence = "The scenario's claims are about its own settings, and were not judged.";
+            simulation.leaves_out.push(sentence.to_owned());
+        }
+        return;
+    }
+    let judged = expect::judge(claims, None, trials);
+    let (unknown, known): (Vec<_>, Vec<_>) =
+        judged.into_iter().partition(|one| one.verdict == Verdict::NotJudged);
+    let names: Vec<String> = unknown.iter().map(|one| format!("`{}`", one.claim)).collect();
+    if !names.is_empty() {
+        let list = names.join(", ");
+        simulation.leaves_out.push(format!("Claims about figures that are not simulated: {list}."));
+    }
+    record.expectations = known;
+}
+
+fn write_trials(folder: &RunFolder, trials: &[TrialRecord]) -> Result<(), Failure> {
+    trials.iter().try_for_each(|trial| folder.write_trial(trial)).map_err(Failure::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use measure::{folder::Run, summary::Figures};
+    use scenario::Setting;
+
+    use super::*;
+    use crate::root::Root;
+
+    fn request(name: &str, results: PathBuf, settings: &[(&str, &str)]) -> (Request, Library) {
+        let library = Library::open(Root::find().scenarios()).unwrap();
+        let source = library.find(name).unwrap();
+        let settings: Vec<Setting> =
+            settings.iter().map(|(key, value)| Setting::new(key, value, *key)).collect();
+        let scenario = source.resolve(true, &settings).unwrap();
+        let request = Request {
+            source,
+            scenario,
+            overrides: Vec::new(),
+            results,
+            conditions: Conditions::default(),
+            judges: settings.is_empty(),
+        };
+        (request, library)
+    }
+
+    #[test]
+    fn a_simulated_run_is_kept_as_a_measured_one_is_and_says_what_it_is() {
+        let results = tempfile::tempdir().unwrap();
+        let (request, library) = request("single-conn-flood", results.path().to_owned(), &[]);
+        let finished = run(&request, &library).unwrap();
+        assert!(finished.failure.is_none());
+        let kept = Run::open(&finished.folder).unwrap();
+        assert_eq!(kept.trials.len(), finished.trials.len());
+        let simulation = kept.record.simulation.unwrap();
+        let leaves_out = simulation.leaves_out.join("\n");
+        assert!(leaves_out.contains("CPU time"), "{leaves_out}");
+        let share = |peer: &str| {
+            let trial = kept.trials.iter().find(|trial| trial.peer == peer).unwrap();
+            Figures::of_trial(trial).shares().into_iter().reduce(f64::max).unwrap()
+        };
+        assert_eq!(share("l4"), 1.0, "one connection, one backend");
+        assert!(share("l7") < 0.3);
+        assert_eq!(finished.exit_code(false), 0, "{:?}", kept.record.expectations);
+    }
+
+    #[test]
+    fn every_scenario_can_be_simulated_or_says_why_not() {
+        let library = Library::open(Root::find().scenarios()).unwrap();
+        for summary in library.summaries() {
+            let name = summary.unwrap().name;
+            let results = tempfile::tempdir().unwrap();
+            let settings =
+                [("load.duration", "100ms"), ("load.warm_up", "0ms"), ("run.repeats", "1")];
+            let (mut request, library) = request(&name, results.path().to_owned(), &settings);
+            request.conditions.balancers = 2;
+            match run(&request, &library) {
+                Ok(finished) => assert!(!finished.trials.is_empty(), "{name}"),
+                Err(failure) => {
+                    let reasons = ["searches for the highest rate", "nothing takes time"];
+                    let has = |reason: &&str| failure.message.contains(*reason);
+                    assert!(reasons.iter().any(has), "{}", failure.message);
+                    let mut left = std::fs::read_dir(results.path()).unwrap();
+                    assert!(left.next().is_none(), "{name}: no folder is left");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_would_not_fit_is_refused_with_the_memory_it_needs() {
+        let results = tempfile::tempdir().unwrap();
+        let settings =
+            [("load.connections", "1000000"), ("load.streams", "1"), ("backends.count", "9000")];
+        let (mut request, library) = request("many-conns", results.path().to_owned(), &settings);
+        request.scenario.peers = vec!["client-side".to_owned()];
+        let failure = run(&request, &library).unwrap_err();
+        assert!(failure.message.contains("MiB of memory"), "{}", failure.message);
+        assert!(std::fs::read_dir(results.path()).unwrap().next().is_none(), "no folder is left");
+    }
+}

@@ -1,0 +1,104 @@
+//! One trial, simulated: the record of it, as a measured one has it.
+
+use measure::{
+    calllog::Entry,
+    fold::{Setting, Window, fold_as_they_end},
+    record::{FaultRecord, TrialRecord},
+};
+use scenario::{Length, Scenario};
+use simulate::SetupError;
+
+use super::{
+    super::{doubts, load, order::Turn, points::Point, trial::blank_record},
+    convert::{self, Conditions},
+};
+use crate::peers::ReadyPeer;
+
+/// Simulates a peer at a point once. Calls, services and picks follow from the seed of the
+/// repeat: calls are due when the lab's would be, and take the same service behind every
+/// peer.
+///
+/// # Errors
+/// When it is none that can be simulated.
+pub(super) fn simulate(
+    point: &Point,
+    peer: &ReadyPeer,
+    conditions: &Conditions,
+    turn: Turn,
+    order: u32,
+) -> Result<TrialRecord, SetupError> {
+    let scenario = &point.scenario;
+    let setup = convert::setup(scenario, peer, conditions);
+    let seed = load::seed_of_repeat(scenario.seed, turn.repeat);
+    let ids: Vec<String> = scenario.backends.iter().map(|backend| backend.id.clone()).collect();
+    let window = window(scenario);
+    let setting = Setting {
+        window,
+        spent: window,
+        backend_ids: &ids,
+        reports_times: true,
+        mode: load::mode(scenario),
+        through_proxy: peer.stands_between(),
+    };
+    let mut last_ns = window.start_ns;
+    let mut ended = Ok(simulate::Ended::default());
+    let folded = fold_as_they_end(&setting, |sink| {
+        let mut sink = |entry: &Entry| {
+            last_ns = last_ns.max(entry.done_ns);
+            sink(entry);
+        };
+        ended = simulate::run(&setup, &mut convert::arrivals(scenario, seed), seed, &mut sink);
+    });
+    ended?;
+    // A length in calls ends with the last of them.
+    let end_ns = if window.end_ns == u64::MAX { last_ns } else { window.end_ns };
+    let measured_s = Window { end_ns, ..window }.seconds();
+    let [latency, latency_sent, lateness, queued, service, in_backend] = folded.histograms();
+    let mut backends = folded.backends(&ids);
+    for (record, backend) in backends.iter_mut().zip(&scenario.backends) {
+        record.weight = backend.weight;
+    }
+    let mut record = TrialRecord {
+        point: point.value.clone(),
+        warm_up_s: scenario.load.warm_up.as_secs_f64(),
+        measured_s,
+        payload_bytes: scenario.load.payload_bytes(),
+        counts: folded.counts(),
+        latency,
+        latency_sent,
+        lateness,
+        queued,
+        service,
+        in_backend,
+        overhead: folded.overhead(),
+        backends,
+        series: folded.series(),
+        faults: faults(scenario, measured_s),
+        ..blank_record(&peer.peer.name, turn.repeat, order)
+    };
+    record.warnings = doubts::of_trial(&record, &folded, 0, true);
+    Ok(record)
+}
+
+/// The measured window; of a length in calls it has no end.
+fn window(scenario: &Scenario) -> Window {
+    let warm_up = scenario.load.warm_up;
+    let nanos = |duration: std::time::Duration| duration.as_nanos() as u64;
+    let end_ns = match scenario.load.length {
+        Length::Duration(duration) => nanos(warm_up + duration),
+        Length::Calls(_) => u64::MAX,
+    };
+    Window { start_ns: nanos(warm_up), end_ns }
+}
+
+/// In a simulation everything happens when it is planned.
+fn faults(scenario: &Scenario, measured_s: f64) -> Vec<FaultRecord> {
+    let record = |fault: &scenario::Fault| FaultRecord {
+        action: fault.action.name().to_owned(),
+        backend: scenario.backends[fault.backend as usize].id.clone(),
+        planned_s: fault.at * measured_s,
+        done_s: fault.at * measured_s,
+        seen: true,
+    };
+    scenario.faults.iter().map(record).collect()
+}
