@@ -102,6 +102,7 @@ pub fn meaning(
         | Warning::Clumped { .. }
         | Warning::WarmUpExtended { .. }
         | Warning::ExternalTarget { .. }
+        | Warning::SharesUnknown
         | Warning::SharedCpus { .. } => Note,
         Warning::UnoptimisedBuild { .. } => Invalidates(Affected::Cost),
         Warning::LogFull { .. }

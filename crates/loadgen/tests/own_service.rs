@@ -16,7 +16,7 @@ use std::{
 };
 
 use common::{Home, Server};
-use measure::folder::Run;
+use measure::{folder::Run, warning::Warning};
 
 const ECHO: &str = "layerlab.echo.v1.Echo";
 
@@ -63,6 +63,7 @@ fn a_quick_try_needs_no_scenario() {
     assert!(trial.counts.ok > 50 && trial.counts.ok == trial.counts.scheduled);
     // Nothing tells which backend it was, and nothing is made up.
     assert!(trial.backends.is_empty() && trial.queued.count == 0);
+    assert!(run.record.warnings.contains(&Warning::SharesUnknown));
     let said = fs::read_to_string(folder.join("run.json")).unwrap();
     assert!(said.contains("authorization") && !said.contains("s3cret"), "{said}");
 }

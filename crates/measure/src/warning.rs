@@ -128,6 +128,8 @@ pub enum Warning {
         /// Where it is, as it was asked for.
         target: String,
     },
+    /// Answers do not tell which backend they come from.
+    SharesUnknown,
     /// layerlab was built without optimisation.
     UnoptimisedBuild {
         /// The profile.
@@ -201,6 +203,7 @@ impl Warning {
             },
             Self::FaultNotSeen { action: "kill".into(), backend: "b1".into() },
             Self::ExternalTarget { target: "lb.example.com:80".into() },
+            Self::SharesUnknown,
             Self::UnoptimisedBuild { profile: "debug, opt-level 0".into() },
             Self::SharedCpus { cpus: 2 },
             Self::DriftWithinTrial { figure: figure(), ratio: 2.5 },
@@ -341,6 +344,11 @@ impl fmt::Display for Warning {
                  only as far as `--bill` reads it, backends without a call only as far as \
                  `--backends` names them, and others may use them at the same time. Make sure \
                  that nobody else calls them."
+            ),
+            Self::SharesUnknown => f.write_str(
+                "Which backend served a call is not known, so there are no shares and no figures \
+                 by backend; latencies and errors are those of all calls. If an answer has a \
+                 header or a trailer with its backend's id, name it by `service.identity`.",
             ),
             Self::UnoptimisedBuild { profile } => write!(
                 f,

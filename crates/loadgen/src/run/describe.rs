@@ -64,7 +64,7 @@ pub(super) fn run_record(
         left_out,
         twins: Vec::new(),
         simulation: None,
-        warnings: doubts::of_start(&environment),
+        warnings: doubts::of_start(scenario, &environment),
         environment,
         outcome: RunOutcome::Running,
         trials: None,

@@ -11,6 +11,7 @@ use measure::{
     summary::{Figures, is_measured},
     warning::Warning,
 };
+use scenario::Scenario;
 
 /// Lateness that 99 % of an open loop's calls have to stay within. A kernel
 /// that schedules the generator among others wakes it within a fraction of a
@@ -132,8 +133,11 @@ pub(super) fn of_arrivals(asked: Asked, unasked: &[Unasked]) -> Vec<Warning> {
 }
 
 /// The doubts that exist before anything was run.
-pub(super) fn of_start(environment: &Environment) -> Vec<Warning> {
+pub(super) fn of_start(scenario: &Scenario, environment: &Environment) -> Vec<Warning> {
     let mut doubts = Vec::new();
+    if scenario.service.as_ref().is_some_and(|service| service.identity.is_none()) {
+        doubts.push(Warning::SharesUnknown);
+    }
     let cpus = environment.cpus;
     let load_average = environment.load_average_1m;
     if load_average > LOAD_BOUND * f64::from(cpus) {

@@ -159,3 +159,17 @@ fn requests_of_a_stream_wait_for_their_pause() {
     assert_eq!(pair.link.next_timer_ns(), None);
     assert_eq!(answer(&mut pair, 1, &[("grpc-status", "0")]), served(UNKNOWN_BACKEND));
 }
+
+#[test]
+fn a_response_beyond_the_limit_is_not_gathered() {
+    let mut pair = pair(spec("Unary"), None);
+    pair.start(0, 0);
+    let fields = || [Field::new(b":status", b"200")];
+    pair.server.send_headers(pair.opened[0], None, fields, false);
+    let announced = (MAX_MESSAGE_BYTES as u32 + 1).to_be_bytes();
+    pair.server.send_data(pair.opened[0], &[&[0], &announced[..], b"abc"].concat(), false);
+    assert_eq!(pair.send_server_bytes(), []);
+    assert!(pair.link.calls[0].as_ref().unwrap().partial.is_empty());
+    pair.finish(0, b"0");
+    assert_eq!(pair.send_server_bytes(), wrong());
+}
