@@ -4,36 +4,46 @@
 //! in their answers, which carry their ids; what they cost shows where `--bill` says how
 //! to read it, and nowhere else.
 
+mod trust;
+
 use std::{
-    io,
+    fmt, io,
     net::{SocketAddr, ToSocketAddrs as _},
     str::FromStr,
+    sync::Arc,
 };
 
 use measure::record::{BackendRecord, BackendSetup, TrialRecord};
 use scenario::{EXTERNAL_PEER, Layer, Network, Peer, Scenario, Tls};
 
+pub(crate) use trust::TlsOptions;
+
 use crate::{
-    drive::client::Seen,
+    drive::client::{Seen, Trust},
     exit::Failure,
     lab::{self, LabError, Outside, meter::Meter},
     peers::ReadyPeer,
     service::{OwnService, what_it_speaks},
 };
 
-/// A target as the user wrote it: `HOST:PORT`, or `NAME=HOST:PORT`.
+/// A target as the user wrote it: `HOST:PORT`, with a name before it or a scheme, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     /// What it is called beside other peers.
     pub(crate) name: String,
     /// Its host and port; calls name it so.
     pub(crate) authority: String,
+    /// Whether it speaks TLS.
+    pub(crate) tls: bool,
 }
 
 /// A `--target` that is none.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
-    #[error("expected HOST:PORT or NAME=HOST:PORT, as in lb.example.com:8080 or l7=10.0.0.7:80")]
+    #[error(
+        "expected HOST:PORT, https://HOST:PORT, or one of them as NAME=..., as in \
+         lb.example.com:8080 or l7=https://10.0.0.7:443"
+    )]
     Address,
     #[error("its name may have letters, digits, `-` and `_`, as in l7=10.0.0.7:80")]
     Name,
@@ -43,16 +53,28 @@ impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
-        let (name, authority) = text.split_once('=').unwrap_or((EXTERNAL_PEER, text));
+        let (name, place) = text.split_once('=').unwrap_or((EXTERNAL_PEER, text));
+        let (authority, tls) = match (place.strip_prefix("https://"), place.strip_prefix("http://"))
+        {
+            (Some(secure), _) => (secure, true),
+            (None, plain) => (plain.unwrap_or(place), false),
+        };
         let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if name.is_empty() || !name.chars().all(is_letter) {
             return Err(TargetError::Name);
         }
         let port = authority.rsplit_once(':').filter(|(host, _)| !host.is_empty());
         match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
-            Some(1..) => Ok(Self { name: name.to_owned(), authority: authority.to_owned() }),
+            Some(1..) => Ok(Self { name: name.to_owned(), authority: authority.to_owned(), tls }),
             _ => Err(TargetError::Address),
         }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https://" } else { "" };
+        write!(f, "{scheme}{}", self.authority)
     }
 }
 
@@ -107,6 +129,8 @@ fn wrong_count(count: usize, most: usize) -> String {
 pub(crate) struct Targets {
     pub(crate) all: Vec<Target>,
     pub(crate) expected: Option<Expected>,
+    /// How those that speak TLS do.
+    pub(crate) tls: TlsOptions,
     /// What reads the CPU time of a target, by the target's name.
     pub(crate) bills: Vec<(String, Meter)>,
 }
@@ -119,6 +143,10 @@ pub(crate) struct External {
     seen: Seen,
     /// How many backends there are at least, whether they have answered or not.
     at_least: usize,
+    /// Whom to trust where it speaks TLS.
+    pub(crate) trust: Option<Arc<Trust>>,
+    /// Whether its certificate is taken as it is.
+    insecure: bool,
     pub(crate) meters: Vec<Meter>,
 }
 
@@ -139,8 +167,21 @@ pub(crate) fn find_all(
     let find_one = |target: &Target| {
         let bills = targets.bills.iter().filter(|(name, _)| *name == target.name);
         let meters = bills.map(|(_, meter)| meter.clone()).collect();
-        let (target, seen) = (target.clone(), seen.clone());
-        find(&External { target, seen, at_least, meters }, scenario, service)
+        let host = target.authority.rsplit_once(':').map_or("", |(host, _)| host);
+        let trust = target
+            .tls
+            .then(|| targets.tls.trust(host))
+            .transpose()
+            .map_err(|error| Failure::bad_input(format!("--target {target}: {error}")))?;
+        let external = External {
+            target: target.clone(),
+            seen: seen.clone(),
+            at_least,
+            trust: trust.map(Arc::new),
+            insecure: targets.tls.insecure && target.tls,
+            meters,
+        };
+        find(&external, scenario, service)
     };
     targets.all.iter().map(find_one).collect()
 }
@@ -150,7 +191,7 @@ fn find(
     scenario: &Scenario,
     service: Option<&OwnService>,
 ) -> Result<ReadyPeer, Failure> {
-    let target = &external.target.authority;
+    let target = &external.target;
     if !scenario.faults.is_empty() {
         return Err(Failure::bad_input(format!(
             "scenario {} does things to its backends ([[fault]]), and the lab did not start \
@@ -168,7 +209,7 @@ fn find(
     if scenario.all_tls().into_iter().any(|tls| tls != Tls::None) {
         return Err(Failure::bad_input(format!(
             "scenario {} speaks TLS under certificates of the lab's own, and --target {target} has \
-             none of them; add --set tls=none",
+             none of them; add --set tls=none, and write a target under TLS as https://",
             scenario.name
         )));
     }
@@ -177,25 +218,31 @@ fn find(
         .target
         .resolve()
         .map_err(|error| unknown(format!("its name can't be resolved: {error}")))?;
-    lab::reach(&addresses, service, scenario.slow_call()).map_err(|reason| {
+    let (authority, trust) = (&target.authority, external.trust.as_deref());
+    let port = lab::Way { authority, trust, service };
+    lab::reach(&addresses, port, scenario.slow_call()).map_err(|reason| {
         if let Some(broken) = service.and_then(OwnService::broken) {
             return Failure::bad_input(broken);
         }
-        let spoken = addresses.iter().find_map(|&address| what_it_speaks(address));
-        let hint = match (spoken, service) {
+        let how = if target.tls { "under" } else { "without" };
+        // A look without TLS says nothing of a target that speaks it.
+        let spoken = addresses.iter().filter(|_| !target.tls);
+        let hint = match (spoken.copied().find_map(what_it_speaks), service) {
             (Some(spoken), _) => format!("{spoken}; it has to speak HTTP/2 without TLS"),
-            (None, None) => "it has to speak HTTP/2 without TLS, and layerlab's echo-backend has \
-                             to run behind it; describe a service of your own by [service]"
-                .to_owned(),
+            (None, None) => format!(
+                "it has to speak HTTP/2 {how} TLS, and layerlab's echo-backend has to run behind \
+                 it; describe a service of your own by [service]"
+            ),
             (None, Some(_)) => "each method is called once before anything is measured".to_owned(),
         };
         unknown(format!("no call was successful: {reason}; {hint}"))
     })?;
+    let unchecked = if external.insecure { " (certificate not checked)" } else { "" };
     Ok(ReadyPeer {
         peer: Peer {
             name: external.target.name.clone(),
             policy: None,
-            title: target.clone(),
+            title: format!("{target}{unchecked}"),
             // Nothing of ours stands there.
             layer: Layer::None,
             description: "A balancer that the lab did not start.".to_owned(),
@@ -283,7 +330,11 @@ mod tests {
         }
         let named: Target = "l7=lb.example.com:443".parse().unwrap();
         assert_eq!((&*named.name, &*named.authority), ("l7", "lb.example.com:443"));
-        for bad in ["", "lb", ":80", "lb:", "lb:0", "lb:http", "http://lb", "l7=lb"] {
+        let secure: Target = "l7=https://lb:443".parse().unwrap();
+        assert!(secure.tls && !named.tls);
+        assert_eq!((secure.to_string().as_str(), &*secure.authority), ("https://lb:443", "lb:443"));
+        assert_eq!("http://lb:80".parse::<Target>().unwrap().authority, "lb:80");
+        for bad in ["", "lb", ":80", "lb:", "lb:0", "lb:http", "http://lb", "l7=lb", "ftp://lb:1"] {
             let error = bad.parse::<Target>().unwrap_err();
             assert!(matches!(error, TargetError::Address), "{bad}");
         }
@@ -304,6 +355,8 @@ mod tests {
             target: target.clone(),
             seen: Seen::of(ids.iter().map(|&id| id.to_owned()).collect()),
             at_least,
+            trust: None,
+            insecure: false,
             meters: Vec::new(),
         };
         assert_eq!(of(&["pod-7"], 3).ids(), ["pod-7", "not seen 2", "not seen 3"]);

@@ -144,3 +144,76 @@ fn a_target_that_can_not_be_used_is_one_clear_line() {
     let both = home.run(&["--scenario", "small", "--target", &free, "--peers", "l4"]);
     assert_eq!(both.code, Some(2), "{}", both.said());
 }
+
+/// An authority, and what it has signed, in files: for the server and for a client.
+fn certificates(home: &Home) -> [String; 5] {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let keep = |name: &str, text: String| {
+        let path = home.path(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = keep("ca.pem", params.self_signed(&key).unwrap().pem());
+    let issuer = Issuer::new(params, key);
+    let sign = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        let cert = keep(&format!("{name}.pem"), params.signed_by(&key, &issuer).unwrap().pem());
+        [cert, keep(&format!("{name}.key"), key.serialize_pem())]
+    };
+    let ([server, server_key], [client, client_key]) = (sign("localhost"), sign("client"));
+    [ca, server, server_key, client, client_key]
+}
+
+#[test]
+fn a_target_under_tls_is_checked_as_the_user_says() {
+    let home = Home::new();
+    let [ca, cert, key, client, client_key] = certificates(&home);
+    let backend = Server::start(&["echo-backend", "--id", "alpha"]);
+    let tls = ["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca];
+    let flag = format!("--backend={}", backend.address);
+    let l7 = Server::start(&[&["l7-proxy", "--threads=1", &flag][..], &tls].concat());
+    let port = l7.address.rsplit(':').next().unwrap();
+    let target = format!("l7=https://localhost:{port}");
+    let identity = ["--cert", &client, "--key", &client_key];
+    let (without_claims, _) = SMALL.split_once("[expect]").unwrap();
+    home.scenario("small", without_claims);
+    let run = |target: &str, flags: &[&[&str]]| {
+        home.run(&[&["--scenario", "small", "--target", target][..], &flags.concat()].concat())
+    };
+    let trusted: &[&str] = &["--ca", &ca];
+    for flags in [trusted, &["--insecure"]] {
+        for client in ["load.client=wire", "load.client=tonic"] {
+            let ran = run(&target, &[flags, &identity, &["--set", client]]);
+            assert_eq!(ran.code, Some(0), "{}", ran.said());
+        }
+        let folder = home.runs("small").pop().unwrap();
+        let record = measure::folder::Run::open(&folder).unwrap().record;
+        let is_insecure = flags == ["--insecure"];
+        let unchecked = if is_insecure { " (certificate not checked)" } else { "" };
+        assert_eq!(record.peers[0].title, format!("https://localhost:{port}{unchecked}"));
+        assert_eq!(record.overrides.contains(&"--insecure".to_owned()), is_insecure);
+        let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
+        assert_eq!(page.contains("certificate not checked"), is_insecure);
+    }
+    let (before, plain) = (home.runs("small").len(), format!("https://{}", backend.address));
+    for (target, flags, code, expected) in [
+        // The system's authorities know nothing of it, if there are any.
+        (&target, vec![&identity[..]], 3, "certificate"),
+        (&target, vec![trusted, &identity, &["--server-name", "other"]], 3, "certificate"),
+        // It asks for a certificate.
+        (&target, vec![trusted], 3, "no call was successful"),
+        (&target, vec![&["--ca", "nowhere.pem"][..]], 2, "--ca nowhere.pem"),
+        (&target, vec![trusted, &["--insecure"]], 2, "cannot be used with"),
+        (&plain, vec![&["--insecure"][..]], 3, "under TLS"),
+        (&l7.address, vec![], 3, "without TLS"),
+    ] {
+        let ran = run(target, &flags);
+        assert_eq!(ran.code, Some(code), "{flags:?}: {}", ran.said());
+        assert!(ran.stderr.contains(expected), "{flags:?}: {}", ran.said());
+    }
+    assert_eq!(home.runs("small").len(), before, "nothing was run");
+}

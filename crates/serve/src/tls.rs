@@ -83,6 +83,9 @@ pub enum TlsError {
         /// Why it can't be used.
         reason: String,
     },
+    /// This build has no version of TLS to speak.
+    #[error("TLS can't be spoken: {0}")]
+    Protocol(String),
     /// The name is none.
     #[error("{flag} `{name}` is neither a DNS name nor an address")]
     Name {
@@ -139,10 +142,21 @@ pub fn client_config(
     ca: Named<'_>,
     identity: Option<(Named<'_>, Named<'_>)>,
 ) -> Result<ClientConfig, TlsError> {
+    trusting(roots(ca)?, identity)
+}
+
+/// The same, for a client that trusts these authorities.
+///
+/// # Errors
+/// The first thing that is wrong with the files.
+pub fn trusting(
+    roots: RootCertStore,
+    identity: Option<(Named<'_>, Named<'_>)>,
+) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| TlsError::unusable(ca, error))?
-        .with_root_certificates(roots(ca)?);
+        .map_err(|error| TlsError::Protocol(error.to_string()))?
+        .with_root_certificates(roots);
     let mut config = match identity {
         Some((cert, key)) => {
             let (chain, key) = (certificates(cert)?, private_key(key)?);

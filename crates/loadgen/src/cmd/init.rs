@@ -70,8 +70,8 @@ fn ask(target: &Target) -> Result<Interface, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(format!("no runtime to ask from: {error}")))?;
     runtime.block_on(async {
-        let endpoint =
-            client::endpoint(authority, None).map_err(|error| failed(describe(&error)))?;
+        let endpoint = client::endpoint(authority, authority, None)
+            .map_err(|error| failed(describe(&error)))?;
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CONNECT_TIMEOUT);
         let channel = endpoint.connect().await.map_err(|error| failed(describe(&error)))?;
         grpc_call::reflect(channel).await.map_err(|error| {

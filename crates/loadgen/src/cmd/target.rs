@@ -6,13 +6,14 @@
 use std::{
     io::{self, IsTerminal as _, Write as _},
     net::SocketAddr,
+    path::PathBuf,
 };
 
 use scenario::{Length, Pace, Profile, Scenario, Setting};
 
 use crate::{
     exit::Failure,
-    external::{Expected, Target, Targets},
+    external::{Expected, Target, Targets, TlsOptions},
     lab::meter::Meter,
     ui::{Progress, counted},
 };
@@ -26,11 +27,11 @@ pub(super) const AS_SCENARIO: &str = "scenario";
 #[command(next_help_heading = "What is there already")]
 pub(super) struct TargetArgs {
     /// Drive a balancer or a service that is there already, for example a cluster's,
-    /// instead of the scenario's peers: HOST:PORT, or NAME=HOST:PORT for one of several,
-    /// which take turns. The lab starts nothing; layerlab's echo-backend has to run behind
+    /// instead of the scenario's peers: HOST:PORT, or https://HOST:PORT where it speaks TLS,
+    /// and with NAME= before it for one of several, which take turns. The lab starts nothing; layerlab's echo-backend has to run behind
     /// it, and is told apart by the id in its answers. At most 100 calls a second are made,
     /// unless --rate says otherwise.
-    #[arg(long = "target", value_name = "[NAME=]HOST:PORT", conflicts_with = "peers")]
+    #[arg(long = "target", value_name = "[NAME=][https://]HOST:PORT", conflicts_with = "peers")]
     targets: Vec<Target>,
 
     /// The backends behind the targets: how many there are at least, or their ids with
@@ -43,6 +44,27 @@ pub(super) struct TargetArgs {
     /// process_cpu_seconds_total. May be given again; a target's are added up.
     #[arg(long = "bill", value_name = "NAME=WHERE", requires = "targets")]
     bills: Vec<String>,
+
+    /// The authorities that certificates of targets have to come from, as a PEM file; the
+    /// system's unless given.
+    #[arg(long, value_name = "FILE", requires = "targets", conflicts_with = "insecure")]
+    ca: Option<PathBuf>,
+
+    /// The name that certificates of targets have to be for; their host unless given.
+    #[arg(long, value_name = "NAME", requires = "targets")]
+    server_name: Option<String>,
+
+    /// A certificate to show to targets, as a PEM file, with --key.
+    #[arg(long, value_name = "FILE", requires_all = ["targets", "key"])]
+    cert: Option<PathBuf>,
+
+    /// The key of --cert, as a PEM file.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+
+    /// Take any certificate of a target. The report says so.
+    #[arg(long, requires = "targets")]
+    insecure: bool,
 
     /// Calls that may fail before a target is left alone, of at least 20 that ended.
     #[arg(long, value_name = "PERCENT", default_value = "10%")]
@@ -64,16 +86,22 @@ impl TargetArgs {
         }
         for (index, target) in self.targets.iter().enumerate() {
             if self.targets[..index].iter().any(|other| other.name == target.name) {
-                let (name, authority) = (&target.name, &target.authority);
+                let name = &target.name;
                 return Err(Failure::bad_input(format!(
-                    "--target {authority}: another one is called `{name}` already; give each a \
-                     name, as in --target l4={authority}"
+                    "--target {target}: another one is called `{name}` already; give each a \
+                     name, as in --target l4={target}"
                 )));
             }
         }
         let bills = self.bills.iter().map(|text| self.bill(text)).collect::<Result<_, _>>()?;
         let (all, expected) = (self.targets.clone(), self.backends.clone());
-        Ok(Some(Targets { all, expected, bills }))
+        let tls = TlsOptions {
+            ca: self.ca.clone(),
+            server_name: self.server_name.clone(),
+            identity: self.cert.clone().zip(self.key.clone()),
+            insecure: self.insecure,
+        };
+        Ok(Some(Targets { all, expected, tls, bills }))
     }
 
     fn bill(&self, text: &str) -> Result<(String, Meter), Failure> {
@@ -105,8 +133,9 @@ impl TargetArgs {
 
     /// The flags that say what is driven, as they are recorded.
     pub(super) fn words(&self) -> impl Iterator<Item = String> {
-        let flag = |target: &Target| format!("--target {}={}", target.name, target.authority);
-        self.targets.iter().map(flag)
+        let flag = |target: &Target| format!("--target {}={target}", target.name);
+        let insecure = self.insecure.then(|| "--insecure".to_owned());
+        self.targets.iter().map(flag).chain(insecure)
     }
 
     /// Says what the run does to other machines, and has the user agree.
@@ -154,8 +183,7 @@ impl TargetArgs {
 /// Whether calls to a target stay on this machine.
 fn is_here(target: &Target) -> Result<bool, Failure> {
     let addresses = target.resolve().map_err(|error| {
-        let authority = &target.authority;
-        Failure::lab(format!("--target {authority}: its name can't be resolved: {error}"))
+        Failure::lab(format!("--target {target}: its name can't be resolved: {error}"))
     })?;
     Ok(addresses.iter().map(SocketAddr::ip).all(|ip| ip.to_canonical().is_loopback()))
 }

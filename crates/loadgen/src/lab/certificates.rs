@@ -17,7 +17,6 @@ use rcgen::{
 use rustls::client::Resumption;
 use scenario::TlsFiles;
 use serve::tls::{self, Named, TlsError};
-use tonic::transport::{Certificate, ClientTlsConfig};
 
 use crate::drive::client::Trust;
 
@@ -53,7 +52,7 @@ impl Certificates {
         write(&ca, &authority.pem)?;
         let balancer = authority.sign(folder.path(), "balancer")?;
         let backends = authority.sign(folder.path(), "backend")?;
-        let trust = Arc::new(trust(&ca, &authority.pem)?);
+        let trust = Arc::new(trust(&ca)?);
         Ok(Self { folder, ca, balancer, backends, trust })
     }
 
@@ -124,18 +123,14 @@ impl Authority {
     }
 }
 
-fn trust(ca: &Path, pem: &str) -> Result<Trust, TlsError> {
+fn trust(ca: &Path) -> Result<Trust, TlsError> {
     let named = Named { flag: "the authority", path: ca };
     let mut config = tls::client_config(named, None)?;
     // Every connection is made as by a client that is new: whether one that has been
     // there may resume is the server's to say, and would differ between peers.
     config.resumption = Resumption::disabled();
     let name = tls::server_name("the name", NAME)?;
-    let authority = Certificate::from_pem(pem);
-    Ok(Trust {
-        wire: (Arc::new(config), name),
-        tonic: ClientTlsConfig::new().ca_certificate(authority).domain_name(NAME),
-    })
+    Ok(Trust { wire: (Arc::new(config), name) })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CertificateError> {

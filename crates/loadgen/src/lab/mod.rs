@@ -136,6 +136,7 @@ impl Setup<'_> {
     fn backend_port(&self, address: SocketAddr) -> Port<'_> {
         Port {
             address,
+            authority: None,
             trust: self.to_backends.as_deref(),
             service: self.service,
             ready: self.ready,
@@ -149,6 +150,7 @@ impl Setup<'_> {
     fn proxy_port(&self, address: SocketAddr) -> Port<'_> {
         Port {
             address,
+            authority: None,
             trust: self.to_balancer.as_deref(),
             service: self.service,
             ready: Ready::Call,
@@ -460,7 +462,7 @@ pub(crate) struct Costs {
 /// With the last reason of each, when none does.
 pub(crate) fn reach(
     addresses: &[SocketAddr],
-    service: Option<&OwnService>,
+    way: Way<'_>,
     slow_call: Duration,
 ) -> Result<SocketAddr, Unreachable> {
     let deadline = Instant::now() + REACH_TIMEOUT;
@@ -470,8 +472,9 @@ pub(crate) fn reach(
             let call_timeout = REACH_CALL_TIMEOUT + slow_call;
             let port = Port {
                 address,
-                trust: None,
-                service,
+                authority: Some(way.authority),
+                trust: way.trust,
+                service: way.service,
                 ready: Ready::Call,
                 start_timeout: Duration::ZERO,
                 call_timeout,
@@ -485,12 +488,23 @@ pub(crate) fn reach(
                 }
             }
         }
-        let is_broken = service.is_some_and(|service| service.broken().is_some());
+        let is_broken = way.service.is_some_and(|service| service.broken().is_some());
         if is_broken || Instant::now() >= deadline {
             return Err(Unreachable::NoAnswer(reasons));
         }
         thread::sleep(REACH_EVERY);
     }
+}
+
+/// How calls are made to what somebody else serves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way<'a> {
+    /// What they name it by.
+    pub(crate) authority: &'a str,
+    /// Whom to trust there; `None` for plain text.
+    pub(crate) trust: Option<&'a Trust>,
+    /// The user's own service, where it is that which answers.
+    pub(crate) service: Option<&'a OwnService>,
 }
 
 /// Why what somebody else serves can't be called.
@@ -577,9 +591,10 @@ mod tests {
     fn all_addresses_of_a_name_are_tried() {
         let backend = EchoBackend::start("b0");
         let closed = ports::free_addresses(1).unwrap()[0];
-        let reached = reach(&[closed, backend.addr()], None, Duration::ZERO);
+        let way = Way { authority: "echo", trust: None, service: None };
+        let reached = reach(&[closed, backend.addr()], way, Duration::ZERO);
         assert_eq!(reached.unwrap(), backend.addr());
-        let refused = reach(&[closed], None, Duration::ZERO).unwrap_err().to_string();
+        let refused = reach(&[closed], way, Duration::ZERO).unwrap_err().to_string();
         assert!(refused.starts_with(&closed.to_string()), "{refused}");
         assert!(refused.contains("Connection refused"), "{refused}");
     }

@@ -29,6 +29,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(5);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Port<'a> {
     pub(crate) address: SocketAddr,
+    /// What calls name it by; its address where that is `None`.
+    pub(crate) authority: Option<&'a str>,
     pub(crate) trust: Option<&'a Trust>,
     /// The user's own service, where it is that which answers there.
     pub(crate) service: Option<&'a OwnService>,
@@ -114,11 +116,11 @@ pub(crate) fn until_ready(
 }
 
 async fn call(port: Port<'_>) -> Result<(), CallError> {
-    let channel = client::endpoint(&port.address.to_string(), port.trust)?
+    let address = port.address.to_string();
+    let endpoint = client::endpoint(&address, port.authority.unwrap_or(&address), port.trust)?
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(port.call_timeout)
-        .connect()
-        .await?;
+        .timeout(port.call_timeout);
+    let channel = client::connect_channel(&endpoint, port.trust).await?;
     if let Some(service) = port.service {
         return Ok(service.call_once(channel, port.call_timeout).await.map_err(Box::new)?);
     }

@@ -245,7 +245,10 @@ impl Attempt<'_> {
     }
 
     fn measure(&self, lab: &mut Lab, look: &mut dyn FnMut(Moment)) -> Result<Measured, LabError> {
-        let trust = self.trust(self.trial.scenario.tls.of_clients());
+        let trust = match &self.trial.peer.external {
+            Some(external) => external.trust.as_ref(),
+            None => self.trust(self.trial.scenario.tls.of_clients()),
+        };
         let plans = load::plans(self, lab, trust);
         let mut generator = Generator::connect(plans).map_err(|error| LabError::Connect {
             side: if error.is_own { Side::Client } else { self.next_hop() },

@@ -25,7 +25,7 @@ use balanced::BalancedConnection;
 pub(crate) use resolver::Resolver;
 pub(crate) use service::{Identity, ServiceShape};
 use tonic_client::TonicConnection;
-pub(crate) use trust::{Trust, endpoint};
+pub(crate) use trust::{Trust, connect as connect_channel, endpoint};
 use wire::WireConnection;
 
 use super::slots::Call;

@@ -58,8 +58,8 @@ impl TonicConnection {
         let endpoint = endpoint(&resolver, manner.trust.as_deref()).map_err(ConnectError::own)?;
         let failed = |error| ConnectError::new(&resolver.authority(), &error);
         let channel = match at {
-            At::Once => endpoint.connect().await.map_err(failed)?,
-            At::FirstCall => endpoint.connect_lazy(),
+            At::Once => trust::connect(&endpoint, manner.trust.as_deref()).await.map_err(failed)?,
+            At::FirstCall => trust::connect_lazy(&endpoint, manner.trust.as_deref()),
         };
         Ok(Self {
             client: RefCell::new(client(channel)),
@@ -75,11 +75,8 @@ impl TonicConnection {
 
 /// Where the next connection goes, and how.
 fn endpoint(resolver: &Resolver, trust: Option<&Trust>) -> Result<Endpoint, String> {
-    let endpoint =
-        |authority: String| trust::endpoint(&authority, trust).map_err(|error| describe(&error));
-    let origin = endpoint(resolver.authority())?.uri().clone();
-    Ok(endpoint(resolver.next().to_string())?
-        .origin(origin)
+    Ok(trust::endpoint(&resolver.next().to_string(), &resolver.authority(), trust)
+        .map_err(|error| describe(&error))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -118,7 +115,8 @@ impl Connection for TonicConnection {
     fn release(&self) {
         // Addresses that made one endpoint make another.
         if let Ok(endpoint) = endpoint(&self.resolver, self.trust.as_deref()) {
-            *self.client.borrow_mut() = client(endpoint.connect_lazy());
+            *self.client.borrow_mut() =
+                client(trust::connect_lazy(&endpoint, self.trust.as_deref()));
             self.calls.set(0);
         }
     }
