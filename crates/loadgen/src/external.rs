@@ -63,7 +63,8 @@ impl FromStr for Target {
         if name.is_empty() || !name.chars().all(is_letter) {
             return Err(TargetError::Name);
         }
-        let port = authority.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        let is_host = |host: &str| !host.is_empty() && !host.contains('/');
+        let port = authority.rsplit_once(':').filter(|(host, _)| is_host(host));
         match port.and_then(|(_, port)| port.parse::<u16>().ok()) {
             Some(1..) => Ok(Self { name: name.to_owned(), authority: authority.to_owned(), tls }),
             _ => Err(TargetError::Address),
