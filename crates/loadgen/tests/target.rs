@@ -89,7 +89,7 @@ fn targets_take_turns_and_are_billed_where_they_can_be() {
     }
     let page = std::fs::read_to_string(home.runs("small")[0].join("report.html")).unwrap();
     assert!(page.contains("not seen 3"), "an idle backend is shown");
-    assert!(ran.stdout.contains("for a CPU time that is not known"), "{}", ran.said());
+    assert!(ran.stdout.contains("at an unknown CPU cost"), "{}", ran.said());
     assert!(!page.contains("without a proxy") && !ran.stdout.contains("without a proxy"));
 }
 

@@ -415,7 +415,7 @@ fn every_absurd_value_is_refused_with_its_line_and_its_bounds() {
         (
             "0.2 * l4.latency_p99",
             "0.2 * l4.latency_p9",
-            "s.toml:35: expect.claims[1]: in `l7.latency_p99 < 0.2 * l4.latency_p9`, unknown quantity `latency_p9`; did you mean `latency_p90`",
+            "s.toml:35: expect.claims[1]: in `l7.latency_p99 < 0.2 * l4.latency_p9`, unknown figure `latency_p9`; did you mean `latency_p90`",
         ),
         (
             "question = \"Who serves one flooded connection?\"",

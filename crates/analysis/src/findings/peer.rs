@@ -97,7 +97,7 @@ fn cost(peer: &PeerView<'_>, reference: Option<&PeerView<'_>>, sentence: Sentenc
     }
     let Some(own) = peer.estimate(Figure::ProxyCpuPerCall) else {
         return match peer.layer() {
-            Some(Layer::External) => sentence.text(", for a CPU time that is not known"),
+            Some(Layer::External) => sentence.text(" at an unknown CPU cost"),
             _ => sentence.text(", without a proxy"),
         };
     };

@@ -2,7 +2,7 @@
 
 use measure::{
     format,
-    record::{LoopMode, RunOutcome, TrialOutcome, Verdict},
+    record::{Layer, LoopMode, RunOutcome, TrialOutcome, Verdict},
 };
 
 use super::{Pair, Sentence};
@@ -19,7 +19,9 @@ pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sen
     if model.run.search.is_none() {
         caveats.extend(model.peers.iter().filter_map(lost_calls));
     }
-    if pair.is_none() && model.measured().next().is_some() {
+    // Of targets it is not known where they balance.
+    let known = |peer: &PeerView<'_>| peer.layer() != Some(Layer::External);
+    if pair.is_none() && model.measured().any(known) {
         caveats.push(Sentence::default().text(
             "There are no figures for a peer that balances calls and one that balances \
              connections, so this run does not compare the two.",
