@@ -510,6 +510,7 @@ fn many_peers_all_get_a_colour_and_a_panel() {
 /// The run as it would be with the kernel in the L4 proxy's place.
 fn with_the_kernel(run: &Run) -> Run {
     let mut run = run.clone();
+    common::keep_up(&mut run);
     run.record.network = Network::Namespaces;
     for peer in run.record.peers.iter_mut().filter(|peer| peer.name == "l4") {
         peer.in_kernel = true;
