@@ -49,7 +49,8 @@ impl Course<'_> {
         let closed = self.close(started);
         let failure = finished.and(closed).err();
         let folder = self.folder.path().to_owned();
-        Finished { folder, record: self.record, trials: self.trials, failure }
+        let claims = self.scenario.claims.clone();
+        Finished { folder, record: self.record, trials: self.trials, claims, failure }
     }
 
     fn all_trials(&mut self) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use measure::record::{Expectation, RunOutcome, RunRecord, TrialOutcome, TrialRecord, Verdict};
+use scenario::Claim;
 
 use super::expect;
 use crate::exit::{self, Failure};
@@ -13,6 +14,8 @@ pub(crate) struct Finished {
     pub(crate) folder: PathBuf,
     pub(crate) record: RunRecord,
     pub(crate) trials: Vec<TrialRecord>,
+    /// What was expected, in the order of the record's expectations.
+    pub(crate) claims: Vec<Claim>,
     /// What ended the run early, or kept its records from being written.
     pub(crate) failure: Option<Failure>,
 }
@@ -26,7 +29,7 @@ impl Finished {
             exit::INTERRUPTED
         } else if self.trials.iter().any(failed) {
             exit::LAB_FAILED
-        } else if self.record.expectations.iter().any(|one| self.is_against(one))
+        } else if self.judged().any(|(claim, one)| self.is_against(claim, one))
             || (require_all && self.not_judged() > 0)
         {
             exit::EXPECTATION_FAILED
@@ -82,21 +85,23 @@ impl Finished {
 
     /// Whether a claim about a peer was judged and holds.
     fn is_expected_of(&self, peer: &str) -> bool {
-        let held = self.record.expectations.iter().filter(|one| one.verdict == Verdict::Held);
-        held.filter_map(|one| one.claim.parse::<scenario::Claim>().ok())
-            .any(|claim| claim.peers().any(|named| named == peer))
+        self.judged()
+            .filter(|(_, one)| one.verdict == Verdict::Held)
+            .any(|(claim, _)| claim.peers().any(|named| named == peer))
+    }
+
+    /// Claims with what came of each.
+    fn judged(&self) -> impl Iterator<Item = (&Claim, &Expectation)> {
+        self.claims.iter().zip(&self.record.expectations)
     }
 
     /// A claim that can't be judged although its peers were run is as bad as one
     /// that failed; one about peers or points that were not run says nothing.
-    fn is_against(&self, expectation: &Expectation) -> bool {
+    fn is_against(&self, claim: &Claim, expectation: &Expectation) -> bool {
         match expectation.verdict {
             Verdict::Held => false,
             Verdict::Failed => true,
-            Verdict::NotJudged => {
-                let claim: Option<scenario::Claim> = expectation.claim.parse().ok();
-                claim.is_none_or(|claim| expect::was_run(&claim, &self.trials))
-            }
+            Verdict::NotJudged => expect::was_run(claim, &self.trials),
         }
     }
 }

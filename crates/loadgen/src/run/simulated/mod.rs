@@ -70,7 +70,8 @@ pub(crate) fn run(request: &Request, library: &Library) -> Result<Finished, Fail
     record.outcome = RunOutcome::Complete;
     judge(request, &mut record, &trials);
     let kept = written.and_then(|()| folder.write_run(&record).map_err(Failure::from));
-    Ok(Finished { folder: folder.path().to_owned(), record, trials, failure: kept.err() })
+    let (claims, failure) = (scenario.claims.clone(), kept.err());
+    Ok(Finished { folder: folder.path().to_owned(), record, trials, claims, failure })
 }
 
 /// The peers by their files: where they balance, and by which policy, is all that counts.
