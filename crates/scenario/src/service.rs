@@ -157,7 +157,8 @@ fn check_interface(wire: &ServiceWire) -> Result<InterfaceSource, Problem> {
         (None, None, true) => InterfaceSource::Reflection,
         (None, None, false) => {
             let message = "the interface is missing: give `proto = [\"shop.proto\"]`, \
-                           `descriptor_set = \"shop.bin\"`, or `reflection = true`";
+                           `descriptor_set = \"shop.bin\"`, or `reflection = true`; as flags these \
+                           are --proto, --descriptor-set and --reflection";
             return Err(Problem::new("service", message));
         }
         _ => {
