@@ -29,7 +29,7 @@ pub(crate) enum LabError {
     /// A process ended that should not have.
     #[error("{obituary}")]
     Ended { side: Side, obituary: Obituary },
-    #[error("{name} at {address} gave no answer to a call within {} s: {last}", waited.as_secs())]
+    #[error("{name} at {address} was not ready within {} s: {last}", waited.as_secs())]
     NoAnswer { side: Side, name: String, address: SocketAddr, waited: Duration, last: CallError },
     #[error("cannot call {name}: {error}")]
     CannotCall { name: String, error: io::Error },
