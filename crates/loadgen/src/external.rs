@@ -229,7 +229,9 @@ fn find(
         // A look without TLS says nothing of a target that speaks it.
         let spoken = addresses.iter().filter(|_| !target.tls);
         let hint = match (spoken.copied().find_map(what_it_speaks), service) {
-            (Some(spoken), _) => format!("{spoken}; it has to speak HTTP/2 without TLS"),
+            (Some(spoken), _) => format!(
+                "{spoken}; it has to speak HTTP/2 without TLS, or be given as https://{authority}"
+            ),
             (None, None) => format!(
                 "it has to speak HTTP/2 {how} TLS, and layerlab's echo-backend has to run behind \
                  it; describe a service of your own by [service]"
