@@ -71,7 +71,7 @@ impl Default for QueueConfig {
 /// Bounds of connections. Each stands under the same name on the command line.
 #[derive(Clone, Debug)]
 pub struct ConnectionConfig {
-    /// Connections open at once; further ones are closed at the door.
+    /// Connections open at once; further ones are accepted and closed.
     pub max_connections: usize,
     /// Streams (calls) that run on one connection at once; announced to the
     /// client, which then holds calls back.

@@ -176,7 +176,7 @@ fn a_drain_takes_no_more_and_lets_what_is_open_finish(plane: DataPlane) {
     let (mut client, mut backend) = (proxy.connect(), target.accept());
     proxy.trigger.drain();
     await_that("new connections to be refused", || TcpStream::connect(proxy.address).is_err());
-    // Those that came before the door closed are served, and end here.
+    // Those that came before the acceptor closed are served, and end here.
     while target.try_accept().is_some() {}
     pass(&mut client, &mut backend, b"unhurried");
     assert!(proxy.is_running());

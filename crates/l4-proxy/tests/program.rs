@@ -295,7 +295,7 @@ fn without_descriptors_it_sheds_without_spinning_and_loses_no_connection() {
     let turned_away = program.metric("l4_connections_shed_total{reason=\"no_descriptor\"}")
         + program.metric("l4_connections_ended_total{end=\"local_fault\"}");
     assert!(turned_away > 100.0, "{turned_away}");
-    // A loop that spun at the door would count hundreds of thousands.
+    // A loop that spun at the acceptor would count hundreds of thousands.
     let errors = program.metric("l4_accept_errors_total");
     let rests = program.started.elapsed().as_millis() as f64 / 50.0 + 1.0;
     assert!(errors <= rests, "{errors} failures to accept, {rests} rests");

@@ -48,13 +48,13 @@ fn what_arrives_is_what_was_sent(plane: DataPlane) {
     let proxy = Proxy::start(config);
     let (seeds, moved_bytes) = (AtomicU64::new(first_seed), AtomicU64::new(0));
     // A client and the backend's side of it are found by one thread at a time.
-    let door = std::sync::Mutex::new(());
+    let turn = std::sync::Mutex::new(());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while moved_bytes.load(Ordering::Relaxed) < aim_bytes {
                     let seed = seeds.fetch_add(1, Ordering::Relaxed);
-                    let guard = door.lock().unwrap();
+                    let guard = turn.lock().unwrap();
                     let (client, backend) = (proxy.connect(), target.accept());
                     drop(guard);
                     let bytes = Trial::new(seed).run(client, backend);

@@ -64,7 +64,7 @@ pub struct AcceptOptions {
     pub nodelay: bool,
 }
 
-/// What happened at the door. Clones share the counts.
+/// What happened to connections that came. Clones share the counts.
 #[derive(Clone, Debug)]
 pub struct AcceptCounters {
     /// Connections handed to the server.

@@ -108,7 +108,7 @@ enum Process {
     Guard(lab::guard::Args),
     /// End what is left of a process group when its first process has ended.
     #[command(hide = true)]
-    Leash(lab::leash::Args),
+    Reaper(lab::reaper::Args),
     /// The lab's backend.
     #[command(hide = true)]
     EchoBackend(Box<echo_backend::cli::Args>),
@@ -147,7 +147,7 @@ impl Process {
     fn run(self) -> ExitCode {
         match self {
             Self::Guard(args) => lab::guard::main(args),
-            Self::Leash(args) => lab::leash::main(&args),
+            Self::Reaper(args) => lab::reaper::main(&args),
             Self::EchoBackend(args) => echo_backend::main_with(*args),
             Self::L4Proxy(args) => l4_proxy::cli::main_with(*args),
             Self::L7Proxy(args) => l7_proxy::main_with(*args),

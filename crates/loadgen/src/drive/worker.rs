@@ -19,7 +19,7 @@ use measure::calllog::{CallLog, Entry, Outcome};
 use tokio::sync::Notify;
 
 use super::{
-    client::{self, ConnectError, Connection, Destination, Ended, Manner, Shape, Sink},
+    client::{self, ConnectError, ConnectOptions, Connection, Destination, Ended, Shape, Sink},
     clock::{Alarm, Clock, Pacer},
     load::Load,
     members::Members,
@@ -37,7 +37,7 @@ pub(crate) type Place = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 /// What one worker has to do.
 pub(crate) struct Plan {
-    pub(crate) client: Manner,
+    pub(crate) client: ConnectOptions,
     pub(crate) shape: Shape,
     /// The number of its first call, and from one call to the next.
     pub(crate) numbers: Numbers,
@@ -323,7 +323,7 @@ mod tests {
     /// One connection with four streams.
     fn plan(backend: &EchoBackend, load: Load) -> Plan {
         Plan {
-            client: Manner { kind: ClientKind::Wire, connection_calls: None, trust: None },
+            client: ConnectOptions { kind: ClientKind::Wire, connection_calls: None, trust: None },
             shape: Shape::Echo(Arc::new(CallShape {
                 kind: CallKind::Unary,
                 messages: 1,

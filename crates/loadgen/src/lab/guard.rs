@@ -6,7 +6,7 @@
 //! `kill -9` of the lab and for programs that know nothing of us, with no
 //! watcher process that would itself need watching. The layerlab servers also
 //! exit when their control pipe closes. A proxy that forks has only its first
-//! process guarded: one that needs workers gets a [`leash`](super::leash) as well,
+//! process guarded: one that needs workers gets a [`reaper`](super::reaper) as well,
 //! and the guard waits until it is there.
 //!
 //! On its way to the command the guard also goes where the command is to run: to
@@ -82,7 +82,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
     }
     // One byte, unbuffered: what may follow it is the command's.
     if args.workers && read(std::io::stdin(), &mut [0]) != Ok(1) {
-        return cannot("the lab is gone", &"it did not say that its workers have a leash");
+        return cannot("the lab is gone", &"it did not say that its workers have a reaper");
     }
     let Some((program, arguments)) = args.command.split_first() else {
         return cannot("nothing to run", &"the command is empty");

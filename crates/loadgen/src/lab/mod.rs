@@ -11,7 +11,6 @@ pub(crate) mod environment;
 mod error;
 mod fault;
 pub(crate) mod guard;
-pub(crate) mod leash;
 pub(crate) mod meter;
 pub(crate) mod network;
 mod page;
@@ -19,6 +18,7 @@ pub(crate) mod placement;
 mod ports;
 mod probe;
 mod process;
+pub(crate) mod reaper;
 
 use std::{
     fs, io,

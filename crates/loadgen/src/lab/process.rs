@@ -20,8 +20,8 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{
     error::{LabError, Obituary},
-    leash,
     network::Namespace,
+    reaper,
 };
 
 /// How long a command that only sets something up may take.
@@ -65,7 +65,7 @@ pub(crate) struct Process {
     /// Lines that it was told over its control pipe.
     told: u64,
     /// What ends its workers, where it has some.
-    leash: Option<Child>,
+    reaper: Option<Child>,
 }
 
 impl Process {
@@ -115,10 +115,10 @@ impl Process {
             stop_signal: launch.stop_signal,
             exited: None,
             told: 0,
-            leash: None,
+            reaper: None,
         };
         if launch.has_workers {
-            process.leash = Some(leash::start(&process.child)?);
+            process.reaper = Some(reaper::start(&process.child)?);
             if let Some(pipe) = &mut process.child.stdin {
                 pipe.write_all(b"\n")?;
             }
@@ -180,7 +180,7 @@ impl Process {
     pub(crate) fn signal(&mut self, signal: Signal) -> io::Result<()> {
         let takes_all = matches!(signal, Signal::STOP | Signal::CONT | Signal::KILL);
         match (self.exited(), self.raw_pid()) {
-            (None, Some(pid)) if takes_all && self.leash.is_some() => {
+            (None, Some(pid)) if takes_all && self.reaper.is_some() => {
                 Ok(kill_process_group(pid, signal)?)
             }
             (None, Some(pid)) => Ok(kill_process(pid, signal)?),
@@ -257,9 +257,9 @@ impl Process {
         if self.exited().is_none() {
             self.exited = self.child.wait().ok();
         }
-        if let Some(mut leash) = self.leash.take() {
+        if let Some(mut reaper) = self.reaper.take() {
             // It was in the group.
-            let _ = leash.wait();
+            let _ = reaper.wait();
         }
     }
 
@@ -270,7 +270,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.exited.is_none() || self.leash.is_some() {
+        if self.exited.is_none() || self.reaper.is_some() {
             self.kill();
         }
     }

@@ -10,8 +10,8 @@ use super::trial::Attempt;
 use crate::{
     drive::{
         client::{
-            Backends, Balanced, CallKind, CallShape, ClientKind, Destination, Manner, Resolver,
-            ServiceShape, Shape, Trust,
+            Backends, Balanced, CallKind, CallShape, ClientKind, ConnectOptions, Destination,
+            Resolver, ServiceShape, Shape, Trust,
         },
         clock::Pacer,
         load::{Closed, Load, Open},
@@ -63,7 +63,7 @@ pub(super) fn plans(attempt: &Attempt<'_>, lab: &Lab, trust: Option<&Arc<Trust>>
     let workers = workers(environment::cpus(), own.len(), scenario.load.connections);
     (0..workers)
         .map(|worker| Plan {
-            client: manner(&scenario.load, trust),
+            client: options(&scenario.load, trust),
             shape: shape(scenario, *service, peer),
             numbers: numbers(scenario, worker, workers),
             destinations: connections_of(scenario, worker, workers)
@@ -97,8 +97,8 @@ fn pacer(scenario: &Scenario, cpus: &Cpus) -> Pacer {
     }
 }
 
-fn manner(load: &scenario::Load, trust: Option<&Arc<Trust>>) -> Manner {
-    Manner {
+fn options(load: &scenario::Load, trust: Option<&Arc<Trust>>) -> ConnectOptions {
+    ConnectOptions {
         kind: match load.client {
             Client::Wire => ClientKind::Wire,
             Client::Tonic => ClientKind::Tonic,

@@ -11,7 +11,7 @@ use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, SplitMix64, Tried};
 use measure::calllog::FailureKind;
 
-use super::{At, Call, ConnectError, Connection, Ended, Manner, Resolver, Shape, Sink};
+use super::{At, Call, ConnectError, ConnectOptions, Connection, Ended, Resolver, Shape, Sink};
 use crate::drive::clock::monotonic_ns;
 
 /// The backends a client balances over.
@@ -76,7 +76,7 @@ struct Pick {
 
 impl BalancedConnection {
     pub(super) async fn connect(
-        manner: Manner,
+        options: ConnectOptions,
         balanced: &Balanced,
         shape: Rc<Shape>,
         sink: Rc<dyn Sink>,
@@ -96,7 +96,7 @@ impl BalancedConnection {
             let at = if is_member { At::Once } else { At::FirstCall };
             let (resolver, shape) = (Resolver::one(address), Rc::clone(&shape));
             let sink = Rc::clone(&picks) as Rc<dyn Sink>;
-            connections.push(super::connect_to(manner.clone(), resolver, at, shape, sink).await?);
+            connections.push(super::connect_to(options.clone(), resolver, at, shape, sink).await?);
         }
         Ok(Self {
             connections,

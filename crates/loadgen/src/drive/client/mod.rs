@@ -131,7 +131,7 @@ pub(crate) enum ClientKind {
 
 /// How a client connects.
 #[derive(Clone, Debug)]
-pub(crate) struct Manner {
+pub(crate) struct ConnectOptions {
     pub(crate) kind: ClientKind,
     /// Calls after which a TCP connection is closed and another one made; `None`
     /// for connections that live as long as they can.
@@ -200,15 +200,15 @@ fn system_error(error: &(dyn Error + 'static)) -> Option<Errno> {
 
 /// Opens a connection of the wanted kind. Must run inside a `LocalSet`.
 pub(crate) async fn connect(
-    manner: Manner,
+    options: ConnectOptions,
     destination: Destination,
     shape: Rc<Shape>,
     sink: Rc<dyn Sink>,
 ) -> Result<Box<dyn Connection>, ConnectError> {
     match destination {
-        Destination::One(resolver) => connect_to(manner, resolver, At::Once, shape, sink).await,
+        Destination::One(resolver) => connect_to(options, resolver, At::Once, shape, sink).await,
         Destination::Balanced(balanced) => {
-            let connection = BalancedConnection::connect(manner, &balanced, shape, sink).await?;
+            let connection = BalancedConnection::connect(options, &balanced, shape, sink).await?;
             Ok(Box::new(connection))
         }
     }
@@ -224,19 +224,19 @@ enum At {
 }
 
 async fn connect_to(
-    manner: Manner,
+    options: ConnectOptions,
     resolver: Resolver,
     at: At,
     shape: Rc<Shape>,
     sink: Rc<dyn Sink>,
 ) -> Result<Box<dyn Connection>, ConnectError> {
-    Ok(match (manner.kind, &*shape) {
+    Ok(match (options.kind, &*shape) {
         (ClientKind::Wire, _) => {
-            Box::new(WireConnection::new(manner, resolver, at, shape, sink).await?)
+            Box::new(WireConnection::new(options, resolver, at, shape, sink).await?)
         }
         (ClientKind::Tonic, Shape::Echo(shape)) => {
             let shape = Arc::clone(shape);
-            Box::new(TonicConnection::new(manner, resolver, at, shape, sink).await?)
+            Box::new(TonicConnection::new(options, resolver, at, shape, sink).await?)
         }
         // The scenario's check has refused it.
         (ClientKind::Tonic, Shape::Service(_)) => {

@@ -18,8 +18,8 @@ use tonic::{
 };
 
 use super::{
-    At, CONNECT_TIMEOUT, Call, CallKind, CallShape, ConnectError, Connection, Ended, Manner,
-    Resolver, Sink, Trust,
+    At, CONNECT_TIMEOUT, Call, CallKind, CallShape, ConnectError, ConnectOptions, Connection,
+    Ended, Resolver, Sink, Trust,
     answer::{Answer, Reply},
     connect_failure, describe, trust,
 };
@@ -49,23 +49,25 @@ impl TonicConnection {
     /// Connects at once, so that connections exist before the first call and in
     /// the order they were asked for.
     pub(super) async fn new(
-        manner: Manner,
+        options: ConnectOptions,
         resolver: Resolver,
         at: At,
         shape: Arc<CallShape>,
         sink: Rc<dyn Sink>,
     ) -> Result<Self, ConnectError> {
-        let endpoint = endpoint(&resolver, manner.trust.as_deref()).map_err(ConnectError::own)?;
+        let endpoint = endpoint(&resolver, options.trust.as_deref()).map_err(ConnectError::own)?;
         let failed = |error| ConnectError::new(&resolver.authority(), &error);
         let channel = match at {
-            At::Once => trust::connect(&endpoint, manner.trust.as_deref()).await.map_err(failed)?,
-            At::FirstCall => trust::connect_lazy(&endpoint, manner.trust.as_deref()),
+            At::Once => {
+                trust::connect(&endpoint, options.trust.as_deref()).await.map_err(failed)?
+            }
+            At::FirstCall => trust::connect_lazy(&endpoint, options.trust.as_deref()),
         };
         Ok(Self {
             client: RefCell::new(client(channel)),
             resolver,
-            trust: manner.trust,
-            connection_calls: manner.connection_calls,
+            trust: options.trust,
+            connection_calls: options.connection_calls,
             calls: Cell::new(0),
             shape,
             sink,

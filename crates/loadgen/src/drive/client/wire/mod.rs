@@ -22,8 +22,8 @@ use measure::calllog::FailureKind;
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 use super::{
-    At, CONNECT_TIMEOUT, Call, ConnectError, Connection, Ended, Manner, Resolver, Shape, Sink,
-    Trust, connect_failure,
+    At, CONNECT_TIMEOUT, Call, ConnectError, ConnectOptions, Connection, Ended, Resolver, Shape,
+    Sink, Trust, connect_failure,
 };
 use crate::drive::clock::monotonic_ns;
 use link::{Happened, Link, Origin};
@@ -55,13 +55,13 @@ struct Channel {
     is_closed: Cell<bool>,
 }
 
-/// A link, and the bell of the task that owns its socket.
+/// A link, and what wakes the task that owns its socket.
 struct Wired {
     link: RefCell<Link>,
     /// Calls that it was given.
     calls: Cell<u32>,
     /// Rung when there is something to write.
-    bell: Notify,
+    wake: Notify,
     /// The task is at work and will write by itself.
     is_busy: Cell<bool>,
 }
@@ -69,7 +69,7 @@ struct Wired {
 impl WireConnection {
     /// At once means: with the other side having shown that it speaks HTTP/2.
     pub(super) async fn new(
-        manner: Manner,
+        options: ConnectOptions,
         resolver: Resolver,
         at: At,
         shape: Rc<Shape>,
@@ -77,10 +77,10 @@ impl WireConnection {
     ) -> Result<Self, ConnectError> {
         let authority = resolver.authority();
         let channel = Rc::new(Channel {
-            origin: Origin::new(&shape, authority.clone(), manner.trust.is_some()),
+            origin: Origin::new(&shape, authority.clone(), options.trust.is_some()),
             resolver,
-            trust: manner.trust,
-            connection_calls: manner.connection_calls,
+            trust: options.trust,
+            connection_calls: options.connection_calls,
             shape,
             sink,
             current: RefCell::new(None),
@@ -122,7 +122,7 @@ impl Drop for WireConnection {
     fn drop(&mut self) {
         self.0.is_closed.set(true);
         if let Some(wired) = self.0.current.borrow_mut().take() {
-            wired.bell.notify_one();
+            wired.wake.notify_one();
         }
     }
 }
@@ -153,7 +153,7 @@ impl Channel {
             self.retire(wired);
         }
         if !wired.is_busy.get() {
-            wired.bell.notify_one();
+            wired.wake.notify_one();
         }
         true
     }
@@ -161,7 +161,7 @@ impl Channel {
     fn release(self: &Rc<Self>) {
         let Some(wired) = self.current.borrow_mut().take() else { return };
         wired.link.borrow_mut().leave();
-        wired.bell.notify_one();
+        wired.wake.notify_one();
         if !self.waiting.borrow().is_empty() {
             self.redial();
         }
@@ -222,7 +222,7 @@ impl Channel {
         let wired = Rc::new(Wired {
             link: RefCell::new(link),
             calls: Cell::new(0),
-            bell: Notify::new(),
+            wake: Notify::new(),
             is_busy: Cell::new(false),
         });
         *self.current.borrow_mut() = Some(Rc::clone(&wired));
@@ -293,7 +293,7 @@ impl Channel {
                     ready?;
                     continue;
                 }
-                () = wired.bell.notified() => continue,
+                () = wired.wake.notified() => continue,
                 () = until(timer_ns), if timer_ns.is_some() => {
                     self.tick(wired);
                     continue;

@@ -1,4 +1,4 @@
-//! The leash: ends the workers of a proxy whose first process was killed.
+//! The process-group reaper: ends the workers of a proxy whose first process was killed.
 //!
 //! The guard ties a proxy's first process to the lab. Where that one is a master over
 //! workers, nobody tells them when it is killed, and nginx's go on for ever. So one
@@ -19,7 +19,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
 };
 
-/// Arguments of the hidden `leash` subcommand.
+/// Arguments of the hidden `reaper` subcommand.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Process id of the master, which leads the process group.
@@ -29,28 +29,28 @@ pub(crate) struct Args {
 /// What it says once it can miss nothing.
 const READY: &str = "ready";
 
-/// Starts the leash of a process that leads its process group; it waits for that
+/// Starts the reaper of a process that leads its process group; it waits for that
 /// process when this returns.
 ///
 /// # Errors
 /// When it can't be started or does not come to wait.
 pub(super) fn start(master: &Child) -> io::Result<Child> {
     let group = i32::try_from(master.id()).map_err(io::Error::other)?;
-    let mut leash = Command::new(std::env::current_exe()?)
-        .args(["leash", &group.to_string()])
+    let mut reaper = Command::new(std::env::current_exe()?)
+        .args(["reaper", &group.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .process_group(group)
         .spawn()?;
     let mut said = String::new();
-    if let Some(output) = leash.stdout.take() {
+    if let Some(output) = reaper.stdout.take() {
         BufReader::new(output).read_line(&mut said)?;
     }
     if said.trim_end() != READY {
-        let status = leash.wait()?;
-        return Err(io::Error::other(format!("the leash of its workers ended with {status}")));
+        let status = reaper.wait()?;
+        return Err(io::Error::other(format!("the reaper of its workers ended with {status}")));
     }
-    Ok(leash)
+    Ok(reaper)
 }
 
 /// Waits for the master's end, and ends what is left of its group.
