@@ -1,7 +1,6 @@
 //! The command line: one file a subcommand, each with its flags and what it does.
 
 mod all;
-mod asked;
 mod check;
 mod compare;
 mod decide;
@@ -14,6 +13,7 @@ mod prune;
 mod report;
 mod run;
 mod schema;
+mod settings;
 mod simulate;
 mod target;
 

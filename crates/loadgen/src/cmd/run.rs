@@ -10,10 +10,11 @@ use serve::http1::host::HostArgs;
 
 use super::own_service::ServiceArgs;
 use super::report::CiFormat;
+use super::settings::{SettingArgs, origins};
 use super::target::{AS_SCENARIO, TargetArgs, gentle};
 use crate::{
     exit::Failure,
-    interrupt, lab, peers,
+    interrupt, lab,
     root::Root,
     run::{self, Request, summary::Summary},
     service::OwnService,
@@ -30,11 +31,6 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(super) list: bool,
 
-    /// The peers to compare, with commas, instead of the scenario's; `all` for
-    /// every peer there is (see `loadgen peers`).
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    peers: Vec<String>,
-
     #[command(flatten)]
     targets: TargetArgs,
 
@@ -46,32 +42,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     service: ServiceArgs,
 
-    /// Length of the measured part of each trial: 2s, 500ms, 1m.
-    #[arg(long, value_name = "TIME")]
-    duration: Option<String>,
-
-    /// Trials of each peer.
-    #[arg(long, value_name = "N")]
-    repeats: Option<String>,
-
-    /// Seed of all chance: arrivals, service times, payloads.
-    #[arg(long, value_name = "N")]
-    seed: Option<String>,
-
-    /// Any other setting of the scenario, by its key: `load.rate=5000/s`,
-    /// `backends.count=8`, `balance.policy=p2c`, `network=namespaces`,
-    /// `tls=both`. May be given again.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-
-    /// Run the scenario's short form: a few seconds, for a check and not for
-    /// figures.
-    #[arg(long)]
-    short: bool,
-
-    /// Folder to keep runs in [default: results].
-    #[arg(long, value_name = "FOLDER")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingArgs,
 
     /// Serve the run's own Prometheus metrics over HTTP at this address, under
     /// /metrics, while it is under way.
@@ -80,10 +52,6 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     hosts: HostArgs,
-
-    /// Print the result as one JSON object (progress stays on standard error).
-    #[arg(long)]
-    json: bool,
 
     /// Print the result as a CI reads it.
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
@@ -130,7 +98,9 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let last = not_judged(&finished, args.require_all);
     let data = match args.format {
         Some(format) => Some(format.text(&finished.record, &finished.trials)),
-        None => args.json.then(|| format!("{:#}\n", serde_json::json!(Summary::of(&finished)))),
+        None => {
+            args.settings.json.then(|| format!("{:#}\n", serde_json::json!(Summary::of(&finished))))
+        }
     };
     let printed = match data {
         Some(data) => {
@@ -183,29 +153,35 @@ fn request(args: &Args, library: &Library, root: &Root) -> Result<Request, Failu
         Some(name) => library.find(name).map_err(Failure::bad_input)?,
         None => ServiceArgs::quick(library)?,
     };
-    let mut settings = settings(args, library)?;
-    let mut scenario = source.resolve(args.short, &settings).map_err(Failure::bad_input)?;
+    let rate = args.rate.as_ref().filter(|rate| *rate != AS_SCENARIO);
+    let mut others: Vec<Setting> = rate
+        .map(|rate| Setting::new("load.rate", rate, format!("--rate {rate}")))
+        .into_iter()
+        .collect();
+    others.extend(args.service.settings()?);
+    let mut settings = args.settings.settings(library, others)?;
+    let mut scenario = args.settings.scenario(&source, &settings)?;
     let targets = args.targets.all()?;
     if let Some(gentle) =
         targets.as_ref().filter(|_| args.rate.is_none()).map(|_| gentle(&scenario))
         && let Some(gentle) = gentle?
     {
         settings.push(gentle);
-        scenario = source.resolve(args.short, &settings).map_err(Failure::bad_input)?;
+        scenario = args.settings.scenario(&source, &settings)?;
     }
     let service = own_service(&scenario, &source, &settings, targets.is_some())?;
-    let short = args.short.then(|| "--short".to_owned());
+    let short = args.settings.short();
     let target = args.targets.words();
-    let written = settings.iter().map(|setting| setting.origin().to_owned());
+    let written = origins(&settings);
     Ok(Request {
         source,
         scenario,
         overrides: short.into_iter().chain(target).chain(written).collect(),
         service,
-        every_peer: args.peers == ["all"],
+        every_peer: args.settings.every_peer(),
         targets,
         max_errors: args.targets.max_errors()?,
-        results: args.out.clone().unwrap_or_else(|| root.results()),
+        results: args.settings.results(root),
     })
 }
 
@@ -226,36 +202,6 @@ fn own_service(
         )));
     }
     Ok(service)
-}
-
-/// The flags that change the scenario. They go through the same check as the
-/// file, which blames them by name.
-fn settings(args: &Args, library: &Library) -> Result<Vec<Setting>, Failure> {
-    let flag = |key: &str, flag: &str, value: &Option<String>| {
-        value.as_ref().map(|value| Setting::new(key, value, format!("{flag} {value}")))
-    };
-    let mut settings = Vec::new();
-    if !args.peers.is_empty() {
-        let origin = format!("--peers {}", args.peers.join(","));
-        let names =
-            if args.peers == ["all"] { peers::all_names(library) } else { args.peers.clone() };
-        settings.push(Setting::list("run.peers", &names, origin));
-    }
-    let rate = args.rate.clone().filter(|rate| rate != AS_SCENARIO);
-    settings.extend(flag("load.rate", "--rate", &rate));
-    settings.extend(flag("load.duration", "--duration", &args.duration));
-    settings.extend(flag("run.repeats", "--repeats", &args.repeats));
-    settings.extend(flag("run.seed", "--seed", &args.seed));
-    settings.extend(args.service.settings()?);
-    for text in &args.settings {
-        let Some((key, value)) = text.split_once('=') else {
-            return Err(Failure::bad_input(format!(
-                "--set {text}: expected KEY=VALUE, as in --set load.rate=5000/s"
-            )));
-        };
-        settings.push(Setting::new(key.trim(), value.trim(), format!("--set {text}")));
-    }
-    Ok(settings)
 }
 
 #[cfg(test)]

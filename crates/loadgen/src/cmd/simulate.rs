@@ -7,7 +7,7 @@ use std::{
 
 use measure::folder::Run;
 
-use super::asked::Asked;
+use super::settings::SettingArgs;
 use crate::{
     exit::Failure,
     root::Root,
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     scenario: String,
 
     #[command(flatten)]
-    asked: Asked,
+    settings: SettingArgs,
 
     #[command(flatten)]
     conditions: ConditionArgs,
@@ -135,14 +135,14 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let root = Root::find();
     let library = super::library(&root)?;
     let source = library.find(&args.scenario).map_err(Failure::bad_input)?;
-    let (scenario, mut overrides) = args.asked.resolve(&source, &library)?;
+    let (scenario, mut overrides) = args.settings.resolve(&source, &library)?;
     overrides.extend(args.conditions.written());
     let request = Request {
         source,
         scenario,
-        judges: !args.asked.changes_scenario() && args.conditions.changes_nothing(),
+        judges: !args.settings.changes_scenario() && args.conditions.changes_nothing(),
         overrides,
-        results: args.asked.results(&root),
+        results: args.settings.results(&root),
         conditions: args.conditions.conditions()?,
     };
     let mut progress = Progress::new(Terminal::stderr());
@@ -154,7 +154,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         progress.note(&format!("left out: {sentence}"));
     });
     let report = super::run::write_report(&finished, &request.results)?;
-    if args.asked.json {
+    if args.settings.json {
         print(&format!("{:#}\n", serde_json::json!(Summary::of(&finished))))?;
     } else {
         print_result(&finished, report.as_deref(), None)?;

@@ -1,5 +1,4 @@
-//! Flags that say what is asked of a scenario that is simulated: those of a run that have
-//! nothing to do with processes.
+//! Flags that change a scenario, of runs and of simulations alike.
 
 use std::path::PathBuf;
 
@@ -8,7 +7,7 @@ use scenario::{Library, Scenario, ScenarioSource, Setting};
 use crate::{exit::Failure, peers, root::Root};
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Asked {
+pub(super) struct SettingArgs {
     /// The peers to compare, with commas, instead of the scenario's; `all` for
     /// every peer there is (see `loadgen peers`).
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
@@ -46,18 +45,35 @@ pub(super) struct Asked {
     pub(super) json: bool,
 }
 
-impl Asked {
+impl SettingArgs {
     /// The scenario with the flags in force, and the flags as they were written.
     pub(super) fn resolve(
         &self,
         source: &ScenarioSource,
         library: &Library,
     ) -> Result<(Scenario, Vec<String>), Failure> {
-        let settings = self.settings(library)?;
-        let scenario = source.resolve(self.short, &settings).map_err(Failure::bad_input)?;
-        let short = self.short.then(|| "--short".to_owned());
-        let written = settings.iter().map(|setting| setting.origin().to_owned());
-        Ok((scenario, short.into_iter().chain(written).collect()))
+        let settings = self.settings(library, Vec::new())?;
+        let scenario = self.scenario(source, &settings)?;
+        Ok((scenario, self.short().into_iter().chain(origins(&settings)).collect()))
+    }
+
+    /// The flag of the short form, as written.
+    pub(super) fn short(&self) -> Option<String> {
+        self.short.then(|| "--short".to_owned())
+    }
+
+    /// The scenario with these settings in force.
+    pub(super) fn scenario(
+        &self,
+        source: &ScenarioSource,
+        settings: &[Setting],
+    ) -> Result<Scenario, Failure> {
+        source.resolve(self.short, settings).map_err(Failure::bad_input)
+    }
+
+    /// Whether the peers are all there are.
+    pub(super) fn every_peer(&self) -> bool {
+        self.peers == ["all"]
     }
 
     /// Whether a setting of the scenario was changed, beside how much is measured.
@@ -70,9 +86,13 @@ impl Asked {
         self.out.clone().unwrap_or_else(|| root.results())
     }
 
-    /// The flags that change the scenario. They go through the same check as the
-    /// file, which blames them by name.
-    fn settings(&self, library: &Library) -> Result<Vec<Setting>, Failure> {
+    /// What the flags set, with what other flags do before `--set`. They go through the
+    /// same check as the file, which blames them by name.
+    pub(super) fn settings(
+        &self,
+        library: &Library,
+        others: Vec<Setting>,
+    ) -> Result<Vec<Setting>, Failure> {
         let flag = |key: &str, flag: &str, value: &Option<String>| {
             value.as_ref().map(|value| Setting::new(key, value, format!("{flag} {value}")))
         };
@@ -80,12 +100,13 @@ impl Asked {
         if !self.peers.is_empty() {
             let origin = format!("--peers {}", self.peers.join(","));
             let names =
-                if self.peers == ["all"] { peers::all_names(library) } else { self.peers.clone() };
+                if self.every_peer() { peers::all_names(library) } else { self.peers.clone() };
             settings.push(Setting::list("run.peers", &names, origin));
         }
         settings.extend(flag("load.duration", "--duration", &self.duration));
         settings.extend(flag("run.repeats", "--repeats", &self.repeats));
         settings.extend(flag("run.seed", "--seed", &self.seed));
+        settings.extend(others);
         for text in &self.settings {
             let Some((key, value)) = text.split_once('=') else {
                 return Err(Failure::bad_input(format!(
@@ -96,4 +117,9 @@ impl Asked {
         }
         Ok(settings)
     }
+}
+
+/// The settings as they were written.
+pub(super) fn origins(settings: &[Setting]) -> impl Iterator<Item = String> {
+    settings.iter().map(|setting| setting.origin().to_owned())
 }
