@@ -17,8 +17,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("measure", &[]),
     ("queueing", &[]),
     ("serve", &["event-loop"]),
-    ("scenario", &["balance"]),
-    ("serve", &[]),
     ("scenario", &["balance", "measure"]),
     ("simulate", &["balance", "measure", "queueing"]),
     ("analysis", &["measure", "queueing"]),
