@@ -19,8 +19,8 @@ const MOST_BACKENDS: u64 = 256;
 const MOST_CONNECTIONS: u64 = 20_000;
 const MOST_IN_FLIGHT: u64 = 1_000_000;
 
-/// Checks that the scenario is of a size that can be run, and the limit on open descriptors, and raises the soft one to the hard
-/// one, for this process and for those it starts.
+/// Checks that the scenario is of a size that can be run, and the limit on open descriptors,
+/// whose soft one it raises to the hard one for this process and for those it starts.
 ///
 /// # Errors
 /// With the numbers, when the scenario needs more than there are.
