@@ -107,6 +107,7 @@ fn the_decision_works_in_a_browser() {
         return;
     };
     let mut flood = common::run();
+    common::keep_up(&mut flood);
     common::add_client(&mut flood);
     for run in [flood, common::faulted()] {
         common::write(&run, folder.path()).unwrap();

@@ -37,7 +37,7 @@ addEventListener("load", () => {
       }
     }
     const calls = [...document.querySelectorAll("#comparison table thead th")];
-    const column = calls.findIndex((heading) => heading.textContent.startsWith("Calls/s"));
+    const column = calls.findIndex((heading) => heading.textContent.startsWith("Throughput"));
     const values = [...document.querySelectorAll("#comparison table")][0].tBodies[0].rows;
     calls[column].querySelector("button").click();
     const sorted = [...values].map((row) => Number(row.cells[column].dataset.value));
