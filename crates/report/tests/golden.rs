@@ -14,8 +14,12 @@ use analysis::{
     decide::Decision,
     model::Model,
 };
-use measure::record::{Side, TrialOutcome, Verdict};
 use measure::{answer::Answer, figure::Figure};
+use measure::{
+    folder::folder_bytes,
+    format,
+    record::{Side, TrialOutcome, Verdict},
+};
 use report::{
     charts::{CHARTS, Frame},
     ci,
@@ -148,12 +152,22 @@ fn a_run_with_faults() {
 #[test]
 fn the_list_of_runs() {
     let root = tempfile::tempdir().unwrap();
+    let mut sizes = Vec::new();
     for run in [common::run(), common::faulted()] {
         let folder = common::write(&run, root.path()).unwrap();
         fs::write(folder.join("report.html"), "").unwrap();
+        sizes.push(folder_bytes(&folder));
     }
     let path = report::index(root.path()).unwrap();
-    check("index.html", &text_of(&fs::read_to_string(path).unwrap()));
+    let mut page = text_of(&fs::read_to_string(path).unwrap());
+    // Records grow with the format, and the list stays the same.
+    for bytes in sizes {
+        let shown = format::bytes(bytes).replace(' ', "\u{a0}");
+        let cell = format!("data-value=\"{bytes}\">{shown}<");
+        assert!(page.contains(&cell), "{cell}: {page}");
+        page = page.replace(&cell, "data-value=\"(bytes)\">(size)<");
+    }
+    check("index.html", &page);
 }
 
 #[test]
