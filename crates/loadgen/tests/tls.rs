@@ -27,7 +27,7 @@ fn last_run(home: &Home) -> measure::folder::Run {
     measure::folder::Run::open(&home.runs("small").pop().unwrap()).unwrap()
 }
 
-/// All of them came back well.
+/// All of them succeeded.
 fn expect_all_calls(home: &Home, ran: &Ran) {
     assert!(matches!(ran.code, Some(0 | 1)), "{}", ran.said());
     for trial in &last_run(home).trials {

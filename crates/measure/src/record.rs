@@ -508,7 +508,7 @@ pub struct TrialRecord {
     pub payload_bytes: u64,
     /// Counts of the calls scheduled in the measured window.
     pub counts: Counts,
-    /// Latency of calls that came back well: from the scheduled time in an
+    /// Latency of calls that succeeded: from the scheduled time in an
     /// open loop, from the sending in a closed one.
     pub latency: HistogramRecord,
     /// The same calls from the moment they were sent.
@@ -627,7 +627,7 @@ pub struct Counts {
     pub failed: Vec<FailureCount>,
     /// Of those, calls still without an answer when the trial's grace ended.
     pub unfinished: u64,
-    /// Calls that came back well during the measured window and what was cut off it
+    /// Calls that succeeded during the measured window and what was cut off it
     /// (`cut_s`), whenever they were scheduled: what the window's CPU time was spent on, and its throughput.
     pub completed_in_window: u64,
 }
@@ -674,11 +674,11 @@ pub struct SecondRecord {
     /// Seconds since the start of the measured window. Calls are counted in
     /// the second they ended in, so seconds after the window may appear.
     pub second: u32,
-    /// Calls that came back well.
+    /// Calls that succeeded.
     pub ok: u64,
     /// Calls that failed.
     pub failed: u64,
-    /// Of those that came back well, calls that ended after the measured window; not
+    /// Of those that succeeded, calls that ended after the measured window; not
     /// known (zero) in records of before it was counted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ok_after: u64,
@@ -687,7 +687,7 @@ pub struct SecondRecord {
     pub failed_after: u64,
     /// Calls per backend, in the order of [`RunRecord::backends`].
     pub per_backend: Vec<u64>,
-    /// Latency of the calls that came back well.
+    /// Latency of the calls that succeeded.
     pub latency: HistogramRecord,
 }
 

@@ -64,7 +64,7 @@ pub enum Warning {
     },
     /// Too few calls for the percentiles shown.
     FewCalls {
-        /// Calls that came back well.
+        /// Calls that succeeded.
         calls: u64,
         /// The least for a p99 that ten calls lie above.
         wanted: u64,

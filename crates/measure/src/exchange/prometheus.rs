@@ -63,7 +63,7 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "layerlab_trial_throughput_calls_per_second",
         kind: "gauge",
-        help: "Calls that came back well within the window, per second of it.",
+        help: "Calls that succeeded within the window, per second of it.",
         samples: |trial| vec![Sample::plain(Figures::of_trial(trial).throughput)],
     },
     Metric {
@@ -80,7 +80,7 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "layerlab_trial_latency_seconds",
         kind: "summary",
-        help: "Latency of calls that came back well: from the scheduled time in an open loop, \
+        help: "Latency of calls that succeeded: from the scheduled time in an open loop, \
                from sending in a closed one.",
         samples: |trial| distribution(&trial.latency),
     },

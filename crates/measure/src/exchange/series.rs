@@ -13,7 +13,7 @@ use crate::{
 const NS_PER_HLOG_UNIT: f64 = 1e6;
 
 /// A trial's series, one row a second: the second since the start of the measured
-/// window, calls that came back well, calls that failed, calls per backend, and
+/// window, calls that succeeded, calls that failed, calls per backend, and
 /// latency in nanoseconds (mean, quantiles, maximum), empty in a second without
 /// calls. Rows end in CR LF, as RFC 4180 has it.
 pub fn series_csv(series: &[SecondRecord], backend_ids: &[String]) -> String {
