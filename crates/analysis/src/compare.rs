@@ -20,12 +20,13 @@
 use measure::{
     figure::Figure,
     folder::Run,
-    format,
     record::{LoopMode, Network, RunRecord, SearchLimit, SearchRecord, Tls},
     statistics::interval::ratio_of_runs,
     summary::{Figures, Saturation, is_measured, median, saturation},
 };
 use serde::Serialize;
+
+use crate::verdict::Verdict;
 
 /// Level of all intervals of a comparison together.
 pub const LEVEL: f64 = 0.95;
@@ -155,32 +156,6 @@ pub struct Row {
     pub shown: Figure,
 }
 
-/// What can be told of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Worse, by more than the tolerance.
-    Worse,
-    /// Better, by more than the tolerance.
-    Better,
-    /// The interval lies within the tolerance: the same.
-    Same,
-    /// The interval is too wide, or there is none.
-    CannotTell,
-}
-
-impl Verdict {
-    /// In words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Worse => "worse",
-            Self::Better => "better",
-            Self::Same => "same",
-            Self::CannotTell => "can't tell",
-        }
-    }
-}
-
 /// Two runs whose figures mean different things.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotComparable {
@@ -272,41 +247,6 @@ impl Comparison {
     /// How many rows have a verdict.
     pub fn count(&self, verdict: Verdict) -> usize {
         self.rows.iter().filter(|row| row.verdict == verdict).count()
-    }
-
-    /// What it comes down to.
-    pub fn sentence(&self) -> String {
-        let tolerance = format::share(self.tolerance);
-        let (all, unknown) = (self.rows.len(), self.count(Verdict::CannotTell));
-        let mut text = match (self.count(Verdict::Worse), self.count(Verdict::Better)) {
-            (0, 0) if unknown == all => {
-                return "Nothing can be told: no figure is known well enough.".to_owned();
-            }
-            (0, 0) => format!("No difference beyond {tolerance} was found."),
-            (0, better) => {
-                format!("Nothing got worse by more than {tolerance}; {better} got better.")
-            }
-            (worse, 0) => format!("{worse} got worse by more than {tolerance}."),
-            (worse, better) => {
-                format!("{worse} got worse by more than {tolerance}, and {better} got better.")
-            }
-        };
-        if unknown > 0 {
-            text.push_str(&format!(" Of {unknown} of the {all} figures nothing can be told."));
-        }
-        text
-    }
-
-    /// What the intervals allow for beyond what the trials show.
-    pub fn allowance(&self) -> String {
-        format!(
-            "Each interval is at {:.2} %, so that all together are at {:.0} %. They allow for what equal runs move by: CPU per call by {}, latency by {} \
-             (standard deviation; --moves).",
-            self.level_of_each * 100.0,
-            self.level * 100.0,
-            format::share(self.moves.cpu),
-            format::duration(self.moves.latency_ns)
-        )
     }
 }
 
@@ -456,16 +396,8 @@ fn row(peer: &str, compared: &Compared, values: &[Vec<f64>; 2], asked: Asked) ->
 fn judge(interval: Option<(f64, f64)>, tolerance: f64, lower_is_better: bool) -> Verdict {
     let Some((low, high)) = interval else { return Verdict::CannotTell };
     // A tolerance of 5 % is a factor of 1.05 in either direction.
-    let (least, most) = (1.0 / (1.0 + tolerance), 1.0 + tolerance);
-    let (is_lower, is_higher) = (high < least, low > most);
-    match (is_lower, is_higher) {
-        (true, _) if lower_is_better => Verdict::Better,
-        (_, true) if lower_is_better => Verdict::Worse,
-        (true, _) => Verdict::Worse,
-        (_, true) => Verdict::Better,
-        _ if low >= least && high <= most => Verdict::Same,
-        _ => Verdict::CannotTell,
-    }
+    let verdict = Verdict::by((low, high), (1.0 / (1.0 + tolerance), 1.0 + tolerance));
+    if lower_is_better { verdict } else { verdict.reversed() }
 }
 
 /// Failures are counted, and any that were not there before are worse: a ratio to

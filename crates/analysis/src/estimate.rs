@@ -5,8 +5,9 @@
 //! them. Two peers are compared repeat by repeat, since what slowed the machine in
 //! one repeat slowed both.
 
+pub use measure::statistics::interval::Difference;
 use measure::{
-    statistics::interval::{self, Difference, over_trials, ratio_paired},
+    statistics::interval::{self, over_trials, ratio_paired},
     summary::median,
 };
 
@@ -97,19 +98,6 @@ impl Estimate {
     }
 }
 
-/// What the repeats say of a figure of one peer beside another's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// It is less.
-    Less,
-    /// It is greater.
-    Greater,
-    /// No difference can be told.
-    CannotTell,
-    /// There are too few repeats to tell chance from difference.
-    TooFew,
-}
-
 /// A figure of one peer beside another's, repeat by repeat.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Beside {
@@ -117,8 +105,8 @@ pub struct Beside {
     pub ratio: Option<interval::Estimate>,
     /// Own minus other; `None` when no repeat has both.
     pub difference: Option<Estimate>,
-    /// What that says.
-    pub told: Told,
+    /// Whether they differ significantly, and which way.
+    pub significant: Difference,
 }
 
 impl Beside {
@@ -126,16 +114,12 @@ impl Beside {
     pub fn of(own: &[f64], other: &[f64]) -> Self {
         let differences: Vec<f64> = own.iter().zip(other).map(|(a, b)| a - b).collect();
         let ratio = ratio_paired(own, other, LEVEL);
-        let told = match ratio {
-            _ if own.len() < FEWEST_REPEATS => Told::TooFew,
-            None => Told::CannotTell,
-            Some(ratio) => match ratio.against(1.0) {
-                Difference::Less => Told::Less,
-                Difference::Greater => Told::Greater,
-                Difference::CannotTell => Told::CannotTell,
-            },
+        let significant = match ratio {
+            _ if own.len() < FEWEST_REPEATS => Difference::TooFew,
+            None => Difference::CannotTell,
+            Some(ratio) => ratio.against(1.0),
         };
-        Self { ratio, difference: Estimate::over(&differences), told }
+        Self { ratio, difference: Estimate::over(&differences), significant }
     }
 }
 
@@ -167,14 +151,14 @@ mod tests {
     fn peers_are_told_apart_repeat_by_repeat() {
         // The machine was slow in the second repeat; the ratio is not.
         let (own, other) = ([1.10, 2.22, 1.09], [1.0, 2.0, 1.0]);
-        assert_eq!(Beside::of(&own, &other).told, Told::Greater);
-        assert_eq!(Beside::of(&other, &own).told, Told::Less);
-        assert_eq!(Beside::of(&own[..2], &other[..2]).told, Told::TooFew);
-        assert_eq!(Beside::of(&own, &[1.2, 2.0, 1.1]).told, Told::CannotTell);
-        assert_eq!(Beside::of(&own, &[0.0, 2.0, 1.0]).told, Told::CannotTell);
+        assert_eq!(Beside::of(&own, &other).significant, Difference::Greater);
+        assert_eq!(Beside::of(&other, &own).significant, Difference::Less);
+        assert_eq!(Beside::of(&own[..2], &other[..2]).significant, Difference::TooFew);
+        assert_eq!(Beside::of(&own, &[1.2, 2.0, 1.1]).significant, Difference::CannotTell);
+        assert_eq!(Beside::of(&own, &[0.0, 2.0, 1.0]).significant, Difference::CannotTell);
         assert_eq!(
             Beside::of(&[], &[]),
-            Beside { ratio: None, difference: None, told: Told::TooFew }
+            Beside { ratio: None, difference: None, significant: Difference::TooFew }
         );
     }
 }

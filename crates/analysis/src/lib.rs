@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`model`] | a run as it is looked at: peers, trials, figures |
 //! | [`estimate`] | a figure over trials with its interval, and beside another peer's |
+//! | [`verdict`] | when one side of a comparison is better than the other |
 //! | [`findings`] | what came out, in sentences made from the data |
 //! | [`overload`] | which peers fell behind, and how fast |
 //! | [`sweep`] | the points of a run in which a setting differs |
@@ -29,3 +30,4 @@ pub mod overload;
 pub mod settling;
 pub mod sweep;
 pub mod theory;
+pub mod verdict;

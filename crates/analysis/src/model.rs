@@ -12,7 +12,7 @@ use measure::{
     summary::{Figures, is_measured},
 };
 
-pub use crate::estimate::{Beside, Estimate, FEWEST_REPEATS, LEVEL, LEVEL_TEXT, Told};
+pub use crate::estimate::{Beside, Difference, Estimate, FEWEST_REPEATS, LEVEL, LEVEL_TEXT};
 use crate::{
     doubts::{self, Affected},
     overload::{self, Overload},

@@ -14,7 +14,7 @@ use measure::{
     record::{RunRecord, SearchLimit, SearchRecord, TrialRecord},
 };
 
-use crate::model::{Beside, Estimate, FEWEST_REPEATS, Model, PeerView, Told};
+use crate::model::{Beside, Difference, Estimate, FEWEST_REPEATS, Model, PeerView};
 
 /// The points of a run.
 #[derive(Clone, Debug)]
@@ -194,24 +194,24 @@ pub fn label(point: &Point<'_>) -> String {
     }
 }
 
-/// A stretch of points at which the same can be told.
+/// A stretch of points at which the same difference is significant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
     /// What.
-    pub told: Told,
+    pub significant: Difference,
     /// Index of its first point.
     pub first: usize,
     /// Index of its last point.
     pub last: usize,
 }
 
-/// What can be told from point to point, in stretches.
-pub fn stretches(told: impl Iterator<Item = Told>) -> Vec<Stretch> {
+/// The differences from point to point, in stretches.
+pub fn stretches(differences: impl Iterator<Item = Difference>) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
-    for (index, told) in told.enumerate() {
+    for (index, significant) in differences.enumerate() {
         match stretches.last_mut() {
-            Some(last) if last.told == told => last.last = index,
-            _ => stretches.push(Stretch { told, first: index, last: index }),
+            Some(last) if last.significant == significant => last.last = index,
+            _ => stretches.push(Stretch { significant, first: index, last: index }),
         }
     }
     stretches
@@ -243,10 +243,11 @@ mod tests {
 
     #[test]
     fn points_at_which_the_same_is_told_stand_together() {
-        let told = [Told::Less, Told::Less, Told::CannotTell, Told::Greater];
+        let told =
+            [Difference::Less, Difference::Less, Difference::CannotTell, Difference::Greater];
         let found = stretches(told.into_iter());
         assert_eq!(found.len(), 3);
-        assert_eq!(found[0], Stretch { told: Told::Less, first: 0, last: 1 });
-        assert_eq!(found[2], Stretch { told: Told::Greater, first: 3, last: 3 });
+        assert_eq!(found[0], Stretch { significant: Difference::Less, first: 0, last: 1 });
+        assert_eq!(found[2], Stretch { significant: Difference::Greater, first: 3, last: 3 });
     }
 }

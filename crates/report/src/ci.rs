@@ -5,6 +5,7 @@ use analysis::{
     compare::{self, Comparison},
     findings::{Findings, Sentence},
     model::Model,
+    verdict,
 };
 use measure::record::{Expectation, RunRecord, TrialOutcome, TrialRecord, Verdict};
 
@@ -78,14 +79,18 @@ pub fn annotations(run: &RunRecord, trials: &[TrialRecord]) -> String {
 /// Two runs as GitHub-flavoured Markdown: what came of it, and each figure.
 pub fn comparison_markdown(comparison: &Comparison) -> String {
     let sides = [&comparison.before, &comparison.after].map(|side| escaped(side));
-    let mut text =
-        format!("## {} → {}\n\n{}\n\n", sides[0], sides[1], escaped(&comparison.sentence()));
+    let mut text = format!(
+        "## {} → {}\n\n{}\n\n",
+        sides[0],
+        sides[1],
+        escaped(&crate::compare::sentence(comparison))
+    );
     text.push_str("| peer | figure | before | after | change | |\n|---|---|---:|---:|---:|---|\n");
     for row in &comparison.rows {
         let cells = crate::compare::cells(row).map(|cell| escaped(&cell));
         text += &format!("| {} |\n", cells.join(" | "));
     }
-    text += &format!("\n{}\n", escaped(&comparison.allowance()));
+    text += &format!("\n{}\n", escaped(&crate::compare::allowance(comparison)));
     for warning in &comparison.warnings {
         text += &format!("\n- {}", escaped(warning));
     }
@@ -106,7 +111,7 @@ pub fn comparison_annotations(comparison: &Comparison) -> String {
         cases.push(Case {
             name: "not every figure could be judged".to_owned(),
             outcome: Outcome::NotJudged,
-            detail: comparison.sentence(),
+            detail: crate::compare::sentence(comparison),
         });
     }
     commands(COMPARISON, &cases)
@@ -161,9 +166,9 @@ fn comparison_cases(comparison: &Comparison) -> Vec<Case> {
         Case {
             name: format!("{peer}.{figure}"),
             outcome: match row.verdict {
-                compare::Verdict::Worse => Outcome::Failed,
-                compare::Verdict::CannotTell => Outcome::NotJudged,
-                compare::Verdict::Better | compare::Verdict::Same => Outcome::Passed,
+                verdict::Verdict::Worse => Outcome::Failed,
+                verdict::Verdict::CannotTell => Outcome::NotJudged,
+                verdict::Verdict::Better | verdict::Verdict::Same => Outcome::Passed,
             },
             detail: format!("{verdict}: {before} before, {after} after, {change}"),
         }

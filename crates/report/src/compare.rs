@@ -1,6 +1,9 @@
 //! Two runs against each other, as text and as a page.
 
-use analysis::compare::{Comparison, Row, Verdict};
+use analysis::{
+    compare::{Comparison, Row},
+    verdict::Verdict,
+};
 use measure::format;
 
 use crate::{page, terminal::Style};
@@ -42,11 +45,55 @@ pub fn text(comparison: &Comparison, style: Style) -> String {
             None => text.push_str(&format!("{line}\n")),
         }
     }
-    text.push_str(&format!("\n{}\n{}\n", comparison.sentence(), comparison.allowance()));
+    text.push_str(&format!("\n{}\n{}\n", sentence(comparison), allowance(comparison)));
     for warning in &comparison.warnings {
         text.push_str(&format!("! {warning}\n"));
     }
     text
+}
+
+/// What it comes down to.
+pub(crate) fn sentence(comparison: &Comparison) -> String {
+    let tolerance = format::share(comparison.tolerance);
+    let (all, unknown) = (comparison.rows.len(), comparison.count(Verdict::CannotTell));
+    let mut text = match (comparison.count(Verdict::Worse), comparison.count(Verdict::Better)) {
+        (0, 0) if unknown == all => {
+            return "Nothing can be told: no figure is known well enough.".to_owned();
+        }
+        (0, 0) => format!("No difference beyond {tolerance} was found."),
+        (0, better) => {
+            format!("Nothing got worse by more than {tolerance}; {better} got better.")
+        }
+        (worse, 0) => format!("{worse} got worse by more than {tolerance}."),
+        (worse, better) => {
+            format!("{worse} got worse by more than {tolerance}, and {better} got better.")
+        }
+    };
+    if unknown > 0 {
+        text.push_str(&format!(" Of {unknown} of the {all} figures nothing can be told."));
+    }
+    text
+}
+
+/// What the intervals allow for beyond what the trials show.
+pub(crate) fn allowance(comparison: &Comparison) -> String {
+    format!(
+        "Each interval is at {:.2} %, so that all together are at {:.0} %. They allow for what equal runs move by: CPU per call by {}, latency by {} \
+         (standard deviation; --moves).",
+        comparison.level_of_each * 100.0,
+        comparison.level * 100.0,
+        format::share(comparison.moves.cpu),
+        format::duration(comparison.moves.latency_ns)
+    )
+}
+
+fn words(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Worse => "worse",
+        Verdict::Better => "better",
+        Verdict::Same => "same",
+        Verdict::CannotTell => "can't tell",
+    }
 }
 
 /// Its cells: peer, figure, before, after, change with interval, verdict.
@@ -69,6 +116,6 @@ pub(crate) fn cells(row: &Row) -> [String; 6] {
         row.shown.show(row.before),
         row.shown.show(row.after),
         change,
-        row.verdict.words().to_owned(),
+        words(row.verdict).to_owned(),
     ]
 }

@@ -14,6 +14,7 @@ use crate::{
     findings::Sentence,
     model::{Mark, PeerView},
     settling::{self, After},
+    verdict::Verdict,
 };
 
 /// Times until balance are read from whole seconds: less than this is no difference.
@@ -119,19 +120,10 @@ pub(super) fn settled(seen: &Seen<'_>, peer: &PeerView<'_>) -> Vec<FaultSettled>
         .collect()
 }
 
-/// How one peer comes back into balance beside another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Balance {
-    /// Sooner after some fault, in every repeat, and later after none.
-    Sooner,
-    /// Later after some, and sooner after none.
-    Later,
-    /// Within the second that can be seen, after each.
-    Alike,
-    CannotTell,
-}
-
-pub(super) fn balance(own: &[FaultSettled], other: &[FaultSettled]) -> Balance {
+/// How soon calls of one peer are in balance again, beside another's: better is sooner
+/// after some fault in every repeat and later after none, the same is within the second
+/// that can be seen after each.
+pub(super) fn balance(own: &[FaultSettled], other: &[FaultSettled]) -> Verdict {
     let (mut sooner, mut later, mut alike) = (false, false, !own.is_empty());
     for (own, other) in own.iter().zip(other) {
         let repeats = own.until_balance_s.len().min(other.until_balance_s.len());
@@ -149,10 +141,10 @@ pub(super) fn balance(own: &[FaultSettled], other: &[FaultSettled]) -> Balance {
         alike &= both_never || (a.1.max(b.1) - a.0.min(b.0)) <= RESOLUTION_S;
     }
     match (sooner, later) {
-        (true, false) => Balance::Sooner,
-        (false, true) => Balance::Later,
-        (false, false) if alike => Balance::Alike,
-        _ => Balance::CannotTell,
+        (true, false) => Verdict::Better,
+        (false, true) => Verdict::Worse,
+        (false, false) if alike => Verdict::Same,
+        _ => Verdict::CannotTell,
     }
 }
 
@@ -253,13 +245,13 @@ mod tests {
         let soon = [fault(&[Some(0.9), Some(1.0), Some(0.8)])];
         let late = [fault(&[Some(2.9), None, Some(3.0)])];
         let never = [fault(&[None; 3])];
-        assert_eq!(balance(&soon, &late), Balance::Sooner);
-        assert_eq!(balance(&never, &soon), Balance::Later);
-        assert_eq!(balance(&never, &never), Balance::Alike);
-        assert_eq!(balance(&soon, &[fault(&[Some(1.5), Some(0.5), Some(1.0)])]), Balance::Alike);
-        assert_eq!(balance(&soon, &[fault(&[None, Some(0.9), None])]), Balance::CannotTell);
-        assert_eq!(balance(&[fault(&[Some(0.9); 2])], &[fault(&[None; 2])]), Balance::CannotTell);
-        assert_eq!(balance(&[], &[]), Balance::CannotTell);
+        assert_eq!(balance(&soon, &late), Verdict::Better);
+        assert_eq!(balance(&never, &soon), Verdict::Worse);
+        assert_eq!(balance(&never, &never), Verdict::Same);
+        assert_eq!(balance(&soon, &[fault(&[Some(1.5), Some(0.5), Some(1.0)])]), Verdict::Same);
+        assert_eq!(balance(&soon, &[fault(&[None, Some(0.9), None])]), Verdict::CannotTell);
+        assert_eq!(balance(&[fault(&[Some(0.9); 2])], &[fault(&[None; 2])]), Verdict::CannotTell);
+        assert_eq!(balance(&[], &[]), Verdict::CannotTell);
         assert_eq!(late[0].middle(), Some(3.0));
         assert_eq!(never[0].middle(), Some(f64::INFINITY));
     }

@@ -12,12 +12,12 @@ use serde::Serialize;
 use super::{
     Evidence, Finding, Status, Value,
     seen::{Seen, load},
-    verdict::{Stands, around},
 };
 use crate::{
-    estimate::{Beside, Estimate, Told},
+    estimate::{Beside, Difference, Estimate},
     findings::Sentence,
     model::{Mark, PeerView},
+    verdict::around,
 };
 
 /// Scenarios whose load suits the question, the best first.
@@ -133,7 +133,7 @@ fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> CostRow {
         beside_cheapest: beside.and_then(|beside| beside.ratio).map(Value::of_ratio),
         told: match layer {
             Some(Layer::Client) => cost.is_some_and(|cost| clear(&cost)),
-            _ => beside.is_none_or(|beside| beside.told == Told::Greater),
+            _ => beside.is_none_or(|beside| beside.significant == Difference::Greater),
         },
     }
 }
@@ -164,9 +164,9 @@ fn l7_over_l4(seen: &Seen<'_>) -> Finding {
         .peer(pair.connections)
         .text("'s ")
         .durations(&connections);
-    let (status, sentence) = match (beside.told, beside.difference, beside.ratio) {
-        (Told::Greater | Told::Less, Some(difference), Some(ratio)) => {
-            let word = if beside.told == Told::Greater { "more" } else { "less" };
+    let (status, sentence) = match (beside.significant, beside.difference, beside.ratio) {
+        (Difference::Greater | Difference::Less, Some(difference), Some(ratio)) => {
+            let word = if beside.significant == Difference::Greater { "more" } else { "less" };
             let sentence = sentence
                 .text(", ")
                 .times(&ratio)
@@ -177,7 +177,7 @@ fn l7_over_l4(seen: &Seen<'_>) -> Finding {
                 .text(&format!(" (measured at {}).", load(&seen.model.run)));
             (Status::Tells, sentence)
         }
-        (Told::TooFew, ..) => {
+        (Difference::TooFew, ..) => {
             (Status::CannotTell, sentence.text("; too few repeats to tell more."))
         }
         _ => (Status::CannotTell, sentence.text("; there is no significant difference.")),
@@ -206,7 +206,7 @@ fn cheapest(seen: &Seen<'_>, layer: Layer) -> Option<Finding> {
     };
     let cost = first.estimate(Figure::ProxyCpuPerCall)?;
     let (told, open): (Vec<_>, Vec<_>) =
-        others.into_iter().partition(|(_, beside)| beside.told == Told::Greater);
+        others.into_iter().partition(|(_, beside)| beside.significant == Difference::Greater);
     let mut sentence = Sentence::default()
         .text(&format!("Of the {word} proxies "))
         .peer(first)
@@ -246,8 +246,8 @@ fn client(seen: &Seen<'_>) -> Finding {
         return Finding::new(ID, Status::NotMeasured, Sentence::default().text(&text), evidence);
     };
     let sentence = Sentence::default().peer(client);
-    let (status, sentence) = match (beside.told, beside.difference) {
-        (Told::Greater, Some(difference)) if clear(&difference) => (
+    let (status, sentence) = match (beside.significant, beside.difference) {
+        (Difference::Greater, Some(difference)) if clear(&difference) => (
             Status::Tells,
             sentence
                 .text(" needs no proxy, and its client spent ")
@@ -256,7 +256,7 @@ fn client(seen: &Seen<'_>) -> Finding {
                 .carried(&seen.model, &difference)
                 .text(", on the clients' machines."),
         ),
-        (Told::Less, Some(difference)) if clear(&difference) => (
+        (Difference::Less, Some(difference)) if clear(&difference) => (
             Status::Tells,
             sentence
                 .text(" needs no proxy, and its client even spent ")
@@ -292,17 +292,4 @@ fn clear(difference: &Estimate) -> bool {
 fn signed(ns: f64) -> String {
     let shown = measure::format::duration(ns.abs());
     if ns < 0.0 { format!("−{shown}") } else { shown }
-}
-
-/// Whether one peer's proxy takes less CPU than another's: `Lower` for less without
-/// doubt, by however little.
-pub(super) fn stands(own: &PeerView<'_>, other: &PeerView<'_>) -> (Stands, Beside) {
-    let beside = own.beside(other, Figure::ProxyCpuPerCall);
-    let stands = match beside.told {
-        Told::Less => Stands::Lower,
-        Told::Greater => Stands::Higher,
-        Told::CannotTell => Stands::CannotTell,
-        Told::TooFew => Stands::TooFew,
-    };
-    (stands, beside)
 }

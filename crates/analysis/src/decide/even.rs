@@ -28,7 +28,7 @@ use super::{
     seen::{Pair, Seen},
 };
 use crate::{
-    estimate::{Estimate, FEWEST_REPEATS, LEVEL, Told},
+    estimate::{Difference, Estimate, FEWEST_REPEATS, LEVEL},
     findings::Sentence,
     model::Mark,
 };
@@ -100,10 +100,17 @@ fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
     let even = service_time(pair, count);
     let echo = pair.calls.estimate(Figure::BackendCpuPerCall);
     let provisioned = pair.connections.estimate(Figure::MaxShare).map(|share| share.scaled(count));
-    let parts =
-        Parts { seen, pair, count, told: (shares.told, costs.told), even, provisioned, echo };
+    let parts = Parts {
+        seen,
+        pair,
+        count,
+        told: (shares.significant, costs.significant),
+        even,
+        provisioned,
+        echo,
+    };
     let finding = parts.finding(&extra);
-    let tells = finding.status == Status::Tells && costs.told == Told::Greater;
+    let tells = finding.status == Status::Tells && costs.significant == Difference::Greater;
     Some(BreakEven {
         evidence: seen.cite("cpu-per-call"),
         connections_text: connections(seen),
@@ -146,7 +153,7 @@ struct Parts<'s, 'a> {
     seen: &'s Seen<'a>,
     pair: Pair<'s, 'a>,
     count: f64,
-    told: (Told, Told),
+    told: (Difference, Difference),
     even: Option<interval::Estimate>,
     provisioned: Option<Estimate>,
     echo: Option<Estimate>,
@@ -168,11 +175,11 @@ impl Parts<'_, '_> {
         let start = Sentence::default()
             .text(&format!("With {}, ", crate::decide::even::connections(self.seen)));
         match self.told {
-            (Told::TooFew, _) | (_, Told::TooFew) => (
+            (Difference::TooFew, _) | (_, Difference::TooFew) => (
                 Status::CannotTell,
                 start.text("there are too few repeats to work out a break-even."),
             ),
-            (_, Told::Less) => {
+            (_, Difference::Less) => {
                 let sentence = start
                     .peer(calls)
                     .text("'s proxy took less CPU per call than ")
@@ -180,7 +187,7 @@ impl Parts<'_, '_> {
                     .text("'s, so there is nothing to earn back.");
                 (Status::Tells, sentence)
             }
-            (Told::Less, _) => {
+            (Difference::Less, _) => {
                 let sentence = start
                     .peer(connections)
                     .text(" spread calls more evenly than ")
@@ -188,8 +195,10 @@ impl Parts<'_, '_> {
                     .text(", so no service time earns L7's CPU back in capacity.");
                 (Status::Tells, sentence)
             }
-            (Told::CannotTell, _) | (_, Told::CannotTell) => (Status::CannotTell, self.open(start)),
-            (Told::Greater, Told::Greater) => match self.even {
+            (Difference::CannotTell, _) | (_, Difference::CannotTell) => {
+                (Status::CannotTell, self.open(start))
+            }
+            (Difference::Greater, Difference::Greater) => match self.even {
                 Some(even) => (Status::Tells, self.told_with(start, extra, &even)),
                 None => (Status::CannotTell, self.open(start)),
             },
@@ -198,7 +207,7 @@ impl Parts<'_, '_> {
 
     fn open(&self, sentence: Sentence) -> Sentence {
         let Pair { calls, connections } = self.pair;
-        let what = if self.told.0 == Told::CannotTell {
+        let what = if self.told.0 == Difference::CannotTell {
             "how evenly calls were spread"
         } else {
             "what a call costs"

@@ -11,7 +11,6 @@
 //! |---|---|
 //! | `gather` | which runs count, and why others don't |
 //! | `seen` | a run as the decision looks at it |
-//! | `verdict` | when one peer is better than another: thresholds and intervals |
 //! | `situations` | the situations, each with the scenario that shows it |
 //! | `policies`, `sweeps` | which policy, and from where on |
 //! | `cost`, `tail`, `change`, `even` | CPU, tail latency, faults, break-even |
@@ -31,7 +30,6 @@ mod seen;
 mod situations;
 mod sweeps;
 mod tail;
-mod verdict;
 
 use std::{
     fs, io,
@@ -336,7 +334,7 @@ impl Decision {
             format: FORMAT,
             machine,
             level: LEVEL,
-            alike_within: verdict::ALIKE,
+            alike_within: crate::verdict::ALIKE,
             answer: answer::of(&situations, costs.as_ref(), &break_even),
             costs,
             break_even,

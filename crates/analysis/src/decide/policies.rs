@@ -5,8 +5,8 @@
 
 use measure::figure::Figure;
 
-use super::{Status, seen::Seen, verdict::Stands};
-use crate::{estimate::Beside, findings::Sentence, model::PeerView};
+use super::{Status, seen::Seen};
+use crate::{estimate::Beside, findings::Sentence, model::PeerView, verdict::Verdict};
 
 /// What a run says of policies by a latency; `None` where it compares none.
 pub(super) fn of(seen: &Seen<'_>, figure: Figure) -> Option<(Status, Sentence)> {
@@ -41,15 +41,15 @@ fn say(
     figure: Figure,
     loop_word: &str,
 ) -> (Status, Sentence) {
-    let of = |wanted: &[Stands]| -> Vec<(&PeerView<'_>, Beside)> {
+    let of = |wanted: &[Verdict]| -> Vec<(&PeerView<'_>, Beside)> {
         others
             .iter()
-            .filter(|(_, beside)| wanted.contains(&Stands::of(beside)))
+            .filter(|(_, beside)| wanted.contains(&Verdict::of(beside)))
             .map(|(peer, beside)| (*peer, *beside))
             .collect()
     };
-    let (worse, alike) = (of(&[Stands::Higher]), of(&[Stands::Alike]));
-    let open = of(&[Stands::CannotTell, Stands::TooFew, Stands::Lower]);
+    let (worse, alike) = (of(&[Verdict::Worse]), of(&[Verdict::Same]));
+    let open = of(&[Verdict::CannotTell, Verdict::Better]);
     let word = figure.name().trim_start_matches("latency_");
     let mut says = Sentence::default().peer(best).text(&format!("'s {loop_word}{word} was lowest"));
     if let Some(estimate) = best.estimate(figure) {

@@ -10,14 +10,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Evidence, Finding, Status,
-    change::{self, Balance},
-    cost, policies,
+    Evidence, Finding, Status, change, policies,
     seen::{Pair, Seen, lost_rate},
     sweeps,
-    verdict::{Better, Lost, Stands, better},
 };
-use crate::{estimate::Told, findings::Sentence, model::PeerView};
+use crate::{estimate::Difference, findings::Sentence, model::PeerView, verdict::Verdict};
 
 /// A balancer to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -324,12 +321,10 @@ fn judged(when: &str, by: By, seen: &Seen<'_>) -> Situation {
     }
     judged.extend_to_client(seen, pair, by);
     judged.extend_to_makes(seen, by);
-    let command = if judged.better.is_none() {
-        Some(more_repeats(seen))
-    } else {
-        seen.client().is_none().then_some(with_peers)
+    let (status, command) = match judged.verdict {
+        Verdict::CannotTell => (Status::CannotTell, Some(more_repeats(seen))),
+        _ => (Status::Tells, seen.client().is_none().then_some(with_peers)),
     };
-    let status = if judged.better.is_some() { Status::Tells } else { Status::CannotTell };
     let evidence = judged.anchors.iter().map(|anchor| seen.cite(anchor)).collect();
     Situation {
         when,
@@ -356,8 +351,8 @@ fn more_repeats(seen: &Seen<'_>) -> String {
 
 /// What came out, under construction.
 struct Judged {
-    /// Which of the pair serves better: its own side is the one that balances calls.
-    better: Option<Better>,
+    /// How the one that balances calls serves beside the other.
+    verdict: Verdict,
     choices: Vec<Choice>,
     /// What decides.
     headline: Sentence,
@@ -366,28 +361,23 @@ struct Judged {
     anchors: Vec<&'static str>,
 }
 
-/// Which of two peers is better in a scenario.
-fn compare(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> Option<Better> {
-    let lost = Lost::of(own, other);
+/// How a peer serves beside another in a scenario.
+fn compare(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> Verdict {
+    let lost = Verdict::of_lost_calls(own, other);
     match by {
-        By::Shares => better(Stands::of(&own.beside(other, Figure::MaxShare)), lost),
+        By::Shares => Verdict::of(&own.beside(other, Figure::MaxShare)).and(lost),
         By::Change => {
             let balance =
                 change::balance(&change::settled(seen, own), &change::settled(seen, other));
             match (lost, balance) {
-                (Lost::Fewer, Balance::Later) | (Lost::More, Balance::Sooner) => None,
-                (Lost::Fewer, _) | (Lost::Same | Lost::CannotTell, Balance::Sooner) => {
-                    Some(Better::Own)
-                }
-                (Lost::More, _) | (Lost::Same | Lost::CannotTell, Balance::Later) => {
-                    Some(Better::Other)
-                }
-                (Lost::Same, Balance::Alike) => Some(Better::Alike),
-                _ => None,
+                // Where lost calls tell nothing, balance decides by itself.
+                (Verdict::CannotTell, Verdict::Better | Verdict::Worse) => balance,
+                (Verdict::Better | Verdict::Worse, Verdict::CannotTell) => lost,
+                _ => lost.and(balance),
             }
         }
         By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => {
-            better(Stands::between(own, other, Figure::LatencyP99), lost)
+            Verdict::between(own, other, Figure::LatencyP99).and(lost)
         }
     }
 }
@@ -399,38 +389,33 @@ fn choose(
     by: By,
     (headline, says): (Sentence, Sentence),
 ) -> Judged {
-    let better = compare(seen, pair.calls, pair.connections, by);
-    let (stands, beside) = cost::stands(pair.calls, pair.connections);
-    let mut choices = match better {
-        Some(Better::Own) => vec![Choice::L7],
-        Some(Better::Other) => vec![Choice::L4],
-        Some(Better::Alike) => match stands {
-            Stands::Higher => vec![Choice::L4],
-            Stands::Lower => vec![Choice::L7],
-            _ => vec![Choice::L4, Choice::L7],
-        },
-        None => Vec::new(),
+    let verdict = compare(seen, pair.calls, pair.connections, by);
+    let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
+    let choices = match (verdict, beside.significant) {
+        (Verdict::Better, _) | (Verdict::Same, Difference::Less) => vec![Choice::L7],
+        (Verdict::Worse, _) | (Verdict::Same, Difference::Greater) => vec![Choice::L4],
+        (Verdict::Same, _) => vec![Choice::L4, Choice::L7],
+        (Verdict::CannotTell, _) => Vec::new(),
     };
-    choices.dedup();
-    let says = match (beside.told, beside.difference) {
-        (Told::Greater, Some(difference)) => says
+    let says = match (beside.significant, beside.difference) {
+        (Difference::Greater, Some(difference)) => says
             .start()
             .peer(pair.calls)
             .text("'s proxy took ")
             .durations(&difference)
             .text(" more CPU for each call."),
-        (Told::Less, Some(difference)) => says
+        (Difference::Less, Some(difference)) => says
             .start()
             .peer(pair.calls)
             .text("'s proxy took ")
             .durations(&difference.magnitude())
             .text(" less CPU for each call."),
-        (Told::CannotTell, _) => {
+        (Difference::CannotTell, _) => {
             says.start().text("Which of their proxies takes less CPU for a call can't be told.")
         }
         _ => says,
     };
-    Judged { better, choices, headline, says, anchors: vec!["comparison"] }
+    Judged { verdict, choices, headline, says, anchors: vec!["comparison"] }
 }
 
 fn tail(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
@@ -452,16 +437,18 @@ fn tail(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
             .peer(connections)
             .text("'s ")
             .durations(&other);
-        says = match (Stands::of(&beside), beside.ratio) {
-            (Stands::Lower | Stands::Higher, Some(ratio)) => says.text(": ").ratio(&ratio),
-            (Stands::Alike, Some(ratio)) => {
+        says = match (Verdict::of(&beside), beside.ratio) {
+            (Verdict::Better | Verdict::Worse, Some(ratio)) => says.text(": ").ratio(&ratio),
+            (Verdict::Same, Some(ratio)) => {
                 says.text(", within 10 % of each other").ends(&ratio, "ratio")
             }
-            (Stands::CannotTell, Some(ratio)) => says
+            (_, None) => says.text("; their ratio says nothing"),
+            (Verdict::CannotTell, _) if beside.significant == Difference::TooFew => {
+                says.text("; too few repeats to tell them apart")
+            }
+            (Verdict::CannotTell, Some(ratio)) => says
                 .text("; whether they differ by more than 10 % can't be told")
                 .ends(&ratio, "ratio"),
-            (Stands::TooFew, _) => says.text("; too few repeats to tell them apart"),
-            (_, None) => says.text("; their ratio says nothing"),
         };
         says = says.text(".");
     }
@@ -474,10 +461,10 @@ fn tail(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
 /// How evenly both spread the calls, where that can be told apart.
 fn spread(pair: Pair<'_, '_>, says: Sentence) -> Sentence {
     let Pair { calls, connections } = pair;
-    let told = calls.beside(connections, Figure::MaxShare).told;
+    let told = calls.beside(connections, Figure::MaxShare).significant;
     match (calls.estimate(Figure::MaxShare), connections.estimate(Figure::MaxShare)) {
         (Some(own), Some(other))
-            if told != Told::CannotTell && (own.value - other.value).abs() >= 0.01 =>
+            if told != Difference::CannotTell && (own.value - other.value).abs() >= 0.01 =>
         {
             says.start()
                 .text("The busiest backend got ")
@@ -507,9 +494,9 @@ fn lost(pair: Pair<'_, '_>, says: Sentence) -> Sentence {
         .lost(connections)
         .text(" with ")
         .peer(connections);
-    says.text(match Lost::of(calls, connections) {
-        Lost::CannotTell => "; no significant difference.",
-        Lost::Same | Lost::Fewer | Lost::More => ".",
+    says.text(match Verdict::of_lost_calls(calls, connections) {
+        Verdict::CannotTell => "; no significant difference.",
+        Verdict::Same | Verdict::Better | Verdict::Worse => ".",
     })
 }
 
@@ -529,10 +516,12 @@ fn shares(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
             .text(" with ")
             .peer(connections);
         let beside = calls.beside(connections, Figure::MaxShare);
-        says = match (Stands::of(&beside), beside.ratio) {
-            (Stands::Lower | Stands::Higher, Some(ratio)) => says.text(": ").ratio(&ratio),
-            (Stands::Alike, _) => says.text(", which is alike"),
-            (Stands::TooFew, _) => says.text("; too few repeats to tell them apart"),
+        says = match (Verdict::of(&beside), beside.ratio) {
+            (Verdict::Better | Verdict::Worse, Some(ratio)) => says.text(": ").ratio(&ratio),
+            (Verdict::Same, _) => says.text(", which is alike"),
+            (_, Some(_)) if beside.significant == Difference::TooFew => {
+                says.text("; too few repeats to tell them apart")
+            }
             _ => says.text("; whether that differs by more than 10 % can't be told"),
         };
         says = says.text(".");
@@ -567,15 +556,15 @@ fn under_change(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
                 .peer(connections)
                 .text(" ")
                 .lost(connections);
-            says = says.text(match Lost::of(calls, connections) {
-                Lost::CannotTell => "; no significant difference.",
+            says = says.text(match Verdict::of_lost_calls(calls, connections) {
+                Verdict::CannotTell => "; no significant difference.",
                 _ => ".",
             });
         }
     }
     let mut more = change::balance_in_words(seen, calls, connections);
     // Where lost calls tell nothing, balance is what decides.
-    if !matches!(Lost::of(calls, connections), Lost::Fewer | Lost::More) {
+    if !matches!(Verdict::of_lost_calls(calls, connections), Verdict::Better | Verdict::Worse) {
         says = says.start();
         says.0.append(&mut more.0);
     }
@@ -593,19 +582,22 @@ impl Judged {
             return;
         };
         // Beside the better of the two; where neither is, beside the one of L7.
-        let measure = match self.better {
-            Some(Better::Other) => pair.connections,
+        let measure = match self.verdict {
+            Verdict::Worse => pair.connections,
             _ => pair.calls,
         };
         let says = says.start().peer(client);
         let verdict = compare(seen, client, measure, by);
         let says = match verdict {
-            Some(Better::Own) => says.text(" did better still, without a proxy"),
-            Some(Better::Alike) => says.text(" did as well without a proxy"),
-            Some(Better::Other) => says.text(" did worse"),
-            None => says.text(" needs no proxy, and whether it did as well can't be told"),
+            Verdict::Better => says.text(" did better still, without a proxy"),
+            Verdict::Same => says.text(" did as well without a proxy"),
+            Verdict::Worse => says.text(" did worse"),
+            Verdict::CannotTell => {
+                says.text(" needs no proxy, and whether it did as well can't be told")
+            }
         };
-        if self.better.is_some() && matches!(verdict, Some(Better::Own | Better::Alike)) {
+        let does_as_well = matches!(verdict, Verdict::Better | Verdict::Same);
+        if does_as_well && self.verdict != Verdict::CannotTell {
             self.choices.push(Choice::ClientSide);
         }
         self.says = seal(by, client, says);
@@ -613,14 +605,16 @@ impl Judged {
 
     /// Whether the other programs that were measured in both layers agree.
     fn extend_to_makes(&mut self, seen: &Seen<'_>, by: By) {
-        let Some(own) = self.better else { return };
+        if self.verdict == Verdict::CannotTell {
+            return;
+        }
         let makes = seen.other_makes();
         let mut groups: [Vec<&PeerView<'_>>; 3] = [Vec::new(), Vec::new(), Vec::new()];
         for make in &makes {
             let group = match compare(seen, make.calls, make.connections, by) {
-                Some(verdict) if verdict == own => 0,
-                Some(_) => 1,
-                None => 2,
+                verdict if verdict == self.verdict => 0,
+                Verdict::CannotTell => 2,
+                _ => 1,
             };
             groups[group].push(make.calls);
         }

@@ -11,11 +11,11 @@ use measure::{figure::Figure, format, record::SearchLimit};
 use super::{
     Status,
     seen::{Pair, Seen},
-    verdict::Stands,
 };
 use crate::{
-    estimate::{Beside, Estimate, FEWEST_REPEATS, Told},
+    estimate::{Beside, Difference, Estimate, FEWEST_REPEATS},
     findings::Sentence,
+    verdict::Verdict,
 };
 
 /// A factor below which L7's CPU is told to be small beside L4's.
@@ -56,10 +56,10 @@ pub(super) fn over_connections(points: &[&Seen<'_>]) -> Option<Says> {
     {
         let row: Vec<Option<bool>> = pairs
             .iter()
-            .map(|(_, pair)| match Stands::between(pair.connections, pair.calls, figure) {
-                Stands::Higher => Some(true),
-                Stands::Lower | Stands::Alike => Some(false),
-                Stands::CannotTell | Stands::TooFew => None,
+            .map(|(_, pair)| match Verdict::between(pair.connections, pair.calls, figure) {
+                Verdict::Worse => Some(true),
+                Verdict::Better | Verdict::Same => Some(false),
+                Verdict::CannotTell => None,
             })
             .collect();
         let shown = |index: usize| pairs[index].0.shown();
@@ -117,7 +117,8 @@ pub(super) fn over_payload(points: &[&Seen<'_>]) -> Option<Says> {
     let row: Vec<Option<bool>> = ratios
         .iter()
         .map(|(_, beside)| {
-            let ends = beside.ratio?.interval.filter(|_| beside.told != Told::TooFew)?;
+            let ends =
+                beside.ratio?.interval.filter(|_| beside.significant != Difference::TooFew)?;
             match (ends.low > SMALL, ends.high < SMALL) {
                 (true, _) => Some(true),
                 (_, true) => Some(false),
@@ -172,15 +173,16 @@ pub(super) fn over_rate(points: &[&Seen<'_>]) -> Option<Says> {
     if extra.is_empty() {
         return None;
     }
-    let is_told = |beside: &Beside| matches!(beside.told, Told::Greater | Told::Less);
+    let is_told =
+        |beside: &Beside| matches!(beside.significant, Difference::Greater | Difference::Less);
     let (told, untold): (Vec<_>, Vec<_>) = extra.iter().partition(|(_, beside, _)| is_told(beside));
     let mut says = Sentence::default();
     if !told.is_empty() {
         says = says.peer(pair.calls).text("'s proxy took ");
         for (index, (seen, beside, difference)) in told.iter().enumerate() {
             says = says.text(between(index, told.len()));
-            says = match beside.told {
-                Told::Less => says.durations(&difference.magnitude()).text(" less"),
+            says = match beside.significant {
+                Difference::Less => says.durations(&difference.magnitude()).text(" less"),
                 _ => says.durations(difference).text(" more"),
             };
             says = says.text(" at ").figure(seen.shown());
@@ -238,9 +240,11 @@ pub(super) fn of_search(seen: &Seen<'_>) -> Option<Says> {
         .peer(pair.connections)
         .text(" up to ")
         .rates(&connections);
-    let (tells, says) = match (beside.told, beside.ratio) {
-        (Told::Greater | Told::Less, Some(ratio)) => (true, says.text(": ").ratio(&ratio)),
-        (Told::TooFew, _) => (false, says.text("; too few repeats to tell them apart")),
+    let (tells, says) = match (beside.significant, beside.ratio) {
+        (Difference::Greater | Difference::Less, Some(ratio)) => {
+            (true, says.text(": ").ratio(&ratio))
+        }
+        (Difference::TooFew, _) => (false, says.text("; too few repeats to tell them apart")),
         _ => (false, says.text("; no significant difference")),
     };
     let limited = |name: &str| {

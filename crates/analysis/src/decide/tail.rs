@@ -9,9 +9,8 @@ use serde::Serialize;
 use super::{
     Evidence, Value,
     seen::{Pair, Seen},
-    verdict::Stands,
 };
-use crate::model::Mark;
+use crate::{model::Mark, verdict::Verdict};
 
 /// A peer that balances calls beside one that balances connections.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -79,11 +78,11 @@ fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> TailRow {
         calls_p99_ns: p99(pair.calls),
         saved_ns: saved.map(Value::from),
         ratio: beside.ratio.map(Value::of_ratio),
-        told: match Stands::of(&beside) {
-            Stands::Lower => "lower",
-            Stands::Higher => "higher",
-            Stands::Alike => "alike",
-            Stands::CannotTell | Stands::TooFew => "cannot_tell",
+        told: match Verdict::of(&beside) {
+            Verdict::Better => "lower",
+            Verdict::Worse => "higher",
+            Verdict::Same => "alike",
+            Verdict::CannotTell => "cannot_tell",
         },
     }
 }

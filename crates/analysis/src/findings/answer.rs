@@ -8,7 +8,7 @@ use measure::{
 
 use super::Sentence;
 use crate::{
-    estimate::{Beside, Told},
+    estimate::{Beside, Difference},
     model::{Model, PeerView},
     settling::{self, After},
     sweep::peer_at,
@@ -30,11 +30,11 @@ fn choose<'m>(model: &Model<'_>, answer: &'m Answer) -> Option<&'m Template> {
     if other.overload.is_some() && own.overload.is_none() {
         return answer.overloaded.as_ref();
     }
-    match own.beside(other, answer.figure).told {
-        Told::Less => answer.less.as_ref(),
-        Told::Greater => answer.greater.as_ref(),
-        Told::CannotTell => answer.alike.as_ref(),
-        Told::TooFew => None,
+    match own.beside(other, answer.figure).significant {
+        Difference::Less => answer.less.as_ref(),
+        Difference::Greater => answer.greater.as_ref(),
+        Difference::CannotTell => answer.alike.as_ref(),
+        Difference::TooFew => None,
     }
 }
 
@@ -77,7 +77,7 @@ fn find<'m, 'a>(model: &'m Model<'a>, name: &str, point: Option<&str>) -> Option
 
 /// How a figure stands to another, with the interval it was judged by.
 fn change(sentence: Sentence, beside: &Beside) -> Option<Sentence> {
-    let ratio = beside.ratio.filter(|_| beside.told != Told::TooFew)?;
+    let ratio = beside.ratio.filter(|_| beside.significant != Difference::TooFew)?;
     let ends = ratio.interval.map(|interval| (interval.low, interval.high));
     let (said, range) = format::change_by(ratio.centre, ends);
     let sentence = sentence.figure(said);
@@ -164,7 +164,8 @@ fn best(
     let all = ranked(model, point, figure);
     let (first, lowest) = all.first()?;
     let mut sentence = sentence.peer(first).text(" with ").estimate(figure, lowest);
-    let alike = |peer: &PeerView<'_>| peer.beside(first, figure).told == Told::CannotTell;
+    let alike =
+        |peer: &PeerView<'_>| peer.beside(first, figure).significant == Difference::CannotTell;
     let others: Vec<&PeerView<'_>> =
         all[1..].iter().map(|(peer, _)| *peer).filter(|peer| alike(peer)).collect();
     for (index, peer) in others.iter().enumerate() {

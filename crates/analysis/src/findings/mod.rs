@@ -18,7 +18,7 @@ use measure::{
 };
 
 use crate::{
-    model::{Estimate, Mark, Model, PeerView, Told},
+    model::{Difference, Estimate, Mark, Model, PeerView},
     overload::Overload,
 };
 
@@ -158,8 +158,8 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     let all = model.backends.len();
     let used = pair.connections.estimate(Figure::BackendsUsed)?;
     let mut sentence = Sentence::default();
-    let told = pair.calls.beside(pair.connections, Figure::MaxShare).told;
-    if told == Told::CannotTell && (calls.value - connections.value).abs() >= 0.01 {
+    let told = pair.calls.beside(pair.connections, Figure::MaxShare).significant;
+    if told == Difference::CannotTell && (calls.value - connections.value).abs() >= 0.01 {
         return Some(
             sentence
                 .text("There is no significant difference between how ")
@@ -175,7 +175,7 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     }
     // Shares are counted, not sampled: where repeats are few, what each of them
     // shows is told.
-    let alike = told == Told::TooFew && !calls.apart_from(&connections);
+    let alike = told == Difference::TooFew && !calls.apart_from(&connections);
     if alike || (calls.value - connections.value).abs() < 0.01 {
         return Some(
             sentence
@@ -262,7 +262,7 @@ fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
         (pair.calls.estimate(Figure::LatencyP99)?, pair.connections.estimate(Figure::LatencyP99)?);
     let beside = pair.calls.beside(pair.connections, Figure::LatencyP99);
     let sentence = Sentence::default();
-    if beside.told == Told::CannotTell {
+    if beside.significant == Difference::CannotTell {
         return Some(
             sentence
                 .text(&format!(
@@ -292,7 +292,7 @@ fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
         .durations(&calls)
         .text(" with ")
         .peer(pair.calls);
-    let ratio = beside.ratio.filter(|_| beside.told != Told::TooFew);
+    let ratio = beside.ratio.filter(|_| beside.significant != Difference::TooFew);
     Some(match ratio {
         Some(ratio) => {
             let ends = ratio.interval.map(|interval| (interval.low, interval.high));
@@ -315,7 +315,7 @@ fn cost_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
     let sentence = Sentence::default();
     match (calls, connections) {
-        (Some(calls), Some(connections)) if beside.told == Told::CannotTell => Some(
+        (Some(calls), Some(connections)) if beside.significant == Difference::CannotTell => Some(
             sentence
                 .text(
                     "There is no significant difference between their proxies' CPU time per call: ",

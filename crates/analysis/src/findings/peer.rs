@@ -3,7 +3,7 @@
 use measure::{figure::Figure, format, record::Layer};
 
 use super::{Pair, Sentence};
-use crate::model::{Model, PeerView, Told};
+use crate::model::{Difference, Model, PeerView};
 
 /// Shares nearer to the fair ones than this count as even.
 const EVEN_WITHIN: f64 = 0.01;
@@ -149,10 +149,10 @@ fn compared(
     else {
         return sentence;
     };
-    let (before, after) = match peer.beside(reference, figure).told {
-        Told::Less | Told::Greater => (" instead of ", ""),
-        Told::TooFew => (" beside ", ""),
-        Told::CannotTell => (" beside ", " (no significant difference)"),
+    let (before, after) = match peer.beside(reference, figure).significant {
+        Difference::Less | Difference::Greater => (" instead of ", ""),
+        Difference::TooFew => (" beside ", ""),
+        Difference::CannotTell => (" beside ", " (no significant difference)"),
     };
     sentence
         .text(before)

@@ -15,7 +15,7 @@ use queueing::bins::RandomPlacement;
 
 use super::{Pair, Sentence};
 use crate::{
-    model::{Beside, FEWEST_REPEATS, Model, PeerView, Told},
+    model::{Beside, Difference, FEWEST_REPEATS, Model, PeerView},
     sweep::{Point, Stretch, Sweep, stretches},
 };
 
@@ -152,19 +152,20 @@ fn saturation_answer(
     // Repeats that find the same rate differ by less than rates lie apart.
     let apart = calls.low >= connections.high.unwrap_or(f64::INFINITY)
         || connections.low >= calls.high.unwrap_or(f64::INFINITY);
-    let sentence = match beside.ratio.filter(|_| apart && beside.told != Told::CannotTell) {
-        Some(ratio) => {
-            let ends = ratio.interval.map(|interval| (interval.low, interval.high));
-            let (said, range) = format::change_by(ratio.centre, ends);
-            let sentence = sentence.text(": ").figure(said);
-            match range.filter(|_| beside.told != Told::TooFew) {
-                Some(range) => sentence.qualified(range),
-                None => sentence,
+    let sentence =
+        match beside.ratio.filter(|_| apart && beside.significant != Difference::CannotTell) {
+            Some(ratio) => {
+                let ends = ratio.interval.map(|interval| (interval.low, interval.high));
+                let (said, range) = format::change_by(ratio.centre, ends);
+                let sentence = sentence.text(": ").figure(said);
+                match range.filter(|_| beside.significant != Difference::TooFew) {
+                    Some(range) => sentence.qualified(range),
+                    None => sentence,
+                }
             }
-        }
-        None if calls.repeats.len() < FEWEST_REPEATS => sentence,
-        None => sentence.text("; there is no significant difference between the two"),
-    };
+            None if calls.repeats.len() < FEWEST_REPEATS => sentence,
+            None => sentence.text("; there is no significant difference between the two"),
+        };
     let capacity = capacity(model);
     Some(match capacity {
         Some(capacity) => sentence
@@ -265,7 +266,9 @@ impl Alike {
         let most = 1.0 + ALIKE_WITHIN;
         let Some(ratio) = beside.ratio else { return Self::Open };
         let (low, high) = match ratio.interval {
-            Some(interval) if beside.told != Told::TooFew => (interval.low, interval.high),
+            Some(interval) if beside.significant != Difference::TooFew => {
+                (interval.low, interval.high)
+            }
             // Shares are counted: with few repeats they are taken as they are.
             _ => (ratio.centre, ratio.centre),
         };
@@ -318,7 +321,7 @@ fn figure_answer(
     figure: Figure,
 ) -> Option<Sentence> {
     let all = sweep.beside(&pair.calls.name, &pair.connections.name, figure);
-    let stretches = stretches(all.iter().map(|(_, beside)| beside.told));
+    let stretches = stretches(all.iter().map(|(_, beside)| beside.significant));
     let name = match figure {
         Figure::LatencyP99 => format!("{}p99", model.loop_word()),
         _ => "CPU time per call".to_owned(),
@@ -333,8 +336,8 @@ fn figure_answer(
     if stretches.is_empty() {
         return None;
     }
-    let has = |wanted| stretches.iter().any(|stretch| stretch.told == wanted);
-    if !(has(Told::Less) && has(Told::Greater)) {
+    let has = |wanted| stretches.iter().any(|stretch| stretch.significant == wanted);
+    if !(has(Difference::Less) && has(Difference::Greater)) {
         return Some(sentence.text("."));
     }
     Some(match sweep.crossing(&pair.calls.name, &pair.connections.name, figure) {
@@ -377,13 +380,13 @@ fn told(
     } else {
         format!("from {} to {}", sweep.shown(first.0), sweep.shown(last.0))
     };
-    if stretch.told == Told::CannotTell {
+    if stretch.significant == Difference::CannotTell {
         return sentence.text(&format!("no significant difference {at}"));
     }
     let change = |beside: &Beside| {
         let ratio = beside.ratio?;
         let ends = ratio.interval.map(|interval| (interval.low, interval.high));
-        let ends = ends.filter(|_| beside.told != Told::TooFew);
+        let ends = ends.filter(|_| beside.significant != Difference::TooFew);
         Some((format::change_by(ratio.centre, ends), beside.difference?))
     };
     let Some(((said, range), difference)) = change(&first.1) else {

@@ -66,9 +66,11 @@ pub enum Difference {
     Less,
     /// A is greater.
     Greater,
-    /// No difference can be told from these trials. That is not to say that there
-    /// is none: see how wide the interval is.
+    /// No significant difference in these trials. That is not to say that there is
+    /// none: see how wide the interval is.
     CannotTell,
+    /// There are too few trials to tell chance from difference.
+    TooFew,
 }
 
 /// A way to an interval of the mean.

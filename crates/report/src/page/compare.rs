@@ -4,7 +4,10 @@ use analysis::compare::Comparison;
 use measure::format;
 
 use super::{column, document, section, table};
-use crate::{compare::cells, html::Html};
+use crate::{
+    compare::{allowance, cells, sentence},
+    html::Html,
+};
 
 pub(crate) fn render(comparison: &Comparison) -> String {
     document("Two runs · layerlab", |html| {
@@ -13,7 +16,7 @@ pub(crate) fn render(comparison: &Comparison) -> String {
                 html.leaf("b", &[], "layerlab");
                 html.text(" · two runs compared");
             });
-            html.leaf("h1", &[], &comparison.sentence());
+            html.leaf("h1", &[], &sentence(comparison));
             html.leaf("p", &[], &format!("Before: {}", comparison.before));
             html.leaf("p", &[], &format!("After: {}", comparison.after));
         });
@@ -37,7 +40,7 @@ fn rows(html: &mut Html, comparison: &Comparison) {
         &format!(
             "A change counts when its whole interval lies beyond the tolerance of {}. {}",
             format::share(comparison.tolerance),
-            comparison.allowance()
+            allowance(comparison)
         ),
     );
     table(html, "Every figure before and after", |html| {

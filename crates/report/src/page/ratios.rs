@@ -2,7 +2,7 @@
 
 use analysis::{
     findings::Pair,
-    model::{Beside, Model, PeerView, Told},
+    model::{Beside, Difference, Model, PeerView},
 };
 use measure::{figure::Figure, format};
 
@@ -76,13 +76,14 @@ fn ratio(peer: &PeerView<'_>, reference: &PeerView<'_>, figure: Figure) -> Optio
 }
 
 fn cell(html: &mut Html, beside: Option<Beside>) {
-    let Some((told, ratio)) = beside.and_then(|beside| Some((beside.told, beside.ratio?))) else {
+    let Some((told, ratio)) = beside.and_then(|beside| Some((beside.significant, beside.ratio?)))
+    else {
         return html.leaf("td", &[("class", "num")], format::UNKNOWN);
     };
     let attributes = [("class", "num"), ("data-value", &*ratio.centre.to_string())];
     html.tag("td", &attributes, |html| {
         html.text(&format!("{} ×", format::factor(ratio.centre)));
-        if told == Told::TooFew {
+        if told == Difference::TooFew {
             return html.leaf("small", &[("class", "told")], "too few repeats to tell");
         }
         if let Some(interval) = ratio.interval {
@@ -94,7 +95,7 @@ fn cell(html: &mut Html, beside: Option<Beside>) {
         let same = ratio.interval.is_some_and(|i| (i.high - i.low).abs() < 1e-9 && i.holds(1.0));
         if same {
             html.leaf("small", &[("class", "told")], "the same in each");
-        } else if told == Told::CannotTell {
+        } else if told == Difference::CannotTell {
             html.leaf("small", &[("class", "told")], "no significant difference");
         }
     });
