@@ -3,7 +3,7 @@
 
 use measure::{
     figure::Figure,
-    statistics::interval::{Difference, Method, mean_interval},
+    statistics::interval::{Difference, mean_interval},
 };
 use serde::Serialize;
 
@@ -118,7 +118,7 @@ pub(crate) fn around(differences: &[f64]) -> Option<(f64, f64)> {
     if differences.len() < FEWEST_REPEATS {
         return None;
     }
-    let interval = mean_interval(differences, LEVEL, Method::Student, 0)?;
+    let interval = mean_interval(differences, LEVEL)?;
     Some((interval.low, interval.high))
 }
 

@@ -12,8 +12,8 @@
 //! | [`independence`] | what are correlated values worth? |
 //! | [`settling`] | how long until backends were in balance again? |
 //!
-//! All functions are pure: the same numbers in, the same numbers out, chance
-//! seeded. Those that can't answer (too few values, no variation, something that
+//! All functions are pure: the same numbers in, the same numbers out.
+//! Those that can't answer (too few values, no variation, something that
 //! is no number) return `None`, never a guess. A p-value is the chance of data at
 //! least as odd as these if the assumption held; with the many values a trial
 //! has, small p-values come from deviations too small to matter, so every test
@@ -23,7 +23,7 @@
 //! the caller to say.
 
 pub mod arrivals;
-mod bootstrap;
+#[cfg(test)]
 pub(crate) mod chance;
 pub mod drift;
 pub mod independence;
