@@ -7,6 +7,7 @@
 
 pub use measure::statistics::interval::Difference;
 use measure::{
+    figure::Figure,
     statistics::interval::{self, over_trials, ratio_paired},
     summary::median,
 };
@@ -50,6 +51,17 @@ impl Estimate {
             lowest: values.iter().copied().reduce(f64::min)?,
             highest: values.iter().copied().reduce(f64::max)?,
             trials: values.len(),
+        })
+    }
+
+    /// A figure over the trials' values, with an interval that reaches no further than the
+    /// figure can; `None` without any.
+    pub fn of(figure: Figure, values: &[f64]) -> Option<Self> {
+        let values: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+        let estimate = Self::over(&values)?;
+        Some(match figure.is_part_of_a_whole() {
+            true => estimate.within_a_whole(),
+            false => estimate.not_negative(),
         })
     }
 
@@ -143,7 +155,7 @@ mod tests {
         let skewed =
             Estimate::over(&[[1.0; 14], [1.0; 14].map(|v| v * 9.0)].concat()[..20]).unwrap();
         assert_eq!(skewed.interval.map(|(low, high)| low <= 1.0 && high >= 1.0), Some(true));
-        let share = Estimate::over(&[0.5, 0.75, 1.0]).unwrap().within_a_whole();
+        let share = Estimate::of(Figure::MaxShare, &[0.5, 0.75, 1.0, f64::NAN]).unwrap();
         assert_eq!(share.interval.map(|(_, high)| high), Some(1.0));
     }
 

@@ -26,6 +26,7 @@ pub mod estimate;
 pub mod findings;
 pub mod index;
 pub mod model;
+mod on_wire;
 pub mod overload;
 pub mod settling;
 pub mod sweep;

@@ -8,6 +8,7 @@ use std::{borrow::Cow, cell::RefCell, rc::Rc};
 
 use measure::{
     figure::Figure,
+    format,
     record::{Layer, LoopMode, Network, PeerSetup, RunRecord, TrialOutcome, TrialRecord},
     summary::{Figures, is_measured},
 };
@@ -15,6 +16,7 @@ use measure::{
 pub use crate::estimate::{Beside, Difference, Estimate, FEWEST_REPEATS, LEVEL, LEVEL_TEXT};
 use crate::{
     doubts::{self, Affected},
+    on_wire,
     overload::{self, Overload},
     sweep::Sweep,
     theory::{self, Theory},
@@ -34,6 +36,9 @@ pub struct Model<'a> {
     /// The points of a run in which a setting differs between trials; figures over
     /// all of [`Model::peers`]' trials mean nothing then.
     pub sweep: Option<Sweep<'a>>,
+    /// What the generator adds to a call, in nanoseconds, where calls are so short that
+    /// peers are compared by latencies on the wire instead.
+    pub own_part_ns: Option<f64>,
     /// What theory says of settings asked for so far: working it out can take
     /// seconds, and peers often share a setting.
     theories: theory::Known,
@@ -56,6 +61,8 @@ pub struct PeerView<'a> {
     pub overload: Option<Overload>,
     /// Its trials in the order run, failed ones too.
     pub trials: Vec<TrialView<'a>>,
+    /// Whether the latencies it is compared by are those on the wire.
+    pub is_on_wire: bool,
 }
 
 /// How many marks there are before they repeat.
@@ -83,7 +90,21 @@ impl<'a> Model<'a> {
     /// Looks at a run.
     pub fn new(run: &'a RunRecord, trials: &'a [TrialRecord]) -> Self {
         let whole = Self::of(Cow::Borrowed(run), &run.peers, trials.iter());
-        Self { sweep: Sweep::of(run, trials), ..whole }
+        let mut model = Self { sweep: Sweep::of(run, trials), ..whole };
+        let own_part_ns = on_wire::own_part_ns(&model.peers);
+        model.compare_on_wire(own_part_ns);
+        model
+    }
+
+    /// All points of a run are compared by the same latencies.
+    fn compare_on_wire(&mut self, own_part_ns: Option<f64>) {
+        self.own_part_ns = own_part_ns;
+        for peer in &mut self.peers {
+            peer.is_on_wire = own_part_ns.is_some();
+        }
+        for point in self.sweep.iter_mut().flat_map(|sweep| &mut sweep.points) {
+            point.model.compare_on_wire(own_part_ns);
+        }
     }
 
     /// Looks at some trials of a run, without regard to points.
@@ -117,7 +138,15 @@ impl<'a> Model<'a> {
         let fair = |weight: u32| if weights > 0.0 { f64::from(weight) / weights } else { 0.0 };
         let backends = run.backends.iter().map(|backend| backend.id.clone()).collect();
         let fair_shares = run.backends.iter().map(|backend| fair(backend.weight)).collect();
-        Self { run, peers, backends, fair_shares, sweep: None, theories: RefCell::default() }
+        Self {
+            run,
+            peers,
+            backends,
+            fair_shares,
+            sweep: None,
+            own_part_ns: None,
+            theories: RefCell::default(),
+        }
     }
 
     /// What theory says of a peer's latency, or why it says nothing.
@@ -145,10 +174,36 @@ impl<'a> Model<'a> {
         self.run.network == Network::Namespaces
     }
 
+    /// What stands before the name of a figure: nothing unless it is a latency that peers
+    /// are compared by.
+    pub fn word(&self, figure: Figure) -> &'static str {
+        match figure.is_latency() {
+            true if self.own_part_ns.is_some() && figure.on_wire().is_none() => "whole ",
+            true => self.loop_word(),
+            false => "",
+        }
+    }
+
     /// What stands before the name of a latency, so that none of a closed loop is
-    /// ever taken for one of an open loop.
+    /// ever taken for one of an open loop, and none on the wire for one from the schedule.
     pub fn loop_word(&self) -> &'static str {
-        if self.open_loop() { "" } else { "closed-loop " }
+        match (self.open_loop(), self.own_part_ns.is_some()) {
+            (true, false) => "",
+            (true, true) => "on-wire ",
+            (false, false) => "closed-loop ",
+            (false, true) => "closed-loop on-wire ",
+        }
+    }
+
+    /// By which latencies peers are compared and why, where it is not those from the
+    /// schedule.
+    pub fn on_wire_note(&self) -> Option<String> {
+        let own_part = format::duration(self.own_part_ns?);
+        Some(format!(
+            "Calls are short beside what the generator itself adds to them ({own_part} to half \
+             of them). Peers are therefore compared by their latency on the wire: from the \
+             request's last byte to the response's, without the generator."
+        ))
     }
 
     /// The share all backends should have, when they should all have the same.
@@ -200,7 +255,14 @@ impl<'a> PeerView<'a> {
             overload: None,
             affected: Vec::new(),
             trials: Vec::new(),
+            is_on_wire: false,
         }
+    }
+
+    /// The figure by which it is compared: of a latency, where calls are short, the one on
+    /// the wire.
+    pub fn compared_by(&self, figure: Figure) -> Figure {
+        figure.on_wire().filter(|_| self.is_on_wire).unwrap_or(figure)
     }
 
     /// Its layer; `None` for a peer that only trials name.
@@ -243,12 +305,9 @@ impl<'a> PeerView<'a> {
         if self.overload.is_some() && !overload::is_told(figure) {
             return None;
         }
-        let estimate = self.estimate_by(|figures| figures.get(figure))?;
-        Some(if figure.is_part_of_a_whole() {
-            estimate.within_a_whole()
-        } else {
-            estimate.not_negative()
-        })
+        let figure = self.compared_by(figure);
+        let values = self.figures().filter_map(|figures| figures.get(figure));
+        Estimate::of(figure, &values.collect::<Vec<_>>())
     }
 
     /// A figure beside another peer's, repeat by repeat.
@@ -257,6 +316,7 @@ impl<'a> PeerView<'a> {
         if overloaded && !overload::is_told(figure) {
             return Beside::of(&[], &[]);
         }
+        let figure = self.compared_by(figure);
         let (own, others) = self.paired(other, |figures| figures.get(figure));
         Beside::of(&own, &others)
     }

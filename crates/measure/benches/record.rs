@@ -14,12 +14,12 @@ use std::{
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use measure::{
-    calllog::{CallLog, Entry, FailureKind, Outcome},
+    calllog::{CallLog, Entry, FailureKind, OnWire, Outcome},
     fold::{Setting, Window, fold},
     record::LoopMode,
 };
 
-/// Calls per log: 48 MiB, far beyond any cache, as a trial's are.
+/// Calls per log: 64 MB, far beyond any cache, as a trial's are.
 const CALLS: u64 = 1_000_000;
 const BACKENDS: u64 = 4;
 
@@ -33,7 +33,14 @@ fn entry(index: u64) -> Entry {
         0 => Outcome::Failed(FailureKind::ConnectionLost),
         _ => Outcome::served((scattered % BACKENDS) as u16, took_ns / 2, took_ns / 4),
     };
-    Entry { due_ns, ready_ns: due_ns, sent_ns: due_ns + 900, done_ns: due_ns + took_ns, outcome }
+    Entry {
+        due_ns,
+        ready_ns: due_ns,
+        sent_ns: due_ns + 900,
+        done_ns: due_ns + took_ns,
+        on_wire: OnWire::new(due_ns + 1_400, due_ns + took_ns - 20_000),
+        outcome,
+    }
 }
 
 /// Pushes `calls` calls into logs that are set aside outside the time taken.

@@ -6,8 +6,10 @@
 //! after the trial ([`crate::fold`]). The alternative, recording into histograms
 //! at once, is several times dearer per call (a histogram for each of latency,
 //! lateness, queueing and service, per backend and second) and has to decide
-//! what belongs to the warm-up before anyone can know. The price is memory: 48
+//! what belongs to the warm-up before anyone can know. The price is memory: 64
 //! bytes a call, bounded by [`CallLog::LIMIT`].
+
+use std::num::NonZeroU64;
 
 use crate::record::Side;
 
@@ -24,8 +26,38 @@ pub struct Entry {
     pub sent_ns: u64,
     /// When its end was seen.
     pub done_ns: u64,
+    /// When the kernel saw it; `None` where that is not known.
+    pub on_wire: Option<OnWire>,
     /// What came of it.
     pub outcome: Outcome,
+}
+
+/// When a call left the generator and when its response came in, without what the
+/// generator itself took to send and to look. Times as in [`Entry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnWire {
+    written_ns: u64,
+    arrived_ns: NonZeroU64,
+}
+
+impl OnWire {
+    /// A response that came in at `arrived_ns` to a request whose last byte was handed to
+    /// the kernel at `written_ns`. `None` where it came before, as it may where the server
+    /// answers what it has not read, or where somebody set the clock.
+    pub fn new(written_ns: u64, arrived_ns: u64) -> Option<Self> {
+        let arrived_ns = NonZeroU64::new(arrived_ns).filter(|at| at.get() >= written_ns)?;
+        Some(Self { written_ns, arrived_ns })
+    }
+
+    /// From the request's last byte to the segment that completed the response.
+    pub fn took_ns(self) -> u64 {
+        self.arrived_ns.get() - self.written_ns
+    }
+
+    /// When the segment that completed the response came in.
+    pub fn arrived_ns(self) -> u64 {
+        self.arrived_ns.get()
+    }
 }
 
 /// What came of a call.
@@ -56,7 +88,7 @@ impl Outcome {
     }
 }
 
-/// Nanoseconds in six bytes, which keeps an [`Entry`] at 48. They hold 78 hours: a
+/// Nanoseconds in six bytes, which keeps an [`Entry`] at 64. They hold 78 hours: a
 /// time that was cut to that is beyond every histogram, and so counted as such.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nanos([u16; 3]);
@@ -163,7 +195,7 @@ pub struct CallLog {
 }
 
 impl CallLog {
-    /// Most calls a log holds: 32 million, 1.5 GiB. Calls beyond are counted and
+    /// Most calls a log holds: 32 million, 2 GiB. Calls beyond are counted and
     /// not kept.
     pub const LIMIT: usize = 1 << 25;
 
@@ -171,8 +203,14 @@ impl CallLog {
     /// them neither allocates nor faults. More calls than that cost an
     /// occasional reallocation.
     pub fn with_capacity(calls: usize) -> Self {
-        let blank =
-            Entry { due_ns: 0, ready_ns: 0, sent_ns: 0, done_ns: 0, outcome: Outcome::NotSent };
+        let blank = Entry {
+            due_ns: 0,
+            ready_ns: 0,
+            sent_ns: 0,
+            done_ns: 0,
+            on_wire: None,
+            outcome: Outcome::NotSent,
+        };
         let mut entries = vec![blank; calls.min(Self::LIMIT)];
         entries.clear();
         Self { entries, lost: 0 }
@@ -205,7 +243,7 @@ mod tests {
 
     #[test]
     fn an_entry_stays_small() {
-        assert!(size_of::<Entry>() <= 48, "{} bytes", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 64, "{} bytes", size_of::<Entry>());
     }
 
     #[test]
@@ -218,11 +256,22 @@ mod tests {
                 ready_ns: due_ns,
                 sent_ns: due_ns,
                 done_ns: due_ns,
+                on_wire: OnWire::new(due_ns, due_ns),
                 outcome: Outcome::served(0, 1, u64::MAX),
             });
         }
         assert_eq!(log.entries.capacity(), before);
         assert_eq!(log.entries().len(), 1_000);
+    }
+
+    #[test]
+    fn a_response_does_not_come_before_its_request() {
+        let took =
+            |written_ns, arrived_ns| OnWire::new(written_ns, arrived_ns).map(OnWire::took_ns);
+        assert_eq!(took(5, 12), Some(7));
+        assert_eq!(took(5, 5), Some(0));
+        assert_eq!(took(5, 4), None);
+        assert_eq!(took(0, 0), None, "that is no time of a trial");
     }
 
     #[test]

@@ -147,6 +147,18 @@ figures! {
     LatencyMax "latency_max" Time MedianOverTrials
         "Largest latency."
         |of| of.latency_ns(1.0);
+    LatencyWireP50 "latency_wire_p50" Time MedianOverTrials
+        "Latency on the wire that half of the calls stay within: from the request's last byte to the response's, without the generator."
+        |of| of.wire_ns(0.50);
+    LatencyWireP90 "latency_wire_p90" Time MedianOverTrials
+        "Latency on the wire that 90 % of the calls stay within."
+        |of| of.wire_ns(0.90);
+    LatencyWireP99 "latency_wire_p99" Time MedianOverTrials
+        "Latency on the wire that 99 % of the calls stay within."
+        |of| of.wire_ns(0.99);
+    LatencyWireP999 "latency_wire_p999" Time MedianOverTrials
+        "Latency on the wire that 99.9 % of the calls stay within."
+        |of| of.wire_ns(0.999);
     QueuedP99 "queued_p99" Time MedianOverTrials
         "Time in a backend's queue that 99 % of the calls stay within."
         |of| of.queued_ns(0.99);
@@ -180,6 +192,12 @@ figures! {
     GeneratorLatenessMax "generator_lateness_max" Time MedianOverTrials
         "How late the generator sent the latest call."
         |of| of.lateness_ns(1.0);
+    GeneratorReceiptP50 "generator_receipt_p50" Time MedianOverTrials
+        "How long responses lay with the kernel before the generator took them: what half of them stay within."
+        |of| of.receipt_delay_ns(0.50);
+    GeneratorReceiptP99 "generator_receipt_p99" Time MedianOverTrials
+        "How long responses lay with the kernel before the generator took them: what 99 % of them stay within."
+        |of| of.receipt_delay_ns(0.99);
     SaturationRate "saturation_rate" Rate WholeRun
         "The highest rate at which the objective of a search (`load.search`) held."
         |_| None;
@@ -197,6 +215,17 @@ impl Figure {
         self.name().starts_with("latency_")
     }
 
+    /// The same latency on the wire, where there is one.
+    pub fn on_wire(self) -> Option<Self> {
+        match self {
+            Self::LatencyP50 => Some(Self::LatencyWireP50),
+            Self::LatencyP90 => Some(Self::LatencyWireP90),
+            Self::LatencyP99 => Some(Self::LatencyWireP99),
+            Self::LatencyP999 => Some(Self::LatencyWireP999),
+            _ => None,
+        }
+    }
+
     /// Its value as people read it.
     pub fn show(self, value: f64) -> String {
         match self {
@@ -205,7 +234,9 @@ impl Figure {
             Self::QueuedP99
             | Self::GeneratorLatenessP50
             | Self::GeneratorLatenessP99
-            | Self::GeneratorLatenessMax => format::coarse(value),
+            | Self::GeneratorLatenessMax
+            | Self::GeneratorReceiptP50
+            | Self::GeneratorReceiptP99 => format::coarse(value),
             _ => self.unit().show(value),
         }
     }

@@ -68,6 +68,8 @@ pub struct Folded {
     failed: BTreeMap<(Side, &'static str), u64>,
     latency: Histogram<u64>,
     latency_sent: Histogram<u64>,
+    latency_wire: Histogram<u64>,
+    receipt_delay: Histogram<u64>,
     lateness: Histogram<u64>,
     queued: Histogram<u64>,
     service: Histogram<u64>,
@@ -144,6 +146,8 @@ impl Folded {
             failed: BTreeMap::new(),
             latency: new_histogram(),
             latency_sent: new_histogram(),
+            latency_wire: new_histogram(),
+            receipt_delay: new_histogram(),
             lateness: new_histogram(),
             queued: new_histogram(),
             service: new_histogram(),
@@ -207,6 +211,11 @@ impl Folded {
         self.ok += 1;
         self.record_as(|folded| &mut folded.latency, latency);
         record(&mut self.latency_sent, since_sent);
+        if let Some(on_wire) = entry.on_wire {
+            record(&mut self.latency_wire, on_wire.took_ns());
+            let delay = entry.done_ns.saturating_sub(on_wire.arrived_ns());
+            record(&mut self.receipt_delay, delay);
+        }
         let second = self.second_of(entry, setting);
         record(&mut second.latency, latency);
         second.ok_after += u64::from(entry.done_ns >= setting.window.end_ns);
@@ -248,6 +257,8 @@ impl Folded {
         }
         self.latency += &other.latency;
         self.latency_sent += &other.latency_sent;
+        self.latency_wire += &other.latency_wire;
+        self.receipt_delay += &other.receipt_delay;
         self.lateness += &other.lateness;
         self.queued += &other.queued;
         self.service += &other.service;
@@ -310,6 +321,12 @@ impl Folded {
         .map(HistogramRecord::from_histogram)
     }
 
+    /// Latency on the wire, and how long responses lay there before the generator took
+    /// them.
+    pub fn on_wire(&self) -> [HistogramRecord; 2] {
+        [&self.latency_wire, &self.receipt_delay].map(HistogramRecord::from_histogram)
+    }
+
     /// What calls spent outside of the backends.
     pub fn overhead(&self) -> HistogramRecord {
         HistogramRecord::from_histogram(&self.overhead)
@@ -344,6 +361,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::calllog::OnWire;
 
     const WINDOW: Window = Window { start_ns: NS_PER_S, end_ns: 3 * NS_PER_S };
 
@@ -368,6 +386,7 @@ mod tests {
             ready_ns: due_ns + 100,
             sent_ns: due_ns + 300,
             done_ns: due_ns + 1_000_000,
+            on_wire: OnWire::new(due_ns + 400, due_ns + 900_400),
             outcome,
         }
     }
@@ -406,6 +425,19 @@ mod tests {
         let max_10_us = |mode| fold([&calls], &setting(&ids, mode)).histograms()[0].max / 10_000;
         assert_eq!(max_10_us(LoopMode::Open), 100);
         assert_eq!(max_10_us(LoopMode::Closed), 60);
+    }
+
+    /// What the generator takes to send and to look is in neither.
+    #[test]
+    fn the_wire_is_known_apart_from_the_generator() {
+        let served = Outcome::served(0, 0, 0);
+        let unknown = Entry { on_wire: None, ..entry(NS_PER_S + 1, served) };
+        let failed = entry(NS_PER_S, Outcome::Failed(FailureKind::ConnectionLost));
+        let ids = ids();
+        let calls = log(&[entry(NS_PER_S, served), unknown, failed]);
+        let [wire, receipt] = fold([&calls], &setting(&ids, LoopMode::Open)).on_wire();
+        assert_eq!((wire.count, wire.max / 10_000), (1, 90));
+        assert_eq!((receipt.count, receipt.max / 1_000), (1, 99));
     }
 
     #[test]
@@ -458,6 +490,7 @@ mod tests {
             ready_ns,
             sent_ns: 9 * NS_PER_S,
             done_ns: 9 * NS_PER_S,
+            on_wire: None,
             outcome: Outcome::NotSent,
         };
         let ids = ids();
@@ -488,6 +521,7 @@ mod tests {
                 ready_ns: due_ns + wait,
                 sent_ns: due_ns + wait + late,
                 done_ns: due_ns + wait + late + took,
+                on_wire: OnWire::new(due_ns + wait + late, due_ns + wait + late + took / 2),
                 outcome,
             },
         );

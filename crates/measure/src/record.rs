@@ -513,6 +513,16 @@ pub struct TrialRecord {
     pub latency: HistogramRecord,
     /// The same calls from the moment they were sent.
     pub latency_sent: HistogramRecord,
+    /// The same calls as the network saw them: from when the last byte of the request was
+    /// handed to the kernel to when the kernel took in the segment that completed the
+    /// response. Without calls where client or kernel don't tell, and in records from
+    /// before it was known.
+    #[serde(default)]
+    pub latency_wire: HistogramRecord,
+    /// How long responses lay with the kernel before the generator had taken them, over
+    /// the same calls.
+    #[serde(default)]
+    pub receipt_delay: HistogramRecord,
     /// How late the generator itself sent calls (sent minus due). Waiting for a
     /// free stream slot is the load's doing and is not counted here.
     pub lateness: HistogramRecord,
@@ -550,6 +560,8 @@ impl TrialRecord {
         let own = [
             ("latency", &self.latency),
             ("latency_sent", &self.latency_sent),
+            ("latency_wire", &self.latency_wire),
+            ("receipt_delay", &self.receipt_delay),
             ("lateness", &self.lateness),
             ("queued", &self.queued),
             ("service", &self.service),

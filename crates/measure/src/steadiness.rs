@@ -228,6 +228,7 @@ mod tests {
                 ready_ns: due_ns,
                 sent_ns,
                 done_ns: sent_ns + took as u64,
+                on_wire: None,
                 outcome: Outcome::served(0, 0, 0),
             });
         }

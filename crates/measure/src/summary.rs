@@ -36,6 +36,8 @@ pub struct Figures {
     /// Successful calls within the window, per second of it.
     pub throughput: f64,
     latency: Histogram<u64>,
+    latency_wire: Histogram<u64>,
+    receipt_delay: Histogram<u64>,
     queued: Histogram<u64>,
     service: Histogram<u64>,
     lateness: Histogram<u64>,
@@ -43,6 +45,9 @@ pub struct Figures {
     machine: Option<CpuPerCall>,
     payload_bytes: u64,
 }
+
+/// The share of successful calls of which the latency on the wire has to be known.
+const KNOWN_ON_WIRE: f64 = 0.99;
 
 /// CPU time per completed call, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -83,6 +88,8 @@ impl Figures {
                 0.0
             },
             latency: read(&trial.latency),
+            latency_wire: read(&trial.latency_wire),
+            receipt_delay: read(&trial.receipt_delay),
             queued: read(&trial.queued),
             service: read(&trial.service),
             lateness: read(&trial.lateness),
@@ -127,6 +134,17 @@ impl Figures {
     /// A figure; `None` where it has no value in this trial.
     pub fn get(&self, figure: Figure) -> Option<f64> {
         figure.compute(self)
+    }
+
+    /// Latency on the wire at a quantile; `None` unless it is known of nearly all calls,
+    /// since those of which it isn't may not be like the others.
+    pub(crate) fn wire_ns(&self, quantile: f64) -> Option<f64> {
+        let enough = self.latency_wire.len() as f64 >= KNOWN_ON_WIRE * self.ok as f64;
+        value_at(&self.latency_wire, quantile).filter(|_| enough)
+    }
+
+    pub(crate) fn receipt_delay_ns(&self, quantile: f64) -> Option<f64> {
+        value_at(&self.receipt_delay, quantile)
     }
 
     pub(crate) fn queued_ns(&self, quantile: f64) -> Option<f64> {
@@ -333,6 +351,8 @@ mod tests {
             scheduled: 0,
             throughput: 0.0,
             latency: new_histogram(),
+            latency_wire: new_histogram(),
+            receipt_delay: new_histogram(),
             queued: new_histogram(),
             service: new_histogram(),
             lateness: new_histogram(),

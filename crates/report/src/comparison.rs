@@ -42,7 +42,7 @@ impl Column {
     }
 
     fn named(&self, name: &str, model: &Model<'_>) -> String {
-        format!("{}{name}", if self.figure.is_latency() { model.loop_word() } else { "" })
+        format!("{}{name}", model.word(self.figure))
     }
 }
 

@@ -263,6 +263,28 @@ fn an_interrupted_run_shows_what_was_measured() {
     assert!(page.contains("its trial was cut short") && page.contains("cut short, and so in no"));
 }
 
+/// Calls of 200 µs on the wire, of which the generator makes 350. Where calls wait for a
+/// stream as well, that is theirs.
+#[test]
+fn short_calls_are_compared_by_their_latency_on_the_wire() {
+    let mut run = common::run();
+    assert!(!all_of(&run).contains("on-wire"), "calls of milliseconds");
+    let mut page = |latency_ns: u64| {
+        for trial in &mut run.trials {
+            let calls = trial.counts.ok;
+            let all = |ns: u64| common::histogram((0..calls).map(move |_| ns));
+            trial.latency = all(latency_ns);
+            (trial.latency_wire, trial.receipt_delay) = (all(200_000), all(100_000));
+            trial.lateness = all(50_000);
+        }
+        all_of(&run)
+    };
+    let short = page(350_000);
+    assert!(short.contains("on-wire p99") && short.contains("latency on the wire"));
+    assert!(short.contains("whole Slowest"));
+    assert!(!page(900_000).contains("on-wire"));
+}
+
 #[test]
 fn trials_without_an_answered_call_are_no_division_by_zero() {
     let mut run = common::run();

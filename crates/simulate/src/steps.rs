@@ -1,11 +1,7 @@
 //! A call, from when it is due to its end.
 
-use balance::{PickInput, Tried};
+use balance::{PickInput, SplitMix64, Tried};
 use measure::calllog::{Entry, FailureKind, Outcome};
-use rand_xoshiro::{
-    SplitMix64,
-    rand_core::{Rng, SeedableRng},
-};
 
 use crate::{
     calls::{Call, NONE},
@@ -48,7 +44,7 @@ impl Simulation<'_> {
     fn leg_ns(&self, key: u32, kind: Kind) -> u64 {
         let path = &self.setup.path;
         let luck = self.calls[key as usize].luck;
-        let mut draws = SplitMix64::seed_from_u64(!luck);
+        let mut draws = SplitMix64::new(!luck);
         let (near, far) = match (self.setup.layer, kind) {
             (Layer::L7, Kind::Pick | Kind::Done) => (true, false),
             (Layer::L7 | Layer::None | Layer::Client, Kind::Arrive | Kind::Pass) => (false, true),
@@ -153,7 +149,7 @@ impl Simulation<'_> {
     pub(crate) fn pick_input(&mut self, connection: u32) -> PickInput {
         let key = self.setup.policy.uses_key().then(|| {
             let client = connection / self.setup.load.connections_per_client;
-            SplitMix64::seed_from_u64(u64::from(client)).next_u64()
+            SplitMix64::new(u64::from(client)).next_u64()
         });
         PickInput { random: self.word(), now_ns: self.now_ns, key }
     }
@@ -294,6 +290,7 @@ impl Simulation<'_> {
             ready_ns: call.ready_ns,
             sent_ns: call.ready_ns,
             done_ns: self.now_ns,
+            on_wire: None,
             outcome,
         });
         if let Pace::Closed { think_ns, .. } = self.setup.load.pace {
@@ -319,13 +316,13 @@ impl Simulation<'_> {
                 true => (call.ready_ns, Outcome::Unfinished),
                 false => (self.now_ns, Outcome::NotSent),
             };
-            let (due_ns, done_ns) = (call.due_ns, self.now_ns);
-            (self.sink)(&Entry { due_ns, ready_ns, sent_ns: ready_ns, done_ns, outcome });
+            let (due_ns, sent_ns, done_ns) = (call.due_ns, ready_ns, self.now_ns);
+            (self.sink)(&Entry { due_ns, ready_ns, sent_ns, done_ns, on_wire: None, outcome });
         }
     }
 }
 
 /// A word that differs in all bits from what its neighbours give.
 fn mixed(word: u64) -> u64 {
-    SplitMix64::seed_from_u64(word).next_u64()
+    SplitMix64::new(word).next_u64()
 }

@@ -27,6 +27,7 @@ pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sen
              connections, so this run does not compare the two.",
         ));
     }
+    caveats.extend(model.on_wire_note().map(|note| Sentence::default().text(&note)));
     caveats.extend(few_repeats(model));
     caveats.extend(closed_loop(model));
     caveats.extend(failed_claims(model));

@@ -22,9 +22,12 @@ const NS_PER_S: u64 = 1_000_000_000;
 
 /// Nanoseconds of the monotonic clock.
 pub(crate) fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    // Both fields of the monotonic clock are never negative.
-    now.tv_sec.unsigned_abs() * NS_PER_S + now.tv_nsec.unsigned_abs()
+    nanos(clock_gettime(ClockId::Monotonic))
+}
+
+/// A time of a clock whose fields are never negative.
+pub(crate) fn nanos(time: Timespec) -> u64 {
+    time.tv_sec.unsigned_abs() * NS_PER_S + time.tv_nsec.unsigned_abs()
 }
 
 /// A clock that starts at an epoch every thread of a trial shares.
@@ -41,7 +44,12 @@ impl Clock {
 
     /// Nanoseconds since the epoch; zero before it.
     pub(crate) fn now_ns(self) -> u64 {
-        monotonic_ns().saturating_sub(self.epoch_ns)
+        self.at_ns(monotonic_ns())
+    }
+
+    /// A time of the monotonic clock by this one; zero before the epoch.
+    pub(crate) fn at_ns(self, monotonic_ns: u64) -> u64 {
+        monotonic_ns.saturating_sub(self.epoch_ns)
     }
 
     /// How long it is until a time of this clock, which the epoch itself may be.

@@ -15,11 +15,13 @@ use std::{
     },
 };
 
-use measure::calllog::{CallLog, Entry, Outcome};
+use measure::calllog::{self, CallLog, Entry, Outcome};
 use tokio::sync::Notify;
 
 use super::{
-    client::{self, ConnectError, ConnectOptions, Connection, Destination, Ended, Shape, Sink},
+    client::{
+        self, ConnectError, ConnectOptions, Connection, Destination, Ended, OnWire, Shape, Sink,
+    },
     clock::{Alarm, Clock, Pacer},
     load::Load,
     members::Members,
@@ -248,12 +250,14 @@ impl Worker {
                 ready_ns: under_way.waited.ready_ns,
                 sent_ns: under_way.sent_ns,
                 done_ns: now_ns,
+                on_wire: None,
                 outcome: Outcome::Unfinished,
             });
         }
         let mut not_sent = |due_ns, ready_ns| {
             let outcome = Outcome::NotSent;
-            log.push(Entry { due_ns, ready_ns, sent_ns: now_ns, done_ns: now_ns, outcome });
+            let (sent_ns, done_ns) = (now_ns, now_ns);
+            log.push(Entry { due_ns, ready_ns, sent_ns, done_ns, on_wire: None, outcome });
         };
         for due_ns in self.slots.borrow_mut().take_waiting() {
             not_sent(due_ns, now_ns);
@@ -268,8 +272,9 @@ impl Worker {
 }
 
 impl Sink for Worker {
-    fn ended(&self, call: Call, ended: Ended) {
-        let now_ns = self.clock.get().now_ns();
+    fn ended(&self, call: Call, ended: Ended, on_wire: Option<OnWire>) {
+        let clock = self.clock.get();
+        let now_ns = clock.now_ns();
         let place = self.place(call);
         // After `close` a client may still report; then nobody listens.
         let Some(under_way) = self.under_way.borrow_mut()[place].take() else { return };
@@ -278,6 +283,9 @@ impl Sink for Worker {
             ready_ns: under_way.waited.ready_ns,
             sent_ns: under_way.sent_ns,
             done_ns: now_ns,
+            on_wire: on_wire.and_then(|seen| {
+                calllog::OnWire::new(clock.at_ns(seen.written_ns), clock.at_ns(seen.arrived_ns))
+            }),
             outcome: outcome(ended),
         });
         let failed = u64::from(matches!(ended, Ended::Failed(_)));

@@ -245,6 +245,7 @@ mod tests {
                 ready_ns: due_ns,
                 sent_ns: due_ns + late_ns,
                 done_ns: due_ns + late_ns + took_ns[usize::from(index >= 3_000)],
+                on_wire: None,
                 outcome: Outcome::served(0, 0, 0),
             });
         }

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use analysis::estimate;
 use measure::{
     figure::Figure,
     record::{Expectation, LeftOut, RunOutcome, RunRecord, SearchRecord, TrialRecord},
-    summary::{Figures, is_measured, median, saturation},
+    summary::{Figures, is_measured, saturation},
     warning::Warning,
 };
 use schemars::JsonSchema;
@@ -88,6 +89,19 @@ struct Estimate {
     low: f64,
     /// The highest trial; of `saturation_rate`, the lowest rate at which the objective
     /// held in no repeat.
+    high: f64,
+    /// The 95 % interval that the report prints; none with fewer than three trials, or of
+    /// a search.
+    interval: Option<Interval>,
+}
+
+/// Where the true value lies with a chance of 95 %, as far as trials are alike and
+/// independent: it speaks of the machine in the state it was in during the run.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Interval {
+    /// Its lower end.
+    low: f64,
+    /// Its upper end.
     high: f64,
 }
 
@@ -178,10 +192,10 @@ fn calls_per_backend(figures: &[Figures], backends: usize) -> Vec<u64> {
 fn estimates(figures: &[Figures]) -> BTreeMap<&'static str, Estimate> {
     let estimate = |figure: Figure| {
         let values: Vec<f64> = figures.iter().filter_map(|one| one.get(figure)).collect();
-        let ends = |fold: fn(f64, f64) -> f64| values.iter().copied().reduce(fold);
-        let estimate =
-            Estimate { median: median(&values)?, low: ends(f64::min)?, high: ends(f64::max)? };
-        Some((figure.name(), estimate))
+        let over = estimate::Estimate::of(figure, &values)?;
+        let interval = over.interval.map(|(low, high)| Interval { low, high });
+        let (median, low, high) = (over.value, over.lowest, over.highest);
+        Some((figure.name(), Estimate { median, low, high, interval }))
     };
     Figure::ALL.iter().copied().filter_map(estimate).collect()
 }
@@ -194,6 +208,7 @@ fn of_search(record: &RunRecord, peer: &str) -> BTreeMap<&'static str, Estimate>
         low: found.low,
         // Where nothing broke it, what is known ends at what was tried.
         high: found.high.unwrap_or_else(|| found.repeats.iter().copied().fold(0.0, f64::max)),
+        interval: None,
     });
     let name = Figure::SaturationRate.name();
     estimate.map(|estimate| (name, estimate)).into_iter().collect()

@@ -428,6 +428,7 @@ impl Attempt<'_> {
         };
         let folded = fold(&measured.logs, &setting);
         let [latency, latency_sent, lateness, queued, service, in_backend] = folded.histograms();
+        let [latency_wire, receipt_delay] = folded.on_wire();
         let (processes, machine) = match &measured.costs {
             Some((before, after)) => lab.costs_between(before, after),
             None => (Vec::new(), MachineCost::default()),
@@ -440,6 +441,8 @@ impl Attempt<'_> {
             counts: folded.counts(),
             latency,
             latency_sent,
+            latency_wire,
+            receipt_delay,
             lateness,
             queued,
             service,
@@ -552,6 +555,8 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         counts: Default::default(),
         latency: Default::default(),
         latency_sent: Default::default(),
+        latency_wire: Default::default(),
+        receipt_delay: Default::default(),
         lateness: Default::default(),
         queued: Default::default(),
         service: Default::default(),

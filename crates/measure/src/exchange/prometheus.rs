@@ -241,6 +241,8 @@ mod tests {
             },
             latency: histogram(latencies),
             latency_sent: histogram(latencies),
+            latency_wire: histogram(&[]),
+            receipt_delay: histogram(&[]),
             lateness: histogram(&[]),
             queued: histogram(&[]),
             service: histogram(&[]),

@@ -163,7 +163,7 @@ impl Scale {
 /// Draws a curve; an empty chart where the run has no sweep.
 pub(super) fn draw(model: &Model<'_>, frame: Frame, curve: &Curve) -> Chart {
     let title = |sweep: Option<&Sweep<'_>>| {
-        let word = if curve.figure.is_latency() { model.loop_word() } else { "" };
+        let word = model.word(curve.figure);
         let over = sweep.map(|sweep| format!(", over {}", sweep.in_short())).unwrap_or_default();
         let mut title = format!("{word}{}{over}", curve.title);
         title[..1].make_ascii_uppercase();

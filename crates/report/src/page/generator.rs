@@ -9,10 +9,15 @@ use measure::{figure::Figure, format, warning::Warning};
 use super::{column, peer_heading, section, table};
 use crate::html::Html;
 
-const FIGURES: [(Figure, &str); 3] = [
-    (Figure::GeneratorLatenessP50, "p50"),
-    (Figure::GeneratorLatenessP99, "p99"),
-    (Figure::GeneratorLatenessMax, "Latest call"),
+const LATE: &str = "Between the moment a call could have been sent and the moment it was";
+const SEEN: &str = "Between the moment the kernel had the response and the moment it was seen; \
+                    not known where client or kernel don't tell";
+const FIGURES: [(Figure, &str, &str); 5] = [
+    (Figure::GeneratorLatenessP50, "p50", LATE),
+    (Figure::GeneratorLatenessP99, "p99", LATE),
+    (Figure::GeneratorLatenessMax, "Latest call", LATE),
+    (Figure::GeneratorReceiptP50, "Seen late, p50", SEEN),
+    (Figure::GeneratorReceiptP99, "Seen late, p99", SEEN),
 ];
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -26,8 +31,10 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             "p",
             &[("class", "fine")],
             &format!(
-                "Between the moment a call could have been sent and the moment it was. It is \
-                 part of the latency shown, and no peer is to blame for it. {}",
+                "Between the moment a call could have been sent and the moment it was, and \
+                 between the moment its response was there and the moment it was seen. Both are \
+                 part of a latency that counts from the schedule, and no peer is to blame for \
+                 them. {}",
                 match is_swept {
                     true => "Of all points, the trial with the highest.",
                     false => "The median of the repeats, with its interval.",
@@ -38,8 +45,8 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             html.tag("thead", &[], |html| {
                 html.tag("tr", &[], |html| {
                     column(html, "Peer", "", "");
-                    for (_, head) in FIGURES {
-                        column(html, head, "Lateness", "num");
+                    for (_, head, hint) in FIGURES {
+                        column(html, head, hint, "num");
                     }
                     column(html, "Judged", "Held to the bound of each trial", "");
                 });
@@ -54,7 +61,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
 fn row(html: &mut Html, peer: &PeerView<'_>, is_swept: bool) {
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         peer_heading(html, peer);
-        for (figure, _) in FIGURES {
+        for (figure, ..) in FIGURES {
             let estimate = match is_swept {
                 true => worst(peer, figure),
                 false => peer.estimate(figure).map(|one| (one.value, one.interval)),

@@ -46,7 +46,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             html.tag("tr", &[], |html| {
                 column(html, "Peer", "", "");
                 for (figure, head) in &columns {
-                    let word = if figure.is_latency() { model.loop_word() } else { "" };
+                    let word = model.word(*figure);
                     column(
                         html,
                         &format!("{word}{head}"),

@@ -112,7 +112,7 @@ fn head(html: &mut Html, model: &Model<'_>) {
             column(html, "Repeat", "", "num");
             column(html, "Ended", "", "");
             for shown in COLUMNS {
-                let word = if shown.figure.is_latency() { model.loop_word() } else { "" };
+                let word = model.word(shown.figure);
                 column(html, &format!("{word}{}", shown.head), shown.hint, "num");
             }
             column(html, "Failed", "Calls that failed or had no answer", "num");
@@ -164,7 +164,7 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, trial: &TrialVie
         };
         html.leaf("td", &[], "complete");
         for shown in COLUMNS {
-            let value = figures.get(shown.figure);
+            let value = figures.get(middle.compared_by(shown.figure));
             let middle = middle.estimate(shown.figure);
             cell(html, shown, value, middle.filter(|m| m.trials > 2).map(|m| m.value));
         }

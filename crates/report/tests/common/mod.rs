@@ -18,8 +18,6 @@ use measure::{
     record::*,
     warning::Warning,
 };
-use rand_distr::{Distribution, StandardUniform};
-use rand_xoshiro::{SplitMix64, rand_core::SeedableRng};
 
 pub(crate) const BACKENDS: usize = 4;
 const SERVERS: usize = 8;
@@ -27,6 +25,8 @@ const SERVICE_NS: f64 = 4e6;
 const RATE: f64 = 3_200.0;
 const WINDOW_NS: u64 = 3_000_000_000;
 const STREAMS: usize = 256;
+/// How long responses lie there before the generator sees them.
+const RECEIPT_NS: u64 = 15_000;
 
 /// What tells the peers of the fixture apart.
 struct Kind {
@@ -230,12 +230,16 @@ fn expectations() -> Vec<Expectation> {
     ]
 }
 
-/// Chance by a seed.
-struct Chance(SplitMix64);
+/// A generator of chance: SplitMix64.
+struct Chance(u64);
 
 impl Chance {
     fn unit(&mut self) -> f64 {
-        StandardUniform.sample(&mut self.0)
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     fn exponential(&mut self, mean: f64) -> f64 {
@@ -283,8 +287,7 @@ fn simulate(kind: &Kind, chance: &mut Chance) -> Vec<Call> {
 }
 
 fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
-    let mut chance =
-        Chance(SplitMix64::seed_from_u64(u64::from(repeat) * 1_000 + kind.hop_ns as u64));
+    let mut chance = Chance(u64::from(repeat) * 1_000 + kind.hop_ns as u64);
     let calls = simulate(kind, &mut chance);
     // Seven calls of one trial fail, so that failures are seen.
     let fails =
@@ -327,6 +330,10 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
         },
         latency: histogram(ok.iter().map(|call| call.done - call.due)),
         latency_sent: histogram(ok.iter().map(|call| call.done - call.sent)),
+        latency_wire: histogram(
+            ok.iter().map(|call| (call.done - call.sent).saturating_sub(RECEIPT_NS)),
+        ),
+        receipt_delay: histogram(ok.iter().map(|_| RECEIPT_NS)),
         lateness: histogram(ok.iter().map(|_| 2_000 + (chance.exponential(9_000.0)) as u64)),
         queued: histogram(ok.iter().map(|call| call.queued)),
         service: histogram(ok.iter().map(|call| call.service)),
@@ -348,7 +355,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
     }
 }
 
-fn histogram(values: impl Iterator<Item = u64>) -> HistogramRecord {
+pub(crate) fn histogram(values: impl Iterator<Item = u64>) -> HistogramRecord {
     let mut histogram = new_histogram();
     values.for_each(|value| record(&mut histogram, value));
     HistogramRecord::from_histogram(&histogram)

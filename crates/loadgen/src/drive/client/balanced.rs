@@ -8,14 +8,12 @@
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, Tried};
+use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, SplitMix64, Tried};
 use measure::calllog::FailureKind;
-use rand_xoshiro::{
-    SplitMix64,
-    rand_core::{Rng, SeedableRng},
-};
 
-use super::{At, Call, ConnectError, ConnectOptions, Connection, Ended, Resolver, Shape, Sink};
+use super::{
+    At, Call, ConnectError, ConnectOptions, Connection, Ended, OnWire, Resolver, Shape, Sink,
+};
 use crate::drive::clock::monotonic_ns;
 
 /// The backends a client balances over.
@@ -105,7 +103,7 @@ impl BalancedConnection {
         Ok(Self {
             connections,
             choice: RefCell::new(choice),
-            chance: RefCell::new(SplitMix64::seed_from_u64(balanced.seed)),
+            chance: RefCell::new(SplitMix64::new(balanced.seed)),
             picks,
             sink,
         })
@@ -136,7 +134,7 @@ impl Connection for BalancedConnection {
     fn start(&self, call: Call, sequence: u64) {
         let begun_ns = monotonic_ns();
         let Some(backend) = self.pick(begun_ns) else {
-            return self.sink.ended(call, Ended::Failed(FailureKind::from_status(14)));
+            return self.sink.ended(call, Ended::Failed(FailureKind::from_status(14)), None);
         };
         self.picks.backends[backend].begin();
         self.picks.put(call, Pick { backend, begun_ns });
@@ -184,7 +182,7 @@ impl Picks {
 }
 
 impl Sink for Picks {
-    fn ended(&self, call: Call, ended: Ended) {
+    fn ended(&self, call: Call, ended: Ended, on_wire: Option<OnWire>) {
         let pick = self.by_slot.borrow_mut().get_mut(call.slot as usize).and_then(Option::take);
         if let Some(pick) = pick {
             let (now_ns, backend) = (monotonic_ns(), &self.backends[pick.backend]);
@@ -197,7 +195,7 @@ impl Sink for Picks {
                 Ended::Failed(_) => {}
             }
         }
-        self.sink.ended(call, ended);
+        self.sink.ended(call, ended, on_wire);
     }
 }
 

@@ -48,9 +48,19 @@ pub(crate) enum Ended {
     Failed(FailureKind),
 }
 
+/// When a call was seen outside of the generator, in nanoseconds of the monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OnWire {
+    /// When the last byte of its request was handed to the kernel.
+    pub(crate) written_ns: u64,
+    /// When the segment that ended its response came in.
+    pub(crate) arrived_ns: u64,
+}
+
 /// Told when a call has ended.
 pub(crate) trait Sink {
-    fn ended(&self, call: Call, ended: Ended);
+    /// `on_wire` is `None` where the client or the kernel doesn't tell.
+    fn ended(&self, call: Call, ended: Ended, on_wire: Option<OnWire>);
 }
 
 /// One client connection.

@@ -105,7 +105,7 @@ impl Connection for TonicConnection {
                 Ok(ended) => ended,
                 Err(status) => Ended::Failed(failure(&status)),
             };
-            sink.ended(call, ended);
+            sink.ended(call, ended, None);
         });
     }
 

@@ -82,6 +82,8 @@ struct UnderWay {
     next_sequence: u64,
     /// Between two requests; zero for none.
     pause_ns: u64,
+    /// When the last byte of its requests was handed to the socket.
+    written_ns: Option<u64>,
 }
 
 /// What has come back, by the service that is called.
@@ -102,8 +104,9 @@ enum Due {
 /// Something the owner has to act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Happened {
-    /// A call ended.
-    Ended(Call, Ended),
+    /// A call ended. The time is when the last byte of its requests was handed to the
+    /// socket, if all of them were.
+    Ended(Call, Ended, Option<u64>),
     /// The server had not looked at a call, which can be sent elsewhere.
     NotSeen(Call, u64),
     /// The server leaves: no more calls here.
@@ -134,6 +137,9 @@ pub(super) struct Link {
     timers: BinaryHeap<Reverse<(u64, u32, u32, Due)>>,
     /// Kept for its memory.
     scratch: Vec<u8>,
+    /// Calls whose last request was given to the connection and not yet to the socket, by
+    /// slot and stream.
+    unwritten: Vec<(u32, u32)>,
     moved: Vec<Flushed<u32>>,
     is_leaving: bool,
     /// Calls above this stream were not looked at, and are handed back one by one.
@@ -160,6 +166,7 @@ impl Link {
             template,
             timers: BinaryHeap::new(),
             scratch: Vec::new(),
+            unwritten: Vec::new(),
             moved: Vec::new(),
             is_leaving: false,
             not_seen_above: None,
@@ -241,7 +248,11 @@ impl Link {
             requests_left,
             next_sequence: sequence,
             pause_ns,
+            written_ns: None,
         });
+        if requests_left == 0 {
+            self.unwritten.push((call.slot, key.id()));
+        }
         self.feed(slot, shape);
         true
     }
@@ -266,6 +277,9 @@ impl Link {
                 _ => return,
             };
             self.http.send_data(under_way.key, message, is_last);
+            if is_last {
+                self.unwritten.push((under_way.call.slot, under_way.key.id()));
+            }
             if under_way.pause_ns > 0 && !is_last {
                 let due_ns = monotonic_ns().saturating_add(under_way.pause_ns);
                 let (stream, slot) = (under_way.key.id(), under_way.call.slot);
@@ -311,6 +325,28 @@ impl Link {
             }
         }
         self.moved = moved;
+    }
+
+    /// Bytes of the output were handed to the socket, by a write that began at `now_ns`.
+    /// Where the socket took a part, the calls in it are known with the rest.
+    pub(super) fn wrote(&mut self, bytes: usize, now_ns: u64) {
+        self.http.wrote(bytes);
+        if self.unwritten.is_empty() || !self.http.output().is_empty() {
+            return;
+        }
+        let (calls, http) = (&mut self.calls, &self.http);
+        self.unwritten.retain(|&(slot, stream)| {
+            let under_way = calls.get_mut(slot as usize).and_then(Option::as_mut);
+            let Some(under_way) = under_way.filter(|one| one.key.id() == stream) else {
+                return false;
+            };
+            // What a window holds back is not in the output yet.
+            let is_held_back = http.waiting_bytes(under_way.key) > 0;
+            if !is_held_back {
+                under_way.written_ns = Some(now_ns);
+            }
+            is_held_back
+        });
     }
 
     /// Reads up to the first thing that happened.
@@ -434,7 +470,7 @@ impl Link {
             // The answer is whole and the request is not: nobody wants the rest.
             self.http.reset(under_way.key, Reason::CANCEL);
         }
-        Happened::Ended(under_way.call, ended)
+        Happened::Ended(under_way.call, ended, under_way.written_ns)
     }
 
     /// Takes every call that is still under way, for a connection that broke.

@@ -2,12 +2,14 @@
 //! one read and one write for all that is ready.
 //!
 //! [`link`] is a connection without its socket, [`socket`] the bytes with or without
-//! TLS; here are the sockets' tasks, and what happens when a connection has to be made
-//! again.
+//! TLS, [`input`] what has come; here are the sockets' tasks, and what happens when a connection has to be made
+//! again. [`stamped`] knows when the kernel took in what was read.
 
+mod input;
 mod link;
 mod message;
 mod socket;
+mod stamped;
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,17 +24,16 @@ use measure::calllog::FailureKind;
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 use super::{
-    At, CONNECT_TIMEOUT, Call, ConnectError, ConnectOptions, Connection, Ended, Resolver, Shape,
-    Sink, Trust, connect_failure,
+    At, CONNECT_TIMEOUT, Call, ConnectError, ConnectOptions, Connection, Ended, OnWire, Resolver,
+    Shape, Sink, Trust, connect_failure,
 };
 use crate::drive::clock::monotonic_ns;
+use input::{Input, READ_BYTES, SINGLE_READS, Taken};
 use link::{Happened, Link, Origin};
 use socket::Socket;
 
 /// Between an attempt to connect that failed and the next.
 const REDIAL_PAUSE: Duration = Duration::from_millis(10);
-/// Bytes read at once; a frame of the usual size always fits.
-const READ_BYTES: usize = 128 << 10;
 
 /// One connection of a scenario. The TCP connection behind it is made again when
 /// it ends, as a service's channel does.
@@ -274,8 +275,7 @@ impl Channel {
 
     /// Moves bytes until the connection ends or is of no more use.
     async fn serve(self: &Rc<Self>, socket: &Socket, wired: &Rc<Wired>) -> io::Result<()> {
-        let mut buffer = vec![0; READ_BYTES];
-        let mut filled = 0;
+        let mut input = Input::new();
         loop {
             let is_blocked = {
                 let mut link = wired.link.borrow_mut();
@@ -299,37 +299,50 @@ impl Channel {
                     continue;
                 }
             }
-            match socket.try_read(&mut buffer[filled..]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(error),
+            for turn in 0..=SINGLE_READS {
+                let room = input.room(turn);
+                let read = match socket.try_read(room) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(read) => read,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error),
+                };
+                let may_be_more = read == room.len();
+                wired.is_busy.set(true);
+                let taken = self.read_all(wired, input.with(read), socket.arrived_ns());
+                wired.is_busy.set(false);
+                input.took(taken?);
+                if !may_be_more {
+                    break;
+                }
             }
-            wired.is_busy.set(true);
-            let read = self.read_all(wired, &buffer[..filled]);
-            wired.is_busy.set(false);
-            let consumed = read?;
-            buffer.copy_within(consumed..filled, 0);
-            filled -= consumed;
         }
     }
 
-    /// Deals with every whole frame of `input`; returns how many bytes that were.
-    /// The link is not borrowed while the sink is told, since the sink starts the
-    /// next call.
-    fn read_all(self: &Rc<Self>, wired: &Rc<Wired>, input: &[u8]) -> io::Result<usize> {
-        let mut consumed = 0;
+    /// Deals with every whole frame of `input`. The link is not borrowed while the sink is
+    /// told, since the sink starts the next call.
+    fn read_all(
+        self: &Rc<Self>,
+        wired: &Rc<Wired>,
+        input: &[u8],
+        arrived_ns: Option<u64>,
+    ) -> io::Result<Taken> {
+        let mut taken = Taken::default();
         loop {
             let read = wired
                 .link
                 .borrow_mut()
-                .read(&input[consumed..], &self.shape)
+                .read(&input[taken.bytes..], &self.shape)
                 .map_err(io::Error::other)?;
-            consumed += read.consumed;
-            let Some(happened) = read.happened else { return Ok(consumed) };
+            taken.bytes += read.consumed;
+            let Some(happened) = read.happened else { return Ok(taken) };
             match happened {
-                Happened::Ended(call, ended) => {
-                    self.sink.ended(call, ended);
+                Happened::Ended(call, ended, written_ns) => {
+                    taken.calls += 1;
+                    let on_wire = written_ns.zip(arrived_ns);
+                    let on_wire =
+                        on_wire.map(|(written_ns, arrived_ns)| OnWire { written_ns, arrived_ns });
+                    self.sink.ended(call, ended, on_wire);
                     self.start_waiting();
                 }
                 Happened::NotSeen(call, sequence) => {
@@ -351,8 +364,8 @@ impl Channel {
         loop {
             let happened = wired.link.borrow_mut().tick(monotonic_ns(), &self.shape);
             let Some(happened) = happened else { return };
-            if let Happened::Ended(call, ended) = happened {
-                self.sink.ended(call, ended);
+            if let Happened::Ended(call, ended, _) = happened {
+                self.sink.ended(call, ended, None);
                 self.start_waiting();
             }
         }
@@ -380,7 +393,7 @@ impl Channel {
             return;
         }
         for call in lost {
-            self.sink.ended(call, Ended::Failed(FailureKind::ConnectionLost));
+            self.sink.ended(call, Ended::Failed(FailureKind::ConnectionLost), None);
         }
         if !self.waiting.borrow().is_empty() {
             self.redial_if_alone();
@@ -390,7 +403,7 @@ impl Channel {
     fn fail_waiting(&self, kind: FailureKind) {
         let waiting: Vec<_> = self.waiting.borrow_mut().drain(..).collect();
         for (call, _) in waiting {
-            self.sink.ended(call, Ended::Failed(kind));
+            self.sink.ended(call, Ended::Failed(kind), None);
         }
     }
 }
@@ -404,9 +417,10 @@ async fn until(time_ns: Option<u64>) {
 /// Writes what the kernel takes; says whether that was all.
 fn write_some(socket: &Socket, link: &mut Link, shape: &Shape) -> io::Result<bool> {
     while !link.http.output().is_empty() {
+        let now_ns = monotonic_ns();
         match socket.try_write(link.http.output()) {
             Ok(written) => {
-                link.http.wrote(written);
+                link.wrote(written, now_ns);
                 link.pump(shape);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),

@@ -13,17 +13,18 @@ use rustls::ClientConnection;
 use serve::tls;
 use tokio::net::TcpStream;
 
+use super::stamped::Stamped;
 use crate::drive::client::Trust;
 
 /// What a link's bytes go over.
 pub(super) enum Socket {
-    Plain(TcpStream),
+    Plain(Stamped),
     Secure(Box<Secure>),
 }
 
 /// A session of TLS on a socket.
 pub(super) struct Secure {
-    socket: TcpStream,
+    socket: Stamped,
     session: RefCell<ClientConnection>,
     /// Bytes that are decrypted may be left: the socket would not tell of them.
     has_more: Cell<bool>,
@@ -34,8 +35,9 @@ impl Socket {
     /// to be spoken.
     pub(super) async fn over(socket: TcpStream, trust: Option<&Trust>) -> io::Result<Self> {
         socket.set_nodelay(true)?;
-        let Some(trust) = trust else { return Ok(Self::Plain(socket)) };
+        let Some(trust) = trust else { return Ok(Self::Plain(Stamped::new(socket))) };
         let (socket, session) = tls::connect(socket, trust.wire.clone()).await?.into_inner();
+        let socket = Stamped::new(socket);
         let (session, has_more) = (RefCell::new(session), Cell::new(true));
         Ok(Self::Secure(Box::new(Secure { socket, session, has_more })))
     }
@@ -43,32 +45,41 @@ impl Socket {
     /// Waits until there may be something to read.
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self {
-            Self::Plain(socket) => socket.readable().await,
+            Self::Plain(stamped) => stamped.socket().readable().await,
             Self::Secure(secure) if secure.has_more.get() => Ok(()),
-            Self::Secure(secure) => secure.socket.readable().await,
+            Self::Secure(secure) => secure.socket.socket().readable().await,
         }
     }
 
     /// Waits until there may be room to write.
     pub(super) async fn writable(&self) -> io::Result<()> {
         match self {
-            Self::Plain(socket) => socket.writable().await,
-            Self::Secure(secure) => secure.socket.writable().await,
+            Self::Plain(stamped) => stamped.socket().writable().await,
+            Self::Secure(secure) => secure.socket.socket().writable().await,
         }
     }
 
     /// Reads what is there; `WouldBlock` where nothing is.
     pub(super) fn try_read(&self, room: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) => socket.try_read(room),
+            Self::Plain(stamped) => stamped.try_read(room),
             Self::Secure(secure) => secure.read(room),
+        }
+    }
+
+    /// When the last of what was read came in, by the monotonic clock; `None` where the
+    /// kernel doesn't tell.
+    pub(super) fn arrived_ns(&self) -> Option<u64> {
+        match self {
+            Self::Plain(stamped) => stamped.arrived_ns(),
+            Self::Secure(secure) => secure.socket.arrived_ns(),
         }
     }
 
     /// Takes what the socket, or the session before it, has room for.
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) => socket.try_write(bytes),
+            Self::Plain(stamped) => stamped.socket().try_write(bytes),
             Self::Secure(secure) => secure.write(bytes),
         }
     }
@@ -127,7 +138,7 @@ impl Drop for Secure {
 }
 
 /// A socket as rustls wants it.
-struct Raw<'a>(&'a TcpStream);
+struct Raw<'a>(&'a Stamped);
 
 impl Read for Raw<'_> {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
@@ -137,11 +148,11 @@ impl Read for Raw<'_> {
 
 impl Write for Raw<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        self.0.socket().try_write(bytes)
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(slices)
+        self.0.socket().try_write_vectored(slices)
     }
 
     fn flush(&mut self) -> io::Result<()> {

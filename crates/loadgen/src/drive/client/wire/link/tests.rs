@@ -63,7 +63,7 @@ impl Pair {
     fn send_client_bytes(&mut self) {
         self.link.pump(&self.shape);
         let bytes = self.link.http.output().to_vec();
-        self.link.http.wrote(bytes.len());
+        self.link.wrote(bytes.len(), WRITTEN_NS);
         let mut rest = &bytes[..];
         loop {
             let read = self.server.read(rest).unwrap();
@@ -135,6 +135,14 @@ fn failed(code: i32) -> Ended {
     Ended::Failed(FailureKind::from_status(code))
 }
 
+/// A call that ended after its whole request was written.
+fn over(slot: u32, ended: Ended) -> Happened {
+    Happened::Ended(call(slot), ended, Some(WRITTEN_NS))
+}
+
+/// When everything in these tests is written.
+const WRITTEN_NS: u64 = 5;
+
 const SERVED: Ended = Ended::Served { backend: 0, queued_ns: 1, service_ns: 2 };
 
 #[test]
@@ -147,9 +155,29 @@ fn calls_end_in_any_order_each_with_its_own_answer() {
         pair.server.send_data(pair.opened[stream], &Pair::message(sequence), false);
         pair.finish(stream, b"0");
     }
-    let ended = [Happened::Ended(call(7), SERVED), Happened::Ended(call(0), SERVED)];
+    let ended = [over(7, SERVED), over(0, SERVED)];
     assert_eq!(pair.send_server_bytes(), ended);
     assert!(pair.link.is_idle());
+}
+
+/// A request counts as written when its last byte was, and not while a window holds some
+/// of it back or the socket has no room.
+#[test]
+fn a_request_is_written_with_its_last_byte() {
+    let mut pair = Pair::new(of_payload(CallKind::Unary, 1, vec![7; 100_000]));
+    let written = |pair: &Pair| pair.link.calls[0].as_ref().unwrap().written_ns;
+    assert!(pair.link.start(call(0), 10, &pair.origin, &pair.shape));
+    let room = pair.link.http.output().len() - 1;
+    pair.link.wrote(room, 1);
+    pair.link.wrote(1, 2);
+    assert_eq!(written(&pair), None, "the window is 65,535 bytes");
+    let mut pair = Pair::new(shape(CallKind::Unary, 1));
+    assert!(pair.link.start(call(0), 10, &pair.origin, &pair.shape));
+    let room = pair.link.http.output().len() - 1;
+    pair.link.wrote(room, 1);
+    assert_eq!(written(&pair), None);
+    pair.link.wrote(1, 2);
+    assert_eq!(written(&pair), Some(2));
 }
 
 #[test]
@@ -164,11 +192,7 @@ fn a_message_may_come_in_any_pieces() {
         }
         pair.finish(0, b"0");
         let served = Ended::Served { backend: 0, queued_ns: 2, service_ns: 4 };
-        assert_eq!(
-            pair.send_server_bytes(),
-            [Happened::Ended(call(0), served)],
-            "pieces of {size}"
-        );
+        assert_eq!(pair.send_server_bytes(), [over(0, served)], "pieces of {size}");
     }
 }
 
@@ -191,12 +215,12 @@ fn what_is_no_ok_is_a_failure_that_says_why() {
     let wrong = Ended::Failed(FailureKind::WrongPayload);
     let mut ended = pair.send_server_bytes();
     ended.sort_by_key(|happened| match happened {
-        Happened::Ended(call, _) => call.slot,
+        Happened::Ended(call, ..) => call.slot,
         _ => u32::MAX,
     });
     let expected = [failed(5), failed(13), failed(14), failed(14), wrong];
     for (slot, (happened, expected)) in (0..).zip(ended.iter().zip(expected)) {
-        assert_eq!(*happened, Happened::Ended(call(slot), expected));
+        assert_eq!(*happened, over(slot, expected));
     }
     assert_eq!(ended.len(), 5);
 }
@@ -214,7 +238,7 @@ fn calls_that_a_leaving_server_has_not_seen_are_handed_back() {
     pair.respond(0, b"200", false);
     pair.server.send_data(pair.opened[0], &Pair::message(10), false);
     pair.finish(0, b"0");
-    assert_eq!(pair.send_server_bytes(), [Happened::Ended(call(0), SERVED)]);
+    assert_eq!(pair.send_server_bytes(), [over(0, SERVED)]);
     assert!(pair.link.is_leaving() && pair.link.is_idle());
 }
 

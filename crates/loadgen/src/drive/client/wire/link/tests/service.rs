@@ -36,11 +36,11 @@ fn pair(spec: CallSpec, identity: Option<Identity>) -> Pair {
 }
 
 fn served(backend: u16) -> Vec<Happened> {
-    vec![Happened::Ended(call(0), Ended::Served { backend, queued_ns: 0, service_ns: 0 })]
+    vec![over(0, Ended::Served { backend, queued_ns: 0, service_ns: 0 })]
 }
 
 fn wrong() -> Vec<Happened> {
-    vec![Happened::Ended(call(0), Ended::Failed(FailureKind::WrongPayload))]
+    vec![over(0, Ended::Failed(FailureKind::WrongPayload))]
 }
 
 /// Answers the first call with messages and trailers.
@@ -80,7 +80,7 @@ fn the_backend_is_told_by_a_header_or_a_trailer() {
     };
     assert_eq!(told(Identity::Header("x-served-by".to_owned()), &ok), served(1));
     assert_eq!(told(Identity::Trailer("x-last".to_owned()), &ok), served(0));
-    let unknown = [Happened::Ended(call(0), Ended::Failed(FailureKind::UnknownBackend))];
+    let unknown = [over(0, Ended::Failed(FailureKind::UnknownBackend))];
     assert_eq!(told(Identity::Header("x-other".to_owned()), &ok), unknown);
     assert_eq!(told(Identity::Trailer("x-last".to_owned()), &ok[..1]), unknown);
 }
@@ -97,7 +97,7 @@ fn what_is_expected_decides_what_is_right() {
     let ok = served(UNKNOWN_BACKEND);
     assert_eq!(ends(|_| {}, 0, "0"), wrong(), "a unary call has a response");
     assert_eq!(ends(|_| {}, 2, "0"), wrong(), "and only one");
-    assert_eq!(ends(|_| {}, 1, "5"), vec![Happened::Ended(call(0), failed(5))]);
+    assert_eq!(ends(|_| {}, 1, "5"), vec![over(0, failed(5))]);
     assert_eq!(ends(|spec| spec.status = 5, 0, "5"), ok);
     assert_eq!(ends(|spec| spec.status = 5, 1, "0"), wrong());
     let field = |spec: &mut CallSpec, value: &str| {
@@ -137,7 +137,7 @@ fn a_deadline_ends_a_call_and_no_later_one_on_its_slot() {
     assert_eq!(pair.link.tick(first_ns - 1, &pair.shape), None, "not due yet");
     assert_eq!(pair.link.tick(first_ns, &pair.shape), Some(Happened::Nothing));
     let second_ns = pair.link.next_timer_ns().unwrap();
-    let ended = Some(Happened::Ended(call(0), failed(4)));
+    let ended = Some(over(0, failed(4)));
     assert_eq!(pair.link.tick(second_ns, &pair.shape), ended);
     assert_eq!(pair.link.next_timer_ns(), None);
 }

@@ -1,17 +1,10 @@
-//! Known answers: runs the lab where theory knows what must come out, and prints
-//! the two beside each other.
+//! Queues, placements and stalls whose answer theory or arithmetic knows.
 //!
-//! `scripts/bench.sh truth` builds and runs this. It starts the lab's own binary,
-//! as a user would, and reads the run folders. Compared is the sojourn time in
-//! the backends (queued and in service, as they reported it): the network and the
-//! proxy are no part of a model. Beside each case stands how late the generator
-//! sent, since a queue that is fed late is another queue.
+//! Compared is the sojourn time in the backends (queued and in service, as they reported
+//! it): the network and the proxy are no part of a model. Beside each case stands how late
+//! the generator sent, since a queue that is fed late is another queue.
 
-use std::{
-    error::Error,
-    path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
-};
+use std::path::Path;
 
 use measure::{
     folder::Run,
@@ -26,7 +19,11 @@ use queueing::{
     fit::{Arrivals, Layer, Policy, Setting, fit},
 };
 
-type Failure = Box<dyn Error>;
+use crate::{
+    Failure, Plan,
+    lab::{lab, lab_with},
+    table::{Row, Table},
+};
 
 /// Mean service time. Long enough that timers are exact beside it.
 const SERVICE_MS: f64 = 4.0;
@@ -51,63 +48,27 @@ struct Case {
     seed: u64,
 }
 
-fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let is_quick = arguments.iter().any(|argument| argument == "--quick");
-    let only = arguments.iter().find(|argument| !argument.starts_with("--")).cloned();
-    let plan =
-        if is_quick { Plan { seconds: 3, repeats: 3 } } else { Plan { seconds: 16, repeats: 6 } };
-    match run(&plan, only.as_deref()) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(1),
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(3)
+/// Measures every case whose name holds `only`.
+pub(crate) fn measure(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
+    for case in cases().iter().filter(|case| plan.wants(&case.name)) {
+        queue(case, plan, table)?;
+    }
+    if plan.wants("connections") {
+        for connections in [1, 2, 4, 8, 16, 32, 64] {
+            imbalance(connections, plan, table)?;
         }
     }
+    if plan.wants("frozen") {
+        frozen(plan, table)?;
+    }
+    Ok(())
 }
 
-/// How long and how often each case is measured.
-struct Plan {
-    seconds: u32,
-    repeats: u32,
-}
-
-/// Measures every case whose name holds `only`; returns how many figures missed.
-fn run(plan: &Plan, only: Option<&str>) -> Result<usize, Failure> {
-    let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+/// The names of all cases.
+pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<String> = cases().into_iter().map(|case| case.name).collect();
     names.extend(["connections".to_owned(), "frozen".to_owned()]);
-    if !names.iter().any(|name| wanted(name)) {
-        let only = only.unwrap_or_default();
-        let names = names.join("\n  ");
-        return Err(format!("no case is called `{only}` or has it in its name:\n  {names}").into());
-    }
-    let home = tempfile::tempdir()?;
-    let mut missed = 0;
-    println!("sojourn in the backends, {} x {} s a case", plan.repeats, plan.seconds);
-    println!(
-        "{:<28} {:>5} {:>11} {:>11} {:>23} {:>8}",
-        "case", "", "theory", "measured", "95 % interval", "error"
-    );
-    for case in cases().iter().filter(|case| wanted(&case.name)) {
-        missed += queue(case, plan, home.path())?;
-    }
-    if wanted("connections") {
-        println!(
-            "\nbusiest backend's share, connections placed by chance on 4 backends, {} x",
-            plan.repeats * PLACEMENTS
-        );
-        for connections in [1, 2, 4, 8, 16, 32, 64] {
-            missed += imbalance(connections, plan, home.path())?;
-        }
-    }
-    if wanted("frozen") {
-        println!("\nlatency while the backend stands still for a tenth of the trial");
-        missed += frozen(plan, home.path())?;
-    }
-    println!("\n{missed} figures are off by more than they may be");
-    Ok(missed)
+    names
 }
 
 fn cases() -> Vec<Case> {
@@ -188,11 +149,10 @@ impl Case {
 /// How a figure is read from a trial.
 type Reading = fn(&TrialRecord) -> Option<f64>;
 
-/// Measures a queue and prints its four figures; returns how many missed.
-fn queue(case: &Case, plan: &Plan, home: &Path) -> Result<usize, Failure> {
+/// Measures a queue and its four figures.
+fn queue(case: &Case, plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     let model = fit(&case.setting())?.model;
-    let run = lab(&case.scenario(plan), home)?;
-    let mut missed = 0;
+    let run = lab(&case.scenario(plan))?;
     let figures: [(&str, Option<f64>, Reading); 4] = [
         ("mean", Some(model.mean_ns()), |trial| Some(trial.in_backend.mean)),
         ("p50", model.quantile_ns(0.50), |trial| quantile(trial, 0.50)),
@@ -203,11 +163,10 @@ fn queue(case: &Case, plan: &Plan, home: &Path) -> Result<usize, Failure> {
         let Some(theory) = theory else { continue };
         let values: Vec<f64> = run.trials.iter().filter_map(measured).collect();
         let estimate = over_trials(&values, LEVEL).ok_or("a trial gave no figure")?;
-        let label = if name == "mean" { case.name.as_str() } else { "" };
-        missed += usize::from(!line(label, name, theory / 1e6, &scaled(estimate, 1e-6), "ms"));
+        table.row(row(&case.name, name, theory / 1e6, &scaled(estimate, 1e-6), "ms"));
     }
-    println!("{:<28} sent late by {}{}", "", lateness(&run), accusations(&run));
-    Ok(missed)
+    table.note(&format!("sent late by {}{}", lateness(&run), accusations(&run)));
+    Ok(())
 }
 
 /// In how many trials the lab blamed the generator, in words; nothing where in none.
@@ -224,7 +183,7 @@ fn accusations(run: &Run) -> String {
 }
 
 /// Measures how unevenly L4 places connections by chance.
-fn imbalance(connections: u32, plan: &Plan, home: &Path) -> Result<usize, Failure> {
+fn imbalance(connections: u32, plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     let theory = RandomPlacement::new(connections, 4)?.expected_max_share();
     let scenario = format!(
         "question = \"connections\"\n[load]\nloop = \"open\"\nconnections = {connections}\n\
@@ -232,7 +191,7 @@ fn imbalance(connections: u32, plan: &Plan, home: &Path) -> Result<usize, Failur
          policy = \"random\"\n[run]\npeers = [\"l4\"]\nrepeats = {}\n",
         plan.repeats * PLACEMENTS
     );
-    let run = lab(&scenario, home)?;
+    let run = lab(&scenario)?;
     let shares: Vec<f64> = run
         .trials
         .iter()
@@ -242,17 +201,17 @@ fn imbalance(connections: u32, plan: &Plan, home: &Path) -> Result<usize, Failur
     let mean = shares.iter().sum::<f64>() / shares.len() as f64;
     let estimate = Estimate { centre: mean, ..estimate };
     let name = format!("{connections} connections, l4");
-    Ok(usize::from(!line(&name, "max", theory * 100.0, &scaled(estimate, 100.0), "%")))
+    table.row(row(&name, "busiest", theory * 100.0, &scaled(estimate, 100.0), "%"));
+    Ok(())
 }
 
 /// Runs the scenario of the frozen backend and compares its percentiles with
 /// arithmetic: of the calls due while it stands still, each waits for what is left.
-fn frozen(plan: &Plan, home: &Path) -> Result<usize, Failure> {
+fn frozen(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     let scenario =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/frozen-backend.toml");
     let repeats = (plan.repeats / 2).to_string();
-    let run = lab_with(&scenario, &["--repeats", &repeats], home)?;
-    let mut missed = 0;
+    let run = lab_with(&scenario, &["--repeats", &repeats])?;
     for trial in &run.trials {
         let Some([stop, go_on]) = trial.faults.first_chunk() else {
             return Err("the backend was not frozen".into());
@@ -265,18 +224,18 @@ fn frozen(plan: &Plan, home: &Path) -> Result<usize, Failure> {
             let theory = freeze_ms * (1.0 - (1.0 - q) / frozen_part);
             let measured = measure::histogram::quantile(&latency, q).unwrap_or(0) as f64 / 1e6;
             let error = measured / theory - 1.0;
-            let is_fine = error.abs() <= FROZEN_TOLERANCE;
-            missed += usize::from(!is_fine);
-            println!(
-                "{:<28} {:>5} {theory:>8.1} ms {measured:>8.1} ms {:>+31.1}%{}",
-                format!("{}, repeat {}", trial.peer, trial.repeat + 1),
-                format!("p{:.0}", q * 100.0),
-                error * 100.0,
-                if is_fine { "" } else { "  MISSED" }
-            );
+            table.row(Row {
+                case: format!("frozen, {}, repeat {}", trial.peer, trial.repeat + 1),
+                figure: format!("p{:.0}", q * 100.0),
+                known: format!("{theory:.1} ms"),
+                measured: format!("{measured:.1} ms"),
+                off: format!("{:+.1} %", error * 100.0),
+                bound: format!("{:.0} %", FROZEN_TOLERANCE * 100.0),
+                is_within: error.abs() <= FROZEN_TOLERANCE,
+            });
         }
     }
-    Ok(missed)
+    Ok(())
 }
 
 fn scaled(estimate: Estimate, factor: f64) -> Estimate {
@@ -288,22 +247,23 @@ fn scaled(estimate: Estimate, factor: f64) -> Estimate {
     Estimate { centre: estimate.centre * factor, interval, ..estimate }
 }
 
-/// Prints a figure; says whether it is within the tolerance, or theory within
-/// its interval.
-fn line(case: &str, name: &str, theory: f64, measured: &Estimate, unit: &str) -> bool {
+/// A figure beside theory: it has to be within the tolerance, or theory within its
+/// interval.
+fn row(case: &str, figure: &str, theory: f64, measured: &Estimate, unit: &str) -> Row {
     let error = measured.centre / theory - 1.0;
     let holds = measured.interval.is_some_and(|interval| interval.holds(theory));
-    let is_fine = error.abs() <= TOLERANCE || holds;
     let interval = measured
         .interval
-        .map_or_else(String::new, |one| format!("{:.3} to {:.3}", one.low, one.high));
-    println!(
-        "{case:<28} {name:>5} {theory:>8.3} {unit:<2} {:>8.3} {unit:<2} {interval:>23} {:>+7.1}%{}",
-        measured.centre,
-        error * 100.0,
-        if is_fine { "" } else { "  MISSED" }
-    );
-    is_fine
+        .map_or_else(String::new, |one| format!(" ({:.3} to {:.3})", one.low, one.high));
+    Row {
+        case: case.to_owned(),
+        figure: figure.to_owned(),
+        known: format!("{theory:.3} {unit}"),
+        measured: format!("{:.3} {unit}{interval}", measured.centre),
+        off: format!("{:+.1} %", error * 100.0),
+        bound: format!("{:.0} %, or in the interval", TOLERANCE * 100.0),
+        is_within: error.abs() <= TOLERANCE || holds,
+    }
 }
 
 /// The generator's lateness over all trials, in words.
@@ -322,37 +282,4 @@ fn lateness(run: &Run) -> String {
 fn quantile(trial: &TrialRecord, q: f64) -> Option<f64> {
     let histogram = trial.in_backend.to_histogram().ok()?;
     measure::histogram::quantile(&histogram, q).map(|value| value as f64)
-}
-
-/// Runs a scenario in the lab and reads what came of it.
-fn lab(scenario: &str, home: &Path) -> Result<Run, Failure> {
-    let file = home.join("truth.toml");
-    std::fs::write(&file, scenario)?;
-    lab_with(&file, &[], home)
-}
-
-/// Runs the scenario of a file.
-fn lab_with(file: &Path, arguments: &[&str], home: &Path) -> Result<Run, Failure> {
-    let results = tempfile::tempdir_in(home)?;
-    let output = Command::new(loadgen()?)
-        .arg("--scenario")
-        .arg(file)
-        .args(arguments)
-        .arg("--out")
-        .arg(results.path())
-        .stdin(Stdio::null())
-        .output()?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
-    }
-    let name = file.file_stem().ok_or("the scenario has no name")?;
-    let folder = std::fs::read_dir(results.path().join(name))?.next().ok_or("no run")??;
-    Ok(Run::open(&folder.path())?)
-}
-
-/// The lab's binary, which lies beside the folder of examples.
-fn loadgen() -> Result<PathBuf, Failure> {
-    let own = std::env::current_exe()?;
-    let folder = own.parent().and_then(Path::parent).ok_or("this example lies nowhere")?;
-    Ok(folder.join("loadgen"))
 }

@@ -1,0 +1,72 @@
+//! Known answers: runs the lab where theory, arithmetic or another instrument knows what
+//! must come out, and prints the two beside each other.
+//!
+//! `scripts/bench.sh truth` builds and runs this. It starts the lab's own binary, as a
+//! user would, and reads the run folders.
+
+mod capture;
+mod lab;
+mod queues;
+mod table;
+mod wire;
+
+use std::{error::Error, path::PathBuf, process::ExitCode};
+
+use table::Table;
+
+pub(crate) type Failure = Box<dyn Error>;
+
+/// What is measured, how long and how often.
+pub(crate) struct Plan {
+    pub(crate) seconds: u32,
+    pub(crate) repeats: u32,
+    /// A part of the names of the cases that are wanted.
+    only: Option<String>,
+}
+
+impl Plan {
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| name.contains(only))
+    }
+}
+
+fn main() -> ExitCode {
+    let mut plan = Plan { seconds: 16, repeats: 6, only: None };
+    let mut markdown = None;
+    for argument in std::env::args().skip(1) {
+        match argument.strip_prefix("--table=") {
+            Some(file) => markdown = Some(PathBuf::from(file)),
+            None if argument == "--quick" => (plan.seconds, plan.repeats) = (3, 3),
+            None => plan.only = Some(argument),
+        }
+    }
+    let mut table = Table::default();
+    let measured = measure(&plan, &mut table);
+    // What was found before something went wrong is worth keeping.
+    let written = markdown.map_or(Ok(()), |file| std::fs::write(file, table.markdown()));
+    println!("\n{} figures are off by more than they may be", table.missed());
+    match measured.and(written.map_err(Failure::from)) {
+        Ok(()) if table.missed() == 0 => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// Measures every case that is wanted.
+fn measure(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
+    let mut names = queues::names();
+    names.push("wire".to_owned());
+    if !names.iter().any(|name| plan.wants(name)) {
+        let only = plan.only.as_deref().unwrap_or_default();
+        let names = names.join("\n  ");
+        return Err(format!("no case is called `{only}` or has it in its name:\n  {names}").into());
+    }
+    queues::measure(plan, table)?;
+    if plan.wants("wire") {
+        wire::measure(plan, table)?;
+    }
+    Ok(())
+}
