@@ -2,8 +2,12 @@
 
 use std::{hint::black_box, sync::Arc};
 
-use balance::{Backend, Balancer, PickInput, PolicyKind, SplitMix64, Tried};
+use balance::{Backend, Balancer, PickInput, PolicyKind, Tried};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
 fn pick(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pick");
@@ -13,7 +17,7 @@ fn pick(criterion: &mut Criterion) {
                 .map(|index| Arc::new(Backend::new(format!("backend-{index}"), 1)))
                 .collect();
             let Ok(balancer) = Balancer::new(kind, backends, 0) else { continue };
-            let mut chance = SplitMix64::new(1);
+            let mut chance = SplitMix64::seed_from_u64(1);
             group.bench_function(BenchmarkId::new(kind.name(), count), |bencher| {
                 bencher.iter(|| {
                     let random = chance.next_u64();

@@ -56,7 +56,7 @@ mod tried;
 
 pub use backend::Backend;
 pub use balancer::{BalanceError, Balancer, PickInput};
-pub use chance::{SplitMix64, hash_bytes};
+pub use chance::hash_bytes;
 pub use policy::{PolicyKind, UnknownPolicy};
 pub use standing::{Ejection, SlowStart, Standing};
 pub use subset::subset;

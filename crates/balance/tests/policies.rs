@@ -3,8 +3,12 @@
 
 use std::{sync::Arc, thread};
 
-use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, SplitMix64, Tried};
+use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, Tried};
 use proptest::prelude::*;
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
 const KEYS: u64 = 20_000;
 
@@ -22,7 +26,7 @@ fn balancer(kind: PolicyKind, weights: &[u32]) -> Balancer {
 
 /// Picks `picks` times with fresh randomness and keys; loads stay at zero.
 fn count(balancer: &Balancer, picks: u64) -> Vec<u64> {
-    let mut chance = SplitMix64::new(5);
+    let mut chance = SplitMix64::seed_from_u64(5);
     let mut counts = vec![0; balancer.backends().len()];
     for _ in 0..picks {
         let input =
@@ -107,7 +111,7 @@ proptest! {
         let sum = f64::from(weights.iter().sum::<u32>());
         for (kind, tolerance) in [(PolicyKind::LeastLoaded, 0.02), (PolicyKind::P2c, 0.05)] {
             let balancer = balancer(kind, &weights);
-            let mut chance = SplitMix64::new(9);
+            let mut chance = SplitMix64::seed_from_u64(9);
             let calls = 20_000;
             for _ in 0..calls {
                 let input = PickInput { random: chance.next_u64(), now_ns: 0, key: None };
@@ -171,7 +175,7 @@ proptest! {
             (0..state.3).for_each(|_| backend.begin());
         }
         let any_left = states.iter().any(|state| state.1 && !state.2);
-        let mut chance = SplitMix64::new(seed);
+        let mut chance = SplitMix64::seed_from_u64(seed);
         for _ in 0..64 {
             let input = PickInput {
                 random: chance.next_u64(),
@@ -203,7 +207,7 @@ proptest! {
                 balancer.backends()[index].name().to_owned()
             };
             let left = format!("backend-{leaver}");
-            let mut chance = SplitMix64::new(11);
+            let mut chance = SplitMix64::seed_from_u64(11);
             let moved = (0..KEYS)
                 .map(|_| chance.next_u64())
                 .filter(|&key| {
@@ -236,7 +240,7 @@ fn a_key_stays_with_its_backend() {
 fn without_a_key_hash_policies_still_spread() {
     for kind in PolicyKind::ALL.into_iter().filter(|kind| kind.uses_key()) {
         let balancer = balancer(kind, &[1; 4]);
-        let mut chance = SplitMix64::new(3);
+        let mut chance = SplitMix64::seed_from_u64(3);
         let mut counts = [0; 4];
         for _ in 0..8_000 {
             let input = PickInput { random: chance.next_u64(), now_ns: 0, key: None };
@@ -332,7 +336,7 @@ fn a_list_that_did_not_change_is_known_by_its_backends_and_weights() {
 
 #[test]
 fn proxies_begin_at_places_of_their_own() {
-    let mut chance = SplitMix64::new(29);
+    let mut chance = SplitMix64::seed_from_u64(29);
     let mut first = [0; 3];
     for _ in 0..6_000 {
         let list = backends(&[1, 2, 3]);
@@ -348,7 +352,7 @@ fn proxies_begin_at_places_of_their_own() {
 fn calls_beside_one_that_fails(kind: PolicyKind, gap_ns: u64) -> [u32; 2] {
     let balancer = balancer(kind, &[1; 2]);
     let [good, bad] = balancer.backends() else { unreachable!() };
-    let mut chance = SplitMix64::new(gap_ns);
+    let mut chance = SplitMix64::seed_from_u64(gap_ns);
     let mut ends_ns = std::collections::VecDeque::new();
     let mut calls = [0; 2];
     for now_ns in (1..=2_000).map(|call| call * gap_ns) {
@@ -384,7 +388,7 @@ fn a_backend_that_fails_at_once_gets_far_less_than_its_share() {
 fn two_choices_keep_the_longest_queue_far_shorter_than_one() {
     let longest = |kind| {
         let balancer = balancer(kind, &[1; 64]);
-        let mut chance = SplitMix64::new(17);
+        let mut chance = SplitMix64::seed_from_u64(17);
         for _ in 0..64 * 8 {
             let input = PickInput { random: chance.next_u64(), now_ns: 0, key: None };
             let index = balancer.pick(&input, &Tried::default()).unwrap();
@@ -400,7 +404,7 @@ fn two_choices_keep_the_longest_queue_far_shorter_than_one() {
 #[test]
 fn peak_ewma_turns_away_from_a_slow_backend() {
     let balancer = balancer(PolicyKind::PeakEwma, &[1; 2]);
-    let mut chance = SplitMix64::new(23);
+    let mut chance = SplitMix64::seed_from_u64(23);
     let mut slow_calls = 0;
     for call in 0..1_000_u64 {
         let now_ns = call * 1_000_000;

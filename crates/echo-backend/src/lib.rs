@@ -40,6 +40,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use rand_distr::{Distribution, OpenClosed01};
 use serve::{AcceptOptions, Acceptor, ConnectionLimit, Shutdown};
 use tokio::task::JoinSet;
 
@@ -50,7 +51,6 @@ use config::Speed;
 use connection::Connections;
 use counters::Counters;
 use health::HealthService;
-use random::Random;
 use routes::Routes;
 use service::EchoService;
 use station::Station;
@@ -159,7 +159,7 @@ impl Backend {
         connections: Arc<Connections>,
         shutdown: Shutdown,
     ) -> Result<(), Error> {
-        let mut random = Random::named(self.config.queue.seed, "connection age");
+        let mut random = random::named(self.config.queue.seed, "connection age");
         // Dropping the set aborts what is left in it.
         let mut tasks = JoinSet::new();
         let mut drain = shutdown.clone();
@@ -167,7 +167,8 @@ impl Backend {
             tokio::select! {
                 accepted = acceptor.next(&mut drain) => {
                     let Some(accepted) = accepted.map_err(Error::Listener)? else { break };
-                    let age_factor = 1.0 + AGE_JITTER * (2.0 * random.unit() - 1.0);
+                    let uniform: f64 = OpenClosed01.sample(&mut random);
+                    let age_factor = 1.0 + AGE_JITTER * (2.0 * uniform - 1.0);
                     let connections = Arc::clone(&connections);
                     tasks.spawn(connections.serve(accepted, age_factor, shutdown.clone()));
                 }

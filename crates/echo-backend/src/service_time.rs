@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rand_distr::{Distribution, Exp1, OpenClosed01, StandardNormal};
 use serve::duration;
 
 use crate::random::Random;
@@ -118,14 +119,16 @@ impl ServiceTime {
         match self {
             Self::None => 0,
             Self::Constant { value } => as_ns(*value),
-            Self::Exponential { mean } => scaled(*mean, random.exponential()),
+            Self::Exponential { mean } => scaled(*mean, Exp1.sample(random)),
             Self::Lognormal { mean, spread } => {
                 let sigma = spread.sigma(*mean);
                 // The mean of exp(N(mu, sigma)) is exp(mu + sigma^2 / 2).
-                scaled(*mean, (sigma * random.normal() - sigma * sigma / 2.0).exp())
+                let normal: f64 = StandardNormal.sample(random);
+                scaled(*mean, (sigma * normal - sigma * sigma / 2.0).exp())
             }
             Self::Bimodal { common, rare, rare_percent } => {
-                let is_rare = random.unit() * 100.0 <= *rare_percent;
+                let uniform: f64 = OpenClosed01.sample(random);
+                let is_rare = uniform * 100.0 <= *rare_percent;
                 as_ns(if is_rare { *rare } else { *common })
             }
         }
@@ -296,13 +299,15 @@ fn positive(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+    use rand_xoshiro::rand_core::SeedableRng;
+
+    use super::*;
 
     /// Many draws, sorted.
     fn draws(text: &str) -> Vec<u64> {
         let service: ServiceTime = text.parse().unwrap();
-        let mut random = Random::new(3);
+        let mut random = Random::seed_from_u64(3);
         let mut all: Vec<_> = (0..500_000).map(|_| service.sample(&mut random)).collect();
         all.sort_unstable();
         all

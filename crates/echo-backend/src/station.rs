@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{QueueConfig, Speed};
 use crate::queue::{Done, Queue, Ticket};
-use crate::random::Random;
+use crate::random::{self, Random};
 use crate::service_time::ServiceTime;
 use crate::timer::{Timer, now_ns};
 
@@ -59,7 +59,7 @@ impl Station {
         };
         let state = State {
             queue,
-            random: Random::named(config.seed, name),
+            random: random::named(config.seed, name),
             speed: config.speed,
             armed_ns: None,
             done: Vec::new(),

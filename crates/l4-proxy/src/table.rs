@@ -160,7 +160,10 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use balance::SplitMix64;
+    use rand_xoshiro::{
+        SplitMix64,
+        rand_core::{Rng, SeedableRng},
+    };
     use serve::Metrics;
     use std::num::NonZeroU32;
 
@@ -281,7 +284,7 @@ mod tests {
         let new = Upstream::new(&"127.0.0.1:2".parse().unwrap(), &metrics, Some(1_000));
         let rules = Rules { slow_start: Some(Duration::from_secs(10)), ..RULES };
         let group = group(rules, &[old, Arc::clone(&new)]);
-        let mut chance = SplitMix64::new(1);
+        let mut chance = SplitMix64::seed_from_u64(1);
         let mut share = |now_ms| {
             let picks = (0..2_000).filter(|_| {
                 let input = PickInput { random: chance.next_u64(), ..input(now_ms) };

@@ -12,8 +12,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use balance::SplitMix64;
 use event_loop::{ACCEPTOR, Acceptor, Arena, EventFlags, Key, Poller, Timers, WAKER};
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
 use crate::connection::{Connection, Delivered, Step, Which};
 use crate::connection_log::ConnectionLog;
@@ -74,7 +77,7 @@ impl Worker {
             timers: Timers::default(),
             io: Io::new(shared.data_plane, pipes),
             ready: Vec::new(),
-            chance: SplitMix64::new(seed),
+            chance: SplitMix64::seed_from_u64(seed),
             counts,
             log,
             now_ns: shared.now_ns(),

@@ -19,9 +19,12 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use balance::SplitMix64;
 use common::{Backend, PATIENCE, Proxy, config, on_every_plane};
 use l4_proxy::DataPlane;
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 use socket2::SockRef;
 
 on_every_plane! { what_arrives_is_what_was_sent, }
@@ -102,7 +105,7 @@ enum Finish {
 
 impl Trial {
     fn new(seed: u64) -> Self {
-        let mut chance = SplitMix64::new(seed);
+        let mut chance = SplitMix64::seed_from_u64(seed);
         let from_client = length(&mut chance, LONGEST);
         let from_backend = length(&mut chance, LONGEST);
         let mut part = |whole: u64| chance.next_u64() % (whole + 1);
@@ -160,7 +163,7 @@ impl Stream {
     /// A block is repeated, with a number in front of each repetition, since
     /// making every byte anew would be most of the test's work.
     fn new(seed: u64) -> Self {
-        let mut chance = SplitMix64::new(seed);
+        let mut chance = SplitMix64::seed_from_u64(seed);
         let block = (0..8_209).flat_map(|_| chance.next_u64().to_le_bytes()).collect::<Vec<u8>>();
         Self { words: chance, start: block.len(), block }
     }
@@ -184,7 +187,7 @@ impl Stream {
 
 /// Writes a stream and its end, or up to a reset. Whether all was taken.
 fn write(mut socket: &TcpStream, seed: u64, length_bytes: u64, cut: Option<u64>) -> bool {
-    let mut chance = SplitMix64::new(!seed);
+    let mut chance = SplitMix64::seed_from_u64(!seed);
     let mut stream = Stream::new(seed);
     let mut piece = vec![0; LARGEST_PIECE as usize];
     let whole = cut.unwrap_or(length_bytes);
@@ -216,7 +219,7 @@ fn disconnect(socket: &TcpStream) {
 
 /// Reads a stream and compares it: how much came, and what ended it.
 fn read(mut socket: &TcpStream, seed: u64, length_bytes: u64) -> (u64, Finish) {
-    let mut chance = SplitMix64::new(seed.rotate_left(32));
+    let mut chance = SplitMix64::seed_from_u64(seed.rotate_left(32));
     let mut stream = Stream::new(seed);
     let mut found = vec![0; LARGEST_PIECE as usize];
     let mut expected = vec![0; LARGEST_PIECE as usize];

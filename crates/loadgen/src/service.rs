@@ -10,10 +10,13 @@ use std::{
     time::Duration,
 };
 
-use balance::SplitMix64;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use grpc_call::{Body, CallSpec, Calls, Interface, PREFIX_LEN, Rules, Sources};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 use scenario::{
     Identity, InterfaceSource, RequestSource, Scenario, ScenarioSource, Service, Setting,
 };
@@ -169,8 +172,8 @@ impl OwnService {
 
     fn make(&self, interface: &Interface) -> Result<(), scenario::Error> {
         let specs: Vec<CallSpec> = self.service.calls.iter().map(|call| self.spec(call)).collect();
-        let mut chance = SplitMix64::new(self.seed);
-        let mut mix = SplitMix64::new(chance.next_u64());
+        let mut chance = SplitMix64::seed_from_u64(self.seed);
+        let mut mix = SplitMix64::seed_from_u64(chance.next_u64());
         let sources = Sources {
             variable: Box::new(|name| env::var(name).ok()),
             random: Box::new(move || chance.next_u64()),

@@ -9,25 +9,27 @@ use queueing::{
     choices::FewestOf,
     fit::{Arrivals, Layer, Policy, Setting, fit},
 };
+use rand_distr::{Distribution, OpenClosed01};
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
-/// SplitMix64 (G. Steele et al., 2014).
-struct Chance(u64);
+/// Chance by a seed.
+struct Chance(SplitMix64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
+    fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
     }
 
     /// Uniform in (0, 1].
     fn unit(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+        OpenClosed01.sample(&mut self.0)
     }
 
     fn below(&mut self, count: usize) -> usize {
-        (self.next() % count as u64) as usize
+        (self.0.next_u64() % count as u64) as usize
     }
 
     fn exponential(&mut self) -> f64 {
@@ -83,7 +85,7 @@ const WARM_UP: usize = 50_000;
 
 /// Sojourns in seconds, sorted.
 fn simulate(setting: &Setting, seed: u64) -> Vec<f64> {
-    let mut chance = Chance(seed);
+    let mut chance = Chance::new(seed);
     let backends = setting.backends as usize;
     let mut all: Vec<_> = (0..backends)
         .map(|_| Backend { free_s: vec![0.0; setting.servers as usize], ends_s: Vec::new() })
@@ -235,7 +237,7 @@ fn connections_that_do_not_divide_evenly() {
 
 #[test]
 fn connections_by_chance() {
-    let mut chance = Chance(3);
+    let mut chance = Chance::new(3);
     for connections in [1, 3, 8, 64] {
         let placed = RandomPlacement::new(connections, 4).unwrap();
         let (mut max, mut idle) = (0, 0);

@@ -1,7 +1,10 @@
 //! The simplest open loop: calls of callers who know nothing of each other, at one rate.
 //! The lab has schedules of its own, which a simulation takes as well.
 
-use balance::SplitMix64;
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
 use crate::{distribution::unit, run::Arrival};
 
@@ -18,7 +21,7 @@ pub struct Poisson {
 impl Poisson {
     /// So many calls at `rate` calls per second.
     pub fn new(rate: f64, connections: u32, calls: u64, seed: u64) -> Self {
-        let chance = SplitMix64::new(!seed);
+        let chance = SplitMix64::seed_from_u64(!seed);
         Self { gap_ns: 1e9 / rate, connections, due_ns: 0.0, left: calls, chance }
     }
 }

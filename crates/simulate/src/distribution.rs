@@ -1,7 +1,10 @@
 //! Times that are drawn: service times, and what a call spends on its way.
 
-use balance::SplitMix64;
 use queueing::Service;
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
 const NS_PER_S: f64 = 1e9;
 
@@ -53,7 +56,7 @@ fn draw_s(service: Service, luck: u64) -> f64 {
         Service::Exponential { mean_s } => -mean_s * unit(luck).ln(),
         Service::Lognormal { mean_s, sigma } => {
             // Box and Muller 1958; the second word follows from the first.
-            let angle = std::f64::consts::TAU * unit(SplitMix64::new(luck).next_u64());
+            let angle = std::f64::consts::TAU * unit(SplitMix64::seed_from_u64(luck).next_u64());
             let normal = (-2.0 * unit(luck).ln()).sqrt() * angle.cos();
             mean_s * (sigma * normal - sigma * sigma / 2.0).exp()
         }
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     fn draws(distribution: &Distribution) -> Vec<f64> {
-        let mut chance = SplitMix64::new(5);
+        let mut chance = SplitMix64::seed_from_u64(5);
         let mut all: Vec<f64> =
             (0..100_000).map(|_| distribution.draw_ns(chance.next_u64())).collect();
         all.sort_by(f64::total_cmp);

@@ -3,8 +3,11 @@
 //! Nothing here decides for a balancer: who is picked is asked of [`balance`], as the
 //! proxies ask it.
 
-use balance::SplitMix64;
 use measure::calllog::Entry;
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 use slab::Slab;
 
 use crate::{
@@ -94,7 +97,7 @@ impl<'a> Simulation<'a> {
         seed: u64,
         sink: &'a mut dyn FnMut(&Entry),
     ) -> Result<Self, SetupError> {
-        let mut seeds = SplitMix64::new(seed);
+        let mut seeds = SplitMix64::seed_from_u64(seed);
         let (fate, chance) = (seeds.next_u64(), seeds.next_u64());
         let count = setup.backends.len();
         let names = Names {
@@ -113,8 +116,8 @@ impl<'a> Simulation<'a> {
             views: (0..setup.views()).map(|_| View::new()).collect(),
             names,
             members: members.map(|(index, _)| index).collect(),
-            fate: SplitMix64::new(fate),
-            chance: SplitMix64::new(chance),
+            fate: SplitMix64::seed_from_u64(fate),
+            chance: SplitMix64::seed_from_u64(chance),
             stamp: 0,
             is_instant: setup.path.is_none(),
             counts_own: setup.fleet.view == LoadView::Own,

@@ -1,7 +1,11 @@
 //! A call, from when it is due to its end.
 
-use balance::{PickInput, SplitMix64, Tried};
+use balance::{PickInput, Tried};
 use measure::calllog::{Entry, FailureKind, Outcome};
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
 use crate::{
     calls::{Call, NONE},
@@ -44,7 +48,7 @@ impl Simulation<'_> {
     fn leg_ns(&self, key: u32, kind: Kind) -> u64 {
         let path = &self.setup.path;
         let luck = self.calls[key as usize].luck;
-        let mut draws = SplitMix64::new(!luck);
+        let mut draws = SplitMix64::seed_from_u64(!luck);
         let (near, far) = match (self.setup.layer, kind) {
             (Layer::L7, Kind::Pick | Kind::Done) => (true, false),
             (Layer::L7 | Layer::None | Layer::Client, Kind::Arrive | Kind::Pass) => (false, true),
@@ -149,7 +153,7 @@ impl Simulation<'_> {
     pub(crate) fn pick_input(&mut self, connection: u32) -> PickInput {
         let key = self.setup.policy.uses_key().then(|| {
             let client = connection / self.setup.load.connections_per_client;
-            SplitMix64::new(u64::from(client)).next_u64()
+            SplitMix64::seed_from_u64(u64::from(client)).next_u64()
         });
         PickInput { random: self.word(), now_ns: self.now_ns, key }
     }
@@ -324,5 +328,5 @@ impl Simulation<'_> {
 
 /// A word that differs in all bits from what its neighbours give.
 fn mixed(word: u64) -> u64 {
-    SplitMix64::new(word).next_u64()
+    SplitMix64::seed_from_u64(word).next_u64()
 }

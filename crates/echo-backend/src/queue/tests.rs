@@ -1,6 +1,8 @@
 //! The queue against theory and against a model too simple to be wrong.
 
 use proptest::prelude::*;
+use rand_distr::{Distribution, Exp1};
+use rand_xoshiro::rand_core::SeedableRng;
 
 use super::*;
 use crate::random::Random;
@@ -84,12 +86,13 @@ fn speed_changes_what_starts_after_it() {
 fn mean_wait(concurrency: usize, service: &str, load: f64, calls: u32) -> f64 {
     const MEAN_NS: f64 = 1e6;
     let service: ServiceTime = service.parse().unwrap();
-    let mut random = Random::new(1);
+    let mut random = Random::seed_from_u64(1);
     let mut queue = queue(concurrency);
     let (mut now_ns, mut waited_ns, mut finished) = (0.0, 0.0, 0_u32);
     let mut done = Vec::new();
     for _ in 0..calls {
-        now_ns += random.exponential() * MEAN_NS / (load * concurrency as f64);
+        let exponential: f64 = Exp1.sample(&mut random);
+        now_ns += exponential * MEAN_NS / (load * concurrency as f64);
         let demand_ns = service.sample(&mut random);
         queue.arrive(now_ns as u64, demand_ns, ()).unwrap();
         queue.expire(now_ns as u64, &mut done);

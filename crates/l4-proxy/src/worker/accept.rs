@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use event_loop::{Accepted, Key, connect, reset_on_close};
+use rand_xoshiro::rand_core::Rng;
 use rustix::io::Errno;
 
 use super::Worker;

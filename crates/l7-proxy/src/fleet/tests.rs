@@ -1,6 +1,8 @@
 use super::*;
 use crate::metrics::Outcome;
 use balance::{PickInput, PolicyKind, Tried};
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use serve::health::Checked as _;
 
 fn address(port: u16) -> SocketAddr {
@@ -241,7 +243,7 @@ fn a_backend_that_is_new_or_back_warms_up() {
     let fleet = fleet_with(&[1, 2], |config| config.membership.slow_start = Some(window));
     let share = |port: u16| {
         let set = fleet.upstreams().current();
-        let mut chance = balance::SplitMix64::new(1);
+        let mut chance = SplitMix64::seed_from_u64(1);
         let picks = (0..4_000).filter(|_| {
             let input = PickInput { random: chance.next_u64(), now_ns: 0, key: None };
             set.pick(&input, &Tried::default()).unwrap().1.addr().port() == port

@@ -9,7 +9,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use balance::SplitMix64;
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
 use super::schedule::{Arrival, Limit, Schedule};
 
@@ -106,7 +109,7 @@ impl Closed {
         limit: Limit,
         seed: u64,
     ) -> Self {
-        let mut chance = SplitMix64::new(seed);
+        let mut chance = SplitMix64::seed_from_u64(seed);
         let mut first_ns = || if think_ns == 0 { 0 } else { chance.next_u64() % think_ns };
         let due = (0..connections)
             .flat_map(|connection| (0..streams).map(move |_| connection))

@@ -13,7 +13,11 @@
 //! connections by chance, which leaves each connection with a Poisson stream
 //! again; constant arrivals are dealt in turn, which keeps each one constant.
 
-use balance::SplitMix64;
+use rand_distr::{Distribution, OpenClosed01};
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
 use super::rate::{Inverse, RateCurve};
 
@@ -95,7 +99,7 @@ impl Schedule {
             skew: None,
             warm_up_ns,
             limit,
-            chance: SplitMix64::new(seed),
+            chance: SplitMix64::seed_from_u64(seed),
             index: 0,
             last: 0.0,
             measured: 0,
@@ -120,9 +124,14 @@ impl Schedule {
                 let is_heavy = ((self.index + 1) as f64 * share) as u64 > heavy_before;
                 (is_heavy, if is_heavy { heavy_before } else { self.index - heavy_before })
             }
-            Process::Poisson => (open_unit(self.chance.next_u64()) <= share, 0),
+            Process::Poisson => (self.uniform() <= share, 0),
         };
         if is_heavy { self.one_of(turn, heavy) } else { heavy + self.one_of(turn, light) }
+    }
+
+    /// Uniform in (0, 1]: its logarithm is finite.
+    fn uniform(&mut self) -> f64 {
+        OpenClosed01.sample(&mut self.chance)
     }
 
     /// One of `count` connections: in turn, or by chance.
@@ -140,7 +149,7 @@ impl Schedule {
             // From the index, not by adding gaps, so that rounding never drifts.
             Process::Constant => self.index as f64,
             Process::Poisson => {
-                self.last -= open_unit(self.chance.next_u64()).ln();
+                self.last -= self.uniform().ln();
                 self.last
             }
         };
@@ -165,11 +174,6 @@ impl Iterator for Schedule {
         self.index += 1;
         Some(Arrival { due_ns, connection })
     }
-}
-
-/// A uniform number in (0, 1] from 53 random bits: its logarithm is finite.
-fn open_unit(random: u64) -> f64 {
-    ((random >> 11) + 1) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -254,7 +258,7 @@ mod tests {
     fn the_same_seed_gives_the_same_load() {
         let make = || schedule(Process::Poisson, Limit::Until { end_ns: SECOND });
         assert!(make().eq(make()));
-        let other = Schedule { chance: SplitMix64::new(8), ..make() };
+        let other = Schedule { chance: SplitMix64::seed_from_u64(8), ..make() };
         assert!(!make().eq(other));
     }
 }

@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use balance::SplitMix64;
 use measure::record::LoopMode;
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 use scenario::{Arrivals, Client, Layer, Length, Pace, Profile, Scenario};
 
 use super::trial::Attempt;
@@ -37,7 +40,7 @@ const MOST_EXPECTED_CALLS: f64 = 4e6;
 
 /// The seed of a repeat: all chance of its trials comes from it.
 pub(crate) fn seed_of_repeat(seed: u64, repeat: u32) -> u64 {
-    SplitMix64::new(seed ^ u64::from(repeat).rotate_left(32)).next_u64()
+    SplitMix64::seed_from_u64(seed ^ u64::from(repeat).rotate_left(32)).next_u64()
 }
 
 /// Open or closed loop.
@@ -139,7 +142,7 @@ fn destination(
         .zip(addresses)
         .map(|(backend, &address)| (address, backend.id.clone(), backend.weight))
         .collect();
-    let seed = SplitMix64::new(seed ^ u64::from(connection)).next_u64();
+    let seed = SplitMix64::seed_from_u64(seed ^ u64::from(connection)).next_u64();
     let policy = peer.policy(scenario);
     Destination::Balanced(Balanced { policy, backends, members, seed })
 }
@@ -165,7 +168,7 @@ fn shape(scenario: &Scenario, service: Option<&OwnService>, peer: &ReadyPeer) ->
     }
     let load = &scenario.load;
     // Bytes that compress and repeat as little as real payloads do.
-    let mut chance = SplitMix64::new(scenario.seed);
+    let mut chance = SplitMix64::seed_from_u64(scenario.seed);
     let payload = (0..load.request_bytes).map(|_| chance.next_u64() as u8).collect();
     Shape::Echo(Arc::new(CallShape {
         kind: match load.call {

@@ -18,6 +18,8 @@ use measure::{
     record::*,
     warning::Warning,
 };
+use rand_distr::{Distribution, StandardUniform};
+use rand_xoshiro::{SplitMix64, rand_core::SeedableRng};
 
 pub(crate) const BACKENDS: usize = 4;
 const SERVERS: usize = 8;
@@ -230,16 +232,12 @@ fn expectations() -> Vec<Expectation> {
     ]
 }
 
-/// A generator of chance: SplitMix64.
-struct Chance(u64);
+/// Chance by a seed.
+struct Chance(SplitMix64);
 
 impl Chance {
     fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        StandardUniform.sample(&mut self.0)
     }
 
     fn exponential(&mut self, mean: f64) -> f64 {
@@ -287,7 +285,8 @@ fn simulate(kind: &Kind, chance: &mut Chance) -> Vec<Call> {
 }
 
 fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
-    let mut chance = Chance(u64::from(repeat) * 1_000 + kind.hop_ns as u64);
+    let mut chance =
+        Chance(SplitMix64::seed_from_u64(u64::from(repeat) * 1_000 + kind.hop_ns as u64));
     let calls = simulate(kind, &mut chance);
     // Seven calls of one trial fail, so that failures are seen.
     let fails =

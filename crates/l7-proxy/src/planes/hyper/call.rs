@@ -6,10 +6,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use balance::{PickInput, SplitMix64, hash_bytes};
+use balance::{PickInput, hash_bytes};
 use h2_wire::hpack::Field;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::access_log::{Entry, Notes};
@@ -65,7 +69,7 @@ impl Thread {
             pending: Count::default(),
             connections: Count::default(),
             version: Cell::new(0),
-            chance: RefCell::new(SplitMix64::new(seed)),
+            chance: RefCell::new(SplitMix64::seed_from_u64(seed)),
         }
     }
 

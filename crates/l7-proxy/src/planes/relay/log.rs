@@ -2,6 +2,7 @@
 //! here runs where no log is asked for.
 
 use h2_wire::hpack::{HeaderList, Name};
+use rand_xoshiro::rand_core::Rng;
 
 use super::call::{Call, Response};
 use super::clients::ClientKey;

@@ -14,10 +14,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use balance::SplitMix64;
 use event_loop::{ACCEPTOR, Accepted, Acceptor, EventFlags, WAKER};
 use h2_wire::connection::Flushed;
 use h2_wire::{Error, Reason};
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
 use super::call::{Call, CallKey};
 use super::calls::{Broken, Calls, Effect, Moment};
@@ -99,7 +102,7 @@ impl Worker {
             held_back: VecDeque::new(),
             held_back_at: 0,
             sweep: Sweep::of(config, now_ns),
-            chance: SplitMix64::new(seed),
+            chance: SplitMix64::seed_from_u64(seed),
             guard,
             now_ns,
             shared,

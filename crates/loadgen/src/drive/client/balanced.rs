@@ -8,8 +8,12 @@
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, SplitMix64, Tried};
+use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, Tried};
 use measure::calllog::FailureKind;
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 
 use super::{
     At, Call, ConnectError, ConnectOptions, Connection, Ended, OnWire, Resolver, Shape, Sink,
@@ -103,7 +107,7 @@ impl BalancedConnection {
         Ok(Self {
             connections,
             choice: RefCell::new(choice),
-            chance: RefCell::new(SplitMix64::new(balanced.seed)),
+            chance: RefCell::new(SplitMix64::seed_from_u64(balanced.seed)),
             picks,
             sink,
         })
