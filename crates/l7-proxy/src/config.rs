@@ -454,6 +454,13 @@ pub struct CallLimits {
     /// Forward requests that are not gRPC instead of answering them with 415.
     #[arg(long)]
     pub forward_http: bool,
+
+    /// Add to each response which backend it is from (`x-layerlab-backend` in
+    /// its head), and to its trailers what the backend took from the request's
+    /// head to the end (`x-layerlab-backend-time`, as in `grpc-timeout`). The
+    /// relay data plane does this.
+    #[arg(long)]
+    pub name_backends: bool,
 }
 
 impl CallLimits {

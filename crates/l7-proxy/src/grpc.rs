@@ -8,6 +8,12 @@
 
 use std::time::Duration;
 
+/// The header of a response that has its backend's name
+/// ([`name_backends`](crate::config::CallLimits::name_backends)).
+pub const BACKEND_HEADER: &str = "x-layerlab-backend";
+/// The trailer that has the backend's time, which [`parse_timeout`] reads.
+pub const BACKEND_TIME_TRAILER: &str = "x-layerlab-backend-time";
+
 /// The status codes that the proxy itself can end a call with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

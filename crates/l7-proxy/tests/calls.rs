@@ -4,8 +4,12 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Wires, call, echo};
 use echo_proto::v1::{EchoRequest, EchoResponse};
+use l7_proxy::DataPlane;
+use l7_proxy::grpc::{BACKEND_HEADER, BACKEND_TIME_TRAILER, parse_timeout};
 use testkit::lab::{Lab, client, l7_config, start_l7};
 use testkit::negative::{ok_trailers, response_head};
 use testkit::peer::{End, Fields, Peer, RawServer, field};
@@ -13,7 +17,7 @@ use testkit::wire::{self, block};
 use testkit::{on_each_data_plane, within};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request};
 
 /// A payload whose bytes tell where they belong.
@@ -304,6 +308,31 @@ fn requests_that_are_not_grpc_get_an_http_status() {
         }
         assert_eq!(lab.calls_started(), 0);
     });
+}
+
+#[tokio::test]
+async fn a_response_names_its_backend_where_that_is_asked_for() {
+    let lab = Lab::start_with(DataPlane::Relay, 2, |config| {
+        config.calls.name_backends = true;
+    });
+    let mut client = lab.client().await;
+    let name = |map: &MetadataMap| map.get(BACKEND_HEADER).unwrap().to_str().unwrap().to_owned();
+    let time = |map: &MetadataMap| {
+        let time = map.get(BACKEND_TIME_TRAILER).unwrap();
+        parse_timeout(time.as_encoded_bytes()).unwrap()
+    };
+    for index in 0..20 {
+        // Blocks that repeat come from memory, and those of two backends are not confused.
+        let answer = client.unary(echo(index, Vec::new())).await.unwrap();
+        let number = usize::from(answer.get_ref().backend == "b1");
+        assert_eq!(name(answer.metadata()), lab.backends[number].addr().to_string());
+        assert!(time(answer.metadata()) > Duration::ZERO);
+    }
+    // A head that is also the end has both.
+    let empty = tokio_stream::iter(Vec::<EchoRequest>::new());
+    let status = client.client_stream(empty).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(!name(status.metadata()).is_empty() && time(status.metadata()) > Duration::ZERO);
 }
 
 #[test]

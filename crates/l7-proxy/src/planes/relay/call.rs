@@ -1,6 +1,7 @@
 //! One call, from the client's headers to the end of both sides, as data.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use event_loop::Key;
 use h2_wire::connection::StreamKey;
@@ -11,7 +12,7 @@ use super::clients::ClientKey;
 use super::link::{LinkKey, PoolKey};
 use super::shares::Held;
 use crate::failure::{Failure, Progress};
-use crate::grpc::MessageScanner;
+use crate::grpc::{MessageScanner, TimeoutText, format_timeout};
 use crate::metrics::BackendCounters;
 use crate::upstreams::{InFlight, Offered};
 
@@ -190,6 +191,13 @@ pub(super) struct Attempt {
     pub(super) is_budgeted: bool,
     /// It was made ahead of any failure.
     pub(super) is_hedge: bool,
+}
+
+impl Attempt {
+    /// What the backend has taken until now, from the request's head on.
+    pub(super) fn took(&self, now_ns: u64) -> TimeoutText {
+        format_timeout(Duration::from_nanos(now_ns.saturating_sub(self.sent_ns)))
+    }
 }
 
 /// Where an attempt is.

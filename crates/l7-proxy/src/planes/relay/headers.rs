@@ -7,7 +7,7 @@ use h2_wire::hpack::{Field, HeaderList, Name};
 
 use crate::config::DownstreamLimits;
 use crate::failure::Answer;
-use crate::grpc::{self, TimeoutText, percent_encode};
+use crate::grpc::{self, BACKEND_HEADER, BACKEND_TIME_TRAILER, TimeoutText, percent_encode};
 use crate::metrics::Outcome;
 
 /// Whether a request's headers are within the limits. Pseudo-headers are not
@@ -23,6 +23,18 @@ pub(super) fn is_within(list: &HeaderList, limits: &DownstreamLimits) -> bool {
 /// Whether a request is a gRPC call. CONNECT never is.
 pub(super) fn is_grpc(list: &HeaderList) -> bool {
     list.contains(Name::Path) && list.value_of(Name::ContentType).is_some_and(grpc::is_grpc)
+}
+
+/// The header that `name_backends` adds to the head of a response.
+pub(super) fn backend_name(name: &str) -> Field<'_> {
+    Field::new(BACKEND_HEADER.as_bytes(), name.as_bytes())
+}
+
+/// What `name_backends` adds to the end of a response. It differs from call to
+/// call, and would only push others out of the client's table.
+pub(super) fn backend_time(time: &TimeoutText) -> Field<'_> {
+    let name = BACKEND_TIME_TRAILER.as_bytes();
+    Field { name, value: time.as_bytes(), class: Name::HighCardinality, never_indexed: false }
 }
 
 /// Whether a list names an authority, in either way (RFC 9113, section 8.3.1).

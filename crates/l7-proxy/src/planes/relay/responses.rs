@@ -91,7 +91,17 @@ impl Worker {
             attempt.in_flight.observe(self.now_ns, latency_ns);
         }
         let http = self.io.output(Side::Client(call.client), &mut to.endpoint);
-        http.send_headers(call.stream, list.key(), || list.iter(), end_stream);
+        match call.attempt.as_ref().filter(|_| self.shared.config.calls.name_backends) {
+            None => http.send_headers(call.stream, list.key(), || list.iter(), end_stream),
+            Some(attempt) => {
+                let name = headers::backend_name(attempt.in_flight.upstream().name());
+                let took = end_stream.then(|| attempt.took(self.now_ns));
+                // All heads of a connection are from one backend.
+                let key = list.key().filter(|_| !end_stream);
+                let own = || [name].into_iter().chain(took.as_ref().map(headers::backend_time));
+                http.send_headers(call.stream, key, || list.iter().chain(own()), end_stream);
+            }
+        }
         // The memory goes with it where much is held.
         let limits = &self.shared.config.calls;
         let room_bytes = limits.replay_room(to.kept_bytes, self.calls.kept_bytes);
@@ -202,9 +212,17 @@ impl Worker {
             call.response.note_status(list);
         }
         let outcome = headers::outcome(call.is_grpc, call.response.status, Some(list));
-        self.io
-            .output(Side::Client(call.client), &mut to.endpoint)
-            .send_trailers(call.stream, list);
+        let http = self.io.output(Side::Client(call.client), &mut to.endpoint);
+        match call.attempt.as_ref().filter(|_| self.shared.config.calls.name_backends) {
+            None => http.send_trailers(call.stream, list),
+            Some(attempt) => {
+                let took = attempt.took(self.now_ns);
+                self.timed_trailers.clear();
+                let fields = list.iter().chain([headers::backend_time(&took)]);
+                fields.for_each(|field| self.timed_trailers.push(field));
+                http.send_trailers(call.stream, &self.timed_trailers);
+            }
+        }
         self.complete(key, outcome);
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use event_loop::{ACCEPTOR, Accepted, Acceptor, EventFlags, WAKER};
 use h2_wire::connection::Flushed;
+use h2_wire::hpack::HeaderList;
 use h2_wire::{Error, Reason};
 use rand_xoshiro::{
     SplitMix64,
@@ -62,6 +63,8 @@ pub(super) struct Worker {
     pub(super) sweep: Sweep,
     pub(super) chance: SplitMix64,
     pub(super) guard: GuardCounters,
+    /// Trailers that the backend's time is added to; kept for its memory.
+    pub(super) timed_trailers: HeaderList,
     pub(super) now_ns: u64,
 }
 
@@ -104,6 +107,7 @@ impl Worker {
             sweep: Sweep::of(config, now_ns),
             chance: SplitMix64::seed_from_u64(seed),
             guard,
+            timed_trailers: HeaderList::new(),
             now_ns,
             shared,
         })
