@@ -61,7 +61,7 @@ pub(crate) fn of(peer: &PeerView<'_>, open_loop: bool) -> Option<Overload> {
 pub(crate) fn is_told(figure: Figure) -> bool {
     use Figure::{
         BackendCpuPerCall, GeneratorCpuPerCall, LabCpuPerCall, MachineCpuPerCall, ProxyCpuPerCall,
-        ProxyCpuPerGib, QueuedP99,
+        ProxyCpuPerGib, QueuedP99, TapCpuPerCall,
     };
     let cost = [
         BackendCpuPerCall,
@@ -70,6 +70,7 @@ pub(crate) fn is_told(figure: Figure) -> bool {
         MachineCpuPerCall,
         ProxyCpuPerCall,
         ProxyCpuPerGib,
+        TapCpuPerCall,
     ];
     !figure.is_latency() && figure != QueuedP99 && !cost.contains(&figure)
 }

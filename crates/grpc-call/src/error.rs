@@ -52,6 +52,12 @@ pub enum Reason {
         /// What the decoder says.
         message: String,
     },
+    /// The service has no server reflection.
+    #[error(
+        "the service has no server reflection; turn it on (grpc.reflection.v1 or v1alpha), or \
+             give the interface by `proto` or `descriptor_set`"
+    )]
+    NoReflection,
     /// The service can't be asked for its interface.
     #[error(
         "{message}; turn on server reflection (grpc.reflection.v1 or v1alpha), or give the \

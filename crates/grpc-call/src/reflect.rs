@@ -52,11 +52,9 @@ async fn ask_all(channel: Channel) -> Result<Interface, Reason> {
         }
         other => other,
     };
-    let services = services.map_err(|status| {
-        failed(match status.code() {
-            Code::Unimplemented => "the service has no server reflection".to_owned(),
-            _ => format!("the service can't be asked for its interface: {}", in_words(&status)),
-        })
+    let services = services.map_err(|status| match status.code() {
+        Code::Unimplemented => Reason::NoReflection,
+        _ => failed(format!("the service can't be asked for its interface: {}", in_words(&status))),
     })?;
     let mut files = BTreeMap::new();
     let own = |name: &String| !OWN_SERVICES.iter().any(|own| name.starts_with(own));

@@ -11,8 +11,9 @@ use std::{
 };
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use grpc_call::{Body, CallSpec, Calls, Interface, PREFIX_LEN, Rules, Sources};
+use grpc_call::{Body, CallSpec, Calls, Interface, PREFIX_LEN, Reason, Rules, Sources};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use measure::calllog::STATUS_NAMES;
 use rand_xoshiro::{
     SplitMix64,
     rand_core::{Rng, SeedableRng},
@@ -21,7 +22,7 @@ use scenario::{
     Identity, InterfaceSource, RequestSource, Scenario, ScenarioSource, Service, Setting,
 };
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
@@ -64,13 +65,77 @@ pub(crate) enum CallError {
     #[error("{0}")]
     Interface(grpc_call::Error),
     /// A call failed.
-    #[error("{method}: {status}")]
+    #[error("{method}: {fault}")]
     Failed {
         /// The method.
         method: String,
-        /// What came back.
-        status: String,
+        /// What is wrong with its answer.
+        fault: Fault,
     },
+}
+
+/// What is wrong with the answer to a call.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("{0}")]
+    NotSent(String),
+    #[error("no answer within {} s", .0.as_secs())]
+    Slow(Duration),
+    #[error("{}", status_in_words(.0))]
+    Status(Box<Status>),
+    #[error("the response lacks what `expect.fields` asks for")]
+    Fields,
+    #[error("found status OK, expected {0}")]
+    NotOk(&'static str),
+    #[error("found {found} responses, expected {wanted}")]
+    Responses { found: u32, wanted: u32 },
+    #[error(
+        "the answer lacks the {0} that `service.identity` names; have the service send it, or \
+         take `identity` out"
+    )]
+    NoIdentity(String),
+    #[error(
+        "the {place} says `{value}`, which is no id that the lab gave; a server has to say the \
+         `{{id}}` of its command, here one of {known}"
+    )]
+    OtherIdentity { place: String, value: String, known: String },
+}
+
+impl CallError {
+    /// Whether a call that is tried again can't do better: it was answered, and not by a
+    /// server that is busy, or about to start.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Calls(_) => true,
+            Self::Interface(error) => matches!(error.reason, Reason::NoReflection),
+            Self::Failed { fault, .. } => fault.is_final(),
+        }
+    }
+}
+
+impl Fault {
+    fn is_final(&self) -> bool {
+        match self {
+            Self::NotSent(_) | Self::Slow(_) => false,
+            // Of these no server that starts makes use.
+            Self::Status(status) => matches!(
+                status.code(),
+                Code::InvalidArgument
+                    | Code::PermissionDenied
+                    | Code::OutOfRange
+                    | Code::Unimplemented
+                    | Code::Unauthenticated
+            ),
+            _ => true,
+        }
+    }
+}
+
+fn status_in_words(status: &Status) -> String {
+    match status.message() {
+        "" => format!("{:?}", status.code()),
+        message => format!("{:?}: {message}", status.code()),
+    }
 }
 
 impl OwnService {
@@ -134,7 +199,8 @@ impl OwnService {
     }
 
     /// Asks the service for its interface, if that is needed, and calls each method
-    /// once, to see that it does what is expected of it.
+    /// once, to see that it does what is expected of it. `ids` are those that its backends
+    /// may have; any where there is none.
     ///
     /// # Errors
     /// With what came back.
@@ -142,6 +208,7 @@ impl OwnService {
         &self,
         channel: Channel,
         within: Duration,
+        ids: &[String],
     ) -> Result<(), CallError> {
         if self.calls.get().is_none() {
             let interface =
@@ -156,14 +223,32 @@ impl OwnService {
             let rules = calls.rules(calls.get(number));
             let called = call(channel.clone(), calls, number);
             let within = within + rules.pause * calls.get(number).messages.len() as u32;
-            let status = match tokio::time::timeout(within, called).await {
-                Ok(Ok(())) => continue,
-                Ok(Err(status)) => status,
-                Err(_) => format!("no answer within {} s", within.as_secs()),
-            };
-            return Err(CallError::Failed { method: rules.method.clone(), status });
+            let called = tokio::time::timeout(within, called).await;
+            let answer = called.unwrap_or(Err(Fault::Slow(within)));
+            let checked = answer.and_then(|answer| self.check_identity(&answer, ids));
+            checked.map_err(|fault| CallError::Failed { method: rules.method.clone(), fault })?;
         }
         Ok(())
+    }
+
+    /// Whether a successful answer says which backend it comes from.
+    fn check_identity(&self, answer: &Answer, ids: &[String]) -> Result<(), Fault> {
+        let (place, name, map) = match (&self.service.identity, answer) {
+            (Some(Identity::Header(name)), Answer { header: Some(map), .. }) => {
+                ("header", name, map)
+            }
+            (Some(Identity::Trailer(name)), Answer { trailers: Some(map), .. }) => {
+                ("trailer", name, map)
+            }
+            _ => return Ok(()),
+        };
+        let place = format!("{place} `{name}`");
+        let Some(value) = map.get(name) else { return Err(Fault::NoIdentity(place)) };
+        let value = String::from_utf8_lossy(value.as_encoded_bytes()).into_owned();
+        if ids.is_empty() || ids.contains(&value) {
+            return Ok(());
+        }
+        Err(Fault::OtherIdentity { place, value, known: ids.join(", ") })
     }
 
     fn path(&self, path: &Path) -> PathBuf {
@@ -214,12 +299,19 @@ impl OwnService {
     }
 }
 
+/// The metadata of an answer, as far as it came. That of a failure is in neither.
+#[derive(Default)]
+struct Answer {
+    header: Option<MetadataMap>,
+    trailers: Option<MetadataMap>,
+}
+
 /// Makes one call, with tonic, and holds its answer to what is expected.
-async fn call(channel: Channel, calls: &Calls, number: u64) -> Result<(), String> {
+async fn call(channel: Channel, calls: &Calls, number: u64) -> Result<Answer, Fault> {
     let prepared = calls.get(number);
     let (rules, head) = (calls.rules(prepared), &calls.heads()[prepared.head as usize]);
     let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    grpc.ready().await.map_err(|error| client::describe(&error))?;
+    grpc.ready().await.map_err(|error| Fault::NotSent(client::describe(&error)))?;
     let messages: Vec<Bytes> = prepared
         .messages
         .iter()
@@ -227,15 +319,13 @@ async fn call(channel: Channel, calls: &Calls, number: u64) -> Result<(), String
         .collect();
     let mut request = Request::new(tokio_stream::iter(messages));
     *request.metadata_mut() = metadata(&head.metadata)?;
-    let path = PathAndQuery::try_from(head.path.as_str()).map_err(|error| error.to_string())?;
+    let path = PathAndQuery::try_from(head.path.as_str());
+    let path = path.map_err(|error| Fault::NotSent(error.to_string()))?;
     let taken = take_all(grpc.streaming(request, path, Raw).await, rules).await;
     match taken {
         Ok(answer) => answer,
-        Err(status) if status.code() as i32 == i32::from(rules.status) => Ok(()),
-        Err(status) => Err(match status.message() {
-            "" => format!("{:?}", status.code()),
-            message => format!("{:?}: {message}", status.code()),
-        }),
+        Err(status) if status.code() as i32 == i32::from(rules.status) => Ok(Answer::default()),
+        Err(status) => Err(Fault::Status(Box::new(status))),
     }
 }
 
@@ -243,35 +333,34 @@ async fn call(channel: Channel, calls: &Calls, number: u64) -> Result<(), String
 async fn take_all(
     response: Result<tonic::Response<tonic::Streaming<Bytes>>, Status>,
     rules: &Rules,
-) -> Result<Result<(), String>, Status> {
-    let mut responses = response?.into_inner();
-    let mut taken = 0;
+) -> Result<Result<Answer, Fault>, Status> {
+    let (header, mut responses, _) = response?.into_parts();
+    let mut answer = Answer { header: Some(header), trailers: None };
+    let mut found = 0;
     while let Some(message) = responses.message().await? {
-        taken += 1;
+        found += 1;
         if !rules.allow(&message) {
-            return Ok(Err("the response lacks what `expect.fields` asks for".to_owned()));
+            return Ok(Err(Fault::Fields));
         }
-        if rules.kind.streams_responses() && rules.responses == Some(taken) {
-            return Ok(Ok(()));
+        if rules.kind.streams_responses() && rules.responses == Some(found) {
+            return Ok(Ok(answer));
         }
     }
     if rules.status != 0 {
-        let expected = measure::calllog::STATUS_NAMES[usize::from(rules.status)];
-        return Ok(Err(format!("found status OK, expected {expected}")));
+        return Ok(Err(Fault::NotOk(STATUS_NAMES[usize::from(rules.status)])));
     }
+    answer.trailers = Some(responses.trailers().await?.unwrap_or_default());
     match rules.responses {
-        Some(wanted) if wanted != taken => {
-            Ok(Err(format!("found {taken} responses, expected {wanted}")))
-        }
-        _ => Ok(Ok(())),
+        Some(wanted) if wanted != found => Ok(Err(Fault::Responses { found, wanted })),
+        _ => Ok(Ok(answer)),
     }
 }
 
 /// Metadata as it travels; binary values are base64 already.
-fn metadata(pairs: &[(String, String)]) -> Result<MetadataMap, String> {
+fn metadata(pairs: &[(String, String)]) -> Result<MetadataMap, Fault> {
     let mut map = HeaderMap::new();
     for (name, value) in pairs {
-        let wrong = || format!("metadata `{name}` can't be sent");
+        let wrong = || Fault::NotSent(format!("metadata `{name}` can't be sent"));
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
         map.append(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
     }

@@ -11,6 +11,7 @@ use common::{Home, SMALL};
 use measure::{
     folder::Run,
     record::{ProcessRole, RunRecord, TrialRecord},
+    warning::Warning,
 };
 
 /// `small` with servers started by a shell, which says who it is and stays between them and
@@ -62,6 +63,98 @@ fn all_peers_stand_before_servers_of_the_users_own() {
     assert_eq!(log.lines().next(), Some(&*format!("b1 in {}", scenarios.display())), "{log}");
 }
 
+/// Two methods of which no answer says where it comes from.
+const SERVICE: &str = r#"
+[service]
+reflection = true
+[[service.call]]
+method = "Echo/Unary"
+weight = 2
+[[service.call]]
+method = "Echo/ServerStream"
+request = '{"response_count": 3}'
+responses = 1
+"#;
+
+#[test]
+fn a_tap_tells_backends_apart_where_answers_do_not() {
+    let home = Home::new();
+    let serve = SERVE.replace("--id $NAME", "--id any --service-time constant:1ms");
+    let text = own(&serve, NAMED);
+    let tls = serve.replace("{addr}", "{addr} --tls-cert {tls_cert} --tls-key {tls_key}");
+    let tls = format!("tls = \"both\"\n{}", own(&tls, NAMED));
+    for (text, peers) in [(text, "direct,l4,l7"), (tls, "l7")] {
+        let (record, trials) = ran(&home, &format!("{text}{SERVICE}"), &["--peers", peers]);
+        let service = record.load.service.unwrap();
+        assert_eq!(service.identity.as_deref(), Some("tap before each backend"));
+        assert!(!record.warnings.contains(&Warning::SharesUnknown));
+        for trial in &trials {
+            let calls: Vec<u64> = trial.backends.iter().map(|backend| backend.calls).collect();
+            assert_eq!(calls.iter().sum::<u64>(), 120, "{}: {calls:?}", trial.peer);
+            assert!(trial.peer != "l7" || calls == [60, 60], "{calls:?}");
+            // What the client ended before its server did has no time.
+            let timed = trial.service.count;
+            assert!((30..=100).contains(&timed), "{}: {timed}", trial.peer);
+            assert!(trial.service.min >= 1_000_000, "{}", trial.service.min);
+            assert_eq!((trial.queued.count, trial.overhead.count), (0, timed));
+            let billed: Vec<&str> = trial
+                .processes
+                .iter()
+                .filter(|cost| cost.role == ProcessRole::Tap)
+                .map(|cost| cost.name.as_str())
+                .collect();
+            assert_eq!(billed, ["tap-b0", "tap-b1"], "{}", trial.peer);
+        }
+    }
+}
+
+#[test]
+fn what_happens_to_a_server_happens_to_its_tap() {
+    let home = Home::new();
+    let faults = [
+        ("10%", "stop", 0),
+        ("25%", "continue", 0),
+        ("40%", "kill", 1),
+        ("60%", "start", 1),
+        ("80%", "drain", 0),
+    ];
+    let whole = own(SERVE, NAMED).replace("300ms", "8s");
+    let (without_claims, _) = whole.split_once("[expect]").unwrap();
+    let (_, trials) =
+        ran(&home, &format!("{without_claims}{SERVICE}{}", timeline(&faults)), &["--peers", "l7"]);
+    let seen: Vec<bool> = trials[0].faults.iter().map(|fault| fault.seen).collect();
+    assert_eq!(seen, [true; 5], "{:?}", trials[0].faults);
+    // The balancer saw who was gone: next to nothing was sent there.
+    let counts = &trials[0].counts;
+    assert!(counts.ok > counts.scheduled * 9 / 10, "{counts:?}");
+    let log = fs::read_to_string(home.runs("own")[0].join("logs/000-l7-r0/tap-b1.log")).unwrap();
+    assert_eq!(log.matches("listening on").count(), 2, "{log}");
+}
+
+/// Servers that talk to each other are told where.
+#[test]
+fn servers_know_each_others_addresses() {
+    let home = Home::new();
+    let serve =
+        format!("echo \"me {{cluster_addr}} all {{cluster_addr.0}} {{cluster_addr.1}}\"; {SERVE}");
+    ran(&home, &own(&serve, NAMED), &["--peers", "direct"]);
+    let told = ["b0", "b1"].map(|id| {
+        let log = home.runs("own")[0].join(format!("logs/000-direct-r0/{id}.log"));
+        let log = fs::read_to_string(log).unwrap();
+        log.lines().next().unwrap().split(' ').map(str::to_owned).collect::<Vec<_>>()
+    });
+    assert_eq!(told[0][3..], told[1][3..]);
+    assert_eq!([&told[0][1], &told[1][1]], [&told[0][3], &told[0][4]]);
+    assert_ne!(told[0][1], told[1][1]);
+}
+
+fn timeline(faults: &[(&str, &str, u32)]) -> String {
+    let fault = |(at, action, backend): &(&str, &str, u32)| {
+        format!("[[fault]]\nat = \"{at}\"\naction = \"{action}\"\nbackend = {backend}\n")
+    };
+    faults.iter().map(fault).collect()
+}
+
 #[test]
 fn readiness_is_seen_as_the_scenario_says() {
     let home = Home::new();
@@ -93,12 +186,7 @@ fn the_same_happens_to_them_as_to_the_labs_own() {
         ("60%", "remove", 0),
         ("70%", "drain", 0),
     ];
-    let text: String = faults
-        .iter()
-        .map(|(at, action, backend)| {
-            format!("[[fault]]\nat = \"{at}\"\naction = \"{action}\"\nbackend = {backend}\n")
-        })
-        .collect();
+    let text = timeline(&faults);
     // A busy machine has a second for each of them.
     let whole = own(SERVE, NAMED).replace("300ms", "10s");
     let (without_claims, _) = whole.split_once("[expect]").unwrap();
@@ -117,7 +205,36 @@ fn the_same_happens_to_them_as_to_the_labs_own() {
 fn a_server_that_can_not_be_had_is_one_clear_error() {
     let home = Home::new();
     let silent = "sleep 600 & wait; : {port}";
+    let called = |service: &str| {
+        format!(
+            "{}[service]\n{service}\n[[service.call]]\nmethod = \"Echo/Unary\"\n",
+            own(SERVE, NAMED)
+        )
+    };
+    let identity = |header: &str| {
+        called(&format!("reflection = true\nidentity = {{ header = \"{header}\" }}"))
+    };
+    // A relay says its own name for the server behind it.
+    let relay = "\"$0\" echo-backend --listen {cluster_addr} & \"$0\" l7-proxy --listen {addr} \
+                 --backend {cluster_addr},name=web --name-backends & wait";
     for (text, code, expected) in [
+        // It is there, and does not do what the scenario says: that is told at once.
+        (
+            format!("{}expect.status = \"NOT_FOUND\"", called("reflection = true")),
+            3,
+            "Echo/Unary: found status OK, expected NOT_FOUND",
+        ),
+        (
+            format!("{}expect.fields = {{ \"$.backend\" = \"x\" }}", called("reflection = true")),
+            3,
+            "Echo/Unary: the response lacks what `expect.fields` asks for",
+        ),
+        (identity("x-served-by"), 3, "the answer lacks the header `x-served-by`"),
+        (
+            identity("x-layerlab-backend").replace(SERVE, relay),
+            3,
+            "the header `x-layerlab-backend` says `web`, which is no id that the lab gave",
+        ),
         // It ends at once, and says why.
         (own("echo no such table >&2; exit 4; : {port}", ""), 3, "b0 exited with code 4; its last"),
         (own("echo no such table >&2; exit 4; : {port}", ""), 3, "no such table"),
@@ -135,6 +252,8 @@ fn a_server_that_can_not_be_had_is_one_clear_error() {
             ran.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
         assert_eq!(errors.len(), 1, "{}", ran.said());
         assert!(errors[0].contains(expected), "{}", ran.said());
+        let waited = errors[0].contains("was not ready within");
+        assert_eq!(waited, expected == "Connection refused", "{}", ran.said());
         assert!(home.left_behind().is_empty(), "{:?}", home.left_behind());
     }
 }

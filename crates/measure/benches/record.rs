@@ -15,7 +15,7 @@ use std::{
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use measure::{
     calllog::{CallLog, Entry, FailureKind, OnWire, Outcome},
-    fold::{Setting, Window, fold},
+    fold::{Setting, Times, Window, fold},
     record::LoopMode,
 };
 
@@ -83,7 +83,7 @@ fn fold_all(criterion: &mut Criterion) {
         window: Window { start_ns: 0, end_ns: CALLS * 1_000 },
         spent: Window { start_ns: 0, end_ns: CALLS * 1_000 },
         backend_ids: &ids,
-        reports_times: true,
+        times: Times::Apart,
         mode: LoopMode::Open,
         through_proxy: true,
     };

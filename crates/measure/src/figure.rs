@@ -174,6 +174,9 @@ figures! {
     BackendCpuPerCall "backend_cpu_per_call" Time MedianOverTrials
         "CPU time of all backends together per call."
         |of| of.cpu_ns(ProcessRole::Backend);
+    TapCpuPerCall "tap_cpu_per_call" Time MedianOverTrials
+        "CPU time per call of the taps, which tell from which backend an answer comes."
+        |of| of.cpu_ns(ProcessRole::Tap);
     GeneratorCpuPerCall "generator_cpu_per_call" Time MedianOverTrials
         "CPU time of the generator per call."
         |of| of.cpu_ns(ProcessRole::Generator);

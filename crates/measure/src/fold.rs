@@ -51,8 +51,20 @@ pub struct Setting<'a> {
     pub mode: LoopMode,
     /// Whether a proxy stood between client and backends.
     pub through_proxy: bool,
-    /// Whether answers tell what the call spent in its backend.
-    pub reports_times: bool,
+    /// What answers tell of the time that a call spent in its backend.
+    pub times: Times,
+}
+
+/// What is told of the time that a call spends in a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// Nothing.
+    Unknown,
+    /// Its sum, of which nobody knows what was spent in a queue: it stands as service
+    /// time. Zero where it was not seen.
+    Whole,
+    /// The time in its queue, and that in service.
+    Apart,
 }
 
 /// Everything in a trial's record that stems from its calls. Parts of several
@@ -182,8 +194,15 @@ impl Folded {
         match entry.outcome {
             Outcome::Served { backend, queued, service } => {
                 let (queued_ns, service_ns) = (queued.get(), service.get());
-                if setting.reports_times {
+                if setting.times == Times::Apart {
                     self.record_as(|folded| &mut folded.queued, queued_ns);
+                }
+                let is_known = match setting.times {
+                    Times::Unknown => false,
+                    Times::Whole => service_ns > 0,
+                    Times::Apart => true,
+                };
+                if is_known {
                     self.record_as(|folded| &mut folded.service, service_ns);
                     record(&mut self.in_backend, queued_ns + service_ns);
                     let whole_ns = entry.done_ns.saturating_sub(entry.ready_ns);
@@ -376,7 +395,7 @@ mod tests {
             backend_ids: ids,
             mode,
             through_proxy: true,
-            reports_times: true,
+            times: Times::Apart,
         }
     }
 
@@ -480,6 +499,22 @@ mod tests {
         assert_eq!(folded.saturated(), 0);
         let hours = log(&[entry(NS_PER_S, Outcome::served(0, 0, u64::MAX))]);
         assert_eq!(fold([&hours], &setting(&ids, LoopMode::Open)).saturated(), 1, "not in silence");
+    }
+
+    #[test]
+    fn a_time_as_a_whole_is_in_no_queue_and_may_not_have_been_seen() {
+        let served = |service_ns| entry(NS_PER_S, Outcome::served(0, 0, service_ns));
+        let calls = log(&[served(40_000), served(0)]);
+        let ids = ids();
+        let setting = |times| Setting { times, ..setting(&ids, LoopMode::Open) };
+        let counts = |times| {
+            let folded = fold([&calls], &setting(times));
+            let [.., queued, service, in_backend] = folded.histograms();
+            [queued, service, in_backend, folded.overhead()].map(|one| one.count)
+        };
+        assert_eq!(counts(Times::Whole), [0, 1, 1, 1]);
+        assert_eq!(counts(Times::Apart), [2; 4]);
+        assert_eq!(counts(Times::Unknown), [0; 4]);
     }
 
     #[test]

@@ -290,8 +290,8 @@ pub struct LoadSetup {
 pub struct ServiceSetup {
     /// The methods called, each with how often, beside the others.
     pub methods: Vec<MethodSetup>,
-    /// Where an answer tells its backend: `header x-served-by`. None where it does not:
-    /// then which backend served a call is not known.
+    /// What tells the backend of an answer: `header x-served-by`, `tap before each
+    /// backend`. None where nothing does: then which backend served a call is not known.
     pub identity: Option<String>,
 }
 
@@ -526,9 +526,10 @@ pub struct TrialRecord {
     /// How late the generator itself sent calls (sent minus due). Waiting for a
     /// free stream slot is the load's doing and is not counted here.
     pub lateness: HistogramRecord,
-    /// Time queued in the backend, as it reported.
+    /// Time queued in the backend, as it reported. Servers other than the lab's report none.
     pub queued: HistogramRecord,
-    /// Service time in the backend, as it reported.
+    /// Service time in the backend, as it reported; of servers behind taps, what the taps
+    /// saw a call take there, in a queue or not.
     pub service: HistogramRecord,
     /// Both together, call by call: what theory knows as the sojourn time.
     #[serde(default)]
@@ -715,6 +716,9 @@ pub enum ProcessRole {
     Proxy,
     /// A backend.
     Backend,
+    /// The relay that the lab puts before a server of the user's own, to tell from
+    /// which one an answer comes.
+    Tap,
 }
 
 /// What one process spent during the measured window.

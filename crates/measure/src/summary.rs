@@ -18,6 +18,10 @@ pub fn is_measured(trial: &TrialRecord) -> bool {
     trial.outcome == TrialOutcome::Complete && trial.counts.scheduled > 0
 }
 
+/// In order of their numbers.
+const ROLES: [ProcessRole; 4] =
+    [ProcessRole::Generator, ProcessRole::Proxy, ProcessRole::Backend, ProcessRole::Tap];
+
 /// One trial's figures.
 #[derive(Clone, Debug)]
 pub struct Figures {
@@ -41,7 +45,7 @@ pub struct Figures {
     queued: Histogram<u64>,
     service: Histogram<u64>,
     lateness: Histogram<u64>,
-    cpu: [Option<CpuPerCall>; 3],
+    cpu: [Option<CpuPerCall>; ROLES.len()],
     machine: Option<CpuPerCall>,
     payload_bytes: u64,
 }
@@ -73,8 +77,7 @@ impl Figures {
             record.to_histogram().unwrap_or_else(|_| new_histogram())
         };
         let completed = trial.counts.completed_in_window;
-        let cpu = [ProcessRole::Generator, ProcessRole::Proxy, ProcessRole::Backend]
-            .map(|role| cpu_per_call(trial, role, completed));
+        let cpu = ROLES.map(|role| cpu_per_call(trial, role, completed));
         Self {
             calls_per_backend: trial.backends.iter().map(|backend| backend.calls).collect(),
             weights: trial.backends.iter().map(|backend| f64::from(backend.weight)).collect(),
@@ -109,7 +112,7 @@ impl Figures {
     /// CPU time per call of all processes of a role together; `None` when there
     /// is no such process or no call.
     pub fn cpu(&self, role: ProcessRole) -> Option<CpuPerCall> {
-        self.cpu[role_index(role)]
+        self.cpu[role as usize]
     }
 
     /// Share of calls per backend; empty when no call was successful.
@@ -225,14 +228,6 @@ pub fn saturation(search: &SearchRecord, peer: &str) -> Option<Saturation> {
         limits: of_peer().map(|result| result.limit).collect(),
         repeats,
     })
-}
-
-fn role_index(role: ProcessRole) -> usize {
-    match role {
-        ProcessRole::Generator => 0,
-        ProcessRole::Proxy => 1,
-        ProcessRole::Backend => 2,
-    }
 }
 
 fn cpu_per_call(trial: &TrialRecord, role: ProcessRole, completed: u64) -> Option<CpuPerCall> {
@@ -356,7 +351,7 @@ mod tests {
             queued: new_histogram(),
             service: new_histogram(),
             lateness: new_histogram(),
-            cpu: [None; 3],
+            cpu: [None; ROLES.len()],
             machine: None,
             payload_bytes: 0,
         }

@@ -49,10 +49,11 @@ pub(crate) fn check(
 ) -> Result<Scenario, Problem> {
     let question = check_text("question", wire.question)?;
     let learned = wire.learned.map(|text| check_text("learned", text)).transpose()?;
-    let command = check_command(&wire.backends, wire.tls.unwrap_or_default())?;
     let answer = wire.answer.map(|answer| check_answer(answer, known_peers)).transpose()?;
     let connection_age = check_connection_age(&wire.backends)?;
     let backends = check_backends(&wire.backends)?;
+    let tls = wire.tls.unwrap_or_default();
+    let command = check_command(&wire.backends, backends.len(), tls)?;
     let policy = wire.balance.policy;
     check_policy("balance.policy", policy, &backends)?;
     let load = check_load(&wire.load)?;

@@ -62,6 +62,8 @@ pub struct Server<'a> {
     pub index: usize,
     /// Where it has to listen.
     pub addr: SocketAddr,
+    /// Where each of them may listen for the others, by their numbers.
+    pub cluster: &'a [SocketAddr],
     /// Its certificate and key, where it has to speak TLS.
     pub tls: Option<(&'a Path, &'a Path)>,
 }
@@ -79,6 +81,16 @@ enum Part {
     Value(Placeholder),
 }
 
+impl Part {
+    /// The number of the server whose address it stands for.
+    fn other_server(&self) -> Option<usize> {
+        match self {
+            Self::Value(Placeholder::Cluster(number)) => *number,
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Placeholder {
     Port,
@@ -86,19 +98,32 @@ enum Placeholder {
     Addr,
     Id,
     Index,
+    /// Its own address for the others, or that of another one.
+    Cluster(Option<usize>),
     TlsCert,
     TlsKey,
 }
 
-const PLACEHOLDERS: [(&str, Placeholder); 7] = [
+const PLACEHOLDERS: [(&str, Placeholder); 8] = [
     ("port", Placeholder::Port),
     ("host", Placeholder::Host),
     ("addr", Placeholder::Addr),
     ("id", Placeholder::Id),
     ("index", Placeholder::Index),
+    ("cluster_addr", Placeholder::Cluster(None)),
     ("tls_cert", Placeholder::TlsCert),
     ("tls_key", Placeholder::TlsKey),
 ];
+
+impl Placeholder {
+    /// `{cluster_addr.2}` is that of server number 2.
+    fn named(tag: &str) -> Option<Self> {
+        if let Some(number) = tag.strip_prefix("cluster_addr.") {
+            return number.parse().ok().map(|number| Self::Cluster(Some(number)));
+        }
+        PLACEHOLDERS.iter().find(|(name, _)| *name == tag).map(|(_, placeholder)| *placeholder)
+    }
+}
 
 impl ServerText {
     fn parse(key: &str, written: &str) -> Result<Self, Problem> {
@@ -106,10 +131,7 @@ impl ServerText {
         for token in tokens(written) {
             parts.push(match token {
                 Ok(text) => Part::Text(text),
-                Err(tag) => match PLACEHOLDERS.iter().find(|(name, _)| *name == tag) {
-                    Some((_, placeholder)) => Part::Value(*placeholder),
-                    None => return Err(unknown(key, tag)),
-                },
+                Err(tag) => Part::Value(Placeholder::named(tag).ok_or_else(|| unknown(key, tag))?),
             });
         }
         Ok(Self { written: written.to_owned(), parts })
@@ -125,6 +147,11 @@ impl ServerText {
             Part::Value(Placeholder::Addr) => server.addr.to_string(),
             Part::Value(Placeholder::Id) => server.id.to_owned(),
             Part::Value(Placeholder::Index) => server.index.to_string(),
+            Part::Value(Placeholder::Cluster(number)) => {
+                // Checked: there are as many servers.
+                let addr = server.cluster.get(number.unwrap_or(server.index));
+                addr.map(ToString::to_string).unwrap_or_default()
+            }
             // Checked: it is there wherever the scenario speaks TLS.
             Part::Value(Placeholder::TlsCert) => path(server.tls.map(|(cert, _)| cert)),
             Part::Value(Placeholder::TlsKey) => path(server.tls.map(|(_, key)| key)),
@@ -155,9 +182,11 @@ fn unknown(key: &str, tag: &str) -> Problem {
     )
 }
 
-/// Checks the command of `[backends]`; `None` where the lab's own backend is started.
+/// Checks the command of `[backends]` for so many servers; `None` where the lab's own
+/// backend is started.
 pub(crate) fn check_command(
     wire: &BackendsWire,
+    count: usize,
     tls: Tls,
 ) -> Result<Option<BackendCommand>, Problem> {
     let Some(words) = &wire.command else { return without_command(wire).map(|()| None) };
@@ -181,6 +210,13 @@ pub(crate) fn check_command(
             "backends.command",
             "it does not say where to listen; the lab chooses a port for each server: put \
              `{port}` or `{addr}` into the command or into `backends.environment`",
+        ));
+    }
+    let others = all.iter().flat_map(|text| &text.parts);
+    if let Some(number) = others.filter_map(Part::other_server).find(|number| *number >= count) {
+        return Err(Problem::new(
+            "backends.command",
+            format!("`{{cluster_addr.{number}}}`: there are {count} servers, counted from 0"),
         ));
     }
     if tls.of_backends() && !(uses(&[Placeholder::TlsCert]) && uses(&[Placeholder::TlsKey])) {
@@ -289,16 +325,19 @@ mod tests {
     #[test]
     fn a_server_is_told_where_to_listen_and_who_it_is() {
         let own = scenario(
-            "count = 2\ncommand = [\"serve\", \"--at={addr}\", \"{{id}}\"]\n\
+            "count = 2\ncommand = [\"serve\", \"--at={addr}\", \"{{id}}\", \
+             \"{cluster_addr} {cluster_addr.0}\"]\n\
              environment = { PORT = \"{port}\", NAME = \"{id}/{index}\" }\nfolder = \"src\"\n\
              [[backends.override]]\nindex = 1\nenvironment = { DELAY = \"5ms\" }",
         )
         .unwrap();
         let command = own.command.unwrap();
         let addr = SocketAddr::from(([127, 0, 0, 1], 4_000));
-        let server = Server { id: "b1", index: 1, addr, tls: None };
+        let cluster = [5_000, 5_001].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let server = Server { id: "b1", index: 1, addr, cluster: &cluster, tls: None };
         let words: Vec<String> = command.command.iter().map(|word| word.render(&server)).collect();
-        assert_eq!(words, ["serve", "--at=127.0.0.1:4000", "{id}"]);
+        let others = "127.0.0.1:5001 127.0.0.1:5000";
+        assert_eq!(words, ["serve", "--at=127.0.0.1:4000", "{id}", others]);
         assert_eq!(command.environment["NAME"].render(&server), "b1/1");
         assert_eq!(own.backends[1].environment["DELAY"].render(&server), "5ms");
         assert_eq!(command.folder, Path::new("there/src"), "beside the file");
@@ -313,6 +352,7 @@ mod tests {
             ("command = [\"serve\"]", "put `{port}` or `{addr}`"),
             ("command = [\"serve\", \"{prt}\"]", "own.toml:4: backends.command[1]: unknown"),
             ("command = [\"serve\", \"{prt}\"]", "did you mean `port`?"),
+            ("count = 2\ncommand = [\"s\", \"{port} {cluster_addr.2}\"]", "there are 2 servers"),
             (
                 &format!("{command}concurrency = 3"),
                 "own.toml:5: backends.concurrency: only the lab",

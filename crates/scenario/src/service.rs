@@ -13,7 +13,7 @@ use crate::{
     bounds,
     check::{Time, within},
     error::Problem,
-    scenario::Client,
+    scenario::{Client, Scenario},
     units::{DurationText, duration_as_text},
     wire::{
         ClientWire, ExpectedWire, FieldValueWire, IdentityWire, LoadWire, ServiceCallWire,
@@ -29,7 +29,8 @@ pub struct Service {
     /// A CSV file whose columns templates take values from.
     #[serde(serialize_with = "file_name")]
     pub data: Option<PathBuf>,
-    /// How an answer tells which backend it comes from; `None` where it does not.
+    /// How an answer tells which backend it comes from; `None` where it does not. Then
+    /// servers that the lab starts have a tap before them, which does.
     pub identity: Option<Identity>,
     /// The calls that are made; never empty.
     pub calls: Vec<ServiceCall>,
@@ -100,6 +101,15 @@ pub enum RequestSource {
     Json(String),
     /// A file.
     File(#[serde(serialize_with = "only_file_name")] PathBuf),
+}
+
+impl Scenario {
+    /// Whether the lab puts a tap before each server that it starts: where nothing else
+    /// tells from which of them an answer comes.
+    pub fn has_taps(&self) -> bool {
+        let is_untold = |service: &Service| service.identity.is_none();
+        self.command.is_some() && self.service.as_ref().is_some_and(is_untold)
+    }
 }
 
 pub(crate) fn check_service(

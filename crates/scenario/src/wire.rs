@@ -86,7 +86,9 @@ pub(crate) struct BackendsWire {
     pub(crate) service_time: Option<ServiceTime>,
     /// Servers of your own in place of the lab's: the program and its arguments. In each
     /// of them `{port}`, `{host}`, `{addr}` (both), `{id}` (`b0`), `{index}` (from zero),
-    /// and under TLS `{tls_cert}` and `{tls_key}`, stand for the server's own.
+    /// and under TLS `{tls_cert}` and `{tls_key}`, stand for the server's own. For servers
+    /// that talk to each other, `{cluster_addr}` is a second address of its own, and
+    /// `{cluster_addr.0}` that of the first server.
     #[schemars(example = ["python3", "server.py", "--port", "{port}"])]
     pub(crate) command: Option<Vec<String>>,
     /// Additions to the environment of these servers, with the same placeholders. What
@@ -165,7 +167,8 @@ pub(crate) struct ServiceWire {
     /// A CSV file with a line of names, whose columns templates take values from.
     #[schemars(example = "customers.csv")]
     pub(crate) data: Option<String>,
-    /// How an answer tells which backend it comes from; that is unknown unless given.
+    /// How an answer tells which backend it comes from. Unless given, a tap of the lab's
+    /// before each server that it starts tells it, and of others it is unknown.
     pub(crate) identity: Option<IdentityWire>,
     /// The calls that are made.
     #[serde(default, rename = "call")]

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use balance::PolicyKind;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use measure::{
-    fold::{Setting, Window, fold_as_they_end},
+    fold::{Setting, Times, Window, fold_as_they_end},
     record::LoopMode,
 };
 use queueing::Service;
@@ -73,7 +73,7 @@ fn calls(criterion: &mut Criterion) {
         window,
         spent: window,
         backend_ids: &ids,
-        reports_times: true,
+        times: Times::Apart,
         mode: LoopMode::Open,
         through_proxy: true,
     };

@@ -158,3 +158,6 @@ fn build_runtime() -> io::Result<tokio::runtime::Runtime> {
         .event_interval(EVENT_INTERVAL)
         .build()
 }
+
+#[cfg(test)]
+mod tests;

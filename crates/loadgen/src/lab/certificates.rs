@@ -25,9 +25,9 @@ pub(crate) const NAME: &str = "layerlab.test";
 
 /// A certificate and its key, in files.
 #[derive(Clone, Debug)]
-pub(crate) struct Pair {
-    pub(crate) cert: PathBuf,
-    pub(crate) key: PathBuf,
+struct Pair {
+    cert: PathBuf,
+    key: PathBuf,
 }
 
 /// What a run's processes speak TLS with. The files are gone when it is dropped.
@@ -63,13 +63,16 @@ impl Certificates {
 
     /// What a proxy speaks TLS with.
     pub(crate) fn of_balancer(&self) -> TlsFiles<'_> {
-        let Pair { cert, key } = &self.balancer;
-        TlsFiles { ca: &self.ca, cert, key, name: NAME }
+        self.files(&self.balancer)
     }
 
     /// What backends speak TLS with.
-    pub(crate) fn of_backends(&self) -> &Pair {
-        &self.backends
+    pub(crate) fn of_backends(&self) -> TlsFiles<'_> {
+        self.files(&self.backends)
+    }
+
+    fn files<'a>(&'a self, Pair { cert, key }: &'a Pair) -> TlsFiles<'a> {
+        TlsFiles { ca: &self.ca, cert, key, name: NAME }
     }
 
     /// Whom clients trust.
@@ -149,7 +152,7 @@ mod tests {
         assert_eq!(balancer.key, Path::new(&beside));
         for (cert, key) in [
             (balancer.cert, balancer.key),
-            (&certificates.of_backends().cert, &certificates.of_backends().key),
+            (certificates.of_backends().cert, certificates.of_backends().key),
         ] {
             let [cert, key] = [cert, key].map(|path| Named { flag: "it", path });
             tls::server_config(cert, key, None).unwrap();

@@ -31,6 +31,9 @@ pub(crate) enum LabError {
     Ended { side: Side, obituary: Obituary },
     #[error("{name} at {address} was not ready within {} s: {last}", waited.as_secs())]
     NoAnswer { side: Side, name: String, address: SocketAddr, waited: Duration, last: CallError },
+    /// It is there, and a call was not answered as it has to be.
+    #[error("{name} at {address}: {error}")]
+    Refused { side: Side, name: String, address: SocketAddr, error: CallError },
     #[error("cannot call {name}: {error}")]
     CannotCall { name: String, error: io::Error },
     #[error("{authority} can't be resolved: {error}")]
@@ -48,9 +51,10 @@ impl LabError {
     /// Whose side it is.
     pub(crate) fn side(&self) -> Side {
         match self {
-            Self::Ended { side, .. } | Self::NoAnswer { side, .. } | Self::Connect { side, .. } => {
-                *side
-            }
+            Self::Ended { side, .. }
+            | Self::NoAnswer { side, .. }
+            | Self::Refused { side, .. }
+            | Self::Connect { side, .. } => *side,
             Self::NotSetUp { .. } => Side::Proxy,
             _ => Side::Lab,
         }

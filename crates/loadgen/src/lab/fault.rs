@@ -13,7 +13,14 @@ use measure::record::FaultRecord;
 use rustix::process::Signal;
 use scenario::{Fault, FaultAction};
 
-use super::{Lab, ProxySetup, ReloadHow, network::Place, page, process::Process, replace};
+use super::{
+    Lab, ProxySetup, ReloadHow,
+    network::{Network, Place},
+    page,
+    process::Process,
+    replace,
+    tap::Tap,
+};
 use crate::drive::worker::Shared;
 
 /// How long one look at a port may take.
@@ -122,25 +129,42 @@ impl Lab {
     /// Whether a fault has told a backend to end and it has not yet. To start it
     /// again now would cut off the calls that it still works on.
     fn is_ending(&mut self, backend: usize) -> bool {
-        self.ended_by_fault[backend] && self.backends[backend].exited().is_none()
+        self.ended_by_fault[backend] && !self.is_gone(backend)
+    }
+
+    /// Whether a backend has ended, and the tap before it.
+    fn is_gone(&mut self, backend: usize) -> bool {
+        let tap = self.taps.get_mut(backend).and_then(Tap::process_mut);
+        let is_tap_gone = tap.is_none_or(|process| process.exited().is_some());
+        is_tap_gone && self.backends[backend].exited().is_some()
+    }
+
+    /// Sends a signal to a backend, and first to the tap before it.
+    fn signal(&mut self, backend: usize, signal: Signal) -> io::Result<()> {
+        let tap = self.taps.get_mut(backend);
+        tap.map_or(Ok(()), |tap| tap.signal(signal))?;
+        self.backends[backend].signal(signal)
     }
 
     /// Does it; returns what will show that it happened.
     fn apply(&mut self, action: FaultAction, backend: usize, means: Means<'_>) -> io::Result<Sign> {
-        let process = &mut self.backends[backend];
         match action {
-            FaultAction::Stop => process.signal(Signal::STOP).map(|()| Sign::Stopped),
-            FaultAction::Continue => process.signal(Signal::CONT).map(|()| Sign::Running),
+            FaultAction::Stop => self.signal(backend, Signal::STOP).map(|()| Sign::Stopped),
+            FaultAction::Continue => self.signal(backend, Signal::CONT).map(|()| Sign::Running),
             FaultAction::Kill | FaultAction::Drain => {
                 let kills = action == FaultAction::Kill;
                 self.ended_by_fault[backend] = true;
-                process.signal(if kills { Signal::KILL } else { Signal::TERM })?;
+                self.signal(backend, if kills { Signal::KILL } else { Signal::TERM })?;
                 Ok(Sign::Gone)
             }
             FaultAction::Start => {
+                if let Some(tap) = self.taps.get_mut(backend) {
+                    tap.end();
+                }
                 // Dropping what is left of the old one ends and reaps it.
                 let namespace = self.network.at(Place::Backend(backend));
-                *process = Process::start(&self.launches[backend], namespace, &self.dir)?;
+                let started = Process::start(&self.launches[backend], namespace, &self.dir)?;
+                self.backends[backend] = started;
                 self.ended_by_fault[backend] = false;
                 self.restarted[backend] = true;
                 self.speeds[backend].now = self.speeds[backend].at_first;
@@ -149,6 +173,7 @@ impl Lab {
             FaultAction::SlowDown { .. } | FaultAction::SpeedUp { .. } => {
                 let speed = &mut self.speeds[backend];
                 speed.now = action.speed_after(speed.now, speed.at_first);
+                let process = &mut self.backends[backend];
                 let line = process.tell(&format!("speed {}", speed.now))?;
                 let name = process.name();
                 Ok(Sign::Says(format!("{name}: command {line}: speed is {}", speed.now)))
@@ -194,18 +219,29 @@ impl Lab {
         backends.all(|(address, is_member)| page::names(&text, *address) == *is_member)
     }
 
+    /// Whether a backend takes connections. Where it has a tap, that is started as soon as
+    /// its server does, so that nobody is let in before.
+    fn is_accepting(&mut self, backend: usize) -> bool {
+        let accepts =
+            |network: &Network, address| network.as_client(|| accepts(address)).unwrap_or(false);
+        if self.taps.get(backend).is_some_and(Tap::is_awaited) {
+            if !accepts(&self.network, self.server_addresses[backend]) {
+                return false;
+            }
+            // One that can't be started does not accept, which is what is recorded.
+            let _ = self.start_tap(backend);
+        }
+        accepts(&self.network, self.backend_addresses[backend])
+    }
+
     /// Whether a fault shows.
     fn shows(&mut self, sign: &Sign, backend: usize, means: Means<'_>) -> bool {
-        let address = self.backend_addresses[backend];
         let process = &mut self.backends[backend];
         match sign {
             Sign::Stopped => process.is_stopped(),
             Sign::Running => process.exited().is_none() && !process.is_stopped(),
-            Sign::Gone => process.exited().is_some(),
-            Sign::Accepting => {
-                let accepts = || self.network.as_client(|| accepts(address)).unwrap_or(false);
-                process.exited().is_none() && accepts()
-            }
+            Sign::Gone => self.is_gone(backend),
+            Sign::Accepting => process.exited().is_none() && self.is_accepting(backend),
             Sign::Says(line) => process.has_said(line),
             Sign::Heeded => means.clients.members.are_heeded(),
             Sign::Listed(page) => self.lists_members(page),

@@ -18,15 +18,16 @@ pub(crate) mod placement;
 mod ports;
 mod probe;
 mod process;
+mod reach;
 pub(crate) mod reaper;
+mod tap;
 
 use std::{
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 pub(crate) use certificates::Certificates;
@@ -36,11 +37,13 @@ pub(crate) use fault::{Faults, Means};
 use measure::record::{MachineCost, ProcessCost, ProcessRole, Side};
 use meter::Meter;
 use network::{Addresses, Namespace, Network, Place};
-use probe::{CallError, NotReady, Port};
+use probe::{NotReady, Port};
 pub(crate) use process::Launch;
 use process::Process;
+pub(crate) use reach::{Way, reach};
 use rustix::process::Signal;
 use scenario::Ready;
+use tap::{Tap, TapSetup};
 
 use crate::{drive::client::Trust, service::OwnService};
 
@@ -50,14 +53,6 @@ pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one call may take on a machine that does other things too, beside the
 /// service time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long somebody else's balancer may take to accept a connection. It should be
-/// there.
-const REACH_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a call may take behind it, beside the scenario's service time: nobody knows
-/// the one there.
-const REACH_CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two rounds over its addresses.
-const REACH_EVERY: Duration = Duration::from_millis(5);
 /// How often a start is tried when a port was taken in between.
 const START_ATTEMPTS: usize = 3;
 
@@ -108,6 +103,16 @@ pub(crate) struct Site<'a> {
 /// How a proxy is started at a site.
 pub(crate) type ProxySetup<'a> = dyn Fn(&Site<'_>) -> Result<ProxyLaunch, LaunchError> + 'a;
 
+/// A backend that is to be started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BackendPlace<'a> {
+    pub(crate) index: usize,
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// Where each of them listens for the others, if they do.
+    pub(crate) cluster: &'a [SocketAddr],
+}
+
 /// What a trial needs started. The closures are given addresses, because ports
 /// are chosen anew for each trial and each attempt.
 pub(crate) struct Setup<'a> {
@@ -127,7 +132,11 @@ pub(crate) struct Setup<'a> {
     /// in plain text.
     pub(crate) to_balancer: Option<Arc<Trust>>,
     pub(crate) to_backends: Option<Arc<Trust>>,
-    pub(crate) backend: &'a dyn Fn(usize, SocketAddr) -> Result<Launch, LaunchError>,
+    /// Ids of the backends.
+    pub(crate) ids: Vec<String>,
+    pub(crate) backend: &'a dyn Fn(&BackendPlace<'_>) -> Result<Launch, LaunchError>,
+    /// `None` where there is no tap before a backend.
+    pub(crate) tap: Option<&'a TapSetup<'a>>,
     /// `None` for a peer without a process.
     pub(crate) proxy: Option<&'a ProxySetup<'a>>,
 }
@@ -139,6 +148,7 @@ impl Setup<'_> {
             authority: None,
             trust: self.to_backends.as_deref(),
             service: self.service,
+            ids: &self.ids,
             ready: self.ready,
             start_timeout: self.ready_within,
             call_timeout: CALL_TIMEOUT + self.slow_call,
@@ -148,11 +158,20 @@ impl Setup<'_> {
     /// The way through a proxy is shown by a call, however its backends show that they
     /// are ready: one that accepts need not know them yet.
     fn proxy_port(&self, address: SocketAddr) -> Port<'_> {
+        self.port_of_ours(address, self.to_balancer.as_deref())
+    }
+
+    fn tap_port(&self, address: SocketAddr) -> Port<'_> {
+        self.port_of_ours(address, self.to_backends.as_deref())
+    }
+
+    fn port_of_ours<'a>(&'a self, address: SocketAddr, trust: Option<&'a Trust>) -> Port<'a> {
         Port {
             address,
             authority: None,
-            trust: self.to_balancer.as_deref(),
+            trust,
             service: self.service,
+            ids: &self.ids,
             ready: Ready::Call,
             start_timeout: READY_TIMEOUT,
             call_timeout: CALL_TIMEOUT + self.slow_call,
@@ -184,6 +203,8 @@ pub(crate) struct Outside {
 #[derive(Debug)]
 pub(crate) struct Lab {
     backends: Vec<Process>,
+    /// Before each backend, where nothing else tells from which an answer comes.
+    taps: Vec<Tap>,
     /// How each backend was started, to start it again.
     launches: Vec<Launch>,
     /// Backends that are gone because a fault ended them.
@@ -198,7 +219,10 @@ pub(crate) struct Lab {
     dir: PathBuf,
     /// `None` also where the kernel is the proxy.
     proxy: Option<Process>,
+    /// Where backends are called.
     backend_addresses: Vec<SocketAddr>,
+    /// Where their servers listen: elsewhere, where there are taps.
+    server_addresses: Vec<SocketAddr>,
     proxy_address: Option<SocketAddr>,
     admin_address: SocketAddr,
     /// Commands that told the proxy of other backends.
@@ -233,6 +257,7 @@ impl Lab {
     pub(crate) fn without_processes(dir: &Path, outside: Outside) -> Self {
         Self {
             backends: Vec::new(),
+            taps: Vec::new(),
             launches: Vec::new(),
             ended_by_fault: Vec::new(),
             restarted: Vec::new(),
@@ -241,6 +266,7 @@ impl Lab {
             dir: dir.to_owned(),
             proxy: None,
             backend_addresses: Vec::new(),
+            server_addresses: Vec::new(),
             proxy_address: None,
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             reloads: Vec::new(),
@@ -259,6 +285,7 @@ impl Lab {
         let count = setup.members.len();
         let mut lab = Self {
             backends: Vec::with_capacity(count),
+            taps: Vec::new(),
             launches: Vec::with_capacity(count),
             ended_by_fault: vec![false; count],
             restarted: vec![false; count],
@@ -271,6 +298,10 @@ impl Lab {
             dir: dir.to_owned(),
             proxy: None,
             backend_addresses: addresses.backends.clone(),
+            server_addresses: match setup.tap {
+                Some(_) => addresses.tapped.clone(),
+                None => addresses.backends.clone(),
+            },
             proxy_address: None,
             admin_address: addresses.admin,
             reloads: Vec::new(),
@@ -278,13 +309,29 @@ impl Lab {
             outside: None,
             network,
         };
-        for (index, &address) in addresses.backends.iter().enumerate() {
-            let launch = (setup.backend)(index, address)?;
-            lab.backends.push(lab.start_at(&launch, Place::Backend(index))?);
+        let places = lab.server_addresses.clone().into_iter().enumerate();
+        let places = places.map(|(index, listen)| BackendPlace {
+            index,
+            listen,
+            cluster: &addresses.cluster,
+        });
+        for place in places.clone() {
+            let launch = (setup.backend)(&place)?;
+            lab.backends.push(lab.start_at(&launch, Place::Backend(place.index))?);
             lab.launches.push(launch);
         }
-        for (process, &address) in lab.backends.iter_mut().zip(&addresses.backends) {
+        for (process, &address) in lab.backends.iter_mut().zip(&lab.server_addresses) {
             wait_ready(process, setup.backend_port(address), Side::Backend, &lab.network)?;
+        }
+        if let Some(tap) = setup.tap {
+            for place in places {
+                lab.taps.push(Tap::new(tap(&place, addresses.backends[place.index])?));
+                lab.start_tap(place.index)?;
+            }
+        }
+        for (tap, &address) in lab.taps.iter_mut().zip(&addresses.backends) {
+            let Some(process) = tap.process_mut() else { continue };
+            wait_ready(process, setup.tap_port(address), Side::Lab, &lab.network)?;
         }
         if let Some(proxy) = setup.proxy {
             let proxy = proxy(&lab.site(addresses.balancer, &lab.members()));
@@ -297,6 +344,12 @@ impl Lab {
     fn start_at(&self, launch: &Launch, place: Place) -> Result<Process, LabError> {
         Process::start(launch, self.network.at(place), &self.dir)
             .map_err(|error| LabError::Start { name: launch.name.clone(), error })
+    }
+
+    fn start_tap(&mut self, index: usize) -> Result<(), LabError> {
+        let (tap, namespace) = (&mut self.taps[index], self.network.at(Place::Backend(index)));
+        tap.start(namespace, &self.dir)
+            .map_err(|error| LabError::Start { name: tap.name().to_owned(), error })
     }
 
     fn start_proxy(&mut self, proxy: ProxyLaunch, listen: Port<'_>) -> Result<(), LabError> {
@@ -374,8 +427,10 @@ impl Lab {
             .zip(&self.ended_by_fault)
             .filter(|(_, ended)| !**ended)
             .map(|(process, _)| (Side::Backend, process));
+        let taps = self.taps.iter_mut().zip(&self.ended_by_fault).filter(|(_, ended)| !**ended);
+        let taps = taps.filter_map(|(tap, _)| Some((Side::Lab, tap.process_mut()?)));
         let proxy = self.proxy.iter_mut().map(|process| (Side::Proxy, process));
-        backends.chain(proxy).find_map(|(side, process)| {
+        backends.chain(taps).chain(proxy).find_map(|(side, process)| {
             process.exited()?;
             Some(LabError::Ended { side, obituary: process.obituary() })
         })
@@ -383,10 +438,12 @@ impl Lab {
 
     /// Reads what everything has spent so far.
     pub(crate) fn read_costs(&self) -> Costs {
+        let read = |process: &Process| cost::read_tree(process.pid());
         Costs {
             generator: cost::read_self(),
-            proxy: self.proxy.as_ref().and_then(|process| cost::read_tree(process.pid())),
-            backends: self.backends.iter().map(|process| cost::read_tree(process.pid())).collect(),
+            proxy: self.proxy.as_ref().and_then(read),
+            backends: self.backends.iter().map(read).collect(),
+            taps: self.taps.iter().map(|tap| tap.process().and_then(read)).collect(),
             metered: self.meters().map(|meter| meter.read().ok()).collect(),
             machine: cost::read_machine(),
         }
@@ -417,12 +474,18 @@ impl Lab {
         }
         // What some of them cost is not what the backends cost: where one can't be
         // told, because it ended or was another process before, none is.
-        let all = before.backends.iter().chain(&after.backends).all(Option::is_some);
-        if all && !self.restarted.contains(&true) {
-            for ((process, before), after) in
-                self.backends.iter().zip(&before.backends).zip(&after.backends)
-            {
-                add(ProcessRole::Backend, process.name(), *before, *after);
+        let names = self.backends.iter().map(Process::name);
+        let backends = (ProcessRole::Backend, names.collect(), &before.backends, &after.backends);
+        let names = self.taps.iter().map(Tap::name);
+        let taps = (ProcessRole::Tap, names.collect(), &before.taps, &after.taps);
+        let parts: [(_, Vec<&str>, _, _); 2] = [backends, taps];
+        for (role, names, before, after) in parts {
+            let all = before.iter().chain(after).all(Option::is_some);
+            if !all || self.restarted.contains(&true) {
+                continue;
+            }
+            for ((name, before), after) in names.into_iter().zip(before).zip(after) {
+                add(role, name, *before, *after);
             }
         }
         let own_ns = costs.iter().map(|cost| cost.user_ns + cost.system_ns).sum();
@@ -433,8 +496,10 @@ impl Lab {
     /// Ends everything: all are asked first, then all are waited for, so that
     /// the slowest one's grace is the longest wait.
     pub(crate) fn stop(mut self) {
+        let taps = self.taps.iter_mut().filter_map(Tap::process_mut);
+        let others = self.backends.iter_mut().chain(&mut self.reloads);
         let mut processes: Vec<&mut Process> =
-            self.proxy.iter_mut().chain(&mut self.backends).chain(&mut self.reloads).collect();
+            self.proxy.iter_mut().chain(taps).chain(others).collect();
         for process in &mut processes {
             process.ask_to_stop();
         }
@@ -450,75 +515,9 @@ pub(crate) struct Costs {
     generator: Option<cost::Reading>,
     proxy: Option<cost::Reading>,
     backends: Vec<Option<cost::Reading>>,
+    taps: Vec<Option<cost::Reading>>,
     metered: Vec<Option<cost::Reading>>,
     machine: cost::MachineReading,
-}
-
-/// Calls addresses that somebody else serves, in turn, until a call succeeds, and
-/// returns the one that it succeeded at. `slow_call` is what the scenario lets a call
-/// take.
-///
-/// # Errors
-/// With the last reason of each, when none does.
-pub(crate) fn reach(
-    addresses: &[SocketAddr],
-    way: Way<'_>,
-    slow_call: Duration,
-) -> Result<SocketAddr, Unreachable> {
-    let deadline = Instant::now() + REACH_TIMEOUT;
-    loop {
-        let mut reasons = Vec::new();
-        for &address in addresses {
-            let call_timeout = REACH_CALL_TIMEOUT + slow_call;
-            let port = Port {
-                address,
-                authority: Some(way.authority),
-                trust: way.trust,
-                service: way.service,
-                ready: Ready::Call,
-                start_timeout: Duration::ZERO,
-                call_timeout,
-            };
-            match probe::until_ready(port, Duration::ZERO, || false) {
-                Ok(()) => return Ok(address),
-                Err(NotReady::TimedOut(reason)) => reasons.push((address, reason)),
-                // Nothing of the lab's is there to end.
-                Err(NotReady::Interrupted | NotReady::Gone) => {
-                    return Err(Unreachable::Interrupted);
-                }
-            }
-        }
-        let is_broken = way.service.is_some_and(|service| service.broken().is_some());
-        if is_broken || Instant::now() >= deadline {
-            return Err(Unreachable::NoAnswer(reasons));
-        }
-        thread::sleep(REACH_EVERY);
-    }
-}
-
-/// How calls are made to what somebody else serves.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Way<'a> {
-    /// What they name it by.
-    pub(crate) authority: &'a str,
-    /// Whom to trust there; `None` for plain text.
-    pub(crate) trust: Option<&'a Trust>,
-    /// The user's own service, where it is that which answers.
-    pub(crate) service: Option<&'a OwnService>,
-}
-
-/// Why what somebody else serves can't be called.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreachable {
-    #[error("interrupted while it was looked for")]
-    Interrupted,
-    #[error("{}", reasons(.0))]
-    NoAnswer(Vec<(SocketAddr, CallError)>),
-}
-
-fn reasons(reasons: &[(SocketAddr, CallError)]) -> String {
-    let reasons = reasons.iter().map(|(address, reason)| format!("{address}: {reason}"));
-    reasons.collect::<Vec<_>>().join("; ")
 }
 
 fn wait_ready(
@@ -557,6 +556,9 @@ fn wait_until(
     match (ready, ended) {
         (Ok(()), _) => Ok(()),
         (Err(_), Some(obituary)) => Err(LabError::Ended { side, obituary }),
+        (Err(NotReady::Refused(error)), None) => {
+            Err(LabError::Refused { side, name: name.to_owned(), address: port.address, error })
+        }
         (Err(NotReady::TimedOut(last)), None) => Err(LabError::NoAnswer {
             side,
             name: name.to_owned(),
@@ -579,23 +581,4 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 fn cannot_write(path: &Path, error: io::Error) -> LabError {
     LabError::Write { path: path.to_owned(), error }
-}
-
-#[cfg(test)]
-mod tests {
-    use testkit::lab::EchoBackend;
-
-    use super::*;
-
-    #[test]
-    fn all_addresses_of_a_name_are_tried() {
-        let backend = EchoBackend::start("b0");
-        let closed = ports::free_addresses(1).unwrap()[0];
-        let way = Way { authority: "echo", trust: None, service: None };
-        let reached = reach(&[closed, backend.addr()], way, Duration::ZERO);
-        assert_eq!(reached.unwrap(), backend.addr());
-        let refused = reach(&[closed], way, Duration::ZERO).unwrap_err().to_string();
-        assert!(refused.starts_with(&closed.to_string()), "{refused}");
-        assert!(refused.contains("Connection refused"), "{refused}");
-    }
 }

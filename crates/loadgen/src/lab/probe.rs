@@ -34,6 +34,8 @@ pub(crate) struct Port<'a> {
     pub(crate) trust: Option<&'a Trust>,
     /// The user's own service, where it is that which answers there.
     pub(crate) service: Option<&'a OwnService>,
+    /// Ids of the backends there; none where they are not known.
+    pub(crate) ids: &'a [String],
     /// What shows that it is ready.
     pub(crate) ready: Ready,
     /// How long it may take to start.
@@ -49,6 +51,8 @@ pub(crate) enum NotReady {
     Gone,
     /// No call succeeded in time; the last one failed of this.
     TimedOut(CallError),
+    /// A call was answered, and not as it has to be.
+    Refused(CallError),
     /// The user asked to stop.
     Interrupted,
 }
@@ -97,9 +101,8 @@ pub(crate) fn until_ready(
                 }
             };
             let Err(error) = asked.await else { return Ok(()) };
-            let is_broken = port.service.is_some_and(|service| service.broken().is_some());
-            if is_broken {
-                return Err(NotReady::TimedOut(error));
+            if matches!(&error, CallError::Service(error) if error.is_final()) {
+                return Err(NotReady::Refused(error));
             }
             if gone() {
                 return Err(NotReady::Gone);
@@ -122,7 +125,8 @@ async fn call(port: Port<'_>) -> Result<(), CallError> {
         .timeout(port.call_timeout);
     let channel = client::connect_channel(&endpoint, port.trust).await?;
     if let Some(service) = port.service {
-        return Ok(service.call_once(channel, port.call_timeout).await.map_err(Box::new)?);
+        let called = service.call_once(channel, port.call_timeout, port.ids).await;
+        return Ok(called.map_err(Box::new)?);
     }
     let response =
         EchoClient::new(channel).unary(EchoRequest::default()).await.map_err(Box::new)?;

@@ -213,7 +213,8 @@ impl Course<'_> {
             return Ok(known);
         }
         self.points.push(point);
-        self.record.sweep = points::setup(scenario, &self.points);
+        let is_external = self.peers.iter().any(|ready| ready.external.is_some());
+        self.record.sweep = points::setup(scenario, &self.points, is_external);
         self.write()?;
         Ok(self.points.len() - 1)
     }

@@ -30,6 +30,8 @@ pub(super) fn run_record(
 ) -> RunRecord {
     let scenario = &request.scenario;
     let environment = environment::describe(cpus.recorded());
+    let is_external = peers.iter().any(|ready| ready.external.is_some());
+    let load = load_setup(scenario, is_external);
     RunRecord {
         format: FORMAT_VERSION,
         scenario: scenario.name.clone(),
@@ -44,17 +46,12 @@ pub(super) fn run_record(
         elapsed_s: None,
         seed: scenario.seed,
         // Those the lab did not start are known once they have answered.
-        backends: if peers.iter().any(|ready| ready.external.is_some()) {
-            Vec::new()
-        } else {
-            backends(scenario)
-        },
+        backends: if is_external { Vec::new() } else { backends(scenario) },
         network: match scenario.network {
             scenario::Network::Loopback => Network::Loopback,
             scenario::Network::Namespaces => Network::Namespaces,
         },
-        load: load_setup(scenario),
-        sweep: points::setup(scenario, points),
+        sweep: points::setup(scenario, points, is_external),
         search: scenario.load.search.as_ref().map(|search| SearchRecord {
             slo: search.slo.iter().map(ToString::to_string).collect(),
             resolution: search.resolution,
@@ -64,7 +61,8 @@ pub(super) fn run_record(
         left_out,
         twins: Vec::new(),
         simulation: None,
-        warnings: doubts::of_start(scenario, &environment),
+        warnings: doubts::of_start(&load, &environment),
+        load,
         environment,
         outcome: RunOutcome::Running,
         trials: None,
@@ -99,8 +97,8 @@ fn own_setup(backend: &scenario::Backend) -> BackendSetup {
     }
 }
 
-/// The load as the record has it.
-pub(super) fn load_setup(scenario: &Scenario) -> LoadSetup {
+/// The load as the record has it, offered to what the lab started, or to others.
+pub(super) fn load_setup(scenario: &Scenario, is_external: bool) -> LoadSetup {
     let load = &scenario.load;
     let (arrivals, rate, think_time_ns) = match &load.pace {
         Pace::Open { arrivals, profile } => {
@@ -122,7 +120,10 @@ pub(super) fn load_setup(scenario: &Scenario) -> LoadSetup {
         think_time_ns,
         connections: load.connections,
         streams: load.streams,
-        service: scenario.service.as_ref().map(service_setup),
+        service: scenario
+            .service
+            .as_ref()
+            .map(|service| service_setup(service, scenario.has_taps() && !is_external)),
         call: load.call.name().to_owned(),
         messages: load.messages,
         request_bytes: load.request_bytes,
@@ -138,17 +139,18 @@ pub(super) fn load_setup(scenario: &Scenario) -> LoadSetup {
     }
 }
 
-fn service_setup(service: &scenario::Service) -> ServiceSetup {
+fn service_setup(service: &scenario::Service, has_taps: bool) -> ServiceSetup {
     let method = |call: &scenario::ServiceCall| MethodSetup {
         method: call.method.clone(),
         weight: call.weight,
     };
     ServiceSetup {
         methods: service.calls.iter().map(method).collect(),
-        identity: service.identity.as_ref().map(|identity| match identity {
-            scenario::Identity::Header(name) => format!("header {name}"),
-            scenario::Identity::Trailer(name) => format!("trailer {name}"),
-        }),
+        identity: match &service.identity {
+            Some(scenario::Identity::Header(name)) => Some(format!("header {name}")),
+            Some(scenario::Identity::Trailer(name)) => Some(format!("trailer {name}")),
+            None => has_taps.then(|| "tap before each backend".to_owned()),
+        },
     }
 }
 

@@ -5,13 +5,12 @@ use measure::{
     calllog::FailureKind,
     fold::Folded,
     histogram::quantile,
-    record::{Environment, MachineCost, ProcessRole, TrialOutcome, TrialRecord},
+    record::{Environment, LoadSetup, MachineCost, ProcessRole, TrialOutcome, TrialRecord},
     statistics::{drift::between_repeats, independence::neighbours},
     steadiness::{Asked, Steadiness, Unasked},
     summary::{Figures, is_measured},
     warning::Warning,
 };
-use scenario::Scenario;
 
 /// Lateness that 99 % of an open loop's calls have to stay within. A kernel
 /// that schedules the generator among others wakes it within a fraction of a
@@ -133,9 +132,9 @@ pub(super) fn of_arrivals(asked: Asked, unasked: &[Unasked]) -> Vec<Warning> {
 }
 
 /// The doubts that exist before anything was run.
-pub(super) fn of_start(scenario: &Scenario, environment: &Environment) -> Vec<Warning> {
+pub(super) fn of_start(load: &LoadSetup, environment: &Environment) -> Vec<Warning> {
     let mut doubts = Vec::new();
-    if scenario.service.as_ref().is_some_and(|service| service.identity.is_none()) {
+    if load.service.as_ref().is_some_and(|service| service.identity.is_none()) {
         doubts.push(Warning::SharesUnknown);
     }
     let cpus = environment.cpus;
@@ -225,7 +224,7 @@ fn medians_of_seconds(trial: &TrialRecord) -> Vec<f64> {
 mod tests {
     use measure::{
         calllog::{CallLog, Entry, Outcome},
-        fold::{Setting, Window, fold},
+        fold::{Setting, Times, Window, fold},
         record::LoopMode,
     };
 
@@ -258,7 +257,7 @@ mod tests {
             backend_ids: &ids,
             mode,
             through_proxy: false,
-            reports_times: true,
+            times: Times::Apart,
         };
         let folded = fold([&log], &setting);
         let record = TrialRecord {

@@ -60,14 +60,14 @@ pub(crate) fn workers(cpus: u32, own: usize, connections: u32) -> u32 {
 
 /// A plan for each generator thread of a trial.
 pub(super) fn plans(attempt: &Attempt<'_>, lab: &Lab, trust: Option<&Arc<Trust>>) -> Vec<Plan> {
-    let Attempt { trial, service, cpus, .. } = attempt;
+    let Attempt { trial, cpus, .. } = attempt;
     let (scenario, peer) = (trial.scenario, trial.peer);
     let (seed, own) = (attempt.seed(), &cpus.generator);
     let workers = workers(environment::cpus(), own.len(), scenario.load.connections);
     (0..workers)
         .map(|worker| Plan {
             client: options(&scenario.load, trust),
-            shape: shape(scenario, *service, peer),
+            shape: shape(attempt),
             numbers: numbers(scenario, worker, workers),
             destinations: connections_of(scenario, worker, workers)
                 .map(|connection| destination(scenario, peer, lab, connection, seed))
@@ -156,15 +156,14 @@ fn numbers(scenario: &Scenario, worker: u32, workers: u32) -> Numbers {
     }
 }
 
-fn shape(scenario: &Scenario, service: Option<&OwnService>, peer: &ReadyPeer) -> Shape {
-    let backends = match &peer.external {
+fn shape(attempt: &Attempt<'_>) -> Shape {
+    let scenario = attempt.trial.scenario;
+    let backends = match &attempt.trial.peer.external {
         Some(external) => Backends::Seen(external.seen()),
         None => Backends::Known(scenario.backends.iter().map(|one| one.id.clone()).collect()),
     };
-    if let Some(service) = service
-        && let Some(calls) = service.calls()
-    {
-        return Shape::Service(ServiceShape::new(Arc::clone(calls), service.identity(), backends));
+    if let Some(calls) = attempt.service.and_then(OwnService::calls) {
+        return Shape::Service(ServiceShape::new(Arc::clone(calls), attempt.identity(), backends));
     }
     let load = &scenario.load;
     // Bytes that compress and repeat as little as real payloads do.

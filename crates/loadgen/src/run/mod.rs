@@ -87,7 +87,9 @@ pub(crate) fn run(
     }
     let points = points::planned(scenario);
     preflight::check(scenario, &peers)?;
-    preflight::check_command(scenario, request.source.file())?;
+    if request.targets.is_none() {
+        preflight::check_command(scenario, request.source.file())?;
+    }
     for point in &points {
         preflight::check(&point.scenario, &peers)?;
     }

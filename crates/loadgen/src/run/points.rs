@@ -51,7 +51,11 @@ impl Point {
 }
 
 /// The points as the record has them; none for a run of one setting.
-pub(crate) fn setup(scenario: &Scenario, points: &[Point]) -> Option<SweepSetup> {
+pub(crate) fn setup(
+    scenario: &Scenario,
+    points: &[Point],
+    is_external: bool,
+) -> Option<SweepSetup> {
     let key = match &scenario.sweep {
         Some(sweep) => sweep.key.clone(),
         None if scenario.load.search.is_some() => SEARCHED_KEY.to_owned(),
@@ -64,7 +68,7 @@ pub(crate) fn setup(scenario: &Scenario, points: &[Point]) -> Option<SweepSetup>
             Some(PointSetup {
                 number: scenario::number(&value),
                 value,
-                load: describe::load_setup(&point.scenario),
+                load: describe::load_setup(&point.scenario, is_external),
                 backends: describe::backends(&point.scenario),
             })
         })

@@ -46,7 +46,7 @@ pub(super) fn check_command(scenario: &Scenario, file: &str) -> Result<(), Failu
         return failure(format!("there is no folder {folder} to run it in; see `backends.folder`"));
     }
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    let server = Server { id: "b0", index: 0, addr, tls: None };
+    let server = Server { id: "b0", index: 0, addr, cluster: &[], tls: None };
     let program = own.command[0].render(&server);
     if program.contains('/') {
         let found = is_program(&own.folder.join(&program));

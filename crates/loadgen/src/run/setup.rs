@@ -9,7 +9,7 @@ use scenario::{
 };
 
 use crate::{
-    lab::{Certificates, Launch, LaunchError, ProxyLaunch, Reload, ReloadHow, Site},
+    lab::{BackendPlace, Certificates, Launch, LaunchError, ProxyLaunch, Reload, ReloadHow, Site},
     peers::{ReadyPeer, loadgen_program},
 };
 
@@ -17,21 +17,17 @@ use crate::{
 /// every peer of a repeat meets the same backends.
 pub(super) fn backend(
     scenario: &Scenario,
-    index: usize,
-    listen: SocketAddr,
+    place: &BackendPlace<'_>,
     seed: u64,
     certificates: Option<&Certificates>,
     cpus: &[u32],
 ) -> Result<Launch, LaunchError> {
+    let &BackendPlace { index, listen, cluster } = place;
     let backend = &scenario.backends[index];
-    let tls = match certificates {
-        _ if !scenario.tls.of_backends() => None,
-        Some(certificates) => Some(certificates.of_backends()),
-        None => return Err(LaunchError::NoCertificates),
-    };
+    let tls = tls_of_backends(scenario, certificates)?;
     if let Some(own) = &scenario.command {
-        let tls = tls.map(|pair| (pair.cert.as_path(), pair.key.as_path()));
-        let server = Server { id: &backend.id, index, addr: listen, tls };
+        let tls = tls.map(|files| (files.cert, files.key));
+        let server = Server { id: &backend.id, index, addr: listen, cluster, tls };
         return Ok(own_server(own, backend, &server, cpus));
     }
     let mut command = vec![
@@ -53,9 +49,9 @@ pub(super) fn backend(
         command.push(format!("--max-connection-age={}", format_duration(age.max)));
         command.push(format!("--max-connection-age-grace={}", format_duration(age.grace)));
     }
-    if let Some(pair) = tls {
-        command.push(format!("--tls-cert={}", pair.cert.display()));
-        command.push(format!("--tls-key={}", pair.key.display()));
+    if let Some(files) = tls {
+        command.push(format!("--tls-cert={}", files.cert.display()));
+        command.push(format!("--tls-key={}", files.key.display()));
     }
     Ok(Launch {
         name: backend.id.clone(),
@@ -85,6 +81,61 @@ fn own_server(
         stop_signal: Signal::TERM,
         has_workers: true,
     }
+}
+
+/// What backends show of themselves; `None` where they speak plain text.
+fn tls_of_backends<'a>(
+    scenario: &Scenario,
+    certificates: Option<&'a Certificates>,
+) -> Result<Option<TlsFiles<'a>>, LaunchError> {
+    match certificates {
+        _ if !scenario.tls.of_backends() => Ok(None),
+        Some(certificates) => Ok(Some(certificates.of_backends())),
+        None => Err(LaunchError::NoCertificates),
+    }
+}
+
+/// The command line of the tap before a server, which listens at `listen`. It bounds
+/// nothing that the server and its clients would not bound by themselves.
+pub(super) fn tap(
+    scenario: &Scenario,
+    place: &BackendPlace<'_>,
+    listen: SocketAddr,
+    certificates: Option<&Certificates>,
+    cpus: &[u32],
+) -> Result<Launch, LaunchError> {
+    let id = &scenario.backends[place.index].id;
+    let mut command = vec![
+        loadgen_program().map_err(LaunchError::NoProgram)?.display().to_string(),
+        "l7-proxy".to_owned(),
+        "--control-pipe".to_owned(),
+        format!("--listen={listen}"),
+        format!("--backend={},name={id}", place.listen),
+        "--name-backends".to_owned(),
+        "--threads=1".to_owned(),
+        format!("--max-connections={MAX_CONNECTIONS}"),
+        format!("--max-concurrent-streams={MAX_STREAMS}"),
+        format!("--max-resets-per-second={MAX_WAITING}"),
+        format!("--max-control-frames-per-second={MAX_WAITING}"),
+        format!("--backend-max-streams={MAX_STREAMS}"),
+        format!("--backend-max-pending={MAX_WAITING}"),
+        format!("--max-pending={MAX_WAITING}"),
+    ];
+    if let Some(files) = tls_of_backends(scenario, certificates)? {
+        command.push(format!("--tls-cert={}", files.cert.display()));
+        command.push(format!("--tls-key={}", files.key.display()));
+        command.push(format!("--backend-tls-ca={}", files.ca.display()));
+        command.push(format!("--backend-tls-name={}", files.name));
+    }
+    Ok(Launch {
+        name: format!("tap-{id}"),
+        command,
+        environment: Vec::new(),
+        folder: None,
+        cpus: cpus.to_vec(),
+        stop_signal: Signal::TERM,
+        has_workers: false,
+    })
 }
 
 /// More calls than a scenario may have in flight ([`scenario::bounds::IN_FLIGHT`]).
@@ -218,7 +269,8 @@ mod tests {
             let service_time: ServiceTime = form.parse().unwrap();
             scenario.backends[1].service_time = service_time;
             let listen = SocketAddr::from(([127, 0, 0, 1], 5_001));
-            let launch = backend(&scenario, 1, listen, 7, None, &[]).unwrap();
+            let place = BackendPlace { index: 1, listen, cluster: &[] };
+            let launch = backend(&scenario, &place, 7, None, &[]).unwrap();
             let args = Parsed::try_parse_from(&launch.command[1..]).unwrap().args;
             let config = args.into_config(listen, serve::Metrics::new()).unwrap();
             assert_eq!(config.id, "b1");

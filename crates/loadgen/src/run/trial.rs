@@ -14,7 +14,7 @@ use std::{
 use jiff::Timestamp;
 use measure::{
     calllog::CallLog,
-    fold::{Folded, Setting, Window, fold},
+    fold::{Folded, Setting, Times, Window, fold},
     record::{
         BackendRecord, FORMAT_VERSION, FaultRecord, LoopMode, MachineCost, Side, TrialOutcome,
         TrialRecord,
@@ -27,13 +27,13 @@ use super::{doubts, load, setup};
 use crate::{
     drive::{
         Generator,
-        client::Trust,
+        client::{Identity, Trust},
         clock::{Clock, monotonic_ns},
     },
     interrupt,
     lab::{
-        Certificates, Costs, Faults, Lab, LabError, LaunchError, Means, ProxyLaunch, READY_TIMEOUT,
-        Setup, Site, placement::Cpus,
+        BackendPlace, Certificates, Costs, Faults, Lab, LabError, LaunchError, Means, ProxyLaunch,
+        READY_TIMEOUT, Setup, Site, placement::Cpus,
     },
     peers::ReadyPeer,
     service::OwnService,
@@ -202,6 +202,18 @@ impl Attempt<'_> {
         load::seed_of_repeat(self.trial.scenario.seed, self.trial.repeat)
     }
 
+    /// How answers of a user's service tell which backend they come from.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        if self.has_taps() {
+            return Some(Identity::Tap);
+        }
+        self.service.and_then(OwnService::identity)
+    }
+
+    fn has_taps(&self) -> bool {
+        self.trial.scenario.has_taps() && self.trial.peer.external.is_none()
+    }
+
     fn start_lab(&self) -> Result<Lab, LabError> {
         if let Some(external) = &self.trial.peer.external {
             return Ok(Lab::without_processes(&self.trial.dir, external.now()?));
@@ -209,20 +221,25 @@ impl Attempt<'_> {
         let (seed, tls) = (self.seed(), self.trial.scenario.tls);
         let own = self.trial.scenario.command.as_ref();
         let proxy = |site: &Site<'_>| self.proxy_at(site);
+        let tap = |place: &BackendPlace<'_>, listen| {
+            setup::tap(self.trial.scenario, place, listen, self.certificates, &self.cpus.backends)
+        };
         let setup = Setup {
             network: self.trial.scenario.network,
             speeds: self.trial.scenario.backends.iter().map(|backend| backend.speed).collect(),
             members: self.trial.scenario.first_members(),
             slow_call: self.trial.scenario.slow_call(),
             service: self.service,
+            ids: self.trial.scenario.backends.iter().map(|one| one.id.clone()).collect(),
             ready: own.map_or(Ready::Call, |own| own.ready),
             ready_within: own.map_or(READY_TIMEOUT, |own| own.ready_within),
             to_balancer: self.trust(tls.of_clients()).cloned(),
             to_backends: self.trust(tls.of_backends()).cloned(),
-            backend: &|index, address| {
+            backend: &|place| {
                 let cpus = &self.cpus.backends;
-                setup::backend(self.trial.scenario, index, address, seed, self.certificates, cpus)
+                setup::backend(self.trial.scenario, place, seed, self.certificates, cpus)
             },
+            tap: if self.has_taps() { Some(&tap) } else { None },
             proxy: if self.trial.peer.is_started() { Some(&proxy) } else { None },
         };
         Lab::start(&setup, &self.trial.dir)
@@ -393,7 +410,7 @@ impl Attempt<'_> {
     /// Ids of the backends by index; of those the lab did not start, as many as
     /// have answered.
     fn backend_ids(&self) -> Vec<String> {
-        if self.service.is_some_and(|service| service.identity().is_none()) {
+        if self.service.is_some() && self.identity().is_none() {
             return Vec::new();
         }
         match &self.trial.peer.external {
@@ -424,7 +441,11 @@ impl Attempt<'_> {
             backend_ids: &ids,
             mode: load::mode(self.trial.scenario),
             through_proxy: self.trial.peer.stands_between(),
-            reports_times: self.service.is_none(),
+            times: match (self.service, self.identity()) {
+                (None, _) => Times::Apart,
+                (Some(_), Some(Identity::Tap)) => Times::Whole,
+                (Some(_), _) => Times::Unknown,
+            },
         };
         let folded = fold(&measured.logs, &setting);
         let [latency, latency_sent, lateness, queued, service, in_backend] = folded.histograms();

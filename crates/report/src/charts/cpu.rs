@@ -14,8 +14,9 @@ use crate::{
     scale::{Linear, ticks},
 };
 
-const ROLES: [(ProcessRole, &str); 3] = [
+const ROLES: [(ProcessRole, &str); 4] = [
     (ProcessRole::Proxy, "proxy"),
+    (ProcessRole::Tap, "taps"),
     (ProcessRole::Backend, "backends"),
     (ProcessRole::Generator, "generator"),
 ];
@@ -129,7 +130,7 @@ fn paint_of(role: ProcessRole, peer: &PeerView<'_>) -> Paint {
     match role {
         ProcessRole::Proxy => Paint::of(peer.mark),
         ProcessRole::Backend => Paint::Soft,
-        ProcessRole::Generator => Paint::Axis,
+        ProcessRole::Generator | ProcessRole::Tap => Paint::Axis,
     }
 }
 

@@ -294,12 +294,16 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// The name of a tag at the start of a text, and what follows it.
+/// The name of a tag at the start of a text, and what follows it. A number may be part of
+/// the name, behind a dot.
 fn tag_at(text: &str) -> Option<(&str, &str)> {
     let (name, after) = text.strip_prefix('{')?.split_once('}')?;
-    let is_word = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.ends_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b' '));
+    let is_number = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit());
+    let numbered = name.split_once('.').filter(|(_, number)| is_number(number));
+    let word = numbered.map_or(name, |(word, _)| word);
+    let is_word = word.starts_with(|c: char| c.is_ascii_lowercase())
+        && word.ends_with(|c: char| c.is_ascii_lowercase())
+        && word.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b' '));
     is_word.then_some((name, after))
 }
 

@@ -243,6 +243,10 @@ impl Worker {
     /// Reads from a connection, and remembers it for later when its share of
     /// this turn is used up.
     fn serve(&mut self, side: Side) {
+        if self.shared.config.calls.name_backends {
+            // What a backend takes is told, so a turn is too coarse.
+            self.now_ns = self.shared.upstreams.now_ns();
+        }
         for _ in 0..READS_PER_TURN {
             // What was read may have ended it.
             let Some(endpoint) = endpoint(&mut self.clients, &mut self.upstreams, side) else {

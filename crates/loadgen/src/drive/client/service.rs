@@ -5,15 +5,31 @@ use std::sync::Arc;
 
 use grpc_call::{Calls, Head, Prepared, Rules};
 use h2_wire::hpack::{BlockKey, HeaderList};
+use l7_proxy::grpc::{BACKEND_HEADER, BACKEND_TIME_TRAILER, parse_timeout};
 use measure::calllog::{FailureKind, UNKNOWN_BACKEND};
 
 use super::{Backends, Ended};
 
-/// Where an answer says which backend it comes from: the name of a header or trailer.
+/// Where an answer says which backend it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
+    /// In the header of this name.
     Header(String),
+    /// In the trailer of this name.
     Trailer(String),
+    /// In what the tap before each backend adds, which also says what the backend took.
+    Tap,
+}
+
+impl Identity {
+    /// The header's name, if it is in one.
+    fn header(&self) -> Option<&str> {
+        match self {
+            Self::Header(name) => Some(name),
+            Self::Tap => Some(BACKEND_HEADER),
+            Self::Trailer(_) => None,
+        }
+    }
 }
 
 /// What the calls of a trial look like, and how their answers are checked.
@@ -51,12 +67,14 @@ pub(super) struct ServiceAnswer {
     number: u64,
     responses: u32,
     backend: Option<u16>,
+    /// What the backend took; zero where that is not known.
+    service_ns: u64,
     wrong: Option<FailureKind>,
 }
 
 impl ServiceAnswer {
     pub(super) fn new(number: u64) -> Self {
-        Self { number, responses: 0, backend: None, wrong: None }
+        Self { number, responses: 0, backend: None, service_ns: 0, wrong: None }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -65,7 +83,7 @@ impl ServiceAnswer {
 
     /// The header of the response.
     pub(super) fn take_header(&mut self, shape: &ServiceShape, list: &HeaderList) {
-        if let Some(Identity::Header(name)) = &shape.identity {
+        if let Some(name) = shape.identity.as_ref().and_then(Identity::header) {
             self.identify(shape, list.value_of_name(name.as_bytes()));
         }
     }
@@ -102,8 +120,16 @@ impl ServiceAnswer {
         status: Option<i32>,
         list: &HeaderList,
     ) -> Ended {
-        if let Some(Identity::Trailer(name)) = &shape.identity {
-            self.identify(shape, list.value_of_name(name.as_bytes()));
+        match &shape.identity {
+            Some(Identity::Trailer(name)) => {
+                self.identify(shape, list.value_of_name(name.as_bytes()));
+            }
+            Some(Identity::Tap) => {
+                let took = list.value_of_name(BACKEND_TIME_TRAILER.as_bytes());
+                let took = took.and_then(parse_timeout).unwrap_or_default();
+                self.service_ns = took.as_nanos() as u64;
+            }
+            Some(Identity::Header(_)) | None => {}
         }
         let rules = shape.call(self.number).1;
         let status = status.unwrap_or(2);
@@ -128,6 +154,6 @@ impl ServiceAnswer {
             (None, Some(_), Some(backend)) => backend,
             (None, Some(_), None) => return Ended::Failed(FailureKind::UnknownBackend),
         };
-        Ended::Served { backend, queued_ns: 0, service_ns: 0 }
+        Ended::Served { backend, queued_ns: 0, service_ns: self.service_ns }
     }
 }

@@ -52,12 +52,17 @@ pub(crate) struct Addresses {
     /// Where the balancer answers questions about itself, if it does.
     pub(crate) admin: SocketAddr,
     pub(crate) backends: Vec<SocketAddr>,
+    /// Of servers that have a tap before them, which listens at the backend's address.
+    pub(crate) tapped: Vec<SocketAddr>,
+    /// Where servers listen for each other, if they do.
+    pub(crate) cluster: Vec<SocketAddr>,
 }
 
 impl Addresses {
     /// All of them.
     pub(crate) fn all(&self) -> impl Iterator<Item = SocketAddr> {
-        [self.balancer, self.admin].into_iter().chain(self.backends.iter().copied())
+        let of_backends = [&self.backends, &self.tapped, &self.cluster].into_iter().flatten();
+        [self.balancer, self.admin].into_iter().chain(of_backends.copied())
     }
 }
 
@@ -78,11 +83,12 @@ impl Network {
     pub(crate) fn addresses(&self, backends: usize) -> io::Result<Addresses> {
         match self {
             Self::Loopback => {
-                let mut all = ports::free_addresses(backends + 2)?;
-                // Two more than backends, so there are two to take.
-                let mut take = || all.pop().ok_or_else(|| io::Error::other("no free port"));
+                let mut all = ports::free_addresses(3 * backends + 2)?.into_iter();
+                let mut take = || all.next().ok_or_else(|| io::Error::other("no free port"));
                 let (balancer, admin) = (take()?, take()?);
-                Ok(Addresses { balancer, admin, backends: all })
+                let mut each = || (0..backends).map(|_| take()).collect::<io::Result<Vec<_>>>();
+                let (backends, tapped, cluster) = (each()?, each()?, each()?);
+                Ok(Addresses { balancer, admin, backends, tapped, cluster })
             }
             Self::Namespaces(star) => Ok(star.addresses()),
         }

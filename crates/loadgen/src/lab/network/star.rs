@@ -35,6 +35,8 @@ use super::{Addresses, Namespace, NetworkError};
 const BALANCER_PORT: u16 = 4_000;
 const ADMIN_PORT: u16 = 4_001;
 const BACKEND_PORT: u16 = 5_000;
+const TAPPED_PORT: u16 = 5_001;
+const CLUSTER_PORT: u16 = 5_002;
 /// Local ports of connections: all that are not listened at.
 const PORTS: &str = "10000 65535";
 /// The first address of the first link's network.
@@ -104,11 +106,16 @@ impl Star {
     }
 
     pub(super) fn addresses(&self) -> Addresses {
-        let backend = |index| SocketAddr::from((Arm::of_backend(index).outer(), BACKEND_PORT));
+        let backends = |port| {
+            let backend = |index| SocketAddr::from((Arm::of_backend(index).outer(), port));
+            (0..self.backends.len()).map(backend).collect()
+        };
         Addresses {
             balancer: SocketAddr::from((Arm(0).inner(), BALANCER_PORT)),
             admin: SocketAddr::from((Arm(0).inner(), ADMIN_PORT)),
-            backends: (0..self.backends.len()).map(backend).collect(),
+            backends: backends(BACKEND_PORT),
+            tapped: backends(TAPPED_PORT),
+            cluster: backends(CLUSTER_PORT),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use measure::{
     calllog::Entry,
-    fold::{Setting, Window, fold_as_they_end},
+    fold::{Setting, Times, Window, fold_as_they_end},
     record::{FaultRecord, TrialRecord},
 };
 use scenario::{Length, Scenario};
@@ -36,7 +36,7 @@ pub(super) fn simulate(
         window,
         spent: window,
         backend_ids: &ids,
-        reports_times: true,
+        times: Times::Apart,
         mode: load::mode(scenario),
         through_proxy: peer.stands_between(),
     };
