@@ -7,7 +7,7 @@ use measure::{
     warning::Warning,
 };
 
-use crate::model::{Model, PeerView};
+use crate::model::{Model, PeerView, TrialView};
 
 /// What a warning means for the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,7 @@ pub fn cause(warning: &Warning) -> Cause {
         | Warning::HighLoadAverage { .. }
         | Warning::StealTime { .. }
         | Warning::Throttled { .. }
+        | Warning::Disturbed { .. }
         | Warning::CpuSaturated { .. }
         | Warning::OtherRate { .. }
         | Warning::DriftBetweenRepeats { .. }
@@ -144,7 +145,8 @@ impl<'a> Doubts<'a> {
     /// Those of a run.
     pub fn of(model: &'a Model<'_>) -> Self {
         let mut doubts = Self::default();
-        for (peer, trial) in model.trials() {
+        let counted = |(_, trial): &(_, &TrialView<'_>)| !trial.record.is_replaced();
+        for (peer, trial) in model.trials().into_iter().filter(counted) {
             let mut is_quiet = true;
             for (warning, affected) in in_trial(peer, trial.record, model.run.load.mode) {
                 match cause(warning) {
@@ -180,7 +182,8 @@ impl<'a> Doubts<'a> {
 
 /// What puts figures of a peer in doubt, whoever is to blame.
 pub(crate) fn of_peer(peer: &PeerView<'_>, run: &RunRecord) -> Vec<Affected> {
-    let trials = peer.trials.iter().flat_map(|trial| in_trial(peer, trial.record, run.load.mode));
+    let counted = peer.trials.iter().filter(|trial| !trial.record.is_replaced());
+    let trials = counted.flat_map(|trial| in_trial(peer, trial.record, run.load.mode));
     let mut all = Vec::new();
     for (_, affected) in trials.chain(in_run(peer, run)) {
         if !all.contains(&affected) {

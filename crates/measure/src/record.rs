@@ -551,11 +551,68 @@ pub struct TrialRecord {
     pub processes: Vec<ProcessCost>,
     /// What the whole machine spent during the measured window.
     pub machine: MachineCost,
+    /// What was taken from the machine as the trial ran; none in records from before it was
+    /// looked at, and in simulated ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disturbance: Option<Disturbance>,
     /// Doubts about this trial.
     pub warnings: Vec<Warning>,
 }
 
+/// What was taken from the machine during the measured window, looked at about every 10 ms.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Disturbance {
+    /// How often it was looked at.
+    pub samples: u32,
+    /// Of those, how often more than a quarter of the machine's CPU time had gone elsewhere.
+    pub disturbed: u32,
+    /// What the hypervisor gave to other guests.
+    pub steal_ns: u64,
+    /// How long the lab was stopped by a CPU quota.
+    pub throttled_ns: u64,
+    /// What was spent by others than the lab's processes; zero where the kernel counts the
+    /// machine's CPU time in ticks only, and where not all of the processes are the lab's.
+    pub neighbours_ns: u64,
+    /// Whether the trial was measured again, so that it is in no figure.
+    #[serde(default)]
+    pub is_replaced: bool,
+}
+
+/// The part of the machine's CPU time from which on a sample counts as disturbed: half a
+/// core of two.
+const DISTURBED_SAMPLE: f64 = 0.25;
+/// The part of a trial's samples from which on it counts as disturbed. A tenth is what
+/// already makes the whole of a p99.
+const DISTURBED_TRIAL: f64 = 0.10;
+
+impl Disturbance {
+    /// Adds a look: of `all_ns` of CPU time since the last one, what went elsewhere.
+    pub fn add(&mut self, all_ns: u64, steal_ns: u64, throttled_ns: u64, neighbours_ns: u64) {
+        let taken_ns = (steal_ns + throttled_ns + neighbours_ns) as f64;
+        self.samples += 1;
+        self.disturbed += u32::from(taken_ns > DISTURBED_SAMPLE * all_ns as f64);
+        self.steal_ns += steal_ns;
+        self.throttled_ns += throttled_ns;
+        self.neighbours_ns += neighbours_ns;
+    }
+
+    /// The part of the samples that was disturbed.
+    pub fn share(&self) -> f64 {
+        f64::from(self.disturbed) / f64::from(self.samples.max(1))
+    }
+
+    /// Whether so much was taken that the trial should be measured again.
+    pub fn is_beyond_bound(&self) -> bool {
+        self.share() > DISTURBED_TRIAL
+    }
+}
+
 impl TrialRecord {
+    /// Whether it was disturbed and measured again, so that it is in no figure.
+    pub fn is_replaced(&self) -> bool {
+        self.disturbance.as_ref().is_some_and(|disturbance| disturbance.is_replaced)
+    }
+
     /// Every histogram in it, with its name.
     pub fn histograms(&self) -> impl Iterator<Item = (String, &HistogramRecord)> {
         let own = [

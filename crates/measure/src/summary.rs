@@ -13,9 +13,10 @@ use crate::{
 };
 
 /// Whether figures may be drawn from a trial. One that was cut short gives none: its last
-/// calls had no time to end, and its length is not that of the others.
+/// calls had no time to end, and its length is not that of the others. Neither does one
+/// that was disturbed and measured again.
 pub fn is_measured(trial: &TrialRecord) -> bool {
-    trial.outcome == TrialOutcome::Complete && trial.counts.scheduled > 0
+    trial.outcome == TrialOutcome::Complete && trial.counts.scheduled > 0 && !trial.is_replaced()
 }
 
 /// In order of their numbers.

@@ -39,6 +39,17 @@ pub enum Warning {
         /// Milliseconds it had to pause.
         ms: f64,
     },
+    /// Much of the machine went elsewhere while the trial ran.
+    Disturbed {
+        /// In which part of the samples, of 10 ms each.
+        share: f64,
+        /// To other guests of the hypervisor, in milliseconds of CPU time.
+        steal_ms: f64,
+        /// To a CPU quota, likewise.
+        throttled_ms: f64,
+        /// To other programs, likewise.
+        neighbours_ms: f64,
+    },
     /// Other calls were sent than were asked for.
     OtherRate {
         /// Calls per second that were asked for.
@@ -184,6 +195,12 @@ impl Warning {
             Self::HighLoadAverage { load_average: 3.2, cpus: 2 },
             Self::StealTime { share: 0.07 },
             Self::Throttled { ms: 120.0 },
+            Self::Disturbed {
+                share: 0.34,
+                steal_ms: 1_200.0,
+                throttled_ms: 0.0,
+                neighbours_ms: 400.0,
+            },
             Self::OtherRate { asked: 3_000.0, sent: 2_700.0 },
             Self::Clumped { distance: 0.2 },
             Self::WarmUpExtended { cut_s: 0.8 },
@@ -265,6 +282,14 @@ impl fmt::Display for Warning {
                 f,
                 "A CPU quota stopped the lab for {ms:.0} ms in all, and latencies include that. \
                  Raise the container's CPU limit, or lower the rate."
+            ),
+            Self::Disturbed { share, steal_ms, throttled_ms, neighbours_ms } => write!(
+                f,
+                "In {:.0} % of the trial over a quarter of the machine went elsewhere: \
+                 {neighbours_ms:.0} ms of CPU time to other programs, {steal_ms:.0} ms to other \
+                 guests of the hypervisor, {throttled_ms:.0} ms to a CPU quota. Quiet the machine, \
+                 or raise `run.max_disturbed` so that more such trials are measured again.",
+                share * 100.0
             ),
             Self::OtherRate { asked, sent } => write!(
                 f,

@@ -80,6 +80,8 @@ pub const PAYLOAD_BYTES: Bounds<u32> = bounds(0, 8 << 20);
 pub const PRECISION: Bounds<f64> = bounds(0.001, 1.0);
 /// Trials of each peer.
 pub const REPEATS: Bounds<u32> = bounds(1, 1_000);
+/// Trials that are measured again.
+pub const MAX_DISTURBED: Bounds<u32> = bounds(0, 1_000);
 /// Values of a sweep.
 pub const SWEEP_POINTS: Bounds<u32> = bounds(1, 32);
 /// How near to each other a search brings the highest rate that holds and the

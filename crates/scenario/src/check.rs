@@ -67,6 +67,10 @@ pub(crate) fn check(
     let peers = check_peers(wire.run.peers, known_peers, &backends)?;
     let repeats = wire.run.repeats.unwrap_or(DEFAULT_REPEATS);
     let repeats = within("run.repeats", repeats, bounds::REPEATS, "trials of each peer")?;
+    let bounds = bounds::MAX_DISTURBED;
+    let disturbed =
+        |trials| within("run.max_disturbed", trials, bounds, "trials that are measured again");
+    let max_disturbed = wire.run.max_disturbed.map(disturbed).transpose()?;
     let seed = within("run.seed", wire.run.seed.unwrap_or(DEFAULT_SEED), bounds::SEED, "a seed")?;
     let claims = check_claims(&wire.expect.claims, known_peers)?;
     let precision = wire.precision.as_ref().map(check_precision).transpose()?;
@@ -91,6 +95,7 @@ pub(crate) fn check(
         policy,
         peers,
         repeats,
+        max_disturbed,
         precision,
         seed,
         claims,

@@ -59,6 +59,9 @@ pub struct Scenario {
     pub peers: Vec<String>,
     /// Trials of each peer; at least one.
     pub repeats: u32,
+    /// Most trials that are measured again because they were disturbed; `None` for a
+    /// quarter of those planned.
+    pub max_disturbed: Option<u32>,
     /// When to go on repeating after that; `None` for not at all.
     pub precision: Option<Precision>,
     /// Seed of all chance in the run.

@@ -480,6 +480,12 @@ pub(crate) struct RunWire {
     /// Seed of all chance in the run; 1 unless given.
     #[schemars(range(min = bounds::SEED.min, max = bounds::SEED.max))]
     pub(crate) seed: Option<u64>,
+    /// Most trials that are measured again because other users of the machine disturbed
+    /// them; a quarter of those planned unless given. Beyond that, disturbed trials count
+    /// and are marked.
+    #[schemars(range(min = bounds::MAX_DISTURBED.min, max = bounds::MAX_DISTURBED.max))]
+    #[schemars(example = 4)]
+    pub(crate) max_disturbed: Option<u32>,
 }
 
 /// Something that happens to a backend.

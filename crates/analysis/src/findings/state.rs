@@ -15,6 +15,7 @@ pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sen
     let mut caveats = Vec::new();
     caveats.extend(outcome(model));
     caveats.extend(failed_trials(model));
+    caveats.extend(disturbed_trials(model));
     // A search goes where calls are lost, and says so rate by rate.
     if model.run.search.is_none() {
         caveats.extend(model.peers.iter().filter_map(lost_calls));
@@ -65,6 +66,22 @@ fn failed_trials(model: &Model<'_>) -> Option<Sentence> {
             .figure(failed.to_string())
             .text(&format!(" of {} trials failed and ", trials.len()))
             .text(plural(failed, "is", "are"))
+            .text(" in no figure.")
+    })
+}
+
+fn disturbed_trials(model: &Model<'_>) -> Option<Sentence> {
+    let trials = model.trials();
+    let replaced = trials.iter().filter(|(_, trial)| trial.record.is_replaced()).count();
+    (replaced > 0).then(|| {
+        Sentence::default()
+            .figure(replaced.to_string())
+            .text(&format!(" of {} trials ", trials.len()))
+            .text(plural(replaced, "was", "were"))
+            .text(" disturbed by other users of the machine. ")
+            .text(plural(replaced, "It was", "They were"))
+            .text(" measured again and ")
+            .text(plural(replaced, "is", "are"))
             .text(" in no figure.")
     })
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use measure::record::Environment;
 use rustix::process::{Resource, getrlimit};
 
-use super::cost::load_average_1m;
+use super::machine::load_average_1m;
 
 /// Describes the machine as it is now. What can't be read stays empty.
 pub(crate) fn describe(placement: BTreeMap<String, Vec<u32>>) -> Environment {

@@ -7,10 +7,12 @@
 
 mod certificates;
 pub(crate) mod cost;
+mod disturbance;
 pub(crate) mod environment;
 mod error;
 mod fault;
 pub(crate) mod guard;
+mod machine;
 pub(crate) mod meter;
 pub(crate) mod network;
 mod page;
@@ -31,6 +33,7 @@ use std::{
 };
 
 pub(crate) use certificates::Certificates;
+pub(crate) use disturbance::Watch;
 use error::Obituary;
 pub(crate) use error::{LabError, LaunchError};
 pub(crate) use fault::{Faults, Means};
@@ -445,7 +448,7 @@ impl Lab {
             backends: self.backends.iter().map(read).collect(),
             taps: self.taps.iter().map(|tap| tap.process().and_then(read)).collect(),
             metered: self.meters().map(|meter| meter.read().ok()).collect(),
-            machine: cost::read_machine(),
+            machine: machine::read_machine(),
         }
     }
 
@@ -489,7 +492,7 @@ impl Lab {
             }
         }
         let own_ns = costs.iter().map(|cost| cost.user_ns + cost.system_ns).sum();
-        let machine = cost::machine_since(&after.machine, &before.machine, own_ns);
+        let machine = machine::machine_since(&after.machine, &before.machine, own_ns);
         (costs, machine)
     }
 
@@ -517,7 +520,7 @@ pub(crate) struct Costs {
     backends: Vec<Option<cost::Reading>>,
     taps: Vec<Option<cost::Reading>>,
     metered: Vec<Option<cost::Reading>>,
-    machine: cost::MachineReading,
+    machine: machine::MachineReading,
 }
 
 fn wait_ready(

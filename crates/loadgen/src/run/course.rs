@@ -36,6 +36,8 @@ pub(super) struct Course<'a> {
     pub(super) trials: Vec<TrialRecord>,
     /// Trials that have to be run for the run to be complete.
     pub(super) planned: usize,
+    /// Trials that may still be measured again because they were disturbed.
+    pub(super) spare: usize,
     /// Paths that mean something on this machine only, and what the record says instead.
     pub(super) local_paths: Vec<(String, &'static str)>,
     pub(super) bench: &'a mut dyn RunTrial,
@@ -63,14 +65,59 @@ impl Course<'_> {
         self.planned = turns.len();
         self.observer
             .on(Event::Planned { trials: turns.len(), each: self.scenario.trial_duration() });
-        for turn in turns {
-            if self.bench.is_interrupted() {
-                break;
-            }
-            self.one_trial(turn)?;
+        let most = self.scenario.max_disturbed.map(|trials| trials as usize);
+        self.spare = most.unwrap_or(turns.len() / 4);
+        for round in turns.chunk_by(|one, other| one.repeat == other.repeat) {
+            self.round(round)?;
         }
         self.until_sure()?;
         self.twins()
+    }
+
+    /// One repeat: its trials, and after them those again that were disturbed, near enough
+    /// to the others to be compared with them.
+    fn round(&mut self, turns: &[Turn]) -> Result<(), Failure> {
+        let mut open = turns.to_vec();
+        loop {
+            let mut disturbed = Vec::new();
+            for turn in open {
+                if self.bench.is_interrupted() {
+                    return Ok(());
+                }
+                self.one_trial(turn)?;
+                if self.is_disturbed() {
+                    disturbed.push((self.trials.len() - 1, turn));
+                }
+            }
+            disturbed.truncate(self.spare);
+            if disturbed.is_empty() || self.bench.is_interrupted() {
+                return Ok(());
+            }
+            self.spare -= disturbed.len();
+            let why = "disturbed by other users of the machine: once more";
+            self.observer.on(Event::Added { trials: disturbed.len(), why });
+            for &(index, _) in &disturbed {
+                self.set_aside(index)?;
+            }
+            open = disturbed.into_iter().map(|(_, turn)| turn).collect();
+        }
+    }
+
+    /// Whether the last trial was, so that it is worth another one.
+    fn is_disturbed(&self) -> bool {
+        self.trials.last().is_some_and(|trial| {
+            let seen = trial.disturbance.as_ref();
+            trial.outcome == TrialOutcome::Complete && seen.is_some_and(|one| one.is_beyond_bound())
+        })
+    }
+
+    /// Keeps a trial in the record and out of the figures.
+    fn set_aside(&mut self, index: usize) -> Result<(), Failure> {
+        let trial = &mut self.trials[index];
+        if let Some(disturbance) = &mut trial.disturbance {
+            disturbance.is_replaced = true;
+        }
+        Ok(self.folder.write_trial(trial)?)
     }
 
     /// Makes the load of each peer once more in a closed loop, where the scenario
@@ -131,12 +178,7 @@ impl Course<'_> {
                 trials: open.len() * peers.len(),
                 why: "not sure enough yet: one more repeat",
             });
-            for turn in order::round(&open, peers.len(), repeat) {
-                if self.bench.is_interrupted() {
-                    break;
-                }
-                self.one_trial(turn)?;
-            }
+            self.round(&order::round(&open, peers.len(), repeat))?;
             repeat += 1;
         }
         let warnings: Vec<_> = all.iter().flat_map(|&point| missing(self, point)).collect();

@@ -54,6 +54,7 @@ pub(super) fn of_trial(
     }
     doubts.extend(starved(record));
     doubts.extend(of_machine(&record.machine));
+    doubts.extend(disturbed(record));
     if counts.ok < CALLS_WANTED {
         doubts.push(Warning::FewCalls { calls: counts.ok, wanted: CALLS_WANTED });
     }
@@ -89,6 +90,17 @@ fn starved(record: &TrialRecord) -> Option<Warning> {
     let generator = record.processes.iter().find(|one| one.role == ProcessRole::Generator)?;
     let share = generator.waited_ns as f64 / 1e9 / (record.measured_s + record.cut_s);
     (share > STARVED_BOUND).then_some(Warning::GeneratorStarved { share })
+}
+
+fn disturbed(record: &TrialRecord) -> Option<Warning> {
+    let seen = record.disturbance.as_ref().filter(|seen| seen.is_beyond_bound())?;
+    let ms = |ns: u64| ns as f64 / 1e6;
+    Some(Warning::Disturbed {
+        share: seen.share(),
+        steal_ms: ms(seen.steal_ns),
+        throttled_ms: ms(seen.throttled_ns),
+        neighbours_ms: ms(seen.neighbours_ns),
+    })
 }
 
 fn of_machine(machine: &MachineCost) -> Vec<Warning> {

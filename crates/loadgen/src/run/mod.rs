@@ -108,6 +108,7 @@ pub(crate) fn run(
         record,
         trials: Vec::new(),
         planned: 0,
+        spare: 0,
         bench: &mut Processes::new(service, certificates, cpus, request.max_errors),
         observer,
     };

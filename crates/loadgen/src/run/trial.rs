@@ -16,8 +16,8 @@ use measure::{
     calllog::CallLog,
     fold::{Folded, Setting, Times, Window, fold},
     record::{
-        BackendRecord, FORMAT_VERSION, FaultRecord, LoopMode, MachineCost, Side, TrialOutcome,
-        TrialRecord,
+        BackendRecord, Disturbance, FORMAT_VERSION, FaultRecord, LoopMode, MachineCost, Side,
+        TrialOutcome, TrialRecord,
     },
     steadiness::{self, Asked, Steadiness},
 };
@@ -33,7 +33,7 @@ use crate::{
     interrupt,
     lab::{
         BackendPlace, Certificates, Costs, Faults, Lab, LabError, LaunchError, Means, ProxyLaunch,
-        READY_TIMEOUT, Setup, Site, placement::Cpus,
+        READY_TIMEOUT, Setup, Site, Watch, placement::Cpus,
     },
     peers::ReadyPeer,
     service::OwnService,
@@ -41,8 +41,8 @@ use crate::{
 
 /// From the moment all connections are made to the first call.
 const LEAD_NS: u64 = 20_000_000;
-/// How often the trial is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often the trial is looked at, and what takes the machine from it.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Calls that ended before the share of those that failed is judged.
 const ENOUGH_TO_JUDGE: u64 = 20;
 /// How long calls may take after the last one was due, at least.
@@ -162,6 +162,7 @@ struct Measured {
     costs: Option<(Costs, Costs)>,
     outcome: TrialOutcome,
     faults: Vec<FaultRecord>,
+    disturbance: Option<Disturbance>,
     then: Then,
 }
 
@@ -284,6 +285,7 @@ impl Attempt<'_> {
             window,
             costs: watched.costs(),
             faults: watched.faults.records(),
+            disturbance: watched.disturbance.seen(),
             outcome: watched.outcome,
             then: watched.then,
         })
@@ -324,6 +326,7 @@ impl Attempt<'_> {
             ended_ns: 0,
             outcome: TrialOutcome::Complete,
             then: Then::GoOn,
+            disturbance: Watch::new(self.trial.peer.external.is_none()),
             faults: Faults::new(&self.trial.scenario.faults, start_ns, end_ns.unwrap_or(start_ns)),
         };
         loop {
@@ -337,6 +340,9 @@ impl Attempt<'_> {
                 watched.before = Some(lab.read_costs());
             }
             let over = end_ns.map_or(finished, |end_ns| now_ns >= end_ns);
+            if watched.before.is_some() && watched.after.is_none() {
+                watched.disturbance.look();
+            }
             if watched.before.is_some() && watched.after.is_none() && over {
                 watched.after = Some(lab.read_costs());
             }
@@ -474,6 +480,7 @@ impl Attempt<'_> {
             faults: measured.faults.clone(),
             processes,
             machine,
+            disturbance: measured.disturbance.clone(),
             ..blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order)
         };
         record.warnings = self.doubts(&record, &folded, &measured.logs);
@@ -551,6 +558,7 @@ struct Watched {
     outcome: TrialOutcome,
     then: Then,
     faults: Faults,
+    disturbance: Watch,
 }
 
 impl Watched {
@@ -588,6 +596,7 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         faults: Vec::new(),
         processes: Vec::new(),
         machine: MachineCost::default(),
+        disturbance: None,
         warnings: Vec::new(),
     }
 }

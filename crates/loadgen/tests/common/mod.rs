@@ -38,6 +38,7 @@ warm_up = "50ms"
 [run]
 peers = ["direct", "l4", "l7"]
 repeats = 1
+max_disturbed = 0
 
 [expect]
 claims = [

@@ -263,6 +263,7 @@ mod tests {
                 rss_peak_bytes: 4_096,
             }],
             machine: MachineCost::default(),
+            disturbance: None,
             warnings: Vec::new(),
         }
     }

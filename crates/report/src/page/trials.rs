@@ -156,10 +156,11 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, trial: &TrialVie
             let span = (COLUMNS.len() + 2).to_string();
             let word = match record.outcome {
                 TrialOutcome::Interrupted => "interrupted",
+                TrialOutcome::Complete if record.is_replaced() => "disturbed",
                 TrialOutcome::Complete | TrialOutcome::Failed { .. } => "failed",
             };
             html.leaf("td", &[("class", "c-bad")], word);
-            html.leaf("td", &[("colspan", &span), ("class", "missing")], &reason(&record.outcome));
+            html.leaf("td", &[("colspan", &span), ("class", "missing")], &reason(record));
             return;
         };
         html.leaf("td", &[], "complete");
@@ -193,10 +194,13 @@ fn cell(html: &mut Html, shown: &Column, value: Option<f64>, middle: Option<f64>
     }
 }
 
-fn reason(outcome: &TrialOutcome) -> String {
-    match outcome {
+fn reason(record: &measure::record::TrialRecord) -> String {
+    match &record.outcome {
         TrialOutcome::Failed { side, message } => format!("{}: {message}", side_name(*side)),
         TrialOutcome::Interrupted => "cut short, and so in no figure".to_owned(),
+        TrialOutcome::Complete if record.is_replaced() => {
+            "disturbed, measured again, and so in no figure".to_owned()
+        }
         TrialOutcome::Complete => "no call was scheduled in the measured window".to_owned(),
     }
 }

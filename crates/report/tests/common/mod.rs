@@ -341,6 +341,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
         backends: (0..BACKENDS).map(|index| backend(index, &ok)).collect(),
         series: series(&calls, &ok, fails),
         faults: Vec::new(),
+        disturbance: None,
         processes: processes(kind, &ok, completed as f64, &mut chance),
         machine: MachineCost {
             user_ns: 1_400_000_000,

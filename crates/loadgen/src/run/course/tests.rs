@@ -6,7 +6,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use measure::{
     folder::Run,
     histogram::{HistogramRecord, new_histogram, record},
-    record::{Counts, RunOutcome, SearchLimit, Side, TrialOutcome, Verdict},
+    record::{Counts, Disturbance, RunOutcome, SearchLimit, Side, TrialOutcome, Verdict},
     steadiness::Steadiness,
 };
 use scenario::{Layer, Peer, ScenarioSource};
@@ -162,6 +162,7 @@ fn run_in(
         folder,
         trials: Vec::new(),
         planned: 0,
+        spare: 0,
         bench,
         observer,
     };
@@ -211,6 +212,42 @@ fn trials_go_there_and_back_and_are_kept_in_that_order() {
     let kept = Run::open(&finished.folder).unwrap();
     assert_eq!(kept.trials, finished.trials);
     assert_eq!(kept.record.outcome, RunOutcome::Complete);
+}
+
+/// A trial of which others took a part of the samples.
+fn disturbed(trial: &Trial<'_>, part: u32) -> TrialRecord {
+    let seen = Disturbance { samples: 100, disturbed: part, ..Disturbance::default() };
+    TrialRecord { disturbance: Some(seen), ..measured(trial, 9_000) }
+}
+
+#[test]
+fn a_disturbed_trial_is_measured_again_in_its_repeat_and_is_in_no_figure() {
+    let script = |trial: &Trial<'_>| match trial.order {
+        1 => disturbed(trial, 11),
+        3 => disturbed(trial, 10),
+        _ => measured(trial, 1_000),
+    };
+    let keys = LOAD;
+    let (_home, finished, told) = run(keys, &["a", "b"], Fake::new(script));
+    let ran: Vec<_> =
+        order(&finished).into_iter().map(|(peer, _, repeat)| (peer, repeat)).collect();
+    assert_eq!(ran, [("a", 0), ("b", 0), ("b", 0), ("b", 1), ("a", 1)]);
+    assert!(told.contains(&"added 1".to_owned()), "{told:?}");
+    let replaced: Vec<bool> = finished.trials.iter().map(TrialRecord::is_replaced).collect();
+    assert_eq!(replaced, [false, true, false, false, false], "a tenth is within the bound");
+    assert_eq!(finished.record.outcome, RunOutcome::Complete);
+    let kept = Run::open(&finished.folder).unwrap();
+    assert_eq!(kept.trials, finished.trials);
+}
+
+#[test]
+fn where_all_trials_are_disturbed_they_count_once_enough_were_measured_again() {
+    let all = |trial: &Trial<'_>| disturbed(trial, 90);
+    let (_home, finished, _) = run(LOAD, &["a", "b"], Fake::new(all));
+    let replaced = finished.trials.iter().filter(|trial| trial.is_replaced()).count();
+    assert_eq!((finished.trials.len(), replaced), (5, 1), "a quarter of four");
+    let judged = finished.trials.iter().filter(|trial| measure::summary::is_measured(trial));
+    assert_eq!(judged.count(), 4);
 }
 
 #[test]
