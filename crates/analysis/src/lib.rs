@@ -11,6 +11,7 @@
 //! | [`findings`] | what came out, in sentences made from the data |
 //! | [`overload`] | which peers fell behind, and how fast |
 //! | [`sweep`] | the points of a run in which a setting differs |
+//! | [`prediction`] | what was predicted of a run beside what came of it |
 //! | [`theory`] | what queueing theory says of the same peers |
 //! | [`settling`] | how long until calls were in balance after a fault |
 //! | [`mod@compare`] | two runs against each other |
@@ -28,6 +29,7 @@ pub mod index;
 pub mod model;
 mod on_wire;
 pub mod overload;
+pub mod prediction;
 pub mod settling;
 pub mod sweep;
 pub mod theory;

@@ -42,6 +42,36 @@ fn a_scenario_runs_to_its_report() {
     assert!(home.left_behind().is_empty());
 }
 
+/// Measured, predicted at another rate, and measured again.
+#[test]
+fn a_prediction_is_sealed_before_it_is_measured() {
+    let home = Home::new();
+    let measured = home.run(&["--scenario", "small", "--repeats", "2"]);
+    assert_eq!(measured.code, Some(0), "{}", measured.said());
+    let like = home.runs("small").remove(0);
+    let predict = |more: &[&str]| {
+        let flags = ["predict", "--scenario", "small", "--seeds", "4", "--like"];
+        home.run(&[&flags[..], &[like.to_str().unwrap()], more].concat())
+    };
+    let ran = predict(&["--repeats", "2", "--peers", "l4,l7:p2c"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    for said in ["predicted", "latency_p99", "figures within what was validated", "extrapolated"] {
+        assert!(ran.stdout.contains(said), "{said}: {}", ran.said());
+    }
+    let runs = home.runs("small");
+    let folder = runs.iter().find(|folder| folder.join("predictions.json").is_file()).unwrap();
+    let run = measure::folder::Run::open(folder).unwrap();
+    let sealed = run.record.predictions.unwrap();
+    assert!(run.trials.iter().all(|trial| trial.started_utc >= sealed.sealed_utc));
+    assert_eq!(sealed.predictions.points.len(), 2);
+    let page = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("Predicted before it was measured") && page.contains(&sealed.sha256));
+
+    let none = predict(&["--set", "backends.command=[\"sh\"]"]);
+    assert_eq!(none.code, Some(2), "{}", none.said());
+    assert!(home.left_behind().is_empty());
+}
+
 #[test]
 fn the_client_can_balance_by_itself() {
     let home = Home::new();

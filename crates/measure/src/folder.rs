@@ -13,11 +13,13 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     histogram::{HistogramError, HistogramRecord},
+    prediction::{Predictions, Sealed},
     record::{FORMAT_VERSION, RunRecord, TrialRecord},
 };
 
 const RUN_FILE: &str = "run.json";
 const SCENARIO_FILE: &str = "scenario.toml";
+const PREDICTIONS_FILE: &str = "predictions.json";
 const TRIALS: &str = "trials";
 /// Most missing trials that an error names.
 const MISSING_NAMED: usize = 10;
@@ -80,6 +82,22 @@ pub enum FolderError {
         second: PathBuf,
         /// The trial's position in the run.
         order: u32,
+    },
+    /// The predictions of a run are not those that were sealed.
+    #[error(
+        "{}: not the predictions that were sealed at {sealed_utc}: the SHA-256 is {found}, and \
+         run.json has {sealed}; restore the file",
+        path.display()
+    )]
+    Unsealed {
+        /// The file.
+        path: PathBuf,
+        /// When they were sealed.
+        sealed_utc: String,
+        /// The hash that they had then, in hexadecimal digits.
+        sealed: String,
+        /// The hash that they have.
+        found: String,
     },
     /// Files of trials are missing.
     #[error(
@@ -156,6 +174,18 @@ impl RunFolder {
         write_json(&self.path.join(RUN_FILE), record)
     }
 
+    /// Writes predictions, before the first trial of the run, and says by which hash and
+    /// time they are known from now on.
+    ///
+    /// # Errors
+    /// When they can't be written.
+    pub fn seal(&self, predictions: Predictions, utc: String) -> Result<Sealed, FolderError> {
+        let path = self.path.join(PREDICTIONS_FILE);
+        let bytes = json_bytes(&path, &predictions)?;
+        write(&path, &bytes)?;
+        Ok(Sealed { sealed_utc: utc, sha256: sha256(&bytes), predictions })
+    }
+
     /// Writes a trial's record.
     ///
     /// # Errors
@@ -189,7 +219,10 @@ impl Run {
         if !run_file.is_file() {
             return Err(FolderError::NoRun(path.to_owned()));
         }
-        let record: RunRecord = read_json(&run_file)?;
+        let mut record: RunRecord = read_json(&run_file)?;
+        if let Some(sealed) = &mut record.predictions {
+            sealed.predictions = read_sealed(&path.join(PREDICTIONS_FILE), sealed)?;
+        }
         let twins = record.twins.iter();
         let twins =
             twins.map(|twin| (format!("latency of the twin of {}", twin.peer), &twin.latency));
@@ -256,11 +289,31 @@ fn check_all_there<T>(
     Err(FolderError::Missing { path: path.to_owned(), orders, present, expected })
 }
 
+/// The predictions of a run, if they are those that were sealed.
+fn read_sealed(path: &Path, sealed: &Sealed) -> Result<Predictions, FolderError> {
+    let found = sha256(&fs::read(path).map_err(|error| io_error(path, error))?);
+    if found != sealed.sha256 {
+        let (sealed_utc, sealed) = (sealed.sealed_utc.clone(), sealed.sha256.clone());
+        return Err(FolderError::Unsealed { path: path.to_owned(), sealed_utc, sealed, found });
+    }
+    read_json(path)
+}
+
+/// The SHA-256 of bytes, in hexadecimal digits.
+fn sha256(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FolderError> {
+    write(path, &json_bytes(path, value)?)
+}
+
+fn json_bytes(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, FolderError> {
     let mut bytes = serde_json::to_vec_pretty(value)
         .map_err(|error| FolderError::Json { path: path.to_owned(), error })?;
     bytes.push(b'\n');
-    write(path, &bytes)
+    Ok(bytes)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
@@ -357,6 +410,29 @@ mod tests {
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);
         assert!(write_whole(&root.path().join("none/file"), b"x").is_err());
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "no unfinished file is left");
+    }
+
+    #[test]
+    fn predictions_that_were_changed_after_they_were_sealed_are_refused() {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results/example");
+        let mut run = Run::open(&example).unwrap();
+        let root = temporary();
+        let folder = RunFolder::create(root.path(), "example", "20260101T000000Z").unwrap();
+        let predictions = Predictions { format: FORMAT_VERSION, seeds: 3, ..Default::default() };
+        let sealed = folder.seal(predictions.clone(), "2026-01-01T00:00:00Z".to_owned()).unwrap();
+        run.record.predictions = Some(sealed);
+        folder.write_run(&run.record).unwrap();
+        run.trials.iter().for_each(|trial| folder.write_trial(trial).unwrap());
+        let read = Run::open(folder.path()).unwrap();
+        assert_eq!(read.record.predictions.unwrap().predictions, predictions);
+        let file = folder.path().join(PREDICTIONS_FILE);
+        let text = fs::read_to_string(&file).unwrap().replace("\"seeds\": 3", "\"seeds\": 4");
+        fs::write(&file, text).unwrap();
+        let error = Run::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("not the predictions that were sealed"), "{error}");
+        fs::remove_file(&file).unwrap();
+        let error = Run::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("predictions.json"), "{error}");
     }
 
     #[test]

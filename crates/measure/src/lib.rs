@@ -10,6 +10,7 @@
 //! | [`fold`] | logs to the figures of a trial |
 //! | [`mod@format`] | numbers for people |
 //! | [`histogram`] | HdrHistograms in the record, readable by the standard tools |
+//! | [`prediction`] | figures that were said before they were measured |
 //! | [`record`] | what a run folder holds, as types |
 //! | [`simulation`] | what the record of a simulated run says of the simulation |
 //! | [`folder`] | a run folder on disk |
@@ -67,6 +68,7 @@ pub mod fold;
 pub mod folder;
 pub mod format;
 pub mod histogram;
+pub mod prediction;
 pub mod record;
 pub mod simulation;
 pub mod statistics;

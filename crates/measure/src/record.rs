@@ -10,6 +10,7 @@
 //! ```text
 //! scenario.toml            the scenario file as run, byte for byte
 //! run.json                 RunRecord: what was asked, on what, which peers
+//! predictions.json         Predictions, where the run was predicted before it was measured
 //! trials/000-direct-r0.json  TrialRecord: one file a trial, in the order run
 //! logs/                    what the processes of each trial wrote to stderr
 //! report.html, charts/     made from the files above
@@ -20,7 +21,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{answer::Answer, histogram::HistogramRecord, simulation::Simulation, warning::Warning};
+use crate::{
+    answer::Answer, histogram::HistogramRecord, prediction::Sealed, simulation::Simulation,
+    warning::Warning,
+};
 
 /// Version of the record format. A reader refuses a version it doesn't know.
 pub const FORMAT_VERSION: u32 = 1;
@@ -80,6 +84,9 @@ pub struct RunRecord {
     /// figure of the run was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulation: Option<Simulation>,
+    /// What was predicted of the run before its first trial, where something was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predictions: Option<Sealed>,
     /// The machine and the software.
     pub environment: Environment,
     /// How the run ended.

@@ -16,7 +16,7 @@ pub struct Simulation {
 }
 
 /// What was taken from a measured run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Calibration {
     /// Folder of the run: `<scenario>/<time>-<n>`.
     pub run: String,

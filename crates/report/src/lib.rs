@@ -26,6 +26,7 @@ pub mod drawing;
 mod html;
 mod page;
 pub mod palette;
+mod predicted;
 pub mod render;
 mod scale;
 mod summary;
@@ -39,6 +40,7 @@ use std::{
 use analysis::{
     decide::{PAGE, beside_run},
     model::Model,
+    prediction,
 };
 use measure::folder::{FolderError, Run, write_whole};
 
@@ -83,7 +85,8 @@ pub fn write(run_dir: &Path) -> Result<Written, Error> {
     let model = Model::new(&run.record, &run.trials);
     let html = run_dir.join("report.html");
     let decision = beside_run(run_dir);
-    write_whole(&html, page::render(&model, decision).as_bytes())
+    let predicted = prediction::outcomes(&run.record, &run.trials);
+    write_whole(&html, page::render(&model, &predicted, decision).as_bytes())
         .map_err(|error| io_error(&html, error))?;
     let folder = run_dir.join("charts");
     fs::create_dir_all(&folder).map_err(|error| io_error(&folder, error))?;
@@ -117,7 +120,13 @@ pub fn index(results: &Path) -> Result<PathBuf, Error> {
 
 /// The page of a run, for those who keep records elsewhere than in a folder.
 pub fn html(run: &Run) -> String {
-    page::render(&Model::new(&run.record, &run.trials), None)
+    page_of(run, None)
+}
+
+/// The page of a run, with a link to the decision where there is one.
+fn page_of(run: &Run, decision: Option<&str>) -> String {
+    let predicted = prediction::outcomes(&run.record, &run.trials);
+    page::render(&Model::new(&run.record, &run.trials), &predicted, decision)
 }
 
 fn write_png(drawing: &Drawing, density: f64, path: &Path) -> Result<(), Error> {

@@ -6,6 +6,7 @@
 use analysis::{
     findings::{Findings, Piece, Sentence},
     model::{LEVEL_TEXT, Model, PeerView},
+    prediction::Outcome,
     sweep::{Sweep, label},
 };
 use measure::{
@@ -16,6 +17,7 @@ use measure::{
 use crate::{
     comparison::{Column, shown},
     palette::Paint,
+    predicted,
 };
 
 /// How text is set.
@@ -91,6 +93,47 @@ pub fn verdict(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String 
         text.push_str(&paragraph(caveat, "! ", style));
     }
     text
+}
+
+/// What was predicted before it was measured, a line each, and how much of it came true;
+/// nothing where nothing was.
+pub fn predictions(outcomes: &[Outcome], style: Style) -> String {
+    if outcomes.is_empty() {
+        return String::new();
+    }
+    let heads = ["predicted", "figure", "value", "interval", "measured", "error", ""];
+    let cells = |one: &Outcome| {
+        let (figure, said) = (one.predicted.figure, one.predicted);
+        let unknown = || format::UNKNOWN.to_owned();
+        [
+            predicted::name(one),
+            figure.name().to_owned(),
+            figure.show(said.value),
+            figure.show_range(said.low, said.high),
+            one.measured.map_or_else(unknown, |own| figure.show(own)),
+            one.error.map_or_else(unknown, format::off_by),
+            predicted::inside(one).to_owned(),
+        ]
+    };
+    let rows: Vec<[String; 7]> =
+        [heads.map(str::to_owned)].into_iter().chain(outcomes.iter().map(cells)).collect();
+    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: Vec<usize> = (0..heads.len()).map(|column| widest(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+            // Names to the left, numbers to the right.
+            line.push_str(&match column {
+                0 | 1 | 6 => format!("{cell:<width$}  "),
+                _ => format!("{cell:>width$}  "),
+            });
+        }
+        let line = cut(line.trim_end(), style.width);
+        text.push_str(&if number == 0 { dim(&line, style) } else { line });
+        text.push('\n');
+    }
+    text + &plain_paragraph(&predicted::score(outcomes), "", style)
 }
 
 /// The comparison, before it is set for a terminal or a page.

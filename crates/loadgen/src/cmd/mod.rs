@@ -9,6 +9,7 @@ mod init;
 mod list;
 mod own_service;
 mod peers;
+mod predict;
 mod prune;
 mod report;
 mod run;
@@ -61,6 +62,8 @@ Examples:
                                           --data '{\"name\": \"you\"}\'
   What 300 backends would do:           loadgen simulate --scenario connection-sweep \\
                                           --set backends.count=300
+  How right that would be:              loadgen predict --scenario connection-sweep \
+                                          --like results/connection-sweep/<run>
   A scenario of your own:               loadgen check my.toml && loadgen --scenario my.toml
 
 Exit codes: 0 all expectations held; 1 one did not (with --require-all also: could not be
@@ -72,6 +75,9 @@ enum Command {
     /// Say what would come of a scenario, in sizes that can't be run here: the same
     /// report, of which nothing is measured.
     Simulate(simulate::Args),
+    /// Predict a scenario from a measured run, measure it, and say how right the prediction
+    /// was.
+    Predict(predict::Args),
     /// Check a scenario without running it.
     Check(check::Args),
     /// Make the report of a run again, from its folder alone.
@@ -127,6 +133,7 @@ impl Program {
             None if self.run.list => list::main()?,
             None => run::main(&self.run)?,
             Some(Command::Simulate(args)) => simulate::main(&args)?,
+            Some(Command::Predict(args)) => predict::main(&args)?,
             Some(Command::Check(args)) => check::main(&args)?,
             Some(Command::Report(args)) => report::main(&args)?,
             Some(Command::Compare(args)) => compare::main(&args)?,

@@ -67,12 +67,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let root = Root::find();
     let library = super::library(&root)?;
     let request = request(args, &library, &root)?;
-    if request.scenario.network == scenario::Network::Namespaces {
-        // Before there is a second thread.
-        lab::network::prepare().map_err(Failure::lab)?;
-    }
-    interrupt::listen()
-        .map_err(|error| Failure::lab(format!("cannot wait for signals: {error}")))?;
+    before_threads(&request.scenario)?;
     let (live, address) = live_metrics(args)?.unzip();
     let mut progress = Progress::new(Terminal::stderr()).with_live(live);
     if let Some(targets) = &request.targets {
@@ -81,8 +76,40 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     if let Some(address) = address {
         progress.note(&format!("metrics of the run at http://{address}/metrics"));
     }
+    let as_said = Said {
+        format: args.format,
+        json: args.settings.json,
+        require_all: args.require_all,
+    };
+    carry_out(&request, &library, &root, progress, as_said)
+}
+
+/// What has to be done while there is one thread.
+pub(super) fn before_threads(scenario: &Scenario) -> Result<(), Failure> {
+    if scenario.network == scenario::Network::Namespaces {
+        lab::network::prepare().map_err(Failure::lab)?;
+    }
+    interrupt::listen().map_err(|error| Failure::lab(format!("cannot wait for signals: {error}")))
+}
+
+/// How the result is said.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    pub(super) format: Option<CiFormat>,
+    pub(super) json: bool,
+    pub(super) require_all: bool,
+}
+
+/// Runs what was asked for, and says what came of it.
+pub(super) fn carry_out(
+    request: &Request,
+    library: &Library,
+    root: &Root,
+    mut progress: Progress,
+    said: Said,
+) -> Result<u8, Failure> {
     progress.note(&format!("{}: {}", request.scenario.name, request.scenario.question));
-    let mut finished = run::run(&request, &library, &root, &mut progress)?;
+    let mut finished = run::run(request, library, root, &mut progress)?;
     let has_figures = finished.has_figures();
     if let Some(failure) = finished.failure.take_if(|_| !has_figures) {
         return Err(failure);
@@ -94,12 +121,12 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         Ok(report) => (report, None),
         Err(failure) => (None, Some(failure)),
     };
-    let code = finished.exit_code(args.require_all);
-    let last = not_judged(&finished, args.require_all);
-    let data = match args.format {
+    let code = finished.exit_code(said.require_all);
+    let last = not_judged(&finished, said.require_all);
+    let data = match said.format {
         Some(format) => Some(format.text(&finished.record, &finished.trials)),
         None => {
-            args.settings.json.then(|| format!("{:#}\n", serde_json::json!(Summary::of(&finished))))
+            said.json.then(|| format!("{:#}\n", serde_json::json!(Summary::of(&finished))))
         }
     };
     let printed = match data {
@@ -178,6 +205,7 @@ fn request(args: &Args, library: &Library, root: &Root) -> Result<Request, Failu
         scenario,
         overrides: short.into_iter().chain(target).chain(written).collect(),
         service,
+        forecast: None,
         every_peer: args.settings.every_peer(),
         targets,
         max_errors: args.targets.max_errors()?,

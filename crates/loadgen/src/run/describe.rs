@@ -61,6 +61,7 @@ pub(super) fn run_record(
         left_out,
         twins: Vec::new(),
         simulation: None,
+        predictions: None,
         warnings: doubts::of_start(&load, &environment),
         load,
         environment,

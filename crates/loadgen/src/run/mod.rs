@@ -25,7 +25,7 @@ mod twin;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use measure::{folder::RunFolder, record::LeftOut};
+use measure::{folder::RunFolder, prediction::Predictions, record::LeftOut};
 use scenario::{Library, Scenario, ScenarioSource, Tls};
 
 use crate::{
@@ -35,14 +35,16 @@ use crate::{
         Certificates,
         placement::{self, Cpus},
     },
-    peers,
+    peers::{self, ReadyPeer},
     root::Root,
     service::OwnService,
 };
 use course::Course;
+use simulated::Forecast;
 pub(crate) use finished::Finished;
 pub(crate) use observer::{Event, Observer};
-use trial::Processes;
+use points::Point;
+use trial::{Processes, utc};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub(crate) struct Request {
     pub(crate) every_peer: bool,
     /// The user's own service, where the scenario calls one.
     pub(crate) service: Option<OwnService>,
+    /// What is predicted from before the first trial, where something is.
+    pub(crate) forecast: Option<Forecast>,
     /// What is driven in place of the scenario's peers.
     pub(crate) targets: Option<Targets>,
     /// The share of calls that may fail there before it is left alone.
@@ -96,9 +100,13 @@ pub(crate) fn run(
     let cpus =
         Cpus::of(&scenario.placement, &placement::available()).map_err(Failure::bad_input)?;
     let certificates = certificates(scenario)?;
+    let predictions = predictions(request, &points, &peers, observer)?;
     let started = Timestamp::now();
     let folder = create_folder(&request.results, &request.source, started)?;
-    let record = describe::run_record(request, &points, &peers, left_out, started, &cpus);
+    let mut record = describe::run_record(request, &points, &peers, left_out, started, &cpus);
+    if let Some(predictions) = predictions {
+        record.predictions = Some(folder.seal(predictions, utc(Timestamp::now()))?);
+    }
     let course = Course {
         scenario,
         points,
@@ -113,6 +121,22 @@ pub(crate) fn run(
         observer,
     };
     Ok(course.run(started))
+}
+
+/// What will be measured, where that is asked for.
+fn predictions(
+    request: &Request,
+    points: &[Point],
+    peers: &[ReadyPeer],
+    observer: &mut dyn Observer,
+) -> Result<Option<Predictions>, Failure> {
+    let Some(forecast) = &request.forecast else { return Ok(None) };
+    let scenario = &request.scenario;
+    observer.on(Event::Note("simulating, to predict what will be measured"));
+    let made = forecast.predict(scenario, points, peers, simulated::threads());
+    made.map(Some).map_err(|reason| {
+        Failure::bad_input(format!("scenario {} can't be predicted: {reason}", scenario.name))
+    })
 }
 
 /// Paths that mean something on this machine only, and what a record says instead: it

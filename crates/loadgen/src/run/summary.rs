@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use analysis::estimate;
+use analysis::{
+    estimate,
+    prediction::{Outcome, outcomes},
+};
 use measure::{
     figure::Figure,
     record::{Expectation, LeftOut, RunOutcome, RunRecord, SearchRecord, TrialRecord},
@@ -41,6 +44,9 @@ pub(crate) struct Summary {
     peers: Vec<PeerSummary>,
     /// Peers that were asked for and could not be run.
     left_out: Vec<LeftOut>,
+    /// What was predicted before the first trial, and what came of it; empty where nothing
+    /// was.
+    predictions: Vec<Outcome>,
     /// What was expected, judged.
     expectations: Vec<Expectation>,
     /// Doubts about the run, and about its trials.
@@ -139,6 +145,7 @@ impl Summary {
             search: record.search.clone(),
             peers,
             left_out: record.left_out.clone(),
+            predictions: outcomes(record, trials),
             expectations: record.expectations.clone(),
             warnings: of_run.chain(of_trials).collect(),
         }

@@ -2,8 +2,9 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use analysis::prediction::outcomes;
 use measure::record::{Expectation, RunOutcome, Verdict};
-use report::terminal::{Style, table, verdict};
+use report::terminal::{Style, predictions, table, verdict};
 
 use crate::{exit::Failure, run::Finished};
 
@@ -74,6 +75,11 @@ pub(crate) fn print_result(
     text.push_str(&table(&finished.record, &finished.trials, style));
     text.push('\n');
     text.push_str(&verdict(&finished.record, &finished.trials, text_style));
+    let predicted = outcomes(&finished.record, &finished.trials);
+    if !predicted.is_empty() {
+        text.push('\n');
+        text.push_str(&predictions(&predicted, style));
+    }
     let expectations = &finished.record.expectations;
     if !expectations.is_empty() {
         text.push('\n');

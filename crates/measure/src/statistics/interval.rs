@@ -101,7 +101,7 @@ impl Estimate {
         (self.centre != 0.0).then(|| half / self.centre.abs())
     }
 
-    fn exp(self) -> Self {
+    pub(super) fn exp(self) -> Self {
         let interval = self.interval.map(|interval| interval.map(f64::exp));
         Self { centre: self.centre.exp(), interval, ..self }
     }
@@ -197,7 +197,7 @@ fn student(values: &[f64], level: f64) -> Option<Estimate> {
 }
 
 /// Logarithms, if all values are positive and finite and there is one.
-fn logarithms(values: &[f64]) -> Option<Vec<f64>> {
+pub(super) fn logarithms(values: &[f64]) -> Option<Vec<f64>> {
     let positive = !values.is_empty() && values.iter().all(|v| *v > 0.0 && v.is_finite());
     positive.then(|| values.iter().map(|value| value.ln()).collect())
 }

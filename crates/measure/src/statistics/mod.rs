@@ -4,6 +4,7 @@
 //! | module | question |
 //! |---|---|
 //! | [`interval`] | how far off may this figure be, and is A really less than B? |
+//! | [`prediction`] | where will trials to come lie? |
 //! | [`stopping`] | how many repeats make it sure enough? |
 //! | [`shares`] | were calls spread as they should have been? |
 //! | [`warm_up`] | where did the warm-up end? |
@@ -28,6 +29,7 @@ pub(crate) mod chance;
 pub mod drift;
 pub mod independence;
 pub mod interval;
+pub mod prediction;
 pub mod settling;
 pub mod shares;
 mod special;

@@ -11,7 +11,6 @@ use std::{
 use analysis::{
     decide::{Decision, beside_run, folder_of},
     index::REPORT_FILE,
-    model::Model,
 };
 use measure::folder::{Run, write_whole};
 
@@ -58,7 +57,7 @@ fn link_back(decision: &Decision) -> Result<(), Error> {
         let text = fs::read_to_string(&report).unwrap_or_default();
         if text.is_empty() || back.is_some_and(|back| !text.contains(back)) {
             let run = Run::open(&run.path)?;
-            let text = page::render(&Model::new(&run.record, &run.trials), back);
+            let text = crate::page_of(&run, back);
             write_whole(&report, text.as_bytes()).map_err(|error| io_error(&report, error))?;
         }
     }

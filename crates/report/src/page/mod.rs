@@ -1,7 +1,7 @@
 //! The page: one file that makes no request.
 //!
 //! Sections stand in the order a reader needs them: the question, the answer,
-//! the comparison, the charts, how even the spread was, what a closed loop would
+//! what was predicted of it, the comparison, the charts, how even the spread was, what a closed loop would
 //! have said, what theory says, how late the generator was, what was expected, how it
 //! was measured, doubts, every trial.
 //! All of it shows without the script, which only sorts tables, hides peers and
@@ -19,6 +19,7 @@ mod generator;
 pub(crate) mod index;
 mod method;
 mod omission;
+mod prediction;
 mod ratios;
 mod simulation;
 pub(crate) mod sweep;
@@ -27,7 +28,10 @@ mod trials;
 mod warnings;
 
 use crate::{html::Html, palette};
-use analysis::model::{Model, PeerView};
+use analysis::{
+    model::{Model, PeerView},
+    prediction::Outcome,
+};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -36,11 +40,16 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
                       base-uri 'none'; form-action 'none'";
 
 /// Writes the page of a run, with a link to the decision where there is one.
-pub(crate) fn render(model: &Model<'_>, decision: Option<&str>) -> String {
+pub(crate) fn render(
+    model: &Model<'_>,
+    predicted: &[Outcome],
+    decision: Option<&str>,
+) -> String {
     let simulated = if model.run.simulation.is_some() { " (simulated)" } else { "" };
     document(&format!("{}{simulated} · layerlab", model.run.scenario), |html| {
         header(html, model, decision);
         answer::write(html, model);
+        prediction::write(html, model, predicted);
         match &model.sweep {
             Some(swept) => {
                 sweep::write(html, model, swept);

@@ -175,6 +175,7 @@ fn run_record() -> RunRecord {
         expectations: expectations(),
         twins: Vec::new(),
         simulation: None,
+        predictions: None,
         warnings: vec![Warning::SharedCpus { cpus: 2 }],
     }
 }

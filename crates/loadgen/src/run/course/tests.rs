@@ -139,6 +139,7 @@ fn run_in(
     };
     let request = Request {
         service: None,
+        forecast: None,
         source,
         scenario,
         overrides: Vec::new(),

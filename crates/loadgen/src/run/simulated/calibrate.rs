@@ -23,10 +23,20 @@ pub(crate) struct Calibrated {
     run: String,
     /// The service time as the scenario writes it, and as it was measured.
     service: Option<(String, Empirical)>,
-    /// By peer and layer, what a call spends on half of its way.
-    ways: Vec<(String, Layer, Empirical)>,
+    ways: Vec<Way>,
     taken: Vec<Taken>,
     validated: Validated,
+}
+
+/// What a call by a peer spends on half of its way, at one rate: what waits in proxies and
+/// for CPUs grows with the load.
+#[derive(Clone, Debug)]
+struct Way {
+    peer: String,
+    layer: Layer,
+    /// Calls a second; none in a closed loop.
+    rate: Option<f64>,
+    half: Empirical,
 }
 
 /// What was measured, and so what a simulation does not go beyond.
@@ -74,15 +84,28 @@ impl Calibrated {
     }
 
     /// What a call by a peer spends on half of its way: as measured of the peer itself, of
-    /// the same under another policy, or of one at the same layer.
-    pub(super) fn half_way(&self, peer: &ReadyPeer) -> Option<&Empirical> {
+    /// the same under another policy, or of one at the same layer, at the rate that is
+    /// nearest to the scenario's.
+    pub(super) fn half_way(&self, peer: &ReadyPeer, scenario: &Scenario) -> Option<&Empirical> {
         let name = peer.peer.name.as_str();
         let folder = name.split(':').next();
         let layer = layer_of(peer);
-        let same = self.ways.iter().find(|(own, ..)| own == name);
-        let of_folder = || self.ways.iter().find(|(own, ..)| own.split(':').next() == folder);
-        let of_layer = || self.ways.iter().find(|(_, own, _)| *own == layer);
-        same.or_else(of_folder).or_else(of_layer).map(|(.., way)| way)
+        let is_of: [&dyn Fn(&Way) -> bool; 3] = [
+            &|way| way.peer == name,
+            &|way| way.peer.split(':').next() == folder,
+            &|way| way.layer == layer,
+        ];
+        let rate = scenario.load.pace.mean_rate();
+        let away = |way: &&Way| match (way.rate, rate) {
+            (Some(own), Some(wanted)) => (own / wanted).ln().abs(),
+            (None, None) => 0.0,
+            _ => f64::INFINITY,
+        };
+        let nearest = |is_of: &dyn Fn(&Way) -> bool| {
+            let ways = self.ways.iter().filter(|way| is_of(way));
+            ways.min_by(|one, other| away(one).total_cmp(&away(other)))
+        };
+        is_of.into_iter().find_map(nearest).map(|way| &way.half)
     }
 
     /// For the record of a simulation of these points and peers.
@@ -120,7 +143,7 @@ impl Calibrated {
             beyond.push(format!("{now} backends are more than were measured, {then}."));
         }
         if !known.peers.iter().any(|(one, _)| one == name) {
-            let from = if self.half_way(peer).is_some() { "another peer's" } else { "not known" };
+            let from = if self.half_way(peer, scenario).is_some() { "another peer's" } else { "not known" };
             beyond.push(format!("{name} was not measured, and its time on the way is {from}."));
         } else if !known.peers.iter().any(|(one, by)| one == name && by == policy) {
             beyond.push(format!("{name} was not measured with the policy {policy}."));
@@ -198,19 +221,41 @@ fn ways(
     record: &RunRecord,
     trials: &[&TrialRecord],
     taken: &mut Vec<Taken>,
-) -> Result<Vec<(String, Layer, Empirical)>, String> {
+) -> Result<Vec<Way>, String> {
+    let rates = rates(record);
     let mut ways = Vec::new();
     for peer in &record.peers {
-        let own: Vec<&TrialRecord> =
-            trials.iter().copied().filter(|trial| trial.peer == peer.name).collect();
-        let what = format!("time on the way of {}", peer.name);
-        let from = "calls as sent and answered, without what the backends reported";
-        let times = |trial: &TrialRecord| trial.overhead.clone();
-        if let Some(way) = take(&what, from, &own, times, taken)? {
-            ways.push((peer.name.clone(), peer.layer, way.scaled(0.5)));
+        for &(rate, ref points) in &rates {
+            let own = trials.iter().copied().filter(|trial| trial.peer == peer.name);
+            let own: Vec<&TrialRecord> =
+                own.filter(|trial| points.contains(&trial.point.as_deref())).collect();
+            let mut what = format!("time on the way of {}", peer.name);
+            if let Some(rate) = rate.filter(|_| rates.len() > 1) {
+                what.push_str(&format!(" at {}", measure::format::rate(rate)));
+            }
+            let from = "calls as sent and answered, without what the backends reported";
+            let times = |trial: &TrialRecord| trial.overhead.clone();
+            if let Some(way) = take(&what, from, &own, times, taken)? {
+                let (peer, layer, half) = (peer.name.clone(), peer.layer, way.scaled(0.5));
+                ways.push(Way { peer, layer, rate, half });
+            }
         }
     }
     Ok(ways)
+}
+
+/// The rates that were offered, each with the points at which it was.
+fn rates(record: &RunRecord) -> Vec<(Option<f64>, Vec<Option<&str>>)> {
+    let Some(sweep) = &record.sweep else { return vec![(record.load.rate, vec![None])] };
+    let mut rates: Vec<(Option<f64>, Vec<Option<&str>>)> = Vec::new();
+    for point in &sweep.points {
+        let value = Some(point.value.as_str());
+        match rates.iter_mut().find(|(rate, _)| *rate == point.load.rate) {
+            Some((_, points)) => points.push(value),
+            None => rates.push((point.load.rate, vec![value])),
+        }
+    }
+    rates
 }
 
 /// Puts times of trials together. The last repeat is held to the others to tell the fit;

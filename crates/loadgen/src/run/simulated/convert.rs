@@ -68,7 +68,7 @@ pub(super) fn setup(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditio
         fleet: fleet(scenario, conditions),
         load: load_of(scenario, conditions),
         connection_age_ns: scenario.connection_age.map(|age| nanos(age.max)),
-        path: path(peer, conditions),
+        path: path(scenario, peer, conditions),
         faults: faults(scenario),
     }
 }
@@ -141,9 +141,9 @@ fn load_of(scenario: &Scenario, conditions: &Conditions) -> Load {
 }
 
 /// As it was measured, or else as far as it was said to be.
-fn path(peer: &ReadyPeer, conditions: &Conditions) -> Path {
+fn path(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> Path {
     let calibrated = conditions.calibrated.as_ref();
-    if let Some(half) = calibrated.and_then(|one| one.half_way(peer)) {
+    if let Some(half) = calibrated.and_then(|one| one.half_way(peer, scenario)) {
         let to_backend = Distribution::Empirical(half.clone());
         return Path { to_balancer: Distribution::Zero, to_backend };
     }

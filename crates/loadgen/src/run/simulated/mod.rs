@@ -6,6 +6,7 @@
 
 mod calibrate;
 mod convert;
+mod forecast;
 mod trial;
 
 use std::{path::PathBuf, time::Instant};
@@ -26,6 +27,7 @@ use crate::{
 };
 pub(crate) use calibrate::Calibrated;
 pub(crate) use convert::Conditions;
+pub(crate) use forecast::Forecast;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ pub(crate) fn run(request: &Request, library: &Library) -> Result<Finished, Fail
     }
     let peers = peers(scenario, library)?;
     let points = points::planned(scenario);
-    let threads = usize::try_from(environment::cpus()).unwrap_or(1).max(1);
+    let threads = threads();
     check(request, &points, &peers, threads)?;
     let (started, began) = (Timestamp::now(), Instant::now());
     let folder = create_folder(&request.results, &request.source, started)?;
@@ -72,6 +74,11 @@ pub(crate) fn run(request: &Request, library: &Library) -> Result<Finished, Fail
     let kept = written.and_then(|()| folder.write_run(&record).map_err(Failure::from));
     let (claims, failure) = (scenario.claims.clone(), kept.err());
     Ok(Finished { folder: folder.path().to_owned(), record, trials, claims, failure })
+}
+
+/// How many simulations are made at a time.
+pub(super) fn threads() -> usize {
+    usize::try_from(environment::cpus()).unwrap_or(1).max(1)
 }
 
 /// The peers by their files: where they balance, and by which policy, is all that counts.
@@ -133,6 +140,7 @@ fn record(
         every_peer: false,
         targets: None,
         service: None,
+        forecast: None,
         max_errors: 1.0,
     };
     let cpus = Cpus::default();
