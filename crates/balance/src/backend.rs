@@ -153,6 +153,13 @@ impl Backend {
         *self.phase.get_or_init(first)
     }
 
+    /// Whether it has nothing in flight, and is not idle because it fails at once: less than
+    /// half of what it is handed does.
+    #[inline]
+    pub(crate) fn is_idle(&self, now_ns: u64) -> bool {
+        self.in_flight() == 0 && self.failures.tries(now_ns) < 2.0
+    }
+
     /// In-flight count per unit of weight, as if each call, and the next one, had
     /// to be made until it succeeds: what the load policies compare.
     #[inline]

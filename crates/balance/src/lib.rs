@@ -19,6 +19,8 @@
 //! | `random` | chance | yes | connections and calls | |
 //! | `least_loaded` | in-flight counts of all | yes | connections and calls | join the shortest queue |
 //! | `p2c` | in-flight counts of two | yes | connections and calls | Mitzenmacher, *The Power of Two Choices in Randomized Load Balancing*, 2001 |
+//! | `p3c` | in-flight counts of three | yes | connections and calls | the same |
+//! | `join_idle_queue` | whether a backend has anything in flight | among the idle | calls; of connections, one that has none | Lu et al., *Join-Idle-Queue*, 2011 |
 //! | `peak_ewma` | in-flight counts and latency of two | yes | calls; on connections it sees their length | Twitter Finagle's Peak EWMA |
 //! | `ring_hash` | the key | yes | sticky connections or calls | Karger et al., *Consistent Hashing and Random Trees*, 1997 |
 //! | `maglev` | the key | yes | sticky connections or calls | Eisenbud et al., *Maglev*, NSDI 2016 |
@@ -41,6 +43,7 @@ mod backend;
 mod balancer;
 mod chance;
 mod failures;
+mod join_idle_queue;
 mod least_loaded;
 mod maglev;
 pub mod outlier;

@@ -16,7 +16,7 @@ use std::sync::{
 use crate::{
     Backend, PickInput,
     failures::kept,
-    p2c::better_of_two,
+    p2c::cheapest_of,
     policy::{Candidates, Policy},
     random::Wheel,
 };
@@ -82,7 +82,7 @@ impl PeakEwmaPolicy {
 
 impl Policy for PeakEwmaPolicy {
     fn pick(&self, candidates: &Candidates<'_>, input: &PickInput) -> Option<usize> {
-        better_of_two(&self.wheel, candidates, input.random, |backend| cost(backend, input.now_ns))
+        cheapest_of::<2>(&self.wheel, candidates, input.random, |backend| cost(backend, input.now_ns))
     }
 }
 

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Backend, BalanceError, PickInput, Tried,
+    join_idle_queue::JoinIdleQueue,
     least_loaded::LeastLoaded,
     maglev::Maglev,
-    p2c::P2c,
+    p2c::FewestOf,
     peak_ewma::PeakEwmaPolicy,
     random::Random,
     ring_hash::RingHash,
@@ -29,6 +30,10 @@ pub enum PolicyKind {
     LeastLoaded,
     /// The fewer in flight per unit of weight, of two drawn by chance.
     P2c,
+    /// The fewest in flight per unit of weight, of three drawn by chance.
+    P3c,
+    /// One with nothing in flight, by chance; where all have, any.
+    JoinIdleQueue,
     /// The lower expected latency, of two drawn by chance.
     PeakEwma,
     /// The owner of the key on a ring of hashes.
@@ -40,11 +45,13 @@ pub enum PolicyKind {
 impl PolicyKind {
     /// All policies. A new one is a file, a variant and a line here and in
     /// [`PolicyKind::name`] and `build`; the tests walk this list.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::RoundRobin,
         Self::Random,
         Self::LeastLoaded,
         Self::P2c,
+        Self::P3c,
+        Self::JoinIdleQueue,
         Self::PeakEwma,
         Self::RingHash,
         Self::Maglev,
@@ -57,6 +64,8 @@ impl PolicyKind {
             Self::Random => "random",
             Self::LeastLoaded => "least_loaded",
             Self::P2c => "p2c",
+            Self::P3c => "p3c",
+            Self::JoinIdleQueue => "join_idle_queue",
             Self::PeakEwma => "peak_ewma",
             Self::RingHash => "ring_hash",
             Self::Maglev => "maglev",
@@ -77,7 +86,9 @@ impl PolicyKind {
             Self::RoundRobin => Box::new(RoundRobin::new(backends, start)?),
             Self::Random => Box::new(Random::new(backends)),
             Self::LeastLoaded => Box::new(LeastLoaded),
-            Self::P2c => Box::new(P2c::new(backends)),
+            Self::P2c => Box::new(FewestOf::<2>::new(backends)),
+            Self::P3c => Box::new(FewestOf::<3>::new(backends)),
+            Self::JoinIdleQueue => Box::new(JoinIdleQueue::new(backends)),
             Self::PeakEwma => Box::new(PeakEwmaPolicy::new(backends)),
             Self::RingHash => Box::new(RingHash::new(backends)),
             Self::Maglev => Box::new(Maglev::new(backends)?),

@@ -63,41 +63,38 @@ impl Wheel {
 
     /// Draws one of the candidates; `None` when there is none.
     pub(crate) fn draw(&self, candidates: &Candidates<'_>, random: u64) -> Option<usize> {
-        let mut word = random;
-        for _ in 0..DRAWS {
-            let index = self.at(word);
-            if candidates.is_eligible(index) {
-                return Some(index);
-            }
-            word = next_word(word);
-        }
-        draw_among(candidates, word, None)
+        self.draw_where(candidates, random, |_| true)
     }
 
-    /// Draws a candidate other than `first`; `None` when there is none.
-    pub(crate) fn draw_other(
+    /// Draws one of the candidates that are wanted; `None` when there is none.
+    #[inline]
+    pub(crate) fn draw_where(
         &self,
         candidates: &Candidates<'_>,
         random: u64,
-        first: usize,
+        is_wanted: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let mut word = random;
         for _ in 0..DRAWS {
             let index = self.at(word);
-            if index != first && candidates.is_eligible(index) {
+            if is_wanted(index) && candidates.is_eligible(index) {
                 return Some(index);
             }
             word = next_word(word);
         }
-        draw_among(candidates, word, Some(first))
+        draw_among(candidates, word, is_wanted)
     }
 }
 
-/// A weighted draw over the eligible backends alone.
-fn draw_among(candidates: &Candidates<'_>, random: u64, without: Option<usize>) -> Option<usize> {
+/// A weighted draw over the backends that are eligible and wanted alone.
+fn draw_among(
+    candidates: &Candidates<'_>,
+    random: u64,
+    is_wanted: impl Fn(usize) -> bool,
+) -> Option<usize> {
     let eligible = || {
         (0..candidates.backends.len())
-            .filter(move |&index| Some(index) != without && candidates.is_eligible(index))
+            .filter(|&index| is_wanted(index) && candidates.is_eligible(index))
     };
     let weight = |index: usize| u64::from(candidates.backends[index].weight());
     let sum: u64 = eligible().map(weight).sum();

@@ -109,7 +109,9 @@ proptest! {
     #[test]
     fn loads_converge_to_weights_when_calls_stay(weights in weighted_lists()) {
         let sum = f64::from(weights.iter().sum::<u32>());
-        for (kind, tolerance) in [(PolicyKind::LeastLoaded, 0.02), (PolicyKind::P2c, 0.05)] {
+        for (kind, tolerance) in
+            [(PolicyKind::LeastLoaded, 0.02), (PolicyKind::P2c, 0.05), (PolicyKind::P3c, 0.05)]
+        {
             let balancer = balancer(kind, &weights);
             let mut chance = SplitMix64::seed_from_u64(9);
             let calls = 20_000;
@@ -188,6 +190,28 @@ proptest! {
                 }
                 None => prop_assert!(!any_left, "{kind} found nobody"),
             }
+        }
+    }
+
+    #[test]
+    fn who_is_idle_is_joined_before_who_is_not(
+        states in prop::collection::vec((1_u32..4, any::<bool>(), 0_u32..3), 1..9),
+        seed in any::<u64>(),
+    ) {
+        let weights: Vec<u32> = states.iter().map(|state| state.0).collect();
+        let balancer = balancer(PolicyKind::JoinIdleQueue, &weights);
+        for (backend, (_, is_out, in_flight)) in balancer.backends().iter().zip(&states) {
+            backend.set_available(!is_out);
+            (0..*in_flight).for_each(|_| backend.begin());
+        }
+        let is_idle = |(_, is_out, in_flight): &(u32, bool, u32)| !is_out && *in_flight == 0;
+        let any_idle = states.iter().any(is_idle);
+        let mut chance = SplitMix64::seed_from_u64(seed);
+        for _ in 0..64 {
+            let input = PickInput { random: chance.next_u64(), now_ns: 1, key: None };
+            let picked = balancer.pick(&input, &Tried::default());
+            let joined = picked.is_some_and(|index| is_idle(&states[index]));
+            prop_assert!(joined == any_idle, "{picked:?} of {states:?}");
         }
     }
 
@@ -375,13 +399,22 @@ fn calls_beside_one_that_fails(kind: PolicyKind, gap_ns: u64) -> [u32; 2] {
 
 #[test]
 fn a_backend_that_fails_at_once_gets_far_less_than_its_share() {
-    for kind in [PolicyKind::LeastLoaded, PolicyKind::P2c, PolicyKind::PeakEwma] {
+    for kind in
+        [PolicyKind::LeastLoaded, PolicyKind::P2c, PolicyKind::P3c, PolicyKind::PeakEwma]
+    {
         // One call at a time, four, and forty.
         for gap_ns in [30_000_000, 5_000_000, 500_000] {
             let [good, bad] = calls_beside_one_that_fails(kind, gap_ns);
             assert!(bad > 0 && bad * 10 < good, "{kind}, {gap_ns} ns: {bad} of 2,000 failed");
         }
     }
+}
+
+/// One that fails at once has nothing in flight, and yet is no idle one.
+#[test]
+fn who_fails_at_once_is_not_joined_as_idle() {
+    let [good, bad] = calls_beside_one_that_fails(PolicyKind::JoinIdleQueue, 30_000_000);
+    assert!(bad > 0 && bad * 10 < good, "{bad} of 2,000 failed");
 }
 
 #[test]
@@ -398,6 +431,7 @@ fn two_choices_keep_the_longest_queue_far_shorter_than_one() {
     };
     assert_eq!(longest(PolicyKind::LeastLoaded), 8);
     assert!(longest(PolicyKind::P2c) <= 11);
+    assert!(longest(PolicyKind::P3c) <= longest(PolicyKind::P2c));
     assert!(longest(PolicyKind::Random) >= 13);
 }
 

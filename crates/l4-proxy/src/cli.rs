@@ -41,7 +41,8 @@ pub struct Args {
     changes: BackendsArgs,
 
     /// How a connection's backend is picked: round_robin, random,
-    /// least_loaded (fewest connections), p2c (fewer connections of two),
+    /// least_loaded (fewest connections), p2c and p3c (fewest connections of two
+    /// or three), join_idle_queue (one without a connection, else random),
     /// peak_ewma (fewer connections and a faster first byte, of two),
     /// ring_hash or maglev (by the client's address).
     #[arg(long, value_name = "NAME", default_value = "round_robin")]

@@ -42,8 +42,8 @@ pub struct Args {
     #[command(flatten)]
     changes: BackendsArgs,
 
-    /// How a backend is picked: round_robin, random, least_loaded, p2c,
-    /// peak_ewma, ring_hash or maglev.
+    /// How a backend is picked: round_robin, random, least_loaded, p2c, p3c,
+    /// join_idle_queue, peak_ewma, ring_hash or maglev.
     #[arg(long, value_name = "NAME", default_value_t = PolicyKind::RoundRobin)]
     policy: PolicyKind,
 

@@ -509,6 +509,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         ("peer", "scenarios/peers/peer.schema.json"),
         ("run", "results/schema/run.json"),
         ("trial", "results/schema/trial.json"),
+        ("predictions", "results/schema/predictions.json"),
         ("summary", "results/schema/summary.json"),
         ("decision", "results/schema/decision.json"),
     ] {

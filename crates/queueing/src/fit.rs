@@ -83,6 +83,8 @@ pub enum Policy {
     LeastLoaded,
     /// The fewer in flight of two different ones.
     P2c,
+    /// The fewest in flight of three different ones.
+    P3c,
     /// Any other.
     Other,
 }
@@ -210,6 +212,7 @@ fn by_call(setting: &Setting, service: Service) -> Result<Fit, NoFit> {
         Policy::RoundRobin => (Gaps::Constant, vec![ONE_COUNTER]),
         Policy::LeastLoaded => return fewest(setting, setting.backends, service),
         Policy::P2c => return fewest(setting, 2, service),
+        Policy::P3c => return fewest(setting, setting.backends.min(3), service),
         Policy::Other => return Err(NoFit::Policy),
     };
     let model = one_backend(gaps, setting.rate / n, setting.servers, service)?;

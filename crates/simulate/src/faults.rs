@@ -25,6 +25,9 @@ impl Simulation<'_> {
                 self.stations[index].state = State::Running;
                 self.stations[index].speed = self.setup.backends[index].speed;
                 self.set_available(fault.backend, true);
+                if self.hears_of_idle && self.stations[index].idle_at.is_none() {
+                    self.is_idle(index);
+                }
             }
             Action::Speed(factor) => {
                 self.stations[index].speed = self.setup.backends[index].speed * factor;

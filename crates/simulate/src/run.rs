@@ -61,6 +61,8 @@ pub(crate) struct Simulation<'a> {
     pub(crate) is_instant: bool,
     /// Whether balancers count for themselves.
     pub(crate) counts_own: bool,
+    /// Whether backends tell a balancer when they are idle.
+    pub(crate) hears_of_idle: bool,
     /// Closed loop: slots that think, and measured calls so far.
     pub(crate) thinking: u64,
     pub(crate) begun: u64,
@@ -100,6 +102,7 @@ impl<'a> Simulation<'a> {
         let mut seeds = SplitMix64::seed_from_u64(seed);
         let (fate, chance) = (seeds.next_u64(), seeds.next_u64());
         let count = setup.backends.len();
+        let hears_of_idle = setup.fleet.view == LoadView::IdleReported;
         let names = Names {
             names: (0..count).map(|index| format!("b{index}")).collect(),
             weights: setup.backends.iter().map(|backend| backend.weight).collect(),
@@ -113,7 +116,7 @@ impl<'a> Simulation<'a> {
             connections: (0..setup.load.connections).map(Connection::new).collect(),
             links: Links::default(),
             stations: setup.backends.iter().map(Station::of).collect(),
-            views: (0..setup.views()).map(|_| View::new()).collect(),
+            views: (0..setup.views()).map(|_| View::new(hears_of_idle)).collect(),
             names,
             members: members.map(|(index, _)| index).collect(),
             fate: SplitMix64::seed_from_u64(fate),
@@ -121,6 +124,7 @@ impl<'a> Simulation<'a> {
             stamp: 0,
             is_instant: setup.path.is_none(),
             counts_own: setup.fleet.view == LoadView::Own,
+            hears_of_idle,
             thinking: 0,
             begun: 0,
             ended: Ended::default(),
@@ -139,6 +143,9 @@ impl<'a> Simulation<'a> {
         }
         if let LoadView::Reported { .. } = self.setup.fleet.view {
             self.events.push(0, Kind::Report, 0, 0);
+        }
+        if self.hears_of_idle {
+            (0..self.stations.len()).for_each(|backend| self.is_idle(backend));
         }
         if self.balances_connections() {
             for connection in 0..self.setup.load.connections {

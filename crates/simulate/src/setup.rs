@@ -89,6 +89,10 @@ pub enum LoadView {
         /// The time between two reports; above zero.
         every_ns: u64,
     },
+    /// A backend that becomes idle tells one balancer, drawn by chance, and is busy for all
+    /// of them from the next call on: join-idle-queue with an idle queue in each balancer
+    /// (Lu et al. 2011).
+    IdleReported,
 }
 
 /// The connections and the calls on them.

@@ -14,6 +14,8 @@ pub(crate) struct Station {
     waiting: VecDeque<u32>,
     /// What came, and what was over, while it stood still.
     pub(crate) held: Vec<u32>,
+    /// The balancer that it has told that it is idle.
+    pub(crate) idle_at: Option<u32>,
     pub(crate) over: Vec<u32>,
 }
 
@@ -35,6 +37,7 @@ impl Station {
             busy: 0,
             waiting: VecDeque::new(),
             held: Vec::new(),
+            idle_at: None,
             over: Vec::new(),
         }
     }

@@ -199,8 +199,22 @@ impl Simulation<'_> {
             return self.travel(key, Kind::Pass);
         }
         (call.arrived_ns, call.is_in_backend) = (self.now_ns, true);
-        if station.arrive(key) {
+        let told = station.idle_at.take();
+        if let Some(seen) = told.and_then(|view| self.views[view as usize].seen_of(index as u32)) {
+            seen.begin();
+        }
+        if self.stations[index].arrive(key) {
             self.serve(key);
+        }
+    }
+
+    /// A backend that has nothing to do tells a balancer, if that is what they do.
+    pub(crate) fn is_idle(&mut self, backend: usize) {
+        let view = self.word() % self.views.len().max(1) as u64;
+        let told = self.views.get(view as usize).and_then(|view| view.seen_of(backend as u32));
+        if let Some(seen) = told {
+            seen.finish();
+            self.stations[backend].idle_at = Some(view as u32);
         }
     }
 
@@ -229,7 +243,8 @@ impl Simulation<'_> {
 
     fn finish(&mut self, key: u32) {
         let call = &mut self.calls[key as usize];
-        let station = &mut self.stations[call.backend as usize];
+        let index = call.backend as usize;
+        let station = &mut self.stations[index];
         call.passes -= 1;
         let is_over = call.passes == 0;
         if !is_over {
@@ -242,8 +257,12 @@ impl Simulation<'_> {
         if is_over && is_stopped {
             station.over.push(key);
         }
-        if let Some(next) = next {
-            self.serve(next);
+        match next {
+            Some(next) => self.serve(next),
+            None if self.hears_of_idle && self.stations[index].calls() == 0 => {
+                self.is_idle(index);
+            }
+            None => {}
         }
         if is_over && !is_stopped {
             self.answer(key);

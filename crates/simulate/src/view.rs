@@ -12,6 +12,8 @@ pub(crate) struct View {
     /// By the indices of the balancer: places in `known`.
     listed: Vec<u32>,
     known: Vec<Known>,
+    /// Whether a backend that it meets is taken for busy until it says otherwise.
+    starts_busy: bool,
 }
 
 #[derive(Debug)]
@@ -36,8 +38,8 @@ pub(crate) struct Names {
 }
 
 impl View {
-    pub(crate) fn new() -> Self {
-        Self { balancer: None, listed: Vec::new(), known: Vec::new() }
+    pub(crate) fn new(starts_busy: bool) -> Self {
+        Self { balancer: None, listed: Vec::new(), known: Vec::new(), starts_busy }
     }
 
     /// It hears who the backends are: `members`, of which it takes a subset by its own
@@ -79,6 +81,9 @@ impl View {
     fn add(&mut self, backend: u32, names: &Names) -> u32 {
         let index = backend as usize;
         let seen = balance::Backend::new(names.names[index].as_str(), names.weights[index]);
+        if self.starts_busy {
+            seen.begin();
+        }
         self.known.push(Known { backend, seen: Arc::new(seen) });
         (self.known.len() - 1) as u32
     }
@@ -99,7 +104,10 @@ impl View {
 
     /// What it has counted of a backend, if it ever knew it.
     pub(crate) fn seen_of(&self, backend: u32) -> Option<&balance::Backend> {
-        self.known.iter().find(|known| known.backend == backend).map(|known| &*known.seen)
+        let is_it = |known: &&Known| known.backend == backend;
+        // Who knows all from the start has them at their own places.
+        let at_its_place = self.known.get(backend as usize).filter(is_it);
+        at_its_place.or_else(|| self.known.iter().find(is_it)).map(|known| &*known.seen)
     }
 
     /// What it believes of the load of each backend from now on.

@@ -201,6 +201,7 @@ fn policy(name: &str) -> Policy {
         "random" => Policy::Random,
         "least_loaded" => Policy::LeastLoaded,
         "p2c" => Policy::P2c,
+        "p3c" => Policy::P3c,
         _ => Policy::Other,
     }
 }

@@ -25,6 +25,8 @@ enum Format {
     Run,
     /// trials/*.json of a run folder.
     Trial,
+    /// predictions.json of a run folder.
+    Predictions,
     /// What --json prints.
     Summary,
     /// What `decide --json` prints.
@@ -39,6 +41,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         Format::Peer => scenario::peer_schema(),
         Format::Run => text(schemars::schema_for!(RunRecord)),
         Format::Trial => text(schemars::schema_for!(TrialRecord)),
+        Format::Predictions => text(schemars::schema_for!(measure::prediction::Predictions)),
         Format::Summary => text(schemars::schema_for!(Summary)),
         Format::Decision => text(schemars::schema_for!(analysis::decide::Decision)),
     })?;

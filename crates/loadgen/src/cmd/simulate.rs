@@ -6,6 +6,7 @@ use std::{
 };
 
 use measure::folder::Run;
+use simulate::LoadView;
 
 use super::settings::SettingArgs;
 use crate::{
@@ -55,6 +56,11 @@ struct ConditionArgs {
     #[arg(long, value_name = "TIME", value_parser = positive)]
     load_reported_every: Option<Duration>,
 
+    /// Backends tell one balancer, drawn by chance, when they become idle, and balancers know
+    /// nothing else of load; for the policy join_idle_queue.
+    #[arg(long, conflicts_with = "load_reported_every")]
+    idle_reported: bool,
+
     /// Backends that join or leave are known to each balancer within this time.
     #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = scenario::units::parse_duration)]
     told_within: Duration,
@@ -103,11 +109,22 @@ impl ConditionArgs {
             balancers: self.balancers,
             connections_per_client: self.connections_per_client,
             subset: self.subset,
-            load_reported_every: self.load_reported_every,
+            view: self.view(),
             told_within: self.told_within,
             delay: self.delay,
             calibrated: self.like.as_deref().map(calibrated).transpose()?,
         })
+    }
+
+    fn view(&self) -> LoadView {
+        match self.load_reported_every {
+            _ if self.idle_reported => LoadView::IdleReported,
+            Some(every) => {
+                let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
+                LoadView::Reported { every_ns }
+            }
+            None => LoadView::Own,
+        }
     }
 
     /// The flags that were given, for the record.
@@ -121,6 +138,7 @@ impl ConditionArgs {
             count("--connections-per-client", self.connections_per_client),
             self.subset.map(|size| format!("--subset {size}")),
             time("--load-reported-every", self.load_reported_every.unwrap_or_default()),
+            self.idle_reported.then(|| "--idle-reported".to_owned()),
             time("--told-within", self.told_within),
             time("--delay", self.delay),
             self.like.as_deref().map(|folder| format!("--like {}", run_name(folder))),

@@ -53,7 +53,8 @@ pub(crate) enum Wanted {
 
 /// Every case.
 pub(crate) fn all() -> Vec<Case> {
-    [queues(), bins(), supermarket(), stale(), subsets(), fan_out()].into_iter().flatten().collect()
+    let all = [queues(), bins(), supermarket(), idle(), stale(), subsets(), fan_out()];
+    all.into_iter().flatten().collect()
 }
 
 fn setup(count: u32, servers: u32, policy: PolicyKind, service: Service) -> Setup {
@@ -208,17 +209,27 @@ fn bins() -> Vec<Case> {
     vec![case(4, 4), case(64, 4), case(300, 60)]
 }
 
-/// The shorter of two queues drawn by chance, of very many.
+/// The shortest of two or three queues drawn by chance, of very many.
 fn supermarket() -> Vec<Case> {
-    let known = [(0.5, 1.2657), (0.7, 1.6145), (0.8, 1.9474), (0.9, 2.6141), (0.95, 3.3830)];
+    let (two, three) = (PolicyKind::P2c, PolicyKind::P3c);
+    let known = [
+        (two, 0.5, 1.2657),
+        (two, 0.7, 1.6145),
+        (two, 0.8, 1.9474),
+        (two, 0.9, 2.6141),
+        (two, 0.95, 3.3830),
+        (two, 0.99, 5.4320),
+        (three, 0.9, 2.0279),
+        (three, 0.99, 3.8578),
+    ];
     known
         .into_iter()
-        .chain([(0.99, 5.4320)])
-        .map(|(load, mean)| {
-            let model = FewestOf::new(2, load, 1.0).expect("a stable queue");
+        .map(|(policy, load, mean)| {
+            let choices = if policy == two { 2 } else { 3 };
+            let model = FewestOf::new(choices, load, 1.0).expect("a stable queue");
             assert!((model.mean_s() / mean - 1.0).abs() < 1e-3, "{load}: {}", model.mean_s());
             Case {
-                name: format!("p2c over many backends at load {load}"),
+                name: format!("{policy} over many backends at load {load}"),
                 figure: "mean",
                 source: "Mitzenmacher 2001, table 1",
                 wanted: Wanted::Value(mean),
@@ -226,12 +237,81 @@ fn supermarket() -> Vec<Case> {
                 simulate: Box::new(move |part, seed| {
                     // Fewer backends make shorter work of it, and a longer queue.
                     let backends = if part < 0.1 { 300 } else { 4_000 };
-                    let setup = setup(backends, 1, PolicyKind::P2c, EXPONENTIAL);
+                    let setup = setup(backends, 1, policy, EXPONENTIAL);
                     sojourn(&setup, load, part * 12e6, seed, Figure::Mean)
                 }),
             }
         })
         .collect()
+}
+
+/// Backends for each balancer in the join-idle-queue cases.
+const BACKENDS_EACH: u32 = 10;
+
+/// The chance that a balancer's idle queue is empty, in the limit of very many balancers: a
+/// queue that grows as backends become idle, and shrinks by the calls that come to the
+/// balancer and by those that reach its backends from elsewhere by chance.
+fn empty_idle_queue(load: f64) -> f64 {
+    let each = f64::from(BACKENDS_EACH);
+    // The mean length and the chance of none, for these births and strays per backend.
+    let queue = |births: f64, strays: f64| {
+        let (mut part, mut sum, mut length) = (1.0, 1.0, 0.0);
+        for n in (1..2_000).map(f64::from) {
+            part *= births / (each * load + n * strays);
+            sum += part;
+            length += n * part;
+        }
+        (length / sum, 1.0 / sum)
+    };
+    // As many births as make as many backends idle as there are at this load.
+    let at = |strays: f64| {
+        let births = bisect(0.0, each * load + each, |births| {
+            let length = queue(births, strays).0;
+            length.is_nan() || length > each * (1.0 - load)
+        });
+        queue(births, strays).1
+    };
+    // What is sent by chance is what finds the queue empty.
+    bisect(0.0, 1.0, |empty| at(load * empty) < empty)
+}
+
+/// Where a condition begins to hold.
+fn bisect(mut low: f64, mut high: f64, holds: impl Fn(f64) -> bool) -> f64 {
+    for _ in 0..50 {
+        let middle = f64::midpoint(low, high);
+        if holds(middle) { high = middle } else { low = middle }
+    }
+    f64::midpoint(low, high)
+}
+
+/// Join-idle-queue in the limit of very many backends. Calls that find no idle backend go
+/// to any by chance; a busy one gets them as M/M/1 does. Lu et al. take the idle queue for
+/// M/M/1 too, which it is where no call by chance reaches an idle backend.
+fn idle() -> Vec<Case> {
+    [
+        (0.5, "mean field; by Lu et al. 2011, 1.0909"),
+        (0.7, "mean field; by Lu et al. 2011, 1.2121"),
+        (0.9, "mean field; by Lu et al. 2011, 1.8182"),
+        (0.99, "mean field; by Lu et al. 2011, 10.000"),
+    ]
+    .into_iter()
+    .map(|(load, source)| Case {
+        name: format!("join_idle_queue over many backends at load {load}"),
+        figure: "mean",
+        source,
+        wanted: Wanted::Value(1.0 / (1.0 - load * empty_idle_queue(load))),
+        is_long: load > 0.9,
+        simulate: Box::new(move |part, seed| {
+            let backends = if part < 0.1 { 300 } else { 4_000 };
+            let mut setup = setup(backends, 1, PolicyKind::JoinIdleQueue, EXPONENTIAL);
+            setup.fleet.balancers = backends / BACKENDS_EACH;
+            setup.fleet.view = LoadView::IdleReported;
+            // Each call comes to a balancer by chance.
+            setup.load.connections = setup.fleet.balancers;
+            sojourn(&setup, load, part * 12e6, seed, Figure::Mean)
+        }),
+    })
+    .collect()
 }
 
 /// A hundred backends at load 0.9 that report their load from time to time.
@@ -310,9 +390,12 @@ fn subsets() -> Vec<Case> {
         }
     };
     let (book, a68) = ("SRE book, figure 20-3 (one draw: 63 %, 121 %)", "gRFC A68");
+    let tenth = "SRE book, figure 20-5 (one draw: 50 %, 150 %)";
     vec![
         case(300, 300, 90, false, book),
         case(300, 300, 90, true, book),
+        case(300, 300, 30, false, tenth),
+        case(300, 300, 30, true, tenth),
         case(100, 100, 5, true, a68),
         case(100, 100, 25, true, a68),
         case(100, 10, 5, true, a68),

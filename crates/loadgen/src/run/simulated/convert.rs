@@ -22,8 +22,8 @@ pub(crate) struct Conditions {
     pub(crate) connections_per_client: u32,
     /// How many backends each balancer or client is limited to.
     pub(crate) subset: Option<u32>,
-    /// How old what balancers know of load may be; none where they count themselves.
-    pub(crate) load_reported_every: Option<Duration>,
+    /// Where what balancers know of load comes from.
+    pub(crate) view: LoadView,
     /// Within which time balancers hear of a change of membership.
     pub(crate) told_within: Duration,
     /// Between client and balancer, and on to the backend, one way each.
@@ -38,7 +38,7 @@ impl Default for Conditions {
             balancers: 1,
             connections_per_client: 1,
             subset: None,
-            load_reported_every: None,
+            view: LoadView::Own,
             told_within: Duration::ZERO,
             delay: Duration::ZERO,
             calibrated: None,
@@ -102,10 +102,7 @@ fn fleet(scenario: &Scenario, conditions: &Conditions) -> Fleet {
     Fleet {
         balancers: conditions.balancers,
         subset: conditions.subset,
-        view: match conditions.load_reported_every {
-            Some(every) => LoadView::Reported { every_ns: nanos(every) },
-            None => LoadView::Own,
-        },
+        view: conditions.view,
         told_within_ns: nanos(conditions.told_within),
         salt: scenario.seed,
     }
