@@ -6,12 +6,12 @@ cd "$(dirname "$0")/../.."
 case ${1:-} in
   simulate)
     # Chance and arithmetic alone, so that a busy machine only makes it slower.
-    exec cargo run --quiet --release -p simulate --example truth -- "${2:-1}"
+    exec cargo run --quiet --release -p simulate --example truth -- "${2:-1}" "${3:-}"
     ;;
   -h | --help)
     cat <<'USAGE'
 usage: scripts/bench.sh truth [--quick] [CASE]
-       scripts/bench.sh truth simulate [PART]
+       scripts/bench.sh truth simulate [PART [WORD]]
 
 Runs queues with a known answer through the lab and prints theory beside what was
 measured: M/M/1 and M/D/1 without a balancer, random, round robin and p2c behind

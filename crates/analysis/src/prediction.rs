@@ -55,8 +55,7 @@ fn of_point(point: &PredictedPoint, trials: &[TrialRecord]) -> Vec<Outcome> {
     let figures: Vec<Figures> =
         own.filter(|trial| is_measured(trial)).map(Figures::of_trial).collect();
     let outcome = |predicted: &Predicted| {
-        let values: Vec<f64> =
-            figures.iter().filter_map(|one| one.get(predicted.figure)).collect();
+        let values: Vec<f64> = figures.iter().filter_map(|one| one.get(predicted.figure)).collect();
         let Predicted { value, low, high, .. } = *predicted;
         // The mean as a prediction takes it; the interval over trials is not asked for.
         let measured = over_trials(&values, LEVEL).map(|estimate| estimate.centre);

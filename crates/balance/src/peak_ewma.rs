@@ -82,7 +82,9 @@ impl PeakEwmaPolicy {
 
 impl Policy for PeakEwmaPolicy {
     fn pick(&self, candidates: &Candidates<'_>, input: &PickInput) -> Option<usize> {
-        cheapest_of::<2>(&self.wheel, candidates, input.random, |backend| cost(backend, input.now_ns))
+        cheapest_of::<2>(&self.wheel, candidates, input.random, |backend| {
+            cost(backend, input.now_ns)
+        })
     }
 }
 

@@ -399,9 +399,7 @@ fn calls_beside_one_that_fails(kind: PolicyKind, gap_ns: u64) -> [u32; 2] {
 
 #[test]
 fn a_backend_that_fails_at_once_gets_far_less_than_its_share() {
-    for kind in
-        [PolicyKind::LeastLoaded, PolicyKind::P2c, PolicyKind::P3c, PolicyKind::PeakEwma]
-    {
+    for kind in [PolicyKind::LeastLoaded, PolicyKind::P2c, PolicyKind::P3c, PolicyKind::PeakEwma] {
         // One call at a time, four, and forty.
         for gap_ns in [30_000_000, 5_000_000, 500_000] {
             let [good, bad] = calls_beside_one_that_fails(kind, gap_ns);

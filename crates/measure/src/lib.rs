@@ -4,6 +4,7 @@
 //! | module | job |
 //! |---|---|
 //! | [`answer`] | what decides a scenario's question, and its sentences |
+//! | [`calculator`] | what the decision page's calculator answers from |
 //! | [`calllog`] | the hot path: every call of a worker, as it happened |
 //! | [`exchange`] | a trial in formats that other tools read |
 //! | [`figure`] | every figure: name, unit, meaning, how it is computed and printed |
@@ -61,6 +62,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod calculator;
 pub mod calllog;
 pub mod exchange;
 pub mod figure;

@@ -135,6 +135,14 @@ fn pick(
             let dearer = all[first].in_flight(now_s) > all[second].in_flight(now_s);
             if dearer { second } else { first }
         }
+        Policy::P3c => {
+            let mut drawn: Vec<usize> = (0..count).collect();
+            for place in 0..count.min(3) {
+                drawn.swap(place, place + chance.below(count - place));
+            }
+            drawn.truncate(3);
+            drawn.into_iter().min_by_key(|&i| all[i].in_flight(now_s)).unwrap()
+        }
         Policy::LeastLoaded => {
             let start = chance.below(count);
             (0..count)
@@ -213,7 +221,7 @@ fn any_service_time_on_one_server() {
 
 #[test]
 fn the_fewest_in_flight() {
-    for policy in [Policy::P2c, Policy::LeastLoaded] {
+    for policy in [Policy::P2c, Policy::P3c, Policy::LeastLoaded] {
         let base = Setting { policy, ..BASE };
         check(base);
         check(Setting { rate: 2.0, ..base });

@@ -63,6 +63,14 @@ impl Html {
         }
     }
 
+    /// Writes an attribute into an element that was begun as markup.
+    pub(crate) fn attribute(&mut self, name: &'static str, value: &str) {
+        self.0.push_str(name);
+        self.0.push_str("=\"");
+        self.0.push_str(&escape(value));
+        self.0.push_str("\" ");
+    }
+
     /// Writes an element that holds text only.
     pub(crate) fn leaf(&mut self, name: &'static str, attributes: Attributes<'_>, text: &str) {
         self.tag(name, attributes, |html| html.text(text));

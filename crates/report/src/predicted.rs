@@ -28,5 +28,9 @@ pub(crate) fn score(outcomes: &[Outcome]) -> String {
     };
     let parts = [part(within, "within what was validated"), part(beyond, "that are extrapolated")];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
-    if parts.is_empty() { "Nothing that was predicted was measured.".into() } else { parts.join(" ") }
+    if parts.is_empty() {
+        "Nothing that was predicted was measured.".into()
+    } else {
+        parts.join(" ")
+    }
 }

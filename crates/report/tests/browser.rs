@@ -113,7 +113,8 @@ fn the_decision_works_in_a_browser() {
         common::write(&run, folder.path()).unwrap();
     }
     let page = folder.path().join("decision.html");
-    let decision = Decision::of(&[folder.path().to_owned()], &page).unwrap();
+    let mut decision = Decision::of(&[folder.path().to_owned()], &page).unwrap();
+    decision.calculator = Some(common::calculator());
     let (before, after) = {
         let html = report::decide::html(&decision);
         let (before, after) = html.rsplit_once("</body>").unwrap();
@@ -126,7 +127,7 @@ fn the_decision_works_in_a_browser() {
     let seen = document.rsplit_once("<pre id=\"seen\">").unwrap().1;
     let seen: Vec<&str> = seen.split("</pre>").next().unwrap().lines().collect();
     assert!(seen.iter().all(|line| !line.starts_with("WRONG")), "{seen:#?}");
-    for expected in ["charts: 2", "requests: 0", "escape hides: true"] {
+    for expected in ["charts: 2", "answers: 2", "requests: 0", "escape hides: true"] {
         assert!(seen.contains(&expected), "{expected}: {seen:#?}");
     }
 }

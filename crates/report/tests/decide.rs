@@ -239,6 +239,18 @@ fn nothing_is_compared_across_an_overloaded_peer() {
     assert!(costs.rows.iter().find(|row| row.peer == "l4").unwrap().cpu_per_call_ns.is_none());
 }
 
+/// The page carries all that the calculator answers from, and only where it was simulated.
+#[test]
+fn a_calculator_is_on_the_page_where_one_was_simulated() {
+    let mut decision = decide(&[clear("single-conn-flood")]);
+    assert!(!report::decide::html(&decision).contains("id=\"what-if\""));
+    decision.calculator = Some(common::calculator());
+    let page = report::decide::html(&decision);
+    for said in ["id=\"what-if\"", "Simulated, not measured", "&quot;busiest&quot;", "<noscript>"] {
+        assert!(page.contains(said), "{said}");
+    }
+}
+
 #[test]
 fn cost_is_told_in_cores() {
     let decision = decide(&[clear("cost-of-l7"), clear("many-conns")]);

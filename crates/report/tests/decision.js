@@ -39,6 +39,24 @@ addEventListener("load", () => {
       if (!document.querySelector(link.getAttribute("href"))) say(`WRONG: ${link.href} leads nowhere`);
     }
     if (document.documentElement.scrollWidth > innerWidth) say("WRONG: wider than the screen");
+    const form = document.getElementById("what-if");
+    const ask = (name, value) => {
+      form.elements[name].value = value;
+      form.dispatchEvent(new Event("input", { bubbles: true }));
+      return [...document.querySelectorAll("#what-if-answers tr")].map((row) => row.textContent);
+    };
+    const measured = ask("price", "10");
+    if (!measured.every((row) => row.includes("where it was measured"))) say(`WRONG: ${measured}`);
+    if (!measured[1].includes("2.00 ms") && !measured[1].includes("2\u00a0ms")) say(`WRONG: ${measured[1]}`);
+    const few = ask("backends", "3");
+    if (!few.every((row) => row.includes("off the grid"))) say(`WRONG: ${few}`);
+    const many = ask("backends", "300");
+    if (!many.every((row) => row.includes("extrapolated: backends 300"))) say(`WRONG: ${many}`);
+    ask("backends", "4");
+    const flood = ask("rate", "90000");
+    if (!flood.every((row) => row.includes("overloaded"))) say(`WRONG: ${flood}`);
+    if (ask("rate", "0").length) say("WRONG: no rate, and an answer");
+    say(`answers: ${measured.length}`);
     say(`requests: ${performance.getEntriesByType("resource").length}`);
   } catch (error) {
     say(`WRONG: ${error}`);

@@ -37,6 +37,7 @@ use std::{
 };
 
 use measure::{
+    calculator::Calculator,
     figure::Figure,
     folder::FolderError,
     record::{Layer, Verdict},
@@ -134,6 +135,9 @@ pub struct Decision {
     pub left_out: Vec<LeftFolder>,
     /// What the reader must know of the runs as a whole.
     pub notes: Vec<String>,
+    /// What the page's calculator answers from; none unless it was simulated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calculator: Option<Calculator>,
 }
 
 /// One sentence with what it rests on.
@@ -351,6 +355,7 @@ impl Decision {
                 })
                 .collect(),
             notes: notes(&gathered.chosen),
+            calculator: None,
             situations,
         })
     }

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use analysis::decide::{Decision, PAGE};
+use measure::{calculator::Calculator, folder::Run};
 use report::terminal::Style;
 
 use crate::{
     exit::{self, Failure},
     root::Root,
-    ui::{Terminal, WIDEST_TEXT, print},
+    run::simulated,
+    ui::{Progress, Terminal, WIDEST_TEXT, print},
 };
 
 #[derive(Debug, clap::Args)]
@@ -16,6 +18,11 @@ pub(crate) struct Args {
     /// Results folders, or single run folders [default: results].
     #[arg(value_name = "FOLDER")]
     folders: Vec<PathBuf>,
+    /// Simulate, with the times of this measured run, what the page's calculator answers
+    /// from: other rates, clients and numbers of backends. Needs no other run than the
+    /// decision does, and takes some seconds.
+    #[arg(long, value_name = "RUN")]
+    calculator: Option<PathBuf>,
     /// Print the decision as JSON.
     #[arg(long)]
     json: bool,
@@ -31,7 +38,9 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let results = folders.iter().find(|folder| !folder.join("run.json").is_file());
     let page = args.html.clone().or_else(|| results.map(|folder| folder.join(PAGE)));
     let beside = page.clone().unwrap_or_else(|| PathBuf::from(PAGE));
-    let decision = Decision::of(&folders, &beside)?;
+    let mut decision = Decision::of(&folders, &beside)?;
+    decision.calculator =
+        args.calculator.as_deref().map(|run| calculator(run, &decision)).transpose()?;
     let written = page.as_deref().map_or(Ok(()), |page| write_decision(&decision, page, results));
     if args.json {
         print(&format!("{:#}\n", serde_json::json!(decision)))?;
@@ -51,7 +60,23 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
 
 /// The decision from the runs of one folder, as the command makes it by default.
 pub(super) fn of_folder(folder: &Path) -> Result<u8, Failure> {
-    main(&Args { folders: vec![folder.to_owned()], json: false, html: None })
+    let folders = vec![folder.to_owned()];
+    main(&Args { folders, calculator: None, json: false, html: None })
+}
+
+/// The scenario that tells what a call costs by its payload.
+const COSTS: &str = "payload-sweep";
+
+/// What the page's calculator answers from.
+fn calculator(folder: &Path, decision: &Decision) -> Result<Calculator, Failure> {
+    let run = Run::open(folder).map_err(Failure::bad_input)?;
+    let costs = decision.folders().into_iter().find(|run| run.evidence.scenario == COSTS);
+    let costs = costs.map(|run| Run::open(&run.path)).transpose().map_err(Failure::bad_input)?;
+    let name = super::simulate::run_name(folder);
+    let mut progress = Progress::new(Terminal::stderr());
+    simulated::calculator(&run, &name, costs.as_ref(), &mut progress).map_err(|reason| {
+        Failure::bad_input(format!("--calculator {}: {reason}", folder.display()))
+    })
 }
 
 fn write_decision(

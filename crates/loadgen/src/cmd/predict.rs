@@ -43,8 +43,9 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let (scenario, mut overrides) = args.settings.resolve(&source, &library)?;
     let name = run_name(&args.like);
     let run = Run::open(&args.like).map_err(Failure::bad_input)?;
-    let forecast = Forecast::of(&run, &name, args.seeds)
-        .map_err(|reason| Failure::bad_input(format!("--like {}: {reason}", args.like.display())))?;
+    let forecast = Forecast::of(&run, &name, args.seeds).map_err(|reason| {
+        Failure::bad_input(format!("--like {}: {reason}", args.like.display()))
+    })?;
     overrides.push(format!("predict --like {name}"));
     let request = Request {
         source,

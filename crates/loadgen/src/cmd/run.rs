@@ -76,11 +76,8 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     if let Some(address) = address {
         progress.note(&format!("metrics of the run at http://{address}/metrics"));
     }
-    let as_said = Said {
-        format: args.format,
-        json: args.settings.json,
-        require_all: args.require_all,
-    };
+    let as_said =
+        Said { format: args.format, json: args.settings.json, require_all: args.require_all };
     carry_out(&request, &library, &root, progress, as_said)
 }
 
@@ -125,9 +122,7 @@ pub(super) fn carry_out(
     let last = not_judged(&finished, said.require_all);
     let data = match said.format {
         Some(format) => Some(format.text(&finished.record, &finished.trials)),
-        None => {
-            said.json.then(|| format!("{:#}\n", serde_json::json!(Summary::of(&finished))))
-        }
+        None => said.json.then(|| format!("{:#}\n", serde_json::json!(Summary::of(&finished)))),
     };
     let printed = match data {
         Some(data) => {

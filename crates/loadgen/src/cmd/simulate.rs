@@ -166,7 +166,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let mut progress = Progress::new(Terminal::stderr());
     let (name, question) = (&request.scenario.name, &request.scenario.question);
     progress.note(&format!("{name}, simulated: {question}"));
-    let finished = run::simulated::run(&request, &library)?;
+    let finished = run::simulated::run(&request, &library, &mut progress)?;
     let simulation = finished.record.simulation.iter();
     simulation.flat_map(|one| &one.leaves_out).for_each(|sentence| {
         progress.note(&format!("left out: {sentence}"));

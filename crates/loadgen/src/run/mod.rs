@@ -40,10 +40,10 @@ use crate::{
     service::OwnService,
 };
 use course::Course;
-use simulated::Forecast;
 pub(crate) use finished::Finished;
 pub(crate) use observer::{Event, Observer};
 use points::Point;
+use simulated::Forecast;
 use trial::{Processes, utc};
 
 /// What the user asked for.
@@ -133,7 +133,7 @@ fn predictions(
     let Some(forecast) = &request.forecast else { return Ok(None) };
     let scenario = &request.scenario;
     observer.on(Event::Note("simulating, to predict what will be measured"));
-    let made = forecast.predict(scenario, points, peers, simulated::threads());
+    let made = forecast.predict(scenario, points, peers, observer);
     made.map(Some).map_err(|reason| {
         Failure::bad_input(format!("scenario {} can't be predicted: {reason}", scenario.name))
     })

@@ -10,6 +10,11 @@ use super::trial::Moment;
 pub(crate) enum Event<'a> {
     /// Something that must not be missed.
     Note(&'a str),
+    /// So many of the simulations are done.
+    Simulated {
+        done: usize,
+        of: usize,
+    },
     /// Trials begin; `each` is the length of one, where it is known.
     Planned {
         trials: usize,
@@ -38,7 +43,7 @@ pub(crate) enum Event<'a> {
     TrialEnds(&'a TrialRecord),
 }
 
-/// Whoever watches a run.
-pub(crate) trait Observer {
+/// Whoever watches a run. Simulations are told from several threads, one at a time.
+pub(crate) trait Observer: Send {
     fn on(&mut self, event: Event<'_>);
 }

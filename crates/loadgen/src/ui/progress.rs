@@ -34,6 +34,8 @@ pub(crate) struct Progress {
     /// When a search ends at the latest.
     deadline: Option<Instant>,
     current: Option<Current>,
+    /// When the line of simulations was drawn last.
+    simulated: Option<Instant>,
     /// Told the same, where metrics are served.
     live: Option<Live>,
 }
@@ -59,6 +61,7 @@ impl Progress {
             spent: Duration::ZERO,
             deadline: None,
             current: None,
+            simulated: None,
             live: None,
         }
     }
@@ -71,6 +74,19 @@ impl Progress {
     /// Says something that must not be missed.
     pub(crate) fn note(&mut self, text: &str) {
         self.line(text);
+    }
+
+    fn simulated(&mut self, done: usize, of: usize) {
+        if done == of {
+            self.line(&counted(of, "simulation"));
+        } else if self.terminal.interactive {
+            let now = Instant::now();
+            if self.simulated.is_none_or(|drawn| now - drawn >= REDRAW_EVERY) {
+                self.simulated = Some(now);
+                let _ = write!(io::stderr(), "\r\x1b[2Ksimulated {done} of {of}");
+                let _ = io::stderr().flush();
+            }
+        }
     }
 
     fn begin(&mut self, trials: usize, planned: Option<Duration>) {
@@ -210,6 +226,7 @@ impl Observer for Progress {
     fn on(&mut self, event: Event<'_>) {
         match event {
             Event::Note(text) => self.note(text),
+            Event::Simulated { done, of } => self.simulated(done, of),
             Event::Planned { trials, each } => self.begin(trials, each),
             Event::Added { trials, why } => self.add(trials, why),
             Event::SearchBegins { peers, repeats, budget } => self.search(peers, repeats, budget),

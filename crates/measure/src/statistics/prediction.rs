@@ -40,6 +40,28 @@ pub fn of_trials_to_come(values: &[Vec<f64>], repeats: u32, level: f64) -> Optio
     }
 }
 
+/// The next value after these with its prediction interval: by Student's t, of the
+/// logarithms where all are positive.
+///
+/// `None` with fewer than two values, or where one is not finite, or unless 0 < level < 1.
+pub fn of_one_more(values: &[f64], level: f64) -> Option<Estimate> {
+    let is_finite = values.iter().all(|value| value.is_finite());
+    if values.len() < 2 || !is_finite || !(level > 0.0 && level < 1.0) {
+        return None;
+    }
+    let one_more = |values: &[f64]| {
+        let count = values.len() as f64;
+        let t = student_quantile(count - 1.0, f64::midpoint(1.0, level));
+        let (centre, half) = (mean(values), t * (variance(values) * (1.0 + 1.0 / count)).sqrt());
+        let interval = Some(Interval { low: centre - half, high: centre + half, level });
+        Estimate { centre, interval, trials: values.len() }
+    };
+    Some(match logarithms(values) {
+        Some(logs) => one_more(&logs).exp(),
+        None => one_more(values),
+    })
+}
+
 fn predict(rows: &[Vec<f64>], repeats: u32, level: f64) -> Estimate {
     let (calibrations, seeds) = (rows.len() as f64, rows[0].len() as f64);
     let to_come = 1.0 / f64::from(repeats);
@@ -92,6 +114,21 @@ mod tests {
             let case = format!("{calibrations} calibrations, {machine}, {seed}, {repeats} repeats");
             assert!((0.93..0.985).contains(&held), "{case}: {held}");
         }
+    }
+
+    #[test]
+    fn one_more_lies_inside_as_often_as_is_said() {
+        let mut chance = Chance::new(31);
+        let rounds = 4_000;
+        let holds = (0..rounds).filter(|_| {
+            let mut draw = || (0.3 * chance.normal()).exp();
+            let values: Vec<f64> = (0..6).map(|_| draw()).collect();
+            of_one_more(&values, 0.95).unwrap().interval.unwrap().holds(draw())
+        });
+        let held = holds.count() as f64 / f64::from(rounds);
+        assert!((0.93..0.97).contains(&held), "{held}");
+        assert_eq!(of_one_more(&[1.0], 0.95), None);
+        assert_eq!(of_one_more(&[1.0, f64::NAN], 0.95), None);
     }
 
     #[test]

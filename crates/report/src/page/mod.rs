@@ -40,11 +40,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
                       base-uri 'none'; form-action 'none'";
 
 /// Writes the page of a run, with a link to the decision where there is one.
-pub(crate) fn render(
-    model: &Model<'_>,
-    predicted: &[Outcome],
-    decision: Option<&str>,
-) -> String {
+pub(crate) fn render(model: &Model<'_>, predicted: &[Outcome], decision: Option<&str>) -> String {
     let simulated = if model.run.simulation.is_some() { " (simulated)" } else { "" };
     document(&format!("{}{simulated} · layerlab", model.run.scenario), |html| {
         header(html, model, decision);

@@ -13,6 +13,7 @@ use std::{
 };
 
 use measure::{
+    calculator::{Calculator, Cell, Choice, Cost, Setting, Way},
     folder::{FolderError, Run, RunFolder},
     histogram::{HistogramRecord, new_histogram, record},
     record::*,
@@ -623,4 +624,40 @@ pub(crate) fn searched() -> Run {
             .collect(),
     });
     run
+}
+
+/// A calculator of two ways to balance: behind L4 all takes four mean service times, and
+/// behind L7 half of one.
+pub(crate) fn calculator() -> Calculator {
+    let around = |value: f64| [0.9 * value, value, 1.1 * value];
+    let choice = |peer: &str, layer, times: f64, busiest: f64| Choice {
+        peer: peer.to_owned(),
+        layer,
+        policy: "random".to_owned(),
+        ways: vec![Way { rate: Some(4_000.0), p50_ns: 0.0, mean_ns: 0.0, p99_ns: 1e5 }],
+        costs: vec![
+            Cost { bytes: 64, cpu_ns: around(8_000.0) },
+            Cost { bytes: 2_048, cpu_ns: around(10_000.0) },
+        ],
+        cells: vec![
+            Cell {
+                mean: around(times),
+                p50: around(times),
+                p99: around(times),
+                busiest: around(busiest),
+            };
+            2 * 2 * 2
+        ],
+    };
+    Calculator {
+        run: "connection-sweep/20260102T030405Z-1".to_owned(),
+        service_ns: 4e6,
+        concurrency: 8,
+        seeds: 6,
+        loads: vec![0.3, 0.9],
+        backends: vec![4, 256],
+        connections: vec![0.25, 64.0],
+        choices: vec![choice("l4", Layer::L4, 4.0, 1.2), choice("l7", Layer::L7, 0.5, 1.0)],
+        measured: vec![Setting { load: 0.5, backends: 4, connections: 16 }],
+    }
 }

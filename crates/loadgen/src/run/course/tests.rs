@@ -1,7 +1,10 @@
 //! Runs with trials that start no process: their order, when there are enough of them,
 //! and what becomes of those that went wrong.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use measure::{
     folder::Run,
@@ -87,7 +90,7 @@ fn launch(dir: &Path) -> ProxyLaunch {
 
 /// What the observer was told, in a word each.
 #[derive(Clone, Default)]
-struct Told(Rc<RefCell<Vec<String>>>);
+struct Told(Arc<Mutex<Vec<String>>>);
 
 impl Observer for Told {
     fn on(&mut self, event: Event<'_>) {
@@ -98,9 +101,9 @@ impl Observer for Told {
             Event::SearchBegins { .. } => "search".to_owned(),
             Event::Found(result) => format!("found {}", result.peer),
             Event::TrialBegins { name, repeat } => format!("{name} {repeat}"),
-            Event::Look(_) | Event::TrialEnds(_) => return,
+            Event::Simulated { .. } | Event::Look(_) | Event::TrialEnds(_) => return,
         };
-        self.0.borrow_mut().push(text);
+        self.0.lock().unwrap().push(text);
     }
 }
 
@@ -109,7 +112,7 @@ fn run(keys: &str, peers: &[&str], mut fake: Fake) -> (TempDir, Finished, Vec<St
     let home = tempfile::tempdir().unwrap();
     let told = Told::default();
     let finished = run_in(home.path(), keys, peers, &mut fake, &mut told.clone());
-    let told = told.0.borrow().clone();
+    let told = told.0.lock().unwrap().clone();
     (home, finished, told)
 }
 

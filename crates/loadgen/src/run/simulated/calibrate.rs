@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use measure::{
     folder::Run,
     histogram::{HistogramRecord, new_histogram, quantile},
-    record::{Layer, RunRecord, TrialRecord},
+    record::{BackendSetup, Layer, LoadSetup, RunRecord, TrialRecord},
     simulation::{Calibration, Fit, Taken},
     summary::is_measured,
 };
@@ -83,6 +83,16 @@ impl Calibrated {
         (own == written).then_some(measured)
     }
 
+    /// Service times as they were measured, if all backends share them.
+    pub(super) fn any_service(&self) -> Option<&Empirical> {
+        self.service.as_ref().map(|(_, measured)| measured)
+    }
+
+    /// What calls by a peer spend on half of their way, at each rate that was measured.
+    pub(super) fn ways_of(&self, peer: &str) -> impl Iterator<Item = (Option<f64>, &Empirical)> {
+        self.ways.iter().filter(move |way| way.peer == peer).map(|way| (way.rate, &way.half))
+    }
+
     /// What a call by a peer spends on half of its way: as measured of the peer itself, of
     /// the same under another policy, or of one at the same layer, at the rate that is
     /// nearest to the scenario's.
@@ -90,11 +100,10 @@ impl Calibrated {
         let name = peer.peer.name.as_str();
         let folder = name.split(':').next();
         let layer = layer_of(peer);
-        let is_of: [&dyn Fn(&Way) -> bool; 3] = [
-            &|way| way.peer == name,
-            &|way| way.peer.split(':').next() == folder,
-            &|way| way.layer == layer,
-        ];
+        let is_of: [&dyn Fn(&Way) -> bool; 3] =
+            [&|way| way.peer == name, &|way| way.peer.split(':').next() == folder, &|way| {
+                way.layer == layer
+            }];
         let rate = scenario.load.pace.mean_rate();
         let away = |way: &&Way| match (way.rate, rate) {
             (Some(own), Some(wanted)) => (own / wanted).ln().abs(),
@@ -143,7 +152,11 @@ impl Calibrated {
             beyond.push(format!("{now} backends are more than were measured, {then}."));
         }
         if !known.peers.iter().any(|(one, _)| one == name) {
-            let from = if self.half_way(peer, scenario).is_some() { "another peer's" } else { "not known" };
+            let from = if self.half_way(peer, scenario).is_some() {
+                "another peer's"
+            } else {
+                "not known"
+            };
             beyond.push(format!("{name} was not measured, and its time on the way is {from}."));
         } else if !known.peers.iter().any(|(one, by)| one == name && by == policy) {
             beyond.push(format!("{name} was not measured with the policy {policy}."));
@@ -160,19 +173,9 @@ fn load(scenario: &Scenario) -> f64 {
 }
 
 fn validated(record: &RunRecord) -> Validated {
-    let points = record.sweep.iter().flat_map(|sweep| &sweep.points);
-    let settings = points.map(|point| (&point.load, &point.backends));
     let mut known = Validated::default();
-    let own = [(&record.load, &record.backends)].into_iter();
-    for (offered, backends) in own.chain(settings) {
-        let capacity: f64 = backends
-            .iter()
-            .filter(|one| one.service_mean_ns > 0.0)
-            .map(|one| f64::from(one.concurrency) * one.speed * 1e9 / one.service_mean_ns)
-            .sum();
-        if let Some(rate) = offered.rate.filter(|_| capacity > 0.0) {
-            known.load = known.load.max(rate / capacity);
-        }
+    for (offered, backends) in offered(record) {
+        known.load = known.load.max(utilisation(offered, backends));
         known.connections = known.connections.max(offered.connections);
         known.backends = known.backends.max(backends.len());
         for peer in &record.peers {
@@ -184,6 +187,23 @@ fn validated(record: &RunRecord) -> Validated {
         }
     }
     known
+}
+
+/// What was offered to which backends: of the run, or of each point of a sweep.
+pub(super) fn offered(record: &RunRecord) -> impl Iterator<Item = (&LoadSetup, &[BackendSetup])> {
+    let points = record.sweep.iter().flat_map(|sweep| &sweep.points);
+    let own = (record.sweep.is_none()).then_some((&record.load, &record.backends[..]));
+    own.into_iter().chain(points.map(|point| (&point.load, &point.backends[..])))
+}
+
+/// Offered calls over what the backends can do; zero where it isn't known.
+pub(super) fn utilisation(offered: &LoadSetup, backends: &[BackendSetup]) -> f64 {
+    let capacity: f64 = backends
+        .iter()
+        .filter(|one| one.service_mean_ns > 0.0)
+        .map(|one| f64::from(one.concurrency) * one.speed * 1e9 / one.service_mean_ns)
+        .sum();
+    offered.rate.filter(|_| capacity > 0.0).map_or(0.0, |rate| rate / capacity)
 }
 
 fn layer_of(peer: &ReadyPeer) -> Layer {

@@ -15,7 +15,7 @@ use measure::{
 use scenario::Scenario;
 
 use super::{
-    super::{order::Turn, points::Point},
+    super::{Observer, order::Turn, points::Point},
     calibrate::Calibrated,
     convert::{self, Conditions},
     trial,
@@ -67,7 +67,7 @@ impl Forecast {
         Ok(Self { calibrated, by_repeat, seeds })
     }
 
-    /// Predicts the means over the scenario's repeats, on so many threads.
+    /// Predicts the means over the scenario's repeats.
     ///
     /// # Errors
     /// In a sentence, why it can't be simulated.
@@ -76,7 +76,7 @@ impl Forecast {
         scenario: &Scenario,
         points: &[Point],
         peers: &[ReadyPeer],
-        threads: usize,
+        observer: &mut dyn Observer,
     ) -> Result<Predictions, String> {
         if scenario.load.search.is_some() {
             return Err("it searches for the highest rate, which CPU time decides, and a \
@@ -91,7 +91,7 @@ impl Forecast {
         }
         let pairs: Vec<(&Point, &ReadyPeer)> =
             points.iter().flat_map(|point| peers.iter().map(move |peer| (point, peer))).collect();
-        let simulated = self.simulate(&pairs, threads)?;
+        let simulated = self.simulate(&pairs, observer)?;
         let each = self.by_repeat.len() * self.seeds as usize;
         let predicted = pairs.iter().zip(simulated.chunks(each)).map(|((point, peer), values)| {
             PredictedPoint {
@@ -117,14 +117,14 @@ impl Forecast {
     fn simulate(
         &self,
         pairs: &[(&Point, &ReadyPeer)],
-        threads: usize,
+        observer: &mut dyn Observer,
     ) -> Result<Vec<Values>, String> {
         let of_pair = |pair| {
             let conditions = self.by_repeat.iter();
             conditions.flat_map(move |one| (0..self.seeds).map(move |seed| (pair, one, seed)))
         };
         let jobs: Vec<_> = pairs.iter().flat_map(of_pair).collect();
-        let simulated = simulate::in_parallel(&jobs, threads, |((point, peer), one, seed)| {
+        let simulated = super::in_parallel(&jobs, observer, |((point, peer), one, seed)| {
             let turn = Turn { point: 0, peer: 0, repeat: FIRST_SEED + seed };
             let record = trial::simulate(point, peer, one, turn, 0);
             record.map(|record| {
@@ -156,7 +156,17 @@ mod tests {
     use scenario::{Library, Setting};
 
     use super::*;
-    use crate::{peers::ReadyPeer, root::Root, run::points};
+    use crate::{
+        root::Root,
+        run::{Event, points},
+    };
+
+    /// Watches nothing.
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn on(&mut self, _: Event<'_>) {}
+    }
 
     fn example() -> Run {
         Run::open(&Root::find().results().join("example")).unwrap()
@@ -178,7 +188,7 @@ mod tests {
         };
         let peers = ["l7"].map(ready);
         let forecast = Forecast::of(&example(), "example", 3).unwrap();
-        forecast.predict(&scenario, &points::planned(&scenario), &peers, 2).unwrap()
+        forecast.predict(&scenario, &points::planned(&scenario), &peers, &mut Nobody).unwrap()
     }
 
     #[test]

@@ -4,12 +4,17 @@
 //! not in `scenario`, which would otherwise know of simulations, and not in `simulate`,
 //! which would then know of files.
 
+mod calculate;
 mod calibrate;
 mod convert;
 mod forecast;
 mod trial;
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
 
 use jiff::Timestamp;
 use measure::{
@@ -19,12 +24,16 @@ use measure::{
 };
 use scenario::{Library, Scenario, ScenarioSource};
 
-use super::{Finished, create_folder, describe, expect, order, order::Turn, points, points::Point};
+use super::{
+    Event, Finished, Observer, create_folder, describe, expect, order, order::Turn, points,
+    points::Point,
+};
 use crate::{
     exit::Failure,
     lab::{environment, placement::Cpus},
     peers::ReadyPeer,
 };
+pub(crate) use calculate::calculator;
 pub(crate) use calibrate::Calibrated;
 pub(crate) use convert::Conditions;
 pub(crate) use forecast::Forecast;
@@ -49,7 +58,11 @@ pub(crate) struct Request {
 ///
 /// # Errors
 /// When the scenario can't be simulated, or the run can't be kept.
-pub(crate) fn run(request: &Request, library: &Library) -> Result<Finished, Failure> {
+pub(crate) fn run(
+    request: &Request,
+    library: &Library,
+    observer: &mut dyn Observer,
+) -> Result<Finished, Failure> {
     let scenario = &request.scenario;
     if scenario.load.search.is_some() {
         return Err(Failure::bad_input(format!(
@@ -64,7 +77,7 @@ pub(crate) fn run(request: &Request, library: &Library) -> Result<Finished, Fail
     check(request, &points, &peers, threads)?;
     let (started, began) = (Timestamp::now(), Instant::now());
     let folder = create_folder(&request.results, &request.source, started)?;
-    let trials = all_trials(request, &points, &peers, threads)?;
+    let trials = all_trials(request, &points, &peers, observer)?;
     let mut record = record(request, &points, &peers, started);
     let written = write_trials(&folder, &trials);
     record.trials = u32::try_from(trials.len()).ok();
@@ -77,8 +90,26 @@ pub(crate) fn run(request: &Request, library: &Library) -> Result<Finished, Fail
 }
 
 /// How many simulations are made at a time.
-pub(super) fn threads() -> usize {
+fn threads() -> usize {
     usize::try_from(environment::cpus()).unwrap_or(1).max(1)
+}
+
+/// Simulates each item, on all CPUs, and tells whoever watches how many are done.
+fn in_parallel<I: Sync, T: Send>(
+    items: &[I],
+    observer: &mut dyn Observer,
+    simulate: impl Fn(&I) -> T + Sync,
+) -> Vec<T> {
+    let (of, watched) = (items.len(), Mutex::new((0, observer)));
+    simulate::in_parallel(items, threads(), |item| {
+        let simulated = simulate(item);
+        // Poisoned only where another thread panicked, which is passed on.
+        let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.0 += 1;
+        let done = watched.0;
+        watched.1.on(Event::Simulated { done, of });
+        simulated
+    })
 }
 
 /// The peers by their files: where they balance, and by which policy, is all that counts.
@@ -115,11 +146,11 @@ fn all_trials(
     request: &Request,
     points: &[Point],
     peers: &[ReadyPeer],
-    threads: usize,
+    observer: &mut dyn Observer,
 ) -> Result<Vec<TrialRecord>, Failure> {
     let turns = order::interleave(points.len(), peers.len(), request.scenario.repeats);
     let numbered: Vec<(u32, Turn)> = (0..).zip(turns).collect();
-    let trials = simulate::in_parallel(&numbered, threads, |(order, turn)| {
+    let trials = in_parallel(&numbered, observer, |(order, turn)| {
         let (point, peer) = (&points[turn.point], &peers[turn.peer]);
         trial::simulate(point, peer, &request.conditions, *turn, *order)
     });
@@ -187,6 +218,13 @@ mod tests {
     use super::*;
     use crate::root::Root;
 
+    /// Watches nothing.
+    struct Nobody;
+
+    impl Observer for Nobody {
+        fn on(&mut self, _: Event<'_>) {}
+    }
+
     fn request(name: &str, results: PathBuf, settings: &[(&str, &str)]) -> (Request, Library) {
         let library = Library::open(Root::find().scenarios()).unwrap();
         let source = library.find(name).unwrap();
@@ -208,7 +246,7 @@ mod tests {
     fn a_simulated_run_is_kept_as_a_measured_one_is_and_says_what_it_is() {
         let results = tempfile::tempdir().unwrap();
         let (request, library) = request("single-conn-flood", results.path().to_owned(), &[]);
-        let finished = run(&request, &library).unwrap();
+        let finished = run(&request, &library, &mut Nobody).unwrap();
         assert!(finished.failure.is_none());
         let kept = Run::open(&finished.folder).unwrap();
         assert_eq!(kept.trials.len(), finished.trials.len());
@@ -234,7 +272,7 @@ mod tests {
                 [("load.duration", "100ms"), ("load.warm_up", "0ms"), ("run.repeats", "1")];
             let (mut request, library) = request(&name, results.path().to_owned(), &settings);
             request.conditions.balancers = 2;
-            match run(&request, &library) {
+            match run(&request, &library, &mut Nobody) {
                 Ok(finished) => assert!(!finished.trials.is_empty(), "{name}"),
                 Err(failure) => {
                     let reasons = ["searches for the highest rate", "nothing takes time"];
@@ -254,7 +292,7 @@ mod tests {
             [("load.connections", "1000000"), ("load.streams", "1"), ("backends.count", "9000")];
         let (mut request, library) = request("many-conns", results.path().to_owned(), &settings);
         request.scenario.peers = vec!["client-side".to_owned()];
-        let failure = run(&request, &library).unwrap_err();
+        let failure = run(&request, &library, &mut Nobody).unwrap_err();
         assert!(failure.message.contains("MiB of memory"), "{}", failure.message);
         assert!(std::fs::read_dir(results.path()).unwrap().next().is_none(), "no folder is left");
     }

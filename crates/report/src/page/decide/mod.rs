@@ -4,6 +4,7 @@
 //! when each choice is right, what it costs, what it saves, what happens under change,
 //! where both are even, every scenario, and how all this was made.
 
+mod calculator;
 mod tables;
 
 use analysis::{
@@ -21,6 +22,7 @@ pub(crate) fn render(decision: &Decision) -> String {
         answer(html, decision);
         charts(html, decision);
         choices(html, decision);
+        calculator::write(html, decision);
         tables::costs(html, decision);
         tables::tails(html, decision);
         tables::changes(html, decision);
