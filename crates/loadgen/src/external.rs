@@ -91,6 +91,16 @@ impl Target {
         }
         Ok(addresses)
     }
+
+    /// Whom to trust there; `None` where it speaks plain text.
+    ///
+    /// # Errors
+    /// When a file or a name is wrong.
+    pub(crate) fn trust(&self, tls: &TlsOptions) -> Result<Option<Trust>, Failure> {
+        let host = self.authority.rsplit_once(':').map_or("", |(host, _)| host);
+        let trust = self.tls.then(|| tls.trust(host)).transpose();
+        trust.map_err(|error| Failure::bad_input(format!("--target {self}: {error}")))
+    }
 }
 
 /// The backends that the user says there are.
@@ -168,12 +178,7 @@ pub(crate) fn find_all(
     let find_one = |target: &Target| {
         let bills = targets.bills.iter().filter(|(name, _)| *name == target.name);
         let meters = bills.map(|(_, meter)| meter.clone()).collect();
-        let host = target.authority.rsplit_once(':').map_or("", |(host, _)| host);
-        let trust = target
-            .tls
-            .then(|| targets.tls.trust(host))
-            .transpose()
-            .map_err(|error| Failure::bad_input(format!("--target {target}: {error}")))?;
+        let trust = target.trust(&targets.tls)?;
         let external = External {
             target: target.clone(),
             seen: seen.clone(),

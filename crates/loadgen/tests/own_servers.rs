@@ -54,6 +54,8 @@ fn all_peers_stand_before_servers_of_the_users_own() {
     }
     let b1 = &record.backends[1];
     assert_eq!((b1.id.as_str(), b1.concurrency, b1.service_time.as_str()), ("b1", 0, "unknown"));
+    let own = &record.resolved["backends"][1];
+    assert!(own.get("id").is_some() && own.get("concurrency").is_none(), "{own}");
     let text = serde_json::to_string(&record).unwrap();
     assert!(!text.contains(home.path("scenarios").to_str().unwrap()), "a path of this machine");
     // Their logs are kept, and they ran where the scenario is.

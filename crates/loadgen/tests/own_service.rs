@@ -173,21 +173,43 @@ fn what_answers_and_is_no_grpc_is_told() {
         (b"\x15\x03\x01\0\x02\x02\x46", "it speaks TLS"),
         (b"", "it closes the connection, or says nothing"),
     ] {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        // It ends with the test's process.
-        thread::spawn(move || {
-            for socket in listener.incoming() {
-                let _ = socket.unwrap().write_all(greeting);
-            }
-        });
+        let address = greeter(greeting, false);
         let ran = home.run(&["--scenario", "own", "--target", &address]);
         assert_eq!(ran.code, Some(3), "{}", ran.said());
         assert!(ran.said().contains(told), "{}", ran.said());
     }
-    let ran = home.run(&["--scenario", "own"]);
-    assert_eq!(ran.code, Some(2), "{}", ran.said());
-    assert!(ran.said().contains("--target"), "{}", ran.said());
+    // One that says nothing, and stays.
+    let ran = home.run(&["--scenario", "own", "--target", &greeter(b"", true)]);
+    assert_eq!(ran.code, Some(3), "{}", ran.said());
+    assert!(ran.said().contains("or says nothing"), "{}", ran.said());
+    for (flags, told) in [
+        (&["--scenario", "own"][..], "--target"),
+        (&["--scenario", "own", "--ca", "ca.pem"], "--ca: it is for a --target"),
+        // No file of the user's is at fault here.
+        (
+            &["--target", "127.0.0.1:1", "--method", "A/B"],
+            "error: the flags: service: the interface",
+        ),
+    ] {
+        let ran = home.run(flags);
+        assert_eq!(ran.code, Some(2), "{}", ran.said());
+        assert!(ran.said().contains(told), "{}", ran.said());
+    }
+}
+
+/// Listens, and greets everybody who connects. It ends with the test's process.
+fn greeter(greeting: &'static [u8], stays: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            let _ = socket.write_all(greeting);
+            kept.extend(stays.then_some(socket));
+        }
+    });
+    address
 }
 
 #[test]

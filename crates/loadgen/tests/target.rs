@@ -199,6 +199,14 @@ fn a_target_under_tls_is_checked_as_the_user_says() {
         let page = std::fs::read_to_string(folder.join("report.html")).unwrap();
         assert_eq!(page.contains("certificate not checked"), is_insecure);
     }
+    let ask = |flags: &[&[&str]]| {
+        let target = format!("https://localhost:{port}");
+        home.run(&[&["init", "--target", &target][..], &flags.concat()].concat())
+    };
+    let ran = ask(&[trusted, &identity, &["--out", "asked.toml"]]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    let ran = ask(&[&identity]);
+    assert!(ran.code == Some(3) && ran.stderr.contains("certificate"), "{}", ran.said());
     let (before, plain) = (home.runs("small").len(), format!("https://{}", backend.address));
     for (target, flags, code, expected) in [
         // The system's authorities know nothing of it, if there are any.

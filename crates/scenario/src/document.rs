@@ -52,7 +52,10 @@ impl Document {
     /// table around it when the key is missing.
     pub(crate) fn place(&self, problem: Problem) -> Error {
         let line = self.line_of(&problem.key);
-        let place = Place::File { file: self.file.clone(), line };
+        let place = match self.file.as_str() {
+            "" => Place::Setting("the flags".to_owned()),
+            file => Place::File { file: file.to_owned(), line },
+        };
         Error::Invalid(Invalid { place, key: problem.key, message: problem.message })
     }
 

@@ -10,10 +10,11 @@ use std::{
 
 use grpc_call::{Interface, Kind, Method};
 
+use super::target::TlsArgs;
 use crate::{
     drive::client::{self, describe},
     exit::{self, Failure},
-    external::Target,
+    external::{Target, TlsOptions},
     service::what_it_speaks,
     ui::print,
 };
@@ -23,8 +24,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The service, or a balancer before it; it has to have server reflection.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "[https://]HOST:PORT")]
     target: Target,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// The method to call [default: the first that is unary].
     #[arg(long, value_name = "METHOD")]
     method: Option<String>,
@@ -34,7 +37,7 @@ pub(crate) struct Args {
 }
 
 pub(super) fn main(args: &Args) -> Result<u8, Failure> {
-    let interface = ask(&args.target)?;
+    let interface = ask(&args.target, &args.tls.options())?;
     let methods = interface.methods();
     let method = match &args.method {
         Some(name) => interface
@@ -47,7 +50,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         }
     };
     let file = args.out.clone().unwrap_or_else(|| file_name(&method));
-    let target = &args.target.authority;
+    let target = &args.target;
     write_new(&file, &scenario(&method))?;
     let mut text = format!("{target} has\n");
     for other in &methods {
@@ -56,29 +59,36 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     }
     print(&format!(
         "{text}\nwrote {} for {}; look at its request, then\n  loadgen --scenario {} --target \
-         {target}\n",
+         {target}{}\n",
         file.display(),
         method.name(),
-        file.display()
+        file.display(),
+        if target.tls { " and the same flags for TLS, if any" } else { "" },
     ))?;
     Ok(exit::FINE)
 }
 
-fn ask(target: &Target) -> Result<Interface, Failure> {
+fn ask(target: &Target, tls: &TlsOptions) -> Result<Interface, Failure> {
     let authority = &target.authority;
-    let failed = |message: String| Failure::lab(format!("--target {authority}: {message}"));
+    let trust = target.trust(tls)?;
+    let failed = |message: String| Failure::lab(format!("--target {target}: {message}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(format!("no runtime to ask from: {error}")))?;
     runtime.block_on(async {
-        let endpoint = client::endpoint(authority, authority, None)
+        let endpoint = client::endpoint(authority, authority, trust.as_ref())
             .map_err(|error| failed(describe(&error)))?;
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CONNECT_TIMEOUT);
-        let channel = endpoint.connect().await.map_err(|error| failed(describe(&error)))?;
+        let channel = client::connect_channel(&endpoint, trust.as_ref()).await;
+        let channel = channel.map_err(|error| failed(describe(&error)))?;
         grpc_call::reflect(channel).await.map_err(|error| {
-            let addresses = target.resolve().into_iter().flatten();
+            // A look without TLS says nothing of a target that speaks it.
+            let addresses = target.resolve().into_iter().flatten().filter(|_| !target.tls);
             let spoken = addresses.into_iter().find_map(what_it_speaks);
             failed(match spoken {
-                Some(spoken) => format!("{spoken}; it has to speak HTTP/2 without TLS"),
+                Some(spoken) => format!(
+                    "{spoken}; it has to speak HTTP/2 without TLS, or be given as \
+                     https://{authority}"
+                ),
                 None => error.to_string(),
             })
         })

@@ -46,8 +46,7 @@ pub(super) struct ServiceArgs {
 impl ServiceArgs {
     /// The scenario of a quick try.
     pub(super) fn quick(library: &Library) -> Result<ScenarioSource, Failure> {
-        ScenarioSource::parse("quick", "quick.toml", QUICK, library.peer_names())
-            .map_err(Failure::bad_input)
+        ScenarioSource::parse("quick", "", QUICK, library.peer_names()).map_err(Failure::bad_input)
     }
 
     /// What the flags set in the scenario.

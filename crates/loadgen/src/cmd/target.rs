@@ -45,26 +45,8 @@ pub(super) struct TargetArgs {
     #[arg(long = "bill", value_name = "NAME=WHERE", requires = "targets")]
     bills: Vec<String>,
 
-    /// The authorities that certificates of targets have to come from, as a PEM file; the
-    /// system's unless given.
-    #[arg(long, value_name = "FILE", requires = "targets", conflicts_with = "insecure")]
-    ca: Option<PathBuf>,
-
-    /// The name that certificates of targets have to be for; their host unless given.
-    #[arg(long, value_name = "NAME", requires = "targets")]
-    server_name: Option<String>,
-
-    /// A certificate to show to targets, as a PEM file, with --key.
-    #[arg(long, value_name = "FILE", requires_all = ["targets", "key"])]
-    cert: Option<PathBuf>,
-
-    /// The key of --cert, as a PEM file.
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
-
-    /// Take any certificate of a target. The report says so.
-    #[arg(long, requires = "targets")]
-    insecure: bool,
+    #[command(flatten)]
+    tls: TlsArgs,
 
     /// Calls that may fail before a target is left alone, of at least 20 that ended.
     #[arg(long, value_name = "PERCENT", default_value = "10%")]
@@ -75,6 +57,53 @@ pub(super) struct TargetArgs {
     yes: bool,
 }
 
+/// How targets under TLS are met.
+#[derive(Debug, clap::Args)]
+pub(super) struct TlsArgs {
+    /// The authorities that certificates of targets have to come from, as a PEM file; the
+    /// system's unless given.
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<PathBuf>,
+
+    /// The name that certificates of targets have to be for; their host unless given.
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+
+    /// A certificate to show to targets, as a PEM file, with --key.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+
+    /// The key of --cert, as a PEM file.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+
+    /// Take any certificate of a target. The report says so.
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl TlsArgs {
+    pub(super) fn options(&self) -> TlsOptions {
+        TlsOptions {
+            ca: self.ca.clone(),
+            server_name: self.server_name.clone(),
+            identity: self.cert.clone().zip(self.key.clone()),
+            insecure: self.insecure,
+        }
+    }
+
+    /// The first of these flags that was given.
+    fn given(&self) -> Option<&'static str> {
+        let flags = [
+            ("--ca", self.ca.is_some()),
+            ("--server-name", self.server_name.is_some()),
+            ("--cert", self.cert.is_some()),
+            ("--insecure", self.insecure),
+        ];
+        flags.into_iter().find(|(_, is_given)| *is_given).map(|(flag, _)| flag)
+    }
+}
+
 impl TargetArgs {
     /// The targets; `None` where there are none.
     ///
@@ -82,7 +111,11 @@ impl TargetArgs {
     /// When two have one name, or a bill is for none of them.
     pub(super) fn all(&self) -> Result<Option<Targets>, Failure> {
         if self.targets.is_empty() {
-            return Ok(None);
+            let belongs = |flag| format!("{flag}: it is for a --target, and there is none");
+            return self
+                .tls
+                .given()
+                .map_or(Ok(None), |flag| Err(Failure::bad_input(belongs(flag))));
         }
         for (index, target) in self.targets.iter().enumerate() {
             if self.targets[..index].iter().any(|other| other.name == target.name) {
@@ -95,13 +128,7 @@ impl TargetArgs {
         }
         let bills = self.bills.iter().map(|text| self.bill(text)).collect::<Result<_, _>>()?;
         let (all, expected) = (self.targets.clone(), self.backends.clone());
-        let tls = TlsOptions {
-            ca: self.ca.clone(),
-            server_name: self.server_name.clone(),
-            identity: self.cert.clone().zip(self.key.clone()),
-            insecure: self.insecure,
-        };
-        Ok(Some(Targets { all, expected, tls, bills }))
+        Ok(Some(Targets { all, expected, tls: self.tls.options(), bills }))
     }
 
     fn bill(&self, text: &str) -> Result<(String, Meter), Failure> {
@@ -134,7 +161,7 @@ impl TargetArgs {
     /// The flags that say what is driven, as they are recorded.
     pub(super) fn words(&self) -> impl Iterator<Item = String> {
         let flag = |target: &Target| format!("--target {}={target}", target.name);
-        let insecure = self.insecure.then(|| "--insecure".to_owned());
+        let insecure = self.tls.insecure.then(|| "--insecure".to_owned());
         self.targets.iter().map(flag).chain(insecure)
     }
 

@@ -39,8 +39,7 @@ pub(super) fn run_record(
         learned: scenario.learned.clone(),
         answer: scenario.answer.clone(),
         answered: None,
-        // A checked scenario is made of texts and numbers; it always fits.
-        resolved: serde_json::to_value(scenario).unwrap_or_default(),
+        resolved: resolved(scenario),
         overrides: request.overrides.clone(),
         started_utc: utc(started),
         elapsed_s: None,
@@ -69,6 +68,28 @@ pub(super) fn run_record(
         trials: None,
         expectations: Vec::new(),
     }
+}
+
+/// The scenario as it was run: without what only the lab's echo service has, where others
+/// are called or started.
+fn resolved(scenario: &Scenario) -> serde_json::Value {
+    // A checked scenario is made of texts and numbers; it always fits.
+    let mut resolved = serde_json::to_value(scenario).unwrap_or_default();
+    let leave_out = |of: Option<&mut serde_json::Value>, keys: &[&str]| {
+        let table = of.and_then(serde_json::Value::as_object_mut);
+        table.into_iter().for_each(|table| table.retain(|key, _| !keys.contains(&key.as_str())));
+    };
+    if scenario.service.is_some() {
+        let keys = ["call", "messages", "request_bytes", "response_bytes"];
+        leave_out(resolved.get_mut("load"), &keys);
+    }
+    if scenario.command.is_some() {
+        let backends = resolved.get_mut("backends").and_then(serde_json::Value::as_array_mut);
+        for backend in backends.into_iter().flatten() {
+            leave_out(Some(backend), &["concurrency", "service_time", "speed"]);
+        }
+    }
+    resolved
 }
 
 /// The backends as the record has them.

@@ -96,7 +96,7 @@ impl Progress {
             Some(left) => format!(", about {}", seconds(left)),
             None => String::new(),
         };
-        self.line(&format!("{trials} trials{time}"));
+        self.line(&format!("{}{time}", counted(trials, "trial")));
     }
 
     fn add(&mut self, trials: usize, why: &str) {
