@@ -21,15 +21,19 @@ use measure::{
     figure::Figure,
     folder::Run,
     record::{LoopMode, Network, RunRecord, SearchLimit, SearchRecord, Tls},
-    statistics::interval::ratio_of_runs,
+    statistics::interval::{over_trials, ratio_of_runs, ratio_paired},
     summary::{Figures, Saturation, is_measured, median, saturation},
 };
 use serde::Serialize;
 
-use crate::verdict::Verdict;
+use crate::{model::Model, verdict::Verdict};
 
 /// Level of all intervals of a comparison together.
 pub const LEVEL: f64 = 0.95;
+/// Level of all intervals of interleaved repeats together. Whoever repeats until the
+/// answer is known asks for much and can have it: of a hundred comparisons of equal sides
+/// one at most is to find a difference.
+pub const INTERLEAVED_LEVEL: f64 = 0.995;
 /// Trials that each run needs before anything is told.
 const LEAST_TRIALS: usize = 3;
 /// Searches of a peer that each run needs: each is of many trials, and knows two ends.
@@ -76,6 +80,7 @@ enum Kind {
 }
 
 /// A figure that runs are compared by.
+#[derive(Clone, Copy, Debug)]
 struct Compared {
     figure: Figure,
     title: &'static str,
@@ -132,6 +137,8 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// What makes the two hard to compare.
     pub warnings: Vec<String>,
+    /// How many repeats were interleaved; none for two runs made at different times.
+    pub interleaved: Option<usize>,
 }
 
 /// One figure of one peer.
@@ -141,9 +148,11 @@ pub struct Row {
     pub peer: String,
     /// The figure, in words.
     pub figure: String,
-    /// Its median before; times in nanoseconds, shares as fractions.
+    /// Its centre before; times in nanoseconds, shares as fractions. It is the geometric
+    /// mean over the trials wherever none is zero, so that the change is that of the two
+    /// numbers shown.
     pub before: f64,
-    /// Its median after.
+    /// Its centre after.
     pub after: f64,
     /// After over before.
     pub ratio: f64,
@@ -151,6 +160,12 @@ pub struct Row {
     pub interval: Option<(f64, f64)>,
     /// What is told of it.
     pub verdict: Verdict,
+    /// Whether warnings of one of the runs put the figure in doubt, so that it is no
+    /// reason to fail.
+    pub in_doubt: bool,
+    /// The change for the worse that would have been told nine times of ten, as a fraction
+    /// of what was before; none without an interval.
+    pub would_see: Option<f64>,
     /// The figure it is printed as.
     #[serde(skip)]
     pub shown: Figure,
@@ -210,13 +225,14 @@ impl Comparison {
             Some(_) => peers,
             None => peers * points_of(before).len().max(1) * COMPARED.len(),
         };
-        let asked = Asked { tolerance, moves, level: 1.0 - (1.0 - LEVEL) / looks as f64 };
+        let level = 1.0 - (1.0 - LEVEL) / looks as f64;
+        let asked = Asked { tolerance, how: How::Apart(moves), level };
         let rows = match searches {
             Some(searches) => {
                 let peers = before.record.peers.iter();
                 peers.filter_map(|peer| row_of_search(&peer.name, searches, asked)).collect()
             }
-            None => of_trials(before, after, asked),
+            None => of_trials(before, after, COMPARED, asked),
         };
         if rows.is_empty() {
             return Err(NotComparable::NothingInCommon);
@@ -231,12 +247,57 @@ impl Comparison {
             level_of_each: asked.level,
             warnings: warnings(&before.record, &after.record, &rows),
             rows,
+            interleaved: None,
         })
     }
 
-    /// Whether something got worse.
+    /// Whether something got worse that no warning puts in doubt.
     pub fn has_regressed(&self) -> bool {
-        self.count(Verdict::Worse) > 0
+        self.rows.iter().any(|row| row.verdict == Verdict::Worse && !row.in_doubt)
+    }
+
+    /// Compares two sides whose trials were made in turn, repeat by repeat: what slowed
+    /// the machine in a repeat slowed both. Repeats are looked at `looks` times while they
+    /// are added, and the error is shared among the looks as well. `figures` are those
+    /// compared; all unless given. A difference of `detect` is what is looked for: figures
+    /// that are known to differ by less are the same.
+    ///
+    /// # Errors
+    /// When their figures mean different things, or there are none in both.
+    pub fn interleaved(
+        (before, after): (&Run, &Run),
+        figures: &[Figure],
+        detect: f64,
+        looks: usize,
+    ) -> Result<Self, NotComparable> {
+        check(&before.record, &after.record)?;
+        let chosen = |one: &&Compared| figures.is_empty() || figures.contains(&one.figure);
+        let compared: Vec<Compared> = COMPARED.iter().filter(chosen).copied().collect();
+        let peers = before.record.peers.len().max(1) * points_of(before).len().max(1);
+        let shared = (peers * compared.len() * looks).max(1);
+        let level = 1.0 - (1.0 - INTERLEAVED_LEVEL) / shared as f64;
+        let asked = Asked { tolerance: detect, how: How::Interleaved, level };
+        let rows = of_trials(before, after, &compared, asked);
+        if rows.is_empty() {
+            return Err(NotComparable::NothingInCommon);
+        }
+        let repeats = before.trials.iter().map(|trial| trial.repeat).max();
+        Ok(Self {
+            before: before.record.scenario.clone(),
+            after: after.record.scenario.clone(),
+            tolerance: detect,
+            moves: Moves { cpu: 0.0, latency_ns: 0.0 },
+            level: INTERLEAVED_LEVEL,
+            level_of_each: level,
+            warnings: warnings(&before.record, &after.record, &rows),
+            rows,
+            interleaved: repeats.map(|repeat| repeat as usize + 1),
+        })
+    }
+
+    /// The figures that can be compared.
+    pub fn figures() -> impl Iterator<Item = Figure> {
+        COMPARED.iter().map(|one| one.figure)
     }
 
     /// Whether of some figure it can't be told if it got worse.
@@ -270,7 +331,8 @@ fn check(before: &RunRecord, after: &RunRecord) -> Result<(), NotComparable> {
 }
 
 /// The rows of runs that measured the same points.
-fn of_trials(before: &Run, after: &Run, asked: Asked) -> Vec<Row> {
+fn of_trials(before: &Run, after: &Run, compared: &[Compared], asked: Asked) -> Vec<Row> {
+    let models = [before, after].map(|run| Model::new(&run.record, &run.trials));
     let mut rows = Vec::new();
     for peer in &before.record.peers {
         // Trials at different points of a sweep are different questions.
@@ -283,11 +345,15 @@ fn of_trials(before: &Run, after: &Run, asked: Asked) -> Vec<Row> {
                 Some(point) => format!("{} at {point}", peer.name),
                 None => peer.name.clone(),
             };
-            for compared in COMPARED {
+            let is_in_doubt = |figure| {
+                models.iter().any(|model| is_in_doubt(model, &peer.name, point.as_deref(), figure))
+            };
+            for compared in compared {
                 let values = |figures: &Vec<Figures>| -> Vec<f64> {
                     figures.iter().filter_map(|one| one.get(compared.figure)).collect()
                 };
-                rows.extend(row(&name, compared, &figures.each_ref().map(values), asked));
+                let row = row(&name, compared, &figures.each_ref().map(values), asked);
+                rows.extend(row.map(|row| Row { in_doubt: is_in_doubt(compared.figure), ..row }));
             }
             rows.extend(failures(&name, &figures));
         }
@@ -328,6 +394,8 @@ fn row_of_search(
         ratio: after / before,
         interval,
         verdict,
+        in_doubt: false,
+        would_see: None,
         shown: Figure::SaturationRate,
     })
 }
@@ -337,7 +405,11 @@ fn row_of_search(
 /// calls does; where they wait for the service it moves less, which is not known here.
 fn ratio_of_rates(before: &Saturation, after: &Saturation, asked: Asked) -> (f64, f64) {
     let still = [1.0, 1.0];
-    let moved = ratio_of_runs(&still, &still, asked.moves.cpu, asked.level);
+    let moves = match asked.how {
+        How::Apart(moves) => moves.cpu,
+        How::Interleaved => 0.0,
+    };
+    let moved = ratio_of_runs(&still, &still, moves, asked.level);
     let widening = moved.and_then(|one| one.interval).map_or(f64::INFINITY, |one| one.high);
     // Where the generator or the list of rates came to its end, the peer's is not known.
     let highest = |found: &Saturation| {
@@ -347,6 +419,14 @@ fn ratio_of_rates(before: &Saturation, after: &Saturation, asked: Asked) -> (f64
         found.high.filter(|_| known).unwrap_or(f64::INFINITY)
     };
     (after.low / highest(before) / widening, highest(after) / before.low * widening)
+}
+
+/// Whether warnings put a figure of a peer in doubt, at a point or in all of a run.
+fn is_in_doubt(model: &Model<'_>, peer: &str, point: Option<&str>, figure: Figure) -> bool {
+    let at_point = model.sweep.iter().flat_map(|sweep| &sweep.points);
+    let mut at_point = at_point.filter(|one| Some(one.value) == point);
+    let model = at_point.next().map_or(model, |point| &point.model);
+    model.peers.iter().any(|view| view.name == peer && view.is_in_doubt(figure))
 }
 
 fn figures_of(run: &Run, peer: &str, point: Option<&str>) -> Vec<Figures> {
@@ -363,11 +443,20 @@ fn points_of(run: &Run) -> Vec<Option<String>> {
     }
 }
 
+/// How the trials of the two sides stand to each other.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    /// They were made at different times, and moved as said.
+    Apart(Moves),
+    /// They were made in turn, and those of a repeat are compared with each other.
+    Interleaved,
+}
+
 /// What a change has to be beyond, and how surely.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     tolerance: f64,
-    moves: Moves,
+    how: How,
     /// Level of the interval that has to lie beyond it.
     level: f64,
 }
@@ -375,21 +464,51 @@ struct Asked {
 /// A figure of one peer; `values` are those of its trials, before and after.
 fn row(peer: &str, compared: &Compared, values: &[Vec<f64>; 2], asked: Asked) -> Option<Row> {
     let [before, after] = values;
-    let (middle_before, middle_after) = (median(before)?, median(after)?);
+    let centre = |values: &[f64]| over_trials(values, asked.level).map(|one| one.centre);
+    let (centre_before, centre_after) = (centre(before)?, centre(after)?);
     let enough = before.len().min(after.len()) >= LEAST_TRIALS;
-    let moves = asked.moves.of(compared.kind, f64::min(middle_before, middle_after));
-    let estimate = ratio_of_runs(after, before, moves, asked.level).filter(|_| enough);
-    let interval = estimate.and_then(|one| one.interval).map(|one| (one.low, one.high));
+    let estimate = match asked.how {
+        How::Apart(moves) => {
+            let moves = moves.of(compared.kind, f64::min(centre_before, centre_after));
+            ratio_of_runs(after, before, moves, asked.level)
+        }
+        How::Interleaved => ratio_paired(after, before, asked.level),
+    };
+    let interval = estimate.filter(|_| enough).and_then(|one| one.interval);
+    let ends = interval.map(|one| (one.low, one.high));
+    let verdict = match asked.how {
+        How::Apart(_) => judge(ends, asked.tolerance, compared.lower_is_better),
+        How::Interleaved => judge_interleaved(ends, asked.tolerance, compared.lower_is_better),
+    };
+    // What is asked of a figure of runs made apart is to be beyond the tolerance.
+    let beyond = match asked.how {
+        How::Apart(_) => 1.0 + asked.tolerance,
+        How::Interleaved => 1.0,
+    };
     Some(Row {
         peer: peer.to_owned(),
         figure: compared.title.to_owned(),
-        before: middle_before,
-        after: middle_after,
-        ratio: estimate.map_or(middle_after / middle_before, |one| one.centre),
-        interval,
-        verdict: judge(interval, asked.tolerance, compared.lower_is_better),
+        before: centre_before,
+        after: centre_after,
+        ratio: estimate.map_or(centre_after / centre_before, |one| one.centre),
+        interval: ends,
+        verdict,
+        in_doubt: false,
+        would_see: interval.map(|one| {
+            let seen = beyond * one.factor_seen_nine_times_of_ten();
+            if compared.lower_is_better { seen - 1.0 } else { 1.0 - 1.0 / seen }
+        }),
         shown: compared.figure,
     })
+}
+
+/// What an interval of interleaved repeats says: they are the same where all of it is
+/// closer to 1 than what is to be found, and differ where none of it is 1.
+fn judge_interleaved(interval: Option<(f64, f64)>, detect: f64, lower_is_better: bool) -> Verdict {
+    match judge(interval, detect, lower_is_better) {
+        Verdict::CannotTell => judge(interval, 0.0, lower_is_better),
+        verdict => verdict,
+    }
 }
 
 /// What an interval of a ratio says.
@@ -423,6 +542,8 @@ fn failures(peer: &str, figures: &[Vec<Figures>; 2]) -> Option<Row> {
         ratio: f64::NAN,
         interval: None,
         verdict,
+        in_doubt: false,
+        would_see: None,
         shown: Figure::ErrorRate,
     })
 }
@@ -529,7 +650,7 @@ mod tests {
                 })
                 .collect(),
         };
-        let asked = Asked { tolerance: 0.05, moves: Moves::default(), level: 0.99 };
+        let asked = Asked { tolerance: 0.05, how: How::Apart(Moves::default()), level: 0.99 };
         let row = |searches| row_of_search("l7", searches, asked);
         row((&search(before), &search(after)))
     }
@@ -565,7 +686,7 @@ mod tests {
         let compared = COMPARED.iter().find(|one| one.figure == Figure::Throughput).unwrap();
         let values = [vec![100.0, 101.0, 99.0, 100.5], vec![92.0, 91.0, 93.0, 92.4]];
         let at = |level| {
-            let asked = Asked { tolerance: 0.05, moves: Moves::default(), level };
+            let asked = Asked { tolerance: 0.05, how: How::Apart(Moves::default()), level };
             row("l7", compared, &values, asked).unwrap()
         };
         let (alone, among_many) = (at(0.95), at(0.9999));
@@ -574,13 +695,35 @@ mod tests {
         assert!(among_many.interval.unwrap().1 >= 1.0 / 1.05, "{:?}", among_many.interval);
     }
 
+    /// A machine that is half as fast in every other repeat, and a side that is 4 % slower.
+    #[test]
+    fn sides_measured_in_turn_are_told_apart_whatever_the_machine_does() {
+        let compared = COMPARED.iter().find(|one| one.figure == Figure::ProxyCpuPerCall).unwrap();
+        let machine = [100.0, 200.0, 101.0, 199.0, 102.0, 198.0];
+        let noise = [1.0, 1.005, 0.995, 1.002, 0.998, 1.0];
+        let judged = |factor: f64, detect: f64| {
+            let after =
+                machine.iter().zip(noise).map(|(one, noise)| one * noise * factor).collect();
+            let asked = Asked { tolerance: detect, how: How::Interleaved, level: 0.999 };
+            row("l7", compared, &[machine.to_vec(), after], asked).unwrap()
+        };
+        assert_eq!(judged(1.0, 0.05).verdict, Verdict::Same);
+        assert_eq!(judged(1.04, 0.03).verdict, Verdict::Worse);
+        assert_eq!(judged(1.01, 0.05).verdict, Verdict::Same, "less than what is looked for");
+        assert_eq!(judged(0.9, 0.05).verdict, Verdict::Better);
+        assert_eq!(judged(1.0, 0.001).verdict, Verdict::CannotTell);
+        let row = judged(1.1, 0.05);
+        assert!((row.after / row.before - row.ratio).abs() < 1e-9, "one statistic");
+        assert!(row.would_see.is_some_and(|change| (0.005..0.03).contains(&change)));
+    }
+
     /// Five trials that agree, in each of two runs, and CPU a third dearer in the second.
     #[test]
     fn cpu_that_moves_as_runs_do_is_no_regression_by_itself() {
         let trials = |middle: f64| (0..5).map(|i| middle * (1.0 + 0.01 * f64::from(i))).collect();
         let verdict = |figure: Figure, before: f64, moves: Moves| {
             let compared = COMPARED.iter().find(|one| one.figure == figure).unwrap();
-            let asked = Asked { tolerance: 0.05, moves, level: 0.995 };
+            let asked = Asked { tolerance: 0.05, how: How::Apart(moves), level: 0.995 };
             row("l7", compared, &[trials(before), trials(1.36 * before)], asked).unwrap().verdict
         };
         let still = Moves { cpu: 0.0, latency_ns: 0.0 };

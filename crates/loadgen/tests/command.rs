@@ -499,6 +499,25 @@ fn too_few_descriptors_are_found_before_anything_starts() {
     assert!(home.runs("small").is_empty());
 }
 
+/// The time for one repeat only: it is made, and nothing can be told of it.
+#[test]
+fn two_programs_are_measured_in_turn_until_the_budget_is_spent() {
+    let home = Home::new();
+    let program = env!("CARGO_BIN_EXE_loadgen");
+    let scenario = home.path("scenarios/small.toml").display().to_string();
+    let compare = ["compare", "--rerun", &scenario, program, program, "--budget", "1ms"];
+    let figures = ["--figures", "latency_p99,throughput", "--", "--peers", "direct"];
+    let ran = home.run(&[&compare[..], &figures].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    assert!(ran.stderr.contains("after 1 repeats of each: 0 of"), "{}", ran.said());
+    assert!(ran.stdout.contains("latency p99") && !ran.stdout.contains("latency p50"));
+    assert!(ran.stdout.contains("measured in turn (repeats of each: 1)"), "{}", ran.said());
+    let ran = home.run(&[&compare[..], &["--figures", "cpu"]].concat());
+    assert!(ran.code == Some(2) && ran.stderr.contains("proxy_cpu_per_call"), "{}", ran.said());
+    let ran = home.run(&["compare", "a", "b", "--detect", "5%"]);
+    assert!(ran.code == Some(2) && ran.stderr.contains("--rerun"), "{}", ran.said());
+}
+
 /// `UPDATE_GOLDEN=1` rewrites the schemas of the results.
 #[test]
 fn the_committed_schemas_are_those_of_the_types() {

@@ -77,6 +77,14 @@ pub(crate) fn sentence(comparison: &Comparison) -> String {
 
 /// What the intervals allow for beyond what the trials show.
 pub(crate) fn allowance(comparison: &Comparison) -> String {
+    if let Some(repeats) = comparison.interleaved {
+        return format!(
+            "Both were measured in turn (repeats of each: {repeats}) and are compared repeat by repeat. Each \
+             interval is at {:.3} %, so that all together and all looks at them are at {:.1} %.",
+            comparison.level_of_each * 100.0,
+            comparison.level * 100.0
+        );
+    }
     format!(
         "Each interval is at {:.2} %, so that all together are at {:.0} %. They allow for what equal runs move by: CPU per call by {}, latency by {} \
          (standard deviation; --moves).",
@@ -85,6 +93,20 @@ pub(crate) fn allowance(comparison: &Comparison) -> String {
         format::share(comparison.moves.cpu),
         format::duration(comparison.moves.latency_ns)
     )
+}
+
+/// The verdict with what qualifies it: a doubt about the figure, and of one that shows no
+/// difference how large one would have been seen.
+fn told(row: &Row) -> String {
+    let mut text = words(row.verdict).to_owned();
+    let is_open = matches!(row.verdict, Verdict::Same | Verdict::CannotTell);
+    if let Some(change) = row.would_see.filter(|_| is_open) {
+        text.push_str(&format!("; would have seen {} or more", format::share(change)));
+    }
+    if row.in_doubt {
+        text.push_str("; in doubt");
+    }
+    text
 }
 
 fn words(verdict: Verdict) -> &'static str {
@@ -116,6 +138,6 @@ pub(crate) fn cells(row: &Row) -> [String; 6] {
         row.shown.show(row.before),
         row.shown.show(row.after),
         change,
-        words(row.verdict).to_owned(),
+        told(row),
     ]
 }

@@ -1,21 +1,44 @@
-//! `loadgen compare BEFORE AFTER`: what changed from one run to another.
+//! `loadgen compare BEFORE AFTER`: what changed from one run to another, or, with
+//! `--rerun`, from one program to another.
 
 use std::path::{Path, PathBuf};
 
-use measure::folder::{Run, write_whole};
+use analysis::compare::Comparison;
+use measure::{
+    figure::Figure,
+    folder::{Run, write_whole},
+};
 
-use super::report::CiFormat;
+use super::{report::CiFormat, rerun::Rerun};
 use crate::{
     exit::{self, Failure},
-    ui::{Terminal, print},
+    interrupt,
+    ui::{Progress, Terminal, print},
 };
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run folder to compare with.
+    /// The run folder to compare with. With --rerun: a program, as the loadgen of another
+    /// revision, or a folder with scenarios/peers of its own.
     before: PathBuf,
-    /// The run folder that is judged.
+    /// The run folder that is judged, or with --rerun a program or a folder.
     after: PathBuf,
+    /// Measure both now, in turn, with this scenario, and repeat until it is known whether
+    /// they differ.
+    #[arg(long, value_name = "FILE")]
+    rerun: Option<PathBuf>,
+    /// With --rerun: the difference that has to be found, if there is one.
+    #[arg(long, value_name = "PERCENT", default_value = "5%", requires = "rerun")]
+    detect: String,
+    /// With --rerun: how long repeats may be added.
+    #[arg(long, value_name = "TIME", default_value = "20m", requires = "rerun")]
+    budget: String,
+    /// With --rerun: the figures that have to be known, with commas; the fewer, the sooner.
+    #[arg(long, value_name = "FIGURES", value_delimiter = ',', requires = "rerun")]
+    figures: Vec<String>,
+    /// With --rerun: what the runs of both are given besides, as `-- --peers l7`.
+    #[arg(last = true, requires = "rerun")]
+    arguments: Vec<String>,
     /// Changes within this part are none.
     #[arg(long, value_name = "PERCENT", default_value = "5%")]
     tolerance: String,
@@ -39,13 +62,10 @@ pub(crate) struct Args {
 }
 
 pub(super) fn main(args: &Args) -> Result<u8, Failure> {
-    let tolerance = scenario::units::parse_percent(&args.tolerance)
-        .map_err(|error| Failure::bad_input(format!("--tolerance: {error}")))?;
-    let open = |folder: &Path| Run::open(folder).map_err(Failure::bad_input);
-    let (before, after) = (open(&args.before)?, open(&args.after)?);
-    let moves = parse_moves(&args.moves)?;
-    let comparison = analysis::compare::Comparison::of(&before, &after, tolerance, moves)
-        .map_err(Failure::bad_input)?;
+    let comparison = match &args.rerun {
+        Some(scenario) => rerun(args, scenario)?,
+        None => of_folders(args)?,
+    };
     let text = match args.format {
         Some(CiFormat::Markdown) => report::ci::comparison_markdown(&comparison),
         Some(CiFormat::Junit) => report::ci::comparison_junit(&comparison),
@@ -61,6 +81,43 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let unknown = args.fail_on_inconclusive && comparison.is_inconclusive();
     let failed = comparison.has_regressed() || unknown;
     Ok(if failed { exit::EXPECTATION_FAILED } else { exit::FINE })
+}
+
+fn of_folders(args: &Args) -> Result<Comparison, Failure> {
+    let tolerance = percent("--tolerance", &args.tolerance)?;
+    let open = |folder: &Path| Run::open(folder).map_err(Failure::bad_input);
+    let (before, after) = (open(&args.before)?, open(&args.after)?);
+    let moves = parse_moves(&args.moves)?;
+    Comparison::of(&before, &after, tolerance, moves).map_err(Failure::bad_input)
+}
+
+fn rerun(args: &Args, scenario: &Path) -> Result<Comparison, Failure> {
+    let budget = scenario::units::parse_duration(&args.budget)
+        .map_err(|error| Failure::bad_input(format!("--budget: {error}")))?;
+    let rerun = Rerun {
+        scenario,
+        sides: [&args.before, &args.after],
+        arguments: &args.arguments,
+        figures: args.figures.iter().map(|name| figure(name)).collect::<Result<_, _>>()?,
+        detect: percent("--detect", &args.detect)?,
+        budget,
+    };
+    interrupt::listen()
+        .map_err(|error| Failure::lab(format!("cannot wait for signals: {error}")))?;
+    let mut progress = Progress::new(Terminal::stderr());
+    rerun.run(&mut |line| progress.note(&line))
+}
+
+fn percent(flag: &str, text: &str) -> Result<f64, Failure> {
+    let part = scenario::units::parse_percent(text);
+    part.map_err(|error| Failure::bad_input(format!("{flag}: {error}")))
+}
+
+/// A figure that can be compared.
+fn figure(name: &str) -> Result<Figure, Failure> {
+    let known = || Comparison::figures().map(Figure::name).collect::<Vec<_>>().join(", ");
+    let found = name.parse().ok().filter(|&found| Comparison::figures().any(|one| one == found));
+    found.ok_or_else(|| Failure::bad_input(format!("--figures {name}: compared are {}", known())))
 }
 
 /// As `15%,25us`: of CPU per call, and of a latency.

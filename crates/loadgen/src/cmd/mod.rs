@@ -12,6 +12,7 @@ mod peers;
 mod predict;
 mod prune;
 mod report;
+mod rerun;
 mod run;
 mod schema;
 mod settings;

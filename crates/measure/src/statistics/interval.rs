@@ -78,6 +78,15 @@ impl Interval {
         (self.low..=self.high).contains(&value)
     }
 
+    /// Of an interval of a ratio: how far the true ratio has to lie from a bound, as a
+    /// factor, for nine of ten such intervals to lie wholly beyond that.
+    pub fn factor_seen_nine_times_of_ten(&self) -> f64 {
+        let half = (self.high / self.low).ln() / 2.0;
+        let (ten, own) = (student_quantile(MANY_DEGREES, 0.9), f64::midpoint(1.0, self.level));
+        // The interval reaches as many standard errors as its level asks for.
+        (half * (1.0 + ten / student_quantile(MANY_DEGREES, own))).exp()
+    }
+
     fn map(self, f: impl Fn(f64) -> f64) -> Self {
         Self { low: f(self.low), high: f(self.high), ..self }
     }
@@ -331,6 +340,24 @@ mod tests {
         assert!((0.93..0.97).contains(&knowing), "{knowing}");
         assert!(unknowing < 0.4, "{unknowing}");
         assert_eq!(ratio_of_runs(&[1.0, 2.0], &[1.0, 2.0], -0.1, 0.95), None);
+    }
+
+    /// What is said to be seen nine times of ten is.
+    #[test]
+    fn what_would_have_been_seen_is_known() {
+        let mut chance = Chance::new(29);
+        let mut run = |ratio: f64| -> Vec<f64> {
+            (0..20).map(|_| ratio * (0.05 * chance.normal()).exp()).collect()
+        };
+        let (mut seen, rounds) = (0, 2_000);
+        for _ in 0..rounds {
+            let equal = ratio_unpaired(&run(1.0), &run(1.0), 0.99).unwrap();
+            let factor = equal.interval.unwrap().factor_seen_nine_times_of_ten();
+            let slower = ratio_unpaired(&run(factor), &run(1.0), 0.99).unwrap();
+            seen += u32::from(slower.against(1.0) == Difference::Greater);
+        }
+        let seen = f64::from(seen) / f64::from(rounds);
+        assert!((0.86..0.95).contains(&seen), "{seen}");
     }
 
     #[test]
