@@ -20,7 +20,7 @@
 use measure::{
     figure::Figure,
     folder::Run,
-    record::{LoopMode, Network, RunRecord, SearchLimit, SearchRecord, Tls},
+    record::{LoopMode, RunRecord, SearchLimit, SearchRecord},
     statistics::interval::{over_trials, ratio_of_runs, ratio_paired},
     summary::{Figures, Saturation, is_measured, median, saturation},
 };
@@ -565,20 +565,10 @@ fn warnings(a: &RunRecord, b: &RunRecord, rows: &[Row]) -> Vec<String> {
     let made = |run: &RunRecord| if run.simulation.is_some() { "simulated" } else { "measured" };
     let simulated = "A simulation leaves much out; compare measured runs with measured ones.";
     differ("How figures were made", made(a), made(b), simulated);
-    let name = |network| match network {
-        Network::Loopback => "loopback",
-        Network::Namespaces => "namespaces",
-    };
     let network = "Every hop costs something else; compare runs on one kind of network.";
-    differ("The network", name(a.network), name(b.network), network);
-    let name = |tls| match tls {
-        Tls::None => "none",
-        Tls::Client => "client",
-        Tls::Backend => "backend",
-        Tls::Both => "both",
-    };
+    differ("The network", a.network.name(), b.network.name(), network);
     let tls = "Encryption costs CPU; compare runs that encrypt the same sides.";
-    differ("The side that speaks TLS", name(a.load.tls), name(b.load.tls), tls);
+    differ("The side that speaks TLS", a.load.tls.name(), b.load.tls.name(), tls);
     let kernel = "Costs in the kernel may differ by themselves.";
     differ("The kernel", &machine_a.kernel, &machine_b.kernel, kernel);
     let build = "Build both alike.";

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
@@ -84,6 +84,50 @@ fn every_arrow_is_allowed_and_every_crate_is_on_the_map() {
         }
         assert!(map.contains(&format!("`{name}`")), "{name} is missing in crates/README.md");
     }
+}
+
+/// Whether a source below a folder names a crate.
+fn is_named_in(folder: &Path, name: &str) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    entries.map(|entry| entry.unwrap().path()).any(|path| {
+        if path.is_dir() {
+            return is_named_in(&path, name);
+        }
+        let is_source = path.extension().is_some_and(|extension| extension == "rs");
+        let text = if is_source { fs::read_to_string(&path).unwrap() } else { String::new() };
+        text.match_indices(name).any(|(at, _)| {
+            let (before, after) = (&text[..at], &text[at + name.len()..]);
+            let is_word = |c: char| c.is_alphanumeric() || c == '_';
+            !before.ends_with(is_word)
+                && (after.starts_with("::") || after.starts_with(';') && before.ends_with("use "))
+        })
+    })
+}
+
+/// Crates that no source names: what is generated from the interface does.
+const UNNAMED: &[(&str, &str)] = &[("echo-proto", "prost"), ("echo-proto", "tonic-prost")];
+
+#[test]
+fn every_dependency_is_used() {
+    let metadata = MetadataCommand::new().no_deps().exec().unwrap();
+    let mut unused = Vec::new();
+    for package in &metadata.packages {
+        let folder = package.manifest_path.parent().unwrap().as_std_path();
+        for dependency in &package.dependencies {
+            let name = dependency.name.replace('-', "_");
+            let folders: &[&str] = match dependency.kind {
+                DependencyKind::Build => &["."],
+                DependencyKind::Development => &["src", "tests", "benches", "examples"],
+                _ => &["src"],
+            };
+            let used = folders.iter().any(|part| is_named_in(&folder.join(part), &name));
+            let known = UNNAMED.contains(&(package.name.as_str(), dependency.name.as_str()));
+            if !used && !known {
+                unused.push(format!("{} {}", package.name, dependency.name));
+            }
+        }
+    }
+    assert!(unused.is_empty(), "not used, take them out of the crates' Cargo.toml: {unused:?}");
 }
 
 #[test]

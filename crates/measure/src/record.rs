@@ -244,11 +244,24 @@ pub struct BackendSetup {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Network {
-    /// One loopback that all share.
+    /// One loopback that all share: nothing to set up, and a balancer's second
+    /// hop costs about nothing.
     #[default]
     Loopback,
-    /// A network namespace each, joined by veth links through the balancer's.
+    /// A network namespace each for the client, the balancer and every backend,
+    /// joined by veth links, as the pods of a node are. Needs root, or a kernel
+    /// that gives user namespaces to anyone.
     Namespaces,
+}
+
+impl Network {
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Namespaces => "namespaces",
+        }
+    }
 }
 
 /// What load a trial offers.
@@ -344,18 +357,44 @@ pub enum RateProfile {
 }
 
 /// Which side of the balancer speaks TLS.
+///
+/// Where nothing terminates it in between, as without a balancer or through an L4 one,
+/// client and backend speak it with each other: on both sides, or on none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tls {
-    /// None: HTTP/2 in plain text.
+    /// None: HTTP/2 in plain text (h2c).
     #[default]
     None,
-    /// The clients' side.
+    /// The clients' side: the balancer terminates it.
     Client,
-    /// The backends' side.
+    /// The backends' side: the balancer encrypts.
     Backend,
-    /// Both.
+    /// Both: an L7 balancer terminates it and re-encrypts, an L4 balancer passes it
+    /// through.
     Both,
+}
+
+impl Tls {
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Client => "client",
+            Self::Backend => "backend",
+            Self::Both => "both",
+        }
+    }
+
+    /// Whether clients speak it.
+    pub fn of_clients(self) -> bool {
+        matches!(self, Self::Client | Self::Both)
+    }
+
+    /// Whether backends speak it.
+    pub fn of_backends(self) -> bool {
+        matches!(self, Self::Backend | Self::Both)
+    }
 }
 
 /// Open or closed loop. Their latencies answer different questions and never

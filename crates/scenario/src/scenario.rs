@@ -6,9 +6,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use balance::PolicyKind;
+pub use measure::record::{Network, Tls};
 use measure::{answer::Answer, figure::Figure};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     claim::Claim,
@@ -71,71 +71,6 @@ pub struct Scenario {
     /// The setting that is swept; the rest of the scenario is then that of the
     /// sweep's first point.
     pub sweep: Option<Sweep>,
-}
-
-/// What traffic between client, balancer and backends crosses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Network {
-    /// One loopback that all share: nothing to set up, and a balancer's second
-    /// hop costs about nothing.
-    #[default]
-    Loopback,
-    /// A network namespace each for the client, the balancer and every backend,
-    /// joined by veth links, as the pods of a node are. Needs root, or a kernel
-    /// that gives user namespaces to anyone.
-    Namespaces,
-}
-
-impl Network {
-    /// Its name in scenario files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Loopback => "loopback",
-            Self::Namespaces => "namespaces",
-        }
-    }
-}
-
-/// Which side of the balancer speaks TLS.
-///
-/// Where nothing ends it in between, as without a balancer or through an L4 one,
-/// client and backend speak it with each other: on both sides, or on none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Tls {
-    /// None: HTTP/2 in plain text (h2c).
-    #[default]
-    None,
-    /// The clients' side: the balancer ends it.
-    Client,
-    /// The backends' side: the balancer begins it.
-    Backend,
-    /// Both: an L7 balancer ends it and begins it again, an L4 balancer passes it
-    /// through.
-    Both,
-}
-
-impl Tls {
-    /// Its name in scenario files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Client => "client",
-            Self::Backend => "backend",
-            Self::Both => "both",
-        }
-    }
-
-    /// Whether clients speak it.
-    pub fn of_clients(self) -> bool {
-        matches!(self, Self::Client | Self::Both)
-    }
-
-    /// Whether backends speak it.
-    pub fn of_backends(self) -> bool {
-        matches!(self, Self::Backend | Self::Both)
-    }
 }
 
 /// How well figures have to be known before the repeats end.

@@ -27,6 +27,9 @@ use self::host::{AllowedHosts, Site, Source};
 use crate::accept::{AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit};
 use crate::shutdown::Shutdown;
 
+/// Most fields in the head of a request; browsers send some twenty.
+const FIELDS_MAX: usize = 64;
+
 /// The bounds of an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
@@ -260,30 +263,28 @@ struct Head {
 /// Reads request line and headers, up to and with the empty line.
 fn parse_head(head: &[u8]) -> Result<Head, Refusal> {
     const MALFORMED: Refusal = Refusal::Status(400, "The request is malformed.");
-    let text = std::str::from_utf8(head).map_err(|_| MALFORMED)?;
-    let mut lines = text.trim_end_matches("\r\n").split("\r\n");
-    let mut words = lines.next().unwrap_or_default().split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(MALFORMED);
-    };
-    if !matches!(version, "HTTP/1.1" | "HTTP/1.0") {
-        return Err(Refusal::Status(505, "This endpoint speaks HTTP/1.1."));
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(head) {
+        // A lone line feed ends a line for some readers and not for others.
+        Ok(httparse::Status::Complete(_)) if !has_lone_line_feed(head) => {}
+        Err(httparse::Error::Version) => {
+            return Err(Refusal::Status(505, "This endpoint speaks HTTP/1.1."));
+        }
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Refusal::Status(431, "The request has too many headers."));
+        }
+        Ok(_) | Err(_) => return Err(MALFORMED),
     }
+    let target = request.path.unwrap_or_default();
     // What is not visible ASCII has to be percent-encoded in a target (RFC 3986).
-    let is_target = target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic());
-    if method.is_empty() || !method.bytes().all(is_token) || !is_target {
+    if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(MALFORMED);
     }
     let mut content_length = None;
     let mut source = Source::default();
-    for line in lines {
-        let (name, value) = line.split_once(':').ok_or(MALFORMED)?;
-        let value = value.trim_matches([' ', '\t']);
-        if name.is_empty() || !name.bytes().all(is_token) || value.contains(['\r', '\n', '\0']) {
-            return Err(MALFORMED);
-        }
+    for field in request.headers {
+        let (name, value) = (field.name, std::str::from_utf8(field.value).map_err(|_| MALFORMED)?);
         if name.eq_ignore_ascii_case("content-length") {
             let length = parse_length(value).ok_or(MALFORMED)?;
             if content_length.replace(length).is_some_and(|earlier| earlier != length) {
@@ -297,12 +298,12 @@ fn parse_head(head: &[u8]) -> Result<Head, Refusal> {
             return Err(MALFORMED);
         }
     }
-    if version == "HTTP/1.1" && source.host.is_none() {
+    if request.version == Some(1) && source.host.is_none() {
         return Err(Refusal::Status(400, "HTTP/1.1 wants a Host in every request."));
     }
     let path = target.split(['?', '#']).next().unwrap_or_default();
     Ok(Head {
-        method: method.to_owned(),
+        method: request.method.unwrap_or_default().to_owned(),
         path: path.to_owned(),
         content_length: content_length.unwrap_or(0),
         source,
@@ -315,9 +316,8 @@ fn parse_length(value: &str) -> Option<usize> {
     digits.then(|| value.parse().ok()).flatten()
 }
 
-/// RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+fn has_lone_line_feed(head: &[u8]) -> bool {
+    head.starts_with(b"\n") || head.windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r')
 }
 
 fn encode(response: &Response) -> Vec<u8> {

@@ -14,6 +14,7 @@ use super::{
     gather::{Chosen, relative},
     link_to,
 };
+pub(crate) use crate::findings::Pair;
 use crate::{
     estimate::Estimate,
     model::{Model, PeerView, marks},
@@ -39,13 +40,6 @@ pub(crate) struct At {
     shown: String,
     /// The value as a number where it is one.
     pub number: Option<f64>,
-}
-
-/// A peer that balances calls, beside one that balances connections.
-#[derive(Clone, Copy)]
-pub(crate) struct Pair<'m, 'a> {
-    pub calls: &'m PeerView<'a>,
-    pub connections: &'m PeerView<'a>,
 }
 
 /// All runs: each that has one setting, each point of one that is swept, and searches,

@@ -113,6 +113,7 @@ pub(crate) fn asked(model: &Model<'_>) -> Option<Sentence> {
 
 /// The two peers the answer is about: one that balances calls, against one that
 /// balances connections.
+#[derive(Clone, Copy)]
 pub struct Pair<'m, 'a> {
     /// The one that balances calls.
     pub calls: &'m PeerView<'a>,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use measure::record::{
-    BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, MethodSetup, Network, PeerSetup,
-    RateProfile, RunOutcome, RunRecord, SearchRecord, ServiceSetup, Tls,
+    BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, MethodSetup, PeerSetup, RateProfile,
+    RunOutcome, RunRecord, SearchRecord, ServiceSetup,
 };
 use scenario::{Length, Pace, Profile, Scenario};
 
@@ -46,10 +46,7 @@ pub(super) fn run_record(
         seed: scenario.seed,
         // Those the lab did not start are known once they have answered.
         backends: if is_external { Vec::new() } else { backends(scenario) },
-        network: match scenario.network {
-            scenario::Network::Loopback => Network::Loopback,
-            scenario::Network::Namespaces => Network::Namespaces,
-        },
+        network: scenario.network,
         sweep: points::setup(scenario, points, is_external),
         search: scenario.load.search.as_ref().map(|search| SearchRecord {
             slo: search.slo.iter().map(ToString::to_string).collect(),
@@ -152,12 +149,7 @@ pub(super) fn load_setup(scenario: &Scenario, is_external: bool) -> LoadSetup {
         response_bytes: load.response_bytes,
         policy: scenario.policy.name().to_owned(),
         client: load.client.name().to_owned(),
-        tls: match scenario.tls {
-            scenario::Tls::None => Tls::None,
-            scenario::Tls::Client => Tls::Client,
-            scenario::Tls::Backend => Tls::Backend,
-            scenario::Tls::Both => Tls::Both,
-        },
+        tls: scenario.tls,
     }
 }
 

@@ -56,7 +56,7 @@ async fn bad_requests_get_the_status_that_fits() {
     let limits = HttpLimits { head_bytes: 256, body_bytes: 8, ..HttpLimits::default() };
     let (address, _trigger) = start(limits);
     let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(400));
-    let cases: [(&[u8], u16); 16] = [
+    let cases: [(&[u8], u16); 17] = [
         (b"nonsense\r\n\r\n", 400),
         (b"GET  / HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/2.0\r\n\r\n", 505),
@@ -67,6 +67,7 @@ async fn bad_requests_get_the_status_that_fits() {
         (b"GET /a\0\x7f\xc2\x85 HTTP/1.1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n: empty\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\nx: y\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nx: \xff\r\n\r\n", 400),
         (b"POST / HTTP/1.0\r\nContent-Length: +1\r\n\r\na", 400),
         (b"POST / HTTP/1.0\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
