@@ -1,40 +1,99 @@
 #!/usr/bin/env bash
-# The benchmarks, by name. Each is a file of scripts/bench/, which see.
+# The benchmarks, by name: which scenario, with which load and peers. loadgen measures,
+# and its reports have the medians, intervals and ratios.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$here")
+readonly here root
 
 usage() {
   cat <<'USAGE'
 usage: scripts/bench.sh WHAT [OPTION...]
 
-  l7        the L7 data planes beside real proxies, against the bars set for them
-  l4        the L4 data planes beside real proxies
-  generator what a call costs the load generator, beside h2load
+  l7        the L7 data planes beside real proxies
+  l4        the L4 proxy beside real proxies and the kernel
+  outside   the same costs by h2load, which shares no code with the lab
   truth     the lab where theory knows the answer: measured beside theory
   compare   whether a slowdown is found, and none where there is none
   policies  whether each proxy's policies are what its peer file claims
 
-scripts/bench.sh WHAT --help explains each. Real proxies come from
-scripts/install-peers.sh; those that are missing are left out with a line that
-says so.
+l7 and l4 take [--peers LIST] [--repeats N] [--out DIR] [WORKLOAD...]; the workloads
+are, unary unless said otherwise, with as many bytes back as forth:
 
-What they share: the proxy alone on one core, load and backends on another; one
-worker each; peers interleaved within each repeat; medians with their range; raw
-figures under target/bench/. Set PROFILE=release to measure with link-time
-optimisation, PROXY_CORE and LOAD_CORE to choose cores (1 and 0).
+  a        1 connection x 32 streams, 32 B
+  b        8 connections x 16 streams, 32 B
+  c        8 connections x 16 streams, 16 KiB
+  d        1,000 connections x 4 streams, 32 B
+  e        8 connections x 16 bidirectional streams, 100 messages of 32 B each way
+  bulk     8 connections x 4 streams, 1 MiB
+  churn    8 connections, one call each before the next is made
+  latency  an open loop of 4,000 calls/s on 8 connections
+
+All of them unless named. Each is a run of loadgen, release build, 7 repeats,
+interleaved, the proxy alone on a core: scripts/bench/*.toml. Reports go to
+target/bench/WHAT-<time>/. `proxy CPU per call` is what a call costs; its inverse is
+calls per core-second. scripts/bench.sh WHAT --help explains the others. Real proxies
+come from scripts/install-peers.sh; those that are missing are left out, and the
+report says so.
 USAGE
+}
+
+readonly WORKLOADS=(a b c d e bulk churn latency)
+
+# workload NAME: sets scenario and settings.
+workload() {
+  scenario=cost settings=()
+  case $1 in
+    a) settings=(load.connections=1 load.streams=32) ;;
+    b) ;;
+    c) settings=(load.payload=16KiB load.calls=10000) ;;
+    d) settings=(load.connections=1000 load.streams=4) ;;
+    e) settings=(load.call=bidi load.messages=100 load.calls=500) ;;
+    bulk) settings=(load.streams=4 load.payload=1MiB load.calls=500) ;;
+    churn) settings=(load.streams=1 load.connection_calls=1 load.calls=5000) ;;
+    latency) scenario=latency ;;
+    *) printf 'error: unknown workload: %s\n' "$1" >&2 && exit 2 ;;
+  esac
+}
+
+# proxies LAYER PEERS [OPTION...]
+proxies() {
+  local layer=$1 peers=$2 repeats=7 out names=() name setting flags scenario settings
+  shift 2
+  out=$root/target/bench/$layer-$(date -u +%Y%m%dT%H%M%SZ)
+  while [ $# -gt 0 ]; do
+    case $1 in
+      -h | --help) usage && return ;;
+      --peers) peers=${2:?--peers needs a list} && shift ;;
+      --repeats) repeats=${2:?--repeats needs a number} && shift ;;
+      --out) out=${2:?--out needs a folder} && shift ;;
+      *) workload "$1" && names+=("$1") ;;
+    esac
+    shift
+  done
+  [ ${#names[@]} -gt 0 ] || names=("${WORKLOADS[@]}")
+  local loadgen=${LOADGEN:-$root/target/release/loadgen}
+  [ -n "${LOADGEN:-}" ] || (cd "$root" && cargo build --quiet --release -p loadgen --bin loadgen)
+  for name in "${names[@]}"; do
+    workload "$name"
+    flags=()
+    for setting in ${settings+"${settings[@]}"}; do
+      flags+=(--set "$setting")
+    done
+    printf '\n== %s, workload %s\n' "$layer" "$name"
+    "$loadgen" --scenario "$here/bench/$scenario.toml" --peers "$peers" --repeats "$repeats" \
+      --out "$out/$name" ${flags+"${flags[@]}"}
+  done
 }
 
 case ${1:-} in
   -h | --help | '') usage ;;
-  compare | generator | l4 | l7 | policies | truth)
+  l7) shift && proxies l7 direct,l7,l7-hyper,haproxy-l7,nghttpx-l7,envoy-l7,nginx-l7,caddy-l7 "$@" ;;
+  l4) shift && proxies l4 direct,l4,haproxy-l4,nginx-l4,envoy-l4 "$@" ;;
+  compare | outside | policies | truth)
     what=$1
     shift
-    if [ ! -e "$here/bench/$what.sh" ]; then
-      printf 'error: there is no scripts/bench/%s.sh\n' "$what" >&2
-      exit 1
-    fi
     exec bash "$here/bench/$what.sh" "$@"
     ;;
   *)

@@ -129,9 +129,7 @@ start_backend() {
 }
 
 # start_peer PEER POLICY CORE: sets peer_pid and peer_port. Ours are named
-# l4, l7:hyper, l7:relay; the others are folders of scenarios/peers. `under` is what
-# it is started under, with its flags; nothing unless set.
-under=()
+# l4, l7:hyper, l7:relay; the others are folders of scenarios/peers.
 start_peer() {
   local peer=$1 policy=$2 core=$3 index log=$work/peer.log
   local words=() variables=() backends=()
@@ -160,8 +158,7 @@ start_peer() {
       done <"$folder/.words"
       ;;
   esac
-  env ${variables+"${variables[@]}"} taskset -c "$core" ${under+"${under[@]}"} \
-    "${words[@]}" >"$log" 2>&1 </dev/null &
+  env ${variables+"${variables[@]}"} taskset -c "$core" "${words[@]}" >"$log" 2>&1 </dev/null &
   peer_pid=$!
   started+=("$peer_pid")
   wait_for_port "$peer_port" "$peer_pid" "$log"
@@ -201,11 +198,6 @@ load() {
   taskset -c "$core" "$H2LOAD" -H 'content-type: application/grpc' -H 'te: trailers' \
     -d "$request" "$@" "http://127.0.0.1:$port$UNARY" >"$work/h2load.log" 2>&1
 }
-
-# Calls that h2load saw answered with 2xx, and those it didn't.
-load_succeeded() { awk '/^requests:/ { print $8 }' "$work/h2load.log"; }
-load_failed() { awk '/^requests:/ { print $10 + $12 + $14 }' "$work/h2load.log"; }
-load_rate() { awk '/^finished in/ { gsub(",", "", $4); print $4 }' "$work/h2load.log"; }
 
 # metrics INDEX: a backend's metrics, read without a tool that may be missing.
 metrics() {
@@ -251,23 +243,6 @@ cpu_ns() {
   done | awk '{ sum += $1 } END { printf "%.0f", sum }'
 }
 
-# user_system PID: ticks in user mode and in the kernel, over the process tree.
-user_system() {
-  local pid
-  for pid in $(tree "$1"); do
-    # The name in parentheses may hold blanks.
-    sed 's/^.*) //' "/proc/$pid/stat" 2>/dev/null || true
-  done | awk '{ user += $12; kernel += $13 } END { printf "%d %d", user, kernel }'
-}
-
-# memory_kib PID: memory that would be free without the process tree.
-memory_kib() {
-  local pid
-  for pid in $(tree "$1"); do
-    cat "/proc/$pid/smaps_rollup" 2>/dev/null || true
-  done | awk '/^Pss:/ { sum += $2 } END { printf "%d", sum }'
-}
-
 # is_there PEER: whether its program is found; says what to do if not.
 is_there() {
   case $1 in
@@ -280,18 +255,6 @@ is_there() {
       fi
       ;;
     *) "$BIN/examples/render_peer" "$1" --version >/dev/null ;;
-  esac
-}
-
-# version PEER: in a word.
-version() {
-  case $1 in
-    l4 | l7:*) "$BIN/${1%%:*}-proxy" --version | awk '{ print $NF }' ;;
-    *)
-      local words
-      mapfile -t words < <("$BIN/examples/render_peer" "$1" --version | sed 's/^arg //')
-      "${words[@]}" 2>&1 | grep -oE '[0-9]+\.[0-9]+\.[0-9]+' | head -n 1
-      ;;
   esac
 }
 
