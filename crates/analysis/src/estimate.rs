@@ -3,7 +3,10 @@
 //! The figure is the median over the trials, which is what `[expect]` and the JSON
 //! say too, qualified by an interval that [`measure::statistics::interval`] makes of
 //! them. Two peers are compared repeat by repeat, since what slowed the machine in
-//! one repeat slowed both.
+//! one repeat slowed both: that is where the interval of their ratio or difference comes
+//! from. The ratio and the difference themselves are those of the two medians, so that
+//! figures that stand beside each other add up; an interval that does not hold them is
+//! widened until it does, and that is the one that is judged.
 
 pub use measure::statistics::interval::Difference;
 use measure::{
@@ -65,6 +68,12 @@ impl Estimate {
         })
     }
 
+    /// The same around another value, its interval widened to hold it.
+    pub fn around(self, value: f64) -> Self {
+        let interval = self.interval.map(|(low, high)| (low.min(value), high.max(value)));
+        Self { value, interval, ..self }
+    }
+
     /// Whether every trial of the one lies on the same side of every trial of
     /// the other: for counts, which chance does not blur.
     pub fn apart_from(&self, other: &Self) -> bool {
@@ -113,9 +122,9 @@ impl Estimate {
 /// A figure of one peer beside another's, repeat by repeat.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Beside {
-    /// Own over other; `None` when a value is zero.
+    /// Own median over the other's; `None` when a value is zero.
     pub ratio: Option<interval::Estimate>,
-    /// Own minus other; `None` when no repeat has both.
+    /// Own median minus the other's; `None` when no repeat has both.
     pub difference: Option<Estimate>,
     /// Whether they differ significantly, and which way.
     pub significant: Difference,
@@ -125,14 +134,42 @@ impl Beside {
     /// From values of the same repeats.
     pub fn of(own: &[f64], other: &[f64]) -> Self {
         let differences: Vec<f64> = own.iter().zip(other).map(|(a, b)| a - b).collect();
-        let ratio = ratio_paired(own, other, LEVEL);
+        let medians = median(own).zip(median(other));
+        let ratio = ratio_paired(own, other, LEVEL)
+            .zip(medians)
+            .map(|(ratio, (own, other))| centred(ratio, own / other));
+        let difference = Estimate::over(&differences)
+            .zip(medians)
+            .map(|(estimate, (own, other))| estimate.around(own - other));
         let significant = match ratio {
             _ if own.len() < FEWEST_REPEATS => Difference::TooFew,
             None => Difference::CannotTell,
             Some(ratio) => ratio.against(1.0),
         };
-        Self { ratio, difference: Estimate::over(&differences), significant }
+        Self { ratio, difference, significant }
     }
+}
+
+/// An interval of a ratio whose ends are further apart than this leaves open what matters.
+const WIDE: f64 = 1.5;
+
+impl Beside {
+    /// The ends of the ratio's interval where the repeats tell no difference because they
+    /// leave much open, rather than because there is little.
+    pub fn open_ends(&self) -> Option<(f64, f64)> {
+        let ends = self.ratio?.interval.filter(|_| self.significant == Difference::CannotTell)?;
+        (ends.high > WIDE * ends.low).then_some((ends.low, ends.high))
+    }
+}
+
+/// An estimate around another centre, its interval widened to hold it.
+pub(crate) fn centred(estimate: interval::Estimate, centre: f64) -> interval::Estimate {
+    let widen = |ends: interval::Interval| interval::Interval {
+        low: ends.low.min(centre),
+        high: ends.high.max(centre),
+        ..ends
+    };
+    interval::Estimate { centre, interval: estimate.interval.map(widen), ..estimate }
 }
 
 #[cfg(test)]
@@ -157,6 +194,29 @@ mod tests {
         assert_eq!(skewed.interval.map(|(low, high)| low <= 1.0 && high >= 1.0), Some(true));
         let share = Estimate::of(Figure::MaxShare, &[0.5, 0.75, 1.0, f64::NAN]).unwrap();
         assert_eq!(share.interval.map(|(_, high)| high), Some(1.0));
+    }
+
+    #[test]
+    fn figures_beside_each_other_add_up() {
+        // The median of the differences is 16.4, and their mean ratio 1.35.
+        let (own, other) = ([64.5, 61.7, 80.0], [45.3, 45.3, 30.0]);
+        let beside = Beside::of(&own, &other);
+        let [a, b] = [own, other].map(|values| Estimate::over(&values).unwrap().value);
+        let difference = beside.difference.unwrap();
+        assert!((difference.value - (a - b)).abs() < 1e-9, "{difference:?}");
+        let ratio = beside.ratio.unwrap();
+        assert!((ratio.centre - a / b).abs() < 1e-9, "{ratio:?}");
+        let ends = ratio.interval.unwrap();
+        assert!(ends.low <= ratio.centre && ratio.centre <= ends.high);
+    }
+
+    #[test]
+    fn a_want_of_repeats_is_not_taken_for_no_difference() {
+        let open = Beside::of(&[149.0, 12.0, 160.0], &[17.7, 18.0, 17.0]);
+        assert_eq!(open.significant, Difference::CannotTell);
+        assert!(open.open_ends().is_some_and(|(low, high)| low < 1.0 && high > 8.0));
+        let alike = Beside::of(&[1.01, 0.99, 1.0], &[1.0, 1.0, 1.0]);
+        assert_eq!((alike.significant, alike.open_ends()), (Difference::CannotTell, None));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | [`sweep`] | the points of a run in which a setting differs |
 //! | [`prediction`] | what was predicted of a run beside what came of it |
 //! | [`theory`] | what queueing theory says of the same peers |
+//! | [`due`] | what share of the calls each backend is due |
 //! | [`settling`] | how long until calls were in balance after a fault |
 //! | [`mod@compare`] | two runs against each other |
 //! | [`doubts`] | what the warnings of a run mean for its figures |
@@ -23,6 +24,7 @@
 pub mod compare;
 pub mod decide;
 pub mod doubts;
+pub mod due;
 pub mod estimate;
 pub mod findings;
 pub mod index;

@@ -206,10 +206,22 @@ impl<'a> Model<'a> {
         ))
     }
 
-    /// The share all backends should have, when they should all have the same.
+    /// The share all backends should have, when they should all have the same: not where
+    /// some of them come or go.
     pub fn even_share(&self) -> Option<f64> {
-        let first = *self.fair_shares.first()?;
+        let first = *self.fair_shares.first().filter(|_| !self.has_faults())?;
         self.fair_shares.iter().all(|share| (share - first).abs() < 1e-9).then_some(first)
+    }
+
+    /// Whether all peers are targets, of which neither policy nor backends are known.
+    pub fn is_of_targets(&self) -> bool {
+        let is_target = |peer: &PeerView<'_>| peer.layer() == Some(Layer::External);
+        !self.peers.is_empty() && self.peers.iter().all(is_target)
+    }
+
+    /// Whether something was done to backends in some trial.
+    pub fn has_faults(&self) -> bool {
+        self.measured().flat_map(PeerView::measured).any(|(trial, _)| !trial.faults.is_empty())
     }
 
     /// Peers with at least one trial that gave figures.
@@ -217,8 +229,13 @@ impl<'a> Model<'a> {
         self.peers.iter().filter(|peer| peer.figures().next().is_some())
     }
 
-    /// Most repeats that gave figures for any peer, at any one point.
+    /// Most repeats that gave figures for any peer, at any one point; of a search, how often
+    /// it was made.
     pub fn repeats(&self) -> usize {
+        let results = self.run.search.iter().flat_map(|search| &search.results);
+        if let Some(last) = results.map(|result| result.repeat).max() {
+            return last as usize + 1;
+        }
         if let Some(sweep) = &self.sweep {
             return sweep.points.iter().map(|point| point.model.repeats()).max().unwrap_or(0);
         }

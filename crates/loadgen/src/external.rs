@@ -164,7 +164,7 @@ pub(crate) struct External {
 /// Looks for all targets and makes a call through each.
 ///
 /// # Errors
-/// When the scenario can't be run there, or no call comes back well.
+/// When the scenario can't be run there, or no call succeeds.
 pub(crate) fn find_all(
     targets: &Targets,
     scenario: &Scenario,

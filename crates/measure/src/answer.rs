@@ -4,9 +4,10 @@
 //! `L7 kept its p99 at {l7.latency_p99}, {change} than L4.` A hole is
 //!
 //! ```text
-//! hole = peer [ "[" point "]" ] "." quantity | "change"
+//! hole = peer [ "[" point "]" ] "." quantity | "change" | "turn"
+//! point = a value of the sweep, or two as in "none..both": what the second adds
 //! peer = the name of one, "all" (a ranking, the lowest first) or "best" (the lowest)
-//! quantity = a figure | "load" | "growth" | "lost" | "balance"
+//! quantity = a figure | "load" | "growth" | "lost" | "lost_over" | "balance"
 //! ```
 
 use std::{fmt, str::FromStr};
@@ -25,6 +26,11 @@ pub struct Answer {
     pub figure: Figure,
     /// The peer asked about, and the one that it is compared with.
     pub peers: [String; 2],
+    /// The value of a sweep at which the two are compared; without one, a sweep is answered
+    /// by `always`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "16000/s")]
+    pub at: Option<String>,
     /// Where the first has less of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = "Behind L7 the p99 was {l7.latency_p99}, {change} than behind L4.")]
@@ -77,11 +83,15 @@ pub enum Part {
     Text(String),
     /// How the decisive figure of the first peer stands to the second's: `2.4 times lower`.
     Change,
+    /// From which point of a sweep on the decisive figure of the first peer is near the
+    /// second's, in a sentence of its own.
+    Turn,
     /// A quantity of a peer.
     Hole {
         /// Whose.
         peer: Whose,
-        /// At which point of a sweep.
+        /// At which point of a sweep; two of them, as in `none..both`, for what the second
+        /// adds to the first.
         point: Option<String>,
         /// What.
         quantity: Quantity,
@@ -110,6 +120,8 @@ pub enum Quantity {
     Growth,
     /// Calls that failed or had no answer, with their part of all.
     Lost,
+    /// The same, and how long after the first change of the backends the last call failed.
+    LostOver,
     /// Time until calls were in balance after the first change of the backends.
     Balance,
 }
@@ -122,8 +134,9 @@ pub enum TemplateError {
     Brace(String),
     /// A hole that is none.
     #[error(
-        "`{{{0}}}` is no hole; write `{{change}}`, or a peer and what of it, as in \
-         `{{l7.latency_p99}}`: a figure, `load`, `growth`, `lost` or `balance`"
+        "`{{{0}}}` is no hole; write `{{change}}`, `{{turn}}`, or a peer and what of it, as in \
+         `{{l7.latency_p99}}`: a figure, `load`, `growth`, `lost`, \
+         `lost_over` or `balance`"
     )]
     Hole(String),
 }
@@ -174,8 +187,10 @@ impl FromStr for Part {
 
     /// What stands between braces.
     fn from_str(text: &str) -> Result<Self, TemplateError> {
-        if text == "change" {
-            return Ok(Self::Change);
+        match text {
+            "change" => return Ok(Self::Change),
+            "turn" => return Ok(Self::Turn),
+            _ => {}
         }
         let no_hole = || TemplateError::Hole(text.to_owned());
         let (owner, quantity) = text.rsplit_once('.').ok_or_else(no_hole)?;
@@ -197,6 +212,7 @@ impl FromStr for Part {
             "load" => Quantity::Load,
             "growth" => Quantity::Growth,
             "lost" => Quantity::Lost,
+            "lost_over" => Quantity::LostOver,
             "balance" => Quantity::Balance,
             name => Quantity::Figure(name.parse().map_err(|_| no_hole())?),
         };

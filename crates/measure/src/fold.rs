@@ -12,10 +12,12 @@ use hdrhistogram::Histogram;
 use crate::{
     calllog::{CallLog, Entry, FailureKind, Outcome},
     histogram::{self, HistogramRecord, MAX_NS, new_histogram, record},
-    record::{BackendRecord, Counts, FailureCount, LoopMode, SecondRecord, Side},
+    record::{BackendRecord, Counts, FailureCount, LoopMode, SecondRecord, Side, TenthRecord},
 };
 
 const NS_PER_S: u64 = 1_000_000_000;
+/// Length of one of [`Folded::tenths`].
+const NS_PER_TENTH: u64 = NS_PER_S / 10;
 
 /// The measured window, in nanoseconds since the trial's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,7 @@ pub struct Folded {
     overhead: Histogram<u64>,
     backends: Vec<Histogram<u64>>,
     seconds: BTreeMap<u32, Second>,
+    tenths: BTreeMap<u32, TenthRecord>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -167,6 +170,7 @@ impl Folded {
             overhead: new_histogram(),
             backends: (0..backends).map(|_| new_histogram()).collect(),
             seconds: BTreeMap::new(),
+            tenths: BTreeMap::new(),
         }
     }
 
@@ -244,6 +248,10 @@ impl Folded {
         if let Some(histogram) = self.backends.get_mut(backend) {
             record(histogram, latency);
         }
+        let tenth = self.tenth_of(entry, setting);
+        if let Some(count) = tenth.per_backend.get_mut(backend) {
+            *count += 1;
+        }
     }
 
     fn add_failed(&mut self, entry: &Entry, kind: FailureKind, setting: &Setting<'_>) {
@@ -251,12 +259,19 @@ impl Folded {
         let second = self.second_of(entry, setting);
         second.failed += 1;
         second.failed_after += u64::from(entry.done_ns >= setting.window.end_ns);
+        self.tenth_of(entry, setting).failed += 1;
     }
 
     fn second_of(&mut self, entry: &Entry, setting: &Setting<'_>) -> &mut Second {
         let elapsed = entry.done_ns.saturating_sub(setting.window.start_ns) / NS_PER_S;
         let second = u32::try_from(elapsed).unwrap_or(u32::MAX);
         self.seconds.entry(second).or_insert_with(|| Second::empty(setting.backend_ids.len()))
+    }
+
+    fn tenth_of(&mut self, entry: &Entry, setting: &Setting<'_>) -> &mut TenthRecord {
+        let elapsed = entry.done_ns.saturating_sub(setting.window.start_ns) / NS_PER_TENTH;
+        let tenth = u32::try_from(elapsed).unwrap_or(u32::MAX);
+        self.tenths.entry(tenth).or_insert_with(|| silent_tenth(setting.backend_ids.len()))
     }
 
     /// Adds the calls of another part of the same trial.
@@ -293,9 +308,13 @@ impl Folded {
             own.ok_after += theirs.ok_after;
             own.failed_after += theirs.failed_after;
             own.latency += &theirs.latency;
-            for (own, theirs) in own.per_backend.iter_mut().zip(&theirs.per_backend) {
-                *own += theirs;
-            }
+            add_each(&mut own.per_backend, &theirs.per_backend);
+        }
+        for (&tenth, theirs) in &other.tenths {
+            let own = self.tenths.entry(tenth);
+            let own = own.or_insert_with(|| silent_tenth(theirs.per_backend.len()));
+            own.failed += theirs.failed;
+            add_each(&mut own.per_backend, &theirs.per_backend);
         }
     }
 
@@ -373,6 +392,26 @@ impl Folded {
             .map(|second| self.seconds.get(&second).unwrap_or(&silent).record(second))
             .collect()
     }
+
+    /// The measured window in tenths of a second, without gaps and without what ended after
+    /// it.
+    pub fn tenths(&self, window: Window) -> Vec<TenthRecord> {
+        let count = window.end_ns.saturating_sub(window.start_ns) / NS_PER_TENTH;
+        let silent = silent_tenth(self.backends.len());
+        (0..u32::try_from(count).unwrap_or(u32::MAX))
+            .map(|tenth| self.tenths.get(&tenth).unwrap_or(&silent).clone())
+            .collect()
+    }
+}
+
+fn silent_tenth(backends: usize) -> TenthRecord {
+    TenthRecord { per_backend: vec![0; backends], failed: 0 }
+}
+
+fn add_each(own: &mut [u64], theirs: &[u64]) {
+    for (own, theirs) in own.iter_mut().zip(theirs) {
+        *own += theirs;
+    }
 }
 
 #[cfg(test)]
@@ -432,6 +471,24 @@ mod tests {
         assert_eq!(counts.completed_in_window, 1, "the second one ended after the window");
         assert_eq!(folded.series().len(), 3);
         assert_eq!(folded.backends(&ids).iter().map(|b| b.calls).collect::<Vec<_>>(), [0, 2]);
+    }
+
+    #[test]
+    fn tenths_hold_what_ended_in_them_and_are_without_gaps() {
+        let failed = Outcome::Failed(FailureKind::from_status(14));
+        let calls = log(&[
+            entry(NS_PER_S, Outcome::served(1, 10, 20)),
+            entry(NS_PER_S + 250_000_000, failed),
+            entry(3 * NS_PER_S - 1, Outcome::served(0, 10, 20)),
+        ]);
+        let ids = ids();
+        let folded = fold([&calls], &setting(&ids, LoopMode::Open));
+        let tenths = folded.tenths(WINDOW);
+        assert_eq!(tenths.len(), 20);
+        assert_eq!(tenths[0], TenthRecord { per_backend: vec![0, 1], failed: 0 });
+        assert_eq!(tenths[2], TenthRecord { per_backend: vec![0, 0], failed: 1 });
+        let ended: u64 = tenths.iter().flat_map(|tenth| &tenth.per_backend).sum();
+        assert_eq!(ended, 1, "the last one ended after the window");
     }
 
     #[test]

@@ -118,9 +118,12 @@ pub fn change_by(ratio: f64, interval: Option<(f64, f64)>) -> (String, Option<St
             span(percent(near), percent(far), " %")
         })
     });
+    // One that reads as the figure itself says nothing.
+    let range = range.filter(|range| !said.starts_with(range.as_str()));
     (said, range)
 }
 
+/// One end where both read the same.
 fn span(low: String, high: String, unit: &str) -> String {
     if low == high { format!("{low}{unit}") } else { format!("{low}–{high}{unit}") }
 }

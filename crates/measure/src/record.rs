@@ -590,6 +590,11 @@ pub struct TrialRecord {
     pub backends: Vec<BackendRecord>,
     /// Second by second, from the start of the measured window.
     pub series: Vec<SecondRecord>,
+    /// Tenth by tenth of a second, from the start of the measured window to its end, where
+    /// something was done to backends: a balance that is back sooner than a second shows in
+    /// nothing coarser. Empty without faults, and in records of before it was kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenths: Vec<TenthRecord>,
     /// What was done to backends, in order of time; empty in most scenarios.
     #[serde(default)]
     pub faults: Vec<FaultRecord>,
@@ -805,6 +810,15 @@ pub struct SecondRecord {
     pub per_backend: Vec<u64>,
     /// Latency of the calls that succeeded.
     pub latency: HistogramRecord,
+}
+
+/// The calls that ended in one tenth of a second.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TenthRecord {
+    /// Calls that succeeded per backend, in the order of [`RunRecord::backends`].
+    pub per_backend: Vec<u64>,
+    /// Calls that failed.
+    pub failed: u64,
 }
 
 /// What a process is in a trial.

@@ -61,7 +61,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     Column {
         short: "throughput",
         head: "Throughput",
-        hint: "Calls that came back well within the window, per second",
+        hint: "Successful calls within the window, per second",
         figure: Figure::Throughput,
     },
     Column {
@@ -85,7 +85,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     Column {
         short: "proxy CPU",
         head: "Proxy CPU per call",
-        hint: "CPU time of the proxy per call that came back well",
+        hint: "CPU time of the proxy per successful call",
         figure: Figure::ProxyCpuPerCall,
     },
     Column {

@@ -67,7 +67,14 @@ fn pictures(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64) {
         return curves(drawing, model, top, room, left, GAP);
     }
     let halves = [
-        (MARGIN, "Share of calls per backend, a bar per repeat; dashed: even"),
+        (
+            MARGIN,
+            if model.even_share().is_some() {
+                "Share of calls per backend, a bar per repeat; dashed: even"
+            } else {
+                "Share of calls per backend, a bar per repeat"
+            },
+        ),
         (MARGIN + left + GAP, latency),
     ];
     for (x, text) in halves {
@@ -100,15 +107,17 @@ fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
         // What differs between points is none of all.
         Some(sweep) => format!("{} at {} values", sweep.key, sweep.points.len()),
         None => format!(
-            "{rate}, {connections} connection{} × {} streams, {}",
+            "{rate}, {connections} connection{} × {} streams",
             if connections == 1 { "" } else { "s" },
             load.streams,
-            load.policy
         ),
     };
+    let behind = match model.is_of_targets() {
+        true => String::new(),
+        false => format!(", {} · {} backends", load.policy, run.backends.len()),
+    };
     let mut text = format!(
-        "{offered} · {} backends · {} · {} CPUs · {} · layerlab {}",
-        run.backends.len(),
+        "{offered}{behind} · {} · {} CPUs · {} · layerlab {}",
         match model.repeats() {
             1 => "1 repeat".to_owned(),
             repeats if model.sweep.is_some() => format!("up to {repeats} repeats a point"),

@@ -186,11 +186,11 @@ fn a_client_that_does_as_well_is_right_too_and_its_cost_is_told() {
 fn changes_of_which_nothing_can_be_told_share_a_sentence() {
     let mut run = clear("rolling-restart");
     for trial in &mut run.trials {
-        // Four faults within a second leave none of the first three time to settle.
+        // Four faults within a tenth of a second leave none of the first three time to settle.
         let first = trial.faults[0].clone();
         trial.faults = (0..4)
             .map(|index| {
-                let at = 0.2 + 0.2 * f64::from(index);
+                let at = 0.2 + 0.02 * f64::from(index);
                 FaultRecord { planned_s: at, done_s: at, seen: true, ..first.clone() }
             })
             .collect();

@@ -114,7 +114,7 @@ fn a_search_tells_which_carries_more() {
     assert_eq!(one.finding.status, Status::Tells, "{says}");
     assert!(says.contains("50 % higher"), "{says}");
     // The fixture's search behind L7 ended at the generator.
-    assert!(says.contains("Of l7 it may be more"), "{says}");
+    assert!(says.contains("or more (the generator was late) behind l7"), "{says}");
     assert!(decision.runs[0].peers.is_empty(), "figures over all rates mean nothing");
     run.record.search.as_mut().unwrap().results.retain(|result| result.repeat < 2);
     let decision = decide(&[run]);

@@ -128,11 +128,12 @@ fn what_a_ci_reads_can_not_be_broken_out_of() {
 #[test]
 fn a_run_with_faults() {
     let mut run = common::faulted();
-    let always = "The crash cost L4 {l4.lost} and L7 {l7.lost}, and calls were in balance \
-                  again {l7.balance} behind L7 and {l4.balance} behind L4.";
+    let always = "The kill cost L4 {l4.lost_over}, and L7 {l7.lost_over}. Calls were in balance \
+                  again behind L7 {l7.balance}, and behind L4 {l4.balance}.";
     run.record.answer = Some(Answer {
         figure: Figure::ErrorRate,
         peers: ["l7".into(), "l4".into()],
+        at: None,
         less: None,
         greater: None,
         alike: None,

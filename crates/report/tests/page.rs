@@ -444,10 +444,10 @@ fn faults_are_marked_and_what_follows_is_timed() {
         let row = &section[start..];
         row[..row.find("</tr>").unwrap()].to_owned()
     };
-    assert!(row("l7").contains("0.1 s, 0.1 s, 0.1 s"), "{}", row("l7"));
+    assert!(row("l7").contains("100 ms, 100 ms, 100 ms"), "{}", row("l7"));
     assert!(row("l4").contains("never, never, never"), "{}", row("l4"));
     let started = &section[section.find("start b1 at 2.00 s").unwrap()..];
-    assert!(!section.contains("too short to tell") && started.contains("0.0 s, 0.0 s, 0.0 s"));
+    assert!(!section.contains("too short to tell") && started.contains("100 ms, 100 ms, 100 ms"));
     for (name, picture) in drawn(&run) {
         let over_time = ["throughput", "latency-over-time", "share-over-time"].contains(&name);
         assert_eq!(picture.contains("kill b1 at 0.90 s"), over_time, "{name}");

@@ -1,7 +1,7 @@
 //! What becomes of calls when backends come and go: how many are lost, and how long
 //! it takes until the others, or the one that came, have what they are due.
 
-use measure::{record::Layer, summary::median};
+use measure::{format, record::Layer, summary::median};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -13,12 +13,9 @@ use crate::{
     estimate::FEWEST_REPEATS,
     findings::Sentence,
     model::{Mark, PeerView},
-    settling::{self, After},
+    settling,
     verdict::Verdict,
 };
-
-/// Times until balance are read from whole seconds: less than this is no difference.
-const RESOLUTION_S: f64 = 1.0;
 
 /// One peer in a scenario in which something happens to backends.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -49,9 +46,10 @@ pub struct FaultSettled {
     pub backend: String,
     /// When, in seconds from the start of the measured window.
     pub at_s: f64,
-    /// Seconds until balance in each repeat in which it can be told, at most one too
-    /// many; none for never.
+    /// Seconds until balance in each repeat in which it can be told; none for never.
     pub until_balance_s: Vec<Option<f64>>,
+    /// What these are read to, in seconds: less is no difference.
+    pub resolution_s: f64,
     /// All repeats, with those too short to tell.
     pub repeats: usize,
 }
@@ -107,14 +105,11 @@ pub(super) fn settled(seen: &Seen<'_>, peer: &PeerView<'_>) -> Vec<FaultSettled>
             backend: one.fault.backend.clone(),
             at_s: one.fault.done_s,
             repeats: one.after.len(),
+            resolution_s: one.bin_s,
             until_balance_s: one
-                .after
-                .iter()
-                .filter_map(|after| match after {
-                    After::Seconds(seconds) => Some(Some(*seconds)),
-                    After::Never => Some(None),
-                    After::TooShort => None,
-                })
+                .times()
+                .into_iter()
+                .map(|time| Some(time).filter(|time| time.is_finite()))
                 .collect(),
         })
         .collect()
@@ -135,10 +130,11 @@ pub(super) fn balance(own: &[FaultSettled], other: &[FaultSettled]) -> Verdict {
             alike = false;
             continue;
         }
-        sooner |= a.1 + RESOLUTION_S < b.0;
-        later |= b.1 + RESOLUTION_S < a.0;
+        let resolution_s = own.resolution_s.max(other.resolution_s);
+        sooner |= a.1 + resolution_s < b.0;
+        later |= b.1 + resolution_s < a.0;
         let both_never = a.0.is_infinite() && b.0.is_infinite();
-        alike &= both_never || (a.1.max(b.1) - a.0.min(b.0)) <= RESOLUTION_S;
+        alike &= both_never || (a.1.max(b.1) - a.0.min(b.0)) <= resolution_s;
     }
     match (sooner, later) {
         (true, false) => Verdict::Better,
@@ -210,14 +206,14 @@ fn deed(action: &str) -> String {
     .to_owned()
 }
 
-/// A time until balance in words: `within 1.0 s`, `never`, `in 2 of 3 repeats never`.
+/// A time until balance in words: `within 100 ms`, `never`, `in 2 of 3 repeats never`.
 pub fn until(fault: &FaultSettled) -> String {
     let never = fault.until_balance_s.iter().filter(|time| time.is_none()).count();
     let all = fault.until_balance_s.len();
     let said = match (fault.middle(), never) {
         (None, _) => "too soon over to tell".to_owned(),
         (Some(_), never) if never == all => "never".to_owned(),
-        (Some(middle), 0) => format!("within {middle:.1} s"),
+        (Some(middle), 0) => format!("within {}", format::duration(middle * 1e9)),
         (Some(_), never) => format!("never in {never} of {all} repeats"),
     };
     if all > 0 && all < fault.repeats {
@@ -236,12 +232,13 @@ mod tests {
             backend: "b1".into(),
             at_s: 1.0,
             repeats: times.len(),
+            resolution_s: 1.0,
             until_balance_s: times.to_vec(),
         }
     }
 
     #[test]
-    fn sooner_takes_every_repeat_and_more_than_the_second_one_can_see() {
+    fn sooner_takes_every_repeat_and_more_than_can_be_seen() {
         let soon = [fault(&[Some(0.9), Some(1.0), Some(0.8)])];
         let late = [fault(&[Some(2.9), None, Some(3.0)])];
         let never = [fault(&[None; 3])];

@@ -76,8 +76,11 @@ fn client_extra(seen: &Seen<'_>, client: &PeerView<'_>) -> Option<Beside> {
     }
     let (own, other) = client.paired(direct, |figures| figures.get(Figure::GeneratorCpuPerCall));
     let differences: Vec<f64> = own.iter().zip(&other).map(|(a, b)| a - b).collect();
-    let difference = Estimate { interval: around(&differences), ..Estimate::over(&differences)? };
-    Some(Beside { difference: Some(difference), ..Beside::of(&own, &other) })
+    let beside = Beside::of(&own, &other);
+    let difference = beside.difference?;
+    let difference =
+        Estimate { interval: around(&differences), ..difference }.around(difference.value);
+    Some(Beside { difference: Some(difference), ..beside })
 }
 
 pub(super) fn of(seen: &[Seen<'_>]) -> Option<Costs> {

@@ -11,14 +11,15 @@
 //! ```
 //!
 //! whatever the rate. Both are held to one utilisation, which drops out. Figures are
-//! those of one run, and S* is worked out repeat by repeat, so that its interval has
-//! the chance of both in it. Left out: that shares waver within the window, which
+//! those of one run. S* is that of the medians, and its interval is that of S* worked out
+//! repeat by repeat, so that it has the chance of both in it. Left out: that shares waver within the window, which
 //! wastes more; and memory, which an idle backend takes too.
 
 use measure::{
     figure::Figure,
     format,
     statistics::interval::{self, Estimate as Centre, over_trials},
+    summary::median,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,7 +29,7 @@ use super::{
     seen::{Pair, Seen},
 };
 use crate::{
-    estimate::{Difference, Estimate, FEWEST_REPEATS, LEVEL},
+    estimate::{Difference, Estimate, FEWEST_REPEATS, LEVEL, centred},
     findings::Sentence,
     model::Mark,
 };
@@ -146,7 +147,11 @@ fn service_time(pair: Pair<'_, '_>, backends: f64) -> Option<Centre> {
         .map(|((c7, c4), (m7, m4))| (c7 - c4) / (backends * (m4 - m7)))
         .collect();
     let sound = values.len() >= FEWEST_REPEATS && values.iter().all(|v| *v > 0.0 && v.is_finite());
-    sound.then(|| over_trials(&values, LEVEL)).flatten()
+    let of_repeats = sound.then(|| over_trials(&values, LEVEL)).flatten()?;
+    // Of the medians, as what stands beside it is.
+    let extra = median(&c7)? - median(&c4)?;
+    let wasted = backends * (median(&m4)? - median(&m7)?);
+    Some(centred(of_repeats, extra / wasted)).filter(|even| even.centre > 0.0)
 }
 
 struct Parts<'s, 'a> {

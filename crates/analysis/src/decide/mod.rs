@@ -189,7 +189,7 @@ pub struct Evidence {
 /// A figure over trials with its interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Value {
-    /// The median over the trials; of a ratio, the geometric mean.
+    /// The median over the trials; of a ratio or a difference, that of the medians.
     pub value: f64,
     /// Where the true one lies; none with fewer than three trials.
     pub interval: Option<(f64, f64)>,

@@ -39,7 +39,7 @@ impl Sentence {
     }
 
     /// Peers in a row: `a, b and c`.
-    pub(super) fn peers(mut self, peers: &[&PeerView<'_>]) -> Self {
+    pub(crate) fn peers(mut self, peers: &[&PeerView<'_>]) -> Self {
         for (index, peer) in peers.iter().enumerate() {
             if index > 0 {
                 self = self.text(if index + 1 == peers.len() { " and " } else { ", " });

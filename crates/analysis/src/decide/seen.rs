@@ -216,12 +216,13 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Part of the calls that failed or had no answer, over the trials.
+/// Part of the calls that failed or had no answer: of all trials together, since the median
+/// of a few lost calls is none.
 pub(crate) fn lost_rate(peer: &PeerView<'_>) -> Option<Estimate> {
     let estimate = peer.estimate_by(|figures| {
         Some(figures.get(Figure::ErrorRate)? + figures.get(Figure::UnfinishedRate)?)
     })?;
-    Some(estimate.within_a_whole())
+    Some(estimate.around(peer.lost().1).within_a_whole())
 }
 
 /// The load in a few words.
@@ -240,5 +241,10 @@ pub(crate) fn load(run: &RunRecord) -> String {
         more => format!("{more} backends"),
     };
     let tls = if load.tls == Tls::None { "" } else { ", under TLS" };
-    format!("{rate} over {connections} to {backends}, {}{tls}", load.policy)
+    let started = run.peers.iter().any(|peer| peer.layer != Layer::External);
+    match started {
+        true => format!("{rate} over {connections} to {backends}, {}{tls}", load.policy),
+        // Behind a target are whatever backends and policy it has.
+        false => format!("{rate} over {connections}{tls}"),
+    }
 }

@@ -6,15 +6,16 @@
 //! is told, and the first from which on there is none at any. That is its interval; no
 //! curve is drawn through the points to make it look narrower.
 
-use measure::{figure::Figure, format, record::SearchLimit};
+use measure::figure::Figure;
 
 use super::{
     Status,
     seen::{Pair, Seen},
 };
 use crate::{
-    estimate::{Beside, Difference, Estimate, FEWEST_REPEATS},
-    findings::Sentence,
+    estimate::{Beside, Difference, Estimate},
+    findings::{self, Sentence},
+    model::PeerView,
     verdict::Verdict,
 };
 
@@ -204,6 +205,33 @@ pub(super) fn over_rate(points: &[&Seen<'_>]) -> Option<Says> {
     Some((status(!told.is_empty()), says))
 }
 
+/// What TLS adds to the CPU of a call behind each of a pair: to that of client, balancer and
+/// backends together, since who pays differs.
+pub(super) fn over_tls(points: &[&Seen<'_>]) -> Option<Says> {
+    let pairs = pairs(points);
+    let ((_, without), (_, with)) = (pairs.first()?, pairs.last()?);
+    let added = |with: &PeerView<'_>, without: &PeerView<'_>| {
+        let beside = with.beside(without, Figure::LabCpuPerCall);
+        let is_told = matches!(beside.significant, Difference::Greater | Difference::Less);
+        Some((beside.difference?, is_told))
+    };
+    let connections = added(with.connections, without.connections)?;
+    let calls = added(with.calls, without.calls)?;
+    let says = Sentence::default()
+        .text("TLS added ")
+        .durations(&connections.0)
+        .text(" of CPU to each call behind ")
+        .peer(with.connections)
+        .text(", which passes it through, and ")
+        .durations(&calls.0)
+        .text(" behind ")
+        .peer(with.calls)
+        .text(", which terminates and re-encrypts it");
+    let is_told = connections.1 && calls.1;
+    let says = says.text(if is_told { "." } else { "; too few repeats to tell both from none." });
+    Some((status(is_told), says))
+}
+
 /// What stands before one of `count` things in a list.
 fn between(index: usize, count: usize) -> &'static str {
     match index {
@@ -217,69 +245,14 @@ fn between(index: usize, count: usize) -> &'static str {
 pub(super) fn of_search(seen: &Seen<'_>) -> Option<Says> {
     let search = seen.chosen.run.record.search.as_ref()?;
     let pair = seen.pair()?;
-    let held = |name: &str| -> Vec<(u32, f64)> {
-        let own = search.results.iter().filter(|result| result.peer == name);
-        own.filter_map(|result| Some((result.repeat, result.held?))).collect()
-    };
-    let (own, other) = (held(&pair.calls.name), held(&pair.connections.name));
-    let (own_rates, other_rates): (Vec<f64>, Vec<f64>) = own
-        .iter()
-        .filter_map(|(repeat, rate)| {
-            let (_, same) = other.iter().find(|(theirs, _)| theirs == repeat)?;
-            Some((*rate, *same))
-        })
-        .unzip();
-    let beside = Beside::of(&own_rates, &other_rates);
-    let (calls, connections) = (Estimate::over(&own_rates)?, Estimate::over(&other_rates)?);
-    let says = Sentence::default()
-        .text(&format!("With {}, ", search.slo.join(" and ")))
-        .peer(pair.calls)
-        .text(" carried up to ")
-        .rates(&calls)
-        .text(" and ")
-        .peer(pair.connections)
-        .text(" up to ")
-        .rates(&connections);
-    let (tells, says) = match (beside.significant, beside.ratio) {
-        (Difference::Greater | Difference::Less, Some(ratio)) => {
-            (true, says.text(": ").ratio(&ratio))
-        }
-        (Difference::TooFew, _) => (false, says.text("; too few repeats to tell them apart")),
-        _ => (false, says.text("; no significant difference")),
-    };
-    let limited = |name: &str| {
-        let of = |limit: &SearchLimit| *limit != SearchLimit::Peer;
-        search.results.iter().any(|result| result.peer == name && of(&result.limit))
-    };
-    let says = says.text(".");
-    let says = match (limited(&pair.calls.name), limited(&pair.connections.name)) {
-        (false, false) => says,
-        (true, false) => says
-            .text(" Of ")
-            .peer(pair.calls)
-            .text(" it may be more: the lab's own limit, or the end of the search, came first."),
-        _ => {
-            says.text(" It may be more: the lab's own limit, or the end of the search, came first.")
-        }
-    };
-    Some((status(tells && own_rates.len() >= FEWEST_REPEATS), says))
+    let beside = findings::sweep::rates_beside(search, &pair.calls.name, &pair.connections.name)?;
+    let says = findings::sweep::found(&seen.model, search, pair.connections, pair.calls)?;
+    let tells = matches!(beside.significant, Difference::Greater | Difference::Less);
+    Some((status(tells), says))
 }
 
 fn status(tells: bool) -> Status {
     if tells { Status::Tells } else { Status::CannotTell }
-}
-
-impl Sentence {
-    fn rates(self, rate: &Estimate) -> Self {
-        let sentence = self.figure(format::rate(rate.value));
-        match rate.interval {
-            Some((low, high)) if low != high => {
-                let (low, high) = (format::number(low), format::rate(high));
-                sentence.qualified(super::say::span(&low, &high))
-            }
-            _ => sentence,
-        }
-    }
 }
 
 #[cfg(test)]

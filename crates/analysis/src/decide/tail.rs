@@ -10,7 +10,7 @@ use super::{
     Evidence, Value,
     seen::{Pair, Seen},
 };
-use crate::{model::Mark, verdict::Verdict};
+use crate::{estimate::Difference, model::Mark, verdict::Verdict};
 
 /// A peer that balances calls beside one that balances connections.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -37,7 +37,7 @@ pub struct TailRow {
     pub saved_ns: Option<Value>,
     /// The p99 of balancing calls over that of balancing connections.
     pub ratio: Option<Value>,
-    /// What that tells: `lower`, `higher`, `alike` or `cannot_tell`.
+    /// What that tells: `lower`, `higher`, `alike`, `cannot_tell` or `too_few_repeats`.
     pub told: &'static str,
 }
 
@@ -82,6 +82,7 @@ fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> TailRow {
             Verdict::Better => "lower",
             Verdict::Worse => "higher",
             Verdict::Same => "alike",
+            Verdict::CannotTell if beside.significant == Difference::TooFew => "too_few_repeats",
             Verdict::CannotTell => "cannot_tell",
         },
     }

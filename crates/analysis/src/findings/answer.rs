@@ -4,56 +4,102 @@ use measure::{
     answer::{Answer, Part, Quantity, Template, Whose},
     figure::Figure,
     format,
+    record::RunRecord,
 };
 
-use super::Sentence;
+use super::{Sentence, sweep};
 use crate::{
     estimate::{Beside, Difference},
     model::{Model, PeerView},
-    settling::{self, After},
+    settling,
     sweep::peer_at,
 };
 
 /// The sentence for what came out; `None` where the scenario has none for it, or a peer
 /// or a figure of it is missing.
 pub(super) fn of(model: &Model<'_>) -> Option<Sentence> {
-    let answer = model.run.answer.as_ref()?;
-    let written = |template: &Template| fill(model, answer, template);
-    let chosen = choose(model, answer).and_then(written);
-    chosen.or_else(|| answer.always.as_ref().and_then(written))
+    let answer = model.run.answer.as_ref().filter(|_| asks_the_same(&model.run))?;
+    let compared = Compared::of(model, answer);
+    let written = |template: &Template| fill(model, answer, compared.as_ref(), template);
+    let chosen = compared.as_ref().and_then(|compared| compared.template(answer));
+    let said = chosen.and_then(written).map(|said| match &compared {
+        Some(compared) => compared.undecided(said),
+        None => said,
+    });
+    said.or_else(|| answer.always.as_ref().and_then(written))
 }
 
-/// The sentence that the two peers' figures call for.
-fn choose<'m>(model: &Model<'_>, answer: &'m Answer) -> Option<&'m Template> {
-    let [own, other] = [0, 1].map(|index| find(model, &answer.peers[index], None));
-    let (own, other) = (own?, other?);
-    if other.overload.is_some() && own.overload.is_none() {
-        return answer.overloaded.as_ref();
+/// Settings that leave a question what it is.
+const LENGTHS: [&str; 2] = ["load.duration", "load.warm_up"];
+
+/// Whether a run asks what its scenario does: a sentence that speaks of three connections is
+/// wrong where others were set.
+fn asks_the_same(run: &RunRecord) -> bool {
+    let changes = |set: &str| !LENGTHS.iter().any(|key| set.starts_with(key));
+    !run.overrides.iter().filter_map(|one| one.strip_prefix("--set ")).any(changes)
+}
+
+/// The two peers that decide, and how the one's figure stands to the other's.
+struct Compared<'m, 'a> {
+    /// Both, where they have the figure in trials; a search has its own.
+    peers: Option<[&'m PeerView<'a>; 2]>,
+    beside: Beside,
+}
+
+impl<'m, 'a> Compared<'m, 'a> {
+    fn of(model: &'m Model<'a>, answer: &Answer) -> Option<Self> {
+        let [own, other] = &answer.peers;
+        if answer.figure == Figure::SaturationRate {
+            let search = model.run.search.as_ref()?;
+            return Some(Self { peers: None, beside: sweep::rates_beside(search, own, other)? });
+        }
+        let find = |name: &str| find(model, name, answer.at.as_deref());
+        let (own, other) = (find(own)?, find(other)?);
+        Some(Self { peers: Some([own, other]), beside: own.beside(other, answer.figure) })
     }
-    match own.beside(other, answer.figure).significant {
-        Difference::Less => answer.less.as_ref(),
-        Difference::Greater => answer.greater.as_ref(),
-        Difference::CannotTell => answer.alike.as_ref(),
-        Difference::TooFew => None,
+
+    /// The sentence that the figures call for.
+    fn template<'t>(&self, answer: &'t Answer) -> Option<&'t Template> {
+        let is_overloaded = |peer: &PeerView<'_>| peer.overload.is_some();
+        if self.peers.is_some_and(|[own, other]| is_overloaded(other) && !is_overloaded(own)) {
+            return answer.overloaded.as_ref();
+        }
+        match self.beside.significant {
+            Difference::Less => answer.less.as_ref(),
+            Difference::Greater => answer.greater.as_ref(),
+            Difference::CannotTell => answer.alike.as_ref(),
+            Difference::TooFew => None,
+        }
+    }
+
+    /// Where the repeats leave much open, that.
+    fn undecided(&self, said: Sentence) -> Sentence {
+        said.open_ends(&self.beside)
     }
 }
 
-fn fill(model: &Model<'_>, answer: &Answer, template: &Template) -> Option<Sentence> {
+fn fill(
+    model: &Model<'_>,
+    answer: &Answer,
+    compared: Option<&Compared<'_, '_>>,
+    template: &Template,
+) -> Option<Sentence> {
     let mut sentence = Sentence::default();
     for part in template.parts() {
         sentence = match part {
             Part::Text(text) => sentence.text(text),
-            Part::Change => {
-                let own = find(model, &answer.peers[0], None)?;
-                let other = find(model, &answer.peers[1], None)?;
-                change(sentence, &own.beside(other, answer.figure))?
+            Part::Change => change(sentence, &compared?.beside)?,
+            Part::Turn => {
+                let swept = model.sweep.as_ref()?;
+                let [own, other] = &answer.peers;
+                let mut turn = sweep::turn(swept, own, other, answer.figure)?;
+                sentence.0.append(&mut turn.0);
+                sentence
             }
             Part::Hole { peer, point, quantity } => {
                 let point = point.as_deref();
                 match peer {
-                    Whose::Peer(name) => {
-                        quantity_of(model, find(model, name, point)?, *quantity, sentence)?
-                    }
+                    Whose::Peer(name) => of_one(model, name, point, *quantity, sentence)?,
                     Whose::All => ranking(model, point, *quantity, sentence)?,
                     Whose::Best => best(model, point, *quantity, sentence)?,
                 }
@@ -61,6 +107,42 @@ fn fill(model: &Model<'_>, answer: &Answer, template: &Template) -> Option<Sente
         };
     }
     Some(sentence)
+}
+
+/// A quantity of one peer.
+fn of_one(
+    model: &Model<'_>,
+    name: &str,
+    point: Option<&str>,
+    quantity: Quantity,
+    sentence: Sentence,
+) -> Option<Sentence> {
+    if quantity == Quantity::Figure(Figure::SaturationRate) {
+        return sweep::rate(model.run.search.as_ref()?, name, sentence);
+    }
+    let Some((from, to)) = point.and_then(|point| point.split_once("..")) else {
+        return quantity_of(model, find(model, name, point)?, quantity, sentence);
+    };
+    let Quantity::Figure(figure) = quantity else { return None };
+    let [from, to] = [from, to].map(|point| find(model, name, Some(point)));
+    added(sentence, figure, &to?.beside(from?, figure))
+}
+
+/// What a figure has more at one point than at another.
+fn added(sentence: Sentence, figure: Figure, beside: &Beside) -> Option<Sentence> {
+    let difference = beside.difference?;
+    Some(match (beside.significant, difference.interval) {
+        (Difference::CannotTell, Some((low, high))) => sentence
+            .text("nothing significant")
+            .qualified(format!("{} to {}", signed(figure, low), signed(figure, high))),
+        (Difference::Less, _) => sentence.text("−").estimate(figure, &difference.magnitude()),
+        _ => sentence.estimate(figure, &difference),
+    })
+}
+
+fn signed(figure: Figure, value: f64) -> String {
+    let sign = if value < 0.0 { "−" } else { "" };
+    format!("{sign}{}", figure.show(value.abs()))
 }
 
 /// A measured peer, at a point of the sweep where one is named.
@@ -100,25 +182,42 @@ fn quantity_of(
         }
         Quantity::Growth => Some(sentence.figure(format::duration(peer.overload?.growth? * 1e9))),
         Quantity::Lost => Some(sentence.lost(peer)),
-        Quantity::Balance => {
-            let settled = settling::of(model, peer);
-            let after = &settled.first()?.after;
-            let times: Vec<f64> = after
-                .iter()
-                .filter_map(|after| match after {
-                    After::Seconds(seconds) => Some(*seconds),
-                    After::Never => Some(f64::INFINITY),
-                    After::TooShort => None,
-                })
-                .collect();
-            let middle = measure::summary::median(&times)?;
-            Some(if middle.is_finite() {
-                sentence.text("after ").figure(format::duration(middle * 1e9))
-            } else {
-                sentence.figure("never while the run lasted")
+        Quantity::LostOver => {
+            let sentence = sentence.lost(peer);
+            Some(match settling::failing_for(peer) {
+                Some(seconds) => sentence
+                    .text(", the last ")
+                    .figure(format::duration(seconds * 1e9))
+                    .text(" after it"),
+                None => sentence,
             })
         }
+        Quantity::Balance => balance(model, peer, sentence),
     }
+}
+
+/// How long it took after the first change until calls were in balance.
+fn balance(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Option<Sentence> {
+    let settled = settling::of(model, peer);
+    let first = settled.first()?;
+    let middle = first.middle()?;
+    if middle.is_infinite() {
+        let left = format::duration(first.left_s * 1e9);
+        return Some(sentence.text("not in the ").figure(left).text(" that were left"));
+    }
+    let times = first.times();
+    let ends = [f64::min, f64::max].map(|end| times.iter().copied().reduce(end).unwrap_or(middle));
+    let sentence = sentence.text("within ").figure(format::duration(middle * 1e9));
+    let [low, high] = ends;
+    Some(if low == high {
+        sentence
+    } else if high.is_infinite() {
+        let never = times.iter().filter(|time| time.is_infinite()).count();
+        sentence.qualified(format!("in {never} of {} repeats never", times.len()))
+    } else {
+        sentence
+            .qualified(format!("{} in all repeats", format::duration_range(low * 1e9, high * 1e9)))
+    })
 }
 
 /// All peers that have a figure, the lowest first.
@@ -163,14 +262,14 @@ fn best(
     let Quantity::Figure(figure) = quantity else { return None };
     let all = ranked(model, point, figure);
     let (first, lowest) = all.first()?;
-    let mut sentence = sentence.peer(first).text(" with ").estimate(figure, lowest);
+    let sentence = sentence.peer(first).text(" with ").estimate(figure, lowest);
     let alike =
         |peer: &PeerView<'_>| peer.beside(first, figure).significant == Difference::CannotTell;
     let others: Vec<&PeerView<'_>> =
         all[1..].iter().map(|(peer, _)| *peer).filter(|peer| alike(peer)).collect();
-    for (index, peer) in others.iter().enumerate() {
-        let between = if index == 0 { " (no significant difference to " } else { ", " };
-        sentence = sentence.text(between).peer(peer);
-    }
-    Some(if others.is_empty() { sentence } else { sentence.text(")") })
+    Some(if others.is_empty() {
+        sentence
+    } else {
+        sentence.text(", not significantly lower than ").peers(&others)
+    })
 }

@@ -9,7 +9,7 @@
 mod answer;
 mod peer;
 mod state;
-mod sweep;
+pub(crate) mod sweep;
 
 use measure::{
     figure::{Figure, Unit},
@@ -18,7 +18,7 @@ use measure::{
 };
 
 use crate::{
-    model::{Difference, Estimate, Mark, Model, PeerView},
+    model::{Beside, Difference, Estimate, Mark, Model, PeerView},
     overload::Overload,
 };
 
@@ -72,23 +72,16 @@ impl Findings {
 
     fn of_figures(model: &Model<'_>) -> Self {
         let pair = Pair::of(model);
-        let asked = asked(model);
         if let Some(swept) = &model.sweep {
             let of_peer = |peer| sweep::of_peer(model, swept, peer);
             return Self {
-                answer: match asked {
-                    Some(asked) => vec![asked],
-                    None => sweep::answer(model, swept, pair.as_ref()),
-                },
+                answer: lead(model, || sweep::answer(model, swept, pair.as_ref())),
                 peers: model.peers.iter().map(of_peer).collect(),
                 caveats: state::caveats(model, pair.as_ref()),
             };
         }
         Self {
-            answer: match asked {
-                Some(asked) => vec![asked],
-                None => answer(model, pair.as_ref()),
-            },
+            answer: lead(model, || answer(model, pair.as_ref())),
             peers: model
                 .peers
                 .iter()
@@ -109,6 +102,23 @@ pub fn answered(run: &RunRecord, trials: &[TrialRecord]) -> Option<String> {
 /// The sentence that a scenario has for what came out; none where it has none.
 pub(crate) fn asked(model: &Model<'_>) -> Option<Sentence> {
     answer::of(model)
+}
+
+/// Which peer of those that decide could not be measured, and why.
+fn not_measurable(model: &Model<'_>) -> Option<Sentence> {
+    let decisive = &model.run.answer.as_ref()?.peers;
+    let left = model.run.left_out.iter().find(|left| decisive.contains(&left.peer))?;
+    let reason = left.reason.trim_end_matches('.');
+    let sentence = Sentence::default().text("The question can't be answered here: ");
+    Some(sentence.figure(&left.peer).text(&format!(" was left out ({reason}).")))
+}
+
+/// What is said first: what the scenario has for it, or else what the figures of two peers
+/// come to.
+fn lead(model: &Model<'_>, by_default: impl FnOnce() -> Vec<Sentence>) -> Vec<Sentence> {
+    let missing = not_measurable(model);
+    let said = asked(model).map_or_else(by_default, |asked| vec![asked]);
+    missing.into_iter().chain(said).collect()
 }
 
 /// The two peers the answer is about: one that balances calls, against one that
@@ -277,7 +287,8 @@ fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
                 .durations(&calls)
                 .text(" with ")
                 .peer(pair.calls)
-                .text("."),
+                .text(".")
+                .open_ends(&beside),
         );
     }
     let sentence = sentence
@@ -324,7 +335,8 @@ fn cost_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
                 .durations(&connections)
                 .text(" and ")
                 .durations(&calls)
-                .text("."),
+                .text(".")
+                .open_ends(&beside),
         ),
         (Some(calls), Some(_)) => {
             let difference = beside.difference.unwrap_or(calls);
@@ -400,6 +412,19 @@ impl Sentence {
             .figure(format::rate(rate))
             .text(" that is ")
             .figure(format!("{cores} cores"))
+    }
+
+    /// Where the repeats leave open what matters, that.
+    pub(crate) fn open_ends(self, beside: &Beside) -> Self {
+        match beside.open_ends() {
+            Some((low, high)) => self
+                .text(" The ratio may be anything from ")
+                .figure(format::factor(low))
+                .text(" to ")
+                .figure(format::factor(high))
+                .text(": more repeats narrow that down."),
+            None => self,
+        }
     }
 
     /// What qualifies the figure before.

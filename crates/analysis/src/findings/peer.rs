@@ -3,10 +3,15 @@
 use measure::{figure::Figure, format, record::Layer};
 
 use super::{Pair, Sentence};
-use crate::model::{Difference, Model, PeerView};
+use crate::{
+    due::{By, Due},
+    model::{Difference, Model, PeerView},
+};
 
 /// Shares nearer to the fair ones than this count as even.
 const EVEN_WITHIN: f64 = 0.01;
+/// The same where backends come and go: it takes a moment until they are used or left.
+const PRESENT_WITHIN: f64 = 0.02;
 
 pub(super) fn sentence(
     model: &Model<'_>,
@@ -19,7 +24,7 @@ pub(super) fn sentence(
     }
     if peer.sum(|figures| figures.ok) == 0 {
         let sent = format::count(peer.sum(|figures| figures.scheduled));
-        return sentence.text(" had none of ").figure(sent).text(" calls answered well.");
+        return sentence.text(" had none of ").figure(sent).text(" calls succeed.");
     }
     // What it is compared with stands in the sentence once; the peer that is
     // the measure itself is compared with nothing.
@@ -55,34 +60,70 @@ fn shares(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Sentenc
     let Some(largest) = peer.estimate(Figure::MaxShare) else {
         return sentence.text(" answered ").figure(calls).text(" calls");
     };
-    let furthest = peer
-        .figures()
-        .flat_map(|figures| {
-            let shares = figures.shares();
-            shares
-                .into_iter()
-                .zip(&model.fair_shares)
-                .map(|(share, fair)| (share - fair).abs())
-                .collect::<Vec<_>>()
-        })
-        .fold(0.0, f64::max);
+    let due = Due::of(model, peer);
+    let is_due = due.furthest(peer) < EVEN_WITHIN;
+    let backends = model.backends.len();
+    match due.by {
+        By::Capacity => {
+            let sentence = sentence.text(" spread ").figure(calls).text(" calls by load");
+            return slowest(model, peer, &due, sentence);
+        }
+        By::Presence if due.furthest(peer) < PRESENT_WITHIN => {
+            return sentence
+                .text(" spread ")
+                .figure(calls)
+                .text(" calls evenly over the backends that were there at the time");
+        }
+        By::Weight | By::Presence => {}
+    }
     let sentence = sentence.text(" spread ").figure(calls).text(" calls");
-    match model.even_share() {
-        Some(even) if furthest < EVEN_WITHIN => sentence
-            .text(&format!(" evenly over {} backends, ", model.backends.len()))
+    match due.even() {
+        Some(even) if is_due => sentence
+            .text(&format!(" evenly over {backends} backends, "))
             .figure(format::share(even))
             .text(" each"),
-        None if furthest < EVEN_WITHIN => sentence.text(" as the weights ask"),
+        None if is_due => sentence.text(" as the weights ask"),
         even => {
             let sentence = sentence.text(" unevenly: the busiest backend got ").shares(&largest);
-            match even {
-                Some(even) => {
+            match (due.by, even) {
+                (By::Presence, _) => sentence
+                    .text(", ")
+                    .figure(format::share(busiest_due(peer, &due)))
+                    .text(" being due for the time that it was there"),
+                (_, Some(even)) => {
                     sentence.text(&format!(" where {} would be even", format::share(even)))
                 }
-                None => sentence,
+                (_, None) => sentence,
             }
         }
     }
+}
+
+/// What is due to the backend that got most.
+fn busiest_due(peer: &PeerView<'_>, due: &Due) -> f64 {
+    let mut calls = vec![0; due.shares.len()];
+    for figures in peer.figures() {
+        calls.iter_mut().zip(&figures.calls_per_backend).for_each(|(sum, own)| *sum += own);
+    }
+    let busiest = calls.iter().zip(&due.shares).max_by_key(|(calls, _)| **calls);
+    busiest.map_or(0.0, |(_, due)| *due)
+}
+
+/// What the backend that can do least got, beside its part of what all can do.
+fn slowest(model: &Model<'_>, peer: &PeerView<'_>, due: &Due, sentence: Sentence) -> Sentence {
+    let least = (0..due.shares.len()).min_by(|a, b| due.shares[*a].total_cmp(&due.shares[*b]));
+    let share = |index: usize| peer.estimate_by(|figures| figures.shares().get(index).copied());
+    let Some((index, share)) = least.and_then(|index| Some((index, share(index)?))) else {
+        return sentence;
+    };
+    sentence
+        .text(": the slowest backend, ")
+        .figure(&model.backends[index])
+        .text(", got ")
+        .shares(&share)
+        .text(" and has ")
+        .figure(format::share(due.shares[index]))
+        .text(" of the capacity")
 }
 
 /// The backend that got every call.
@@ -149,9 +190,13 @@ fn compared(
     else {
         return sentence;
     };
-    let (before, after) = match peer.beside(reference, figure).significant {
+    let beside = peer.beside(reference, figure);
+    let (before, after) = match beside.significant {
         Difference::Less | Difference::Greater => (" instead of ", ""),
         Difference::TooFew => (" beside ", ""),
+        Difference::CannotTell if beside.open_ends().is_some() => {
+            (" beside ", " (too few repeats to tell)")
+        }
         Difference::CannotTell => (" beside ", " (no significant difference)"),
     };
     sentence

@@ -9,6 +9,7 @@ use super::{Pair, Sentence};
 use crate::{
     doubts::Doubts,
     model::{Model, PeerView, TrialView},
+    theory::placement,
 };
 
 pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
@@ -32,8 +33,38 @@ pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sen
     caveats.extend(few_repeats(model));
     caveats.extend(closed_loop(model));
     caveats.extend(failed_claims(model));
+    caveats.extend(strays(model));
     caveats.extend(doubts(model));
     caveats
+}
+
+/// Trials in which connections were dealt otherwise than in turn: their shares, and what
+/// follows from them, are not those of the policy.
+fn strays(model: &Model<'_>) -> Vec<Sentence> {
+    let points = model.sweep.iter().flat_map(|sweep| &sweep.points).map(|point| &point.model);
+    let models = if model.sweep.is_some() { points.collect() } else { vec![model] };
+    let of_peer = |model, peer| {
+        let found = placement::strays(model, peer);
+        found.into_iter().map(move |(trial, share, due)| (peer, trial, share, due))
+    };
+    let all = models
+        .into_iter()
+        .flat_map(|model: &Model<'_>| model.measured().flat_map(move |peer| of_peer(model, peer)));
+    all.map(|(peer, trial, share, due)| {
+        let at = trial.record.point.as_ref().map_or(String::new(), |point| format!(" at {point}"));
+        Sentence::default()
+            .text(&format!("In repeat {}{at} the busiest backend of ", trial.record.repeat + 1))
+            .peer(peer)
+            .text(" got ")
+            .figure(format::share(share))
+            .text(" of the calls, and has ")
+            .figure(format::share(due))
+            .text(
+                " of connections dealt in turn: a turn was taken by a connection that carried no \
+                 calls, so this trial is not of the policy alone.",
+            )
+    })
+    .collect()
 }
 
 fn outcome(model: &Model<'_>) -> Option<Sentence> {

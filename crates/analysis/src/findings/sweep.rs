@@ -8,15 +8,15 @@
 use measure::{
     figure::Figure,
     format,
-    record::SearchLimit,
+    record::{SearchLimit, SearchRecord},
     summary::{Saturation, saturation},
 };
 use queueing::bins::RandomPlacement;
 
 use super::{Pair, Sentence};
 use crate::{
-    model::{Beside, Difference, FEWEST_REPEATS, Model, PeerView},
-    sweep::{Point, Stretch, Sweep, stretches},
+    model::{Beside, Difference, Model, PeerView},
+    sweep::{Point, Stretch, Sweep, peer_at, stretches},
 };
 
 /// Shares are as good as another peer's within this.
@@ -32,9 +32,13 @@ pub(super) fn answer(
     let Some(pair) = pair else { return Vec::new() };
     let mut said: Vec<Option<Sentence>> = Vec::new();
     if sweep.search.is_some() {
-        said.push(saturation_answer(model, sweep, pair));
+        let found = |search| found(model, search, pair.connections, pair.calls);
+        said.push(sweep.search.and_then(found));
     }
-    let shares = shares_answer(sweep, pair);
+    let shares = match sweep.is_of_connections() {
+        true => shares_answer(sweep, pair),
+        false => shares_over(sweep, pair),
+    };
     let tail = || figure_answer(model, sweep, pair, Figure::LatencyP99);
     let cost = || figure_answer(model, sweep, pair, Figure::ProxyCpuPerCall);
     if sweep.search.is_some() {
@@ -100,14 +104,7 @@ fn of_search(found: Option<Saturation>, sentence: Sentence) -> Sentence {
         return sentence.text(" kept the objective at no rate that was tried.");
     };
     let sentence = held(sentence.text(" kept the objective up to "), &found);
-    // What limited it other than itself decides how far it may be believed.
-    let mut others: Vec<&str> = Vec::new();
-    for limit in found.limits.iter().filter(|limit| **limit != SearchLimit::Peer) {
-        let words = crate::sweep::limit_words(*limit);
-        if !others.contains(&words) {
-            others.push(words);
-        }
-    }
+    let others = other_limits(&found);
     let sentence = if others.is_empty() {
         sentence
     } else {
@@ -116,56 +113,86 @@ fn of_search(found: Option<Saturation>, sentence: Sentence) -> Sentence {
     sentence.text(".")
 }
 
-/// A rate with what brackets it.
+/// What limited a search other than the peer: it decides how far it may be believed.
+fn other_limits(found: &Saturation) -> Vec<&'static str> {
+    let mut others: Vec<&str> = Vec::new();
+    for limit in found.limits.iter().filter(|limit| **limit != SearchLimit::Peer) {
+        let words = crate::sweep::limit_words(*limit);
+        if !others.contains(&words) {
+            others.push(words);
+        }
+    }
+    others
+}
+
+/// The median of the highest rates over the repeats, with the lowest and the highest.
 fn held(sentence: Sentence, found: &Saturation) -> Sentence {
     let sentence = sentence.figure(format::rate(found.rate));
-    match found.high {
-        Some(high) => sentence.qualified(format!(
-            "held {}, broke {}",
-            format::rate(found.low),
-            format::rate(high)
-        )),
-        None => sentence,
+    let highest = found.repeats.iter().copied().fold(0.0, f64::max);
+    let (low, high) = (format::number(found.low), format::rate(highest));
+    match found.repeats.len() {
+        0 | 1 => sentence,
+        repeats if found.low == highest => {
+            sentence.qualified(format!("in each of {repeats} repeats"))
+        }
+        repeats => sentence.qualified(format!("{low}–{high} in {repeats} repeats")),
     }
 }
 
-/// How far each of the two kept the objective.
-fn saturation_answer(
+/// The highest rate that a search found for a peer.
+pub(super) fn rate(search: &SearchRecord, name: &str, sentence: Sentence) -> Option<Sentence> {
+    let found = saturation(search, name)?;
+    let sentence = held(sentence, &found);
+    let others: Vec<&str> =
+        other_limits(&found).iter().filter_map(|limit| limit.split(':').next()).collect();
+    Some(match others.is_empty() {
+        true => sentence,
+        false => sentence.text(&format!(" or more ({})", others.join(", "))),
+    })
+}
+
+/// The highest rates that a search found for two peers, repeat by repeat.
+pub(crate) fn rates_beside(search: &SearchRecord, own: &str, other: &str) -> Option<Beside> {
+    let held = |name: &str, repeat: u32| {
+        let mut of_peer = search.results.iter().filter(|result| result.peer == name);
+        of_peer.find(|result| result.repeat == repeat).map(|result| result.held.unwrap_or(0.0))
+    };
+    let repeats = search.results.iter().map(|result| result.repeat + 1).max()?;
+    let (own, other): (Vec<f64>, Vec<f64>) =
+        (0..repeats).filter_map(|repeat| Some((held(own, repeat)?, held(other, repeat)?))).unzip();
+    (!own.is_empty()).then(|| Beside::of(&own, &other))
+}
+
+/// How far each of two peers kept the objective of a search.
+pub(crate) fn found(
     model: &Model<'_>,
-    sweep: &Sweep<'_>,
-    pair: &Pair<'_, '_>,
+    search: &SearchRecord,
+    connections: &PeerView<'_>,
+    calls: &PeerView<'_>,
 ) -> Option<Sentence> {
-    let search = sweep.search?;
-    let found = |peer: &PeerView<'_>| saturation(search, &peer.name);
-    let (calls, connections) = (found(pair.calls)?, found(pair.connections)?);
     let objective = search.slo.join(" and ");
     let sentence = Sentence::default()
-        .text(&format!("{objective} held up to "))
-        .chain(|sentence| held(sentence, &connections))
+        .text(&format!("The highest rate that kept {objective} was "))
+        .chain(|sentence| rate(search, &connections.name, sentence))?
         .text(" behind ")
-        .peer(pair.connections)
-        .text(" and up to ")
-        .chain(|sentence| held(sentence, &calls))
+        .peer(connections)
+        .text(" and ")
+        .chain(|sentence| rate(search, &calls.name, sentence))?
         .text(" behind ")
-        .peer(pair.calls);
-    let beside = Beside::of(&calls.repeats, &connections.repeats);
-    // Repeats that find the same rate differ by less than rates lie apart.
-    let apart = calls.low >= connections.high.unwrap_or(f64::INFINITY)
-        || connections.low >= calls.high.unwrap_or(f64::INFINITY);
-    let sentence =
-        match beside.ratio.filter(|_| apart && beside.significant != Difference::CannotTell) {
-            Some(ratio) => {
-                let ends = ratio.interval.map(|interval| (interval.low, interval.high));
-                let (said, range) = format::change_by(ratio.centre, ends);
-                let sentence = sentence.text(": ").figure(said);
-                match range.filter(|_| beside.significant != Difference::TooFew) {
-                    Some(range) => sentence.qualified(range),
-                    None => sentence,
-                }
+        .peer(calls);
+    let beside = rates_beside(search, &calls.name, &connections.name)?;
+    let sentence = match beside.ratio.filter(|_| beside.significant != Difference::CannotTell) {
+        Some(ratio) => {
+            let ends = ratio.interval.map(|interval| (interval.low, interval.high));
+            let (said, range) = format::change_by(ratio.centre, ends);
+            let sentence = sentence.text(": ").figure(said);
+            match range.filter(|_| beside.significant != Difference::TooFew) {
+                Some(range) => sentence.qualified(range),
+                None => sentence,
             }
-            None if calls.repeats.len() < FEWEST_REPEATS => sentence,
-            None => sentence.text("; there is no significant difference between the two"),
-        };
+        }
+        None => sentence.text("; there is no significant difference between the two"),
+    };
     let capacity = capacity(model);
     Some(match capacity {
         Some(capacity) => sentence
@@ -191,66 +218,91 @@ fn capacity(model: &Model<'_>) -> Option<f64> {
 
 /// From which point on the two spread calls alike.
 fn shares_answer(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
-    let all = sweep.beside(&pair.connections.name, &pair.calls.name, Figure::MaxShare);
+    turn(sweep, &pair.connections.name, &pair.calls.name, Figure::MaxShare)
+}
+
+/// From which point on a figure of one peer is at most [`ALIKE_WITHIN`] above another's.
+pub(super) fn turn(sweep: &Sweep<'_>, own: &str, other: &str, figure: Figure) -> Option<Sentence> {
+    let all = sweep.beside(own, other, figure);
     let alike: Vec<Alike> = all.iter().map(|(_, beside)| Alike::of(beside)).collect();
     let (last, beside) = all.last()?;
+    let (own, other) = (peer_at(last, own)?, peer_at(last, other)?);
+    let what = match figure {
+        Figure::MaxShare => "busiest backend gets",
+        _ => "figure is",
+    };
     let within = format!("{:.0} %", ALIKE_WITHIN * 100.0);
     let start = alike.iter().rposition(|alike| *alike != Alike::Yes).map_or(0, |at| at + 1);
+    let near = |sentence: Sentence| {
+        sentence
+            .peer(own)
+            .text(&format!("'s {what} at most "))
+            .figure(&within)
+            .text(" more than ")
+            .peer(other)
+            .text("'s")
+    };
     let sentence = if start == 0 {
-        Sentence::default()
-            .text("At every point ")
-            .peer(pair.connections)
-            .text("'s busiest backend has within ")
-            .figure(&within)
-            .text(" of what ")
-            .peer(pair.calls)
-            .text("'s has.")
+        near(Sentence::default().text("At every point ")).text(".")
     } else if let Some((point, _)) = all.get(start) {
-        let sentence = Sentence::default()
-            .text("From ")
-            .figure(sweep.shown(point))
-            .text(" on, ")
-            .peer(pair.connections)
-            .text("'s busiest backend has within ")
-            .figure(&within)
-            .text(" of what ")
-            .peer(pair.calls)
-            .text("'s has");
+        let from = Sentence::default().text("From ").figure(sweep.shown(point)).text(" on ");
         let (before, _) = all[start - 1];
-        let open = alike[start - 1] == Alike::Open;
-        let words = if open { "it can't be told" } else { "it has more" };
-        sentence.text(&format!("; at {} {words}.", sweep.shown(before)))
+        let words = match alike[start - 1] {
+            Alike::Open => "these repeats don't tell",
+            _ => "it is more",
+        };
+        near(from).text(&format!("; at {} {words}.", sweep.shown(before)))
     } else {
-        let peer_share = |name: &str| crate::sweep::peer_at(last, name)?.estimate(Figure::MaxShare);
-        let (own, other) = (peer_share(&pair.connections.name)?, peer_share(&pair.calls.name)?);
         let ratio = beside.ratio?;
         let sentence = Sentence::default()
             .text("Even at ")
             .figure(sweep.shown(last))
             .text(" ")
-            .peer(pair.connections)
-            .text("'s busiest backend has ")
-            .shares(&own)
-            .text(", where ")
-            .peer(pair.calls)
-            .text("'s has ")
-            .shares(&other);
-        let more = format!("{:.0} %", (ratio.centre - 1.0) * 100.0);
+            .peer(own)
+            .text(&format!("'s {what} "))
+            .estimate(figure, &own.estimate(figure)?)
+            .text(", and ")
+            .peer(other)
+            .text("'s ")
+            .estimate(figure, &other.estimate(figure)?);
         match alike.last() {
-            Some(Alike::Open) => sentence
-                .text(": whether that is within ")
-                .figure(&within)
-                .text(" can't be told from these repeats."),
-            _ => sentence.text(": ").figure(more).text(" more."),
+            Some(Alike::Open) => {
+                sentence.text(": these repeats don't tell whether that is within ").figure(&within)
+            }
+            _ => sentence
+                .text(": ")
+                .figure(format!("{:.0} %", (ratio.centre - 1.0) * 100.0))
+                .text(" more"),
         }
+        .text(".")
     };
-    Some(match expected_from(sweep, pair) {
+    let expected = (figure == Figure::MaxShare).then(|| expected_from(sweep, &own.name)).flatten();
+    Some(match expected {
         Some(connections) => sentence
             .text(" Balls in bins expect it from about ")
             .figure(format!("{} connections", format::count(u64::from(connections))))
             .text(" on."),
         None => sentence,
     })
+}
+
+/// The busiest backends' shares over a sweep that has nothing to do with connections.
+fn shares_over(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
+    let mut sentence = Sentence::default().text("The busiest backend got ");
+    for (index, peer) in [pair.connections, pair.calls].into_iter().enumerate() {
+        let at = sweep.of_peer(&peer.name);
+        let shares = at.iter().filter_map(|(_, peer)| Some(peer.estimate(Figure::MaxShare)?.value));
+        let shares: Vec<f64> = shares.collect();
+        let low = shares.iter().copied().reduce(f64::min)?;
+        let high = shares.iter().copied().reduce(f64::max)?;
+        let (low, high) = (format::share(low), format::share(high));
+        sentence = sentence.text(if index > 0 { " and " } else { "" }).figure(&low);
+        if low != high {
+            sentence = sentence.text(" to ").figure(high);
+        }
+        sentence = sentence.text(" of the calls behind ").peer(peer);
+    }
+    Some(sentence.text("."))
 }
 
 /// Whether a share is within [`ALIKE_WITHIN`] of another.
@@ -284,9 +336,10 @@ impl Alike {
 
 /// From how many connections on theory expects the busiest backend of connections
 /// placed by chance within [`ALIKE_WITHIN`] of an even share.
-fn expected_from(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<u32> {
+fn expected_from(sweep: &Sweep<'_>, connections: &str) -> Option<u32> {
     let by_chance = sweep.points.iter().all(|point| {
-        let placed = crate::theory::placement::of(&point.model, pair.connections);
+        let placed = peer_at(point, connections)
+            .and_then(|peer| crate::theory::placement::of(&point.model, peer));
         matches!(placed, Some(crate::theory::placement::Placement::ByChance { .. }))
     });
     if !sweep.is_of_connections() || !by_chance {
@@ -420,9 +473,8 @@ fn per_gib_answer(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     let mut sentence = Sentence::default().text("A GiB of payload costs ");
     let ends = [sweep.points.first()?, sweep.points.last()?];
     for (index, point) in ends.into_iter().enumerate() {
-        let cost = |peer: &PeerView<'_>| {
-            crate::sweep::peer_at(point, &peer.name)?.estimate(Figure::ProxyCpuPerGib)
-        };
+        let cost =
+            |peer: &PeerView<'_>| peer_at(point, &peer.name)?.estimate(Figure::ProxyCpuPerGib);
         let (connections, calls) = (cost(pair.connections)?, cost(pair.calls)?);
         sentence = sentence
             .text(if index > 0 { ", and " } else { "" })
@@ -440,7 +492,7 @@ fn per_gib_answer(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
 
 impl Sentence {
     /// Goes on with what a function adds.
-    fn chain(self, add: impl FnOnce(Self) -> Self) -> Self {
+    fn chain(self, add: impl FnOnce(Self) -> Option<Self>) -> Option<Self> {
         add(self)
     }
 }

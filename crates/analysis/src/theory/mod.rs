@@ -114,10 +114,8 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
         // A client that picks for each call is no other queue than a proxy.
         Some(record::Layer::L7 | record::Layer::Client) => Layer::L7,
     };
-    if peer.measured().any(|(record, _)| !record.faults.is_empty()) {
-        return Err("backends were stopped or killed while it ran, so there is no steady state \
-                    to model"
-            .to_owned());
+    if let Some(what) = what_happened(peer) {
+        return Err(format!("{what} while it ran, so there is no steady state to model"));
     }
     if load.service.is_some() {
         return Err(
@@ -153,6 +151,33 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
     })
 }
 
+/// What was done to backends while a peer was measured, in words; `None` for nothing.
+fn what_happened(peer: &PeerView<'_>) -> Option<String> {
+    let (trial, _) = peer.measured().find(|(record, _)| !record.faults.is_empty())?;
+    let mut deeds: Vec<&str> = Vec::new();
+    for fault in &trial.faults {
+        let deed = match fault.action.as_str() {
+            "kill" => "killed",
+            "stop" => "stopped",
+            "drain" => "drained",
+            "remove" => "removed",
+            "add" => "added",
+            "start" => "started again",
+            "continue" => "continued",
+            _ => "changed",
+        };
+        if !deeds.contains(&deed) {
+            deeds.push(deed);
+        }
+    }
+    let mut backends: Vec<&str> = trial.faults.iter().map(|fault| fault.backend.as_str()).collect();
+    backends.sort_unstable();
+    backends.dedup();
+    let were =
+        if let [one] = backends[..] { format!("{one} was") } else { "backends were".to_owned() };
+    Some(format!("{were} {}", deeds.join(" and ")))
+}
+
 /// Whether all backends have the same speed, weight and servers.
 fn are_alike(model: &Model<'_>) -> bool {
     let Some(first) = model.run.backends.first() else { return false };
@@ -180,7 +205,7 @@ fn is_set(model: &Model<'_>, setting: &str) -> bool {
 }
 
 /// The policy of a peer: `l7:p2c` has its own, the others have the run's.
-fn policy_of<'a>(peer: &'a str, of_run: &'a str) -> &'a str {
+pub(crate) fn policy_of<'a>(peer: &'a str, of_run: &'a str) -> &'a str {
     peer.split_once(':').map_or(of_run, |(_, policy)| policy)
 }
 

@@ -8,7 +8,11 @@ use measure::record::Layer;
 use queueing::bins::{RandomPlacement, TurnPlacement};
 
 use super::{are_alike, connections_age, connections_differ, policy_of};
-use crate::model::{Model, PeerView};
+use crate::model::{Model, PeerView, TrialView};
+
+/// How far, beside four deviations of chance, shares of the calls may be from those of the
+/// connections.
+const STRAY: f64 = 0.02;
 
 /// What theory says of the busiest backend's share.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +43,42 @@ impl Placement {
             Self::ByChance { expected, .. } => *expected,
         }
     }
+}
+
+/// The trials of a peer that dealt connections in turn and whose shares are none that turns
+/// make: a connection more was dealt, or one was made again elsewhere. With the share of the
+/// busiest backend, and what it is by turns.
+pub fn strays<'m>(
+    model: &'m Model<'_>,
+    peer: &'m PeerView<'_>,
+) -> Vec<(&'m TrialView<'m>, f64, f64)> {
+    let turns = matches!(of(model, peer), Some(Placement::InTurn { .. }));
+    if !turns || peer.overload.is_some() {
+        return Vec::new();
+    }
+    let (connections, backends) = (model.run.load.connections, model.backends.len() as u32);
+    let due = |rank: u32| {
+        let more = u32::from(rank < connections % backends);
+        f64::from(connections / backends + more) / f64::from(connections)
+    };
+    let due: Vec<f64> = (0..backends).map(due).collect();
+    let shares = |trial: &TrialView<'_>| {
+        let figures = trial.figures.as_ref()?;
+        let calls: u64 = figures.calls_per_backend.iter().sum();
+        let mut shares = figures.shares();
+        shares.sort_by(|a, b| b.total_cmp(a));
+        (shares.len() == due.len() && figures.unfinished == 0).then_some((calls as f64, shares))
+    };
+    let is_stray = |calls: f64, shares: &[f64]| {
+        shares.iter().zip(&due).any(|(share, due)| {
+            (share - due).abs() > STRAY + 4.0 * (due * (1.0 - due) / calls).sqrt()
+        })
+    };
+    let trials = peer.trials.iter().filter_map(|trial| Some((trial, shares(trial)?)));
+    trials
+        .filter(|(_, (calls, shares))| is_stray(*calls, shares))
+        .map(|(trial, (_, shares))| (trial, shares[0], due[0]))
+        .collect()
 }
 
 /// What theory says of a peer's placement of connections; `None` where it does not

@@ -238,7 +238,7 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// Starts everything and waits until a call through each backend, and
-    /// through the proxy, comes back well. Work files and logs go to `dir`.
+    /// through the proxy, succeeds. Work files and logs go to `dir`.
     pub(crate) fn start(setup: &Setup<'_>, dir: &Path) -> Result<Self, LabError> {
         fs::create_dir_all(dir).map_err(|error| cannot_write(dir, error))?;
         let mut attempt = 1;

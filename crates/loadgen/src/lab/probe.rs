@@ -1,7 +1,7 @@
 //! The readiness probe: a real call through whatever was just started.
 //!
 //! A port that accepts says little: a proxy may listen before it knows its
-//! backends. So the probe makes unary calls until one comes back well. It looks
+//! backends. So the probe makes unary calls until one succeeds. It looks
 //! the same to every peer, and it is over before anything is measured.
 
 use std::{

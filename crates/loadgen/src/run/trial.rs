@@ -17,6 +17,7 @@ use measure::{
     fold::{Folded, Setting, Times, Window, fold},
     record::{
         BackendRecord, Disturbance, FORMAT_VERSION, FaultRecord, LoopMode, MachineCost, Side,
+        TenthRecord,
         TrialOutcome, TrialRecord,
     },
     steadiness::{self, Asked, Steadiness},
@@ -477,6 +478,7 @@ impl Attempt<'_> {
             overhead: folded.overhead(),
             backends: self.weighted(folded.backends(&ids)),
             series: folded.series(),
+            tenths: tenths(&folded, setting.window, &measured.faults),
             faults: measured.faults.clone(),
             processes,
             machine,
@@ -593,12 +595,18 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         overhead: Default::default(),
         backends: Vec::new(),
         series: Vec::new(),
+        tenths: Vec::new(),
         faults: Vec::new(),
         processes: Vec::new(),
         machine: MachineCost::default(),
         disturbance: None,
         warnings: Vec::new(),
     }
+}
+
+/// The tenths of seconds of a trial, where something was done to backends.
+pub(crate) fn tenths(folded: &Folded, window: Window, faults: &[FaultRecord]) -> Vec<TenthRecord> {
+    if faults.is_empty() { Vec::new() } else { folded.tenths(window) }
 }
 
 /// RFC 3339 in UTC, to the second.

@@ -251,6 +251,7 @@ mod tests {
             faults: Vec::new(),
             backends: ids.iter().map(backend).collect(),
             series: Vec::new(),
+            tenths: Vec::new(),
             processes: vec![ProcessCost {
                 role: ProcessRole::Proxy,
                 name: "l7".to_owned(),

@@ -66,7 +66,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
 
 fn note(model: &Model<'_>) -> String {
     let mut text = String::from(
-        "Per call that came back well; median of the repeats. Full colour: user mode. Pale: the \
+        "Per successful call; median of the repeats. Full colour: user mode. Pale: the \
          kernel on the process's behalf.",
     );
     let proxies = model.peers.iter().any(|peer| {
@@ -155,7 +155,7 @@ fn draw_row(
     });
     if parts.is_empty() {
         let font = Font::new(12.0).paint(Paint::Soft);
-        let reason = peer.missing().unwrap_or_else(|| "no call came back well".to_owned());
+        let reason = peer.missing().unwrap_or_else(|| "no call succeeded".to_owned());
         let text = fit(&reason, font, frame.width - bar.x - 8.0);
         drawing.ground().text((bar.x + 6.0, bar.y + 14.0), text, font);
         return;
@@ -238,7 +238,7 @@ fn alternative(rows: &[(&PeerView<'_>, Vec<Part>)]) -> String {
             })
             .collect();
         let said = if said.is_empty() {
-            peer.missing().unwrap_or_else(|| "no call came back well".to_owned())
+            peer.missing().unwrap_or_else(|| "no call succeeded".to_owned())
         } else {
             said.join(", ")
         };

@@ -80,7 +80,7 @@ const fn latency(figure: Figure, title: &'static str, quantile: usize) -> Curve 
 pub(super) const CPU: Curve = Curve {
     figure: Figure::ProxyCpuPerCall,
     title: "Proxy CPU time per call",
-    note: "User and system together, per call that came back well.",
+    note: "User and system together, per successful call.",
     axis: Axis::Log,
     tick: format::duration_tick,
     theory: None,
@@ -99,7 +99,7 @@ pub(super) const CPU_PER_GIB: Curve = Curve {
 
 pub(super) const THROUGHPUT: Curve = Curve {
     figure: Figure::Throughput,
-    title: "Calls per second that came back well",
+    title: "Successful calls per second",
     note: "Counted within the window.",
     axis: Axis::Log,
     tick: format::tick,

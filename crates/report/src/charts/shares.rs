@@ -137,7 +137,9 @@ fn bars(
             let font = Font::new(VALUE_SIZE).middle().paint(paint);
             group.text((x, scale.at(share) - 5.0), above_bar(share, slot), font);
         });
-        even_mark(drawing, model, backend, plot.x + slot * backend as f64, slot, scale);
+        if !model.has_faults() {
+            even_mark(drawing, model, backend, plot.x + slot * backend as f64, slot, scale);
+        }
     }
 }
 
@@ -193,6 +195,9 @@ fn even_mark(
 fn note(model: &Model<'_>) -> String {
     let fair = match model.even_share() {
         Some(share) => format!("Dashed: the even share, {}.", format::share(share)),
+        None if model.has_faults() => {
+            "Over the whole trial, while backends came and went.".to_owned()
+        }
         None => "Dashed: the share by weight.".to_owned(),
     };
     match model.repeats() {

@@ -204,7 +204,7 @@ fn lines(
         let ok: u64 = record.series.iter().map(|second| second.ok).sum();
         let steps = steps(record, x, y);
         let tip = format!(
-            "{} · repeat {}: {} calls came back well",
+            "{} · repeat {}: {} calls succeeded",
             peer.name,
             record.repeat + 1,
             format::count(ok)
@@ -277,8 +277,7 @@ fn closed(steps: &[Point], y: &Linear) -> Vec<Point> {
 }
 
 fn note(model: &Model<'_>) -> String {
-    let mut text =
-        String::from("Calls per second that came back well, by the second they ended in");
+    let mut text = String::from("Successful calls per second, by the second they ended in");
     if model.repeats() > 1 {
         text.push_str("; one line per repeat");
     }
@@ -295,7 +294,7 @@ fn alternative(model: &Model<'_>) -> String {
         let said = match (peer.missing(), peer.estimate(Figure::Throughput)) {
             (Some(reason), _) => reason,
             (None, Some(rate)) => format!(
-                "{} came back well in the window, lowest repeat {}, highest {}; {} calls failed",
+                "{} succeeded in the window, lowest repeat {}, highest {}; {} calls failed",
                 format::rate(rate.value),
                 format::rate(rate.lowest),
                 format::rate(rate.highest),

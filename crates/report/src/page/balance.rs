@@ -3,9 +3,9 @@
 
 use analysis::{
     model::{Model, PeerView},
-    settling::{self, After},
+    settling::{self, After, Settled},
 };
-use measure::{figure::Figure, format, summary::median};
+use measure::{figure::Figure, format};
 
 use super::{column, peer_heading, section, table};
 use crate::html::Html;
@@ -31,12 +31,18 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                     for (_, head, hint) in COLUMNS {
                         column(html, head, hint, "num");
                     }
-                    let hint = "Chance of calls at least this far from the weights, were each sent by chance";
-                    column(html, "Chi-square p", hint, "num");
+                    if !model.has_faults() {
+                        let hint = "Chance of calls at least this far from the weights, were each sent by chance";
+                        column(html, "Chi-square p", hint, "num");
+                    }
                 });
             });
-            html.tag("tbody", &[], |html| peers.iter().for_each(|peer| row(html, peer)));
+            html.tag("tbody", &[], |html| peers.iter().for_each(|peer| row(html, model, peer)));
         });
+        // Over a window in which backends come and go, no shares are the right ones.
+        if model.has_faults() {
+            return settled(html, model, &peers);
+        }
         let target = if model.even_share().is_some() { "even shares" } else { "shares by weight" };
         html.leaf(
             "p",
@@ -48,18 +54,19 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                  suffice for that, so read it beside the variation."
             ),
         );
-        settled(html, model, &peers);
     });
 }
 
-fn row(html: &mut Html, peer: &PeerView<'_>) {
+fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>) {
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         peer_heading(html, peer);
         for (figure, ..) in COLUMNS {
             cell(html, peer, figure, true);
         }
-        // The interval of a p-value would be one of nothing.
-        cell(html, peer, Figure::ChiSquareP, false);
+        if !model.has_faults() {
+            // The interval of a p-value would be one of nothing.
+            cell(html, peer, Figure::ChiSquareP, false);
+        }
     });
 }
 
@@ -92,9 +99,12 @@ fn settled(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
     html.leaf(
         "p",
         &[("class", "fine")],
-        "Seconds until every backend stayed within 5 points (and the width of chance) of what it was \
-         due, with those that were taken away due nothing. Counted in whole seconds, so up to one \
-         too many.",
+        &format!(
+            "The time from a fault until every backend stayed within 5 points (and the width of \
+             chance) of what it was due; one that was taken away is due nothing. Calls are counted \
+             in bins of {}, and no shorter time can be seen.",
+            format::duration(all.iter().map(|(_, one)| one.bin_s).fold(0.0, f64::max) * 1e9)
+        ),
     );
     table(html, "Until balance after a fault", |html| {
         html.tag("thead", &[], |html| {
@@ -116,7 +126,7 @@ fn settled(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
                         &[("data-value", &at)],
                         &format!("{} {} at {:.2} s", fault.action, fault.backend, fault.done_s),
                     );
-                    middle(html, &one.after);
+                    middle(html, one);
                     let each: Vec<String> = one.after.iter().map(said).collect();
                     html.leaf("td", &[], &each.join(", "));
                 });
@@ -127,25 +137,19 @@ fn settled(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
 
 fn said(after: &After) -> String {
     match after {
-        After::Seconds(seconds) => format!("{seconds:.1} s"),
+        After::Seconds(seconds) => format::duration(seconds * 1e9),
         After::Never => "never".to_owned(),
         After::TooShort => "too short to tell".to_owned(),
     }
 }
 
-/// The middle repeat: one that never came into balance took longer than any other.
-fn middle(html: &mut Html, after: &[After]) {
-    let times: Vec<f64> = after
-        .iter()
-        .filter_map(|after| match after {
-            After::Seconds(seconds) => Some(*seconds),
-            After::Never => Some(f64::INFINITY),
-            After::TooShort => None,
-        })
-        .collect();
-    let (value, shown) = match median(&times) {
+/// The middle repeat.
+fn middle(html: &mut Html, settled: &Settled<'_>) {
+    let (value, shown) = match settled.middle() {
         None => (String::new(), format::UNKNOWN.to_owned()),
-        Some(middle) if middle.is_finite() => (format!("{middle:.3}"), format!("{middle:.1} s")),
+        Some(middle) if middle.is_finite() => {
+            (format!("{middle:.3}"), format::duration(middle * 1e9))
+        }
         Some(_) => ("1e9".to_owned(), "never".to_owned()),
     };
     html.leaf("td", &[("class", "num"), ("data-value", &value)], &shown);

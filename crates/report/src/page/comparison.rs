@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use analysis::model::{Model, PeerView, TrialView};
+use analysis::{
+    model::{Model, PeerView, TrialView},
+    settling,
+};
 use measure::{format, record::Layer};
 
 use super::{column, peer_heading, section, table};
@@ -159,7 +162,7 @@ pub(super) fn failures(html: &mut Html, model: &Model<'_>) {
         html.tag("thead", &[], |html| {
             html.tag("tr", &[], |html| {
                 column(html, "Peer", "", "");
-                column(html, "Side at fault", "As far as the client can tell", "");
+                column(html, "Cause", "The side at fault, as far as the client can tell", "");
                 column(html, "What went wrong", "", "");
                 column(html, "Calls", "", "num");
             });
@@ -169,7 +172,7 @@ pub(super) fn failures(html: &mut Html, model: &Model<'_>) {
                 let peer = &model.peers[index];
                 html.tag("tr", &[("data-peer", &peer.name)], |html| {
                     peer_heading(html, peer);
-                    html.leaf("td", &[], side_name(side));
+                    cause(html, peer, side);
                     html.leaf("td", &[], what);
                     let value = calls.to_string();
                     let attributes = [("class", "num"), ("data-value", &*value)];
@@ -177,6 +180,18 @@ pub(super) fn failures(html: &mut Html, model: &Model<'_>) {
                 });
             }
         });
+    });
+}
+
+/// The side at fault; where calls failed only after the lab took a backend away, that.
+fn cause(html: &mut Html, peer: &PeerView<'_>, side: measure::record::Side) {
+    let taken = settling::taken_before_failures(peer);
+    if taken.is_empty() || side == measure::record::Side::Client {
+        return html.leaf("td", &[], side_name(side));
+    }
+    html.tag("td", &[("class", "wrap")], |html| {
+        html.text(&format!("the lab took {} away", taken.join(" and ")));
+        html.leaf("small", &[], &format!("seen on the side of the {}", side_name(side)));
     });
 }
 

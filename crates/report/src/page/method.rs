@@ -5,10 +5,7 @@ use std::collections::BTreeSet;
 use analysis::model::{Model, PeerView};
 use measure::{
     format,
-    record::{
-        BackendSetup, BusySource, Environment, FaultRecord, LoadSetup, LoopMode, Network,
-        ServiceSetup, Tls,
-    },
+    record::{BackendSetup, BusySource, FaultRecord, LoopMode, Network, ServiceSetup, Tls},
 };
 
 use super::{comparison::layer, section};
@@ -19,14 +16,16 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         if let Some(sweep) = &model.sweep {
             facts(html, &[fact("Points", points(sweep))]);
         }
-        facts(html, &load(&model.run.load));
-        facts(html, &[fact("Backends", backends(&model.run.backends))]);
+        facts(html, &load(model));
+        if !model.run.backends.is_empty() {
+            facts(html, &[fact("Backends", backends(&model.run.backends))]);
+        }
         let tls = tls(model.run.load.tls).map(|text| fact("TLS", text));
         let network = fact("Network", network(model.run.network));
         facts(html, &std::iter::once(network).chain(tls).collect::<Vec<_>>());
         facts(html, &procedure(model));
         html.leaf("h3", &[], "On what");
-        facts(html, &environment(&model.run.environment));
+        facts(html, &environment(model));
         html.leaf("h3", &[], "Peers as run");
         for peer in &model.peers {
             peer_details(html, peer);
@@ -56,7 +55,8 @@ fn fact(name: &str, value: impl Into<String>) -> Fact {
     (name.to_owned(), value.into())
 }
 
-fn load(load: &LoadSetup) -> Vec<Fact> {
+fn load(model: &Model<'_>) -> Vec<Fact> {
+    let load = &model.run.load;
     let loop_mode = match load.mode {
         LoopMode::Open => format!(
             "open: {} arrivals at {} on a schedule that waits for nobody. Latency counts from the \
@@ -76,7 +76,8 @@ fn load(load: &LoadSetup) -> Vec<Fact> {
     };
     let messages =
         if load.messages > 1 { format!(", {} messages", load.messages) } else { String::new() };
-    vec![
+    let policy = (!model.is_of_targets()).then(|| fact("Policy", load.policy.clone()));
+    let facts = [
         fact("Loop", loop_mode),
         fact(
             "Load",
@@ -99,9 +100,8 @@ fn load(load: &LoadSetup) -> Vec<Fact> {
                 ),
             ),
         },
-        fact("Policy", load.policy.clone()),
-        fact("Client", load.client.clone()),
-    ]
+    ];
+    facts.into_iter().chain(policy).chain([fact("Client", load.client.clone())]).collect()
 }
 
 /// The calls of a user's service, and how their backends are known.
@@ -303,7 +303,9 @@ fn faults(model: &Model<'_>) -> Option<String> {
     (!said.is_empty()).then(|| said.join("; "))
 }
 
-fn environment(environment: &Environment) -> Vec<Fact> {
+fn environment(model: &Model<'_>) -> Vec<Fact> {
+    let environment = &model.run.environment;
+    let is_of_targets = model.is_of_targets();
     let mut facts = vec![
         fact(
             "Machine",
@@ -335,6 +337,8 @@ fn environment(environment: &Environment) -> Vec<Fact> {
     let placement: Vec<String> = environment
         .placement
         .iter()
+        // Of a target the lab starts nothing but the load.
+        .filter(|(part, _)| !is_of_targets || part.as_str() == "generator")
         .map(|(part, cpus)| {
             let cpus: Vec<String> = cpus.iter().map(u32::to_string).collect();
             format!("{part} on {}", cpus.join(", "))

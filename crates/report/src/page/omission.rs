@@ -44,7 +44,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                 html.tag("tr", &[], |html| {
                     column(html, "Peer", "", "");
                     column(html, "Measured by", "What makes calls due", "");
-                    column(html, "Calls", "Calls that came back well, a trial", "num");
+                    column(html, "Calls", "Successful calls of a trial", "num");
                     for (name, _) in QUANTILES {
                         column(html, name, "Latency", "num");
                     }
@@ -64,7 +64,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
 /// The sentence, from the figures; what the two agree on is said as well.
 fn lesson(peer: &PeerView<'_>, twin: &Twin) -> String {
     let (Some(real), Some(seen)) = (scheduled(peer, 0.99), waited(twin, 0.99)) else {
-        return "Too few calls came back well to compare the two.".to_owned();
+        return "Too few calls succeeded to compare the two.".to_owned();
     };
     let name = &peer.name;
     let (open, closed) = (format::duration(real), format::duration(seen));

@@ -50,7 +50,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                     column(
                         html,
                         &format!("{word}{head}"),
-                        "Ratio of the figures of the same repeats",
+                        "Ratio of the medians; its interval is that of the ratios repeat by repeat",
                         "num",
                     );
                 }
@@ -76,8 +76,9 @@ fn ratio(peer: &PeerView<'_>, reference: &PeerView<'_>, figure: Figure) -> Optio
 }
 
 fn cell(html: &mut Html, beside: Option<Beside>) {
-    let Some((told, ratio)) = beside.and_then(|beside| Some((beside.significant, beside.ratio?)))
-    else {
+    let shown =
+        beside.and_then(|beside| Some((beside.significant, beside.ratio?, beside.open_ends())));
+    let Some((told, ratio, open)) = shown else {
         return html.leaf("td", &[("class", "num")], format::UNKNOWN);
     };
     let attributes = [("class", "num"), ("data-value", &*ratio.centre.to_string())];
@@ -95,6 +96,8 @@ fn cell(html: &mut Html, beside: Option<Beside>) {
         let same = ratio.interval.is_some_and(|i| (i.high - i.low).abs() < 1e-9 && i.holds(1.0));
         if same {
             html.leaf("small", &[("class", "told")], "the same in each");
+        } else if open.is_some() {
+            html.leaf("small", &[("class", "told")], "too few repeats to tell");
         } else if told == Difference::CannotTell {
             html.leaf("small", &[("class", "told")], "no significant difference");
         }

@@ -21,13 +21,13 @@ struct Column {
 const COLUMNS: &[Column] = &[
     Column {
         head: "Answered",
-        hint: "Calls that came back well",
+        hint: "Successful calls",
         figure: Figure::Calls,
         marks_outliers: true,
     },
     Column {
         head: "Throughput",
-        hint: "Calls that came back well within the window, per second",
+        hint: "Successful calls within the window, per second",
         figure: Figure::Throughput,
         marks_outliers: true,
     },
@@ -51,7 +51,7 @@ const COLUMNS: &[Column] = &[
     },
     Column {
         head: "Slowest",
-        hint: "The slowest call that came back well",
+        hint: "The slowest successful call",
         figure: Figure::LatencyMax,
         marks_outliers: false,
     },

@@ -45,13 +45,11 @@ pub(crate) fn finding<'d>(findings: &'d [Finding], id: &str) -> &'d Finding {
 
 /// A run in which the balancer of calls is better by any measure.
 pub(crate) fn clear(scenario: &str) -> Run {
-    let mut run = super::named(super::faulted(), scenario);
-    super::keep_up(&mut run);
     let happens = ["backend-crash", "scale-out", "rolling-restart"].contains(&scenario);
+    let mut run = super::named(if happens { super::faulted() } else { super::run() }, scenario);
+    super::keep_up(&mut run);
     if happens {
         super::lose(&mut run, "l4", 0.2);
-    } else {
-        run.trials.iter_mut().for_each(|trial| trial.faults.clear());
     }
     run
 }

@@ -109,8 +109,30 @@ pub(crate) fn faulted() -> Run {
                 }
             }
         }
+        trial.tenths = tenths(&trial.series);
+        if trial.peer == "l7" {
+            trial.tenths[9].per_backend = vec![84, 0, 83, 83];
+            for (index, backend) in trial.backends.iter_mut().enumerate() {
+                backend.calls = trial.series.iter().map(|second| second.per_backend[index]).sum();
+            }
+        }
+        if trial.peer == "l4" {
+            let what = "UNAVAILABLE".to_owned();
+            trial.counts.failed = vec![FailureCount { side: Side::Proxy, what, calls: 3 }];
+            trial.tenths[9].failed = 3;
+        }
     }
     run
+}
+
+/// Whole seconds of the window, each cut into ten alike.
+fn tenths(series: &[SecondRecord]) -> Vec<TenthRecord> {
+    let seconds = series.iter().take(WINDOW_NS as usize / 1_000_000_000);
+    let cut = |second: &SecondRecord| TenthRecord {
+        per_backend: second.per_backend.iter().map(|calls| calls / 10).collect(),
+        failed: 0,
+    };
+    seconds.flat_map(|second| std::iter::repeat_n(cut(second), 10)).collect()
 }
 
 fn run_record() -> RunRecord {
@@ -342,6 +364,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
         overhead: Default::default(),
         backends: (0..BACKENDS).map(|index| backend(index, &ok)).collect(),
         series: series(&calls, &ok, fails),
+        tenths: Vec::new(),
         faults: Vec::new(),
         disturbance: None,
         processes: processes(kind, &ok, completed as f64, &mut chance),

@@ -9,7 +9,12 @@ use scenario::{Length, Scenario};
 use simulate::SetupError;
 
 use super::{
-    super::{doubts, load, order::Turn, points::Point, trial::blank_record},
+    super::{
+        doubts, load,
+        order::Turn,
+        points::Point,
+        trial::{blank_record, tenths},
+    },
     convert::{self, Conditions},
 };
 use crate::peers::ReadyPeer;
@@ -58,6 +63,7 @@ pub(super) fn simulate(
     for (record, backend) in backends.iter_mut().zip(&scenario.backends) {
         record.weight = backend.weight;
     }
+    let faults = faults(scenario, measured_s);
     let mut record = TrialRecord {
         point: point.value.clone(),
         warm_up_s: scenario.load.warm_up.as_secs_f64(),
@@ -73,7 +79,8 @@ pub(super) fn simulate(
         overhead: folded.overhead(),
         backends,
         series: folded.series(),
-        faults: faults(scenario, measured_s),
+        tenths: tenths(&folded, Window { end_ns, ..window }, &faults),
+        faults,
         ..blank_record(&peer.peer.name, turn.repeat, order)
     };
     record.warnings = doubts::of_trial(&record, &folded, 0, true);

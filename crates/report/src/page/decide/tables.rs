@@ -110,7 +110,8 @@ fn tail(html: &mut Html, row: &TailRow) {
             "lower" => "lower",
             "higher" => "higher",
             "alike" => "alike",
-            _ => "can't tell",
+            "too_few_repeats" => "too few repeats",
+            _ => "not told apart",
         };
         html.leaf("td", &[], told);
     });
@@ -124,9 +125,8 @@ pub(super) fn changes(html: &mut Html, decision: &Decision) {
         html.leaf(
             "p",
             &[],
-            "Calls lost, and seconds until every backend got what it was due, with those that were \
-             taken away due nothing: the median of the repeats, read from whole seconds, so at most \
-             one too many.",
+            "Calls lost, and how long until every backend got what it was due, with those that were \
+             taken away due nothing: the median of the repeats.",
         );
         table(html, "What happens when backends come and go", |html| {
             heads(

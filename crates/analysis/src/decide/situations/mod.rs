@@ -1,0 +1,373 @@
+//! The situations a team may be in, each with the scenario that shows it, and which
+//! choice the measurements support there.
+//!
+//! A new situation is a line in [`SITUATIONS`]. It says when, which scenario asks, and
+//! by what it is judged; never what comes out. A run of a scenario that is not listed,
+//! or with settings of its own, is judged like the others, under its own question.
+
+mod judged;
+
+use measure::figure::Figure;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Evidence, Finding, Status, change, policies, seen::Seen, sweeps};
+use crate::{findings::Sentence, verdict::Verdict};
+
+/// A balancer to choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// A proxy that balances connections.
+    L4,
+    /// A proxy that balances calls.
+    L7,
+    /// A client that balances its calls itself.
+    ClientSide,
+}
+
+impl Choice {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::L4 => "L4",
+            Self::L7 => "L7",
+            Self::ClientSide => "client-side",
+        }
+    }
+}
+
+/// A situation, and which choices are right in it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Situation {
+    /// Which situation it is.
+    pub when: String,
+    /// The scenario that shows it.
+    pub scenario: String,
+    /// The choices that the data supports; none where it can't tell.
+    pub choices: Vec<Choice>,
+    /// What decides between them, in short.
+    #[schemars(with = "String")]
+    pub reason: Sentence,
+    /// What came out, as the scenario says it.
+    pub finding: Finding,
+    /// What else there is to say: cost, the client, other programs.
+    #[schemars(with = "String")]
+    pub details: Sentence,
+    /// What to run where something is missing.
+    pub command: Option<String>,
+}
+
+impl Situation {
+    /// The situation as the opening of what is said of it: with `mark` and a space, or
+    /// with its own question mark, where it is a scenario's question.
+    pub fn opening(&self, mark: &str) -> String {
+        let mark = if self.when.ends_with('?') { "" } else { mark };
+        format!("{}{mark} ", self.when)
+    }
+}
+
+/// What a scenario is judged by.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    /// Tail latency and lost calls.
+    Tail,
+    /// How evenly calls were spread: where latencies are those of whole streams.
+    Shares,
+    /// Lost calls, and how long until calls were in balance again.
+    Change,
+    /// Which policy has the lowest latency of this kind; else by the tail.
+    Policy(Figure),
+    /// From how many connections on, or which payload, or at which rate.
+    Sweep(fn(&[&Seen<'_>]) -> Option<sweeps::Says>, &'static str),
+    /// The highest rate under an objective.
+    Search,
+}
+
+struct Entry {
+    scenario: &'static str,
+    when: &'static str,
+    by: By,
+}
+
+/// Every situation, in the order they are told.
+const SITUATIONS: &[Entry] = &[
+    Entry {
+        scenario: "single-conn-flood",
+        when: "One client sends all its calls over one connection",
+        by: By::Tail,
+    },
+    Entry { scenario: "few-conns", when: "Fewer client connections than backends", by: By::Tail },
+    Entry { scenario: "many-conns", when: "Many connections, all equally busy", by: By::Tail },
+    Entry {
+        scenario: "skewed-clients",
+        when: "A few heavy clients among many light ones",
+        by: By::Tail,
+    },
+    Entry {
+        scenario: "connection-churn",
+        when: "Connections come and go all the time",
+        by: By::Tail,
+    },
+    Entry {
+        scenario: "max-connection-age",
+        when: "Backends send old connections away, as a remedy behind L4",
+        by: By::Tail,
+    },
+    Entry {
+        scenario: "elephants-and-mice",
+        when: "Some calls take far longer than most",
+        // The p99 is that of the long calls themselves.
+        by: By::Policy(Figure::LatencyP90),
+    },
+    Entry {
+        scenario: "slow-backend",
+        when: "One backend is slower than the others",
+        by: By::Policy(Figure::LatencyP99),
+    },
+    Entry { scenario: "long-streams", when: "Long streams carry the traffic", by: By::Shares },
+    Entry { scenario: "backend-crash", when: "A backend dies under load", by: By::Change },
+    Entry { scenario: "scale-out", when: "A backend joins under load", by: By::Change },
+    Entry { scenario: "rolling-restart", when: "Backends are restarted in turn", by: By::Change },
+    Entry {
+        scenario: "connection-sweep",
+        when: "How many connections L4 needs",
+        by: By::Sweep(sweeps::over_connections, "latency-percentiles"),
+    },
+    Entry {
+        scenario: "payload-sweep",
+        when: "How large messages have to be for parsing to cost little",
+        by: By::Sweep(sweeps::over_payload, "cpu-per-call"),
+    },
+    Entry {
+        scenario: "cost-of-l7",
+        when: "What parsing costs at which rate",
+        by: By::Sweep(sweeps::over_rate, "cpu-per-call"),
+    },
+    Entry {
+        scenario: "tls-price",
+        when: "TLS on both sides",
+        by: By::Sweep(sweeps::over_tls, "cpu-per-call"),
+    },
+    Entry {
+        scenario: "saturation",
+        when: "How much load each carries under an objective",
+        by: By::Search,
+    },
+];
+
+/// The peers that a comparison of all three choices needs.
+const PEERS: &str = "direct,l4,l7,client-side";
+
+/// The scenarios of the situations.
+pub fn scenarios() -> impl Iterator<Item = &'static str> {
+    SITUATIONS.iter().map(|entry| entry.scenario)
+}
+
+pub(super) fn of(seen: &[Seen<'_>], searches: &[Seen<'_>]) -> Vec<Situation> {
+    let mut all = Vec::new();
+    for entry in SITUATIONS {
+        let own = |one: &&Seen<'_>| one.scenario() == entry.scenario;
+        let told: Vec<Situation> = match entry.by {
+            By::Search => {
+                let runs = searches.iter().filter(own);
+                runs.map(|one| over(entry, &[one], sweeps::of_search(one), "latency-percentiles"))
+                    .collect()
+            }
+            By::Sweep(says, anchor) => swept(seen, entry.scenario)
+                .iter()
+                .map(|points| over(entry, points, says(points), anchor))
+                .collect(),
+            by => seen
+                .iter()
+                .filter(own)
+                .filter(|one| one.point.is_none())
+                .map(|one| judged(entry.when, by, one))
+                .collect(),
+        };
+        let plain = |one: &Situation| one.finding.id == entry.scenario;
+        if !told.iter().any(plain) {
+            all.push(missing(entry));
+        }
+        all.extend(told);
+    }
+    let known = |one: &&Seen<'_>| scenarios().any(|name| name == one.scenario());
+    let own = seen.iter().filter(|one| !known(one) && one.point.is_none());
+    let own =
+        own.filter(|one| one.pair().is_some() || policies::of(one, Figure::LatencyP99).is_some());
+    all.extend(own.map(|one| {
+        let by = if one.pair().is_none() {
+            By::Policy(Figure::LatencyP99)
+        } else if change::happens(one) {
+            By::Change
+        } else if one.model.run.load.call == "unary" {
+            By::Tail
+        } else {
+            By::Shares
+        };
+        judged(&one.model.run.question, by, one)
+    }));
+    all
+}
+
+/// The points of each swept run of a scenario.
+fn swept<'s, 'a>(seen: &'s [Seen<'a>], scenario: &str) -> Vec<Vec<&'s Seen<'a>>> {
+    let mut runs: Vec<Vec<&'s Seen<'a>>> = Vec::new();
+    for one in seen.iter().filter(|one| one.scenario() == scenario && one.point.is_some()) {
+        match runs.iter_mut().find(|points| points[0].chosen.folder == one.chosen.folder) {
+            Some(points) => points.push(one),
+            None => runs.push(vec![one]),
+        }
+    }
+    runs
+}
+
+/// A situation that is about where something turns.
+fn over(
+    entry: &Entry,
+    points: &[&Seen<'_>],
+    says: Option<sweeps::Says>,
+    anchor: &str,
+) -> Situation {
+    let first = points[0];
+    let settings = &first.chosen.settings;
+    let (when, id) = named(entry.when, first);
+    let whole = Evidence { point: None, ..first.cite(anchor) };
+    let (status, says) = says.unwrap_or_else(|| {
+        let text = "It was run, but not with a peer of L4 and one of L7 at the same points.";
+        (Status::NotMeasured, Sentence::default().text(text))
+    });
+    let set: String = settings.iter().map(|one| format!(" --set {one}")).collect();
+    let command = match status {
+        Status::Tells => None,
+        Status::CannotTell => Some(more_repeats(first)),
+        Status::NotMeasured => Some(format!(
+            "cargo run -p loadgen -- --scenario {} --peers {PEERS}{set}",
+            entry.scenario
+        )),
+    };
+    Situation {
+        when,
+        scenario: entry.scenario.to_owned(),
+        choices: Vec::new(),
+        reason: says.clone(),
+        finding: Finding::new(&id, status, says, vec![whole]),
+        details: Sentence::default(),
+        command,
+    }
+}
+
+/// A situation with the settings of a run that has its own, and its name for scripts.
+fn named(when: &str, seen: &Seen<'_>) -> (String, String) {
+    let settings = seen.chosen.settings.join(", ");
+    if settings.is_empty() {
+        return (when.to_owned(), seen.scenario().to_owned());
+    }
+    (format!("{when}, with {settings}"), format!("{} {settings}", seen.scenario()))
+}
+
+fn missing(entry: &Entry) -> Situation {
+    let command = format!("cargo run -p loadgen -- --scenario {}", entry.scenario);
+    let says = Sentence::default().text("Not measured.");
+    Situation {
+        when: entry.when.to_owned(),
+        scenario: entry.scenario.to_owned(),
+        choices: Vec::new(),
+        reason: says.clone(),
+        finding: Finding::new(entry.scenario, Status::NotMeasured, says, Vec::new()),
+        details: Sentence::default(),
+        command: Some(command),
+    }
+}
+
+fn judged(when: &str, by: By, seen: &Seen<'_>) -> Situation {
+    let settings = &seen.chosen.settings;
+    let (when, id) = named(when, seen);
+    if let By::Policy(figure) = by
+        && let Some((status, says)) = policies::of(seen, figure)
+    {
+        let command = (status != Status::Tells).then(|| more_repeats(seen));
+        let evidence = vec![seen.cite("latency-percentiles"), seen.cite("shares")];
+        return Situation {
+            when,
+            scenario: seen.scenario().to_owned(),
+            choices: Vec::new(),
+            reason: says.clone(),
+            finding: Finding::new(&id, status, says, evidence),
+            details: Sentence::default(),
+            command,
+        };
+    }
+    let with_peers = format!(
+        "cargo run -p loadgen -- --scenario {} --peers {PEERS}{}",
+        seen.scenario(),
+        settings.iter().map(|one| format!(" --set {one}")).collect::<String>()
+    );
+    let Some(pair) = seen.pair() else {
+        let says = Sentence::default().text(
+            "It was run, but not with a peer of L4 and one of L7, so it does not compare them.",
+        );
+        let evidence = vec![seen.cite("comparison")];
+        return Situation {
+            when,
+            scenario: seen.scenario().to_owned(),
+            choices: Vec::new(),
+            reason: says.clone(),
+            finding: Finding::new(&id, Status::NotMeasured, says, evidence),
+            details: Sentence::default(),
+            command: Some(with_peers),
+        };
+    };
+    let mut judged = match by {
+        By::Shares => judged::shares(seen, pair),
+        By::Change => judged::under_change(seen, pair),
+        By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => judged::tail(seen, pair),
+    };
+    let reason = judged.headline.clone();
+    // What the scenario says of its outcome comes first.
+    if let Some(asked) = crate::findings::asked(&seen.model) {
+        let mut says = std::mem::replace(&mut judged.headline, asked).start();
+        says.0.append(&mut judged.says.0);
+        judged.says = says;
+    }
+    judged.extend_to_client(seen, pair, by);
+    judged.extend_to_makes(seen, by);
+    let (status, command) = match judged.verdict {
+        Verdict::CannotTell if !judged.is_trade => (Status::CannotTell, Some(more_repeats(seen))),
+        _ => (Status::Tells, seen.client().is_none().then_some(with_peers)),
+    };
+    let evidence = judged.anchors.iter().map(|anchor| seen.cite(anchor)).collect();
+    Situation {
+        when,
+        scenario: seen.scenario().to_owned(),
+        choices: judged.choices,
+        reason,
+        finding: Finding::new(&id, status, judged.headline, evidence),
+        details: judged.says,
+        command,
+    }
+}
+
+/// What makes an interval narrower.
+fn more_repeats(seen: &Seen<'_>) -> String {
+    let repeats = (seen.model.repeats() * 3).max(5);
+    let settings: String = seen.chosen.settings.iter().map(|one| format!(" --set {one}")).collect();
+    let peers: Vec<&str> =
+        seen.chosen.run.record.peers.iter().map(|peer| peer.name.as_str()).collect();
+    format!(
+        "cargo run -p loadgen -- --scenario {} --peers {} --repeats {repeats}{settings}",
+        seen.scenario(),
+        peers.join(",")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_situation_is_told_twice() {
+        let names: std::collections::BTreeSet<&str> = scenarios().collect();
+        assert_eq!(names.len(), SITUATIONS.len());
+    }
+}
