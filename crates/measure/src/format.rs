@@ -132,6 +132,7 @@ fn span(low: String, high: String, unit: &str) -> String {
 pub fn factor(value: f64) -> String {
     match value {
         v if !v.is_finite() => UNKNOWN.to_owned(),
+        0.0 => "0".to_owned(),
         v if v.abs() < 0.009_95 => decimals(v, 5),
         v if v.abs() < 0.0995 => decimals(v, 4),
         v if v.abs() < 0.995 => decimals(v, 3),

@@ -76,6 +76,25 @@ impl Html {
         self.tag(name, attributes, |html| html.text(text));
     }
 
+    /// Writes what was written elsewhere.
+    pub(crate) fn append(&mut self, part: &Self) {
+        self.0.push_str(&part.0);
+    }
+
+    /// Links to the sections in a part of the page, by their headings.
+    pub(crate) fn contents(&mut self, part: &Self) {
+        self.0.push_str("<nav class=\"contents\" aria-label=\"Contents\"><ul>");
+        for section in part.0.split("<section id=\"").skip(1) {
+            let id = section.split('"').next();
+            let heading = section.split("<h2>").nth(1).and_then(|rest| rest.split("</h2>").next());
+            // Both are markup of this page, escaped already.
+            if let (Some(id), Some(heading)) = (id, heading) {
+                self.0.push_str(&format!("<li><a href=\"#{id}\">{heading}</a></li>"));
+            }
+        }
+        self.0.push_str("</ul></nav>\n");
+    }
+
     /// Writes a drawing.
     pub(crate) fn svg(&mut self, svg: &Svg) {
         self.0.push_str(svg.as_str());

@@ -1,7 +1,7 @@
 //! One picture that says the answer alone, 1600 × 900, for a design document.
 //!
-//! The question, the answer in sentences, who served the calls, how long they
-//! took, and on what that was measured.
+//! The question, the answer in sentences, the two pictures that the answer rests on, and
+//! on what that was measured.
 
 use analysis::{
     findings::{Findings, Piece, Sentence},
@@ -10,7 +10,7 @@ use analysis::{
 use measure::format;
 
 use crate::{
-    charts::{self, Frame, fit, percentiles, shares},
+    charts::{self, Chart, ChartKind, Frame, fit},
     drawing::{Drawing, Font, Group},
     palette::Paint,
     render::text_width,
@@ -32,7 +32,7 @@ pub(crate) fn draw(model: &Model<'_>) -> Drawing {
         y = flow(&mut drawing, sentence, MARGIN, y + 4.0, ROOM, 15.0);
     }
     let top = y + 22.0;
-    let room = HEIGHT - top - 44.0;
+    let room = HEIGHT - top - 54.0;
     pictures(&mut drawing, model, top, room);
     footer(&mut drawing, model, findings.caveats.len());
     drawing
@@ -53,49 +53,52 @@ fn heading(drawing: &mut Drawing, model: &Model<'_>) -> f64 {
     y + 10.0
 }
 
-/// The shares and the latencies, side by side.
+/// The two pictures that the answer rests on, side by side.
 fn pictures(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64) {
     const GAP: f64 = 36.0;
-    let left = ROOM * 0.5 - GAP / 2.0;
+    let width = ROOM * 0.5 - GAP / 2.0;
     let title = Font::new(13.5).bold();
-    let latency = if model.open_loop() {
-        "Latency by percentile; thick: median of the repeats"
-    } else {
-        "Closed-loop latency by percentile; thick: median of the repeats"
-    };
-    if model.sweep.is_some() {
-        return curves(drawing, model, top, room, left, GAP);
-    }
-    let halves = [
-        (
-            MARGIN,
-            if model.even_share().is_some() {
-                "Share of calls per backend, a bar per repeat; dashed: even"
-            } else {
-                "Share of calls per backend, a bar per repeat"
-            },
-        ),
-        (MARGIN + left + GAP, latency),
-    ];
-    for (x, text) in halves {
-        drawing.ground().text((x, top + 12.0), fit(text, title, left), title);
-    }
-    let height = room - 26.0;
-    let frame = Frame { width: left, height: Some(height), columns: 3 };
-    drawing.place(shares::draw(model, frame).drawing, MARGIN, top + 26.0);
-    let frame = Frame { width: left, height: Some(height), columns: 1 };
-    drawing.place(percentiles::draw(model, frame).drawing, MARGIN + left + GAP, top + 26.0);
-}
-
-/// The first two curves of a sweep, side by side.
-fn curves(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64, left: f64, gap: f64) {
-    let title = Font::new(13.5).bold();
-    for (kind, x) in charts::of(model).iter().zip([MARGIN, MARGIN + left + gap]) {
-        let frame = Frame { width: left, height: Some(room - 26.0), columns: 1 };
+    for (kind, x) in deciding(model).iter().zip([MARGIN, MARGIN + width + GAP]) {
+        let columns = if kind.name.starts_with("share") { 3 } else { 1 };
+        let frame = Frame { width, height: Some(room - 26.0), columns };
         let chart = kind.of(model, frame);
-        drawing.ground().text((x, top + 12.0), fit(&chart.title, title, left), title);
+        drawing.ground().text(
+            (x, top + 12.0),
+            fit(&heading_of(kind, model, &chart), title, width),
+            title,
+        );
         drawing.place(chart.drawing, x, top + 26.0);
     }
+}
+
+/// A chart's title with what its note would say of the lines in it.
+fn heading_of(kind: &ChartKind, model: &Model<'_>, chart: &Chart) -> String {
+    let more = match kind.name {
+        "shares" if model.even_share().is_some() => ", a bar per repeat; dashed: even",
+        "shares" => ", a bar per repeat",
+        "latency-percentiles" => "; thick: median of the repeats",
+        _ => "",
+    };
+    format!("{}{more}", chart.title)
+}
+
+/// What the answer rests on: the picture of the decisive figure, and the first of the
+/// others; where backends come and go, what became of shares and calls over time.
+fn deciding(model: &Model<'_>) -> Vec<&'static ChartKind> {
+    let kinds = charts::of(model);
+    if model.has_faults() && model.sweep.is_none() {
+        let over_time = ["share-over-time", "throughput"];
+        return kinds.iter().filter(|kind| over_time.contains(&kind.name)).rev().collect();
+    }
+    let figure = model.run.answer.as_ref().map(|answer| answer.figure);
+    let decisive = match figure {
+        Some(figure) if figure.name().contains("cpu") => "cpu-per-call",
+        Some(figure) if figure.is_latency() => "p99",
+        _ => "shares",
+    };
+    let is_decisive = |kind: &&ChartKind| kind.name.ends_with(decisive);
+    let others = kinds.iter().filter(|kind| !is_decisive(kind));
+    kinds.iter().filter(is_decisive).chain(others).take(2).collect()
 }
 
 fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
@@ -134,7 +137,11 @@ fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
         text = format!("With caveats: see the report. {text}");
     }
     let font = Font::new(11.0).paint(Paint::Soft);
-    drawing.ground().text((MARGIN, HEIGHT - 18.0), fit(&text, font, ROOM), font);
+    let lines = charts::wrap(&text, font, ROOM);
+    let first = HEIGHT - 18.0 - (lines.len() as f64 - 1.0) * 14.0;
+    for (index, line) in lines.into_iter().enumerate() {
+        drawing.ground().text((MARGIN, first + index as f64 * 14.0), line, font);
+    }
 }
 
 /// Sets a sentence in lines from `y` on; where the next one may start.

@@ -29,11 +29,17 @@ pub struct Style {
     pub width: usize,
 }
 
-/// The comparison, one row a peer. Where the terminal is too narrow for a row,
-/// each figure gets a line of its own.
+/// Columns that a narrow terminal does without, the first of them first.
+const LEAVE_OUT: [&str; 4] = ["p99.9", "lab CPU", "p50", "throughput"];
+/// Fewer columns than this are no table.
+const FEWEST_COLUMNS: usize = 3;
+
+/// The comparison, one row a peer. A narrow terminal does without some columns;
+/// where it is too narrow for any row, each figure gets a line of its own.
 pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
     let model = Model::new(run, trials);
-    let Table { heads, rows, used } = Table::of(&model);
+    let Table { heads, rows, used: all } = Table::of(&model);
+    let used = all.clone();
     let head = if run.simulation.is_some() { "peer (simulated)" } else { "peer" };
     let name_width = rows.iter().map(|row| row.name.chars().count()).max();
     let name_width = name_width.unwrap_or(0).max(head.len());
@@ -45,9 +51,10 @@ pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
             widest.max(heads[column].chars().count())
         })
         .collect();
-    let needed = name_width + widths.iter().map(|width| width + 2).sum::<usize>();
-    if needed > style.width {
-        return blocks(&rows, &used, &heads, style);
+    let room = style.width.saturating_sub(name_width);
+    let (used, widths, left_out) = fitting(used, widths, &heads, room);
+    if used.len() < FEWEST_COLUMNS.min(all.len()) {
+        return blocks(&rows, &all, &heads, style);
     }
     let mut text = pad(head, name_width);
     for (&column, width) in used.iter().zip(&widths) {
@@ -66,7 +73,35 @@ pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
         }
         text.push('\n');
     }
+    if !left_out.is_empty() {
+        let note = format!("For want of width without {}.", left_out.join(", "));
+        text.push_str(&format!("{}\n", dim(&cut(&note, style.width), style)));
+    }
     text
+}
+
+/// The columns that there is room for: what tells least is left out first.
+fn fitting<'h>(
+    mut used: Vec<usize>,
+    mut widths: Vec<usize>,
+    heads: &'h [String],
+    room: usize,
+) -> (Vec<usize>, Vec<usize>, Vec<&'h str>) {
+    let mut left_out = Vec::new();
+    for least in LEAVE_OUT {
+        if widths.iter().map(|width| width + 2).sum::<usize>() <= room {
+            return (used, widths, left_out);
+        }
+        let at = used.iter().position(|&column| heads[column].ends_with(least));
+        if let Some(at) = at {
+            left_out.push(heads[used.remove(at)].as_str());
+            widths.remove(at);
+        }
+    }
+    match widths.iter().map(|width| width + 2).sum::<usize>() <= room {
+        true => (used, widths, left_out),
+        false => (Vec::new(), Vec::new(), Vec::new()),
+    }
 }
 
 /// The answer and what qualifies it, in sentences. Without a pair of peers to

@@ -20,7 +20,8 @@ use measure::{
 use report::terminal::Style;
 
 /// Situations that are about where something turns: of sweeps and searches.
-const TURNS: [&str; 4] = ["connection-sweep", "payload-sweep", "cost-of-l7", "saturation"];
+const TURNS: [&str; 5] =
+    ["connection-sweep", "payload-sweep", "cost-of-l7", "tls-price", "saturation"];
 
 /// The others.
 fn choices() -> impl Iterator<Item = &'static str> {

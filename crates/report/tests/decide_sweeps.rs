@@ -106,6 +106,30 @@ fn cost_over_payload_and_rate_is_told_point_by_point() {
 }
 
 #[test]
+fn what_tls_adds_is_told_of_client_balancer_and_backends_together() {
+    let mut run = swept_over("tls", "tls-price", "");
+    let says = |run: &Run| {
+        let decision = decide(std::slice::from_ref(run));
+        let one = situation(&decision, "tls-price");
+        (one.finding.status, one.finding.says.plain())
+    };
+    let (status, said) = says(&run);
+    assert_eq!(status, Status::CannotTell, "nothing was added: {said}");
+    for trial in run.trials.iter_mut().filter(|trial| trial.point.as_deref() == Some("256")) {
+        for process in &mut trial.processes {
+            process.user_ns *= 2;
+            process.system_ns *= 2;
+        }
+    }
+    let (status, said) = says(&run);
+    assert_eq!(status, Status::Tells, "{said}");
+    assert!(
+        said.starts_with("TLS added ") && said.contains("of CPU to each call behind l4"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_search_tells_which_carries_more() {
     let mut run = common::searched();
     let decision = decide(std::slice::from_ref(&run));

@@ -4,7 +4,7 @@
 mod common;
 
 use analysis::{findings::Findings, model::Model};
-use measure::folder::Run;
+use measure::{folder::Run, record::LoopMode};
 use report::{
     charts::{self, Frame},
     render::svg,
@@ -42,6 +42,17 @@ fn the_answer_says_from_which_point_on_peers_are_alike() {
         "{said}"
     );
     assert!(said.contains("at 1 connection it is more"), "{said}");
+}
+
+#[test]
+fn a_sweep_is_a_table_in_a_terminal_of_80_columns() {
+    let mut run = common::swept();
+    run.record.load.mode = LoopMode::Closed;
+    let text = terminal::table(&run.record, &run.trials, Style { colour: false, width: 80 });
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 1 + 6 + 1, "a head, a row a peer and point, and a note:\n{text}");
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(lines[0].contains("p99") && lines[0].contains("proxy CPU"), "{text}");
 }
 
 #[test]

@@ -144,8 +144,21 @@ pub(super) fn balance(own: &[FaultSettled], other: &[FaultSettled]) -> Verdict {
     }
 }
 
-/// How long each of two peers took to be in balance after each fault.
-pub(super) fn balance_in_words(
+/// How long each of two peers took to be in balance after the first fault that tells.
+pub(super) fn balance_after_first(
+    seen: &Seen<'_>,
+    one: &PeerView<'_>,
+    other: &PeerView<'_>,
+) -> Sentence {
+    let (own, others) = (settled(seen, one), settled(seen, other));
+    let told = own.iter().zip(&others).find(|(own, other)| own.is_told() || other.is_told());
+    told.map_or(Sentence::default(), |(own, others)| {
+        balance_after(Sentence::default(), (own, one), (others, other))
+    })
+}
+
+/// How long each of two peers took to be in balance after the faults that follow that.
+pub(super) fn balance_after_others(
     seen: &Seen<'_>,
     one: &PeerView<'_>,
     other: &PeerView<'_>,
@@ -154,7 +167,7 @@ pub(super) fn balance_in_words(
     let (told, untold): (Vec<_>, Vec<_>) =
         own.iter().zip(&others).partition(|(own, other)| own.is_told() || other.is_told());
     let mut says = Sentence::default();
-    for (own, others) in &told {
+    for (own, others) in told.iter().skip(1) {
         says = balance_after(says.start(), (own, one), (others, other));
     }
     let after = match &untold[..] {

@@ -213,16 +213,16 @@ impl Parts<'_, '_> {
     fn open(&self, sentence: Sentence) -> Sentence {
         let Pair { calls, connections } = self.pair;
         let what = if self.told.0 == Difference::CannotTell {
-            "how evenly calls were spread"
+            "how evenly they spread calls"
         } else {
-            "what a call costs"
+            "what a call costs in their proxies"
         };
         sentence
-            .text("no break-even can be told: ")
+            .text("there is no significant difference between ")
             .peer(connections)
             .text(" and ")
             .peer(calls)
-            .text(&format!(" can't be told apart without doubt in {what}."))
+            .text(&format!(" in {what}, and so no break-even."))
     }
 
     fn told_with(&self, start: Sentence, extra: &Estimate, even: &Centre) -> Sentence {

@@ -9,9 +9,9 @@ mod curve;
 mod heatmap;
 mod legend;
 mod panels;
-pub(crate) mod percentiles;
+mod percentiles;
 mod share_over_time;
-pub(crate) mod shares;
+mod shares;
 mod theory;
 mod throughput;
 

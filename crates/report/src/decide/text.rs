@@ -1,19 +1,29 @@
-//! The decision as text for a terminal: the answer, what each choice costs, when each
-//! is right, and what is missing.
+//! The decision as text for a terminal: a verdict for each situation, what each choice
+//! costs, and what is still to be measured.
 
-use analysis::model::LEVEL_TEXT;
+use analysis::{
+    decide::{Decision, Situation, Status, micros, span},
+    findings::Sentence,
+    model::LEVEL_TEXT,
+};
 use measure::format;
 
 use crate::{
     palette::Paint,
     terminal::{Style, coloured, dim, paragraph, plain_paragraph},
 };
-use analysis::decide::{Decision, Status, micros, span};
 
 pub(super) fn write(decision: &Decision, style: Style) -> String {
     let mut text = String::new();
-    for finding in &decision.answer {
-        text.push_str(&paragraph(&finding.says, "- ", style));
+    let of = |status| decision.situations.iter().filter(move |one| one.finding.status == status);
+    for situation in of(Status::Tells) {
+        let choices: Vec<&str> = situation.choices.iter().map(|choice| choice.words()).collect();
+        let mut line = Sentence::default().text(&situation.opening(":"));
+        if !choices.is_empty() {
+            line = line.figure(choices.join(" or ")).text(". ");
+        }
+        line.0.extend(situation.reason.0.iter().cloned());
+        text.push_str(&paragraph(&line, "- ", style));
     }
     if let Some(costs) = &decision.costs {
         head(&mut text, &format!("CPU that balancing takes, at {}", costs.load), style);
@@ -40,34 +50,11 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
             text.push_str(&format!("  {}{cost}\n", coloured(&name, Paint::of(row.mark), style)));
         }
     }
-    let groups = [
-        ("What is right when", Status::Tells),
-        ("What the data can't tell", Status::CannotTell),
-        ("What was not measured", Status::NotMeasured),
-    ];
-    for (title, status) in groups {
-        let own: Vec<_> =
-            decision.situations.iter().filter(|one| one.finding.status == status).collect();
-        if own.is_empty() {
-            continue;
-        }
-        head(&mut text, title, style);
-        for situation in own {
-            let choices: Vec<&str> =
-                situation.choices.iter().map(|choice| choice.words()).collect();
-            let line = match status {
-                Status::Tells if choices.is_empty() => {
-                    format!("{}{}", situation.opening(":"), situation.finding.says.plain())
-                }
-                Status::Tells => format!("{}{}", situation.opening(":"), choices.join(" or ")),
-                _ => match &situation.command {
-                    Some(command) => format!("{}{command}", situation.opening(":")),
-                    None => situation.when.clone(),
-                },
-            };
-            text.push_str(&plain_paragraph(&line, "- ", style));
-        }
+    let costs = decision.costs.iter().flat_map(|costs| &costs.findings);
+    for finding in costs.filter(|finding| finding.status == Status::Tells) {
+        text.push_str(&paragraph(&finding.says, "- ", style));
     }
+    open(&mut text, decision, style);
     text.push('\n');
     let runs = decision.folders().len();
     let word = if runs == 1 { "run" } else { "runs" };
@@ -81,6 +68,35 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
         text.push_str(&plain_paragraph(&caveat, "! ", style));
     }
     text
+}
+
+/// What is still to be measured, with what to run.
+fn open(text: &mut String, decision: &Decision, style: Style) {
+    let is_told = |one: &&Situation| one.finding.status == Status::Tells;
+    let own: Vec<&Situation> = decision.situations.iter().filter(|one| !is_told(one)).collect();
+    if own.is_empty() {
+        return;
+    }
+    head(text, "Still to be measured", style);
+    let mut never: Vec<&str> = Vec::new();
+    for situation in own {
+        match (&situation.command, situation.finding.evidence.is_empty()) {
+            (_, true) => never.push(&situation.scenario),
+            (command, false) => {
+                let command = command.as_deref().unwrap_or_default();
+                let line = format!("{}{command}", situation.opening(":"));
+                text.push_str(&plain_paragraph(&line, "- ", style));
+            }
+        }
+    }
+    if !never.is_empty() {
+        let line = format!(
+            "Not run: {}. One of them, or all: cargo run -p loadgen -- --scenario NAME, cargo run -p \
+             loadgen -- all",
+            never.join(", ")
+        );
+        text.push_str(&plain_paragraph(&line, "- ", style));
+    }
 }
 
 fn head(text: &mut String, title: &str, style: Style) {

@@ -1,7 +1,8 @@
 //! The page: one file that makes no request.
 //!
-//! Sections stand in the order a reader needs them: the question, the answer,
-//! what was predicted of it, the comparison, the charts, how even the spread was, what a closed loop would
+//! Sections stand in the order a reader needs them: the question, the answer, links to
+//! the others, what was predicted of it, the comparison, the charts, how even the spread
+//! was, what a closed loop would
 //! have said, what theory says, how late the generator was, what was expected, how it
 //! was measured, doubts, every trial.
 //! All of it shows without the script, which only sorts tables, hides peers and
@@ -45,28 +46,36 @@ pub(crate) fn render(model: &Model<'_>, predicted: &[Outcome], decision: Option<
     document(&format!("{}{simulated} · layerlab", model.run.scenario), |html| {
         header(html, model, decision);
         answer::write(html, model);
-        prediction::write(html, model, predicted);
-        match &model.sweep {
-            Some(swept) => {
-                sweep::write(html, model, swept);
-                charts::write(html, model);
-                generator::write(html, model);
-            }
-            None => {
-                comparison::write(html, model);
-                charts::write(html, model);
-                balance::write(html, model);
-                omission::write(html, model);
-                theory::write(html, model);
-                generator::write(html, model);
-            }
-        }
-        expectations::write(html, model);
-        method::write(html, model);
-        warnings::write(html, model);
-        trials::write(html, model);
+        let mut sections = Html::default();
+        prediction::write(&mut sections, model, predicted);
+        details(&mut sections, model);
+        html.contents(&sections);
+        html.append(&sections);
         footer(html, model);
     })
+}
+
+/// All that follows the answer.
+fn details(html: &mut Html, model: &Model<'_>) {
+    match &model.sweep {
+        Some(swept) => {
+            sweep::write(html, model, swept);
+            charts::write(html, model);
+            generator::write(html, model);
+        }
+        None => {
+            comparison::write(html, model);
+            charts::write(html, model);
+            balance::write(html, model);
+            omission::write(html, model);
+            theory::write(html, model);
+            generator::write(html, model);
+        }
+    }
+    expectations::write(html, model);
+    method::write(html, model);
+    warnings::write(html, model);
+    trials::write(html, model);
 }
 
 /// A whole document with what `inner` writes in it.
@@ -166,6 +175,11 @@ fn column(html: &mut Html, name: &str, hint: &str, class: &str) {
 /// A table in a box of its own, which scrolls where the screen is narrow.
 fn table(html: &mut Html, label: &str, inner: impl FnOnce(&mut Html)) {
     boxed_table(html, label, "sortable", inner);
+}
+
+/// The same for a table of sentences, whose rows are cards where the screen is narrow.
+fn table_of_words(html: &mut Html, label: &str, inner: impl FnOnce(&mut Html)) {
+    boxed_table(html, label, "words", inner);
 }
 
 /// The same for a table of many columns.

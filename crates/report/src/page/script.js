@@ -39,6 +39,11 @@
     });
   }
 
+  // What is folded away is printed too.
+  addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll(".evidence > details")) details.open = true;
+  });
+
   // Charts: one stop for the Tab key each, and arrow keys from value to value.
   const valuesOf = (chart) =>
     [...chart.querySelectorAll(".tip")].filter((mark) => !mark.classList.contains("away"));

@@ -5,7 +5,7 @@ use measure::{figure::Figure, format};
 use super::{
     super::{
         change,
-        seen::{Pair, Seen, lost_rate},
+        seen::{Pair, Seen},
     },
     By, Choice,
 };
@@ -161,21 +161,19 @@ fn spread(pair: Pair<'_, '_>, says: Sentence) -> Sentence {
 
 /// How many calls both lost, if any.
 fn lost(pair: Pair<'_, '_>, says: Sentence) -> Sentence {
-    let Pair { calls, connections } = pair;
-    let (Some(own), Some(other)) = (lost_rate(calls), lost_rate(connections)) else { return says };
-    if own.highest == 0.0 && other.highest == 0.0 {
-        return says;
+    match pair.calls.lost().0 + pair.connections.lost().0 {
+        0 => says,
+        _ => lost_by_each(pair, says.start()),
     }
-    let says = says
-        .start()
-        .text("Lost were ")
-        .lost(calls)
-        .text(" with ")
-        .peer(calls)
-        .text(" and ")
-        .lost(connections)
-        .text(" with ")
-        .peer(connections);
+}
+
+fn lost_by_each(Pair { calls, connections }: Pair<'_, '_>, says: Sentence) -> Sentence {
+    if calls.lost().0 + connections.lost().0 == 0 {
+        let says = says.text("Neither ").peer(calls).text(" nor ").peer(connections);
+        return says.text(" lost a call.");
+    }
+    let says = says.peer(calls).text(" lost ").lost(calls).text(" and ").peer(connections);
+    let says = says.text(" ").lost(connections);
     says.text(match Verdict::of_lost_calls(calls, connections) {
         Verdict::CannotTell => "; no significant difference.",
         Verdict::Same | Verdict::Better | Verdict::Worse => ".",
@@ -245,32 +243,11 @@ fn tail_of_streams(seen: &Seen<'_>, pair: Pair<'_, '_>, says: Sentence) -> Sente
 
 pub(super) fn under_change(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
     let Pair { calls, connections } = pair;
-    let mut says = Sentence::default();
-    if let (Some(own), Some(other)) = (lost_rate(calls), lost_rate(connections)) {
-        if own.highest == 0.0 && other.highest == 0.0 {
-            says = says.text("Neither ").peer(calls).text(" nor ").peer(connections);
-            says = says.text(" lost a call.");
-        } else {
-            says = says
-                .peer(calls)
-                .text(" lost ")
-                .lost(calls)
-                .text(" and ")
-                .peer(connections)
-                .text(" ")
-                .lost(connections);
-            says = says.text(match Verdict::of_lost_calls(calls, connections) {
-                Verdict::CannotTell => "; no significant difference.",
-                _ => ".",
-            });
-        }
-    }
-    let mut more = change::balance_in_words(seen, calls, connections);
-    // Where lost calls tell nothing, balance is what decides.
-    if !matches!(Verdict::of_lost_calls(calls, connections), Verdict::Better | Verdict::Worse) {
-        says = says.start();
-        says.0.append(&mut more.0);
-    }
+    let lost = lost_by_each(pair, Sentence::default());
+    let first = change::balance_after_first(seen, calls, connections);
+    let mut says = lost.clone().start();
+    says.0.extend(first.0);
+    let more = change::balance_after_others(seen, calls, connections);
     let mut judged = choose(seen, pair, By::Change, (says, more));
     judged.anchors = vec!["share-over-time", "throughput", "balance"];
     judged

@@ -1,8 +1,8 @@
 //! The decision page, in the look of a report.
 //!
-//! In the order in which somebody who has to choose reads: the answer, the pictures,
-//! when each choice is right, what it costs, what it saves, what happens under change,
-//! where both are even, every scenario, and how all this was made.
+//! In the order in which somebody who has to choose reads: a verdict for each situation,
+//! the three choices with what they cost and where they are right, two pictures, what is
+//! still to be run, and then the evidence, folded away until it is asked for.
 
 mod calculator;
 mod tables;
@@ -13,16 +13,18 @@ use analysis::{
 };
 use measure::format;
 
-use super::{column, document, section, table};
+use super::{column, document, section, table, table_of_words};
 use crate::{charts::Frame, decide::pictures, html::Html, render::svg};
 
 pub(crate) fn render(decision: &Decision) -> String {
     document("L4, L7 or client-side · layerlab", |html| {
         header(html, decision);
         answer(html, decision);
-        charts(html, decision);
         choices(html, decision);
         calculator::write(html, decision);
+        charts(html, decision);
+        open(html, decision);
+        says_of_each(html, decision);
         tables::costs(html, decision);
         tables::tails(html, decision);
         tables::changes(html, decision);
@@ -44,30 +46,44 @@ fn header(html: &mut Html, decision: &Decision) {
     });
 }
 
+/// One verdict for each situation that was measured.
 fn answer(html: &mut Html, decision: &Decision) {
+    let told: Vec<&Situation> = of_status(decision, Status::Tells);
     html.tag("section", &[("id", "answer")], |html| {
         html.tag("h2", &[("class", "visually-hidden")], |html| html.text("The answer"));
-        if decision.answer.is_empty() {
-            html.leaf("p", &[], "No run compares L4 and L7 yet; the commands below do.");
-        }
-        html.tag("ul", &[("class", "peers")], |html| {
-            for finding in &decision.answer {
-                html.tag("li", &[("id", &format!("says-{}", finding.id))], |html| {
-                    says(html, finding);
+        if told.is_empty() {
+            html.leaf("p", &[], "No run decides between L4 and L7 yet; the commands below do.");
+        } else {
+            table_of_words(html, "A verdict for each situation", |html| {
+                html.tag("thead", &[], |html| {
+                    html.tag("tr", &[], |html| {
+                        for name in ["Situation", "Choose", "Because"] {
+                            html.leaf("th", &[("scope", "col"), ("class", "plain")], name);
+                        }
+                    });
                 });
-            }
-        });
+                html.tag("tbody", &[], |html| told.iter().for_each(|one| verdict(html, one)));
+            });
+        }
         caveats(html, decision);
-        html.leaf(
-            "p",
-            &[("class", "fine")],
-            &format!(
-                "Every sentence is made from the runs linked behind it, at their {LEVEL_TEXT} \
-                 intervals (in brackets): it names a choice only where the interval leaves no \
-                 doubt. Alike is what lies within {} of each other with the whole interval.",
-                format::share(decision.alike_within)
-            ),
-        );
+    });
+}
+
+fn of_status(decision: &Decision, status: Status) -> Vec<&Situation> {
+    decision.situations.iter().filter(|one| one.finding.status == status).collect()
+}
+
+fn verdict(html: &mut Html, situation: &Situation) {
+    html.tag("tr", &[("id", &format!("says-{}", situation.finding.id))], |html| {
+        html.leaf("th", &[("scope", "row"), ("class", "wrap")], &situation.when);
+        let choices: Vec<&str> = situation.choices.iter().map(|one| one.words()).collect();
+        html.tag("td", &[("class", "strong")], |html| {
+            html.text(&if choices.is_empty() { "–".to_owned() } else { choices.join(" or ") });
+        });
+        html.tag("td", &[("class", "because")], |html| {
+            super::answer::sentence(html, &situation.reason);
+            cites(html, &situation.finding.evidence);
+        });
     });
 }
 
@@ -156,91 +172,115 @@ fn charts(html: &mut Html, decision: &Decision) {
     });
 }
 
+/// The three choices: what each costs, and where it is the right one.
 fn choices(html: &mut Html, decision: &Decision) {
-    section(html, "choices", "When each is the right choice", |html| {
-        for (choice, heading) in [
-            (Choice::L4, "L4: balance connections"),
-            (Choice::L7, "L7: balance calls in a proxy"),
-            (Choice::ClientSide, "Client-side: balance calls in the client"),
-        ] {
-            let right: Vec<&Situation> =
-                decision.situations.iter().filter(|one| one.choices.contains(&choice)).collect();
-            html.leaf("h3", &[], heading);
-            if right.is_empty() {
-                html.leaf("p", &[("class", "fine")], "In no situation that was measured.");
-                continue;
+    section(html, "choices", "The three choices", |html| {
+        table_of_words(html, "The three choices", |html| {
+            html.tag("thead", &[], |html| {
+                html.tag("tr", &[], |html| {
+                    for name in ["Choice", "CPU per call", "Tail latency", "Right where"] {
+                        html.leaf("th", &[("scope", "col"), ("class", "plain")], name);
+                    }
+                });
+            });
+            html.tag("tbody", &[], |html| {
+                for (choice, what) in [
+                    (Choice::L4, "balances connections"),
+                    (Choice::L7, "balances calls in a proxy"),
+                    (Choice::ClientSide, "balances calls in the client"),
+                ] {
+                    tables::choice(html, decision, choice, what);
+                }
+            });
+        });
+        html.tag("ul", &[("class", "peers")], |html| {
+            let findings = decision.costs.iter().flat_map(|costs| &costs.findings);
+            for finding in findings.filter(|one| one.status == Status::Tells) {
+                html.tag("li", &[], |html| says(html, finding));
             }
-            html.tag("ul", &[("class", "peers")], |html| {
-                for situation in right {
-                    html.tag("li", &[], |html| right_choice(html, situation, choice));
-                }
-            });
-        }
-        turns(html, decision);
-        open(html, decision, Status::CannotTell, "What the data can't tell");
-        open(html, decision, Status::NotMeasured, "What was not measured");
+        });
     });
 }
 
-/// Situations that ask for no choice, but for a policy, or from where on it turns.
-fn turns(html: &mut Html, decision: &Decision) {
-    let told = |one: &&Situation| one.finding.status == Status::Tells && one.choices.is_empty();
-    let own: Vec<&Situation> = decision.situations.iter().filter(told).collect();
-    if own.is_empty() {
+/// What was not measured, or not often enough, with what to run: one short list.
+fn open(html: &mut Html, decision: &Decision) {
+    let missing = of_status(decision, Status::NotMeasured);
+    let undecided = of_status(decision, Status::CannotTell);
+    if missing.is_empty() && undecided.is_empty() {
         return;
     }
-    html.leaf("h3", &[], "Where it turns, and which policy");
-    html.tag("ul", &[("class", "peers")], |html| {
-        for situation in own {
-            html.tag("li", &[], |html| {
-                html.leaf("b", &[], &situation.opening("."));
-                self::told(html, situation);
-            });
-        }
+    section(html, "open", "Still to be measured", |html| {
+        html.tag("ul", &[("class", "peers")], |html| {
+            for situation in undecided {
+                html.tag("li", &[], |html| {
+                    html.leaf("b", &[], &situation.opening(":"));
+                    html.text("no verdict from these repeats. ");
+                    command(html, situation);
+                });
+            }
+            let (partly, never): (Vec<&Situation>, Vec<&Situation>) =
+                missing.into_iter().partition(|one| !one.finding.evidence.is_empty());
+            for situation in partly {
+                html.tag("li", &[], |html| {
+                    html.leaf("b", &[], &situation.opening(":"));
+                    html.text("not with these peers. ");
+                    command(html, situation);
+                });
+            }
+            if !never.is_empty() {
+                let names: Vec<&str> = never.iter().map(|one| one.scenario.as_str()).collect();
+                html.tag("li", &[], |html| {
+                    html.text(&format!("Not run: {}. One of them, or all: ", names.join(", ")));
+                    html.leaf("code", &[], "cargo run -p loadgen -- --scenario NAME");
+                    html.text(", ");
+                    html.leaf("code", &[], "cargo run -p loadgen -- all");
+                });
+            }
+        });
     });
 }
 
-/// A situation under one of its choices: told whole where the choice comes first.
-fn right_choice(html: &mut Html, situation: &Situation, choice: Choice) {
-    html.leaf("b", &[], &situation.opening("."));
-    if situation.choices.first() == Some(&choice) {
-        told(html, situation);
-        let others: Vec<&str> = situation.choices[1..].iter().map(|one| one.words()).collect();
-        if !others.is_empty() {
-            let text = format!(" Right as well: {}.", others.join(", "));
-            html.leaf("span", &[("class", "fine")], &text);
-        }
-    } else {
-        let first = situation.choices.first().map_or("", |first| first.words());
-        html.text(&format!("As well as {first}, see there."));
-        cites(html, &situation.finding.evidence);
+fn command(html: &mut Html, situation: &Situation) {
+    if let Some(command) = &situation.command {
+        html.leaf("code", &[], command);
     }
 }
 
-fn open(html: &mut Html, decision: &Decision, status: Status, heading: &str) {
-    let own: Vec<&Situation> =
-        decision.situations.iter().filter(|one| one.finding.status == status).collect();
-    if own.is_empty() {
+/// All there is to say of each situation.
+fn says_of_each(html: &mut Html, decision: &Decision) {
+    let measured: Vec<&Situation> = decision
+        .situations
+        .iter()
+        .filter(|one| one.finding.status != Status::NotMeasured)
+        .collect();
+    if measured.is_empty() {
         return;
     }
-    html.leaf("h3", &[], heading);
-    html.tag("ul", &[("class", "peers")], |html| {
-        for situation in own {
-            html.tag("li", &[], |html| {
-                html.leaf("b", &[], &situation.opening("."));
-                told(html, situation);
-                if let Some(command) = &situation.command {
-                    html.text(" ");
-                    html.leaf("code", &[], command);
-                }
-            });
-        }
+    evidence(html, "situations", "Each situation in full", |html| {
+        html.tag("ul", &[("class", "peers")], |html| {
+            for situation in measured {
+                html.tag("li", &[], |html| {
+                    html.leaf("b", &[], &situation.opening("."));
+                    told(html, situation);
+                });
+            }
+        });
+    });
+}
+
+/// A section that is folded away until it is asked for.
+fn evidence(html: &mut Html, id: &str, heading: &str, inner: impl FnOnce(&mut Html)) {
+    html.tag("section", &[("id", id), ("class", "evidence")], |html| {
+        html.tag("details", &[], |html| {
+            html.tag("summary", &[], |html| html.leaf("h2", &[], heading));
+            html.tag("div", &[], inner);
+        });
     });
 }
 
 /// How the page was made, and of which runs.
 fn made(html: &mut Html, decision: &Decision) {
-    section(html, "method", "How this page was made", |html| {
+    evidence(html, "method", "How this page was made, and of which runs", |html| {
         html.leaf(
             "p",
             &[],
@@ -248,6 +288,15 @@ fn made(html: &mut Html, decision: &Decision) {
              this machine, and without a doubt about it. Runs with settings of their own stand \
              apart. Peers are compared within a run, repeat by repeat; figures of different runs \
              are never divided or subtracted. loadgen decide makes the page again.",
+        );
+        html.leaf(
+            "p",
+            &[],
+            &format!(
+                "A verdict is given only where the {LEVEL_TEXT} interval (in brackets) leaves no \
+                 doubt. Alike is what lies within {} of each other with the whole interval.",
+                format::share(decision.alike_within)
+            ),
         );
         table(html, "Runs used", |html| {
             html.tag("thead", &[], |html| {

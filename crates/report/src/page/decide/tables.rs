@@ -1,9 +1,11 @@
 //! The tables of the decision page.
 
-use analysis::decide::{BreakEven, Decision, PeerRow, RunUsed, Status, TailRow, Value, until};
+use analysis::decide::{
+    BreakEven, Choice, Decision, PeerRow, RunUsed, Status, TailRow, Value, until,
+};
 use measure::{format, record::Layer};
 
-use super::{cite, column, says, section, table};
+use super::{cite, column, evidence, says, table};
 use crate::{
     comparison::plain_range,
     html::Html,
@@ -13,7 +15,7 @@ use crate::{
 
 pub(super) fn costs(html: &mut Html, decision: &Decision) {
     let Some(costs) = &decision.costs else { return };
-    section(html, "costs", "What each choice costs", |html| {
+    evidence(html, "costs", "What each choice costs", |html| {
         html.leaf(
             "p",
             &[],
@@ -41,7 +43,7 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
                         html.leaf("td", &[], layer(row.layer));
                         let whose = match (row.is_clients, row.told) {
                             (true, true) => Some("the client's"),
-                            (true, false) => Some("the client's; can't be told from none"),
+                            (true, false) => Some("the client's; not told from none"),
                             _ => None,
                         };
                         if row.in_kernel && row.cpu_per_call_ns.is_none() {
@@ -57,19 +59,83 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
                 }
             });
         });
-        html.tag("ul", &[("class", "peers")], |html| {
-            for finding in &costs.findings {
-                html.tag("li", &[], |html| says(html, finding));
-            }
-        });
     });
+}
+
+/// One choice: what it costs, what it does to the tail, and where it is the right one.
+pub(super) fn choice(html: &mut Html, decision: &Decision, choice: Choice, what: &str) {
+    let layer = match choice {
+        Choice::L4 => Layer::L4,
+        Choice::L7 => Layer::L7,
+        Choice::ClientSide => Layer::Client,
+    };
+    html.tag("tr", &[], |html| {
+        html.tag("th", &[("scope", "row")], |html| {
+            html.leaf("b", &[], choice.words());
+            html.leaf("small", &[], what);
+        });
+        // The rows are sorted: the first of a layer is the cheapest.
+        let rows = decision.costs.iter().flat_map(|costs| &costs.rows);
+        let row = rows.clone().find(|row| row.peer == own(choice));
+        match row.or_else(|| rows.clone().find(|row| row.layer == Some(layer))) {
+            Some(row) => {
+                let whose = if row.is_clients { "of the client, more" } else { "of its proxy" };
+                cell(html, row.cpu_per_call_ns, signed_duration, Some(whose));
+            }
+            None => html.leaf("td", &[("class", "missing")], "not measured"),
+        }
+        html.leaf("td", &[("class", "wrap")], &tail_of(decision, choice));
+        let right = decision.situations.iter().filter(|one| one.choices.contains(&choice));
+        let right: Vec<String> = right.map(|one| uncapitalised(&one.when)).collect();
+        let text = if right.is_empty() { "nothing measured".to_owned() } else { right.join("; ") };
+        html.leaf("td", &[("class", "because")], &text);
+    });
+}
+
+/// The lab's own peer of a choice.
+fn own(choice: Choice) -> &'static str {
+    match choice {
+        Choice::L4 => "l4",
+        Choice::L7 => "l7",
+        Choice::ClientSide => "client-side",
+    }
+}
+
+/// In how many scenarios the p99 of a choice was lower than that of L4, or higher.
+fn tail_of(decision: &Decision, choice: Choice) -> String {
+    if choice == Choice::L4 {
+        return "what the others are compared with".to_owned();
+    }
+    let rows: Vec<&TailRow> =
+        decision.tails.iter().filter(|row| row.calls == own(choice)).collect();
+    let count = |told: &str| rows.iter().filter(|row| row.told == told).count();
+    match rows.len() {
+        0 => "not measured beside L4 under a load that both carry".to_owned(),
+        all => format!(
+            "p99 lower than L4's in {}, higher in {} and alike in {} of {all} loads that both carry",
+            count("lower"),
+            count("higher"),
+            count("alike")
+        ),
+    }
+}
+
+/// A phrase in the middle of a sentence.
+fn uncapitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) if !text.starts_with("TLS") => {
+            first.to_lowercase().chain(letters).collect::<String>()
+        }
+        _ => text.to_owned(),
+    }
 }
 
 pub(super) fn tails(html: &mut Html, decision: &Decision) {
     if decision.tails.is_empty() {
         return;
     }
-    section(html, "tails", "What it saves in tail latency", |html| {
+    evidence(html, "tails", "What it saves in tail latency", |html| {
         html.leaf(
             "p",
             &[],
@@ -121,7 +187,7 @@ pub(super) fn changes(html: &mut Html, decision: &Decision) {
     if decision.changes.is_empty() {
         return;
     }
-    section(html, "changes", "When backends come and go", |html| {
+    evidence(html, "changes", "When backends come and go", |html| {
         html.leaf(
             "p",
             &[],
@@ -170,7 +236,7 @@ pub(super) fn even(html: &mut Html, decision: &Decision) {
     if decision.break_even.is_empty() {
         return;
     }
-    section(html, "break-even", "Where both are even", |html| {
+    evidence(html, "break-even", "Where both are even", |html| {
         html.leaf(
             "p",
             &[],
@@ -234,7 +300,7 @@ fn even_row(html: &mut Html, row: &BreakEven) {
             None => {
                 let text = match row.finding.status {
                     Status::Tells => "there is none",
-                    _ => "can't tell",
+                    _ => "not told",
                 };
                 html.leaf("td", &[("class", "num"), ("data-value", "")], text);
             }
@@ -243,7 +309,7 @@ fn even_row(html: &mut Html, row: &BreakEven) {
 }
 
 pub(super) fn scenarios(html: &mut Html, decision: &Decision) {
-    section(html, "scenarios", "Every scenario, every peer", |html| {
+    evidence(html, "scenarios", "Every scenario, every peer", |html| {
         compact_table(html, "Every scenario and every peer", |html| {
             heads(
                 html,
