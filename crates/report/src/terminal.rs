@@ -81,12 +81,12 @@ pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
 }
 
 /// The columns that there is room for: what tells least is left out first.
-fn fitting<'h>(
+fn fitting(
     mut used: Vec<usize>,
     mut widths: Vec<usize>,
-    heads: &'h [String],
+    heads: &[String],
     room: usize,
-) -> (Vec<usize>, Vec<usize>, Vec<&'h str>) {
+) -> (Vec<usize>, Vec<usize>, Vec<&str>) {
     let mut left_out = Vec::new();
     for least in LEAVE_OUT {
         if widths.iter().map(|width| width + 2).sum::<usize>() <= room {

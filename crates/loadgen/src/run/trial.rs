@@ -17,8 +17,7 @@ use measure::{
     fold::{Folded, Setting, Times, Window, fold},
     record::{
         BackendRecord, Disturbance, FORMAT_VERSION, FaultRecord, LoopMode, MachineCost, Side,
-        TenthRecord,
-        TrialOutcome, TrialRecord,
+        TenthRecord, TrialOutcome, TrialRecord,
     },
     steadiness::{self, Asked, Steadiness},
 };
