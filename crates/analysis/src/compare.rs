@@ -238,6 +238,8 @@ impl Comparison {
             return Err(NotComparable::NothingInCommon);
         }
         let name = |run: &RunRecord| format!("{} of {}", run.scenario, run.started_utc);
+        let mut warnings = warnings(&before.record, &after.record);
+        warnings.extend(too_few(&before.record, &rows));
         Ok(Self {
             before: name(&before.record),
             after: name(&after.record),
@@ -245,7 +247,7 @@ impl Comparison {
             moves,
             level: LEVEL,
             level_of_each: asked.level,
-            warnings: warnings(&before.record, &after.record, &rows),
+            warnings,
             rows,
             interleaved: None,
         })
@@ -289,7 +291,7 @@ impl Comparison {
             moves: Moves { cpu: 0.0, latency_ns: 0.0 },
             level: INTERLEAVED_LEVEL,
             level_of_each: level,
-            warnings: warnings(&before.record, &after.record, &rows),
+            warnings: warnings(&before.record, &after.record),
             rows,
             interleaved: repeats.map(|repeat| repeat as usize + 1),
         })
@@ -548,7 +550,7 @@ fn failures(peer: &str, figures: &[Vec<Figures>; 2]) -> Option<Row> {
     })
 }
 
-fn warnings(a: &RunRecord, b: &RunRecord, rows: &[Row]) -> Vec<String> {
+fn warnings(a: &RunRecord, b: &RunRecord) -> Vec<String> {
     let (machine_a, machine_b) = (&a.environment, &b.environment);
     let mut warnings = Vec::new();
     let mut differ = |what: &str, a: &str, b: &str, advice: &str| {
@@ -595,16 +597,19 @@ fn warnings(a: &RunRecord, b: &RunRecord, rows: &[Row]) -> Vec<String> {
             ));
         }
     }
-    if rows.iter().any(|row| row.interval.is_none() && row.verdict == Verdict::CannotTell) {
-        let (least, what) = match &a.search {
+    warnings
+}
+
+/// What to do where a figure has no interval.
+fn too_few(run: &RunRecord, rows: &[Row]) -> Option<String> {
+    let is_unknown = |row: &Row| row.interval.is_none() && row.verdict == Verdict::CannotTell;
+    rows.iter().any(is_unknown).then(|| {
+        let (least, what) = match &run.search {
             Some(_) => (LEAST_SEARCHES, "searches"),
             None => (LEAST_TRIALS, "trials"),
         };
-        warnings.push(format!(
-            "Under {least} {what} of a peer nothing can be told; repeat with --repeats 5."
-        ));
-    }
-    warnings
+        format!("Under {least} {what} of a peer nothing can be told; repeat with --repeats 5.")
+    })
 }
 
 #[cfg(test)]
