@@ -109,10 +109,17 @@ impl Library {
             let known = self.names.clone();
             return Err(Error::UnknownScenario { name: name_or_path.to_owned(), known });
         };
-        let text = read(&path)?;
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let name = name.unwrap_or_default();
-        ScenarioSource::parse(&name, &path.display().to_string(), &text, &self.peers)
+        self.read(&name.unwrap_or_default(), &path)
+    }
+
+    /// Reads a scenario by the path of its file under a name of the caller's, as that of
+    /// the run that kept the file.
+    ///
+    /// # Errors
+    /// [`Error::Read`], or what is wrong with the file.
+    pub fn read(&self, name: &str, path: &Path) -> Result<ScenarioSource, Error> {
+        ScenarioSource::parse(name, &path.display().to_string(), &read(path)?, &self.peers)
     }
 
     /// Reads a peer and its templates. `l7:p2c` is the peer `l7` under the policy

@@ -76,7 +76,9 @@ pub(crate) fn unit(random: u64) -> f64 {
 }
 
 /// A distribution as it was measured: times in order, each with the part of all that
-/// are at most this long, and straight lines in between.
+/// are at most this long, and straight lines in between. Where no time was seen the line
+/// is flat, so that nothing is drawn there: short calls and rare long ones make no calls
+/// of medium length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Empirical {
     /// Pairs of nanoseconds and the part up to there, both rising; the last part is 1.
@@ -84,22 +86,33 @@ pub struct Empirical {
     mean_ns: f64,
 }
 
+/// How many times were seen between two of them, as a bucket of a histogram has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Seen {
+    /// From this time on, in nanoseconds.
+    pub from_ns: f64,
+    /// To this one, in nanoseconds.
+    pub to_ns: f64,
+    /// How many.
+    pub count: u64,
+}
+
 impl Empirical {
-    /// From how often each time was seen, in any order; `None` where none was. A count
-    /// stands for times up to its own: those of a histogram are the upper ends of its
-    /// buckets.
-    pub fn new(counts: impl IntoIterator<Item = (f64, u64)>) -> Option<Self> {
-        let mut counts: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
-        counts.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        let all: u64 = counts.iter().map(|(_, count)| count).sum();
-        let (&(first_ns, _), true) = (counts.first()?, all > 0) else { return None };
-        let mut points = vec![(first_ns, 0.0)];
-        let (mut seen, mut mean_ns, mut before_ns) = (0, 0.0, first_ns);
-        for (ns, count) in counts {
-            seen += count;
-            points.push((ns, seen as f64 / all as f64));
-            mean_ns += f64::midpoint(before_ns, ns) * count as f64 / all as f64;
-            before_ns = ns;
+    /// From what was seen where, in any order and without overlap; `None` where nothing was.
+    pub fn new(seen: impl IntoIterator<Item = Seen>) -> Option<Self> {
+        let mut seen: Vec<_> = seen.into_iter().filter(|one| one.count > 0).collect();
+        seen.sort_by(|a, b| a.from_ns.total_cmp(&b.from_ns));
+        let all: u64 = seen.iter().map(|one| one.count).sum();
+        if all == 0 {
+            return None;
+        }
+        let (mut before, mut mean_ns) = (0, 0.0);
+        let mut points = Vec::with_capacity(2 * seen.len());
+        for Seen { from_ns, to_ns, count } in seen {
+            points.push((from_ns, before as f64 / all as f64));
+            before += count;
+            points.push((to_ns, before as f64 / all as f64));
+            mean_ns += f64::midpoint(from_ns, to_ns) * count as f64 / all as f64;
         }
         Some(Self { points, mean_ns })
     }
@@ -165,9 +178,14 @@ mod tests {
         }
     }
 
+    fn seen(from_ns: f64, to_ns: f64, count: u64) -> Seen {
+        Seen { from_ns, to_ns, count }
+    }
+
     #[test]
     fn a_measured_distribution_is_drawn_as_it_was_measured() {
-        let empirical = Empirical::new([(300.0, 1), (100.0, 2), (200.0, 1)]).unwrap();
+        let ranges = [seen(200.0, 300.0, 1), seen(100.0, 100.0, 2), seen(100.0, 200.0, 1)];
+        let empirical = Empirical::new(ranges).unwrap();
         assert_eq!(
             [0.25, 0.5, 0.75, 1.0].map(|part| empirical.at_ns(part)),
             [100.0, 100.0, 200.0, 300.0]
@@ -180,7 +198,17 @@ mod tests {
         let mean = all.iter().sum::<f64>() / all.len() as f64;
         assert!((mean / Distribution::Empirical(empirical).mean_ns() - 1.0).abs() < 0.01);
         assert_eq!(Empirical::new([]), None);
-        assert_eq!(Empirical::new([(5.0, 0)]), None);
-        assert_eq!(Empirical::new([(5.0, 3)]).unwrap().at_ns(0.3), 5.0);
+        assert_eq!(Empirical::new([seen(5.0, 5.0, 0)]), None);
+        assert_eq!(Empirical::new([seen(5.0, 5.0, 3)]).unwrap().at_ns(0.3), 5.0);
+    }
+
+    /// One call in fifty takes a hundred times as long, and none takes fifty times.
+    #[test]
+    fn nothing_is_drawn_where_nothing_was_seen() {
+        let two = Empirical::new([seen(0.9e6, 1e6, 98), seen(100e6, 101e6, 2)]).unwrap();
+        assert!((two.mean_ns - 2.941e6).abs() < 1e3, "{}", two.mean_ns);
+        assert_eq!((two.cdf(1e6), two.cdf(50e6), two.cdf(100e6)), (0.98, 0.98, 0.98));
+        let all = draws(&Distribution::Empirical(two));
+        assert!(all.iter().all(|ns| *ns <= 1e6 || *ns >= 100e6));
     }
 }

@@ -43,7 +43,7 @@ mod steps;
 mod view;
 
 pub use arrivals::Poisson;
-pub use distribution::{Distribution, Empirical};
+pub use distribution::{Distribution, Empirical, Seen};
 pub use run::{Arrival, Ended, run};
 pub use seeds::in_parallel;
 pub use setup::{

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use measure::record::RunRecord;
 use scenario::{Library, Scenario, ScenarioSource, Setting};
 
 use crate::{exit::Failure, peers, root::Root};
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct SettingArgs {
     /// The peers to compare, with commas, instead of the scenario's; `all` for
     /// every peer there is (see `loadgen peers`).
@@ -55,6 +56,22 @@ impl SettingArgs {
         let settings = self.settings(library, Vec::new())?;
         let scenario = self.scenario(source, &settings)?;
         Ok((scenario, self.short().into_iter().chain(origins(&settings)).collect()))
+    }
+
+    /// The scenario of a run that was kept, as it was run, with these flags in force on top,
+    /// and all of them as they were written.
+    pub(super) fn resolve_again(
+        &self,
+        source: &ScenarioSource,
+        library: &Library,
+        run: &RunRecord,
+    ) -> Result<(Scenario, Vec<String>), Failure> {
+        let (was_short, mut settings) = of_run(run);
+        settings.extend(self.settings(library, Vec::new())?);
+        let short = self.short || was_short;
+        let scenario = source.resolve(short, &settings).map_err(Failure::bad_input)?;
+        let written = short.then(|| "--short".to_owned()).into_iter().chain(origins(&settings));
+        Ok((scenario, written.collect()))
     }
 
     /// The flag of the short form, as written.
@@ -119,7 +136,58 @@ impl SettingArgs {
     }
 }
 
+/// Whether a run was of the short form, and the settings that its flags made. Other flags
+/// say what was driven, and not what load it had.
+fn of_run(run: &RunRecord) -> (bool, Vec<Setting>) {
+    let setting = |written: &String| {
+        let (flag, value) = written.split_once(' ')?;
+        let set = |key: &str| Some(Setting::new(key, value, written));
+        match flag {
+            "--peers" => {
+                let names: Vec<String> = value.split(',').map(str::to_owned).collect();
+                Some(Setting::list("run.peers", &names, written))
+            }
+            "--duration" => set("load.duration"),
+            "--repeats" => set("run.repeats"),
+            "--seed" => set("run.seed"),
+            "--set" => {
+                let (key, value) = value.split_once('=')?;
+                Some(Setting::new(key.trim(), value.trim(), written))
+            }
+            _ => None,
+        }
+    };
+    let is_short = run.overrides.iter().any(|written| written == "--short");
+    (is_short, run.overrides.iter().filter_map(setting).collect())
+}
+
 /// The settings as they were written.
 pub(super) fn origins(settings: &[Setting]) -> impl Iterator<Item = String> {
     settings.iter().map(|setting| setting.origin().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use measure::folder::Run;
+
+    use super::*;
+
+    #[test]
+    fn a_run_s_flags_are_in_force_again_and_new_ones_go_before_them() {
+        let root = Root::find();
+        let mut record = Run::open(&root.results().join("example")).unwrap().record;
+        record.overrides = ["--short", "--peers l7", "--repeats 5", "--set load.rate=900/s"]
+            .map(str::to_owned)
+            .to_vec();
+        let library = Library::open(root.scenarios()).unwrap();
+        let source = library.find(&record.scenario).unwrap();
+        let args = SettingArgs { repeats: Some("2".to_owned()), ..SettingArgs::default() };
+        let (scenario, written) = args.resolve_again(&source, &library, &record).unwrap();
+        assert_eq!((scenario.peers, scenario.repeats), (vec!["l7".to_owned()], 2));
+        assert_eq!(scenario.load.pace.mean_rate(), Some(900.0));
+        assert_eq!(
+            written,
+            ["--short", "--peers l7", "--repeats 5", "--set load.rate=900/s", "--repeats 2"]
+        );
+    }
 }

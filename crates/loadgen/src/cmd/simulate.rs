@@ -22,9 +22,10 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The scenario to simulate: a name from --list, or the path of a file.
-    #[arg(long, value_name = "NAME|FILE")]
-    scenario: String,
+    /// The scenario to simulate: a name from --list, or the path of a file. Without it the
+    /// one of the run of --like, with its arrivals and its clients.
+    #[arg(long, value_name = "NAME|FILE", required_unless_present = "like")]
+    scenario: Option<String>,
 
     #[command(flatten)]
     settings: SettingArgs,
@@ -84,9 +85,8 @@ fn positive(text: &str) -> Result<Duration, String> {
 }
 
 /// What was measured in a run folder.
-fn calibrated(folder: &Path) -> Result<Calibrated, Failure> {
-    let run = Run::open(folder)?;
-    Calibrated::of(&run, &run_name(folder), |_| true)
+fn calibrated(folder: &Path, run: &Run) -> Result<Calibrated, Failure> {
+    Calibrated::of(run, &run_name(folder), |_| true)
         .map_err(|reason| Failure::bad_input(format!("--like {}: {reason}", folder.display())))
 }
 
@@ -104,7 +104,7 @@ impl ConditionArgs {
         self.written().iter().all(|flag| flag.starts_with("--like"))
     }
 
-    fn conditions(&self) -> Result<Conditions, Failure> {
+    fn conditions(&self, like: Option<&(&Path, Run)>) -> Result<Conditions, Failure> {
         Ok(Conditions {
             balancers: self.balancers,
             connections_per_client: self.connections_per_client,
@@ -112,7 +112,7 @@ impl ConditionArgs {
             view: self.view(),
             told_within: self.told_within,
             delay: self.delay,
-            calibrated: self.like.as_deref().map(calibrated).transpose()?,
+            calibrated: like.map(|(folder, run)| calibrated(folder, run)).transpose()?,
         })
     }
 
@@ -152,8 +152,22 @@ impl ConditionArgs {
 pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let root = Root::find();
     let library = super::library(&root)?;
-    let source = library.find(&args.scenario).map_err(Failure::bad_input)?;
-    let (scenario, mut overrides) = args.settings.resolve(&source, &library)?;
+    let like = args.conditions.like.as_deref();
+    let like = like.map(|folder| Ok::<_, Failure>((folder, Run::open(folder)?))).transpose()?;
+    let (source, (scenario, mut overrides)) = match (&args.scenario, &like) {
+        (None, Some((folder, run))) => {
+            let source = library.read(&run.record.scenario, &folder.join("scenario.toml"));
+            let source = source.map_err(Failure::bad_input)?;
+            let resolved = args.settings.resolve_again(&source, &library, &run.record)?;
+            (source, resolved)
+        }
+        (name, _) => {
+            let name = name.as_deref().unwrap_or_default();
+            let source = library.find(name).map_err(Failure::bad_input)?;
+            let resolved = args.settings.resolve(&source, &library)?;
+            (source, resolved)
+        }
+    };
     overrides.extend(args.conditions.written());
     let request = Request {
         source,
@@ -161,7 +175,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         judges: !args.settings.changes_scenario() && args.conditions.changes_nothing(),
         overrides,
         results: args.settings.results(&root),
-        conditions: args.conditions.conditions()?,
+        conditions: args.conditions.conditions(like.as_ref())?,
     };
     let mut progress = Progress::new(Terminal::stderr());
     let (name, question) = (&request.scenario.name, &request.scenario.question);

@@ -343,64 +343,124 @@ fn stale() -> Vec<Case> {
     ]
 }
 
-/// Connections of the busiest, or of the idlest, of `backends`, each of which is in the
-/// subset of each of `clients` with a chance of its own.
-fn expected_extreme(clients: u32, chance: f64, backends: i32, is_max: bool) -> f64 {
-    let n = f64::from(clients);
-    // By logarithms: no client at all is rarer than the smallest number.
-    let mut ln_pmf = n * (1.0 - chance).ln();
-    let (mut cdf, mut sum) = (0.0, 0.0);
-    for k in 0..clients {
-        cdf = f64::min(cdf + ln_pmf.exp(), 1.0);
-        // P(extreme > k), summed over k.
-        sum += if is_max { 1.0 - cdf.powi(backends) } else { (1.0 - cdf).powi(backends) };
-        ln_pmf += ((n - f64::from(k)) / f64::from(k + 1) * chance / (1.0 - chance)).ln();
+/// Clients that draw a subset of the backends each, by chance.
+#[derive(Clone, Copy)]
+struct Drawn {
+    clients: u32,
+    backends: u32,
+    size: u32,
+    /// Whether the busiest backend is asked about, or the idlest.
+    is_max: bool,
+}
+
+impl Drawn {
+    /// Connections of a backend on average.
+    fn mean(self) -> f64 {
+        f64::from(self.clients * self.size) / f64::from(self.backends)
     }
-    sum
+
+    /// The chances that the extreme is at most 0, 1, ... connections, as if each backend
+    /// were in the subset of each client with a chance of its own.
+    fn cdf(self) -> Vec<f64> {
+        let (n, backends) = (f64::from(self.clients), self.backends.cast_signed());
+        let chance = f64::from(self.size) / f64::from(self.backends);
+        // By logarithms: no client at all is rarer than the smallest number.
+        let mut ln_pmf = n * (1.0 - chance).ln();
+        let mut cdf = 0.0;
+        let upto = |k: u32| {
+            cdf = f64::min(cdf + ln_pmf.exp(), 1.0);
+            ln_pmf += ((n - f64::from(k)) / f64::from(k + 1) * chance / (1.0 - chance)).ln();
+            if self.is_max { cdf.powi(backends) } else { 1.0 - (1.0 - cdf).powi(backends) }
+        };
+        (0..self.clients).map(upto).collect()
+    }
+
+    /// Connections of the extreme on average.
+    fn expected(self) -> f64 {
+        self.cdf().iter().map(|upto| 1.0 - upto).sum()
+    }
+
+    /// Connections of the extreme in so many draws.
+    fn extremes(self, rounds: u32, seed: u64) -> impl Iterator<Item = u32> {
+        let mut setup = setup(self.backends, 1, PolicyKind::RoundRobin, CONSTANT);
+        setup.layer = Layer::Client;
+        setup.load.connections = self.clients;
+        setup.fleet.subset = Some(self.size);
+        (0..rounds).map(move |round| {
+            setup.fleet.salt = seed << 32 | u64::from(round);
+            // As many calls by each client as it has backends: one to each.
+            let mut calls = (0..self.size).flat_map(|_| one_each(self.clients));
+            let calls = calls_of(&setup, &mut calls, seed).into_iter();
+            if self.is_max { calls.max() } else { calls.min() }.unwrap_or(0)
+        })
+    }
+
+    fn name(self) -> String {
+        let Self { clients, backends, size, .. } = self;
+        format!("{clients} clients, each with {size} of {backends} backends at random")
+    }
+
+    /// How far the extreme is off the mean, on average.
+    fn on_average(self, source: &'static str) -> Case {
+        let mean = self.mean();
+        Case {
+            name: self.name(),
+            figure: if self.is_max { "busiest over mean" } else { "idlest over mean" },
+            source,
+            wanted: Wanted::Value(self.expected() / mean),
+            is_long: false,
+            simulate: Box::new(move |part, seed| {
+                let rounds = (part * 200.0).max(6.0) as u32;
+                let sum: f64 = self.extremes(rounds, seed).map(f64::from).sum();
+                sum / f64::from(rounds) / mean
+            }),
+        }
+    }
+
+    /// How often a draw is at least as uneven as one that was published.
+    fn as_uneven_as(self, connections: u32, figure: &'static str, source: &'static str) -> Case {
+        let cdf = self.cdf();
+        let chance = match self.is_max {
+            true => 1.0 - cdf[connections as usize - 1],
+            false => cdf[connections as usize],
+        };
+        Case {
+            name: self.name(),
+            figure,
+            source,
+            wanted: Wanted::Value(chance),
+            // Of few draws a share says nothing.
+            is_long: true,
+            simulate: Box::new(move |part, seed| {
+                let rounds = (part * 200.0).max(6.0) as u32;
+                let is_so = |extreme: &u32| match self.is_max {
+                    true => *extreme >= connections,
+                    false => *extreme <= connections,
+                };
+                self.extremes(rounds, seed).filter(is_so).count() as f64 / f64::from(rounds)
+            }),
+        }
+    }
 }
 
 /// Random subsets: how many clients are connected to the idlest and busiest backend.
 fn subsets() -> Vec<Case> {
-    let case = |clients: u32, backends: u32, size: u32, is_max: bool, source| {
-        let mean = f64::from(clients * size) / f64::from(backends);
-        let chance = f64::from(size) / f64::from(backends);
-        let wanted = expected_extreme(clients, chance, backends.cast_signed(), is_max);
-        Case {
-            name: format!("{clients} clients, each with {size} of {backends} backends at random"),
-            figure: if is_max { "busiest over mean" } else { "idlest over mean" },
-            source,
-            wanted: Wanted::Value(wanted / mean),
-            is_long: false,
-            simulate: Box::new(move |part, seed| {
-                let mut setup = setup(backends, 1, PolicyKind::RoundRobin, CONSTANT);
-                setup.layer = Layer::Client;
-                setup.load.connections = clients;
-                setup.fleet.subset = Some(size);
-                let rounds = (part * 200.0).max(6.0) as u32;
-                let extreme = |round: u32| {
-                    setup.fleet.salt = seed << 32 | u64::from(round);
-                    // As many calls by each client as it has backends: one to each.
-                    let mut calls = (0..size).flat_map(|_| one_each(clients));
-                    let calls = calls_of(&setup, &mut calls, seed);
-                    let calls = calls.into_iter();
-                    f64::from(if is_max { calls.max() } else { calls.min() }.unwrap_or(0))
-                };
-                (0..rounds).map(extreme).sum::<f64>() / f64::from(rounds) / mean
-            }),
-        }
-    };
+    let drawn = |clients, backends, size, is_max| Drawn { clients, backends, size, is_max };
     let (book, a68) = ("SRE book, figure 20-3 (one draw: 63 %, 121 %)", "gRFC A68");
     let tenth = "SRE book, figure 20-5 (one draw: 50 %, 150 %)";
     vec![
-        case(300, 300, 90, false, book),
-        case(300, 300, 90, true, book),
-        case(300, 300, 30, false, tenth),
-        case(300, 300, 30, true, tenth),
-        case(100, 100, 5, true, a68),
-        case(100, 100, 25, true, a68),
-        case(100, 10, 5, true, a68),
-        case(500, 10, 5, true, a68),
-        case(2_000, 10, 5, true, a68),
+        drawn(300, 300, 90, false).on_average(book),
+        drawn(300, 300, 90, true).on_average(book),
+        drawn(300, 300, 30, false).on_average(tenth),
+        drawn(300, 300, 30, true).on_average(tenth),
+        drawn(300, 300, 90, true).as_uneven_as(109, "draws of 121 % and more", book),
+        drawn(300, 300, 30, false).as_uneven_as(15, "draws of 50 % and less", tenth),
+        drawn(300, 300, 30, true).as_uneven_as(45, "draws of 150 % and more", tenth),
+        drawn(100, 100, 5, true).on_average(a68),
+        drawn(100, 100, 25, true).on_average(a68),
+        drawn(100, 10, 5, true).on_average(a68),
+        drawn(500, 10, 5, true).on_average(a68),
+        drawn(2_000, 10, 5, true).on_average(a68),
     ]
 }
 

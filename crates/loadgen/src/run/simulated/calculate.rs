@@ -145,14 +145,20 @@ fn cells(
         .flat_map(|&kind| {
             LOADS.into_iter().flat_map(move |load| {
                 BACKENDS.into_iter().flat_map(move |backends| {
-                    CONNECTIONS.map(|connections| Job { kind, load, backends, connections })
+                    let asked = if kind.0 == Layer::L7 { &CONNECTIONS[..1] } else { &CONNECTIONS };
+                    asked.iter().map(move |&connections| Job { kind, load, backends, connections })
                 })
             })
         })
         .collect();
     let simulated = super::in_parallel(&jobs, observer, |job| cell(*job, service, concurrency));
-    let all = simulated.into_iter().collect::<Result<Vec<Cell>, _>>()?;
-    Ok(all.chunks(each).map(<[Cell]>::to_vec).collect())
+    let simulated = simulated.into_iter().collect::<Result<Vec<Cell>, _>>()?;
+    let mut all = jobs.iter().zip(simulated).flat_map(|(job, cell)| {
+        // A balancer of calls does not care on which connections they come.
+        let times = if job.kind.0 == Layer::L7 { CONNECTIONS.len() } else { 1 };
+        std::iter::repeat_n(cell, times)
+    });
+    Ok(kinds.iter().map(|_| all.by_ref().take(each).collect()).collect())
 }
 
 fn cell(job: Job, service: &Distribution, concurrency: u32) -> Result<Cell, SetupError> {

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use measure::{
     folder::Run,
     histogram::{HistogramRecord, new_histogram, quantile},
-    record::{BackendSetup, Layer, LoadSetup, RunRecord, TrialRecord},
+    record::{BackendSetup, Layer, LoadSetup, RunRecord, Tls, TrialRecord},
     simulation::{Calibration, Fit, Taken},
     summary::is_measured,
 };
 use scenario::Scenario;
-use simulate::Empirical;
+use simulate::{Empirical, Seen};
 
-use super::super::points::Point;
+use super::super::{describe::load_setup, points::Point};
 use crate::peers::ReadyPeer;
 
 /// What was taken from a run.
@@ -28,15 +28,44 @@ pub(crate) struct Calibrated {
     validated: Validated,
 }
 
-/// What a call by a peer spends on half of its way, at one rate: what waits in proxies and
-/// for CPUs grows with the load.
+/// What a call by a peer spends on half of its way, under one kind of load.
 #[derive(Clone, Debug)]
 struct Way {
     peer: String,
     layer: Layer,
+    under: Under,
+    half: Empirical,
+}
+
+/// What of a load decides the time on the way: what waits in proxies and for CPUs grows with
+/// the rate, and bytes have to be moved, and encrypted or not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Under {
     /// Calls a second; none in a closed loop.
     rate: Option<f64>,
-    half: Empirical,
+    payload_bytes: u64,
+    tls: Tls,
+}
+
+impl Under {
+    fn of(load: &LoadSetup) -> Self {
+        let bytes = u64::from(load.request_bytes) + u64::from(load.response_bytes);
+        let payload_bytes = bytes * u64::from(load.messages);
+        Self { rate: load.rate, payload_bytes, tls: load.tls }
+    }
+
+    /// How unlike another one it is: first what is encrypted, then how many times as many
+    /// bytes and calls.
+    fn away_from(&self, other: &Self) -> f64 {
+        let bytes = |under: &Self| (under.payload_bytes + 1) as f64;
+        let calls = match (self.rate, other.rate) {
+            (Some(own), Some(wanted)) => (own / wanted).ln().abs(),
+            (None, None) => 0.0,
+            _ => 100.0,
+        };
+        let encrypted = if self.tls == other.tls { 0.0 } else { 1_000.0 };
+        encrypted + (bytes(self) / bytes(other)).ln().abs() + calls
+    }
 }
 
 /// What was measured, and so what a simulation does not go beyond.
@@ -61,6 +90,12 @@ impl Calibrated {
         }
         let whole = run.trials.iter().filter(|trial| is_measured(trial) && is_used(trial.repeat));
         let trials: Vec<&TrialRecord> = whole.collect();
+        if trials.iter().any(|trial| !trial.faults.is_empty()) {
+            return Err(format!(
+                "something happens to backends in {name}, and what calls waited for that would \
+                 pass for time on the way; name a run without [[fault]]"
+            ));
+        }
         if trials.iter().all(|trial| trial.counts.ok == 0) {
             return Err(format!("{name} has no trial in which a call succeeded"));
         }
@@ -90,12 +125,12 @@ impl Calibrated {
 
     /// What calls by a peer spend on half of their way, at each rate that was measured.
     pub(super) fn ways_of(&self, peer: &str) -> impl Iterator<Item = (Option<f64>, &Empirical)> {
-        self.ways.iter().filter(move |way| way.peer == peer).map(|way| (way.rate, &way.half))
+        self.ways.iter().filter(move |way| way.peer == peer).map(|way| (way.under.rate, &way.half))
     }
 
     /// What a call by a peer spends on half of its way: as measured of the peer itself, of
-    /// the same under another policy, or of one at the same layer, at the rate that is
-    /// nearest to the scenario's.
+    /// the same under another policy, or of one at the same layer, under the load that is
+    /// most like the scenario's.
     pub(super) fn half_way(&self, peer: &ReadyPeer, scenario: &Scenario) -> Option<&Empirical> {
         let name = peer.peer.name.as_str();
         let folder = name.split(':').next();
@@ -104,12 +139,8 @@ impl Calibrated {
             [&|way| way.peer == name, &|way| way.peer.split(':').next() == folder, &|way| {
                 way.layer == layer
             }];
-        let rate = scenario.load.pace.mean_rate();
-        let away = |way: &&Way| match (way.rate, rate) {
-            (Some(own), Some(wanted)) => (own / wanted).ln().abs(),
-            (None, None) => 0.0,
-            _ => f64::INFINITY,
-        };
+        let wanted = Under::of(&load_setup(scenario, false));
+        let away = |way: &&Way| way.under.away_from(&wanted);
         let nearest = |is_of: &dyn Fn(&Way) -> bool| {
             let ways = self.ways.iter().filter(|way| is_of(way));
             ways.min_by(|one, other| away(one).total_cmp(&away(other)))
@@ -226,10 +257,7 @@ fn service(
     let mut all = record.backends.iter().chain(points.flat_map(|point| &point.backends));
     let Some(first) = record.backends.first() else { return Ok(None) };
     let is_alike = all.all(|one| one.service_time == first.service_time && one.speed == 1.0);
-    let changes_speed = trials.iter().flat_map(|trial| &trial.faults);
-    let mut changes_speed = changes_speed.map(|fault| fault.action.as_str());
-    let changes_speed = changes_speed.any(|action| matches!(action, "slow_down" | "speed_up"));
-    if !is_alike || changes_speed || first.service_mean_ns == 0.0 {
+    if !is_alike || first.service_mean_ns == 0.0 {
         return Ok(None);
     }
     let times = |trial: &TrialRecord| trial.service.clone();
@@ -242,40 +270,40 @@ fn ways(
     trials: &[&TrialRecord],
     taken: &mut Vec<Taken>,
 ) -> Result<Vec<Way>, String> {
-    let rates = rates(record);
+    let loads = loads(record);
     let mut ways = Vec::new();
     for peer in &record.peers {
-        for &(rate, ref points) in &rates {
+        for (under, points) in &loads {
             let own = trials.iter().copied().filter(|trial| trial.peer == peer.name);
             let own: Vec<&TrialRecord> =
                 own.filter(|trial| points.contains(&trial.point.as_deref())).collect();
             let mut what = format!("time on the way of {}", peer.name);
-            if let Some(rate) = rate.filter(|_| rates.len() > 1) {
-                what.push_str(&format!(" at {}", measure::format::rate(rate)));
+            if let ([Some(first), ..], true) = (&points[..], loads.len() > 1) {
+                what.push_str(&format!(" at {first}"));
             }
             let from = "calls as sent and answered, without what the backends reported";
             let times = |trial: &TrialRecord| trial.overhead.clone();
             if let Some(way) = take(&what, from, &own, times, taken)? {
                 let (peer, layer, half) = (peer.name.clone(), peer.layer, way.scaled(0.5));
-                ways.push(Way { peer, layer, rate, half });
+                ways.push(Way { peer, layer, under: *under, half });
             }
         }
     }
     Ok(ways)
 }
 
-/// The rates that were offered, each with the points at which it was.
-fn rates(record: &RunRecord) -> Vec<(Option<f64>, Vec<Option<&str>>)> {
-    let Some(sweep) = &record.sweep else { return vec![(record.load.rate, vec![None])] };
-    let mut rates: Vec<(Option<f64>, Vec<Option<&str>>)> = Vec::new();
+/// The kinds of load that were offered, each with the points at which it was.
+fn loads(record: &RunRecord) -> Vec<(Under, Vec<Option<&str>>)> {
+    let Some(sweep) = &record.sweep else { return vec![(Under::of(&record.load), vec![None])] };
+    let mut loads: Vec<(Under, Vec<Option<&str>>)> = Vec::new();
     for point in &sweep.points {
-        let value = Some(point.value.as_str());
-        match rates.iter_mut().find(|(rate, _)| *rate == point.load.rate) {
+        let (under, value) = (Under::of(&point.load), Some(point.value.as_str()));
+        match loads.iter_mut().find(|(known, _)| *known == under) {
             Some((_, points)) => points.push(value),
-            None => rates.push((point.load.rate, vec![value])),
+            None => loads.push((under, vec![value])),
         }
     }
-    rates
+    loads
 }
 
 /// Puts times of trials together. The last repeat is held to the others to tell the fit;
@@ -317,8 +345,12 @@ fn take(
 }
 
 fn empirical(histogram: &hdrhistogram::Histogram<u64>) -> Option<Empirical> {
-    let counts = histogram.iter_recorded();
-    Empirical::new(counts.map(|one| (one.value_iterated_to() as f64, one.count_at_value())))
+    let buckets = histogram.iter_recorded().map(|one| Seen {
+        from_ns: histogram.lowest_equivalent(one.value_iterated_to()) as f64,
+        to_ns: histogram.highest_equivalent(one.value_iterated_to()) as f64,
+        count: one.count_at_value(),
+    });
+    Empirical::new(buckets)
 }
 
 /// How what is drawn stands to what was measured.
@@ -340,4 +372,42 @@ fn fit(drawn: &Empirical, measured: &hdrhistogram::Histogram<u64>) -> Fit {
     quantiles
         .into_iter()
         .fold(at(0.5), |worst, one| if off(&one) > off(&worst) { one } else { worst })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::root::Root;
+
+    fn example() -> Run {
+        Run::open(&Root::find().results().join("example")).unwrap()
+    }
+
+    #[test]
+    fn what_faults_did_is_no_time_on_the_way() {
+        let mut run = example();
+        run.trials[0].faults.push(measure::record::FaultRecord {
+            action: "stop".to_owned(),
+            backend: "b0".to_owned(),
+            planned_s: 1.0,
+            done_s: 1.0,
+            seen: true,
+        });
+        let reason = Calibrated::of(&run, "example", |_| true).unwrap_err();
+        assert!(reason.contains("without [[fault]]"), "{reason}");
+    }
+
+    #[test]
+    fn the_most_alike_load_is_encrypted_alike_then_of_as_many_bytes_and_calls() {
+        let under = |rate: f64, payload_bytes, tls| Under { rate: Some(rate), payload_bytes, tls };
+        let wanted = under(1_000.0, 64, Tls::None);
+        let ordered = [
+            under(1_100.0, 64, Tls::None),
+            under(4_000.0, 64, Tls::None),
+            under(1_000.0, 64 << 10, Tls::None),
+            Under { rate: None, ..wanted },
+            under(1_000.0, 64, Tls::Both),
+        ];
+        assert!(ordered.is_sorted_by(|a, b| a.away_from(&wanted) < b.away_from(&wanted)));
+    }
 }

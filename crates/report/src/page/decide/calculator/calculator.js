@@ -13,12 +13,15 @@
     if (size >= 1000) return Math.round(value).toLocaleString("en");
     return size === 0 ? "0" : String(Number(value.toPrecision(3)));
   };
-  const time = (ns) => {
-    const units = [["s", 1e9], ["ms", 1e6], ["µs", 1e3], ["ns", 1]];
-    const [unit, size] = units.find(([, size]) => ns >= size) ?? units[3];
-    return `${digits(ns / size)}\u00a0${unit}`;
+  const UNITS = [["s", 1e9], ["ms", 1e6], ["µs", 1e3], ["ns", 1]];
+  const unitOf = (ns) => UNITS.find(([, size]) => ns >= size) ?? UNITS[3];
+  // Values as text, in one unit, which stands behind the last.
+  const times = (...all) => {
+    const [unit, size] = unitOf(all[all.length - 1]);
+    return `${all.map((ns) => digits(ns / size)).join("–")}\u00a0${unit}`;
   };
-  const share = (part) => `${digits(100 * part)}\u00a0%`;
+  const shares = (...all) => `${all.map((part) => digits(100 * part)).join("–")}\u00a0%`;
+  const plain = (...all) => all.map(digits).join("–");
 
   // Where a value lies on an axis: the point below, and how far it is to the next one.
   const place = (axis, value, scale) => {
@@ -105,7 +108,7 @@
       own.append(small);
     }
   };
-  const ranged = (values, show) => [show(values[1]), `${show(values[0])} – ${show(values[2])}`];
+  const ranged = ([low, value, high], show) => [show(value), low === high ? "" : show(low, high)];
 
   const answer = (choice, asked, load) => {
     const row = body.insertRow();
@@ -126,23 +129,28 @@
     ];
     const of = (name) => figure(choice.cells, places, name);
     const busiest = of("busiest").map((part) => Math.min(part / asked.backends, 1));
-    cell(row, ...ranged(busiest, share));
+    cell(row, ...ranged(busiest, shares));
     const used = load * asked.backends * busiest[1];
     const way = wayAt(choice.ways, asked.rate) ?? { p50_ns: 0, mean_ns: 0, p99_ns: 0 };
-    const added = [way.p50_ns, way.mean_ns, way.p99_ns];
-    for (const name of ["mean", "p50", "p99"]) {
+    const { p50_ns: p50, mean_ns: mean, p99_ns: p99 } = way;
+    const added = {
+      mean: [mean, mean, mean],
+      p50: [Math.min(p50, mean), p50, Math.max(p50, mean)],
+      p99: [p50, mean, p99],
+    };
+    for (const [name, onTheWay] of Object.entries(added)) {
       if (load >= 1 || used >= 1) {
-        cell(row, "grows", `overloaded: ${digits(Math.max(load, used))} of what it can do`);
+        cell(row, "grows", `overloaded ${digits(Math.max(load, used))}\u00a0times`);
       } else {
-        const times = of(name).map((own, end) => own * asked.service * 1e6 + added[end]);
-        cell(row, ...ranged(times, time));
+        const all = of(name).map((own, end) => own * asked.service * 1e6 + onTheWay[end]);
+        cell(row, ...ranged(all, times));
       }
     }
     const cpu = cost(choice.costs, asked.bytes);
     const cores = cpu?.[0].map((ns) => (asked.rate * ns) / 1e9);
     if (cores) {
-      cell(row, ...ranged(cores, digits));
-      cell(row, ...ranged(cores.map((own) => own * asked.price), digits));
+      cell(row, ...ranged(cores, plain));
+      cell(row, ...ranged(cores.map((own) => own * asked.price), plain));
     } else {
       cell(row, "–");
       cell(row, "–");
@@ -161,7 +169,7 @@
       return;
     }
     const load = (asked.rate * asked.service) / 1e3 / (asked.backends * grid.concurrency);
-    loadText.textContent = `The backends are offered ${share(load)} of what they can do.`;
+    loadText.textContent = `The backends are offered ${shares(load)} of what they can do.`;
     grid.choices.forEach((choice) => answer(choice, asked, load));
   };
   form.addEventListener("input", update);

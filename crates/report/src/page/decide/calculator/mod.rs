@@ -4,8 +4,8 @@
 use analysis::decide::Decision;
 use measure::{calculator::Calculator, format};
 
-use super::{column, section, table};
-use crate::html::Html;
+use super::{column, section};
+use crate::{html::Html, page::compact_table};
 
 const SCRIPT: &str = include_str!("calculator.js");
 const STYLE: &str = include_str!("calculator.css");
@@ -30,7 +30,7 @@ pub(super) fn write(html: &mut Html, decision: &Decision) {
             inputs(calculator).iter().for_each(|input| field(html, input));
         });
         html.tag("p", &[("id", "what-if-load"), ("role", "status")], |_| {});
-        table(html, "What each way to balance would come to", |html| {
+        compact_table(html, "What each way to balance would come to", |html| {
             html.tag("thead", &[], |html| {
                 html.tag("tr", &[], |html| {
                     column(html, "Way to balance", "", "");
@@ -63,9 +63,10 @@ fn introduction(calculator: &Calculator) -> String {
 fn how(calculator: &Calculator) -> String {
     format!(
         "Times are those in queues and in service, which grow with the service time at the same \
-         load, and what calls were measured to spend on their way, at the rate nearest to yours: \
-         its mean is added to the values, its median to the lower ends and its p99 to the upper \
-         ones. Between the points of the grid ({} simulations each) values are interpolated. CPU \
+         load, and what calls were measured to spend on their way, at the rate nearest to yours. \
+         How far the way moves a p99 is not known: its median is added to the lower end, its mean \
+         to the value and its p99 to the upper end. Of more than 1,024 clients that balance by \
+         themselves, 1,024 are simulated. Between the points of the grid ({} simulations each) values are interpolated. CPU \
          is the proxy's as it was measured per call, between the message sizes that were \
          measured on a straight line. One balancer knows all calls; streams have no limit.",
         calculator.seeds
@@ -74,7 +75,7 @@ fn how(calculator: &Calculator) -> String {
 
 /// What is asked, beginning with what was measured.
 fn inputs(calculator: &Calculator) -> Vec<Input> {
-    let first = calculator.measured.first();
+    let first = calculator.measured.last();
     let connections = first.map_or(64, |one| one.connections);
     let backends = first.map_or(4, |one| one.backends);
     let load = first.map_or(0.5, |one| one.load);
@@ -84,7 +85,7 @@ fn inputs(calculator: &Calculator) -> Vec<Input> {
     let bytes = bytes.map(|cost| cost.bytes).min().unwrap_or(64);
     let input = |name, label, value| Input { name, label, value };
     vec![
-        input("rate", "Calls a second", format::decimals(load * servers / service_s, 4)),
+        input("rate", "Calls a second", format::decimals(load * servers / service_s, 0)),
         input("clients", "Clients", connections.to_string()),
         input("each", "Connections of each", "1".to_owned()),
         input("backends", "Backends", backends.to_string()),
