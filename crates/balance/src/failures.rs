@@ -12,7 +12,7 @@
 //! (`error_utilization_penalty`, gRFC A58) takes the part that failed as well, and
 //! palantir's dialogue takes each recent failure for ten calls in flight. Finagle,
 //! linkerd and Envoy leave it to failure accrual and outlier detection, which take
-//! a backend out ([`Standing`](crate::Standing)), and go by what is left until then.
+//! a backend out ([`Health`](crate::Health)), and go by what is left until then.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

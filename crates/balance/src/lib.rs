@@ -1,7 +1,7 @@
 //! Policies: which backend gets the next call or connection.
 //!
 //! Beside the policies stand the decisions of who may be picked at all:
-//! [`Standing`] of one backend (drained, unhealthy, ejected, warming up), those
+//! [`Health`] of one backend (drained, unhealthy, ejected, warming up), those
 //! over all together ([`outlier`]), and which of them a proxy uses ([`subset`]).
 //!
 //! Whatever the policy, what falls to a backend that is out goes to the others by
@@ -43,6 +43,7 @@ mod backend;
 mod balancer;
 mod chance;
 mod failures;
+mod health;
 mod join_idle_queue;
 mod least_loaded;
 mod maglev;
@@ -53,14 +54,13 @@ mod policy;
 mod random;
 mod ring_hash;
 mod round_robin;
-mod standing;
 mod subset;
 mod tried;
 
 pub use backend::Backend;
 pub use balancer::{BalanceError, Balancer, PickInput};
 pub use chance::hash_bytes;
+pub use health::{Ejection, Health, SlowStart};
 pub use policy::{PolicyKind, UnknownPolicy};
-pub use standing::{Ejection, SlowStart, Standing};
 pub use subset::subset;
 pub use tried::Tried;

@@ -103,7 +103,8 @@ impl Acceptor {
     }
 
     fn shed(&mut self) -> Accepted {
-        match self.spare.lend(|| accept_with(&self.listener, ACCEPTED).map(reset_on_close)) {
+        match self.spare.release_while(|| accept_with(&self.listener, ACCEPTED).map(reset_on_close))
+        {
             Some(Ok(())) => Accepted::Shed,
             Some(Err(Errno::AGAIN)) => Accepted::Nobody,
             Some(Err(_)) | None => Accepted::Exhausted,
@@ -154,7 +155,7 @@ impl Default for SpareDescriptor {
 impl SpareDescriptor {
     /// Gives the descriptor up for as long as `use_it` runs. `None` when it had
     /// none to give up, which it then tries to get back.
-    pub fn lend<T>(&mut self, use_it: impl FnOnce() -> T) -> Option<T> {
+    pub fn release_while<T>(&mut self, use_it: impl FnOnce() -> T) -> Option<T> {
         let result = self.file.take().map(|file| {
             drop(file);
             use_it()

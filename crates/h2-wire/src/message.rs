@@ -1,7 +1,7 @@
 //! The rules for whole header lists: what makes a request, a response or trailers well-formed
 //! (RFC 9113, sections 8.1 to 8.3).
 //!
-//! A list took notes while it was filled, so that checking it here is a few operations on bits,
+//! A list made a summary while it was filled, so that checking it here is a few operations on bits,
 //! however long it is.
 
 use crate::hpack::{HeaderList, Name};
@@ -24,12 +24,12 @@ pub enum ResponseKind {
 /// # Errors
 /// The rule that makes it malformed; a stream error of type PROTOCOL_ERROR.
 pub fn check_request(list: &HeaderList) -> Result<(), &'static str> {
-    let notes = list.notes();
-    if let Some(fault) = notes.fault {
+    let summary = list.summary();
+    if let Some(fault) = summary.fault {
         return Err(fault);
     }
-    let pseudo = notes.seen & PSEUDO;
-    if notes.repeated & PSEUDO != 0 {
+    let pseudo = summary.seen & PSEUDO;
+    if summary.repeated & PSEUDO != 0 {
         return Err("repeated pseudo-header field");
     }
     if pseudo & !REQUEST_PSEUDO != 0 {
@@ -63,11 +63,11 @@ pub fn check_request(list: &HeaderList) -> Result<(), &'static str> {
 /// # Errors
 /// The rule that makes it malformed; a stream error of type PROTOCOL_ERROR.
 pub fn check_response(list: &HeaderList) -> Result<ResponseKind, &'static str> {
-    let notes = list.notes();
-    if let Some(fault) = notes.fault {
+    let summary = list.summary();
+    if let Some(fault) = summary.fault {
         return Err(fault);
     }
-    if notes.seen & PSEUDO != Name::Status.bit() || notes.repeated & PSEUDO != 0 {
+    if summary.seen & PSEUDO != Name::Status.bit() || summary.repeated & PSEUDO != 0 {
         return Err("response with pseudo-header fields other than one :status");
     }
     match list.value_of(Name::Status) {
@@ -84,10 +84,10 @@ pub fn check_response(list: &HeaderList) -> Result<ResponseKind, &'static str> {
 /// # Errors
 /// The rule that makes them malformed; a stream error of type PROTOCOL_ERROR.
 pub fn check_trailers(list: &HeaderList) -> Result<(), &'static str> {
-    let notes = list.notes();
-    match notes.fault {
+    let summary = list.summary();
+    match summary.fault {
         Some(fault) => Err(fault),
-        None if notes.seen & PSEUDO != 0 => Err("pseudo-header field in trailers"),
+        None if summary.seen & PSEUDO != 0 => Err("pseudo-header field in trailers"),
         None => Ok(()),
     }
 }

@@ -166,15 +166,15 @@ impl Output {
         self.shared_len = 0;
     }
 
-    /// Lends a buffer; see [`crate::connection::Connection::give_buffer`].
-    pub(crate) fn lend(&mut self, buffer: Vec<u8>) {
+    /// Takes a buffer to write to; see [`crate::connection::Connection::give_buffer`].
+    pub(crate) fn give_buffer(&mut self, buffer: Vec<u8>) {
         if self.bytes.capacity() == 0 {
             self.bytes = buffer;
         }
     }
 
-    /// Takes the buffer back, if there is nothing in it.
-    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+    /// Gives the buffer back, if there is nothing in it.
+    pub(crate) fn take_buffer(&mut self) -> Option<Vec<u8>> {
         if self.len() == 0 && self.bytes.capacity() > 0 {
             self.start = 0;
             return Some(std::mem::take(&mut self.bytes));

@@ -12,6 +12,7 @@ use balance::BalanceError;
 use event_loop::Acceptor;
 use rustix::net::sockopt;
 use serve::admin::Backends;
+use serve::json_lines::Writer;
 use serve::{BindOptions, Shutdown, health};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -155,6 +156,8 @@ fn acceptors(listener: TcpListener, config: &Config) -> io::Result<Vec<Acceptor>
 struct Threads {
     shared: Arc<Shared>,
     handles: Vec<JoinHandle<()>>,
+    /// Ends once the threads, which have the logs, are joined.
+    _log_writer: Option<Writer>,
 }
 
 impl Threads {
@@ -165,15 +168,10 @@ impl Threads {
         acceptors: Vec<Acceptor>,
         config: &Config,
     ) -> io::Result<(Self, mpsc::Receiver<io::Result<()>>)> {
-        let mut threads = Self { shared: Arc::clone(shared), handles: Vec::new() };
         let (end, ended) = mpsc::channel(acceptors.len());
-        let log = if config.log_connections {
-            let (log, writer) = ConnectionLog::start(io::stdout(), &config.metrics)?;
-            threads.handles.push(writer);
-            Some(log)
-        } else {
-            None
-        };
+        let start = || ConnectionLog::start(io::stdout(), &config.metrics);
+        let (log, _log_writer) = config.log_connections.then(start).transpose()?.unzip();
+        let mut threads = Self { shared: Arc::clone(shared), handles: Vec::new(), _log_writer };
         for (me, acceptor) in acceptors.into_iter().enumerate() {
             let counts = Counts::register(&config.metrics);
             let seed = seed();

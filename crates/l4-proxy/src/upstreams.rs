@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use balance::{Backend, Ejection, SlowStart, Standing};
+use balance::{Backend, Ejection, Health, SlowStart};
 use serve::{Counter, Metrics};
 
 use crate::config::BackendConfig;
@@ -25,7 +25,7 @@ pub(crate) struct Upstream {
     /// What the policies see.
     backend: Arc<Backend>,
     /// Held while a lease is given, too.
-    health: Mutex<Standing>,
+    health: Mutex<Health>,
     connections: Counter,
     connect_failures: Counter,
     ejections: Counter,
@@ -36,7 +36,7 @@ pub(crate) struct Upstream {
 pub(crate) struct Snapshot {
     pub(crate) weight: u32,
     pub(crate) in_flight: u32,
-    pub(crate) health: Standing,
+    pub(crate) health: Health,
     pub(crate) connections: u64,
     pub(crate) connect_failures: u64,
 }
@@ -52,7 +52,7 @@ impl Upstream {
             group: config.group.clone(),
             max_connections: config.max_connections,
             backend: Arc::new(Backend::new(name.clone(), config.weight.get())),
-            health: Mutex::new(Standing::new(now_ms)),
+            health: Mutex::new(Health::new(now_ms)),
             connections: counter(
                 "l4_backend_connections_total",
                 "Connections a backend has accepted.",
@@ -117,7 +117,7 @@ impl Upstream {
     }
 
     /// Changes its health, and lets the policies know.
-    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Standing) -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Health) -> T) -> T {
         let mut health = self.lock();
         let result = change(&mut health);
         // Its share, if it has one, is for `warm_up` to say.
@@ -147,7 +147,7 @@ impl Upstream {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Standing> {
+    fn lock(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -166,7 +166,7 @@ impl Lease {
 
     pub(crate) fn count_connected(&self) {
         self.upstream.connections.inc();
-        self.upstream.change(Standing::succeeded);
+        self.upstream.change(Health::succeeded);
     }
 
     /// Counts a connect that failed. Whether that ejected the backend.

@@ -388,7 +388,7 @@ pub struct UpstreamLimits {
     /// on it, at 20 (CVE-2023-44487).
     #[arg(long, value_name = "N", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
-    pub backend_max_unseen_resets: u32,
+    pub backend_max_unacknowledged_resets: u32,
 
     /// Streams that may be reset on one connection, by either side, before a new
     /// one takes its place and it ends with its last call. Backends count resets

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use balance::{Backend, BalanceError, Balancer, SlowStart, Standing, subset};
+use balance::{Backend, BalanceError, Balancer, Health, SlowStart, subset};
 use serve::admin::{BackendSpec, BackendState, BackendStatus, Backends, ChangeError, Replaced};
 use serve::{Counter, Metrics};
 
@@ -40,7 +40,7 @@ pub(crate) struct Fleet {
 #[derive(Debug)]
 struct Member {
     upstream: Arc<Upstream>,
-    health: Standing,
+    health: Health,
     /// Other proxies' business: the subset leaves it out.
     is_outside: bool,
     /// Its counts when the current interval of ejection began.
@@ -73,7 +73,7 @@ impl Fleet {
             counts: outliers::OutlierCounts::register(metrics),
             members: Mutex::default(),
         };
-        let join = |upstream| fleet.join(upstream, Standing::new(None));
+        let join = |upstream| fleet.join(upstream, Health::new(None));
         let mut members: Vec<_> = all.into_iter().map(join).collect();
         if config.membership.subset().is_some() {
             // A part of them makes a set whenever all of them did.
@@ -93,12 +93,12 @@ impl Fleet {
     }
 
     fn join_new(&self, config: &BackendConfig) -> Member {
-        let health = Standing::new(Some(self.now_ms()));
+        let health = Health::new(Some(self.now_ms()));
         self.join(Upstream::new(config, &self.watch), health)
     }
 
     /// Makes a backend a member, and shows it in the metrics.
-    fn join(&self, upstream: Arc<Upstream>, health: Standing) -> Member {
+    fn join(&self, upstream: Arc<Upstream>, health: Health) -> Member {
         let labels: &[(&str, &str)] = &[("backend", upstream.name())];
         let gauge = |name, help, value: fn(&Upstream, u64) -> f64| {
             let (upstream, upstreams) = (Arc::downgrade(&upstream), Arc::clone(&self.upstreams));

@@ -14,7 +14,7 @@ use serve::tls::ClientSide;
 use serve::{ConnectionLimit, Shutdown, health};
 use tokio::sync::oneshot;
 
-use crate::access_log::{AccessLog, Writer};
+use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::metrics::accept_counters;
@@ -22,6 +22,7 @@ use crate::planes::{self, Shared};
 use crate::tls::counters::TlsCounters;
 use crate::tls::{Tls, TlsError, reload};
 use crate::via::Via;
+use serve::json_lines::Writer;
 
 /// Why the proxy could not run, or stopped early.
 #[derive(Debug, thiserror::Error)]

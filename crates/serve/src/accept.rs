@@ -119,7 +119,7 @@ pub struct Accepted {
     /// The connection.
     pub stream: TcpStream,
     /// The client's address.
-    pub peer: SocketAddr,
+    pub remote: SocketAddr,
     /// Gives the place under the cap back when dropped: keep it as long as the
     /// connection.
     pub place: ConnectionPlace,
@@ -166,8 +166,8 @@ impl Acceptor {
     pub async fn accept(&mut self) -> io::Result<Accepted> {
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => {
-                    if let Some(accepted) = self.admit(stream, peer) {
+                Ok((stream, remote)) => {
+                    if let Some(accepted) = self.admit(stream, remote) {
                         return Ok(accepted);
                     }
                 }
@@ -201,8 +201,8 @@ impl Acceptor {
                 return Ok(None);
             }
             match self.accept_queued() {
-                Ok((stream, peer)) => {
-                    if let Some(accepted) = self.admit(stream, peer) {
+                Ok((stream, remote)) => {
+                    if let Some(accepted) = self.admit(stream, remote) {
                         return Ok(Some(accepted));
                     }
                 }
@@ -218,11 +218,11 @@ impl Acceptor {
     /// Asks the kernel: what the runtime knows of the listener may be behind.
     fn accept_queued(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (descriptor, peer) = acceptfrom_with(&self.listener, flags)?;
-        // Without an address its peer has vanished since the handshake.
-        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-        let peer = peer.ok_or(Errno::CONNABORTED)?;
-        Ok((TcpStream::from_std(descriptor.into())?, peer))
+        let (descriptor, remote) = acceptfrom_with(&self.listener, flags)?;
+        // Without an address its remote has vanished since the handshake.
+        let remote = remote.and_then(|remote| SocketAddr::try_from(remote).ok());
+        let remote = remote.ok_or(Errno::CONNABORTED)?;
+        Ok((TcpStream::from_std(descriptor.into())?, remote))
     }
 
     /// The listener's address.
@@ -233,14 +233,14 @@ impl Acceptor {
         self.listener.local_addr()
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Accepted> {
+    fn admit(&self, stream: TcpStream, remote: SocketAddr) -> Option<Accepted> {
         let place = self.options.limit.take(&self.counters)?;
         if self.options.nodelay {
             // It fails only on a connection that is already dead, and its
             // first read will say so.
             let _ = stream.set_nodelay(true);
         }
-        Some(Accepted { stream, peer, place })
+        Some(Accepted { stream, remote, place })
     }
 
     async fn recover(&mut self, error: io::Error) -> io::Result<()> {
@@ -259,7 +259,7 @@ impl Acceptor {
     /// Gives the spare descriptor up to take one connection out of the queue
     /// and close it. False when that was no help.
     fn shed_with_spare(&mut self) -> bool {
-        let shed = self.spare.lend(|| rustix::net::accept(&self.listener).is_ok());
+        let shed = self.spare.release_while(|| rustix::net::accept(&self.listener).is_ok());
         if shed == Some(true) {
             self.counters.shed_no_descriptor.inc();
         }

@@ -18,6 +18,7 @@
 //! | [`files`] | files that are read while a server runs, whatever they turn out to be |
 //! | [`exit`] | exit codes, and the one line an error is printed as |
 //! | [`limits`] | the process's limit on open files |
+//! | [`json_lines`] | a line of JSON about each thing that ended, written by a thread of its own |
 //! | [`logging`] | what happens, for an operator, on standard error |
 //!
 //! A server is `run(listener, config, shutdown)`: the caller binds, so that a
@@ -36,6 +37,7 @@ pub mod fuzzing;
 pub mod grpc_health;
 pub mod health;
 pub mod http1;
+pub mod json_lines;
 pub mod limits;
 pub mod listen;
 pub mod logging;

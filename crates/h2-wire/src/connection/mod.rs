@@ -409,12 +409,12 @@ impl<T: Copy> Connection<T> {
 
     /// Lends a buffer to gather output in, which must be empty; buffers are the owner's to pool.
     pub fn give_buffer(&mut self, buffer: Vec<u8>) {
-        self.output.lend(buffer);
+        self.output.give_buffer(buffer);
     }
 
     /// Takes the buffer back, if there is nothing in it.
     pub fn take_buffer(&mut self) -> Option<Vec<u8>> {
-        self.output.take()
+        self.output.take_buffer()
     }
 
     /// Whether it holds a buffer.

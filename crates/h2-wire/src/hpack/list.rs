@@ -77,7 +77,7 @@ struct Span {
 
 /// What a list noted while it was filled.
 #[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Notes {
+pub(crate) struct Summary {
     /// Bits of the names seen.
     pub(crate) seen: u32,
     /// Bits of the names seen more than once.
@@ -93,7 +93,7 @@ pub(crate) struct Notes {
 pub struct HeaderList {
     bytes: Vec<u8>,
     spans: Vec<Span>,
-    notes: Notes,
+    summary: Summary,
     key: Option<BlockKey>,
 }
 
@@ -107,7 +107,7 @@ impl HeaderList {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
-        self.notes = Notes::default();
+        self.summary = Summary::default();
         self.key = None;
     }
 
@@ -159,12 +159,12 @@ impl HeaderList {
     /// Whether a name of the class `class` occurs.
     #[inline]
     pub fn contains(&self, class: Name) -> bool {
-        self.notes.seen & class.bit() != 0
+        self.summary.seen & class.bit() != 0
     }
 
     /// The number in `content-length`, if the field is there and well-formed.
     pub fn content_length(&self) -> Option<u64> {
-        self.notes.content_length
+        self.summary.content_length
     }
 
     /// The key under which work done for exactly this list may be kept, if the decoder remembers
@@ -186,8 +186,8 @@ impl HeaderList {
 
     /// What was noted while the list was filled.
     #[inline]
-    pub(crate) fn notes(&self) -> &Notes {
-        &self.notes
+    pub(crate) fn summary(&self) -> &Summary {
+        &self.summary
     }
 
     /// Makes this list equal to `other`, in the memory it has.
@@ -196,7 +196,7 @@ impl HeaderList {
         self.bytes.extend_from_slice(&other.bytes);
         self.spans.clear();
         self.spans.extend_from_slice(&other.spans);
-        self.notes = other.notes;
+        self.summary = other.summary;
         self.key = other.key;
     }
 
@@ -236,24 +236,24 @@ impl HeaderList {
     ) {
         let value_start = start + name_len;
         let value = &self.bytes[value_start..];
-        let notes = &mut self.notes;
+        let summary = &mut self.summary;
         let bit = class.bit();
-        if class.is_pseudo() && notes.seen & !PSEUDO_BITS != 0 {
-            notes.fault.get_or_insert("pseudo-header field after a regular field");
+        if class.is_pseudo() && summary.seen & !PSEUDO_BITS != 0 {
+            summary.fault.get_or_insert("pseudo-header field after a regular field");
         }
-        notes.repeated |= notes.seen & bit;
-        notes.seen |= bit;
+        summary.repeated |= summary.seen & bit;
+        summary.seen |= bit;
         if !valid {
-            notes.fault.get_or_insert("invalid character in a field");
+            summary.fault.get_or_insert("invalid character in a field");
         }
         match class {
             Name::Te if value != b"trailers" => {
-                notes.fault.get_or_insert("te with a value other than trailers");
+                summary.fault.get_or_insert("te with a value other than trailers");
             }
             Name::ConnectionSpecific => {
-                notes.fault.get_or_insert("connection-specific field");
+                summary.fault.get_or_insert("connection-specific field");
             }
-            Name::ContentLength => note_content_length(notes, value),
+            Name::ContentLength => summarize_content_length(summary, value),
             _ => {}
         }
         self.spans.push(Span {
@@ -282,19 +282,19 @@ const PSEUDO_BITS: u32 = Name::Authority.bit()
     | Name::UnknownPseudo.bit();
 
 /// Only digits, and every repetition the same (RFC 9110, section 8.6).
-fn note_content_length(notes: &mut Notes, value: &[u8]) {
+fn summarize_content_length(summary: &mut Summary, value: &[u8]) {
     let digits = value.iter().try_fold(0_u64, |sum, &byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         sum.checked_mul(10)?.checked_add(digit)
     });
     match digits {
         Some(length)
-            if !value.is_empty() && notes.content_length.is_none_or(|seen| seen == length) =>
+            if !value.is_empty() && summary.content_length.is_none_or(|seen| seen == length) =>
         {
-            notes.content_length = Some(length);
+            summary.content_length = Some(length);
         }
         _ => {
-            notes.fault.get_or_insert("malformed or contradictory content-length");
+            summary.fault.get_or_insert("malformed or contradictory content-length");
         }
     }
 }
@@ -353,17 +353,17 @@ mod tests {
             &[("content-length", "99999999999999999999999")],
             &[("content-length", "1"), ("content-length", "2")],
         ] {
-            assert!(list(fields).notes.fault.is_some(), "{fields:?}");
+            assert!(list(fields).summary.fault.is_some(), "{fields:?}");
         }
         let fine = list(&[(":path", "/"), ("te", "trailers"), ("content-length", "7"), ("a", "b")]);
-        assert_eq!(fine.notes.fault, None);
+        assert_eq!(fine.summary.fault, None);
         assert_eq!(fine.content_length(), Some(7));
     }
 
     #[test]
     fn repetition_is_noted_by_class() {
         let list = list(&[(":path", "/"), (":path", "/"), ("cookie", "a")]);
-        assert_eq!(list.notes.repeated, Name::Path.bit());
+        assert_eq!(list.summary.repeated, Name::Path.bit());
         assert!(list.contains(Name::Cookie));
     }
 
@@ -375,7 +375,7 @@ mod tests {
         target.assign(&source);
         assert!(target.iter().eq(source.iter()));
         assert_eq!((target.key(), target.content_length()), (source.key(), Some(7)));
-        assert_eq!(target.notes.fault, source.notes.fault);
+        assert_eq!(target.summary.fault, source.summary.fault);
     }
 
     #[test]
@@ -383,7 +383,7 @@ mod tests {
         let mut list = list(&[("te", "gzip")]);
         list.set_key(BlockKey::unique());
         list.clear();
-        assert!(list.is_empty() && list.notes.fault.is_none() && list.key().is_none());
+        assert!(list.is_empty() && list.summary.fault.is_none() && list.key().is_none());
     }
 
     #[test]

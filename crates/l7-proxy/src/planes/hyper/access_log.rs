@@ -13,14 +13,15 @@ use http_body::{Body as _, Frame};
 
 use super::call::Thread;
 use super::response_body::ResponseBody;
-use crate::access_log::{AccessLog, Line, now_unix_ms};
+use crate::access_log::{AccessLog, Line};
 use crate::failure::Failure;
 use crate::metrics::Outcome;
 use crate::upstreams::Upstream;
+use serve::json_lines::now_unix_ms;
 
-/// What the parts of a call tell of it.
+/// What the parts of a call count and note for its line.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct CallStats {
     /// Attempts made.
     pub(super) attempts: Cell<u32>,
     /// Bytes of the request's body that came.
@@ -33,7 +34,7 @@ pub(super) struct Notes {
 pub(super) struct Entry {
     log: AccessLog,
     line: Line,
-    notes: Rc<Notes>,
+    stats: Rc<CallStats>,
     begun: Instant,
 }
 
@@ -42,16 +43,20 @@ impl Entry {
     pub(super) fn begin(
         thread: &Thread,
         head: &http::request::Parts,
-        peer: SocketAddr,
-        notes: &Rc<Notes>,
+        remote: SocketAddr,
+        stats: &Rc<CallStats>,
     ) -> Option<Self> {
         let log = thread.shared.access_log.as_ref();
         let log = log.filter(|log| log.draws(thread.random()))?.clone();
         let path = head.uri.path_and_query().map_or("", |path| path.as_str());
         let path = Line::path_of(path.as_bytes());
-        let line =
-            Line { peer: Some(peer), path, outcome: Outcome::Cancelled.name(), ..Line::default() };
-        Some(Self { log, line, notes: Rc::clone(notes), begun: Instant::now() })
+        let line = Line {
+            remote: Some(remote),
+            path,
+            outcome: Outcome::Cancelled.name(),
+            ..Line::default()
+        };
+        Some(Self { log, line, stats: Rc::clone(stats), begun: Instant::now() })
     }
 
     /// The call failed before a backend's head came.
@@ -99,14 +104,14 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut line = std::mem::take(&mut self.line);
-        let backend = self.notes.backend.take();
+        let backend = self.stats.backend.take();
         line.time_unix_ms = now_unix_ms();
-        line.attempts = self.notes.attempts.get();
+        line.attempts = self.stats.attempts.get();
         line.backend = backend.map(|upstream| upstream.name().to_owned());
         if line.attempts == 0 {
             line.outcome = "rejected";
         }
-        line.request_bytes = self.notes.request_bytes.get();
+        line.request_bytes = self.stats.request_bytes.get();
         line.duration_us = self.begun.elapsed().as_micros() as u64;
         self.log.write(line);
     }

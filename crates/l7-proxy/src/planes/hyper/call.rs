@@ -16,7 +16,7 @@ use rand_xoshiro::{
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::access_log::{Entry, Notes};
+use super::access_log::{CallStats, Entry};
 use super::attempt::{Attempt, Broken, Next, broken};
 use super::headers::{absolute, header_list_bytes, is_malformed, render};
 use super::local::Count;
@@ -81,11 +81,11 @@ impl Thread {
     pub(super) async fn serve(
         self: Rc<Self>,
         request: Request<Incoming>,
-        peer: SocketAddr,
+        remote: SocketAddr,
     ) -> Result<Response<ResponseBody>, h2::Error> {
         let (head, body) = request.into_parts();
-        let notes = Rc::new(Notes::default());
-        let mut entry = Entry::begin(&self, &head, peer, &notes);
+        let stats = Rc::new(CallStats::default());
+        let mut entry = Entry::begin(&self, &head, remote, &stats);
         if is_malformed(&head) {
             return Err(h2::Reason::PROTOCOL_ERROR.into());
         }
@@ -95,7 +95,7 @@ impl Thread {
             Ok(deadline) => {
                 let config = &self.shared.config;
                 let key = config.hash_header.as_ref().and_then(|name| head.headers.get(name));
-                let received = Rc::clone(&notes.request_bytes);
+                let received = Rc::clone(&stats.request_bytes);
                 let call = Call {
                     thread: &self,
                     hash_key: key.map(|value| hash_bytes(value.as_bytes())),
@@ -103,7 +103,7 @@ impl Thread {
                     body: Replay::shared(body, config.calls.replay_buffer_bytes, received),
                     deadline,
                     is_grpc,
-                    notes,
+                    stats,
                     tried: RefCell::default(),
                 };
                 match deadline {
@@ -185,7 +185,7 @@ pub(super) struct Call<'a> {
     pub(super) deadline: Option<Instant>,
     pub(super) is_grpc: bool,
     hash_key: Option<u64>,
-    pub(super) notes: Rc<Notes>,
+    pub(super) stats: Rc<CallStats>,
     pub(super) tried: RefCell<Offered>,
 }
 
@@ -195,7 +195,7 @@ impl Call<'_> {
         let mut last = None;
         let mut may_repeat = false;
         let mut budgeted = None;
-        while self.notes.attempts.get() < self.max_attempts() {
+        while self.stats.attempts.get() < self.max_attempts() {
             let Some((index, pool)) = self.pick(may_repeat) else { break };
             // One that has outgrown what is kept of it is not sent again.
             let Some(body) = Replay::attempt(&self.body) else { break };
@@ -253,8 +253,8 @@ impl Call<'_> {
         body: ReplayBody<Incoming>,
         budgeted: Option<Count>,
     ) -> Result<Response<ResponseBody>, Broken> {
-        self.notes.attempts.set(self.notes.attempts.get() + 1);
-        self.notes.backend.replace(Some(Arc::clone(&pool.upstream)));
+        self.stats.attempts.set(self.stats.attempts.get() + 1);
+        self.stats.backend.replace(Some(Arc::clone(&pool.upstream)));
         let in_flight = Rc::clone(&self.thread.attempts);
         let mut attempt = Attempt {
             in_flight: pool.upstream.begin(),

@@ -59,7 +59,7 @@ pub(super) async fn serve(
 
 /// One connection's life. Its errors are the client's, and it knows them.
 async fn connection(accepted: Accepted, thread: Rc<Thread>, mut shutdown: Shutdown) {
-    let Accepted { stream, peer, place: _place } = accepted;
+    let Accepted { stream, remote, place: _place } = accepted;
     let limits = &thread.shared.config.downstream;
     let counters = thread.guard_counters.clone();
     let handshake_by = Instant::now() + limits.handshake_timeout;
@@ -78,7 +78,7 @@ async fn connection(accepted: Accepted, thread: Rc<Thread>, mut shutdown: Shutdo
     let service = service_fn(|request: Request<Incoming>| {
         let (thread, call) = (Rc::clone(&thread), Call(Rc::clone(&idle_since)));
         async move {
-            thread.serve(request, peer).await.map(|response| response.map(|body| body.with(call)))
+            thread.serve(request, remote).await.map(|response| response.map(|body| body.with(call)))
         }
     });
     let mut connection = pin!(builder(limits).serve_connection(TokioIo::new(stream), service));

@@ -50,7 +50,7 @@ impl Call<'_> {
     fn retry_after(&self, status: GrpcStatus, pushback: Pushback) -> Option<Next> {
         let thread = self.thread;
         let state = CallState {
-            attempts: self.notes.attempts.get(),
+            attempts: self.stats.attempts.get(),
             max_attempts: self.max_attempts(),
             is_replayable: self.is_grpc && self.body.borrow().is_replayable,
             left: self.deadline.map(|at| at.saturating_duration_since(Instant::now())),
@@ -114,7 +114,7 @@ impl Call<'_> {
         first: usize,
     ) -> Option<impl Future<Output = Result<Response<ResponseBody>, Broken>>> {
         let thread = self.thread;
-        if self.notes.attempts.get() >= self.max_attempts() {
+        if self.stats.attempts.get() >= self.max_attempts() {
             return None;
         }
         let body = Replay::copy(&self.body)?;

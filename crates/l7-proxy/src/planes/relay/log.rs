@@ -7,9 +7,10 @@ use rand_xoshiro::rand_core::Rng;
 use super::call::{Call, Response};
 use super::clients::ClientKey;
 use super::worker::Worker;
-use crate::access_log::{AccessLog, Line, now_unix_ms};
+use crate::access_log::{AccessLog, Line};
 use crate::failure::Answer;
 use crate::metrics::Outcome;
+use serve::json_lines::now_unix_ms;
 
 impl Worker {
     /// The log, if this call is in the share that is logged.
@@ -29,7 +30,7 @@ impl Worker {
         let response = &call.response;
         log.write(Line {
             time_unix_ms: now_unix_ms(),
-            peer: self.clients.all.get(call.client).map(|client| client.remote),
+            remote: self.clients.all.get(call.client).map(|client| client.remote),
             path: Line::path_of(path),
             backend,
             outcome: outcome.name(),
@@ -55,7 +56,7 @@ impl Worker {
         let path = from.endpoint.http.headers().value_of(Name::Path).unwrap_or_default();
         log.write(Line {
             time_unix_ms: now_unix_ms(),
-            peer: Some(from.remote),
+            remote: Some(from.remote),
             path: Line::path_of(path),
             backend: None,
             outcome: "rejected",

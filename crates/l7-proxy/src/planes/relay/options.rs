@@ -76,7 +76,7 @@ pub(super) fn upstream(config: &Config) -> Options {
             stray_frames: limits.backend_max_stray_frames_per_second,
         },
         max_error_resets: error_resets,
-        max_unacknowledged_resets: limits.backend_max_unseen_resets,
+        max_unacknowledged_resets: limits.backend_max_unacknowledged_resets,
         output_high_bytes: OUTPUT_HIGH_BYTES,
         ..Options::new(Role::Client)
     }

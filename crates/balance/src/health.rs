@@ -52,9 +52,9 @@ impl SlowStart {
     }
 }
 
-/// The standing of one backend.
+/// The health of one backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct Health {
     is_drained: bool,
     is_unhealthy: bool,
     failures: u32,
@@ -64,7 +64,7 @@ pub struct Standing {
     since_ms: u64,
 }
 
-impl Standing {
+impl Health {
     /// That of a backend that comes at `now_ms`; one of those that the proxy
     /// starts with came long ago.
     pub fn new(now_ms: Option<u64>) -> Self {
@@ -191,62 +191,62 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_eject_and_a_success_in_between_starts_over() {
-        let mut standing = Standing::new(None);
-        assert!(!standing.failed(RULE, 0) && !standing.failed(RULE, 0));
-        standing.succeeded();
-        assert!(!standing.failed(RULE, 0) && !standing.failed(RULE, 0));
-        assert!(standing.failed(RULE, 10));
-        assert!(!standing.is_available() && !standing.failed(RULE, 11), "it is out already");
-        assert!(!standing.readmit(RULE, 109));
-        assert!(standing.readmit(RULE, 110) && standing.is_available());
+        let mut health = Health::new(None);
+        assert!(!health.failed(RULE, 0) && !health.failed(RULE, 0));
+        health.succeeded();
+        assert!(!health.failed(RULE, 0) && !health.failed(RULE, 0));
+        assert!(health.failed(RULE, 10));
+        assert!(!health.is_available() && !health.failed(RULE, 11), "it is out already");
+        assert!(!health.readmit(RULE, 109));
+        assert!(health.readmit(RULE, 110) && health.is_available());
     }
 
     #[test]
     fn an_ejection_that_is_repeated_lasts_longer_up_to_a_bound() {
-        let mut standing = Standing::new(None);
+        let mut health = Health::new(None);
         let (mut now_ms, mut times) = (0, Vec::new());
         for _ in 0..7 {
-            while !standing.failed(RULE, now_ms) {}
+            while !health.failed(RULE, now_ms) {}
             let begun_ms = now_ms;
-            while !standing.readmit(RULE, now_ms) {
+            while !health.readmit(RULE, now_ms) {
                 now_ms += 10;
             }
             times.push(now_ms - begun_ms);
         }
         assert_eq!(times, [100, 200, 400, 800, 1_600, 1_600, 1_600]);
-        standing.succeeded();
-        while !standing.failed(RULE, now_ms) {}
-        assert!(standing.readmit(RULE, now_ms + 100));
+        health.succeeded();
+        while !health.failed(RULE, now_ms) {}
+        assert!(health.readmit(RULE, now_ms + 100));
     }
 
     #[test]
     fn reasons_come_and_go_apart() {
-        let mut standing = Standing::new(None);
-        standing.set_drained(true, 1);
-        standing.set_healthy(false, 1);
-        while !standing.failed(RULE, 1) {}
-        standing.set_drained(false, 2);
-        assert!(!standing.is_available());
-        standing.set_healthy(true, 3);
-        assert!(standing.is_available(), "a passed check ends an ejection too");
+        let mut health = Health::new(None);
+        health.set_drained(true, 1);
+        health.set_healthy(false, 1);
+        while !health.failed(RULE, 1) {}
+        health.set_drained(false, 2);
+        assert!(!health.is_available());
+        health.set_healthy(true, 3);
+        assert!(health.is_available(), "a passed check ends an ejection too");
     }
 
     #[test]
     fn without_a_rule_nothing_is_ejected() {
-        let mut standing = Standing::new(None);
-        assert!((0..100).all(|_| !standing.failed(None, 0)));
+        let mut health = Health::new(None);
+        assert!((0..100).all(|_| !health.failed(None, 0)));
     }
 
     #[test]
     fn who_is_new_or_back_warms_up_and_who_was_there_does_not() {
         let window = Some(SlowStart::over(Duration::from_millis(1_000)));
-        assert_eq!(Standing::new(None).warmth(window, 5), 1.0);
-        let new = Standing::new(Some(0));
+        assert_eq!(Health::new(None).warmth(window, 5), 1.0);
+        let new = Health::new(Some(0));
         assert_eq!(new.warmth(window, 0), 0.1);
         assert_eq!(new.warmth(window, 501), 0.5);
         assert_eq!(new.warmth(window, 9_000), 1.0);
         assert_eq!(new.warmth(None, 0), 1.0);
-        let mut back = Standing::new(None);
+        let mut back = Health::new(None);
         back.set_drained(true, 10);
         back.set_drained(false, 20);
         assert_eq!(back.warmth(window, 20), 0.1);
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn aggression_bends_the_line_and_the_least_share_cuts_it() {
-        let new = Standing::new(Some(0));
+        let new = Health::new(Some(0));
         let share = |aggression, least, now_ms: u64| {
             let window = Duration::from_millis(1_000);
             new.warmth(Some(SlowStart { window, aggression, least }), now_ms + 1)
@@ -267,13 +267,13 @@ mod tests {
     #[test]
     fn ejections_are_bounded_in_time_and_forgiven_one_by_one() {
         let rule = Ejection { time_max: Duration::from_millis(250), ..RULE.unwrap() };
-        let mut standing = Standing::new(None);
+        let mut health = Health::new(None);
         let mut eject = |forgiven| {
-            (0..forgiven).for_each(|_| standing.forgive());
-            assert!(standing.eject(rule, 0) && !standing.eject(rule, 0));
-            let until_ms = standing.ejected_until_ms().unwrap();
-            standing.forgive();
-            assert!(standing.readmit(Some(rule), until_ms));
+            (0..forgiven).for_each(|_| health.forgive());
+            assert!(health.eject(rule, 0) && !health.eject(rule, 0));
+            let until_ms = health.ejected_until_ms().unwrap();
+            health.forgive();
+            assert!(health.readmit(Some(rule), until_ms));
             until_ms
         };
         assert_eq!([eject(0), eject(0), eject(0)], [100, 200, 250]);
