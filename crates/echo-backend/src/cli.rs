@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serve::cli::ServerArgs;
 use serve::exit::{self, Failure};
+use serve::logging::LogArgs;
 use serve::tls::{self, Named, TlsError};
 use serve::{BindOptions, Metrics, duration};
 
@@ -29,6 +30,8 @@ pub struct Args {
     connections: ConnectionArgs,
     #[command(flatten)]
     tls: TlsArgs,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -169,6 +172,7 @@ pub fn main_with(args: Args) -> ExitCode {
 }
 
 fn run_process(args: Args) -> Result<(), Failure> {
+    args.log.start();
     let _ = serve::limits::raise_open_files();
     let threads = args.server.threads_or(1);
     let mut builder = match threads {

@@ -72,11 +72,14 @@ impl Connections {
         age_factor: f64,
         mut shutdown: Shutdown,
     ) {
-        let Accepted { stream, place, .. } = accepted;
+        let Accepted { stream, remote, place } = accepted;
         // A port probe, or a client that never speaks, costs no HTTP/2 state.
         tokio::select! {
             speaks = timeout(self.bounds.first_byte_timeout, stream.readable()) => {
-                if !matches!(speaks, Ok(Ok(()))) { return }
+                if !matches!(speaks, Ok(Ok(()))) {
+                    tracing::debug!(%remote, "connection that never spoke ended");
+                    return;
+                }
             }
             () = shutdown.draining() => {
                 // What has arrived by now is still served.
@@ -89,13 +92,18 @@ impl Connections {
             None => self.serve_http2(stream, Arc::clone(&calls), age_factor, shutdown).await,
             Some(config) => {
                 let stream = self.shake_hands(stream, Arc::clone(config), &mut shutdown).await;
-                let Some(stream) = stream else { return };
+                let Some(stream) = stream else {
+                    tracing::info!(%remote, "TLS handshake failed");
+                    return;
+                };
                 // In a box, so that plain connections are no larger for it.
                 let calls = Arc::clone(&calls);
                 Box::pin(self.serve_http2(stream, calls, age_factor, shutdown)).await;
             }
         }
-        self.counters.calls_per_connection.observe(calls.load(Ordering::Relaxed) as f64);
+        let calls = calls.load(Ordering::Relaxed);
+        self.counters.calls_per_connection.observe(calls as f64);
+        tracing::debug!(%remote, calls, "connection ended");
         drop(place);
     }
 
@@ -147,7 +155,10 @@ impl Connections {
                 event = next_event(&mut shutdown, timer, ending) => event,
             };
             match event {
-                Event::Cut => return,
+                Event::Cut => {
+                    tracing::info!("calls of a connection cut off");
+                    return;
+                }
                 Event::Aged => {
                     self.counters.aged.inc();
                     timer = Instant::now().checked_add(self.bounds.max_connection_age_grace);

@@ -151,6 +151,7 @@ impl Backend {
     /// Changes how fast the servers work, from the next call they take on.
     pub fn set_speed(&self, speed: Speed) {
         self.station.set_speed(speed);
+        tracing::info!(%speed, "speed changed");
     }
 
     async fn serve(
@@ -176,8 +177,10 @@ impl Backend {
             }
         }
         drop(acceptor);
+        tracing::info!(connections = tasks.len(), "drain started");
         // Bounded: every connection watches for the shutdown's deadline.
         while tasks.join_next().await.is_some() {}
+        tracing::info!("drained");
         Ok(())
     }
 }

@@ -17,13 +17,13 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
 /// The crates that are heard.
-const OURS: [&str; 3] = ["l4_proxy", "l7_proxy", "serve"];
+const OURS: [&str; 4] = ["echo_backend", "l4_proxy", "l7_proxy", "serve"];
 
 /// Flags of a server that logs.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Log")]
 pub struct LogArgs {
-    /// Log to standard error what happens to connections, backends and the proxy
+    /// Log to standard error what happens to connections, backends and the server
     /// itself, from this severity on: off, error, warn, info or debug. Nothing is
     /// logged of single calls.
     #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::OFF)]
