@@ -24,6 +24,7 @@ use measure::{
     statistics::interval::{over_trials, ratio_of_runs, ratio_paired},
     summary::{Figures, Saturation, is_measured, median, saturation},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{model::Model, verdict::Verdict};
@@ -41,7 +42,7 @@ const LEAST_SEARCHES: usize = 2;
 
 /// What equal runs on one machine move by, as a standard deviation. Two runs can't
 /// show it; it is known from many.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Moves {
     /// Of CPU per call, as a fraction of it.
     pub cpu: f64,
@@ -119,7 +120,8 @@ impl Compared {
 }
 
 /// What two runs say about each other.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(title = "layerlab comparison")]
 pub struct Comparison {
     /// The run compared with: its scenario and start.
     pub before: String,
@@ -142,7 +144,7 @@ pub struct Comparison {
 }
 
 /// One figure of one peer.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Row {
     /// The peer.
     pub peer: String,

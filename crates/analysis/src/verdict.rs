@@ -5,6 +5,7 @@ use measure::{
     figure::Figure,
     statistics::interval::{Difference, mean_interval},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -20,7 +21,7 @@ pub(crate) const ALIKE: f64 = 0.10;
 pub(crate) const NEGLIGIBLE: f64 = 0.001;
 
 /// One side of a comparison beside the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Worse, with the whole interval beyond the margin.

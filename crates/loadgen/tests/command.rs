@@ -531,6 +531,7 @@ fn the_committed_schemas_are_those_of_the_types() {
         ("predictions", "results/schema/predictions.json"),
         ("summary", "results/schema/summary.json"),
         ("decision", "results/schema/decision.json"),
+        ("comparison", "results/schema/comparison.json"),
     ] {
         let ran = home.run(&["schema", format]);
         let schema: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();

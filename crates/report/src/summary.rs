@@ -1,7 +1,7 @@
 //! One picture that says the answer alone, 1600 × 900, for a design document.
 //!
-//! The question, the answer in sentences, the two pictures that the answer rests on, and
-//! on what that was measured.
+//! The question, the answer in sentences, the picture or two that the answer rests on,
+//! and on what that was measured.
 
 use analysis::{
     findings::{Findings, Piece, Sentence},
@@ -53,20 +53,25 @@ fn heading(drawing: &mut Drawing, model: &Model<'_>) -> f64 {
     y + 10.0
 }
 
-/// The two pictures that the answer rests on, side by side.
+/// The pictures that the answer rests on, side by side.
 fn pictures(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64) {
     const GAP: f64 = 36.0;
-    let width = ROOM * 0.5 - GAP / 2.0;
+    /// What the colours of backends take below their chart.
+    const LEGEND: f64 = 36.0;
+    let kinds = deciding(model);
+    let width = (ROOM - GAP * (kinds.len() as f64 - 1.0)) / kinds.len() as f64;
     let title = Font::new(13.5).bold();
-    for (kind, x) in deciding(model).iter().zip([MARGIN, MARGIN + width + GAP]) {
-        let columns = if kind.name.starts_with("share") { 3 } else { 1 };
-        let frame = Frame { width, height: Some(room - 26.0), columns };
+    for (index, kind) in kinds.into_iter().enumerate() {
+        let x = MARGIN + index as f64 * (width + GAP);
+        let (columns, below) = match kind.name {
+            "share-over-time" => (4, LEGEND),
+            "shares" => (3, 0.0),
+            _ => (1, 0.0),
+        };
+        let frame = Frame { width, height: Some(room - 26.0 - below), columns };
         let chart = kind.of(model, frame);
-        drawing.ground().text(
-            (x, top + 12.0),
-            fit(&heading_of(kind, model, &chart), title, width),
-            title,
-        );
+        let heading = fit(&heading_of(kind, model, &chart), title, width);
+        drawing.ground().text((x, top + 12.0), heading, title);
         drawing.place(chart.drawing, x, top + 26.0);
     }
 }
@@ -83,12 +88,11 @@ fn heading_of(kind: &ChartKind, model: &Model<'_>, chart: &Chart) -> String {
 }
 
 /// What the answer rests on: the picture of the decisive figure, and the first of the
-/// others; where backends come and go, what became of shares and calls over time.
+/// others; where backends come and go, what became of their shares.
 fn deciding(model: &Model<'_>) -> Vec<&'static ChartKind> {
     let kinds = charts::of(model);
     if model.has_faults() && model.sweep.is_none() {
-        let over_time = ["share-over-time", "throughput"];
-        return kinds.iter().filter(|kind| over_time.contains(&kind.name)).rev().collect();
+        return kinds.iter().filter(|kind| kind.name == "share-over-time").collect();
     }
     let figure = model.run.answer.as_ref().map(|answer| answer.figure);
     let decisive = match figure {

@@ -9,10 +9,11 @@ use measure::{
 
 use super::{Sentence, sweep};
 use crate::{
-    estimate::{Beside, Difference},
+    estimate::{Beside, Difference, Estimate},
     model::{Model, PeerView},
     settling,
     sweep::peer_at,
+    verdict::around,
 };
 
 /// The sentence for what came out; `None` where the scenario has none for it, or a peer
@@ -125,17 +126,26 @@ fn of_one(
     };
     let Quantity::Figure(figure) = quantity else { return None };
     let [from, to] = [from, to].map(|point| find(model, name, Some(point)));
-    added(sentence, figure, &to?.beside(from?, figure))
+    added(sentence, figure, to?, from?)
 }
 
-/// What a figure has more at one point than at another.
-fn added(sentence: Sentence, figure: Figure, beside: &Beside) -> Option<Sentence> {
-    let difference = beside.difference?;
-    Some(match (beside.significant, difference.interval) {
-        (Difference::CannotTell, Some((low, high))) => sentence
+/// What a figure of a peer has more at one point than at another.
+fn added(
+    sentence: Sentence,
+    figure: Figure,
+    to: &PeerView<'_>,
+    from: &PeerView<'_>,
+) -> Option<Sentence> {
+    let difference = to.beside(from, figure).difference?;
+    let (own, other) = to.paired(from, |figures| figures.get(figure));
+    let differences: Vec<f64> = own.iter().zip(&other).map(|(a, b)| a - b).collect();
+    let difference =
+        Estimate { interval: around(&differences), ..difference }.around(difference.value);
+    Some(match difference.interval {
+        Some((low, high)) if low <= 0.0 && high >= 0.0 => sentence
             .text("nothing significant")
             .qualified(format!("{} to {}", signed(figure, low), signed(figure, high))),
-        (Difference::Less, _) => sentence.text("−").estimate(figure, &difference.magnitude()),
+        _ if difference.value < 0.0 => sentence.text("−").estimate(figure, &difference.magnitude()),
         _ => sentence.estimate(figure, &difference),
     })
 }
@@ -215,8 +225,10 @@ fn balance(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Option
         let never = times.iter().filter(|time| time.is_infinite()).count();
         sentence.qualified(format!("in {never} of {} repeats never", times.len()))
     } else {
-        sentence
-            .qualified(format!("{} in all repeats", format::duration_range(low * 1e9, high * 1e9)))
+        sentence.qualified(format!(
+            "{} over the repeats",
+            format::duration_range(low * 1e9, high * 1e9)
+        ))
     })
 }
 
@@ -225,7 +237,7 @@ fn ranked<'m, 'a>(
     model: &'m Model<'a>,
     point: Option<&str>,
     figure: Figure,
-) -> Vec<(&'m PeerView<'a>, crate::estimate::Estimate)> {
+) -> Vec<(&'m PeerView<'a>, Estimate)> {
     let names = model.measured().map(|peer| peer.name.as_str());
     let mut all: Vec<_> = names
         .filter_map(|name| {

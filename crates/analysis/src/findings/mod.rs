@@ -450,11 +450,9 @@ impl Sentence {
             Unit::Time => self.durations(estimate),
             Unit::Share => self.shares(estimate),
             Unit::Calls | Unit::Rate | Unit::Number => {
-                let shown = figure.show(estimate.value);
-                let range = estimate.interval.map(|(low, high)| figure.show_range(low, high));
-                let sentence = self.figure(shown.clone());
-                match range.filter(|range| *range != shown) {
-                    Some(range) => sentence.qualified(range),
+                let sentence = self.figure(figure.show(estimate.value));
+                match estimate.interval.filter(|_| estimate.lowest < estimate.highest) {
+                    Some((low, high)) => sentence.qualified(figure.show_range(low, high)),
                     None => sentence,
                 }
             }
@@ -463,13 +461,10 @@ impl Sentence {
 
     /// A time with its interval.
     pub fn durations(self, estimate: &Estimate) -> Self {
-        let shown = format::duration(estimate.value);
-        let sentence = self.figure(shown.clone());
-        match estimate.interval {
-            Some((low, high)) => {
-                let range = format::duration_range(low, high);
-                if range == shown { sentence } else { sentence.qualified(range) }
-            }
+        let sentence = self.figure(format::duration(estimate.value));
+        let differ = |(low, high): &(f64, f64)| format::duration(*low) != format::duration(*high);
+        match estimate.interval.filter(differ) {
+            Some((low, high)) => sentence.qualified(format::duration_range(low, high)),
             None => sentence,
         }
     }

@@ -23,7 +23,9 @@ pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sen
     }
     // Of targets it is not known where they balance.
     let known = |peer: &PeerView<'_>| peer.layer() != Some(Layer::External);
-    if pair.is_none() && model.measured().any(known) {
+    // Nor is it amiss where the scenario asks of other things, as of policies.
+    let is_answered = super::asked(model).is_some();
+    if pair.is_none() && !is_answered && model.measured().any(known) {
         caveats.push(Sentence::default().text(
             "There are no figures for a peer that balances calls and one that balances \
              connections, so this run does not compare the two.",

@@ -31,6 +31,8 @@ enum Format {
     Summary,
     /// What `decide --json` prints.
     Decision,
+    /// What `compare --json` prints.
+    Comparison,
 }
 
 pub(super) fn main(args: &Args) -> Result<u8, Failure> {
@@ -44,6 +46,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         Format::Predictions => text(schemars::schema_for!(measure::prediction::Predictions)),
         Format::Summary => text(schemars::schema_for!(Summary)),
         Format::Decision => text(schemars::schema_for!(analysis::decide::Decision)),
+        Format::Comparison => text(schemars::schema_for!(analysis::compare::Comparison)),
     })?;
     Ok(exit::FINE)
 }

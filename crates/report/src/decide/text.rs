@@ -2,7 +2,7 @@
 //! costs, and what is still to be measured.
 
 use analysis::{
-    decide::{Decision, Situation, Status, micros, span},
+    decide::{Decision, Status, micros, span},
     findings::Sentence,
     model::LEVEL_TEXT,
 };
@@ -72,29 +72,13 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
 
 /// What is still to be measured, with what to run.
 fn open(text: &mut String, decision: &Decision, style: Style) {
-    let is_told = |one: &&Situation| one.finding.status == Status::Tells;
-    let own: Vec<&Situation> = decision.situations.iter().filter(|one| !is_told(one)).collect();
-    if own.is_empty() {
+    let lines = super::still_open(decision);
+    if lines.is_empty() {
         return;
     }
     head(text, "Still to be measured", style);
-    let mut never: Vec<&str> = Vec::new();
-    for situation in own {
-        match (&situation.command, situation.finding.evidence.is_empty()) {
-            (_, true) => never.push(&situation.scenario),
-            (command, false) => {
-                let command = command.as_deref().unwrap_or_default();
-                let line = format!("{}{command}", situation.opening(":"));
-                text.push_str(&plain_paragraph(&line, "- ", style));
-            }
-        }
-    }
-    if !never.is_empty() {
-        let line = format!(
-            "Not run: {}. One of them, or all: cargo run -p loadgen -- --scenario NAME, cargo run -p \
-             loadgen -- all",
-            never.join(", ")
-        );
+    for (what, scenarios, command) in lines {
+        let line = format!("{what} {}. {command}", scenarios.join(", "));
         text.push_str(&plain_paragraph(&line, "- ", style));
     }
 }

@@ -38,8 +38,9 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                 };
                 html.text(&format!(
                     "Figures are medians over {repeats}, with {LEVEL_TEXT} intervals in brackets \
-                     (Student's t on the logarithms). Peers are told apart by the ratio of their \
-                     figures repeat by repeat, where its interval leaves no doubt."
+                     (Student's t on the logarithms). A ratio or a difference of two peers is that of \
+                     their medians; its interval comes from the repeats one by one, and tells them \
+                     apart where it leaves no doubt."
                 ));
             });
         }

@@ -82,7 +82,12 @@ fn verdict(html: &mut Html, situation: &Situation) {
         });
         html.tag("td", &[("class", "because")], |html| {
             super::answer::sentence(html, &situation.reason);
-            cites(html, &situation.finding.evidence);
+            html.text(" ");
+            html.tag("span", &[("class", "cites")], |html| {
+                for one in &situation.finding.evidence {
+                    cite(html, one, place(&one.anchor));
+                }
+            });
         });
     });
 }
@@ -158,7 +163,7 @@ fn charts(html: &mut Html, decision: &Decision) {
     if wide.is_empty() {
         return;
     }
-    section(html, "charts", "Two pictures", |html| {
+    section(html, "charts", "In pictures", |html| {
         for (wide, narrow) in wide.iter().zip(&narrow) {
             html.tag("figure", &[("id", wide.name)], |html| {
                 html.tag("figcaption", &[], |html| {
@@ -204,46 +209,21 @@ fn choices(html: &mut Html, decision: &Decision) {
 
 /// What was not measured, or not often enough, with what to run: one short list.
 fn open(html: &mut Html, decision: &Decision) {
-    let missing = of_status(decision, Status::NotMeasured);
-    let undecided = of_status(decision, Status::CannotTell);
-    if missing.is_empty() && undecided.is_empty() {
+    let lines = crate::decide::still_open(decision);
+    if lines.is_empty() {
         return;
     }
     section(html, "open", "Still to be measured", |html| {
         html.tag("ul", &[("class", "peers")], |html| {
-            for situation in undecided {
+            for (what, scenarios, command) in lines {
                 html.tag("li", &[], |html| {
-                    html.leaf("b", &[], &situation.opening(":"));
-                    html.text("no verdict from these repeats. ");
-                    command(html, situation);
-                });
-            }
-            let (partly, never): (Vec<&Situation>, Vec<&Situation>) =
-                missing.into_iter().partition(|one| !one.finding.evidence.is_empty());
-            for situation in partly {
-                html.tag("li", &[], |html| {
-                    html.leaf("b", &[], &situation.opening(":"));
-                    html.text("not with these peers. ");
-                    command(html, situation);
-                });
-            }
-            if !never.is_empty() {
-                let names: Vec<&str> = never.iter().map(|one| one.scenario.as_str()).collect();
-                html.tag("li", &[], |html| {
-                    html.text(&format!("Not run: {}. One of them, or all: ", names.join(", ")));
-                    html.leaf("code", &[], "cargo run -p loadgen -- --scenario NAME");
-                    html.text(", ");
-                    html.leaf("code", &[], "cargo run -p loadgen -- all");
+                    html.leaf("b", &[], what);
+                    html.text(&format!(" {}. ", scenarios.join(", ")));
+                    html.leaf("code", &[], &command);
                 });
             }
         });
     });
-}
-
-fn command(html: &mut Html, situation: &Situation) {
-    if let Some(command) = &situation.command {
-        html.leaf("code", &[], command);
-    }
 }
 
 /// All there is to say of each situation.

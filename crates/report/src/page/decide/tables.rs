@@ -79,12 +79,18 @@ pub(super) fn choice(html: &mut Html, decision: &Decision, choice: Choice, what:
         let row = rows.clone().find(|row| row.peer == own(choice));
         match row.or_else(|| rows.clone().find(|row| row.layer == Some(layer))) {
             Some(row) => {
-                let whose = if row.is_clients { "of the client, more" } else { "of its proxy" };
-                cell(html, row.cpu_per_call_ns, signed_duration, Some(whose));
+                let cost = row
+                    .cpu_per_call_ns
+                    .map_or(format::UNKNOWN.to_owned(), |cost| signed_duration(cost.value));
+                html.tag("td", &[], |html| {
+                    html.leaf("b", &[], &cost);
+                    let whose = if row.is_clients { "more, in the client" } else { "in its proxy" };
+                    html.leaf("small", &[], whose);
+                });
             }
-            None => html.leaf("td", &[("class", "missing")], "not measured"),
+            None => html.leaf("td", &[], "not measured"),
         }
-        html.leaf("td", &[("class", "wrap")], &tail_of(decision, choice));
+        html.leaf("td", &[("class", "because")], &tail_of(decision, choice));
         let right = decision.situations.iter().filter(|one| one.choices.contains(&choice));
         let right: Vec<String> = right.map(|one| uncapitalised(&one.when)).collect();
         let text = if right.is_empty() { "nothing measured".to_owned() } else { right.join("; ") };
