@@ -19,7 +19,8 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 use scenario::{
-    Identity, InterfaceSource, RequestSource, Scenario, ScenarioSource, Service, Setting,
+    Identity, InterfaceSource, Pace, RequestSource, Scenario, ScenarioSource, Service, Setting,
+    Trace, TracedCall,
 };
 use tonic::{
     Code, Request, Status,
@@ -51,6 +52,10 @@ pub(crate) struct OwnService {
     source: ScenarioSource,
     settings: Vec<Setting>,
     calls: OnceLock<Arc<Calls>>,
+    /// The trace whose methods are called, if one is replayed.
+    trace: Option<Trace>,
+    /// Which of the calls those of the trace are.
+    order: OnceLock<Arc<[u32]>>,
     /// What is wrong with the calls, which no server can change.
     broken: OnceLock<String>,
 }
@@ -160,6 +165,11 @@ impl OwnService {
             source: source.clone(),
             settings: settings.to_vec(),
             calls: OnceLock::new(),
+            trace: match &scenario.load.pace {
+                Pace::Open { arrivals, .. } => arrivals.trace().map(|(trace, _)| trace.clone()),
+                Pace::Closed { .. } => None,
+            },
+            order: OnceLock::new(),
             broken: OnceLock::new(),
         };
         let interface = match &service.interface {
@@ -191,6 +201,12 @@ impl OwnService {
     /// Its calls; `None` until it was asked for its interface.
     pub(crate) fn calls(&self) -> Option<&Arc<Calls>> {
         self.calls.get()
+    }
+
+    /// Which of its calls those of a trace are, by their numbers; `None` where each is the
+    /// next.
+    pub(crate) fn order(&self) -> Option<&Arc<[u32]>> {
+        self.order.get()
     }
 
     /// What is wrong with its calls, once that is known: there is no use in trying on.
@@ -267,6 +283,11 @@ impl OwnService {
         let pick = || mix.next_u64();
         let made = Calls::make(interface, &specs, data.as_deref(), sources, pick, self.count);
         let made = made.map_err(|error| self.blame(&error))?;
+        if let Some(trace) = &self.trace {
+            let order = order(trace, &made)
+                .map_err(|message| self.source.error(&self.settings, "load.arrivals", message))?;
+            let _ = self.order.set(order);
+        }
         // Whoever was first has made the same.
         let _ = self.calls.set(Arc::new(made));
         Ok(())
@@ -297,6 +318,32 @@ impl OwnService {
     fn blame(&self, error: &grpc_call::Error) -> scenario::Error {
         self.source.error(&self.settings, &format!("service.{}", error.key), error.to_string())
     }
+}
+
+/// For each call of a trace, one of its method, in turn; any where that is not known.
+fn order(trace: &Trace, calls: &Calls) -> Result<Arc<[u32]>, String> {
+    let method = |number: u32| calls.rules(calls.get(number.into())).method.as_str();
+    // At most as many as are made ahead.
+    let numbers: Vec<u32> = (0..calls.len() as u32).collect();
+    let of_method = |wanted: &String| {
+        let mut same = numbers.iter().copied().filter(|&number| method(number) == wanted);
+        let same: Vec<u32> = same.by_ref().collect();
+        if same.is_empty() {
+            let file = trace.file();
+            return Err(format!("{file} calls `{wanted}`, which no `[[service.call]]` does"));
+        }
+        Ok(same)
+    };
+    let by_method: Vec<Vec<u32>> =
+        trace.methods().iter().map(of_method).collect::<Result<_, _>>()?;
+    let mut taken = vec![0; by_method.len() + 1];
+    let one = |call: &TracedCall| {
+        let method = call.method.map_or(by_method.len(), usize::from);
+        let choice = by_method.get(method).unwrap_or(&numbers);
+        taken[method] += 1;
+        choice[(taken[method] - 1) % choice.len()]
+    };
+    Ok(trace.calls().iter().map(one).collect())
 }
 
 /// The metadata of an answer, as far as it came. That of a failure is in neither.

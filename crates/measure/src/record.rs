@@ -287,10 +287,17 @@ pub struct LoadSetup {
     pub call: String,
     /// Messages per streaming call; 1 for unary.
     pub messages: u32,
-    /// Payload of a request message in bytes.
+    /// Payload of a request message in bytes; the mean, where they differ.
     pub request_bytes: u32,
-    /// Payload of a response message in bytes.
+    /// Payload of a response message in bytes; the mean, where they differ.
     pub response_bytes: u32,
+    /// How sizes of requests are drawn (`lognormal:2KiB,sigma=1`), or the file that they
+    /// are from (`file:calls.csv`); none where they are all alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_sizes: Option<String>,
+    /// Likewise of responses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_sizes: Option<String>,
     /// Policy the balancers were asked for.
     pub policy: String,
     /// The gRPC client that made the calls (`tonic`, `wire`).

@@ -1,7 +1,7 @@
 //! From what is written to what can't be wrong: bounds, alternatives,
 //! contradictions and defaults.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, time::Duration};
 
 use balance::{Balancer, PolicyKind};
 use measure::{answer::Answer, figure::Scope};
@@ -20,7 +20,9 @@ use crate::{
     search::Search,
     service::check_service,
     service_time::ServiceTime,
-    units::{DurationText, PercentText, RateText, SizeText, format_duration, format_size},
+    sizes::check_sizes,
+    trace::{Trace, TracedCall, check_trace},
+    units::{DurationText, PercentText, RateText, format_duration},
     wire::{
         ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, ClientWire, LoadWire, LoopWire,
         PacerWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire, ScenarioWire,
@@ -36,14 +38,15 @@ const DEFAULT_RESOLUTION: f64 = 0.05;
 const DEFAULT_STREAMS: u32 = 100;
 const DEFAULT_WARM_UP: Duration = Duration::from_secs(1);
 const DEFAULT_MESSAGES: u32 = 10;
-const DEFAULT_PAYLOAD_BYTES: u32 = 32;
 const DEFAULT_PEERS: [&str; 3] = ["direct", "l4", "l7"];
 const DEFAULT_REPEATS: u32 = 3;
 const DEFAULT_SEED: u64 = 1;
 
-/// Checks a scenario. `known_peers` are the peers there are.
+/// Checks a scenario. `folder` is what files that it names are relative to; `known_peers`
+/// are the peers there are.
 pub(crate) fn check(
     name: &str,
+    folder: &Path,
     wire: ScenarioWire,
     known_peers: &[String],
 ) -> Result<Scenario, Problem> {
@@ -56,7 +59,7 @@ pub(crate) fn check(
     let command = check_command(&wire.backends, backends.len(), tls)?;
     let policy = wire.balance.policy;
     check_policy("balance.policy", policy, &backends)?;
-    let load = check_load(&wire.load)?;
+    let load = check_load(&wire.load, folder)?;
     let service = check_service(wire.service, &wire.load)?;
     let faults = check_faults(&wire.faults, &backends, command.is_some())?;
     if let (Some(_), Length::Calls(_)) = (faults.first(), load.length) {
@@ -201,7 +204,7 @@ fn check_policy(key: &str, policy: PolicyKind, backends: &[Backend]) -> Result<(
         .map_err(|error| Problem::new(key, error.to_string()))
 }
 
-fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
+fn check_load(wire: &LoadWire, folder: &Path) -> Result<Load, Problem> {
     let connections =
         within("load.connections", wire.connections, bounds::CONNECTIONS, "connections")?;
     let streams = wire.streams.unwrap_or(DEFAULT_STREAMS);
@@ -215,13 +218,21 @@ fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
         );
         return Err(Problem::new("load.streams", message));
     }
-    let warm_up = wire.warm_up.map_or(DEFAULT_WARM_UP, |DurationText(warm_up)| warm_up);
+    let trace = check_trace(wire, folder)?;
+    let is_traced = trace.is_some();
+    let default_warm_up = if is_traced { Duration::ZERO } else { DEFAULT_WARM_UP };
+    let warm_up = wire.warm_up.map_or(default_warm_up, |DurationText(warm_up)| warm_up);
     let warm_up = within("load.warm_up", Time(warm_up), bounds::WARM_UP.time(), "a warm-up")?.0;
     let (pacer, closed_twin) = (check_pacer(wire)?, check_closed_twin(wire)?);
     let (call, messages) = check_call(wire)?;
-    let pace = check_pace(wire)?;
+    let sizes = |key: &str, size, column: fn(&TracedCall) -> Option<u32>| {
+        check_sizes(key, size, wire, folder, trace.as_ref(), column)
+    };
+    let request_bytes = sizes("request_bytes", &wire.request_bytes, |call| call.request_bytes)?;
+    let response_bytes = sizes("response_bytes", &wire.response_bytes, |call| call.response_bytes)?;
+    let pace = check_pace(wire, trace)?;
     let skew = wire.skew.as_ref().map(|skew| check_skew(skew, connections, &pace)).transpose()?;
-    let length = check_length(wire, &pace)?;
+    let length = check_length(wire, &pace, warm_up)?;
     let search =
         wire.search.as_ref().map(|search| check_search(search, &pace, length)).transpose()?;
     Ok(Load {
@@ -240,8 +251,8 @@ fn check_load(wire: &LoadWire) -> Result<Load, Problem> {
         closed_twin,
         call,
         messages,
-        request_bytes: check_payload("load.request_bytes", wire.request_bytes, wire.payload)?,
-        response_bytes: check_payload("load.response_bytes", wire.response_bytes, wire.payload)?,
+        request_bytes,
+        response_bytes,
         search,
     })
 }
@@ -268,9 +279,9 @@ fn check_pacer(wire: &LoadWire) -> Result<Pacer, Problem> {
 }
 
 fn check_skew(wire: &SkewWire, connections: u32, pace: &Pace) -> Result<Skew, Problem> {
-    if matches!(pace, Pace::Closed { .. }) {
-        let message = "belongs to an open loop, since responses pace a closed one; take it out, \
-                       or change `load.loop`";
+    if !matches!(pace, Pace::Open { arrivals, .. } if arrivals.trace().is_none()) {
+        let message = "belongs to an open loop without a trace, since responses pace a closed one; \
+                       take it out, or change `load.loop`";
         return Err(Problem::new("load.skew", message));
     }
     let heavy =
@@ -308,20 +319,8 @@ fn check_call(wire: &LoadWire) -> Result<(CallKind, u32), Problem> {
 }
 
 /// The payload of one direction: its own, or that of both.
-fn check_payload(
-    key: &str,
-    size: Option<SizeText>,
-    both: Option<SizeText>,
-) -> Result<u32, Problem> {
-    let key = if size.is_none() && both.is_some() { "load.payload" } else { key };
-    let bytes = size.or(both).map_or(DEFAULT_PAYLOAD_BYTES, |SizeText(bytes)| bytes);
-    let Bounds { min, max } = bounds::PAYLOAD_BYTES;
-    let size = within(key, Size(bytes), Bounds { min: Size(min), max: Size(max) }, "a payload")?;
-    Ok(size.0)
-}
-
 fn check_search(wire: &SearchWire, pace: &Pace, length: Length) -> Result<Search, Problem> {
-    let flat = matches!(pace, Pace::Open { profile: Profile::Flat, .. });
+    let flat = matches!(pace, Pace::Open { profile: Profile::Flat, arrivals } if arrivals.trace().is_none());
     if !flat || !matches!(length, Length::Duration(_)) {
         let message = "a search changes the rate of an open loop without a profile, and measures \
                        each for a duration; set `load.loop = \"open\"` and `load.duration`";
@@ -347,7 +346,7 @@ fn check_search(wire: &SearchWire, pace: &Pace, length: Length) -> Result<Search
     })
 }
 
-fn check_pace(wire: &LoadWire) -> Result<Pace, Problem> {
+fn check_pace(wire: &LoadWire, trace: Option<Trace>) -> Result<Pace, Problem> {
     let belongs = |key: &str, to: &str| {
         let message = format!("belongs to {to}; take it out, or change `load.loop`");
         Err(Problem::new(format!("load.{key}"), message))
@@ -357,14 +356,23 @@ fn check_pace(wire: &LoadWire) -> Result<Pace, Problem> {
             if wire.think_time.is_some() {
                 return belongs("think_time", "a closed loop");
             }
+            if let Some(trace) = trace {
+                let speed =
+                    within("load.speed", wire.speed.unwrap_or(1.0), bounds::SPEED, "a factor")?;
+                let arrivals = Arrivals::Trace { trace, speed };
+                return Ok(Pace::Open { arrivals, profile: Profile::Flat });
+            }
             let Some(rate) = wire.rate else {
                 let message = "this key is missing: an open loop needs the rate of its schedule";
                 return Err(Problem::new("load.rate", message));
             };
             let rate = within("load.rate", rate.0, bounds::RATE, "calls per second")?;
-            let arrivals = match wire.arrivals.unwrap_or(ArrivalsWire::Poisson) {
-                ArrivalsWire::Constant => Arrivals::Constant { rate },
-                ArrivalsWire::Poisson => Arrivals::Poisson { rate },
+            let arrivals = match wire.arrivals {
+                Some(ArrivalsWire::Constant) => Arrivals::Constant { rate },
+                // A trace has been dealt with.
+                None | Some(ArrivalsWire::Poisson | ArrivalsWire::Trace(_)) => {
+                    Arrivals::Poisson { rate }
+                }
             };
             let profile = check_profile(wire, rate)?;
             Ok(Pace::Open { arrivals, profile })
@@ -463,8 +471,27 @@ fn check_placement(wire: &PlacementWire) -> Result<Placement, Problem> {
     }
 }
 
-fn check_length(wire: &LoadWire, pace: &Pace) -> Result<Length, Problem> {
+fn check_length(wire: &LoadWire, pace: &Pace, warm_up: Duration) -> Result<Length, Problem> {
+    let whole = |trace: &Trace, speed: f64| {
+        // To the last call, which is in it.
+        Duration::from_secs_f64(trace.length_s() / speed) + Duration::from_nanos(1)
+    };
+    let left = match pace {
+        Pace::Open { arrivals: Arrivals::Trace { trace, speed }, .. } => {
+            Some(whole(trace, *speed).saturating_sub(warm_up))
+        }
+        _ => None,
+    };
     match (wire.duration, wire.calls) {
+        (None, None) if left.is_some() => {
+            let bounds = bounds::DURATION.time();
+            let left = Time(left.unwrap_or_default());
+            Ok(Length::Duration(within("load.arrivals", left, bounds, "a trace of a duration")?.0))
+        }
+        (None, Some(_)) if left.is_some() => {
+            let message = "a trace is replayed for a duration; use `load.duration`, or take it out";
+            Err(Problem::new("load.calls", message))
+        }
         (Some(_), Some(_)) => {
             let message = "`load.duration` and `load.calls` both say how long a trial is; keep one";
             Err(Problem::new("load.calls", message))
@@ -545,16 +572,6 @@ pub(crate) struct Time(pub(crate) Duration);
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&format_duration(self.0))
-    }
-}
-
-/// A size that shows as people write it.
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
-struct Size(u32);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format_size(self.0))
     }
 }
 

@@ -47,8 +47,10 @@ mod schema;
 mod search;
 mod service;
 mod service_time;
+mod sizes;
 mod source;
 mod sweep;
+mod trace;
 pub mod units;
 mod wire;
 
@@ -69,5 +71,7 @@ pub use schema::{peer_schema, scenario_schema};
 pub use search::{Objective, Search};
 pub use service::{Identity, InterfaceSource, RequestSource, Service, ServiceCall};
 pub use service_time::ServiceTime;
+pub use sizes::Sizes;
 pub use source::{ScenarioSource, Setting};
 pub use sweep::{Point, Sweep, is_same, number, short_key};
+pub use trace::{Trace, TracedCall};

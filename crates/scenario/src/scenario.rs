@@ -17,7 +17,9 @@ use crate::{
     search::Search,
     service::Service,
     service_time::ServiceTime,
+    sizes::Sizes,
     sweep::Sweep,
+    trace::Trace,
     units::duration_as_text,
 };
 
@@ -150,19 +152,21 @@ pub struct Load {
     pub call: CallKind,
     /// Messages in each direction that streams; 1 for unary calls.
     pub messages: u32,
-    /// Payload of a request message in bytes.
-    pub request_bytes: u32,
-    /// Payload of a response message in bytes.
-    pub response_bytes: u32,
+    /// Payload of a request message.
+    pub request_bytes: Sizes,
+    /// Payload of a response message.
+    pub response_bytes: Sizes,
     /// The search over rates, if there is one.
     pub search: Option<Search>,
 }
 
 impl Load {
-    /// Payload that a call moves in both directions together, in bytes.
+    /// Payload that a call moves in both directions together, in bytes; the mean, where
+    /// calls differ.
     pub fn payload_bytes(&self) -> u64 {
         let messages = u64::from(self.messages);
-        let (request, response) = (u64::from(self.request_bytes), u64::from(self.response_bytes));
+        let mean = |sizes: &Sizes| u64::from(sizes.mean_bytes());
+        let (request, response) = (mean(&self.request_bytes), mean(&self.response_bytes));
         match self.call {
             CallKind::Unary => request + response,
             CallKind::ServerStream => request + messages * response,
@@ -216,6 +220,13 @@ pub enum Arrivals {
         /// Calls per second, on average.
         rate: f64,
     },
+    /// Calls as they were recorded.
+    Trace {
+        /// The record.
+        trace: Trace,
+        /// How many times as fast.
+        speed: f64,
+    },
 }
 
 impl Arrivals {
@@ -224,13 +235,23 @@ impl Arrivals {
         match self {
             Self::Constant { .. } => "constant",
             Self::Poisson { .. } => "poisson",
+            Self::Trace { .. } => "trace",
         }
     }
 
-    /// Calls per second before any profile.
+    /// What is replayed, and how many times as fast.
+    pub fn trace(&self) -> Option<(&Trace, f64)> {
+        match self {
+            Self::Trace { trace, speed } => Some((trace, *speed)),
+            Self::Constant { .. } | Self::Poisson { .. } => None,
+        }
+    }
+
+    /// Calls per second before any profile; of a trace, on average.
     pub fn rate(&self) -> f64 {
-        match *self {
-            Self::Constant { rate } | Self::Poisson { rate } => rate,
+        match self {
+            Self::Constant { rate } | Self::Poisson { rate } => *rate,
+            Self::Trace { trace, speed } => trace.calls().len() as f64 / trace.length_s() * speed,
         }
     }
 }
@@ -470,6 +491,8 @@ impl Scenario {
         if let Pace::Open { arrivals, .. } = &mut scenario.load.pace {
             match arrivals {
                 Arrivals::Constant { rate } | Arrivals::Poisson { rate } => *rate = per_second,
+                // A search is refused a trace, and nothing else asks.
+                Arrivals::Trace { .. } => {}
             }
         }
         scenario

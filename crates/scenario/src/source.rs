@@ -88,6 +88,11 @@ const ALTERNATIVES: [(&str, &str); 7] = [
     ("sweep.values", "sweep.points"),
 ];
 
+/// The folder of a file.
+fn beside(file: &str) -> &Path {
+    Path::new(file).parent().unwrap_or(Path::new(""))
+}
+
 impl ScenarioSource {
     /// Reads and checks a scenario's text, in its full and its short form.
     /// `file` is the name errors show; `known_peers` are the peers there are.
@@ -118,7 +123,8 @@ impl ScenarioSource {
             }
         }
         if !sweeps {
-            check(name, wire, known_peers).map_err(|problem| document.place(problem))?;
+            let checked = check(name, beside(file), wire, known_peers);
+            checked.map_err(|problem| document.place(problem))?;
         }
         let table = text
             .parse()
@@ -217,10 +223,10 @@ impl ScenarioSource {
 
     /// One setting of everything. Own servers run beside the scenario's file.
     fn check_point(&self, wire: ScenarioWire) -> Result<Scenario, Problem> {
-        let mut scenario = check(&self.name, wire, &self.known_peers)?;
+        let folder = beside(self.file());
+        let mut scenario = check(&self.name, folder, wire, &self.known_peers)?;
         if let Some(command) = &mut scenario.command {
-            let beside = Path::new(self.file()).parent().unwrap_or(Path::new(""));
-            command.folder = beside.join(&command.folder);
+            command.folder = folder.join(&command.folder);
         }
         Ok(scenario)
     }

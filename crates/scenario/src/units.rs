@@ -207,10 +207,6 @@ fn decimal(number: &str) -> Option<(u128, u32)> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DurationText(pub Duration);
 
-/// A size in a file: bytes, or a text with a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SizeText(pub u32);
-
 /// A rate in a file: calls per second, or a text that ends in `/s`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateText(pub f64);
@@ -332,52 +328,6 @@ impl JsonSchema for DurationText {
             "description": "A duration: a number and one of ns, us, ms, s, m, h.",
             "pattern": r"^[0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h)$",
             "examples": ["250us", "5ms", "1.5s", "2m"],
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for SizeText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = SizeText;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size: a whole number of bytes, or a text such as \"16KiB\"")
-            }
-
-            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Self::Value, E> {
-                let too_far = |_| E::custom(format!("`{bytes}` is no size of a message in bytes"));
-                u32::try_from(bytes).map(SizeText).map_err(too_far)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                parse_size(text).map(SizeText).map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl Serialize for SizeText {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format_size(self.0))
-    }
-}
-
-impl JsonSchema for SizeText {
-    fn schema_name() -> Cow<'static, str> {
-        "Size".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A size: a whole number of bytes, or a number and one of B, KiB, MiB.",
-            "anyOf": [
-                { "type": "integer", "minimum": 0 },
-                { "type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(B|KiB|MiB)?$" },
-            ],
-            "examples": [32, "16KiB"],
         })
     }
 }

@@ -2,19 +2,20 @@
 //! describes. Nothing here is checked against anything else; the checked types
 //! are in [`crate::scenario`].
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
 use balance::PolicyKind;
 use measure::answer::Answer;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{
     bounds,
     command::Ready,
     scenario::{Network, Tls},
     service_time::ServiceTime,
-    units::{DurationText, PercentText, RateText, SizeText},
+    sizes::Sizes,
+    units::{DurationText, PercentText, RateText},
 };
 
 /// A layerlab scenario: one question, and what to measure to answer it.
@@ -277,8 +278,15 @@ pub(crate) struct LoadWire {
     /// next; connections live as long as the trial unless given.
     #[schemars(range(min = bounds::CONNECTION_CALLS.min, max = bounds::CONNECTION_CALLS.max))]
     pub(crate) connection_calls: Option<u32>,
-    /// How calls are spread in time; `poisson` unless given. Open loop only.
+    /// How calls are spread in time: `poisson`, unless given; `constant`, at equal
+    /// distances; or `trace:FILE`, as they were recorded in a CSV file, whose columns are
+    /// `time_s`, and where they are known `method`, `request_bytes` and `response_bytes`.
+    /// Open loop only.
     pub(crate) arrivals: Option<ArrivalsWire>,
+    /// How many times as fast as it was recorded a trace is replayed; 1 unless given.
+    #[schemars(range(min = bounds::SPEED.min, max = bounds::SPEED.max))]
+    #[schemars(example = 2.5)]
+    pub(crate) speed: Option<f64>,
     /// Calls per second over all connections. Open loop only.
     pub(crate) rate: Option<RateText>,
     /// How the rate changes over the measured part; it stays as it is unless
@@ -310,12 +318,14 @@ pub(crate) struct LoadWire {
     /// Messages in a streaming call; 10 unless given. Not for unary calls.
     #[schemars(range(min = bounds::MESSAGES.min, max = bounds::MESSAGES.max))]
     pub(crate) messages: Option<u32>,
-    /// Payload of messages in both directions; 32 bytes unless given.
-    pub(crate) payload: Option<SizeText>,
-    /// Payload of a request message; `load.payload` unless given.
-    pub(crate) request_bytes: Option<SizeText>,
-    /// Payload of a response message; `load.payload` unless given.
-    pub(crate) response_bytes: Option<SizeText>,
+    /// Payload of messages in both directions; 32 bytes unless given. Sizes that differ
+    /// from call to call are drawn by the seed, or taken from a file with one on each
+    /// line, and are those of every peer.
+    pub(crate) payload: Option<Sizes>,
+    /// Payload of a request message; `load.payload` unless given, or what a trace says.
+    pub(crate) request_bytes: Option<Sizes>,
+    /// Payload of a response message; `load.payload` unless given, or what a trace says.
+    pub(crate) response_bytes: Option<Sizes>,
     /// Search the highest rate at which an objective holds, for each peer and in
     /// each repeat, from `load.rate` on. Open loop with a duration only.
     pub(crate) search: Option<SearchWire>,
@@ -390,13 +400,41 @@ pub(crate) enum LoopWire {
 }
 
 /// How calls of an open loop are spread in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ArrivalsWire {
-    /// At equal distances.
     Constant,
-    /// Independent of each other, as calls of many users are.
     Poisson,
+    /// As in this file.
+    Trace(String),
+}
+
+impl<'de> Deserialize<'de> for ArrivalsWire {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match (text.as_str(), text.strip_prefix("trace:")) {
+            ("constant", _) => Ok(Self::Constant),
+            ("poisson", _) => Ok(Self::Poisson),
+            (_, Some(file)) if !file.is_empty() => Ok(Self::Trace(file.to_owned())),
+            _ => Err(de::Error::custom(format!(
+                "`{text}` are no arrivals; write `poisson`, `constant` or `trace:FILE`"
+            ))),
+        }
+    }
+}
+
+impl JsonSchema for ArrivalsWire {
+    fn schema_name() -> Cow<'static, str> {
+        "Arrivals".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "How calls of an open loop are spread in time.",
+            "type": "string",
+            "pattern": "^(constant|poisson|trace:.+)$",
+            "examples": ["poisson", "constant", "trace:calls.csv"],
+        })
+    }
 }
 
 /// How the rate of an open loop changes. The warm-up runs at the rate the

@@ -7,7 +7,7 @@ use std::time::Duration;
 use balance::PolicyKind;
 use scenario::{
     Arrivals, CallKind, Client, ConnectionAge, Error, Fault, FaultAction, Length, Pace, Placement,
-    Profile, Scenario, ScenarioSource, ServiceTime, Setting, Tls,
+    Profile, Scenario, ScenarioSource, ServiceTime, Setting, Sizes, Tls,
 };
 
 const GOOD: &str = r#"question = "Who serves one flooded connection?"
@@ -85,7 +85,8 @@ fn every_key_arrives() {
     assert_eq!(load.length, Length::Duration(Duration::from_secs(5)));
     assert_eq!(load.warm_up, Duration::from_millis(500));
     assert_eq!((load.call, load.messages), (CallKind::Bidi, 7));
-    assert_eq!((load.request_bytes, load.response_bytes), (16_384, 64));
+    let sizes = (&Sizes::Constant(16_384), &Sizes::Constant(64));
+    assert_eq!((&load.request_bytes, &load.response_bytes), sizes);
     assert_eq!(scenario.policy, PolicyKind::P2c);
     assert_eq!(scenario.peers, ["l7", "direct"]);
     assert_eq!((scenario.repeats, scenario.seed), (5, 9));

@@ -98,7 +98,8 @@ fn whatever_can_be_set_can_be_swept() {
     let last = &payload.sweep.as_ref().unwrap().points[1];
     assert_eq!(last.number, Some(1_048_576.0));
     let load = &last.scenario.load;
-    assert_eq!((load.request_bytes, load.response_bytes), (1 << 20, 1 << 20), "both directions");
+    let mib = scenario::Sizes::Constant(1 << 20);
+    assert_eq!((&load.request_bytes, &load.response_bytes), (&mib, &mib), "both directions");
     assert_eq!(load.payload_bytes(), 2 << 20);
     let policy = with("key = \"balance.policy\"\nvalues = [\"p2c\", \"maglev\"]");
     assert_eq!(policy.sweep.unwrap().points[0].number, None);

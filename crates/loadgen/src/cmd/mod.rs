@@ -18,6 +18,7 @@ mod schema;
 mod settings;
 mod simulate;
 mod target;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -101,6 +102,9 @@ enum Command {
     /// Run every scenario of the library, and decide from them; about 20 minutes, or 5 with
     /// --quick.
     All(all::Args),
+    /// Make a trace, which `load.arrivals` replays, of an access log: of Envoy in JSON, or
+    /// of layerlab's L7 proxy.
+    Trace(trace::Args),
     /// Print the JSON Schema of a file format.
     Schema(schema::Args),
     #[command(flatten)]
@@ -144,6 +148,7 @@ impl Program {
             Some(Command::Peers) => peers::main()?,
             Some(Command::Prune(args)) => prune::main(&args)?,
             Some(Command::All(args)) => all::main(&args)?,
+            Some(Command::Trace(args)) => trace::main(&args)?,
             Some(Command::Schema(args)) => schema::main(&args)?,
             Some(Command::Process(process)) => return Ok(process.run()),
         };

@@ -262,6 +262,11 @@ pub(super) fn gentle(scenario: &Scenario) -> Result<Option<Setting>, Failure> {
              {AS_SCENARIO} if the target may be driven so",
             scenario.name
         ))),
+        rate if arrivals.trace().is_some() => {
+            let speed = arrivals.trace().map_or(1.0, |(_, speed)| speed) * GENTLE_RATE / rate;
+            let origin = format!("{GENTLE_RATE}/s for a --target without --rate");
+            Ok(Some(Setting::new("load.speed", &speed.to_string(), origin)))
+        }
         _ => {
             let rate = format!("{GENTLE_RATE}/s");
             let origin = format!("{rate} for a --target without --rate");

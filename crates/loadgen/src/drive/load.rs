@@ -96,6 +96,16 @@ pub(crate) struct Closed {
     think_ns: u64,
     warm_up_ns: u64,
     limit: Limit,
+    numbers: Numbers,
+}
+
+/// The numbers that a worker of a closed loop gives its calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    /// The first.
+    pub(crate) next: u64,
+    /// From one call to the next.
+    pub(crate) step: u64,
 }
 
 impl Closed {
@@ -107,6 +117,7 @@ impl Closed {
         think_ns: u64,
         warm_up_ns: u64,
         limit: Limit,
+        numbers: Numbers,
         seed: u64,
     ) -> Self {
         let mut chance = SplitMix64::seed_from_u64(seed);
@@ -115,7 +126,7 @@ impl Closed {
             .flat_map(|connection| (0..streams).map(move |_| connection))
             .map(|connection| Reverse((first_ns(), connection)))
             .collect();
-        Self { due, think_ns, warm_up_ns, limit }
+        Self { due, think_ns, warm_up_ns, limit, numbers }
     }
 
     fn take(&mut self, begun: &AtomicU64) -> Option<Arrival> {
@@ -132,13 +143,18 @@ impl Closed {
             self.due.clear();
             return None;
         }
-        Some(Arrival { due_ns, connection })
+        let number = self.numbers.next;
+        self.numbers.next += self.numbers.step;
+        Some(Arrival { due_ns, connection, number })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of the only worker.
+    const ALONE: Numbers = Numbers { next: 0, step: 1 };
     use crate::drive::{rate::RateCurve, schedule::Process};
 
     fn drain(load: &mut Load, now_ns: u64, begun: &AtomicU64) -> Vec<Arrival> {
@@ -185,14 +201,14 @@ mod tests {
     #[test]
     fn a_closed_loop_sends_again_only_after_an_end_and_the_think_time() {
         let limit = Limit::Until { end_ns: 1_000 };
-        let mut load = Load::Closed(Closed::new(2, 2, 100, 0, limit, 1));
+        let mut load = Load::Closed(Closed::new(2, 2, 100, 0, limit, ALONE, 1));
         let begun = AtomicU64::new(0);
         assert_eq!(drain(&mut load, 100, &begun).len(), 4);
         assert_eq!(load.next_due_ns(), None);
         load.ended(1, 150);
         assert_eq!(load.take_due(249, &begun), None);
         let next = load.take_due(250, &begun).unwrap();
-        assert_eq!(next, Arrival { due_ns: 250, connection: 1 });
+        assert_eq!(next, Arrival { due_ns: 250, connection: 1, number: 4 });
         load.ended(0, 899);
         let late = load.take_due(5_000, &begun).unwrap();
         assert_eq!(late.due_ns, 999, "it was due before the end");
@@ -207,7 +223,7 @@ mod tests {
         let limit = Limit::Calls { calls: 5 };
         let mut sent = 0;
         for _worker in 0..2 {
-            let mut load = Load::Closed(Closed::new(1, 1, 0, 10, limit, 1));
+            let mut load = Load::Closed(Closed::new(1, 1, 0, 10, limit, ALONE, 1));
             for now_ns in 0..20 {
                 while load.take_due(now_ns, &begun).is_some() {
                     sent += u64::from(now_ns >= 10);

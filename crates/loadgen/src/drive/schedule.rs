@@ -13,6 +13,8 @@
 //! connections by chance, which leaves each connection with a Poisson stream
 //! again; constant arrivals are dealt in turn, which keeps each one constant.
 
+use std::sync::Arc;
+
 use rand_distr::{Distribution, OpenClosed01};
 use rand_xoshiro::{
     SplitMix64,
@@ -30,6 +32,8 @@ pub(crate) struct Arrival {
     pub(crate) due_ns: u64,
     /// The connection it goes out on.
     pub(crate) connection: u32,
+    /// Which call of the load it is, from zero: by that its contents are known.
+    pub(crate) number: u64,
 }
 
 /// How arrivals follow each other.
@@ -72,6 +76,8 @@ pub(crate) struct Schedule {
     inverse: Inverse,
     connections: u32,
     skew: Option<Skew>,
+    /// When calls are due, where they follow a record.
+    traced_ns: Option<Arc<[u64]>>,
     warm_up_ns: u64,
     limit: Limit,
     chance: SplitMix64,
@@ -97,6 +103,7 @@ impl Schedule {
             inverse: rate.inverse(),
             connections,
             skew: None,
+            traced_ns: None,
             warm_up_ns,
             limit,
             chance: SplitMix64::seed_from_u64(seed),
@@ -104,6 +111,11 @@ impl Schedule {
             last: 0.0,
             measured: 0,
         }
+    }
+
+    /// With calls that are due at these times, and go out on connections by chance.
+    pub(crate) fn traced(self, traced_ns: Arc<[u64]>) -> Self {
+        Self { process: Process::Poisson, traced_ns: Some(traced_ns), ..self }
     }
 
     /// With connections that are not alike.
@@ -161,7 +173,10 @@ impl Iterator for Schedule {
     type Item = Arrival;
 
     fn next(&mut self) -> Option<Arrival> {
-        let due_ns = self.next_due_ns() as u64;
+        let due_ns = match &self.traced_ns {
+            Some(times) => *times.get(usize::try_from(self.index).ok()?)?,
+            None => self.next_due_ns() as u64,
+        };
         match self.limit {
             Limit::Until { end_ns } if due_ns >= end_ns => return None,
             Limit::Calls { calls } if self.measured >= calls => return None,
@@ -170,9 +185,9 @@ impl Iterator for Schedule {
         if due_ns >= self.warm_up_ns {
             self.measured += 1;
         }
-        let connection = self.next_connection();
+        let (connection, number) = (self.next_connection(), self.index);
         self.index += 1;
-        Some(Arrival { due_ns, connection })
+        Some(Arrival { due_ns, connection, number })
     }
 }
 
@@ -194,6 +209,16 @@ mod tests {
             assert_eq!(arrival.due_ns, index as u64 * 1_000_000);
             assert_eq!(arrival.connection as usize, index % 3);
         }
+    }
+
+    #[test]
+    fn a_trace_is_followed_call_by_call_on_connections_by_chance() {
+        let times: Arc<[u64]> = [0, 5, 5, SECOND / 2, SECOND].into();
+        let all: Vec<_> = schedule(Process::Constant, Limit::Until { end_ns: SECOND })
+            .traced(times)
+            .map(|arrival| (arrival.due_ns, arrival.number))
+            .collect();
+        assert_eq!(all, [(0, 0), (5, 1), (5, 2), (SECOND / 2, 3)]);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use super::schedule::Arrival;
+
 /// A call under way, by its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Call {
@@ -22,6 +24,8 @@ pub(crate) struct Waited {
     pub(crate) due_ns: u64,
     /// When a slot was there for it: what comes after is the generator's fault.
     pub(crate) ready_ns: u64,
+    /// Which call of the load it is.
+    pub(crate) number: u64,
 }
 
 /// The slots of one worker's connections.
@@ -35,7 +39,8 @@ pub(crate) struct Slots {
 #[derive(Debug)]
 struct Connection {
     free: Vec<u32>,
-    line: VecDeque<u64>,
+    /// Due times and numbers.
+    line: VecDeque<(u64, u64)>,
 }
 
 impl Slots {
@@ -51,15 +56,16 @@ impl Slots {
 
     /// A call is due on `connection`: returns the slot to send it on, or `None`
     /// when it has to wait.
-    pub(crate) fn arrive(&mut self, connection: u32, due_ns: u64) -> Option<(Call, Waited)> {
+    pub(crate) fn arrive(&mut self, arrival: Arrival) -> Option<(Call, Waited)> {
+        let Arrival { due_ns, connection, number } = arrival;
         let place = &mut self.connections[connection as usize];
         match place.free.pop() {
             Some(slot) => {
                 self.busy += 1;
-                Some((Call { connection, slot }, Waited { due_ns, ready_ns: due_ns }))
+                Some((Call { connection, slot }, Waited { due_ns, ready_ns: due_ns, number }))
             }
             None => {
-                place.line.push_back(due_ns);
+                place.line.push_back((due_ns, number));
                 self.waiting += 1;
                 None
             }
@@ -71,9 +77,9 @@ impl Slots {
     pub(crate) fn finish(&mut self, call: Call, now_ns: u64) -> Option<Waited> {
         let place = &mut self.connections[call.connection as usize];
         match place.line.pop_front() {
-            Some(due_ns) => {
+            Some((due_ns, number)) => {
                 self.waiting -= 1;
-                Some(Waited { due_ns, ready_ns: now_ns })
+                Some(Waited { due_ns, ready_ns: now_ns, number })
             }
             None => {
                 place.free.push(call.slot);
@@ -91,7 +97,8 @@ impl Slots {
     /// Due times of the calls still in line, which nobody will send any more.
     pub(crate) fn take_waiting(&mut self) -> Vec<u64> {
         self.waiting = 0;
-        self.connections.iter_mut().flat_map(|place| place.line.drain(..)).collect()
+        let lines = self.connections.iter_mut().flat_map(|place| place.line.drain(..));
+        lines.map(|(due_ns, _)| due_ns).collect()
     }
 }
 
@@ -99,16 +106,20 @@ impl Slots {
 mod tests {
     use super::*;
 
+    fn arrival(connection: u32, due_ns: u64) -> Arrival {
+        Arrival { due_ns, connection, number: due_ns }
+    }
+
     #[test]
     fn a_full_connection_makes_its_own_calls_wait_in_order() {
         let mut slots = Slots::new(2, 1);
-        let (first, _) = slots.arrive(0, 10).unwrap();
-        assert_eq!(slots.arrive(0, 20), None);
-        assert_eq!(slots.arrive(0, 30), None);
-        let (other, waited) = slots.arrive(1, 40).unwrap();
-        assert_eq!(waited, Waited { due_ns: 40, ready_ns: 40 });
+        let (first, _) = slots.arrive(arrival(0, 10)).unwrap();
+        assert_eq!(slots.arrive(arrival(0, 20)), None);
+        assert_eq!(slots.arrive(arrival(0, 30)), None);
+        let (other, waited) = slots.arrive(arrival(1, 40)).unwrap();
+        assert_eq!(waited, Waited { due_ns: 40, ready_ns: 40, number: 40 });
 
-        assert_eq!(slots.finish(first, 50), Some(Waited { due_ns: 20, ready_ns: 50 }));
+        assert_eq!(slots.finish(first, 50), Some(Waited { due_ns: 20, ready_ns: 50, number: 20 }));
         assert_eq!(slots.finish(other, 55), None);
         assert_eq!(slots.take_waiting(), vec![30]);
         assert!(!slots.is_idle());
@@ -120,9 +131,9 @@ mod tests {
     fn every_slot_is_used_and_none_twice() {
         let mut slots = Slots::new(1, 8);
         let mut taken: Vec<u32> =
-            (0..8).map(|due_ns| slots.arrive(0, due_ns).unwrap().0.slot).collect();
+            (0..8).map(|due_ns| slots.arrive(arrival(0, due_ns)).unwrap().0.slot).collect();
         taken.sort_unstable();
         assert_eq!(taken, (0..8).collect::<Vec<_>>());
-        assert_eq!(slots.arrive(0, 9), None);
+        assert_eq!(slots.arrive(arrival(0, 9)), None);
     }
 }

@@ -17,9 +17,9 @@ use super::{
         Backends, ClientKind, ConnectOptions, Destination, Identity, Resolver, ServiceShape, Shape,
     },
     clock::{Clock, Pacer, monotonic_ns},
-    load::{Closed, Load},
+    load::{Closed, Load, Numbers},
     schedule::Limit,
-    worker::{Numbers, Plan},
+    worker::Plan,
     *,
 };
 
@@ -67,12 +67,13 @@ fn what_taps_tell_is_what_servers_count_call_for_call() {
     let proxy = start_l7(config);
     let calls = Arc::new(mix());
     let backends = Backends::Known(names.map(str::to_owned).to_vec());
-    let shape = ServiceShape::new(Arc::clone(&calls), Some(Identity::Tap), backends);
-    let load = Closed::new(4, 16, 0, 0, Limit::Calls { calls: CALLS }, 1);
+    let shape = ServiceShape::new(Arc::clone(&calls), None, Some(Identity::Tap), backends);
+    let load =
+        Closed::new(4, 16, 0, 0, Limit::Calls { calls: CALLS }, Numbers { next: 0, step: 1 }, 1);
     let plan = Plan {
         client: ConnectOptions { kind: ClientKind::Wire, connection_calls: None, trust: None },
         shape: Shape::Service(shape),
-        numbers: Numbers { first: 0, step: 1 },
+        messages: 1,
         destinations: (0..4).map(|_| Destination::One(Resolver::one(proxy.addr()))).collect(),
         streams: 16,
         load: Load::Closed(load),

@@ -41,8 +41,8 @@ pub(crate) type Place = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 pub(crate) struct Plan {
     pub(crate) client: ConnectOptions,
     pub(crate) shape: Shape,
-    /// The number of its first call, and from one call to the next.
-    pub(crate) numbers: Numbers,
+    /// Numbers that the messages of a call take.
+    pub(crate) messages: u64,
     /// Where each of its connections goes.
     pub(crate) destinations: Vec<Destination>,
     pub(crate) streams: u32,
@@ -55,13 +55,6 @@ pub(crate) struct Plan {
     pub(crate) place: Place,
     /// How it waits for the next call to be due.
     pub(crate) pacer: Pacer,
-}
-
-/// The numbers that a worker's calls have.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers {
-    pub(crate) first: u64,
-    pub(crate) step: u64,
 }
 
 /// What the workers of a trial share with the thread that watches them.
@@ -118,8 +111,7 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     /// The version of the list of backends that the connections know.
     members_version: Cell<u64>,
-    sequence: Cell<u64>,
-    sequence_step: u64,
+    messages: u64,
     /// Told when the last call under way ended.
     idle: Notify,
 }
@@ -153,8 +145,7 @@ impl Worker {
             pacer: plan.pacer,
             shared,
             members_version: Cell::new(0),
-            sequence: Cell::new(plan.numbers.first),
-            sequence_step: plan.numbers.step,
+            messages: plan.messages,
             idle: Notify::new(),
         });
         for destination in plan.destinations {
@@ -217,7 +208,7 @@ impl Worker {
             let now_ns = self.clock.get().now_ns();
             let arrival = self.load.borrow_mut().take_due(now_ns, &self.shared.begun);
             let Some(arrival) = arrival else { return false };
-            let start = self.slots.borrow_mut().arrive(arrival.connection, arrival.due_ns);
+            let start = self.slots.borrow_mut().arrive(arrival);
             if let Some((call, waited)) = start {
                 self.send(call, waited, now_ns);
             }
@@ -228,8 +219,7 @@ impl Worker {
     fn send(&self, call: Call, waited: Waited, now_ns: u64) {
         let place = self.place(call);
         self.under_way.borrow_mut()[place] = Some(UnderWay { waited, sent_ns: now_ns });
-        let sequence = self.sequence.get();
-        self.sequence.set(sequence + self.sequence_step);
+        let sequence = waited.number.wrapping_mul(self.messages);
         self.connections.borrow()[call.connection as usize].start(call, sequence);
     }
 
@@ -319,9 +309,9 @@ mod tests {
 
     use super::*;
     use crate::drive::{
-        client::{Backends, CallKind, CallShape, ClientKind, Resolver},
+        client::{Backends, CallKind, CallShape, ClientKind, Lengths, Resolver},
         clock::monotonic_ns,
-        load::{Closed, Open},
+        load::{Closed, Numbers, Open},
         rate::RateCurve,
         schedule::{Limit, Process, Schedule},
     };
@@ -336,10 +326,11 @@ mod tests {
                 kind: CallKind::Unary,
                 messages: 1,
                 payload: Vec::new(),
-                response_bytes: 0,
+                requests: Lengths::Constant(0),
+                responses: Lengths::Constant(0),
                 backends: Backends::Known(vec!["b0".into()]),
             })),
-            numbers: Numbers { first: 0, step: 1 },
+            messages: 1,
             destinations: vec![Destination::One(Resolver::one(backend.addr()))],
             streams: 4,
             load,
@@ -379,7 +370,7 @@ mod tests {
         assert!(never.count() >= 1_000 - BURST);
         // In a closed loop each slot owes the one call that it was about to make.
         let limit = Limit::Until { end_ns: SECOND };
-        let closed = Load::Closed(Closed::new(1, 4, 0, 0, limit, 1));
+        let closed = Load::Closed(Closed::new(1, 4, 0, 0, limit, Numbers { next: 0, step: 1 }, 1));
         assert_eq!(log_after(12 * SECOND, closed, false).await.entries().len(), 4);
     }
 

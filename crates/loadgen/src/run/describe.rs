@@ -7,7 +7,7 @@ use measure::record::{
     BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, MethodSetup, PeerSetup, RateProfile,
     RunOutcome, RunRecord, SearchRecord, ServiceSetup,
 };
-use scenario::{Length, Pace, Profile, Scenario};
+use scenario::{Length, Pace, Profile, Scenario, Sizes};
 
 use super::{
     Request, doubts, load,
@@ -145,12 +145,19 @@ pub(super) fn load_setup(scenario: &Scenario, is_external: bool) -> LoadSetup {
             .map(|service| service_setup(service, scenario.has_taps() && !is_external)),
         call: load.call.name().to_owned(),
         messages: load.messages,
-        request_bytes: load.request_bytes,
-        response_bytes: load.response_bytes,
+        request_bytes: load.request_bytes.mean_bytes(),
+        response_bytes: load.response_bytes.mean_bytes(),
+        request_sizes: sizes(&load.request_bytes),
+        response_sizes: sizes(&load.response_bytes),
         policy: scenario.policy.name().to_owned(),
         client: load.client.name().to_owned(),
         tls: scenario.tls,
     }
+}
+
+/// How sizes are drawn, where they are.
+fn sizes(sizes: &Sizes) -> Option<String> {
+    (!matches!(sizes, Sizes::Constant(_))).then(|| sizes.to_string())
 }
 
 fn service_setup(service: &scenario::Service, has_taps: bool) -> ServiceSetup {

@@ -3,24 +3,25 @@
 use std::{sync::Arc, time::Duration};
 
 use measure::record::LoopMode;
+use rand_distr::{Distribution as _, OpenClosed01, StandardNormal};
 use rand_xoshiro::{
     SplitMix64,
     rand_core::{Rng, SeedableRng},
 };
-use scenario::{Arrivals, Client, Layer, Length, Pace, Profile, Scenario};
+use scenario::{Arrivals, Client, Layer, Length, Pace, Profile, Scenario, Sizes, TracedCall};
 
 use super::trial::Attempt;
 use crate::{
     drive::{
         client::{
             Backends, Balanced, CallKind, CallShape, ClientKind, ConnectOptions, Destination,
-            Resolver, ServiceShape, Shape, Trust,
+            Lengths, Resolver, ServiceShape, Shape, Trust,
         },
         clock::Pacer,
-        load::{Closed, Load, Open},
+        load::{Closed, Load, Numbers, Open},
         rate::RateCurve,
         schedule::{self, Limit, Process, Schedule},
-        worker::{Numbers, Place, Plan},
+        worker::{Place, Plan},
     },
     lab::{
         Lab, environment,
@@ -28,12 +29,13 @@ use crate::{
         placement::{Cpus, pin_this_thread},
     },
     peers::ReadyPeer,
-    service::OwnService,
 };
 
 /// Calls a second that memory is set aside for where the backends decide how
 /// many there are.
 const CLOSED_LOOP_RATE: f64 = 30_000.0;
+/// Sizes that are drawn before a trial; calls beyond have them again.
+const DRAWN_SIZES: usize = 1 << 14;
 /// Most calls that memory is set aside and touched for before a trial; more
 /// than that only cost a reallocation now and then.
 const MOST_EXPECTED_CALLS: f64 = 4e6;
@@ -68,7 +70,11 @@ pub(super) fn plans(attempt: &Attempt<'_>, lab: &Lab, trust: Option<&Arc<Trust>>
         .map(|worker| Plan {
             client: options(&scenario.load, trust),
             shape: shape(attempt),
-            numbers: numbers(scenario, worker, workers),
+            messages: match scenario.service {
+                // Each has one number, by which it was made.
+                Some(_) => 1,
+                None => scenario.load.messages.into(),
+            },
             destinations: connections_of(scenario, worker, workers)
                 .map(|connection| destination(scenario, peer, lab, connection, seed))
                 .collect(),
@@ -147,28 +153,22 @@ fn destination(
     Destination::Balanced(Balanced { policy, backends, members, seed })
 }
 
-/// Calls that were made ahead are dealt to workers in turn; the messages of echo calls
-/// are numbered by each worker for itself.
-fn numbers(scenario: &Scenario, worker: u32, workers: u32) -> Numbers {
-    match scenario.service {
-        Some(_) => Numbers { first: worker.into(), step: workers.into() },
-        None => Numbers { first: 0, step: scenario.load.messages.into() },
-    }
-}
-
 fn shape(attempt: &Attempt<'_>) -> Shape {
     let scenario = attempt.trial.scenario;
     let backends = match &attempt.trial.peer.external {
         Some(external) => Backends::Seen(external.seen()),
         None => Backends::Known(scenario.backends.iter().map(|one| one.id.clone()).collect()),
     };
-    if let Some(calls) = attempt.service.and_then(OwnService::calls) {
-        return Shape::Service(ServiceShape::new(Arc::clone(calls), attempt.identity(), backends));
+    if let Some((service, calls)) = attempt.service.and_then(|own| Some((own, own.calls()?))) {
+        let (calls, order) = (Arc::clone(calls), service.order().cloned());
+        return Shape::Service(ServiceShape::new(calls, order, attempt.identity(), backends));
     }
     let load = &scenario.load;
     // Bytes that compress and repeat as little as real payloads do.
     let mut chance = SplitMix64::seed_from_u64(scenario.seed);
-    let payload = (0..load.request_bytes).map(|_| chance.next_u64() as u8).collect();
+    let requests = lengths(&load.request_bytes, scenario.seed ^ 1);
+    let responses = lengths(&load.response_bytes, scenario.seed ^ 2);
+    let payload = (0..requests.largest()).map(|_| chance.next_u64() as u8).collect();
     Shape::Echo(Arc::new(CallShape {
         kind: match load.call {
             scenario::CallKind::Unary => CallKind::Unary,
@@ -178,9 +178,44 @@ fn shape(attempt: &Attempt<'_>) -> Shape {
         },
         messages: load.messages,
         payload,
-        response_bytes: load.response_bytes,
+        requests,
+        responses,
         backends,
     }))
+}
+
+/// Sizes by the numbers of calls: drawn, where they are to be, before the trial.
+fn lengths(sizes: &Sizes, seed: u64) -> Lengths {
+    let mut chance = SplitMix64::seed_from_u64(seed);
+    let mut draw = |one: &mut dyn FnMut(&mut SplitMix64) -> u32| {
+        Lengths::Each((0..DRAWN_SIZES).map(|_| one(&mut chance)).collect())
+    };
+    match sizes {
+        Sizes::Constant(bytes) => Lengths::Constant(*bytes),
+        Sizes::Listed { bytes, .. } => Lengths::Each(Arc::clone(bytes)),
+        Sizes::Uniform { low, high } => {
+            let span = u64::from(high - low) + 1;
+            // The remainder is below 2^32.
+            draw(&mut |chance| low + ((chance.next_u64() >> 16) % span) as u32)
+        }
+        Sizes::Bimodal { common, rare, rare_percent } => draw(&mut |chance| {
+            let is_rare = uniform(chance) * 100.0 <= *rare_percent;
+            if is_rare { *rare } else { *common }
+        }),
+        Sizes::Lognormal { mean, sigma } => {
+            let mu = f64::from(*mean).max(1.0).ln() - sigma * sigma / 2.0;
+            let most = f64::from(scenario::bounds::PAYLOAD_BYTES.max);
+            draw(&mut |chance| {
+                let normal: f64 = StandardNormal.sample(chance);
+                (mu + sigma * normal).exp().round().min(most) as u32
+            })
+        }
+    }
+}
+
+/// Uniform in (0, 1].
+fn uniform(chance: &mut SplitMix64) -> f64 {
+    OpenClosed01.sample(chance)
 }
 
 fn load(scenario: &Scenario, worker: u32, workers: u32, seed: u64) -> Load {
@@ -196,7 +231,9 @@ fn load(scenario: &Scenario, worker: u32, workers: u32, seed: u64) -> Load {
     let connections = u32::try_from(connections).unwrap_or(u32::MAX);
     let (warm_up_ns, limit) = (nanos(load.warm_up), limit(load));
     let seed = seed ^ u64::from(worker);
-    Load::Closed(Closed::new(connections, load.streams, think_ns, warm_up_ns, limit, seed))
+    let numbers = Numbers { next: worker.into(), step: workers.into() };
+    let (streams, think) = (load.streams, think_ns);
+    Load::Closed(Closed::new(connections, streams, think, warm_up_ns, limit, numbers, seed))
 }
 
 fn limit(load: &scenario::Load) -> Limit {
@@ -212,13 +249,20 @@ pub(super) fn schedule(scenario: &Scenario, seed: u64) -> Option<Schedule> {
     let Pace::Open { arrivals, profile } = &load.pace else { return None };
     let process = match arrivals {
         Arrivals::Constant { .. } => Process::Constant,
-        Arrivals::Poisson { .. } => Process::Poisson,
+        Arrivals::Poisson { .. } | Arrivals::Trace { .. } => Process::Poisson,
     };
     let curve = rate_curve(arrivals.rate(), profile, load);
     let skew = load.skew.map(|skew| schedule::Skew { heavy: skew.heavy, share: skew.share });
     let (warm_up_ns, limit) = (nanos(load.warm_up), limit(load));
     let schedule = Schedule::new(process, curve, load.connections, warm_up_ns, limit, seed);
-    Some(schedule.skewed(skew))
+    let schedule = schedule.skewed(skew);
+    Some(match arrivals.trace() {
+        Some((trace, speed)) => {
+            let due_ns = |call: &TracedCall| (call.at_ns as f64 / speed) as u64;
+            schedule.traced(trace.calls().iter().map(due_ns).collect())
+        }
+        None => schedule,
+    })
 }
 
 /// The profile over the measured part, after a warm-up at the rate it begins with.

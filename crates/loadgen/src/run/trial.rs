@@ -496,7 +496,9 @@ impl Attempt<'_> {
     /// Whether nothing happens on purpose during the trial.
     fn is_meant_to_be_steady(&self) -> bool {
         let changes = match &self.trial.scenario.load.pace {
-            Pace::Open { profile, .. } => *profile != Profile::Flat,
+            Pace::Open { arrivals, profile } => {
+                *profile != Profile::Flat || arrivals.trace().is_some()
+            }
             Pace::Closed { .. } => false,
         };
         self.trial.scenario.faults.is_empty() && !changes
@@ -512,10 +514,12 @@ impl Attempt<'_> {
     /// What an open loop at one rate was to send.
     fn asked(&self) -> Option<Asked> {
         match &self.trial.scenario.load.pace {
-            Pace::Open { arrivals, profile: Profile::Flat } => Some(Asked {
-                rate: arrivals.rate(),
-                poisson: matches!(arrivals, Arrivals::Poisson { .. }),
-            }),
+            Pace::Open { arrivals, profile: Profile::Flat } if arrivals.trace().is_none() => {
+                Some(Asked {
+                    rate: arrivals.rate(),
+                    poisson: matches!(arrivals, Arrivals::Poisson { .. }),
+                })
+            }
             _ => None,
         }
     }

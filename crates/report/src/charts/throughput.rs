@@ -359,6 +359,8 @@ mod tests {
             messages: 1,
             request_bytes: 0,
             response_bytes: 0,
+            request_sizes: None,
+            response_sizes: None,
             policy: "random".to_owned(),
             client: "wire".to_owned(),
             tls: Tls::None,

@@ -95,13 +95,19 @@ fn load(model: &Model<'_>) -> Vec<Fact> {
                 format!(
                     "{}{messages}, request {}, response {}",
                     load.call,
-                    format::bytes(u64::from(load.request_bytes)),
-                    format::bytes(u64::from(load.response_bytes)),
+                    sizes(load.request_bytes, load.request_sizes.as_deref()),
+                    sizes(load.response_bytes, load.response_sizes.as_deref()),
                 ),
             ),
         },
     ];
     facts.into_iter().chain(policy).chain([fact("Client", load.client.clone())]).collect()
+}
+
+/// What messages have, or how that is drawn.
+fn sizes(mean_bytes: u32, drawn: Option<&str>) -> String {
+    let mean = format::bytes(u64::from(mean_bytes));
+    drawn.map_or(mean.clone(), |drawn| format!("{drawn} (mean {mean})"))
 }
 
 /// The calls of a user's service, and how their backends are known.

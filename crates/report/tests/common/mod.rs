@@ -182,6 +182,8 @@ fn run_record() -> RunRecord {
             messages: 1,
             request_bytes: 32,
             response_bytes: 32,
+            request_sizes: None,
+            response_sizes: None,
             policy: "round_robin".into(),
             client: "tonic".into(),
             tls: Tls::None,

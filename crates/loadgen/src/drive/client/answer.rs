@@ -56,7 +56,7 @@ impl Answer {
         if backend.is_none() || (self.backend.is_some() && self.backend != backend) {
             self.wrong.get_or_insert(FailureKind::UnknownBackend);
         }
-        if reply.sequence != self.next_sequence || !shape.is_echo(reply.payload) {
+        if reply.sequence != self.next_sequence || !shape.is_echo(reply.sequence, reply.payload) {
             self.wrong.get_or_insert(FailureKind::WrongPayload);
         }
         self.backend = backend;
@@ -91,14 +91,15 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drive::client::Backends;
+    use crate::drive::client::{Backends, Lengths};
 
     fn shape(kind: CallKind, messages: u32) -> CallShape {
         CallShape {
             kind,
             messages,
             payload: b"abc".to_vec(),
-            response_bytes: 3,
+            requests: Lengths::Constant(3),
+            responses: Lengths::Constant(3),
             backends: Backends::Known(vec!["b0".into(), "b1".into()]),
         }
     }

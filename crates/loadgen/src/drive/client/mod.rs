@@ -110,20 +110,59 @@ pub(crate) struct CallShape {
     pub(crate) kind: CallKind,
     /// Messages of a streaming call, in each direction that streams.
     pub(crate) messages: u32,
+    /// As long as the longest request's; shorter ones have its beginning.
     pub(crate) payload: Vec<u8>,
-    pub(crate) response_bytes: u32,
+    /// Bytes of a request's payload, and of a response's.
+    pub(crate) requests: Lengths,
+    pub(crate) responses: Lengths,
     /// Whose answers are taken.
     pub(crate) backends: Backends,
 }
 
+/// What messages of calls have in bytes, known before the trial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lengths {
+    /// The same of every call.
+    Constant(u32),
+    /// One of each call, and then again; never empty.
+    Each(Arc<[u32]>),
+}
+
+impl Lengths {
+    /// Of the call with this number.
+    fn of(&self, call: u64) -> u32 {
+        match self {
+            Self::Constant(bytes) => *bytes,
+            // The remainder is an index.
+            Self::Each(all) => all[(call % all.len() as u64) as usize],
+        }
+    }
+
+    /// The largest.
+    pub(crate) fn largest(&self) -> u32 {
+        match self {
+            Self::Constant(bytes) => *bytes,
+            Self::Each(all) => all.iter().copied().max().unwrap_or(0),
+        }
+    }
+}
+
 impl CallShape {
-    /// Whether `payload` is what the service owes: `response_bytes` bytes of the
-    /// request's payload, repeated from its start as needed.
-    pub(crate) fn is_echo(&self, payload: &[u8]) -> bool {
-        if payload.len() != self.response_bytes as usize {
+    /// Bytes of request and response of the call whose messages have numbers from
+    /// `sequence` on.
+    pub(crate) fn bytes(&self, sequence: u64) -> (u32, u32) {
+        let call = sequence / u64::from(self.messages.max(1));
+        (self.requests.of(call), self.responses.of(call))
+    }
+
+    /// Whether `payload` is what the service owes for a request: as many bytes as that
+    /// asked for, of its own payload, repeated from its start as needed.
+    pub(crate) fn is_echo(&self, sequence: u64, payload: &[u8]) -> bool {
+        let (request_bytes, response_bytes) = self.bytes(sequence);
+        if payload.len() != response_bytes as usize {
             return false;
         }
-        match self.payload.len() {
+        match request_bytes as usize {
             0 => payload.iter().all(|&byte| byte == 0),
             length => payload.chunks(length).all(|chunk| *chunk == self.payload[..chunk.len()]),
         }
@@ -275,9 +314,25 @@ mod tests {
             kind: CallKind::Unary,
             messages: 1,
             payload: payload.to_vec(),
-            response_bytes,
+            requests: Lengths::Constant(payload.len() as u32),
+            responses: Lengths::Constant(response_bytes),
             backends: Backends::Known(vec!["b0".into(), "b1".into()]),
         }
+    }
+
+    #[test]
+    fn each_call_has_sizes_of_its_own() {
+        let shape = CallShape {
+            messages: 2,
+            requests: Lengths::Each([3, 1].into()),
+            responses: Lengths::Each([1, 4, 0].into()),
+            ..shape(b"abc", 0)
+        };
+        let bytes: Vec<_> = (0..8).map(|sequence| shape.bytes(sequence)).collect();
+        let of_calls = [(3, 1), (1, 4), (3, 0), (1, 1)];
+        assert_eq!(bytes, of_calls.map(|bytes| [bytes; 2]).concat());
+        assert!(shape.is_echo(3, b"aaaa") && !shape.is_echo(3, b"abca"));
+        assert_eq!(shape.requests.largest(), 3);
     }
 
     #[test]
@@ -297,14 +352,14 @@ mod tests {
 
     #[test]
     fn only_the_payload_that_was_asked_for_is_an_echo() {
-        assert!(shape(b"abc", 3).is_echo(b"abc"));
-        assert!(shape(b"abc", 7).is_echo(b"abcabca"));
-        assert!(shape(b"abc", 2).is_echo(b"ab"));
-        assert!(shape(b"", 2).is_echo(&[0, 0]));
-        assert!(shape(b"abc", 0).is_echo(b""));
-        assert!(!shape(b"abc", 3).is_echo(b"abd"));
-        assert!(!shape(b"abc", 3).is_echo(b"ab"));
-        assert!(!shape(b"abc", 7).is_echo(b"abcabcb"));
-        assert!(!shape(b"", 2).is_echo(&[0, 1]));
+        assert!(shape(b"abc", 3).is_echo(0, b"abc"));
+        assert!(shape(b"abc", 7).is_echo(0, b"abcabca"));
+        assert!(shape(b"abc", 2).is_echo(0, b"ab"));
+        assert!(shape(b"", 2).is_echo(0, &[0, 0]));
+        assert!(shape(b"abc", 0).is_echo(0, b""));
+        assert!(!shape(b"abc", 3).is_echo(0, b"abd"));
+        assert!(!shape(b"abc", 3).is_echo(0, b"ab"));
+        assert!(!shape(b"abc", 7).is_echo(0, b"abcabcb"));
+        assert!(!shape(b"", 2).is_echo(0, &[0, 1]));
     }
 }

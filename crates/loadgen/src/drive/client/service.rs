@@ -36,6 +36,8 @@ impl Identity {
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceShape {
     calls: Arc<Calls>,
+    /// Which of them the calls of a trace are, by their numbers.
+    order: Option<Arc<[u32]>>,
     /// What heads that many calls have are remembered by, once encoded.
     keys: Vec<Option<BlockKey>>,
     identity: Option<Identity>,
@@ -43,13 +45,22 @@ pub(crate) struct ServiceShape {
 }
 
 impl ServiceShape {
-    pub(crate) fn new(calls: Arc<Calls>, identity: Option<Identity>, backends: Backends) -> Self {
+    pub(crate) fn new(
+        calls: Arc<Calls>,
+        order: Option<Arc<[u32]>>,
+        identity: Option<Identity>,
+        backends: Backends,
+    ) -> Self {
         let keys = calls.heads().iter().map(|head| head.is_shared.then(BlockKey::unique)).collect();
-        Self { calls, keys, identity, backends }
+        Self { calls, order, keys, identity, backends }
     }
 
     /// The call with this number.
     pub(super) fn call(&self, number: u64) -> (&Prepared, &Rules) {
+        let number = match &self.order {
+            Some(order) => order[(number % order.len() as u64) as usize].into(),
+            None => number,
+        };
         let prepared = self.calls.get(number);
         (prepared, self.calls.rules(prepared))
     }

@@ -162,10 +162,11 @@ async fn make_call(
 }
 
 fn request(shape: &CallShape, sequence: u64) -> EchoRequest {
+    let (request_bytes, response_bytes) = shape.bytes(sequence);
     EchoRequest {
         sequence,
-        payload: Bytes::copy_from_slice(&shape.payload).into(),
-        response_bytes: shape.response_bytes,
+        payload: Bytes::copy_from_slice(&shape.payload[..request_bytes as usize]).into(),
+        response_bytes,
         response_count: shape.messages,
     }
 }

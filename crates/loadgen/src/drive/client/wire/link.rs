@@ -155,8 +155,7 @@ impl Link {
         options.output_high_bytes = OUTPUT_HIGH_BYTES;
         let template = match shape {
             Shape::Echo(shape) => {
-                let bytes = shape.response_bytes;
-                Some(RequestTemplate::new(&shape.payload, bytes, shape.messages))
+                Some(RequestTemplate::new(&shape.payload, shape.bytes(0), shape.messages))
             }
             Shape::Service(_) => None,
         };
@@ -268,8 +267,9 @@ impl Link {
                     let messages = &shape.call(answer.number()).0.messages;
                     &messages[messages.len() - 1 - under_way.requests_left as usize]
                 }
-                (_, _, Some(template)) => {
-                    template.write(under_way.next_sequence, &mut self.scratch);
+                (Shape::Echo(shape), _, Some(template)) => {
+                    let sequence = under_way.next_sequence;
+                    template.write(sequence, shape.bytes(sequence), &mut self.scratch);
                     under_way.next_sequence += 1;
                     &self.scratch
                 }

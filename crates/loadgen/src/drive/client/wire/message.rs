@@ -27,42 +27,60 @@ mod tag {
     pub(super) const SERVICE_NS: u64 = 5 << 3 | VARINT;
 }
 
-/// Requests of one shape: everything but the number is written once.
+/// Requests of one shape. Where they are all of one size, everything but the number is
+/// written once.
 #[derive(Debug)]
 pub(super) struct RequestTemplate {
-    /// All fields but the sequence number.
+    /// All fields but the sequence number, for requests of these sizes.
     rest: Vec<u8>,
+    bytes: (u32, u32),
+    /// What requests of other sizes are made of.
+    payload: Vec<u8>,
+    response_count: u32,
 }
 
 impl RequestTemplate {
-    pub(super) fn new(payload: &[u8], response_bytes: u32, response_count: u32) -> Self {
-        let mut rest = Vec::with_capacity(payload.len() + 16);
+    /// `bytes` are the sizes of most requests and their responses.
+    pub(super) fn new(payload: &[u8], bytes: (u32, u32), response_count: u32) -> Self {
+        let mut template =
+            Self { rest: Vec::new(), bytes, payload: payload.to_vec(), response_count };
+        let mut rest = Vec::with_capacity(bytes.0 as usize + 16);
+        template.put_rest(bytes, &mut rest);
+        template.rest = rest;
+        template
+    }
+
+    fn put_rest(&self, (request_bytes, response_bytes): (u32, u32), rest: &mut Vec<u8>) {
+        let payload = &self.payload[..request_bytes as usize];
         if !payload.is_empty() {
-            put_varint(&mut rest, tag::PAYLOAD);
-            put_varint(&mut rest, payload.len() as u64);
+            put_varint(rest, tag::PAYLOAD);
+            put_varint(rest, payload.len() as u64);
             rest.extend_from_slice(payload);
         }
         for (tag, value) in
-            [(tag::RESPONSE_BYTES, response_bytes), (tag::RESPONSE_COUNT, response_count)]
+            [(tag::RESPONSE_BYTES, response_bytes), (tag::RESPONSE_COUNT, self.response_count)]
         {
             if value != 0 {
-                put_varint(&mut rest, tag);
-                put_varint(&mut rest, value.into());
+                put_varint(rest, tag);
+                put_varint(rest, value.into());
             }
         }
-        Self { rest }
     }
 
     /// Replaces what is in `out` by the message numbered `sequence`, with its
     /// prefix.
-    pub(super) fn write(&self, sequence: u64, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, sequence: u64, bytes: (u32, u32), out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&[0; PREFIX_LEN]);
         if sequence != 0 {
             put_varint(out, tag::SEQUENCE);
             put_varint(out, sequence);
         }
-        out.extend_from_slice(&self.rest);
+        if bytes == self.bytes {
+            out.extend_from_slice(&self.rest);
+        } else {
+            self.put_rest(bytes, out);
+        }
         // Payloads are bounded far below 4 GiB.
         let length = (out.len() - PREFIX_LEN) as u32;
         out[1..PREFIX_LEN].copy_from_slice(&length.to_be_bytes());
@@ -140,10 +158,13 @@ mod tests {
             payload in prop::collection::vec(any::<u8>(), 0..300),
             response_bytes: u32,
             response_count: u32,
+            is_usual: bool,
         ) {
-            let template = RequestTemplate::new(&payload, response_bytes, response_count);
+            let bytes = (payload.len() as u32, response_bytes);
+            let most = if is_usual { bytes } else { (0, 0) };
+            let template = RequestTemplate::new(&payload, most, response_count);
             let mut out = b"left over".to_vec();
-            template.write(sequence, &mut out);
+            template.write(sequence, bytes, &mut out);
             prop_assert_eq!(out[0], 0);
             let length = u32::from_be_bytes([out[1], out[2], out[3], out[4]]);
             prop_assert_eq!(length as usize, out.len() - PREFIX_LEN);

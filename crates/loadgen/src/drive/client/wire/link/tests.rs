@@ -9,7 +9,7 @@ use echo_proto::v1::EchoResponse;
 use prost::Message as _;
 
 use super::*;
-use crate::drive::client::{Backends, CallShape};
+use crate::drive::client::{Backends, CallShape, Lengths};
 
 fn shape(kind: CallKind, messages: u32) -> Shape {
     of_payload(kind, messages, b"abc".to_vec())
@@ -19,8 +19,9 @@ fn of_payload(kind: CallKind, messages: u32, payload: Vec<u8>) -> Shape {
     Shape::Echo(Arc::new(CallShape {
         kind,
         messages,
+        requests: Lengths::Constant(payload.len() as u32),
         payload,
-        response_bytes: 3,
+        responses: Lengths::Constant(3),
         backends: Backends::Known(vec!["b0".into()]),
     }))
 }

@@ -32,7 +32,7 @@ fn pair(spec: CallSpec, identity: Option<Identity>) -> Pair {
     let sources = Sources { variable: Box::new(|_| None), random: Box::new(|| 0) };
     let calls = Calls::make(&interface, &[spec], None, sources, || 0, 8).unwrap();
     let backends = Backends::Known(vec!["b0".into(), "b1".into()]);
-    Pair::new(Shape::Service(ServiceShape::new(Arc::new(calls), identity, backends)))
+    Pair::new(Shape::Service(ServiceShape::new(Arc::new(calls), None, identity, backends)))
 }
 
 fn served(backend: u16) -> Vec<Happened> {
