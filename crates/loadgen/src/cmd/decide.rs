@@ -19,8 +19,7 @@ pub(crate) struct Args {
     #[arg(value_name = "FOLDER")]
     folders: Vec<PathBuf>,
     /// Simulate, with the times of this measured run, what the page's calculator answers
-    /// from: other rates, clients and numbers of backends. Needs no other run than the
-    /// decision does, and takes some seconds.
+    /// from: other rates, clients and numbers of backends. Takes about a minute.
     #[arg(long, value_name = "RUN")]
     calculator: Option<PathBuf>,
     /// Print the decision as JSON.

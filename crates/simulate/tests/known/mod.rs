@@ -302,7 +302,8 @@ fn idle() -> Vec<Case> {
         wanted: Wanted::Value(1.0 / (1.0 - load * empty_idle_queue(load))),
         is_long: load > 0.9,
         simulate: Box::new(move |part, seed| {
-            let backends = if part < 0.1 { 300 } else { 4_000 };
+            // Who looks for an idle one among all takes long over more.
+            let backends = if part < 0.1 { 300 } else { 500 };
             let mut setup = setup(backends, 1, PolicyKind::JoinIdleQueue, EXPONENTIAL);
             setup.fleet.balancers = backends / BACKENDS_EACH;
             setup.fleet.view = LoadView::IdleReported;

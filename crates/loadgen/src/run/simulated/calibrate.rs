@@ -246,8 +246,8 @@ fn layer_of(peer: &ReadyPeer) -> Layer {
     }
 }
 
-/// Service times of all trials together, where all backends are alike; else those that the
-/// scenario names are better known than what comes of a mixture.
+/// Service times of all trials together, where all backends are alike and a call is one
+/// message; else those that the scenario names are better known than what comes of a mixture.
 fn service(
     record: &RunRecord,
     trials: &[&TrialRecord],
@@ -257,7 +257,9 @@ fn service(
     let mut all = record.backends.iter().chain(points.flat_map(|point| &point.backends));
     let Some(first) = record.backends.first() else { return Ok(None) };
     let is_alike = all.all(|one| one.service_time == first.service_time && one.speed == 1.0);
-    if !is_alike || first.service_mean_ns == 0.0 {
+    // Of a stream the backends report the service of all messages together.
+    let is_of_messages = offered(record).any(|(load, _)| load.messages > 1);
+    if !is_alike || is_of_messages || first.service_mean_ns == 0.0 {
         return Ok(None);
     }
     let times = |trial: &TrialRecord| trial.service.clone();
@@ -395,6 +397,14 @@ mod tests {
         });
         let reason = Calibrated::of(&run, "example", |_| true).unwrap_err();
         assert!(reason.contains("without [[fault]]"), "{reason}");
+    }
+
+    #[test]
+    fn the_service_of_a_stream_is_no_message_s() {
+        let mut run = example();
+        assert!(Calibrated::of(&run, "example", |_| true).unwrap().any_service().is_some());
+        run.record.load.messages = 200;
+        assert!(Calibrated::of(&run, "example", |_| true).unwrap().any_service().is_none());
     }
 
     #[test]

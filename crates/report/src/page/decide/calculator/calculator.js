@@ -108,7 +108,10 @@
       own.append(small);
     }
   };
-  const ranged = ([low, value, high], show) => [show(value), low === high ? "" : show(low, high)];
+  const ranged = ([low, value, high], show) => {
+    const isOne = show(low) === show(high);
+    return [show(value), isOne ? "" : show(low, high)];
+  };
 
   const answer = (choice, asked, load) => {
     const row = body.insertRow();

@@ -55,7 +55,7 @@ pub(super) fn write(html: &mut Html, decision: &Decision) {
 fn introduction(calculator: &Calculator) -> String {
     format!(
         "Simulated, not measured: with the times of the run {}. Of each backend, {} calls are \
-         worked on at once. Brackets hold the range in which 95 % of such set-ups lie.",
+         worked on at once. Below each value is the range in which 95 % of such set-ups lie.",
         calculator.run, calculator.concurrency
     )
 }
