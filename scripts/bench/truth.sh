@@ -10,17 +10,21 @@ case ${1:-} in
     ;;
   -h | --help)
     cat <<'USAGE'
-usage: scripts/bench.sh truth [--quick] [CASE]
+usage: scripts/bench.sh truth [--quick] [--table=FILE] [CASE]
        scripts/bench.sh truth simulate [PART [WORD]]
 
 Runs queues with a known answer through the lab and prints theory beside what was
 measured: M/M/1 and M/D/1 without a balancer, random, round robin and p2c behind
 the L7 proxy at loads 0.5, 0.7 and 0.85, connections placed by chance behind the
-L4 proxy, and the percentiles of calls to a backend that stands still. About 35
-minutes; --quick measures a tenth of that, with intervals to match. CASE is a part
-of a name, as in `M/M/1`, `connections` or `frozen`. Exit code 1 when a figure is
-off by more than 3 % and theory lies outside its interval, or a percentile beside
-the frozen backend by more than 2 %.
+L4 proxy, and the percentiles of calls to a backend that stands still. Besides that:
+CPU time beside readings from outside (`cpu`, `machine`), calls that must not be early
+(`early`), a backend that is offered twice what it can do (`overload`), latency on the
+wire beside a packet capture (`wire`, as root where tcpdump is installed), and whether
+`compare --rerun` finds a p99 that is 10 % higher and nothing between equal sides
+(`detect`, up to 20 minutes a comparison). --quick measures less often and shorter. CASE
+is a part of a name, as in `M/M/1`, `connections` or `frozen`. --table writes what was
+found as Markdown. Exit code 1 when a figure is off by more than its bound, which
+stands beside it.
 
 `truth simulate` asks the simulator instead, of which nothing is measured: prints
 what crates/simulate/tests/known/mod.rs knows beside what comes out, within 1 %. A

@@ -9,6 +9,10 @@ use measure::{
 
 use crate::model::{Model, PeerView, TrialView};
 
+/// Below this mean latency it is much of it when a call finds the one before it still
+/// there.
+const SHORT_NS: f64 = 500_000.0;
+
 /// What a warning means for the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
@@ -98,6 +102,10 @@ pub fn meaning(
         {
             Note
         }
+        // Calls that come in clumps wait for each other, which shows where they are short.
+        Warning::Clumped { .. } if trial.is_some_and(|one| one.latency.mean < SHORT_NS) => {
+            Invalidates(Affected::Latency)
+        }
         Warning::FewCalls { .. }
         | Warning::Clumped { .. }
         | Warning::WarmUpExtended { .. }
@@ -125,6 +133,7 @@ pub fn cause(warning: &Warning) -> Cause {
         | Warning::OtherRate { .. }
         | Warning::DriftBetweenRepeats { .. }
         | Warning::DependentRepeats { .. }
+        | Warning::Clumped { .. }
         | Warning::UnoptimisedBuild { .. } => Cause::Machine,
         _ => Cause::Trial,
     }

@@ -4,7 +4,9 @@
 //! `scripts/bench.sh truth` builds and runs this. It starts the lab's own binary, as a
 //! user would, and reads the run folders.
 
+mod accounts;
 mod capture;
+mod detect;
 mod lab;
 mod queues;
 mod table;
@@ -58,15 +60,20 @@ fn main() -> ExitCode {
 /// Measures every case that is wanted.
 fn measure(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     let mut names = queues::names();
-    names.push("wire".to_owned());
+    names.extend(accounts::NAMES.map(str::to_owned));
+    names.extend(["wire", "detect"].map(str::to_owned));
     if !names.iter().any(|name| plan.wants(name)) {
         let only = plan.only.as_deref().unwrap_or_default();
         let names = names.join("\n  ");
         return Err(format!("no case is called `{only}` or has it in its name:\n  {names}").into());
     }
+    accounts::measure(plan, table)?;
     queues::measure(plan, table)?;
     if plan.wants("wire") {
         wire::measure(plan, table)?;
+    }
+    if plan.wants("detect") {
+        detect::measure(plan, table)?;
     }
     Ok(())
 }
