@@ -85,3 +85,53 @@ pub fn scores(outcomes: &[Outcome]) -> (Score, Score) {
     };
     (score(false), score(true))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use measure::{
+        figure::Figure,
+        folder::Run,
+        prediction::{Predictions, Sealed},
+    };
+
+    use super::*;
+
+    /// What the example measured of the shares behind `l7`, predicted as said.
+    fn outcomes_of(peer: &str, (low, value, high): (f64, f64, f64), beyond: &[&str]) -> Outcome {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results/example");
+        let mut run = Run::open(&example).unwrap();
+        let point = PredictedPoint {
+            peer: peer.to_owned(),
+            point: None,
+            extrapolated: beyond.iter().map(|one| (*one).to_owned()).collect(),
+            figures: vec![Predicted { figure: Figure::MaxShare, value, low, high }],
+        };
+        let predictions = Predictions { points: vec![point], ..Predictions::default() };
+        let (sealed_utc, sha256) = (String::new(), String::new());
+        run.record.predictions = Some(Sealed { sealed_utc, sha256, predictions });
+        outcomes(&run.record, &run.trials).remove(0)
+    }
+
+    #[test]
+    fn what_was_measured_lies_inside_or_outside() {
+        let inside = outcomes_of("l7", (0.24, 0.25, 0.26), &[]);
+        assert_eq!(inside.is_inside, Some(true));
+        assert!(inside.error.unwrap().abs() < 0.02 && inside.measured.is_some());
+        let outside = outcomes_of("l7", (0.4, 0.5, 0.6), &["more backends."]);
+        assert_eq!(outside.is_inside, Some(false));
+        assert!((outside.error.unwrap() + 0.5).abs() < 0.02, "{:?}", outside.error);
+        let missing = outcomes_of("no-such-peer", (0.4, 0.5, 0.6), &[]);
+        assert_eq!((missing.measured, missing.error, missing.is_inside), (None, None, None));
+        let (within, beyond) = scores(&[inside, outside, missing]);
+        assert_eq!((within, beyond), (Score { inside: 1, of: 1 }, Score { inside: 0, of: 1 }));
+    }
+
+    /// What never varies has an interval of one point, and histograms keep three digits.
+    #[test]
+    fn an_interval_of_one_point_allows_for_rounding() {
+        assert_eq!(outcomes_of("l4", (1.0005, 1.0005, 1.0005), &[]).is_inside, Some(true));
+        assert_eq!(outcomes_of("l4", (0.99, 0.99, 0.99), &[]).is_inside, Some(false));
+    }
+}
