@@ -76,15 +76,20 @@ fn pictures(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64) {
     }
 }
 
-/// A chart's title with what its note would say of the lines in it.
+/// A chart's title with what its note would say of the lines in it, as short as half of the
+/// picture is wide.
 fn heading_of(kind: &ChartKind, model: &Model<'_>, chart: &Chart) -> String {
-    let more = match kind.name {
-        "shares" if model.even_share().is_some() => ", a bar per repeat; dashed: even",
-        "shares" => ", a bar per repeat",
-        "latency-percentiles" => "; thick: median of the repeats",
-        _ => "",
-    };
-    format!("{}{more}", chart.title)
+    match kind.name {
+        "shares" if model.even_share().is_some() => {
+            format!("{}, a bar per repeat; dashed: even", chart.title)
+        }
+        "shares" => format!("{}, a bar per repeat", chart.title),
+        "latency-percentiles" => {
+            let latency = if model.open_loop() { "Latency" } else { "Closed-loop latency" };
+            format!("{latency} by percentile; thick: median of the repeats")
+        }
+        _ => chart.title.clone(),
+    }
 }
 
 /// What the answer rests on: the picture of the decisive figure, and the first of the

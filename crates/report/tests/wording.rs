@@ -131,6 +131,18 @@ fn a_trial_whose_connections_were_not_dealt_in_turn_is_flagged() {
 }
 
 #[test]
+fn overload_is_said_where_no_sentence_of_the_scenario_is_about_it() {
+    let mut run = common::run();
+    answered_by(&mut run, "It was {change}.");
+    run.record.answer.as_mut().unwrap().always = Some("{all.latency_p99}.".parse().unwrap());
+    let said = plain(&findings(&run).answer);
+    assert!(said.contains("l4 was overloaded: it was offered"), "{said}");
+    let overloaded = "L4 was offered {l4.load} what it served.".parse().unwrap();
+    run.record.answer.as_mut().unwrap().overloaded = Some(overloaded);
+    assert!(plain(&findings(&run).answer).starts_with("L4 was offered 1.57 times what"));
+}
+
+#[test]
 fn what_can_not_be_measured_here_is_said_first() {
     let mut run = common::run();
     answered_by(&mut run, "It was {change}.");

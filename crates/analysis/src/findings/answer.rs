@@ -11,7 +11,7 @@ use super::{Sentence, sweep};
 use crate::{
     estimate::{Beside, Difference, Estimate},
     model::{Model, PeerView},
-    settling,
+    overload, settling,
     sweep::peer_at,
     verdict::around,
 };
@@ -21,6 +21,9 @@ use crate::{
 pub(super) fn of(model: &Model<'_>) -> Option<Sentence> {
     let answer = model.run.answer.as_ref().filter(|_| asks_the_same(&model.run))?;
     let compared = Compared::of(model, answer);
+    if compared.as_ref().is_some_and(|compared| compared.is_void(answer)) {
+        return None;
+    }
     let written = |template: &Template| fill(model, answer, compared.as_ref(), template);
     let chosen = compared.as_ref().and_then(|compared| compared.template(answer));
     let said = chosen.and_then(written).map(|said| match &compared {
@@ -70,6 +73,17 @@ impl<'m, 'a> Compared<'m, 'a> {
             Difference::Greater => answer.greater.as_ref(),
             Difference::CannotTell => answer.alike.as_ref(),
             Difference::TooFew => None,
+        }
+    }
+
+    /// Whether an overload leaves nothing to be said of the decisive figure.
+    fn is_void(&self, answer: &Answer) -> bool {
+        let Some(peers) = self.peers.filter(|_| !overload::is_told(answer.figure)) else {
+            return false;
+        };
+        match peers.map(|peer| peer.overload.is_some()) {
+            [false, true] => answer.overloaded.is_none(),
+            [own, other] => own || other,
         }
     }
 

@@ -203,10 +203,18 @@ fn doubts(model: &Model<'_>) -> Vec<Sentence> {
             .text(". Stop other work, and run again.")
     });
     let others = doubts.others.iter().map(|(warning, affected, peers)| {
-        let text = format!("{} of {} are in doubt. {warning}", affected.words(), peers.join(", "));
+        let what = format!("{} of {} are in doubt.", affected.words(), peers.join(", "));
+        let text = format!("{what} {}", capitalised(&warning.to_string()));
         Sentence::default().text(&text)
     });
     machine.into_iter().chain(others).collect()
+}
+
+/// A sentence that may begin with the name of a figure.
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    first + letters.as_str()
 }
 
 /// The word for the number.
