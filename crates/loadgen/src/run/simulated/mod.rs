@@ -262,6 +262,33 @@ mod tests {
         assert_eq!(finished.exit_code(false), 0, "{:?}", kept.record.expectations);
     }
 
+    /// A recorded load is simulated call by call, as the lab replays it.
+    #[test]
+    fn a_trace_is_simulated_as_it_was_recorded() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("calls.csv"), "time_s\n5\n5.1\n5.1\n6.4\n").unwrap();
+        let text = "question = \"And those calls?\"\n\
+                    [backends]\nservice_time = \"constant:5ms\"\nconcurrency = 1\ncount = 1\n\
+                    [load]\nloop = \"open\"\narrivals = \"trace:calls.csv\"\nconnections = 2\n\
+                    [run]\npeers = [\"l7\"]\nrepeats = 1\n";
+        let file = home.path().join("traced.toml");
+        std::fs::write(&file, text).unwrap();
+        let library = Library::open(Root::find().scenarios()).unwrap();
+        let source = library.find(&file.display().to_string()).unwrap();
+        let scenario = source.resolve(false, &[]).unwrap();
+        let (results, overrides) = (home.path().to_owned(), Vec::new());
+        let conditions = Conditions::default();
+        let request = Request { source, scenario, overrides, results, conditions, judges: true };
+        let finished = run(&request, &library, &mut Nobody).unwrap();
+        let trial = &finished.trials[0];
+        assert_eq!(trial.counts.ok, 4);
+        // Of the two that came together one waited for the other.
+        let waited = Figures::of_trial(trial).get(measure::figure::Figure::LatencyMax).unwrap();
+        assert!((9.9e6..10.1e6).contains(&waited), "{waited}");
+        let seconds: Vec<u64> = trial.series.iter().map(|one| one.ok).collect();
+        assert_eq!(seconds[..2], [3, 1]);
+    }
+
     #[test]
     fn every_scenario_can_be_simulated_or_says_why_not() {
         let library = Library::open(Root::find().scenarios()).unwrap();
