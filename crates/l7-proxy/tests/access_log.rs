@@ -44,7 +44,7 @@ fn each_call_has_a_line_that_says_what_became_of_it() {
         assert_eq!(ok["backend"], lab.backends[0].addr().to_string());
         assert_eq!((&ok["outcome"], &ok["grpc_status"]), (&"ok".into(), &0.into()));
         assert_eq!((&ok["http_status"], &ok["attempts"]), (&200.into(), &1.into()));
-        assert!(ok["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+        assert!(ok["remote"].as_str().unwrap().starts_with("127.0.0.1:"));
         for name in ["request_bytes", "response_bytes"] {
             let bytes = ok[name].as_u64().unwrap();
             assert!((1_000..1_100).contains(&bytes), "{name}: {bytes}");
