@@ -212,6 +212,12 @@ impl Figure {
         self.unit() == Unit::Share || matches!(self, Self::Jain | Self::ChiSquareP)
     }
 
+    /// Whether other work on the machine changes it: how long something took, or how much
+    /// was done in time.
+    pub fn depends_on_speed(self) -> bool {
+        self.unit() == Unit::Time || matches!(self, Self::SaturationRate | Self::UnfinishedRate)
+    }
+
     /// Whether it is a latency, which means another thing in a closed loop than in an
     /// open one.
     pub fn is_latency(self) -> bool {

@@ -59,7 +59,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         max_errors: 1.0,
     };
     before_threads(&request.scenario)?;
-    let progress = Progress::new(Terminal::stderr());
+    let mut progress = Progress::new(Terminal::stderr());
     let said = Said { format: None, json: args.settings.json, require_all: false };
-    carry_out(&request, &library, &root, progress, said)
+    carry_out(&request, &library, &root, &mut progress, said).map(|done| done.code)
 }

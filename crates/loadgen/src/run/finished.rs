@@ -95,6 +95,13 @@ impl Finished {
         self.claims.iter().zip(&self.record.expectations)
     }
 
+    /// Whether claims failed, and only such as are about how fast something was.
+    pub(crate) fn fails_for_speed(&self) -> bool {
+        let mut against = self.judged().filter(|(claim, one)| self.is_against(claim, one));
+        self.exit_code(false) == exit::EXPECTATION_FAILED
+            && against.all(|(claim, _)| claim.subject().figure.depends_on_speed())
+    }
+
     /// A claim that can't be judged although its peers were run is as bad as one
     /// that failed; one about peers or points that were not run says nothing.
     fn is_against(&self, claim: &Claim, expectation: &Expectation) -> bool {

@@ -263,6 +263,20 @@ fn how_a_peer_was_started_is_kept_once_and_names_no_place() {
 }
 
 #[test]
+fn a_run_fails_for_speed_where_nothing_else_failed() {
+    let run_with = |claim: &str| {
+        let keys = with_claim(LOAD, claim);
+        run(&keys, &["a"], Fake::new(|trial| measured(trial, 1_000))).1
+    };
+    let fast = run_with("a.latency_p50 < 1ns");
+    assert_eq!((fast.exit_code(false), fast.fails_for_speed()), (exit::EXPECTATION_FAILED, true));
+    let lost = run_with("a.error_rate > 50%");
+    assert_eq!((lost.exit_code(false), lost.fails_for_speed()), (exit::EXPECTATION_FAILED, false));
+    let fine = run_with("a.latency_p50 < 1s");
+    assert_eq!((fine.exit_code(false), fine.fails_for_speed()), (exit::FINE, false));
+}
+
+#[test]
 fn a_failed_trial_is_kept_and_the_run_goes_on() {
     let failed = |trial: &Trial<'_>| match trial.order {
         1 => TrialRecord {
