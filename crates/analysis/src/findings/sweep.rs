@@ -143,8 +143,11 @@ fn held(sentence: Sentence, found: &Saturation) -> Sentence {
 pub(super) fn rate(search: &SearchRecord, name: &str, sentence: Sentence) -> Option<Sentence> {
     let found = saturation(search, name)?;
     let sentence = held(sentence, &found);
-    let others: Vec<&str> =
-        other_limits(&found).iter().filter_map(|limit| limit.split(':').next()).collect();
+    // Where it broke at the lowest rate of all, it can't be more.
+    let may_be_more = |limit: &&SearchLimit| **limit != SearchLimit::Floor;
+    let limits = found.limits.iter().filter(may_be_more).copied().collect();
+    let others = other_limits(&Saturation { limits, ..found });
+    let others: Vec<&str> = others.iter().filter_map(|limit| limit.split(':').next()).collect();
     Some(match others.is_empty() {
         true => sentence,
         false => sentence.text(&format!(" or more ({})", others.join(", "))),
