@@ -145,10 +145,13 @@ impl Side {
     }
 }
 
-/// The one run of a folder of results.
+/// The one run of a folder of results, beside which there is a list of runs.
 fn only_run(results: &Path) -> Option<PathBuf> {
-    let first = |folder: &Path| Some(fs::read_dir(folder).ok()?.next()?.ok()?.path());
-    first(&first(results)?)
+    let folder_in = |folder: &Path| {
+        let mut inside = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+        inside.find(|path| path.is_dir())
+    };
+    folder_in(&folder_in(results)?)
 }
 
 /// Adds a run of one repeat to those before.
@@ -171,6 +174,19 @@ mod tests {
         assert_eq!(looks()[..5], [5, 7, 9, 12, 16]);
         assert_eq!(looks().len(), LOOKS);
         assert!(looks().last().is_some_and(|&last| last > 200), "{:?}", looks());
+    }
+
+    #[test]
+    fn a_run_is_found_among_what_else_is_there() {
+        let home = tempfile::tempdir().unwrap();
+        let run = home.path().join("pair/20260101T000000Z-1");
+        for name in ["index.html", "zero"] {
+            fs::write(home.path().join(name), "").unwrap();
+        }
+        assert_eq!(only_run(home.path()), None);
+        fs::create_dir_all(&run).unwrap();
+        fs::write(home.path().join("pair/index.html"), "").unwrap();
+        assert_eq!(only_run(home.path()), Some(run));
     }
 
     #[test]
