@@ -16,7 +16,6 @@ use serve::admin::BackendSpec;
 
 pub use crate::proxy_protocol::ProxyVersion;
 pub use crate::routes::{SniRoute, SniRouteError};
-use crate::table::Rules;
 pub use balance::Ejection;
 pub use serve::health::{HealthCheck, HealthConfig};
 
@@ -116,16 +115,6 @@ impl Config {
             max_pipes: 1_024,
             metrics: Metrics::new(),
             log_connections: false,
-        }
-    }
-
-    /// What the backends' table is made by.
-    pub(crate) fn rules(&self) -> Rules {
-        Rules {
-            policy: self.policy,
-            seed: self.seed,
-            slow_start: self.slow_start,
-            ejection: self.ejection,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::greeting::{GREETING_BYTES_MAX, Greetings, Stage, Verdict};
 use crate::io::Io;
 use crate::lifetime::Lifetime;
 use crate::proxy_protocol::{self, Addresses, ProxyVersion};
-use crate::shared::Place;
+use crate::shared::{ConnectionOptions, Place};
 use crate::side::{Received, Side};
 use crate::table::{Group, Lacking};
 use crate::upstreams::Lease;
@@ -77,13 +77,6 @@ impl Which {
 struct Attempts {
     group: Arc<Group>,
     tried: Tried,
-}
-
-/// What holds for every connection of a proxy.
-#[derive(Debug)]
-pub(crate) struct ConnectionOptions {
-    pub(crate) greetings: Greetings,
-    pub(crate) header_out: Option<ProxyVersion>,
 }
 
 /// What the connection's thread has to do next.

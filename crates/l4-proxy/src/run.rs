@@ -23,7 +23,7 @@ use crate::counts::Counts;
 use crate::error::Error;
 use crate::fleet::Fleet;
 use crate::shared::{Command, Shared};
-use crate::table::Table;
+use crate::table::{Rules, Table};
 use crate::upstreams::Upstream;
 use crate::worker::Worker;
 
@@ -48,7 +48,7 @@ impl Proxy {
         }
         let members: Vec<_> =
             config.backends.iter().map(|one| Upstream::new(one, metrics, None)).collect();
-        let rules = config.rules();
+        let rules = Rules::of(&config);
         let table = Table::new(rules, &members, None)?;
         let shared = Arc::new(Shared::new(&config, table).map_err(Error::Start)?);
         register_gauges(&config, &shared);

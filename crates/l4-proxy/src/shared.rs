@@ -11,11 +11,11 @@ use arc_swap::ArcSwap;
 use balance::Ejection;
 
 use crate::config::{Config, DataPlane};
-use crate::connection::ConnectionOptions;
 use crate::greeting::Greetings;
 use crate::lifetime::Limits;
 use crate::mailbox::Mailbox;
 use crate::pipes::PipeCap;
+use crate::proxy_protocol::ProxyVersion;
 use crate::table::Table;
 use crate::upstreams::Upstream;
 
@@ -140,6 +140,13 @@ impl Shared {
     }
 }
 
+/// What holds for every connection of a proxy.
+#[derive(Debug)]
+pub(crate) struct ConnectionOptions {
+    pub(crate) greetings: Greetings,
+    pub(crate) header_out: Option<ProxyVersion>,
+}
+
 /// A connection's place under the cap and in its thread's count, given back
 /// when it is dropped.
 #[derive(Debug)]
@@ -171,6 +178,7 @@ impl Drop for Place {
 mod tests {
     use super::*;
     use crate::config::BackendConfig;
+    use crate::table::Rules;
     use std::num::NonZeroUsize;
 
     fn shared(threads: usize, max_connections: usize) -> Arc<Shared> {
@@ -179,7 +187,7 @@ mod tests {
         config.threads = NonZeroUsize::new(threads).unwrap();
         config.max_connections = max_connections;
         let upstream = Upstream::new(&config.backends[0], &config.metrics, None);
-        let table = Table::new(config.rules(), &[upstream], None).unwrap();
+        let table = Table::new(Rules::of(&config), &[upstream], None).unwrap();
         Arc::new(Shared::new(&config, table).unwrap())
     }
 

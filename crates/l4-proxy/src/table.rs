@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use balance::{BalanceError, Balancer, Ejection, PickInput, PolicyKind, Tried};
 
+use crate::config::Config;
 use crate::upstreams::{Lease, Upstream};
 
 /// What a table is told about giving backends out.
@@ -18,6 +19,17 @@ pub(crate) struct Rules {
     pub(crate) seed: u64,
     pub(crate) slow_start: Option<Duration>,
     pub(crate) ejection: Option<Ejection>,
+}
+
+impl Rules {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            policy: config.policy,
+            seed: config.seed,
+            slow_start: config.slow_start,
+            ejection: config.ejection,
+        }
+    }
 }
 
 /// The backends by group. `None` is the group of those that were given none.

@@ -20,7 +20,7 @@ pub struct AccessLogArgs {
     pub access_log: Option<PathBuf>,
 
     /// Share of the calls that is logged, drawn by chance.
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = crate::config::share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = serve::cli::share)]
     pub access_log_share: f64,
 
     /// Lines that may wait for a slow disk; those beyond are dropped and counted

@@ -496,14 +496,6 @@ default_from_flags!(
     MembershipSettings
 );
 
-/// A share of a whole.
-pub(crate) fn share(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err(format!("`{text}` is no share; write a number from 0 to 1, as in 0.2")),
-    }
-}
-
 /// A flow-control window: RFC 9113, section 6.9.1.
 fn window() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=(1 << 31) - 1)

@@ -34,7 +34,7 @@ pub struct RetryPolicy {
 
     /// Largest share of a thread's calls in flight that may be retries or
     /// hedges.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = crate::config::share)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = serve::cli::share)]
     pub retry_budget: f64,
 
     /// Retries and hedges that a thread may always have in flight, however few

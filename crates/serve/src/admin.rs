@@ -24,7 +24,8 @@ use tokio::net::TcpListener;
 
 use crate::http1::host::AllowedHosts;
 use crate::http1::{self, HttpLimits, Request, Response};
-use crate::metrics::{self, Metrics};
+use crate::metrics::Metrics;
+use crate::metrics_endpoint;
 use crate::shutdown::Shutdown;
 
 /// Most backends that a list may have.
@@ -230,7 +231,7 @@ enum WantedState {
 }
 
 pub(crate) fn respond(backends: &dyn Backends, metrics: &Metrics, request: &Request) -> Response {
-    if let Some(response) = metrics::respond(metrics, request) {
+    if let Some(response) = metrics_endpoint::respond(metrics, request) {
         return response;
     }
     let path = request.path();

@@ -12,7 +12,8 @@ use tokio::net::TcpListener;
 use crate::admin::{BackendSpec, Backends, serve_admin};
 use crate::exit::{Failure, note};
 use crate::http1::host::HostArgs;
-use crate::metrics::{Metrics, serve_metrics};
+use crate::metrics::Metrics;
+use crate::metrics_endpoint::serve_metrics;
 use crate::shutdown::{ProcessShutdown, Shutdown, note_hangups};
 use crate::watch::{Watch, read_backends};
 use crate::{BindOptions, bind, duration};
@@ -139,6 +140,17 @@ fn open(address: SocketAddr) -> Result<TcpListener, Failure> {
 /// The number of cores this process may use, at least one.
 pub fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// A share of a whole, for clap: from 0 to 1.
+///
+/// # Errors
+/// A sentence for whoever wrote something else.
+pub fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err(format!("`{text}` is no share; write a number from 0 to 1, as in 0.2")),
+    }
 }
 
 #[cfg(test)]

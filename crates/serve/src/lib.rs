@@ -6,7 +6,8 @@
 //! | [`listen`] | a listening socket, with errors that say what to do |
 //! | [`accept`] | the accept loop: connection cap, running out of descriptors, counters |
 //! | [`shutdown`] | drain, then cut off; signals; the control pipe of a role |
-//! | [`metrics`] | counters, gauges and histograms in Prometheus' text format, and `GET /metrics` |
+//! | [`metrics`] | counters, gauges and histograms in Prometheus' text format |
+//! | [`metrics_endpoint`] | `GET /metrics` |
 //! | [`http1`] | the small bounded HTTP/1.1 server under the metrics and admin endpoints |
 //! | [`admin`] | the admin API: a proxy's backends, seen and changed while it runs |
 //! | [`watch`] | a file with the list of backends, applied when it changes |
@@ -42,6 +43,7 @@ pub mod limits;
 pub mod listen;
 pub mod logging;
 pub mod metrics;
+pub mod metrics_endpoint;
 pub mod shutdown;
 pub mod tls;
 pub mod watch;
@@ -50,7 +52,8 @@ pub use accept::{
     AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit, ConnectionPlace,
 };
 pub use listen::{BindOptions, bind};
-pub use metrics::{Counter, Gauge, Histogram, Metrics, serve_metrics};
+pub use metrics::{Counter, Gauge, Histogram, Metrics};
+pub use metrics_endpoint::serve_metrics;
 pub use shutdown::{
     ProcessShutdown, Shutdown, ShutdownTrigger, process_shutdown, process_shutdown_with,
 };

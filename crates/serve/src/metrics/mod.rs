@@ -8,14 +8,12 @@
 //!
 //! Source of the format: prometheus.io, "Exposition formats", text-based.
 
-mod endpoint;
 mod text;
 mod value;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use endpoint::{respond, serve_metrics};
 pub use value::{Counter, Gauge, Histogram};
 
 /// The labels of one series, sorted by name.

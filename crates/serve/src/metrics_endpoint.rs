@@ -2,9 +2,9 @@
 
 use tokio::net::TcpListener;
 
-use super::Metrics;
 use crate::http1::host::AllowedHosts;
 use crate::http1::{self, HttpLimits, Request, Response};
+use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
 /// The content type of the text format.
