@@ -349,8 +349,13 @@ fn of_trials(before: &Run, after: &Run, compared: &[Compared], asked: Asked) -> 
                 Some(point) => format!("{} at {point}", peer.name),
                 None => peer.name.clone(),
             };
+            // What disturbs the machine disturbs both sides of a repeat.
+            let is_apart = matches!(asked.how, How::Apart(_));
             let is_in_doubt = |figure| {
-                models.iter().any(|model| is_in_doubt(model, &peer.name, point.as_deref(), figure))
+                is_apart
+                    && models
+                        .iter()
+                        .any(|model| is_in_doubt(model, &peer.name, point.as_deref(), figure))
             };
             for compared in compared {
                 let values = |figures: &Vec<Figures>| -> Vec<f64> {
