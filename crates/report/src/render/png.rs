@@ -3,7 +3,6 @@
 //! plotters' bitmap backend draws polygons with hard edges, so the picture is
 //! drawn several times too large and averaged down.
 
-use image::{ImageEncoder as _, codecs::png::PngEncoder};
 use plotters::prelude::{BitMapBackend, DrawingBackend};
 
 use super::{Pen, TextPlacing, paint, prepare_fonts};
@@ -53,11 +52,19 @@ pub fn png(drawing: &Drawing, density: f64) -> Result<Vec<u8>, PngError> {
         paint(&marks, &mut backend, &pen).map_err(PngError::Draw)?;
         backend.present().map_err(|error| PngError::Draw(error.to_string()))?;
     }
-    let averaged = average(&pixels, (width, height));
+    encode(&average(&pixels, (width, height)), (width, height))
+        .map_err(|error| PngError::Draw(error.to_string()))
+}
+
+/// A PNG of `pixels`, three bytes each, row by row.
+fn encode(pixels: &[u8], (width, height): (u32, u32)) -> Result<Vec<u8>, png::EncodingError> {
     let mut bytes = Vec::new();
-    PngEncoder::new(&mut bytes)
-        .write_image(&averaged, width, height, image::ColorType::Rgb8)
-        .map_err(|error| PngError::Draw(error.to_string()))?;
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    writer.finish()?;
     Ok(bytes)
 }
 
