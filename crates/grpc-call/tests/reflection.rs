@@ -71,7 +71,7 @@ async fn a_server_without_reflection_is_told_with_what_to_do() {
     let other = builder().build_v1().unwrap();
     let error = ask(serve("/nothing", other).await).await.unwrap_err();
     assert!(
-        error.starts_with("reflection: the service has no server reflection; turn on"),
+        error.starts_with("reflection: the service has no server reflection; turn it on"),
         "{error}"
     );
     assert!(error.contains("`proto` or `descriptor_set`"), "{error}");
