@@ -23,7 +23,7 @@
 //! that stay unanswered. It is not for untrusted clients, and says so at start.
 //!
 //! # What hyper can't bound
-//! Each is skipped by name in the tests (`exceptions` of `tests/abuse.rs`).
+//! Each is skipped by name in the tests (`exceptions` of `tests/proxy/abuse.rs`).
 //!
 //! * **Resets of streams that were accepted**, and floods of PING, SETTINGS,
 //!   PRIORITY, WINDOW_UPDATE and unknown frames: h2 counts neither.

@@ -1,13 +1,10 @@
 //! What a client gets when something breaks, row by row as `failure` has it,
 //! and the cases of gRPC's negative interop tests.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use common::{Wires, call, open};
+use crate::common::{Wires, call, open};
 use testkit::lab::{Lab, Server, l7_config, start_l7};
 use testkit::negative::{Case, NegativeServer, ok_response, response_head};
 use testkit::peer::{End, Message, Peer, RawServer, Seen, field};

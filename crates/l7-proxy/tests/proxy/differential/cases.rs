@@ -6,8 +6,8 @@ use testkit::replay::Step;
 use testkit::script::{Act, CALL};
 use testkit::wire::{self, block, code, flag, kind, setting};
 
-use crate::Case;
-use crate::bytes::*;
+use super::Case;
+use super::bytes::*;
 
 pub(crate) fn all() -> Vec<Case> {
     let groups =

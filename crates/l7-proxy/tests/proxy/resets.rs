@@ -5,11 +5,8 @@
 //!
 //! A call that is taken back in the same breath may never get to a backend, so
 //! most of these are taken back when they have come there.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::{Wires, call, open};
+use crate::common::{Wires, call, open};
 use l7_proxy::{Config, DataPlane};
 use testkit::negative::ok_response;
 use testkit::on_each_data_plane;

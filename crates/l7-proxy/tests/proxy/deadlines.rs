@@ -1,11 +1,8 @@
 //! Calls that are given up: by their deadline, by the client, by the backend.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{Wires, call, echo, open};
+use crate::common::{Wires, call, echo, open};
 use l7_proxy::grpc::parse_timeout;
 use testkit::lab::{EchoBackend, Lab};
 use testkit::negative::response_head;

@@ -8,7 +8,7 @@ use testkit::replay::{Recording, Step};
 use testkit::script::{Act, CALL, Plan};
 use testkit::wire::{self, block, grpc_fields};
 
-use crate::{Case, Ends};
+use super::{Case, Ends};
 
 pub(crate) fn fields(pairs: &[(&str, &str)]) -> Fields {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

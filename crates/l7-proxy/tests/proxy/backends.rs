@@ -3,16 +3,13 @@
 //!
 //! What a data plane does not do stands in [`exceptions`], by name and with its
 //! reason.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Wires, call, open};
+use crate::common::{Wires, call, open};
 use l7_proxy::Config;
 use serve::admin::BackendSpec;
 use testkit::lab::{l7_config, start_l7, start_l7_fleet};
@@ -359,7 +356,7 @@ fn header_lists_beyond_all_bounds_are_a_flood() {
         let reason = "l7_connections_ended_total{reason=\"reset_flood\"}";
         lab.l7.await_metric(reason, |count| count == 1.0).await;
         let mut other = lab.client().await;
-        other.unary(common::echo(1, vec![1; 100])).await.unwrap();
+        other.unary(crate::common::echo(1, vec![1; 100])).await.unwrap();
     });
 }
 

@@ -1,9 +1,5 @@
 //! TLS on both sides, over both data planes: calls that pass, peers that are
 //! turned away, and files that change.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "../common/mod.rs"]
-mod common;
 
 mod ends;
 
@@ -11,7 +7,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use common::{call, echo};
+use crate::common::{call, echo};
 use ends::{Front, client_config, server_config, shake};
 use l7_proxy::{Config, DataPlane};
 use serve::admin::BackendState;
@@ -307,7 +303,7 @@ fn a_drain_loses_nothing() {
         let config = client_config(&authority.ca(), &["h2"], None);
         let tunnel = Front::into_tls(l7.addr(), config).await;
         let mut raw = Peer::client(tunnel.addr(), &[]).await;
-        raw.send(&common::open(1, &[])).await.unwrap();
+        raw.send(&crate::common::open(1, &[])).await.unwrap();
         raw.round_trip().await;
         l7.trigger().drain();
         raw.next_that("GOAWAY", |seen| matches!(seen, testkit::peer::Seen::GoAway { .. })).await;
@@ -351,7 +347,7 @@ fn health_is_asked_under_tls() {
         let mut raw = Peer::client(l7.addr(), &[]).await;
         for call in 0..4 {
             let stream = 2 * call + 1;
-            raw.send(&common::call(stream, &[])).await.unwrap();
+            raw.send(&crate::common::call(stream, &[])).await.unwrap();
             assert_eq!(raw.message(stream).await.grpc_status(), Some("0"));
         }
     });

@@ -1,9 +1,6 @@
 //! Circuit limits: what is beyond one is refused at once, told so, and counted.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::call;
+use crate::common::call;
 use l7_proxy::{Config, DataPlane};
 use testkit::lab::{Server, l7_config, start_l7};
 use testkit::negative::{Case, NegativeServer};

@@ -3,14 +3,11 @@
 //!
 //! A bound here is what the limits add up to, with room for the allocator; what
 //! is asked for is a multiple of it.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::net::SocketAddr;
 
+use crate::common::{call, open};
 use clap::ValueEnum as _;
-use common::{call, open};
 use echo_proto::v1::EchoRequest;
 use l7_proxy::DataPlane;
 use prost::Message as _;
@@ -62,7 +59,7 @@ impl Subject {
     async fn serves(&self) {
         let mut client = client(self.proxy.addr()).await;
         for sequence in 0..20 {
-            let request = common::echo(sequence, vec![1; 1_000]);
+            let request = crate::common::echo(sequence, vec![1; 1_000]);
             within("a call", client.unary(request)).await.unwrap();
         }
     }
@@ -72,7 +69,7 @@ impl Subject {
     async fn serves_again(&self) {
         let mut client = client(self.proxy.addr()).await;
         within("a call to go through", async {
-            while client.unary(common::echo(0, vec![1])).await.is_err() {
+            while client.unary(crate::common::echo(0, vec![1])).await.is_err() {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         })

@@ -1,9 +1,6 @@
 //! Flow control: what a slow reader costs, and what it must not cost others.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::{Wires, echo, open};
+use crate::common::{Wires, echo, open};
 use echo_proto::v1::EchoRequest;
 use prost::Message as _;
 use testkit::lab::{Lab, echo_client};
@@ -205,7 +202,7 @@ fn the_credit_for_one_clients_calls_is_bounded() {
         let (mut backend, first, _) = wires.begin().await;
         let mut streams = vec![first];
         for stream in (3..).step_by(2).take(STREAMS - 1) {
-            wires.client.send(&common::call(stream, &[])).await.unwrap();
+            wires.client.send(&crate::common::call(stream, &[])).await.unwrap();
             streams.push(backend.next_headers().await.0);
         }
         backend.round_trip().await;

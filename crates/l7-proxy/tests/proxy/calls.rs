@@ -1,12 +1,9 @@
 //! Calls that go well: everything a client sends reaches a backend, and
 //! everything the backend answers reaches the client.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{Wires, call, echo};
+use crate::common::{Wires, call, echo};
 use echo_proto::v1::{EchoRequest, EchoResponse};
 use l7_proxy::DataPlane;
 use l7_proxy::grpc::{BACKEND_HEADER, BACKEND_TIME_TRAILER, parse_timeout};
@@ -365,7 +362,7 @@ fn requests_that_are_not_grpc_can_be_forwarded() {
 fn a_reset_without_error_behind_a_whole_response_takes_nothing_away() {
     on_each_data_plane(async |plane| {
         let mut wires = Wires::start(plane).await;
-        wires.client.send(&common::open(1, &[])).await.unwrap();
+        wires.client.send(&crate::common::open(1, &[])).await.unwrap();
         let mut backend = wires.server.accept(&[]).await;
         let (stream, _, ends) = backend.next_headers().await;
         assert!(!ends);

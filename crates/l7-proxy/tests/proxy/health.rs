@@ -2,9 +2,6 @@
 //!
 //! No wait here is a measure: conditions are awaited, and what must not happen
 //! is counted over calls.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -12,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::common::call;
 use balance::PolicyKind;
-use common::call;
 use l7_proxy::{Config, DataPlane};
 use serve::admin::{BackendState, Backends};
 use serve::health::{HealthCheck, HealthConfig};

@@ -2,12 +2,9 @@
 //! come over one connection. That the policies decide rightly is tested in
 //! `balance`; here it is that the proxy asks them for each call and tells them
 //! the truth.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::echo;
 use balance::PolicyKind;
-use common::echo;
 use echo_proto::v1::echo_client::EchoClient;
 use http::HeaderName;
 use l7_proxy::DataPlane;

@@ -1,12 +1,9 @@
 //! Backends that come, drain and go while the proxy runs and calls are made.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::num::NonZeroU32;
 
-use common::load::Load;
-use common::{Wires, call, echo, open};
+use crate::common::load::Load;
+use crate::common::{Wires, call, echo, open};
 use serve::admin::{BackendSpec, BackendState, ChangeError};
 use testkit::lab::{EchoBackend, Lab};
 use testkit::negative::ok_response;

@@ -1,12 +1,9 @@
 //! The access log: one line of JSON for each call that ended, and never a call
 //! that waits for it.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::path::Path;
 
-use common::{call, echo};
+use crate::common::{call, echo};
 use serde_json::Value;
 use testkit::lab::{Lab, client, l7_config, start_l7};
 use testkit::negative::{Case, NegativeServer};

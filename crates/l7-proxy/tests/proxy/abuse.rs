@@ -5,13 +5,10 @@
 //!
 //! Where a data plane meets a row in another way than the table says, the
 //! difference stands in [`exceptions`], by name and with its reason.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Wires, call, echo, open};
+use crate::common::{Wires, call, echo, open};
 use echo_proto::v1::EchoRequest;
 use l7_proxy::{Config, DataPlane};
 use prost::Message as _;

@@ -1,15 +1,12 @@
 //! Backends and proxies that come and go while calls run: what was promised to
 //! end without a lost call does.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::common::load::Load;
+use crate::common::{Wires, call, echo};
 use clap::ValueEnum as _;
-use common::load::Load;
-use common::{Wires, call, echo};
 use serve::listen::bind_many;
 use serve::{BindOptions, Shutdown};
 use testkit::lab::{EchoBackend, Lab, client, l4_config, l7_config, start_l4, start_l7};

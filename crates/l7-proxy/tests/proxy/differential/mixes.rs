@@ -5,8 +5,8 @@ use testkit::replay::Step;
 use testkit::script::{Act, Plan};
 use testkit::wire;
 
-use crate::bytes::{body, head, message, open, trailers, trailers_only};
-use crate::{Case, check};
+use super::bytes::{body, head, message, open, trailers, trailers_only};
+use super::{Case, check};
 
 /// One call of a mix.
 #[derive(Clone, Debug)]

@@ -1,8 +1,5 @@
 //! Calls that are tried again although a backend may have worked on them, and
 //! calls that are sent to two.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

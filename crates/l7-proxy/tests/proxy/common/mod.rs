@@ -1,5 +1,4 @@
 //! What several test files need besides testkit.
-#![allow(dead_code, reason = "each test file is a crate of its own and uses a part of it")]
 
 pub(crate) mod load;
 

@@ -13,7 +13,6 @@
 //! cut into frames, the order of fields of different names, window updates,
 //! what remains of a deadline, and the proxy's own entry in `via`. A case in which
 //! the planes are known to differ says how and why ([`Case::hyper`]).
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bytes;
 mod cases;
