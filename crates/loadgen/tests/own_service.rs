@@ -162,6 +162,9 @@ fn what_is_wrong_is_told_before_anything_is_measured() {
     check(&call("expect.status = \"NOT_FOUND\""), there, 3, &told);
     let told = ["lacks what `expect.fields` asks for"];
     check(&call("expect.fields = { \"$.backend\" = \"omega\" }"), there, 3, &told);
+    let large = Server::start(&["echo-backend", "--max-message-bytes", "33554432"]);
+    let told = ["message length too large", "the limit is: 16777216 bytes"];
+    check(&call("request = '{\"responseBytes\": 17000000}'"), &large.address, 3, &told);
 }
 
 #[test]
