@@ -174,7 +174,9 @@ fn tail(
     let Some(own) = peer.estimate(Figure::LatencyP99) else {
         return sentence;
     };
-    let sentence = sentence.text(&format!(", with a {}p99 of ", model.loop_word())).durations(&own);
+    let word = model.loop_word();
+    let article = if word.starts_with("on-wire") { "an" } else { "a" };
+    let sentence = sentence.text(&format!(", with {article} {word}p99 of ")).durations(&own);
     compared(peer, reference, Figure::LatencyP99, sentence)
 }
 
