@@ -106,6 +106,8 @@ pub fn meaning(
         Warning::Clumped { .. } if trial.is_some_and(|one| one.latency.mean < SHORT_NS) => {
             Invalidates(Affected::Latency)
         }
+        // A build leaves it high for minutes. What the machine did while a trial ran is known.
+        Warning::HighLoadAverage { .. } if is_watched(peer) => Note,
         Warning::FewCalls { .. }
         | Warning::Clumped { .. }
         | Warning::WarmUpExtended { .. }
@@ -118,6 +120,11 @@ pub fn meaning(
         | Warning::ClientExhausted { .. } => Invalidates(Affected::All),
         _ => Invalidates(Affected::Latency),
     }
+}
+
+/// Whether it was watched what other work took from the trials of a peer.
+fn is_watched(peer: &PeerView<'_>) -> bool {
+    peer.trials.iter().all(|trial| trial.record.disturbance.is_some())
 }
 
 /// Whether the machine is to blame, or what was measured.

@@ -14,7 +14,7 @@ use std::{
 use analysis::decide::{Choice, Decision, Status, scenarios};
 use measure::{
     folder::Run,
-    record::{FaultRecord, ProcessRole, RunOutcome, TrialRecord},
+    record::{Disturbance, FaultRecord, ProcessRole, RunOutcome, TrialRecord},
     warning::Warning,
 };
 use report::terminal::Style;
@@ -380,7 +380,12 @@ fn only_runs_that_can_be_trusted_are_used_and_the_others_are_named() {
     elsewhere.record.environment.cpus = 64;
     let mut set = clear("single-conn-flood");
     set.record.overrides.push("--set balance.policy=p2c".into());
-    let good = clear("single-conn-flood");
+    // What the load average was before does not matter where trials were watched.
+    let mut good = clear("single-conn-flood");
+    good.record.warnings.push(Warning::HighLoadAverage { load_average: 9.0, cpus: 2 });
+    for trial in &mut good.trials {
+        trial.disturbance = Some(Disturbance { samples: 300, ..Disturbance::default() });
+    }
     for run in [&old, &short, &stopped, &doubtful, &elsewhere, &set, &good] {
         results.add(run);
     }

@@ -229,8 +229,13 @@ fn peers_beyond<'r>(record: &'r RunRecord, other: &RunRecord) -> Vec<&'r str> {
 /// What puts the whole run in doubt: the machine was not the lab's alone, or the
 /// generator not up to its work. What a scenario does to its calls is no doubt.
 fn doubts(run: &Run) -> Vec<String> {
+    // A build leaves the load average high for minutes. Where trials were watched, it is
+    // known what other work took from them.
+    let is_watched = run.trials.iter().all(|trial| trial.disturbance.is_some());
+    let counts =
+        |warning: &&Warning| !(is_watched && matches!(warning, Warning::HighLoadAverage { .. }));
     let mut doubts: Vec<String> =
-        run.record.warnings.iter().filter_map(of_run).map(str::to_owned).collect();
+        run.record.warnings.iter().filter(counts).filter_map(of_run).map(str::to_owned).collect();
     let measured: Vec<&TrialRecord> =
         run.trials.iter().filter(|trial| is_measured(trial)).collect();
     let open = run.record.load.mode == LoopMode::Open;
@@ -249,8 +254,9 @@ fn doubts(run: &Run) -> Vec<String> {
 const LATE: &str = "the generator was late by itself";
 const BUSY: &str = "all CPUs were busy";
 const STOLEN: &str = "the hypervisor took CPU time";
+const DISTURBED: &str = "other work took CPU time";
 const LOST: &str = "calls are missing from the records";
-const IN_TRIALS: [&str; 4] = [LATE, BUSY, STOLEN, LOST];
+const IN_TRIALS: [&str; 5] = [LATE, BUSY, STOLEN, DISTURBED, LOST];
 
 /// What a warning of a trial says of the machine or the lab.
 fn of_trial(warning: &Warning, open_loop: bool) -> Option<&'static str> {
@@ -259,6 +265,7 @@ fn of_trial(warning: &Warning, open_loop: bool) -> Option<&'static str> {
         // A closed loop goes as fast as it can: that is what it is for.
         Warning::CpuSaturated { .. } if open_loop => Some(BUSY),
         Warning::StealTime { .. } => Some(STOLEN),
+        Warning::Disturbed { .. } => Some(DISTURBED),
         Warning::LogFull { .. } | Warning::HistogramSaturated { .. } => Some(LOST),
         _ => None,
     }
