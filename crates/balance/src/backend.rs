@@ -8,7 +8,9 @@ use std::sync::{
 use crate::{
     chance::{hash_bytes, next_word},
     failures::FailureRate,
+    load_report::LoadReport,
     peak_ewma::PeakEwma,
+    weighted_round_robin::ReportedWeight,
 };
 
 /// The share of a backend that gets all that falls to it.
@@ -21,6 +23,7 @@ const WHOLE: u32 = 1 << 16;
 pub struct Backend {
     name: String,
     weight: AtomicU32,
+    zone: usize,
     in_flight: AtomicU32,
     /// Of what falls to it, how much it gets, in parts of [`WHOLE`]; zero for
     /// none. One word for both, so that eligibility is one load.
@@ -29,6 +32,7 @@ pub struct Backend {
     salt: u64,
     latency: PeakEwma,
     failures: FailureRate,
+    reported: ReportedWeight,
     /// When its turns are, for the policy that takes turns.
     phase: OnceLock<u64>,
 }
@@ -43,12 +47,24 @@ impl Backend {
             salt: hash_bytes(name.as_bytes()),
             name,
             weight: AtomicU32::new(weight),
+            zone: 0,
             in_flight: AtomicU32::new(0),
             share: AtomicU32::new(WHOLE),
             latency: PeakEwma::new(),
             failures: FailureRate::default(),
+            reported: ReportedWeight::new(),
             phase: OnceLock::new(),
         }
+    }
+
+    /// The same in a zone, of those that [`Zones`](crate::Zones) counts from 0 on.
+    pub fn in_zone(self, zone: usize) -> Self {
+        Self { zone, ..self }
+    }
+
+    /// Its zone.
+    pub fn zone(&self) -> usize {
+        self.zone
     }
 
     /// Its identity.
@@ -136,6 +152,21 @@ impl Backend {
         self.failures.failed(now_ns);
     }
 
+    /// It reported its load, at `now_ns` of the clock of [`Backend::answered`].
+    pub fn report(&self, now_ns: u64, report: &LoadReport) {
+        self.reported.report(now_ns, report);
+    }
+
+    /// It was connected to anew, and may be another process than before: what it reported
+    /// counts again when it has reported for a while.
+    pub fn reconnected(&self) {
+        self.reported.restart();
+    }
+
+    pub(crate) fn reported(&self) -> &ReportedWeight {
+        &self.reported
+    }
+
     /// What the latency policies make of it, in nanoseconds at `now_ns` of the
     /// clock of [`Backend::answered`]: a moving average that rises at once and
     /// falls slowly. `None` before it has answered.
@@ -157,7 +188,13 @@ impl Backend {
     /// half of what it is handed does.
     #[inline]
     pub(crate) fn is_idle(&self, now_ns: u64) -> bool {
-        self.in_flight() == 0 && self.failures.tries(now_ns) < 2.0
+        self.in_flight() == 0 && self.tries(now_ns) < 2.0
+    }
+
+    /// How many calls it takes there, on average, until one succeeds.
+    #[inline]
+    pub(crate) fn tries(&self, now_ns: u64) -> f64 {
+        self.failures.tries(now_ns)
     }
 
     /// In-flight count per unit of weight, as if each call, and the next one, had
@@ -165,7 +202,7 @@ impl Backend {
     #[inline]
     pub(crate) fn load(&self, now_ns: u64) -> f64 {
         let calls = f64::from(self.in_flight()) + 1.0;
-        (calls * self.failures.tries(now_ns) - 1.0) / f64::from(self.weight())
+        (calls * self.tries(now_ns) - 1.0) / f64::from(self.weight())
     }
 }
 

@@ -3,8 +3,9 @@
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{
-    Backend, PolicyKind, Tried,
+    Backend, PolicyKind, Probe, Tried, Tuning, Zones,
     policy::{Candidates, Policy, Start, Who},
+    zones::ZoneAware,
 };
 
 /// What a policy may use besides the backends themselves.
@@ -21,11 +22,13 @@ pub struct PickInput {
 }
 
 /// Picks backends. One balancer serves all threads of a proxy: picking takes
-/// `&self`, takes no lock and allocates nothing. A change of membership builds a
+/// `&self`, takes no lock (but for [`PolicyKind::Prequal`]) and allocates nothing. A change of membership builds a
 /// new balancer over the same `Arc<Backend>`s, see [`Balancer::over`].
 #[derive(Debug)]
 pub struct Balancer {
     kind: PolicyKind,
+    tuning: Tuning,
+    zones: Option<Zones>,
     policy: Box<dyn Policy>,
     backends: Vec<Arc<Backend>>,
     /// Those that the policy was built with: a backend's own may be another by
@@ -71,7 +74,35 @@ impl Balancer {
         backends: Vec<Arc<Backend>>,
         random: u64,
     ) -> Result<Self, BalanceError> {
-        Self::build(kind, backends, Start::Chance(random))
+        Self::tuned(kind, Tuning::default(), backends, random)
+    }
+
+    /// The same with settings of the policy.
+    ///
+    /// # Errors
+    /// As [`Balancer::new`].
+    pub fn tuned(
+        kind: PolicyKind,
+        tuning: Tuning,
+        backends: Vec<Arc<Backend>>,
+        random: u64,
+    ) -> Result<Self, BalanceError> {
+        Self::build(kind, tuning, None, backends, Start::Chance(random))
+    }
+
+    /// The same with backends in zones, of which those of its own are picked as far as there
+    /// is room.
+    ///
+    /// # Errors
+    /// As [`Balancer::new`].
+    pub fn zoned(
+        kind: PolicyKind,
+        tuning: Tuning,
+        zones: Zones,
+        backends: Vec<Arc<Backend>>,
+        random: u64,
+    ) -> Result<Self, BalanceError> {
+        Self::build(kind, tuning, Some(zones), backends, Start::Chance(random))
     }
 
     /// The same policy over another list, or over other weights. Turns go on from
@@ -83,11 +114,13 @@ impl Balancer {
     pub fn over(&self, backends: Vec<Arc<Backend>>) -> Result<Self, BalanceError> {
         // Only a policy without turns has no place, and it needs no start.
         let start = self.policy.place().map_or(Start::Chance(0), Start::At);
-        Self::build(self.kind, backends, start)
+        Self::build(self.kind, self.tuning, self.zones.clone(), backends, start)
     }
 
     fn build(
         kind: PolicyKind,
+        tuning: Tuning,
+        zones: Option<Zones>,
         backends: Vec<Arc<Backend>>,
         start: Start,
     ) -> Result<Self, BalanceError> {
@@ -103,9 +136,13 @@ impl Balancer {
                 return Err(BalanceError::Duplicate(backend.name().to_owned()));
             }
         }
-        let policy = kind.build(&backends, start)?;
+        let build = |backends: &[Arc<Backend>]| kind.build(&tuning, backends, start);
+        let policy: Box<dyn Policy> = match &zones {
+            None => build(&backends)?,
+            Some(zones) => Box::new(ZoneAware::new(zones.clone(), &backends, build)?),
+        };
         let weights = backends.iter().map(|backend| backend.weight()).collect();
-        Ok(Self { kind, policy, backends, weights })
+        Ok(Self { kind, tuning, zones, policy, backends, weights })
     }
 
     /// Whether it is one over this list, with the weights that these have now:
@@ -144,6 +181,20 @@ impl Balancer {
     /// untried, whether it is available or not.
     pub fn pick_anyone(&self, input: &PickInput, tried: &Tried) -> Option<usize> {
         self.find(input, tried, Who::Anyone)
+    }
+
+    /// Replaces the indices in `probed` by those of the backends that are to be probed now,
+    /// which is asked after each pick. None unless the policy goes by probes.
+    pub fn to_probe(&self, input: &PickInput, probed: &mut Vec<usize>) {
+        probed.clear();
+        let (backends, tried) = (&self.backends, &Tried::default());
+        let candidates = Candidates { backends, tried, who: Who::Available };
+        self.policy.to_probe(&candidates, input, probed);
+    }
+
+    /// The backend at this index has answered a probe, at `input.now_ns`.
+    pub fn probed(&self, index: usize, probe: Probe, input: &PickInput) {
+        self.policy.probed(index, probe, input);
     }
 
     #[inline]

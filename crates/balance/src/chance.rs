@@ -27,6 +27,12 @@ pub(crate) fn next_word(word: u64) -> u64 {
     mix(word.wrapping_add(0x9e37_79b9_7f4a_7c15))
 }
 
+/// Maps 64 random bits to a number from 0 to below 1.
+#[inline]
+pub(crate) fn unit(random: u64) -> f64 {
+    (random >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 /// Maps 64 random bits to `0..bound` without a division (Lemire, *Fast Random
 /// Integer Generation in an Interval*, 2019). The bias is below `bound / 2^64`.
 #[inline]

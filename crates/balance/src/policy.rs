@@ -9,12 +9,16 @@ use crate::{
     Backend, BalanceError, PickInput, Tried,
     join_idle_queue::JoinIdleQueue,
     least_loaded::LeastLoaded,
+    least_request::LeastRequest,
     maglev::Maglev,
     p2c::FewestOf,
     peak_ewma::PeakEwmaPolicy,
+    prequal::{Prequal, Probe},
     random::Random,
-    ring_hash::RingHash,
+    ring_hash::{BoundedRingHash, RingHash},
     round_robin::{Place, RoundRobin},
+    tuning::Tuning,
+    weighted_round_robin::WeightedRoundRobin,
 };
 
 /// How a backend is picked.
@@ -24,6 +28,8 @@ pub enum PolicyKind {
     /// Each in turn, as often as its weight says.
     #[default]
     RoundRobin,
+    /// Each in turn, as often as the load that it reports says.
+    WeightedRoundRobin,
     /// By chance, in proportion to weights.
     Random,
     /// The fewest in flight per unit of weight, over all backends.
@@ -32,12 +38,19 @@ pub enum PolicyKind {
     P2c,
     /// The fewest in flight per unit of weight, of three drawn by chance.
     P3c,
+    /// As Envoy weighs it: of two drawn by chance where all weigh the same, and else in
+    /// turn, as often as weight over calls in flight says.
+    LeastRequest,
     /// One with nothing in flight, by chance; where all have, any.
     JoinIdleQueue,
     /// The lower expected latency, of two drawn by chance.
     PeakEwma,
+    /// The fastest of those that hold few calls, by probes that were made ahead.
+    Prequal,
     /// The owner of the key on a ring of hashes.
     RingHash,
+    /// The same, and where its load is above its bound, the next one on the ring.
+    BoundedRingHash,
     /// The owner of the key in a Maglev table.
     Maglev,
 }
@@ -45,15 +58,19 @@ pub enum PolicyKind {
 impl PolicyKind {
     /// All policies. A new one is a file, a variant and a line here and in
     /// [`PolicyKind::name`] and `build`; the tests walk this list.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::RoundRobin,
+        Self::WeightedRoundRobin,
         Self::Random,
         Self::LeastLoaded,
         Self::P2c,
         Self::P3c,
+        Self::LeastRequest,
         Self::JoinIdleQueue,
         Self::PeakEwma,
+        Self::Prequal,
         Self::RingHash,
+        Self::BoundedRingHash,
         Self::Maglev,
     ];
 
@@ -61,36 +78,65 @@ impl PolicyKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::RoundRobin => "round_robin",
+            Self::WeightedRoundRobin => "weighted_round_robin",
             Self::Random => "random",
             Self::LeastLoaded => "least_loaded",
             Self::P2c => "p2c",
             Self::P3c => "p3c",
+            Self::LeastRequest => "least_request",
             Self::JoinIdleQueue => "join_idle_queue",
             Self::PeakEwma => "peak_ewma",
+            Self::Prequal => "prequal",
             Self::RingHash => "ring_hash",
+            Self::BoundedRingHash => "bounded_ring_hash",
             Self::Maglev => "maglev",
         }
     }
 
     /// Whether it keeps equal keys on one backend.
     pub fn uses_key(self) -> bool {
-        matches!(self, Self::RingHash | Self::Maglev)
+        matches!(self, Self::RingHash | Self::BoundedRingHash | Self::Maglev)
+    }
+
+    /// Whether it goes by what backends report of their load.
+    #[inline]
+    pub fn uses_reports(self) -> bool {
+        self == Self::WeightedRoundRobin
+    }
+
+    /// Whether it has backends probed ([`Balancer::to_probe`](crate::Balancer::to_probe)).
+    #[inline]
+    pub fn uses_probes(self) -> bool {
+        self == Self::Prequal
+    }
+
+    /// Whether it goes by what backends say of their load themselves, in one way or the
+    /// other.
+    pub fn asks_backends(self) -> bool {
+        self.uses_reports() || self.uses_probes()
     }
 
     pub(crate) fn build(
         self,
+        tuning: &Tuning,
         backends: &[Arc<Backend>],
         start: Start,
     ) -> Result<Box<dyn Policy>, BalanceError> {
         Ok(match self {
             Self::RoundRobin => Box::new(RoundRobin::new(backends, start)?),
+            Self::WeightedRoundRobin => {
+                Box::new(WeightedRoundRobin::new(backends, start, tuning.weights)?)
+            }
             Self::Random => Box::new(Random::new(backends)),
             Self::LeastLoaded => Box::new(LeastLoaded),
             Self::P2c => Box::new(FewestOf::<2>::new(backends)),
             Self::P3c => Box::new(FewestOf::<3>::new(backends)),
+            Self::LeastRequest => Box::new(LeastRequest::new(backends, start, tuning.request_bias)),
             Self::JoinIdleQueue => Box::new(JoinIdleQueue::new(backends)),
             Self::PeakEwma => Box::new(PeakEwmaPolicy::new(backends)),
+            Self::Prequal => Box::new(Prequal::new(backends, tuning.probes)),
             Self::RingHash => Box::new(RingHash::new(backends)),
+            Self::BoundedRingHash => Box::new(BoundedRingHash::new(backends, tuning.load_bound)),
             Self::Maglev => Box::new(Maglev::new(backends)?),
         })
     }
@@ -131,11 +177,29 @@ pub(crate) enum Start {
     At(Place),
 }
 
+impl Start {
+    /// A word that differs where it begins elsewhere.
+    pub(crate) fn word(self) -> u64 {
+        match self {
+            Self::Chance(random) => random,
+            Self::At(place) => place.time(),
+        }
+    }
+}
+
 /// A policy over the backends it was built for. State that picks change is
 /// atomic: all threads of a proxy share one.
 pub(crate) trait Policy: Send + Sync + fmt::Debug {
     /// Index of one of the candidates; `None` when there is none.
     fn pick(&self, candidates: &Candidates<'_>, input: &PickInput) -> Option<usize>;
+
+    /// Adds the candidates that are to be probed after a pick, for a policy that goes by
+    /// probes.
+    fn to_probe(&self, _candidates: &Candidates<'_>, _input: &PickInput, _probed: &mut Vec<usize>) {
+    }
+
+    /// A candidate has answered a probe.
+    fn probed(&self, _index: usize, _probe: Probe, _input: &PickInput) {}
 
     /// Whose turn it is, for a policy that takes turns.
     fn place(&self) -> Option<Place> {

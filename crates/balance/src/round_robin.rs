@@ -89,6 +89,18 @@ pub(crate) struct Place {
     factor: u32,
 }
 
+impl Place {
+    /// At a time of a clock that goes by no weights.
+    pub(crate) fn at(time: u64) -> Self {
+        Self { time, factor: 1 }
+    }
+
+    /// The time alone.
+    pub(crate) fn time(self) -> u64 {
+        self.time
+    }
+}
+
 impl Policy for RoundRobin {
     fn pick(&self, candidates: &Candidates<'_>, _input: &PickInput) -> Option<usize> {
         let index = self.take(&self.next, |index| candidates.is_there(index))?;

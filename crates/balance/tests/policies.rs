@@ -1,9 +1,12 @@
 //! What every policy owes, and what each one promises.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{sync::Arc, thread};
+use std::{sync::Arc, thread, time::Duration};
 
-use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, Tried};
+use balance::{
+    Backend, BalanceError, Balancer, LoadReport, PickInput, PolicyKind, Probe, ProbeRule, Tried,
+    Tuning, WeightRule,
+};
 use proptest::prelude::*;
 use rand_xoshiro::{
     SplitMix64,
@@ -66,7 +69,7 @@ proptest! {
             // one that is out is as rough as its shares are.
             let tolerance = match kind {
                 PolicyKind::RoundRobin => None,
-                PolicyKind::RingHash => Some(0.45),
+                PolicyKind::RingHash | PolicyKind::BoundedRingHash => Some(0.45),
                 PolicyKind::Maglev => Some(0.10),
                 _ => Some(0.0),
             };
@@ -216,10 +219,154 @@ proptest! {
     }
 
     #[test]
+    fn shares_follow_what_is_reported(
+        capacities in prop::collection::vec(prop::option::of(1_u32..10), 2..8),
+        random in any::<u64>(),
+    ) {
+        let known: Vec<u32> = capacities.iter().flatten().copied().collect();
+        let tuning = Tuning {
+            weights: WeightRule { blackout: Duration::ZERO, ..WeightRule::default() },
+            ..Tuning::default()
+        };
+        let all = backends(&vec![1; capacities.len()]);
+        for (backend, capacity) in all.iter().zip(&capacities) {
+            if let Some(capacity) = capacity {
+                backend.report(0, &report(f64::from(*capacity)));
+            }
+        }
+        let balancer =
+            Balancer::tuned(PolicyKind::WeightedRoundRobin, tuning, all, random).unwrap();
+        let counts = count(&balancer, 20_000);
+        // Those that say nothing are taken for average ones; where one says something, or
+        // none, all are alike.
+        let mean = f64::from(known.iter().sum::<u32>()) / known.len() as f64;
+        let weight = |capacity: &Option<u32>| match known.len() {
+            0 | 1 => 1.0,
+            _ => capacity.map_or(mean, f64::from),
+        };
+        let sum: f64 = capacities.iter().map(weight).sum();
+        for (count, capacity) in counts.iter().zip(&capacities) {
+            let wanted = 20_000.0 * weight(capacity) / sum;
+            // Weights have 16 bits, and a turn more or less is left over at the end.
+            prop_assert!((*count as f64 - wanted).abs() < 3.0 + wanted / 500.0, "{counts:?} for {capacities:?}");
+        }
+    }
+
+    #[test]
+    fn calls_that_stay_spread_by_the_root_of_the_weights_of_least_request(
+        weights in prop::collection::vec(1_u32..9, 2..7)
+            .prop_filter("they differ", |list| list.iter().any(|weight| *weight != list[0])),
+    ) {
+        let balancer = balancer(PolicyKind::LeastRequest, &weights);
+        for _ in 0..20_000 {
+            let index = turn(&balancer);
+            balancer.backends()[index].begin();
+        }
+        // One with n calls gets them at a rate of weight / (n + 1).
+        let sum: f64 = weights.iter().map(|weight| f64::from(*weight).sqrt()).sum();
+        for (backend, weight) in balancer.backends().iter().zip(&weights) {
+            let wanted = 20_000.0 * f64::from(*weight).sqrt() / sum;
+            let held = f64::from(backend.in_flight());
+            prop_assert!((held / wanted - 1.0).abs() < 0.03, "{held} for {wanted}, {weights:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_holds_more_than_the_bound_on_loads(
+        states in prop::collection::vec((1_u32..4, any::<bool>()), 1..9),
+        keys in 1_u64..5,
+        percent in 101_u32..300,
+        seed in any::<u64>(),
+    ) {
+        let weights: Vec<u32> = states.iter().map(|state| state.0).collect();
+        let load_bound = f64::from(percent) / 100.0;
+        let tuning = Tuning { load_bound, ..Tuning::default() };
+        let policy = PolicyKind::BoundedRingHash;
+        let balancer = Balancer::tuned(policy, tuning, backends(&weights), 0).unwrap();
+        for (backend, (_, is_out)) in balancer.backends().iter().zip(&states) {
+            backend.set_available(!is_out);
+        }
+        let sum: u32 = states.iter().filter(|state| !state.1).map(|state| state.0).sum();
+        let mut chance = SplitMix64::seed_from_u64(seed);
+        for calls in 1..=200 {
+            let key = Some(chance.next_u64() % keys);
+            let input = PickInput { random: chance.next_u64(), now_ns: 0, key };
+            let Some(index) = balancer.pick(&input, &Tried::default()) else {
+                prop_assert_eq!(sum, 0);
+                break;
+            };
+            let backend = &balancer.backends()[index];
+            backend.begin();
+            let even = f64::from(calls * backend.weight()) / f64::from(sum);
+            // However the product is rounded.
+            let bound = (load_bound * even + 1e-9).ceil();
+            prop_assert!(f64::from(backend.in_flight()) <= bound, "{index} of {states:?}");
+        }
+    }
+
+    #[test]
+    fn prequal_prefers_the_fastest_of_the_cold_and_then_the_least_loaded(
+        probes in prop::collection::vec((0_u32..20, 1_u64..1_000), 3..17),
+        hot_quantile in 0.0_f64..1.0,
+    ) {
+        let rule = ProbeRule { removed: 0.0, hot_quantile, ..ProbeRule::default() };
+        let tuning = Tuning { probes: rule, ..Tuning::default() };
+        let all = backends(&vec![1; probes.len()]);
+        let balancer = Balancer::tuned(PolicyKind::Prequal, tuning, all, 0).unwrap();
+        let input = PickInput { random: 0, now_ns: 1, key: None };
+        for (index, (in_flight, latency_ns)) in probes.iter().copied().enumerate() {
+            balancer.probed(index, Probe { in_flight, latency_ns }, &input);
+        }
+        let mut counts: Vec<u32> = probes.iter().map(|probe| probe.0).collect();
+        counts.sort_unstable();
+        let rank = (hot_quantile * counts.len() as f64).ceil() as usize;
+        let is_cold = |count: u32| rank > 0 && count <= counts[rank - 1];
+        let picked = probes[balancer.pick(&input, &Tried::default()).unwrap()];
+        let fastest_cold = probes.iter().filter(|probe| is_cold(probe.0)).map(|probe| probe.1).min();
+        match fastest_cold {
+            Some(latency_ns) => prop_assert!(is_cold(picked.0) && picked.1 == latency_ns),
+            None => prop_assert_eq!(picked.0, counts[0]),
+        }
+    }
+
+    #[test]
+    fn probes_are_sent_as_often_as_is_asked_and_to_whom_may_be_picked(
+        sent in 0.0_f64..6.0,
+        outs in prop::collection::vec(any::<bool>(), 1..12),
+        seed in any::<u64>(),
+    ) {
+        let tuning =
+            Tuning { probes: ProbeRule { sent, ..ProbeRule::default() }, ..Tuning::default() };
+        let all = backends(&vec![1; outs.len()]);
+        let balancer = Balancer::tuned(PolicyKind::Prequal, tuning, all, 0).unwrap();
+        for (backend, is_out) in balancer.backends().iter().zip(&outs) {
+            backend.set_available(!is_out);
+        }
+        let there = outs.iter().filter(|is_out| !**is_out).count();
+        let mut chance = SplitMix64::seed_from_u64(seed);
+        let (mut probed, mut sum) = (Vec::new(), 0);
+        for _ in 0..100 {
+            let input = PickInput { random: chance.next_u64(), now_ns: 1, key: None };
+            balancer.to_probe(&input, &mut probed);
+            prop_assert!(probed.iter().all(|index| !outs[*index]));
+            let distinct: std::collections::HashSet<_> = probed.iter().collect();
+            prop_assert_eq!(distinct.len(), probed.len());
+            sum += probed.len();
+        }
+        if there as f64 >= sent + 1.0 {
+            prop_assert!((sum as f64 - 100.0 * sent).abs() <= 1.0, "{} for {}", sum, sent);
+        }
+    }
+
+    #[test]
     fn hash_policies_move_only_what_must_move(leaver in 0_usize..8) {
         // On a ring no key moves but the leaver's. A Maglev table is filled
         // anew, and a few percent of the others' entries change hands.
-        for (kind, moved_limit) in [(PolicyKind::RingHash, 0.0), (PolicyKind::Maglev, 0.04)] {
+        for (kind, moved_limit) in [
+            (PolicyKind::RingHash, 0.0),
+            (PolicyKind::BoundedRingHash, 0.0),
+            (PolicyKind::Maglev, 0.04),
+        ] {
             let all = backends(&[1; 8]);
             let mut rest = all.clone();
             rest.remove(leaver);
@@ -311,6 +458,76 @@ fn backends_that_are_all_warming_up_share_evenly() {
         // A ring's shares are rough.
         assert!(counts.iter().all(|count| (1_600..2_400).contains(count)), "{kind}: {counts:?}");
     }
+}
+
+/// A pool of four probes of ten backends, to which none is added.
+#[test]
+fn a_probe_is_used_up_ages_out_and_counts_its_calls() {
+    const MS: u64 = 1_000_000;
+    let rule = ProbeRule { removed: 0.0, pool: 4, ..ProbeRule::default() };
+    let tuning = Tuning { probes: rule, ..Tuning::default() };
+    let pool = |at_ns| {
+        let all = backends(&[1; 10]);
+        let balancer = Balancer::tuned(PolicyKind::Prequal, tuning, all, 0).unwrap();
+        for index in 0..4 {
+            let input = PickInput { random: u64::MAX, now_ns: at_ns, key: None };
+            let probe = Probe { in_flight: 3, latency_ns: 10 + index as u64 };
+            balancer.probed(index, probe, &input);
+        }
+        balancer
+    };
+    let picks = |balancer: &Balancer, now_ns| -> Vec<usize> {
+        let input = PickInput { random: u64::MAX, now_ns, key: None };
+        (0..6).map(|_| balancer.pick(&input, &Tried::default()).unwrap()).collect()
+    };
+    // Each use makes a probe hotter than the others, and a probe serves
+    // 2 / ((1 - 4/10) * 3) = 1.1 picks, so one here. The last one is no choice any more, and
+    // by chance it is the last of the list.
+    assert_eq!(picks(&pool(0), MS), [0, 1, 2, 9, 9, 9]);
+    assert_eq!(picks(&pool(0), 1_001 * MS), [9; 6], "too old");
+    // With a place for everybody there is no bound on uses, but each makes it hotter.
+    let rule = ProbeRule { pool: 16, ..rule };
+    let tuning = Tuning { probes: rule, ..Tuning::default() };
+    let balancer = Balancer::tuned(PolicyKind::Prequal, tuning, backends(&[1; 3]), 0).unwrap();
+    for index in 0..3 {
+        let input = PickInput { random: 0, now_ns: 0, key: None };
+        balancer.probed(index, Probe { in_flight: 3, latency_ns: 10 }, &input);
+    }
+    let mut picked = picks(&balancer, MS);
+    picked.sort_unstable();
+    assert_eq!(picked, [0, 0, 1, 1, 2, 2]);
+}
+
+/// Of a backend that could serve so many calls a second.
+fn report(capacity: f64) -> LoadReport {
+    LoadReport { cpu_utilization: 0.5, calls_per_second: capacity / 2.0, ..LoadReport::default() }
+}
+
+#[test]
+fn reported_weights_pass_over_who_is_out_and_are_looked_at_from_time_to_time() {
+    const SECOND: u64 = 1_000_000_000;
+    let all = backends(&[1; 3]);
+    let balancer = Balancer::new(PolicyKind::WeightedRoundRobin, all.clone(), 0).unwrap();
+    let counts = |now_ns| {
+        let mut counts = [0; 3];
+        for random in 0..400 {
+            let input = PickInput { random, now_ns, key: None };
+            counts[balancer.pick(&input, &Tried::default()).unwrap()] += 1;
+        }
+        counts
+    };
+    for at_s in [0, 10] {
+        for (backend, capacity) in all.iter().zip([100.0, 300.0, 600.0]) {
+            backend.report(at_s * SECOND, &report(capacity));
+        }
+    }
+    assert_eq!(counts(SECOND).map(|count| count / 10), [13; 3], "blackout");
+    assert_eq!(counts(11 * SECOND).map(|count| (count + 5) / 10), [4, 12, 24]);
+    all[2].set_available(false);
+    assert_eq!(counts(11 * SECOND).map(|count| (count + 5) / 10), [10, 30, 0]);
+    all[1].report(11 * SECOND, &report(100.0));
+    assert_eq!(counts(11 * SECOND + 1)[1] / 10, 30, "not before the next look");
+    assert_eq!(counts(12 * SECOND).map(|count| (count + 5) / 10), [20, 20, 0]);
 }
 
 /// The backend whose turn is next.

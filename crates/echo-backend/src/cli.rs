@@ -77,6 +77,11 @@ struct QueueArgs {
     /// Calls that may wait; further ones fail with RESOURCE_EXHAUSTED.
     #[arg(long, value_name = "N", default_value = "100000")]
     max_waiting: usize,
+
+    /// Say in the trailers of each call how high the load is: gRPC's backend metrics
+    /// (ORCA) per call, in `endpoint-load-metrics-bin`.
+    #[arg(long)]
+    load_reports: bool,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -140,6 +145,7 @@ impl Args {
                 seed: queue.seed,
                 max_waiting: queue.max_waiting,
             },
+            reports_load: queue.load_reports,
             connections: ConnectionConfig {
                 max_connections: connections.max_connections,
                 max_streams: connections.max_streams,
@@ -231,7 +237,7 @@ mod tests {
     #[test]
     fn flags_become_the_configuration() {
         let flags = "backend --id b7 --concurrency 3 --service-time exponential:4ms --speed 0.2 \
-                     --seed 9 --max-connection-age 30s --max-streams 7";
+                     --seed 9 --max-connection-age 30s --max-streams 7 --load-reports";
         let args = Program::parse_from(flags.split_whitespace()).args;
         let config = args.into_config("127.0.0.1:1".parse().unwrap(), Metrics::new()).unwrap();
         assert_eq!(config.id, "b7");
@@ -239,6 +245,7 @@ mod tests {
         assert_eq!(config.queue.service_time.to_string(), "exponential:4ms");
         assert_eq!(config.queue.speed.factor(), 0.2);
         assert_eq!(config.queue.seed, 9);
+        assert!(config.reports_load);
         assert_eq!(config.connections.max_connection_age, Some(Duration::from_secs(30)));
         assert_eq!(config.connections.max_streams, 7);
     }

@@ -18,6 +18,9 @@ pub struct Config {
     pub id: String,
     /// The queue and its servers.
     pub queue: QueueConfig,
+    /// Whether each call's trailers say what load there is, as gRPC's backend metrics
+    /// (ORCA).
+    pub reports_load: bool,
     /// What a connection may cost, and how long it may live.
     pub connections: ConnectionConfig,
     /// What connections are secured with, by [`serve::tls`]; `None` for plain text.
@@ -32,6 +35,7 @@ impl Config {
         Self {
             id: id.into(),
             queue: QueueConfig::default(),
+            reports_load: false,
             connections: ConnectionConfig::default(),
             tls: None,
             metrics: Metrics::new(),

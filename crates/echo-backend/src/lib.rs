@@ -14,6 +14,7 @@
 //! | [`random`] | seeded chance |
 //! | `station`, `timer` | the queue at work, on a timer true to the microsecond |
 //! | `service`, `health`, `routes` | the gRPC services |
+//! | `load` | what answers say of the backend's load |
 //! | `connection`, `lingering` | HTTP/2 connections, their age and their end |
 //! | [`config`], [`cli`] | what a backend is told |
 //! | [`counters`] | what it counts |
@@ -30,6 +31,7 @@ mod control;
 mod deadline;
 mod health;
 mod lingering;
+mod load;
 mod payload;
 mod routes;
 mod service;
@@ -51,6 +53,7 @@ use config::Speed;
 use connection::Connections;
 use counters::Counters;
 use health::HealthService;
+use load::Load;
 use routes::Routes;
 use service::EchoService;
 use station::Station;
@@ -112,11 +115,14 @@ impl Backend {
     /// See [`Error`].
     pub async fn run(&self, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
         let bounds = &self.config.connections;
+        let servers = self.config.queue.concurrency.get();
+        let load = self.config.reports_load.then(|| Arc::new(Load::new(&self.station, servers)));
         let echo = EchoService {
             id: self.config.id.as_str().into(),
             station: Arc::clone(&self.station),
             counters: self.counters.clone(),
             max_message_bytes: bounds.max_message_bytes,
+            load,
         };
         let health = HealthService { shutdown: shutdown.clone() };
         let routes = Routes::new(echo, health, bounds)?;

@@ -21,6 +21,7 @@ use tonic_reflection::server::Builder as Reflection;
 use crate::Error;
 use crate::config::ConnectionConfig;
 use crate::health::HealthService;
+use crate::load::Load;
 use crate::service::EchoService;
 
 /// A response of a gRPC service on its way.
@@ -36,6 +37,7 @@ struct Rare {
 #[derive(Clone)]
 pub(crate) struct Routes {
     echo: EchoServer<EchoService>,
+    load: Option<Arc<Load>>,
     rare: Arc<[Rare]>,
 }
 
@@ -47,6 +49,7 @@ impl Routes {
         health: HealthService,
         bounds: &ConnectionConfig,
     ) -> Result<Self, Error> {
+        let load = echo.load.clone();
         let echo = EchoServer::new(echo)
             .max_decoding_message_size(bounds.max_message_bytes)
             .max_encoding_message_size(bounds.max_message_bytes);
@@ -61,7 +64,7 @@ impl Routes {
             // grpcurl and others still ask for the older name first.
             rare(reflection().build_v1alpha()?),
         ];
-        Ok(Self { echo, rare: rare.into() })
+        Ok(Self { echo, load, rare: rare.into() })
     }
 
     /// Answers a request.
@@ -72,13 +75,25 @@ impl Routes {
         let service = request.uri().path().strip_prefix('/').and_then(|path| path.split_once('/'));
         match service.map(|(service, _method)| service) {
             Some(name) if name == <EchoServer<EchoService>>::NAME => {
-                self.echo.clone().call(request)
+                self.report(self.echo.clone().call(request), false)
             }
             Some(name) if let Some(rare) = self.rare.iter().find(|rare| rare.name == name) => {
-                (rare.respond)(request)
+                // A health check may be a probe.
+                self.report((rare.respond)(request), true)
             }
             _ => Box::pin(async { Ok(Status::unimplemented("no such service here").into_http()) }),
         }
+    }
+}
+
+impl Routes {
+    /// The same answer with what is to be said of the load, if anything.
+    fn report(&self, responding: Responding, is_probe: bool) -> Responding {
+        let Some(load) = self.load.clone() else { return responding };
+        Box::pin(async move {
+            let response = responding.await?;
+            Ok(response.map(|body| load.reporting(body, is_probe)))
+        })
     }
 }
 

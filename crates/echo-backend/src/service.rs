@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::counters::{CallGuard, Counters};
 use crate::deadline;
+use crate::load::Load;
 use crate::payload;
 use crate::station::{Station, Unserved};
 
@@ -34,6 +35,8 @@ pub(crate) struct EchoService {
     pub(crate) station: Arc<Station>,
     pub(crate) counters: Counters,
     pub(crate) max_message_bytes: usize,
+    /// What is told of the load; `None` where nothing is.
+    pub(crate) load: Option<Arc<Load>>,
 }
 
 type ResponseStream = Pin<Box<dyn Stream<Item = Result<EchoResponse, Status>> + Send>>;
@@ -122,14 +125,21 @@ impl EchoService {
         deadline: Deadline,
     ) -> Result<EchoResponse, Status> {
         let response_bytes = self.checked_size(request.response_bytes)?;
-        let timing = deadline
+        let found = self.load.as_ref().map_or(0, |load| load.in_flight());
+        let served = deadline
             .within(async {
                 self.station.serve().await.map_err(|reason| match reason {
                     Unserved::Full => Status::resource_exhausted(reason.to_string()),
                     Unserved::Ended => Status::unavailable(reason.to_string()),
                 })
             })
-            .await?;
+            .await;
+        match (&self.load, &served) {
+            (Some(load), Ok(timing)) => load.served(found, *timing),
+            (Some(load), Err(_)) => load.failed(),
+            (None, _) => {}
+        }
+        let timing = served?;
         Ok(EchoResponse {
             sequence: request.sequence,
             payload: payload::resize(request.payload, response_bytes),

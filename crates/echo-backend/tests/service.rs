@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use balance::{LOAD_REPORT_TRAILER, LoadReport};
 use echo_backend::Config;
 use echo_proto::v1::{EchoRequest, EchoResponse};
 use testkit::lab::{EchoBackend, client};
@@ -36,6 +37,41 @@ fn check(response: &EchoResponse, sequence: u64) {
 async fn channel(backend: &EchoBackend) -> tonic::transport::Channel {
     let endpoint = Endpoint::from_shared(format!("http://{}", backend.addr())).unwrap();
     within("a connection", endpoint.connect()).await.unwrap()
+}
+
+/// A report needs a tenth of a second to have seen something.
+#[tokio::test]
+async fn calls_say_how_high_the_load_is_and_health_checks_what_a_probe_asks() {
+    let mut config = Config::new("b");
+    config.reports_load = true;
+    config.queue.service_time = "constant:2ms".parse().unwrap();
+    let backend = EchoBackend::start_with(config);
+    let mut client = client(backend.addr()).await;
+    let report = |trailers: &tonic::metadata::MetadataMap| {
+        let value = trailers.as_ref().get(LOAD_REPORT_TRAILER)?.as_bytes().to_vec();
+        Some(LoadReport::from_trailer(&value).unwrap())
+    };
+    let reported = within("a report", async {
+        loop {
+            let requests = tokio_stream::iter([request(1)]);
+            let mut responses = client.bidi(requests).await.unwrap().into_inner();
+            check(&responses.message().await.unwrap().unwrap(), 1);
+            let trailers = responses.trailers().await.unwrap().unwrap();
+            if let Some(report) = report(&trailers) {
+                return report;
+            }
+        }
+    })
+    .await;
+    let LoadReport { application_utilization, calls_per_second, .. } = reported;
+    // One call after the other, each of which takes two milliseconds and a bit.
+    assert!(calls_per_second > 0.0 && calls_per_second < 510.0, "{reported:?}");
+    let busy = application_utilization / calls_per_second;
+    assert!((busy / 2e-3 - 1.0).abs() < 1e-6 && reported.probe.is_none(), "{reported:?}");
+    let mut health = HealthClient::new(channel(&backend).await);
+    let answer = health.check(HealthCheckRequest::default()).await.unwrap();
+    let probe = report(answer.metadata()).unwrap().probe.unwrap();
+    assert_eq!((probe.in_flight, probe.latency_ns), (0, 2_000_000));
 }
 
 #[tokio::test]

@@ -42,9 +42,10 @@ pub struct Args {
 
     /// How a connection's backend is picked: round_robin, random,
     /// least_loaded (fewest connections), p2c and p3c (fewest connections of two
-    /// or three), join_idle_queue (one without a connection, else random),
-    /// peak_ewma (fewer connections and a faster first byte, of two),
-    /// ring_hash or maglev (by the client's address).
+    /// or three), least_request (as Envoy weighs connections), join_idle_queue
+    /// (one without a connection, else random), peak_ewma (fewer connections and a
+    /// faster first byte, of two), ring_hash, bounded_ring_hash or maglev (by the
+    /// client's address).
     #[arg(long, value_name = "NAME", default_value = "round_robin")]
     policy: PolicyKind,
 
@@ -161,6 +162,14 @@ impl Args {
         if self.connect_timeout.is_zero() {
             return Err(Failure::usage("--connect-timeout must be longer than 0s"));
         }
+        if self.policy.asks_backends() {
+            let message = format!(
+                "--policy {} goes by what backends say of their load, which an L4 proxy does not \
+                 read",
+                self.policy
+            );
+            return Err(Failure::usage(message));
+        }
         let backends = self.all_backends()?;
         let has_group = |name: &str| backends.iter().any(|one| one.group.as_deref() == Some(name));
         if let Some(route) = self.sni.iter().find(|route| !has_group(&route.group)) {
@@ -245,6 +254,15 @@ fn serve_until_told(args: &Args) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn policies_that_ask_backends_are_not_those_of_connections() {
+        for policy in PolicyKind::ALL {
+            let flags = ["l4-proxy", "--backend=127.0.0.1:5001", "--policy", policy.name()];
+            let config = Args::parse_from(flags).to_config();
+            assert_eq!(config.is_ok(), !policy.asks_backends(), "{policy}");
+        }
+    }
 
     #[test]
     fn the_flags_are_well_formed_and_become_a_config() {

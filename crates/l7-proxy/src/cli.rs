@@ -20,6 +20,7 @@ use crate::config::{
 };
 use crate::fleet;
 use crate::health::{EjectionSettings, MembershipSettings};
+use crate::policy::PolicySettings;
 use crate::retry::RetryPolicy;
 use crate::tls::TlsArgs;
 use crate::{Proxy, RunError};
@@ -42,19 +43,23 @@ pub struct Args {
     #[command(flatten)]
     changes: BackendsArgs,
 
-    /// How a backend is picked: round_robin, random, least_loaded, p2c, p3c,
-    /// join_idle_queue, peak_ewma, ring_hash or maglev.
+    /// How a backend is picked: round_robin, weighted_round_robin, random,
+    /// least_loaded, p2c, p3c, least_request, join_idle_queue, peak_ewma, prequal,
+    /// ring_hash, bounded_ring_hash or maglev.
     #[arg(long, value_name = "NAME", default_value_t = PolicyKind::RoundRobin)]
     policy: PolicyKind,
 
-    /// Request header whose value is the key of ring_hash and maglev; calls
-    /// without it are placed by chance.
+    /// Request header whose value is the key of ring_hash, bounded_ring_hash and
+    /// maglev; calls without it are placed by chance.
     #[arg(long, value_name = "NAME")]
     hash_header: Option<HeaderName>,
 
     /// The code that moves the bytes.
     #[arg(long, value_enum, value_name = "NAME", default_value_t)]
     data_plane: DataPlane,
+
+    #[command(flatten)]
+    settings: PolicySettings,
 
     #[command(flatten)]
     downstream: DownstreamLimits,
@@ -131,6 +136,7 @@ impl Args {
         Ok(Config {
             backends,
             policy: self.policy,
+            tuning: self.settings.tuning(),
             data_plane: self.data_plane,
             hash_header: self.hash_header,
             seed: config::seed(),

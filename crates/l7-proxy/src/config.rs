@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-use balance::PolicyKind;
+use balance::{PolicyKind, Tuning};
 use clap::FromArgMatches as _;
 use h2_wire::connection::FRAMES_PER_RECEIVED;
 use http::HeaderName;
@@ -32,6 +32,8 @@ pub struct Config {
     pub backends: Vec<BackendConfig>,
     /// How a backend is picked for a call.
     pub policy: PolicyKind,
+    /// Settings of single policies.
+    pub tuning: Tuning,
     /// The code that moves the bytes.
     pub data_plane: DataPlane,
     /// The request header whose value is the key of the hash policies. Without
@@ -76,6 +78,7 @@ impl Config {
         Self {
             backends,
             policy,
+            tuning: Tuning::default(),
             data_plane: DataPlane::default(),
             hash_header: None,
             seed: seed(),

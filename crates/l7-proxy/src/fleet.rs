@@ -63,8 +63,9 @@ impl Fleet {
         let streak = config.ejection.streak().map_or(0, NonZeroU32::get);
         let watch = Arc::new(Watch { streak, ..Watch::default() });
         let all: Vec<_> = backends.iter().map(|one| Upstream::new(one, &watch)).collect();
+        let upstreams = Upstreams::new(config.policy, config.tuning, &all, config.seed)?;
         let fleet = Self {
-            upstreams: Arc::new(Upstreams::new(config.policy, &all, config.seed)?),
+            upstreams: Arc::new(upstreams),
             metrics: metrics.clone(),
             ejection: config.ejection.clone(),
             membership: config.membership.clone(),

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use balance::LoadReport;
+
 use crate::access_log::{Line, PATH_BYTES};
 use crate::grpc::{self, MessageScanner};
 use crate::retry::{GrpcStatus, Pushback};
@@ -30,6 +32,9 @@ pub fn header_values(bytes: &[u8]) {
             assert_eq!(number.map(Duration::from_millis), Some(pause));
         }
         never => assert_eq!(never, Pushback::Never),
+    }
+    if let Some(report) = LoadReport::from_trailer(bytes) {
+        assert!(LoadReport::from_trailer(report.to_trailer().as_bytes()).is_some());
     }
     let path = Line::path_of(bytes);
     // A byte that is no UTF-8 becomes a character of three.

@@ -153,7 +153,7 @@ fn number(text: &str) -> Result<f64, String> {
     if number.is_finite() { Ok(number) } else { Err("it must be finite".to_owned()) }
 }
 
-fn not_negative(text: &str) -> Result<f64, String> {
+pub(crate) fn not_negative(text: &str) -> Result<f64, String> {
     number(text).and_then(|number| {
         if number >= 0.0 { Ok(number) } else { Err("it must not be below zero".to_owned()) }
     })

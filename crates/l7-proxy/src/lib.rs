@@ -25,6 +25,8 @@ pub mod upstreams;
 
 mod fleet;
 mod planes;
+mod policy;
+mod probing;
 mod run;
 mod via;
 

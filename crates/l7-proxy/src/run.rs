@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::metrics::accept_counters;
 use crate::planes::{self, Shared};
+use crate::probing;
 use crate::tls::counters::TlsCounters;
 use crate::tls::{Tls, TlsError, reload};
 use crate::via::Via;
@@ -98,6 +99,13 @@ impl Proxy {
         // Ended with this set, however this future ends.
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(Arc::clone(&fleet).tend(shutdown.clone()));
+        if let Some(wanted) = shared.upstreams.take_wanted() {
+            let (upstreams, tls) = (Arc::clone(&shared.upstreams), Arc::clone(&shared.tls));
+            let (metrics, shutdown) = (shared.config.metrics.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                probing::run(wanted, upstreams, tls, &metrics, shutdown).await;
+            });
+        }
         if let Some(config) = shared.config.health.clone() {
             let asked = Arc::new(Asked { fleet, tls: Arc::clone(&shared.tls) });
             tasks.spawn(health::watch(asked, config, shutdown.clone()));

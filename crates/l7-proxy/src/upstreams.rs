@@ -3,15 +3,18 @@
 //! connections to the backends are each data plane's own. Who changes them is
 //! `crate::fleet`.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
-use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, Tried};
+use balance::{
+    Backend, BalanceError, Balancer, LoadReport, PickInput, PolicyKind, Probe, Tried, Tuning,
+};
 use serve::Metrics;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::config::BackendConfig;
 use crate::metrics::{BackendCounters, Outcome};
@@ -242,6 +245,14 @@ impl InFlight {
         self.observed = Some((now_ns, latency_ns));
     }
 
+    /// Takes note of what a trailer of the call says of the backend's load.
+    pub fn report(&self, now_ns: u64, trailer: &[u8]) {
+        // What is no report is the backend's mistake, and no reason to fail a call.
+        if let Some(report) = LoadReport::from_trailer(trailer) {
+            self.upstream.backend.report(now_ns, &report);
+        }
+    }
+
     /// Takes note of how the call ended. Of one that failed on the backend's side
     /// no latency is learned, or failing fast would look like speed.
     pub fn note(&mut self, now_ns: u64, outcome: Outcome) {
@@ -270,7 +281,21 @@ pub struct UpstreamSet {
     /// `None` when there is no backend.
     balancer: Option<Balancer>,
     upstreams: Vec<Arc<Upstream>>,
+    /// Where picks say whom to probe, under a policy that goes by probes.
+    prober: Option<mpsc::Sender<Wanted>>,
 }
+
+/// A backend that is to be probed.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// The set that it was picked from, and its index there.
+    pub(crate) version: u64,
+    pub(crate) index: usize,
+    pub(crate) upstream: Arc<Upstream>,
+}
+
+/// Probes that may wait to be sent.
+const PROBES_WAITING: usize = 1_024;
 
 impl UpstreamSet {
     /// The backends, in the order they were given.
@@ -287,7 +312,23 @@ impl UpstreamSet {
     /// none is both available and untried.
     pub fn pick(&self, input: &PickInput, tried: &Tried) -> Option<(usize, &Arc<Upstream>)> {
         let index = self.balancer.as_ref()?.pick(input, tried)?;
+        if let Some(prober) = &self.prober {
+            self.probe(prober, input);
+        }
         Some((index, &self.upstreams[index]))
+    }
+
+    /// Has those probed that go with a pick.
+    #[cold]
+    fn probe(&self, prober: &mpsc::Sender<Wanted>, input: &PickInput) {
+        let Some(balancer) = &self.balancer else { return };
+        let mut probed = Vec::new();
+        balancer.to_probe(input, &mut probed);
+        for index in probed {
+            let (version, upstream) = (self.version, Arc::clone(&self.upstreams[index]));
+            // Where too many wait it is left out.
+            let _ = prober.try_send(Wanted { version, index, upstream });
+        }
     }
 }
 
@@ -321,11 +362,15 @@ impl Offered {
 #[derive(Debug)]
 pub struct Upstreams {
     policy: PolicyKind,
+    tuning: Tuning,
     /// What the first turn is drawn with.
     seed: u64,
     current: ArcSwap<UpstreamSet>,
     versions: AtomicU64,
     epoch: Instant,
+    prober: Option<mpsc::Sender<Wanted>>,
+    /// Whom to probe, until a task does it.
+    wanted: Mutex<Option<mpsc::Receiver<Wanted>>>,
 }
 
 impl Upstreams {
@@ -335,13 +380,39 @@ impl Upstreams {
     /// When the policy can't balance over these backends.
     pub fn new(
         policy: PolicyKind,
+        tuning: Tuning,
         upstreams: &[Arc<Upstream>],
         seed: u64,
     ) -> Result<Self, BalanceError> {
-        let balancer = Some(Balancer::new(policy, backends(upstreams), seed)?);
-        let set = UpstreamSet { version: 1, balancer, upstreams: upstreams.to_vec() };
+        let balancer = Some(Balancer::tuned(policy, tuning, backends(upstreams), seed)?);
+        let probes = policy.uses_probes().then(|| mpsc::channel(PROBES_WAITING));
+        let (prober, wanted) = probes.unzip();
+        let upstreams = upstreams.to_vec();
+        let set = UpstreamSet { version: 1, balancer, upstreams, prober: prober.clone() };
         let current = ArcSwap::from_pointee(set);
-        Ok(Self { policy, seed, current, versions: AtomicU64::new(1), epoch: Instant::now() })
+        let versions = AtomicU64::new(1);
+        let (epoch, wanted) = (Instant::now(), Mutex::new(wanted));
+        Ok(Self { policy, tuning, seed, current, versions, epoch, prober, wanted })
+    }
+
+    /// Whom to probe, for the one who does it; `None` unless the policy goes by probes.
+    pub(crate) fn take_wanted(&self) -> Option<mpsc::Receiver<Wanted>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// A backend of a set, which may be gone by now, has answered a probe.
+    pub(crate) fn probed(&self, version: u64, index: usize, probe: Probe) {
+        let current = self.current.load();
+        if let Some(balancer) = current.balancer.as_ref().filter(|_| current.version == version) {
+            let now_ns = self.now_ns();
+            let random = RandomState::new().hash_one(now_ns);
+            balancer.probed(index, probe, &PickInput { random, now_ns, key: None });
+        }
+    }
+
+    /// Settings of the policy.
+    pub(crate) fn tuning(&self) -> &Tuning {
+        &self.tuning
     }
 
     /// The policy they are picked by.
@@ -367,11 +438,11 @@ impl Upstreams {
             Some(balancer) if balancer.is_over(&backends) => return Ok(()),
             _ if backends.is_empty() => None,
             Some(balancer) => Some(balancer.over(backends)?),
-            None => Some(Balancer::new(self.policy, backends, self.seed)?),
+            None => Some(Balancer::tuned(self.policy, self.tuning, backends, self.seed)?),
         };
         let version = self.versions.fetch_add(1, Ordering::Relaxed) + 1;
-        let upstreams = upstreams.to_vec();
-        self.current.store(Arc::new(UpstreamSet { version, balancer, upstreams }));
+        let (upstreams, prober) = (upstreams.to_vec(), self.prober.clone());
+        self.current.store(Arc::new(UpstreamSet { version, balancer, upstreams, prober }));
         Ok(())
     }
 
@@ -435,7 +506,7 @@ mod tests {
     #[test]
     fn the_same_backends_are_no_other_set_and_others_go_on_with_the_turn() {
         let all: Vec<_> = (1..=4).map(upstream).collect();
-        let upstreams = Upstreams::new(PolicyKind::RoundRobin, &all, 0).unwrap();
+        let upstreams = Upstreams::new(PolicyKind::RoundRobin, Tuning::default(), &all, 0).unwrap();
         let mut served = [0; 4];
         for call in 0..40 {
             // One of them comes and goes between the calls.
@@ -455,7 +526,7 @@ mod tests {
     #[test]
     fn a_backend_that_was_tried_is_left_out_until_the_set_is_another() {
         let all = [upstream(1), upstream(2)];
-        let upstreams = Upstreams::new(PolicyKind::RoundRobin, &all, 0).unwrap();
+        let upstreams = Upstreams::new(PolicyKind::RoundRobin, Tuning::default(), &all, 0).unwrap();
         let mut offered = Offered::default();
         let mut pick = || {
             let set = Arc::clone(&upstreams.current());

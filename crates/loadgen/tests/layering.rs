@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("simulate", &["balance", "measure", "queueing"]),
     ("analysis", &["measure", "queueing"]),
     ("report", &["analysis", "measure"]),
-    ("echo-backend", &["echo-proto", "serve"]),
+    ("echo-backend", &["balance", "echo-proto", "serve"]),
     ("l4-proxy", &["balance", "event-loop", "serve"]),
     ("l7-proxy", &["balance", "event-loop", "h2-wire", "serve"]),
     (

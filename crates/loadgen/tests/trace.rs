@@ -135,12 +135,15 @@ fn an_access_log_becomes_a_trace() {
                 {\"time_unix_ms\":1700000001000,\"path\":\"/a.B/C\",\"request_bytes\":5,\
                 \"response_bytes\":0,\"duration_us\":1000}\n";
     let envoy = "{\"start_time\":\"2023-11-14T22:13:20.500Z\",\"path\":\"/a.B/D\",\
-                 \"bytes_received\":15,\"bytes_sent\":105,\"duration\":3}\n\
+                 \"bytes_received\":15,\"bytes_sent\":105,\"upstream_service_time\":\"1500\"}\n\
                  {\"start_time\":\"2023-11-14T22:13:20.999Z\",\":path\":\"/a.B/C\",\
-                 \"bytes_received\":5,\"bytes_sent\":0,\"response_code\":200}\n";
-    let expected = "time_s,method,request_bytes,response_bytes\n\
-                    0.000000,a.B/D,10,100\n0.499000,a.B/C,0,0\n";
-    for (name, text) in [("ours", ours), ("envoy", envoy)] {
+                 \"bytes_received\":5,\"bytes_sent\":0,\"x-envoy-upstream-service-time\":1}\n\
+                 {\"start_time\":\"2023-11-14T22:13:21Z\",\"path\":\"/a.B/C\",\
+                 \"bytes_received\":5,\"bytes_sent\":0,\"upstream_service_time\":\"-\"}\n";
+    let expected = "time_s,method,request_bytes,response_bytes,took_s\n\
+                    0.000000,a.B/D,10,100,1.500000\n0.499000,a.B/C,0,0,0.001000\n";
+    let of_envoy = format!("{expected}0.500000,a.B/C,0,0,\n");
+    for (name, text, expected) in [("ours", ours, expected), ("envoy", envoy, &of_envoy)] {
         fs::write(home.path(&format!("{name}.json")), text).unwrap();
         let ran = home.run(&["trace", &format!("{name}.json")]);
         assert_eq!(ran.code, Some(0), "{}", ran.said());
@@ -150,4 +153,11 @@ fn an_access_log_becomes_a_trace() {
     let ran = home.run(&["trace", "bad.json"]);
     assert_eq!(ran.code, Some(2), "{}", ran.said());
     assert!(ran.stderr.contains("bad.json:3: no line of an access log in JSON"), "{}", ran.said());
+    // A log and its trace are alike to a simulation, which needs a scenario beside them.
+    for like in ["bad.json", "none.json", "envoy.csv"] {
+        let ran = home.run(&["simulate", "--like", like]);
+        assert_eq!(ran.code, Some(2), "{}", ran.said());
+        let told = if like == "envoy.csv" { "--scenario NAME" } else { like };
+        assert!(ran.stderr.contains(told), "{}", ran.said());
+    }
 }

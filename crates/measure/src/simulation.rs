@@ -15,11 +15,14 @@ pub struct Simulation {
     pub calibration: Option<Calibration>,
 }
 
-/// What was taken from a measured run.
+/// What was taken from a measured run, or from a log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Calibration {
-    /// Folder of the run: `<scenario>/<time>-<n>`.
+    /// Folder of the run: `<scenario>/<time>-<n>`; or the file of a log.
     pub run: String,
+    /// Whether it was an access log or a trace, and no run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_log: bool,
     /// What was taken.
     pub taken: Vec<Taken>,
     /// In which way this simulation goes beyond what was measured, each in a sentence;

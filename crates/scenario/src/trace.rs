@@ -1,19 +1,20 @@
 //! Traces: calls as they were recorded, to be made again at the same times.
 //!
 //! A CSV file with a line of names. `time_s` is when a call began, in seconds from any
-//! zero; `method`, `request_bytes` and `response_bytes` may be there as well, and may be
-//! empty.
+//! zero; `method`, `request_bytes`, `response_bytes` and `took_s` may be there as well,
+//! and may be empty.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer};
 
 use crate::{
+    Arrivals, Length, Pace, Profile, Scenario, Sizes,
     error::{Problem, did_you_mean, list_of},
     wire::{ArrivalsWire, LoadWire, LoopWire},
 };
 
-const COLUMNS: [&str; 4] = ["time_s", "method", "request_bytes", "response_bytes"];
+const COLUMNS: [&str; 5] = ["time_s", "method", "request_bytes", "response_bytes", "took_s"];
 /// Calls of a trace at most: as many as a trial can log.
 const MOST_CALLS: usize = measure::calllog::CallLog::LIMIT;
 
@@ -37,6 +38,8 @@ pub struct TracedCall {
     pub request_bytes: Option<u32>,
     /// Bytes of its response, likewise.
     pub response_bytes: Option<u32>,
+    /// What it took, in nanoseconds, likewise. A load does not replay it.
+    pub took_ns: Option<u64>,
 }
 
 impl Trace {
@@ -50,7 +53,11 @@ impl Trace {
         Self::parse(name, &text)
     }
 
-    fn parse(name: &str, text: &str) -> Result<Self, String> {
+    /// The trace in `text`, which is that of the file `name`.
+    ///
+    /// # Errors
+    /// In a sentence, with the line that is wrong.
+    pub fn parse(name: &str, text: &str) -> Result<Self, String> {
         let mut reader =
             csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
         let wrong = |error: csv::Error| format!("{name}: {error}");
@@ -60,7 +67,7 @@ impl Trace {
             return Err(format!("{name}:1: unknown column `{other}`{hint}; known are {list}"));
         }
         let place = |column: &str| header.iter().position(|other| other == column);
-        let [time, method, request, response] = COLUMNS.map(place);
+        let [time, method, request, response, took] = COLUMNS.map(place);
         let time = time.ok_or_else(|| format!("{name}:1: there is no column `time_s`"))?;
         let (mut calls, mut methods) = (Vec::new(), Vec::new());
         let mut first_s = None;
@@ -74,9 +81,14 @@ impl Trace {
                 let parsed = field(place).map(str::parse).transpose();
                 parsed.map_err(|error| format!("{name}:{line}: no number of bytes: {error}"))
             };
-            let time_s: Option<f64> = field(Some(time)).and_then(|text| text.parse().ok());
-            let time_s = time_s.filter(|time| time.is_finite());
-            let time_s = time_s.ok_or_else(|| format!("{name}:{line}: no time in seconds"))?;
+            let seconds = |place| {
+                let parsed: Option<f64> = field(Some(place)).and_then(|text| text.parse().ok());
+                let finite = parsed.filter(|time| time.is_finite());
+                finite.ok_or_else(|| format!("{name}:{line}: no time in seconds"))
+            };
+            let time_s = seconds(time)?;
+            let took_s = took.filter(|place| field(Some(*place)).is_some());
+            let took_s = took_s.map(seconds).transpose()?;
             let at_s = time_s - *first_s.get_or_insert(time_s);
             let at_ns = (at_s * 1e9).round() as u64;
             if at_s < 0.0 || calls.last().is_some_and(|last: &TracedCall| last.at_ns > at_ns) {
@@ -87,6 +99,8 @@ impl Trace {
                 method: field(method).map(|method| number_of(method, &mut methods)).transpose()?,
                 request_bytes: bytes(request)?,
                 response_bytes: bytes(response)?,
+                // A cast takes what is below zero for zero.
+                took_ns: took_s.map(|took_s| (took_s * 1e9).round() as u64),
             });
         }
         match calls.last() {
@@ -130,6 +144,55 @@ impl Trace {
         let is_known = self.calls.iter().any(|call| column(call).is_some());
         let sizes = self.calls.iter().map(|call| column(call).unwrap_or(otherwise));
         is_known.then(|| sizes.collect())
+    }
+}
+
+/// Keys of a load that may be swept while its calls are those of a trace.
+const SWEPT_BESIDE: [&str; 3] = ["load.connections", "load.streams", "load.connection_calls"];
+
+impl Scenario {
+    /// The same scenario with the calls of a trace in place of its own: their times, from the
+    /// first to the last, and their sizes where it has them.
+    ///
+    /// # Errors
+    /// In a sentence, when the scenario sweeps or searches what the trace decides.
+    pub fn replaying(&self, trace: &Trace) -> Result<Self, String> {
+        let mut scenario = self.clone();
+        if scenario.load.search.is_some() {
+            return Err(format!(
+                "scenario {} searches for the highest rate, and {} has its own; name one without \
+                 [load.search]",
+                self.name, trace.file
+            ));
+        }
+        if let Some(sweep) = &mut scenario.sweep {
+            if sweep.key.starts_with("load.") && !SWEPT_BESIDE.contains(&sweep.key.as_str()) {
+                return Err(format!(
+                    "scenario {} sweeps {}, which {} decides; name one that does not",
+                    self.name, sweep.key, trace.file
+                ));
+            }
+            for point in &mut sweep.points {
+                *point.scenario = point.scenario.replaying(trace)?;
+            }
+        }
+        let load = &mut scenario.load;
+        let arrivals = Arrivals::Trace { trace: trace.clone(), speed: 1.0 };
+        load.pace = Pace::Open { arrivals, profile: Profile::Flat };
+        // To the last call, which is in it.
+        let whole = Duration::from_secs_f64(trace.length_s()) + Duration::from_nanos(1);
+        (load.length, load.warm_up, load.closed_twin) =
+            (Length::Duration(whole), Duration::ZERO, false);
+        let (requests, responses) =
+            (load.request_bytes.mean_bytes(), load.response_bytes.mean_bytes());
+        let listed = |bytes| Sizes::Listed { file: trace.file.clone(), bytes };
+        if let Some(bytes) = trace.sizes(|call| call.request_bytes, requests) {
+            load.request_bytes = listed(bytes);
+        }
+        if let Some(bytes) = trace.sizes(|call| call.response_bytes, responses) {
+            load.response_bytes = listed(bytes);
+        }
+        Ok(scenario)
     }
 }
 
@@ -202,6 +265,7 @@ mod tests {
             ("time_s\n1\nsoon\n", "t.csv:3: no time in seconds"),
             ("time_s\n2\n1\n", "t.csv:3: it is earlier than the call before it"),
             ("time_s,request_bytes\n1,-4\n2,1\n", "t.csv:2: no number of bytes"),
+            ("time_s,took_s\n1,\n2,long\n", "t.csv:3: no time in seconds"),
             ("time_s\n1\n", "t.csv has 1 calls; a trace has at least two"),
         ] {
             let error = Trace::parse("t.csv", text).unwrap_err();

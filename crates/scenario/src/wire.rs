@@ -280,8 +280,8 @@ pub(crate) struct LoadWire {
     pub(crate) connection_calls: Option<u32>,
     /// How calls are spread in time: `poisson`, unless given; `constant`, at equal
     /// distances; or `trace:FILE`, as they were recorded in a CSV file, whose columns are
-    /// `time_s`, and where they are known `method`, `request_bytes` and `response_bytes`.
-    /// Open loop only.
+    /// `time_s`, and where they are known `method`, `request_bytes`, `response_bytes` and,
+    /// for simulations, `took_s`. Open loop only.
     pub(crate) arrivals: Option<ArrivalsWire>,
     /// How many times as fast as it was recorded a trace is replayed; 1 unless given.
     #[schemars(range(min = bounds::SPEED.min, max = bounds::SPEED.max))]

@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use balance::PolicyKind;
+use balance::{PolicyKind, Tuning};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use measure::{
     fold::{Setting, Times, Window, fold_as_they_end},
@@ -24,11 +24,13 @@ fn setup(layer: Layer, policy: PolicyKind) -> Setup {
         speed: 1.0,
         weight: 1,
         is_member: true,
+        zone: 0,
     };
     Setup {
         backends: vec![backend; BACKENDS],
         layer,
         policy,
+        tuning: Tuning::default(),
         fleet: Fleet::ONE,
         load: Load {
             pace: Pace::Open,

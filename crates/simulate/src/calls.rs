@@ -16,6 +16,8 @@ pub(crate) struct Call {
     pub(crate) arrived_ns: u64,
     pub(crate) queued_ns: u64,
     pub(crate) service_ns: u64,
+    /// Calls that it found at the backend.
+    pub(crate) found: u32,
     /// What chance has in store for it, the same for all ways to send it.
     pub(crate) luck: u64,
     pub(crate) connection: u32,
@@ -29,6 +31,16 @@ pub(crate) struct Call {
     pub(crate) stamp: u16,
     pub(crate) is_sent: bool,
     pub(crate) is_in_backend: bool,
+}
+
+/// A probe under way, to a backend at a place of its balancer's list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) view: u32,
+    pub(crate) backend: u32,
+    pub(crate) listed: usize,
+    /// What the backend answered, once it did.
+    pub(crate) answer: Option<balance::Probe>,
 }
 
 /// A connection of a client.

@@ -31,11 +31,13 @@ pub(crate) enum Kind {
     Fault,
     /// All backends report their load.
     Report,
+    /// A probe comes to a backend, or its answer to the balancer.
+    Probe,
 }
 
 impl Kind {
     /// By their numbers.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Pick,
         Self::Arrive,
         Self::Finish,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Told,
         Self::Fault,
         Self::Report,
+        Self::Probe,
     ];
 }
 

@@ -97,7 +97,8 @@ impl Simulation<'_> {
         let limit = self.setup.fleet.subset.map(|size| (size, own.as_str()));
         let random = self.word();
         let (names, members) = (&self.names, &self.members);
-        self.views[view].tell(self.setup.policy, names, members, limit, random)?;
+        let policy = (self.setup.policy, self.setup.tuning, self.zones(view));
+        self.views[view].tell(policy, names, members, limit, random)?;
         // One that it has just met may be down; it finds out when it connects.
         for (backend, station) in (0..).zip(&self.stations) {
             if !station.is_up()

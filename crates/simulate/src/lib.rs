@@ -17,6 +17,7 @@
 //! | `steps` | a call from due to done |
 //! | `links` | connections that are balanced, replaced and closed for their age |
 //! | `faults` | what happens to backends, and what balancers hear of it |
+//! | `probes` | probes of backends ahead of calls |
 //! | `view` | what one balancer knows: a [`balance::Balancer`] and its counts |
 //! | `station` | a backend's queue and servers |
 //! | `events` | what is to happen, in order of time |
@@ -35,6 +36,7 @@ mod distribution;
 mod events;
 mod faults;
 mod links;
+mod probes;
 mod run;
 mod seeds;
 mod setup;

@@ -3,6 +3,7 @@
 //! Nothing here decides for a balancer: who is picked is asked of [`balance`], as the
 //! proxies ask it.
 
+use balance::Zones;
 use measure::calllog::Entry;
 use rand_xoshiro::{
     SplitMix64,
@@ -11,7 +12,7 @@ use rand_xoshiro::{
 use slab::Slab;
 
 use crate::{
-    calls::{Call, Connection},
+    calls::{Asked, Call, Connection},
     events::{Event, Events, Kind},
     links::Links,
     setup::{LoadView, Pace, Setup, SetupError},
@@ -46,6 +47,9 @@ pub(crate) struct Simulation<'a> {
     pub(crate) events: Events,
     pub(crate) calls: Slab<Call>,
     pub(crate) connections: Vec<Connection>,
+    /// Probes under way, and those that are sent now; kept for its memory.
+    pub(crate) probes: Slab<Asked>,
+    pub(crate) asked: Vec<usize>,
     pub(crate) links: Links,
     pub(crate) stations: Vec<Station>,
     pub(crate) views: Vec<View>,
@@ -106,6 +110,7 @@ impl<'a> Simulation<'a> {
         let names = Names {
             names: (0..count).map(|index| format!("b{index}")).collect(),
             weights: setup.backends.iter().map(|backend| backend.weight).collect(),
+            zones: setup.backends.iter().map(|backend| backend.zone).collect(),
         };
         let members = (0..).zip(&setup.backends).filter(|(_, backend)| backend.is_member);
         let mut simulation = Self {
@@ -114,6 +119,8 @@ impl<'a> Simulation<'a> {
             events: Events::default(),
             calls: Slab::new(),
             connections: (0..setup.load.connections).map(Connection::new).collect(),
+            probes: Slab::new(),
+            asked: Vec::new(),
             links: Links::default(),
             stations: setup.backends.iter().map(Station::of).collect(),
             views: (0..setup.views()).map(|_| View::new(hears_of_idle)).collect(),
@@ -203,8 +210,24 @@ impl<'a> Simulation<'a> {
             Kind::Told => self.tell(index as usize)?,
             Kind::Fault => self.fault(self.setup.faults[index as usize])?,
             Kind::Report => self.report(),
+            Kind::Probe => self.on_probe(index),
         }
         Ok(())
+    }
+
+    /// The zone of a view.
+    pub(crate) fn zone_of(&self, view: usize) -> u32 {
+        (view % self.setup.fleet.zones as usize) as u32
+    }
+
+    /// Where the balancers are, for one of them; `None` where all are together.
+    pub(crate) fn zones(&self, view: usize) -> Option<Zones> {
+        let zones = self.setup.fleet.zones;
+        let in_zone = |zone| (self.setup.views() + zones - 1 - zone) / zones;
+        (zones > 1).then(|| Zones {
+            own: self.zone_of(view) as usize,
+            balancers: (0..zones).map(in_zone).collect(),
+        })
     }
 
     pub(crate) fn word(&mut self) -> u64 {

@@ -1,7 +1,7 @@
 //! What is simulated: backends, who balances over them, the load, and what
 //! happens on the way.
 
-use balance::PolicyKind;
+use balance::{PolicyKind, Tuning};
 
 use crate::distribution::Distribution;
 
@@ -14,6 +14,8 @@ pub struct Setup {
     pub layer: Layer,
     /// How a backend is picked.
     pub policy: PolicyKind,
+    /// Settings of single policies.
+    pub tuning: Tuning,
     /// The balancers.
     pub fleet: Fleet,
     /// The connections and the calls on them.
@@ -40,6 +42,8 @@ pub struct Backend {
     pub weight: u32,
     /// Whether the balancers know it from the start.
     pub is_member: bool,
+    /// Its zone, below [`Fleet::zones`].
+    pub zone: u32,
 }
 
 /// Where a backend is picked, and so how often.
@@ -70,12 +74,21 @@ pub struct Fleet {
     pub told_within_ns: u64,
     /// Makes the names by which subsets are drawn others: another draw of all subsets.
     pub salt: u64,
+    /// Zones that balancers, or clients that balance, are in, one after the other; at least
+    /// one. With more than one each keeps to its own zone as far as there is room.
+    pub zones: u32,
 }
 
 impl Fleet {
     /// One balancer that knows all backends and hears of changes at once.
-    pub const ONE: Self =
-        Self { balancers: 1, subset: None, view: LoadView::Own, told_within_ns: 0, salt: 0 };
+    pub const ONE: Self = Self {
+        balancers: 1,
+        subset: None,
+        view: LoadView::Own,
+        told_within_ns: 0,
+        salt: 0,
+        zones: 1,
+    };
 }
 
 /// Where what a balancer knows of a backend's load comes from.
@@ -135,20 +148,26 @@ pub enum Pace {
 
 /// What a call spends outside of the backends, in each direction. It is drawn once for a
 /// call: what is slow for it on the way there is as slow on the way back.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Path {
     /// Between client and balancer, one way; of no effect where there is no balancer.
     pub to_balancer: Distribution,
     /// Between balancer, or client, and backend, one way.
     pub to_backend: Distribution,
+    /// What comes to that where the two are in different zones.
+    pub between_zones: Distribution,
 }
 
 impl Path {
     /// A path that takes no time.
-    pub const NONE: Self = Self { to_balancer: Distribution::Zero, to_backend: Distribution::Zero };
+    pub const NONE: Self = Self {
+        to_balancer: Distribution::Zero,
+        to_backend: Distribution::Zero,
+        between_zones: Distribution::Zero,
+    };
 
     pub(crate) fn is_none(&self) -> bool {
-        self.to_balancer == Distribution::Zero && self.to_backend == Distribution::Zero
+        *self == Self::NONE
     }
 }
 
@@ -241,7 +260,7 @@ impl Setup {
         let viewed = self.fleet.subset.map_or(backends, |size| backends.min(u64::from(size)));
         let table = match self.policy {
             PolicyKind::Maglev => 65_537 * 4,
-            PolicyKind::RingHash => viewed * 160 * 16,
+            PolicyKind::RingHash | PolicyKind::BoundedRingHash => viewed * 160 * 16,
             _ => 0,
         };
         let views = u64::from(self.views()) * (viewed * BYTES_PER_VIEWED + table);
@@ -263,6 +282,11 @@ impl Setup {
         let positive = [
             (self.backends.is_empty(), "no backend"),
             (self.fleet.balancers == 0, "no balancer"),
+            (self.fleet.zones == 0, "no zone"),
+            (
+                self.backends.iter().any(|one| one.zone >= self.fleet.zones),
+                "a backend in a zone that there is not",
+            ),
             (self.fleet.subset == Some(0), "an empty subset"),
             (
                 self.fleet.view == LoadView::Reported { every_ns: 0 },

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use balance::{LatencyMeter, LoadMeter};
+
 use crate::setup::Backend;
 
 /// A backend's queue. Calls are named by their keys.
@@ -17,6 +19,9 @@ pub(crate) struct Station {
     /// The balancer that it has told that it is idle.
     pub(crate) idle_at: Option<u32>,
     pub(crate) over: Vec<u32>,
+    /// What it reports of its load, and answers to probes.
+    pub(crate) load: LoadMeter,
+    pub(crate) latency: LatencyMeter,
 }
 
 /// What has become of it.
@@ -39,6 +44,8 @@ impl Station {
             held: Vec::new(),
             idle_at: None,
             over: Vec::new(),
+            load: LoadMeter::new(backend.servers, 0),
+            latency: LatencyMeter::default(),
         }
     }
 

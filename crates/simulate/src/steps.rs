@@ -1,6 +1,6 @@
 //! A call, from when it is due to its end.
 
-use balance::{PickInput, Tried};
+use balance::{PickInput, PolicyKind, Tried};
 use measure::calllog::{Entry, FailureKind, Outcome};
 use rand_xoshiro::{
     SplitMix64,
@@ -13,7 +13,7 @@ use crate::{
     events::Kind,
     run::Simulation,
     setup::{Layer, Pace},
-    station::State,
+    station::{State, Station},
 };
 
 /// A caller whose call failed at once makes the next one after this time at the
@@ -56,13 +56,23 @@ impl Simulation<'_> {
             _ => (false, false),
         };
         let mut ns = 0.0;
-        for (is_on_it, leg) in [(near, &path.to_balancer), (far, &path.to_backend)] {
+        let call = &self.calls[key as usize];
+        let crosses = far && self.crosses_zones(self.view_of(call.connection), call.backend);
+        for (is_on_it, leg) in
+            [(near, &path.to_balancer), (far, &path.to_backend), (crosses, &path.between_zones)]
+        {
             let luck = draws.next_u64();
             if is_on_it {
                 ns += leg.draw_ns(luck);
             }
         }
         ns as u64
+    }
+
+    /// Whether a balancer, or a client that balances, and a backend are in different zones.
+    pub(crate) fn crosses_zones(&self, view: usize, backend: u32) -> bool {
+        self.setup.layer != Layer::None
+            && self.zone_of(view) != self.setup.backends[backend as usize].zone
     }
 
     /// A call is due on a connection.
@@ -74,6 +84,7 @@ impl Simulation<'_> {
             arrived_ns: 0,
             queued_ns: 0,
             service_ns: 0,
+            found: 0,
             luck: self.fate.next_u64(),
             connection,
             link: NONE,
@@ -175,6 +186,9 @@ impl Simulation<'_> {
                 let call = &mut self.calls[key as usize];
                 call.picked_ns = self.now_ns;
                 (call.backend, call.place) = (picked.backend, picked.place);
+                if self.setup.policy.uses_probes() {
+                    self.probe(view, &input);
+                }
                 return self.travel(key, Kind::Arrive);
             }
             // No connection can be made to it; nothing was sent, so that another may try.
@@ -199,6 +213,7 @@ impl Simulation<'_> {
             return self.travel(key, Kind::Pass);
         }
         (call.arrived_ns, call.is_in_backend) = (self.now_ns, true);
+        call.found = station.calls() as u32;
         let told = station.idle_at.take();
         if let Some(seen) = told.and_then(|view| self.views[view as usize].seen_of(index as u32)) {
             seen.begin();
@@ -252,6 +267,9 @@ impl Simulation<'_> {
             call.arrived_ns = self.now_ns;
             station.wait(key);
         }
+        if is_over {
+            note_end(station, call, self.setup.policy, self.now_ns);
+        }
         let next = station.finish();
         let is_stopped = station.state == State::Stopped;
         if is_over && is_stopped {
@@ -283,6 +301,12 @@ impl Simulation<'_> {
                 seen.finish();
             }
             seen.answered(self.now_ns, self.now_ns - call.picked_ns);
+            if self.setup.policy.uses_reports() {
+                let load = &mut self.stations[call.backend as usize].load;
+                if let Some(report) = load.report(self.now_ns) {
+                    seen.report(self.now_ns, &report);
+                }
+            }
         }
         self.travel(key, Kind::Done);
     }
@@ -342,6 +366,16 @@ impl Simulation<'_> {
             let (due_ns, sent_ns, done_ns) = (call.due_ns, ready_ns, self.now_ns);
             (self.sink)(&Entry { due_ns, ready_ns, sent_ns, done_ns, on_wire: None, outcome });
         }
+    }
+}
+
+/// A backend takes note of a call that is over, for a policy that asks it for its load.
+#[inline]
+fn note_end(station: &mut Station, call: &Call, policy: PolicyKind, now_ns: u64) {
+    if policy.uses_reports() {
+        station.load.served(now_ns, call.service_ns);
+    } else if policy.uses_probes() {
+        station.latency.ended(call.found, call.queued_ns + call.service_ns);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use balance::{BalanceError, Balancer, PickInput, PolicyKind, Tried, subset};
+use balance::{BalanceError, Balancer, PickInput, PolicyKind, Probe, Tried, Tuning, Zones, subset};
 
 /// A balancer of `balance` over the backends that it knows, with what it has counted of
 /// each. A backend that it forgets keeps its place, for calls that are under way.
@@ -35,6 +35,7 @@ pub(crate) struct Picked {
 pub(crate) struct Names {
     pub(crate) names: Vec<String>,
     pub(crate) weights: Vec<u32>,
+    pub(crate) zones: Vec<u32>,
 }
 
 impl View {
@@ -46,7 +47,7 @@ impl View {
     /// name, where it is limited to one.
     pub(crate) fn tell(
         &mut self,
-        policy: PolicyKind,
+        (policy, tuning, zones): (PolicyKind, Tuning, Option<Zones>),
         names: &Names,
         members: &[u32],
         limit: Option<(u32, &str)>,
@@ -70,10 +71,11 @@ impl View {
             .collect();
         let backends: Vec<_> =
             self.listed.iter().map(|&place| Arc::clone(&self.known[place as usize].seen)).collect();
-        self.balancer = match &self.balancer {
+        self.balancer = match (&self.balancer, zones) {
             _ if backends.is_empty() => None,
-            Some(before) => Some(before.over(backends)?),
-            None => Some(Balancer::new(policy, backends, random)?),
+            (Some(before), _) => Some(before.over(backends)?),
+            (None, None) => Some(Balancer::tuned(policy, tuning, backends, random)?),
+            (None, Some(zones)) => Some(Balancer::zoned(policy, tuning, zones, backends, random)?),
         };
         Ok(())
     }
@@ -81,6 +83,7 @@ impl View {
     fn add(&mut self, backend: u32, names: &Names) -> u32 {
         let index = backend as usize;
         let seen = balance::Backend::new(names.names[index].as_str(), names.weights[index]);
+        let seen = seen.in_zone(names.zones[index] as usize);
         if self.starts_busy {
             seen.begin();
         }
@@ -94,6 +97,29 @@ impl View {
         let listed = self.balancer.as_ref()?.pick(input, tried)?;
         let place = self.listed[listed];
         Some(Picked { backend: self.known[place as usize].backend, place, listed })
+    }
+
+    /// Puts those in `asked` that are to be probed now: by their places in the list.
+    pub(crate) fn to_probe(&self, input: &PickInput, asked: &mut Vec<usize>) {
+        if let Some(balancer) = &self.balancer {
+            balancer.to_probe(input, asked);
+        }
+    }
+
+    /// The backend at a place of the list.
+    pub(crate) fn backend_at(&self, listed: usize) -> Option<u32> {
+        let place = *self.listed.get(listed)?;
+        Some(self.known[place as usize].backend)
+    }
+
+    /// A backend answered that was asked at this place of the list, which may be another
+    /// one's by now.
+    pub(crate) fn probed(&self, listed: usize, backend: u32, probe: Probe, input: &PickInput) {
+        if self.backend_at(listed) == Some(backend)
+            && let Some(balancer) = &self.balancer
+        {
+            balancer.probed(listed, probe, input);
+        }
     }
 
     /// What it has counted of the backend at a place.

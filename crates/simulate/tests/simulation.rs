@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use balance::PolicyKind;
+use balance::{PolicyKind, Tuning};
 use measure::calllog::{Entry, Outcome};
 use proptest::prelude::*;
 use queueing::Service;
@@ -20,12 +20,19 @@ fn constant(ms: f64) -> Distribution {
 
 /// Three backends of one server that works a millisecond on a call.
 fn setup(layer: Layer) -> Setup {
-    let backend =
-        Backend { servers: 1, service: constant(1.0), speed: 1.0, weight: 1, is_member: true };
+    let backend = Backend {
+        servers: 1,
+        service: constant(1.0),
+        speed: 1.0,
+        weight: 1,
+        is_member: true,
+        zone: 0,
+    };
     Setup {
         backends: vec![backend; 3],
         layer,
         policy: PolicyKind::RoundRobin,
+        tuning: Tuning::default(),
         fleet: Fleet::ONE,
         load: Load {
             pace: Pace::Open,
@@ -114,7 +121,7 @@ fn calls_wait_for_a_stream_and_are_not_late_for_it() {
 #[test]
 fn the_way_takes_its_time_in_both_directions() {
     for (layer, ms) in [(Layer::None, 5), (Layer::Client, 5), (Layer::L7, 25), (Layer::L4, 25)] {
-        let path = Path { to_balancer: constant(10.0), to_backend: constant(2.0) };
+        let path = Path { to_balancer: constant(10.0), to_backend: constant(2.0), ..Path::NONE };
         let far = Setup { path, ..setup(layer) };
         assert_eq!(simulate(&far, &[(0, 0)])[0].done_ns, ms * MS, "{layer:?}");
     }
@@ -289,7 +296,7 @@ proptest! {
         any.load.streams = streams;
         any.load.give_up_ns = 2_000 * MS;
         if delayed {
-            any.path = Path { to_balancer: constant(0.3), to_backend: constant(0.2) };
+            any.path = Path { to_balancer: constant(0.3), to_backend: constant(0.2), ..Path::NONE };
         }
         any.faults = sensible(faults.into_iter().map(|(ms, backend, action)| Fault {
             at_ns: ms * MS, backend, action: actions[action],
@@ -329,4 +336,56 @@ fn sensible(mut faults: Vec<Fault>) -> Vec<Fault> {
         is_right
     });
     faults
+}
+
+/// Three balancers, each in a zone of its own; half of the twelve backends are in the first.
+/// To another zone it takes 5 ms each way.
+#[test]
+fn balancers_keep_to_their_zones_as_far_as_there_is_room() {
+    let mut setup = setup(Layer::L7);
+    setup.backends = vec![setup.backends[0].clone(); 12];
+    for (index, backend) in (0..).zip(&mut setup.backends) {
+        backend.zone = [0, 0, 1, 2][index % 4];
+    }
+    (setup.fleet.zones, setup.fleet.balancers, setup.load.connections) = (3, 3, 3);
+    setup.path.between_zones = constant(5.0);
+    let entries = simulate(&setup, &steady(12_000));
+    let mut served = [0; 12];
+    let mut crossed = [0; 3];
+    for entry in &entries {
+        let Outcome::Served { backend, .. } = entry.outcome else { panic!("{entry:?}") };
+        served[usize::from(backend)] += 1;
+        let balancer = (entry.due_ns / MS % 3) as usize;
+        crossed[balancer] += u32::from(entry.done_ns - entry.due_ns > 10 * MS);
+    }
+    // Each has an equal part of the calls; five standard deviations of a fair draw are less.
+    assert!(served.iter().all(|calls| (850..1_150).contains(calls)), "{served:?}");
+    // The first zone has half of the backends and a third of the calls; the others, with a
+    // quarter, send it a quarter of theirs.
+    let [none, second, third] = crossed;
+    assert!(
+        none == 0 && [second, third].iter().all(|one| (880..1_120).contains(one)),
+        "{crossed:?}"
+    );
+    // Five backends are too few to heed zones, though the first has more than its part.
+    setup.backends.truncate(5);
+    let entries = simulate(&setup, &steady(300));
+    let of_first = entries.iter().filter(|entry| (entry.due_ns / MS).is_multiple_of(3));
+    assert!(of_first.clone().any(|entry| entry.done_ns - entry.due_ns > 10 * MS));
+}
+
+/// A probe is on its way for as long as a call, and finds what the backend holds then.
+#[test]
+fn probes_find_who_is_slow() {
+    for layer in [Layer::L7, Layer::Client] {
+        let mut setup = setup(layer);
+        setup.policy = PolicyKind::Prequal;
+        setup.backends[2].speed = 0.25;
+        setup.path = Path { to_backend: constant(0.1), ..Path::NONE };
+        let calls: Vec<(u64, u32)> = (0..2_000).map(|call| (call * MS, 0)).collect();
+        let entries = simulate(&setup, &calls);
+        let is_slow = |entry: &&Entry| matches!(entry.outcome, Outcome::Served { backend: 2, .. });
+        let slow = entries.iter().filter(is_slow).count();
+        assert!((1..200).contains(&slow), "{layer:?}: {slow} of 2,000 calls");
+    }
 }

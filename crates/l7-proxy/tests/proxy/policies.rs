@@ -3,12 +3,15 @@
 //! `balance`; here it is that the proxy asks them for each call and tells them
 //! the truth.
 
+use std::time::Duration;
+
 use crate::common::echo;
+use crate::common::load::Load;
 use balance::PolicyKind;
 use echo_proto::v1::echo_client::EchoClient;
 use http::HeaderName;
 use l7_proxy::DataPlane;
-use testkit::lab::Lab;
+use testkit::lab::{EchoBackend, Lab};
 use testkit::{on_each_data_plane, within};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -147,6 +150,59 @@ fn hash_policies_keep_a_key_together_and_spread_keys() {
             let shares = shares(&lab);
             assert!(shares.iter().all(|share| *share > 0), "{policy:?}: {shares:?}");
         }
+    });
+}
+
+/// A lab of two backends of one server each, of which the second takes four times as long,
+/// and both say what load they have.
+fn uneven(plane: DataPlane, policy: PolicyKind) -> Lab {
+    let backend = |(id, service_time): (&str, &str)| {
+        let mut config = echo_backend::Config::new(id);
+        config.queue.service_time = service_time.parse().unwrap();
+        config.reports_load = true;
+        EchoBackend::start_with(config)
+    };
+    let backends = [("b0", "constant:1ms"), ("b1", "constant:4ms")].map(backend);
+    Lab::over(plane, backends.into(), |config| {
+        config.policy = policy;
+        config.tuning.weights.blackout = Duration::ZERO;
+        config.tuning.weights.update = Duration::from_millis(100);
+    })
+}
+
+/// Calls that each backend got of the last 100, as soon as the second got fewer than
+/// `most` of them.
+async fn until_the_slow_one_gets_fewer(lab: &Lab, most: u64) {
+    let load = Load::start(&lab.client().await, 2);
+    within("fewer calls of the slow backend", async {
+        loop {
+            let before = shares(lab);
+            load.advance(100).await;
+            let after = shares(lab);
+            if after[1] - before[1] < most {
+                return;
+            }
+        }
+    })
+    .await;
+    assert!(load.stop().await.is_empty());
+}
+
+/// By their reports the first could serve 1,000 calls a second, and the second 250.
+#[test]
+fn weights_are_those_that_backends_report() {
+    on_each_data_plane(async |plane| {
+        let lab = uneven(plane, PolicyKind::WeightedRoundRobin);
+        until_the_slow_one_gets_fewer(&lab, 26).await;
+    });
+}
+
+#[test]
+fn backends_are_probed_ahead_of_calls() {
+    on_each_data_plane(async |plane| {
+        let lab = uneven(plane, PolicyKind::Prequal);
+        until_the_slow_one_gets_fewer(&lab, 30).await;
+        lab.l7.await_metric("l7_probes_total{result=\"answered\"", |probes| probes > 0.0).await;
     });
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use measure::folder::Run;
+use scenario::Trace;
 use simulate::LoadView;
 
 use super::settings::SettingArgs;
@@ -52,6 +53,17 @@ struct ConditionArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     subset: Option<u32>,
 
+    /// Zones that backends, and balancers or clients that balance, are in, one after the
+    /// other. Calls stay in the zone of who balances them as far as that leaves all backends
+    /// with the same load, as Envoy computes it, from six backends on.
+    #[arg(long, value_name = "N", default_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    zones: u32,
+
+    /// What it takes more to a backend of another zone, one way.
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = scenario::units::parse_duration)]
+    zone_delay: Duration,
+
     /// Balancers know of load only what all backends report from time to time: 100ms.
     /// Without it each counts what it has handed out itself.
     #[arg(long, value_name = "TIME", value_parser = positive)]
@@ -72,8 +84,10 @@ struct ConditionArgs {
           conflicts_with = "like")]
     delay: Duration,
 
-    /// Take service times, and what calls spend on the way, from this measured run.
-    #[arg(long, value_name = "FOLDER")]
+    /// Take service times, and what calls spend on the way, from this measured run; or the
+    /// calls, and what they took, from an access log of Envoy (JSON) or of our L7 proxy, or
+    /// from a trace (loadgen trace). A log needs a scenario beside it.
+    #[arg(long, value_name = "FOLDER|FILE")]
     like: Option<PathBuf>,
 }
 
@@ -84,10 +98,33 @@ fn positive(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What was measured in a run folder.
-fn calibrated(folder: &Path, run: &Run) -> Result<Calibrated, Failure> {
-    Calibrated::of(run, &run_name(folder), |_| true)
-        .map_err(|reason| Failure::bad_input(format!("--like {}: {reason}", folder.display())))
+/// What a simulation is to be like.
+enum Like {
+    /// A measured run, in its folder.
+    Run(PathBuf, Box<Run>),
+    /// Calls that were recorded.
+    Trace(Trace),
+}
+
+impl Like {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        if path.is_dir() {
+            Ok(Self::Run(path.to_owned(), Box::new(Run::open(path)?)))
+        } else {
+            super::trace::open(path).map(Self::Trace)
+        }
+    }
+
+    fn calibrated(&self) -> Result<Calibrated, Failure> {
+        match self {
+            Self::Trace(trace) => Ok(Calibrated::of_trace(trace)),
+            Self::Run(folder, run) => {
+                Calibrated::of(run, &run_name(folder), |_| true).map_err(|reason| {
+                    Failure::bad_input(format!("--like {}: {reason}", folder.display()))
+                })
+            }
+        }
+    }
 }
 
 /// A run by its scenario's folder and its own.
@@ -100,19 +137,22 @@ pub(super) fn run_name(folder: &Path) -> String {
 
 impl ConditionArgs {
     /// Whether the scenario is simulated as it stands.
-    fn changes_nothing(&self) -> bool {
-        self.written().iter().all(|flag| flag.starts_with("--like"))
+    fn changes_nothing(&self, like: Option<&Like>) -> bool {
+        let is_load = matches!(like, Some(Like::Trace(_)));
+        !is_load && self.written().iter().all(|flag| flag.starts_with("--like"))
     }
 
-    fn conditions(&self, like: Option<&(&Path, Run)>) -> Result<Conditions, Failure> {
+    fn conditions(&self, like: Option<&Like>) -> Result<Conditions, Failure> {
         Ok(Conditions {
             balancers: self.balancers,
             connections_per_client: self.connections_per_client,
             subset: self.subset,
+            zones: self.zones,
+            zone_delay: self.zone_delay,
             view: self.view(),
             told_within: self.told_within,
             delay: self.delay,
-            calibrated: like.map(|(folder, run)| calibrated(folder, run)).transpose()?,
+            calibrated: like.map(Like::calibrated).transpose()?,
         })
     }
 
@@ -137,11 +177,13 @@ impl ConditionArgs {
             count("--balancers", self.balancers),
             count("--connections-per-client", self.connections_per_client),
             self.subset.map(|size| format!("--subset {size}")),
+            count("--zones", self.zones),
+            time("--zone-delay", self.zone_delay),
             time("--load-reported-every", self.load_reported_every.unwrap_or_default()),
             self.idle_reported.then(|| "--idle-reported".to_owned()),
             time("--told-within", self.told_within),
             time("--delay", self.delay),
-            self.like.as_deref().map(|folder| format!("--like {}", run_name(folder))),
+            self.like.as_deref().map(|path| format!("--like {}", run_name(path))),
         ]
         .into_iter()
         .flatten()
@@ -153,9 +195,14 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let root = Root::find();
     let library = super::library(&root)?;
     let like = args.conditions.like.as_deref();
-    let like = like.map(|folder| Ok::<_, Failure>((folder, Run::open(folder)?))).transpose()?;
-    let (source, (scenario, mut overrides)) = match (&args.scenario, &like) {
-        (None, Some((folder, run))) => {
+    let like = like.map(Like::open).transpose()?;
+    let (source, (mut scenario, mut overrides)) = match (&args.scenario, &like) {
+        (None, Some(Like::Trace(trace))) => {
+            let message = "says what calls there were, and not to whom; name a scenario, with \
+                           its backends and peers: --scenario NAME";
+            return Err(Failure::bad_input(format!("--like {}: it {message}", trace.file())));
+        }
+        (None, Some(Like::Run(folder, run))) => {
             let source = library.read(&run.record.scenario, &folder.join("scenario.toml"));
             let source = source.map_err(Failure::bad_input)?;
             let resolved = args.settings.resolve_again(&source, &library, &run.record)?;
@@ -168,11 +215,14 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
             (source, resolved)
         }
     };
+    if let Some(Like::Trace(trace)) = &like {
+        scenario = scenario.replaying(trace).map_err(Failure::bad_input)?;
+    }
     overrides.extend(args.conditions.written());
     let request = Request {
         source,
         scenario,
-        judges: !args.settings.changes_scenario() && args.conditions.changes_nothing(),
+        judges: !args.settings.changes_scenario() && args.conditions.changes_nothing(like.as_ref()),
         overrides,
         results: args.settings.results(&root),
         conditions: args.conditions.conditions(like.as_ref())?,

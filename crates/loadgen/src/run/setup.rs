@@ -2,10 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use balance::PolicyKind;
 use rustix::process::Signal;
 use scenario::{
     Backend, BackendCommand, ReloadSignal, RenderInput, RenderedHow, RenderedReload, Scenario,
-    Server, StopSignal, Target, Tls, TlsFiles, units::format_duration,
+    Server, StopSignal, Target, Tls, TlsFiles, split_name, units::format_duration,
 };
 
 use crate::{
@@ -45,6 +46,9 @@ pub(super) fn backend(
         format!("--max-connections={}", MAX_CONNECTIONS),
         format!("--max-streams={}", MAX_STREAMS),
     ];
+    if needs_load_reports(scenario) {
+        command.push("--load-reports".to_owned());
+    }
     if let Some(age) = scenario.connection_age {
         command.push(format!("--max-connection-age={}", format_duration(age.max)));
         command.push(format!("--max-connection-age-grace={}", format_duration(age.grace)));
@@ -62,6 +66,13 @@ pub(super) fn backend(
         stop_signal: Signal::TERM,
         has_workers: false,
     })
+}
+
+/// Whether backends have to report their load, which they then do to all peers: it is a cost
+/// that none of them may be spared.
+fn needs_load_reports(scenario: &Scenario) -> bool {
+    let own = scenario.peers.iter().filter_map(|name| split_name(name).ok()?.1);
+    own.chain([scenario.policy]).any(PolicyKind::asks_backends)
 }
 
 /// How a server of the user's own is started. Nobody knows whether it starts others.

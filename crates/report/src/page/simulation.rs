@@ -17,12 +17,9 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         simulation.leaves_out.iter().for_each(|sentence| html.leaf("li", &[], sentence));
     });
     let Some(calibration) = &simulation.calibration else { return };
-    html.leaf(
-        "p",
-        &[],
-        &format!("Its times were taken from the measured run {}:", calibration.run),
-    );
-    table(html, "What was taken from a measured run", |html| {
+    let source = if calibration.is_log { "log" } else { "measured run" };
+    html.leaf("p", &[], &format!("Its times were taken from the {source} {}:", calibration.run));
+    table(html, "What was taken", |html| {
         html.tag("thead", &[], |html| {
             html.tag("tr", &[], |html| {
                 column(html, "Taken", "", "");

@@ -178,11 +178,11 @@ impl Peer {
     }
 
     /// The policies it can do, in the order of [`PolicyKind::ALL`]. Peers
-    /// without a process do all: `none` has nothing to pick, and the client is
-    /// our own.
+    /// without a process do all that send no probes: `none` has nothing to pick, and
+    /// the client is our own.
     pub fn policies(&self) -> Vec<PolicyKind> {
         match &self.process {
-            None => PolicyKind::ALL.to_vec(),
+            None => PolicyKind::ALL.into_iter().filter(|policy| !policy.uses_probes()).collect(),
             Some(process) => process.policies.iter().map(|(policy, _)| *policy).collect(),
         }
     }

@@ -2,7 +2,9 @@
 //! test `known_answers` asks each shortly, the example `truth` asks at length and prints
 //! the table.
 
-use balance::PolicyKind;
+mod policies;
+
+use balance::{PolicyKind, Tuning};
 use measure::{
     calllog::{Entry, Outcome},
     histogram::{new_histogram, quantile, record},
@@ -54,7 +56,7 @@ pub(crate) enum Wanted {
 /// Every case.
 pub(crate) fn all() -> Vec<Case> {
     let all = [queues(), bins(), supermarket(), idle(), stale(), subsets(), fan_out()];
-    all.into_iter().flatten().collect()
+    all.into_iter().chain([policies::all()]).flatten().collect()
 }
 
 fn setup(count: u32, servers: u32, policy: PolicyKind, service: Service) -> Setup {
@@ -64,11 +66,13 @@ fn setup(count: u32, servers: u32, policy: PolicyKind, service: Service) -> Setu
         speed: 1.0,
         weight: 1,
         is_member: true,
+        zone: 0,
     };
     Setup {
         backends: vec![backend; count as usize],
         layer: Layer::L7,
         policy,
+        tuning: Tuning::default(),
         fleet: Fleet::ONE,
         load: Load {
             pace: Pace::Open,

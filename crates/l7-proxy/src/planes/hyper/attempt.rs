@@ -4,7 +4,9 @@ use std::error::Error;
 use std::rc::Rc;
 use std::time::Duration;
 
+use balance::LOAD_REPORT_TRAILER;
 use h2::Reason;
+use http::HeaderMap;
 use serve::Counter;
 use tokio::time::Instant;
 
@@ -32,6 +34,18 @@ pub(super) struct Attempt {
     /// How it ended. Without one it was dropped: by the deadline, or because
     /// the client went away.
     pub(super) outcome: Option<Outcome>,
+}
+
+impl Attempt {
+    /// The response has ended with these headers.
+    pub(super) fn end(&mut self, outcome: Outcome, last: Option<&HeaderMap>) {
+        self.outcome = Some(outcome);
+        if self.pool.uses_reports()
+            && let Some(report) = last.and_then(|headers| headers.get(LOAD_REPORT_TRAILER))
+        {
+            self.in_flight.report(self.pool.now_ns(), report.as_bytes());
+        }
+    }
 }
 
 impl Drop for Attempt {

@@ -90,6 +90,11 @@ impl Pool {
         self.shared.upstreams.now_ns()
     }
 
+    /// Whether the policy goes by what backends report of their load.
+    pub(super) fn uses_reports(&self) -> bool {
+        self.shared.config.policy.uses_reports()
+    }
+
     fn circuit_open(&self, limit: Limit) -> Failure {
         Failure::CircuitOpen { backend: self.name(), limit }
     }

@@ -62,7 +62,8 @@ impl ResponseBody {
         is_grpc: bool,
     ) -> Self {
         if backend.is_end_stream() {
-            attempt.outcome = Some(outcome(is_grpc, head.status, Some(&head.headers)));
+            let last = Some(&head.headers);
+            attempt.end(outcome(is_grpc, head.status, last), last);
             request.borrow_mut().close();
             return Self::empty();
         }
@@ -136,8 +137,8 @@ impl Streaming {
         // No gRPC response ends with data.
         let is_last = frame.is_trailers() || self.backend.is_end_stream();
         if is_last {
-            let status = outcome(self.is_grpc, self.status, frame.trailers_ref());
-            self.attempt.outcome = Some(status);
+            let last = frame.trailers_ref();
+            self.attempt.end(outcome(self.is_grpc, self.status, last), last);
         }
         Poll::Ready((Some(Ok(frame)), is_last))
     }

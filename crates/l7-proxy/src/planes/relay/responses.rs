@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use balance::LOAD_REPORT_TRAILER;
 use h2_wire::Reason;
 use h2_wire::connection::{Event, StreamKey};
+use h2_wire::hpack::HeaderList;
 
-use super::call::{CallKey, Place};
+use super::call::{Call, CallKey, Place};
 use super::calls::Broken;
 use super::headers;
 use super::io::Side;
@@ -114,6 +116,9 @@ impl Worker {
             if self.shared.access_log.is_some() {
                 call.response.note_status(list);
             }
+            if self.shared.config.policy.uses_reports() {
+                note_report(call, list, self.now_ns);
+            }
             let outcome = headers::outcome(call.is_grpc, call.response.status, Some(list));
             self.complete(key, outcome);
         }
@@ -211,6 +216,9 @@ impl Worker {
         if self.shared.access_log.is_some() {
             call.response.note_status(list);
         }
+        if self.shared.config.policy.uses_reports() {
+            note_report(call, list, self.now_ns);
+        }
         let outcome = headers::outcome(call.is_grpc, call.response.status, Some(list));
         let http = self.io.output(Side::Client(call.client), &mut to.endpoint);
         match call.attempt.as_ref().filter(|_| self.shared.config.calls.name_backends) {
@@ -267,5 +275,13 @@ impl Worker {
         let moment = self.moment();
         let failure = Failure::BackendBroke { backend };
         self.calls.on_broken(key, failure, outcome, broken, moment);
+    }
+}
+
+/// Takes note of what the end of a response says of its backend's load.
+fn note_report(call: &Call, list: &HeaderList, now_ns: u64) {
+    let report = list.value_of_name(LOAD_REPORT_TRAILER.as_bytes());
+    if let (Some(attempt), Some(report)) = (&call.attempt, report) {
+        attempt.in_flight.report(now_ns, report);
     }
 }

@@ -18,7 +18,7 @@ use rand_xoshiro::{
 use super::{
     At, Call, ConnectError, ConnectOptions, Connection, Ended, OnWire, Resolver, Shape, Sink,
 };
-use crate::drive::clock::monotonic_ns;
+use crate::{drive::clock::monotonic_ns, peers::tuning};
 
 /// The backends a client balances over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Choice {
         members: &[usize],
     ) -> Result<Self, BalanceError> {
         let of_members = members.iter().map(|&index| Arc::clone(&backends[index])).collect();
-        let balancer = Balancer::new(balanced.policy, of_members, balanced.seed)?;
+        let balancer = Balancer::tuned(balanced.policy, tuning(), of_members, balanced.seed)?;
         Ok(Self { balancer, members: members.to_vec() })
     }
 

@@ -20,6 +20,7 @@ use super::{
     super::Observer,
     calibrate::{Calibrated, offered, utilisation},
 };
+use crate::peers::tuning;
 
 const LEVEL: f64 = 0.95;
 /// Mean service time of the grid.
@@ -187,6 +188,7 @@ fn setup(job: Job, service: &Distribution, concurrency: u32) -> Setup {
         speed: 1.0,
         weight: 1,
         is_member: true,
+        zone: 0,
     };
     let connections = (job.connections * f64::from(job.backends)).max(1.0) as u32;
     Setup {
@@ -198,6 +200,7 @@ fn setup(job: Job, service: &Distribution, concurrency: u32) -> Setup {
             Layer::None | Layer::External => simulate::Layer::None,
         },
         policy: job.kind.1,
+        tuning: tuning(),
         fleet: Fleet::ONE,
         load: Load {
             pace: Pace::Open,

@@ -21,11 +21,24 @@ use crate::peers::ReadyPeer;
 #[derive(Clone, Debug)]
 pub(crate) struct Calibrated {
     run: String,
-    /// The service time as the scenario writes it, and as it was measured.
-    service: Option<(String, Empirical)>,
+    source: Source,
+    /// The service time as the scenario writes it, if the times are of that one alone, and as
+    /// it was measured.
+    service: Option<(Option<String>, Empirical)>,
     ways: Vec<Way>,
     taken: Vec<Taken>,
+    /// What is left out for want of knowing better, in sentences.
+    notes: Vec<String>,
     validated: Validated,
+}
+
+/// What times were taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// A measured run.
+    Run,
+    /// A log or a trace, which knows nothing of peers.
+    Log,
 }
 
 /// What a call by a peer spends on half of its way, under one kind of load.
@@ -109,13 +122,33 @@ impl Calibrated {
         let service = service(&run.record, &trials, &mut taken)?;
         let ways = ways(&run.record, &trials, &mut taken)?;
         let validated = validated(&run.record);
-        Ok(Self { run: name.to_owned(), service, ways, taken, validated })
+        let service = service.map(|(written, measured)| (Some(written), measured));
+        let (run, source, notes) = (name.to_owned(), Source::Run, Vec::new());
+        Ok(Self { run, source, service, ways, taken, notes, validated })
+    }
+
+    /// What was recorded elsewhere.
+    pub(super) fn recorded(
+        name: &str,
+        service: Option<Empirical>,
+        taken: Vec<Taken>,
+        notes: Vec<String>,
+    ) -> Self {
+        let service = service.map(|measured| (None, measured));
+        let (run, source) = (name.to_owned(), Source::Log);
+        let (ways, validated) = (Vec::new(), Validated::default());
+        Self { run, source, service, ways, taken, notes, validated }
+    }
+
+    /// What is left out for want of knowing better, in sentences.
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Service times as they were measured, where the scenario has those of the run.
     pub(super) fn service(&self, written: &str) -> Option<&Empirical> {
         let (own, measured) = self.service.as_ref()?;
-        (own == written).then_some(measured)
+        own.as_ref().is_none_or(|own| own == written).then_some(measured)
     }
 
     /// Service times as they were measured, if all backends share them.
@@ -159,12 +192,20 @@ impl Calibrated {
                 extrapolated.extend(new);
             }
         }
-        Calibration { run: self.run.clone(), taken: self.taken.clone(), extrapolated }
+        let (run, taken, is_log) =
+            (self.run.clone(), self.taken.clone(), self.source == Source::Log);
+        Calibration { run, is_log, taken, extrapolated }
     }
 
     /// In which way a simulation goes beyond what was measured, in sentences.
     pub(super) fn beyond(&self, scenario: &Scenario, peer: &ReadyPeer) -> Vec<String> {
         let (known, name) = (&self.validated, &peer.peer.name);
+        if self.source == Source::Log {
+            return vec![format!(
+                "a log says nothing of {name}: neither its policy nor its time on the way was \
+                 measured."
+            )];
+        }
         let policy = peer.policy(scenario).name();
         let offered = load(scenario);
         let mut beyond = Vec::new();
@@ -346,7 +387,7 @@ fn take(
     Ok(Some(empirical))
 }
 
-fn empirical(histogram: &hdrhistogram::Histogram<u64>) -> Option<Empirical> {
+pub(super) fn empirical(histogram: &hdrhistogram::Histogram<u64>) -> Option<Empirical> {
     let buckets = histogram.iter_recorded().map(|one| Seen {
         from_ns: histogram.lowest_equivalent(one.value_iterated_to()) as f64,
         to_ns: histogram.highest_equivalent(one.value_iterated_to()) as f64,
@@ -356,7 +397,7 @@ fn empirical(histogram: &hdrhistogram::Histogram<u64>) -> Option<Empirical> {
 }
 
 /// How what is drawn stands to what was measured.
-fn fit(drawn: &Empirical, measured: &hdrhistogram::Histogram<u64>) -> Fit {
+pub(super) fn fit(drawn: &Empirical, measured: &hdrhistogram::Histogram<u64>) -> Fit {
     let mut below = 0;
     let ks = measured.iter_recorded().map(|one| {
         below += one.count_at_value();

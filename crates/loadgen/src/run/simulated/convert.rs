@@ -11,7 +11,7 @@ use super::{
     super::{load, trial::give_up_after},
     calibrate::Calibrated,
 };
-use crate::peers::ReadyPeer;
+use crate::peers::{ReadyPeer, tuning};
 
 /// What a simulation knows beside the scenario.
 #[derive(Clone, Debug)]
@@ -22,6 +22,11 @@ pub(crate) struct Conditions {
     pub(crate) connections_per_client: u32,
     /// How many backends each balancer or client is limited to.
     pub(crate) subset: Option<u32>,
+    /// Zones that backends, and balancers or clients that balance, are in, one after the
+    /// other.
+    pub(crate) zones: u32,
+    /// What it takes more to another zone, one way.
+    pub(crate) zone_delay: Duration,
     /// Where what balancers know of load comes from.
     pub(crate) view: LoadView,
     /// Within which time balancers hear of a change of membership.
@@ -38,6 +43,8 @@ impl Default for Conditions {
             balancers: 1,
             connections_per_client: 1,
             subset: None,
+            zones: 1,
+            zone_delay: Duration::ZERO,
             view: LoadView::Own,
             told_within: Duration::ZERO,
             delay: Duration::ZERO,
@@ -49,7 +56,10 @@ impl Default for Conditions {
 /// What is simulated of a peer.
 pub(super) fn setup(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> Setup {
     let members = scenario.first_members();
-    let backends = scenario.backends.iter().zip(members).map(|(backend, is_member)| Backend {
+    let zones = conditions.zones;
+    let numbered = (0..).zip(&scenario.backends).zip(members);
+    let backends = numbered.map(|((index, backend), is_member)| Backend {
+        zone: index % zones,
         servers: backend.concurrency,
         service: service(backend.service_time, conditions),
         speed: backend.speed,
@@ -65,6 +75,7 @@ pub(super) fn setup(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditio
             Layer::Client => simulate::Layer::Client,
         },
         policy: peer.policy(scenario),
+        tuning: tuning(),
         fleet: fleet(scenario, conditions),
         load: load_of(scenario, conditions),
         connection_age_ns: scenario.connection_age.map(|age| nanos(age.max)),
@@ -102,6 +113,7 @@ fn fleet(scenario: &Scenario, conditions: &Conditions) -> Fleet {
     Fleet {
         balancers: conditions.balancers,
         subset: conditions.subset,
+        zones: conditions.zones,
         view: conditions.view,
         told_within_ns: nanos(conditions.told_within),
         salt: scenario.seed,
@@ -139,16 +151,18 @@ fn load_of(scenario: &Scenario, conditions: &Conditions) -> Load {
 
 /// As it was measured, or else as far as it was said to be.
 fn path(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> Path {
-    let calibrated = conditions.calibrated.as_ref();
-    if let Some(half) = calibrated.and_then(|one| one.half_way(peer, scenario)) {
-        let to_backend = Distribution::Empirical(half.clone());
-        return Path { to_balancer: Distribution::Zero, to_backend };
-    }
-    let leg = match conditions.delay {
+    let constant = |delay: Duration| match delay {
         Duration::ZERO => Distribution::Zero,
         delay => Distribution::Of(Service::Constant { value_s: delay.as_secs_f64() }),
     };
-    Path { to_balancer: leg.clone(), to_backend: leg }
+    let between_zones = constant(conditions.zone_delay);
+    let calibrated = conditions.calibrated.as_ref();
+    if let Some(half) = calibrated.and_then(|one| one.half_way(peer, scenario)) {
+        let to_backend = Distribution::Empirical(half.clone());
+        return Path { to_backend, between_zones, ..Path::NONE };
+    }
+    let leg = constant(conditions.delay);
+    Path { to_balancer: leg.clone(), to_backend: leg, between_zones }
 }
 
 /// The faults, at their times within the measured part.

@@ -8,6 +8,7 @@ mod calculate;
 mod calibrate;
 mod convert;
 mod forecast;
+mod recorded;
 mod trial;
 
 use std::{
@@ -176,8 +177,9 @@ fn record(
     };
     let cpus = Cpus::default();
     let record = describe::run_record(&asked, points, peers, Vec::new(), started, &cpus);
-    let leaves_out = convert::leaves_out(&request.scenario, &request.conditions);
+    let mut leaves_out = convert::leaves_out(&request.scenario, &request.conditions);
     let calibrated = request.conditions.calibrated.as_ref();
+    leaves_out.extend(calibrated.into_iter().flat_map(Calibrated::notes).cloned());
     let calibration = calibrated.map(|calibrated| calibrated.record(points, peers));
     let simulation = Simulation { leaves_out, calibration };
     // What is doubtful about the machine is of no consequence here.
@@ -287,6 +289,51 @@ mod tests {
         assert!((9.9e6..10.1e6).contains(&waited), "{waited}");
         let seconds: Vec<u64> = trial.series.iter().map(|one| one.ok).collect();
         assert_eq!(seconds[..2], [3, 1]);
+    }
+
+    /// Calls that took 5 ms each, of which two came together.
+    #[test]
+    fn a_log_gives_its_calls_and_what_they_took_to_a_scenario() {
+        let trace = "time_s,method,request_bytes,response_bytes,took_s\n\
+                     5,a.B/C,100,7,0.005\n5.1,a.B/C,300,,0.005\n\
+                     5.1,a.B/D,100,7,0.005\n6.4,a.B/C,,7,0.005\n7,a.B/C,,7,0.005\n";
+        let trace = scenario::Trace::parse("calls.csv", trace).unwrap();
+        let results = tempfile::tempdir().unwrap();
+        let settings = [("backends.count", "1"), ("backends.concurrency", "1")];
+        let (mut request, library) = request("few-conns", results.path().to_owned(), &settings);
+        request.scenario = request.scenario.replaying(&trace).unwrap();
+        request.conditions.calibrated = Some(Calibrated::of_trace(&trace));
+        let finished = run(&request, &library, &mut Nobody).unwrap();
+        for trial in &finished.trials {
+            assert_eq!(trial.counts.ok, 5);
+            let get = |figure| Figures::of_trial(trial).get(figure).unwrap();
+            let [p50, most] =
+                [measure::figure::Figure::LatencyP50, measure::figure::Figure::LatencyMax].map(get);
+            assert!((4.9e6..5.1e6).contains(&p50) && (9.9e6..10.1e6).contains(&most), "{most}");
+        }
+        let simulation = Run::open(&finished.folder).unwrap().record.simulation.unwrap();
+        let leaves_out = simulation.leaves_out.join("\n");
+        assert!(leaves_out.contains("the 2 methods of the log"), "{leaves_out}");
+        assert!(leaves_out.contains("requests of the log have 167 B"), "{leaves_out}");
+        let calibration = simulation.calibration.unwrap();
+        assert!(calibration.is_log && calibration.run == "calls.csv");
+        assert!(calibration.extrapolated.iter().all(|one| one.starts_with("a log says nothing")));
+        let [arrivals, service] = &calibration.taken[..] else { panic!("{calibration:?}") };
+        assert_eq!((arrivals.count, arrivals.mean_ns), (5, 5e8));
+        assert_eq!((service.count, service.fit.unwrap().ks), (5, 0.0));
+    }
+
+    #[test]
+    fn a_load_that_a_log_decides_is_not_swept() {
+        let trace = scenario::Trace::parse("calls.csv", "time_s\n0\n1\n").unwrap();
+        let reason = |name| {
+            let results = tempfile::tempdir().unwrap();
+            let (request, _) = request(name, results.path().to_owned(), &[]);
+            request.scenario.replaying(&trace).map(|_| ())
+        };
+        assert_eq!(reason("connection-sweep"), Ok(()));
+        assert!(reason("payload-sweep").unwrap_err().contains("calls.csv decides"));
+        assert!(reason("saturation").unwrap_err().contains("[load.search]"));
     }
 
     #[test]
