@@ -73,6 +73,27 @@ for file in scenarios/*.toml; do
   short_form "$name" || { echo "error: scenario $name does not come out" >&2 && exit 1; }
 done
 
+step "manifests for Kubernetes"
+if command -v kubernetes-validate >/dev/null; then
+  kubernetes-validate --strict crates/scenario/tests/golden/agents.yaml
+else
+  skipped+=("manifests: kubernetes-validate is missing (pip install kubernetes-validate)")
+fi
+
+step "three nodes of Slurm"
+cargo build --quiet -p loadgen
+for name in single-conn-flood cost-of-l7; do
+  code=0
+  scripts/slurm-here.sh target/debug/loadgen --scenario "$name" --short --on slurm --nodes 3 \
+    --coordinator 127.0.0.1:0 --out "$results" 2>&1 | tee "$log" || code=${PIPESTATUS[0]}
+  if [ "$code" = 77 ]; then
+    skipped+=("Slurm: $(sed -n 's/^slurm-here: //p' "$log")")
+    break
+  elif [ "$code" != 0 ]; then
+    echo "error: scenario $name does not come out on Slurm" >&2 && exit 1
+  fi
+done
+
 printf '\n== all checks passed\n'
 for reason in ${tries+"${tries[@]}"}; do
   printf 'TRIED AGAIN: %s\n' "$reason"

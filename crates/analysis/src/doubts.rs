@@ -76,7 +76,7 @@ pub fn meaning(
 ) -> Meaning {
     use Meaning::{Expected, Invalidates, Note};
     let is_faulted = trial.is_some_and(|trial| !trial.faults.is_empty());
-    match warning {
+    match warning.itself() {
         // A queue that grows is the finding, and so is all that follows from it.
         Warning::UnfinishedCalls { .. }
         | Warning::DriftWithinTrial { .. }
@@ -113,6 +113,8 @@ pub fn meaning(
         | Warning::WarmUpExtended { .. }
         | Warning::ExternalTarget { .. }
         | Warning::SharesUnknown
+        | Warning::SharedMachine { .. }
+        | Warning::StartSkew { .. }
         | Warning::SharedCpus { .. } => Note,
         Warning::UnoptimisedBuild { .. } => Invalidates(Affected::Cost),
         Warning::LogFull { .. }
@@ -129,7 +131,7 @@ fn is_watched(peer: &PeerView<'_>) -> bool {
 
 /// Whether the machine is to blame, or what was measured.
 pub fn cause(warning: &Warning) -> Cause {
-    match warning {
+    match warning.itself() {
         Warning::GeneratorLimited { .. }
         | Warning::GeneratorStarved { .. }
         | Warning::HighLoadAverage { .. }

@@ -170,7 +170,7 @@ pub(crate) fn prepare_all(
 
 /// Renders the peer once for the scenario, to know before anything runs whether
 /// it can do what is asked.
-fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusable> {
+pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusable> {
     if ready.peer.in_kernel() && scenario.network == Network::Loopback {
         return Err(Unusable::NeedsNamespace(ready.peer.name.clone()));
     }

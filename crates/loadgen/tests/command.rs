@@ -527,6 +527,7 @@ fn the_committed_schemas_are_those_of_the_types() {
     for (format, file) in [
         ("scenario", "scenarios/scenario.schema.json"),
         ("peer", "scenarios/peers/peer.schema.json"),
+        ("engine", "scenarios/engines/engine.schema.json"),
         ("run", "results/schema/run.json"),
         ("trial", "results/schema/trial.json"),
         ("predictions", "results/schema/predictions.json"),

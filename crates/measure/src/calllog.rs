@@ -54,6 +54,11 @@ impl OnWire {
         self.arrived_ns.get() - self.written_ns
     }
 
+    /// When the request's last byte was handed to the kernel.
+    pub fn written_ns(self) -> u64 {
+        self.written_ns
+    }
+
     /// When the segment that completed the response came in.
     pub fn arrived_ns(self) -> u64 {
         self.arrived_ns.get()

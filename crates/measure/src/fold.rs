@@ -5,13 +5,14 @@
 //! [`Counts::completed_in_window`] goes by the end instead, since that is the
 //! work the window's CPU time was spent on.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     calllog::{CallLog, Entry, FailureKind, Outcome},
-    histogram::{self, HistogramRecord, MAX_NS, new_histogram, record},
+    histogram::{self, HistogramError, HistogramRecord, MAX_NS, new_histogram, record},
     record::{BackendRecord, Counts, FailureCount, LoopMode, SecondRecord, Side, TenthRecord},
 };
 
@@ -79,7 +80,7 @@ pub struct Folded {
     unfinished: u64,
     completed_in_window: u64,
     saturated: u64,
-    failed: BTreeMap<(Side, &'static str), u64>,
+    failed: BTreeMap<(Side, Cow<'static, str>), u64>,
     latency: Histogram<u64>,
     latency_sent: Histogram<u64>,
     latency_wire: Histogram<u64>,
@@ -125,6 +126,19 @@ impl Second {
             latency: HistogramRecord::from_histogram(&self.latency),
         }
     }
+}
+
+/// A fold on its way from one process to another, which has it back as it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FoldedPart {
+    counts: Counts,
+    saturated: u64,
+    /// In the order of [`Folded::all_histograms`].
+    histograms: Vec<HistogramRecord>,
+    backends: Vec<HistogramRecord>,
+    /// Those in which a call ended.
+    seconds: Vec<SecondRecord>,
+    tenths: BTreeMap<u32, TenthRecord>,
 }
 
 /// Folds the logs of one trial's workers.
@@ -255,7 +269,8 @@ impl Folded {
     }
 
     fn add_failed(&mut self, entry: &Entry, kind: FailureKind, setting: &Setting<'_>) {
-        *self.failed.entry((kind.side(setting.through_proxy), kind.name())).or_default() += 1;
+        let what = Cow::Borrowed(kind.name());
+        *self.failed.entry((kind.side(setting.through_proxy), what)).or_default() += 1;
         let second = self.second_of(entry, setting);
         second.failed += 1;
         second.failed_after += u64::from(entry.done_ns >= setting.window.end_ns);
@@ -286,8 +301,8 @@ impl Folded {
         self.unfinished += other.unfinished;
         self.completed_in_window += other.completed_in_window;
         self.saturated += other.saturated;
-        for (&key, count) in &other.failed {
-            *self.failed.entry(key).or_default() += count;
+        for (key, count) in &other.failed {
+            *self.failed.entry(key.clone()).or_default() += count;
         }
         self.latency += &other.latency;
         self.latency_sent += &other.latency_sent;
@@ -318,6 +333,72 @@ impl Folded {
         }
     }
 
+    /// The histograms of all calls.
+    fn all_histograms(&mut self) -> [&mut Histogram<u64>; 9] {
+        [
+            &mut self.latency,
+            &mut self.latency_sent,
+            &mut self.latency_wire,
+            &mut self.receipt_delay,
+            &mut self.lateness,
+            &mut self.queued,
+            &mut self.service,
+            &mut self.in_backend,
+            &mut self.overhead,
+        ]
+    }
+
+    /// For another process.
+    pub fn part(mut self) -> FoldedPart {
+        let stored = |histogram: &mut Histogram<u64>| HistogramRecord::from_histogram(histogram);
+        FoldedPart {
+            counts: self.counts(),
+            saturated: self.saturated,
+            histograms: self.all_histograms().map(stored).into(),
+            backends: self.backends.iter().map(HistogramRecord::from_histogram).collect(),
+            seconds: self.seconds.iter().map(|(&at, second)| second.record(at)).collect(),
+            tenths: self.tenths,
+        }
+    }
+
+    /// As another process made it, over so many backends.
+    ///
+    /// # Errors
+    /// When it is none, or over other backends.
+    pub fn of_part(part: FoldedPart, backends: usize) -> Result<Self, HistogramError> {
+        let mut folded = Self::empty(backends);
+        let all = folded.all_histograms();
+        let seconds = part.seconds.iter().map(|second| second.per_backend.len());
+        let tenths = part.tenths.values().map(|tenth| tenth.per_backend.len());
+        let mut lists = seconds.chain(tenths).chain([part.backends.len()]);
+        if part.histograms.len() != all.len() || lists.any(|length| length != backends) {
+            return Err(HistogramError::of_others());
+        }
+        for (own, stored) in all.into_iter().zip(&part.histograms) {
+            *own = stored.to_histogram()?;
+        }
+        for (own, stored) in folded.backends.iter_mut().zip(&part.backends) {
+            *own = stored.to_histogram()?;
+        }
+        for second in part.seconds {
+            let SecondRecord { failed, ok_after, failed_after, per_backend, latency, .. } = second;
+            let latency = latency.to_histogram()?;
+            let own = Second { failed, ok_after, failed_after, per_backend, latency };
+            folded.seconds.insert(second.second, own);
+        }
+        let counts = part.counts;
+        let failed = counts.failed.into_iter();
+        folded.failed = failed.map(|one| ((one.side, Cow::Owned(one.what)), one.calls)).collect();
+        folded.scheduled = counts.scheduled;
+        folded.sent = counts.sent;
+        folded.ok = counts.ok;
+        folded.unfinished = counts.unfinished;
+        folded.completed_in_window = counts.completed_in_window;
+        folded.saturated = part.saturated;
+        folded.tenths = part.tenths;
+        Ok(folded)
+    }
+
     /// Values that were longer than a histogram holds.
     pub fn saturated(&self) -> u64 {
         self.saturated
@@ -333,7 +414,11 @@ impl Folded {
         let failed = self
             .failed
             .iter()
-            .map(|(&(side, what), &calls)| FailureCount { side, what: what.to_owned(), calls })
+            .map(|((side, what), &calls)| FailureCount {
+                side: *side,
+                what: what.clone().into_owned(),
+                calls,
+            })
             .collect();
         Counts {
             scheduled: self.scheduled,
@@ -632,6 +717,9 @@ mod tests {
             let mut merged = fold([&a], &setting);
             merged.merge(&fold([&b], &setting));
             prop_assert_eq!(&merged, &together);
+            let json = serde_json::to_string(&merged.part()).unwrap();
+            let back = Folded::of_part(serde_json::from_str(&json).unwrap(), 2).unwrap();
+            prop_assert_eq!(&back, &together);
             let counts = together.counts();
             let failed: u64 = counts.failed.iter().map(|failure| failure.calls).sum();
             prop_assert_eq!(counts.scheduled, counts.ok + failed + counts.unfinished);

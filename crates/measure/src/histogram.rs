@@ -39,6 +39,12 @@ pub struct HistogramRecord {
 #[error("not a whole V2 HdrHistogram in base64: {0}")]
 pub struct HistogramError(String);
 
+impl HistogramError {
+    pub(crate) fn of_others() -> Self {
+        Self("the histograms are those of other backends".to_owned())
+    }
+}
+
 /// An empty histogram of the lab's range and precision.
 pub fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_NS, DIGITS)

@@ -11,6 +11,7 @@
 //! | [`fold`] | logs to the figures of a trial |
 //! | [`mod@format`] | numbers for people |
 //! | [`histogram`] | HdrHistograms in the record, readable by the standard tools |
+//! | [`nodes`] | what stands in a record of the nodes of a run on several |
 //! | [`prediction`] | figures that were said before they were measured |
 //! | [`record`] | what a run folder holds, as types |
 //! | [`simulation`] | what the record of a simulated run says of the simulation |
@@ -70,6 +71,7 @@ pub mod fold;
 pub mod folder;
 pub mod format;
 pub mod histogram;
+pub mod nodes;
 pub mod prediction;
 pub mod record;
 pub mod simulation;

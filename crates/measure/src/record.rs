@@ -22,7 +22,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    answer::Answer, histogram::HistogramRecord, prediction::Sealed, simulation::Simulation,
+    answer::Answer,
+    histogram::HistogramRecord,
+    nodes::{Cluster, NodeTrial},
+    prediction::Sealed,
+    simulation::Simulation,
     warning::Warning,
 };
 
@@ -87,8 +91,11 @@ pub struct RunRecord {
     /// What was predicted of the run before its first trial, where something was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predictions: Option<Sealed>,
-    /// The machine and the software.
+    /// The machine and the software; the coordinator's in a run on several nodes.
     pub environment: Environment,
+    /// The nodes it was made on, where those are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
     /// How the run ended.
     pub outcome: RunOutcome,
     /// How many trials were recorded, so that one that is missing is missed; `None`
@@ -607,8 +614,12 @@ pub struct TrialRecord {
     pub faults: Vec<FaultRecord>,
     /// What each process spent during the measured window.
     pub processes: Vec<ProcessCost>,
-    /// What the whole machine spent during the measured window.
+    /// What the whole machine spent during the measured window; all machines together in a
+    /// run on several nodes.
     pub machine: MachineCost,
+    /// What each node did, in a run on several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeTrial>,
     /// What was taken from the machine as the trial ran; none in records from before it was
     /// looked at, and in simulated ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,6 +17,27 @@ pub enum Warning {
         /// The bound it is held to, in µs.
         bound_us: f64,
     },
+    /// A doubt about one of the nodes of a run on several.
+    OnNode {
+        /// The node.
+        node: String,
+        /// The doubt.
+        warning: Box<Warning>,
+    },
+    /// Nodes did not start together.
+    StartSkew {
+        /// How far apart they may have been, in µs.
+        skew_us: f64,
+        /// The bound it is held to, in µs.
+        bound_us: f64,
+    },
+    /// Nodes of a run on several are one machine.
+    SharedMachine {
+        /// How many nodes there are.
+        nodes: u32,
+        /// How many machines they are on.
+        machines: u32,
+    },
     /// The generator was ready to run and had no CPU.
     GeneratorStarved {
         /// How long, as a share of the trial.
@@ -211,6 +232,9 @@ impl Warning {
             Self::UnfinishedCalls { unfinished: 40, scheduled: 9_600 },
             Self::HistogramSaturated { values: 3 },
             Self::LogFull { lost: 1 },
+            Self::OnNode { node: "n2".into(), warning: Box::new(Self::StealTime { share: 0.04 }) },
+            Self::StartSkew { skew_us: 2_400.0, bound_us: 1_000.0 },
+            Self::SharedMachine { nodes: 3, machines: 1 },
             Self::PrecisionNotReached {
                 peer: "l7".into(),
                 point: None,
@@ -239,6 +263,14 @@ impl Warning {
         ]
     }
 
+    /// The doubt itself, whichever node it is about.
+    pub fn itself(&self) -> &Self {
+        match self {
+            Self::OnNode { warning, .. } => warning.itself(),
+            _ => self,
+        }
+    }
+
     /// The peer that it is about, where it stands in a run's record and names one.
     pub fn peer(&self) -> Option<&str> {
         match self {
@@ -259,6 +291,16 @@ impl fmt::Display for Warning {
                  or more after they could have (bound: {bound_us:.0} µs), and their latency \
                  includes that. Lower the rate, give the generator a core of its own, or quiet \
                  the machine."
+            ),
+            Self::OnNode { node, warning } => write!(f, "On node {node}: {warning}"),
+            Self::StartSkew { skew_us, bound_us } => write!(
+                f,
+                "Nodes may have started {skew_us:.0} µs apart (bound: {bound_us:.0} µs), so their                  loads are not one schedule to that accuracy. Latencies hold, since each is taken                  by one clock. Use nodes with a shorter round trip to the coordinator."
+            ),
+            Self::SharedMachine { nodes, machines } => write!(
+                f,
+                "{nodes} nodes share {machines} machine{}: generator, balancer and backends                  compete for CPUs there, and what is between them is no network. Use as many                  machines as nodes for figures.",
+                if *machines == 1 { "" } else { "s" }
             ),
             Self::GeneratorStarved { share } => write!(
                 f,

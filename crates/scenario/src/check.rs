@@ -14,8 +14,8 @@ use crate::{
     fault::check_faults,
     peer::{EXTERNAL_PEER, check_name},
     scenario::{
-        Arrivals, Backend, CallKind, Client, ConnectionAge, Length, Load, Pace, Pacer, Placement,
-        Precision, Profile, Scenario, Skew,
+        Arrivals, Backend, CallKind, Client, ConnectionAge, Length, Load, NodeRoles, Pace, Pacer,
+        Placement, Precision, Profile, Scenario, Skew,
     },
     search::Search,
     service::check_service,
@@ -25,8 +25,8 @@ use crate::{
     units::{DurationText, PercentText, RateText, format_duration},
     wire::{
         ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, ClientWire, LoadWire, LoopWire,
-        PacerWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire, ScenarioWire,
-        SearchWire, SkewWire,
+        NodesWire, PacerWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire,
+        ScenarioWire, SearchWire, SkewWire,
     },
 };
 
@@ -67,6 +67,7 @@ pub(crate) fn check(
         return Err(Problem::new("load.calls", message));
     }
     let placement = check_placement(&wire.placement)?;
+    let nodes = check_nodes(wire.nodes)?;
     let peers = check_peers(wire.run.peers, known_peers, &backends)?;
     let repeats = wire.run.repeats.unwrap_or(DEFAULT_REPEATS);
     let repeats = within("run.repeats", repeats, bounds::REPEATS, "trials of each peer")?;
@@ -95,6 +96,7 @@ pub(crate) fn check(
         load,
         faults,
         placement,
+        nodes,
         policy,
         peers,
         repeats,
@@ -103,6 +105,30 @@ pub(crate) fn check(
         seed,
         claims,
         sweep: None,
+    })
+}
+
+/// Whether there are as many nodes is known where they are asked for.
+fn check_nodes(wire: NodesWire) -> Result<NodeRoles, Problem> {
+    let list = |key: &str, nodes: Option<Vec<u32>>| match nodes {
+        Some(nodes) if nodes.is_empty() => {
+            let message = "this list is empty; leave it out for the usual place";
+            Err(Problem::new(format!("nodes.{key}"), message))
+        }
+        Some(mut nodes) => {
+            let count = nodes.len();
+            nodes.sort_unstable();
+            nodes.dedup();
+            let twice = nodes.len() < count;
+            let message = "a node is listed twice";
+            if twice { Err(Problem::new(format!("nodes.{key}"), message)) } else { Ok(nodes) }
+        }
+        None => Ok(Vec::new()),
+    };
+    Ok(NodeRoles {
+        balancer: wire.balancer,
+        backends: list("backends", wire.backends)?,
+        generators: list("generators", wire.generators)?,
     })
 }
 

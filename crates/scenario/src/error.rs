@@ -33,6 +33,14 @@ pub enum Error {
         /// What there is.
         known: Vec<String>,
     },
+    /// No engine has that name.
+    #[error("no engine is called `{name}`{hint}; known are {list}", hint = did_you_mean(name, known), list = list_of(known))]
+    UnknownEngine {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// A peer was asked for under a policy that is none, or that it has no use for.
     #[error("{0}")]
     PeerPolicy(String),

@@ -38,6 +38,7 @@ mod check;
 mod claim;
 mod command;
 mod document;
+mod engine;
 mod error;
 mod fault;
 mod library;
@@ -56,6 +57,7 @@ mod wire;
 
 pub use claim::{Claim, ClaimError, ClaimOutcome, MissingValue, Op, PointName, Subject, Term};
 pub use command::{BackendCommand, Ready, Server, ServerText};
+pub use engine::{Engine, EngineInput, OptionError, RenderedEngine, TokenBy};
 pub use error::{Error, Invalid, Place, nearest};
 pub use library::{Library, Summary};
 pub use peer::{
@@ -65,9 +67,9 @@ pub use peer::{
 };
 pub use scenario::{
     Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, FaultAction, Length, Load, Network,
-    Pace, Pacer, Placement, Precision, Profile, Scenario, Skew, Tls,
+    NodeRoles, Pace, Pacer, Placement, Precision, Profile, Scenario, Skew, Tls,
 };
-pub use schema::{peer_schema, scenario_schema};
+pub use schema::{engine_schema, peer_schema, scenario_schema};
 pub use search::{Objective, Search};
 pub use service::{Identity, InterfaceSource, RequestSource, Service, ServiceCall};
 pub use service_time::ServiceTime;

@@ -4,6 +4,7 @@
 //! ```text
 //! scenarios/<name>.toml              a scenario
 //! scenarios/peers/<peer>/peer.toml   a peer, beside its config templates
+//! scenarios/engines/<engine>/engine.toml   an engine, likewise
 //! ```
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 
 use crate::{
     document::Document,
+    engine::{self, Engine, EngineWire},
     error::{Error, Invalid, Place, Problem},
     peer::{self, ConfigFile, Layer, Peer, wire::PeerWire},
     scenario::Scenario,
@@ -152,7 +154,7 @@ impl Library {
         let path = folder.join("peer.toml");
         let text = read(&path)?;
         let (document, wire) = Document::read::<PeerWire>(&path.display().to_string(), &text)?;
-        peer::config_problem(&wire).map_err(|problem| document.place(problem))?;
+        peer::check_file_names(&wire.config).map_err(|problem| document.place(problem))?;
         let mut configs = Vec::with_capacity(wire.config.len());
         for (index, name) in wire.config.iter().enumerate() {
             let path = folder.join(name);
@@ -164,6 +166,50 @@ impl Library {
             configs.push(config);
         }
         peer::check(name, wire, configs).map_err(|problem| document.place(problem))
+    }
+
+    /// Names of all engines, sorted; none where there is no folder of them.
+    pub fn engine_names(&self) -> Vec<String> {
+        let paths = list(&self.folder.join("engines")).unwrap_or_default();
+        let engines = paths.iter().filter(|path| path.join("engine.toml").is_file());
+        let name = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+        engines.filter_map(name).collect()
+    }
+
+    /// Reads an engine and its templates.
+    ///
+    /// # Errors
+    /// [`Error::UnknownEngine`] with the nearest name, [`Error::Read`], or what is wrong
+    /// with its file.
+    pub fn engine(&self, name: &str) -> Result<Engine, Error> {
+        let known = self.engine_names();
+        if !known.iter().any(|known| known == name) {
+            return Err(Error::UnknownEngine { name: name.to_owned(), known });
+        }
+        let folder = self.folder.join("engines").join(name);
+        let path = folder.join("engine.toml");
+        let text = read(&path)?;
+        let (document, wire) = Document::read::<EngineWire>(&path.display().to_string(), &text)?;
+        peer::check_file_names(&wire.config).map_err(|problem| document.place(problem))?;
+        let configs = wire.config.iter().map(|name| read(&folder.join(name)));
+        let configs = configs.collect::<Result<Vec<_>, _>>()?;
+        engine::check(name, wire, configs).map_err(|problem| document.place(problem))
+    }
+
+    /// The files of a peer, by their names in its folder: what another machine needs to
+    /// know it by.
+    ///
+    /// # Errors
+    /// [`Error::Read`] when one can't be read.
+    pub fn peer_files(&self, name: &str) -> Result<Vec<(String, String)>, Error> {
+        let (folder, _) = peer::split_name(name).map_err(Error::PeerPolicy)?;
+        let folder = self.folder.join("peers").join(folder);
+        let files = list(&folder)?.into_iter().filter(|path| path.is_file());
+        let file = |path: PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok((name, read(&path)?))
+        };
+        files.map(file).collect()
     }
 
     /// All scenarios in a line or two each, in the order of their names; a

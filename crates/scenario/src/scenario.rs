@@ -55,6 +55,9 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// Which CPUs each part runs on.
     pub placement: Placement,
+    /// Which nodes each part is on, in a run on several.
+    #[serde(skip_serializing_if = "NodeRoles::is_unset")]
+    pub nodes: NodeRoles,
     /// How balancers pick.
     pub policy: PolicyKind,
     /// Names of the peers compared, in order; never empty, no name twice.
@@ -378,6 +381,24 @@ impl FaultAction {
     /// Whether it changes which backends there are to choose from.
     pub fn is_membership(self) -> bool {
         matches!(self, Self::Add | Self::Remove)
+    }
+}
+
+/// Which nodes each part is on, by their numbers from zero; what names none is wherever
+/// it usually is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NodeRoles {
+    /// Where the balancer runs.
+    pub balancer: Option<u32>,
+    /// Where backends run, in turn.
+    pub backends: Vec<u32>,
+    /// Where load is made.
+    pub generators: Vec<u32>,
+}
+
+impl NodeRoles {
+    fn is_unset(&self) -> bool {
+        *self == Self::default()
     }
 }
 

@@ -56,6 +56,19 @@ impl Setting {
         Self { key: key.to_owned(), value, origin: origin.into() }
     }
 
+    /// Its value as a TOML document with the one key `value`, for another machine.
+    pub fn document(&self) -> String {
+        let mut table = Table::new();
+        table.insert("value".to_owned(), self.value.clone());
+        table.to_string()
+    }
+
+    /// Puts a value back that was written as a document; `None` where that is none.
+    pub fn from_document(key: &str, document: &str, origin: &str) -> Option<Self> {
+        let value = document.parse::<Table>().ok()?.remove("value")?;
+        Some(Self::value(key, value, origin))
+    }
+
     /// The key it replaces.
     pub fn key(&self) -> &str {
         &self.key

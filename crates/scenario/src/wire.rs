@@ -60,6 +60,9 @@ pub(crate) struct ScenarioWire {
     /// Which CPUs each part runs on.
     #[serde(default)]
     pub(crate) placement: PlacementWire,
+    /// Which nodes each part is on, in a run on several (`--on`).
+    #[serde(default)]
+    pub(crate) nodes: NodesWire,
     /// When enough has been measured.
     pub(crate) precision: Option<PrecisionWire>,
     /// A setting that is tried at several values, each for every peer.
@@ -581,6 +584,23 @@ pub(crate) struct PrecisionWire {
     /// When to stop all the same, counted from the start of the run; `2m` unless
     /// given.
     pub(crate) budget: Option<DurationText>,
+}
+
+/// Which nodes each part is on, by their numbers from zero. What is not here is placed by
+/// the number of nodes: from three on, the balancer is alone on the first, and half of the
+/// others make load.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodesWire {
+    /// Where the balancer runs.
+    #[schemars(example = 0)]
+    pub(crate) balancer: Option<u32>,
+    /// Where backends run, in turn.
+    #[schemars(example = [1, 2])]
+    pub(crate) backends: Option<Vec<u32>>,
+    /// Where load is made.
+    #[schemars(example = [3])]
+    pub(crate) generators: Option<Vec<u32>>,
 }
 
 /// Which CPUs each part runs on: `auto` (unless given), `none`, or lists.

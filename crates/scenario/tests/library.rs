@@ -12,7 +12,7 @@ use std::{
 use balance::PolicyKind;
 use scenario::{
     Layer, Library, Lookup, ReloadSignal, RenderError, RenderInput, Rendered, RenderedHow, Target,
-    Tls, TlsFiles, peer_schema, scenario_schema,
+    Tls, TlsFiles, engine_schema, peer_schema, scenario_schema,
 };
 
 fn scenarios() -> PathBuf {
@@ -55,9 +55,11 @@ fn render(
 
 #[test]
 fn the_committed_schemas_are_those_of_the_types() {
-    for (file, schema) in
-        [("scenario.schema.json", scenario_schema()), ("peers/peer.schema.json", peer_schema())]
-    {
+    for (file, schema) in [
+        ("scenario.schema.json", scenario_schema()),
+        ("peers/peer.schema.json", peer_schema()),
+        ("engines/engine.schema.json", engine_schema()),
+    ] {
         let path = scenarios().join(file);
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&path, &schema).unwrap();

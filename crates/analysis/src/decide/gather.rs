@@ -260,7 +260,7 @@ const IN_TRIALS: [&str; 5] = [LATE, BUSY, STOLEN, DISTURBED, LOST];
 
 /// What a warning of a trial says of the machine or the lab.
 fn of_trial(warning: &Warning, open_loop: bool) -> Option<&'static str> {
-    match warning {
+    match warning.itself() {
         Warning::GeneratorLimited { .. } => Some(LATE),
         // A closed loop goes as fast as it can: that is what it is for.
         Warning::CpuSaturated { .. } if open_loop => Some(BUSY),

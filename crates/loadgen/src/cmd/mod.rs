@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each with its flags and what it does.
 
+mod agent;
 mod all;
 mod check;
 mod compare;
@@ -7,6 +8,7 @@ mod decide;
 mod export;
 mod init;
 mod list;
+mod nodes;
 mod own_service;
 mod peers;
 mod predict;
@@ -58,6 +60,7 @@ Examples:
   Over real links, the kernel as peer:  loadgen --scenario many-conns \\
                                           --set network=namespaces --peers l4,kernel-l4
   A balancer that is there already:     loadgen --scenario few-conns --target 10.0.0.7:80
+  On three nodes of a cluster:          loadgen --scenario few-conns --on slurm --nodes 3
   All scenarios, and a decision:        loadgen all
   A service of your own:                loadgen --target localhost:50051 --reflection \\
                                           --method helloworld.Greeter/SayHello \\
@@ -107,6 +110,8 @@ enum Command {
     Trace(trace::Args),
     /// Print the JSON Schema of a file format.
     Schema(schema::Args),
+    /// Do one node's part of a run that another machine leads (`--on`).
+    Agent(agent::Args),
     #[command(flatten)]
     Process(Process),
 }
@@ -150,6 +155,7 @@ impl Program {
             Some(Command::All(args)) => all::main(&args)?,
             Some(Command::Trace(args)) => trace::main(&args)?,
             Some(Command::Schema(args)) => schema::main(&args)?,
+            Some(Command::Agent(args)) => agent::main(&args)?,
             Some(Command::Process(process)) => return Ok(process.run()),
         };
         Ok(ExitCode::from(code))

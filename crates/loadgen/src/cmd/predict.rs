@@ -57,6 +57,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         forecast: Some(forecast),
         targets: None,
         max_errors: 1.0,
+        nodes: None,
     };
     before_threads(&request.scenario)?;
     let mut progress = Progress::new(Terminal::stderr());

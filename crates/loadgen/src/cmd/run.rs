@@ -8,6 +8,7 @@ use std::{
 use scenario::{Library, Scenario, ScenarioSource, Setting};
 use serve::http1::host::HostArgs;
 
+use super::nodes::NodesArgs;
 use super::own_service::ServiceArgs;
 use super::report::CiFormat;
 use super::settings::{SettingArgs, origins};
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     /// scenario makes.
     #[arg(long, value_name = "RATE")]
     rate: Option<String>,
+
+    #[command(flatten)]
+    nodes: NodesArgs,
 
     #[command(flatten)]
     service: ServiceArgs,
@@ -216,11 +220,18 @@ fn request(args: &Args, library: &Library, root: &Root) -> Result<Request, Failu
     let service = own_service(&scenario, &source, &settings, targets.is_some())?;
     let short = args.settings.short();
     let target = args.targets.words();
+    let nodes = args.nodes.wanted(library, short.is_some(), &settings)?;
     let written = origins(&settings);
     Ok(Request {
         source,
         scenario,
-        overrides: short.into_iter().chain(target).chain(written).collect(),
+        overrides: short
+            .into_iter()
+            .chain(target)
+            .chain(args.nodes.words())
+            .chain(written)
+            .collect(),
+        nodes,
         service,
         forecast: None,
         every_peer: args.settings.every_peer(),

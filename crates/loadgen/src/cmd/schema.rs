@@ -21,6 +21,8 @@ enum Format {
     Scenario,
     /// Peer files.
     Peer,
+    /// Engine files.
+    Engine,
     /// run.json of a run folder.
     Run,
     /// trials/*.json of a run folder.
@@ -41,6 +43,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     print(&match args.format {
         Format::Scenario => scenario::scenario_schema(),
         Format::Peer => scenario::peer_schema(),
+        Format::Engine => scenario::engine_schema(),
         Format::Run => text(schemars::schema_for!(RunRecord)),
         Format::Trial => text(schemars::schema_for!(TrialRecord)),
         Format::Predictions => text(schemars::schema_for!(measure::prediction::Predictions)),

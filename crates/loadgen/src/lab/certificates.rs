@@ -23,11 +23,24 @@ use crate::drive::client::Trust;
 /// The name that all certificates are for.
 pub(crate) const NAME: &str = "layerlab.test";
 
+const CA: &str = "ca.pem";
+const BALANCER: &str = "balancer";
+const BACKEND: &str = "backend";
+
 /// A certificate and its key, in files.
 #[derive(Clone, Debug)]
 struct Pair {
     cert: PathBuf,
     key: PathBuf,
+}
+
+impl Pair {
+    /// Those of a name. Some proxies are told of the certificate alone, and look for its key
+    /// there.
+    fn of(folder: &tempfile::TempDir, name: &str) -> Self {
+        let file = |end: &str| folder.path().join(format!("{name}.pem{end}"));
+        Self { cert: file(""), key: file(".key") }
+    }
 }
 
 /// What a run's processes speak TLS with. The files are gone when it is dropped.
@@ -48,12 +61,50 @@ impl Certificates {
     pub(crate) fn make() -> Result<Self, CertificateError> {
         let folder = tempfile::tempdir().map_err(CertificateError::Folder)?;
         let authority = Authority::new()?;
-        let ca = folder.path().join("ca.pem");
-        write(&ca, &authority.pem)?;
-        let balancer = authority.sign(folder.path(), "balancer")?;
-        let backends = authority.sign(folder.path(), "backend")?;
+        write(&folder.path().join(CA), &authority.pem)?;
+        authority.sign(&Pair::of(&folder, BALANCER))?;
+        authority.sign(&Pair::of(&folder, BACKEND))?;
+        Self::in_folder(folder)
+    }
+
+    fn in_folder(folder: tempfile::TempDir) -> Result<Self, CertificateError> {
+        let ca = folder.path().join(CA);
+        let (balancer, backends) = (Pair::of(&folder, BALANCER), Pair::of(&folder, BACKEND));
         let trust = Arc::new(trust(&ca)?);
         Ok(Self { folder, ca, balancer, backends, trust })
+    }
+
+    /// The files, for the nodes of a run.
+    ///
+    /// # Errors
+    /// When one can't be read.
+    pub(crate) fn all_files(&self) -> io::Result<Vec<(String, Vec<u8>)>> {
+        let pairs = [&self.balancer, &self.backends];
+        let paths = pairs.into_iter().flat_map(|pair| [&pair.cert, &pair.key]);
+        let file = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok((name, fs::read(path)?))
+        };
+        [&self.ca].into_iter().chain(paths).map(file).collect()
+    }
+
+    /// Those that another machine has made for the run. Files of other names are not
+    /// kept.
+    ///
+    /// # Errors
+    /// When there is no room for them, or they are none.
+    pub(crate) fn of_files(files: &[(&str, &[u8])]) -> Result<Self, CertificateError> {
+        let folder = tempfile::tempdir().map_err(CertificateError::Folder)?;
+        let pairs = [BALANCER, BACKEND].map(|name| Pair::of(&folder, name));
+        let known = pairs.iter().flat_map(|pair| [&pair.cert, &pair.key]);
+        let known = known.cloned().chain([folder.path().join(CA)]);
+        for path in known {
+            let is_it = |(name, _): &&(&str, &[u8])| path.file_name() == Some(name.as_ref());
+            let content = files.iter().find(is_it).map_or(&[][..], |(_, content)| content);
+            fs::write(&path, content)
+                .map_err(|error| CertificateError::Write { path: path.clone(), error })?;
+        }
+        Self::in_folder(folder)
     }
 
     /// Where the files are.
@@ -112,17 +163,13 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), pem })
     }
 
-    fn sign(&self, folder: &Path, name: &str) -> Result<Pair, CertificateError> {
+    fn sign(&self, pair: &Pair) -> Result<(), CertificateError> {
         let own_key = KeyPair::generate()?;
         let mut params = CertificateParams::new([NAME.to_owned()])?;
         params.distinguished_name.push(DnType::CommonName, NAME);
         let signed = params.signed_by(&own_key, &self.issuer)?;
-        let cert = folder.join(format!("{name}.pem"));
-        // Some proxies are told of the certificate alone, and look for its key there.
-        let key = folder.join(format!("{name}.pem.key"));
-        write(&cert, &signed.pem())?;
-        write(&key, &own_key.serialize_pem())?;
-        Ok(Pair { cert, key })
+        write(&pair.cert, &signed.pem())?;
+        write(&pair.key, &own_key.serialize_pem())
     }
 }
 
@@ -157,6 +204,12 @@ mod tests {
             let [cert, key] = [cert, key].map(|path| Named { flag: "it", path });
             tls::server_config(cert, key, None).unwrap();
         }
+        let files = certificates.all_files().unwrap();
+        let files: Vec<(&str, &[u8])> =
+            files.iter().map(|(name, content)| (&**name, &**content)).collect();
+        assert_eq!(files.len(), 5);
+        Certificates::of_files(&files).unwrap();
+        assert!(Certificates::of_files(&files[1..]).is_err(), "the authority is missing");
         let folder = certificates.folder().to_owned();
         drop(certificates);
         assert!(!folder.exists(), "nothing is left behind");

@@ -45,6 +45,14 @@ pub(crate) enum LabError {
     Connect { side: Side, error: ConnectError },
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// What the coordinator sends can't be done.
+    #[error("{0}")]
+    Coordinator(String),
+    /// Something went wrong on a node, which says on whose side.
+    #[error("{message}")]
+    OnNode { side: Side, message: String },
+    #[error("{0}")]
+    NodeLost(String),
 }
 
 impl LabError {
@@ -54,7 +62,8 @@ impl LabError {
             Self::Ended { side, .. }
             | Self::NoAnswer { side, .. }
             | Self::Refused { side, .. }
-            | Self::Connect { side, .. } => *side,
+            | Self::Connect { side, .. }
+            | Self::OnNode { side, .. } => *side,
             Self::NotSetUp { .. } => Side::Proxy,
             _ => Side::Lab,
         }

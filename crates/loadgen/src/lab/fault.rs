@@ -136,14 +136,20 @@ impl Lab {
     fn is_gone(&mut self, backend: usize) -> bool {
         let tap = self.taps.get_mut(backend).and_then(Tap::process_mut);
         let is_tap_gone = tap.is_none_or(|process| process.exited().is_some());
-        is_tap_gone && self.backends[backend].exited().is_some()
+        is_tap_gone && self.process(backend).is_ok_and(|process| process.exited().is_some())
+    }
+
+    /// The server of a backend that runs here.
+    fn process(&mut self, backend: usize) -> io::Result<&mut Process> {
+        let process = self.backends[backend].as_mut();
+        process.ok_or_else(|| io::Error::other("it runs on another node"))
     }
 
     /// Sends a signal to a backend, and first to the tap before it.
     fn signal(&mut self, backend: usize, signal: Signal) -> io::Result<()> {
         let tap = self.taps.get_mut(backend);
         tap.map_or(Ok(()), |tap| tap.signal(signal))?;
-        self.backends[backend].signal(signal)
+        self.process(backend)?.signal(signal)
     }
 
     /// Does it; returns what will show that it happened.
@@ -164,7 +170,7 @@ impl Lab {
                 // Dropping what is left of the old one ends and reaps it.
                 let namespace = self.network.at(Place::Backend(backend));
                 let started = Process::start(&self.launches[backend], namespace, &self.dir)?;
-                self.backends[backend] = started;
+                self.backends[backend] = Some(started);
                 self.ended_by_fault[backend] = false;
                 self.restarted[backend] = true;
                 self.speeds[backend].now = self.speeds[backend].at_first;
@@ -173,10 +179,11 @@ impl Lab {
             FaultAction::SlowDown { .. } | FaultAction::SpeedUp { .. } => {
                 let speed = &mut self.speeds[backend];
                 speed.now = action.speed_after(speed.now, speed.at_first);
-                let process = &mut self.backends[backend];
-                let line = process.tell(&format!("speed {}", speed.now))?;
+                let now = speed.now;
+                let process = self.process(backend)?;
+                let line = process.tell(&format!("speed {now}"))?;
                 let name = process.name();
-                Ok(Sign::Says(format!("{name}: command {line}: speed is {}", speed.now)))
+                Ok(Sign::Says(format!("{name}: command {line}: speed is {now}")))
             }
             FaultAction::Add | FaultAction::Remove => {
                 self.members[backend] = action == FaultAction::Add;
@@ -236,13 +243,14 @@ impl Lab {
 
     /// Whether a fault shows.
     fn shows(&mut self, sign: &Sign, backend: usize, means: Means<'_>) -> bool {
-        let process = &mut self.backends[backend];
+        let process = self.backends[backend].as_mut();
+        let runs = |process: &mut Process| process.exited().is_none();
         match sign {
-            Sign::Stopped => process.is_stopped(),
-            Sign::Running => process.exited().is_none() && !process.is_stopped(),
+            Sign::Stopped => process.is_some_and(|process| process.is_stopped()),
+            Sign::Running => process.is_some_and(|process| runs(process) && !process.is_stopped()),
             Sign::Gone => self.is_gone(backend),
-            Sign::Accepting => process.exited().is_none() && self.is_accepting(backend),
-            Sign::Says(line) => process.has_said(line),
+            Sign::Accepting => process.is_some_and(runs) && self.is_accepting(backend),
+            Sign::Says(line) => process.is_some_and(|process| process.has_said(line)),
             Sign::Heeded => means.clients.members.are_heeded(),
             Sign::Listed(page) => self.lists_members(page),
         }

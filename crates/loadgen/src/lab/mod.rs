@@ -17,7 +17,7 @@ pub(crate) mod meter;
 pub(crate) mod network;
 mod page;
 pub(crate) mod placement;
-mod ports;
+pub(crate) mod ports;
 mod probe;
 mod process;
 mod reach;
@@ -39,10 +39,10 @@ pub(crate) use error::{LabError, LaunchError};
 pub(crate) use fault::{Faults, Means};
 use measure::record::{MachineCost, ProcessCost, ProcessRole, Side};
 use meter::Meter;
-use network::{Addresses, Namespace, Network, Place};
+pub(crate) use network::{Addresses, Network};
+use network::{Namespace, Place};
 use probe::{NotReady, Port};
-pub(crate) use process::Launch;
-use process::Process;
+pub(crate) use process::{Launch, Process};
 pub(crate) use reach::{Way, reach};
 use rustix::process::Signal;
 use scenario::Ready;
@@ -116,9 +116,26 @@ pub(crate) struct BackendPlace<'a> {
     pub(crate) cluster: &'a [SocketAddr],
 }
 
+/// What of a trial runs on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Which backends.
+    pub(crate) backends: Vec<bool>,
+    pub(crate) balancer: bool,
+    pub(crate) generator: bool,
+}
+
+impl Part {
+    /// All of it.
+    pub(crate) fn whole(backends: usize) -> Self {
+        Self { backends: vec![true; backends], balancer: true, generator: true }
+    }
+}
+
 /// What a trial needs started. The closures are given addresses, because ports
 /// are chosen anew for each trial and each attempt.
 pub(crate) struct Setup<'a> {
+    pub(crate) part: Part,
     pub(crate) network: scenario::Network,
     /// How fast each backend is made to work.
     pub(crate) speeds: Vec<f64>,
@@ -205,7 +222,9 @@ pub(crate) struct Outside {
 /// The running processes of one trial.
 #[derive(Debug)]
 pub(crate) struct Lab {
-    backends: Vec<Process>,
+    part: Part,
+    /// `None` for those on other nodes.
+    backends: Vec<Option<Process>>,
     /// Before each backend, where nothing else tells from which an answer comes.
     taps: Vec<Tap>,
     /// How each backend was started, to start it again.
@@ -240,7 +259,6 @@ impl Lab {
     /// Starts everything and waits until a call through each backend, and
     /// through the proxy, succeeds. Work files and logs go to `dir`.
     pub(crate) fn start(setup: &Setup<'_>, dir: &Path) -> Result<Self, LabError> {
-        fs::create_dir_all(dir).map_err(|error| cannot_write(dir, error))?;
         let mut attempt = 1;
         loop {
             let network = Network::make(setup.network, setup.members.len())?;
@@ -259,6 +277,7 @@ impl Lab {
     /// No process at all: what is driven was started by somebody else.
     pub(crate) fn without_processes(dir: &Path, outside: Outside) -> Self {
         Self {
+            part: Part::whole(0),
             backends: Vec::new(),
             taps: Vec::new(),
             launches: Vec::new(),
@@ -285,11 +304,41 @@ impl Lab {
         network: Network,
         addresses: &Addresses,
     ) -> Result<Self, LabError> {
+        let mut lab = Self::assemble(setup, dir, network, addresses)?;
+        lab.start_backends(setup)?;
+        lab.start_balancer(setup, addresses.balancer)?;
+        Ok(lab)
+    }
+
+    /// What is to be started, of which nothing runs yet.
+    pub(crate) fn assemble(
+        setup: &Setup<'_>,
+        dir: &Path,
+        network: Network,
+        addresses: &Addresses,
+    ) -> Result<Self, LabError> {
+        fs::create_dir_all(dir).map_err(|error| cannot_write(dir, error))?;
         let count = setup.members.len();
-        let mut lab = Self {
-            backends: Vec::with_capacity(count),
-            taps: Vec::new(),
-            launches: Vec::with_capacity(count),
+        let server_addresses = match setup.tap {
+            Some(_) => addresses.tapped.clone(),
+            None => addresses.backends.clone(),
+        };
+        let cluster = addresses.cluster.as_slice();
+        let places = server_addresses.iter().enumerate();
+        let places = places.map(|(index, &listen)| BackendPlace { index, listen, cluster });
+        let launches: Result<Vec<Launch>, _> =
+            places.clone().map(|place| (setup.backend)(&place)).collect();
+        let taps: Result<Vec<Tap>, LaunchError> = match setup.tap {
+            None => Ok(Vec::new()),
+            Some(tap) => places
+                .map(|place| Ok(Tap::new(tap(&place, addresses.backends[place.index])?)))
+                .collect(),
+        };
+        Ok(Self {
+            part: setup.part.clone(),
+            backends: (0..count).map(|_| None).collect(),
+            taps: taps?,
+            launches: launches?,
             ended_by_fault: vec![false; count],
             restarted: vec![false; count],
             speeds: setup
@@ -301,47 +350,51 @@ impl Lab {
             dir: dir.to_owned(),
             proxy: None,
             backend_addresses: addresses.backends.clone(),
-            server_addresses: match setup.tap {
-                Some(_) => addresses.tapped.clone(),
-                None => addresses.backends.clone(),
-            },
+            server_addresses,
             proxy_address: None,
             admin_address: addresses.admin,
             reloads: Vec::new(),
             proxy_launch: None,
             outside: None,
             network,
-        };
-        let places = lab.server_addresses.clone().into_iter().enumerate();
-        let places = places.map(|(index, listen)| BackendPlace {
-            index,
-            listen,
-            cluster: &addresses.cluster,
-        });
-        for place in places.clone() {
-            let launch = (setup.backend)(&place)?;
-            lab.backends.push(lab.start_at(&launch, Place::Backend(place.index))?);
-            lab.launches.push(launch);
-        }
-        for (process, &address) in lab.backends.iter_mut().zip(&lab.server_addresses) {
-            wait_ready(process, setup.backend_port(address), Side::Backend, &lab.network)?;
-        }
-        if let Some(tap) = setup.tap {
-            for place in places {
-                lab.taps.push(Tap::new(tap(&place, addresses.backends[place.index])?));
-                lab.start_tap(place.index)?;
+        })
+    }
+
+    /// Starts the backends that run here, and waits until each answers a call.
+    pub(crate) fn start_backends(&mut self, setup: &Setup<'_>) -> Result<(), LabError> {
+        for index in 0..self.launches.len() {
+            if self.part.backends[index] {
+                let process = self.start_at(&self.launches[index], Place::Backend(index))?;
+                self.backends[index] = Some(process);
             }
         }
-        for (tap, &address) in lab.taps.iter_mut().zip(&addresses.backends) {
+        for (process, &address) in self.backends.iter_mut().zip(&self.server_addresses) {
+            let Some(process) = process else { continue };
+            wait_ready(process, setup.backend_port(address), Side::Backend, &self.network)?;
+        }
+        for index in 0..self.taps.len() {
+            self.start_tap(index)?;
+        }
+        for (tap, &address) in self.taps.iter_mut().zip(&self.backend_addresses) {
             let Some(process) = tap.process_mut() else { continue };
-            wait_ready(process, setup.tap_port(address), Side::Lab, &lab.network)?;
+            wait_ready(process, setup.tap_port(address), Side::Lab, &self.network)?;
         }
-        if let Some(proxy) = setup.proxy {
-            let proxy = proxy(&lab.site(addresses.balancer, &lab.members()));
-            let port = setup.proxy_port(addresses.balancer);
-            lab.start_proxy(proxy?, port)?;
+        Ok(())
+    }
+
+    /// Starts the proxy, where there is one and it runs here, once all backends answer.
+    pub(crate) fn start_balancer(
+        &mut self,
+        setup: &Setup<'_>,
+        listen: SocketAddr,
+    ) -> Result<(), LabError> {
+        let Some(proxy) = setup.proxy else { return Ok(()) };
+        if !self.part.balancer {
+            self.proxy_address = Some(listen);
+            return Ok(());
         }
-        Ok(lab)
+        let proxy = proxy(&self.site(listen, &self.members()))?;
+        self.start_proxy(proxy, setup.proxy_port(listen))
     }
 
     fn start_at(&self, launch: &Launch, place: Place) -> Result<Process, LabError> {
@@ -429,7 +482,7 @@ impl Lab {
             .iter_mut()
             .zip(&self.ended_by_fault)
             .filter(|(_, ended)| !**ended)
-            .map(|(process, _)| (Side::Backend, process));
+            .filter_map(|(process, _)| Some((Side::Backend, process.as_mut()?)));
         let taps = self.taps.iter_mut().zip(&self.ended_by_fault).filter(|(_, ended)| !**ended);
         let taps = taps.filter_map(|(tap, _)| Some((Side::Lab, tap.process_mut()?)));
         let proxy = self.proxy.iter_mut().map(|process| (Side::Proxy, process));
@@ -443,9 +496,9 @@ impl Lab {
     pub(crate) fn read_costs(&self) -> Costs {
         let read = |process: &Process| cost::read_tree(process.pid());
         Costs {
-            generator: cost::read_self(),
+            generator: cost::read_self().filter(|_| self.part.generator),
             proxy: self.proxy.as_ref().and_then(read),
-            backends: self.backends.iter().map(read).collect(),
+            backends: self.backends.iter().flatten().map(read).collect(),
             taps: self.taps.iter().map(|tap| tap.process().and_then(read)).collect(),
             metered: self.meters().map(|meter| meter.read().ok()).collect(),
             machine: machine::read_machine(),
@@ -477,7 +530,7 @@ impl Lab {
         }
         // What some of them cost is not what the backends cost: where one can't be
         // told, because it ended or was another process before, none is.
-        let names = self.backends.iter().map(Process::name);
+        let names = self.backends.iter().flatten().map(Process::name);
         let backends = (ProcessRole::Backend, names.collect(), &before.backends, &after.backends);
         let names = self.taps.iter().map(Tap::name);
         let taps = (ProcessRole::Tap, names.collect(), &before.taps, &after.taps);
@@ -500,7 +553,7 @@ impl Lab {
     /// the slowest one's grace is the longest wait.
     pub(crate) fn stop(mut self) {
         let taps = self.taps.iter_mut().filter_map(Tap::process_mut);
-        let others = self.backends.iter_mut().chain(&mut self.reloads);
+        let others = self.backends.iter_mut().flatten().chain(&mut self.reloads);
         let mut processes: Vec<&mut Process> =
             self.proxy.iter_mut().chain(taps).chain(others).collect();
         for process in &mut processes {

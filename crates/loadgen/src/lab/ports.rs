@@ -14,7 +14,7 @@ use std::{
     fs,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     ops::Range,
 };
 
@@ -27,14 +27,19 @@ const TRIES: usize = 200;
 
 /// Returns `count` different loopback addresses that were free a moment ago.
 pub(crate) fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
-    let range = quiet_range();
-    let held: Vec<TcpListener> = (0..count)
-        .map(|_| match range.clone().and_then(listen_within) {
-            Some(listener) => Ok(listener),
-            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)),
-        })
-        .collect::<io::Result<_>>()?;
+    let held = hold(Ipv4Addr::LOCALHOST.into(), count)?;
     held.iter().map(TcpListener::local_addr).collect()
+}
+
+/// Takes `count` ports of an address of this machine, which are free once they are dropped.
+pub(crate) fn hold(address: IpAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    let range = quiet_range();
+    (0..count)
+        .map(|_| match range.clone().and_then(|range| listen_within(address, range)) {
+            Some(listener) => Ok(listener),
+            None => TcpListener::bind((address, 0)),
+        })
+        .collect()
 }
 
 /// Whether somebody listens there.
@@ -49,14 +54,14 @@ fn quiet_range() -> Option<Range<u16>> {
     (low >= LOWEST + FEWEST).then_some(LOWEST..low)
 }
 
-fn listen_within(range: Range<u16>) -> Option<TcpListener> {
+fn listen_within(address: IpAddr, range: Range<u16>) -> Option<TcpListener> {
     let span = u64::from(range.end - range.start);
     (0..TRIES).find_map(|_| {
         // Each state hashes nothing to another number: chance enough for labs that
         // run side by side not to meet.
         let chance = RandomState::new().build_hasher().finish();
         let port = range.start + u16::try_from(chance % span).ok()?;
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
+        TcpListener::bind((address, port)).ok()
     })
 }
 

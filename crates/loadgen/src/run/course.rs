@@ -38,6 +38,8 @@ pub(super) struct Course<'a> {
     pub(super) planned: usize,
     /// Trials that may still be measured again because they were disturbed.
     pub(super) spare: usize,
+    /// Trials whose node was lost, by their places among those that were run.
+    pub(super) lost: Vec<(usize, Turn)>,
     /// Paths that mean something on this machine only, and what the record says instead.
     pub(super) local_paths: Vec<(String, &'static str)>,
     pub(super) bench: &'a mut dyn RunTrial,
@@ -70,6 +72,7 @@ impl Course<'_> {
         for round in turns.chunk_by(|one, other| one.repeat == other.repeat) {
             self.round(round)?;
         }
+        self.lost_again()?;
         self.until_sure()?;
         self.twins()
     }
@@ -103,6 +106,20 @@ impl Course<'_> {
         }
     }
 
+    /// Trials whose node was lost, once more at the end of the order.
+    fn lost_again(&mut self) -> Result<(), Failure> {
+        while !self.bench.is_interrupted() && !self.lost.is_empty() {
+            let lost = std::mem::take(&mut self.lost);
+            let why = "a node was lost: once more";
+            self.observer.on(Event::Added { trials: lost.len(), why });
+            for (index, turn) in lost {
+                self.set_aside(index)?;
+                self.one_trial(turn)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the last trial was, so that it is worth another one.
     fn is_disturbed(&self) -> bool {
         self.trials.last().is_some_and(|trial| {
@@ -114,9 +131,7 @@ impl Course<'_> {
     /// Keeps a trial in the record and out of the figures.
     fn set_aside(&mut self, index: usize) -> Result<(), Failure> {
         let trial = &mut self.trials[index];
-        if let Some(disturbance) = &mut trial.disturbance {
-            disturbance.is_replaced = true;
-        }
+        trial.disturbance.get_or_insert_default().is_replaced = true;
         Ok(self.folder.write_trial(trial)?)
     }
 
@@ -290,6 +305,9 @@ impl Course<'_> {
         let written = self.folder.write_trial(&done.record);
         self.observer.on(Event::TrialEnds(&done.record));
         self.trials.push(done.record);
+        if done.then == Then::Again {
+            self.lost.push((self.trials.len() - 1, turn));
+        }
         remove_empty_logs(&dir);
         written?;
         match &self.trials[self.trials.len() - 1].outcome {
@@ -361,7 +379,7 @@ impl Course<'_> {
     }
 }
 
-fn without_paths(text: &str, paths: &[(String, &'static str)]) -> String {
+pub(super) fn without_paths(text: &str, paths: &[(String, &'static str)]) -> String {
     paths.iter().fold(text.to_owned(), |text, (path, word)| text.replace(path, word))
 }
 

@@ -61,6 +61,7 @@ pub(super) fn run_record(
         warnings: doubts::of_start(&load, &environment),
         load,
         environment,
+        cluster: None,
         outcome: RunOutcome::Running,
         trials: None,
         expectations: Vec::new(),

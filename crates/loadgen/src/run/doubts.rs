@@ -5,6 +5,7 @@ use measure::{
     calllog::FailureKind,
     fold::Folded,
     histogram::quantile,
+    nodes::NodeTrial,
     record::{Environment, LoadSetup, MachineCost, ProcessRole, TrialOutcome, TrialRecord},
     statistics::{drift::between_repeats, independence::neighbours},
     steadiness::{Asked, Steadiness, Unasked},
@@ -35,6 +36,8 @@ const TESTED_DRIFT_BOUND: f64 = 1.2;
 const DRIFT_P: f64 = 0.001;
 /// The p-value below which repeats in a row are said to be alike.
 const DEPENDENT_P: f64 = 0.001;
+/// What the name of a generator begins with that is one of several: the node's follows.
+pub(super) const GENERATOR_ON: &str = "generator-";
 /// Load average per CPU above which the machine was busy before we came.
 const LOAD_BOUND: f64 = 0.7;
 
@@ -53,7 +56,12 @@ pub(super) fn of_trial(
         doubts.push(Warning::GeneratorLimited { lateness_p99_us, bound_us: LATENESS_BOUND_US });
     }
     doubts.extend(starved(record));
-    doubts.extend(of_machine(&record.machine));
+    match record.nodes.as_slice() {
+        [] => doubts.extend(of_machine(&record.machine)),
+        nodes => doubts.extend(nodes.iter().flat_map(|node| {
+            of_machine(&node.machine).into_iter().map(|warning| on_node(&node.name, warning))
+        })),
+    }
     doubts.extend(disturbed(record));
     if counts.ok < CALLS_WANTED {
         doubts.push(Warning::FewCalls { calls: counts.ok, wanted: CALLS_WANTED });
@@ -86,10 +94,32 @@ pub(super) fn of_trial(
 
 /// Lateness alone doesn't tell: a generator that is late to read answers has no free
 /// stream to be late with.
-fn starved(record: &TrialRecord) -> Option<Warning> {
-    let generator = record.processes.iter().find(|one| one.role == ProcessRole::Generator)?;
-    let share = generator.waited_ns as f64 / 1e9 / (record.measured_s + record.cut_s);
-    (share > STARVED_BOUND).then_some(Warning::GeneratorStarved { share })
+fn starved(record: &TrialRecord) -> impl Iterator<Item = Warning> {
+    let generators = record.processes.iter().filter(|one| one.role == ProcessRole::Generator);
+    generators.filter_map(|generator| {
+        let share = generator.waited_ns as f64 / 1e9 / (record.measured_s + record.cut_s);
+        let warning = (share > STARVED_BOUND).then_some(Warning::GeneratorStarved { share })?;
+        Some(match generator.name.strip_prefix(GENERATOR_ON) {
+            Some(node) => on_node(node, warning),
+            None => warning,
+        })
+    })
+}
+
+fn on_node(node: &str, warning: Warning) -> Warning {
+    Warning::OnNode { node: node.to_owned(), warning: Box::new(warning) }
+}
+
+/// How far apart nodes may have started, where that matters: by more than the mean gap
+/// between two calls of a schedule, or than a millisecond where there is none.
+pub(super) fn of_start_skew(nodes: &[NodeTrial], rate: Option<f64>) -> Option<Warning> {
+    // Of two that are off to opposite sides.
+    let mut off: Vec<u64> =
+        nodes.iter().map(|node| node.clock_uncertainty_ns + node.late_ns).collect();
+    off.sort_unstable();
+    let skew_us = off.iter().rev().take(2).sum::<u64>() as f64 / 1e3;
+    let bound_us = rate.map_or(1_000.0, |rate| 1e6 / rate);
+    (skew_us > bound_us).then_some(Warning::StartSkew { skew_us, bound_us })
 }
 
 fn disturbed(record: &TrialRecord) -> Option<Warning> {

@@ -24,7 +24,9 @@ impl Finished {
     /// The exit code that says how it went. `require_all`: a claim that could not be judged
     /// counts against it, whatever the reason.
     pub(crate) fn exit_code(&self, require_all: bool) -> u8 {
-        let failed = |trial: &TrialRecord| matches!(trial.outcome, TrialOutcome::Failed { .. });
+        let failed = |trial: &TrialRecord| {
+            matches!(trial.outcome, TrialOutcome::Failed { .. }) && !trial.is_replaced()
+        };
         if self.record.outcome == RunOutcome::Interrupted {
             exit::INTERRUPTED
         } else if self.trials.iter().any(failed) {

@@ -10,7 +10,7 @@ use rand_xoshiro::{
 };
 use scenario::{Arrivals, Client, Layer, Length, Pace, Profile, Scenario, Sizes, TracedCall};
 
-use super::trial::Attempt;
+use super::trial::{Attempt, Workers};
 use crate::{
     drive::{
         client::{
@@ -65,8 +65,11 @@ pub(super) fn plans(attempt: &Attempt<'_>, lab: &Lab, trust: Option<&Arc<Trust>>
     let Attempt { trial, cpus, .. } = attempt;
     let (scenario, peer) = (trial.scenario, trial.peer);
     let (seed, own) = (attempt.seed(), &cpus.generator);
-    let workers = workers(environment::cpus(), own.len(), scenario.load.connections);
-    (0..workers)
+    let all = workers(environment::cpus(), own.len(), scenario.load.connections);
+    let all = Workers { first: 0, count: all, of: all };
+    let share = attempt.here.map_or(all, |here| here.workers);
+    let workers = share.of;
+    (share.first..share.first + share.count)
         .map(|worker| Plan {
             client: options(&scenario.load, trust),
             shape: shape(attempt),
@@ -79,7 +82,7 @@ pub(super) fn plans(attempt: &Attempt<'_>, lab: &Lab, trust: Option<&Arc<Trust>>
                 .map(|connection| destination(scenario, peer, lab, connection, seed))
                 .collect(),
             streams: scenario.load.streams,
-            load: load(scenario, worker, workers, seed),
+            load: load(scenario, worker, share, seed),
             give_up_ns: nanos(attempt.give_up()),
             expected_calls: expected_calls(scenario, workers),
             place: place(own.clone(), lab.client_namespace()),
@@ -218,7 +221,8 @@ fn uniform(chance: &mut SplitMix64) -> f64 {
     OpenClosed01.sample(chance)
 }
 
-fn load(scenario: &Scenario, worker: u32, workers: u32, seed: u64) -> Load {
+fn load(scenario: &Scenario, worker: u32, share: Workers, seed: u64) -> Load {
+    let workers = share.of;
     if let Some(schedule) = schedule(scenario, seed) {
         return Load::Open(Open::new(schedule, worker, workers));
     }
@@ -229,7 +233,7 @@ fn load(scenario: &Scenario, worker: u32, workers: u32, seed: u64) -> Load {
     };
     let connections = connections_of(scenario, worker, workers).count();
     let connections = u32::try_from(connections).unwrap_or(u32::MAX);
-    let (warm_up_ns, limit) = (nanos(load.warm_up), limit(load));
+    let (warm_up_ns, limit) = (nanos(load.warm_up), dealt(limit(load), share));
     let seed = seed ^ u64::from(worker);
     let numbers = Numbers { next: worker.into(), step: workers.into() };
     let (streams, think) = (load.streams, think_ns);
@@ -241,6 +245,17 @@ fn limit(load: &scenario::Load) -> Limit {
         Length::Duration(duration) => Limit::Until { end_ns: nanos(load.warm_up + duration) },
         Length::Calls(calls) => Limit::Calls { calls },
     }
+}
+
+/// What of a closed loop's calls the workers of one node make. They take them from one
+/// another, and nobody else's: other nodes are too far away to ask at each call.
+fn dealt(limit: Limit, share: Workers) -> Limit {
+    let Limit::Calls { calls } = limit else { return limit };
+    let before = |worker: u32| {
+        let calls = u128::from(calls) * u128::from(worker) / u128::from(share.of);
+        u64::try_from(calls).unwrap_or(u64::MAX)
+    };
+    Limit::Calls { calls: before(share.first + share.count) - before(share.first) }
 }
 
 /// All arrivals of an open loop, in order of time; none of a closed one.
@@ -317,6 +332,47 @@ mod tests {
             (0..3).flat_map(|worker| connections_of(&scenario, worker, 3)).collect();
         all.sort_unstable();
         assert_eq!(all, (0..64).collect::<Vec<_>>());
+    }
+
+    /// However workers are spread over nodes, those of all make the load that one
+    /// process would: the same calls at the same times on the same connections.
+    #[test]
+    fn what_all_nodes_send_is_what_one_process_would() {
+        let library = scenario::Library::open(crate::root::Root::find().scenarios()).unwrap();
+        let scenario = library.find("many-conns").unwrap().resolve(true, &[]).unwrap();
+        let arrivals = |worker, of| {
+            let share = Workers { first: worker, count: 1, of };
+            let mut load = load(&scenario, worker, share, 7);
+            let begun = std::sync::atomic::AtomicU64::new(0);
+            std::iter::from_fn(move || load.take_due(u64::MAX, &begun))
+                .map(|arrival| schedule::Arrival {
+                    connection: arrival.connection * of + worker,
+                    ..arrival
+                })
+                .collect::<Vec<_>>()
+        };
+        let one = arrivals(0, 1);
+        assert!(one.len() > 100);
+        for of in [2, 3, 7] {
+            let mut all: Vec<_> = (0..of).flat_map(|worker| arrivals(worker, of)).collect();
+            all.sort_by_key(|arrival| arrival.number);
+            assert_eq!(all, one);
+        }
+    }
+
+    #[test]
+    fn calls_of_a_closed_loop_are_dealt_to_the_last() {
+        let of = 7;
+        for calls in [0, 1, 6, 1_000, u64::MAX] {
+            let nodes = [(0, 2), (2, 4), (6, 1)];
+            let dealt = nodes.map(|(first, count)| {
+                match dealt(Limit::Calls { calls }, Workers { first, count, of }) {
+                    Limit::Calls { calls } => calls,
+                    Limit::Until { .. } => panic!("it is in calls"),
+                }
+            });
+            assert_eq!(dealt.iter().sum::<u64>(), calls);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod doubts;
 mod expect;
 mod finished;
 pub(crate) mod load;
+pub(crate) mod nodes;
 mod observer;
 mod order;
 mod points;
@@ -41,10 +42,11 @@ use crate::{
 };
 use course::Course;
 pub(crate) use finished::Finished;
+use nodes::Nodes;
 pub(crate) use observer::{Event, Observer};
 use points::Point;
 use simulated::Forecast;
-use trial::{Processes, utc};
+use trial::{Processes, RunTrial, utc};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -65,6 +67,8 @@ pub(crate) struct Request {
     pub(crate) targets: Option<Targets>,
     /// The share of calls that may fail there before it is left alone.
     pub(crate) max_errors: f64,
+    /// What runs it on several nodes, where it is.
+    pub(crate) nodes: Option<nodes::Wanted>,
 }
 
 /// Runs a scenario. What was measured comes back whatever went wrong after that.
@@ -79,9 +83,18 @@ pub(crate) fn run(
 ) -> Result<Finished, Failure> {
     let scenario = &request.scenario;
     let service = request.service.as_ref();
-    let (peers, left_out) = match &request.targets {
-        Some(targets) => (external::find_all(targets, scenario, service)?, Vec::new()),
-        None => peers::prepare_all(scenario, library, root, request.every_peer)?,
+    let certificates = certificates(scenario)?;
+    let nodes = match &request.nodes {
+        Some(wanted) => {
+            observer.on(Event::Note(&format!("waiting for {} agents", wanted.nodes)));
+            Some(Nodes::start(request, wanted, library, certificates.as_ref())?)
+        }
+        None => None,
+    };
+    let (peers, left_out) = match (&request.targets, &nodes) {
+        (Some(targets), _) => (external::find_all(targets, scenario, service)?, Vec::new()),
+        (None, Some(nodes)) => nodes.peers(scenario, library)?,
+        (None, None) => peers::prepare_all(scenario, library, root, request.every_peer)?,
     };
     for LeftOut { peer, reason } in &left_out {
         observer.on(Event::Note(&format!("left out {peer}: {reason}")));
@@ -99,7 +112,6 @@ pub(crate) fn run(
     }
     let cpus =
         Cpus::of(&scenario.placement, &placement::available()).map_err(Failure::bad_input)?;
-    let certificates = certificates(scenario)?;
     let predictions = predictions(request, &points, &peers, observer)?;
     let started = Timestamp::now();
     let folder = create_folder(&request.results, &request.source, started)?;
@@ -107,17 +119,27 @@ pub(crate) fn run(
     if let Some(predictions) = predictions {
         record.predictions = Some(folder.seal(predictions, utc(Timestamp::now()))?);
     }
+    let local_paths = local_paths(folder.path(), certificates.as_ref());
+    let mut bench: Box<dyn RunTrial + '_> = match nodes {
+        Some(nodes) => {
+            record.cluster = Some(nodes.cluster());
+            record.warnings.extend(nodes.doubts());
+            Box::new(nodes)
+        }
+        None => Box::new(Processes::new(service, certificates, cpus, request.max_errors)),
+    };
     let course = Course {
         scenario,
         points,
         peers,
-        local_paths: local_paths(folder.path(), certificates.as_ref()),
+        local_paths,
         folder,
         record,
         trials: Vec::new(),
         planned: 0,
         spare: 0,
-        bench: &mut Processes::new(service, certificates, cpus, request.max_errors),
+        lost: Vec::new(),
+        bench: &mut *bench,
         observer,
     };
     Ok(course.run(started))

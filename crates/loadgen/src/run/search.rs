@@ -194,7 +194,7 @@ pub(crate) fn judge(search: &Search, trial: &TrialRecord) -> Verdict {
     if figures.unfinished == 0 && search.slo.iter().all(kept) {
         return Verdict::Held;
     }
-    let warned = |is: fn(&Warning) -> bool| trial.warnings.iter().any(is);
+    let warned = |is: fn(&Warning) -> bool| trial.warnings.iter().map(Warning::itself).any(is);
     let generator = |warning: &Warning| {
         matches!(warning, Warning::GeneratorLimited { .. } | Warning::ClientExhausted { .. })
     };

@@ -11,17 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agents::agent::Signals;
 use jiff::Timestamp;
 use measure::{
     calllog::CallLog,
     fold::{Folded, Setting, Times, Window, fold},
+    nodes::NodeTrial,
     record::{
-        BackendRecord, Disturbance, FORMAT_VERSION, FaultRecord, LoopMode, MachineCost, Side,
-        TenthRecord, TrialOutcome, TrialRecord,
+        BackendRecord, Disturbance, FORMAT_VERSION, FaultRecord, LoopMode, MachineCost,
+        ProcessCost, Side, TenthRecord, TrialOutcome, TrialRecord,
     },
-    steadiness::{self, Asked, Steadiness},
+    steadiness::{self, Asked, Steadiness, Unasked},
 };
-use scenario::{Arrivals, Length, Pace, Profile, Ready, Scenario};
+use scenario::{Arrivals, Fault, FaultAction, Length, Pace, Profile, Ready, Scenario};
 
 use super::{doubts, load, setup};
 use crate::{
@@ -32,8 +34,8 @@ use crate::{
     },
     interrupt,
     lab::{
-        BackendPlace, Certificates, Costs, Faults, Lab, LabError, LaunchError, Means, ProxyLaunch,
-        READY_TIMEOUT, Setup, Site, Watch, placement::Cpus,
+        BackendPlace, Certificates, Costs, Faults, Lab, LabError, LaunchError, Means, Part,
+        ProxyLaunch, READY_TIMEOUT, Setup, Site, Watch, placement::Cpus,
     },
     peers::ReadyPeer,
     service::OwnService,
@@ -58,6 +60,15 @@ pub(crate) struct Trial<'a> {
     pub(crate) order: u32,
     /// Where its processes write.
     pub(crate) dir: PathBuf,
+}
+
+impl Trial<'_> {
+    /// Says in its record what it was, and when.
+    pub(super) fn describe(&self, record: &mut TrialRecord, started: Timestamp) {
+        record.started_utc = utc(started);
+        record.point = self.point.map(str::to_owned);
+        record.payload_bytes = self.scenario.load.payload_bytes();
+    }
 }
 
 /// A look at a trial that runs.
@@ -89,7 +100,9 @@ pub(crate) enum Then {
     /// A backend did not start, which every trial needs. Where it never did, it is no use
     /// to go on.
     EndIfFirst,
-    /// What is driven must not be called any more.
+    /// A node was lost, which says nothing of the peer: it is to be repeated.
+    Again,
+    /// What is driven must not be called any more, or nothing is left to run trials on.
     End,
 }
 
@@ -134,7 +147,7 @@ impl RunTrial for Processes<'_> {
     fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done {
         let (certificates, cpus) = (self.certificates.as_ref(), &self.cpus);
         let (service, max_errors) = (self.service, self.max_errors);
-        Attempt { trial, service, certificates, cpus, max_errors }.run(look)
+        Attempt { trial, service, certificates, cpus, max_errors, here: None }.run(look)
     }
 
     fn is_interrupted(&self) -> bool {
@@ -150,20 +163,50 @@ impl RunTrial for Processes<'_> {
 pub(super) struct Attempt<'a> {
     pub(super) trial: &'a Trial<'a>,
     pub(super) service: Option<&'a OwnService>,
-    certificates: Option<&'a Certificates>,
+    pub(super) certificates: Option<&'a Certificates>,
     pub(super) cpus: &'a Cpus,
-    max_errors: f64,
+    pub(super) max_errors: f64,
+    /// `None` where all of it is done here.
+    pub(super) here: Option<&'a Here<'a>>,
+}
+
+/// What of a trial is done here, where several nodes share it.
+pub(super) struct Here<'a> {
+    pub(super) part: Part,
+    pub(super) workers: Workers,
+    /// Whether other nodes are on this machine.
+    pub(super) shares_machine: bool,
+    /// What the coordinator wants of the trial.
+    pub(super) signals: &'a Signals,
+}
+
+/// Which of the workers that make a trial's load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Workers {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    /// Of how many.
+    pub(super) of: u32,
 }
 
 /// What a trial gave, before it is a record.
-struct Measured {
-    logs: Vec<CallLog>,
-    window: Window,
-    costs: Option<(Costs, Costs)>,
-    outcome: TrialOutcome,
-    faults: Vec<FaultRecord>,
-    disturbance: Option<Disturbance>,
-    then: Then,
+pub(super) struct Measured {
+    /// Of each worker, in their order.
+    pub(super) logs: Vec<CallLog>,
+    /// Calls that found no room in them.
+    pub(super) lost: u64,
+    /// When it ended, by the trial's clock.
+    pub(super) ended_ns: u64,
+    /// When the last call had, likewise.
+    pub(super) last_done_ns: u64,
+    pub(super) processes: Vec<ProcessCost>,
+    pub(super) machine: MachineCost,
+    pub(super) outcome: TrialOutcome,
+    pub(super) faults: Vec<FaultRecord>,
+    pub(super) disturbance: Option<Disturbance>,
+    pub(super) then: Then,
+    /// Of each node, where there are several.
+    pub(super) nodes: Vec<NodeTrial>,
 }
 
 impl Attempt<'_> {
@@ -173,7 +216,7 @@ impl Attempt<'_> {
         let mut done = match self.start_lab() {
             Ok(mut lab) => {
                 let (record, then) = match self.measure(&mut lab, look) {
-                    Ok(measured) => (self.record(&lab, &measured), measured.then),
+                    Ok(measured) => (self.record(&measured), measured.then),
                     Err(error) => (self.failed(&error), Then::GoOn),
                 };
                 let proxy = lab.proxy_launch().cloned();
@@ -192,9 +235,7 @@ impl Attempt<'_> {
                 Done { record: self.failed(&error), proxy: None, then }
             }
         };
-        done.record.started_utc = utc(started);
-        done.record.point = self.trial.point.map(str::to_owned);
-        done.record.payload_bytes = self.trial.scenario.load.payload_bytes();
+        self.trial.describe(&mut done.record, started);
         done
     }
 
@@ -216,16 +257,23 @@ impl Attempt<'_> {
     }
 
     fn start_lab(&self) -> Result<Lab, LabError> {
-        if let Some(external) = &self.trial.peer.external {
-            return Ok(Lab::without_processes(&self.trial.dir, external.now()?));
+        match &self.trial.peer.external {
+            Some(external) => Ok(Lab::without_processes(&self.trial.dir, external.now()?)),
+            None => self.with_setup(|setup| Lab::start(setup, &self.trial.dir)),
         }
+    }
+
+    /// Does something with all that the trial needs started.
+    pub(super) fn with_setup<T>(&self, work: impl FnOnce(&Setup<'_>) -> T) -> T {
         let (seed, tls) = (self.seed(), self.trial.scenario.tls);
         let own = self.trial.scenario.command.as_ref();
         let proxy = |site: &Site<'_>| self.proxy_at(site);
         let tap = |place: &BackendPlace<'_>, listen| {
             setup::tap(self.trial.scenario, place, listen, self.certificates, &self.cpus.backends)
         };
-        let setup = Setup {
+        let count = self.trial.scenario.backends.len();
+        work(&Setup {
+            part: self.here.map_or_else(|| Part::whole(count), |here| here.part.clone()),
             network: self.trial.scenario.network,
             speeds: self.trial.scenario.backends.iter().map(|backend| backend.speed).collect(),
             members: self.trial.scenario.first_members(),
@@ -242,8 +290,7 @@ impl Attempt<'_> {
             },
             tap: if self.has_taps() { Some(&tap) } else { None },
             proxy: if self.trial.peer.is_started() { Some(&proxy) } else { None },
-        };
-        Lab::start(&setup, &self.trial.dir)
+        })
     }
 
     /// How the peer's proxy is started at a site.
@@ -263,31 +310,54 @@ impl Attempt<'_> {
     }
 
     fn measure(&self, lab: &mut Lab, look: &mut dyn FnMut(Moment)) -> Result<Measured, LabError> {
+        let generator = self.connect(lab)?;
+        let clock = Clock::starting_at(monotonic_ns() + LEAD_NS);
+        self.drive(lab, generator, clock, look)
+    }
+
+    /// Makes the connections of the load.
+    pub(super) fn connect(&self, lab: &Lab) -> Result<Generator, LabError> {
         let trust = match &self.trial.peer.external {
             Some(external) => external.trust.as_ref(),
             None => self.trust(self.trial.scenario.tls.of_clients()),
         };
         let plans = load::plans(self, lab, trust);
-        let mut generator = Generator::connect(plans).map_err(|error| LabError::Connect {
+        Generator::connect(plans).map_err(|error| LabError::Connect {
             side: if error.is_own { Side::Client } else { self.next_hop() },
             error,
-        })?;
-        let clock = Clock::starting_at(monotonic_ns() + LEAD_NS);
+        })
+    }
+
+    /// Makes the load from the clock's zero on, and watches it.
+    pub(super) fn drive(
+        &self,
+        lab: &mut Lab,
+        mut generator: Generator,
+        clock: Clock,
+        look: &mut dyn FnMut(Moment),
+    ) -> Result<Measured, LabError> {
         generator.start(clock);
         // A fault, or a reading of costs, at zero is not early either.
         thread::sleep(clock.until(0));
         let watched = self.watch(lab, &generator, clock, look);
         generator.stop();
         let logs = generator.join()?;
-        let window = self.window(&watched, &logs);
+        let (processes, machine) = match watched.costs() {
+            Some((before, after)) => lab.costs_between(&before, &after),
+            None => (Vec::new(), MachineCost::default()),
+        };
         Ok(Measured {
+            lost: logs.iter().map(CallLog::lost).sum(),
+            last_done_ns: last_done_ns(&logs),
             logs,
-            window,
-            costs: watched.costs(),
+            ended_ns: watched.ended_ns,
+            processes,
+            machine,
             faults: watched.faults.records(),
             disturbance: watched.disturbance.seen(),
             outcome: watched.outcome,
             then: watched.then,
+            nodes: Vec::new(),
         })
     }
 
@@ -326,8 +396,8 @@ impl Attempt<'_> {
             ended_ns: 0,
             outcome: TrialOutcome::Complete,
             then: Then::GoOn,
-            disturbance: Watch::new(self.trial.peer.external.is_none()),
-            faults: Faults::new(&self.trial.scenario.faults, start_ns, end_ns.unwrap_or(start_ns)),
+            disturbance: Watch::new(self.is_alone()),
+            faults: Faults::new(&self.own_faults(), start_ns, end_ns.unwrap_or(start_ns)),
         };
         loop {
             let now_ns = clock.now_ns();
@@ -335,7 +405,7 @@ impl Attempt<'_> {
             let means = Means { clients: generator.shared(), proxy: &proxy };
             watched.faults.look(lab, means, now_ns);
             watched.ended_ns = now_ns;
-            let finished = generator.is_finished();
+            let finished = self.is_finished(generator);
             if watched.before.is_none() && now_ns >= start_ns {
                 watched.before = Some(lab.read_costs());
             }
@@ -346,7 +416,7 @@ impl Attempt<'_> {
             if watched.before.is_some() && watched.after.is_none() && over {
                 watched.after = Some(lab.read_costs());
             }
-            if interrupt::interrupted() {
+            if self.is_given_up() {
                 watched.outcome = TrialOutcome::Interrupted;
             } else if let Some(error) = lab.casualty() {
                 watched.outcome = failure(&error);
@@ -368,6 +438,37 @@ impl Attempt<'_> {
             look(Moment::Running { elapsed: Duration::from_nanos(now_ns), ended });
             thread::sleep(self.until_next_look(&watched, now_ns));
         }
+    }
+
+    /// Whether the machine does nothing but what the lab started from here.
+    fn is_alone(&self) -> bool {
+        self.trial.peer.external.is_none() && self.here.is_none_or(|here| !here.shares_machine)
+    }
+
+    /// Whether the load has been made: here, and on all other nodes that make some.
+    fn is_finished(&self, generator: &Generator) -> bool {
+        let finished = generator.is_finished();
+        let Some(here) = self.here else { return finished };
+        let shared = generator.shared();
+        here.signals.progress(shared.ended(), shared.failed(), finished);
+        finished && here.signals.is_over()
+    }
+
+    fn is_given_up(&self) -> bool {
+        interrupt::interrupted() || self.here.is_some_and(|here| here.signals.is_stopped())
+    }
+
+    /// The faults that are done here: where the backend runs, or where whoever chooses
+    /// among the backends is told of them.
+    fn own_faults(&self) -> Vec<Fault> {
+        let all = &self.trial.scenario.faults;
+        let Some(Here { part, .. }) = self.here else { return all.clone() };
+        let tells = if self.trial.peer.is_started() { part.balancer } else { part.generator };
+        let is_own = |fault: &&Fault| match fault.action {
+            FaultAction::Add | FaultAction::Remove => tells,
+            _ => part.backends[fault.backend as usize],
+        };
+        all.iter().filter(is_own).copied().collect()
     }
 
     /// Says so where more calls fail than what the lab did not start is to bear.
@@ -399,16 +500,13 @@ impl Attempt<'_> {
 
     /// The window that was measured: as planned, unless the trial was cut short
     /// or its length was given in calls; then until the last call's end.
-    fn window(&self, watched: &Watched, logs: &[CallLog]) -> Window {
+    fn window(&self, measured: &Measured) -> Window {
         let (start_ns, planned_end_ns) = self.planned();
-        let complete = watched.outcome == TrialOutcome::Complete;
+        let complete = measured.outcome == TrialOutcome::Complete;
         let end_ns = match planned_end_ns {
             Some(end_ns) if complete => end_ns,
-            Some(end_ns) => end_ns.min(watched.ended_ns),
-            None => {
-                let ends = logs.iter().flat_map(CallLog::entries).map(|entry| entry.done_ns + 1);
-                ends.max().unwrap_or(start_ns)
-            }
+            Some(end_ns) => end_ns.min(measured.ended_ns),
+            None => measured.last_done_ns.saturating_add(1),
         };
         Window { start_ns, end_ns: end_ns.max(start_ns) }
     }
@@ -436,15 +534,31 @@ impl Attempt<'_> {
         backends
     }
 
-    fn record(&self, lab: &Lab, measured: &Measured) -> TrialRecord {
-        let ids = self.backend_ids();
-        let steadiness = self.steadiness(measured);
+    /// What was measured, as it is kept.
+    pub(super) fn record(&self, measured: &Measured) -> TrialRecord {
+        let seen = self.look_at(measured);
+        let folded = self.fold(&measured.logs, &seen);
+        let asked = self.asked();
+        let unasked = asked.map(|asked| steadiness::unasked(&measured.logs, seen.spent, asked));
+        self.record_folded(measured, &seen, &folded, &unasked.unwrap_or_default())
+    }
+
+    /// What was measured over which window, and whether it was steady. Of the logs a sample
+    /// will do.
+    pub(super) fn look_at(&self, measured: &Measured) -> Seen {
+        let spent = self.window(measured);
+        let steadiness = self.steadiness(measured, spent);
         let cut_ns = steadiness.map_or(0, |found| found.cut_ns);
-        let spent = measured.window;
+        let window = Window { start_ns: spent.start_ns + cut_ns, ..spent };
+        Seen { window, spent, steadiness }
+    }
+
+    /// Folds logs of the trial, or of a part of it.
+    pub(super) fn fold(&self, logs: &[CallLog], seen: &Seen) -> Folded {
         let setting = Setting {
-            window: Window { start_ns: spent.start_ns + cut_ns, ..spent },
-            spent,
-            backend_ids: &ids,
+            window: seen.window,
+            spent: seen.spent,
+            backend_ids: &self.backend_ids(),
             mode: load::mode(self.trial.scenario),
             through_proxy: self.trial.peer.stands_between(),
             times: match (self.service, self.identity()) {
@@ -453,18 +567,26 @@ impl Attempt<'_> {
                 (Some(_), _) => Times::Unknown,
             },
         };
-        let folded = fold(&measured.logs, &setting);
+        fold(logs, &setting)
+    }
+
+    /// What was measured and has been folded, as it is kept. `unasked` is what was sent
+    /// and not asked for.
+    pub(super) fn record_folded(
+        &self,
+        measured: &Measured,
+        seen: &Seen,
+        folded: &Folded,
+        unasked: &[Unasked],
+    ) -> TrialRecord {
+        let ids = self.backend_ids();
         let [latency, latency_sent, lateness, queued, service, in_backend] = folded.histograms();
         let [latency_wire, receipt_delay] = folded.on_wire();
-        let (processes, machine) = match &measured.costs {
-            Some((before, after)) => lab.costs_between(before, after),
-            None => (Vec::new(), MachineCost::default()),
-        };
         let mut record = TrialRecord {
             outcome: measured.outcome.clone(),
             warm_up_s: self.trial.scenario.load.warm_up.as_secs_f64(),
-            measured_s: setting.window.seconds(),
-            cut_s: cut_ns as f64 / 1e9,
+            measured_s: seen.window.seconds(),
+            cut_s: (seen.window.start_ns - seen.spent.start_ns) as f64 / 1e9,
             counts: folded.counts(),
             latency,
             latency_sent,
@@ -477,18 +599,19 @@ impl Attempt<'_> {
             overhead: folded.overhead(),
             backends: self.weighted(folded.backends(&ids)),
             series: folded.series(),
-            tenths: tenths(&folded, setting.window, &measured.faults),
+            tenths: tenths(folded, seen.window, &measured.faults),
             faults: measured.faults.clone(),
-            processes,
-            machine,
+            processes: measured.processes.clone(),
+            machine: measured.machine.clone(),
+            nodes: measured.nodes.clone(),
             disturbance: measured.disturbance.clone(),
             ..blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order)
         };
-        record.warnings = self.doubts(&record, &folded, &measured.logs);
-        record.warnings.extend(doubts::of_steadiness(steadiness));
+        let open = load::mode(self.trial.scenario) == LoopMode::Open;
+        record.warnings = doubts::of_trial(&record, folded, measured.lost, open);
+        record.warnings.extend(doubts::of_steadiness(seen.steadiness));
         if let Some(asked) = self.asked() {
-            let unasked = steadiness::unasked(&measured.logs, spent, asked);
-            record.warnings.extend(doubts::of_arrivals(asked, &unasked));
+            record.warnings.extend(doubts::of_arrivals(asked, unasked));
         }
         record
     }
@@ -504,15 +627,15 @@ impl Attempt<'_> {
         self.trial.scenario.faults.is_empty() && !changes
     }
 
-    fn steadiness(&self, measured: &Measured) -> Option<Steadiness> {
+    fn steadiness(&self, measured: &Measured, window: Window) -> Option<Steadiness> {
         let whole = measured.outcome == TrialOutcome::Complete;
         (whole && self.is_meant_to_be_steady())
-            .then(|| steadiness::steadiness(&measured.logs, measured.window))
+            .then(|| steadiness::steadiness(&measured.logs, window))
             .flatten()
     }
 
     /// What an open loop at one rate was to send.
-    fn asked(&self) -> Option<Asked> {
+    pub(super) fn asked(&self) -> Option<Asked> {
         match &self.trial.scenario.load.pace {
             Pace::Open { arrivals, profile: Profile::Flat } if arrivals.trace().is_none() => {
                 Some(Asked {
@@ -524,18 +647,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn doubts(
-        &self,
-        record: &TrialRecord,
-        folded: &Folded,
-        logs: &[CallLog],
-    ) -> Vec<measure::warning::Warning> {
-        let lost = logs.iter().map(CallLog::lost).sum();
-        let open = load::mode(self.trial.scenario) == LoopMode::Open;
-        doubts::of_trial(record, folded, lost, open)
-    }
-
-    fn failed(&self, error: &LabError) -> TrialRecord {
+    pub(super) fn failed(&self, error: &LabError) -> TrialRecord {
         TrialRecord {
             outcome: failure(error),
             ..blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order)
@@ -553,6 +665,28 @@ fn failure(error: &LabError) -> TrialOutcome {
 pub(super) fn give_up_after(scenario: &Scenario) -> Duration {
     let planned = scenario.trial_duration().unwrap_or(Duration::from_secs(3_600));
     planned + planned.max(LEAST_GRACE + scenario.slow_call())
+}
+
+/// When the last call ended; zero without one.
+fn last_done_ns(logs: &[CallLog]) -> u64 {
+    let entries = logs.iter().flat_map(CallLog::entries);
+    entries.map(|entry| entry.done_ns).max().unwrap_or(0)
+}
+
+/// What a look at the calls of a trial has found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// What is measured: that over which CPU time was read, less what was not steady yet.
+    pub(super) window: Window,
+    pub(super) spent: Window,
+    steadiness: Option<Steadiness>,
+}
+
+impl Seen {
+    /// As somebody else has found it.
+    pub(super) fn over(window: Window, spent: Window) -> Self {
+        Self { window, spent, steadiness: None }
+    }
 }
 
 /// What was seen while a trial ran.
@@ -602,6 +736,7 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         faults: Vec::new(),
         processes: Vec::new(),
         machine: MachineCost::default(),
+        nodes: Vec::new(),
         disturbance: None,
         warnings: Vec::new(),
     }

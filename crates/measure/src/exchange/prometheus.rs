@@ -218,6 +218,7 @@ mod tests {
         TrialRecord {
             format: FORMAT_VERSION,
             peer: peer.to_owned(),
+            nodes: Vec::new(),
             point: None,
             payload_bytes: 0,
             repeat: 2,

@@ -19,6 +19,7 @@ mod expectations;
 mod generator;
 pub(crate) mod index;
 mod method;
+mod nodes;
 mod omission;
 mod prediction;
 mod ratios;
@@ -72,6 +73,7 @@ fn details(html: &mut Html, model: &Model<'_>) {
             generator::write(html, model);
         }
     }
+    nodes::write(html, model);
     expectations::write(html, model);
     method::write(html, model);
     warnings::write(html, model);

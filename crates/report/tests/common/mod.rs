@@ -169,6 +169,7 @@ fn run_record() -> RunRecord {
                 weight: 1,
             })
             .collect(),
+        cluster: None,
         network: Network::Loopback,
         load: LoadSetup {
             service: None,
@@ -368,6 +369,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
         series: series(&calls, &ok, fails),
         tenths: Vec::new(),
         faults: Vec::new(),
+        nodes: Vec::new(),
         disturbance: None,
         processes: processes(kind, &ok, completed as f64, &mut chance),
         machine: MachineCost {

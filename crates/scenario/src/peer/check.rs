@@ -39,16 +39,16 @@ impl ConfigFile {
 }
 
 /// Names of config files are plain, so that nothing is written elsewhere.
-pub(crate) fn config_problem(wire: &PeerWire) -> Result<(), Problem> {
-    for (index, name) in wire.config.iter().enumerate() {
+pub(crate) fn check_file_names(names: &[String]) -> Result<(), Problem> {
+    for (index, name) in names.iter().enumerate() {
         let mut components = Path::new(name).components();
         let is_plain = matches!(components.next(), Some(Component::Normal(_)));
         if !is_plain || components.next().is_some() {
             let message =
-                format!("`{name}` is no plain file name; templates stand beside peer.toml");
+                format!("`{name}` is no plain file name; templates stand beside this file");
             return Err(Problem::new(format!("config[{index}]"), message));
         }
-        if wire.config[..index].contains(name) {
+        if names[..index].contains(name) {
             let message = format!("`{name}` is listed twice");
             return Err(Problem::new(format!("config[{index}]"), message));
         }

@@ -26,7 +26,7 @@ pub use render::{
 };
 pub use tls::TlsFiles;
 
-pub(crate) use check::{check, config_problem, template_error};
+pub(crate) use check::{check, check_file_names, template_error};
 pub(crate) use choice::check_name;
 use template::Template;
 pub(crate) use template::pieces as tokens;

@@ -37,6 +37,8 @@ struct Fake {
     script: Box<dyn FnMut(&Trial<'_>) -> TrialRecord>,
     /// What its trials mean for those after them, if they fail.
     then: Then,
+    /// The trial in which a node is lost.
+    lost: Option<u32>,
 }
 
 impl Fake {
@@ -47,6 +49,7 @@ impl Fake {
             trials: 0,
             script: Box::new(script),
             then: Then::GoOn,
+            lost: None,
         }
     }
 }
@@ -57,7 +60,8 @@ impl RunTrial for Fake {
         self.now += EACH;
         self.trials += 1;
         let record = (self.script)(trial);
-        Done { record, proxy: Some(launch(&trial.dir)), then: self.then }
+        let then = if self.lost == Some(trial.order) { Then::Again } else { self.then };
+        Done { record, proxy: Some(launch(&trial.dir)), then }
     }
 
     fn is_interrupted(&self) -> bool {
@@ -150,6 +154,7 @@ fn run_in(
         every_peer: false,
         targets: None,
         max_errors: 0.1,
+        nodes: None,
     };
     let started = Timestamp::UNIX_EPOCH;
     let folder = RunFolder::create(home, "fake", "then").unwrap();
@@ -167,6 +172,7 @@ fn run_in(
         trials: Vec::new(),
         planned: 0,
         spare: 0,
+        lost: Vec::new(),
         bench,
         observer,
     };
@@ -292,6 +298,25 @@ fn a_failed_trial_is_kept_and_the_run_goes_on() {
     assert_eq!(finished.exit_code(false), exit::LAB_FAILED);
     assert!(finished.failure.is_none(), "the run itself went well");
     assert_eq!(finished.record.expectations[0].verdict, Verdict::Held, "by the other repeat");
+}
+
+#[test]
+fn a_trial_whose_node_was_lost_is_run_again_at_the_end() {
+    let fake = Fake::new(|trial| match trial.order {
+        1 => TrialRecord {
+            outcome: TrialOutcome::Failed { side: Side::Lab, message: "n1 is lost".to_owned() },
+            ..blank_record("b", trial.repeat, trial.order)
+        },
+        _ => measured(trial, 1_000),
+    });
+    let fake = Fake { lost: Some(1), ..fake };
+    let keys = with_claim(LOAD, "b.latency_p50 < 1s");
+    let (_home, finished, _) = run(&keys, &["a", "b"], fake);
+    let last = order(&finished).pop().unwrap();
+    assert_eq!((order(&finished).len(), last), (5, ("b", None, 0)));
+    assert!(finished.trials[1].is_replaced());
+    assert_eq!(finished.record.outcome, RunOutcome::Complete);
+    assert_eq!(finished.exit_code(false), exit::FINE);
 }
 
 #[test]

@@ -174,6 +174,7 @@ fn record(
         service: None,
         forecast: None,
         max_errors: 1.0,
+        nodes: None,
     };
     let cpus = Cpus::default();
     let record = describe::run_record(&asked, points, peers, Vec::new(), started, &cpus);

@@ -1,0 +1,356 @@
+//! What is sent between coordinator and agents, from and to the types of the lab.
+
+use std::{
+    net::SocketAddr,
+    path::{Component, Path, PathBuf},
+};
+
+use agents::wire;
+use measure::{
+    calllog::CallLog,
+    fold::{Folded, FoldedPart},
+    nodes::NodeTrial,
+    record::{Disturbance, FaultRecord, MachineCost, ProcessCost, Side, TrialOutcome},
+};
+use scenario::Setting;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    lab::{LabError, Part, ProxyLaunch},
+    run::{
+        course::without_paths,
+        trial::{Measured, Then, Workers},
+    },
+};
+
+/// Characters of the longest message of an error that is passed on.
+const MESSAGE_CHARACTERS: usize = 4_096;
+
+/// Something was sent that is none of what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it sent {0} that can't be read")]
+pub(super) struct Unreadable(pub(super) &'static str);
+
+/// What a node measured of a trial, its logs apart.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PartMeasured {
+    pub(super) outcome: TrialOutcome,
+    pub(super) ended_ns: u64,
+    pub(super) processes: Vec<ProcessCost>,
+    pub(super) machine: MachineCost,
+    pub(super) faults: Vec<FaultRecord>,
+    pub(super) disturbance: Option<Disturbance>,
+    /// Of each of its workers.
+    pub(super) calls: Vec<u64>,
+    pub(super) lost: Vec<u64>,
+    pub(super) late_ns: u64,
+    pub(super) last_done_ns: u64,
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    // Types of the record are made of texts, numbers, lists and maps by text.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn read<T: DeserializeOwned>(what: &'static str, json: &str) -> Result<T, Unreadable> {
+    serde_json::from_str(json).map_err(|_| Unreadable(what))
+}
+
+/// What a node measured, for the coordinator.
+pub(super) fn measured_to_wire(measured: &Measured, late_ns: u64) -> wire::Measured {
+    let disturbance = measured.disturbance.as_ref();
+    wire::Measured {
+        outcome_json: json(&measured.outcome),
+        ended_ns: measured.ended_ns,
+        processes_json: json(&measured.processes),
+        machine_json: json(&measured.machine),
+        faults_json: json(&measured.faults),
+        disturbance_json: disturbance.map(json).unwrap_or_default(),
+        calls: measured.logs.iter().map(|log| log.entries().len() as u64).collect(),
+        lost: measured.logs.iter().map(CallLog::lost).collect(),
+        late_ns,
+        last_done_ns: measured.last_done_ns,
+    }
+}
+
+pub(super) fn measured_of_wire(measured: &wire::Measured) -> Result<PartMeasured, Unreadable> {
+    let disturbance = Some(&measured.disturbance_json).filter(|json| !json.is_empty());
+    Ok(PartMeasured {
+        outcome: read("an outcome", &measured.outcome_json)?,
+        ended_ns: measured.ended_ns,
+        processes: read("costs of processes", &measured.processes_json)?,
+        machine: read("the cost of a machine", &measured.machine_json)?,
+        faults: read("faults", &measured.faults_json)?,
+        disturbance: disturbance.map(|json| read("a disturbance", json)).transpose()?,
+        calls: measured.calls.clone(),
+        lost: measured.lost.clone(),
+        late_ns: measured.late_ns,
+        last_done_ns: measured.last_done_ns,
+    })
+}
+
+/// A node's part of a fold.
+pub(super) fn folded_to_wire(folded: Folded) -> wire::Folded {
+    wire::Folded { part_json: json(&folded.part()) }
+}
+
+pub(super) fn folded_of_wire(sent: &wire::Folded, backends: usize) -> Result<Folded, Unreadable> {
+    let what = "a fold";
+    let part: FoldedPart = read(what, &sent.part_json)?;
+    Folded::of_part(part, backends).map_err(|_| Unreadable(what))
+}
+
+/// What went wrong on a node, for the coordinator.
+pub(super) fn failed_to_wire(error: &LabError) -> wire::Failed {
+    let message: String = error.to_string().chars().take(MESSAGE_CHARACTERS).collect();
+    wire::Failed { side_json: json(&error.side()), message }
+}
+
+pub(super) fn side_of_wire(failed: &wire::Failed) -> Side {
+    read("a side", &failed.side_json).unwrap_or(Side::Lab)
+}
+
+pub(super) fn part_to_wire(part: &Part, workers: Workers, shares_machine: bool) -> wire::Part {
+    let backends = part.backends.iter().enumerate().filter(|(_, is_here)| **is_here);
+    wire::Part {
+        backends: backends.filter_map(|(index, _)| u32::try_from(index).ok()).collect(),
+        balancer: part.balancer,
+        first_worker: workers.first,
+        workers: workers.count,
+        all_workers: workers.of,
+        shares_machine,
+    }
+}
+
+pub(super) fn part_of_wire(
+    part: &wire::Part,
+    backends: usize,
+) -> Result<(Part, Workers), Unreadable> {
+    let workers = Workers { first: part.first_worker, count: part.workers, of: part.all_workers };
+    let end = workers.first.checked_add(workers.count);
+    if workers.of == 0 || end.is_none_or(|end| end > workers.of) {
+        return Err(Unreadable("workers"));
+    }
+    let mut here = vec![false; backends];
+    for &index in &part.backends {
+        *here.get_mut(index as usize).ok_or(Unreadable("a backend"))? = true;
+    }
+    let generator = part.workers > 0;
+    Ok((Part { backends: here, balancer: part.balancer, generator }, workers))
+}
+
+pub(super) fn settings_to_wire(settings: &[Setting]) -> Vec<wire::Setting> {
+    let setting = |setting: &Setting| wire::Setting {
+        key: setting.key().to_owned(),
+        value: setting.document(),
+        origin: setting.origin().to_owned(),
+    };
+    settings.iter().map(setting).collect()
+}
+
+pub(super) fn settings_of_wire(settings: &[wire::Setting]) -> Result<Vec<Setting>, Unreadable> {
+    let setting = |sent: &wire::Setting| {
+        let setting = Setting::from_document(&sent.key, &sent.value, &sent.origin);
+        setting.ok_or(Unreadable("a setting"))
+    };
+    settings.iter().map(setting).collect()
+}
+
+/// Where a file goes below a folder: nowhere else, whatever its path says.
+pub(super) fn below(folder: &Path, path: &str) -> Result<PathBuf, Unreadable> {
+    let path = Path::new(path);
+    let mut components = path.components();
+    let is_plain = components.all(|part| matches!(part, Component::Normal(_)));
+    if path.as_os_str().is_empty() || !is_plain {
+        return Err(Unreadable("the path of a file"));
+    }
+    Ok(folder.join(path))
+}
+
+pub(super) fn addresses(texts: &[String]) -> Result<Vec<SocketAddr>, Unreadable> {
+    texts.iter().map(|text| address(text)).collect()
+}
+
+pub(super) fn address(text: &str) -> Result<SocketAddr, Unreadable> {
+    text.parse().map_err(|_| Unreadable("an address"))
+}
+
+/// How the balancer was started, as far as the record of the run tells it: without `paths`
+/// that mean something on its node only.
+pub(super) fn launch_to_wire(
+    launch: &ProxyLaunch,
+    paths: &[(String, &'static str)],
+) -> wire::Balancing {
+    let file = |(path, text): &(PathBuf, String)| wire::File {
+        path: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        content: without_paths(text, paths).into_bytes(),
+    };
+    let command = launch.launch.command.iter();
+    wire::Balancing {
+        command: command.map(|word| without_paths(word, paths)).collect(),
+        files: launch.files.iter().map(file).collect(),
+    }
+}
+
+/// The trial as a whole: logs in the order of the workers, costs of all processes, and
+/// of each machine once. `machines` tells which machine each node is on.
+pub(super) fn merge(
+    parts: Vec<PartMeasured>,
+    logs: Vec<CallLog>,
+    machines: &[u32],
+    nodes: Vec<NodeTrial>,
+) -> Measured {
+    let mut merged = Measured {
+        logs,
+        lost: parts.iter().flat_map(|part| &part.lost).sum(),
+        last_done_ns: parts.iter().map(|part| part.last_done_ns).max().unwrap_or(0),
+        ended_ns: parts.iter().map(|part| part.ended_ns).min().unwrap_or(0),
+        processes: Vec::new(),
+        machine: MachineCost::default(),
+        outcome: TrialOutcome::Complete,
+        faults: Vec::new(),
+        disturbance: None,
+        then: Then::GoOn,
+        nodes,
+    };
+    for (index, part) in parts.into_iter().enumerate() {
+        // Those on one machine have all read that one.
+        if machines.iter().position(|machine| *machine == machines[index]) == Some(index) {
+            add_machine(&mut merged.machine, &part.machine);
+        }
+        merged.processes.extend(part.processes);
+        part.faults.into_iter().for_each(|fault| add_fault(&mut merged.faults, fault));
+        // The others were stopped because one failed.
+        let is_failed = |outcome: &TrialOutcome| matches!(outcome, TrialOutcome::Failed { .. });
+        if merged.outcome == TrialOutcome::Complete
+            || (is_failed(&part.outcome) && !is_failed(&merged.outcome))
+        {
+            merged.outcome = part.outcome;
+        }
+        let worse = |seen: &Disturbance| {
+            merged.disturbance.as_ref().is_none_or(|worst| seen.share() > worst.share())
+        };
+        if part.disturbance.as_ref().is_some_and(worse) {
+            merged.disturbance = part.disturbance;
+        }
+    }
+    merged.processes.sort_by(|one, other| (one.role, &one.name).cmp(&(other.role, &other.name)));
+    merged
+}
+
+fn add_machine(sum: &mut MachineCost, one: &MachineCost) {
+    sum.user_ns += one.user_ns;
+    sum.system_ns += one.system_ns;
+    sum.idle_ns += one.idle_ns;
+    sum.steal_ns += one.steal_ns;
+    sum.throttled_ns += one.throttled_ns;
+    sum.busy_source = one.busy_source;
+}
+
+/// A fault that several nodes have done, as telling clients of backends, was done when the
+/// last one had, and seen when all have seen it.
+fn add_fault(faults: &mut Vec<FaultRecord>, fault: FaultRecord) {
+    let is_same = |known: &&mut FaultRecord| {
+        (&known.action, &known.backend) == (&fault.action, &fault.backend)
+            && known.planned_s == fault.planned_s
+    };
+    match faults.iter_mut().find(is_same) {
+        Some(known) => {
+            known.done_s = known.done_s.max(fault.done_s);
+            known.seen &= fault.seen;
+        }
+        None => {
+            let at = faults.partition_point(|known| known.planned_s <= fault.planned_s);
+            faults.insert(at, fault);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(action: &str, planned_s: f64, done_s: f64, seen: bool) -> FaultRecord {
+        FaultRecord { action: action.into(), backend: "b1".into(), planned_s, done_s, seen }
+    }
+
+    fn part(busy_ns: u64, faults: Vec<FaultRecord>) -> PartMeasured {
+        PartMeasured {
+            outcome: TrialOutcome::Complete,
+            ended_ns: busy_ns,
+            processes: Vec::new(),
+            machine: MachineCost { user_ns: busy_ns, ..MachineCost::default() },
+            faults,
+            disturbance: None,
+            calls: Vec::new(),
+            lost: Vec::new(),
+            late_ns: 0,
+            last_done_ns: 0,
+        }
+    }
+
+    #[test]
+    fn a_machine_is_billed_once_whoever_reads_it() {
+        let parts = || vec![part(5, vec![]), part(6, vec![]), part(70, vec![])];
+        let merged = merge(parts(), Vec::new(), &[0, 0, 1], Vec::new());
+        assert_eq!((merged.machine.user_ns, merged.ended_ns), (75, 5));
+        let merged = merge(parts(), Vec::new(), &[0, 1, 2], Vec::new());
+        assert_eq!(merged.machine.user_ns, 81);
+    }
+
+    #[test]
+    fn faults_of_all_nodes_are_in_order_and_each_is_there_once() {
+        let first = vec![fault("add", 1.0, 1.2, true), fault("kill", 3.0, 3.0, true)];
+        let second = vec![fault("add", 1.0, 1.1, false), fault("stop", 2.0, 2.0, true)];
+        let merged = merge(vec![part(1, first), part(1, second)], Vec::new(), &[0, 1], Vec::new());
+        let faults: Vec<_> = merged.faults.iter().map(|one| (&*one.action, one.done_s)).collect();
+        assert_eq!(faults, [("add", 1.2), ("stop", 2.0), ("kill", 3.0)]);
+        assert!(!merged.faults[0].seen, "one node has not seen it");
+    }
+
+    #[test]
+    fn files_stay_below_their_folder() {
+        let folder = Path::new("/tmp/x");
+        assert_eq!(below(folder, "l7/peer.toml").unwrap(), Path::new("/tmp/x/l7/peer.toml"));
+        for path in ["", "/etc/passwd", "../x", "a/../../b", "."] {
+            assert!(below(folder, path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_part_that_can_t_be_is_refused() {
+        let good = wire::Part {
+            backends: vec![1],
+            first_worker: 1,
+            workers: 2,
+            all_workers: 3,
+            ..wire::Part::default()
+        };
+        let (part, workers) = part_of_wire(&good, 2).unwrap();
+        assert_eq!(part.backends, [false, true]);
+        assert_eq!(part_to_wire(&part, workers, false), good);
+        assert!(part_of_wire(&good, 1).is_err());
+        for (first_worker, workers, all_workers) in [(2, 2, 3), (u32::MAX, 2, 3), (0, 0, 0)] {
+            let bad = wire::Part { first_worker, workers, all_workers, ..good.clone() };
+            assert!(part_of_wire(&bad, 2).is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_measured_survives_the_way() {
+        let measured = merge(
+            vec![part(7, vec![fault("kill", 1.0, 1.0, true)])],
+            vec![CallLog::default()],
+            &[0],
+            Vec::new(),
+        );
+        let back = measured_of_wire(&measured_to_wire(&measured, 3)).unwrap();
+        assert_eq!((back.ended_ns, back.late_ns, back.calls.clone()), (7, 3, vec![0]));
+        assert_eq!((back.faults, back.outcome), (measured.faults, TrialOutcome::Complete));
+        let bad = wire::Measured::default();
+        assert_eq!(
+            measured_of_wire(&bad).unwrap_err().to_string(),
+            "it sent an outcome that can't be read"
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! Which node does what. Pure: decided before the first trial, and the same in all of them.
+
+use measure::nodes::NodeRole;
+use scenario::NodeRoles;
+
+use crate::{
+    lab::Part,
+    run::{load, trial::Workers},
+};
+
+/// What each node does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Roles {
+    nodes: usize,
+    balancer: usize,
+    /// Of each backend, where it runs.
+    backends: Vec<usize>,
+    generators: Vec<usize>,
+}
+
+/// A scenario places something on a node that there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "nodes.{key}: there is no node {node}; there are {nodes}, from 0 on: raise --nodes, or place \
+     it elsewhere"
+)]
+pub(crate) struct NoSuchNode {
+    key: &'static str,
+    node: u32,
+    nodes: usize,
+}
+
+/// What a node may spend on making load.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capacity {
+    /// Its CPUs.
+    pub(super) cpus: u32,
+    /// How many nodes are on its machine, itself included.
+    pub(super) on_machine: u32,
+}
+
+impl Roles {
+    /// Where the scenario places them, or else by the number of nodes: two divide load from
+    /// what is measured; of three the balancer is alone, as it would be in production; of
+    /// more, half of the others make load.
+    pub(super) fn of(
+        wanted: &NodeRoles,
+        nodes: usize,
+        backends: usize,
+    ) -> Result<Self, NoSuchNode> {
+        let usual = usual(nodes);
+        let place = |key, wanted: &[u32], usual: Vec<usize>| -> Result<Vec<usize>, NoSuchNode> {
+            if wanted.is_empty() {
+                return Ok(usual);
+            }
+            let known = |&node: &u32| {
+                let index = node as usize;
+                if index < nodes { Ok(index) } else { Err(NoSuchNode { key, node, nodes }) }
+            };
+            wanted.iter().map(known).collect()
+        };
+        let balancer: Vec<u32> = wanted.balancer.into_iter().collect();
+        let balancer = place("balancer", &balancer, vec![usual.0])?[0];
+        let hosts = place("backends", &wanted.backends, usual.1)?;
+        let generators = place("generators", &wanted.generators, usual.2)?;
+        let backends = (0..backends).map(|index| hosts[index % hosts.len()]).collect();
+        Ok(Self { nodes, balancer, backends, generators })
+    }
+
+    /// The roles of a node.
+    pub(super) fn names(&self, node: usize) -> Vec<NodeRole> {
+        let has = [
+            (NodeRole::Balancer, self.balancer == node),
+            (NodeRole::Backends, self.backends.contains(&node)),
+            (NodeRole::Generator, self.generators.contains(&node)),
+        ];
+        has.into_iter().filter(|(_, has)| *has).map(|(role, _)| role).collect()
+    }
+
+    /// Where the balancer runs.
+    pub(super) fn balancer(&self) -> usize {
+        self.balancer
+    }
+
+    /// The part of each node in a trial with so many connections.
+    pub(super) fn parts(&self, capacity: &[Capacity], connections: u32) -> Vec<(Part, Workers)> {
+        let counts = self.workers(capacity, connections);
+        let of = counts.iter().sum();
+        let mut first = 0;
+        let mut part = |node: usize| {
+            let workers = Workers { first, count: counts[node], of };
+            first += counts[node];
+            let part = Part {
+                backends: self.backends.iter().map(|&host| host == node).collect(),
+                balancer: self.balancer == node,
+                generator: counts[node] > 0,
+            };
+            (part, workers)
+        };
+        (0..self.nodes).map(&mut part).collect()
+    }
+
+    /// Threads that make load, for each node: dealt one by one, so that few connections are
+    /// spread over all nodes that may have some.
+    fn workers(&self, capacity: &[Capacity], connections: u32) -> Vec<u32> {
+        let most = |&node: &usize| {
+            let Capacity { cpus, on_machine } = capacity[node];
+            // A node with nothing else to do has all its CPUs for it.
+            let alone = on_machine == 1 && self.names(node) == [NodeRole::Generator];
+            let own = if alone { cpus as usize } else { 0 };
+            (node, load::workers(cpus / on_machine.max(1), own, connections))
+        };
+        let most: Vec<(usize, u32)> = self.generators.iter().map(most).collect();
+        let mut counts = vec![0; self.nodes];
+        let mut left = connections;
+        while left > 0 && most.iter().any(|&(node, most)| counts[node] < most) {
+            for &(node, most) in &most {
+                if left > 0 && counts[node] < most {
+                    counts[node] += 1;
+                    left -= 1;
+                }
+            }
+        }
+        counts
+    }
+}
+
+/// Where balancer, backends and load are, unless the scenario says otherwise.
+fn usual(nodes: usize) -> (usize, Vec<usize>, Vec<usize>) {
+    match nodes {
+        0 | 1 => (0, vec![0], vec![0]),
+        2 => (0, vec![0], vec![1]),
+        _ => {
+            let backends = (nodes - 1) / 2;
+            (0, (1..=backends).collect(), (1 + backends..nodes).collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOUR: Capacity = Capacity { cpus: 4, on_machine: 1 };
+
+    #[test]
+    fn the_balancer_is_alone_from_three_nodes_on() {
+        let roles = |nodes| Roles::of(&NodeRoles::default(), nodes, 4).unwrap();
+        let names = |nodes: usize| -> Vec<Vec<NodeRole>> {
+            (0..nodes).map(|node| roles(nodes).names(node)).collect()
+        };
+        use NodeRole::{Backends, Balancer, Generator};
+        assert_eq!(names(1), [vec![Balancer, Backends, Generator]]);
+        assert_eq!(names(2), [vec![Balancer, Backends], vec![Generator]]);
+        assert_eq!(names(3), [vec![Balancer], vec![Backends], vec![Generator]]);
+        assert_eq!(names(4)[1..], [vec![Backends], vec![Generator], vec![Generator]]);
+        assert_eq!(roles(5).backends, [1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn a_scenario_places_what_it_names_and_nothing_elsewhere() {
+        let wanted = NodeRoles { balancer: Some(2), backends: vec![0, 1], generators: vec![] };
+        let roles = Roles::of(&wanted, 3, 3).unwrap();
+        assert_eq!((roles.balancer, roles.backends.clone()), (2, vec![0, 1, 0]));
+        assert_eq!(roles.generators, [2]);
+        let wanted = NodeRoles { generators: vec![3], ..wanted };
+        let error = Roles::of(&wanted, 3, 3).unwrap_err().to_string();
+        assert!(error.contains("nodes.generators: there is no node 3"), "{error}");
+    }
+
+    /// Whatever the numbers: workers are numbered through, each connection has one, and
+    /// each backend is on one node.
+    #[test]
+    fn parts_make_a_whole() {
+        for nodes in 1..9 {
+            for connections in [1, 2, 3, 64] {
+                let roles = Roles::of(&NodeRoles::default(), nodes, 5).unwrap();
+                let parts = roles.parts(&vec![FOUR; nodes], connections);
+                let of = parts[0].1.of;
+                assert!((1..=connections).contains(&of));
+                let mut next = 0;
+                for (part, workers) in &parts {
+                    assert_eq!((workers.first, workers.of), (next, of));
+                    assert_eq!(part.generator, workers.count > 0);
+                    next += workers.count;
+                }
+                assert_eq!(next, of);
+                for backend in 0..5 {
+                    let hosts = parts.iter().filter(|(part, _)| part.backends[backend]);
+                    assert_eq!(hosts.count(), 1);
+                }
+                assert_eq!(parts.iter().filter(|(part, _)| part.balancer).count(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_that_only_makes_load_has_all_its_cpus_for_it() {
+        let roles = Roles::of(&NodeRoles::default(), 4, 4).unwrap();
+        assert_eq!(roles.workers(&[FOUR; 4], 64), [0, 0, 4, 4]);
+        assert_eq!(roles.workers(&[FOUR; 4], 3), [0, 0, 2, 1]);
+        let shared = Capacity { cpus: 4, on_machine: 4 };
+        assert_eq!(roles.workers(&[shared; 4], 64), [0, 0, 1, 1]);
+    }
+}

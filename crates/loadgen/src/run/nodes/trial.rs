@@ -1,0 +1,566 @@
+//! One trial on several nodes, step by step.
+
+use std::{thread, time::Duration};
+
+use agents::{
+    coordinator::{Lost, Node},
+    offset::Offset,
+    wire::{self, begin::Which, reply, step},
+};
+use jiff::Timestamp;
+use measure::{
+    calllog::CallLog,
+    fold::Folded,
+    nodes::NodeTrial,
+    record::{ProcessRole, Side, TrialOutcome, TrialRecord},
+    steadiness::{Asked, Unasked},
+};
+use rustix::process::Signal;
+use scenario::Pace;
+
+use super::{Fleet, Nodes, convert, convert::PartMeasured, out_of_turn};
+use crate::{
+    drive::clock::monotonic_ns,
+    interrupt,
+    lab::{LabError, Launch, Part, ProxyLaunch, placement::Cpus},
+    run::{
+        doubts,
+        trial::{
+            Attempt, Done, Measured, Moment, RunTrial, Seen, Then, Trial, Workers, blank_record,
+        },
+    },
+};
+
+/// From when all nodes are ready to the first call: time for the last of them to hear of it.
+const LEAD: Duration = Duration::from_millis(100);
+/// How often nodes are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How far the rate that was sent may be from the one asked for, where calls are counted
+/// by the nodes: of so many, chance is far less.
+const OTHER_RATE: f64 = 0.02;
+
+/// What was measured, the fold of it where nodes made that, and how the balancer was
+/// started.
+type WhatCame = (Measured, Option<Folded>, Option<ProxyLaunch>);
+
+/// Why there is nothing to record but that.
+enum Broken {
+    /// A node is lost, or does not keep to the protocol.
+    Lost(Lost),
+    /// Something could not be started, or ended, on a node.
+    Failed {
+        side: Side,
+        message: String,
+    },
+    Interrupted,
+}
+
+impl From<Lost> for Broken {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+impl RunTrial for Nodes<'_> {
+    fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done {
+        let started = Timestamp::now();
+        look(Moment::Starting);
+        let cpus = Cpus::default();
+        let attempt = Attempt {
+            trial,
+            service: None,
+            certificates: None,
+            cpus: &cpus,
+            max_errors: 1.0,
+            here: None,
+        };
+        let mut done = match self.measure(&attempt, look) {
+            Ok((measured, folded, proxy)) => {
+                let mut record = match folded {
+                    None => attempt.record(&measured),
+                    Some(folded) => record_folded(&attempt, &measured, &folded),
+                };
+                let rate = trial.scenario.load.pace.mean_rate();
+                record.warnings.extend(doubts::of_start_skew(&record.nodes, rate));
+                Done { record, proxy, then: Then::GoOn }
+            }
+            Err(Broken::Interrupted) => {
+                let record = blank_record(&trial.peer.peer.name, trial.repeat, trial.order);
+                let outcome = TrialOutcome::Interrupted;
+                let record = TrialRecord { outcome, ..record };
+                Done { record, proxy: None, then: Then::GoOn }
+            }
+            Err(Broken::Failed { side, message }) => {
+                // Its log is on the node, and its last words are in the message.
+                let is_first = trial.order == 0 && side == Side::Backend;
+                let then = if is_first { Then::End } else { Then::GoOn };
+                let record = attempt.failed(&LabError::OnNode { side, message });
+                Done { record, proxy: None, then }
+            }
+            Err(Broken::Lost(lost)) => {
+                let mut error = LabError::NodeLost(lost.to_string());
+                let recovered = self.recover();
+                let then = if recovered.is_ok() { Then::Again } else { Then::End };
+                if let Err(reason) = recovered {
+                    error = LabError::NodeLost(format!("{lost}; {reason}"));
+                }
+                Done { record: attempt.failed(&error), proxy: None, then }
+            }
+        };
+        trial.describe(&mut done.record, started);
+        done
+    }
+
+    fn is_interrupted(&self) -> bool {
+        interrupt::interrupted()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+impl Nodes<'_> {
+    fn measure(
+        &self,
+        attempt: &Attempt<'_>,
+        look: &mut dyn FnMut(Moment),
+    ) -> Result<WhatCame, Broken> {
+        let trial = attempt.trial;
+        let Some(fleet) = &self.fleet else {
+            return Err(Broken::Failed { side: Side::Lab, message: "no node is left".to_owned() });
+        };
+        let parts = self.roles.parts(&self.capacity(), trial.scenario.load.connections);
+        let measured = self.steps(fleet, attempt, &parts, look);
+        if !matches!(measured, Err(Broken::Lost(_))) {
+            // Whatever came of it, the next trial finds nodes without processes.
+            fleet.nodes.iter().for_each(Node::stop);
+            fleet.all(|_| step::What::End(wire::End {}))?;
+        }
+        measured
+    }
+
+    fn steps(
+        &self,
+        fleet: &Fleet,
+        attempt: &Attempt<'_>,
+        parts: &[(Part, Workers)],
+        look: &mut dyn FnMut(Moment),
+    ) -> Result<WhatCame, Broken> {
+        let trial = attempt.trial;
+        fleet.nodes.iter().for_each(Node::begin);
+        let begun = fleet.all(|node| step::What::Begin(self.begin(trial, &parts[node])))?;
+        let serve = self.addresses(fleet, parts, begun)?;
+        fleet.all(|_| step::What::Serve(serve.clone()))?;
+        let balancing = fleet.all(|_| step::What::Balance(wire::Balance {}))?;
+        let proxy = balancing.into_iter().find_map(launch);
+        fleet.all(|_| step::What::Connect(wire::Connect {}))?;
+        let before = fleet.offsets()?;
+        let zero_ns = monotonic_ns() + LEAD.as_nanos() as u64;
+        let start = |node: usize| wire::Start { epoch_ns: before[node].convert(zero_ns) };
+        fleet.ask(|node| step::What::Start(start(node)));
+        let measured = fleet.watch(zero_ns, look)?;
+        let after = fleet.offsets()?;
+        let every = one_of(&measured, self.wanted.ship_calls);
+        let logs = fleet.ship(&measured, every)?;
+        let nodes = self.nodes_of(&measured, &before, &after);
+        let machines: Vec<u32> = self.setups.iter().map(|node| node.machine).collect();
+        let merged = convert::merge(self.named(measured), logs, &machines, nodes);
+        let folded = if every > 1 { Some(fleet.fold(attempt, &merged)?) } else { None };
+        Ok((merged, folded, proxy))
+    }
+
+    fn begin(&self, trial: &Trial<'_>, (part, workers): &(Part, Workers)) -> wire::Begin {
+        let on_machine = self.capacity();
+        let shares_machine = on_machine.iter().any(|one| one.on_machine > 1);
+        let is_search = trial.scenario.load.search.is_some();
+        let is_twin = trial.scenario.load.closed_twin
+            && matches!(trial.scenario.load.pace, Pace::Closed { .. });
+        let which = match (trial.point, trial.scenario.load.pace.mean_rate()) {
+            (None, _) if is_twin => Which::Twin(true),
+            (None, _) => Which::Plain(true),
+            (Some(_), Some(rate)) if is_search => Which::Rate(rate),
+            (Some(point), _) => Which::Point(point.to_owned()),
+        };
+        wire::Begin {
+            which: Some(which),
+            peer: trial.peer.peer.name.clone(),
+            repeat: trial.repeat,
+            order: trial.order,
+            part: Some(convert::part_to_wire(part, *workers, shares_machine)),
+        }
+    }
+
+    /// Where everybody listens, of what each node has free.
+    fn addresses(
+        &self,
+        fleet: &Fleet,
+        parts: &[(Part, Workers)],
+        begun: Vec<reply::What>,
+    ) -> Result<wire::Serve, Broken> {
+        let mut serve = wire::Serve::default();
+        serve.backends.resize(parts[0].0.backends.len(), String::new());
+        for (node, reply) in begun.into_iter().enumerate() {
+            let lost = || Broken::Lost(out_of_turn(&fleet.nodes[node]));
+            let reply::What::Begun(wire::Begun { addresses }) = reply else { return Err(lost()) };
+            let mut addresses = addresses.into_iter();
+            let part = &parts[node].0;
+            let hosted = part.backends.iter().enumerate().filter(|(_, is_here)| **is_here);
+            for (index, _) in hosted {
+                serve.backends[index] = addresses.next().ok_or_else(lost)?;
+            }
+            if part.balancer {
+                serve.balancer = addresses.next().ok_or_else(lost)?;
+                serve.admin = addresses.next().ok_or_else(lost)?;
+            }
+        }
+        Ok(serve)
+    }
+
+    fn nodes_of(
+        &self,
+        measured: &[PartMeasured],
+        before: &[Offset],
+        after: &[Offset],
+    ) -> Vec<NodeTrial> {
+        let clocks = before.iter().zip(after);
+        let parts = self.setups.iter().zip(measured).zip(clocks);
+        parts
+            .map(|((setup, measured), (before, after))| NodeTrial {
+                name: setup.name.clone(),
+                clock_offset_ns: before.offset_ns,
+                clock_uncertainty_ns: before.uncertainty_ns,
+                clock_drift_ppm: after.drift_ppm(before),
+                late_ns: measured.late_ns,
+                calls: measured.calls.iter().sum(),
+                machine: measured.machine.clone(),
+            })
+            .collect()
+    }
+
+    /// What nodes measured, with their names where parts have to be told apart.
+    fn named(&self, measured: Vec<PartMeasured>) -> Vec<PartMeasured> {
+        let mut measured = measured;
+        for (part, setup) in measured.iter_mut().zip(&self.setups) {
+            if let TrialOutcome::Failed { message, .. } = &mut part.outcome {
+                *message = format!("on {} ({}): {message}", setup.name, setup.host);
+            }
+            let generators =
+                part.processes.iter_mut().filter(|process| process.role == ProcessRole::Generator);
+            generators.for_each(|one| one.name = format!("{}{}", doubts::GENERATOR_ON, setup.name));
+        }
+        measured
+    }
+}
+
+impl Fleet {
+    /// Has each node take a step.
+    fn ask(&self, step: impl Fn(usize) -> step::What) {
+        self.nodes.iter().enumerate().for_each(|(index, node)| node.ask(step(index)));
+    }
+
+    /// Has each node take a step and waits until all have. The first that could not is what
+    /// counts, once the others have answered too.
+    fn all(&self, step: impl Fn(usize) -> step::What) -> Result<Vec<reply::What>, Broken> {
+        self.ask(step);
+        let mut replies = Vec::with_capacity(self.nodes.len());
+        let mut broken = None;
+        for node in &self.nodes {
+            let reply = loop {
+                if let Some(reply) = node.reply()? {
+                    break reply;
+                }
+                self.check()?;
+                if interrupt::interrupted() {
+                    node.stop();
+                    broken.get_or_insert(Broken::Interrupted);
+                }
+            };
+            if let reply::What::Failed(failed) = &reply {
+                broken.get_or_insert(self.failed(node, failed));
+            }
+            replies.push(reply);
+        }
+        broken.map_or(Ok(replies), Err)
+    }
+
+    fn failed(&self, node: &Node, failed: &wire::Failed) -> Broken {
+        let index = self.nodes.iter().position(|other| std::ptr::eq(other, node)).unwrap_or(0);
+        let message = format!("on n{index} ({}): {}", node.hello().host, failed.message);
+        Broken::Failed { side: convert::side_of_wire(failed), message }
+    }
+
+    /// Whether all nodes are there.
+    fn check(&self) -> Result<(), Lost> {
+        self.nodes.iter().try_for_each(Node::check)
+    }
+
+    /// How far each node's clock is from this one.
+    fn offsets(&self) -> Result<Vec<Offset>, Broken> {
+        let offset = |node: &Node| {
+            let unknown = || {
+                let reason = "it did not answer when its clock was asked".to_owned();
+                Broken::Lost(Lost { host: node.hello().host.clone(), reason })
+            };
+            node.offset(monotonic_ns)?.ok_or_else(unknown)
+        };
+        self.nodes.iter().map(offset).collect()
+    }
+
+    /// Waits until the load was made, and for what each node measured.
+    fn watch(
+        &self,
+        zero_ns: u64,
+        look: &mut dyn FnMut(Moment),
+    ) -> Result<Vec<PartMeasured>, Broken> {
+        let mut replies: Vec<Option<reply::What>> = self.nodes.iter().map(|_| None).collect();
+        let (mut is_over, mut is_stopped) = (false, false);
+        while replies.iter().any(Option::is_none) {
+            for (node, reply) in self.nodes.iter().zip(&mut replies) {
+                if reply.is_none() {
+                    *reply = node.reply()?;
+                }
+            }
+            self.check()?;
+            let progress: Vec<_> = self.nodes.iter().map(Node::progress).collect();
+            if !is_over && progress.iter().all(|one| one.is_finished) {
+                is_over = true;
+                self.nodes.iter().for_each(Node::over);
+            }
+            // A node that has something to say before that can't go on, nor can the others.
+            let is_broken = !is_over && replies.iter().any(Option::is_some);
+            if !is_stopped && (is_broken || interrupt::interrupted()) {
+                is_stopped = true;
+                self.nodes.iter().for_each(Node::stop);
+            }
+            let elapsed = Duration::from_nanos(monotonic_ns().saturating_sub(zero_ns));
+            let ended = progress.iter().map(|one| one.ended).sum();
+            look(Moment::Running { elapsed, ended });
+            thread::sleep(LOOK_EVERY);
+        }
+        self.parts(replies.into_iter().flatten().collect())
+    }
+
+    fn parts(&self, replies: Vec<reply::What>) -> Result<Vec<PartMeasured>, Broken> {
+        let mut parts = Vec::with_capacity(replies.len());
+        for (node, reply) in self.nodes.iter().zip(replies) {
+            match reply {
+                reply::What::Measured(measured) => {
+                    let part = convert::measured_of_wire(&measured).map_err(|error| {
+                        let host = node.hello().host.clone();
+                        Broken::Lost(Lost { host, reason: error.to_string() })
+                    })?;
+                    parts.push(part);
+                }
+                reply::What::Failed(failed) => return Err(self.failed(node, &failed)),
+                _ => return Err(Broken::Lost(out_of_turn(node))),
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The logs of all workers in their order, with one of so many calls.
+    fn ship(&self, measured: &[PartMeasured], every: u64) -> Result<Vec<CallLog>, Broken> {
+        for (node, part) in self.nodes.iter().zip(measured) {
+            let calls: Vec<u64> = part.calls.iter().map(|calls| calls.div_ceil(every)).collect();
+            node.expect(&calls);
+        }
+        self.all(|_| step::What::Ship(wire::Ship { every }))?;
+        let mut logs = Vec::new();
+        for node in &self.nodes {
+            let missing = || {
+                let reason = "calls are missing from its logs".to_owned();
+                Broken::Lost(Lost { host: node.hello().host.clone(), reason })
+            };
+            logs.extend(node.take_logs().ok_or_else(missing)?);
+        }
+        Ok(logs)
+    }
+}
+
+impl Fleet {
+    /// Has each node fold its own logs over the window that is found in what was shipped of
+    /// them, and adds the folds up.
+    fn fold(&self, attempt: &Attempt<'_>, measured: &Measured) -> Result<Folded, Broken> {
+        let Seen { window, spent, .. } = attempt.look_at(measured);
+        let fold = wire::Fold {
+            spent_start_ns: spent.start_ns,
+            start_ns: window.start_ns,
+            end_ns: window.end_ns,
+        };
+        let backends = attempt.trial.scenario.backends.len();
+        let mut sum: Option<Folded> = None;
+        for (node, reply) in self.nodes.iter().zip(self.all(|_| step::What::Fold(fold))?) {
+            let reply::What::Folded(sent) = reply else {
+                return Err(Broken::Lost(out_of_turn(node)));
+            };
+            let part = convert::folded_of_wire(&sent, backends).map_err(|error| {
+                let host = node.hello().host.clone();
+                Broken::Lost(Lost { host, reason: error.to_string() })
+            })?;
+            match &mut sum {
+                None => sum = Some(part),
+                Some(sum) => sum.merge(&part),
+            }
+        }
+        sum.ok_or_else(|| Broken::Failed {
+            side: Side::Lab,
+            message: "there is no node to fold anything".to_owned(),
+        })
+    }
+}
+
+/// One of how many calls is shipped, so that they are no more than `most` altogether.
+fn one_of(measured: &[PartMeasured], most: u64) -> u64 {
+    let calls: u64 = measured.iter().flat_map(|part| &part.calls).sum();
+    calls.div_ceil(most.max(1)).max(1)
+}
+
+/// The record of calls that nodes have folded. Whether their gaps are those asked for can't
+/// be told from one of so many; whether there are as many as asked for can.
+fn record_folded(attempt: &Attempt<'_>, measured: &Measured, folded: &Folded) -> TrialRecord {
+    let seen = attempt.look_at(measured);
+    let sent = folded.counts().sent as f64 / seen.window.seconds();
+    let is_off = |asked: &Asked| (sent / asked.rate - 1.0).abs() > OTHER_RATE;
+    let unasked = attempt.asked().filter(is_off).map(|_| Unasked::Rate(sent));
+    attempt.record_folded(measured, &seen, folded, unasked.as_slice())
+}
+
+/// How the balancer was started, where this is the node's answer that has one.
+fn launch(reply: reply::What) -> Option<ProxyLaunch> {
+    let reply::What::Balancing(wire::Balancing { command, files }) = reply else { return None };
+    let file =
+        |file: wire::File| (file.path.into(), String::from_utf8_lossy(&file.content).into_owned());
+    (!command.is_empty()).then(|| ProxyLaunch {
+        launch: Launch {
+            name: String::new(),
+            command,
+            environment: Vec::new(),
+            folder: None,
+            cpus: Vec::new(),
+            stop_signal: Signal::TERM,
+            has_workers: false,
+        },
+        files: files.into_iter().map(file).collect(),
+        in_kernel: false,
+        reload: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use agents::{calls, wire::Calls};
+    use measure::calllog::{Entry, FailureKind, OnWire, Outcome};
+    use proptest::prelude::*;
+    use scenario::Library;
+
+    use super::*;
+    use crate::{peers::ReadyPeer, root::Root};
+
+    const SECOND: u64 = 1_000_000_000;
+    /// Workers of each of three agents.
+    const AGENTS: [usize; 3] = [2, 1, 2];
+
+    fn entries() -> impl Strategy<Value = Vec<Entry>> {
+        let outcome = prop_oneof![
+            8 => (0_u16..4, 0..SECOND, 0..SECOND)
+                .prop_map(|(backend, queued, service)| Outcome::served(backend, queued, service)),
+            1 => (1_i32..17).prop_map(|code| Outcome::Failed(FailureKind::from_status(code))),
+            1 => Just(Outcome::Unfinished),
+            1 => Just(Outcome::NotSent),
+        ];
+        let times = (0..2 * SECOND, 0..SECOND / 10, 0..SECOND / 100, 0..SECOND);
+        let one = (times, outcome).prop_map(|((due_ns, waited, late, took), outcome)| {
+            let (ready_ns, sent_ns) = (due_ns + waited, due_ns + waited + late);
+            let on_wire = OnWire::new(sent_ns, sent_ns + took / 2);
+            Entry { due_ns, ready_ns, sent_ns, done_ns: sent_ns + took, on_wire, outcome }
+        });
+        prop::collection::vec(one, 0..50)
+    }
+
+    fn log(entries: &[Entry]) -> CallLog {
+        let mut log = CallLog::default();
+        entries.iter().for_each(|&entry| log.push(entry));
+        log
+    }
+
+    fn part(logs: &[CallLog]) -> PartMeasured {
+        let measured = Measured {
+            logs: logs.to_vec(),
+            lost: 0,
+            last_done_ns: 0,
+            ended_ns: 3 * SECOND,
+            processes: Vec::new(),
+            machine: Default::default(),
+            outcome: TrialOutcome::Complete,
+            faults: Vec::new(),
+            disturbance: None,
+            then: Then::GoOn,
+            nodes: Vec::new(),
+        };
+        convert::measured_of_wire(&convert::measured_to_wire(&measured, 0)).unwrap()
+    }
+
+    /// As an agent ships a log and the coordinator takes it in.
+    fn shipped(log: &CallLog) -> CallLog {
+        use prost::Message as _;
+        let mut back = CallLog::default();
+        for piece in calls::pieces(0, log) {
+            let piece = Calls::decode(piece.encode_to_vec().as_slice()).unwrap();
+            calls::append(&mut back, &piece).unwrap();
+        }
+        back
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Byte for byte.
+        #[test]
+        fn the_record_of_three_agents_is_that_of_one_process_with_the_same_logs(
+            logs in prop::collection::vec(entries(), 5),
+        ) {
+            let library = Library::open(Root::find().scenarios()).unwrap();
+            let scenario = library.find("single-conn-flood").unwrap().resolve(true, &[]).unwrap();
+            let peer = library.peer("l7").unwrap();
+            let peer = ReadyPeer { peer, program: None, version: None, external: None };
+            let trial = Trial {
+                scenario: &scenario,
+                point: None,
+                peer: &peer,
+                repeat: 0,
+                order: 0,
+                dir: Default::default(),
+            };
+            let attempt = Attempt {
+                trial: &trial,
+                service: None,
+                certificates: None,
+                cpus: &Cpus::default(),
+                max_errors: 1.0,
+                here: None,
+            };
+            let logs: Vec<CallLog> = logs.iter().map(|entries| log(entries)).collect();
+            let one = convert::merge(vec![part(&logs)], logs.clone(), &[0], Vec::new());
+            let (mut parts, mut merged, mut first) = (Vec::new(), Vec::new(), 0);
+            for count in AGENTS {
+                let own = &logs[first..first + count];
+                parts.push(part(own));
+                merged.extend(own.iter().map(shipped));
+                first += count;
+            }
+            let three = convert::merge(parts, merged, &[0, 1, 2], Vec::new());
+            let text = |measured| serde_json::to_string(&attempt.record(measured)).unwrap();
+            prop_assert_eq!(text(&three), text(&one));
+            // Nor does it matter who folds.
+            let seen = attempt.look_at(&one);
+            let mut sum = attempt.fold(&logs[..2], &seen);
+            for own in [&logs[2..3], &logs[3..]] {
+                let sent = convert::folded_to_wire(attempt.fold(own, &seen));
+                sum.merge(&convert::folded_of_wire(&sent, 4).unwrap());
+            }
+            prop_assert_eq!(sum, attempt.fold(&logs, &seen));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What each node of a run on several did, and how well their clocks agree.
+
+use analysis::model::Model;
+use measure::{
+    format,
+    nodes::{Cluster, NodeSetup, NodeTrial},
+};
+
+use super::{column, section, table};
+use crate::html::Html;
+
+const COLUMNS: [(&str, &str, &str); 7] = [
+    ("Node", "Its host, and its machine where nodes share one", ""),
+    ("Did", "What ran there", ""),
+    ("CPUs", "Logical CPUs that were its own to use", "num"),
+    ("Calls", "Calls that it made, those of the warm-ups too", "num"),
+    ("CPU busy", "Mean over the trials, of its whole machine", "num"),
+    ("Clock within", "How far from what was measured its clock may have been, at worst", "num"),
+    ("Drift", "How fast its clock ran ahead of the coordinator's, at most", "num"),
+];
+
+pub(super) fn write(html: &mut Html, model: &Model<'_>) {
+    let Some(cluster) = &model.run.cluster else { return };
+    section(html, "nodes", "Nodes", |html| {
+        html.leaf("p", &[("class", "fine")], &story(cluster));
+        table(html, "What each node did", |html| {
+            html.tag("thead", &[], |html| {
+                html.tag("tr", &[], |html| {
+                    COLUMNS.iter().for_each(|(head, hint, class)| column(html, head, hint, class));
+                });
+            });
+            html.tag("tbody", &[], |html| {
+                for node in &cluster.nodes {
+                    let trials = model.trials();
+                    let of_node: Vec<&NodeTrial> = trials
+                        .iter()
+                        .flat_map(|(_, trial)| &trial.record.nodes)
+                        .filter(|one| one.name == node.name)
+                        .collect();
+                    row(html, node, &of_node);
+                }
+            });
+        });
+    });
+}
+
+fn story(cluster: &Cluster) -> String {
+    let (nodes, machines) = (cluster.nodes.len(), cluster.machines());
+    let on = match machines {
+        1 => "one machine".to_owned(),
+        machines => format!("{machines} machines"),
+    };
+    format!(
+        "{nodes} nodes on {on}, with agents started by {}. Each call was timed by one clock: no \
+         latency is the difference of two. Clocks were compared before and after each trial, to \
+         start the load of all nodes together.",
+        cluster.engine
+    )
+}
+
+fn row(html: &mut Html, node: &NodeSetup, trials: &[&NodeTrial]) {
+    let roles: Vec<&str> = node.roles.iter().map(|role| role.name()).collect();
+    let did = if roles.is_empty() { "nothing".to_owned() } else { roles.join(", ") };
+    let calls: u64 = trials.iter().map(|trial| trial.calls).sum();
+    let worst = trials.iter().map(|trial| trial.clock_uncertainty_ns).max();
+    let drift = trials.iter().map(|trial| trial.clock_drift_ppm.abs()).reduce(f64::max);
+    html.tag("tr", &[], |html| {
+        html.tag("th", &[("scope", "row"), ("data-value", &node.name)], |html| {
+            html.text(&node.name);
+            html.leaf("small", &[], &format!("{}, machine {}", node.host, node.machine));
+        });
+        html.leaf("td", &[], &did);
+        let mut number = |value: Option<(f64, String)>| match value {
+            Some((value, text)) => {
+                let attributes = [("class", "num"), ("data-value", &*value.to_string())];
+                html.leaf("td", &attributes, &text);
+            }
+            None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
+        };
+        let cpus = node.environment.cpus;
+        number(Some((cpus.into(), cpus.to_string())));
+        number(Some((calls as f64, format::count(calls))));
+        number(busy(trials).map(|busy| (busy, format::share(busy))));
+        number(worst.map(|ns| (ns as f64, format::duration(ns as f64))));
+        number(drift.map(|ppm| (ppm, format!("{} ppm", format::number(ppm)))));
+    });
+}
+
+/// The part of a node's machine that was busy, over all of its trials.
+fn busy(trials: &[&NodeTrial]) -> Option<f64> {
+    let busy_ns: u64 = trials.iter().map(|one| one.machine.user_ns + one.machine.system_ns).sum();
+    let other_ns: u64 = trials.iter().map(|one| one.machine.idle_ns + one.machine.steal_ns).sum();
+    let all_ns = busy_ns + other_ns;
+    (all_ns > 0).then(|| busy_ns as f64 / all_ns as f64)
+}
