@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Home, SMALL};
+use common::{Home, SMALL, Server};
 use measure::{folder::Run, nodes::NodeRole, record::TrialOutcome};
 use nix::sys::signal::Signal;
 
@@ -236,6 +236,22 @@ fn figures_of_calls_that_are_not_shipped_add_up() {
     let trial = &run.trials[0];
     assert_eq!((trial.counts.scheduled, trial.counts.ok, trial.latency.count), (120, 120, 120));
     assert_eq!(trial.backends.iter().map(|backend| backend.calls).sum::<u64>(), 120);
+}
+
+#[test]
+fn a_target_is_driven_from_all_nodes() {
+    let home = home();
+    let server = Server::start(&["echo-backend", "--listen=127.0.0.1:0", "--id=pod-1"]);
+    let target = format!("lb={}", server.address);
+    let to = ["--scenario", "small", "--target", &target, "--rate", "400/s"];
+    let ran = home.run(&[&to[..], &["--on", "local", "--nodes", "2"]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    let run = Run::open(&home.runs("small")[0]).unwrap();
+    let trial = &run.trials[0];
+    assert_eq!((trial.peer.as_str(), trial.counts.ok), ("lb", 120));
+    assert_eq!((trial.backends.len(), trial.backends[0].id.as_str()), (1, "pod-1"));
+    assert_eq!(trial.backends[0].calls, 120);
+    assert!(trial.nodes.iter().all(|node| node.calls > 0), "{:?}", trial.nodes);
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Seen {
     }
 
     /// `None` for what is no id, and for ids beyond the most that are told apart.
-    fn index(&self, id: &[u8]) -> Option<usize> {
+    pub(crate) fn index(&self, id: &[u8]) -> Option<usize> {
         // Held for a comparison or two; the generator has few threads.
         let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = ids.iter().position(|known| known.as_bytes() == id) {

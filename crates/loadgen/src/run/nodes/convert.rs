@@ -7,7 +7,7 @@ use std::{
 
 use agents::wire;
 use measure::{
-    calllog::CallLog,
+    calllog::{CallLog, Entry, Outcome, UNKNOWN_BACKEND},
     fold::{Folded, FoldedPart},
     nodes::NodeTrial,
     record::{Disturbance, FaultRecord, MachineCost, ProcessCost, Side, TrialOutcome},
@@ -16,6 +16,7 @@ use scenario::Setting;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    drive::client::Seen,
     lab::{LabError, Part, ProxyLaunch},
     run::{
         course::without_paths,
@@ -45,6 +46,8 @@ pub(super) struct PartMeasured {
     pub(super) lost: Vec<u64>,
     pub(super) late_ns: u64,
     pub(super) last_done_ns: u64,
+    /// Of what the lab did not start, by the numbers in its logs.
+    pub(super) backend_ids: Vec<String>,
 }
 
 fn json<T: Serialize>(value: &T) -> String {
@@ -57,7 +60,11 @@ fn read<T: DeserializeOwned>(what: &'static str, json: &str) -> Result<T, Unread
 }
 
 /// What a node measured, for the coordinator.
-pub(super) fn measured_to_wire(measured: &Measured, late_ns: u64) -> wire::Measured {
+pub(super) fn measured_to_wire(
+    measured: &Measured,
+    late_ns: u64,
+    backend_ids: Vec<String>,
+) -> wire::Measured {
     let disturbance = measured.disturbance.as_ref();
     wire::Measured {
         outcome_json: json(&measured.outcome),
@@ -70,6 +77,7 @@ pub(super) fn measured_to_wire(measured: &Measured, late_ns: u64) -> wire::Measu
         lost: measured.logs.iter().map(CallLog::lost).collect(),
         late_ns,
         last_done_ns: measured.last_done_ns,
+        backend_ids,
     }
 }
 
@@ -86,6 +94,7 @@ pub(super) fn measured_of_wire(measured: &wire::Measured) -> Result<PartMeasured
         lost: measured.lost.clone(),
         late_ns: measured.late_ns,
         last_done_ns: measured.last_done_ns,
+        backend_ids: measured.backend_ids.clone(),
     })
 }
 
@@ -192,6 +201,29 @@ pub(super) fn launch_to_wire(
     }
 }
 
+/// A node's log with the numbers by which the coordinator knows the backends: each knows
+/// those that the lab did not start in the order in which they answered it.
+pub(super) fn renumbered(log: &CallLog, ids: &[String], seen: &Seen) -> CallLog {
+    let number = |id: &String| {
+        let number = seen.index(id.as_bytes()).and_then(|number| u16::try_from(number).ok());
+        number.unwrap_or(UNKNOWN_BACKEND)
+    };
+    let numbers: Vec<u16> = ids.iter().map(number).collect();
+    let mut renumbered = CallLog::with_capacity(log.entries().len());
+    for &entry in log.entries() {
+        let outcome = match entry.outcome {
+            Outcome::Served { backend, queued, service } => {
+                let backend = numbers.get(usize::from(backend)).copied();
+                let backend = backend.unwrap_or(UNKNOWN_BACKEND);
+                Outcome::served(backend, queued.get(), service.get())
+            }
+            other => other,
+        };
+        renumbered.push(Entry { outcome, ..entry });
+    }
+    renumbered
+}
+
 /// The trial as a whole: logs in the order of the workers, costs of all processes, and
 /// of each machine once. `machines` tells which machine each node is on.
 pub(super) fn merge(
@@ -286,6 +318,7 @@ mod tests {
             lost: Vec::new(),
             late_ns: 0,
             last_done_ns: 0,
+            backend_ids: Vec::new(),
         }
     }
 
@@ -306,6 +339,22 @@ mod tests {
         let faults: Vec<_> = merged.faults.iter().map(|one| (&*one.action, one.done_s)).collect();
         assert_eq!(faults, [("add", 1.2), ("stop", 2.0), ("kill", 3.0)]);
         assert!(!merged.faults[0].seen, "one node has not seen it");
+    }
+
+    #[test]
+    fn backends_are_numbered_as_the_coordinator_knows_them() {
+        let mut log = CallLog::default();
+        for backend in [0, 1, 9] {
+            let outcome = Outcome::served(backend, 3, 4);
+            let (due_ns, ready_ns, sent_ns, done_ns) = (1, 2, 3, 4);
+            log.push(Entry { due_ns, ready_ns, sent_ns, done_ns, on_wire: None, outcome });
+        }
+        let seen = Seen::of(vec!["pod-1".into()]);
+        let back = renumbered(&log, &["pod-2".into(), "pod-1".into()], &seen);
+        let outcomes: Vec<Outcome> = back.entries().iter().map(|entry| entry.outcome).collect();
+        let expected = [1, 0, UNKNOWN_BACKEND].map(|backend| Outcome::served(backend, 3, 4));
+        assert_eq!(outcomes, expected);
+        assert_eq!(seen.ids(), ["pod-1", "pod-2"]);
     }
 
     #[test]
@@ -344,9 +393,10 @@ mod tests {
             &[0],
             Vec::new(),
         );
-        let back = measured_of_wire(&measured_to_wire(&measured, 3)).unwrap();
+        let back = measured_of_wire(&measured_to_wire(&measured, 3, vec!["pod-1".into()])).unwrap();
         assert_eq!((back.ended_ns, back.late_ns, back.calls.clone()), (7, 3, vec![0]));
         assert_eq!((back.faults, back.outcome), (measured.faults, TrialOutcome::Complete));
+        assert_eq!(back.backend_ids, ["pod-1"]);
         let bad = wire::Measured::default();
         assert_eq!(
             measured_of_wire(&bad).unwrap_err().to_string(),

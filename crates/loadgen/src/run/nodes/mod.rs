@@ -108,7 +108,8 @@ impl<'a> Nodes<'a> {
     ) -> Result<Self, Failure> {
         let scenario = &request.scenario;
         check(scenario)?;
-        let roles = Roles::of(&scenario.nodes, wanted.nodes, scenario.backends.len())
+        let place = if request.targets.is_some() { Roles::of_targets } else { Roles::of };
+        let roles = place(&scenario.nodes, wanted.nodes, scenario.backends.len())
             .map_err(Failure::bad_input)?;
         let program = crate::peers::loadgen_program().map_err(Failure::lab)?;
         let build = agents::build_of(&program).map_err(Failure::lab)?;
@@ -376,5 +377,10 @@ fn prepare(
         settings: convert::settings_to_wire(&wanted.settings),
         peers,
         certificates: files.into_iter().flatten().map(file).collect(),
+        targets: request.targets.as_ref().map(|targets| wire::Targets {
+            targets: targets.all.iter().map(|one| format!("{}={one}", one.name)).collect(),
+            insecure: targets.tls.insecure,
+            max_errors: request.max_errors,
+        }),
     })
 }

@@ -18,6 +18,7 @@ use super::convert;
 use crate::{
     drive::clock::{Clock, monotonic_ns},
     exit::Failure,
+    external::{self, External, Target, Targets, TlsOptions},
     interrupt,
     lab::{
         Addresses, Certificates, Lab, LabError, Network,
@@ -40,6 +41,8 @@ struct Prepared {
     scenario: Scenario,
     peers: Vec<ReadyPeer>,
     certificates: Option<Certificates>,
+    /// The part of the calls to a target that may fail.
+    max_errors: f64,
     /// Where peers' files are, and those of trials.
     folder: tempfile::TempDir,
 }
@@ -152,7 +155,7 @@ impl<'a> Agent<'a> {
             service: None,
             certificates: prepared.certificates.as_ref(),
             cpus: &cpus(&scenario, &here)?,
-            max_errors: 1.0,
+            max_errors: prepared.max_errors,
             here: Some(&here),
         };
         let ended = self.steps_of(&attempt, &here);
@@ -168,6 +171,13 @@ impl<'a> Agent<'a> {
             step::What::Serve(serve) => Some(serve),
             _ => None,
         })?;
+        if let Some(external) = &attempt.trial.peer.external {
+            let mut lab = Lab::without_processes(&attempt.trial.dir, external.now()?);
+            self.done();
+            self.expect(|step| matches!(step, step::What::Balance(_)).then_some(()))?;
+            self.link.reply(reply::What::Balancing(wire::Balancing::default()));
+            return self.load(attempt, &mut lab);
+        }
         let addresses = Addresses {
             balancer: convert::address(&serve.balancer)?,
             admin: convert::address(&serve.admin)?,
@@ -207,7 +217,9 @@ impl<'a> Agent<'a> {
         let late_ns = monotonic_ns().saturating_sub(epoch_ns);
         let clock = Clock::starting_at(epoch_ns);
         let measured = attempt.drive(lab, generator, clock, &mut |_| {})?;
-        self.link.reply(reply::What::Measured(convert::measured_to_wire(&measured, late_ns)));
+        let ids = attempt.trial.peer.external.as_ref().map(External::ids).unwrap_or_default();
+        let sent = convert::measured_to_wire(&measured, late_ns, ids);
+        self.link.reply(reply::What::Measured(sent));
         // Servers run until the last of all nodes has said what it measured.
         loop {
             match self.step().map_err(Halt::Ended)? {
@@ -331,7 +343,11 @@ fn prepare_run(prepare: &wire::Prepare, root: &Root) -> Result<Ready, Failure> {
         .collect();
     let certificates = (!files.is_empty()).then(|| Certificates::of_files(&files)).transpose();
     let (mut peers, mut missing) = (Vec::new(), Vec::new());
-    for name in &scenario.peers {
+    if let Some(targets) = &prepare.targets {
+        peers = external::find_all(&targets_of(targets)?, &scenario, None)?;
+    }
+    let started = scenario.peers.iter().filter(|_| prepare.targets.is_none());
+    for name in started {
         let peer = library.peer(name).map_err(Failure::bad_input)?;
         let ready = ReadyPeer::prepare(peer, root)
             .and_then(|ready| can_do(&ready, &scenario).map(|()| ready));
@@ -342,7 +358,18 @@ fn prepare_run(prepare: &wire::Prepare, root: &Root) -> Result<Ready, Failure> {
     }
     preflight::check(&scenario, &peers)?;
     let certificates = certificates.map_err(Failure::lab)?;
-    Ok((Prepared { scenario, peers, certificates, folder }, missing))
+    let max_errors = prepare.targets.as_ref().map_or(1.0, |targets| targets.max_errors);
+    Ok((Prepared { scenario, peers, certificates, max_errors, folder }, missing))
+}
+
+fn targets_of(sent: &wire::Targets) -> Result<Targets, Failure> {
+    let all = sent.targets.iter().map(|text| text.parse::<Target>());
+    Ok(Targets {
+        all: all.collect::<Result<_, _>>().map_err(Failure::lab)?,
+        expected: None,
+        tls: TlsOptions { insecure: sent.insecure, ..TlsOptions::default() },
+        bills: Vec::new(),
+    })
 }
 
 fn write(path: PathBuf, content: &[u8]) -> Result<(), Failure> {

@@ -8,6 +8,9 @@ use crate::{
     run::{load, trial::Workers},
 };
 
+/// The place of what the lab does not start.
+const NOWHERE: usize = usize::MAX;
+
 /// What each node does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Roles {
@@ -65,6 +68,20 @@ impl Roles {
         let generators = place("generators", &wanted.generators, usual.2)?;
         let backends = (0..backends).map(|index| hosts[index % hosts.len()]).collect();
         Ok(Self { nodes, balancer, backends, generators })
+    }
+
+    /// Where what is driven is there already: all nodes make load, or those that the scenario
+    /// names.
+    pub(super) fn of_targets(
+        wanted: &NodeRoles,
+        nodes: usize,
+        backends: usize,
+    ) -> Result<Self, NoSuchNode> {
+        let all = (0..u32::try_from(nodes).unwrap_or(u32::MAX)).collect();
+        let generators = Some(&wanted.generators).filter(|named| !named.is_empty());
+        let wanted = NodeRoles { generators: generators.cloned().unwrap_or(all), ..wanted.clone() };
+        let Self { generators, .. } = Self::of(&wanted, nodes, backends)?;
+        Ok(Self { nodes, balancer: NOWHERE, backends: vec![NOWHERE; backends], generators })
     }
 
     /// The roles of a node.
@@ -191,6 +208,17 @@ mod tests {
                 }
                 assert_eq!(parts.iter().filter(|(part, _)| part.balancer).count(), 1);
             }
+        }
+    }
+
+    #[test]
+    fn all_nodes_drive_a_target_and_nothing_runs_on_them() {
+        let roles = Roles::of_targets(&NodeRoles::default(), 3, 4).unwrap();
+        for node in 0..3 {
+            assert_eq!(roles.names(node), [NodeRole::Generator]);
+        }
+        for (part, workers) in roles.parts(&[FOUR; 3], 64) {
+            assert!(!part.balancer && !part.backends.contains(&true) && workers.count == 4);
         }
     }
 

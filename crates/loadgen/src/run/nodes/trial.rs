@@ -21,6 +21,7 @@ use scenario::Pace;
 use super::{Fleet, Nodes, convert, convert::PartMeasured, out_of_turn};
 use crate::{
     drive::clock::monotonic_ns,
+    external::External,
     interrupt,
     lab::{LabError, Launch, Part, ProxyLaunch, placement::Cpus},
     run::{
@@ -83,7 +84,11 @@ impl RunTrial for Nodes<'_> {
                 };
                 let rate = trial.scenario.load.pace.mean_rate();
                 record.warnings.extend(doubts::of_start_skew(&record.nodes, rate));
-                Done { record, proxy, then: Then::GoOn }
+                // One that more calls fail at than it is to bear is left alone.
+                let is_failed = matches!(record.outcome, TrialOutcome::Failed { .. });
+                let is_refused = is_failed && trial.peer.external.is_some();
+                let then = if is_refused { Then::End } else { Then::GoOn };
+                Done { record, proxy, then }
             }
             Err(Broken::Interrupted) => {
                 let record = blank_record(&trial.peer.peer.name, trial.repeat, trial.order);
@@ -163,7 +168,7 @@ impl Nodes<'_> {
         let measured = fleet.watch(zero_ns, look)?;
         let after = fleet.offsets()?;
         let every = one_of(&measured, self.wanted.ship_calls);
-        let logs = fleet.ship(&measured, every)?;
+        let logs = fleet.ship(&measured, every, trial.peer.external.as_ref())?;
         let nodes = self.nodes_of(&measured, &before, &after);
         let machines: Vec<u32> = self.setups.iter().map(|node| node.machine).collect();
         let merged = convert::merge(self.named(measured), logs, &machines, nodes);
@@ -361,19 +366,35 @@ impl Fleet {
     }
 
     /// The logs of all workers in their order, with one of so many calls.
-    fn ship(&self, measured: &[PartMeasured], every: u64) -> Result<Vec<CallLog>, Broken> {
+    fn ship(
+        &self,
+        measured: &[PartMeasured],
+        every: u64,
+        external: Option<&External>,
+    ) -> Result<Vec<CallLog>, Broken> {
+        if every > 1 && external.is_some() {
+            let message = "there are more calls than are shipped, and of a target they can't be \
+                           folded elsewhere; raise --ship-calls, or lower the rate";
+            return Err(Broken::Failed { side: Side::Lab, message: message.to_owned() });
+        }
         for (node, part) in self.nodes.iter().zip(measured) {
             let calls: Vec<u64> = part.calls.iter().map(|calls| calls.div_ceil(every)).collect();
             node.expect(&calls);
         }
         self.all(|_| step::What::Ship(wire::Ship { every }))?;
         let mut logs = Vec::new();
-        for node in &self.nodes {
+        for (node, part) in self.nodes.iter().zip(measured) {
             let missing = || {
                 let reason = "calls are missing from its logs".to_owned();
                 Broken::Lost(Lost { host: node.hello().host.clone(), reason })
             };
-            logs.extend(node.take_logs().ok_or_else(missing)?);
+            let own = node.take_logs().ok_or_else(missing)?;
+            match external.map(External::seen) {
+                None => logs.extend(own),
+                Some(seen) => logs.extend(
+                    own.iter().map(|log| convert::renumbered(log, &part.backend_ids, &seen)),
+                ),
+            }
         }
         Ok(logs)
     }
@@ -499,7 +520,7 @@ mod tests {
             then: Then::GoOn,
             nodes: Vec::new(),
         };
-        convert::measured_of_wire(&convert::measured_to_wire(&measured, 0)).unwrap()
+        convert::measured_of_wire(&convert::measured_to_wire(&measured, 0, Vec::new())).unwrap()
     }
 
     /// As an agent ships a log and the coordinator takes it in.
