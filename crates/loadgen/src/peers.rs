@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use balance::{PolicyKind, Tuning, WeightRule};
+use balance::{PolicyKind, ProbeRule, Tuning, WeightRule};
 use measure::record::LeftOut;
 use scenario::{
     Layer, Library, Lookup, Network, NotFound, Peer, RenderError, RenderInput, Scenario, Target,
@@ -31,12 +31,13 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of what it prints is kept.
 const VERSION_CHARACTERS: usize = 120;
 
-/// Settings of policies for trials that are seconds long, for clients that balance and for
-/// simulations. Those of `l7` and `l7-hyper` are the same, in their `peer.toml`.
+/// Settings of policies for trials that are seconds long and over few backends, for clients
+/// that balance and for simulations. Those of `l7` and `l7-hyper` are the same, in their `peer.toml`.
 pub(crate) fn tuning() -> Tuning {
     let (blackout, update) = (Duration::from_millis(300), Duration::from_millis(100));
     let weights = WeightRule { blackout, update, ..WeightRule::default() };
-    Tuning { weights, ..Tuning::default() }
+    let probes = ProbeRule { sent: 1.0, ..ProbeRule::default() };
+    Tuning { weights, probes, ..Tuning::default() }
 }
 
 /// A peer that can be started.
