@@ -84,8 +84,11 @@ step "three nodes of Slurm"
 cargo build --quiet -p loadgen
 for name in single-conn-flood cost-of-l7; do
   code=0
-  scripts/slurm-here.sh target/debug/loadgen --scenario "$name" --short --on slurm --nodes 3 \
-    --coordinator 127.0.0.1:0 --out "$results" 2>&1 | tee "$log" || code=${PIPESTATUS[0]}
+  scripts/slurm-here.sh target/debug/loadgen --scenario "$name" --short --retries 2 \
+    --on slurm --nodes 3 --coordinator 127.0.0.1:0 --out "$results" 2>&1 | tee "$log" || code=${PIPESTATUS[0]}
+  while read -r retry; do
+    tries+=("scenario $name on Slurm: $retry")
+  done < <(grep -o '^RETRY .*' "$log" || true)
   if [ "$code" = 77 ]; then
     skipped+=("Slurm: $(sed -n 's/^slurm-here: //p' "$log")")
     break

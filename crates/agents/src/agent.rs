@@ -23,7 +23,7 @@ use tonic::{
 };
 
 use crate::{
-    LOST_AFTER, MESSAGE_BYTES, NAME, Now, calls,
+    COORDINATOR_LOST_AFTER, MESSAGE_BYTES, NAME, Now, calls,
     token::Token,
     wire::{
         FromAgent, Hello, Ping, Pong, Reply, ToAgent, coordinator_client::CoordinatorClient,
@@ -273,7 +273,7 @@ impl Serving {
     /// Hands steps over and answers pings until the coordinator says goodbye or is lost.
     async fn serve(self, mut incoming: Streaming<ToAgent>, outgoing: queue::Sender<FromAgent>) {
         let is_lost = loop {
-            let message = tokio::time::timeout(LOST_AFTER, incoming.message()).await;
+            let message = tokio::time::timeout(COORDINATOR_LOST_AFTER, incoming.message()).await;
             let Ok(Ok(Some(message))) = message else { break true };
             match message.what {
                 Some(to_agent::What::Ping(ping)) => {
@@ -281,7 +281,10 @@ impl Serving {
                     // It waits behind a log that is shipped, and not for longer than the
                     // coordinator may be silent.
                     let sent = outgoing.send(self.pong(ping, received_ns));
-                    if !matches!(tokio::time::timeout(LOST_AFTER, sent).await, Ok(Ok(()))) {
+                    if !matches!(
+                        tokio::time::timeout(COORDINATOR_LOST_AFTER, sent).await,
+                        Ok(Ok(()))
+                    ) {
                         break true;
                     }
                 }

@@ -216,6 +216,7 @@ impl Coordinator {
         }
         self.closed.notify_one();
         nodes.sort_by_key(|node| node.hello().rank.unwrap_or(u32::MAX));
+        nodes.iter_mut().enumerate().for_each(|(number, node)| node.number(number));
         Ok(nodes)
     }
 }

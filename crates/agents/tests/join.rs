@@ -130,7 +130,7 @@ fn a_lost_side_is_found_out_by_the_other() {
         assert!(begin.elapsed() < PATIENCE);
         thread::yield_now();
     }
-    assert_eq!(nodes[0].reply().unwrap_err().host, "h0");
+    assert_eq!(nodes[0].reply().unwrap_err().node, "n0 (h0)");
 }
 
 #[test]

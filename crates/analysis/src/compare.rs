@@ -576,6 +576,8 @@ fn warnings(a: &RunRecord, b: &RunRecord) -> Vec<String> {
     differ("How figures were made", made(a), made(b), simulated);
     let network = "Every hop costs something else; compare runs on one kind of network.";
     differ("The network", a.network.name(), b.network.name(), network);
+    let nodes = "What is on a machine of its own waits for nobody; compare runs on alike nodes.";
+    differ("The layout of nodes", &nodes_of(a), &nodes_of(b), nodes);
     let tls = "Encryption costs CPU; compare runs that encrypt the same sides.";
     differ("The side that speaks TLS", a.load.tls.name(), b.load.tls.name(), tls);
     let kernel = "Costs in the kernel may differ by themselves.";
@@ -605,6 +607,15 @@ fn warnings(a: &RunRecord, b: &RunRecord) -> Vec<String> {
         }
     }
     warnings
+}
+
+fn nodes_of(run: &RunRecord) -> String {
+    match &run.cluster {
+        None => "no nodes".to_owned(),
+        Some(cluster) => {
+            format!("{} nodes, machines: {}", cluster.nodes.len(), cluster.machines())
+        }
+    }
 }
 
 /// What to do where a figure has no interval.

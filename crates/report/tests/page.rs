@@ -12,7 +12,10 @@ use analysis::{findings::Findings, model::Model};
 use measure::{
     folder::Run,
     histogram::HistogramRecord,
-    record::{Counts, LoopMode, Network, ProcessRole, RunOutcome, Side, TrialOutcome, Twin},
+    nodes::{Cluster, NodeRole, NodeSetup, NodeTrial},
+    record::{
+        Counts, Environment, LoopMode, Network, ProcessRole, RunOutcome, Side, TrialOutcome, Twin,
+    },
     simulation::Simulation,
     warning::Warning,
 };
@@ -335,6 +338,46 @@ fn a_closed_loop_twin_is_shown_for_what_it_leaves_out_and_only_there() {
     let page = all_of(&run);
     assert!(page.contains("would have reported 50.0 µs"), "no lesson");
     assert!(page.contains("4 callers") && page.contains("3,210"));
+}
+
+#[test]
+fn what_each_node_did_stands_in_a_table_of_its_own() {
+    let mut run = common::run();
+    assert!(!page_of(&run).contains("id=\"nodes\""), "of one machine there is nothing to say");
+    let node = |index: u32, machine, roles: &[NodeRole]| NodeSetup {
+        name: format!("n{index}"),
+        host: HOSTILE.to_owned(),
+        machine,
+        roles: roles.to_vec(),
+        environment: Environment { cpus: 8, ..Environment::default() },
+    };
+    let nodes = vec![
+        node(0, 0, &[NodeRole::Balancer, NodeRole::Backends]),
+        node(1, 1, &[NodeRole::Generator]),
+    ];
+    run.record.cluster = Some(Cluster { engine: "slurm".to_owned(), nodes });
+    for trial in &mut run.trials {
+        let of_node = |name: &str, calls| NodeTrial {
+            name: name.to_owned(),
+            clock_offset_ns: -86_400_000_000_000,
+            clock_uncertainty_ns: 42_000,
+            calls,
+            machine: trial.machine.clone(),
+            ..NodeTrial::default()
+        };
+        trial.nodes = vec![of_node("n0", 0), of_node("n1", 1_000)];
+    }
+    run.trials[0].warnings.push(Warning::OnNode {
+        node: "n1".to_owned(),
+        warning: Box::new(Warning::StealTime { share: 0.25 }),
+    });
+    let page = page_of(&run);
+    assert!(page.contains("2 nodes on 2 machines, with agents started by slurm"));
+    assert!(page.contains("balancer, backends") && page.contains("what is between the machines"));
+    let trials = run.trials.len() as u64;
+    assert!(page.contains(&format!(">{}<", measure::format::count(1_000 * trials))));
+    assert!(page.contains(">42.0 µs<") && page.contains("On node n1: The hypervisor gave 25.0 %"));
+    assert!(!page.contains("<script>alert"));
 }
 
 #[test]

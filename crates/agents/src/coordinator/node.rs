@@ -14,7 +14,7 @@ use tokio::{sync::mpsc as queue, time::MissedTickBehavior};
 use tonic::{Status, Streaming};
 
 use crate::{
-    LOST_AFTER, Now, PING_EVERY, calls,
+    AGENT_LOST_AFTER, Now, PING_EVERY, calls,
     offset::{self, Exchange, Offset},
     wire::{
         Bye, Calls, FromAgent, Hello, Over, Ping, Pong, Reply, Step, Stop, ToAgent, from_agent,
@@ -34,6 +34,8 @@ const KEPT: usize = 4_096;
 /// An agent that has joined. Dropping it ends the agent.
 #[derive(Debug)]
 pub struct Node {
+    /// What it is called: its place among the nodes, and its host.
+    name: String,
     inbox: Arc<Inbox>,
     replies: mpsc::Receiver<reply::What>,
 }
@@ -63,10 +65,10 @@ struct Logs {
 
 /// An agent that is gone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{host} is lost: {reason}")]
+#[error("{node} is lost: {reason}")]
 pub struct Lost {
-    /// Where it was.
-    pub host: String,
+    /// Its name.
+    pub node: String,
     /// What shows that.
     pub reason: String,
 }
@@ -100,12 +102,27 @@ impl Node {
             logs: Mutex::default(),
             lost: Mutex::default(),
         });
-        (Self { inbox: Arc::clone(&inbox), replies }, inbox)
+        (Self { name: inbox.hello.host.clone(), inbox: Arc::clone(&inbox), replies }, inbox)
     }
 
     /// Who it is.
     pub fn hello(&self) -> &Hello {
         &self.inbox.hello
+    }
+
+    /// What it is called: `n1 (host)`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives it its place among the nodes.
+    pub(super) fn number(&mut self, number: usize) {
+        self.name = format!("n{number} ({})", self.hello().host);
+    }
+
+    /// This node as one that is lost.
+    pub fn lost(&self, reason: impl Into<String>) -> Lost {
+        Lost { node: self.name.clone(), reason: reason.into() }
     }
 
     /// Has the agent take a step; [`Node::reply`] says what came of it.
@@ -136,7 +153,7 @@ impl Node {
     /// When it is lost.
     pub fn check(&self) -> Result<(), Lost> {
         let reason = locked(&self.inbox.lost).clone();
-        reason.map_or(Ok(()), |reason| Err(Lost { host: self.hello().host.clone(), reason }))
+        reason.map_or(Ok(()), |reason| Err(self.lost(reason)))
     }
 
     /// Makes ready for a trial.
@@ -296,9 +313,9 @@ pub(super) async fn serve(inbox: Arc<Inbox>, mut incoming: Streaming<FromAgent>,
                 }
             }
             _ = ticks.tick() => {
-                if heard.elapsed() > LOST_AFTER {
-                    let ms = LOST_AFTER.as_millis();
-                    return inbox.lose(format!("nothing was heard of it for {ms} ms"));
+                if heard.elapsed() > AGENT_LOST_AFTER {
+                    let seconds = AGENT_LOST_AFTER.as_secs();
+                    return inbox.lose(format!("nothing was heard of it for {seconds} s"));
                 }
                 inbox.ping(now());
             }

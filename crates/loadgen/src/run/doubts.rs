@@ -5,7 +5,7 @@ use measure::{
     calllog::FailureKind,
     fold::Folded,
     histogram::quantile,
-    nodes::NodeTrial,
+    nodes::{NodeSetup, NodeTrial},
     record::{Environment, LoadSetup, MachineCost, ProcessRole, TrialOutcome, TrialRecord},
     statistics::{drift::between_repeats, independence::neighbours},
     steadiness::{Asked, Steadiness, Unasked},
@@ -110,6 +110,17 @@ fn on_node(node: &str, warning: Warning) -> Warning {
     Warning::OnNode { node: node.to_owned(), warning: Box::new(warning) }
 }
 
+fn busy_before(environment: &Environment) -> Option<Warning> {
+    let (cpus, load_average) = (environment.cpus, environment.load_average_1m);
+    let is_busy = load_average > LOAD_BOUND * f64::from(cpus);
+    is_busy.then_some(Warning::HighLoadAverage { load_average, cpus })
+}
+
+/// What is doubtful about a node before anything is run on it.
+pub(super) fn of_node(node: &NodeSetup) -> Option<Warning> {
+    busy_before(&node.environment).map(|warning| on_node(&node.name, warning))
+}
+
 /// How far apart nodes may have started, where that matters: by more than the mean gap
 /// between two calls of a schedule, or than a millisecond where there is none.
 pub(super) fn of_start_skew(nodes: &[NodeTrial], rate: Option<f64>) -> Option<Warning> {
@@ -180,10 +191,7 @@ pub(super) fn of_start(load: &LoadSetup, environment: &Environment) -> Vec<Warni
         doubts.push(Warning::SharesUnknown);
     }
     let cpus = environment.cpus;
-    let load_average = environment.load_average_1m;
-    if load_average > LOAD_BOUND * f64::from(cpus) {
-        doubts.push(Warning::HighLoadAverage { load_average, cpus });
-    }
+    doubts.extend(busy_before(environment));
     if environment.build_profile.ends_with("opt-level 0") {
         doubts.push(Warning::UnoptimisedBuild { profile: environment.build_profile.clone() });
     }

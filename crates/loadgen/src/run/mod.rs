@@ -122,8 +122,7 @@ pub(crate) fn run(
     let local_paths = local_paths(folder.path(), certificates.as_ref());
     let mut bench: Box<dyn RunTrial + '_> = match nodes {
         Some(nodes) => {
-            record.cluster = Some(nodes.cluster());
-            record.warnings.extend(nodes.doubts());
+            nodes.describe_in(&mut record);
             Box::new(nodes)
         }
         None => Box::new(Processes::new(service, certificates, cpus, request.max_errors)),

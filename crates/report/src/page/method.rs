@@ -21,7 +21,8 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             facts(html, &[fact("Backends", backends(&model.run.backends))]);
         }
         let tls = tls(model.run.load.tls).map(|text| fact("TLS", text));
-        let network = fact("Network", network(model.run.network));
+        let is_real = model.run.cluster.as_ref().is_some_and(|nodes| nodes.machines() > 1);
+        let network = fact("Network", network(model.run.network, is_real));
         facts(html, &std::iter::once(network).chain(tls).collect::<Vec<_>>());
         facts(html, &procedure(model));
         html.leaf("h3", &[], "On what");
@@ -132,8 +133,10 @@ fn points(sweep: &analysis::sweep::Sweep<'_>) -> String {
     format!("{how}{} is {}; what follows is that of the first", sweep.key, values.join(", "))
 }
 
-fn network(network: Network) -> &'static str {
+/// `is_real` says whether the parts were on several machines.
+fn network(network: Network, is_real: bool) -> &'static str {
     match network {
+        Network::Loopback if is_real => "what is between the machines of the nodes.",
         Network::Loopback => {
             "one loopback for all. A hop costs next to nothing on it, and every connection has \
              the same two ends."

@@ -8,39 +8,42 @@
 //! |---|---|
 //! | [`roles`] | which node does what |
 //! | [`engine`] | starts and ends agents |
+//! | [`fleet`] | all agents, led through the same steps |
 //! | [`trial`] | one trial, step by step |
 //! | [`part`] | the agent's side |
 //! | [`convert`] | what is sent, and how parts become a whole |
 
 mod convert;
 mod engine;
+mod fleet;
 mod part;
 mod roles;
 mod trial;
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use agents::{
-    coordinator::{Coordinator, Lost, Node, Obstacle},
-    wire::{self, reply, step},
+    coordinator::{Coordinator, Obstacle},
+    wire,
 };
 use measure::{
     nodes::{Cluster, NodeSetup},
-    record::{Environment, LeftOut},
+    record::{Environment, LeftOut, RunRecord},
     warning::Warning,
 };
 use scenario::{Arrivals, Engine, Library, Network, Pace, Scenario, Setting, Sizes};
 
 pub(crate) use engine::TOKEN_VARIABLE;
 use engine::{Running, Start};
+use fleet::Fleet;
 pub(crate) use part::Agent;
 use roles::{Capacity, Roles};
 
-use super::Request;
+use super::{Request, doubts};
 use crate::{
     drive::clock::monotonic_ns, exit::Failure, interrupt, lab::Certificates, peers::ReadyPeer,
 };
@@ -77,22 +80,6 @@ pub(super) struct Nodes<'a> {
     found: Vec<wire::Prepared>,
     losses: u32,
     began: Instant,
-}
-
-/// Agents that have joined. Nodes are let go of first, which ends them.
-struct Fleet {
-    nodes: Vec<Node>,
-    running: Option<Running>,
-    _coordinator: Coordinator,
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        self.nodes.clear();
-        if let Some(running) = self.running.take() {
-            running.stop();
-        }
-    }
 }
 
 impl<'a> Nodes<'a> {
@@ -157,7 +144,7 @@ impl<'a> Nodes<'a> {
                 return Err(Failure::lab(error));
             }
         };
-        let fleet = Fleet { nodes, running: Some(running), _coordinator: coordinator };
+        let fleet = Fleet::new(nodes, running, coordinator);
         self.found = fleet.prepare(&self.prepare)?;
         self.fleet = Some(fleet);
         Ok(())
@@ -188,17 +175,24 @@ impl<'a> Nodes<'a> {
             .collect()
     }
 
-    /// The nodes for the record of the run.
-    pub(super) fn cluster(&self) -> Cluster {
-        Cluster { engine: self.wanted.engine.name.clone(), nodes: self.setups.clone() }
-    }
-
-    /// What is doubtful about the nodes, whatever is run on them.
-    pub(super) fn doubts(&self) -> Option<Warning> {
-        let cluster = self.cluster();
+    /// Puts the nodes into the record of the run, in place of what it says of a run on this
+    /// machine.
+    pub(super) fn describe_in(&self, record: &mut RunRecord) {
+        let cluster =
+            Cluster { engine: self.wanted.engine.name.clone(), nodes: self.setups.clone() };
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let (nodes, machines) = (number(cluster.nodes.len()), number(cluster.machines()));
-        (machines < nodes).then_some(Warning::SharedMachine { nodes, machines })
+        let is_of_here = |warning: &Warning| {
+            matches!(warning, Warning::HighLoadAverage { .. } | Warning::SharedCpus { .. })
+        };
+        record.warnings.retain(|warning| !is_of_here(warning));
+        if machines < nodes {
+            record.warnings.push(Warning::SharedMachine { nodes, machines });
+        } else {
+            record.environment.placement.clear();
+        }
+        record.warnings.extend(cluster.nodes.iter().filter_map(doubts::of_node));
+        record.cluster = Some(cluster);
     }
 
     /// The peers that can be run, in the versions that the nodes have.
@@ -284,32 +278,6 @@ impl<'a> Nodes<'a> {
     }
 }
 
-impl Fleet {
-    fn prepare(&self, prepare: &wire::Prepare) -> Result<Vec<wire::Prepared>, Failure> {
-        self.nodes.iter().for_each(|node| node.ask(step::What::Prepare(prepare.clone())));
-        let answer = |node: &Node| loop {
-            match node.reply().map_err(Failure::lab)? {
-                Some(reply::What::Prepared(prepared)) => return Ok(prepared),
-                Some(reply::What::Failed(failed)) => {
-                    return Err(Failure::lab(format!("{}: {}", node.hello().host, failed.message)));
-                }
-                Some(_) => return Err(Failure::lab(out_of_turn(node))),
-                None if interrupt::interrupted() => {
-                    return Err(Failure::lab("interrupted while nodes made ready"));
-                }
-                None => {}
-            }
-        };
-        self.nodes.iter().map(answer).collect()
-    }
-}
-
-/// A node that does not keep to the protocol.
-fn out_of_turn(node: &Node) -> Lost {
-    let reason = "it gave an answer out of turn".to_owned();
-    Lost { host: node.hello().host.clone(), reason }
-}
-
 /// Where agents are told to go, and where the coordinator listens for them.
 fn place(wanted: &Wanted) -> Result<(String, SocketAddr), Failure> {
     let anywhere = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
@@ -317,9 +285,8 @@ fn place(wanted: &Wanted) -> Result<(String, SocketAddr), Failure> {
         Some((host, port)) => {
             // An address of this machine is listened at; a name may stand for another's, as
             // a service's does, and leads here.
-            let own = (host.as_str(), *port).to_socket_addrs().ok().and_then(|mut all| all.next());
-            let is_ip = host.parse::<std::net::IpAddr>().is_ok();
-            Ok((host.clone(), own.filter(|_| is_ip).unwrap_or_else(|| anywhere(*port))))
+            let own = host.parse::<IpAddr>().map(|host| SocketAddr::new(host, *port));
+            Ok((host.clone(), own.unwrap_or_else(|_| anywhere(*port))))
         }
         None if wanted.engine.each_node && !wanted.engine.needs_hosts() => {
             let loopback = Ipv4Addr::LOCALHOST;

@@ -1,15 +1,14 @@
 //! One trial on several nodes, step by step.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use agents::{
-    coordinator::{Lost, Node},
+    coordinator::Node,
     offset::Offset,
     wire::{self, begin::Which, reply, step},
 };
 use jiff::Timestamp;
 use measure::{
-    calllog::CallLog,
     fold::Folded,
     nodes::NodeTrial,
     record::{ProcessRole, Side, TrialOutcome, TrialRecord},
@@ -18,24 +17,23 @@ use measure::{
 use rustix::process::Signal;
 use scenario::Pace;
 
-use super::{Fleet, Nodes, convert, convert::PartMeasured, out_of_turn};
+use super::{
+    Nodes,
+    convert::{self, PartMeasured},
+    fleet::{Broken, Fleet, out_of_turn},
+};
 use crate::{
     drive::clock::monotonic_ns,
-    external::External,
     interrupt,
     lab::{LabError, Launch, Part, ProxyLaunch, placement::Cpus},
     run::{
         doubts,
-        trial::{
-            Attempt, Done, Measured, Moment, RunTrial, Seen, Then, Trial, Workers, blank_record,
-        },
+        trial::{Attempt, Done, Measured, Moment, RunTrial, Then, Trial, Workers, blank_record},
     },
 };
 
 /// From when all nodes are ready to the first call: time for the last of them to hear of it.
 const LEAD: Duration = Duration::from_millis(100);
-/// How often nodes are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How far the rate that was sent may be from the one asked for, where calls are counted
 /// by the nodes: of so many, chance is far less.
@@ -44,24 +42,6 @@ const OTHER_RATE: f64 = 0.02;
 /// What was measured, the fold of it where nodes made that, and how the balancer was
 /// started.
 type WhatCame = (Measured, Option<Folded>, Option<ProxyLaunch>);
-
-/// Why there is nothing to record but that.
-enum Broken {
-    /// A node is lost, or does not keep to the protocol.
-    Lost(Lost),
-    /// Something could not be started, or ended, on a node.
-    Failed {
-        side: Side,
-        message: String,
-    },
-    Interrupted,
-}
-
-impl From<Lost> for Broken {
-    fn from(lost: Lost) -> Self {
-        Self::Lost(lost)
-    }
-}
 
 impl RunTrial for Nodes<'_> {
     fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done {
@@ -259,179 +239,6 @@ impl Nodes<'_> {
     }
 }
 
-impl Fleet {
-    /// Has each node take a step.
-    fn ask(&self, step: impl Fn(usize) -> step::What) {
-        self.nodes.iter().enumerate().for_each(|(index, node)| node.ask(step(index)));
-    }
-
-    /// Has each node take a step and waits until all have. The first that could not is what
-    /// counts, once the others have answered too.
-    fn all(&self, step: impl Fn(usize) -> step::What) -> Result<Vec<reply::What>, Broken> {
-        self.ask(step);
-        let mut replies = Vec::with_capacity(self.nodes.len());
-        let mut broken = None;
-        for node in &self.nodes {
-            let reply = loop {
-                if let Some(reply) = node.reply()? {
-                    break reply;
-                }
-                self.check()?;
-                if interrupt::interrupted() {
-                    node.stop();
-                    broken.get_or_insert(Broken::Interrupted);
-                }
-            };
-            if let reply::What::Failed(failed) = &reply {
-                broken.get_or_insert(self.failed(node, failed));
-            }
-            replies.push(reply);
-        }
-        broken.map_or(Ok(replies), Err)
-    }
-
-    fn failed(&self, node: &Node, failed: &wire::Failed) -> Broken {
-        let index = self.nodes.iter().position(|other| std::ptr::eq(other, node)).unwrap_or(0);
-        let message = format!("on n{index} ({}): {}", node.hello().host, failed.message);
-        Broken::Failed { side: convert::side_of_wire(failed), message }
-    }
-
-    /// Whether all nodes are there.
-    fn check(&self) -> Result<(), Lost> {
-        self.nodes.iter().try_for_each(Node::check)
-    }
-
-    /// How far each node's clock is from this one.
-    fn offsets(&self) -> Result<Vec<Offset>, Broken> {
-        let offset = |node: &Node| {
-            let unknown = || {
-                let reason = "it did not answer when its clock was asked".to_owned();
-                Broken::Lost(Lost { host: node.hello().host.clone(), reason })
-            };
-            node.offset(monotonic_ns)?.ok_or_else(unknown)
-        };
-        self.nodes.iter().map(offset).collect()
-    }
-
-    /// Waits until the load was made, and for what each node measured.
-    fn watch(
-        &self,
-        zero_ns: u64,
-        look: &mut dyn FnMut(Moment),
-    ) -> Result<Vec<PartMeasured>, Broken> {
-        let mut replies: Vec<Option<reply::What>> = self.nodes.iter().map(|_| None).collect();
-        let (mut is_over, mut is_stopped) = (false, false);
-        while replies.iter().any(Option::is_none) {
-            for (node, reply) in self.nodes.iter().zip(&mut replies) {
-                if reply.is_none() {
-                    *reply = node.reply()?;
-                }
-            }
-            self.check()?;
-            let progress: Vec<_> = self.nodes.iter().map(Node::progress).collect();
-            if !is_over && progress.iter().all(|one| one.is_finished) {
-                is_over = true;
-                self.nodes.iter().for_each(Node::over);
-            }
-            // A node that has something to say before that can't go on, nor can the others.
-            let is_broken = !is_over && replies.iter().any(Option::is_some);
-            if !is_stopped && (is_broken || interrupt::interrupted()) {
-                is_stopped = true;
-                self.nodes.iter().for_each(Node::stop);
-            }
-            let elapsed = Duration::from_nanos(monotonic_ns().saturating_sub(zero_ns));
-            let ended = progress.iter().map(|one| one.ended).sum();
-            look(Moment::Running { elapsed, ended });
-            thread::sleep(LOOK_EVERY);
-        }
-        self.parts(replies.into_iter().flatten().collect())
-    }
-
-    fn parts(&self, replies: Vec<reply::What>) -> Result<Vec<PartMeasured>, Broken> {
-        let mut parts = Vec::with_capacity(replies.len());
-        for (node, reply) in self.nodes.iter().zip(replies) {
-            match reply {
-                reply::What::Measured(measured) => {
-                    let part = convert::measured_of_wire(&measured).map_err(|error| {
-                        let host = node.hello().host.clone();
-                        Broken::Lost(Lost { host, reason: error.to_string() })
-                    })?;
-                    parts.push(part);
-                }
-                reply::What::Failed(failed) => return Err(self.failed(node, &failed)),
-                _ => return Err(Broken::Lost(out_of_turn(node))),
-            }
-        }
-        Ok(parts)
-    }
-
-    /// The logs of all workers in their order, with one of so many calls.
-    fn ship(
-        &self,
-        measured: &[PartMeasured],
-        every: u64,
-        external: Option<&External>,
-    ) -> Result<Vec<CallLog>, Broken> {
-        if every > 1 && external.is_some() {
-            let message = "there are more calls than are shipped, and of a target they can't be \
-                           folded elsewhere; raise --ship-calls, or lower the rate";
-            return Err(Broken::Failed { side: Side::Lab, message: message.to_owned() });
-        }
-        for (node, part) in self.nodes.iter().zip(measured) {
-            let calls: Vec<u64> = part.calls.iter().map(|calls| calls.div_ceil(every)).collect();
-            node.expect(&calls);
-        }
-        self.all(|_| step::What::Ship(wire::Ship { every }))?;
-        let mut logs = Vec::new();
-        for (node, part) in self.nodes.iter().zip(measured) {
-            let missing = || {
-                let reason = "calls are missing from its logs".to_owned();
-                Broken::Lost(Lost { host: node.hello().host.clone(), reason })
-            };
-            let own = node.take_logs().ok_or_else(missing)?;
-            match external.map(External::seen) {
-                None => logs.extend(own),
-                Some(seen) => logs.extend(
-                    own.iter().map(|log| convert::renumbered(log, &part.backend_ids, &seen)),
-                ),
-            }
-        }
-        Ok(logs)
-    }
-}
-
-impl Fleet {
-    /// Has each node fold its own logs over the window that is found in what was shipped of
-    /// them, and adds the folds up.
-    fn fold(&self, attempt: &Attempt<'_>, measured: &Measured) -> Result<Folded, Broken> {
-        let Seen { window, spent, .. } = attempt.look_at(measured);
-        let fold = wire::Fold {
-            spent_start_ns: spent.start_ns,
-            start_ns: window.start_ns,
-            end_ns: window.end_ns,
-        };
-        let backends = attempt.trial.scenario.backends.len();
-        let mut sum: Option<Folded> = None;
-        for (node, reply) in self.nodes.iter().zip(self.all(|_| step::What::Fold(fold))?) {
-            let reply::What::Folded(sent) = reply else {
-                return Err(Broken::Lost(out_of_turn(node)));
-            };
-            let part = convert::folded_of_wire(&sent, backends).map_err(|error| {
-                let host = node.hello().host.clone();
-                Broken::Lost(Lost { host, reason: error.to_string() })
-            })?;
-            match &mut sum {
-                None => sum = Some(part),
-                Some(sum) => sum.merge(&part),
-            }
-        }
-        sum.ok_or_else(|| Broken::Failed {
-            side: Side::Lab,
-            message: "there is no node to fold anything".to_owned(),
-        })
-    }
-}
-
 /// One of how many calls is shipped, so that they are no more than `most` altogether.
 fn one_of(measured: &[PartMeasured], most: u64) -> u64 {
     let calls: u64 = measured.iter().flat_map(|part| &part.calls).sum();
@@ -472,7 +279,7 @@ fn launch(reply: reply::What) -> Option<ProxyLaunch> {
 #[cfg(test)]
 mod tests {
     use agents::{calls, wire::Calls};
-    use measure::calllog::{Entry, FailureKind, OnWire, Outcome};
+    use measure::calllog::{CallLog, Entry, FailureKind, OnWire, Outcome};
     use proptest::prelude::*;
     use scenario::Library;
 
