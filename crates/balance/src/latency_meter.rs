@@ -28,12 +28,19 @@ impl LatencyMeter {
     }
 
     /// The answer to a probe that finds `in_flight` calls: the median of what the calls took
-    /// that found a number near to that. Zero before any ended, so that the backend is tried.
+    /// that found a number near to that, in proportion where it was another number. Without
+    /// the proportion, which is not in the paper, a backend that was slow and has become idle
+    /// would answer what its last calls took, and never get another one; and one on which all
+    /// fall would go on answering what calls took before. Zero before any ended, so that the
+    /// backend is tried.
     pub fn probe(&self, in_flight: u32) -> Probe {
         let latest = self.recent.iter().rev().enumerate();
         // Of equally near ones the latest.
         let mut near: Vec<_> = latest
-            .map(|(age, (found, latency_ns))| (found.abs_diff(in_flight), age, *latency_ns))
+            .map(|(age, (found, latency_ns))| {
+                let scale = (f64::from(in_flight) + 1.0) / (f64::from(*found) + 1.0);
+                (found.abs_diff(in_flight), age, (*latency_ns as f64 * scale) as u64)
+            })
             .collect();
         if near.len() > NEAREST {
             near.select_nth_unstable(NEAREST - 1);
@@ -63,6 +70,6 @@ mod tests {
         }
         // What is long ago counts no more.
         (0..64).for_each(|_| meter.ended(0, 7));
-        assert_eq!(meter.probe(3).latency_ns, 7);
+        assert_eq!([meter.probe(0), meter.probe(3)].map(|probe| probe.latency_ns), [7, 28]);
     }
 }
