@@ -17,6 +17,7 @@ usage: scripts/bench.sh WHAT [OPTION...]
   truth     the lab where theory knows the answer: measured beside theory
   compare   whether a slowdown is found, and none where there is none
   policies  whether each proxy's policies are what its peer file claims
+  clients   the lab's own client beside real ones: what they do when backends change
 
 l7 and l4 take [--peers LIST] [--repeats N] [--out DIR] [WORKLOAD...]; the workloads
 are, unary unless said otherwise, with as many bytes back as forth:
@@ -91,7 +92,7 @@ case ${1:-} in
   -h | --help | '') usage ;;
   l7) shift && proxies l7 direct,l7,l7-hyper,haproxy-l7,nghttpx-l7,envoy-l7,nginx-l7,caddy-l7 "$@" ;;
   l4) shift && proxies l4 direct,l4,haproxy-l4,nginx-l4,envoy-l4 "$@" ;;
-  compare | outside | policies | truth)
+  clients | compare | outside | policies | truth)
     what=$1
     shift
     exec bash "$here/bench/$what.sh" "$@"

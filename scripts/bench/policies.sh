@@ -107,6 +107,7 @@ calls_picked() {
     random) judge "!$(even "$spread") && $(by_chance "$spread") && $one < 300" ;;
     p2c) judge "$(by_chance "$spread") && $one > 300 && $three < 400" ;;
     least_loaded) judge "$one > 1000 && $three > 1000" ;;
+    pick_first) judge "$(backends_used "$spread") == 1" ;;
     *) verdict=skipped ;;
   esac
 }
@@ -175,6 +176,7 @@ connections_picked() {
     random) judge "!$(even "$held") && $first >= 10 && $first <= 40" ;;
     p2c) judge "$first >= 32 && $first <= 68" ;;
     least_loaded) judge "$first >= 98" ;;
+    pick_first) judge "$(backends_used "$held") == 1" ;;
     *) verdict=skipped ;;
   esac
 }

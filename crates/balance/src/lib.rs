@@ -31,6 +31,7 @@
 //! | `ring_hash` | the key | yes | sticky connections or calls | Karger et al., *Consistent Hashing and Random Trees*, 1997 |
 //! | `bounded_ring_hash` | the key, and in-flight counts of all | yes | sticky calls; few connections leave little to bound | Mirrokni et al., *Consistent Hashing with Bounded Loads*, SODA 2018 |
 //! | `maglev` | the key | yes | sticky connections or calls | Eisenbud et al., *Maglev*, NSDI 2016 |
+//! | `pick_first` | the order of the list | no | connections and calls; spreads nothing by itself | gRPC, `doc/load-balancing.md` |
 //!
 //! ```
 //! use std::sync::Arc;
@@ -61,6 +62,7 @@ mod maglev;
 pub mod outlier;
 mod p2c;
 mod peak_ewma;
+mod pick_first;
 mod policy;
 mod prequal;
 mod random;

@@ -13,6 +13,7 @@ use crate::{
     maglev::Maglev,
     p2c::FewestOf,
     peak_ewma::PeakEwmaPolicy,
+    pick_first::PickFirst,
     prequal::{Prequal, Probe},
     random::Random,
     ring_hash::{BoundedRingHash, RingHash},
@@ -53,12 +54,14 @@ pub enum PolicyKind {
     BoundedRingHash,
     /// The owner of the key in a Maglev table.
     Maglev,
+    /// The first of the list that is available.
+    PickFirst,
 }
 
 impl PolicyKind {
     /// All policies. A new one is a file, a variant and a line here and in
     /// [`PolicyKind::name`] and `build`; the tests walk this list.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::RoundRobin,
         Self::WeightedRoundRobin,
         Self::Random,
@@ -72,6 +75,7 @@ impl PolicyKind {
         Self::RingHash,
         Self::BoundedRingHash,
         Self::Maglev,
+        Self::PickFirst,
     ];
 
     /// Its name in scenarios and on command lines.
@@ -90,6 +94,7 @@ impl PolicyKind {
             Self::RingHash => "ring_hash",
             Self::BoundedRingHash => "bounded_ring_hash",
             Self::Maglev => "maglev",
+            Self::PickFirst => "pick_first",
         }
     }
 
@@ -138,6 +143,7 @@ impl PolicyKind {
             Self::RingHash => Box::new(RingHash::new(backends)),
             Self::BoundedRingHash => Box::new(BoundedRingHash::new(backends, tuning.load_bound)),
             Self::Maglev => Box::new(Maglev::new(backends)?),
+            Self::PickFirst => Box::new(PickFirst),
         })
     }
 }

@@ -27,6 +27,11 @@ fn balancer(kind: PolicyKind, weights: &[u32]) -> Balancer {
     Balancer::new(kind, backends(weights), 7).unwrap()
 }
 
+/// All that spread calls: one keeps to the first.
+fn spreading() -> impl Iterator<Item = PolicyKind> {
+    PolicyKind::ALL.into_iter().filter(|kind| *kind != PolicyKind::PickFirst)
+}
+
 /// Picks `picks` times with fresh randomness and keys; loads stay at zero.
 fn count(balancer: &Balancer, picks: u64) -> Vec<u64> {
     let mut chance = SplitMix64::seed_from_u64(5);
@@ -56,7 +61,7 @@ proptest! {
     fn the_share_of_those_that_are_out_falls_to_the_others_by_weight(list in weights_and_outages()) {
         let weights: Vec<u32> = list.iter().map(|(weight, _)| *weight).collect();
         let sum: u32 = list.iter().filter(|(_, is_out)| !is_out).map(|(weight, _)| weight).sum();
-        for kind in PolicyKind::ALL {
+        for kind in spreading() {
             let balancer = balancer(kind, &weights);
             for (backend, (_, is_out)) in balancer.backends().iter().zip(&list) {
                 backend.set_available(!is_out);
@@ -451,7 +456,7 @@ fn turns_follow_the_list_and_weights_are_spread() {
 
 #[test]
 fn backends_that_are_all_warming_up_share_evenly() {
-    for kind in PolicyKind::ALL {
+    for kind in spreading() {
         let balancer = balancer(kind, &[1; 2]);
         balancer.backends().iter().for_each(|backend| backend.set_share(0.1));
         let counts = count(&balancer, 4_000);
@@ -528,6 +533,16 @@ fn reported_weights_pass_over_who_is_out_and_are_looked_at_from_time_to_time() {
     all[1].report(11 * SECOND, &report(100.0));
     assert_eq!(counts(11 * SECOND + 1)[1] / 10, 30, "not before the next look");
     assert_eq!(counts(12 * SECOND).map(|count| (count + 5) / 10), [20, 20, 0]);
+}
+
+#[test]
+fn the_first_that_is_there_is_kept_to() {
+    let balancer = balancer(PolicyKind::PickFirst, &[1, 5, 1]);
+    assert_eq!(count(&balancer, 10), [10, 0, 0]);
+    balancer.backends()[0].set_available(false);
+    assert_eq!(count(&balancer, 10), [0, 10, 0]);
+    balancer.backends()[0].set_available(true);
+    assert_eq!(count(&balancer, 10), [10, 0, 0]);
 }
 
 /// The backend whose turn is next.

@@ -253,6 +253,7 @@ fn find(
             title: format!("{target}{unchecked}"),
             // Nothing of ours stands there.
             layer: Layer::None,
+            discovery: None,
             description: "A balancer that the lab did not start.".to_owned(),
             process: None,
         },

@@ -14,8 +14,8 @@ use std::{
 use balance::{PolicyKind, ProbeRule, Tuning, WeightRule};
 use measure::record::LeftOut;
 use scenario::{
-    Layer, Library, Lookup, Network, NotFound, Peer, RenderError, RenderInput, Scenario, Target,
-    TlsFiles,
+    Discovery, Layer, Library, Lookup, Network, NotFound, Peer, RenderError, RenderInput, Scenario,
+    Target, TlsFiles,
 };
 
 use crate::{
@@ -87,6 +87,45 @@ impl ReadyPeer {
     }
 }
 
+/// A real client that can be started.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadyClient {
+    pub(crate) name: String,
+    /// Its name and the version of its library, by which its numbers are labelled.
+    pub(crate) label: String,
+    /// What starts it.
+    pub(crate) command: Vec<String>,
+}
+
+impl ReadyClient {
+    /// Looks for the client's program and asks the version of its library.
+    ///
+    /// # Errors
+    /// When it is not there, with how to get it.
+    pub(crate) fn prepare(name: &str, library: &Library, root: &Root) -> Result<Self, Failure> {
+        let client = library.client(name).map_err(Failure::bad_input)?;
+        let installed = root.installed_peers();
+        let lookup = Lookup {
+            env: &|name| env::var_os(name),
+            peers_folder: &installed,
+            is_program: &is_program,
+        };
+        let program = client.locate(&lookup).map_err(Failure::bad_input)?;
+        let version = version(&client.version_command(&program)).map_err(Failure::bad_input)?;
+        // What it prints where the library is missing is no version.
+        if !version.starts_with(|first: char| first.is_ascii_digit()) {
+            let hint = client.install().map(|how| format!("; to get it: {how}"));
+            return Err(Failure::bad_input(format!(
+                "client {name} is not installed for {}: {version}{}",
+                program.display(),
+                hint.unwrap_or_default()
+            )));
+        }
+        let command = client.command(&program);
+        Ok(Self { name: name.to_owned(), label: format!("{name} {version}"), command })
+    }
+}
+
 /// Why a peer can't be run here.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
@@ -108,6 +147,10 @@ pub(crate) enum Unusable {
          [reload]"
     )]
     CannotReload,
+    #[error("the lab can't tell a real client of backends; client-dns resolves a name")]
+    CannotBeTold,
+    #[error("real clients know pick_first and round_robin, and no {0}")]
+    ClientPolicy(PolicyKind),
 }
 
 /// Why a program's version is not known.
@@ -179,6 +222,15 @@ pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusa
     if scenario.changes_membership() && !can_reload {
         return Err(Unusable::CannotReload);
     }
+    if scenario.load.client.is_program() && ready.peer.layer == Layer::Client {
+        let policy = ready.policy(scenario);
+        if ready.peer.discovery == Some(Discovery::Lookaside) {
+            return Err(Unusable::CannotBeTold);
+        }
+        if !matches!(policy, PolicyKind::PickFirst | PolicyKind::RoundRobin) {
+            return Err(Unusable::ClientPolicy(policy));
+        }
+    }
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let backends: Vec<Target> = scenario
         .backends
@@ -192,6 +244,7 @@ pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusa
         admin: addr,
         backends: &backends,
         policy: ready.policy(scenario),
+        max_streams: scenario.stream_limits.balancer,
         tls: scenario.tls,
         tls_files: TlsFiles::default(),
         dir: Path::new("."),
@@ -202,7 +255,7 @@ pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusa
 /// All peers of the library in the order they are compared in: the plain ways
 /// first, ours, then the others by name.
 pub(crate) fn all_names(library: &Library) -> Vec<String> {
-    let first = ["direct", "client-side", "l4", "l7"];
+    let first = ["direct", "client-dns", "client-lookaside", "l4", "l7"];
     let mut names: Vec<String> = library.peer_names().to_vec();
     let rank = |name: &String| first.iter().position(|known| known == name).unwrap_or(first.len());
     names.sort_by_key(|name| (rank(name), name.clone()));
@@ -331,7 +384,7 @@ mod tests {
     fn every_peer_is_listed_once_the_plain_ways_first() {
         let library = Library::open(Root::find().scenarios()).unwrap();
         let names = all_names(&library);
-        assert_eq!(&names[..4], ["direct", "client-side", "l4", "l7"]);
+        assert_eq!(&names[..4], ["direct", "client-dns", "client-lookaside", "l4"]);
         assert_eq!(names.len(), library.peer_names().len());
     }
 }

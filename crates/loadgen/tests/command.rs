@@ -75,12 +75,12 @@ fn a_prediction_is_sealed_before_it_is_measured() {
 #[test]
 fn the_client_can_balance_by_itself() {
     let home = Home::new();
-    let arguments = ["--scenario", "small", "--peers", "client-side,l4", "--json"];
+    let arguments = ["--scenario", "small", "--peers", "client-lookaside,l4", "--json"];
     let ran = home.run(&arguments);
     assert_eq!(ran.code, Some(0), "{}", ran.said());
     let summary: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     let peer = &summary["peers"][0];
-    assert_eq!(peer["peer"], "client-side");
+    assert_eq!(peer["peer"], "client-lookaside");
     assert_eq!(peer["calls_per_backend"], serde_json::json!([60, 60]));
     // The claims about l7 say nothing, and are no failure.
     let verdicts: Vec<&str> = summary["expectations"]
@@ -198,7 +198,7 @@ fn a_backend_joins_and_clients_hear_of_it() {
         let client = format!("load.client={client}");
         let of_peer = |peer| trial_of(&home, &text, &["--peers", peer, "--set", &client]);
         // It balances calls over those there are: one, two, the other one.
-        let trial = of_peer("client-side");
+        let trial = of_peer("client-lookaside");
         assert!(trial.faults.len() == 2 && trial.faults.iter().all(|fault| fault.seen));
         assert_eq!(trial.counts.ok, trial.counts.scheduled, "{:?}", trial.counts);
         assert!(trial.backends.iter().all(|backend| backend.calls > 0), "{client}");
@@ -216,7 +216,7 @@ fn connections_end_after_their_calls_and_lose_none() {
     let text = SMALL.replace("connections = 2", "connections = 1\nconnection_calls = 3");
     for client in ["wire", "tonic"] {
         let client = format!("load.client={client}");
-        for peer in ["direct", "client-side", "l4", "l7"] {
+        for peer in ["direct", "client-lookaside", "l4", "l7"] {
             let trial = trial_of(&home, &text, &["--peers", peer, "--set", &client]);
             let counts = &trial.counts;
             assert_eq!(counts.ok, counts.scheduled, "{peer} with {client}: {counts:?}");
@@ -231,7 +231,8 @@ fn one_proxy_can_be_compared_under_several_policies() {
     let home = Home::new();
     let claims = SMALL.replace("l7.spread_calls <= 2", "l7:least_loaded.backends_used == 2");
     home.scenario("small", &claims);
-    let ran = home.run(&["--scenario", "small", "--peers", "l7,l7:least_loaded,client-side:p2c"]);
+    let ran =
+        home.run(&["--scenario", "small", "--peers", "l7,l7:least_loaded,client-lookaside:p2c"]);
     assert_eq!(ran.code, Some(0), "{}", ran.said());
     let run = measure::folder::Run::open(&home.runs("small")[0]).unwrap();
     let policy = |peer: usize| {
@@ -240,7 +241,7 @@ fn one_proxy_can_be_compared_under_several_policies() {
         command[at + 1].clone()
     };
     assert_eq!((policy(0), policy(1)), ("round_robin".to_owned(), "least_loaded".to_owned()));
-    assert_eq!(run.trials[2].peer, "client-side:p2c");
+    assert_eq!(run.trials[2].peer, "client-lookaside:p2c");
     // A colon is none of a file name's characters everywhere.
     let ran = home.run(&["export", home.runs("small")[0].to_str().unwrap()]);
     let names: Vec<&str> = ran.stdout.lines().filter_map(|line| line.rsplit('/').next()).collect();

@@ -138,7 +138,7 @@ fn every_layer_runs_in_namespaces() {
     if !can_run("every_layer_runs_in_namespaces", &home, false) {
         return;
     }
-    let (ran, run) = run(&home, &["--peers", "direct,client-side,l4,l7"]);
+    let (ran, run) = run(&home, &["--peers", "direct,client-lookaside,l4,l7"]);
     assert!(ran.stdout.contains("expected 3 of 3 claims hold"), "{}", ran.said());
     assert_eq!(run.record.network, Network::Namespaces);
     assert_eq!(run.trials.len(), 4);

@@ -41,7 +41,7 @@ fn every_peer_and_client_can_speak_tls_on_both_sides() {
     let home = Home::new();
     home.peer("tls-only", TLS_ONLY);
     for client in ["load.client=wire", "load.client=tonic"] {
-        let peers = "direct,client-side,l4,tls-only,l7";
+        let peers = "direct,client-lookaside,l4,tls-only,l7";
         let arguments =
             ["--scenario", "small", "--peers", peers, "--set", "tls=both", "--set", client];
         let ran = home.run(&arguments);
@@ -116,7 +116,7 @@ fn who_can_not_speak_it_there_is_refused_by_name() {
     for (peer, tls, expected) in [
         ("l4", "client", "l4 can't have `tls = \"client\"`: it passes bytes through"),
         ("direct", "backend", "direct can't have `tls = \"backend\"`: nothing stands between"),
-        ("client-side", "client", "it can do `none` and `both`"),
+        ("client-lookaside", "client", "it can do `none` and `both`"),
         ("deaf", "both", "its peer.toml has no [tls.client]"),
     ] {
         let tls = format!("tls={tls}");
@@ -135,9 +135,9 @@ fn who_can_not_speak_it_there_is_refused_by_name() {
     assert!(ran.stderr.contains("--set tls=none"), "{}", ran.said());
     // Of all peers there are, those that can are run.
     let ran = home.run(&["--scenario", "small", "--peers", "all", "--set", "tls=client"]);
-    for peer in ["direct", "client-side", "l4", "deaf"] {
+    for peer in ["direct", "client-dns", "client-lookaside", "l4", "deaf"] {
         assert!(ran.stderr.contains(&format!("left out {peer}: ")), "{}", ran.said());
     }
     expect_all_calls(&home, &ran);
-    assert_eq!(last_run(&home).record.left_out.len(), 4);
+    assert_eq!(last_run(&home).record.left_out.len(), 5);
 }

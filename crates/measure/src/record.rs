@@ -440,6 +440,17 @@ pub enum Layer {
     External,
 }
 
+/// How clients that balance by themselves learn which backends there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Discovery {
+    /// They resolve a name, as gRPC does: when they start, and again once a connection
+    /// was lost, sent away or could not be made.
+    Dns,
+    /// Somebody tells them of each change at once, as xDS or a lookaside balancer does.
+    Lookaside,
+}
+
 /// One peer as it was run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerSetup {
@@ -449,6 +460,10 @@ pub struct PeerSetup {
     pub title: String,
     /// Its layer.
     pub layer: Layer,
+    /// How clients learn of backends where they balance; none at other layers, and in
+    /// records from before there was a choice, in which they were told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<Discovery>,
     /// Whether the kernel is the balancer: then the command only set it up, and
     /// no process shows what it costs.
     #[serde(default)]

@@ -14,7 +14,7 @@ use std::{
 use analysis::decide::{Choice, Decision, Status, scenarios};
 use measure::{
     folder::Run,
-    record::{Disturbance, FaultRecord, ProcessRole, RunOutcome, TrialRecord},
+    record::{Discovery, Disturbance, FaultRecord, ProcessRole, RunOutcome, TrialRecord},
     warning::Warning,
 };
 use report::terminal::Style;
@@ -99,7 +99,7 @@ fn every_situation_names_the_scenario_that_is_missing() {
         let decision = decide(&[half]);
         let one = situation(&decision, scenario);
         assert_eq!(one.finding.status, Status::NotMeasured, "{scenario}");
-        assert!(one.command.as_ref().unwrap().contains("--peers direct,l4,l7,client-side"));
+        assert!(one.command.as_ref().unwrap().contains("--peers direct,l4,l7,client-dns"));
     }
 }
 
@@ -164,23 +164,23 @@ fn a_client_that_does_as_well_is_right_too_and_its_cost_is_told() {
     common::add_client(&mut run);
     let decision = decide(&[run.clone()]);
     let one = situation(&decision, "single-conn-flood");
-    assert_eq!(one.choices, [Choice::L7, Choice::ClientSide]);
+    assert_eq!(one.choices, [Choice::L7, Choice::ClientDns]);
     let costs = decision.costs.unwrap();
-    let client = finding(&costs.findings, "cost-of-client-side");
+    let client = finding(&costs.findings, "cost-of-client");
     assert_eq!(client.status, Status::Tells, "{}", client.says.plain());
     assert!(client.says.plain().contains("more CPU on each call"), "{}", client.says.plain());
-    let row = costs.rows.iter().find(|row| row.peer == "client-side").unwrap();
+    let row = costs.rows.iter().find(|row| row.peer == "client-dns").unwrap();
     // A tenth of the generator's 23.3 µs.
     assert!((2_000.0..2_700.0).contains(&row.cpu_per_call_ns.unwrap().value) && row.is_clients);
 
     common::keep_repeats(&mut run, 1);
     let costs = decide(&[run.clone()]).costs.unwrap();
-    assert_eq!(finding(&costs.findings, "cost-of-client-side").status, Status::CannotTell);
+    assert_eq!(finding(&costs.findings, "cost-of-client").status, Status::CannotTell);
     run.trials.retain(|trial| trial.peer != "direct");
     let costs = decide(&[run]).costs.unwrap();
-    let client = finding(&costs.findings, "cost-of-client-side");
+    let client = finding(&costs.findings, "cost-of-client");
     assert_eq!(client.status, Status::NotMeasured);
-    assert!(client.says.plain().contains("--peers direct,l4,l7,client-side"));
+    assert!(client.says.plain().contains("--peers direct,l4,l7,client-dns"));
 }
 
 #[test]
@@ -219,11 +219,35 @@ fn a_question_needs_no_other_mark() {
 fn a_client_that_loses_calls_is_not_right() {
     let mut run = clear("backend-crash");
     common::add_client(&mut run);
-    common::lose(&mut run, "client-side", 0.1);
+    common::lose(&mut run, "client-dns", 0.1);
     let decision = decide(&[run]);
     let one = situation(&decision, "backend-crash");
     assert_eq!(one.choices, [Choice::L7]);
-    assert!(one.details.plain().contains("client-side did worse"), "{}", one.details.plain());
+    assert!(
+        one.details.plain().contains("client-dns, which resolves a name, did worse"),
+        "{}",
+        one.details.plain()
+    );
+}
+
+#[test]
+fn clients_are_told_apart_by_how_they_learn_of_backends() {
+    let mut run = clear("scale-out");
+    common::add_client(&mut run);
+    let decision = decide(&[run.clone()]);
+    let command = situation(&decision, "scale-out").command.as_ref().unwrap();
+    assert!(command.contains("--peers direct,l4,l7,client-dns,client-lookaside"), "{command}");
+    common::add_client_who(&mut run, "client-lookaside", Discovery::Lookaside);
+    common::lose(&mut run, "client-dns", 0.1);
+    let decision = decide(&[run]);
+    let one = situation(&decision, "scale-out");
+    assert_eq!(one.choices, [Choice::L7, Choice::ClientLookaside]);
+    assert_eq!(one.command, None);
+    let says = one.details.plain();
+    assert!(says.contains("client-dns, which resolves a name, did worse"), "{says}");
+    assert!(says.contains("client-lookaside, which is told of backends, did as well"), "{says}");
+    let page = report::decide::html(&decision);
+    assert!(page.contains("<b>client-dns</b>") && page.contains("<b>client-lookaside</b>"));
 }
 
 #[test]

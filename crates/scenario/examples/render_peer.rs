@@ -129,6 +129,7 @@ fn output(words: impl Iterator<Item = String>) -> Result<String, Box<dyn Error>>
             admin,
             backends: &arguments.backends,
             policy: arguments.policy,
+            max_streams: None,
             tls: Tls::None,
             tls_files: TlsFiles::default(),
             dir: &arguments.dir,

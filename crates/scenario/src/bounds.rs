@@ -40,6 +40,15 @@ pub const SIGMA: Bounds<f64> = bounds(0.01, 4.0);
 /// Age at which a backend closes a connection, and the grace after that.
 pub const CONNECTION_AGE: Bounds<Duration> =
     bounds(Duration::from_millis(10), Duration::from_secs(3_600));
+/// Channels of each client.
+pub const CHANNELS: Bounds<u32> = bounds(1, 64);
+/// TCP connections of a channel to one address.
+pub const MAX_CONNECTIONS: Bounds<u32> = bounds(1, 100);
+/// Between two resolutions of a name by one client.
+pub const RESOLVE_INTERVAL: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_secs(3_600));
+/// The pause after a first failed attempt to connect.
+pub const INITIAL_BACKOFF: Bounds<Duration> =
+    bounds(Duration::from_millis(1), Duration::from_secs(120));
 /// How long a server of the user's own may take to be ready.
 pub const READY_WITHIN: Bounds<Duration> =
     bounds(Duration::from_millis(100), Duration::from_secs(600));

@@ -8,14 +8,16 @@ use measure::{answer::Answer, figure::Scope};
 
 use crate::{
     bounds::{self, Bounds},
+    channel::{check_channel, check_connection_age, check_stream_limits},
     claim::{Claim, parse_figure},
+    client::check_client,
     command::{check_command, check_environment},
     error::{Problem, list_of},
     fault::check_faults,
     peer::{EXTERNAL_PEER, check_name},
     scenario::{
-        Arrivals, Backend, CallKind, Client, ConnectionAge, Length, Load, NodeRoles, Pace, Pacer,
-        Placement, Precision, Profile, Scenario, Skew,
+        Arrivals, Backend, CallKind, Client, Length, Load, NodeRoles, Pace, Pacer, Placement,
+        Precision, Profile, Scenario, Skew,
     },
     search::Search,
     service::check_service,
@@ -32,7 +34,6 @@ use crate::{
 
 const DEFAULT_BACKENDS: u32 = 4;
 const DEFAULT_CONCURRENCY: u32 = 8;
-const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 const DEFAULT_BUDGET: Duration = Duration::from_secs(120);
 const DEFAULT_RESOLUTION: f64 = 0.05;
 const DEFAULT_STREAMS: u32 = 100;
@@ -54,12 +55,15 @@ pub(crate) fn check(
     let learned = wire.learned.map(|text| check_text("learned", text)).transpose()?;
     let answer = wire.answer.map(|answer| check_answer(answer, known_peers)).transpose()?;
     let connection_age = check_connection_age(&wire.backends)?;
+    let stream_limits = check_stream_limits(&wire.backends, &wire.balance)?;
     let backends = check_backends(&wire.backends)?;
     let tls = wire.tls.unwrap_or_default();
     let command = check_command(&wire.backends, backends.len(), tls)?;
     let policy = wire.balance.policy;
     check_policy("balance.policy", policy, &backends)?;
     let load = check_load(&wire.load, folder)?;
+    check_client(&load, wire.network.unwrap_or_default(), tls, wire.service.is_some())?;
+    let channel = check_channel(&wire.channel, load.client)?;
     let service = check_service(wire.service, &wire.load)?;
     let faults = check_faults(&wire.faults, &backends, command.is_some())?;
     if let (Some(_), Length::Calls(_)) = (faults.first(), load.length) {
@@ -92,6 +96,8 @@ pub(crate) fn check(
         backends,
         command,
         connection_age,
+        stream_limits,
+        channel,
         service,
         load,
         faults,
@@ -151,28 +157,6 @@ fn check_answer(answer: Answer, known_peers: &[String]) -> Result<Answer, Proble
         }
     }
     Ok(answer)
-}
-
-fn check_connection_age(wire: &BackendsWire) -> Result<Option<ConnectionAge>, Problem> {
-    let grace_key = "backends.max_connection_age_grace";
-    match (wire.max_connection_age, wire.max_connection_age_grace) {
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(Problem::new(
-            grace_key,
-            "a grace without an age; set `backends.max_connection_age` too",
-        )),
-        (Some(DurationText(max)), grace) => {
-            let grace = grace.map_or(DEFAULT_GRACE, |DurationText(grace)| grace);
-            let max = within(
-                "backends.max_connection_age",
-                Time(max),
-                bounds::CONNECTION_AGE.time(),
-                "an age",
-            )?;
-            let grace = within(grace_key, Time(grace), bounds::CONNECTION_AGE.time(), "a grace")?;
-            Ok(Some(ConnectionAge { max: max.0, grace: grace.0 }))
-        }
-    }
 }
 
 fn check_backends(wire: &BackendsWire) -> Result<Vec<Backend>, Problem> {
@@ -272,6 +256,8 @@ fn check_load(wire: &LoadWire, folder: &Path) -> Result<Load, Problem> {
         client: match wire.client {
             None | Some(ClientWire::Wire) => Client::Wire,
             Some(ClientWire::Tonic) => Client::Tonic,
+            Some(ClientWire::Grpcio) => Client::Grpcio,
+            Some(ClientWire::GrpcJs) => Client::GrpcJs,
         },
         pacer,
         closed_twin,

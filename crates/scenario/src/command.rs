@@ -15,7 +15,7 @@ use crate::{
     bounds,
     check::{Time, within},
     error::{Problem, did_you_mean, list_of},
-    peer::tokens,
+    peer::pieces,
     scenario::Tls,
     units::{DurationText, duration_as_text},
     wire::BackendsWire,
@@ -128,7 +128,7 @@ impl Placeholder {
 impl ServerText {
     fn parse(key: &str, written: &str) -> Result<Self, Problem> {
         let mut parts = Vec::new();
-        for token in tokens(written) {
+        for token in pieces(written) {
             parts.push(match token {
                 Ok(text) => Part::Text(text),
                 Err(tag) => Part::Value(Placeholder::named(tag).ok_or_else(|| unknown(key, tag))?),

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::{
     error::{Problem, did_you_mean, list_of},
-    peer::tokens,
+    peer::pieces,
 };
 
 /// A layerlab engine: how an agent is started on each of several nodes.
@@ -153,7 +153,7 @@ struct Text(Vec<Result<String, String>>);
 
 impl Text {
     fn parse(key: &str, written: &str, known: &[&str]) -> Result<Self, Problem> {
-        let parts = tokens(written).map(|token| match token {
+        let parts = pieces(written).map(|token| match token {
             Ok(text) => Ok(Ok(text)),
             Err(name) if known.contains(&name) => Ok(Err(name.to_owned())),
             Err(name) => {

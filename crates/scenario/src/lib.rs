@@ -34,8 +34,10 @@
 #![forbid(unsafe_code)]
 
 pub mod bounds;
+mod channel;
 mod check;
 mod claim;
+mod client;
 mod command;
 mod document;
 mod engine;
@@ -55,15 +57,17 @@ mod trace;
 pub mod units;
 mod wire;
 
+pub use channel::{Channel, StreamLimits};
 pub use claim::{Claim, ClaimError, ClaimOutcome, MissingValue, Op, PointName, Subject, Term};
+pub use client::ClientProgram;
 pub use command::{BackendCommand, Ready, Server, ServerText};
 pub use engine::{Engine, EngineInput, OptionError, RenderedEngine, TokenBy};
 pub use error::{Error, Invalid, Place, nearest};
 pub use library::{Library, Summary};
 pub use peer::{
-    Candidate, EXTERNAL_PEER, Layer, Lookup, NotFound, Peer, Process, ReloadSignal, RenderError,
-    RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, StopSignal, Target, TlsFiles,
-    split_name,
+    Candidate, Discovery, EXTERNAL_PEER, Layer, Lookup, NotFound, Peer, Process, ReloadSignal,
+    RenderError, RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, StopSignal,
+    Target, TlsFiles, split_name,
 };
 pub use scenario::{
     Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, FaultAction, Length, Load, Network,

@@ -15,6 +15,7 @@ use std::{
 };
 
 use crate::{
+    client::{ClientProgram, ClientWireFile, check_client_file},
     document::Document,
     engine::{self, Engine, EngineWire},
     error::{Error, Invalid, Place, Problem},
@@ -210,6 +211,19 @@ impl Library {
             Ok((name, read(&path)?))
         };
         files.map(file).collect()
+    }
+
+    /// Reads a real client's file.
+    ///
+    /// # Errors
+    /// [`Error::Read`], or what is wrong with the file.
+    pub fn client(&self, name: &str) -> Result<ClientProgram, Error> {
+        let folder = self.folder.join("clients").join(name);
+        let path = folder.join("client.toml");
+        let text = read(&path)?;
+        let (document, wire) =
+            Document::read::<ClientWireFile>(&path.display().to_string(), &text)?;
+        check_client_file(name, &folder, wire).map_err(|problem| document.place(problem))
     }
 
     /// All scenarios in a line or two each, in the order of their names; a

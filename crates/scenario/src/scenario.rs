@@ -11,6 +11,7 @@ use measure::{answer::Answer, figure::Figure};
 use serde::Serialize;
 
 use crate::{
+    channel::{Channel, StreamLimits},
     claim::Claim,
     command::{BackendCommand, ServerText},
     fault,
@@ -46,6 +47,10 @@ pub struct Scenario {
     pub command: Option<BackendCommand>,
     /// When backends close connections for their age; `None` for never.
     pub connection_age: Option<ConnectionAge>,
+    /// How many calls a connection may carry, where that is limited.
+    pub stream_limits: StreamLimits,
+    /// How clients keep connections and learn of backends.
+    pub channel: Channel,
     /// The user's own service; `None` for the lab's echo service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
@@ -452,6 +457,12 @@ pub enum Client {
     Wire,
     /// tonic.
     Tonic,
+    /// gRPC for Python, on gRPC's C core.
+    #[serde(rename = "grpcio")]
+    Grpcio,
+    /// gRPC for Node.js.
+    #[serde(rename = "grpc-js")]
+    GrpcJs,
 }
 
 impl Client {
@@ -460,7 +471,14 @@ impl Client {
         match self {
             Self::Wire => "wire",
             Self::Tonic => "tonic",
+            Self::Grpcio => "grpcio",
+            Self::GrpcJs => "grpc-js",
         }
+    }
+
+    /// Whether it is a program of its own, which `scenarios/clients/` describes.
+    pub fn is_program(self) -> bool {
+        matches!(self, Self::Grpcio | Self::GrpcJs)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Tables whose keys may be swept: what is measured, and not how often or by whom.
-const TABLES: [&str; 3] = ["load.", "backends.", "balance."];
+const TABLES: [&str; 4] = ["load.", "backends.", "balance.", "channel."];
 /// Keys outside of those tables that may be swept too.
 const KEYS: [&str; 1] = ["tls"];
 /// Keys of those tables that may not: open and closed loops answer different
@@ -128,7 +128,7 @@ fn check_key(key: &str) -> Result<(), Problem> {
         return Ok(());
     }
     let message = format!(
-        "`{key}` can't be swept; name a key of [load], [backends] or [balance] that --set takes, \
+        "`{key}` can't be swept; name a key of [load], [backends], [balance] or [channel] that --set takes, \
          such as `load.connections`, `load.payload`, `load.rate` or `balance.policy`, or `tls`"
     );
     Err(Problem::new("sweep.key", message))

@@ -44,6 +44,9 @@ pub(crate) struct ScenarioWire {
     /// The backends behind every peer.
     #[serde(default)]
     pub(crate) backends: BackendsWire,
+    /// How clients keep connections and learn of backends.
+    #[serde(default)]
+    pub(crate) channel: ChannelWire,
     /// Your own service, called in place of the lab's echo service.
     pub(crate) service: Option<ServiceWire>,
     /// When calls are made: identical for every peer.
@@ -116,6 +119,10 @@ pub(crate) struct BackendsWire {
     pub(crate) max_connection_age: Option<DurationText>,
     /// How long calls may go on after that; `5s` unless given.
     pub(crate) max_connection_age_grace: Option<DurationText>,
+    /// Calls that a connection to a backend may carry at a time, which the backend announces
+    /// (SETTINGS_MAX_CONCURRENT_STREAMS); more than any scenario has unless given.
+    #[schemars(range(min = bounds::STREAMS.min, max = bounds::STREAMS.max))]
+    pub(crate) max_concurrent_streams: Option<u32>,
     /// Backends that differ from the others.
     #[serde(default, rename = "override")]
     pub(crate) overrides: Vec<BackendOverrideWire>,
@@ -148,6 +155,29 @@ pub(crate) struct BackendOverrideWire {
 
 fn env_example() -> BTreeMap<String, String> {
     BTreeMap::from([("NAME".to_owned(), "{id}".to_owned())])
+}
+
+/// How clients keep connections and learn of backends: what gRPC calls a channel.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChannelWire {
+    /// Channels of each client, which it uses in turn; 1 unless given.
+    #[schemars(range(min = bounds::CHANNELS.min, max = bounds::CHANNELS.max))]
+    #[schemars(example = 4)]
+    pub(crate) count: Option<u32>,
+    /// TCP connections to one address that a channel may have at a time: another one is
+    /// made where calls wait for a stream (gRFC A105); 1 unless given, and then calls wait.
+    #[schemars(range(min = bounds::MAX_CONNECTIONS.min, max = bounds::MAX_CONNECTIONS.max))]
+    #[schemars(example = 10)]
+    pub(crate) max_connections: Option<u32>,
+    /// The least time between two resolutions of the backends' name by one client that
+    /// balances by DNS; `30s` unless given, as in gRPC.
+    pub(crate) resolve_interval: Option<DurationText>,
+    /// The pause of a client that balances after its first failed attempt to connect to a
+    /// backend; later ones grow by 1.6 each, up to two minutes. `1s` unless given, as in
+    /// gRPC.
+    #[schemars(example = "100ms")]
+    pub(crate) initial_backoff: Option<DurationText>,
 }
 
 /// A service of your own, in place of the lab's echo service.
@@ -354,8 +384,8 @@ pub(crate) struct SearchWire {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SweepWire {
-    /// The setting: `tls`, or one by its key in [load], [backends] or [balance], as in
-    /// `load.connections`.
+    /// The setting: `tls`, or one by its key in [load], [backends], [balance] or
+    /// [channel], as in `load.connections`.
     pub(crate) key: String,
     /// Its values. This, or a range.
     pub(crate) values: Option<Vec<ValueWire>>,
@@ -483,6 +513,12 @@ pub(crate) enum ClientWire {
     Wire,
     /// tonic: what most Rust services call with.
     Tonic,
+    /// gRPC for Python, on gRPC's C core: a program of its own, to see what real clients do.
+    #[serde(rename = "grpcio")]
+    Grpcio,
+    /// gRPC for Node.js, likewise.
+    #[serde(rename = "grpc-js")]
+    GrpcJs,
 }
 
 /// Kind of call.
@@ -506,6 +542,10 @@ pub(crate) struct BalanceWire {
     /// The policy; `round_robin` unless given.
     #[serde(default)]
     pub(crate) policy: PolicyKind,
+    /// Calls that a client's connection to an L7 balancer may carry at a time, which the
+    /// balancer announces; 1024 unless given. A balancer that can't be told is left out.
+    #[schemars(range(min = bounds::STREAMS.min, max = bounds::STREAMS.max))]
+    pub(crate) max_concurrent_streams: Option<u32>,
 }
 
 /// The run.

@@ -38,6 +38,16 @@ fn render(
     policy: PolicyKind,
     weights: &[u32],
 ) -> Result<Option<Rendered>, RenderError> {
+    render_limited(library, peer, policy, weights, None)
+}
+
+fn render_limited(
+    library: &Library,
+    peer: &str,
+    policy: PolicyKind,
+    weights: &[u32],
+    max_streams: Option<u32>,
+) -> Result<Option<Rendered>, RenderError> {
     let backends = targets(weights);
     let input = RenderInput {
         loadgen: Path::new("/bin/loadgen"),
@@ -46,6 +56,7 @@ fn render(
         admin: SocketAddr::from(([127, 0, 0, 9], 4001)),
         backends: &backends,
         policy,
+        max_streams,
         tls: Tls::None,
         tls_files: TlsFiles::default(),
         dir: Path::new("/run/dir"),
@@ -109,6 +120,25 @@ fn every_committed_peer_renders_every_policy_it_can_do() {
             let whole = format!("{}\n{files}", rendered.argv.join("\n"));
             for port in ["4000", "5000", "5001", "5002"] {
                 assert!(whole.contains(port), "{name} with {policy}: no {port} in\n{whole}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_limit_reaches_every_l7_proxy_that_can_be_told() {
+    let library = library();
+    let l7 = |name: &&String| library.peer(name).unwrap().layer == Layer::L7;
+    for name in library.peer_names().iter().filter(l7) {
+        match render_limited(&library, name, PolicyKind::RoundRobin, &[1], Some(77_001)) {
+            Ok(rendered) => {
+                let rendered = rendered.unwrap();
+                let files = rendered.files.iter().any(|file| file.text.contains("77001"));
+                let words = rendered.argv.iter().any(|word| word == "77001");
+                assert!(files || words, "{name}");
+            }
+            Err(error) => {
+                assert_eq!(error, RenderError::Streams { peer: "caddy-l7".to_owned() });
             }
         }
     }

@@ -76,6 +76,7 @@ fn render_with(
         admin: SocketAddr::from(([127, 0, 0, 9], 4001)),
         backends: &backends,
         policy,
+        max_streams: None,
         tls,
         tls_files,
         dir: Path::new("/run/dir"),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use balance::PolicyKind;
 use scenario::{
-    Arrivals, CallKind, Client, ConnectionAge, Error, Fault, FaultAction, Length, Pace, Placement,
-    Profile, Scenario, ScenarioSource, ServiceTime, Setting, Sizes, Tls,
+    Arrivals, CallKind, Channel, Client, ConnectionAge, Error, Fault, FaultAction, Length, Pace,
+    Placement, Profile, Scenario, ScenarioSource, ServiceTime, Setting, Sizes, StreamLimits, Tls,
 };
 
 const GOOD: &str = r#"question = "Who serves one flooded connection?"
@@ -50,7 +50,7 @@ claims = ["l4.max_share == 100%", "l7.latency_p99 < 0.2 * l4.latency_p99"]
 const SMALL: &str = "question = \"?\"\n[load]\nloop = \"closed\"\nconnections = 1\ncalls = 10\n";
 
 fn peers() -> Vec<String> {
-    ["client-side", "direct", "l4", "l7"].map(str::to_owned).to_vec()
+    ["client-lookaside", "direct", "l4", "l7"].map(str::to_owned).to_vec()
 }
 
 fn parse(text: &str) -> Result<ScenarioSource, Error> {
@@ -92,6 +92,44 @@ fn every_key_arrives() {
     assert_eq!((scenario.repeats, scenario.seed), (5, 9));
     assert_eq!(scenario.claims[0].to_string(), "l4.max_share == 100%");
     assert_eq!(scenario.trial_duration(), Some(Duration::from_millis(5_500)));
+}
+
+#[test]
+fn channels_and_stream_limits_are_as_in_grpc_unless_given() {
+    let channel = |text: &str| resolve(text).channel;
+    let unless_given = Channel {
+        count: 1,
+        max_connections: 1,
+        resolve_interval: Duration::from_secs(30),
+        initial_backoff: Duration::from_secs(1),
+    };
+    assert_eq!(channel(SMALL), unless_given);
+    assert_eq!(resolve(SMALL).stream_limits, StreamLimits::default());
+    let given = format!(
+        "{SMALL}[channel]\ncount = 3\nmax_connections = 10\nresolve_interval = \"1s\"\n\
+         initial_backoff = \"50ms\"\n[backends]\nmax_concurrent_streams = 100\n[balance]\n\
+         max_concurrent_streams = 128\n"
+    );
+    let expected = Channel {
+        count: 3,
+        max_connections: 10,
+        resolve_interval: Duration::from_secs(1),
+        initial_backoff: Duration::from_millis(50),
+    };
+    assert_eq!(channel(&given), expected);
+    let limits = resolve(&given).stream_limits;
+    assert_eq!((limits.backends, limits.balancer), (Some(100), Some(128)));
+    for (text, expected) in [
+        ("client = \"tonic\"\n[channel]\nmax_connections = 2\n", "one connection a channel"),
+        (
+            "[backends]\ncommand = [\"./x\", \"{port}\"]\nmax_concurrent_streams = 1\n",
+            "servers of yours",
+        ),
+        ("[channel]\ncount = 0\n", "expected channels of each client from 1"),
+    ] {
+        let error = parse(&format!("{SMALL}{text}")).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! | [`listen`] | a listening socket, with errors that say what to do |
 //! | [`accept`] | the accept loop: connection cap, running out of descriptors, counters |
 //! | [`shutdown`] | drain, then cut off; signals; the control pipe of a role |
+//! | [`backoff`] | the pause before the next attempt to connect |
 //! | [`metrics`] | counters, gauges and histograms in Prometheus' text format |
 //! | [`metrics_endpoint`] | `GET /metrics` |
 //! | [`http1`] | the small bounded HTTP/1.1 server under the metrics and admin endpoints |
@@ -29,6 +30,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod backoff;
 pub mod cli;
 pub mod duration;
 pub mod exit;

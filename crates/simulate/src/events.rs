@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Due,
     /// A connection to a backend is at its end.
     Age,
+    /// The first of the connections of a client that balances is at its end.
+    ViewAge,
     /// A balancer hears who the backends are.
     Told,
     /// The next of the faults happens.
@@ -37,7 +39,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// By their numbers.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Pick,
         Self::Arrive,
         Self::Finish,
@@ -46,6 +48,7 @@ impl Kind {
         Self::Free,
         Self::Due,
         Self::Age,
+        Self::ViewAge,
         Self::Told,
         Self::Fault,
         Self::Report,

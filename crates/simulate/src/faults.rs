@@ -19,6 +19,7 @@ impl Simulation<'_> {
             Action::Drain => {
                 self.stations[index].state = State::Draining;
                 self.set_available(fault.backend, false);
+                self.has_lost(fault.backend);
                 self.reconnect_all(fault.backend);
             }
             Action::Start => {
@@ -67,6 +68,7 @@ impl Simulation<'_> {
             Layer::L7 => FailureKind::from_status(14),
             Layer::None | Layer::L4 | Layer::Client => FailureKind::ConnectionLost,
         };
+        self.has_lost(backend);
         self.reconnect_all(backend);
         lost.into_iter().for_each(|key| self.fail(key, kind));
     }
@@ -77,8 +79,29 @@ impl Simulation<'_> {
         }
     }
 
-    /// Balancers hear of a change of membership, each in its own time.
+    /// Who balances and has a connection to a backend loses it.
+    fn has_lost(&mut self, backend: u32) {
+        for view in 0..self.views.len() {
+            if self.views[view].seen_of(backend).is_some() {
+                self.request_resolution(view);
+            }
+        }
+    }
+
+    /// A client that resolves a name does so again, as soon as it may.
+    pub(crate) fn request_resolution(&mut self, view: usize) {
+        let Some(interval_ns) = self.setup.resolves_every_ns() else { return };
+        if let Some(at_ns) = self.views[view].resolve_at(self.now_ns, interval_ns) {
+            self.events.push(at_ns, Kind::Told, view as u32, 0);
+        }
+    }
+
+    /// Balancers hear of a change of membership, each in its own time. Clients that resolve a
+    /// name do not.
     fn announce(&mut self) -> Result<(), SetupError> {
+        if self.setup.resolves_every_ns().is_some() {
+            return Ok(());
+        }
         let within_ns = self.setup.fleet.told_within_ns;
         for view in 0..self.views.len() {
             if within_ns == 0 {
@@ -99,6 +122,7 @@ impl Simulation<'_> {
         let (names, members) = (&self.names, &self.members);
         let policy = (self.setup.policy, self.setup.tuning, self.zones(view));
         self.views[view].tell(policy, names, members, limit, random)?;
+        self.views[view].resolved(self.now_ns);
         // One that it has just met may be down; it finds out when it connects.
         for (backend, station) in (0..).zip(&self.stations) {
             if !station.is_up()

@@ -14,6 +14,11 @@ use crate::{
 /// How far the age of a connection may lie from what was set, as gRPC has it.
 const AGE_JITTER: f64 = 0.1;
 
+/// What an age is multiplied by, with jitter by 64 random bits.
+fn age_factor(random: u64) -> f64 {
+    1.0 + AGE_JITTER * (2.0 * unit(random) - 1.0)
+}
+
 /// Connections to backends.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
@@ -21,11 +26,6 @@ pub(crate) struct Links {
 }
 
 impl Simulation<'_> {
-    /// Whether connections are balanced, and not calls.
-    pub(crate) fn balances_connections(&self) -> bool {
-        matches!(self.setup.layer, Layer::None | Layer::L4)
-    }
-
     /// The link that a call of a connection goes out on, with its backend; none where no
     /// backend can be reached.
     pub(crate) fn link_for_call(&mut self, connection: u32) -> Option<(u32, u32)> {
@@ -79,10 +79,20 @@ impl Simulation<'_> {
         let key = self.links.all.insert(link) as u32;
         self.connections[connection as usize].link = key;
         if let Some(age_ns) = self.setup.connection_age_ns {
-            let factor = 1.0 + AGE_JITTER * (2.0 * unit(self.word()) - 1.0);
-            let at_ns = self.now_ns + (age_ns as f64 * factor) as u64;
+            let at_ns = self.now_ns + (age_ns as f64 * age_factor(self.word())) as u64;
             self.events.push(at_ns, Kind::Age, key, stamp);
         }
+    }
+
+    /// When the first of a client's connections to all backends will be closed for its age,
+    /// if they are. Its calls go on: only the name is resolved again.
+    pub(crate) fn watch_age_of(&mut self, view: u32) {
+        let Some(age_ns) = self.setup.connection_age_ns else { return };
+        let known = self.views[view as usize].listed().max(1);
+        let factors = (0..known).map(|_| age_factor(self.word()));
+        let first = factors.fold(f64::INFINITY, f64::min);
+        let at_ns = self.now_ns + (age_ns as f64 * first) as u64;
+        self.events.push(at_ns, Kind::ViewAge, view, 0);
     }
 
     /// A backend closes a connection for its age.

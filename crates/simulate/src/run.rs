@@ -154,7 +154,10 @@ impl<'a> Simulation<'a> {
         if self.hears_of_idle {
             (0..self.stations.len()).for_each(|backend| self.is_idle(backend));
         }
-        if self.balances_connections() {
+        if self.setup.resolves_every_ns().is_some() {
+            (0..self.setup.views()).for_each(|view| self.watch_age_of(view));
+        }
+        if self.setup.has_links() {
             for connection in 0..self.setup.load.connections {
                 self.connect(connection);
             }
@@ -207,6 +210,10 @@ impl<'a> Simulation<'a> {
             Kind::Free => self.send_waiting(index),
             Kind::Due => self.slot_is_due(index),
             Kind::Age => self.age(index, event.stamp),
+            Kind::ViewAge => {
+                self.request_resolution(index as usize);
+                self.watch_age_of(index);
+            }
             Kind::Told => self.tell(index as usize)?,
             Kind::Fault => self.fault(self.setup.faults[index as usize])?,
             Kind::Report => self.report(),

@@ -55,7 +55,8 @@ pub enum Layer {
     L4,
     /// In a balancer, for each call.
     L7,
-    /// In the client, for each call, by what this client has seen.
+    /// In the client, for each call, by what this client has seen; under
+    /// [`PolicyKind::PickFirst`] for each of its connections, as at layer [`Layer::None`].
     Client,
 }
 
@@ -72,6 +73,10 @@ pub struct Fleet {
     /// A change of membership reaches a balancer within this time: each one at a time
     /// of its own, evenly distributed.
     pub told_within_ns: u64,
+    /// Nobody tells clients that balance: each resolves a name, at the start and again once a
+    /// connection was lost, sent away or closed for its age, and waits for this time between
+    /// two resolutions. `None` where they are told like balancers.
+    pub resolve_interval_ns: Option<u64>,
     /// Makes the names by which subsets are drawn others: another draw of all subsets.
     pub salt: u64,
     /// Zones that balancers, or clients that balance, are in, one after the other; at least
@@ -86,6 +91,7 @@ impl Fleet {
         subset: None,
         view: LoadView::Own,
         told_within_ns: 0,
+        resolve_interval_ns: None,
         salt: 0,
         zones: 1,
     };
@@ -244,11 +250,28 @@ const BYTES_PER_CONNECTION: u64 = 160;
 const BYTES_PER_HISTOGRAM: u64 = 270_000;
 
 impl Setup {
+    /// Whether each connection leads to one backend.
+    pub(crate) fn has_links(&self) -> bool {
+        matches!(self.layer, Layer::None | Layer::L4) || self.keeps_to_one()
+    }
+
+    /// Whether clients balance, and by keeping to one backend.
+    fn keeps_to_one(&self) -> bool {
+        self.layer == Layer::Client && self.policy == PolicyKind::PickFirst
+    }
+
+    /// The interval at which clients that balance calls resolve a name, if they do.
+    pub(crate) fn resolves_every_ns(&self) -> Option<u64> {
+        let balances_calls = self.layer == Layer::Client && !self.keeps_to_one();
+        self.fleet.resolve_interval_ns.filter(|_| balances_calls)
+    }
+
     /// Balancers with a view of their own.
     pub(crate) fn views(&self) -> u32 {
         match self.layer {
             Layer::None => 0,
             Layer::L4 | Layer::L7 => self.fleet.balancers,
+            Layer::Client if self.keeps_to_one() => 0,
             Layer::Client => self.load.connections.div_ceil(self.load.connections_per_client),
         }
     }

@@ -134,9 +134,9 @@ impl Simulation<'_> {
         let connection = call.connection;
         self.connections[connection as usize].in_flight += 1;
         match self.setup.layer {
-            Layer::None | Layer::L4 => self.send_on_link(key, connection),
+            _ if self.setup.has_links() => self.send_on_link(key, connection),
             Layer::L7 => self.travel(key, Kind::Pick),
-            Layer::Client => self.pick(key),
+            Layer::None | Layer::L4 | Layer::Client => self.pick(key),
         }
     }
 

@@ -14,6 +14,9 @@ pub(crate) struct View {
     known: Vec<Known>,
     /// Whether a backend that it meets is taken for busy until it says otherwise.
     starts_busy: bool,
+    /// When it resolved a name last, and whether it will again.
+    resolved_ns: u64,
+    will_resolve: bool,
 }
 
 #[derive(Debug)]
@@ -40,7 +43,31 @@ pub(crate) struct Names {
 
 impl View {
     pub(crate) fn new(starts_busy: bool) -> Self {
-        Self { balancer: None, listed: Vec::new(), known: Vec::new(), starts_busy }
+        Self {
+            balancer: None,
+            listed: Vec::new(),
+            known: Vec::new(),
+            starts_busy,
+            resolved_ns: 0,
+            will_resolve: false,
+        }
+    }
+
+    /// How many backends it balances over.
+    pub(crate) fn listed(&self) -> usize {
+        self.listed.len()
+    }
+
+    /// When a name that is to be resolved again will be, if that is not planned already: at
+    /// once, or so long after the last time.
+    pub(crate) fn resolve_at(&mut self, now_ns: u64, interval_ns: u64) -> Option<u64> {
+        let is_new = !std::mem::replace(&mut self.will_resolve, true);
+        is_new.then(|| now_ns.max(self.resolved_ns + interval_ns))
+    }
+
+    /// It has just resolved its name.
+    pub(crate) fn resolved(&mut self, now_ns: u64) {
+        (self.resolved_ns, self.will_resolve) = (now_ns, false);
     }
 
     /// It hears who the backends are: `members`, of which it takes a subset by its own

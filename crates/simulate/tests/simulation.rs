@@ -212,6 +212,39 @@ fn balancers_hear_of_a_change_each_in_their_own_time() {
 }
 
 #[test]
+fn who_resolves_a_name_hears_of_a_change_once_a_connection_was_lost() {
+    let first_use_ms = |interval_ms: u64, age_ms: Option<u64>, drains: bool| {
+        let mut dns = setup(Layer::Client);
+        dns.backends[0].is_member = false;
+        dns.fleet.resolve_interval_ns = Some(interval_ms * MS);
+        dns.connection_age_ns = age_ms.map(|age_ms| age_ms * MS);
+        dns.faults = vec![Fault { at_ns: 10 * MS, backend: 0, action: Action::Add }];
+        if drains {
+            dns.faults.push(Fault { at_ns: 30 * MS, backend: 1, action: Action::Drain });
+        }
+        let entries = simulate(&dns, &steady(60));
+        let of_it = |entry: &&Entry| matches!(entry.outcome, Outcome::Served { backend: 0, .. });
+        entries.iter().find(of_it).map(|entry| entry.due_ns / MS)
+    };
+    assert_eq!(first_use_ms(20, None, false), None, "no connection was lost");
+    let used = first_use_ms(20, None, true).unwrap();
+    assert!((30..36).contains(&used), "{used}");
+    let used = first_use_ms(45, None, true).unwrap();
+    assert!((45..51).contains(&used), "not before the interval is over: {used}");
+    let used = first_use_ms(0, Some(20), false).unwrap();
+    assert!((18..28).contains(&used), "{used}");
+}
+
+#[test]
+fn a_client_that_keeps_to_one_backend_is_one_without_a_balancer() {
+    let kills = [(5, Action::Kill), (20, Action::Start)];
+    let mut keeps = with_faults(Layer::Client, &kills);
+    keeps.policy = PolicyKind::PickFirst;
+    let none = with_faults(Layer::None, &kills);
+    assert_eq!(simulate(&keeps, &steady(60)), simulate(&none, &steady(60)));
+}
+
+#[test]
 fn a_closed_loop_waits_for_its_answers() {
     let mut closed = setup(Layer::None);
     closed.load.connections = 1;

@@ -236,11 +236,11 @@ fn cheapest(seen: &Seen<'_>, layer: Layer) -> Option<Finding> {
 }
 
 fn client(seen: &Seen<'_>) -> Finding {
-    const ID: &str = "cost-of-client-side";
+    const ID: &str = "cost-of-client";
     let evidence = vec![seen.cite("cpu-per-call")];
     let extra = seen.client().and_then(|client| Some((client, client_extra(seen, client)?)));
     let Some((client, beside)) = extra else {
-        let peers = "direct,l4,l7,client-side";
+        let peers = "direct,l4,l7,client-dns";
         let text = format!(
             "What client-side balancing costs the client was not measured there; cargo run -p \
              loadgen -- --scenario {} --peers {peers} does.",

@@ -10,7 +10,7 @@ use measure::{
 };
 
 use super::{
-    Evidence,
+    Choice, Evidence,
     gather::{Chosen, relative},
     link_to,
 };
@@ -111,7 +111,7 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
     looked
 }
 
-const OWN: [&str; 4] = ["direct", "l4", "l7", "client-side"];
+const OWN: [&str; 5] = ["direct", "l4", "l7", "client-dns", "client-lookaside"];
 
 impl<'a> Seen<'a> {
     /// The scenario's name.
@@ -173,9 +173,17 @@ impl<'a> Seen<'a> {
         self.model.measured().find(|peer| peer.name == name)
     }
 
-    /// The client that balances by itself, if it was measured.
+    /// The clients that balance by themselves, of each kind the first that was measured: one
+    /// that resolves a name before one that is told of backends.
+    pub(crate) fn clients(&self) -> Vec<&PeerView<'a>> {
+        let all = self.of_layer(Layer::Client);
+        let first = |choice| all.iter().copied().find(|one| Choice::of_client(one) == choice);
+        [Choice::ClientDns, Choice::ClientLookaside].into_iter().filter_map(first).collect()
+    }
+
+    /// The first of them.
     pub(crate) fn client(&self) -> Option<&PeerView<'a>> {
-        self.of_layer(Layer::Client).into_iter().next()
+        self.clients().into_iter().next()
     }
 
     /// The two peers that sentences are about: the lab's own where both were measured,

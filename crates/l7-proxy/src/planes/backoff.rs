@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serve::backoff::pause;
+
 use crate::config::UpstreamLimits;
 
 /// The pause that one thread keeps after failures of one backend.
@@ -54,30 +56,9 @@ impl Backoff {
     }
 }
 
-/// The pause after a failure that `failures` others came before, within 80 to
-/// 120 % of its nominal length (the gRPC connection backoff protocol).
-fn pause(failures: u32, min: Duration, max: Duration, random: u64) -> Duration {
-    let growth = 1.6_f64.powi(failures.min(64) as i32);
-    let nominal = (min.as_secs_f64() * growth).min(max.as_secs_f64());
-    let jitter = 0.8 + 0.4 * (random as f64 / u64::MAX as f64);
-    Duration::from_secs_f64(nominal * jitter)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_to_the_bound_and_jitter_around_it() {
-        let (min, max) = (Duration::from_millis(100), Duration::from_secs(5));
-        let middle = u64::MAX / 2;
-        let nominal: Vec<_> =
-            (0..4).map(|failures| pause(failures, min, max, middle).as_millis()).collect();
-        assert_eq!(nominal, [100, 160, 256, 409]);
-        assert_eq!(pause(u32::MAX, min, max, middle), max);
-        assert_eq!(pause(0, min, max, 0), Duration::from_millis(80));
-        assert_eq!(pause(0, min, max, u64::MAX), Duration::from_millis(120));
-    }
 
     #[test]
     fn nobody_connects_during_the_rest() {

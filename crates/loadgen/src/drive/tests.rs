@@ -19,7 +19,7 @@ use super::{
     clock::{Clock, Pacer, monotonic_ns},
     load::{Closed, Load, Numbers},
     schedule::Limit,
-    worker::Plan,
+    worker::{Clients, Plan},
     *,
 };
 
@@ -71,10 +71,12 @@ fn what_taps_tell_is_what_servers_count_call_for_call() {
     let load =
         Closed::new(4, 16, 0, 0, Limit::Calls { calls: CALLS }, Numbers { next: 0, step: 1 }, 1);
     let plan = Plan {
-        client: ConnectOptions { kind: ClientKind::Wire, connection_calls: None, trust: None },
+        clients: Clients::Own(
+            ConnectOptions::plain(ClientKind::Wire),
+            (0..4).map(|_| Destination::One(Resolver::one(proxy.addr()))).collect(),
+        ),
         shape: Shape::Service(shape),
         messages: 1,
-        destinations: (0..4).map(|_| Destination::One(Resolver::one(proxy.addr()))).collect(),
         streams: 16,
         load: Load::Closed(load),
         give_up_ns: u64::MAX / 2,

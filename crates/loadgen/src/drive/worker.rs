@@ -20,7 +20,8 @@ use tokio::sync::Notify;
 
 use super::{
     client::{
-        self, ConnectError, ConnectOptions, Connection, Destination, Ended, OnWire, Shape, Sink,
+        self, ConnectError, ConnectOptions, Connection, Destination, Driver, DriverPlan, Ended,
+        OnWire, Shape, Sink,
     },
     clock::{Alarm, Clock, Pacer},
     load::Load,
@@ -37,14 +38,29 @@ const STOP_POLL_NS: u64 = 20_000_000;
 /// Moves the calling thread: to its CPUs, into a network namespace.
 pub(crate) type Place = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
+/// Who makes the calls of one worker.
+pub(crate) enum Clients {
+    /// Connections of the lab's own, and where each goes.
+    Own(ConnectOptions, Vec<Destination>),
+    /// A program with so many clients.
+    Driven(DriverPlan, usize),
+}
+
+impl Clients {
+    fn count(&self) -> usize {
+        match self {
+            Self::Own(_, destinations) => destinations.len(),
+            Self::Driven(_, count) => *count,
+        }
+    }
+}
+
 /// What one worker has to do.
 pub(crate) struct Plan {
-    pub(crate) client: ConnectOptions,
+    pub(crate) clients: Clients,
     pub(crate) shape: Shape,
     /// Numbers that the messages of a call take.
     pub(crate) messages: u64,
-    /// Where each of its connections goes.
-    pub(crate) destinations: Vec<Destination>,
     pub(crate) streams: u32,
     pub(crate) load: Load,
     /// When calls that are still out are given up, after the trial's start.
@@ -131,15 +147,15 @@ impl Worker {
         plan: Plan,
         shared: Arc<Shared>,
     ) -> Result<Rc<Self>, ConnectError> {
-        let shape = Rc::new(plan.shape);
+        let (shape, count) = (Rc::new(plan.shape), plan.clients.count());
         let worker = Rc::new(Self {
             index,
             clock: Cell::new(Clock::starting_at(u64::MAX)),
-            slots: RefCell::new(Slots::new(plan.destinations.len(), plan.streams)),
+            slots: RefCell::new(Slots::new(count, plan.streams)),
             streams: plan.streams,
-            under_way: RefCell::new(vec![None; plan.destinations.len() * plan.streams as usize]),
+            under_way: RefCell::new(vec![None; count * plan.streams as usize]),
             log: RefCell::new(CallLog::with_capacity(plan.expected_calls)),
-            connections: RefCell::new(Vec::with_capacity(plan.destinations.len())),
+            connections: RefCell::new(Vec::with_capacity(count)),
             load: RefCell::new(plan.load),
             give_up_ns: plan.give_up_ns,
             pacer: plan.pacer,
@@ -148,11 +164,25 @@ impl Worker {
             messages: plan.messages,
             idle: Notify::new(),
         });
-        for destination in plan.destinations {
-            let sink = Rc::clone(&worker) as Rc<dyn Sink>;
-            let connection =
-                client::connect(plan.client.clone(), destination, Rc::clone(&shape), sink).await?;
-            worker.connections.borrow_mut().push(connection);
+        let sink = Rc::clone(&worker) as Rc<dyn Sink>;
+        match (plan.clients, &*shape) {
+            (Clients::Own(options, destinations), _) => {
+                for (number, destination) in (0..).zip(destinations) {
+                    let (options, sink) = (options.of_number(number), Rc::clone(&sink));
+                    let shape = Rc::clone(&shape);
+                    let connection = client::connect(options, destination, shape, sink).await?;
+                    worker.connections.borrow_mut().push(connection);
+                }
+            }
+            (Clients::Driven(driver, _), Shape::Echo(shape)) => {
+                let driver = Driver::start(driver, Arc::clone(shape), sink).await?;
+                let clients = (0..).take(count).map(|number| driver.client(number));
+                worker.connections.borrow_mut().extend(clients);
+            }
+            // The scenario's check has refused it.
+            (Clients::Driven(..), Shape::Service(_)) => {
+                return Err(ConnectError::own("real clients call the echo service only"));
+            }
         }
         Ok(worker)
     }
@@ -321,7 +351,10 @@ mod tests {
     /// One connection with four streams.
     fn plan(backend: &EchoBackend, load: Load) -> Plan {
         Plan {
-            client: ConnectOptions { kind: ClientKind::Wire, connection_calls: None, trust: None },
+            clients: Clients::Own(
+                ConnectOptions::plain(ClientKind::Wire),
+                vec![Destination::One(Resolver::one(backend.addr()))],
+            ),
             shape: Shape::Echo(Arc::new(CallShape {
                 kind: CallKind::Unary,
                 messages: 1,
@@ -331,7 +364,6 @@ mod tests {
                 backends: Backends::Known(vec!["b0".into()]),
             })),
             messages: 1,
-            destinations: vec![Destination::One(Resolver::one(backend.addr()))],
             streams: 4,
             load,
             give_up_ns: 6 * SECOND,

@@ -36,6 +36,8 @@ pub(crate) enum LabError {
     Refused { side: Side, name: String, address: SocketAddr, error: CallError },
     #[error("cannot call {name}: {error}")]
     CannotCall { name: String, error: io::Error },
+    #[error("no name server for the backends: {0}")]
+    Names(io::Error),
     #[error("{authority} can't be resolved: {error}")]
     Resolve { authority: String, error: io::Error },
     #[error("interrupted while it started")]

@@ -14,6 +14,7 @@ mod fault;
 pub(crate) mod guard;
 mod machine;
 pub(crate) mod meter;
+pub(crate) mod names;
 pub(crate) mod network;
 mod page;
 pub(crate) mod placement;
@@ -137,6 +138,8 @@ impl Part {
 pub(crate) struct Setup<'a> {
     pub(crate) part: Part,
     pub(crate) network: scenario::Network,
+    /// Whether there is a name that stands for the backends, for clients that resolve one.
+    pub(crate) has_name: bool,
     /// How fast each backend is made to work.
     pub(crate) speeds: Vec<f64>,
     /// Which backends there are to choose from at first.
@@ -262,7 +265,8 @@ impl Lab {
         let mut attempt = 1;
         loop {
             let network = Network::make(setup.network, setup.members.len())?;
-            let addresses = network.addresses(setup.members.len()).map_err(LabError::Ports)?;
+            let addresses = network.addresses(setup.members.len(), setup.has_name);
+            let addresses = addresses.map_err(LabError::Ports)?;
             match Self::start_once(setup, dir, network, &addresses) {
                 Err(LabError::Ended { .. })
                     if attempt < START_ATTEMPTS && addresses.all().any(ports::is_taken) =>

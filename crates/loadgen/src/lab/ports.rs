@@ -42,6 +42,31 @@ pub(crate) fn hold(address: IpAddr, count: usize) -> io::Result<Vec<TcpListener>
         .collect()
 }
 
+/// Returns addresses of `count` loopback hosts with one port that was free on all of them a
+/// moment ago: a name of DNS stands for hosts, and not for ports.
+pub(crate) fn free_hosts(count: usize) -> io::Result<Vec<SocketAddr>> {
+    let host = |index: usize| {
+        // Of 127.0.1.0/24 and on, below the hosts that a system may use by itself.
+        let [high, low] = u16::try_from(index + 1).unwrap_or(u16::MAX).to_be_bytes();
+        Ipv4Addr::new(127, 0, high + 1, low)
+    };
+    for _ in 0..TRIES {
+        let first = match quiet_range()
+            .and_then(|range| listen_within(Ipv4Addr::LOCALHOST.into(), range))
+        {
+            Some(listener) => listener,
+            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
+        };
+        let port = first.local_addr()?.port();
+        let held: io::Result<Vec<TcpListener>> =
+            (0..count).map(|index| TcpListener::bind((host(index), port))).collect();
+        if let Ok(held) = held {
+            return held.iter().map(TcpListener::local_addr).collect();
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "no port is free on all hosts of the loopback"))
+}
+
 /// Whether somebody listens there.
 pub(crate) fn is_taken(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
@@ -78,6 +103,13 @@ mod tests {
         assert!(is_taken(address));
         let elsewhere = SocketAddr::from(([198, 18, 255, 1], 1));
         assert!(!is_taken(elsewhere), "an address of another machine is nobody's here");
+    }
+
+    #[test]
+    fn hosts_differ_and_share_a_port() {
+        let hosts = free_hosts(3).unwrap();
+        assert_eq!(hosts.iter().map(SocketAddr::ip).collect::<HashSet<_>>().len(), 3);
+        assert!(hosts.iter().all(|host| host.port() == hosts[0].port() && host.ip().is_loopback()));
     }
 
     /// Other tests of this process take ports meanwhile, and may take one of these:

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use balance::PolicyKind;
 use jiff::Timestamp;
 use measure::record::{
     BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, MethodSetup, PeerSetup, RateProfile,
@@ -53,7 +54,7 @@ pub(super) fn run_record(
             resolution: search.resolution,
             results: Vec::new(),
         }),
-        peers: peers.iter().map(peer_setup).collect(),
+        peers: peers.iter().map(|ready| peer_setup(ready, scenario)).collect(),
         left_out,
         twins: Vec::new(),
         simulation: None,
@@ -195,17 +196,21 @@ fn profile(scenario: &Scenario) -> Option<RateProfile> {
     }
 }
 
-fn peer_setup(ready: &ReadyPeer) -> PeerSetup {
+fn peer_setup(ready: &ReadyPeer, scenario: &Scenario) -> PeerSetup {
+    // A client that keeps to one backend balances nothing.
+    let keeps_to_one = ready.policy(scenario) == PolicyKind::PickFirst;
     PeerSetup {
         name: ready.peer.name.clone(),
         title: ready.peer.title.clone(),
         layer: match ready.peer.layer {
             _ if ready.external.is_some() => Layer::External,
+            scenario::Layer::Client if keeps_to_one => Layer::None,
             scenario::Layer::None => Layer::None,
             scenario::Layer::L4 => Layer::L4,
             scenario::Layer::L7 => Layer::L7,
             scenario::Layer::Client => Layer::Client,
         },
+        discovery: ready.peer.discovery,
         in_kernel: ready.peer.in_kernel(),
         version: ready.version.clone(),
         // Known once it was started.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use balance::PolicyKind;
 use measure::record::LoopMode;
 use rand_distr::{Distribution as _, OpenClosed01, StandardNormal};
 use rand_xoshiro::{
@@ -10,21 +11,25 @@ use rand_xoshiro::{
 };
 use scenario::{Arrivals, Client, Layer, Length, Pace, Profile, Scenario, Sizes, TracedCall};
 
-use super::trial::{Attempt, Workers};
+use super::{
+    driven,
+    trial::{Attempt, Workers},
+};
 use crate::{
     drive::{
         client::{
-            Backends, Balanced, CallKind, CallShape, ClientKind, ConnectOptions, Destination,
-            Lengths, Resolver, ServiceShape, Shape, Trust,
+            Backends, Backoff, Balanced, CallKind, CallShape, ClientKind, ConnectOptions,
+            Destination, Discovery, Lengths, Resolver, ServiceShape, Shape, Trust,
         },
-        clock::Pacer,
+        clock::{Pacer, monotonic_ns},
         load::{Closed, Load, Numbers, Open},
         rate::RateCurve,
         schedule::{self, Limit, Process, Schedule},
-        worker::{Place, Plan},
+        worker::{Clients, Place, Plan},
     },
     lab::{
-        Lab, environment,
+        Lab, LabError, environment,
+        names::NameServer,
         network::Namespace,
         placement::{Cpus, pin_this_thread},
     },
@@ -61,26 +66,28 @@ pub(crate) fn workers(cpus: u32, own: usize, connections: u32) -> u32 {
 }
 
 /// A plan for each generator thread of a trial.
-pub(super) fn plans(attempt: &Attempt<'_>, lab: &Lab, trust: Option<&Arc<Trust>>) -> Vec<Plan> {
+pub(super) fn plans(
+    attempt: &Attempt<'_>,
+    lab: &Lab,
+    trust: Option<&Arc<Trust>>,
+) -> Result<Vec<Plan>, LabError> {
     let Attempt { trial, cpus, .. } = attempt;
-    let (scenario, peer) = (trial.scenario, trial.peer);
+    let scenario = trial.scenario;
+    let names = driven::names(attempt, lab)?;
     let (seed, own) = (attempt.seed(), &cpus.generator);
     let all = workers(environment::cpus(), own.len(), scenario.load.connections);
     let all = Workers { first: 0, count: all, of: all };
     let share = attempt.here.map_or(all, |here| here.workers);
     let workers = share.of;
-    (share.first..share.first + share.count)
+    let plans = (share.first..share.first + share.count)
         .map(|worker| Plan {
-            client: options(&scenario.load, trust),
+            clients: clients(attempt, lab, trust, names.as_ref(), (worker, workers)),
             shape: shape(attempt),
             messages: match scenario.service {
                 // Each has one number, by which it was made.
                 Some(_) => 1,
                 None => scenario.load.messages.into(),
             },
-            destinations: connections_of(scenario, worker, workers)
-                .map(|connection| destination(scenario, peer, lab, connection, seed))
-                .collect(),
             streams: scenario.load.streams,
             load: load(scenario, worker, share, seed),
             give_up_ns: nanos(attempt.give_up()),
@@ -88,7 +95,8 @@ pub(super) fn plans(attempt: &Attempt<'_>, lab: &Lab, trust: Option<&Arc<Trust>>
             place: place(own.clone(), lab.client_namespace()),
             pacer: pacer(scenario, cpus),
         })
-        .collect()
+        .collect();
+    Ok(plans)
 }
 
 /// Where the generator's threads run and make their connections.
@@ -109,14 +117,39 @@ fn pacer(scenario: &Scenario, cpus: &Cpus) -> Pacer {
     }
 }
 
-fn options(load: &scenario::Load, trust: Option<&Arc<Trust>>) -> ConnectOptions {
+fn options(
+    scenario: &Scenario,
+    peer: &ReadyPeer,
+    trust: Option<&Arc<Trust>>,
+    seed: u64,
+) -> ConnectOptions {
+    let (load, channel) = (&scenario.load, &scenario.channel);
+    let backoff = Backoff { first: channel.initial_backoff, seed };
     ConnectOptions {
-        kind: match load.client {
-            Client::Wire => ClientKind::Wire,
-            Client::Tonic => ClientKind::Tonic,
-        },
+        kind: if load.client == Client::Tonic { ClientKind::Tonic } else { ClientKind::Wire },
         connection_calls: load.connection_calls,
+        max_connections: channel.max_connections,
+        backoff: (peer.peer.layer == Layer::Client).then_some(backoff),
         trust: trust.cloned(),
+    }
+}
+
+/// The clients of a worker: the lab's own, or those of the program that makes the calls.
+fn clients(
+    attempt: &Attempt<'_>,
+    lab: &Lab,
+    trust: Option<&Arc<Trust>>,
+    names: Option<&Arc<NameServer>>,
+    (worker, workers): (u32, u32),
+) -> Clients {
+    let (scenario, peer, seed) = (attempt.trial.scenario, attempt.trial.peer, attempt.seed());
+    let numbers = connections_of(scenario, worker, workers);
+    match attempt.client {
+        Some(client) => driven::clients(attempt, client, lab, names.cloned(), worker, numbers),
+        None => {
+            let all = numbers.map(|client| destination(scenario, peer, lab, client, seed));
+            Clients::Own(options(scenario, peer, trust, seed), all.collect())
+        }
     }
 }
 
@@ -125,25 +158,52 @@ fn connections_of(scenario: &Scenario, worker: u32, workers: u32) -> impl Iterat
     (worker..scenario.load.connections).step_by(workers as usize)
 }
 
+/// Where a client's calls go, on all of its channels.
 fn destination(
     scenario: &Scenario,
     peer: &ReadyPeer,
     lab: &Lab,
-    connection: u32,
+    client: u32,
+    seed: u64,
+) -> Destination {
+    let count = scenario.channel.count;
+    let channel = |number| channel(scenario, peer, lab, client * count + number, seed);
+    match count {
+        1 => channel(0),
+        more => Destination::Channels((0..more).map(channel).collect()),
+    }
+}
+
+/// Where the calls of a channel go, which is the one of this number in all.
+fn channel(
+    scenario: &Scenario,
+    peer: &ReadyPeer,
+    lab: &Lab,
+    number: u32,
     seed: u64,
 ) -> Destination {
     if let Some(outside) = lab.outside() {
         let (authority, addresses) = (outside.authority.clone(), outside.addresses.clone());
-        return Destination::One(Resolver::named(authority, addresses, connection as usize));
+        return Destination::One(Resolver::named(authority, addresses, number as usize));
     }
     if let Some(address) = lab.proxy_address() {
         return Destination::One(Resolver::one(address));
     }
     let addresses = lab.backend_addresses();
     let members = lab.members();
-    if peer.peer.layer != Layer::Client {
-        let turns = Resolver::turns(addresses.to_vec(), members, connection as usize);
+    let Some(discovery) = peer.peer.discovery else {
+        let turns = Resolver::turns(addresses.to_vec(), members, number as usize);
         return Destination::One(turns);
+    };
+    let discovery = match discovery {
+        scenario::Discovery::Lookaside => Discovery::Lookaside,
+        scenario::Discovery::Dns => Discovery::Dns { interval: scenario.channel.resolve_interval },
+    };
+    let policy = peer.policy(scenario);
+    if policy == PolicyKind::PickFirst {
+        let (addresses, first) = (addresses.to_vec(), number as usize);
+        let first = Resolver::first(addresses, members, discovery, first, monotonic_ns());
+        return Destination::One(first);
     }
     let backends = scenario
         .backends
@@ -151,9 +211,8 @@ fn destination(
         .zip(addresses)
         .map(|(backend, &address)| (address, backend.id.clone(), backend.weight))
         .collect();
-    let seed = SplitMix64::seed_from_u64(seed ^ u64::from(connection)).next_u64();
-    let policy = peer.policy(scenario);
-    Destination::Balanced(Balanced { policy, backends, members, seed })
+    let seed = SplitMix64::seed_from_u64(seed ^ u64::from(number)).next_u64();
+    Destination::Balanced(Balanced { policy, backends, members, discovery, seed })
 }
 
 fn shape(attempt: &Attempt<'_>) -> Shape {

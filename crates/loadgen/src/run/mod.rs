@@ -7,6 +7,7 @@
 mod course;
 mod describe;
 mod doubts;
+mod driven;
 mod expect;
 mod finished;
 pub(crate) mod load;
@@ -36,7 +37,7 @@ use crate::{
         Certificates,
         placement::{self, Cpus},
     },
-    peers::{self, ReadyPeer},
+    peers::{self, ReadyClient, ReadyPeer},
     root::Root,
     service::OwnService,
 };
@@ -110,12 +111,16 @@ pub(crate) fn run(
     for point in &points {
         preflight::check(&point.scenario, &peers)?;
     }
+    let clients = clients(request, &points, library, root)?;
     let cpus =
         Cpus::of(&scenario.placement, &placement::available()).map_err(Failure::bad_input)?;
     let predictions = predictions(request, &points, &peers, observer)?;
     let started = Timestamp::now();
     let folder = create_folder(&request.results, &request.source, started)?;
     let mut record = describe::run_record(request, &points, &peers, left_out, started, &cpus);
+    if let Some(client) = clients.first() {
+        record.load.client.clone_from(&client.label);
+    }
     if let Some(predictions) = predictions {
         record.predictions = Some(folder.seal(predictions, utc(Timestamp::now()))?);
     }
@@ -125,7 +130,10 @@ pub(crate) fn run(
             nodes.describe_in(&mut record);
             Box::new(nodes)
         }
-        None => Box::new(Processes::new(service, certificates, cpus, request.max_errors)),
+        None => {
+            let max_errors = request.max_errors;
+            Box::new(Processes::new(service, clients, certificates, cpus, max_errors))
+        }
     };
     let course = Course {
         scenario,
@@ -142,6 +150,30 @@ pub(crate) fn run(
         observer,
     };
     Ok(course.run(started))
+}
+
+/// The real clients that make calls at any of the points.
+fn clients(
+    request: &Request,
+    points: &[Point],
+    library: &Library,
+    root: &Root,
+) -> Result<Vec<ReadyClient>, Failure> {
+    let mut clients: Vec<ReadyClient> = Vec::new();
+    let all = points.iter().map(|point| &point.scenario).chain([&request.scenario]);
+    for client in all.map(|scenario| scenario.load.client).filter(|client| client.is_program()) {
+        if request.targets.is_some() || request.nodes.is_some() {
+            return Err(Failure::bad_input(format!(
+                "load.client `{}` calls what the lab has started on this machine: no target, and \
+                 no agents",
+                client.name()
+            )));
+        }
+        if clients.iter().all(|known| known.name != client.name()) {
+            clients.push(ReadyClient::prepare(client.name(), library, root)?);
+        }
+    }
+    Ok(clients)
 }
 
 /// What will be measured, where that is asked for.

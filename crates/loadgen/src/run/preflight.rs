@@ -101,9 +101,11 @@ fn check_descriptors(
 
 /// The most that one process needs: a proxy has two descriptors a connection
 /// and one more while it connects; a client that balances itself has one a
-/// backend.
+/// backend, on each of its channels.
 fn descriptors(scenario: &Scenario, peers: &[ReadyPeer]) -> u64 {
-    let connections = u64::from(scenario.load.connections);
+    let channel = &scenario.channel;
+    let each = u64::from(channel.count) * u64::from(channel.max_connections);
+    let connections = u64::from(scenario.load.connections) * each;
     let backends = scenario.backends.len() as u64;
     let client_side = peers.iter().any(|ready| ready.peer.layer == Layer::Client);
     let per_connection = if client_side { backends.max(3) } else { 3 };

@@ -44,7 +44,7 @@ pub(super) fn backend(
         // An overloaded backend queues, as the scenario asks; it does not shed.
         format!("--max-waiting={}", MAX_WAITING),
         format!("--max-connections={}", MAX_CONNECTIONS),
-        format!("--max-streams={}", MAX_STREAMS),
+        format!("--max-streams={}", scenario.stream_limits.backends.unwrap_or(MAX_STREAMS)),
     ];
     if needs_load_reports(scenario) {
         command.push("--load-reports".to_owned());
@@ -183,6 +183,7 @@ pub(super) fn proxy(
         admin: site.admin,
         backends: &backends,
         policy: ready.policy(scenario),
+        max_streams: scenario.stream_limits.balancer,
         tls: scenario.tls,
         tls_files,
         dir,

@@ -23,7 +23,7 @@ use measure::{
     },
     steadiness::{self, Asked, Steadiness, Unasked},
 };
-use scenario::{Arrivals, Fault, FaultAction, Length, Pace, Profile, Ready, Scenario};
+use scenario::{Arrivals, Fault, FaultAction, Layer, Length, Pace, Profile, Ready, Scenario};
 
 use super::{doubts, load, setup};
 use crate::{
@@ -37,7 +37,7 @@ use crate::{
         BackendPlace, Certificates, Costs, Faults, Lab, LabError, LaunchError, Means, Part,
         ProxyLaunch, READY_TIMEOUT, Setup, Site, Watch, placement::Cpus,
     },
-    peers::ReadyPeer,
+    peers::{ReadyClient, ReadyPeer},
     service::OwnService,
 };
 
@@ -123,6 +123,8 @@ pub(crate) trait RunTrial {
 pub(super) struct Processes<'a> {
     /// The user's own service, where that is called.
     service: Option<&'a OwnService>,
+    /// The real clients that the run has.
+    clients: Vec<ReadyClient>,
     /// What they speak TLS with, where they do.
     certificates: Option<Certificates>,
     /// Where they run.
@@ -135,11 +137,12 @@ pub(super) struct Processes<'a> {
 impl<'a> Processes<'a> {
     pub(super) fn new(
         service: Option<&'a OwnService>,
+        clients: Vec<ReadyClient>,
         certificates: Option<Certificates>,
         cpus: Cpus,
         max_errors: f64,
     ) -> Self {
-        Self { service, certificates, cpus, max_errors, began: Instant::now() }
+        Self { service, clients, certificates, cpus, max_errors, began: Instant::now() }
     }
 }
 
@@ -147,7 +150,9 @@ impl RunTrial for Processes<'_> {
     fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done {
         let (certificates, cpus) = (self.certificates.as_ref(), &self.cpus);
         let (service, max_errors) = (self.service, self.max_errors);
-        Attempt { trial, service, certificates, cpus, max_errors, here: None }.run(look)
+        let name = trial.scenario.load.client.name();
+        let client = self.clients.iter().find(|client| client.name == name);
+        Attempt { trial, service, client, certificates, cpus, max_errors, here: None }.run(look)
     }
 
     fn is_interrupted(&self) -> bool {
@@ -163,6 +168,8 @@ impl RunTrial for Processes<'_> {
 pub(super) struct Attempt<'a> {
     pub(super) trial: &'a Trial<'a>,
     pub(super) service: Option<&'a OwnService>,
+    /// The real client that makes the calls, where one does.
+    pub(super) client: Option<&'a ReadyClient>,
     pub(super) certificates: Option<&'a Certificates>,
     pub(super) cpus: &'a Cpus,
     pub(super) max_errors: f64,
@@ -275,6 +282,7 @@ impl Attempt<'_> {
         work(&Setup {
             part: self.here.map_or_else(|| Part::whole(count), |here| here.part.clone()),
             network: self.trial.scenario.network,
+            has_name: self.client.is_some() && self.trial.peer.peer.layer == Layer::Client,
             speeds: self.trial.scenario.backends.iter().map(|backend| backend.speed).collect(),
             members: self.trial.scenario.first_members(),
             slow_call: self.trial.scenario.slow_call(),
@@ -321,7 +329,7 @@ impl Attempt<'_> {
             Some(external) => external.trust.as_ref(),
             None => self.trust(self.trial.scenario.tls.of_clients()),
         };
-        let plans = load::plans(self, lab, trust);
+        let plans = load::plans(self, lab, trust)?;
         Generator::connect(plans).map_err(|error| LabError::Connect {
             side: if error.is_own { Side::Client } else { self.next_hop() },
             error,

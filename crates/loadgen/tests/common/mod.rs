@@ -63,7 +63,7 @@ impl Home {
         let mark = format!("{}-{count}", std::process::id());
         let home = Self { folder, mark };
         fs::create_dir_all(home.path("scenarios/peers")).unwrap();
-        for name in ["direct", "client-side", "l4", "l7"] {
+        for name in ["direct", "client-dns", "client-lookaside", "l4", "l7"] {
             home.real_peer(name);
         }
         home.scenario("small", SMALL);

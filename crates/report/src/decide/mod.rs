@@ -80,7 +80,7 @@ pub(crate) fn still_open(decision: &Decision) -> Vec<(&'static str, Vec<&str>, S
         (
             "Run, but not with both layers:",
             partly,
-            run("--scenario NAME --peers direct,l4,l7,client-side"),
+            run("--scenario NAME --peers direct,l4,l7,client-dns"),
         ),
         ("Not run:", never, run("all")),
     ];

@@ -221,6 +221,7 @@ fn peer_setup(kind: &Kind) -> PeerSetup {
         name: kind.name.into(),
         title: kind.title.into(),
         layer: kind.layer,
+        discovery: None,
         in_kernel: false,
         version: kind.cpu.map(|_| "layerlab 0.1.0".into()),
         command,
@@ -511,10 +512,15 @@ pub(crate) fn trials_of<'r>(run: &'r Run, peer: &'r str) -> impl Iterator<Item =
 /// Adds a client that balances by itself: the calls of `l7`, no proxy, and a tenth more
 /// CPU of the generator than `direct`.
 pub(crate) fn add_client(run: &mut Run) {
+    add_client_who(run, "client-dns", Discovery::Dns);
+}
+
+/// The same under a name, and with its own way to learn of backends.
+pub(crate) fn add_client_who(run: &mut Run, name: &str, discovery: Discovery) {
     let direct: Vec<TrialRecord> = trials_of(run, "direct").cloned().collect();
     let mut trials: Vec<TrialRecord> = trials_of(run, "l7").cloned().collect();
     for trial in &mut trials {
-        trial.peer = "client-side".into();
+        trial.peer = name.into();
         trial.order += 100;
         trial.processes.retain(|process| process.role != ProcessRole::Proxy);
         let other =
@@ -532,9 +538,10 @@ pub(crate) fn add_client(run: &mut Run) {
     }
     run.trials.extend(trials);
     run.record.peers.push(PeerSetup {
-        name: "client-side".into(),
-        title: "client-side".into(),
+        name: name.into(),
+        title: name.into(),
         layer: Layer::Client,
+        discovery: Some(discovery),
         in_kernel: false,
         version: None,
         command: Vec::new(),

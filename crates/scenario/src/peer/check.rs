@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use balance::PolicyKind;
 
 use super::{
-    Candidate, ConfigFile, Peer, Process, Reload, ReloadHow,
+    Candidate, ConfigFile, Discovery, Layer, Peer, Process, Reload, ReloadHow,
     template::{Global, Local, Template, TemplateError},
     tls,
     wire::{PeerWire, ReloadWire},
@@ -27,6 +27,7 @@ pub(crate) fn check(name: &str, wire: PeerWire, configs: Vec<ConfigFile>) -> Res
         title: text("title", &wire.title)?,
         layer: wire.layer,
         description: text("description", &wire.description)?,
+        discovery: discovery(&wire)?,
         process,
     })
 }
@@ -66,6 +67,24 @@ fn text(key: &str, text: &str) -> Result<String, Problem> {
     match text.trim() {
         "" => Err(Problem::new(key, "this text is empty; write it for the reader of the report")),
         text => Ok(text.to_owned()),
+    }
+}
+
+/// Who balances has to learn of backends; at the other layers that is the proxy's.
+fn discovery(wire: &PeerWire) -> Result<Option<Discovery>, Problem> {
+    match (wire.layer, wire.discovery) {
+        (Layer::Client, None) => {
+            let message = "this key is missing: a client that balances learns of backends by \
+                           `dns` or `lookaside`";
+            Err(Problem::new("discovery", message))
+        }
+        (Layer::None | Layer::L4 | Layer::L7, Some(_)) => {
+            let layer = wire.layer.name();
+            let message =
+                format!("belongs to layer `client`; take it out of this one of layer `{layer}`");
+            Err(Problem::new("discovery", message))
+        }
+        (_, discovery) => Ok(discovery),
     }
 }
 
@@ -191,7 +210,7 @@ pub(super) fn templates(key: &str, words: &[String]) -> Result<Vec<Template>, Pr
     words.iter().enumerate().map(word).collect()
 }
 
-fn candidates(find: &[String]) -> Result<Vec<Candidate>, Problem> {
+pub(crate) fn candidates(find: &[String]) -> Result<Vec<Candidate>, Problem> {
     let candidate = |(index, text): (usize, &String)| {
         let problem = |message: String| Err(Problem::new(format!("find[{index}]"), message));
         match text.split_once(':') {

@@ -13,6 +13,13 @@ pub const EXTERNAL_PEER: &str = "target";
 /// Between a peer's name and its policy.
 const SEPARATOR: char = ':';
 
+/// What a peer was called before, and what to say to who still calls it so.
+const RENAMED: [(&str, &str); 1] = [(
+    "client-side",
+    "`client-side` is called `client-lookaside` now, and `client-dns` is a client that learns of \
+     backends as gRPC's do by default",
+)];
+
 /// A peer's folder, and the policy it is to have in place of the scenario's.
 ///
 /// # Errors
@@ -33,6 +40,9 @@ pub(crate) fn check_name(name: &str, known: &[String]) -> Result<Option<PolicyKi
     if known.iter().any(|one| one == folder) {
         return Ok(policy);
     }
+    if let Some((_, says)) = RENAMED.iter().find(|(before, _)| *before == folder) {
+        return Err((*says).to_owned());
+    }
     let (hint, list) = (did_you_mean(folder, known), list_of(known));
     Err(format!("unknown peer `{folder}`{hint}; known are {list}"))
 }
@@ -50,5 +60,7 @@ mod tests {
         let known = ["l7".to_owned()];
         assert_eq!(check_name("l7:random", &known), Ok(Some(PolicyKind::Random)));
         assert!(check_name("l8:random", &known).unwrap_err().contains("did you mean `l7`?"));
+        let renamed = check_name("client-side:p2c", &known).unwrap_err();
+        assert!(renamed.contains("`client-lookaside` now"), "{renamed}");
     }
 }

@@ -50,42 +50,52 @@ impl Peer {
         let Some(process) = self.process.as_ref().filter(|process| !process.find.is_empty()) else {
             return Ok(None);
         };
-        let mut tried = Vec::new();
-        for candidate in &process.find {
-            match candidate {
-                Candidate::Env(name) => match (lookup.env)(name) {
-                    None => tried.push(format!("${name} (not set)")),
-                    Some(path) => {
-                        let path = PathBuf::from(path);
-                        if (lookup.is_program)(&path) {
-                            return Ok(Some(path));
-                        }
-                        tried.push(format!("${name} ({} is no program)", path.display()));
-                        break;
-                    }
-                },
-                Candidate::Peers(relative) => {
-                    let path = lookup.peers_folder.join(relative);
+        locate(&self.name, &process.find, process.install.as_ref(), lookup).map(Some)
+    }
+}
+
+/// The program that is found first.
+pub(crate) fn locate(
+    name: &str,
+    find: &[Candidate],
+    install: Option<&String>,
+    lookup: &Lookup<'_>,
+) -> Result<PathBuf, NotFound> {
+    let mut tried = Vec::new();
+    for candidate in find {
+        match candidate {
+            Candidate::Env(name) => match (lookup.env)(name) {
+                None => tried.push(format!("${name} (not set)")),
+                Some(path) => {
+                    let path = PathBuf::from(path);
                     if (lookup.is_program)(&path) {
-                        return Ok(Some(path));
+                        return Ok(path);
                     }
-                    tried.push(path.display().to_string());
+                    tried.push(format!("${name} ({} is no program)", path.display()));
+                    break;
                 }
-                Candidate::Path(name) => {
-                    let path = (lookup.env)("PATH");
-                    let found = path
-                        .iter()
-                        .flat_map(std::env::split_paths)
-                        .chain(SYSTEM_FOLDERS.map(PathBuf::from))
-                        .map(|folder| folder.join(name))
-                        .find(|path| (lookup.is_program)(path));
-                    if found.is_some() {
-                        return Ok(found);
-                    }
-                    tried.push(format!("{name} on PATH"));
+            },
+            Candidate::Peers(relative) => {
+                let path = lookup.peers_folder.join(relative);
+                if (lookup.is_program)(&path) {
+                    return Ok(path);
                 }
+                tried.push(path.display().to_string());
+            }
+            Candidate::Path(name) => {
+                let path = (lookup.env)("PATH");
+                let found = path
+                    .iter()
+                    .flat_map(std::env::split_paths)
+                    .chain(SYSTEM_FOLDERS.map(PathBuf::from))
+                    .map(|folder| folder.join(name))
+                    .find(|path| (lookup.is_program)(path));
+                if let Some(found) = found {
+                    return Ok(found);
+                }
+                tried.push(format!("{name} on PATH"));
             }
         }
-        Err(NotFound { peer: self.name.clone(), tried, install: process.install.clone() })
     }
+    Err(NotFound { peer: name.to_owned(), tried, install: install.cloned() })
 }

@@ -16,6 +16,7 @@ pub(crate) mod wire;
 use std::path::PathBuf;
 
 use balance::PolicyKind;
+pub use measure::record::Discovery;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,10 +27,11 @@ pub use render::{
 };
 pub use tls::TlsFiles;
 
-pub(crate) use check::{check, check_file_names, template_error};
+pub(crate) use check::{candidates, check, check_file_names, template_error};
 pub(crate) use choice::check_name;
+pub(crate) use locate::locate;
 use template::Template;
-pub(crate) use template::pieces as tokens;
+pub(crate) use template::pieces;
 use tls::PeerTls;
 
 /// Where in the stack a peer balances.
@@ -107,6 +109,8 @@ pub struct Peer {
     pub layer: Layer,
     /// What it is, in a sentence or two.
     pub description: String,
+    /// How clients learn of backends where they balance; `None` at the other layers.
+    pub discovery: Option<Discovery>,
     /// The process it is; `None` for the layers that have none.
     pub process: Option<Process>,
 }

@@ -9,11 +9,15 @@ use std::{
 use balance::PolicyKind;
 
 use super::{
-    Peer, Process, ReloadHow, ReloadSignal,
+    Layer, Peer, Process, ReloadHow, ReloadSignal,
     template::{Global, Local, Template, Values},
     tls::{Side, TlsFiles},
 };
 use crate::{error::list_of, scenario::Tls};
+
+/// Streams of a client's connection where the scenario does not say how many: more than
+/// nearly any scenario has, and the same for all.
+const MAX_STREAMS: u32 = 1024;
 
 /// What a peer is rendered with.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +34,8 @@ pub struct RenderInput<'a> {
     pub backends: &'a [Target],
     /// How it picks.
     pub policy: PolicyKind,
+    /// How many streams it allows on a client's connection, if the scenario says so.
+    pub max_streams: Option<u32>,
     /// Which of its sides speak TLS.
     pub tls: Tls,
     /// What it speaks it with.
@@ -112,6 +118,15 @@ pub enum RenderError {
         /// What was asked for.
         policy: PolicyKind,
     },
+    /// It can't be told how many streams to allow, and the scenario says how many.
+    #[error(
+        "{peer} can't be told `balance.max_concurrent_streams`; none of its files uses \
+         `{{max_streams}}`"
+    )]
+    Streams {
+        /// The peer.
+        peer: String,
+    },
     /// It can't speak TLS on the sides that were asked for.
     #[error("{peer} can't have `tls = \"{tls}\"`: {reason}", tls = tls.name())]
     Tls {
@@ -150,6 +165,10 @@ impl Peer {
         if weights_differ && !process.heeds_weights(input.policy) {
             let (peer, policy) = (self.name.clone(), input.policy);
             return Err(RenderError::Weights { peer, policy });
+        }
+        let is_told = process.templates().any(|part| part.uses(Global::MaxStreams));
+        if self.layer == Layer::L7 && input.max_streams.is_some() && !is_told {
+            return Err(RenderError::Streams { peer: self.name.clone() });
         }
         let config = process.config.first().map(|file| input.dir.join(&file.name));
         // The peer's check left only one thing that can be missing.
@@ -199,6 +218,7 @@ impl Peer {
             admin: listen,
             backends,
             policy,
+            max_streams: None,
             tls,
             tls_files,
             dir,
@@ -282,6 +302,7 @@ impl Values for Filled<'_> {
             Global::Config => path(self.config.as_deref()?),
             Global::Dir => path(self.input.dir),
             Global::BackendCount => self.input.backends.len().to_string(),
+            Global::MaxStreams => self.input.max_streams.unwrap_or(MAX_STREAMS).to_string(),
             Global::ClientTls => self.tls[0].clone(),
             Global::BackendTls => self.tls[1].clone(),
             Global::TlsCa => path(self.input.tls_files.ca),

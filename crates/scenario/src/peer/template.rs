@@ -28,6 +28,7 @@ pub(crate) enum Global {
     Config,
     Dir,
     BackendCount,
+    MaxStreams,
     ClientTls,
     BackendTls,
     TlsCa,
@@ -47,7 +48,7 @@ pub(crate) enum Local {
     Index,
 }
 
-const GLOBALS: [(&str, Global); 18] = [
+const GLOBALS: [(&str, Global); 19] = [
     ("program", Global::Program),
     ("loadgen", Global::Loadgen),
     ("listen", Global::Listen),
@@ -60,6 +61,7 @@ const GLOBALS: [(&str, Global); 18] = [
     ("config", Global::Config),
     ("dir", Global::Dir),
     ("backend_count", Global::BackendCount),
+    ("max_streams", Global::MaxStreams),
     ("client_tls", Global::ClientTls),
     ("backend_tls", Global::BackendTls),
     ("tls_ca", Global::TlsCa),

@@ -6,7 +6,7 @@ use balance::PolicyKind;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Layer, ReloadSignal, StopSignal};
+use super::{Discovery, Layer, ReloadSignal, StopSignal};
 
 /// A layerlab peer: one way from client to backends. A proxy is data here: how
 /// to find it, to start it, and to write its configuration.
@@ -20,10 +20,13 @@ pub(crate) struct PeerWire {
     pub(crate) layer: Layer,
     /// What it is, in a sentence or two.
     pub(crate) description: String,
+    /// How clients learn which backends there are, for layer client: `dns` (they resolve a
+    /// name, as gRPC does) or `lookaside` (they are told of each change at once).
+    pub(crate) discovery: Option<Discovery>,
     /// Program and arguments, with placeholders: {program}, {loadgen},
     /// {listen}, {listen_host}, {listen_port}, {admin}, {admin_host},
-    /// {admin_port}, {policy}, {config}, {dir}, {backend_count}, {client_tls},
-    /// {backend_tls}. A `{each backend}...{end}` becomes one word a backend, and may also use
+    /// {admin_port}, {policy}, {config}, {dir}, {backend_count}, {max_streams},
+    /// {client_tls}, {backend_tls}. A `{each backend}...{end}` becomes one word a backend, and may also use
     /// {addr}, {host}, {port}, {weight}, {id}, {index}. `{{word}}` stands
     /// for a literal `{word}`. Layers l4 and l7 need a command; none and
     /// client have none.

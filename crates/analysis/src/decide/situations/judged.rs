@@ -254,19 +254,37 @@ pub(super) fn under_change(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
 }
 
 impl Judged {
-    /// Whether the client alone would do as well.
-    pub(super) fn extend_to_client(&mut self, seen: &Seen<'_>, pair: Pair<'_, '_>, by: By) {
-        let says = std::mem::take(&mut self.says);
-        let Some(client) = seen.client() else {
+    /// Whether a client alone would do as well, of each kind that was measured.
+    pub(super) fn extend_to_clients(&mut self, seen: &Seen<'_>, pair: Pair<'_, '_>, by: By) {
+        let clients = seen.clients();
+        if clients.is_empty() {
+            let says = std::mem::take(&mut self.says);
             self.says = says.start().text("Client-side balancing was not measured here.");
-            return;
-        };
+        }
+        for client in clients {
+            self.extend_to_client(seen, pair, by, client);
+        }
+    }
+
+    fn extend_to_client(
+        &mut self,
+        seen: &Seen<'_>,
+        pair: Pair<'_, '_>,
+        by: By,
+        client: &PeerView<'_>,
+    ) {
+        let choice = Choice::of_client(client);
         // Beside the better of the two; where neither is, beside the one of L7.
         let measure = match self.verdict {
             Verdict::Worse => pair.connections,
             _ => pair.calls,
         };
-        let says = says.start().peer(client);
+        let says = std::mem::take(&mut self.says).start().peer(client);
+        let says = match (by, choice) {
+            (By::Change, Choice::ClientDns) => says.text(", which resolves a name,"),
+            (By::Change, _) => says.text(", which is told of backends,"),
+            _ => says,
+        };
         let verdict = compare(seen, client, measure, by);
         let says = match verdict {
             Verdict::Better => says.text(" did better still, without a proxy"),
@@ -281,7 +299,7 @@ impl Judged {
         };
         let does_as_well = matches!(verdict, Verdict::Better | Verdict::Same);
         if does_as_well && self.verdict != Verdict::CannotTell {
-            self.choices.push(Choice::ClientSide);
+            self.choices.push(choice);
         }
         self.says = seal(by, client, says);
     }

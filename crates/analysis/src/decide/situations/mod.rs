@@ -7,12 +7,12 @@
 
 mod judged;
 
-use measure::figure::Figure;
+use measure::{figure::Figure, record::Discovery};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Evidence, Finding, Status, change, policies, seen::Seen, sweeps};
-use crate::{findings::Sentence, verdict::Verdict};
+use crate::{findings::Sentence, model::PeerView, verdict::Verdict};
 
 /// A balancer to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -22,8 +22,11 @@ pub enum Choice {
     L4,
     /// A proxy that balances calls.
     L7,
-    /// A client that balances its calls itself.
-    ClientSide,
+    /// A client that balances its calls itself, over the backends that it has resolved a
+    /// name to.
+    ClientDns,
+    /// A client that balances its calls itself, over the backends that it is told of.
+    ClientLookaside,
 }
 
 impl Choice {
@@ -32,7 +35,16 @@ impl Choice {
         match self {
             Self::L4 => "L4",
             Self::L7 => "L7",
-            Self::ClientSide => "client-side",
+            Self::ClientDns => "client-dns",
+            Self::ClientLookaside => "client-lookaside",
+        }
+    }
+
+    /// The choice that a client which balances stands for.
+    pub(super) fn of_client(client: &PeerView<'_>) -> Self {
+        match client.setup.and_then(|setup| setup.discovery) {
+            Some(Discovery::Dns) => Self::ClientDns,
+            Some(Discovery::Lookaside) | None => Self::ClientLookaside,
         }
     }
 }
@@ -156,8 +168,11 @@ const SITUATIONS: &[Entry] = &[
     },
 ];
 
-/// The peers that a comparison of all three choices needs.
-const PEERS: &str = "direct,l4,l7,client-side";
+/// The peers that a comparison of all choices needs, where the backends stay the same: two
+/// clients that differ in how they learn of others differ in nothing then.
+const PEERS: &str = "direct,l4,l7,client-dns";
+/// Likewise where they come and go.
+const PEERS_UNDER_CHANGE: &str = "direct,l4,l7,client-dns,client-lookaside";
 
 /// The scenarios of the situations.
 pub fn scenarios() -> impl Iterator<Item = &'static str> {
@@ -298,8 +313,9 @@ fn judged(when: &str, by: By, seen: &Seen<'_>) -> Situation {
             command,
         };
     }
+    let peers = if matches!(by, By::Change) { PEERS_UNDER_CHANGE } else { PEERS };
     let with_peers = format!(
-        "cargo run -p loadgen -- --scenario {} --peers {PEERS}{}",
+        "cargo run -p loadgen -- --scenario {} --peers {peers}{}",
         seen.scenario(),
         settings.iter().map(|one| format!(" --set {one}")).collect::<String>()
     );
@@ -330,11 +346,14 @@ fn judged(when: &str, by: By, seen: &Seen<'_>) -> Situation {
         says.0.append(&mut judged.says.0);
         judged.says = says;
     }
-    judged.extend_to_client(seen, pair, by);
+    judged.extend_to_clients(seen, pair, by);
     judged.extend_to_makes(seen, by);
     let (status, command) = match judged.verdict {
         Verdict::CannotTell if !judged.is_trade => (Status::CannotTell, Some(more_repeats(seen))),
-        _ => (Status::Tells, seen.client().is_none().then_some(with_peers)),
+        _ => {
+            let clients = if matches!(by, By::Change) { 2 } else { 1 };
+            (Status::Tells, (seen.clients().len() < clients).then_some(with_peers))
+        }
     };
     let evidence = judged.anchors.iter().map(|anchor| seen.cite(anchor)).collect();
     Situation {

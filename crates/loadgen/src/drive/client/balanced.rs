@@ -3,10 +3,18 @@
 //!
 //! Each client connection of a scenario stands for one client, which sees its
 //! own calls and nobody else's; so each has a balancer of its own. As in gRPC's own
-//! clients, a backend without a connection is not picked while another has one,
-//! and is connected to again in the background.
+//! clients, a backend without a connection is not picked while another has one, and is
+//! connected to again in the background, with pauses that grow (gRPC, `round_robin` and
+//! `doc/connection-backoff.md`). How it learns which backends there are is up to
+//! [`Discovery`].
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
 
 use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, Tried};
 use measure::calllog::FailureKind;
@@ -16,7 +24,8 @@ use rand_xoshiro::{
 };
 
 use super::{
-    At, Call, ConnectError, ConnectOptions, Connection, Ended, OnWire, Resolver, Shape, Sink,
+    At, Call, ConnectError, ConnectOptions, Connection, Discovery, Ended, OnWire, Resolver, Shape,
+    Sink, discovery::Name,
 };
 use crate::{drive::clock::monotonic_ns, peers::tuning};
 
@@ -28,20 +37,25 @@ pub(crate) struct Balanced {
     pub(crate) backends: Vec<(SocketAddr, String, u32)>,
     /// Indices of those that the client knows from the start.
     pub(crate) members: Vec<usize>,
+    /// How it learns of others.
+    pub(crate) discovery: Discovery,
     pub(crate) seed: u64,
 }
 
 /// One client with its connections.
-pub(crate) struct BalancedConnection {
-    /// One for each backend, whether it is a member or not.
+pub(crate) struct BalancedConnection(Rc<Balancing>);
+
+struct Balancing {
+    /// One for each backend, whether it is known or not.
     connections: Vec<Box<dyn Connection>>,
+    name: RefCell<Name>,
     choice: RefCell<Choice>,
     chance: RefCell<SplitMix64>,
     picks: Rc<Picks>,
     sink: Rc<dyn Sink>,
 }
 
-/// The backends there are now, and how one of them is picked.
+/// The backends that are known, and how one of them is picked.
 struct Choice {
     balancer: Balancer,
     /// Which backend each index of the balancer is.
@@ -68,6 +82,8 @@ impl Choice {
 
 /// Where the calls under way went, by slot; also the sink of the connections.
 struct Picks {
+    /// Whose they are; nobody's while the connections are being made.
+    owner: RefCell<Weak<Balancing>>,
     /// All of them: a call may end after its backend has left.
     backends: Vec<Arc<Backend>>,
     by_slot: RefCell<Vec<Option<Pick>>>,
@@ -94,23 +110,44 @@ impl BalancedConnection {
             .collect();
         let choice = Choice::new(balanced, &backends, &balanced.members)
             .map_err(|error| ConnectError::own(error.to_string()))?;
-        let picks =
-            Rc::new(Picks { backends, by_slot: RefCell::default(), sink: Rc::clone(&sink) });
+        let picks = Rc::new(Picks {
+            owner: RefCell::default(),
+            backends,
+            by_slot: RefCell::default(),
+            sink: Rc::clone(&sink),
+        });
         let mut connections = Vec::with_capacity(balanced.backends.len());
         for (index, &(address, ..)) in balanced.backends.iter().enumerate() {
             let is_member = balanced.members.contains(&index);
             let at = if is_member { At::Once } else { At::FirstCall };
             let (resolver, shape) = (Resolver::one(address), Rc::clone(&shape));
             let sink = Rc::clone(&picks) as Rc<dyn Sink>;
-            connections.push(super::connect_to(options.clone(), resolver, at, shape, sink).await?);
+            let options = options.of_number(index as u64);
+            connections.push(super::connect_to(options, resolver, at, shape, sink).await?);
         }
-        Ok(Self {
+        let name = Name::new(balanced.discovery, balanced.members.clone(), monotonic_ns());
+        let client = Rc::new(Balancing {
             connections,
+            name: RefCell::new(name),
             choice: RefCell::new(choice),
             chance: RefCell::new(SplitMix64::seed_from_u64(balanced.seed)),
             picks,
             sink,
-        })
+        });
+        *client.picks.owner.borrow_mut() = Rc::downgrade(&client);
+        Ok(Self(client))
+    }
+}
+
+impl Balancing {
+    fn start(&self, call: Call, sequence: u64) {
+        let begun_ns = monotonic_ns();
+        let Some(backend) = self.pick(begun_ns) else {
+            return self.sink.ended(call, Ended::Failed(FailureKind::from_status(14)), None);
+        };
+        self.picks.backends[backend].begin();
+        self.picks.put(call, Pick { backend, begun_ns });
+        self.connections[backend].start(call, sequence);
     }
 
     fn pick(&self, now_ns: u64) -> Option<usize> {
@@ -132,44 +169,64 @@ impl BalancedConnection {
         // Where none is ready, the call waits for one that is being connected to.
         picked.or_else(|| choice.members.get(random as usize % choice.members.len()).copied())
     }
-}
 
-impl Connection for BalancedConnection {
-    fn start(&self, call: Call, sequence: u64) {
-        let begun_ns = monotonic_ns();
-        let Some(backend) = self.pick(begun_ns) else {
-            return self.sink.ended(call, Ended::Failed(FailureKind::from_status(14)), None);
-        };
-        self.picks.backends[backend].begin();
-        self.picks.put(call, Pick { backend, begun_ns });
-        self.connections[backend].start(call, sequence);
+    /// Has the name resolved, as soon as that may be.
+    fn request_resolution(self: &Rc<Self>) {
+        let now_ns = monotonic_ns();
+        let Some(due_ns) = self.name.borrow_mut().request(now_ns) else { return };
+        let client = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(Duration::from_nanos(due_ns.saturating_sub(now_ns))).await;
+            let Some(client) = client.upgrade() else { return };
+            // The timer may be early by less than its tick.
+            let has_changed = client.name.borrow_mut().resolve(monotonic_ns().max(due_ns));
+            if has_changed {
+                client.take_up();
+            }
+        });
     }
 
-    /// Backends in both lists keep their connections and counts.
-    fn set_members(&self, members: &[usize]) {
+    /// Goes by the backends that are known now. Those that were known before keep their
+    /// connections and counts.
+    fn take_up(&self) {
+        let members = self.name.borrow().known().to_vec();
         // Fewer backends make a balancer whenever more did.
-        let choice = self.choice.borrow().over(&self.picks.backends, members);
+        let choice = self.choice.borrow().over(&self.picks.backends, &members);
         let Ok(choice) = choice else { return };
         let before = self.choice.replace(choice);
-        for index in members {
-            self.connections[*index].make_ready();
+        for &index in &members {
+            self.connections[index].make_ready();
         }
         for gone in before.members.iter().filter(|index| !members.contains(index)) {
             self.connections[*gone].release();
         }
     }
+}
+
+impl Connection for BalancedConnection {
+    fn start(&self, call: Call, sequence: u64) {
+        self.0.start(call, sequence);
+    }
+
+    fn set_members(&self, members: &[usize]) {
+        let has_heard = self.0.name.borrow_mut().change(members);
+        if has_heard {
+            self.0.take_up();
+        }
+    }
 
     fn release(&self) {
-        self.connections.iter().for_each(|connection| connection.release());
+        self.0.connections.iter().for_each(|connection| connection.release());
     }
 
     fn is_ready(&self) -> bool {
-        self.choice.borrow().members.iter().any(|&index| self.connections[index].is_ready())
+        let choice = self.0.choice.borrow();
+        choice.members.iter().any(|&index| self.0.connections[index].is_ready())
     }
 
     fn make_ready(&self) {
-        for &index in &self.choice.borrow().members {
-            self.connections[index].make_ready();
+        for &index in &self.0.choice.borrow().members {
+            self.0.connections[index].make_ready();
         }
     }
 }
@@ -183,12 +240,15 @@ impl Picks {
         }
         by_slot[slot] = Some(pick);
     }
+
+    fn take(&self, call: Call) -> Option<Pick> {
+        self.by_slot.borrow_mut().get_mut(call.slot as usize).and_then(Option::take)
+    }
 }
 
 impl Sink for Picks {
     fn ended(&self, call: Call, ended: Ended, on_wire: Option<OnWire>) {
-        let pick = self.by_slot.borrow_mut().get_mut(call.slot as usize).and_then(Option::take);
-        if let Some(pick) = pick {
+        if let Some(pick) = self.take(call) {
             let (now_ns, backend) = (monotonic_ns(), &self.backends[pick.backend]);
             backend.finish();
             match ended {
@@ -200,6 +260,22 @@ impl Sink for Picks {
             }
         }
         self.sink.ended(call, ended, on_wire);
+    }
+
+    fn lost(&self) {
+        if let Some(owner) = self.owner.borrow().upgrade() {
+            owner.request_resolution();
+        }
+    }
+
+    /// It is picked for again (gRFC A6, transparent retries).
+    fn take_back(&self, call: Call, sequence: u64) -> bool {
+        let Some(owner) = self.owner.borrow().upgrade() else { return false };
+        if let Some(pick) = self.take(call) {
+            self.backends[pick.backend].finish();
+        }
+        owner.start(call, sequence);
+        true
     }
 }
 

@@ -8,6 +8,9 @@
 mod answer;
 mod backends;
 mod balanced;
+mod channels;
+mod discovery;
+mod driver;
 mod resolver;
 mod service;
 mod tonic_client;
@@ -17,11 +20,18 @@ mod wire;
 use std::{error::Error, io, rc::Rc, sync::Arc, time::Duration};
 
 use measure::calllog::FailureKind;
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
 use rustix::io::Errno;
 
 pub(crate) use backends::{Backends, Seen};
 pub(crate) use balanced::Balanced;
 use balanced::BalancedConnection;
+use channels::Channels;
+pub(crate) use discovery::Discovery;
+pub(crate) use driver::{Driver, DriverPlan};
 pub(crate) use resolver::Resolver;
 pub(crate) use service::{Identity, ServiceShape};
 use tonic_client::TonicConnection;
@@ -61,6 +71,15 @@ pub(crate) struct OnWire {
 pub(crate) trait Sink {
     /// `on_wire` is `None` where the client or the kernel doesn't tell.
     fn ended(&self, call: Call, ended: Ended, on_wire: Option<OnWire>);
+
+    /// A connection was lost or sent away, or could not be made.
+    fn lost(&self) {}
+
+    /// A connection gives a call back that its server has not looked at, to be sent
+    /// elsewhere; its client sends it again by itself where nobody takes it.
+    fn take_back(&self, _call: Call, _sequence: u64) -> bool {
+        false
+    }
 }
 
 /// One client connection.
@@ -185,8 +204,51 @@ pub(crate) struct ConnectOptions {
     /// Calls after which a TCP connection is closed and another one made; `None`
     /// for connections that live as long as they can.
     pub(crate) connection_calls: Option<u32>,
+    /// TCP connections to one address that it may have at a time: more than one are made
+    /// where calls wait for streams.
+    pub(crate) max_connections: u32,
+    /// The pauses that it keeps after failed attempts to connect; `None` to try again with
+    /// the next call.
+    pub(crate) backoff: Option<Backoff>,
     /// Whom it trusts under TLS; `None` for plain text.
     pub(crate) trust: Option<Arc<Trust>>,
+}
+
+impl ConnectOptions {
+    /// One connection at a time, for as long as it lives, in plain text.
+    #[cfg(test)]
+    pub(crate) fn plain(kind: ClientKind) -> Self {
+        Self { kind, connection_calls: None, max_connections: 1, backoff: None, trust: None }
+    }
+
+    /// Those of one connection of several, which don't all try again at the same moment.
+    pub(crate) fn of_number(&self, number: u64) -> Self {
+        let seeded = |backoff: Backoff| Backoff {
+            seed: SplitMix64::seed_from_u64(backoff.seed ^ number).next_u64(),
+            ..backoff
+        };
+        Self { backoff: self.backoff.map(seeded), ..self.clone() }
+    }
+}
+
+/// The pauses after failed attempts to connect.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff {
+    /// The first, before jitter.
+    pub(crate) first: Duration,
+    /// Where the jitter comes from.
+    pub(crate) seed: u64,
+}
+
+impl Backoff {
+    /// `MAX_BACKOFF` of gRPC's `doc/connection-backoff.md`.
+    const MAX: Duration = Duration::from_secs(120);
+
+    /// The pause after a failure that `failures` others came before.
+    fn pause(&self, failures: u32) -> Duration {
+        let random = SplitMix64::seed_from_u64(self.seed ^ u64::from(failures)).next_u64();
+        serve::backoff::pause(failures, self.first, Self::MAX, random)
+    }
 }
 
 /// How long a connection may take to be made.
@@ -199,6 +261,8 @@ pub(crate) enum Destination {
     One(Resolver),
     /// Every backend: the client balances its calls itself.
     Balanced(Balanced),
+    /// What several channels of one client lead to, which it uses in turn.
+    Channels(Vec<Destination>),
 }
 
 /// Why a connection could not be made.
@@ -260,6 +324,15 @@ pub(crate) async fn connect(
             let connection = BalancedConnection::connect(options, &balanced, shape, sink).await?;
             Ok(Box::new(connection))
         }
+        Destination::Channels(all) => {
+            let mut channels: Vec<Box<dyn Connection>> = Vec::with_capacity(all.len());
+            for (number, one) in (0..).zip(all) {
+                let (shape, sink) = (Rc::clone(&shape), Rc::clone(&sink));
+                let options = options.of_number(number);
+                channels.push(Box::pin(connect(options, one, shape, sink)).await?);
+            }
+            Ok(Box::new(Channels::new(channels)))
+        }
     }
 }
 
@@ -306,60 +379,4 @@ pub(crate) fn describe(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shape(payload: &[u8], response_bytes: u32) -> CallShape {
-        CallShape {
-            kind: CallKind::Unary,
-            messages: 1,
-            payload: payload.to_vec(),
-            requests: Lengths::Constant(payload.len() as u32),
-            responses: Lengths::Constant(response_bytes),
-            backends: Backends::Known(vec!["b0".into(), "b1".into()]),
-        }
-    }
-
-    #[test]
-    fn each_call_has_sizes_of_its_own() {
-        let shape = CallShape {
-            messages: 2,
-            requests: Lengths::Each([3, 1].into()),
-            responses: Lengths::Each([1, 4, 0].into()),
-            ..shape(b"abc", 0)
-        };
-        let bytes: Vec<_> = (0..8).map(|sequence| shape.bytes(sequence)).collect();
-        let of_calls = [(3, 1), (1, 4), (3, 0), (1, 1)];
-        assert_eq!(bytes, of_calls.map(|bytes| [bytes; 2]).concat());
-        assert!(shape.is_echo(3, b"aaaa") && !shape.is_echo(3, b"abca"));
-        assert_eq!(shape.requests.largest(), 3);
-    }
-
-    #[test]
-    fn what_the_client_has_none_left_of_is_nobody_elses_fault() {
-        let failure = |errno: Errno| {
-            let error = io::Error::from(errno);
-            assert_eq!(connect_failure(&error), connect_failure(&io::Error::other(error)));
-            connect_failure(&io::Error::from(errno))
-        };
-        assert_eq!(failure(Errno::ADDRNOTAVAIL), FailureKind::NoPort);
-        assert_eq!(failure(Errno::MFILE), FailureKind::NoDescriptor);
-        assert_eq!(failure(Errno::CONNREFUSED), FailureKind::ConnectionLost);
-        assert_eq!(connect_failure(&io::Error::other("TLS")), FailureKind::ConnectionLost);
-        let refused = ConnectError::new("10.0.0.7:80", &io::Error::from(Errno::CONNREFUSED));
-        assert!(!refused.is_own && refused.message.contains("10.0.0.7:80: Connection refused"));
-    }
-
-    #[test]
-    fn only_the_payload_that_was_asked_for_is_an_echo() {
-        assert!(shape(b"abc", 3).is_echo(0, b"abc"));
-        assert!(shape(b"abc", 7).is_echo(0, b"abcabca"));
-        assert!(shape(b"abc", 2).is_echo(0, b"ab"));
-        assert!(shape(b"", 2).is_echo(0, &[0, 0]));
-        assert!(shape(b"abc", 0).is_echo(0, b""));
-        assert!(!shape(b"abc", 3).is_echo(0, b"abd"));
-        assert!(!shape(b"abc", 3).is_echo(0, b"ab"));
-        assert!(!shape(b"abc", 7).is_echo(0, b"abcabcb"));
-        assert!(!shape(b"", 2).is_echo(0, &[0, 1]));
-    }
-}
+mod tests;

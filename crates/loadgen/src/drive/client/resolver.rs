@@ -9,6 +9,8 @@ use std::{
     net::SocketAddr,
 };
 
+use super::discovery::{Discovery, Name};
+
 /// The addresses that a client may connect to.
 #[derive(Debug)]
 pub(crate) enum Resolver {
@@ -16,6 +18,8 @@ pub(crate) enum Resolver {
     One(SocketAddr),
     /// In turn: each connection goes to the next of those there are.
     Turns(Turns),
+    /// The first that takes the connection.
+    First(First),
 }
 
 /// Addresses in turn: of backends, or of a name.
@@ -27,6 +31,24 @@ pub(crate) struct Turns {
     /// Indices of the backends that the name stands for now; never empty.
     members: RefCell<Vec<usize>>,
     next: Cell<usize>,
+}
+
+/// Addresses of which the first that takes a connection has all calls: gRPC's `pick_first`.
+/// When the connection is lost, the next one is looked for from the first address again, and
+/// meanwhile the name is resolved (`PickFirst::GoIdle` of grpc-core).
+#[derive(Debug)]
+pub(crate) struct First {
+    /// What calls name the service by.
+    authority: String,
+    addresses: Vec<SocketAddr>,
+    name: RefCell<Name>,
+    /// Which of the list is this client's first: a DNS server gives each client another
+    /// order, and the client keeps it.
+    first: usize,
+    /// How many were tried for the connection that is being made.
+    tried: Cell<usize>,
+    /// The backend that was tried last.
+    last: Cell<usize>,
 }
 
 impl Resolver {
@@ -50,8 +72,23 @@ impl Resolver {
         Self::Turns(Turns { authority, addresses, members, next: Cell::new(first) })
     }
 
-    /// Where the next connection goes.
-    pub(crate) fn next(&self) -> SocketAddr {
+    /// The first of `addresses` that takes the connection, in the order of the members from
+    /// number `first` on, as the client knows them. Neither list is empty.
+    pub(crate) fn first(
+        addresses: Vec<SocketAddr>,
+        members: Vec<usize>,
+        discovery: Discovery,
+        first: usize,
+        now_ns: u64,
+    ) -> Self {
+        let authority = addresses[0].to_string();
+        let name = RefCell::new(Name::new(discovery, members, now_ns));
+        let (tried, last) = (Cell::new(0), Cell::new(usize::MAX));
+        Self::First(First { authority, addresses, name, first, tried, last })
+    }
+
+    /// Where the next attempt to connect goes.
+    pub(crate) fn next(&self, now_ns: u64) -> SocketAddr {
         match self {
             Self::One(address) => *address,
             Self::Turns(turns) => {
@@ -60,6 +97,30 @@ impl Resolver {
                 let members = turns.members.borrow();
                 turns.addresses[members[turn % members.len()]]
             }
+            Self::First(first) => {
+                let mut name = first.name.borrow_mut();
+                name.resolve(now_ns);
+                let members = name.known();
+                let at = first.first.wrapping_add(first.tried.get()) % members.len();
+                first.tried.set(first.tried.get() + 1);
+                first.last.set(members[at]);
+                first.addresses[members[at]]
+            }
+        }
+    }
+
+    /// A connection was made: the search for the next one begins anew.
+    pub(crate) fn connected(&self) {
+        if let Self::First(first) = self {
+            first.tried.set(0);
+        }
+    }
+
+    /// A connection was lost or sent away, or could not be made.
+    pub(crate) fn lost(&self, now_ns: u64) {
+        if let Self::First(first) = self {
+            // It is resolved with the next attempt to connect.
+            first.name.borrow_mut().request(now_ns);
         }
     }
 
@@ -68,6 +129,7 @@ impl Resolver {
         match self {
             Self::One(_) => 1,
             Self::Turns(turns) => turns.members.borrow().len(),
+            Self::First(first) => first.name.borrow().known().len(),
         }
     }
 
@@ -75,36 +137,74 @@ impl Resolver {
     pub(crate) fn authority(&self) -> String {
         match self {
             Self::One(address) => address.to_string(),
-            Self::Turns(turns) => turns.authority.clone(),
+            Self::Turns(Turns { authority, .. }) | Self::First(First { authority, .. }) => {
+                authority.clone()
+            }
         }
     }
 
-    /// The name stands for these backends from now on.
-    pub(crate) fn set_members(&self, members: &[usize]) {
-        if let Self::Turns(turns) = self
-            && !members.is_empty()
-        {
-            *turns.members.borrow_mut() = members.to_vec();
+    /// The name stands for these backends from now on. Says whether the client has heard of
+    /// it, and that the backend it is connected to is none of them.
+    pub(crate) fn set_members(&self, members: &[usize]) -> bool {
+        match self {
+            Self::Turns(turns) if !members.is_empty() => {
+                *turns.members.borrow_mut() = members.to_vec();
+                false
+            }
+            Self::First(first) => {
+                first.name.borrow_mut().change(members) && !members.contains(&first.last.get())
+            }
+            Self::One(_) | Self::Turns(_) => false,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    fn addresses() -> Vec<SocketAddr> {
+        (0..3).map(|port| SocketAddr::from(([127, 0, 0, 1], 5000 + port))).collect()
+    }
+
+    fn next(resolver: &Resolver, count: usize) -> Vec<u16> {
+        (0..count).map(|_| resolver.next(0).port()).collect()
+    }
 
     #[test]
     fn connections_go_to_the_members_of_now_in_turn() {
-        let addresses: Vec<SocketAddr> =
-            (0..3).map(|port| SocketAddr::from(([127, 0, 0, 1], 5000 + port))).collect();
-        let resolver = Resolver::turns(addresses, vec![0, 1], 1);
-        let next =
-            |count: usize| -> Vec<u16> { (0..count).map(|_| resolver.next().port()).collect() };
-        assert_eq!(next(3), [5001, 5000, 5001]);
+        let resolver = Resolver::turns(addresses(), vec![0, 1], 1);
+        assert_eq!(next(&resolver, 3), [5001, 5000, 5001]);
         resolver.set_members(&[1, 2]);
-        assert_eq!(next(2), [5001, 5002]);
+        assert_eq!(next(&resolver, 2), [5001, 5002]);
         assert_eq!(resolver.authority(), "127.0.0.1:5000");
         resolver.set_members(&[]);
-        assert_eq!(next(1), [5001], "a name that stands for nothing is not believed");
+        assert_eq!(next(&resolver, 1), [5001], "a name that stands for nothing is not believed");
+    }
+
+    #[test]
+    fn the_first_is_looked_for_from_the_same_address_again() {
+        let dns = Discovery::Dns { interval: Duration::from_secs(30) };
+        let resolver = Resolver::first(addresses(), vec![0, 1], dns, 1, 0);
+        assert_eq!(next(&resolver, 2), [5001, 5000]);
+        resolver.connected();
+        resolver.set_members(&[0, 1, 2]);
+        assert_eq!(next(&resolver, 2), [5001, 5000], "the name was not resolved");
+        resolver.connected();
+        resolver.lost(1);
+        assert_eq!((resolver.next(2).port(), resolver.count()), (5001, 2), "too soon");
+        resolver.connected();
+        let after = 30_000_000_000;
+        let ports: Vec<u16> = (0..3).map(|_| resolver.next(after).port()).collect();
+        assert_eq!((ports, resolver.count()), (vec![5001, 5002, 5000], 3));
+    }
+
+    #[test]
+    fn who_is_told_leaves_a_backend_that_is_none_any_more() {
+        let resolver = Resolver::first(addresses(), vec![0, 1], Discovery::Lookaside, 1, 0);
+        assert_eq!(next(&resolver, 1), [5001]);
+        assert!(!resolver.set_members(&[0, 1, 2]) && resolver.set_members(&[0, 2]));
     }
 }

@@ -23,6 +23,7 @@ use super::{
     answer::{Answer, Reply},
     connect_failure, describe, trust,
 };
+use crate::drive::clock::monotonic_ns;
 
 /// Largest message taken, so that the largest payload a scenario may ask for
 /// passes; tonic's own default is 4 MiB.
@@ -77,7 +78,7 @@ impl TonicConnection {
 
 /// Where the next connection goes, and how.
 fn endpoint(resolver: &Resolver, trust: Option<&Trust>) -> Result<Endpoint, String> {
-    Ok(trust::endpoint(&resolver.next().to_string(), &resolver.authority(), trust)
+    Ok(trust::endpoint(&resolver.next(monotonic_ns()).to_string(), &resolver.authority(), trust)
         .map_err(|error| describe(&error))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
@@ -110,7 +111,9 @@ impl Connection for TonicConnection {
     }
 
     fn set_members(&self, members: &[usize]) {
-        self.resolver.set_members(members);
+        if self.resolver.set_members(members) {
+            self.release();
+        }
     }
 
     /// A channel ends with the last call that holds it.

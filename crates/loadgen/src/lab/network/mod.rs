@@ -80,14 +80,16 @@ impl Network {
 
     /// Addresses for everyone. Ports of the loopback were free a moment ago; in a
     /// namespace there is nobody else.
-    pub(crate) fn addresses(&self, backends: usize) -> io::Result<Addresses> {
+    /// Where backends go by a name they share one port.
+    pub(crate) fn addresses(&self, backends: usize, have_name: bool) -> io::Result<Addresses> {
         match self {
             Self::Loopback => {
                 let mut all = ports::free_addresses(3 * backends + 2)?.into_iter();
                 let mut take = || all.next().ok_or_else(|| io::Error::other("no free port"));
                 let (balancer, admin) = (take()?, take()?);
                 let mut each = || (0..backends).map(|_| take()).collect::<io::Result<Vec<_>>>();
-                let (backends, tapped, cluster) = (each()?, each()?, each()?);
+                let (alone, tapped, cluster) = (each()?, each()?, each()?);
+                let backends = if have_name { ports::free_hosts(backends)? } else { alone };
                 Ok(Addresses { balancer, admin, backends, tapped, cluster })
             }
             Self::Namespaces(star) => Ok(star.addresses()),

@@ -137,6 +137,7 @@ fn run_in(
             policy: None,
             title: name.clone(),
             layer: Layer::None,
+            discovery: None,
             description: String::new(),
             process: None,
         },

@@ -153,6 +153,7 @@ impl<'a> Agent<'a> {
         let attempt = Attempt {
             trial: &trial,
             service: None,
+            client: None,
             certificates: prepared.certificates.as_ref(),
             cpus: &cpus(&scenario, &here)?,
             max_errors: prepared.max_errors,

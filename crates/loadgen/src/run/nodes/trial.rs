@@ -51,6 +51,7 @@ impl RunTrial for Nodes<'_> {
         let attempt = Attempt {
             trial,
             service: None,
+            client: None,
             certificates: None,
             cpus: &cpus,
             max_errors: 1.0,
@@ -364,6 +365,7 @@ mod tests {
             let attempt = Attempt {
                 trial: &trial,
                 service: None,
+                client: None,
                 certificates: None,
                 cpus: &Cpus::default(),
                 max_errors: 1.0,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use queueing::Service;
-use scenario::{CallKind, FaultAction, Layer, Length, Pace, Scenario, ServiceTime, Tls};
+use scenario::{CallKind, Discovery, FaultAction, Layer, Length, Pace, Scenario, ServiceTime, Tls};
 use simulate::{Action, Backend, Distribution, Fault, Fleet, Load, LoadView, Path, Setup};
 
 use super::{
@@ -76,7 +76,7 @@ pub(super) fn setup(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditio
         },
         policy: peer.policy(scenario),
         tuning: tuning(),
-        fleet: fleet(scenario, conditions),
+        fleet: fleet(scenario, peer, conditions),
         load: load_of(scenario, conditions),
         connection_age_ns: scenario.connection_age.map(|age| nanos(age.max)),
         path: path(scenario, peer, conditions),
@@ -109,13 +109,15 @@ fn distribution(service_time: ServiceTime) -> Distribution {
     })
 }
 
-fn fleet(scenario: &Scenario, conditions: &Conditions) -> Fleet {
+fn fleet(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> Fleet {
+    let resolves = peer.peer.discovery == Some(Discovery::Dns);
     Fleet {
         balancers: conditions.balancers,
         subset: conditions.subset,
         zones: conditions.zones,
         view: conditions.view,
         told_within_ns: nanos(conditions.told_within),
+        resolve_interval_ns: resolves.then(|| nanos(scenario.channel.resolve_interval)),
         salt: scenario.seed,
     }
 }
@@ -220,6 +222,10 @@ pub(super) fn leaves_out(scenario: &Scenario, conditions: &Conditions) -> Vec<St
         (
             scenario.connection_age.is_some(),
             "The grace after a connection's age: calls on it end as they would.",
+        ),
+        (
+            scenario.channel.count > 1 || scenario.channel.max_connections > 1,
+            "More than one connection of a client: each has one channel, and one connection in it.",
         ),
         (load.closed_twin, "The closed-loop twin."),
         (scenario.precision.is_some(), "Repeats until figures are precise."),

@@ -366,7 +366,7 @@ mod tests {
         let settings =
             [("load.connections", "1000000"), ("load.streams", "1"), ("backends.count", "9000")];
         let (mut request, library) = request("many-conns", results.path().to_owned(), &settings);
-        request.scenario.peers = vec!["client-side".to_owned()];
+        request.scenario.peers = vec!["client-lookaside".to_owned()];
         let failure = run(&request, &library, &mut Nobody).unwrap_err();
         assert!(failure.message.contains("MiB of memory"), "{}", failure.message);
         assert!(std::fs::read_dir(results.path()).unwrap().next().is_none(), "no folder is left");

@@ -1,7 +1,7 @@
 //! The decision page, in the look of a report.
 //!
 //! In the order in which somebody who has to choose reads: a verdict for each situation,
-//! the three choices with what they cost and where they are right, two pictures, what is
+//! the choices with what they cost and where they are right, two pictures, what is
 //! still to be run, and then the evidence, folded away until it is asked for.
 
 mod calculator;
@@ -177,10 +177,10 @@ fn charts(html: &mut Html, decision: &Decision) {
     });
 }
 
-/// The three choices: what each costs, and where it is the right one.
+/// The choices: what each costs, and where it is the right one.
 fn choices(html: &mut Html, decision: &Decision) {
-    section(html, "choices", "The three choices", |html| {
-        table_of_words(html, "The three choices", |html| {
+    section(html, "choices", "The choices", |html| {
+        table_of_words(html, "The choices", |html| {
             html.tag("thead", &[], |html| {
                 html.tag("tr", &[], |html| {
                     for name in ["Choice", "CPU per call", "Tail latency", "Right where"] {
@@ -192,7 +192,8 @@ fn choices(html: &mut Html, decision: &Decision) {
                 for (choice, what) in [
                     (Choice::L4, "balances connections"),
                     (Choice::L7, "balances calls in a proxy"),
-                    (Choice::ClientSide, "balances calls in the client"),
+                    (Choice::ClientDns, "balances calls in the client, which resolves a name"),
+                    (Choice::ClientLookaside, "likewise, told of backends by a control plane"),
                 ] {
                     tables::choice(html, decision, choice, what);
                 }

@@ -67,7 +67,7 @@ pub(super) fn choice(html: &mut Html, decision: &Decision, choice: Choice, what:
     let layer = match choice {
         Choice::L4 => Layer::L4,
         Choice::L7 => Layer::L7,
-        Choice::ClientSide => Layer::Client,
+        Choice::ClientDns | Choice::ClientLookaside => Layer::Client,
     };
     html.tag("tr", &[], |html| {
         html.tag("th", &[("scope", "row")], |html| {
@@ -103,7 +103,8 @@ fn own(choice: Choice) -> &'static str {
     match choice {
         Choice::L4 => "l4",
         Choice::L7 => "l7",
-        Choice::ClientSide => "client-side",
+        Choice::ClientDns => "client-dns",
+        Choice::ClientLookaside => "client-lookaside",
     }
 }
 

@@ -1,6 +1,11 @@
 //! Our own client, on `h2-wire`: no task, no allocation and no lock a call, and
 //! one read and one write for all that is ready.
 //!
+//! Calls beyond the streams that the server allows (`SETTINGS_MAX_CONCURRENT_STREAMS`) wait
+//! for one to end, as in every gRPC library, or have another connection made to the same
+//! address, up to a bound (gRFC A105). A call goes out on the oldest connection with a stream
+//! left.
+//!
 //! [`link`] is a connection without its socket, [`socket`] the bytes with or without
 //! TLS, [`input`] what has come; here are the sockets' tasks, and what happens when a connection has to be made
 //! again. [`stamped`] knows when the kernel took in what was read.
@@ -24,15 +29,15 @@ use measure::calllog::FailureKind;
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 use super::{
-    At, CONNECT_TIMEOUT, Call, ConnectError, ConnectOptions, Connection, Ended, OnWire, Resolver,
-    Shape, Sink, Trust, connect_failure,
+    At, Backoff, CONNECT_TIMEOUT, Call, ConnectError, ConnectOptions, Connection, Ended, OnWire,
+    Resolver, Shape, Sink, Trust, connect_failure,
 };
 use crate::drive::clock::monotonic_ns;
 use input::{Input, READ_BYTES, SINGLE_READS, Taken};
 use link::{Happened, Link, Origin};
 use socket::Socket;
 
-/// Between an attempt to connect that failed and the next.
+/// Between an attempt to connect that failed and the end of the calls that waited for it.
 const REDIAL_PAUSE: Duration = Duration::from_millis(10);
 
 /// One connection of a scenario. The TCP connection behind it is made again when
@@ -45,14 +50,22 @@ struct Channel {
     trust: Option<Arc<Trust>>,
     /// Calls that one TCP connection carries.
     connection_calls: Option<u32>,
+    /// TCP connections that it may have at a time.
+    max_connections: usize,
+    backoff: Option<Backoff>,
     shape: Rc<Shape>,
     sink: Rc<dyn Sink>,
     origin: Origin,
-    /// Where new calls go; `None` while there is no connection.
-    current: RefCell<Option<Rc<Wired>>>,
+    /// Where new calls go, the oldest first.
+    open: RefCell<Vec<Rc<Wired>>>,
     /// Calls that no connection takes at the moment, in order.
     waiting: RefCell<VecDeque<(Call, u64)>>,
+    /// A connection is being made, or a pause kept after one could not be.
     is_connecting: Cell<bool>,
+    /// Attempts to connect that failed, one after the other.
+    failures: Cell<u32>,
+    /// Rung when a call waits for a connection.
+    knock: Notify,
     is_closed: Cell<bool>,
 }
 
@@ -82,11 +95,15 @@ impl WireConnection {
             resolver,
             trust: options.trust,
             connection_calls: options.connection_calls,
+            max_connections: options.max_connections as usize,
+            backoff: options.backoff,
             shape,
             sink,
-            current: RefCell::new(None),
+            open: RefCell::default(),
             waiting: RefCell::default(),
             is_connecting: Cell::new(false),
+            failures: Cell::new(0),
+            knock: Notify::new(),
             is_closed: Cell::new(false),
         });
         if at == At::Once {
@@ -103,7 +120,9 @@ impl Connection for WireConnection {
     }
 
     fn set_members(&self, members: &[usize]) {
-        self.0.resolver.set_members(members);
+        if self.0.resolver.set_members(members) {
+            self.0.release();
+        }
     }
 
     fn release(&self) {
@@ -111,7 +130,7 @@ impl Connection for WireConnection {
     }
 
     fn is_ready(&self) -> bool {
-        self.0.current.borrow().is_some()
+        !self.0.open.borrow().is_empty()
     }
 
     fn make_ready(&self) {
@@ -122,25 +141,29 @@ impl Connection for WireConnection {
 impl Drop for WireConnection {
     fn drop(&mut self) {
         self.0.is_closed.set(true);
-        if let Some(wired) = self.0.current.borrow_mut().take() {
-            wired.wake.notify_one();
-        }
+        self.0.open.take().iter().for_each(|wired| wired.wake.notify_one());
     }
 }
 
 impl Channel {
     fn start(self: &Rc<Self>, call: Call, sequence: u64) {
-        let current = self.current.borrow().clone();
-        let started = match &current {
-            Some(wired) if self.waiting.borrow().is_empty() => self.start_on(wired, call, sequence),
-            _ => false,
-        };
-        if !started {
+        if !self.waiting.borrow().is_empty() || !self.start_on_any(call, sequence) {
             self.waiting.borrow_mut().push_back((call, sequence));
-            if current.is_none() {
-                self.redial();
+            self.knock.notify_one();
+            self.redial_if_short();
+        }
+    }
+
+    /// Starts a call on the oldest connection that has room for it, if one has.
+    fn start_on_any(&self, call: Call, sequence: u64) -> bool {
+        for index in 0.. {
+            // Connections are few, and one that carries its last call takes itself off.
+            let Some(wired) = self.open.borrow().get(index).cloned() else { break };
+            if self.start_on(&wired, call, sequence) {
+                return true;
             }
         }
+        false
     }
 
     fn start_on(&self, wired: &Rc<Wired>, call: Call, sequence: u64) -> bool {
@@ -160,23 +183,20 @@ impl Channel {
     }
 
     fn release(self: &Rc<Self>) {
-        let Some(wired) = self.current.borrow_mut().take() else { return };
-        wired.link.borrow_mut().leave();
-        wired.wake.notify_one();
-        if !self.waiting.borrow().is_empty() {
-            self.redial();
+        for wired in self.open.take() {
+            wired.link.borrow_mut().leave();
+            wired.wake.notify_one();
         }
+        self.redial_if_short();
     }
 
     /// Starts calls that waited, as many as go.
     fn start_waiting(self: &Rc<Self>) {
-        let Some(wired) = self.current.borrow().clone() else { return };
         loop {
             let next = self.waiting.borrow().front().copied();
             let Some((call, sequence)) = next else { return };
-            if !self.start_on(&wired, call, sequence) {
-                // It may have carried its last call.
-                return self.redial_if_alone();
+            if !self.start_on_any(call, sequence) {
+                return self.redial_if_short();
             }
             self.waiting.borrow_mut().pop_front();
         }
@@ -190,18 +210,40 @@ impl Channel {
         let channel = Rc::clone(self);
         tokio::task::spawn_local(async move {
             match channel.dial_any().await {
-                Ok(()) => channel.start_waiting(),
-                Err(error) => {
-                    // Calls that fail at once call forth the next ones at once.
-                    tokio::time::sleep(REDIAL_PAUSE).await;
-                    channel.fail_waiting(connect_failure(&error));
-                }
+                Ok(()) => channel.failures.set(0),
+                Err(error) => channel.rest(connect_failure(&error)).await,
             }
             channel.is_connecting.set(false);
-            if !channel.waiting.borrow().is_empty() {
-                channel.redial_if_alone();
-            }
+            channel.start_waiting();
         });
+    }
+
+    /// Keeps the pause after a failed attempt to connect. Calls that wait for a connection
+    /// meanwhile fail as it did, where there is no other.
+    async fn rest(self: &Rc<Self>, kind: FailureKind) {
+        self.lost();
+        let failures = self.failures.replace(self.failures.get().saturating_add(1));
+        let pause = self.backoff.map_or(REDIAL_PAUSE, |backoff| backoff.pause(failures));
+        let over = tokio::time::sleep(pause);
+        tokio::pin!(over);
+        loop {
+            // Calls that fail at once call forth the next ones at once.
+            tokio::time::sleep(REDIAL_PAUSE.min(pause)).await;
+            if self.open.borrow().is_empty() {
+                self.fail_waiting(kind);
+            }
+            tokio::select! {
+                biased;
+                () = &mut over => return,
+                () = self.knock.notified() => {}
+            }
+        }
+    }
+
+    /// A connection was lost or sent away, or could not be made.
+    fn lost(&self) {
+        self.resolver.lost(monotonic_ns());
+        self.sink.lost();
     }
 
     /// Tries the addresses there are, each once, until one of them takes it.
@@ -226,7 +268,8 @@ impl Channel {
             wake: Notify::new(),
             is_busy: Cell::new(false),
         });
-        *self.current.borrow_mut() = Some(Rc::clone(&wired));
+        self.resolver.connected();
+        self.open.borrow_mut().push(Rc::clone(&wired));
         let channel = Rc::clone(self);
         tokio::task::spawn_local(async move {
             // How it ended shows in the calls that it carried.
@@ -238,7 +281,7 @@ impl Channel {
 
     /// Connects, and waits for the server's SETTINGS.
     async fn shake_hands(&self) -> io::Result<(Socket, Link)> {
-        let socket = TcpStream::connect(self.resolver.next()).await?;
+        let socket = TcpStream::connect(self.resolver.next(monotonic_ns())).await?;
         let socket = Socket::over(socket, self.trust.as_deref()).await?;
         let mut link = Link::new(&self.shape);
         let mut buffer = vec![0; READ_BYTES];
@@ -346,11 +389,15 @@ impl Channel {
                     self.start_waiting();
                 }
                 Happened::NotSeen(call, sequence) => {
-                    self.waiting.borrow_mut().push_back((call, sequence));
-                    self.redial_if_alone();
+                    if !self.sink.take_back(call, sequence) {
+                        self.waiting.borrow_mut().push_back((call, sequence));
+                        self.start_waiting();
+                    }
                 }
                 Happened::Leaving => {
-                    self.retire(wired);
+                    if self.retire(wired) {
+                        self.lost();
+                    }
                     self.redial_if_alone();
                 }
                 Happened::Settings => self.start_waiting(),
@@ -371,33 +418,41 @@ impl Channel {
         }
     }
 
-    /// New calls go to another connection from now on.
-    fn retire(&self, wired: &Rc<Wired>) {
-        let mut current = self.current.borrow_mut();
-        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, wired)) {
-            *current = None;
-        }
+    /// New calls go to another connection from now on. Says whether they went to this one
+    /// until now.
+    fn retire(&self, wired: &Rc<Wired>) -> bool {
+        let mut open = self.open.borrow_mut();
+        let place = open.iter().position(|one| Rc::ptr_eq(one, wired));
+        place.map(|place| open.remove(place)).is_some()
     }
 
     fn redial_if_alone(self: &Rc<Self>) {
-        if self.current.borrow().is_none() {
+        if self.open.borrow().is_empty() {
+            self.redial();
+        }
+    }
+
+    /// Makes a connection where a call waits for one and another may be had.
+    fn redial_if_short(self: &Rc<Self>) {
+        if !self.waiting.borrow().is_empty() && self.open.borrow().len() < self.max_connections {
             self.redial();
         }
     }
 
     /// The connection is over: what it still carried is lost.
     fn ended(self: &Rc<Self>, wired: &Rc<Wired>) {
-        self.retire(wired);
+        let was_in_use = self.retire(wired);
         let lost = wired.link.borrow_mut().take_calls();
         if self.is_closed.get() {
             return;
         }
+        if was_in_use {
+            self.lost();
+        }
         for call in lost {
             self.sink.ended(call, Ended::Failed(FailureKind::ConnectionLost), None);
         }
-        if !self.waiting.borrow().is_empty() {
-            self.redial_if_alone();
-        }
+        self.start_waiting();
     }
 
     fn fail_waiting(&self, kind: FailureKind) {

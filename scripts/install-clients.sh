@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Gets the real gRPC clients that `load.client` can name, in the versions pinned here, into
+# peers/ of the checkout, which git ignores: grpcio in a virtual environment of python3, and
+# grpc-js by npm. Running it again fetches only what is missing or of another version.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly GRPCIO=1.85.1 GRPC_JS=1.14.7
+readonly home=$PWD/peers
+mkdir -p "$home"
+
+python=$home/grpcio/bin/python
+if [ "$("$python" -c 'import grpc; print(grpc.__version__)' 2>/dev/null)" != "$GRPCIO" ]; then
+  python3 -m venv --clear "$home/grpcio"
+  "$home/grpcio/bin/pip" install --quiet --disable-pip-version-check "grpcio==$GRPCIO"
+fi
+installed=$home/grpc-js/node_modules/@grpc/grpc-js/package.json
+if ! grep -q "\"version\": \"$GRPC_JS\"" "$installed" 2>/dev/null; then
+  npm install --silent --no-save --prefix "$home/grpc-js" "@grpc/grpc-js@$GRPC_JS"
+fi
+printf 'grpcio %s\ngrpc-js %s\n' "$GRPCIO" "$GRPC_JS"
