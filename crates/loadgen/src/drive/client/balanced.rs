@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use balance::{Backend, BalanceError, Balancer, PickInput, PolicyKind, Tried};
+use balance::{Backend, BalanceError, Balancer, LoadReport, PickInput, PolicyKind, Tried};
 use measure::calllog::FailureKind;
 use rand_xoshiro::{
     SplitMix64,
@@ -162,6 +162,9 @@ impl Balancing {
             }
             if backend.is_available() != is_ready {
                 backend.set_available(is_ready);
+                if is_ready {
+                    backend.reconnected();
+                }
             }
         }
         let picked =
@@ -260,6 +263,13 @@ impl Sink for Picks {
             }
         }
         self.sink.ended(call, ended, on_wire);
+    }
+
+    fn report(&self, call: Call, report: &LoadReport) {
+        let pick = self.by_slot.borrow().get(call.slot as usize).copied().flatten();
+        if let Some(pick) = pick {
+            self.backends[pick.backend].report(monotonic_ns(), report);
+        }
     }
 
     fn lost(&self) {

@@ -19,6 +19,7 @@ mod wire;
 
 use std::{error::Error, io, rc::Rc, sync::Arc, time::Duration};
 
+use balance::LoadReport;
 use measure::calllog::FailureKind;
 use rand_xoshiro::{
     SplitMix64,
@@ -71,6 +72,9 @@ pub(crate) struct OnWire {
 pub(crate) trait Sink {
     /// `on_wire` is `None` where the client or the kernel doesn't tell.
     fn ended(&self, call: Call, ended: Ended, on_wire: Option<OnWire>);
+
+    /// What a call's trailers say of its backend's load; told before its end.
+    fn report(&self, _call: Call, _report: &LoadReport) {}
 
     /// A connection was lost or sent away, or could not be made.
     fn lost(&self) {}

@@ -100,9 +100,19 @@ async fn balanced(
     backends: &[EchoBackend; 2],
     sink: &Rc<Collected>,
 ) -> Box<dyn Connection> {
+    balanced_by(PolicyKind::RoundRobin, vec![0], discovery, backends, sink).await
+}
+
+/// A client of two backends that knows these from the start.
+async fn balanced_by(
+    policy: PolicyKind,
+    members: Vec<usize>,
+    discovery: Discovery,
+    backends: &[EchoBackend; 2],
+    sink: &Rc<Collected>,
+) -> Box<dyn Connection> {
     let backends = [0, 1].map(|index| (backends[index].addr(), format!("b{index}"), 1)).to_vec();
-    let policy = PolicyKind::RoundRobin;
-    let balanced = Balanced { policy, backends, members: vec![0], discovery, seed: 1 };
+    let balanced = Balanced { policy, backends, members, discovery, seed: 1 };
     let backoff = Some(Backoff { first: Duration::from_millis(1), seed: 1 });
     let options = ConnectOptions { backoff, ..ConnectOptions::plain(ClientKind::Wire) };
     let sink = Rc::clone(sink) as Rc<dyn Sink>;
@@ -238,4 +248,34 @@ fn only_the_payload_that_was_asked_for_is_an_echo() {
     assert!(!echo(b"abc", 3).is_echo(0, b"ab"));
     assert!(!echo(b"abc", 7).is_echo(0, b"abcabcb"));
     assert!(!echo(b"", 2).is_echo(0, &[0, 1]));
+}
+
+/// By what they report the first could serve 1,000 calls a second, and the second 250.
+#[tokio::test]
+async fn a_client_hears_what_backends_report_of_their_load() {
+    let work = async {
+        let backends = [("b0", "constant:1ms"), ("b1", "constant:4ms")].map(|(id, time)| {
+            let mut config = echo_backend::Config::new(id);
+            config.queue.service_time = time.parse().unwrap();
+            config.reports_load = true;
+            EchoBackend::start_with(config)
+        });
+        let sink = Rc::new(Collected::default());
+        let policy = PolicyKind::WeightedRoundRobin;
+        let client = balanced_by(policy, vec![0, 1], Discovery::Lookaside, &backends, &sink).await;
+        let fewer = async {
+            for round in 0_u64.. {
+                let mut calls_of_slow = 0;
+                for number in 0..100 {
+                    client.start(Call { connection: 0, slot: 0 }, round * 100 + number);
+                    calls_of_slow += u32::from(sink.next(1).await == [Some(1)]);
+                }
+                if calls_of_slow < 26 {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, fewer).await.expect("fewer calls of the slow backend");
+    };
+    LocalSet::new().run_until(work).await;
 }

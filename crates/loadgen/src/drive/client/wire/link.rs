@@ -5,6 +5,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
+use balance::{LOAD_REPORT_TRAILER, LoadReport};
 use h2_wire::{
     Reason,
     connection::{Connection, Event, Flushed, Options, Role, StreamKey},
@@ -144,6 +145,8 @@ pub(super) struct Link {
     is_leaving: bool,
     /// Calls above this stream were not looked at, and are handed back one by one.
     not_seen_above: Option<u32>,
+    /// What the trailers that were read last say of the server's load.
+    report: Option<LoadReport>,
 }
 
 impl Link {
@@ -169,6 +172,7 @@ impl Link {
             moved: Vec::new(),
             is_leaving: false,
             not_seen_above: None,
+            report: None,
         }
     }
 
@@ -440,8 +444,15 @@ impl Link {
         }
     }
 
+    /// What the trailers of the call that has just ended say of the server's load.
+    pub(super) fn take_report(&mut self) -> Option<LoadReport> {
+        self.report.take()
+    }
+
     fn trailers(&mut self, slot: u32, shape: &Shape) -> Happened {
         let status = grpc_status(self.http.headers());
+        let report = self.http.headers().value_of_name(LOAD_REPORT_TRAILER.as_bytes());
+        self.report = report.and_then(LoadReport::from_trailer);
         let Some(Some(under_way)) = self.calls.get_mut(slot as usize) else {
             return Happened::Nothing;
         };

@@ -385,6 +385,10 @@ impl Channel {
                     let on_wire = written_ns.zip(arrived_ns);
                     let on_wire =
                         on_wire.map(|(written_ns, arrived_ns)| OnWire { written_ns, arrived_ns });
+                    let report = wired.link.borrow_mut().take_report();
+                    if let Some(report) = report {
+                        self.sink.report(call, &report);
+                    }
                     self.sink.ended(call, ended, on_wire);
                     self.start_waiting();
                 }

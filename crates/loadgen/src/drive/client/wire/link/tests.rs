@@ -198,6 +198,24 @@ fn a_message_may_come_in_any_pieces() {
 }
 
 #[test]
+fn what_trailers_say_of_load_is_told_once() {
+    let mut pair = Pair::new(shape(CallKind::Unary, 1));
+    (0..2).for_each(|slot| pair.start(slot, 10));
+    let report = LoadReport { calls_per_second: 7.0, ..LoadReport::default() };
+    pair.respond(0, b"200", false);
+    let text = report.to_trailer();
+    let mut list = HeaderList::new();
+    list.push(Field::new(b"grpc-status", b"5"));
+    list.push(Field::new(LOAD_REPORT_TRAILER.as_bytes(), text.as_bytes()));
+    pair.server.send_trailers(pair.opened[0], &list);
+    assert_eq!(pair.send_server_bytes(), [over(0, failed(5))]);
+    assert_eq!(pair.link.take_report(), Some(report));
+    pair.respond(1, b"200", true);
+    assert_eq!(pair.send_server_bytes(), [over(1, failed(5))]);
+    assert_eq!(pair.link.take_report(), None);
+}
+
+#[test]
 fn what_is_no_ok_is_a_failure_that_says_why() {
     let mut pair = Pair::new(shape(CallKind::Unary, 1));
     (0..5).for_each(|slot| pair.start(slot, 10));
