@@ -140,6 +140,11 @@ impl Calibrated {
         Self { run, source, service, ways, taken, notes, validated }
     }
 
+    /// Whether it knows what calls spend on their way.
+    pub(super) fn knows_ways(&self) -> bool {
+        !self.ways.is_empty()
+    }
+
     /// What is left out for want of knowing better, in sentences.
     pub(super) fn notes(&self) -> &[String] {
         &self.notes

@@ -209,7 +209,8 @@ pub(super) fn leaves_out(scenario: &Scenario, conditions: &Conditions) -> Vec<St
     let sentences = [
         (true, "CPU time, and the waiting where there is too little of it."),
         (
-            conditions.delay.is_zero() && conditions.calibrated.is_none(),
+            conditions.delay.is_zero()
+                && conditions.calibrated.as_ref().is_none_or(|one| !one.knows_ways()),
             "Time in the network and in proxies: latency is the time in backends and in queues.",
         ),
         (takes_no_time, "The time of calls to backends whose service takes none."),

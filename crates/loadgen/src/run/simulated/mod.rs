@@ -316,6 +316,7 @@ mod tests {
         let leaves_out = simulation.leaves_out.join("\n");
         assert!(leaves_out.contains("the 2 methods of the log"), "{leaves_out}");
         assert!(leaves_out.contains("requests of the log have 167 B"), "{leaves_out}");
+        assert!(leaves_out.contains("Time in the network"), "{leaves_out}");
         let calibration = simulation.calibration.unwrap();
         assert!(calibration.is_log && calibration.run == "calls.csv");
         assert!(calibration.extrapolated.iter().all(|one| one.starts_with("a log says nothing")));
