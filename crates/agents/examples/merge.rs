@@ -90,6 +90,7 @@ fn main() {
         window,
         spent: window,
         backend_ids: &ids,
+        balancers: &[],
         mode: LoopMode::Open,
         through_proxy: true,
         times: Times::Apart,

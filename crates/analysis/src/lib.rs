@@ -14,6 +14,7 @@
 //! | [`prediction`] | what was predicted of a run beside what came of it |
 //! | [`theory`] | what queueing theory says of the same peers |
 //! | [`due`] | what share of the calls each backend is due |
+//! | [`fleet`] | what each of several balancers had of the calls and of the cost |
 //! | [`settling`] | how long until calls were in balance after a fault |
 //! | [`mod@compare`] | two runs against each other |
 //! | [`doubts`] | what the warnings of a run mean for its figures |
@@ -27,6 +28,7 @@ pub mod doubts;
 pub mod due;
 pub mod estimate;
 pub mod findings;
+pub mod fleet;
 pub mod index;
 pub mod model;
 mod on_wire;

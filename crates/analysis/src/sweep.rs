@@ -69,6 +69,11 @@ impl<'a> Sweep<'a> {
         matches!(self.key, "load.payload" | "load.request_bytes" | "load.response_bytes")
     }
 
+    /// Whether it goes over numbers of balancers.
+    pub fn is_of_balancers(&self) -> bool {
+        self.key == "balance.balancers"
+    }
+
     /// Whether it goes over rates.
     pub fn is_of_rate(&self) -> bool {
         self.key == "load.rate"
@@ -88,6 +93,10 @@ impl<'a> Sweep<'a> {
             "load.response_bytes" => "payload of a response message".to_owned(),
             "load.rate" => "calls per second offered".to_owned(),
             "load.streams" => "most calls in flight per connection".to_owned(),
+            "balance.balancers" => "balancers that share the connections".to_owned(),
+            "balance.threads" => "threads of the balancer".to_owned(),
+            "balance.subset" => "backends that each balancer knows".to_owned(),
+            "balance.subsetting" => "how each balancer's backends are chosen".to_owned(),
             "tls" => "sides that speak TLS".to_owned(),
             key => key.to_owned(),
         }
@@ -99,6 +108,10 @@ impl<'a> Sweep<'a> {
             "load.connections" => "connections",
             "load.payload" | "load.request_bytes" | "load.response_bytes" => "message size",
             "load.rate" => "the offered rate",
+            "balance.balancers" => "balancers",
+            "balance.threads" => "threads",
+            "balance.subset" => "the size of subsets",
+            "balance.subsetting" => "ways to choose subsets",
             "tls" => "TLS",
             key => key,
         }
@@ -113,6 +126,10 @@ impl<'a> Sweep<'a> {
             ("tls", "both") => "TLS on both sides".to_owned(),
             ("tls", side) => format!("TLS on the {side}s' side"),
             ("load.connections", _) => format!("{label} connections"),
+            ("balance.balancers", "1") => "1 balancer".to_owned(),
+            ("balance.balancers", _) => format!("{label} balancers"),
+            ("balance.threads", "1") => "1 thread".to_owned(),
+            ("balance.threads", _) => format!("{label} threads"),
             _ if point.number.is_some() && label != point.value => label,
             ("load.payload" | "load.request_bytes" | "load.response_bytes", _) => label,
             _ => format!("{} {label}", self.short_key()),

@@ -2,7 +2,8 @@
 //!
 //! Beside the policies stand the decisions of who may be picked at all:
 //! [`Health`] of one backend (drained, unhealthy, ejected, warming up), those
-//! over all together ([`outlier`]), and which of them a proxy uses ([`subset`]).
+//! over all together ([`outlier`]), which of them a proxy uses ([`subset`]), and which
+//! of several proxies a connection comes to ([`Spread`]).
 //!
 //! Whatever the policy, a balancer can keep to its own zone as far as there is room
 //! ([`Zones`]).
@@ -32,6 +33,13 @@
 //! | `bounded_ring_hash` | the key, and in-flight counts of all | yes | sticky calls; few connections leave little to bound | Mirrokni et al., *Consistent Hashing with Bounded Loads*, SODA 2018 |
 //! | `maglev` | the key | yes | sticky connections or calls | Eisenbud et al., *Maglev*, NSDI 2016 |
 //! | `pick_first` | the order of the list | no | connections and calls; spreads nothing by itself | gRPC, `doc/load-balancing.md` |
+//!
+//! | subsets | take | come out | source |
+//! |---|---|---|---|
+//! | `random` | names | even by chance | rendezvous hashing; gRFC A68 |
+//! | `deterministic` | numbers | even; most connections move when a backend comes | *Site Reliability Engineering*, chapter 20 |
+//! | `aperture` | numbers | exactly even, by weights at the edges | Twitter Finagle's deterministic aperture |
+//! | `rocksteadier` | numbers | nearly even; few connections move | Ward et al., *Reinventing Backend Subsetting at Google*, 2022 |
 //!
 //! ```
 //! use std::sync::Arc;
@@ -68,7 +76,9 @@ mod prequal;
 mod random;
 mod ring_hash;
 mod round_robin;
+mod spread;
 mod subset;
+mod subsetting;
 mod tried;
 mod tuning;
 mod weighted_round_robin;
@@ -83,7 +93,9 @@ pub use load_meter::LoadMeter;
 pub use load_report::{LOAD_REPORT_TRAILER, LoadReport};
 pub use policy::{PolicyKind, UnknownPolicy};
 pub use prequal::Probe;
+pub use spread::Spread;
 pub use subset::subset;
+pub use subsetting::{Chooser, Chosen, Subset, Subsetting};
 pub use tried::Tried;
 pub use tuning::{ProbeRule, Tuning, WeightRule};
 pub use zones::Zones;

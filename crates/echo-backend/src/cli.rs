@@ -82,6 +82,10 @@ struct QueueArgs {
     /// (ORCA) per call, in `endpoint-load-metrics-bin`.
     #[arg(long)]
     load_reports: bool,
+
+    /// Part of the calls that fail at once with INTERNAL, drawn by chance.
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = serve::cli::share)]
+    failures: f64,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -144,6 +148,7 @@ impl Args {
                 speed: queue.speed,
                 seed: queue.seed,
                 max_waiting: queue.max_waiting,
+                failures: queue.failures,
             },
             reports_load: queue.load_reports,
             connections: ConnectionConfig {

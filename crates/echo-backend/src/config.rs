@@ -57,6 +57,8 @@ pub struct QueueConfig {
     pub seed: u64,
     /// Calls that may wait; further ones fail with RESOURCE_EXHAUSTED.
     pub max_waiting: usize,
+    /// The part of the calls, from 0 to 1, that fail with INTERNAL in place of being served.
+    pub failures: f64,
 }
 
 impl Default for QueueConfig {
@@ -68,6 +70,7 @@ impl Default for QueueConfig {
             speed: Speed::ONE,
             seed: 0,
             max_waiting: 100_000,
+            failures: 0.0,
         }
     }
 }

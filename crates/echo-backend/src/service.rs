@@ -131,6 +131,7 @@ impl EchoService {
                 self.station.serve().await.map_err(|reason| match reason {
                     Unserved::Full => Status::resource_exhausted(reason.to_string()),
                     Unserved::Ended => Status::unavailable(reason.to_string()),
+                    Unserved::Failed => Status::internal(reason.to_string()),
                 })
             })
             .await;

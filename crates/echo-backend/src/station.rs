@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rand_distr::{Distribution as _, StandardUniform};
 use tokio::sync::oneshot;
 
 use crate::config::{QueueConfig, Speed};
@@ -26,12 +27,15 @@ pub(crate) enum Unserved {
     Full,
     #[error("the backend is shutting down")]
     Ended,
+    #[error("the backend fails a part of its calls, and this is one")]
+    Failed,
 }
 
 /// One queue with its servers, shared by all connections of a backend.
 #[derive(Debug)]
 pub(crate) struct Station {
     service_time: ServiceTime,
+    failures: f64,
     state: Mutex<State>,
     /// Absent when there is nothing to wait for.
     timer: Option<Timer>,
@@ -64,12 +68,16 @@ impl Station {
             armed_ns: None,
             done: Vec::new(),
         };
-        Ok(Self { service_time: config.service_time, state: Mutex::new(state), timer })
+        let (service_time, failures) = (config.service_time, config.failures);
+        Ok(Self { service_time, failures, state: Mutex::new(state), timer })
     }
 
     /// Waits for a server and for its work. Dropped before it is done, the
     /// call leaves the queue (see [`crate::queue`]).
     pub(crate) async fn serve(&self) -> Result<Timing, Unserved> {
+        if self.fails() {
+            return Err(Unserved::Failed);
+        }
         let Some(timer) = &self.timer else { return Ok(Timing::default()) };
         let (sender, receiver) = oneshot::channel();
         let ticket = {
@@ -84,6 +92,15 @@ impl Station {
         let timing = receiver.await.map_err(|_| Unserved::Ended);
         place.ticket = None;
         timing
+    }
+
+    /// Whether the next call is one that fails. Nothing is drawn where none does, so that
+    /// service times are those of any other backend with this seed.
+    fn fails(&self) -> bool {
+        self.failures > 0.0 && {
+            let drawn: f64 = StandardUniform.sample(&mut self.lock().random);
+            drawn < self.failures
+        }
     }
 
     /// Wakes calls as they are done. Runs as long as the backend does, and

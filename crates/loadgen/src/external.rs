@@ -212,6 +212,14 @@ fn find(
             scenario.name
         )));
     }
+    let is_fleet = |point: &&Scenario| point.fleet != scenario::Fleet::ONE;
+    if scenario.all_points().iter().any(is_fleet) {
+        return Err(Failure::bad_input(format!(
+            "scenario {} says how many balancers there are, and what is behind --target {target} \
+             was started by somebody else; leave these settings of [balance] out",
+            scenario.name
+        )));
+    }
     if scenario.all_tls().into_iter().any(|tls| tls != Tls::None) {
         return Err(Failure::bad_input(format!(
             "scenario {} speaks TLS under certificates of the lab's own, and --target {target} has \
@@ -250,6 +258,7 @@ fn find(
         peer: Peer {
             name: external.target.name.clone(),
             policy: None,
+            settings: None,
             title: format!("{target}{unchecked}"),
             // Nothing of ours stands there.
             layer: Layer::None,

@@ -14,8 +14,8 @@ use std::{
 use balance::{PolicyKind, ProbeRule, Tuning, WeightRule};
 use measure::record::LeftOut;
 use scenario::{
-    Discovery, Layer, Library, Lookup, Network, NotFound, Peer, RenderError, RenderInput, Scenario,
-    Target, TlsFiles,
+    Discovery, Layer, Library, Lookup, Network, NotFound, Peer, ProxySettings, RenderError,
+    RenderInput, Scenario, Target, TlsFiles,
 };
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     external::External,
     lab::{LaunchError, network},
     root::Root,
+    run,
     ui::print,
 };
 
@@ -74,6 +75,11 @@ impl ReadyPeer {
     /// The policy it picks by: its own, or else the scenario's.
     pub(crate) fn policy(&self, scenario: &Scenario) -> PolicyKind {
         self.peer.policy.unwrap_or(scenario.policy)
+    }
+
+    /// What else it is set to; `None` for nothing.
+    pub(crate) fn settings<'a>(&self, scenario: &'a Scenario) -> Option<&'a ProxySettings> {
+        scenario.settings.get(self.peer.settings.as_deref()?)
     }
 
     /// Whether a balancer stands between client and backends, ours to start or not.
@@ -142,6 +148,8 @@ pub(crate) enum Unusable {
          loopback; run it with --set network=namespaces"
     )]
     NeedsNamespace(String),
+    #[error("{0} is the kernel, which is one balancer, and this run asks for several")]
+    OneOnly(String),
     #[error(
         "it can't be told of backends that join or leave while it runs; its peer.toml has no \
          [reload]"
@@ -199,7 +207,8 @@ pub(crate) fn prepare_all(
             .map_err(Unusable::from)
             .and_then(|()| ReadyPeer::prepare(peer, root))
             .and_then(|ready| {
-                can_do(&ready, scenario)?;
+                let points = scenario.all_points();
+                points.into_iter().try_for_each(|point| can_do(&ready, point))?;
                 Ok(ready)
             });
         match prepared {
@@ -218,6 +227,9 @@ pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusa
     if ready.peer.in_kernel() && scenario.network == Network::Loopback {
         return Err(Unusable::NeedsNamespace(ready.peer.name.clone()));
     }
+    if ready.peer.in_kernel() && scenario.fleet.balancers > 1 {
+        return Err(Unusable::OneOnly(ready.peer.name.clone()));
+    }
     let can_reload = ready.peer.process.as_ref().is_none_or(scenario::Process::can_reload);
     if scenario.changes_membership() && !can_reload {
         return Err(Unusable::CannotReload);
@@ -232,11 +244,14 @@ pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusa
         }
     }
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    let backends: Vec<Target> = scenario
-        .backends
-        .iter()
-        .map(|backend| Target { id: backend.id.clone(), addr, weight: backend.weight })
-        .collect();
+    let all: Vec<usize> = (0..scenario.backends.len()).collect();
+    let target = |(index, weight): (usize, u32)| {
+        let backend = &scenario.backends[index];
+        Target { id: backend.id.clone(), addr, weight: backend.weight.saturating_mul(weight) }
+    };
+    // What is asked of the first balancer is asked of them all.
+    let known = run::setup::known(scenario, &all, (0, scenario.fleet.balancers as usize));
+    let backends: Vec<Target> = known.into_iter().map(target).collect();
     let input = RenderInput {
         loadgen: &loadgen_program().map_err(LaunchError::NoProgram)?,
         program: ready.program.as_deref(),
@@ -245,6 +260,8 @@ pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusa
         backends: &backends,
         policy: ready.policy(scenario),
         max_streams: scenario.stream_limits.balancer,
+        threads: scenario.fleet.threads,
+        settings: ready.settings(scenario),
         tls: scenario.tls,
         tls_files: TlsFiles::default(),
         dir: Path::new("."),

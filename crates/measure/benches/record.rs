@@ -83,6 +83,7 @@ fn fold_all(criterion: &mut Criterion) {
         window: Window { start_ns: 0, end_ns: CALLS * 1_000 },
         spent: Window { start_ns: 0, end_ns: CALLS * 1_000 },
         backend_ids: &ids,
+        balancers: &[],
         times: Times::Apart,
         mode: LoopMode::Open,
         through_proxy: true,

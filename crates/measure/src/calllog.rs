@@ -192,11 +192,13 @@ impl FailureKind {
     }
 }
 
-/// The calls of one worker, in the order in which they ended.
+/// The calls of one worker, or those of them that went through one balancer of several, in
+/// the order in which they ended.
 #[derive(Clone, Debug, Default)]
 pub struct CallLog {
     entries: Vec<Entry>,
     lost: u64,
+    balancer: u16,
 }
 
 impl CallLog {
@@ -218,7 +220,18 @@ impl CallLog {
         };
         let mut entries = vec![blank; calls.min(Self::LIMIT)];
         entries.clear();
-        Self { entries, lost: 0 }
+        Self { entries, lost: 0, balancer: 0 }
+    }
+
+    /// The log of what goes through balancer number `balancer`, from zero.
+    #[must_use]
+    pub fn of_balancer(self, balancer: u16) -> Self {
+        Self { balancer, ..self }
+    }
+
+    /// The balancer that its calls went through; zero where there is one, or none.
+    pub fn balancer(&self) -> u16 {
+        self.balancer
     }
 
     /// Writes a call down.

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     calllog::{CallLog, Entry, FailureKind, Outcome},
     histogram::{self, HistogramError, HistogramRecord, MAX_NS, new_histogram, record},
-    record::{BackendRecord, Counts, FailureCount, LoopMode, SecondRecord, Side, TenthRecord},
+    record::{
+        BackendRecord, BalancerRecord, Counts, FailureCount, LoopMode, SecondRecord, Side,
+        TenthRecord,
+    },
 };
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -50,6 +53,8 @@ pub struct Setting<'a> {
     pub spent: Window,
     /// Ids of the backends by index.
     pub backend_ids: &'a [String],
+    /// Names of the balancers by index, where several share the connections.
+    pub balancers: &'a [String],
     /// Open or closed loop: decides where latency counts from.
     pub mode: LoopMode,
     /// Whether a proxy stood between client and backends.
@@ -91,6 +96,7 @@ pub struct Folded {
     in_backend: Histogram<u64>,
     overhead: Histogram<u64>,
     backends: Vec<Histogram<u64>>,
+    balancers: Vec<Balancer>,
     seconds: BTreeMap<u32, Second>,
     tenths: BTreeMap<u32, TenthRecord>,
 }
@@ -128,6 +134,24 @@ impl Second {
     }
 }
 
+#[derive(Clone, Debug, PartialEq)]
+struct Balancer {
+    failed: u64,
+    per_backend: Vec<u64>,
+    latency: Histogram<u64>,
+}
+
+impl Balancer {
+    fn record(&self, id: String) -> BalancerRecord {
+        BalancerRecord {
+            id,
+            failed: self.failed,
+            per_backend: self.per_backend.clone(),
+            latency: HistogramRecord::from_histogram(&self.latency),
+        }
+    }
+}
+
 /// A fold on its way from one process to another, which has it back as it was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FoldedPart {
@@ -136,6 +160,7 @@ pub struct FoldedPart {
     /// In the order of [`Folded::all_histograms`].
     histograms: Vec<HistogramRecord>,
     backends: Vec<HistogramRecord>,
+    balancers: Vec<BalancerRecord>,
     /// Those in which a call ended.
     seconds: Vec<SecondRecord>,
     tenths: BTreeMap<u32, TenthRecord>,
@@ -143,10 +168,10 @@ pub struct FoldedPart {
 
 /// Folds the logs of one trial's workers.
 pub fn fold<'a>(logs: impl IntoIterator<Item = &'a CallLog>, setting: &Setting<'_>) -> Folded {
-    let mut folded = Folded::empty(setting.backend_ids.len());
+    let mut folded = Folded::empty(setting.backend_ids.len(), setting.balancers.len());
     for log in logs {
         for entry in log.entries() {
-            folded.add(entry, setting);
+            folded.add(entry, log.balancer().into(), setting);
         }
     }
     folded
@@ -158,13 +183,15 @@ pub fn fold_as_they_end(
     setting: &Setting<'_>,
     make_calls: impl FnOnce(&mut dyn FnMut(&Entry)),
 ) -> Folded {
-    let mut folded = Folded::empty(setting.backend_ids.len());
-    make_calls(&mut |entry| folded.add(entry, setting));
+    let mut folded = Folded::empty(setting.backend_ids.len(), setting.balancers.len());
+    make_calls(&mut |entry| folded.add(entry, 0, setting));
     folded
 }
 
 impl Folded {
-    fn empty(backends: usize) -> Self {
+    fn empty(backends: usize, balancers: usize) -> Self {
+        let balancer =
+            |_| Balancer { failed: 0, per_backend: vec![0; backends], latency: new_histogram() };
         Self {
             scheduled: 0,
             sent: 0,
@@ -183,12 +210,13 @@ impl Folded {
             in_backend: new_histogram(),
             overhead: new_histogram(),
             backends: (0..backends).map(|_| new_histogram()).collect(),
+            balancers: (0..balancers).map(balancer).collect(),
             seconds: BTreeMap::new(),
             tenths: BTreeMap::new(),
         }
     }
 
-    fn add(&mut self, entry: &Entry, setting: &Setting<'_>) {
+    fn add(&mut self, entry: &Entry, balancer: usize, setting: &Setting<'_>) {
         let served = matches!(entry.outcome, Outcome::Served { .. });
         if served && setting.spent.holds(entry.done_ns) {
             self.completed_in_window += 1;
@@ -226,9 +254,14 @@ impl Folded {
                     let whole_ns = entry.done_ns.saturating_sub(entry.ready_ns);
                     record(&mut self.overhead, whole_ns.saturating_sub(queued_ns + service_ns));
                 }
-                self.add_served(entry, usize::from(backend), setting);
+                self.add_served(entry, (balancer, usize::from(backend)), setting);
             }
-            Outcome::Failed(kind) => self.add_failed(entry, kind, setting),
+            Outcome::Failed(kind) => {
+                if let Some(balancer) = self.balancers.get_mut(balancer) {
+                    balancer.failed += 1;
+                }
+                self.add_failed(entry, kind, setting);
+            }
             Outcome::Unfinished | Outcome::NotSent => self.unfinished += 1,
         }
     }
@@ -239,7 +272,12 @@ impl Folded {
         record(histogram(self), value_ns);
     }
 
-    fn add_served(&mut self, entry: &Entry, backend: usize, setting: &Setting<'_>) {
+    fn add_served(
+        &mut self,
+        entry: &Entry,
+        (balancer, backend): (usize, usize),
+        setting: &Setting<'_>,
+    ) {
         let since_sent = entry.done_ns.saturating_sub(entry.sent_ns);
         let latency = match setting.mode {
             LoopMode::Open => entry.done_ns.saturating_sub(entry.due_ns),
@@ -261,6 +299,12 @@ impl Folded {
         }
         if let Some(histogram) = self.backends.get_mut(backend) {
             record(histogram, latency);
+        }
+        if let Some(balancer) = self.balancers.get_mut(balancer) {
+            record(&mut balancer.latency, latency);
+            if let Some(count) = balancer.per_backend.get_mut(backend) {
+                *count += 1;
+            }
         }
         let tenth = self.tenth_of(entry, setting);
         if let Some(count) = tenth.per_backend.get_mut(backend) {
@@ -316,6 +360,11 @@ impl Folded {
         for (own, theirs) in self.backends.iter_mut().zip(&other.backends) {
             *own += theirs;
         }
+        for (own, theirs) in self.balancers.iter_mut().zip(&other.balancers) {
+            own.failed += theirs.failed;
+            own.latency += &theirs.latency;
+            add_each(&mut own.per_backend, &theirs.per_backend);
+        }
         for (&second, theirs) in &other.seconds {
             let own = self.seconds.entry(second);
             let own = own.or_insert_with(|| Second::empty(theirs.per_backend.len()));
@@ -356,6 +405,7 @@ impl Folded {
             saturated: self.saturated,
             histograms: self.all_histograms().map(stored).into(),
             backends: self.backends.iter().map(HistogramRecord::from_histogram).collect(),
+            balancers: self.balancers.iter().map(|one| one.record(String::new())).collect(),
             seconds: self.seconds.iter().map(|(&at, second)| second.record(at)).collect(),
             tenths: self.tenths,
         }
@@ -366,11 +416,12 @@ impl Folded {
     /// # Errors
     /// When it is none, or over other backends.
     pub fn of_part(part: FoldedPart, backends: usize) -> Result<Self, HistogramError> {
-        let mut folded = Self::empty(backends);
+        let mut folded = Self::empty(backends, part.balancers.len());
         let all = folded.all_histograms();
         let seconds = part.seconds.iter().map(|second| second.per_backend.len());
         let tenths = part.tenths.values().map(|tenth| tenth.per_backend.len());
-        let mut lists = seconds.chain(tenths).chain([part.backends.len()]);
+        let balancers = part.balancers.iter().map(|one| one.per_backend.len());
+        let mut lists = seconds.chain(tenths).chain(balancers).chain([part.backends.len()]);
         if part.histograms.len() != all.len() || lists.any(|length| length != backends) {
             return Err(HistogramError::of_others());
         }
@@ -379,6 +430,11 @@ impl Folded {
         }
         for (own, stored) in folded.backends.iter_mut().zip(&part.backends) {
             *own = stored.to_histogram()?;
+        }
+        for (own, stored) in folded.balancers.iter_mut().zip(part.balancers) {
+            own.failed = stored.failed;
+            own.per_backend = stored.per_backend;
+            own.latency = stored.latency.to_histogram()?;
         }
         for second in part.seconds {
             let SecondRecord { failed, ok_after, failed_after, per_backend, latency, .. } = second;
@@ -469,6 +525,12 @@ impl Folded {
             .collect()
     }
 
+    /// The balancers as they stand in the record, also those without a call.
+    pub fn balancers(&self, names: &[String]) -> Vec<BalancerRecord> {
+        let all = names.iter().zip(&self.balancers);
+        all.map(|(name, balancer)| balancer.record(name.clone())).collect()
+    }
+
     /// The series as it stands in the record, without gaps.
     pub fn series(&self) -> Vec<SecondRecord> {
         let Some((&last, _)) = self.seconds.last_key_value() else { return Vec::new() };
@@ -517,6 +579,7 @@ mod tests {
             window: WINDOW,
             spent: WINDOW,
             backend_ids: ids,
+            balancers: &[],
             mode,
             through_proxy: true,
             times: Times::Apart,
@@ -574,6 +637,30 @@ mod tests {
         assert_eq!(tenths[2], TenthRecord { per_backend: vec![0, 0], failed: 1 });
         let ended: u64 = tenths.iter().flat_map(|tenth| &tenth.per_backend).sum();
         assert_eq!(ended, 1, "the last one ended after the window");
+    }
+
+    #[test]
+    fn calls_are_known_by_the_balancer_that_they_went_through() {
+        let failed = Outcome::Failed(FailureKind::from_status(14));
+        let served = Outcome::served(1, 10, 20);
+        let (first, second) = (log(&[entry(NS_PER_S, served)]), [served, served, failed]);
+        let second = second.map(|outcome| entry(NS_PER_S, outcome));
+        let logs = [first, log(&second).of_balancer(1)];
+        let (ids, names) = (ids(), ["l7-0", "l7-1", "l7-2"].map(str::to_owned));
+        let setting = Setting { balancers: &names, ..setting(&ids, LoopMode::Open) };
+        let mut folded = fold(&logs[..1], &setting);
+        folded.merge(&fold(&logs[1..], &setting));
+        assert_eq!(folded, fold(&logs, &setting));
+        let seen: Vec<_> = folded
+            .balancers(&names)
+            .into_iter()
+            .map(|one| (one.id, one.failed, one.per_backend, one.latency.count))
+            .collect();
+        let expected = [("l7-0", 0, [0, 1], 1), ("l7-1", 1, [0, 2], 2), ("l7-2", 0, [0, 0], 0)];
+        let expected = expected.map(|(id, failed, per_backend, count)| {
+            (id.to_owned(), failed, per_backend.to_vec(), count)
+        });
+        assert_eq!(seen, expected);
     }
 
     #[test]

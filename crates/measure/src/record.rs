@@ -307,6 +307,10 @@ pub struct LoadSetup {
     pub response_sizes: Option<String>,
     /// Policy the balancers were asked for.
     pub policy: String,
+    /// How many balancers there were, and who came to which; one with one thread in records
+    /// from before there was a choice.
+    #[serde(default, skip_serializing_if = "FleetSetup::is_one")]
+    pub fleet: FleetSetup,
     /// The gRPC client that made the calls (`tonic`, `wire`).
     pub client: String,
     /// Which side of the balancer spoke TLS; `none` in records from before there was a
@@ -317,6 +321,43 @@ pub struct LoadSetup {
     /// does not. [`LoadSetup::rate`] is the mean then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<RateProfile>,
+}
+
+/// The balancers of a peer that has any.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FleetSetup {
+    /// How many shared the client connections.
+    pub balancers: u32,
+    /// Threads of each.
+    pub threads: u32,
+    /// How connections were spread over them: `round_robin`, `hash`.
+    pub spread: String,
+    /// To which backends each of them, or each client that balanced itself, was limited;
+    /// none where to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<SubsetSetup>,
+}
+
+/// A limit on the backends that a balancer knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SubsetSetup {
+    /// To how many.
+    pub size: u32,
+    /// How these were chosen: `random`, `aperture`.
+    pub subsetting: String,
+}
+
+impl Default for FleetSetup {
+    fn default() -> Self {
+        Self { balancers: 1, threads: 1, spread: "round_robin".to_owned(), subset: None }
+    }
+}
+
+impl FleetSetup {
+    /// Whether it is one balancer with one thread, which knows all backends.
+    pub fn is_one(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A service that is not the lab's.
@@ -617,6 +658,9 @@ pub struct TrialRecord {
     /// Per backend, in the order of [`RunRecord::backends`]; a backend that
     /// served no call is listed with zero.
     pub backends: Vec<BackendRecord>,
+    /// Per balancer, where several shared the connections; empty otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub balancers: Vec<BalancerRecord>,
     /// Second by second, from the start of the measured window.
     pub series: Vec<SecondRecord>,
     /// Tenth by tenth of a second, from the start of the measured window to its end, where
@@ -713,9 +757,12 @@ impl TrialRecord {
         let own = own.into_iter().map(|(name, histogram)| (name.to_owned(), histogram));
         let backends = self.backends.iter();
         let backends = backends.map(|one| (format!("latency of backend {}", one.id), &one.latency));
+        let balancers = self.balancers.iter();
+        let balancers =
+            balancers.map(|one| (format!("latency of balancer {}", one.id), &one.latency));
         let series = self.series.iter();
         let series = series.map(|one| (format!("latency of second {}", one.second), &one.latency));
-        own.chain(backends).chain(series)
+        own.chain(backends).chain(balancers).chain(series)
     }
 }
 
@@ -815,6 +862,20 @@ pub struct BackendRecord {
 
 fn one() -> u32 {
     1
+}
+
+/// One balancer of several in one trial.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BalancerRecord {
+    /// Its name; that of its process ([`ProcessCost::name`]), which has its cost.
+    pub id: String,
+    /// Calls of its connections that failed.
+    pub failed: u64,
+    /// Calls of its connections that succeeded, by the backend that served them, in the
+    /// order of [`RunRecord::backends`].
+    pub per_backend: Vec<u64>,
+    /// Latency of those calls, as in [`TrialRecord::latency`].
+    pub latency: HistogramRecord,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]

@@ -105,6 +105,61 @@ impl RandomPlacement {
     }
 }
 
+/// Random subsets: each of N balancers is connected to k of B backends, drawn by chance.
+///
+/// How many balancers a backend has is binomial, with N draws of k/B each. The backends'
+/// numbers are taken as independent of each other, which they nearly are: together they
+/// have N k connections.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RandomSubsets {
+    balancers: u32,
+    backends: u32,
+    size: u32,
+    /// P(a backend has at most m balancers), for m = 0, 1, ... N.
+    at_most: Vec<f64>,
+}
+
+impl RandomSubsets {
+    /// # Errors
+    /// When a number is zero, when there are more than 1024 balancers or backends, or fewer
+    /// backends than a subset has.
+    pub fn new(balancers: u32, backends: u32, size: u32) -> Result<Self, Error> {
+        positive("the number of balancers", f64::from(balancers))?;
+        positive("the size of a subset", f64::from(size))?;
+        at_most("the number of balancers", balancers as usize, MOST)?;
+        at_most("the number of backends", backends as usize, MOST)?;
+        at_most("the size of a subset", size as usize, backends as usize)?;
+        let (n, p) = (f64::from(balancers), f64::from(size) / f64::from(backends));
+        let mut sum = 0.0;
+        let mut term = if size < backends { (n * (-p).ln_1p()).exp() } else { 0.0 };
+        let chance = |m: u32| {
+            sum += term;
+            // Each term from the one before; of all backends only the last one is left.
+            term *= (n - f64::from(m)) / f64::from(m + 1) * p / (1.0 - p);
+            if m == balancers { 1.0 } else { f64::min(sum, 1.0) }
+        };
+        let at_most = if size < backends {
+            (0..=balancers).map(chance).collect()
+        } else {
+            (0..=balancers).map(|m| f64::from(u8::from(m == balancers))).collect()
+        };
+        Ok(Self { balancers, backends, size, at_most })
+    }
+
+    /// The expected share of the busiest backend, where balancers have as many calls each
+    /// and their subsets as many of them each.
+    pub fn expected_max_share(&self) -> f64 {
+        let all = |at_most: &f64| at_most.powf(f64::from(self.backends));
+        let most: f64 = self.at_most.iter().map(|at_most| 1.0 - all(at_most)).sum();
+        most / (f64::from(self.balancers) * f64::from(self.size))
+    }
+
+    /// The expected number of backends that no balancer is connected to.
+    pub fn expected_unused(&self) -> f64 {
+        f64::from(self.backends) * self.at_most[0]
+    }
+}
+
 /// Connections placed in turn: nothing is left to chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TurnPlacement {
@@ -169,6 +224,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Ten balancers with 4 of 20 backends each: 0.8^10 of the backends have none.
+    #[test]
+    fn random_subsets_leave_backends_out_and_crowd_others() {
+        let subsets = RandomSubsets::new(10, 20, 4).unwrap();
+        assert!((subsets.expected_unused() - 20.0 * 0.8_f64.powi(10)).abs() < 1e-9);
+        // Two balancers each would be a share of 1/20; the busiest has between four and five.
+        let most = subsets.expected_max_share() * 40.0;
+        assert!((4.0..5.0).contains(&most), "{most}");
+        let all = RandomSubsets::new(10, 20, 20).unwrap();
+        assert_eq!((all.expected_unused(), all.expected_max_share()), (0.0, 0.05));
+        assert!(RandomSubsets::new(10, 20, 21).is_err() && RandomSubsets::new(0, 20, 2).is_err());
+    }
 
     /// All ways to place the connections, counted one by one.
     fn enumerate(connections: u32, backends: usize) -> (f64, f64, f64) {

@@ -44,6 +44,8 @@ pub struct Setting {
     pub layer: Layer,
     /// How the peer picks.
     pub policy: Policy,
+    /// Balancers that share the connections, where the peer has any.
+    pub balancers: u32,
 }
 
 /// How calls follow each other.
@@ -129,6 +131,11 @@ pub enum NoFit {
     /// No exact answer is known.
     #[error("no exact answer is known for this service time with these arrivals and servers")]
     NoClosedForm,
+    /// Several streams of turns, or several counts.
+    #[error(
+        "each of several balancers knows only its own calls, and no closed form is known for that; the more there are, the nearer they come to a choice by chance"
+    )]
+    Fleet,
     /// The policy's choice depends on what no model here has.
     #[error("no closed form is known for this policy")]
     Policy,
@@ -159,6 +166,10 @@ pub fn fit(setting: &Setting) -> Result<Fit, NoFit> {
         return Err(NoFit::Unlike);
     }
     service.check()?;
+    let has_balancers = matches!(setting.layer, Layer::L4 | Layer::L7);
+    if has_balancers && setting.balancers > 1 && setting.policy != Policy::Random {
+        return Err(NoFit::Fleet);
+    }
     match setting.layer {
         Layer::None | Layer::L4 => by_connection(setting, service),
         Layer::L7 | Layer::Client => by_call(setting, service),
@@ -320,6 +331,7 @@ mod tests {
         connections: 4,
         layer: Layer::L7,
         policy: Policy::RoundRobin,
+        balancers: 1,
     };
 
     fn name(setting: Setting) -> String {
@@ -374,6 +386,17 @@ mod tests {
         assert_eq!(fit(&constant).unwrap_err(), NoFit::UnevenConstant);
         let direct = Setting { layer: Layer::None, policy: Policy::P2c, ..BASE };
         assert_eq!(name(direct), "M/M/1");
+    }
+
+    #[test]
+    fn several_balancers_are_alike_only_where_they_need_to_know_nothing() {
+        let fleet = Setting { balancers: 4, ..BASE };
+        for policy in [Policy::RoundRobin, Policy::LeastLoaded, Policy::P2c] {
+            assert_eq!(fit(&Setting { policy, ..fleet }).unwrap_err(), NoFit::Fleet);
+        }
+        assert_eq!(fit(&Setting { layer: Layer::L4, ..fleet }).unwrap_err(), NoFit::Fleet);
+        assert_eq!(name(Setting { policy: Policy::Random, ..fleet }), "M/M/1");
+        assert_eq!(name(Setting { layer: Layer::None, ..fleet }), "M/M/1");
     }
 
     #[test]

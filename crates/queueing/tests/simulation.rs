@@ -184,6 +184,7 @@ const BASE: Setting = Setting {
     connections: 4,
     layer: Layer::L7,
     policy: Policy::Random,
+    balancers: 1,
 };
 
 fn check(setting: Setting) {

@@ -130,6 +130,8 @@ fn output(words: impl Iterator<Item = String>) -> Result<String, Box<dyn Error>>
             backends: &arguments.backends,
             policy: arguments.policy,
             max_streams: None,
+            threads: 1,
+            settings: None,
             tls: Tls::None,
             tls_files: TlsFiles::default(),
             dir: &arguments.dir,

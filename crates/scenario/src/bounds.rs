@@ -52,6 +52,14 @@ pub const INITIAL_BACKOFF: Bounds<Duration> =
 /// How long a server of the user's own may take to be ready.
 pub const READY_WITHIN: Bounds<Duration> =
     bounds(Duration::from_millis(100), Duration::from_secs(600));
+/// Balancers that share the connections.
+pub const BALANCERS: Bounds<u32> = bounds(1, 10_000);
+/// Threads of a balancer.
+pub const BALANCER_THREADS: Bounds<u32> = bounds(1, 256);
+/// Failures in a row that eject a backend.
+pub const FAILURES: Bounds<u32> = bounds(1, 10_000);
+/// Times that a proxy is set to.
+pub const PROXY_TIME: Bounds<Duration> = bounds(Duration::from_millis(1), Duration::from_secs(600));
 /// Client connections.
 pub const CONNECTIONS: Bounds<u32> = bounds(1, 1_000_000);
 /// Calls in flight per connection.

@@ -1,19 +1,20 @@
 //! From what is written to what can't be wrong: bounds, alternatives,
 //! contradictions and defaults.
 
-use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
-use balance::{Balancer, PolicyKind};
 use measure::{answer::Answer, figure::Scope};
 
 use crate::{
+    backends::{check_backends, check_policy},
     bounds::{self, Bounds},
     channel::{check_channel, check_connection_age, check_stream_limits},
     claim::{Claim, parse_figure},
     client::check_client,
-    command::{check_command, check_environment},
+    command::check_command,
     error::{Problem, list_of},
     fault::check_faults,
+    fleet::check_fleet,
     peer::{EXTERNAL_PEER, check_name},
     scenario::{
         Arrivals, Backend, CallKind, Client, Length, Load, NodeRoles, Pace, Pacer, Placement,
@@ -21,19 +22,17 @@ use crate::{
     },
     search::Search,
     service::check_service,
-    service_time::ServiceTime,
+    settings::{ProxySettings, check_settings},
     sizes::check_sizes,
     trace::{Trace, TracedCall, check_trace},
     units::{DurationText, PercentText, RateText, format_duration},
     wire::{
-        ArrivalsWire, BackendOverrideWire, BackendsWire, CallWire, ClientWire, LoadWire, LoopWire,
-        NodesWire, PacerWire, PlacementMode, PlacementWire, PrecisionWire, ProfileWire,
-        ScenarioWire, SearchWire, SkewWire,
+        ArrivalsWire, CallWire, ClientWire, LoadWire, LoopWire, NodesWire, PacerWire,
+        PlacementMode, PlacementWire, PrecisionWire, ProfileWire, ScenarioWire, SearchWire,
+        SkewWire,
     },
 };
 
-const DEFAULT_BACKENDS: u32 = 4;
-const DEFAULT_CONCURRENCY: u32 = 8;
 const DEFAULT_BUDGET: Duration = Duration::from_secs(120);
 const DEFAULT_RESOLUTION: f64 = 0.05;
 const DEFAULT_STREAMS: u32 = 100;
@@ -61,6 +60,7 @@ pub(crate) fn check(
     let command = check_command(&wire.backends, backends.len(), tls)?;
     let policy = wire.balance.policy;
     check_policy("balance.policy", policy, &backends)?;
+    let fleet = check_fleet(&wire.balance)?;
     let load = check_load(&wire.load, folder)?;
     check_client(&load, wire.network.unwrap_or_default(), tls, wire.service.is_some())?;
     let channel = check_channel(&wire.channel, load.client)?;
@@ -72,7 +72,8 @@ pub(crate) fn check(
     }
     let placement = check_placement(&wire.placement)?;
     let nodes = check_nodes(wire.nodes)?;
-    let peers = check_peers(wire.run.peers, known_peers, &backends)?;
+    let settings = check_settings(&wire.settings)?;
+    let peers = check_peers(wire.run.peers, known_peers, &settings, &backends)?;
     let repeats = wire.run.repeats.unwrap_or(DEFAULT_REPEATS);
     let repeats = within("run.repeats", repeats, bounds::REPEATS, "trials of each peer")?;
     let bounds = bounds::MAX_DISTURBED;
@@ -104,6 +105,8 @@ pub(crate) fn check(
         placement,
         nodes,
         policy,
+        fleet,
+        settings,
         peers,
         repeats,
         max_disturbed,
@@ -159,61 +162,6 @@ fn check_answer(answer: Answer, known_peers: &[String]) -> Result<Answer, Proble
     Ok(answer)
 }
 
-fn check_backends(wire: &BackendsWire) -> Result<Vec<Backend>, Problem> {
-    let count = wire.count.unwrap_or(DEFAULT_BACKENDS);
-    let count = within("backends.count", count, bounds::BACKENDS, "backends")?;
-    let concurrency = wire.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
-    let concurrency = within("backends.concurrency", concurrency, bounds::CONCURRENCY, "servers")?;
-    let service_time = wire.service_time.unwrap_or(ServiceTime::None);
-    let backend = |index| Backend {
-        id: format!("b{index}"),
-        concurrency,
-        service_time,
-        speed: 1.0,
-        weight: 1,
-        environment: BTreeMap::new(),
-    };
-    let mut backends: Vec<Backend> = (0..count).map(backend).collect();
-    for (position, different) in wire.overrides.iter().enumerate() {
-        let key = format!("backends.override[{position}]");
-        if wire.overrides[..position].iter().any(|earlier| earlier.index == different.index) {
-            let message = format!("backend {} is overridden twice", different.index);
-            return Err(Problem::new(format!("{key}.index"), message));
-        }
-        let indices = Bounds { min: 0, max: count - 1 };
-        let index = within(&format!("{key}.index"), different.index, indices, "a backend")?;
-        apply(&key, different, &mut backends[index as usize])?;
-    }
-    Ok(backends)
-}
-
-fn apply(key: &str, different: &BackendOverrideWire, backend: &mut Backend) -> Result<(), Problem> {
-    if let Some(speed) = different.speed {
-        backend.speed = within(&format!("{key}.speed"), speed, bounds::SPEED, "a speed factor")?;
-    }
-    if let Some(weight) = different.weight {
-        backend.weight = within(&format!("{key}.weight"), weight, bounds::WEIGHT, "a weight")?;
-    }
-    if let Some(concurrency) = different.concurrency {
-        let key = format!("{key}.concurrency");
-        backend.concurrency = within(&key, concurrency, bounds::CONCURRENCY, "servers")?;
-    }
-    backend.service_time = different.service_time.unwrap_or(backend.service_time);
-    backend.environment = check_environment(&format!("{key}.environment"), &different.environment)?;
-    Ok(())
-}
-
-/// Policies have limits of their own on weights; the balancer itself knows them.
-fn check_policy(key: &str, policy: PolicyKind, backends: &[Backend]) -> Result<(), Problem> {
-    let backends = backends
-        .iter()
-        .map(|backend| Arc::new(balance::Backend::new(backend.id.as_str(), backend.weight)))
-        .collect();
-    Balancer::new(policy, backends, 0)
-        .map(|_| ())
-        .map_err(|error| Problem::new(key, error.to_string()))
-}
-
 fn check_load(wire: &LoadWire, folder: &Path) -> Result<Load, Problem> {
     let connections =
         within("load.connections", wire.connections, bounds::CONNECTIONS, "connections")?;
@@ -235,6 +183,10 @@ fn check_load(wire: &LoadWire, folder: &Path) -> Result<Load, Problem> {
     let warm_up = within("load.warm_up", Time(warm_up), bounds::WARM_UP.time(), "a warm-up")?.0;
     let (pacer, closed_twin) = (check_pacer(wire)?, check_closed_twin(wire)?);
     let (call, messages) = check_call(wire)?;
+    let deadline = wire.deadline.map(|DurationText(time)| Time(time));
+    let bounds = bounds::DEADLINE.time();
+    let deadline =
+        deadline.map(|time| within("load.deadline", time, bounds, "a deadline")).transpose()?;
     let sizes = |key: &str, size, column: fn(&TracedCall) -> Option<u32>| {
         check_sizes(key, size, wire, folder, trace.as_ref(), column)
     };
@@ -263,6 +215,7 @@ fn check_load(wire: &LoadWire, folder: &Path) -> Result<Load, Problem> {
         closed_twin,
         call,
         messages,
+        deadline: deadline.map(|time| time.0),
         request_bytes,
         response_bytes,
         search,
@@ -537,6 +490,7 @@ fn check_length(wire: &LoadWire, pace: &Pace, warm_up: Duration) -> Result<Lengt
 fn check_peers(
     peers: Option<Vec<String>>,
     known: &[String],
+    settings: &BTreeMap<String, ProxySettings>,
     backends: &[Backend],
 ) -> Result<Vec<String>, Problem> {
     let peers = peers.unwrap_or_else(|| DEFAULT_PEERS.map(str::to_owned).to_vec());
@@ -546,9 +500,14 @@ fn check_peers(
     }
     for (index, peer) in peers.iter().enumerate() {
         let key = format!("run.peers[{index}]");
-        let policy = check_name(peer, known).map_err(|message| Problem::new(&key, message))?;
-        if let Some(policy) = policy {
+        let name = check_name(peer, known).map_err(|message| Problem::new(&key, message))?;
+        if let Some(policy) = name.policy {
             check_policy(&key, policy, backends)?;
+        }
+        if let Some(set) = name.settings.filter(|set| !settings.contains_key(*set)) {
+            let message =
+                format!("there are no settings `{set}`; write a table `[settings.{set}]`");
+            return Err(Problem::new(key, message));
         }
         if peers[..index].contains(peer) {
             let message =

@@ -140,6 +140,7 @@ pub(crate) fn check_client(
         (tls != Tls::None, "plain text"),
         (has_service, "the lab's echo service"),
         (load.call != CallKind::Unary, "unary calls"),
+        (load.deadline.is_some(), "calls without a deadline"),
         (load.connection_calls.is_some(), "connections that live as long as they can"),
     ];
     match refusals.into_iter().find(|(is_so, _)| *is_so) {

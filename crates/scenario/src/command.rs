@@ -286,6 +286,7 @@ fn not_with_command(wire: &BackendsWire) -> Result<(), Problem> {
     let mut set = vec![
         ("backends.concurrency".to_owned(), wire.concurrency.is_some()),
         ("backends.service_time".to_owned(), wire.service_time.is_some()),
+        ("backends.failures".to_owned(), wire.failures.is_some()),
         ("backends.max_connection_age".to_owned(), wire.max_connection_age.is_some()),
     ];
     for (position, server) in wire.overrides.iter().enumerate() {
@@ -294,6 +295,7 @@ fn not_with_command(wire: &BackendsWire) -> Result<(), Problem> {
             (key("speed"), server.speed.is_some()),
             (key("concurrency"), server.concurrency.is_some()),
             (key("service_time"), server.service_time.is_some()),
+            (key("failures"), server.failures.is_some()),
         ]);
     }
     match set.into_iter().find(|(_, is_set)| *is_set) {

@@ -33,6 +33,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod backends;
 pub mod bounds;
 mod channel;
 mod check;
@@ -43,6 +44,7 @@ mod document;
 mod engine;
 mod error;
 mod fault;
+mod fleet;
 mod library;
 mod peer;
 mod scenario;
@@ -50,6 +52,7 @@ mod schema;
 mod search;
 mod service;
 mod service_time;
+mod settings;
 mod sizes;
 mod source;
 mod sweep;
@@ -63,11 +66,12 @@ pub use client::ClientProgram;
 pub use command::{BackendCommand, Ready, Server, ServerText};
 pub use engine::{Engine, EngineInput, OptionError, RenderedEngine, TokenBy};
 pub use error::{Error, Invalid, Place, nearest};
+pub use fleet::Fleet;
 pub use library::{Library, Summary};
 pub use peer::{
-    Candidate, Discovery, EXTERNAL_PEER, Layer, Lookup, NotFound, Peer, Process, ReloadSignal,
-    RenderError, RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, StopSignal,
-    Target, TlsFiles, split_name,
+    Candidate, Discovery, EXTERNAL_PEER, Layer, Lookup, NotFound, Peer, PeerName, Process,
+    ReloadSignal, RenderError, RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload,
+    StopSignal, Target, TlsFiles, split_name,
 };
 pub use scenario::{
     Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, FaultAction, Length, Load, Network,
@@ -77,6 +81,7 @@ pub use schema::{engine_schema, peer_schema, scenario_schema};
 pub use search::{Objective, Search};
 pub use service::{Identity, InterfaceSource, RequestSource, Service, ServiceCall};
 pub use service_time::ServiceTime;
+pub use settings::ProxySettings;
 pub use sizes::Sizes;
 pub use source::{ScenarioSource, Setting};
 pub use sweep::{Point, Sweep, is_same, number, short_key};

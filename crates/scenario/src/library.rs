@@ -126,23 +126,26 @@ impl Library {
     }
 
     /// Reads a peer and its templates. `l7:p2c` is the peer `l7` under the policy
-    /// p2c, whatever the scenario's policy is.
+    /// p2c, whatever the scenario's policy is, and `l7@retries` is it with the settings that
+    /// the scenario has under that name.
     ///
     /// # Errors
     /// [`Error::UnknownPeer`] with the nearest name, [`Error::PeerPolicy`],
     /// [`Error::Read`], or what is wrong with one of its files.
     pub fn peer(&self, name: &str) -> Result<Peer, Error> {
-        let (folder, policy) = peer::split_name(name).map_err(Error::PeerPolicy)?;
-        let mut peer = self.peer_in(folder)?;
-        if let Some(policy) = policy {
-            if peer.layer == Layer::None {
-                let message = format!("`{folder}` picks nothing, so `{name}` means nothing");
-                return Err(Error::PeerPolicy(message));
-            }
-            peer.name = name.to_owned();
-            peer.title = format!("{}, {policy}", peer.title);
-            peer.policy = Some(policy);
+        let parts = peer::split_name(name).map_err(Error::PeerPolicy)?;
+        let mut peer = self.peer_in(parts.folder)?;
+        if let (Layer::None, Some(_)) = (peer.layer, parts.policy) {
+            let message = format!("`{}` picks nothing, so `{name}` means nothing", parts.folder);
+            return Err(Error::PeerPolicy(message));
         }
+        let settings = parts.settings.map(|settings| format!("with {settings}"));
+        let policy = parts.policy.map(|policy| policy.to_string());
+        let added = settings.into_iter().chain(policy);
+        peer.title = added.fold(peer.title, |title, one| format!("{title}, {one}"));
+        peer.name = name.to_owned();
+        peer.policy = parts.policy;
+        peer.settings = parts.settings.map(str::to_owned);
         Ok(peer)
     }
 
@@ -203,7 +206,7 @@ impl Library {
     /// # Errors
     /// [`Error::Read`] when one can't be read.
     pub fn peer_files(&self, name: &str) -> Result<Vec<(String, String)>, Error> {
-        let (folder, _) = peer::split_name(name).map_err(Error::PeerPolicy)?;
+        let folder = peer::split_name(name).map_err(Error::PeerPolicy)?.folder;
         let folder = self.folder.join("peers").join(folder);
         let files = list(&folder)?.into_iter().filter(|path| path.is_file());
         let file = |path: PathBuf| {

@@ -8,20 +8,22 @@ use std::{collections::BTreeMap, time::Duration};
 use balance::PolicyKind;
 pub use measure::record::{Network, Tls};
 use measure::{answer::Answer, figure::Figure};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     channel::{Channel, StreamLimits},
     claim::Claim,
     command::{BackendCommand, ServerText},
     fault,
+    fleet::Fleet,
     search::Search,
     service::Service,
     service_time::ServiceTime,
+    settings::ProxySettings,
     sizes::Sizes,
     sweep::Sweep,
     trace::Trace,
-    units::duration_as_text,
+    units::{duration_as_text, format_duration},
 };
 
 /// One question, and what to measure to answer it.
@@ -65,6 +67,11 @@ pub struct Scenario {
     pub nodes: NodeRoles,
     /// How balancers pick.
     pub policy: PolicyKind,
+    /// How many balancers there are.
+    pub fleet: Fleet,
+    /// Settings that peers are listed with, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, ProxySettings>,
     /// Names of the peers compared, in order; never empty, no name twice.
     pub peers: Vec<String>,
     /// Trials of each peer; at least one.
@@ -106,9 +113,17 @@ pub struct Backend {
     pub speed: f64,
     /// Weight in policies that know weights.
     pub weight: u32,
+    /// The part of its calls that fail at once.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failures: f64,
     /// Additions to its environment, where it is a server of the user's own.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, ServerText>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(part: &f64) -> bool {
+    *part == 0.0
 }
 
 impl Backend {
@@ -160,12 +175,25 @@ pub struct Load {
     pub call: CallKind,
     /// Messages in each direction that streams; 1 for unary calls.
     pub messages: u32,
+    /// How long a call of the echo service may take; `None` for as long as it likes.
+    #[serde(serialize_with = "optional_duration", skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Duration>,
     /// Payload of a request message.
     pub request_bytes: Sizes,
     /// Payload of a response message.
     pub response_bytes: Sizes,
     /// The search over rates, if there is one.
     pub search: Option<Search>,
+}
+
+fn optional_duration<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => serializer.serialize_str(&format_duration(*duration)),
+        None => serializer.serialize_none(),
+    }
 }
 
 impl Load {
@@ -554,17 +582,22 @@ impl Scenario {
         }
     }
 
+    /// Which sides speak TLS: one answer, or one for each point of a sweep over that.
+    pub fn all_tls(&self) -> Vec<Tls> {
+        self.all_points().into_iter().map(|point| point.tls).collect()
+    }
+
     /// Which backends balancers know from the start: all but those whose first
     /// change of membership is that they join.
     pub fn first_members(&self) -> Vec<bool> {
         fault::first_members(self.faults.iter(), self.backends.len())
     }
 
-    /// Which sides speak TLS: one answer, or one for each point of a sweep over that.
-    pub fn all_tls(&self) -> Vec<Tls> {
+    /// What is run: the scenario itself, or one for each point of its sweep.
+    pub fn all_points(&self) -> Vec<&Self> {
         match &self.sweep {
-            None => vec![self.tls],
-            Some(sweep) => sweep.points.iter().map(|point| point.scenario.tls).collect(),
+            None => vec![self],
+            Some(sweep) => sweep.points.iter().map(|point| &*point.scenario).collect(),
         }
     }
 

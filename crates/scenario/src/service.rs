@@ -135,6 +135,7 @@ fn check_load(load: &LoadWire) -> Result<(), Problem> {
     let given = [
         ("load.call", load.call.is_some()),
         ("load.messages", load.messages.is_some()),
+        ("load.deadline", load.deadline.is_some()),
         ("load.payload", load.payload.is_some()),
         ("load.request_bytes", load.request_bytes.is_some()),
         ("load.response_bytes", load.response_bytes.is_some()),

@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf};
 
-use balance::PolicyKind;
+use balance::{PolicyKind, Spread, Subsetting};
 use measure::answer::Answer;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -14,6 +14,7 @@ use crate::{
     command::Ready,
     scenario::{Network, Tls},
     service_time::ServiceTime,
+    settings::ProxySettingsWire,
     sizes::Sizes,
     units::{DurationText, PercentText, RateText},
 };
@@ -54,6 +55,10 @@ pub(crate) struct ScenarioWire {
     /// How balancers pick.
     #[serde(default)]
     pub(crate) balance: BalanceWire,
+    /// Sets of settings of proxies, by names of your own: a peer has those of
+    /// `[settings.retries]` as `l7@retries`.
+    #[serde(default)]
+    pub(crate) settings: BTreeMap<String, ProxySettingsWire>,
     /// Which peers are compared, and how often.
     #[serde(default)]
     pub(crate) run: RunWire,
@@ -91,6 +96,8 @@ pub(crate) struct BackendsWire {
     pub(crate) concurrency: Option<u32>,
     /// How long a server works on a call; `none` unless given.
     pub(crate) service_time: Option<ServiceTime>,
+    /// The part of the calls that fail at once, with the status INTERNAL; none unless given.
+    pub(crate) failures: Option<PercentText>,
     /// Servers of your own in place of the lab's: the program and its arguments. In each
     /// of them `{port}`, `{host}`, `{addr}` (both), `{id}` (`b0`), `{index}` (from zero),
     /// and under TLS `{tls_cert}` and `{tls_key}`, stand for the server's own. For servers
@@ -147,6 +154,8 @@ pub(crate) struct BackendOverrideWire {
     pub(crate) concurrency: Option<u32>,
     /// Its service time, before its speed is applied.
     pub(crate) service_time: Option<ServiceTime>,
+    /// The part of its calls that fail.
+    pub(crate) failures: Option<PercentText>,
     /// Additions to its environment, where `backends.command` starts it.
     #[serde(default)]
     #[schemars(example = env_example())]
@@ -351,6 +360,9 @@ pub(crate) struct LoadWire {
     /// Messages in a streaming call; 10 unless given. Not for unary calls.
     #[schemars(range(min = bounds::MESSAGES.min, max = bounds::MESSAGES.max))]
     pub(crate) messages: Option<u32>,
+    /// How long a call may take, also told to the backend as `grpc-timeout`; as long as it
+    /// likes unless given.
+    pub(crate) deadline: Option<DurationText>,
     /// Payload of messages in both directions; 32 bytes unless given. Sizes that differ
     /// from call to call are drawn by the seed, or taken from a file with one on each
     /// line, and are those of every peer.
@@ -546,6 +558,26 @@ pub(crate) struct BalanceWire {
     /// balancer announces; 1024 unless given. A balancer that can't be told is left out.
     #[schemars(range(min = bounds::STREAMS.min, max = bounds::STREAMS.max))]
     pub(crate) max_concurrent_streams: Option<u32>,
+    /// Balancers, a process each, that share the client connections; 1 unless given. Each
+    /// sees what comes to it and nothing of the others.
+    #[schemars(range(min = bounds::BALANCERS.min, max = bounds::BALANCERS.max))]
+    #[schemars(example = 4)]
+    pub(crate) balancers: Option<u32>,
+    /// Threads, or workers, of each balancer; 1 unless given, so that cost is compared per
+    /// core.
+    #[schemars(range(min = bounds::BALANCER_THREADS.min, max = bounds::BALANCER_THREADS.max))]
+    #[schemars(example = 2)]
+    pub(crate) threads: Option<u32>,
+    /// How client connections are spread over several balancers; `round_robin` unless
+    /// given.
+    pub(crate) spread: Option<Spread>,
+    /// To how many of the backends each balancer, or each client that balances itself, is
+    /// limited; all of them unless given.
+    #[schemars(range(min = bounds::BACKENDS.min, max = bounds::BACKENDS.max))]
+    #[schemars(example = 5)]
+    pub(crate) subset: Option<u32>,
+    /// How these are chosen; `random` unless given. For `balance.subset` only.
+    pub(crate) subsetting: Option<Subsetting>,
 }
 
 /// The run.

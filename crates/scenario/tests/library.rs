@@ -57,6 +57,8 @@ fn render_limited(
         backends: &backends,
         policy,
         max_streams,
+        threads: 1,
+        settings: None,
         tls: Tls::None,
         tls_files: TlsFiles::default(),
         dir: Path::new("/run/dir"),

@@ -77,6 +77,8 @@ fn render_with(
         backends: &backends,
         policy,
         max_streams: None,
+        threads: 1,
+        settings: None,
         tls,
         tls_files,
         dir: Path::new("/run/dir"),

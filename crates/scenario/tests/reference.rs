@@ -22,6 +22,9 @@ is taken from it. Editors complete and check the same keys by
 [`peer.schema.json`](../scenarios/peers/peer.schema.json).
 ";
 
+/// Stands for a name that the author of a file chooses.
+const ANY_NAME: &str = "NAME";
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -54,6 +57,9 @@ fn value_at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
     match (value, path) {
         (_, []) => Some(value),
         (Value::Array(list), _) => list.iter().find_map(|element| value_at(element, path)),
+        (Value::Object(table), [ANY_NAME, rest @ ..]) => {
+            table.values().find_map(|value| value_at(value, rest))
+        }
         (Value::Object(table), [first, rest @ ..]) => value_at(table.get(*first)?, rest),
         _ => None,
     }
@@ -185,6 +191,11 @@ impl<'a> Section<'a> {
                 let item = if target["type"] == "array" { &target["items"] } else { property };
                 if self.is_table(item) {
                     tables.push((path, item, target["type"] == "array"));
+                    continue;
+                }
+                if self.is_table(&target["additionalProperties"]) {
+                    let path = path.into_iter().chain([ANY_NAME]).collect();
+                    tables.push((path, &target["additionalProperties"], false));
                     continue;
                 }
                 let needed = required.is_some_and(|all| all.iter().any(|name| name == key));

@@ -75,6 +75,7 @@ fn calls(criterion: &mut Criterion) {
         window,
         spent: window,
         backend_ids: &ids,
+        balancers: &[],
         times: Times::Apart,
         mode: LoopMode::Open,
         through_proxy: true,

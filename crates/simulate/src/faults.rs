@@ -1,5 +1,6 @@
 //! What happens to backends, and what balancers hear of it.
 
+use balance::Chooser;
 use measure::calllog::FailureKind;
 
 use crate::{
@@ -116,8 +117,9 @@ impl Simulation<'_> {
 
     /// A balancer hears who the backends are.
     pub(crate) fn tell(&mut self, view: usize) -> Result<(), SetupError> {
-        let own = format!("{}-{view}", self.setup.fleet.salt);
-        let limit = self.setup.fleet.subset.map(|size| (size, own.as_str()));
+        let of = self.views.len() as u32;
+        let own = Chooser { number: view as u32, of, salt: self.setup.fleet.salt };
+        let limit = self.setup.fleet.subset.map(|subset| (subset, own));
         let random = self.word();
         let (names, members) = (&self.names, &self.members);
         let policy = (self.setup.policy, self.setup.tuning, self.zones(view));

@@ -43,6 +43,7 @@ pub struct Ended {
 /// What there is in a simulation.
 pub(crate) struct Simulation<'a> {
     pub(crate) setup: &'a Setup,
+    pub(crate) seed: u64,
     pub(crate) now_ns: u64,
     pub(crate) events: Events,
     pub(crate) calls: Slab<Call>,
@@ -115,6 +116,7 @@ impl<'a> Simulation<'a> {
         let members = (0..).zip(&setup.backends).filter(|(_, backend)| backend.is_member);
         let mut simulation = Self {
             setup,
+            seed,
             now_ns: 0,
             events: Events::default(),
             calls: Slab::new(),

@@ -1,7 +1,7 @@
 //! What is simulated: backends, who balances over them, the load, and what
 //! happens on the way.
 
-use balance::{PolicyKind, Tuning};
+use balance::{PolicyKind, Spread, Subset, Tuning};
 
 use crate::distribution::Distribution;
 
@@ -64,10 +64,12 @@ pub enum Layer {
 /// client is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fleet {
-    /// How many share the connections, in turn; at least one.
+    /// How many share the connections; at least one.
     pub balancers: u32,
-    /// To how many of the backends each balancer or client is limited.
-    pub subset: Option<u32>,
+    /// Which connection comes to which of them.
+    pub spread: Spread,
+    /// To which backends each balancer or client is limited.
+    pub subset: Option<Subset>,
     /// Where what it knows of load comes from.
     pub view: LoadView,
     /// A change of membership reaches a balancer within this time: each one at a time
@@ -77,7 +79,7 @@ pub struct Fleet {
     /// connection was lost, sent away or closed for its age, and waits for this time between
     /// two resolutions. `None` where they are told like balancers.
     pub resolve_interval_ns: Option<u64>,
-    /// Makes the names by which subsets are drawn others: another draw of all subsets.
+    /// Another one makes another draw of all random subsets.
     pub salt: u64,
     /// Zones that balancers, or clients that balance, are in, one after the other; at least
     /// one. With more than one each keeps to its own zone as far as there is room.
@@ -88,6 +90,7 @@ impl Fleet {
     /// One balancer that knows all backends and hears of changes at once.
     pub const ONE: Self = Self {
         balancers: 1,
+        spread: Spread::RoundRobin,
         subset: None,
         view: LoadView::Own,
         told_within_ns: 0,
@@ -280,7 +283,7 @@ impl Setup {
     /// a trial record included.
     pub fn memory_bytes(&self) -> u64 {
         let backends = self.backends.len() as u64;
-        let viewed = self.fleet.subset.map_or(backends, |size| backends.min(u64::from(size)));
+        let viewed = self.fleet.subset.map_or(backends, |of| backends.min(u64::from(of.size)));
         let table = match self.policy {
             PolicyKind::Maglev => 65_537 * 4,
             PolicyKind::RingHash | PolicyKind::BoundedRingHash => viewed * 160 * 16,
@@ -310,7 +313,7 @@ impl Setup {
                 self.backends.iter().any(|one| one.zone >= self.fleet.zones),
                 "a backend in a zone that there is not",
             ),
-            (self.fleet.subset == Some(0), "an empty subset"),
+            (self.fleet.subset.is_some_and(|subset| subset.size == 0), "an empty subset"),
             (
                 self.fleet.view == LoadView::Reported { every_ns: 0 },
                 "reports without time in between",

@@ -152,9 +152,10 @@ impl Simulation<'_> {
     /// The view that balances the calls or connections of a client's connection.
     #[inline]
     pub(crate) fn view_of(&self, connection: u32) -> usize {
+        let fleet = &self.setup.fleet;
         let view = match self.setup.layer {
             Layer::Client => connection / self.setup.load.connections_per_client,
-            _ => connection % self.setup.fleet.balancers,
+            _ => fleet.spread.balancer(connection, fleet.balancers, self.seed),
         };
         view as usize
     }

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use balance::{BalanceError, Balancer, PickInput, PolicyKind, Probe, Tried, Tuning, Zones, subset};
+use balance::{
+    BalanceError, Balancer, Chooser, PickInput, PolicyKind, Probe, Subset, Tried, Tuning, Zones,
+};
 
 /// A balancer of `balance` over the backends that it knows, with what it has counted of
 /// each. A backend that it forgets keeps its place, for calls that are under way.
@@ -70,30 +72,37 @@ impl View {
         (self.resolved_ns, self.will_resolve) = (now_ns, false);
     }
 
-    /// It hears who the backends are: `members`, of which it takes a subset by its own
-    /// name, where it is limited to one.
+    /// It hears who the backends are: `members`, of which it takes its subset, where it is
+    /// limited to one.
     pub(crate) fn tell(
         &mut self,
         (policy, tuning, zones): (PolicyKind, Tuning, Option<Zones>),
         names: &Names,
         members: &[u32],
-        limit: Option<(u32, &str)>,
+        limit: Option<(Subset, Chooser)>,
         random: u64,
     ) -> Result<(), BalanceError> {
-        let chosen: Vec<u32> = match limit {
-            Some((size, own)) => {
-                let all = members.iter().map(|&member| names.names[member as usize].as_str());
-                subset(all, size as usize, own).into_iter().map(|index| members[index]).collect()
+        let chosen: Vec<(u32, u32)> = match limit {
+            Some((subset, own)) => {
+                let all: Vec<&str> =
+                    members.iter().map(|&member| names.names[member as usize].as_str()).collect();
+                let chosen = subset.choose(&all, own).into_iter();
+                chosen.map(|one| (members[one.index], one.weight)).collect()
             }
-            None => members.to_vec(),
+            None => members.iter().map(|&member| (member, 1)).collect(),
         };
         let places: HashMap<u32, u32> =
             (0..).zip(&self.known).map(|(place, known)| (known.backend, place)).collect();
         self.listed = chosen
             .into_iter()
-            .map(|backend| match places.get(&backend) {
-                Some(&place) => place,
-                None => self.add(backend, names),
+            .map(|(backend, weight)| {
+                let place = match places.get(&backend) {
+                    Some(&place) => place,
+                    None => self.add(backend, names),
+                };
+                let whole = names.weights[backend as usize];
+                self.known[place as usize].seen.set_weight(whole.saturating_mul(weight));
+                place
             })
             .collect();
         let backends: Vec<_> =

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use balance::{PolicyKind, Tuning};
+use balance::{PolicyKind, Subset, Subsetting, Tuning};
 use measure::calllog::{Entry, Outcome};
 use proptest::prelude::*;
 use queueing::Service;
@@ -300,7 +300,7 @@ fn what_is_absurd_is_refused_with_a_reason() {
     huge.backends = vec![huge.backends[0].clone(); 1_000];
     let error = huge.check(4 << 30).unwrap_err().to_string();
     assert!(error.contains("would need 214") && error.contains("4096 MiB"), "{error}");
-    huge.fleet.subset = Some(2);
+    huge.fleet.subset = Some(Subset { size: 2, subsetting: Subsetting::Random });
     assert_eq!(huge.check(4 << 30), Ok(()));
 }
 

@@ -117,6 +117,21 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
     if let Some(what) = what_happened(peer) {
         return Err(format!("{what} while it ran, so there is no steady state to model"));
     }
+    if load.fleet.subset.is_some() && layer != Layer::None {
+        return Err(
+            "its balancers know a part of the backends each, and the models have them know \
+                    all"
+            .to_owned(),
+        );
+    }
+    if fails_calls(model) {
+        return Err("backends fail a part of their calls, which takes no time there".to_owned());
+    }
+    if is_set(model, "/load/deadline") {
+        return Err(
+            "its calls are given up at a deadline, and the models have them wait".to_owned()
+        );
+    }
     if load.service.is_some() {
         return Err(
             "it serves calls of a service whose service time is not set by the lab".to_owned()
@@ -148,7 +163,19 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
         connections: load.connections,
         layer,
         policy: policy(policy_of(&peer.name, &load.policy)),
+        balancers: load.fleet.balancers,
     })
+}
+
+/// A quantile of the time in the backends, was each call sent to one by chance: what
+/// balancers of calls come to that are so many that none of them learns anything from its
+/// own calls. `None` where theory has no answer, or no peer balances calls.
+pub fn by_chance_ns(model: &Model<'_>, quantile: f64) -> Option<f64> {
+    let balances_calls =
+        |peer: &&PeerView<'_>| peer.setup.is_some_and(|setup| setup.layer == record::Layer::L7);
+    let peer = model.peers.iter().find(balances_calls)?;
+    let setting = Setting { policy: Policy::Random, ..setting(model, peer).ok()? };
+    fit(&setting).ok()?.model.quantile_ns(quantile)
 }
 
 /// What was done to backends while a peer was measured, in words; `None` for nothing.
@@ -198,6 +225,12 @@ fn connections_age(model: &Model<'_>) -> bool {
 /// Whether some connections carry more than others.
 fn connections_differ(model: &Model<'_>) -> bool {
     is_set(model, "/load/skew")
+}
+
+/// Whether backends fail calls on purpose.
+fn fails_calls(model: &Model<'_>) -> bool {
+    let backends = model.run.resolved.pointer("/backends").and_then(|all| all.as_array());
+    backends.into_iter().flatten().any(|backend| backend.get("failures").is_some())
 }
 
 fn is_set(model: &Model<'_>, setting: &str) -> bool {

@@ -101,6 +101,8 @@ pub fn of(model: &Model<'_>, peer: &PeerView<'_>) -> Option<Placement> {
                 chance_of_idle: placed.chance_of_idle(),
             })
         }
+        // Several balancers each begin at a turn of their own.
+        (Layer::L4, _) if load.fleet.balancers > 1 || load.fleet.subset.is_some() => None,
         (Layer::None, _) | (Layer::L4, "round_robin" | "least_loaded") => {
             let placed = TurnPlacement::new(load.connections, backends).ok()?;
             let max_share = placed.max_share(load.connections);

@@ -112,6 +112,7 @@ impl Case {
                 "p2c" => Policy::P2c,
                 _ => Policy::RoundRobin,
             },
+            balancers: 1,
         }
     }
 

@@ -38,20 +38,10 @@ pub(crate) struct Args {
 /// What a simulation knows beside the scenario.
 #[derive(Debug, clap::Args)]
 struct ConditionArgs {
-    /// Balancers that share the connections, each with its own view of the load.
-    #[arg(long, value_name = "N", default_value = "1",
-          value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    balancers: u32,
-
     /// Connections of each client: `load.connections` divided by it are the clients.
     #[arg(long, value_name = "N", default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections_per_client: u32,
-
-    /// Limit each balancer, or each client that balances itself, to so many of the
-    /// backends, chosen by its name (rendezvous hashing).
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    subset: Option<u32>,
 
     /// Zones that backends, and balancers or clients that balance, are in, one after the
     /// other. Calls stay in the zone of who balances them as far as that leaves all backends
@@ -144,9 +134,7 @@ impl ConditionArgs {
 
     fn conditions(&self, like: Option<&Like>) -> Result<Conditions, Failure> {
         Ok(Conditions {
-            balancers: self.balancers,
             connections_per_client: self.connections_per_client,
-            subset: self.subset,
             zones: self.zones,
             zone_delay: self.zone_delay,
             view: self.view(),
@@ -174,9 +162,7 @@ impl ConditionArgs {
         };
         let count = |flag: &str, count: u32| (count > 1).then(|| format!("{flag} {count}"));
         [
-            count("--balancers", self.balancers),
             count("--connections-per-client", self.connections_per_client),
-            self.subset.map(|size| format!("--subset {size}")),
             count("--zones", self.zones),
             time("--zone-delay", self.zone_delay),
             time("--load-reported-every", self.load_reported_every.unwrap_or_default()),

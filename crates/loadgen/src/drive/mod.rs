@@ -40,7 +40,7 @@ pub(crate) struct Generator {
 
 struct WorkerThread {
     start: Option<oneshot::Sender<Clock>>,
-    thread: JoinHandle<Result<CallLog, WorkerError>>,
+    thread: JoinHandle<Result<Vec<CallLog>, WorkerError>>,
 }
 
 /// Why a worker has no log to give.
@@ -114,10 +114,11 @@ impl Generator {
 
     /// Waits for the workers and returns their logs.
     pub(crate) fn join(self) -> Result<Vec<CallLog>, WorkerError> {
-        self.workers
-            .into_iter()
-            .map(|worker| worker.thread.join().unwrap_or(Err(WorkerError::Panicked)))
-            .collect()
+        let mut logs = Vec::new();
+        for worker in self.workers {
+            logs.extend(worker.thread.join().unwrap_or(Err(WorkerError::Panicked))?);
+        }
+        Ok(logs)
     }
 }
 
@@ -127,7 +128,7 @@ fn run_worker(
     shared: Arc<Shared>,
     ready: &mpsc::Sender<Result<(), ConnectError>>,
     started: oneshot::Receiver<Clock>,
-) -> Result<CallLog, WorkerError> {
+) -> Result<Vec<CallLog>, WorkerError> {
     let runtime = match (plan.place)().and_then(|()| build_runtime()) {
         Ok(runtime) => runtime,
         Err(error) => {

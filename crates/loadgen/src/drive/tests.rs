@@ -77,6 +77,7 @@ fn what_taps_tell_is_what_servers_count_call_for_call() {
         ),
         shape: Shape::Service(shape),
         messages: 1,
+        balancers: vec![0; 4],
         streams: 16,
         load: Load::Closed(load),
         give_up_ns: u64::MAX / 2,

@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) shape: Shape,
     /// Numbers that the messages of a call take.
     pub(crate) messages: u64,
+    /// Which balancer each client comes to; all zero where there is one, or none.
+    pub(crate) balancers: Vec<u16>,
     pub(crate) streams: u32,
     pub(crate) load: Load,
     /// When calls that are still out are given up, after the trial's start.
@@ -119,7 +121,9 @@ pub(crate) struct Worker {
     slots: RefCell<Slots>,
     streams: u32,
     under_way: RefCell<Vec<Option<UnderWay>>>,
-    log: RefCell<CallLog>,
+    /// One for each balancer.
+    logs: RefCell<Vec<CallLog>>,
+    balancers: Vec<u16>,
     connections: RefCell<Vec<Box<dyn Connection>>>,
     load: RefCell<Load>,
     give_up_ns: u64,
@@ -148,13 +152,17 @@ impl Worker {
         shared: Arc<Shared>,
     ) -> Result<Rc<Self>, ConnectError> {
         let (shape, count) = (Rc::new(plan.shape), plan.clients.count());
+        let balancers = plan.balancers.iter().max().map_or(1, |last| last + 1);
+        let expected = plan.expected_calls / usize::from(balancers);
+        let log = |balancer| CallLog::with_capacity(expected).of_balancer(balancer);
         let worker = Rc::new(Self {
             index,
             clock: Cell::new(Clock::starting_at(u64::MAX)),
             slots: RefCell::new(Slots::new(count, plan.streams)),
             streams: plan.streams,
             under_way: RefCell::new(vec![None; count * plan.streams as usize]),
-            log: RefCell::new(CallLog::with_capacity(plan.expected_calls)),
+            logs: RefCell::new((0..balancers).map(log).collect()),
+            balancers: plan.balancers,
             connections: RefCell::new(Vec::with_capacity(count)),
             load: RefCell::new(plan.load),
             give_up_ns: plan.give_up_ns,
@@ -187,9 +195,9 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Makes the load, starting at the clock's zero, and returns the log of all
+    /// Makes the load, starting at the clock's zero, and returns the logs of all
     /// calls. Ends when every call has, at the time to give up, or when told to.
-    pub(crate) async fn drive(self: Rc<Self>, clock: Clock) -> std::io::Result<CallLog> {
+    pub(crate) async fn drive(self: Rc<Self>, clock: Clock) -> std::io::Result<Vec<CallLog>> {
         self.clock.set(clock);
         let alarm = Alarm::new(clock, self.pacer)?;
         // Nothing is sent before its time, not even what is due at zero.
@@ -257,27 +265,38 @@ impl Worker {
         call.connection as usize * self.streams as usize + call.slot as usize
     }
 
+    fn log(&self, connection: usize, entry: Entry) {
+        let balancer = usize::from(self.balancers[connection]);
+        self.logs.borrow_mut()[balancer].push(entry);
+    }
+
     /// Lets go of the connections and writes down what never ended.
-    fn close(&self) -> CallLog {
+    fn close(&self) -> Vec<CallLog> {
         let now_ns = self.clock.get().now_ns();
         // The clients hold the sink, which is this worker: without this the two
         // would keep each other alive.
         self.connections.borrow_mut().clear();
-        let mut log = self.log.replace(CallLog::with_capacity(0));
-        for under_way in self.under_way.borrow_mut().iter_mut().filter_map(Option::take) {
-            log.push(Entry {
-                due_ns: under_way.waited.due_ns,
-                ready_ns: under_way.waited.ready_ns,
-                sent_ns: under_way.sent_ns,
-                done_ns: now_ns,
-                on_wire: None,
-                outcome: Outcome::Unfinished,
-            });
+        let streams = self.streams as usize;
+        for (place, under_way) in self.under_way.borrow_mut().iter_mut().enumerate() {
+            let Some(under_way) = under_way.take() else { continue };
+            self.log(
+                place / streams,
+                Entry {
+                    due_ns: under_way.waited.due_ns,
+                    ready_ns: under_way.waited.ready_ns,
+                    sent_ns: under_way.sent_ns,
+                    done_ns: now_ns,
+                    on_wire: None,
+                    outcome: Outcome::Unfinished,
+                },
+            );
         }
+        let mut logs = self.logs.take();
+        // They went through no balancer.
         let mut not_sent = |due_ns, ready_ns| {
             let outcome = Outcome::NotSent;
             let (sent_ns, done_ns) = (now_ns, now_ns);
-            log.push(Entry { due_ns, ready_ns, sent_ns, done_ns, on_wire: None, outcome });
+            logs[0].push(Entry { due_ns, ready_ns, sent_ns, done_ns, on_wire: None, outcome });
         };
         for due_ns in self.slots.borrow_mut().take_waiting() {
             not_sent(due_ns, now_ns);
@@ -287,7 +306,7 @@ impl Worker {
         while let Some(arrival) = load.take_due(now_ns, &self.shared.begun) {
             not_sent(arrival.due_ns, arrival.due_ns);
         }
-        log
+        logs
     }
 }
 
@@ -298,16 +317,19 @@ impl Sink for Worker {
         let place = self.place(call);
         // After `close` a client may still report; then nobody listens.
         let Some(under_way) = self.under_way.borrow_mut()[place].take() else { return };
-        self.log.borrow_mut().push(Entry {
-            due_ns: under_way.waited.due_ns,
-            ready_ns: under_way.waited.ready_ns,
-            sent_ns: under_way.sent_ns,
-            done_ns: now_ns,
-            on_wire: on_wire.and_then(|seen| {
-                calllog::OnWire::new(clock.at_ns(seen.written_ns), clock.at_ns(seen.arrived_ns))
-            }),
-            outcome: outcome(ended),
-        });
+        self.log(
+            call.connection as usize,
+            Entry {
+                due_ns: under_way.waited.due_ns,
+                ready_ns: under_way.waited.ready_ns,
+                sent_ns: under_way.sent_ns,
+                done_ns: now_ns,
+                on_wire: on_wire.and_then(|seen| {
+                    calllog::OnWire::new(clock.at_ns(seen.written_ns), clock.at_ns(seen.arrived_ns))
+                }),
+                outcome: outcome(ended),
+            },
+        );
         let failed = u64::from(matches!(ended, Ended::Failed(_)));
         self.shared.failed.fetch_add(failed, Ordering::Relaxed);
         self.shared.ended.fetch_add(1, Ordering::Relaxed);
@@ -361,9 +383,11 @@ mod tests {
                 payload: Vec::new(),
                 requests: Lengths::Constant(0),
                 responses: Lengths::Constant(0),
+                deadline: None,
                 backends: Backends::Known(vec!["b0".into()]),
             })),
             messages: 1,
+            balancers: vec![0],
             streams: 4,
             load,
             give_up_ns: 6 * SECOND,
@@ -383,7 +407,7 @@ mod tests {
             let worker = Worker::connect(0, plan(&backend, load), shared).await.unwrap();
             worker.drive(Clock::starting_at(monotonic_ns() - elapsed_ns)).await.unwrap()
         };
-        LocalSet::new().run_until(work).await
+        LocalSet::new().run_until(work).await.remove(0)
     }
 
     fn open(end_ns: u64) -> Load {

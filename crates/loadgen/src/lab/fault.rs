@@ -14,20 +14,15 @@ use rustix::process::Signal;
 use scenario::{Fault, FaultAction};
 
 use super::{
-    Lab, ProxySetup, ReloadHow,
+    Lab, ProxySetup, Surroundings,
     network::{Network, Place},
-    page,
     process::Process,
-    replace,
     tap::Tap,
 };
 use crate::drive::worker::Shared;
 
 /// How long one look at a port may take.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(5);
-
-/// How long each step of a look at a proxy's page may take.
-const PAGE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Whom a fault may have to reach besides the backends.
 #[derive(Clone, Copy)]
@@ -72,8 +67,8 @@ enum Sign {
     Says(String),
     /// The clients know the new list of backends.
     Heeded,
-    /// The proxy's page lists the backends there are now.
-    Listed(String),
+    /// Every balancer's page lists the backends there are for it now.
+    Listed,
 }
 
 impl Faults {
@@ -192,38 +187,22 @@ impl Lab {
         }
     }
 
-    /// Tells whoever chooses which backends there are: the proxy, or the clients
+    /// Tells whoever chooses which backends there are: the balancers, or the clients
     /// where there is none.
     fn tell_members(&mut self, means: Means<'_>) -> io::Result<Sign> {
         let members = self.members();
-        let Some(listen) = self.proxy_address else {
+        if self.fleet.is_empty() {
             means.clients.members.set(&members);
             return Ok(Sign::Heeded);
-        };
-        let launch = (means.proxy)(&self.site(listen, &members)).map_err(io::Error::other)?;
-        let (Some(reload), Some(proxy)) = (launch.reload, &mut self.proxy) else {
-            return Err(io::Error::other("the proxy can't be told of other backends"));
-        };
-        for (path, text) in &launch.files {
-            replace(path, text)?;
         }
-        match &reload.how {
-            ReloadHow::Watches => {}
-            ReloadHow::Signal(signal) => proxy.signal(*signal)?,
-            ReloadHow::Command(launch) => {
-                let namespace = self.network.at(Place::Balancer);
-                self.reloads.push(Process::start(launch, namespace, &self.dir)?);
-            }
-        }
-        Ok(Sign::Listed(reload.lists))
-    }
-
-    /// Whether the proxy's page names the backends there are and no other.
-    fn lists_members(&self, page: &str) -> bool {
-        let looked = self.network.as_client(|| page::get(page, PAGE_TIMEOUT));
-        let Ok(Ok(text)) = looked else { return false };
-        let mut backends = self.backend_addresses.iter().zip(&self.members);
-        backends.all(|(address, is_member)| page::names(&text, *address) == *is_member)
+        let around = Surroundings {
+            network: &self.network,
+            backends: &self.backend_addresses,
+            members: &members,
+            dir: &self.dir,
+        };
+        self.fleet.tell(means.proxy, &around)?;
+        Ok(Sign::Listed)
     }
 
     /// Whether a backend takes connections. Where it has a tap, that is started as soon as
@@ -252,7 +231,7 @@ impl Lab {
             Sign::Accepting => process.is_some_and(runs) && self.is_accepting(backend),
             Sign::Says(line) => process.is_some_and(|process| process.has_said(line)),
             Sign::Heeded => means.clients.members.are_heeded(),
-            Sign::Listed(page) => self.lists_members(page),
+            Sign::Listed => self.fleet.lists(&self.network, &self.backend_addresses),
         }
     }
 }

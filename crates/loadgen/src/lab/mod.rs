@@ -11,6 +11,7 @@ mod disturbance;
 pub(crate) mod environment;
 mod error;
 mod fault;
+mod fleet;
 pub(crate) mod guard;
 mod machine;
 pub(crate) mod meter;
@@ -38,9 +39,10 @@ pub(crate) use disturbance::Watch;
 use error::Obituary;
 pub(crate) use error::{LabError, LaunchError};
 pub(crate) use fault::{Faults, Means};
+use fleet::{Fleet, Surroundings};
 use measure::record::{MachineCost, ProcessCost, ProcessRole, Side};
 use meter::Meter;
-pub(crate) use network::{Addresses, Network};
+pub(crate) use network::{Addresses, BalancerAddress, Network};
 use network::{Namespace, Place};
 use probe::{NotReady, Port};
 pub(crate) use process::{Launch, Process};
@@ -70,6 +72,8 @@ pub(crate) struct ProxyLaunch {
     pub(crate) in_kernel: bool,
     /// How it is told of other backends, if it can be.
     pub(crate) reload: Option<Reload>,
+    /// Indices of the backends that it is told of.
+    pub(crate) members: Vec<usize>,
 }
 
 /// How a proxy is told that its files are new, and what shows that it has heard.
@@ -92,13 +96,16 @@ pub(crate) enum ReloadHow {
 /// Where a proxy stands, and between whom.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Site<'a> {
+    /// Which of so many balancers it is, from zero.
+    pub(crate) number: usize,
+    pub(crate) of: usize,
     /// Where it listens.
     pub(crate) listen: SocketAddr,
     /// Where it answers questions about itself.
     pub(crate) admin: SocketAddr,
     /// Addresses of all backends.
     pub(crate) backends: &'a [SocketAddr],
-    /// Indices of those it is to know.
+    /// Indices of those there are to choose from.
     pub(crate) members: &'a [usize],
     /// Where its files are.
     pub(crate) dir: &'a Path,
@@ -140,6 +147,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) network: scenario::Network,
     /// Whether there is a name that stands for the backends, for clients that resolve one.
     pub(crate) has_name: bool,
+    /// How many balancers there are, where the peer has any.
+    pub(crate) balancers: usize,
     /// How fast each backend is made to work.
     pub(crate) speeds: Vec<f64>,
     /// Which backends there are to choose from at first.
@@ -242,17 +251,11 @@ pub(crate) struct Lab {
     members: Vec<bool>,
     /// Where logs go.
     dir: PathBuf,
-    /// `None` also where the kernel is the proxy.
-    proxy: Option<Process>,
+    fleet: Fleet,
     /// Where backends are called.
     backend_addresses: Vec<SocketAddr>,
     /// Where their servers listen: elsewhere, where there are taps.
     server_addresses: Vec<SocketAddr>,
-    proxy_address: Option<SocketAddr>,
-    admin_address: SocketAddr,
-    /// Commands that told the proxy of other backends.
-    reloads: Vec<Process>,
-    proxy_launch: Option<ProxyLaunch>,
     outside: Option<Outside>,
     /// Last, so that processes end before their namespaces are let go.
     network: Network,
@@ -265,7 +268,8 @@ impl Lab {
         let mut attempt = 1;
         loop {
             let network = Network::make(setup.network, setup.members.len())?;
-            let addresses = network.addresses(setup.members.len(), setup.has_name);
+            let counts = (setup.members.len(), setup.balancers);
+            let addresses = network.addresses(counts, setup.has_name);
             let addresses = addresses.map_err(LabError::Ports)?;
             match Self::start_once(setup, dir, network, &addresses) {
                 Err(LabError::Ended { .. })
@@ -290,13 +294,9 @@ impl Lab {
             speeds: Vec::new(),
             members: Vec::new(),
             dir: dir.to_owned(),
-            proxy: None,
+            fleet: Fleet::default(),
             backend_addresses: Vec::new(),
             server_addresses: Vec::new(),
-            proxy_address: None,
-            admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            reloads: Vec::new(),
-            proxy_launch: None,
             outside: Some(outside),
             network: Network::Loopback,
         }
@@ -310,7 +310,7 @@ impl Lab {
     ) -> Result<Self, LabError> {
         let mut lab = Self::assemble(setup, dir, network, addresses)?;
         lab.start_backends(setup)?;
-        lab.start_balancer(setup, addresses.balancer)?;
+        lab.start_balancers(setup, &addresses.balancers)?;
         Ok(lab)
     }
 
@@ -352,13 +352,9 @@ impl Lab {
                 .collect(),
             members: setup.members.clone(),
             dir: dir.to_owned(),
-            proxy: None,
+            fleet: Fleet::default(),
             backend_addresses: addresses.backends.clone(),
             server_addresses,
-            proxy_address: None,
-            admin_address: addresses.admin,
-            reloads: Vec::new(),
-            proxy_launch: None,
             outside: None,
             network,
         })
@@ -386,19 +382,27 @@ impl Lab {
         Ok(())
     }
 
-    /// Starts the proxy, where there is one and it runs here, once all backends answer.
-    pub(crate) fn start_balancer(
+    /// Starts the balancers, where there are any and they run here, once all backends
+    /// answer.
+    pub(crate) fn start_balancers(
         &mut self,
         setup: &Setup<'_>,
-        listen: SocketAddr,
+        addresses: &[BalancerAddress],
     ) -> Result<(), LabError> {
         let Some(proxy) = setup.proxy else { return Ok(()) };
-        if !self.part.balancer {
-            self.proxy_address = Some(listen);
-            return Ok(());
-        }
-        let proxy = proxy(&self.site(listen, &self.members()))?;
-        self.start_proxy(proxy, setup.proxy_port(listen))
+        self.fleet = if self.part.balancer {
+            let members = self.members();
+            let around = Surroundings {
+                network: &self.network,
+                backends: &self.backend_addresses,
+                members: &members,
+                dir: &self.dir,
+            };
+            Fleet::start(setup, proxy, addresses, &around)?
+        } else {
+            Fleet::elsewhere(addresses)
+        };
+        Ok(())
     }
 
     fn start_at(&self, launch: &Launch, place: Place) -> Result<Process, LabError> {
@@ -412,40 +416,9 @@ impl Lab {
             .map_err(|error| LabError::Start { name: tap.name().to_owned(), error })
     }
 
-    fn start_proxy(&mut self, proxy: ProxyLaunch, listen: Port<'_>) -> Result<(), LabError> {
-        for (path, text) in &proxy.files {
-            replace(path, text).map_err(|error| cannot_write(path, error))?;
-        }
-        if proxy.in_kernel && self.network.at(Place::Balancer).is_none() {
-            return Err(LabError::NeedsNamespace(proxy.launch.name));
-        }
-        let mut process = self.start_at(&proxy.launch, Place::Balancer)?;
-        if proxy.in_kernel {
-            process.set_up()?;
-            let name = &proxy.launch.name;
-            wait_until(name, || None, listen, Side::Proxy, &self.network)?;
-        } else {
-            wait_ready(&mut process, listen, Side::Proxy, &self.network)?;
-            self.proxy = Some(process);
-        }
-        self.proxy_address = Some(listen.address);
-        self.proxy_launch = Some(proxy);
-        Ok(())
-    }
-
-    /// Where the proxy listens, if there is one.
-    pub(crate) fn proxy_address(&self) -> Option<SocketAddr> {
-        self.proxy_address
-    }
-
-    fn site<'a>(&'a self, listen: SocketAddr, members: &'a [usize]) -> Site<'a> {
-        Site {
-            listen,
-            admin: self.admin_address,
-            backends: &self.backend_addresses,
-            members,
-            dir: &self.dir,
-        }
+    /// Where each balancer listens; nowhere for a peer without any.
+    pub(crate) fn balancer_addresses(&self) -> Vec<SocketAddr> {
+        self.fleet.addresses().collect()
     }
 
     /// Where each backend listens.
@@ -474,9 +447,9 @@ impl Lab {
         self.outside.iter().flat_map(|outside| &outside.meters)
     }
 
-    /// How the proxy was started.
+    /// How the proxy was started; the first one, of several.
     pub(crate) fn proxy_launch(&self) -> Option<&ProxyLaunch> {
-        self.proxy_launch.as_ref()
+        self.fleet.first_launch()
     }
 
     /// Says which process is gone, if one is that should not be.
@@ -489,10 +462,12 @@ impl Lab {
             .filter_map(|(process, _)| Some((Side::Backend, process.as_mut()?)));
         let taps = self.taps.iter_mut().zip(&self.ended_by_fault).filter(|(_, ended)| !**ended);
         let taps = taps.filter_map(|(tap, _)| Some((Side::Lab, tap.process_mut()?)));
-        let proxy = self.proxy.iter_mut().map(|process| (Side::Proxy, process));
-        backends.chain(taps).chain(proxy).find_map(|(side, process)| {
-            process.exited()?;
-            Some(LabError::Ended { side, obituary: process.obituary() })
+        let lost = backends.chain(taps).find_map(|(side, process)| {
+            process.exited().map(|_| LabError::Ended { side, obituary: process.obituary() })
+        });
+        lost.or_else(|| {
+            let obituary = self.fleet.casualty()?.obituary();
+            Some(LabError::Ended { side: Side::Proxy, obituary })
         })
     }
 
@@ -501,7 +476,7 @@ impl Lab {
         let read = |process: &Process| cost::read_tree(process.pid());
         Costs {
             generator: cost::read_self().filter(|_| self.part.generator),
-            proxy: self.proxy.as_ref().and_then(read),
+            fleet: self.fleet.read_costs(),
             backends: self.backends.iter().flatten().map(read).collect(),
             taps: self.taps.iter().map(|tap| tap.process().and_then(read)).collect(),
             metered: self.meters().map(|meter| meter.read().ok()).collect(),
@@ -522,9 +497,6 @@ impl Lab {
             }
         };
         add(ProcessRole::Generator, "generator", before.generator, after.generator);
-        if let Some(proxy) = &self.proxy {
-            add(ProcessRole::Proxy, proxy.name(), before.proxy, after.proxy);
-        }
         // A part of what it cost is not its cost.
         let all = before.metered.iter().chain(&after.metered).all(Option::is_some);
         if let Some(outside) = self.outside.as_ref().filter(|_| all) {
@@ -532,16 +504,19 @@ impl Lab {
                 add(ProcessRole::Proxy, &outside.name, *before, *after);
             }
         }
-        // What some of them cost is not what the backends cost: where one can't be
-        // told, because it ended or was another process before, none is.
+        // What some of them cost is not what the balancers or the backends cost: where one
+        // can't be told, because it ended or was another process before, none is.
+        let names = self.fleet.processes().map(Process::name);
+        let fleet = (ProcessRole::Proxy, names.collect(), &before.fleet, &after.fleet);
         let names = self.backends.iter().flatten().map(Process::name);
         let backends = (ProcessRole::Backend, names.collect(), &before.backends, &after.backends);
         let names = self.taps.iter().map(Tap::name);
         let taps = (ProcessRole::Tap, names.collect(), &before.taps, &after.taps);
-        let parts: [(_, Vec<&str>, _, _); 2] = [backends, taps];
+        let parts: [(_, Vec<&str>, _, _); 3] = [fleet, backends, taps];
         for (role, names, before, after) in parts {
             let all = before.iter().chain(after).all(Option::is_some);
-            if !all || self.restarted.contains(&true) {
+            let is_restarted = role != ProcessRole::Proxy && self.restarted.contains(&true);
+            if !all || is_restarted {
                 continue;
             }
             for ((name, before), after) in names.into_iter().zip(before).zip(after) {
@@ -557,9 +532,9 @@ impl Lab {
     /// the slowest one's grace is the longest wait.
     pub(crate) fn stop(mut self) {
         let taps = self.taps.iter_mut().filter_map(Tap::process_mut);
-        let others = self.backends.iter_mut().flatten().chain(&mut self.reloads);
+        let backends = self.backends.iter_mut().flatten();
         let mut processes: Vec<&mut Process> =
-            self.proxy.iter_mut().chain(taps).chain(others).collect();
+            self.fleet.processes_mut().chain(taps).chain(backends).collect();
         for process in &mut processes {
             process.ask_to_stop();
         }
@@ -573,7 +548,7 @@ impl Lab {
 #[derive(Clone, Debug)]
 pub(crate) struct Costs {
     generator: Option<cost::Reading>,
-    proxy: Option<cost::Reading>,
+    fleet: Vec<Option<cost::Reading>>,
     backends: Vec<Option<cost::Reading>>,
     taps: Vec<Option<cost::Reading>>,
     metered: Vec<Option<cost::Reading>>,
@@ -628,15 +603,6 @@ fn wait_until(
         }),
         (Err(NotReady::Interrupted | NotReady::Gone), None) => Err(LabError::Interrupted),
     }
-}
-
-/// Puts a file in place of the one that is there, in one step: whoever watches it
-/// never sees half of it.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    fs::write(&name, text)?;
-    fs::rename(&name, path)
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> LabError {

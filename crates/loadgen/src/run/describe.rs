@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use balance::PolicyKind;
 use jiff::Timestamp;
 use measure::record::{
-    BackendSetup, FORMAT_VERSION, Layer, LeftOut, LoadSetup, MethodSetup, PeerSetup, RateProfile,
-    RunOutcome, RunRecord, SearchRecord, ServiceSetup,
+    BackendSetup, FORMAT_VERSION, FleetSetup, Layer, LeftOut, LoadSetup, MethodSetup, PeerSetup,
+    RateProfile, RunOutcome, RunRecord, SearchRecord, ServiceSetup, SubsetSetup,
 };
 use scenario::{Length, Pace, Profile, Scenario, Sizes};
 
@@ -152,6 +152,15 @@ pub(super) fn load_setup(scenario: &Scenario, is_external: bool) -> LoadSetup {
         request_sizes: sizes(&load.request_bytes),
         response_sizes: sizes(&load.response_bytes),
         policy: scenario.policy.name().to_owned(),
+        fleet: FleetSetup {
+            balancers: scenario.fleet.balancers,
+            threads: scenario.fleet.threads,
+            spread: scenario.fleet.spread.name().to_owned(),
+            subset: scenario.fleet.subset.map(|subset| SubsetSetup {
+                size: subset.size,
+                subsetting: subset.subsetting.name().to_owned(),
+            }),
+        },
         client: load.client.name().to_owned(),
         tls: scenario.tls,
     }

@@ -305,6 +305,7 @@ mod tests {
             window,
             spent: window,
             backend_ids: &ids,
+            balancers: &[],
             mode,
             through_proxy: false,
             times: Times::Apart,

@@ -3,14 +3,14 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use balance::PolicyKind;
-use scenario::{Layer, Scenario};
+use scenario::Layer;
 use serde_json::{Value, json};
 
-use super::trial::Attempt;
+use super::{load::balancer_address, trial::Attempt};
 use crate::{
     drive::{client::DriverPlan, worker::Clients},
     lab::{Lab, LabError, names::NameServer},
-    peers::{ReadyClient, ReadyPeer},
+    peers::ReadyClient,
 };
 
 /// The name that stands for the backends.
@@ -34,9 +34,9 @@ pub(super) fn clients(
     worker: u32,
     numbers: impl Iterator<Item = u32>,
 ) -> Clients {
-    let (scenario, peer) = (attempt.trial.scenario, attempt.trial.peer);
+    let scenario = attempt.trial.scenario;
     let described: Vec<Value> =
-        numbers.map(|number| described(scenario, peer, lab, names.as_deref(), number)).collect();
+        numbers.map(|number| described(attempt, lab, names.as_deref(), number)).collect();
     let count = described.len();
     let channel = &scenario.channel;
     let plan = DriverPlan {
@@ -59,17 +59,12 @@ pub(super) fn clients(
 
 /// What a client is told of where its calls go: a target in gRPC's notation
 /// (`doc/naming.md`), and a policy.
-fn described(
-    scenario: &Scenario,
-    peer: &ReadyPeer,
-    lab: &Lab,
-    names: Option<&NameServer>,
-    number: u32,
-) -> Value {
+fn described(attempt: &Attempt<'_>, lab: &Lab, names: Option<&NameServer>, number: u32) -> Value {
+    let (scenario, peer) = (attempt.trial.scenario, attempt.trial.peer);
     let one = |address: SocketAddr| (format!("ipv4:{address}"), PolicyKind::PickFirst);
     let backends = lab.backend_addresses();
     let members = lab.members();
-    let (target, policy) = match (lab.proxy_address(), names) {
+    let (target, policy) = match (balancer_address(scenario, lab, number, attempt.seed()), names) {
         (Some(proxy), _) => one(proxy),
         (None, Some(names)) => {
             let (server, port) = (names.listens_at(), backends[0].port());

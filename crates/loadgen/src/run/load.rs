@@ -1,8 +1,8 @@
 //! A scenario's load as plans for the generator's threads.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use balance::PolicyKind;
+use balance::{Chooser, PolicyKind};
 use measure::record::LoopMode;
 use rand_distr::{Distribution as _, OpenClosed01, StandardNormal};
 use rand_xoshiro::{
@@ -88,6 +88,13 @@ pub(super) fn plans(
                 Some(_) => 1,
                 None => scenario.load.messages.into(),
             },
+            balancers: connections_of(scenario, worker, workers)
+                .map(|client| match scenario.channel.count {
+                    1 => balancer(scenario, lab, client, seed),
+                    // Its channels come to several.
+                    _ => 0,
+                })
+                .collect(),
             streams: scenario.load.streams,
             load: load(scenario, worker, share, seed),
             give_up_ns: nanos(attempt.give_up()),
@@ -158,6 +165,25 @@ fn connections_of(scenario: &Scenario, worker: u32, workers: u32) -> impl Iterat
     (worker..scenario.load.connections).step_by(workers as usize)
 }
 
+/// The balancer that a client's channel comes to, by its number in all; zero where there is one, or none.
+fn balancer(scenario: &Scenario, lab: &Lab, channel: u32, seed: u64) -> u16 {
+    let count = lab.balancer_addresses().len().max(1);
+    // The lab starts a few dozen at most.
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    scenario.fleet.spread.balancer(channel, count, seed) as u16
+}
+
+/// Where that one listens; `None` where there is none.
+pub(super) fn balancer_address(
+    scenario: &Scenario,
+    lab: &Lab,
+    channel: u32,
+    seed: u64,
+) -> Option<SocketAddr> {
+    let number = balancer(scenario, lab, channel, seed);
+    lab.balancer_addresses().get(usize::from(number)).copied()
+}
+
 /// Where a client's calls go, on all of its channels.
 fn destination(
     scenario: &Scenario,
@@ -186,7 +212,7 @@ fn channel(
         let (authority, addresses) = (outside.authority.clone(), outside.addresses.clone());
         return Destination::One(Resolver::named(authority, addresses, number as usize));
     }
-    if let Some(address) = lab.proxy_address() {
+    if let Some(address) = balancer_address(scenario, lab, number, seed) {
         return Destination::One(Resolver::one(address));
     }
     let addresses = lab.backend_addresses();
@@ -211,8 +237,11 @@ fn channel(
         .zip(addresses)
         .map(|(backend, &address)| (address, backend.id.clone(), backend.weight))
         .collect();
+    let of = scenario.load.connections * scenario.channel.count;
+    let own = Chooser { number, of, salt: scenario.seed };
+    let subset = scenario.fleet.subset.map(|subset| (subset, own));
     let seed = SplitMix64::seed_from_u64(seed ^ u64::from(number)).next_u64();
-    Destination::Balanced(Balanced { policy, backends, members, discovery, seed })
+    Destination::Balanced(Balanced { policy, backends, members, discovery, subset, seed })
 }
 
 fn shape(attempt: &Attempt<'_>) -> Shape {
@@ -242,6 +271,7 @@ fn shape(attempt: &Attempt<'_>) -> Shape {
         payload,
         requests,
         responses,
+        deadline: load.deadline,
         backends,
     }))
 }

@@ -18,7 +18,7 @@ mod points;
 mod precision;
 mod preflight;
 mod search;
-mod setup;
+pub(crate) mod setup;
 pub(crate) mod simulated;
 pub(crate) mod summary;
 pub(crate) mod trial;

@@ -16,6 +16,7 @@ const OTHER_DESCRIPTORS: u64 = 64;
 /// The most that the lab takes, whatever the machine: backends are processes, and calls in
 /// flight have memory set aside.
 const MOST_BACKENDS: u64 = 256;
+const MOST_BALANCERS: u64 = 64;
 const MOST_CONNECTIONS: u64 = 20_000;
 const MOST_IN_FLIGHT: u64 = 1_000_000;
 
@@ -67,8 +68,10 @@ pub(super) fn check_command(scenario: &Scenario, file: &str) -> Result<(), Failu
 fn check_size(scenario: &Scenario) -> Result<(), Failure> {
     let connections = u64::from(scenario.load.connections);
     let in_flight = connections * u64::from(scenario.load.streams);
+    let balancers = u64::from(scenario.fleet.balancers);
     let sizes = [
         ("backends", scenario.backends.len() as u64, MOST_BACKENDS),
+        ("balancers", balancers, MOST_BALANCERS),
         ("connections", connections, MOST_CONNECTIONS),
         ("calls in flight", in_flight, MOST_IN_FLIGHT),
     ];

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use balance::PolicyKind;
+use balance::{Chooser, PolicyKind};
 use rustix::process::Signal;
 use scenario::{
     Backend, BackendCommand, ReloadSignal, RenderInput, RenderedHow, RenderedReload, Scenario,
@@ -49,6 +49,9 @@ pub(super) fn backend(
     if needs_load_reports(scenario) {
         command.push("--load-reports".to_owned());
     }
+    if backend.failures > 0.0 {
+        command.push(format!("--failures={}", backend.failures));
+    }
     if let Some(age) = scenario.connection_age {
         command.push(format!("--max-connection-age={}", format_duration(age.max)));
         command.push(format!("--max-connection-age-grace={}", format_duration(age.grace)));
@@ -71,7 +74,7 @@ pub(super) fn backend(
 /// Whether backends have to report their load, which they then do to all peers: it is a cost
 /// that none of them may be spared.
 fn needs_load_reports(scenario: &Scenario) -> bool {
-    let own = scenario.peers.iter().filter_map(|name| split_name(name).ok()?.1);
+    let own = scenario.peers.iter().filter_map(|name| split_name(name).ok()?.policy);
     own.chain([scenario.policy]).any(PolicyKind::asks_backends)
 }
 
@@ -156,6 +159,28 @@ const MAX_CONNECTIONS: u32 = 40_000;
 /// A backend may get every call of a connection.
 const MAX_STREAMS: u32 = 100_000;
 
+/// The backends that a balancer is told of, number so-and-so of so many, where there are
+/// `members`: each with how much of it is the balancer's.
+pub(crate) fn known(
+    scenario: &Scenario,
+    members: &[usize],
+    (number, of): (usize, usize),
+) -> Vec<(usize, u32)> {
+    let Some(subset) = scenario.fleet.subset else {
+        return members.iter().map(|&index| (index, 1)).collect();
+    };
+    let names: Vec<&str> = members.iter().map(|&index| &*scenario.backends[index].id).collect();
+    let narrow = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let own = Chooser { number: narrow(number), of: narrow(of), salt: scenario.seed };
+    let chosen = subset.choose(&names, own).into_iter();
+    chosen.map(|one| (members[one.index], one.weight)).collect()
+}
+
+/// What a peer's balancer is called, number so-and-so of so many.
+pub(super) fn balancer_name(peer: &str, number: usize, of: usize) -> String {
+    if of > 1 { format!("{peer}-{number}") } else { peer.to_owned() }
+}
+
 /// How a peer's proxy is started for these addresses.
 pub(super) fn proxy(
     ready: &ReadyPeer,
@@ -164,12 +189,13 @@ pub(super) fn proxy(
     certificates: Option<&Certificates>,
     cpus: &[u32],
 ) -> Result<ProxyLaunch, LaunchError> {
-    let target = |&index: &usize| {
+    let known = known(scenario, site.members, (site.number, site.of));
+    let target = |&(index, weight): &(usize, u32)| {
         let backend = &scenario.backends[index];
         let addr = site.backends[index];
-        Target { id: backend.id.clone(), addr, weight: backend.weight }
+        Target { id: backend.id.clone(), addr, weight: backend.weight.saturating_mul(weight) }
     };
-    let backends: Vec<Target> = site.members.iter().map(target).collect();
+    let backends: Vec<Target> = known.iter().map(target).collect();
     let dir = site.dir;
     let tls_files = match certificates {
         Some(certificates) => certificates.of_balancer(),
@@ -184,6 +210,8 @@ pub(super) fn proxy(
         backends: &backends,
         policy: ready.policy(scenario),
         max_streams: scenario.stream_limits.balancer,
+        threads: scenario.fleet.threads,
+        settings: ready.settings(scenario),
         tls: scenario.tls,
         tls_files,
         dir,
@@ -196,7 +224,7 @@ pub(super) fn proxy(
         rendered.files.into_iter().map(|file| (dir.join(file.name), file.text)).collect();
     Ok(ProxyLaunch {
         launch: Launch {
-            name: ready.peer.name.clone(),
+            name: balancer_name(&ready.peer.name, site.number, site.of),
             command: rendered.argv,
             environment: rendered.environment.clone(),
             folder: None,
@@ -209,6 +237,7 @@ pub(super) fn proxy(
         reload: rendered
             .reload
             .map(|reload| self::reload(ready, reload, &rendered.environment, cpus)),
+        members: known.into_iter().map(|(index, _)| index).collect(),
     })
 }
 

@@ -263,6 +263,26 @@ impl Attempt<'_> {
         self.trial.scenario.has_taps() && self.trial.peer.external.is_none()
     }
 
+    /// How many balancers are started.
+    fn balancers(&self) -> usize {
+        let balancers = self.trial.scenario.fleet.balancers as usize;
+        if self.trial.peer.is_started() { balancers } else { 0 }
+    }
+
+    /// What shows that a backend of the lab's is ready: a call, where calls succeed.
+    fn ready(&self) -> Ready {
+        let fails = self.trial.scenario.backends.iter().any(|backend| backend.failures > 0.0);
+        if fails { Ready::Health } else { Ready::Call }
+    }
+
+    /// Names of the balancers, where there are several and each client comes to one.
+    fn balancer_names(&self) -> Vec<String> {
+        let of = self.balancers();
+        let name = |number| setup::balancer_name(&self.trial.peer.peer.name, number, of);
+        let is_known = of > 1 && self.trial.scenario.channel.count == 1;
+        if is_known { (0..of).map(name).collect() } else { Vec::new() }
+    }
+
     fn start_lab(&self) -> Result<Lab, LabError> {
         match &self.trial.peer.external {
             Some(external) => Ok(Lab::without_processes(&self.trial.dir, external.now()?)),
@@ -283,12 +303,13 @@ impl Attempt<'_> {
             part: self.here.map_or_else(|| Part::whole(count), |here| here.part.clone()),
             network: self.trial.scenario.network,
             has_name: self.client.is_some() && self.trial.peer.peer.layer == Layer::Client,
+            balancers: self.balancers(),
             speeds: self.trial.scenario.backends.iter().map(|backend| backend.speed).collect(),
             members: self.trial.scenario.first_members(),
             slow_call: self.trial.scenario.slow_call(),
             service: self.service,
             ids: self.trial.scenario.backends.iter().map(|one| one.id.clone()).collect(),
-            ready: own.map_or(Ready::Call, |own| own.ready),
+            ready: own.map_or_else(|| self.ready(), |own| own.ready),
             ready_within: own.map_or(READY_TIMEOUT, |own| own.ready_within),
             to_balancer: self.trust(tls.of_clients()).cloned(),
             to_backends: self.trust(tls.of_backends()).cloned(),
@@ -567,6 +588,7 @@ impl Attempt<'_> {
             window: seen.window,
             spent: seen.spent,
             backend_ids: &self.backend_ids(),
+            balancers: &self.balancer_names(),
             mode: load::mode(self.trial.scenario),
             through_proxy: self.trial.peer.stands_between(),
             times: match (self.service, self.identity()) {
@@ -606,6 +628,7 @@ impl Attempt<'_> {
             in_backend,
             overhead: folded.overhead(),
             backends: self.weighted(folded.backends(&ids)),
+            balancers: folded.balancers(&self.balancer_names()),
             series: folded.series(),
             tenths: tenths(folded, seen.window, &measured.faults),
             faults: measured.faults.clone(),
@@ -739,6 +762,7 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         in_backend: Default::default(),
         overhead: Default::default(),
         backends: Vec::new(),
+        balancers: Vec::new(),
         series: Vec::new(),
         tenths: Vec::new(),
         faults: Vec::new(),

@@ -251,6 +251,7 @@ mod tests {
             overhead: histogram(&[]),
             faults: Vec::new(),
             backends: ids.iter().map(backend).collect(),
+            balancers: Vec::new(),
             series: Vec::new(),
             tenths: Vec::new(),
             processes: vec![ProcessCost {

@@ -5,9 +5,10 @@
 //! axis has a tick at each and none between, and lines only guide the eye.
 
 use analysis::{
+    fleet::random_subsets,
     model::{Estimate, LEVEL_TEXT, Model, PeerView},
     sweep::{Point, Sweep, label, peer_at},
-    theory::placement,
+    theory::{by_chance_ns, placement},
 };
 use measure::{figure::Figure, format};
 
@@ -33,10 +34,12 @@ pub(super) struct Curve {
     reference: Option<Reference>,
 }
 
+const BY_CHANCE: &str = "by chance";
+
 /// What theory expects of a peer at a point.
 type Theory = fn(&Model<'_>, &PeerView<'_>) -> Option<f64>;
 /// What all peers are held to at a point, and its name.
-type Reference = (fn(&Sweep<'_>, &Model<'_>) -> Option<f64>, &'static str);
+type Reference = fn(&Sweep<'_>, &Model<'_>) -> Option<(f64, &'static str)>;
 
 /// How values lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +56,11 @@ pub(super) const SHARES: Curve = Curve {
     note: "Lower is more even.",
     axis: Axis::Straight,
     tick: |share| format!("{:.0} %", share * 100.0),
-    theory: Some(|model, peer| Some(placement::of(model, peer)?.max_share())),
-    reference: Some((|_, model| model.even_share(), "even")),
+    theory: Some(|model, peer| match placement::of(model, peer) {
+        Some(placed) => Some(placed.max_share()),
+        None => Some(random_subsets(model, peer)?.expected_max_share()),
+    }),
+    reference: Some(|_, model| Some((model.even_share()?, "even"))),
 };
 
 pub(super) const P50: Curve = latency(Figure::LatencyP50, "latency, median", 0);
@@ -73,7 +79,7 @@ const fn latency(figure: Figure, title: &'static str, quantile: usize) -> Curve 
         axis: Axis::Log,
         tick: format::duration_tick,
         theory: Some(theory),
-        reference: if quantile == 2 { Some((p99_objective, "objective")) } else { None },
+        reference: Some(if quantile == 2 { p99_reference } else { p50_reference }),
     }
 }
 
@@ -104,8 +110,22 @@ pub(super) const THROUGHPUT: Curve = Curve {
     axis: Axis::Log,
     tick: format::tick,
     theory: None,
-    reference: Some((|_, model| model.run.load.rate, "offered")),
+    reference: Some(|_, model| Some((model.run.load.rate?, "offered"))),
 };
+
+/// What the p99 is held to: the limit of a search, or, of a fleet, what it comes to where
+/// balancers know nothing.
+fn p99_reference(sweep: &Sweep<'_>, model: &Model<'_>) -> Option<(f64, &'static str)> {
+    if sweep.is_of_balancers() {
+        return Some((by_chance_ns(model, 0.99)?, BY_CHANCE));
+    }
+    Some((p99_objective(sweep, model)?, "objective"))
+}
+
+/// Likewise, of a fleet.
+fn p50_reference(sweep: &Sweep<'_>, model: &Model<'_>) -> Option<(f64, &'static str)> {
+    sweep.is_of_balancers().then(|| by_chance_ns(model, 0.5))?.map(|ns| (ns, BY_CHANCE))
+}
 
 /// The limit a search set for the p99.
 fn p99_objective(sweep: &Sweep<'_>, _: &Model<'_>) -> Option<f64> {
@@ -258,10 +278,8 @@ fn places(sweep: &Sweep<'_>, plot: Bounds) -> Vec<f64> {
 }
 
 fn scale(sweep: &Sweep<'_>, curve: &Curve, lines: &[Line<'_, '_>], plot: Bounds) -> Scale {
-    let references = sweep
-        .points
-        .iter()
-        .filter_map(|point| curve.reference.and_then(|(value, _)| value(sweep, &point.model)));
+    let references =
+        sweep.points.iter().filter_map(|point| Some(curve.reference?(sweep, &point.model)?.0));
     let measured = lines.iter().flat_map(|line| &line.values).flat_map(|(_, estimate, theory)| {
         // A wide interval may leave the chart; what was measured may not.
         let (low, high) = estimate.interval.unwrap_or((estimate.value, estimate.value));
@@ -315,12 +333,17 @@ fn axes(drawing: &mut Drawing, sweep: &Sweep<'_>, curve: &Curve, layout: &Layout
 
 /// What all peers are held to.
 fn reference(drawing: &mut Drawing, sweep: &Sweep<'_>, curve: &Curve, layout: &Layout) {
-    let Some((value, name)) = curve.reference else { return };
+    let Some(reference) = curve.reference else { return };
+    let mut name = "";
     let points: Vec<(f64, f64)> = sweep
         .points
         .iter()
         .zip(&layout.x)
-        .filter_map(|(point, at)| Some((*at, layout.y.at(value(sweep, &point.model)?))))
+        .filter_map(|(point, at)| {
+            let value;
+            (value, name) = reference(sweep, &point.model)?;
+            Some((*at, layout.y.at(value)))
+        })
         .collect();
     let Some(&(_, first)) = points.first() else { return };
     let ground = drawing.ground();
@@ -438,8 +461,9 @@ fn note(model: &Model<'_>, sweep: &Sweep<'_>, curve: &Curve, lines: &[Line<'_, '
         }
         text.push('.');
     }
-    if let Some((value, name)) = curve.reference
-        && sweep.points.iter().any(|point| value(sweep, &point.model).is_some())
+    let mut points = sweep.points.iter();
+    if let Some(reference) = curve.reference
+        && let Some((_, name)) = points.find_map(|point| reference(sweep, &point.model))
     {
         text.push_str(&format!(" Dashed in black or white: {name}."));
     }

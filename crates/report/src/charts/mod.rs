@@ -87,7 +87,7 @@ pub const OVER_CONNECTIONS: &[ChartKind] = &[SHARES, P99, P50, CPU, THROUGHPUT];
 pub const OVER_PAYLOAD: &[ChartKind] = &[CPU, CPU_PER_GIB, THROUGHPUT, P99, P50];
 /// Likewise, of a sweep over rates.
 pub const OVER_RATE: &[ChartKind] = &[CPU, P99, P50, THROUGHPUT, SHARES];
-/// Likewise, of a search.
+/// Likewise, of a search, or of a sweep over balancers.
 pub const OF_SEARCH: &[ChartKind] = &[P99, P50, THROUGHPUT, CPU, SHARES];
 
 /// The charts that suit a run: bars and lines over time for one setting, curves where
@@ -95,7 +95,7 @@ pub const OF_SEARCH: &[ChartKind] = &[P99, P50, THROUGHPUT, CPU, SHARES];
 pub fn of(model: &Model<'_>) -> &'static [ChartKind] {
     match &model.sweep {
         None => CHARTS,
-        Some(sweep) if sweep.search.is_some() => OF_SEARCH,
+        Some(sweep) if sweep.search.is_some() || sweep.is_of_balancers() => OF_SEARCH,
         Some(sweep) if sweep.is_of_payload() => OVER_PAYLOAD,
         Some(sweep) if sweep.is_of_rate() => OVER_RATE,
         Some(_) => OVER_CONNECTIONS,

@@ -362,6 +362,7 @@ mod tests {
             request_sizes: None,
             response_sizes: None,
             policy: "random".to_owned(),
+            fleet: Default::default(),
             client: "wire".to_owned(),
             tls: Tls::None,
             profile,

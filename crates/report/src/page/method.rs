@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use analysis::model::{Model, PeerView};
 use measure::{
     format,
-    record::{BackendSetup, BusySource, FaultRecord, LoopMode, Network, ServiceSetup, Tls},
+    record::{
+        BackendSetup, BusySource, FaultRecord, FleetSetup, LoopMode, Network, ServiceSetup, Tls,
+    },
 };
 
 use super::{comparison::layer, section};
@@ -102,7 +104,26 @@ fn load(model: &Model<'_>) -> Vec<Fact> {
             ),
         },
     ];
-    facts.into_iter().chain(policy).chain([fact("Client", load.client.clone())]).collect()
+    let fleet = (!load.fleet.is_one()).then(|| fact("Balancers", self::fleet(&load.fleet)));
+    let client = fact("Client", load.client.clone());
+    facts.into_iter().chain(policy).chain(fleet).chain([client]).collect()
+}
+
+/// How many balancers there are, and who comes to which.
+fn fleet(fleet: &FleetSetup) -> String {
+    let threads = match fleet.threads {
+        1 => String::new(),
+        threads => format!(", with {threads} threads each"),
+    };
+    let dealt = match (fleet.balancers, fleet.spread.as_str()) {
+        (1, _) => "",
+        (_, "hash") => "; connections are dealt to them by a hash",
+        _ => "; connections are dealt to them in turn",
+    };
+    let subset = fleet.subset.as_ref().map(|subset| {
+        format!("; each knows {} backends, chosen as `{}`", subset.size, subset.subsetting)
+    });
+    format!("{}{threads}{dealt}{}", fleet.balancers, subset.unwrap_or_default())
 }
 
 /// What messages have, or how that is drawn.

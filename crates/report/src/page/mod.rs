@@ -2,8 +2,7 @@
 //!
 //! Sections stand in the order a reader needs them: the question, the answer, links to
 //! the others, what was predicted of it, the comparison, the charts, how even the spread
-//! was, what a closed loop would
-//! have said, what theory says, how late the generator was, what was expected, how it
+//! was, what each of several balancers had of it, what a closed loop would have said, what theory says, how late the generator was, what was expected, how it
 //! was measured, doubts, every trial.
 //! All of it shows without the script, which only sorts tables, hides peers and
 //! follows the pointer and the keys. Where a setting differs between trials, sections
@@ -11,6 +10,7 @@
 
 mod answer;
 mod balance;
+mod balancers;
 mod charts;
 pub(crate) mod compare;
 mod comparison;
@@ -62,12 +62,14 @@ fn details(html: &mut Html, model: &Model<'_>) {
         Some(swept) => {
             sweep::write(html, model, swept);
             charts::write(html, model);
+            balancers::write(html, model);
             generator::write(html, model);
         }
         None => {
             comparison::write(html, model);
             charts::write(html, model);
             balance::write(html, model);
+            balancers::write(html, model);
             omission::write(html, model);
             theory::write(html, model);
             generator::write(html, model);

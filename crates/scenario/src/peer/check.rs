@@ -1,6 +1,9 @@
 //! From a peer file to a peer that can be started.
 
-use std::path::{Component, Path};
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path},
+};
 
 use balance::PolicyKind;
 
@@ -10,7 +13,10 @@ use super::{
     tls,
     wire::{PeerWire, ReloadWire},
 };
-use crate::error::{Error, Invalid, Place, Problem};
+use crate::{
+    error::{Error, Invalid, Place, Problem, did_you_mean, list_of},
+    settings::NAMES,
+};
 
 /// Checks a peer. `configs` are the texts of its templates, in the order of the
 /// wire's names.
@@ -24,6 +30,7 @@ pub(crate) fn check(name: &str, wire: PeerWire, configs: Vec<ConfigFile>) -> Res
     Ok(Peer {
         name: name.to_owned(),
         policy: None,
+        settings: None,
         title: text("title", &wire.title)?,
         layer: wire.layer,
         description: text("description", &wire.description)?,
@@ -104,6 +111,7 @@ fn no_process(wire: &PeerWire) -> Result<(), Problem> {
         ("in_kernel", !wire.in_kernel),
         ("has_workers", !wire.has_workers),
         ("reload", wire.reload.is_none()),
+        ("settings", wire.settings.is_empty()),
         ("tls", wire.tls.client.is_none() && wire.tls.backend.is_none()),
     ];
     match keys.into_iter().find(|(_, is_empty)| !is_empty) {
@@ -152,12 +160,31 @@ fn check_process(wire: &PeerWire, config: Vec<ConfigFile>) -> Result<Process, Pr
         environment,
         reload: wire.reload.as_ref().map(check_reload).transpose()?,
         tls: tls::check(&wire.tls, wire.layer)?,
+        settings: settings(&wire.settings)?,
     };
     check_use(&process)?;
     check_weighted(&process)?;
     check_reload_use(&process)?;
     tls::check_use(&process)?;
     Ok(process)
+}
+
+/// Each setting is one that scenarios know, and its words say where its value goes.
+fn settings(wire: &BTreeMap<String, Vec<String>>) -> Result<Vec<(String, Vec<Template>)>, Problem> {
+    let setting = |(name, words): (&String, &Vec<String>)| {
+        let key = format!("settings.{name}");
+        if !NAMES.contains(&&**name) {
+            let (hint, list) = (did_you_mean(name, &NAMES), list_of(&NAMES));
+            let message = format!("there is no setting `{name}`{hint}; known are {list}");
+            return Err(Problem::new(key, message));
+        }
+        let words = templates(&key, words)?;
+        if !words.iter().any(|word| word.uses(Global::Value)) {
+            return Err(Problem::new(key, "nothing says where its value goes; use `{value}`"));
+        }
+        Ok((name.clone(), words))
+    };
+    wire.iter().map(setting).collect()
 }
 
 fn check_reload(wire: &ReloadWire) -> Result<Reload, Problem> {
@@ -268,6 +295,9 @@ fn check_use(process: &Process) -> Result<(), Problem> {
     let problem = |key: &str, message: &str| Err(Problem::new(key, message));
     let uses = |global| process.templates().any(|template| template.uses(global));
     let addresses = [Local::Addr, Local::Port];
+    if uses(Global::Value) {
+        return problem("settings", "`{value}` stands in the words of `[settings]` only");
+    }
     if !uses(Global::Listen) && !uses(Global::ListenPort) {
         return problem(
             "command",

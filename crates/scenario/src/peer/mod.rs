@@ -20,7 +20,7 @@ pub use measure::record::Discovery;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use choice::{EXTERNAL_PEER, split_name};
+pub use choice::{EXTERNAL_PEER, PeerName, split_name};
 pub use locate::{Lookup, NotFound};
 pub use render::{
     RenderError, RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, Target,
@@ -98,9 +98,11 @@ pub enum ReloadSignal {
 /// One way from client to backends, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Peer {
-    /// Its name: its folder's, with the policy where it was asked for under one
-    /// ([`split_name`]).
+    /// Its name: its folder's, with the policy and the settings where it was asked for under
+    /// some ([`split_name`]).
     pub name: String,
+    /// Name of the scenario's settings that it was asked for with.
+    pub settings: Option<String>,
     /// The policy it was asked for under, in place of the scenario's.
     pub policy: Option<PolicyKind>,
     /// Its name for people.
@@ -138,6 +140,8 @@ pub struct Process {
     environment: Vec<(String, Template)>,
     reload: Option<Reload>,
     tls: PeerTls,
+    /// Words that tell it a setting, by the setting's name.
+    settings: Vec<(String, Vec<Template>)>,
 }
 
 /// How a proxy learns of backends that join or leave.

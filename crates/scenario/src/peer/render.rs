@@ -13,7 +13,7 @@ use super::{
     template::{Global, Local, Template, Values},
     tls::{Side, TlsFiles},
 };
-use crate::{error::list_of, scenario::Tls};
+use crate::{error::list_of, scenario::Tls, settings::ProxySettings};
 
 /// Streams of a client's connection where the scenario does not say how many: more than
 /// nearly any scenario has, and the same for all.
@@ -36,6 +36,10 @@ pub struct RenderInput<'a> {
     pub policy: PolicyKind,
     /// How many streams it allows on a client's connection, if the scenario says so.
     pub max_streams: Option<u32>,
+    /// How many threads it runs on.
+    pub threads: u32,
+    /// What else it is set to; `None` for nothing.
+    pub settings: Option<&'a ProxySettings>,
     /// Which of its sides speak TLS.
     pub tls: Tls,
     /// What it speaks it with.
@@ -127,6 +131,27 @@ pub enum RenderError {
         /// The peer.
         peer: String,
     },
+    /// It can't be told one of its settings.
+    #[error("{peer} can't be told `{setting}`; its peer.toml has {}", list_of(known))]
+    Setting {
+        /// The peer.
+        peer: String,
+        /// What was asked for.
+        setting: String,
+        /// What it can be told.
+        known: Vec<String>,
+    },
+    /// It can't be told how many threads to run on.
+    #[error(
+        "{peer} can't be run on {threads} threads: nothing in its peer.toml or its templates \
+         passes {{threads}} on"
+    )]
+    Threads {
+        /// The peer.
+        peer: String,
+        /// What was asked for.
+        threads: u32,
+    },
     /// It can't speak TLS on the sides that were asked for.
     #[error("{peer} can't have `tls = \"{tls}\"`: {reason}", tls = tls.name())]
     Tls {
@@ -170,6 +195,10 @@ impl Peer {
         if self.layer == Layer::L7 && input.max_streams.is_some() && !is_told {
             return Err(RenderError::Streams { peer: self.name.clone() });
         }
+        if input.threads > 1 && !process.templates().any(|part| part.uses(Global::Threads)) {
+            let (peer, threads) = (self.name.clone(), input.threads);
+            return Err(RenderError::Threads { peer, threads });
+        }
         let config = process.config.first().map(|file| input.dir.join(&file.name));
         // The peer's check left only one thing that can be missing.
         let missing = |_: Global| RenderError::Program { peer: self.name.clone() };
@@ -186,6 +215,17 @@ impl Peer {
         }
         for word in process.tls.arguments(input.tls) {
             rendered.argv.extend(word.render_words(&values).map_err(missing)?);
+        }
+        for (name, value) in input.settings.into_iter().flatten() {
+            let Some((_, words)) = process.settings.iter().find(|(known, _)| known == name) else {
+                let known = process.settings.iter().map(|(name, _)| name.clone()).collect();
+                let (peer, setting) = (self.name.clone(), name.clone());
+                return Err(RenderError::Setting { peer, setting, known });
+            };
+            let values = WithValue { values: &values, value };
+            for word in words {
+                rendered.argv.extend(word.render_words(&values).map_err(missing)?);
+            }
         }
         for (name, value) in &process.environment {
             let value = value.render(&values).map_err(missing)?;
@@ -219,6 +259,8 @@ impl Peer {
             backends,
             policy,
             max_streams: None,
+            threads: 1,
+            settings: None,
             tls,
             tls_files,
             dir,
@@ -299,6 +341,9 @@ impl Values for Filled<'_> {
             Global::AdminHost => self.input.admin.ip().to_string(),
             Global::AdminPort => self.input.admin.port().to_string(),
             Global::Policy => self.policy.to_owned(),
+            Global::Threads => self.input.threads.to_string(),
+            // It stands in settings only.
+            Global::Value => return None,
             Global::Config => path(self.config.as_deref()?),
             Global::Dir => path(self.input.dir),
             Global::BackendCount => self.input.backends.len().to_string(),
@@ -326,5 +371,28 @@ impl Values for Filled<'_> {
             Local::Id => target.id.clone(),
             Local::Index => backend.to_string(),
         }
+    }
+}
+
+/// The same with the value of a setting.
+struct WithValue<'a> {
+    values: &'a dyn Values,
+    value: &'a str,
+}
+
+impl Values for WithValue<'_> {
+    fn global(&self, global: Global) -> Option<String> {
+        match global {
+            Global::Value => Some(self.value.to_owned()),
+            other => self.values.global(other),
+        }
+    }
+
+    fn backends(&self) -> usize {
+        self.values.backends()
+    }
+
+    fn local(&self, backend: usize, local: Local) -> String {
+        self.values.local(backend, local)
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Global {
     AdminHost,
     AdminPort,
     Policy,
+    Threads,
+    Value,
     Config,
     Dir,
     BackendCount,
@@ -48,7 +50,7 @@ pub(crate) enum Local {
     Index,
 }
 
-const GLOBALS: [(&str, Global); 19] = [
+const GLOBALS: [(&str, Global); 21] = [
     ("program", Global::Program),
     ("loadgen", Global::Loadgen),
     ("listen", Global::Listen),
@@ -58,6 +60,8 @@ const GLOBALS: [(&str, Global); 19] = [
     ("admin_host", Global::AdminHost),
     ("admin_port", Global::AdminPort),
     ("policy", Global::Policy),
+    ("threads", Global::Threads),
+    ("value", Global::Value),
     ("config", Global::Config),
     ("dir", Global::Dir),
     ("backend_count", Global::BackendCount),

@@ -25,7 +25,7 @@ pub(crate) struct PeerWire {
     pub(crate) discovery: Option<Discovery>,
     /// Program and arguments, with placeholders: {program}, {loadgen},
     /// {listen}, {listen_host}, {listen_port}, {admin}, {admin_host},
-    /// {admin_port}, {policy}, {config}, {dir}, {backend_count}, {max_streams},
+    /// {admin_port}, {policy}, {threads}, {config}, {dir}, {backend_count}, {max_streams},
     /// {client_tls}, {backend_tls}. A `{each backend}...{end}` becomes one word a backend, and may also use
     /// {addr}, {host}, {port}, {weight}, {id}, {index}. `{{word}}` stands
     /// for a literal `{word}`. Layers l4 and l7 need a command; none and
@@ -73,9 +73,21 @@ pub(crate) struct PeerWire {
     /// can't; l4 passes it through.
     #[serde(default)]
     pub(crate) tls: TlsWire,
+    /// What tells it a setting that a scenario has in `[settings.NAME]`: words after those of
+    /// the command, with {value} where the value goes. Times are written as `50ms`, parts in
+    /// percent without the sign. A setting that is not here is one it hasn't.
+    #[serde(default)]
+    #[schemars(example = settings_example())]
+    pub(crate) settings: BTreeMap<String, Vec<String>>,
     /// Environment variables, with the same placeholders as the command.
     #[serde(default)]
+    #[schemars(example = BTreeMap::from([("HOME", "{dir}")]))]
     pub(crate) environment: BTreeMap<String, String>,
+}
+
+fn settings_example() -> BTreeMap<String, Vec<String>> {
+    let words = ["--slow-start", "{value}"].map(str::to_owned).to_vec();
+    BTreeMap::from([("slow_start".to_owned(), words)])
 }
 
 /// How a proxy speaks TLS.

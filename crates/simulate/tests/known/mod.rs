@@ -4,7 +4,7 @@
 
 mod policies;
 
-use balance::{PolicyKind, Tuning};
+use balance::{PolicyKind, Subset, Subsetting, Tuning};
 use measure::{
     calllog::{Entry, Outcome},
     histogram::{new_histogram, quantile, record},
@@ -390,7 +390,7 @@ impl Drawn {
         let mut setup = setup(self.backends, 1, PolicyKind::RoundRobin, CONSTANT);
         setup.layer = Layer::Client;
         setup.load.connections = self.clients;
-        setup.fleet.subset = Some(self.size);
+        setup.fleet.subset = Some(Subset { size: self.size, subsetting: Subsetting::Random });
         (0..rounds).map(move |round| {
             setup.fleet.salt = seed << 32 | u64::from(round);
             // As many calls by each client as it has backends: one to each.

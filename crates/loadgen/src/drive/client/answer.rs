@@ -100,6 +100,7 @@ mod tests {
             payload: b"abc".to_vec(),
             requests: Lengths::Constant(3),
             responses: Lengths::Constant(3),
+            deadline: None,
             backends: Backends::Known(vec!["b0".into(), "b1".into()]),
         }
     }

@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-use balance::{Backend, BalanceError, Balancer, LoadReport, PickInput, PolicyKind, Tried};
+use balance::{
+    Backend, BalanceError, Balancer, Chooser, LoadReport, PickInput, PolicyKind, Subset, Tried,
+};
 use measure::calllog::FailureKind;
 use rand_xoshiro::{
     SplitMix64,
@@ -35,11 +37,28 @@ pub(crate) struct Balanced {
     pub(crate) policy: PolicyKind,
     /// Address, id and weight of each.
     pub(crate) backends: Vec<(SocketAddr, String, u32)>,
-    /// Indices of those that the client knows from the start.
+    /// Indices of those there are from the start.
     pub(crate) members: Vec<usize>,
     /// How it learns of others.
     pub(crate) discovery: Discovery,
+    /// To how many of them it is limited, and which client it is.
+    pub(crate) subset: Option<(Subset, Chooser)>,
     pub(crate) seed: u64,
+}
+
+impl Balanced {
+    /// The backends that the client uses of those there are.
+    fn known(&self, backends: &[Arc<Backend>], members: &[usize]) -> Vec<usize> {
+        let Some((subset, own)) = self.subset else { return members.to_vec() };
+        let names: Vec<&str> = members.iter().map(|&index| &*self.backends[index].1).collect();
+        let known = |one: balance::Chosen| {
+            let index = members[one.index];
+            let (.., weight) = self.backends[index];
+            backends[index].set_weight(weight.saturating_mul(one.weight));
+            index
+        };
+        subset.choose(&names, own).into_iter().map(known).collect()
+    }
 }
 
 /// One client with its connections.
@@ -49,6 +68,7 @@ struct Balancing {
     /// One for each backend, whether it is known or not.
     connections: Vec<Box<dyn Connection>>,
     name: RefCell<Name>,
+    balanced: Balanced,
     choice: RefCell<Choice>,
     chance: RefCell<SplitMix64>,
     picks: Rc<Picks>,
@@ -108,7 +128,8 @@ impl BalancedConnection {
             .iter()
             .map(|(_, id, weight)| Arc::new(Backend::new(id.clone(), *weight)))
             .collect();
-        let choice = Choice::new(balanced, &backends, &balanced.members)
+        let known = balanced.known(&backends, &balanced.members);
+        let choice = Choice::new(balanced, &backends, &known)
             .map_err(|error| ConnectError::own(error.to_string()))?;
         let picks = Rc::new(Picks {
             owner: RefCell::default(),
@@ -118,7 +139,7 @@ impl BalancedConnection {
         });
         let mut connections = Vec::with_capacity(balanced.backends.len());
         for (index, &(address, ..)) in balanced.backends.iter().enumerate() {
-            let is_member = balanced.members.contains(&index);
+            let is_member = known.contains(&index);
             let at = if is_member { At::Once } else { At::FirstCall };
             let (resolver, shape) = (Resolver::one(address), Rc::clone(&shape));
             let sink = Rc::clone(&picks) as Rc<dyn Sink>;
@@ -129,6 +150,7 @@ impl BalancedConnection {
         let client = Rc::new(Balancing {
             connections,
             name: RefCell::new(name),
+            balanced: balanced.clone(),
             choice: RefCell::new(choice),
             chance: RefCell::new(SplitMix64::seed_from_u64(balanced.seed)),
             picks,
@@ -192,7 +214,7 @@ impl Balancing {
     /// Goes by the backends that are known now. Those that were known before keep their
     /// connections and counts.
     fn take_up(&self) {
-        let members = self.name.borrow().known().to_vec();
+        let members = self.balanced.known(&self.picks.backends, self.name.borrow().known());
         // Fewer backends make a balancer whenever more did.
         let choice = self.choice.borrow().over(&self.picks.backends, &members);
         let Ok(choice) = choice else { return };

@@ -138,6 +138,8 @@ pub(crate) struct CallShape {
     /// Bytes of a request's payload, and of a response's.
     pub(crate) requests: Lengths,
     pub(crate) responses: Lengths,
+    /// How long a call may take, which the server is told too.
+    pub(crate) deadline: Option<Duration>,
     /// Whose answers are taken.
     pub(crate) backends: Backends,
 }

@@ -54,6 +54,7 @@ fn shape() -> Rc<Shape> {
         payload: Vec::new(),
         requests: Lengths::Constant(0),
         responses: Lengths::Constant(0),
+        deadline: None,
         backends: Backends::Known(vec!["b0".into(), "b1".into()]),
     })))
 }
@@ -112,7 +113,7 @@ async fn balanced_by(
     sink: &Rc<Collected>,
 ) -> Box<dyn Connection> {
     let backends = [0, 1].map(|index| (backends[index].addr(), format!("b{index}"), 1)).to_vec();
-    let balanced = Balanced { policy, backends, members, discovery, seed: 1 };
+    let balanced = Balanced { policy, backends, members, discovery, subset: None, seed: 1 };
     let backoff = Some(Backoff { first: Duration::from_millis(1), seed: 1 });
     let options = ConnectOptions { backoff, ..ConnectOptions::plain(ClientKind::Wire) };
     let sink = Rc::clone(sink) as Rc<dyn Sink>;
@@ -203,6 +204,7 @@ fn echo(payload: &[u8], response_bytes: u32) -> CallShape {
         payload: payload.to_vec(),
         requests: Lengths::Constant(payload.len() as u32),
         responses: Lengths::Constant(response_bytes),
+        deadline: None,
         backends: Backends::Known(vec!["b0".into(), "b1".into()]),
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use echo_proto::v1::{EchoRequest, EchoResponse, echo_client::EchoClient};
 use measure::calllog::FailureKind;
 use tonic::{
-    Code, Status, Streaming,
+    Code, Request, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -143,25 +143,35 @@ async fn make_call(
     let mut answer = Answer::new(shape, sequence);
     match shape.kind {
         CallKind::Unary => {
-            let response = client.unary(request(shape, sequence)).await?.into_inner();
+            let response = client.unary(timed(shape, request(shape, sequence))).await?.into_inner();
             answer.take(shape, &reply(&response));
         }
         CallKind::ServerStream => {
-            let responses = client.server_stream(request(shape, sequence)).await?.into_inner();
+            let responses =
+                client.server_stream(timed(shape, request(shape, sequence))).await?.into_inner();
             take_all(&mut answer, shape, responses).await?;
         }
         CallKind::ClientStream => {
             let requests = tokio_stream::iter(requests(shape, sequence));
-            let response = client.client_stream(requests).await?.into_inner();
+            let response = client.client_stream(timed(shape, requests)).await?.into_inner();
             answer.take(shape, &reply(&response));
         }
         CallKind::Bidi => {
             let requests = tokio_stream::iter(requests(shape, sequence));
-            let responses = client.bidi(requests).await?.into_inner();
+            let responses = client.bidi(timed(shape, requests)).await?.into_inner();
             take_all(&mut answer, shape, responses).await?;
         }
     }
     Ok(answer.ended(shape))
+}
+
+/// What a call begins with, under its deadline.
+fn timed<T>(shape: &CallShape, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(deadline) = shape.deadline {
+        request.set_timeout(deadline);
+    }
+    request
 }
 
 fn request(shape: &CallShape, sequence: u64) -> EchoRequest {

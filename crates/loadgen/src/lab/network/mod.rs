@@ -22,7 +22,7 @@ use star::Star;
 /// Whose place in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Where a proxy runs, or the kernel balances.
+    /// Where proxies run, or the kernel balances.
     Balancer,
     /// Where backend number so-and-so runs.
     Backend(usize),
@@ -45,12 +45,18 @@ pub(crate) enum NetworkError {
     Join(io::Error),
 }
 
+/// Where one balancer listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BalancerAddress {
+    pub(crate) listen: SocketAddr,
+    /// Where it answers questions about itself, if it does.
+    pub(crate) admin: SocketAddr,
+}
+
 /// Where everyone listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses {
-    pub(crate) balancer: SocketAddr,
-    /// Where the balancer answers questions about itself, if it does.
-    pub(crate) admin: SocketAddr,
+    pub(crate) balancers: Vec<BalancerAddress>,
     pub(crate) backends: Vec<SocketAddr>,
     /// Of servers that have a tap before them, which listens at the backend's address.
     pub(crate) tapped: Vec<SocketAddr>,
@@ -62,7 +68,8 @@ impl Addresses {
     /// All of them.
     pub(crate) fn all(&self) -> impl Iterator<Item = SocketAddr> {
         let of_backends = [&self.backends, &self.tapped, &self.cluster].into_iter().flatten();
-        [self.balancer, self.admin].into_iter().chain(of_backends.copied())
+        let of_balancers = self.balancers.iter().flat_map(|one| [one.listen, one.admin]);
+        of_balancers.chain(of_backends.copied())
     }
 }
 
@@ -80,19 +87,27 @@ impl Network {
 
     /// Addresses for everyone. Ports of the loopback were free a moment ago; in a
     /// namespace there is nobody else.
-    /// Where backends go by a name they share one port.
-    pub(crate) fn addresses(&self, backends: usize, have_name: bool) -> io::Result<Addresses> {
+    /// There are so many backends, and so many balancers. Where backends go by a name they
+    /// share one port.
+    pub(crate) fn addresses(
+        &self,
+        (backends, balancers): (usize, usize),
+        have_name: bool,
+    ) -> io::Result<Addresses> {
         match self {
             Self::Loopback => {
-                let mut all = ports::free_addresses(3 * backends + 2)?.into_iter();
+                let count = 3 * backends + 2 * balancers;
+                let mut all = ports::free_addresses(count)?.into_iter();
                 let mut take = || all.next().ok_or_else(|| io::Error::other("no free port"));
-                let (balancer, admin) = (take()?, take()?);
+                let mut balancer = || Ok(BalancerAddress { listen: take()?, admin: take()? });
+                let balancers =
+                    (0..balancers).map(|_| balancer()).collect::<io::Result<Vec<_>>>()?;
                 let mut each = || (0..backends).map(|_| take()).collect::<io::Result<Vec<_>>>();
                 let (alone, tapped, cluster) = (each()?, each()?, each()?);
                 let backends = if have_name { ports::free_hosts(backends)? } else { alone };
-                Ok(Addresses { balancer, admin, backends, tapped, cluster })
+                Ok(Addresses { balancers, backends, tapped, cluster })
             }
-            Self::Namespaces(star) => Ok(star.addresses()),
+            Self::Namespaces(star) => Ok(star.addresses(balancers)),
         }
     }
 

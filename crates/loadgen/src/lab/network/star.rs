@@ -30,10 +30,11 @@ use rtnetlink::{
     packet_route::link::{InfoData, InfoKind, InfoVeth},
 };
 
-use super::{Addresses, Namespace, NetworkError};
+use super::{Addresses, BalancerAddress, Namespace, NetworkError};
 
+/// The first balancer's, which is followed by the port of its admin page and by those of
+/// the other balancers.
 const BALANCER_PORT: u16 = 4_000;
-const ADMIN_PORT: u16 = 4_001;
 const BACKEND_PORT: u16 = 5_000;
 const TAPPED_PORT: u16 = 5_001;
 const CLUSTER_PORT: u16 = 5_002;
@@ -105,14 +106,18 @@ impl Star {
         self.backends.get(index)
     }
 
-    pub(super) fn addresses(&self) -> Addresses {
+    /// All balancers stand in the middle, each at ports of its own.
+    pub(super) fn addresses(&self, balancers: usize) -> Addresses {
+        let at = |port| SocketAddr::from((Arm(0).inner(), port));
+        let ports = (BALANCER_PORT..).step_by(2).take(balancers);
         let backends = |port| {
             let backend = |index| SocketAddr::from((Arm::of_backend(index).outer(), port));
             (0..self.backends.len()).map(backend).collect()
         };
         Addresses {
-            balancer: SocketAddr::from((Arm(0).inner(), BALANCER_PORT)),
-            admin: SocketAddr::from((Arm(0).inner(), ADMIN_PORT)),
+            balancers: ports
+                .map(|port| BalancerAddress { listen: at(port), admin: at(port + 1) })
+                .collect(),
             backends: backends(BACKEND_PORT),
             tapped: backends(TAPPED_PORT),
             cluster: backends(CLUSTER_PORT),

@@ -89,6 +89,7 @@ fn launch(dir: &Path) -> ProxyLaunch {
         files: vec![(config, "listen\n".to_owned())],
         in_kernel: false,
         reload: None,
+        members: Vec::new(),
     }
 }
 
@@ -135,6 +136,7 @@ fn run_in(
         peer: Peer {
             name: name.clone(),
             policy: None,
+            settings: None,
             title: name.clone(),
             layer: Layer::None,
             discovery: None,

@@ -309,6 +309,8 @@ fn check(scenario: &Scenario) -> Result<(), Failure> {
     let reason = if scenario.network != Network::Loopback {
         "it has `network = \"namespaces\"`, which are of one machine; use network=loopback, which \
          stands for the network between the nodes"
+    } else if scenario.all_points().iter().any(|point| point.fleet.balancers > 1) {
+        "it has several balancers, and one node runs one"
     } else if scenario.service.is_some() || scenario.command.is_some() {
         "it calls or starts a service of your own, whose files nodes do not have"
     } else if is_traced || sizes.iter().any(|sizes| matches!(sizes, Sizes::Listed { .. })) {

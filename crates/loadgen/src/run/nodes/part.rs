@@ -21,7 +21,7 @@ use crate::{
     external::{self, External, Target, Targets, TlsOptions},
     interrupt,
     lab::{
-        Addresses, Certificates, Lab, LabError, Network,
+        Addresses, BalancerAddress, Certificates, Lab, LabError, Network,
         placement::{self, Cpus},
         ports,
     },
@@ -179,9 +179,12 @@ impl<'a> Agent<'a> {
             self.link.reply(reply::What::Balancing(wire::Balancing::default()));
             return self.load(attempt, &mut lab);
         }
-        let addresses = Addresses {
-            balancer: convert::address(&serve.balancer)?,
+        let balancer = BalancerAddress {
+            listen: convert::address(&serve.balancer)?,
             admin: convert::address(&serve.admin)?,
+        };
+        let addresses = Addresses {
+            balancers: vec![balancer],
             backends: convert::addresses(&serve.backends)?,
             tapped: Vec::new(),
             cluster: Vec::new(),
@@ -196,7 +199,7 @@ impl<'a> Agent<'a> {
             lab.start_backends(setup)?;
             self.done();
             self.expect(|step| matches!(step, step::What::Balance(_)).then_some(()))?;
-            lab.start_balancer(setup, addresses.balancer)?;
+            lab.start_balancers(setup, &addresses.balancers)?;
             let paths = local_paths(dir, attempt.certificates);
             let started = lab.proxy_launch();
             let started = started.map(|launch| convert::launch_to_wire(launch, &paths));

@@ -274,6 +274,8 @@ fn launch(reply: reply::What) -> Option<ProxyLaunch> {
         files: files.into_iter().map(file).collect(),
         in_kernel: false,
         reload: None,
+        // The node that runs it knows.
+        members: Vec::new(),
     })
 }
 

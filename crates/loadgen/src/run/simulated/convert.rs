@@ -16,12 +16,8 @@ use crate::peers::{ReadyPeer, tuning};
 /// What a simulation knows beside the scenario.
 #[derive(Clone, Debug)]
 pub(crate) struct Conditions {
-    /// Balancers that share the connections.
-    pub(crate) balancers: u32,
     /// Connections of each client.
     pub(crate) connections_per_client: u32,
-    /// How many backends each balancer or client is limited to.
-    pub(crate) subset: Option<u32>,
     /// Zones that backends, and balancers or clients that balance, are in, one after the
     /// other.
     pub(crate) zones: u32,
@@ -40,9 +36,7 @@ pub(crate) struct Conditions {
 impl Default for Conditions {
     fn default() -> Self {
         Self {
-            balancers: 1,
             connections_per_client: 1,
-            subset: None,
             zones: 1,
             zone_delay: Duration::ZERO,
             view: LoadView::Own,
@@ -112,8 +106,9 @@ fn distribution(service_time: ServiceTime) -> Distribution {
 fn fleet(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> Fleet {
     let resolves = peer.peer.discovery == Some(Discovery::Dns);
     Fleet {
-        balancers: conditions.balancers,
-        subset: conditions.subset,
+        balancers: scenario.fleet.balancers,
+        spread: scenario.fleet.spread,
+        subset: scenario.fleet.subset,
         zones: conditions.zones,
         view: conditions.view,
         told_within_ns: nanos(conditions.told_within),
@@ -228,6 +223,13 @@ pub(super) fn leaves_out(scenario: &Scenario, conditions: &Conditions) -> Vec<St
             scenario.channel.count > 1 || scenario.channel.max_connections > 1,
             "More than one connection of a client: each has one channel, and one connection in it.",
         ),
+        (
+            scenario.fleet.threads > 1,
+            "Threads: a balancer that counts in each of them apart counts as one here.",
+        ),
+        (!scenario.settings.is_empty(), "Settings of proxies, and what calls go through by them."),
+        (scenario.backends.iter().any(|one| one.failures > 0.0), "Calls that backends fail."),
+        (load.deadline.is_some(), "Deadlines: calls take as long as they take."),
         (load.closed_twin, "The closed-loop twin."),
         (scenario.precision.is_some(), "Repeats until figures are precise."),
     ];

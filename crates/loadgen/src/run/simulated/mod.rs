@@ -344,10 +344,13 @@ mod tests {
         for summary in library.summaries() {
             let name = summary.unwrap().name;
             let results = tempfile::tempdir().unwrap();
-            let settings =
-                [("load.duration", "100ms"), ("load.warm_up", "0ms"), ("run.repeats", "1")];
-            let (mut request, library) = request(&name, results.path().to_owned(), &settings);
-            request.conditions.balancers = 2;
+            let settings = [
+                ("load.duration", "100ms"),
+                ("load.warm_up", "0ms"),
+                ("run.repeats", "1"),
+                ("balance.balancers", "2"),
+            ];
+            let (request, library) = request(&name, results.path().to_owned(), &settings);
             match run(&request, &library, &mut Nobody) {
                 Ok(finished) => assert!(!finished.trials.is_empty(), "{name}"),
                 Err(failure) => {

@@ -41,6 +41,7 @@ pub(super) fn simulate(
         window,
         spent: window,
         backend_ids: &ids,
+        balancers: &[],
         times: Times::Apart,
         mode: load::mode(scenario),
         through_proxy: peer.stands_between(),

@@ -3,7 +3,7 @@
 //! Sans I/O: [`Link::read`] takes what came, `http` holds what is to be sent. The
 //! task that owns the socket is in the parent module.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use balance::{LOAD_REPORT_TRAILER, LoadReport};
 use h2_wire::{
@@ -37,8 +37,9 @@ const OUTPUT_HIGH_BYTES: usize = 4 << 20;
 pub(super) struct Origin {
     scheme: &'static [u8],
     authority: String,
-    /// The head of every call of the echo service.
+    /// The head of every call of the echo service, and its deadline as that has it.
     echo: (BlockKey, &'static str),
+    timeout: Option<String>,
 }
 
 impl Origin {
@@ -53,7 +54,17 @@ impl Origin {
             },
         };
         let scheme: &[u8] = if is_secure { b"https" } else { b"http" };
-        Self { scheme, authority, echo: (BlockKey::unique(), path) }
+        let timeout = match shape {
+            Shape::Service(_) => None,
+            Shape::Echo(shape) => shape.deadline.map(grpc_call::grpc_timeout),
+        };
+        Self { scheme, authority, echo: (BlockKey::unique(), path), timeout }
+    }
+
+    fn echo_fields(&self) -> impl Iterator<Item = Field<'_>> {
+        let timeout = self.timeout.as_ref();
+        let timeout = timeout.map(|text| Field::new(b"grpc-timeout", text.as_bytes()));
+        self.fields(self.echo.1).into_iter().chain(timeout)
     }
 
     fn fields<'a>(&'a self, path: &'a str) -> [Field<'a>; 7] {
@@ -210,8 +221,9 @@ impl Link {
         let Some(key) = self.http.open(call.slot) else { return false };
         let (answer, requests_left, pause_ns) = match shape {
             Shape::Echo(shape) => {
-                let (block, path) = origin.echo;
-                self.http.send_headers(key, Some(block), || origin.fields(path), false);
+                let block = origin.echo.0;
+                self.http.send_headers(key, Some(block), || origin.echo_fields(), false);
+                self.bound(key, call.slot, shape.deadline);
                 let requests = match shape.kind {
                     CallKind::Unary | CallKind::ServerStream => 1,
                     CallKind::ClientStream | CallKind::Bidi => shape.messages,
@@ -230,10 +242,7 @@ impl Link {
                 let requests = prepared.messages.len() as u32;
                 // A stream without a request ends with its head.
                 self.http.send_headers(key, block, fields, requests == 0);
-                if let Some(deadline) = rules.deadline {
-                    let due_ns = monotonic_ns().saturating_add(deadline.as_nanos() as u64);
-                    self.timers.push(Reverse((due_ns, key.id(), call.slot, Due::Deadline)));
-                }
+                self.bound(key, call.slot, rules.deadline);
                 let pause_ns = rules.pause.as_nanos() as u64;
                 (Answered::Service(ServiceAnswer::new(sequence)), requests, pause_ns)
             }
@@ -258,6 +267,14 @@ impl Link {
         }
         self.feed(slot, shape);
         true
+    }
+
+    /// Ends a call at its deadline, if it has one.
+    fn bound(&mut self, key: StreamKey, slot: u32, deadline: Option<Duration>) {
+        if let Some(deadline) = deadline {
+            let due_ns = monotonic_ns().saturating_add(deadline.as_nanos() as u64);
+            self.timers.push(Reverse((due_ns, key.id(), slot, Due::Deadline)));
+        }
     }
 
     /// Gives the connection requests of a call, as far as they may queue.

@@ -22,6 +22,7 @@ fn of_payload(kind: CallKind, messages: u32, payload: Vec<u8>) -> Shape {
         requests: Lengths::Constant(payload.len() as u32),
         payload,
         responses: Lengths::Constant(3),
+        deadline: None,
         backends: Backends::Known(vec!["b0".into()]),
     }))
 }

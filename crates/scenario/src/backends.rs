@@ -1,0 +1,82 @@
+//! The backends of a scenario: how many, how they work, and which differ.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use balance::{Balancer, PolicyKind};
+
+use crate::{
+    bounds::{self, Bounds},
+    check::within,
+    command::check_environment,
+    error::Problem,
+    scenario::Backend,
+    service_time::ServiceTime,
+    units::PercentText,
+    wire::{BackendOverrideWire, BackendsWire},
+};
+
+const DEFAULT_BACKENDS: u32 = 4;
+const DEFAULT_CONCURRENCY: u32 = 8;
+
+/// Every backend, those that differ too.
+pub(crate) fn check_backends(wire: &BackendsWire) -> Result<Vec<Backend>, Problem> {
+    let count = wire.count.unwrap_or(DEFAULT_BACKENDS);
+    let count = within("backends.count", count, bounds::BACKENDS, "backends")?;
+    let concurrency = wire.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+    let concurrency = within("backends.concurrency", concurrency, bounds::CONCURRENCY, "servers")?;
+    let service_time = wire.service_time.unwrap_or(ServiceTime::None);
+    let failures = wire.failures.map_or(0.0, |PercentText(part)| part);
+    let backend = |index| Backend {
+        id: format!("b{index}"),
+        concurrency,
+        service_time,
+        speed: 1.0,
+        weight: 1,
+        failures,
+        environment: BTreeMap::new(),
+    };
+    let mut backends: Vec<Backend> = (0..count).map(backend).collect();
+    for (position, different) in wire.overrides.iter().enumerate() {
+        let key = format!("backends.override[{position}]");
+        if wire.overrides[..position].iter().any(|earlier| earlier.index == different.index) {
+            let message = format!("backend {} is overridden twice", different.index);
+            return Err(Problem::new(format!("{key}.index"), message));
+        }
+        let indices = Bounds { min: 0, max: count - 1 };
+        let index = within(&format!("{key}.index"), different.index, indices, "a backend")?;
+        apply(&key, different, &mut backends[index as usize])?;
+    }
+    Ok(backends)
+}
+
+fn apply(key: &str, different: &BackendOverrideWire, backend: &mut Backend) -> Result<(), Problem> {
+    if let Some(speed) = different.speed {
+        backend.speed = within(&format!("{key}.speed"), speed, bounds::SPEED, "a speed factor")?;
+    }
+    if let Some(weight) = different.weight {
+        backend.weight = within(&format!("{key}.weight"), weight, bounds::WEIGHT, "a weight")?;
+    }
+    if let Some(concurrency) = different.concurrency {
+        let key = format!("{key}.concurrency");
+        backend.concurrency = within(&key, concurrency, bounds::CONCURRENCY, "servers")?;
+    }
+    backend.service_time = different.service_time.unwrap_or(backend.service_time);
+    backend.failures = different.failures.map_or(backend.failures, |PercentText(part)| part);
+    backend.environment = check_environment(&format!("{key}.environment"), &different.environment)?;
+    Ok(())
+}
+
+/// Policies have limits of their own on weights; the balancer itself knows them.
+pub(crate) fn check_policy(
+    key: &str,
+    policy: PolicyKind,
+    backends: &[Backend],
+) -> Result<(), Problem> {
+    let backends = backends
+        .iter()
+        .map(|backend| Arc::new(balance::Backend::new(backend.id.as_str(), backend.weight)))
+        .collect();
+    Balancer::new(policy, backends, 0)
+        .map(|_| ())
+        .map_err(|error| Problem::new(key, error.to_string()))
+}

@@ -1,0 +1,151 @@
+//! Settings of proxies beside the policy: retries, hedging, ejection, slow start, limits.
+//!
+//! A scenario names sets of them, `[settings.retries]`, and lists peers under such a name,
+//! `l7@retries`: the same proxy with and without is then compared as several peers are.
+//! What a proxy has to be told for each is in its `peer.toml`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    bounds,
+    check::{Time, within},
+    error::Problem,
+    units::{DurationText, PercentText, format_duration},
+};
+
+/// What a proxy is set to: texts by the names of settings.
+pub type ProxySettings = BTreeMap<String, String>;
+
+/// Settings that a peer can have under a name of the scenario's.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProxySettingsWire {
+    /// gRPC statuses after which a call is tried again, on another backend.
+    #[schemars(example = ["unavailable", "internal"])]
+    pub(crate) retry_on: Option<Vec<String>>,
+    /// How long a call may go without a response before it is sent to a second backend as
+    /// well.
+    pub(crate) hedge_delay: Option<DurationText>,
+    /// Failures in a row after which a backend is left out for a while.
+    #[schemars(range(min = bounds::FAILURES.min, max = bounds::FAILURES.max), example = 5)]
+    pub(crate) eject_after: Option<u32>,
+    /// For how long it is left out at first.
+    pub(crate) eject_for: Option<DurationText>,
+    /// The part of the backends that may be left out at a time.
+    pub(crate) eject_max: Option<PercentText>,
+    /// The part of the backends that has to be well; where fewer are, those that are not
+    /// get calls too.
+    pub(crate) panic_threshold: Option<PercentText>,
+    /// How long a backend that is new gets less than its share, which grows.
+    pub(crate) slow_start: Option<DurationText>,
+    /// Calls in flight on one backend, beyond which calls are refused.
+    #[schemars(range(min = bounds::STREAMS.min, max = bounds::STREAMS.max), example = 50)]
+    pub(crate) backend_max_requests: Option<u32>,
+    /// Calls in flight on all backends together, beyond which calls are refused.
+    #[schemars(range(min = bounds::STREAMS.min, max = bounds::STREAMS.max), example = 200)]
+    pub(crate) max_requests: Option<u32>,
+}
+
+/// The names of all settings, as scenarios and peers know them.
+pub(crate) const NAMES: [&str; 9] = [
+    "retry_on",
+    "hedge_delay",
+    "eject_after",
+    "eject_for",
+    "eject_max",
+    "panic_threshold",
+    "slow_start",
+    "backend_max_requests",
+    "max_requests",
+];
+
+/// Checks every set of settings, by its name.
+pub(crate) fn check_settings(
+    wire: &BTreeMap<String, ProxySettingsWire>,
+) -> Result<BTreeMap<String, ProxySettings>, Problem> {
+    let checked = wire.iter().map(|(name, wire)| {
+        let key = format!("settings.{name}");
+        let is_word =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+        if name.is_empty() || !name.chars().all(is_word) {
+            let message = "a name of settings has lower-case letters, digits, `-` and `_`";
+            return Err(Problem::new(key, message));
+        }
+        let values = values(&key, wire)?;
+        if values.is_empty() {
+            return Err(Problem::new(key, "this table sets nothing"));
+        }
+        Ok((name.clone(), values))
+    });
+    checked.collect()
+}
+
+/// The values as a proxy is told them: times with their unit, parts in percent.
+fn values(key: &str, wire: &ProxySettingsWire) -> Result<ProxySettings, Problem> {
+    let count = |name: &str, value: Option<u32>, bounds| -> Result<Option<String>, Problem> {
+        let check = |value| within(&format!("{key}.{name}"), value, bounds, "a number");
+        Ok(value.map(check).transpose()?.map(|value| value.to_string()))
+    };
+    let time = |name: &str, value: Option<DurationText>| -> Result<Option<String>, Problem> {
+        let check = |DurationText(value)| {
+            within(&format!("{key}.{name}"), Time(value), bounds::PROXY_TIME.time(), "a time")
+        };
+        Ok(value.map(check).transpose()?.map(|value| format_duration(value.0)))
+    };
+    let percent = |value: Option<PercentText>| {
+        value.map(|PercentText(part)| (part * 100.0).round().to_string())
+    };
+    let all = [
+        ("retry_on", wire.retry_on.as_ref().map(|statuses| statuses.join(","))),
+        ("hedge_delay", time("hedge_delay", wire.hedge_delay)?),
+        ("eject_after", count("eject_after", wire.eject_after, bounds::FAILURES)?),
+        ("eject_for", time("eject_for", wire.eject_for)?),
+        ("eject_max", percent(wire.eject_max)),
+        ("panic_threshold", percent(wire.panic_threshold)),
+        ("slow_start", time("slow_start", wire.slow_start)?),
+        (
+            "backend_max_requests",
+            count("backend_max_requests", wire.backend_max_requests, bounds::STREAMS)?,
+        ),
+        ("max_requests", count("max_requests", wire.max_requests, bounds::STREAMS)?),
+    ];
+    Ok(all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(text: &str) -> Result<BTreeMap<String, ProxySettings>, Problem> {
+        check_settings(&toml::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn every_setting_is_known_by_its_name() {
+        let all = "[all]\nretry_on = [\"internal\", \"unknown\"]\nhedge_delay = \"30ms\"\n\
+                   eject_after = 5\neject_for = \"2s\"\neject_max = \"50%\"\n\
+                   panic_threshold = \"0%\"\nslow_start = \"1500ms\"\n\
+                   backend_max_requests = 8\nmax_requests = 30\n";
+        let settings = &checked(all).unwrap()["all"];
+        let mut names = NAMES;
+        names.sort_unstable();
+        assert_eq!(settings.keys().map(String::as_str).collect::<Vec<_>>(), names);
+        assert_eq!(settings["retry_on"], "internal,unknown");
+        assert_eq!((&*settings["eject_max"], &*settings["slow_start"]), ("50", "1.5s"));
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_key() {
+        for (text, key) in [
+            ("[Bad]\nmax_requests = 3\n", "settings.Bad"),
+            ("[none]\n", "settings.none"),
+            ("[a]\nmax_requests = 0\n", "settings.a.max_requests"),
+            ("[a]\nhedge_delay = \"0ms\"\n", "settings.a.hedge_delay"),
+        ] {
+            assert_eq!(checked(text).unwrap_err().key, key);
+        }
+    }
+}
