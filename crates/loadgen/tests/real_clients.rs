@@ -96,5 +96,5 @@ fn a_client_that_is_not_installed_is_refused_with_how_to_get_it() {
     let ran =
         home.run(&["--scenario", "small", "--set", "load.client=grpcio", "--set", "tls=both"]);
     assert_eq!(ran.code, Some(2), "{}", ran.said());
-    assert!(ran.stderr.contains("is for plain text only"), "{}", ran.said());
+    assert!(ran.stderr.contains("which is for plain text"), "{}", ran.said());
 }

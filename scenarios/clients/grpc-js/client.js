@@ -7,6 +7,8 @@ const readline = require("node:readline");
 // Where scripts/install-clients.sh puts it, or anywhere Node.js looks by itself.
 const installed = path.join(__dirname, "../../../peers/grpc-js/node_modules");
 const places = { paths: [installed, __dirname, ...module.paths, ...nodePath()] };
+// The lookup of the system, which it uses otherwise, knows no name server of the lab's.
+process.env.GRPC_NODE_USE_ALTERNATIVE_RESOLVER = "true";
 const grpc = require(require.resolve("@grpc/grpc-js", places));
 
 const METHOD = "/layerlab.echo.v1.Echo/Unary";
