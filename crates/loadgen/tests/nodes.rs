@@ -291,6 +291,7 @@ fn what_can_t_be_run_on_nodes_is_refused_before_any_is_started() {
         (vec!["--nodes", "0"], "0"),
         (vec!["--nodes", "2", "--set", "network=namespaces"], "can't be run on several nodes"),
         (vec!["--nodes", "2", "--set", "nodes.balancer=2"], "there is no node 2"),
+        (vec!["--nodes", "2", "--set", "load.client=grpcio"], "are made by a program"),
         (vec!["--nodes", "2", "--hosts", "a,b"], "chooses hosts by itself"),
         (vec!["--nodes", "2", "--engine-set", "x=1"], "no option `x`"),
     ] {

@@ -311,6 +311,8 @@ fn check(scenario: &Scenario) -> Result<(), Failure> {
          stands for the network between the nodes"
     } else if scenario.all_points().iter().any(|point| point.fleet.balancers > 1) {
         "it has several balancers, and one node runs one"
+    } else if scenario.all_points().iter().any(|point| point.load.client.is_program()) {
+        "its calls are made by a program, which nodes do not have; use --set load.client=wire"
     } else if scenario.service.is_some() || scenario.command.is_some() {
         "it calls or starts a service of your own, whose files nodes do not have"
     } else if is_traced || sizes.iter().any(|sizes| matches!(sizes, Sizes::Listed { .. })) {
