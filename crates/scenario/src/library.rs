@@ -256,7 +256,8 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         paths.push(entry.map_err(unreadable)?.path());
     }
-    paths.sort();
+    // By name: `scale-out` stands before `scale-out-with-age`, which a path would not.
+    paths.sort_by(|one, other| one.file_stem().cmp(&other.file_stem()));
     Ok(paths)
 }
 
