@@ -29,9 +29,19 @@ chmod 755 "$work"
 pids=()
 finish() {
   code=$?
+  # A step that still ends when its daemon is gone would wait for it.
+  for _ in $(seq 100); do
+    [ -n "$(squeue -h 2>/dev/null)" ] || break
+    sleep 0.1
+  done
   # Slurm's daemons end in order when they are asked to.
   for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
   for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+  for pid in $(pgrep -x slurmstepd || true); do
+    if grep -qz "^SLURM_CONF=$work/" "/proc/$pid/environ" 2>/dev/null; then
+      kill -KILL "$pid" 2>/dev/null || true
+    fi
+  done
   if [ "$code" != 0 ] && [ -n "${SLURM_HERE_LOGS:-}" ]; then cp -r "$work" "$SLURM_HERE_LOGS"; fi
   rm -rf "$work"
   exit "$code"
