@@ -108,7 +108,8 @@ fn serve(socket: &UdpSocket, names: &Names) {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
         if let Some(answer) = answer(&buffer[..length], &names.addresses(turn)) {
             let _ = socket.send_to(&answer, from);
-            turn += 1;
+            // Resolvers ask for other kinds of records as well, which take no turn.
+            turn += usize::from(answer[7] > 0);
         }
     }
 }

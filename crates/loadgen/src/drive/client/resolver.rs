@@ -42,8 +42,8 @@ pub(crate) struct First {
     authority: String,
     addresses: Vec<SocketAddr>,
     name: RefCell<Name>,
-    /// Which of the list is this client's first: a DNS server gives each client another
-    /// order, and the client keeps it.
+    /// The backend that comes first for this client: a DNS server gives each client another
+    /// order, and one that has lost its connection makes the next one before it has another.
     first: usize,
     /// How many were tried for the connection that is being made.
     tried: Cell<usize>,
@@ -82,6 +82,7 @@ impl Resolver {
         now_ns: u64,
     ) -> Self {
         let authority = addresses[0].to_string();
+        let first = members[first % members.len()];
         let name = RefCell::new(Name::new(discovery, members, now_ns));
         let (tried, last) = (Cell::new(0), Cell::new(usize::MAX));
         Self::First(First { authority, addresses, name, first, tried, last })
@@ -101,7 +102,8 @@ impl Resolver {
                 let mut name = first.name.borrow_mut();
                 name.resolve(now_ns);
                 let members = name.known();
-                let at = first.first.wrapping_add(first.tried.get()) % members.len();
+                let own = members.iter().position(|&member| member == first.first);
+                let at = (own.unwrap_or(0) + first.tried.get()) % members.len();
                 first.tried.set(first.tried.get() + 1);
                 first.last.set(members[at]);
                 first.addresses[members[at]]
