@@ -14,13 +14,11 @@ use crate::{
     error::{Error, Reason},
     expect::Fields,
     interface::{Interface, Kind, Method},
-    message,
+    message::{self, MOST_MESSAGE_BYTES},
     metadata::{check_name, grpc_timeout, wire_value},
     template::{Sources, Templates, read_rows},
 };
 
-/// The largest request message taken.
-pub const MOST_MESSAGE_BYTES: usize = 8 << 20;
 /// The most that calls made ahead take together. Beyond it they begin anew.
 const MOST_BYTES: usize = 256 << 20;
 
@@ -58,6 +56,15 @@ pub enum Body {
     /// A file: `.json` holds one request, `.jsonl` one a line, any other one in
     /// protobuf's encoding.
     File(PathBuf),
+}
+
+/// What a trace says of a call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recorded<'a> {
+    /// The method; any where that was not recorded.
+    pub method: Option<&'a str>,
+    /// Bytes of its request, which templates may ask for.
+    pub request_bytes: Option<u32>,
 }
 
 /// What all calls of one kind have in common.
@@ -118,7 +125,8 @@ pub struct Calls {
 
 impl Calls {
     /// Makes about `count` calls: fewer where they repeat, or would take too much
-    /// memory. `pick` draws the mix; `data` has the columns of templates.
+    /// memory. `pick` draws the mix, or of those of one method where calls were `recorded`;
+    /// `data` has the columns of templates.
     ///
     /// # Errors
     /// With the setting at fault, as a path in the service's.
@@ -128,6 +136,7 @@ impl Calls {
         data: Option<&Path>,
         sources: Sources,
         pick: impl FnMut() -> u64,
+        recorded: &[Recorded<'_>],
         count: usize,
     ) -> Result<Self, Error> {
         let rows = data.map(read_rows).transpose();
@@ -148,7 +157,7 @@ impl Calls {
         for (index, spec) in specs.iter().enumerate() {
             maker.add(interface, index, spec)?;
         }
-        maker.draw(specs, pick, count)?;
+        maker.draw(specs, pick, recorded, count)?;
         Ok(maker.calls)
     }
 
@@ -263,11 +272,15 @@ impl Maker {
         &mut self,
         specs: &[CallSpec],
         mut pick: impl FnMut() -> u64,
+        recorded: &[Recorded<'_>],
         count: usize,
     ) -> Result<(), Error> {
+        let size = |number: usize| recorded.get(number).and_then(|call| call.request_bytes);
         // Each once, whatever is drawn: what is wrong with a rare one is told too.
         for (index, spec) in specs.iter().enumerate() {
-            self.make(index, spec, 0)?;
+            let of_method = |call: &&Recorded<'_>| self.is_of(index, call);
+            let first = recorded.iter().find(of_method).copied().unwrap_or_default();
+            self.make(index, spec, 0, first.request_bytes)?;
             self.sources[index].next = 0;
         }
         let is_constant = |source: &Source| match &source.texts {
@@ -280,24 +293,35 @@ impl Maker {
         let count = if only { 1 } else { count.max(1) };
         // They were made to be looked at; now they are made as they are drawn.
         self.forget();
-        let weights: u64 = specs.iter().map(|spec| u64::from(spec.weight)).sum();
         for number in 0..count {
-            let mut left = pick() % weights.max(1);
-            let drawn = specs.iter().position(|spec| match left.checked_sub(spec.weight.into()) {
-                Some(rest) => {
-                    left = rest;
-                    false
-                }
-                None => true,
-            });
-            let index = drawn.unwrap_or(0);
-            let made = self.make(index, &specs[index], number as u64)?;
+            let index = self.drawn(specs, pick(), recorded.get(number));
+            let made = self.make(index, &specs[index], number as u64, size(number))?;
             self.calls.order.push(made);
             if self.bytes > MOST_BYTES {
                 break;
             }
         }
         Ok(())
+    }
+
+    fn is_of(&self, spec: usize, call: &Recorded<'_>) -> bool {
+        call.method.is_none_or(|method| method == self.sources[spec].method.name())
+    }
+
+    /// Which spec is drawn: by weight, of those that do what was recorded.
+    fn drawn(&self, specs: &[CallSpec], chance: u64, recorded: Option<&Recorded<'_>>) -> usize {
+        let is_candidate = |index: usize| recorded.is_none_or(|call| self.is_of(index, call));
+        let candidates = || specs.iter().enumerate().filter(|(index, _)| is_candidate(*index));
+        let weights: u64 = candidates().map(|(_, spec)| u64::from(spec.weight)).sum();
+        let mut left = chance % weights.max(1);
+        let drawn = candidates().find(|(_, spec)| match left.checked_sub(spec.weight.into()) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        });
+        drawn.map_or(0, |(index, _)| index)
     }
 
     fn forget(&mut self) {
@@ -309,13 +333,19 @@ impl Maker {
     }
 
     /// Makes call number `number`, unless it was made before.
-    fn make(&mut self, index: usize, spec: &CallSpec, number: u64) -> Result<u32, Error> {
+    fn make(
+        &mut self,
+        index: usize,
+        spec: &CallSpec,
+        number: u64,
+        request_bytes: Option<u32>,
+    ) -> Result<u32, Error> {
         let first = self.sources[index].next;
         if let Some(&made) = self.made.get(&(index, first)) {
             self.step(index);
             return Ok(made);
         }
-        self.templates.begin(number);
+        self.templates.begin(number, request_bytes);
         let head = self.head(index, spec)?;
         let messages = self.messages(index)?;
         self.step(index);

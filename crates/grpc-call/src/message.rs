@@ -9,6 +9,8 @@ use crate::error::{did_you_mean, list, nearest};
 
 /// Bytes before each message: a compression flag and a length.
 pub const PREFIX_LEN: usize = 5;
+/// The largest request message taken.
+pub const MOST_MESSAGE_BYTES: usize = 8 << 20;
 
 /// Messages whose JSON is not an object of their fields.
 const WELL_KNOWN: &str = "google.protobuf.";

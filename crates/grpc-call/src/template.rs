@@ -16,7 +16,7 @@ use std::{
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 
-use crate::error::Reason;
+use crate::{error::Reason, message::MOST_MESSAGE_BYTES};
 
 /// The value of an environment variable, if it is set.
 pub type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -47,6 +47,8 @@ pub(crate) struct Templates {
 struct State {
     sequence: AtomicU64,
     message: AtomicU64,
+    /// Bytes of the request that was recorded for the call.
+    request_bytes: Mutex<Option<u32>>,
     /// A function was called whose result is another for the next call.
     varies: AtomicBool,
     secrets: Mutex<Vec<String>>,
@@ -65,8 +67,10 @@ impl Templates {
         Self { environment, state }
     }
 
-    /// The call that the next renderings are for.
-    pub(crate) fn begin(&self, sequence: u64) {
+    /// The call that the next renderings are for, with the size of its request where that
+    /// was recorded.
+    pub(crate) fn begin(&self, sequence: u64, request_bytes: Option<u32>) {
+        *guard(&self.state.request_bytes) = request_bytes;
         self.state.sequence.store(sequence, Ordering::Relaxed);
         self.state.message.store(0, Ordering::Relaxed);
         self.state.varies.store(false, Ordering::Relaxed);
@@ -111,6 +115,15 @@ fn add_counters(environment: &mut Environment<'static>, state: &Arc<State>) {
     });
     let of = Arc::clone(state);
     environment.add_function("message", move || of.message.load(Ordering::Relaxed));
+    let of = Arc::clone(state);
+    environment.add_function("request_bytes", move || {
+        of.varies.store(true, Ordering::Relaxed);
+        guard(&of.request_bytes).ok_or_else(|| {
+            let message = "request_bytes(): no trace says how large the request is; it takes \
+                           `load.arrivals = \"trace:FILE\"` and the column `request_bytes`";
+            invalid(message.to_owned())
+        })
+    });
 }
 
 fn add_chance(environment: &mut Environment<'static>, state: &Arc<State>, random: Chance) {
@@ -129,6 +142,13 @@ fn add_chance(environment: &mut Environment<'static>, state: &Arc<State>, random
             Ok(low.wrapping_add_unsigned(chance() % count))
         }
         _ => Err(invalid(format!("int({low}, {high}): expected the smaller number first"))),
+    });
+    let chance = next.clone();
+    environment.add_function("text", move |bytes: usize| {
+        if bytes > MOST_MESSAGE_BYTES {
+            return Err(invalid(format!("text({bytes}): expected at most {MOST_MESSAGE_BYTES}")));
+        }
+        Ok(letters(bytes, &chance))
     });
     environment.add_function("choice", move |values: Vec<Value>| {
         let count = values.len() as u64;
@@ -187,6 +207,16 @@ fn told(error: &minijinja::Error) -> String {
     }
 }
 
+/// So many random letters.
+fn letters(count: usize, chance: &impl Fn() -> u64) -> String {
+    let mut text = String::with_capacity(count + 8);
+    while text.len() < count {
+        text.extend(chance().to_le_bytes().map(|byte| char::from(b'a' + byte % 26)));
+    }
+    text.truncate(count);
+    text
+}
+
 /// A random UUID (RFC 9562, version 4).
 fn uuid(high: u64, low: u64) -> String {
     let high = high & 0xffff_ffff_ffff_0fff | 0x4000;
@@ -235,16 +265,23 @@ mod tests {
     #[test]
     fn texts_differ_from_call_to_call() {
         let all = templates();
-        all.begin(3);
+        all.begin(3, None);
         assert_eq!(all.render("{{ seq() }} {{ column('id') }}").unwrap(), "3 u2");
         assert!(all.varies());
-        all.begin(4);
+        all.begin(4, None);
         assert_eq!(all.render("{{ env('TOKEN') }} {{ message() }}").unwrap(), "s3cret 0");
         assert!(!all.varies(), "a token is the same for every call");
         assert_eq!(all.render("{{ int(1, 6) }} {{ choice(['a', 'b']) }}").unwrap(), "2 a");
         let id = all.render("{{ uuid() }}").unwrap();
         assert_eq!((id.len(), id.as_bytes()[14], id.as_bytes()[19]), (36, b'4', b'8'));
         assert_eq!(all.render("{ \"a\": { } }").unwrap(), "{ \"a\": { } }");
+        all.begin(5, Some(9));
+        let text = all.render("{{ text(request_bytes() - 4) }}").unwrap();
+        assert!(text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_lowercase()), "{text}");
+        assert!(all.varies());
+        all.begin(6, None);
+        let error = all.render("{{ request_bytes() }}").unwrap_err();
+        assert!(error.contains("the column `request_bytes`"), "{error}");
     }
 
     #[test]
@@ -255,6 +292,7 @@ mod tests {
             ("{{ column('name') }}", "it has `id`"),
             ("{{ int(2, 1) }}", "smaller number first"),
             ("{{ choice([]) }}", "at least one value"),
+            ("{{ text(9000000) }}", "expected at most 8388608"),
             ("{{ nothing }}", "line 1"),
             ("{% if %}", "line 1"),
         ] {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use grpc_call::{Body, CallSpec, Calls, Interface, PREFIX_LEN, Reason, Rules, Sources};
+use grpc_call::{Body, CallSpec, Calls, Interface, PREFIX_LEN, Reason, Recorded, Rules, Sources};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use measure::calllog::STATUS_NAMES;
 use rand_xoshiro::{
@@ -157,18 +157,19 @@ impl OwnService {
         count: usize,
     ) -> Result<Option<Self>, Failure> {
         let Some(service) = &scenario.service else { return Ok(None) };
+        let trace = match &scenario.load.pace {
+            Pace::Open { arrivals, .. } => arrivals.trace().map(|(trace, _)| trace.clone()),
+            Pace::Closed { .. } => None,
+        };
         let own = Self {
             service: service.clone(),
             folder: Path::new(source.file()).parent().unwrap_or(Path::new("")).to_owned(),
             seed: scenario.seed,
-            count: count.min(MOST_CALLS),
+            count: trace.as_ref().map_or(count, |trace| trace.calls().len()).min(MOST_CALLS),
             source: source.clone(),
             settings: settings.to_vec(),
             calls: OnceLock::new(),
-            trace: match &scenario.load.pace {
-                Pace::Open { arrivals, .. } => arrivals.trace().map(|(trace, _)| trace.clone()),
-                Pace::Closed { .. } => None,
-            },
+            trace,
             order: OnceLock::new(),
             broken: OnceLock::new(),
         };
@@ -281,7 +282,9 @@ impl OwnService {
         };
         let data = self.service.data.as_deref().map(|data| self.path(data));
         let pick = || mix.next_u64();
-        let made = Calls::make(interface, &specs, data.as_deref(), sources, pick, self.count);
+        let recorded = self.trace.as_ref().map_or_else(Vec::new, recorded);
+        let data = data.as_deref();
+        let made = Calls::make(interface, &specs, data, sources, pick, &recorded, self.count);
         let made = made.map_err(|error| self.blame(&error))?;
         if let Some(trace) = &self.trace {
             let order = order(trace, &made)
@@ -320,7 +323,19 @@ impl OwnService {
     }
 }
 
-/// For each call of a trace, one of its method, in turn; any where that is not known.
+/// What templates may know of the calls of a trace.
+fn recorded(trace: &Trace) -> Vec<Recorded<'_>> {
+    let method =
+        |call: &TracedCall| call.method.and_then(|method| trace.methods().get(usize::from(method)));
+    let recorded = |call: &TracedCall| Recorded {
+        method: method(call).map(String::as_str),
+        request_bytes: call.request_bytes,
+    };
+    trace.calls().iter().map(recorded).collect()
+}
+
+/// For each call of a trace, the one that was made for it. Where fewer were made, one of its
+/// method, in turn; any where that is not known.
 fn order(trace: &Trace, calls: &Calls) -> Result<Arc<[u32]>, String> {
     let method = |number: u32| calls.rules(calls.get(number.into())).method.as_str();
     // At most as many as are made ahead.
@@ -336,6 +351,9 @@ fn order(trace: &Trace, calls: &Calls) -> Result<Arc<[u32]>, String> {
     };
     let by_method: Vec<Vec<u32>> =
         trace.methods().iter().map(of_method).collect::<Result<_, _>>()?;
+    if calls.len() >= trace.calls().len() {
+        return Ok(numbers[..trace.calls().len()].into());
+    }
     let mut taken = vec![0; by_method.len() + 1];
     let one = |call: &TracedCall| {
         let method = call.method.map_or(by_method.len(), usize::from);

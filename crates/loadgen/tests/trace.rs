@@ -87,7 +87,11 @@ fn a_trace_says_which_method_is_called() {
             "count = 2\ncommand = [\"{loadgen}\", \"echo-backend\", \"--listen\", \"{{addr}}\"]\n"
         ),
     );
-    let call = |method: &str| format!("[[service.call]]\nmethod = \"Echo/{method}\"\n");
+    // Base64 has four letters for three bytes.
+    let request = r#"{ "payload": "{{ text(request_bytes() // 4 * 4) }}" }"#;
+    let call = |method: &str| {
+        format!("[[service.call]]\nmethod = \"Echo/{method}\"\nrequest = '{request}'\n")
+    };
     let calls = ["Unary", "Bidi"].map(call).concat();
     let load = format!("arrivals = \"trace:day.csv\"\n[service]\nreflection = true\n{calls}");
     home.scenario("own", &format!("{own}{load}"));

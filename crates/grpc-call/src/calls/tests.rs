@@ -40,7 +40,7 @@ fn counter() -> impl FnMut() -> u64 {
 }
 
 fn make(interface: &Interface, specs: &[CallSpec]) -> Result<Calls, String> {
-    let made = Calls::make(interface, specs, None, sources(), counter(), 100);
+    let made = Calls::make(interface, specs, None, sources(), counter(), &[], 100);
     made.map_err(|error| format!("{}: {error}", error.key))
 }
 
@@ -85,6 +85,29 @@ fn templates_and_mixes_make_calls_that_differ() {
 }
 
 #[test]
+fn calls_that_were_recorded_are_made_in_their_order_and_size() {
+    let sized = |method: &str, sequence: u32| {
+        let text = format!(
+            "{{\"sequence\": {sequence}, \"payload\": \"{{{{ text(request_bytes()) }}}}\"}}"
+        );
+        spec(method, &text)
+    };
+    let specs = [sized("Unary", 1), sized("ServerStream", 2)];
+    let (unary, stream) = ("layerlab.echo.v1.Echo/Unary", "layerlab.echo.v1.Echo/ServerStream");
+    let recorded = [(stream, 40), (unary, 8), (unary, 400), (stream, 4)];
+    let recorded = recorded
+        .map(|(method, bytes)| Recorded { method: Some(method), request_bytes: Some(bytes) });
+    let made = Calls::make(&echo(), &specs, None, sources(), counter(), &recorded, 4).unwrap();
+    assert_eq!(sequences(&made, 4), [2, 1, 1, 2]);
+    let payload = |number| {
+        let message = &made.get(number).messages[0][message::PREFIX_LEN..];
+        EchoRequest::decode(message).unwrap().payload.len()
+    };
+    // Base64 in JSON: four letters are three bytes.
+    assert_eq!([0, 1, 2, 3].map(payload), [30, 6, 300, 3]);
+}
+
+#[test]
 fn the_lines_of_a_file_are_taken_in_turn() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("calls.jsonl");
@@ -117,7 +140,7 @@ fn columns_are_those_of_the_call_s_row() {
     let file = folder.path().join("users.csv");
     fs::write(&file, "id,name\n5,ann\n6,bob\n").unwrap();
     let call = [spec("Unary", r#"{"sequence": {{ column("id") }}}"#)];
-    let make = |data: &Path| Calls::make(&echo(), &call, Some(data), sources(), counter(), 10);
+    let make = |data: &Path| Calls::make(&echo(), &call, Some(data), sources(), counter(), &[], 10);
     assert_eq!(sequences(&make(&file).unwrap(), 3), [5, 6, 5]);
     fs::write(&file, "id,name\n").unwrap();
     let error = make(&file).unwrap_err();

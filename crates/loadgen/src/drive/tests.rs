@@ -47,7 +47,7 @@ fn mix() -> Calls {
     let mut chance = SplitMix64::seed_from_u64(7);
     let pick = || chance.next_u64();
     let sources = Sources { variable: Box::new(|_| None), random: Box::new(|| 0) };
-    Calls::make(&interface, &specs, None, sources, pick, 1 << 12).unwrap()
+    Calls::make(&interface, &specs, None, sources, pick, &[], 1 << 12).unwrap()
 }
 
 fn tap(name: &str, server: SocketAddr) -> Server {

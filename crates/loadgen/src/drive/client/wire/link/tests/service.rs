@@ -30,7 +30,7 @@ fn pair(spec: CallSpec, identity: Option<Identity>) -> Pair {
     fs::write(&file, echo_proto::FILE_DESCRIPTOR_SET).unwrap();
     let interface = Interface::from_descriptor_set(&file).unwrap();
     let sources = Sources { variable: Box::new(|_| None), random: Box::new(|| 0) };
-    let calls = Calls::make(&interface, &[spec], None, sources, || 0, 8).unwrap();
+    let calls = Calls::make(&interface, &[spec], None, sources, || 0, &[], 8).unwrap();
     let backends = Backends::Known(vec!["b0".into(), "b1".into()]);
     Pair::new(Shape::Service(ServiceShape::new(Arc::new(calls), None, identity, backends)))
 }
