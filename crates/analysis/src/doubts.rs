@@ -133,6 +133,7 @@ fn is_watched(peer: &PeerView<'_>) -> bool {
 pub fn cause(warning: &Warning) -> Cause {
     match warning.itself() {
         Warning::GeneratorLimited { .. }
+        | Warning::GeneratorNearLimit { .. }
         | Warning::GeneratorStarved { .. }
         | Warning::HighLoadAverage { .. }
         | Warning::StealTime { .. }

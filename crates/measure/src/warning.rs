@@ -38,6 +38,13 @@ pub enum Warning {
         /// How many machines they are on.
         machines: u32,
     },
+    /// More calls were asked for than the generator makes without being late on this machine.
+    GeneratorNearLimit {
+        /// Calls per second, at the highest point.
+        asked_per_s: f64,
+        /// Calls per second that it can make, as `loadgen calibrate` found.
+        usable_per_s: f64,
+    },
     /// The generator was ready to run and had no CPU.
     GeneratorStarved {
         /// How long, as a share of the trial.
@@ -212,6 +219,7 @@ impl Warning {
         let figure = || "latency p50".to_owned();
         vec![
             Self::GeneratorLimited { lateness_p99_us: 1_500.0, bound_us: 500.0 },
+            Self::GeneratorNearLimit { asked_per_s: 300_000.0, usable_per_s: 280_000.0 },
             Self::GeneratorStarved { share: 0.6 },
             Self::HighLoadAverage { load_average: 3.2, cpus: 2 },
             Self::StealTime { share: 0.07 },
@@ -295,12 +303,22 @@ impl fmt::Display for Warning {
             Self::OnNode { node, warning } => write!(f, "On node {node}: {warning}"),
             Self::StartSkew { skew_us, bound_us } => write!(
                 f,
-                "Nodes may have started {skew_us:.0} µs apart (bound: {bound_us:.0} µs), so their                  loads are not one schedule to that accuracy. Latencies hold, since each is taken                  by one clock. Use nodes with a shorter round trip to the coordinator."
+                "Nodes may have started {skew_us:.0} µs apart (bound: {bound_us:.0} µs), so their \
+                 loads are not one schedule to that accuracy. Latencies hold, since each is taken \
+                 by one clock. Use nodes with a shorter round trip to the coordinator."
             ),
             Self::SharedMachine { nodes, machines } => write!(
                 f,
-                "{nodes} nodes share {machines} machine{}: generator, balancer and backends                  compete for CPUs there, and what is between them is no network. Use as many                  machines as nodes for figures.",
+                "{nodes} nodes share {machines} machine{}: generator, balancer and backends \
+                 compete for CPUs there, and what is between them is no network. Use as many \
+                 machines as nodes for figures.",
                 if *machines == 1 { "" } else { "s" }
+            ),
+            Self::GeneratorNearLimit { asked_per_s, usable_per_s } => write!(
+                f,
+                "{asked_per_s:.0} calls/s were asked for, and the generator makes \
+                 {usable_per_s:.0} on the CPUs it has here without being late (`loadgen \
+                 calibrate`), so latencies may be its own. Lower the rate, or give it more cores."
             ),
             Self::GeneratorStarved { share } => write!(
                 f,

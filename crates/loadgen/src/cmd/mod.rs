@@ -2,6 +2,7 @@
 
 mod agent;
 mod all;
+mod calibrate;
 mod check;
 mod compare;
 mod decide;
@@ -105,6 +106,9 @@ enum Command {
     /// Run every scenario of the library, and decide from them; about 20 minutes, or 5 with
     /// --quick.
     All(all::Args),
+    /// Measure how many calls a second the generator can make on this machine; later runs say
+    /// when they ask too much of it.
+    Calibrate(calibrate::Args),
     /// Make a trace, which `load.arrivals` replays, of an access log: of Envoy in JSON, or
     /// of layerlab's L7 proxy.
     Trace(trace::Args),
@@ -153,6 +157,7 @@ impl Program {
             Some(Command::Peers) => peers::main()?,
             Some(Command::Prune(args)) => prune::main(&args)?,
             Some(Command::All(args)) => all::main(&args)?,
+            Some(Command::Calibrate(args)) => calibrate::main(&args)?,
             Some(Command::Trace(args)) => trace::main(&args)?,
             Some(Command::Schema(args)) => schema::main(&args)?,
             Some(Command::Agent(args)) => agent::main(&args)?,

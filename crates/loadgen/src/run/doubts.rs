@@ -184,6 +184,12 @@ pub(super) fn of_arrivals(asked: Asked, unasked: &[Unasked]) -> Vec<Warning> {
     unasked.iter().map(warning).collect()
 }
 
+/// Whether an open loop asks more of the generator than it can do.
+pub(super) fn of_rate(asked_per_s: f64, usable_per_s: f64) -> Option<Warning> {
+    (asked_per_s > usable_per_s)
+        .then_some(Warning::GeneratorNearLimit { asked_per_s, usable_per_s })
+}
+
 /// The doubts that exist before anything was run.
 pub(super) fn of_start(load: &LoadSetup, environment: &Environment) -> Vec<Warning> {
     let mut doubts = Vec::new();

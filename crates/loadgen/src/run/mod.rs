@@ -4,6 +4,7 @@
 //! written down as soon as it ends, so that whatever happens later, what was
 //! measured is kept.
 
+pub(crate) mod calibration;
 mod course;
 mod describe;
 mod doubts;
@@ -27,7 +28,12 @@ mod twin;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use measure::{folder::RunFolder, prediction::Predictions, record::LeftOut};
+use measure::{
+    folder::RunFolder,
+    prediction::Predictions,
+    record::{LeftOut, RunRecord},
+    warning::Warning,
+};
 use scenario::{Library, Scenario, ScenarioSource, Tls};
 
 use crate::{
@@ -41,6 +47,7 @@ use crate::{
     root::Root,
     service::OwnService,
 };
+use calibration::Calibration;
 use course::Course;
 pub(crate) use finished::Finished;
 use nodes::Nodes;
@@ -116,11 +123,12 @@ pub(crate) fn run(
         Cpus::of(&scenario.placement, &placement::available()).map_err(Failure::bad_input)?;
     let predictions = predictions(request, &points, &peers, observer)?;
     let started = Timestamp::now();
-    let folder = create_folder(&request.results, &request.source, started)?;
     let mut record = describe::run_record(request, &points, &peers, left_out, started, &cpus);
     if let Some(client) = clients.first() {
         record.load.client.clone_from(&client.label);
     }
+    record.warnings.extend(beyond_calibration(&request.results, &record, &points, &cpus)?);
+    let folder = create_folder(&request.results, &request.source, started)?;
     if let Some(predictions) = predictions {
         record.predictions = Some(folder.seal(predictions, utc(Timestamp::now()))?);
     }
@@ -174,6 +182,27 @@ fn clients(
         }
     }
     Ok(clients)
+}
+
+/// Whether the generator is asked for more than it can do here, where that was measured.
+fn beyond_calibration(
+    results: &Path,
+    record: &RunRecord,
+    points: &[Point],
+    cpus: &Cpus,
+) -> Result<Option<Warning>, Failure> {
+    let Some(calibration) = Calibration::read(results, &record.environment)? else {
+        return Ok(None);
+    };
+    let usable = |scenario: &Scenario| {
+        let connections = scenario.load.connections;
+        let workers = load::workers(record.environment.cpus, cpus.generator.len(), connections);
+        calibration.usable(workers)
+    };
+    let beyond = |point: &Point| {
+        doubts::of_rate(point.scenario.load.pace.mean_rate()?, usable(&point.scenario))
+    };
+    Ok(points.iter().find_map(beyond))
 }
 
 /// What will be measured, where that is asked for.
