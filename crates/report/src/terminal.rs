@@ -10,6 +10,7 @@ use analysis::{
     sweep::{Sweep, label},
 };
 use measure::{
+    figure::Figure,
     format,
     record::{RunRecord, TrialRecord},
 };
@@ -150,25 +151,65 @@ pub fn predictions(outcomes: &[Outcome], style: Style) -> String {
             predicted::inside(one).to_owned(),
         ]
     };
-    let rows: Vec<[String; 7]> =
-        [heads.map(str::to_owned)].into_iter().chain(outcomes.iter().map(cells)).collect();
+    let text = aligned(heads, outcomes.iter().map(cells), &[0, 1, 6], style);
+    text + &plain_paragraph(&predicted::score(outcomes), "", style)
+}
+
+/// One peer beside each of the others by some figures, repeat by repeat: a line a ratio. Of a
+/// sweep, what belongs to no point alone. Empty where nobody of that name was measured.
+pub fn beside(
+    run: &RunRecord,
+    trials: &[TrialRecord],
+    name: &str,
+    figures: &[Figure],
+    style: Style,
+) -> String {
+    let model = Model::new(run, trials);
+    let Some(one) = model.measured().find(|peer| peer.name == name) else { return String::new() };
+    let mut rows = Vec::new();
+    for &figure in figures {
+        for other in model.measured().filter(|other| other.name != name) {
+            let Some(ratio) = one.beside(other, figure).ratio else { continue };
+            let value = |peer: &PeerView<'_>| {
+                let known = peer.estimate(figure);
+                known.map_or(format::UNKNOWN.to_owned(), |known| figure.show(known.value))
+            };
+            let interval = ratio.interval.map_or(String::new(), |interval| {
+                format!("{} – {}", format::factor(interval.low), format::factor(interval.high))
+            });
+            let times = format!("{} ×", format::factor(ratio.centre));
+            let name = figure.name().to_owned();
+            rows.push([name, other.name.to_owned(), value(other), value(one), times, interval]);
+        }
+    }
+    let heads = ["figure", "beside", "its value", name, "ratio", LEVEL_TEXT];
+    aligned(heads, rows.into_iter(), &[0, 1], style)
+}
+
+/// Columns under their heads: those of names to the left, those of numbers to the right.
+fn aligned<const N: usize>(
+    heads: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+    names: &[usize],
+    style: Style,
+) -> String {
+    let rows: Vec<[String; N]> = [heads.map(str::to_owned)].into_iter().chain(rows).collect();
     let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..heads.len()).map(|column| widest(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..N).map(|column| widest(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-            // Names to the left, numbers to the right.
-            line.push_str(&match column {
-                0 | 1 | 6 => format!("{cell:<width$}  "),
-                _ => format!("{cell:>width$}  "),
+            line.push_str(&match names.contains(&column) {
+                true => format!("{cell:<width$}  "),
+                false => format!("{cell:>width$}  "),
             });
         }
         let line = cut(line.trim_end(), style.width);
         text.push_str(&if number == 0 { dim(&line, style) } else { line });
         text.push('\n');
     }
-    text + &plain_paragraph(&predicted::score(outcomes), "", style)
+    text
 }
 
 /// The comparison, before it is set for a terminal or a page.
