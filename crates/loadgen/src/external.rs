@@ -6,12 +6,7 @@
 
 mod trust;
 
-use std::{
-    fmt, io,
-    net::{SocketAddr, ToSocketAddrs as _},
-    str::FromStr,
-    sync::Arc,
-};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use measure::record::{BackendRecord, BackendSetup, TrialRecord};
 use scenario::{EXTERNAL_PEER, Layer, Network, Peer, Scenario, Tls};
@@ -80,18 +75,6 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// What its name stands for now; never empty.
-    ///
-    /// # Errors
-    /// When that can't be found out, or is nothing.
-    pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        let addresses: Vec<SocketAddr> = self.authority.to_socket_addrs()?.collect();
-        if addresses.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "it stands for no address"));
-        }
-        Ok(addresses)
-    }
-
     /// Whom to trust there; `None` where it speaks plain text.
     ///
     /// # Errors
@@ -228,9 +211,7 @@ fn find(
         )));
     }
     let unknown = |reason: String| Failure::lab(format!("--target {target}: {reason}"));
-    let addresses = external
-        .target
-        .resolve()
+    let addresses = lab::resolve(&target.authority)
         .map_err(|error| unknown(format!("its name can't be resolved: {error}")))?;
     let (authority, trust) = (&target.authority, external.trust.as_deref());
     let port = lab::Way { authority, trust, service };
@@ -289,9 +270,7 @@ impl External {
     /// When that can't be found out.
     pub(crate) fn now(&self) -> Result<Outside, LabError> {
         let authority = self.target.authority.clone();
-        let addresses = self
-            .target
-            .resolve()
+        let addresses = lab::resolve(&authority)
             .map_err(|error| LabError::Resolve { authority: authority.clone(), error })?;
         let (name, meters) = (self.target.name.clone(), self.meters.clone());
         Ok(Outside { name, authority, addresses, meters })

@@ -403,6 +403,17 @@ fn a_slower_backend_is_a_regression_and_an_equal_one_is_none() {
         (Some("latency p50"), Some("worse"))
     );
     assert!(fs::read_to_string(page).unwrap().contains("latency p50"));
+    // The same from a file, which is all that has to be kept.
+    let baseline = home.path("baseline.json");
+    let baseline = baseline.to_str().unwrap();
+    assert_eq!(home.run(&["export", path(0), "--baseline", baseline]).code, Some(0));
+    let again = home.run(&["compare", "--baseline", baseline, path(2), "--json"]);
+    assert_eq!((again.code, &again.stdout), (Some(1), &worse.stdout), "{}", again.said());
+    for wrong in [vec![path(0)], vec!["--baseline", baseline, path(0), path(1)]] {
+        let ran = home.run(&[&["compare"], &wrong[..]].concat());
+        assert_eq!(ran.code, Some(2), "{}", ran.said());
+        assert!(ran.stderr.contains("--baseline"), "{}", ran.said());
+    }
     // One trial each: nothing is known, which passes unless it must not.
     let small = ["--scenario", "small", "--peers", "direct", "--repeats", "1"];
     for _ in 0..2 {

@@ -1,5 +1,5 @@
-//! Servers of the user's own, started by `[backends] command`. For the lab a backend
-//! that it starts by its command line alone is one of them.
+//! Servers of the user's own: started by `[backends] command`, or there already, at `[backends]
+//! addresses`. For the lab a backend that it starts by its command line alone is one of them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ mod common;
 
 use std::fs;
 
-use common::{Home, SMALL};
+use common::{Home, SMALL, Server};
 use measure::{
     folder::Run,
     record::{ProcessRole, RunRecord, TrialRecord},
@@ -63,6 +63,35 @@ fn all_peers_stand_before_servers_of_the_users_own() {
     let log = fs::read_to_string(folder.join("logs/002-l7-r0/b1.log")).unwrap();
     let scenarios = home.path("scenarios").canonicalize().unwrap();
     assert_eq!(log.lines().next(), Some(&*format!("b1 in {}", scenarios.display())), "{log}");
+}
+
+#[test]
+fn peers_are_put_before_servers_that_run_already() {
+    let [first, second] =
+        [1, 2].map(|_| Server::start(&["echo-backend", "--id=any", "--service-time=constant:1ms"]));
+    let home = Home::new();
+    let addresses = format!("addresses = [\"{}\", \"{}\"]\n", first.address, second.address);
+    let text = SMALL.replace("count = 2\n", &addresses);
+    // Nobody says who he is: the taps do.
+    let (record, trials) = ran(&home, &format!("{text}{SERVICE}"), &[]);
+    assert_eq!(trials.len(), 3);
+    assert_eq!(record.load.service.unwrap().identity.as_deref(), Some("tap before each backend"));
+    for trial in &trials {
+        let calls: Vec<u64> = trial.backends.iter().map(|backend| backend.calls).collect();
+        assert_eq!(calls.iter().sum::<u64>(), 120, "{}: {calls:?}", trial.peer);
+        assert!(trial.peer != "l7" || calls == [60, 60], "{calls:?}");
+        let billed = trial.processes.iter().filter(|cost| cost.role == ProcessRole::Backend);
+        assert_eq!(billed.count(), 0, "their cost is not known");
+    }
+    drop(second);
+    home.scenario("gone", &format!("{text}{SERVICE}"));
+    let gone = home.run(&["--scenario", "gone"]);
+    assert_eq!(gone.code, Some(3), "{}", gone.said());
+    assert!(gone.stderr.contains("error: b1 at 127.0.0.1:"), "{}", gone.said());
+    home.scenario("away", &text.replace(&first.address, "192.0.2.1:50051"));
+    let away = home.run(&["--scenario", "away"]);
+    assert_eq!(away.code, Some(2), "{}", away.said());
+    assert!(away.stderr.contains("192.0.2.1:50051, which is not this machine"), "{}", away.said());
 }
 
 /// Two methods of which no answer says where it comes from.

@@ -171,6 +171,12 @@ figures! {
     ProxyCpuPerGib "proxy_cpu_per_gib" Time MedianOverTrials
         "CPU time of the proxy per GiB of payload moved, both directions together."
         |of| of.per_gib(of.cpu_ns(ProcessRole::Proxy)?);
+    ProxyCallsPerCore "proxy_calls_per_core" Rate MedianOverTrials
+        "Calls per second of the proxy's CPU time: what a core of it serves, where it was busy all the time."
+        |of| Some(1e9 / of.cpu_ns(ProcessRole::Proxy).filter(|&ns| ns > 0.0)?);
+    ProxyGibPerCore "proxy_gib_per_core" Number MedianOverTrials
+        "GiB of payload per second of the proxy's CPU time, both directions together."
+        |of| Some(1e9 / of.per_gib(of.cpu_ns(ProcessRole::Proxy)?).filter(|&ns| ns > 0.0)?);
     BackendCpuPerCall "backend_cpu_per_call" Time MedianOverTrials
         "CPU time of all backends together per call."
         |of| of.cpu_ns(ProcessRole::Backend);

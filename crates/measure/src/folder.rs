@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     histogram::{HistogramError, HistogramRecord},
@@ -246,15 +246,53 @@ impl Run {
             }
         }
         check_all_there(&trials_path, record.trials, &by_order)?;
-        let mut trials: Vec<TrialRecord> = by_order.into_values().map(|(_, trial)| trial).collect();
+        let trials = by_order.into_values().map(|(_, trial)| trial).collect();
+        Ok(Self::with_weights(record, trials))
+    }
+
+    /// Reads what a run is compared with: a run folder, or a file that
+    /// [`Run::write_baseline`] wrote.
+    ///
+    /// # Errors
+    /// As [`Run::open`].
+    pub fn open_baseline(path: &Path) -> Result<Self, FolderError> {
+        if !path.is_file() {
+            return Self::open(path);
+        }
+        let baseline: Baseline<RunRecord, Vec<TrialRecord>> = read_json(path)?;
+        for trial in &baseline.trials {
+            check_histograms(path, trial.histograms())?;
+        }
+        Ok(Self::with_weights(baseline.record, baseline.trials))
+    }
+
+    /// Writes the records of a run into one file, which can be kept beside the code whose
+    /// later runs are compared with it.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write_baseline(&self, path: &Path) -> Result<(), FolderError> {
+        let (record, trials) = (&self.record, &self.trials);
+        write_json(path, &Baseline { format: FORMAT_VERSION, record, trials })
+    }
+
+    fn with_weights(record: RunRecord, mut trials: Vec<TrialRecord>) -> Self {
         for trial in &mut trials {
             let weights = record.backends_of(trial).iter().map(|setup| setup.weight);
             for (backend, weight) in trial.backends.iter_mut().zip(weights) {
                 backend.weight = weight;
             }
         }
-        Ok(Self { record, trials })
+        Self { record, trials }
     }
+}
+
+/// A run in one file.
+#[derive(Serialize, Deserialize)]
+struct Baseline<R, T> {
+    format: u32,
+    record: R,
+    trials: T,
 }
 
 fn check_histograms<'a>(

@@ -9,19 +9,31 @@ use crate::{
     check::within,
     command::check_environment,
     error::Problem,
+    quantity::PercentText,
     scenario::Backend,
     service_time::ServiceTime,
-    units::PercentText,
     wire::{BackendOverrideWire, BackendsWire},
 };
 
 const DEFAULT_BACKENDS: u32 = 4;
 const DEFAULT_CONCURRENCY: u32 = 8;
 
+fn count_of(wire: &BackendsWire) -> Result<u32, Problem> {
+    let Some(addresses) = &wire.addresses else {
+        let count = wire.count.unwrap_or(DEFAULT_BACKENDS);
+        return within("backends.count", count, bounds::BACKENDS, "backends");
+    };
+    let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    if wire.count.is_some_and(|written| written != count) {
+        let message = format!("there are {count} in `backends.addresses`; take this out");
+        return Err(Problem::new("backends.count", message));
+    }
+    within("backends.addresses", count, bounds::BACKENDS, "backends")
+}
+
 /// Every backend, those that differ too.
 pub(crate) fn check_backends(wire: &BackendsWire) -> Result<Vec<Backend>, Problem> {
-    let count = wire.count.unwrap_or(DEFAULT_BACKENDS);
-    let count = within("backends.count", count, bounds::BACKENDS, "backends")?;
+    let count = count_of(wire)?;
     let concurrency = wire.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
     let concurrency = within("backends.concurrency", concurrency, bounds::CONCURRENCY, "servers")?;
     let service_time = wire.service_time.unwrap_or(ServiceTime::None);

@@ -28,6 +28,8 @@ pub const BACKENDS: Bounds<u32> = bounds(1, 10_000);
 pub const CONCURRENCY: Bounds<u32> = bounds(1, 65_536);
 /// Weight of a backend.
 pub const WEIGHT: Bounds<u32> = bounds(1, 1_000);
+/// The CPU time that a proxy may use, in cores.
+pub const PROXY_QUOTA: Bounds<f64> = bounds(0.01, 64.0);
 /// Speed factor of a backend.
 pub const SPEED: Bounds<f64> = bounds(0.001, 1_000.0);
 /// How many times slower or faster a fault makes a backend.

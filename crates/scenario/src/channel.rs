@@ -9,8 +9,8 @@ use crate::{
     bounds::{self, Bounds},
     check::{Time, within},
     error::Problem,
+    quantity::{DurationText, duration_as_text},
     scenario::{Client, ConnectionAge},
-    units::{DurationText, duration_as_text},
     wire::{BackendsWire, BalanceWire, ChannelWire},
 };
 
@@ -77,7 +77,9 @@ pub(crate) fn check_stream_limits(
     balance: &BalanceWire,
 ) -> Result<StreamLimits, Problem> {
     let key = "backends.max_concurrent_streams";
-    if backends.max_concurrent_streams.is_some() && backends.command.is_some() {
+    if backends.max_concurrent_streams.is_some()
+        && (backends.command.is_some() || backends.addresses.is_some())
+    {
         let message = "only the lab's own backend can be told, and `backends.command` starts \
                        servers of yours";
         return Err(Problem::new(key, message));

@@ -5,17 +5,20 @@ use std::{collections::BTreeMap, fmt, path::Path, time::Duration};
 
 use measure::{answer::Answer, figure::Scope};
 
+use units::duration;
+
 use crate::{
     backends::{check_backends, check_policy},
     bounds::{self, Bounds},
     channel::{check_channel, check_connection_age, check_stream_limits},
     claim::{Claim, parse_figure},
     client::check_client,
-    command::check_command,
+    command::check_servers,
     error::{Problem, list_of},
     fault::check_faults,
     fleet::check_fleet,
     peer::{EXTERNAL_PEER, check_name},
+    quantity::{DurationText, PercentText, RateText},
     scenario::{
         Arrivals, Backend, CallKind, Client, Length, Load, NodeRoles, Pace, Pacer, Placement,
         Precision, Profile, Scenario, Skew,
@@ -25,7 +28,6 @@ use crate::{
     settings::{ProxySettings, check_settings},
     sizes::check_sizes,
     trace::{Trace, TracedCall, check_trace},
-    units::{DurationText, PercentText, RateText, format_duration},
     wire::{
         ArrivalsWire, CallWire, ClientWire, LoadWire, LoopWire, NodesWire, PacerWire,
         PlacementMode, PlacementWire, PrecisionWire, ProfileWire, ScenarioWire, SearchWire,
@@ -57,15 +59,16 @@ pub(crate) fn check(
     let stream_limits = check_stream_limits(&wire.backends, &wire.balance)?;
     let backends = check_backends(&wire.backends)?;
     let tls = wire.tls.unwrap_or_default();
-    let command = check_command(&wire.backends, backends.len(), tls)?;
+    let network = wire.network.unwrap_or_default();
+    let servers = check_servers(&wire.backends, backends.len(), tls, network)?;
     let policy = wire.balance.policy;
     check_policy("balance.policy", policy, &backends)?;
     let fleet = check_fleet(&wire.balance)?;
     let load = check_load(&wire.load, folder)?;
-    check_client(&load, wire.network.unwrap_or_default(), tls, wire.service.is_some())?;
+    check_client(&load, network, tls, wire.service.is_some())?;
     let channel = check_channel(&wire.channel, load.client)?;
     let service = check_service(wire.service, &wire.load)?;
-    let faults = check_faults(&wire.faults, &backends, command.is_some())?;
+    let faults = check_faults(&wire.faults, &backends, &servers)?;
     if let (Some(_), Length::Calls(_)) = (faults.first(), load.length) {
         let message = "faults happen at a part of the duration; use `load.duration`";
         return Err(Problem::new("load.calls", message));
@@ -73,6 +76,8 @@ pub(crate) fn check(
     let placement = check_placement(&wire.placement)?;
     let nodes = check_nodes(wire.nodes)?;
     let settings = check_settings(&wire.settings)?;
+    let cores = |quota| within("placement.proxy_quota", quota, bounds::PROXY_QUOTA, "cores");
+    let proxy_quota = wire.placement.proxy_quota.map(cores).transpose()?;
     let peers = check_peers(wire.run.peers, known_peers, &settings, &backends)?;
     let repeats = wire.run.repeats.unwrap_or(DEFAULT_REPEATS);
     let repeats = within("run.repeats", repeats, bounds::REPEATS, "trials of each peer")?;
@@ -92,10 +97,10 @@ pub(crate) fn check(
         question,
         learned,
         answer,
-        network: wire.network.unwrap_or_default(),
-        tls: wire.tls.unwrap_or_default(),
+        network,
+        tls,
         backends,
-        command,
+        servers,
         connection_age,
         stream_limits,
         channel,
@@ -104,6 +109,7 @@ pub(crate) fn check(
         faults,
         placement,
         nodes,
+        proxy_quota,
         policy,
         fleet,
         settings,
@@ -477,7 +483,7 @@ fn check_length(wire: &LoadWire, pace: &Pace, warm_up: Duration) -> Result<Lengt
                     if calls as f64 / arrivals.rate() > longest.as_secs_f64() =>
                 {
                     let rate = arrivals.rate();
-                    let longest = format_duration(longest);
+                    let longest = duration::format(longest);
                     let message = format!("{calls} calls at {rate}/s take longer than {longest}");
                     Err(Problem::new("load.calls", message))
                 }
@@ -542,7 +548,7 @@ pub(crate) struct Time(pub(crate) Duration);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&format_duration(self.0))
+        f.write_str(&duration::format(self.0))
     }
 }
 

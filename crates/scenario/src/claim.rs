@@ -22,10 +22,9 @@ use std::{fmt, str::FromStr};
 use measure::figure::{Figure, Scope, Unit, UnknownFigure};
 use serde::{Serialize, Serializer};
 
-use crate::{
-    error::{did_you_mean, list_of},
-    units::{refuse_misspelled, split_unit},
-};
+use units::{refuse_misspelled, split_unit};
+
+use crate::error::{did_you_mean, list_of};
 
 /// A claim that was understood.
 #[derive(Clone, Debug, PartialEq)]

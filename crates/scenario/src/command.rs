@@ -1,5 +1,5 @@
-//! How the user's own servers are started in place of the lab's backend: a command
-//! with placeholders, and what shows that one is ready.
+//! The user's own servers in place of the lab's backend: where they run already, or how they
+//! are started, by a command with placeholders, and what shows that one is ready.
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +16,50 @@ use crate::{
     check::{Time, within},
     error::{Problem, did_you_mean, list_of},
     peer::pieces,
-    scenario::Tls,
-    units::{DurationText, duration_as_text},
+    quantity::{DurationText, duration_as_text},
+    scenario::{Network, Tls},
     wire::BackendsWire,
 };
 
 const DEFAULT_READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Servers of the user's own.
+/// Whose servers the backends are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Servers {
+    /// The lab's echo backend.
+    #[default]
+    Echo,
+    /// The user's own, which the lab starts.
+    Started(BackendCommand),
+    /// The user's own, which run already: `HOST:PORT` of each, as many as backends.
+    Running(Vec<String>),
+}
+
+impl Servers {
+    /// Whether they are not the lab's own.
+    pub fn are_own(&self) -> bool {
+        *self != Self::Echo
+    }
+
+    /// How they are started, where they are the user's and the lab starts them.
+    pub fn command(&self) -> Option<&BackendCommand> {
+        match self {
+            Self::Started(command) => Some(command),
+            Self::Echo | Self::Running(_) => None,
+        }
+    }
+
+    /// Where they run already.
+    pub fn running(&self) -> Option<&[String]> {
+        match self {
+            Self::Running(addresses) => Some(addresses),
+            Self::Echo | Self::Started(_) => None,
+        }
+    }
+}
+
+/// How servers of the user's own are started.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BackendCommand {
     /// The program and its arguments; never empty.
@@ -182,19 +218,73 @@ fn unknown(key: &str, tag: &str) -> Problem {
     )
 }
 
-/// Checks the command of `[backends]` for so many servers; `None` where the lab's own
-/// backend is started.
-pub(crate) fn check_command(
+/// Checks whose servers the backends are, of which there are `count`.
+pub(crate) fn check_servers(
     wire: &BackendsWire,
     count: usize,
     tls: Tls,
-) -> Result<Option<BackendCommand>, Problem> {
-    let Some(words) = &wire.command else { return without_command(wire).map(|()| None) };
+    network: Network,
+) -> Result<Servers, Problem> {
+    match (&wire.command, &wire.addresses) {
+        (None, None) => without_command(wire).map(|()| Servers::Echo),
+        (Some(words), None) => check_command(words, wire, count, tls).map(Servers::Started),
+        (None, Some(addresses)) => {
+            without_command(wire)?;
+            check_running(addresses, wire, tls, network).map(Servers::Running)
+        }
+        (Some(_), Some(_)) => Err(Problem::new(
+            "backends.addresses",
+            "servers that run already are not started; take `backends.command` out, or this",
+        )),
+    }
+}
+
+fn check_running(
+    addresses: &[String],
+    wire: &BackendsWire,
+    tls: Tls,
+    network: Network,
+) -> Result<Vec<String>, Problem> {
+    only_for_echo(wire, "the servers at `backends.addresses` are yours")?;
+    let key = |index| format!("backends.addresses[{index}]");
+    for (index, address) in addresses.iter().enumerate() {
+        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        let port = port.and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none_or(|port| port == 0) || address.contains('/') {
+            let message = format!("`{address}`: expected HOST:PORT, as in 10.0.0.7:50051");
+            return Err(Problem::new(key(index), message));
+        }
+        if addresses[..index].contains(address) {
+            return Err(Problem::new(key(index), format!("`{address}` stands there twice")));
+        }
+    }
+    if tls.of_backends() {
+        let message = format!(
+            "`tls = \"{}\"` has backends show certificates of the lab's, and these servers run \
+             already; use `none` or `clients`",
+            tls.name()
+        );
+        return Err(Problem::new("tls", message));
+    }
+    if network != Network::Loopback {
+        let message = "a network namespace of the lab's does not lead to servers that run already; \
+                       use `loopback`";
+        return Err(Problem::new("network", message));
+    }
+    Ok(addresses.to_vec())
+}
+
+fn check_command(
+    words: &[String],
+    wire: &BackendsWire,
+    count: usize,
+    tls: Tls,
+) -> Result<BackendCommand, Problem> {
     if words.first().is_none_or(|program| program.trim().is_empty()) {
         let message = "there is no program; write it as [\"python3\", \"server.py\", ...]";
         return Err(Problem::new("backends.command", message));
     }
-    not_with_command(wire)?;
+    only_for_echo(wire, "`backends.command` starts servers of yours")?;
     let word = |(index, word): (usize, &String)| {
         ServerText::parse(&format!("backends.command[{index}]"), word)
     };
@@ -236,13 +326,13 @@ pub(crate) fn check_command(
         bounds::READY_WITHIN.time(),
         "a time to start in",
     )?;
-    Ok(Some(BackendCommand {
+    Ok(BackendCommand {
         command,
         environment,
         folder: wire.folder.clone().unwrap_or_default(),
         ready: wire.ready.unwrap_or_default(),
         ready_within: ready_within.0,
-    }))
+    })
 }
 
 /// Checks additions to an environment.
@@ -260,7 +350,7 @@ pub(crate) fn check_environment(
     wire.iter().map(entry).collect()
 }
 
-/// Keys that say something of the user's own servers, and there are none.
+/// Keys that say how the user's own servers are started, and none are.
 fn without_command(wire: &BackendsWire) -> Result<(), Problem> {
     let with_environment = wire.overrides.iter().position(|one| !one.environment.is_empty());
     let set = [
@@ -275,14 +365,16 @@ fn without_command(wire: &BackendsWire) -> Result<(), Problem> {
     ];
     match set.into_iter().find(|(_, is_set)| *is_set) {
         Some((key, _)) => {
-            Err(Problem::new(key, "this is for servers of your own; add `backends.command`"))
+            let message = "this is for servers of yours that the lab starts; add \
+                           `backends.command`";
+            Err(Problem::new(key, message))
         }
         None => Ok(()),
     }
 }
 
 /// Keys that say how the lab's own backend behaves, which is not started.
-fn not_with_command(wire: &BackendsWire) -> Result<(), Problem> {
+fn only_for_echo(wire: &BackendsWire, why: &str) -> Result<(), Problem> {
     let mut set = vec![
         ("backends.concurrency".to_owned(), wire.concurrency.is_some()),
         ("backends.service_time".to_owned(), wire.service_time.is_some()),
@@ -301,8 +393,7 @@ fn not_with_command(wire: &BackendsWire) -> Result<(), Problem> {
     match set.into_iter().find(|(_, is_set)| *is_set) {
         Some((key, _)) => Err(Problem::new(
             key,
-            "only the lab's own backend can be told this, and `backends.command` starts servers \
-             of yours; take it out",
+            format!("only the lab's own backend can be told this, and {why}; take it out"),
         )),
         None => Ok(()),
     }
@@ -333,7 +424,7 @@ mod tests {
              [[backends.override]]\nindex = 1\nenvironment = { DELAY = \"5ms\" }",
         )
         .unwrap();
-        let command = own.command.unwrap();
+        let command = own.servers.command().unwrap();
         let addr = SocketAddr::from(([127, 0, 0, 1], 4_000));
         let cluster = [5_000, 5_001].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let server = Server { id: "b1", index: 1, addr, cluster: &cluster, tls: None };
@@ -362,7 +453,7 @@ mod tests {
             (&format!("{command}environment = {{ A = \"{{x}}\" }}"), "backends.environment.A"),
             (&format!("{command}ready_within = \"0s\""), "backends.ready_within"),
             (&format!("{command}ready = \"soon\""), "own.toml:5: backends.ready"),
-            ("ready = \"tcp\"", "own.toml:4: backends.ready: this is for servers of your own"),
+            ("ready = \"tcp\"", "own.toml:4: backends.ready: this is for servers of yours"),
             (
                 &format!("{command}[[backends.override]]\nindex = 0\nspeed = 0.5"),
                 "backends.override[0].speed: only the lab",
@@ -373,6 +464,30 @@ mod tests {
                      factor = 2"
                 ),
                 "only the lab's own backend",
+            ),
+        ] {
+            let error = scenario(backends).unwrap_err();
+            assert!(error.contains(expected), "{backends}: {error}");
+        }
+    }
+
+    #[test]
+    fn servers_that_run_already_are_taken_as_they_are() {
+        let own = scenario("addresses = [\"10.0.0.7:50051\", \"shop.example:443\"]").unwrap();
+        assert_eq!(own.servers.running().unwrap(), ["10.0.0.7:50051", "shop.example:443"]);
+        assert_eq!(own.backends.len(), 2, "as many backends as addresses");
+        for (backends, expected) in [
+            ("addresses = [\"10.0.0.7\"]", "own.toml:4: backends.addresses[0]: `10.0.0.7`"),
+            ("addresses = [\"a:1\", \"a:1\"]", "`a:1` stands there twice"),
+            ("addresses = []", "backends.addresses"),
+            ("count = 3\naddresses = [\"a:1\"]", "own.toml:4: backends.count: there are 1"),
+            ("addresses = [\"a:1\"]\ncommand = [\"s\", \"{port}\"]", "take `backends.command` out"),
+            ("addresses = [\"a:1\"]\nready = \"tcp\"", "add `backends.command`"),
+            ("addresses = [\"a:1\"]\nservice_time = \"none\"", "are yours; take it out"),
+            (
+                "addresses = [\"a:1\", \"b:1\"]\n[[fault]]\nat = \"10%\"\nbackend = 0\n\
+                 action = \"kill\"",
+                "the lab did not start these servers",
             ),
         ] {
             let error = scenario(backends).unwrap_err();

@@ -4,10 +4,11 @@
 use crate::{
     bounds::{self, Bounds},
     check::within,
+    command::Servers,
     error::Problem,
+    quantity::PercentText,
     scenario::{Backend, Fault, FaultAction},
     service_time::ServiceTime,
-    units::PercentText,
     wire::{FaultActionWire, FaultWire},
 };
 
@@ -16,8 +17,13 @@ use crate::{
 pub(crate) fn check_faults(
     wire: &[FaultWire],
     backends: &[Backend],
-    are_own: bool,
+    servers: &Servers,
 ) -> Result<Vec<Fault>, Problem> {
+    if let (Some(_), Some(_)) = (wire.first(), servers.running()) {
+        let message = "the lab did not start these servers, and does nothing to them; take \
+                       `[[fault]]` out, or start them by `backends.command`";
+        return Err(Problem::new("fault", message));
+    }
     let mut faults = Vec::with_capacity(wire.len());
     for (position, fault) in wire.iter().enumerate() {
         let most = u32::try_from(backends.len()).unwrap_or(u32::MAX) - 1;
@@ -25,7 +31,7 @@ pub(crate) fn check_faults(
         let key = format!("fault[{position}]");
         let backend = within(&format!("{key}.backend"), fault.backend, indices, "a backend")?;
         let PercentText(at) = fault.at;
-        let action = check_action(&key, fault, &backends[backend as usize], are_own)?;
+        let action = check_action(&key, fault, &backends[backend as usize], servers.are_own())?;
         faults.push((key, Fault { at, action, backend }));
     }
     faults.sort_by(|(_, a), (_, b)| a.at.total_cmp(&b.at));

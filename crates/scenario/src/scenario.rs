@@ -13,9 +13,10 @@ use serde::{Serialize, Serializer};
 use crate::{
     channel::{Channel, StreamLimits},
     claim::Claim,
-    command::{BackendCommand, ServerText},
+    command::{ServerText, Servers},
     fault,
     fleet::Fleet,
+    quantity::duration_as_text,
     search::Search,
     service::Service,
     service_time::ServiceTime,
@@ -23,7 +24,6 @@ use crate::{
     sizes::Sizes,
     sweep::Sweep,
     trace::Trace,
-    units::{duration_as_text, format_duration},
 };
 
 /// One question, and what to measure to answer it.
@@ -44,9 +44,8 @@ pub struct Scenario {
     pub tls: Tls,
     /// The backends behind every peer; never empty.
     pub backends: Vec<Backend>,
-    /// How they are started where they are not the lab's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub command: Option<BackendCommand>,
+    /// Whose servers they are.
+    pub servers: Servers,
     /// When backends close connections for their age; `None` for never.
     pub connection_age: Option<ConnectionAge>,
     /// How many calls a connection may carry, where that is limited.
@@ -65,6 +64,9 @@ pub struct Scenario {
     /// Which nodes each part is on, in a run on several.
     #[serde(skip_serializing_if = "NodeRoles::is_unset")]
     pub nodes: NodeRoles,
+    /// The CPU time that the balancer may use, in cores; `None` for what there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_quota: Option<f64>,
     /// How balancers pick.
     pub policy: PolicyKind,
     /// How many balancers there are.
@@ -191,7 +193,7 @@ fn optional_duration<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     match duration {
-        Some(duration) => serializer.serialize_str(&format_duration(*duration)),
+        Some(duration) => serializer.serialize_str(&units::duration::format(*duration)),
         None => serializer.serialize_none(),
     }
 }

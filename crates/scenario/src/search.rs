@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     claim::{Op, parse_figure, parse_number},
-    units::duration_as_text,
+    quantity::duration_as_text,
 };
 
 /// A search over the rate of an open loop, which starts at `load.rate`.

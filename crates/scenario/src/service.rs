@@ -13,8 +13,8 @@ use crate::{
     bounds,
     check::{Time, within},
     error::Problem,
+    quantity::{DurationText, duration_as_text},
     scenario::{Client, Scenario},
-    units::{DurationText, duration_as_text},
     wire::{
         ClientWire, ExpectedWire, FieldValueWire, IdentityWire, LoadWire, ServiceCallWire,
         ServiceWire,
@@ -104,11 +104,11 @@ pub enum RequestSource {
 }
 
 impl Scenario {
-    /// Whether the lab puts a tap before each server that it starts: where nothing else
-    /// tells from which of them an answer comes.
+    /// Whether the lab puts a tap before each server: where nothing else tells from which of
+    /// them an answer comes.
     pub fn has_taps(&self) -> bool {
         let is_untold = |service: &Service| service.identity.is_none();
-        self.command.is_some() && self.service.as_ref().is_some_and(is_untold)
+        self.servers.are_own() && self.service.as_ref().is_some_and(is_untold)
     }
 }
 

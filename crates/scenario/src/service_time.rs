@@ -8,10 +8,9 @@ use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{
-    bounds,
-    units::{format_duration, parse_duration},
-};
+use units::duration;
+
+use crate::bounds;
 
 /// The forms, for error messages and the schema.
 const FORMS: &str = "none, constant:D, exponential:D, lognormal:D,sigma=S or bimodal:D1,D2,P%";
@@ -64,7 +63,7 @@ impl ServiceTime {
 
 impl fmt::Display for ServiceTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |duration: &Duration| format_duration(*duration);
+        let text = |duration: &Duration| duration::format(*duration);
         match self {
             Self::None => f.write_str("none"),
             Self::Constant(time) => write!(f, "constant:{}", text(time)),
@@ -105,12 +104,12 @@ impl FromStr for ServiceTime {
 }
 
 fn time_of(whole: &str, text: &str) -> Result<Duration, String> {
-    let time = parse_duration(text).map_err(|reason| format!("in `{whole}`, {reason}"))?;
+    let time = duration::parse(text).map_err(|reason| format!("in `{whole}`, {reason}"))?;
     let bounds::Bounds { min, max } = bounds::SERVICE_TIME;
     if (min..=max).contains(&time) {
         return Ok(time);
     }
-    let (min, max) = (format_duration(min), format_duration(max));
+    let (min, max) = (duration::format(min), duration::format(max));
     Err(format!("in `{whole}`, {text} is out of bounds; service times go from {min} to {max}"))
 }
 

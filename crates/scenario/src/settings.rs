@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use units::duration;
+
 use crate::{
     bounds,
     check::{Time, within},
     error::Problem,
-    units::{DurationText, PercentText, format_duration},
+    quantity::{DurationText, PercentText},
 };
 
 /// What a proxy is set to: texts by the names of settings.
@@ -93,7 +95,7 @@ fn values(key: &str, wire: &ProxySettingsWire) -> Result<ProxySettings, Problem>
         let check = |DurationText(value)| {
             within(&format!("{key}.{name}"), Time(value), bounds::PROXY_TIME.time(), "a time")
         };
-        Ok(value.map(check).transpose()?.map(|value| format_duration(value.0)))
+        Ok(value.map(check).transpose()?.map(|value| duration::format(value.0)))
     };
     let percent = |value: Option<PercentText>| {
         value.map(|PercentText(part)| (part * 100.0).round().to_string())

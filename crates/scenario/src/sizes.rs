@@ -7,11 +7,12 @@ use std::{borrow::Cow, fmt, fs, path::Path, str::FromStr, sync::Arc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use units::{format_size, parse_size};
+
 use crate::{
     bounds,
     error::Problem,
     trace::{Trace, TracedCall},
-    units::{format_size, parse_size},
     wire::LoadWire,
 };
 

@@ -11,6 +11,7 @@ use toml::{Table, Value};
 
 use crate::{
     check::check,
+    command::Servers,
     document::{Document, explain},
     error::{Error, Invalid, Place, Problem},
     scenario::Scenario,
@@ -238,7 +239,7 @@ impl ScenarioSource {
     fn check_point(&self, wire: ScenarioWire) -> Result<Scenario, Problem> {
         let folder = beside(self.file());
         let mut scenario = check(&self.name, folder, wire, &self.known_peers)?;
-        if let Some(command) = &mut scenario.command {
+        if let Servers::Started(command) = &mut scenario.servers {
             command.folder = folder.join(&command.folder);
         }
         Ok(scenario)

@@ -8,11 +8,12 @@
 use serde::Serialize;
 use toml::Value;
 
+use units::{duration, format_size, parse_percent, parse_rate, parse_size, split_unit};
+
 use crate::{
     bounds,
     error::Problem,
     scenario::Scenario,
-    units::{format_size, parse_duration, parse_percent, parse_rate, parse_size, split_unit},
     wire::{SweepWire, ValueWire},
 };
 
@@ -81,7 +82,7 @@ pub fn number(value: &str) -> Option<f64> {
         "B" | "KiB" | "MiB" => parse_size(value).ok().map(f64::from),
         "/s" => parse_rate(value).ok(),
         "%" => parse_percent(value).ok(),
-        _ => parse_duration(value).ok().map(|duration| duration.as_nanos() as f64),
+        _ => duration::parse(value).ok().map(|duration| duration.as_nanos() as f64),
     }
 }
 
@@ -213,7 +214,7 @@ fn written(value: f64, unit: &str) -> (Value, String) {
             // To three digits: nobody asks for 1.414213562ms.
             let scale = 10_u64.pow(nanos.max(1).ilog10().saturating_sub(2));
             let nanos = (nanos + scale / 2) / scale * scale;
-            let text = crate::units::format_duration(std::time::Duration::from_nanos(nanos));
+            let text = duration::format(std::time::Duration::from_nanos(nanos));
             (Value::String(text.clone()), text)
         }
     }

@@ -12,11 +12,11 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::{
     bounds,
     command::Ready,
+    quantity::{DurationText, PercentText, RateText},
     scenario::{Network, Tls},
     service_time::ServiceTime,
     settings::ProxySettingsWire,
     sizes::Sizes,
-    units::{DurationText, PercentText, RateText},
 };
 
 /// A layerlab scenario: one question, and what to measure to answer it.
@@ -105,7 +105,11 @@ pub(crate) struct BackendsWire {
     /// `{cluster_addr.0}` that of the first server.
     #[schemars(example = ["python3", "server.py", "--port", "{port}"])]
     pub(crate) command: Option<Vec<String>>,
-    /// Additions to the environment of these servers, with the same placeholders. What
+    /// Servers of your own that run already, and that the peers are put before: `HOST:PORT` of
+    /// each. There are then as many backends.
+    #[schemars(example = ["10.0.0.7:50051", "10.0.0.8:50051"])]
+    pub(crate) addresses: Option<Vec<String>>,
+    /// Additions to the environment of servers that are started, with the same placeholders. What
     /// the lab itself was started with they have as well.
     #[serde(default)]
     #[schemars(example = env_example())]
@@ -692,6 +696,10 @@ pub(crate) struct PlacementWire {
     /// CPUs of the backends, which share them.
     #[schemars(example = [2, 3])]
     pub(crate) backends: Option<Vec<u32>>,
+    /// The CPU time that the proxy may use, in cores: a control group holds it to that, so
+    /// that it is the proxy that runs out, and not the load or the backends. Takes root.
+    #[schemars(range(min = bounds::PROXY_QUOTA.min, max = bounds::PROXY_QUOTA.max), example = 0.1)]
+    pub(crate) proxy_quota: Option<f64>,
 }
 
 /// How parts are placed.

@@ -32,7 +32,7 @@ pub mod accept;
 pub mod admin;
 pub mod backoff;
 pub mod cli;
-pub mod duration;
+pub use units::duration;
 pub mod exit;
 pub mod files;
 #[doc(hidden)]

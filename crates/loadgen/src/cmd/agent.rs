@@ -60,7 +60,7 @@ pub(crate) struct Args {
 
     /// How long to try while no coordinator answers.
     #[arg(long, value_name = "TIME", default_value = "60s",
-          value_parser = scenario::units::parse_duration)]
+          value_parser = units::duration::parse)]
     join_timeout: Duration,
 }
 

@@ -1,5 +1,5 @@
-//! `loadgen compare BEFORE AFTER`: what changed from one run to another, or, with
-//! `--rerun`, from one program to another.
+//! `loadgen compare BEFORE AFTER`: what changed from one run to another, or from a baseline, or,
+//! with `--rerun`, from one program to another.
 
 use std::path::{Path, PathBuf};
 
@@ -18,11 +18,15 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run folder to compare with. With --rerun: a program, as the loadgen of another
-    /// revision, or a folder with scenarios/peers of its own.
-    before: PathBuf,
-    /// The run folder that is judged, or with --rerun a program or a folder.
-    after: PathBuf,
+    /// The run folder to compare with, and the one that is judged. With --baseline the second
+    /// alone. With --rerun: programs, as the loadgen of another revision, or folders with
+    /// scenarios/peers of their own.
+    #[arg(value_names = ["BEFORE", "AFTER"], num_args = 1..=2, required = true)]
+    sides: Vec<PathBuf>,
+    /// What the run is compared with: a run folder, or a file that `loadgen export --baseline`
+    /// wrote.
+    #[arg(long, value_name = "FILE|RUN", conflicts_with = "rerun")]
+    baseline: Option<PathBuf>,
     /// Measure both now, in turn, with this scenario, and repeat until it is known whether
     /// they differ.
     #[arg(long, value_name = "FILE")]
@@ -86,17 +90,36 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
 fn of_folders(args: &Args) -> Result<Comparison, Failure> {
     let tolerance = percent("--tolerance", &args.tolerance)?;
     let open = |folder: &Path| Run::open(folder).map_err(Failure::bad_input);
-    let (before, after) = (open(&args.before)?, open(&args.after)?);
+    let (before, after) = match (&args.baseline, args.sides.as_slice()) {
+        (Some(baseline), [after]) => {
+            (Run::open_baseline(baseline).map_err(Failure::bad_input)?, open(after)?)
+        }
+        _ => {
+            let [before, after] = both(args)?;
+            (open(before)?, open(after)?)
+        }
+    };
     let moves = parse_moves(&args.moves)?;
     Comparison::of(&before, &after, tolerance, moves).map_err(Failure::bad_input)
 }
 
+fn both(args: &Args) -> Result<[&Path; 2], Failure> {
+    match (args.sides.as_slice(), &args.baseline) {
+        ([before, after], None) => Ok([before, after]),
+        ([_, extra], Some(_)) => Err(Failure::bad_input(format!(
+            "{}: --baseline says what the run is compared with; name one run besides",
+            extra.display()
+        ))),
+        _ => Err(Failure::bad_input("compare takes two: BEFORE and AFTER, or --baseline and one")),
+    }
+}
+
 fn rerun(args: &Args, scenario: &Path) -> Result<Comparison, Failure> {
-    let budget = scenario::units::parse_duration(&args.budget)
+    let budget = units::duration::parse(&args.budget)
         .map_err(|error| Failure::bad_input(format!("--budget: {error}")))?;
     let rerun = Rerun {
         scenario,
-        sides: [&args.before, &args.after],
+        sides: both(args)?,
         arguments: &args.arguments,
         figures: args.figures.iter().map(|name| figure(name)).collect::<Result<_, _>>()?,
         detect: percent("--detect", &args.detect)?,
@@ -109,7 +132,7 @@ fn rerun(args: &Args, scenario: &Path) -> Result<Comparison, Failure> {
 }
 
 fn percent(flag: &str, text: &str) -> Result<f64, Failure> {
-    let part = scenario::units::parse_percent(text);
+    let part = units::parse_percent(text);
     part.map_err(|error| Failure::bad_input(format!("{flag}: {error}")))
 }
 
@@ -126,7 +149,8 @@ fn parse_moves(text: &str) -> Result<analysis::compare::Moves, Failure> {
     let (cpu, latency) = text
         .split_once(',')
         .ok_or_else(|| failure("expected a percentage and a time, as `15%,25us`".to_owned()))?;
-    let cpu = scenario::units::parse_percent(cpu.trim()).map_err(failure)?;
-    let latency = scenario::units::parse_duration(latency.trim()).map_err(failure)?;
+    let wrong = |error: units::Error| failure(error.into());
+    let cpu = units::parse_percent(cpu.trim()).map_err(wrong)?;
+    let latency = units::duration::parse(latency.trim()).map_err(wrong)?;
     Ok(analysis::compare::Moves { cpu, latency_ns: latency.as_nanos() as f64 })
 }

@@ -24,10 +24,20 @@ pub(crate) struct Args {
     /// Where to write [default: `export` in the run folder].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Write one file instead, which later runs can be compared with: `loadgen compare
+    /// --baseline FILE RUN`.
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    baseline: Option<PathBuf>,
 }
 
 pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let run = Run::open(&args.folder).map_err(Failure::bad_input)?;
+    if let Some(path) = &args.baseline {
+        let unwritten = |error| Failure::lab(format!("--baseline: {error}"));
+        run.write_baseline(path).map_err(unwritten)?;
+        print(&format!("{}\n", path.display()))?;
+        return Ok(exit::FINE);
+    }
     let out = args.out.clone().unwrap_or_else(|| args.folder.join("export"));
     let files = write(&run, &out)?;
     print(&files.iter().map(|path| format!("{}\n", path.display())).collect::<String>())?;

@@ -15,6 +15,7 @@ use crate::{
     drive::client::{self, describe},
     exit::{self, Failure},
     external::{Target, TlsOptions},
+    lab,
     service::what_it_speaks,
     ui::print,
 };
@@ -82,7 +83,7 @@ fn ask(target: &Target, tls: &TlsOptions) -> Result<Interface, Failure> {
         let channel = channel.map_err(|error| failed(describe(&error)))?;
         grpc_call::reflect(channel).await.map_err(|error| {
             // A look without TLS says nothing of a target that speaks it.
-            let addresses = target.resolve().into_iter().flatten().filter(|_| !target.tls);
+            let addresses = lab::resolve(authority).into_iter().flatten().filter(|_| !target.tls);
             let spoken = addresses.into_iter().find_map(what_it_speaks);
             failed(match spoken {
                 Some(spoken) => format!(

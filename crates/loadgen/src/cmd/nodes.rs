@@ -33,7 +33,7 @@ pub(super) struct NodesArgs {
 
     /// How long to wait until an agent runs on every node.
     #[arg(long, value_name = "TIME", default_value = "60s", requires = "on",
-          value_parser = scenario::units::parse_duration)]
+          value_parser = units::duration::parse)]
     join_timeout: Duration,
 
     /// Most calls of a trial whose log is shipped to the coordinator, which takes 64 bytes

@@ -79,9 +79,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     before_threads(&request.scenario)?;
     let (live, address) = live_metrics(args)?.unzip();
     let mut progress = Progress::new(Terminal::stderr()).with_live(live);
-    if let Some(targets) = &request.targets {
-        args.targets.consent(targets, &request.scenario, &mut progress)?;
-    }
+    args.targets.consent(&request, &mut progress)?;
     if let Some(address) = address {
         progress.note(&format!("metrics of the run at http://{address}/metrics"));
     }
@@ -250,10 +248,10 @@ fn own_service(
 ) -> Result<Option<OwnService>, Failure> {
     let count = run::load::expected_calls(scenario, 1);
     let service = OwnService::of(scenario, source, settings, count)?;
-    if service.is_some() && !is_there && scenario.command.is_none() {
+    if service.is_some() && !is_there && !scenario.servers.are_own() {
         return Err(Failure::bad_input(format!(
             "scenario {} calls a service of your own, and nothing says where it runs; add \
-             --target HOST:PORT, or start it by `command` in [backends]",
+             --target HOST:PORT, or name its `addresses` in [backends], or start it by `command`",
             scenario.name
         )));
     }

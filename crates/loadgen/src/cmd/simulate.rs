@@ -51,7 +51,7 @@ struct ConditionArgs {
     zones: u32,
 
     /// What it takes more to a backend of another zone, one way.
-    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = scenario::units::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = units::duration::parse)]
     zone_delay: Duration,
 
     /// Balancers know of load only what all backends report from time to time: 100ms.
@@ -65,12 +65,12 @@ struct ConditionArgs {
     idle_reported: bool,
 
     /// Backends that join or leave are known to each balancer within this time.
-    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = scenario::units::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = units::duration::parse)]
     told_within: Duration,
 
     /// One way between client and balancer, and as much between balancer and backend;
     /// without a balancer, between client and backend.
-    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = scenario::units::parse_duration,
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = units::duration::parse,
           conflicts_with = "like")]
     delay: Duration,
 
@@ -82,7 +82,7 @@ struct ConditionArgs {
 }
 
 fn positive(text: &str) -> Result<Duration, String> {
-    match scenario::units::parse_duration(text)? {
+    match units::duration::parse(text)? {
         Duration::ZERO => Err(format!("`{text}` is no time; leave the flag out")),
         time => Ok(time),
     }
@@ -158,7 +158,7 @@ impl ConditionArgs {
     /// The flags that were given, for the record.
     fn written(&self) -> Vec<String> {
         let time = |flag: &str, time: Duration| {
-            (!time.is_zero()).then(|| format!("{flag} {}", scenario::units::format_duration(time)))
+            (!time.is_zero()).then(|| format!("{flag} {}", units::duration::format(time)))
         };
         let count = |flag: &str, count: u32| (count > 1).then(|| format!("{flag} {count}"));
         [

@@ -14,7 +14,8 @@ use scenario::{Length, Pace, Profile, Scenario, Setting};
 use crate::{
     exit::Failure,
     external::{Expected, Target, Targets, TlsOptions},
-    lab::meter::Meter,
+    lab::{self, meter::Meter},
+    run::Request,
     ui::{Progress, counted},
 };
 
@@ -48,11 +49,12 @@ pub(super) struct TargetArgs {
     #[command(flatten)]
     tls: TlsArgs,
 
-    /// Calls that may fail before a target is left alone, of at least 20 that ended.
+    /// Calls that may fail before what the lab did not start is left alone, of at least 20
+    /// that ended.
     #[arg(long, value_name = "PERCENT", default_value = "10%")]
     max_errors: String,
 
-    /// Agree to what the run does to targets on other machines, without being asked.
+    /// Agree to what the run does to other machines, without being asked.
     #[arg(long)]
     yes: bool,
 }
@@ -154,7 +156,7 @@ impl TargetArgs {
     /// # Errors
     /// When it is no percentage.
     pub(super) fn max_errors(&self) -> Result<f64, Failure> {
-        scenario::units::parse_percent(&self.max_errors)
+        units::parse_percent(&self.max_errors)
             .map_err(|error| Failure::bad_input(format!("--max-errors: {error}")))
     }
 
@@ -171,20 +173,25 @@ impl TargetArgs {
     /// When he does not, or can't be asked.
     pub(super) fn consent(
         &self,
-        targets: &Targets,
-        scenario: &Scenario,
+        request: &Request,
         progress: &mut Progress,
     ) -> Result<(), Failure> {
+        let scenario = &request.scenario;
+        let called: Vec<&str> = match (&request.targets, scenario.servers.running()) {
+            (Some(targets), _) => targets.all.iter().map(|target| &*target.authority).collect(),
+            (None, running) => running.into_iter().flatten().map(String::as_str).collect(),
+        };
         let mut away = Vec::new();
-        for target in &targets.all {
-            if !is_here(target)? {
-                away.push(&*target.authority);
+        for authority in called {
+            if !is_here(authority)? {
+                away.push(authority);
             }
         }
         if away.is_empty() {
             return Ok(());
         }
-        let what = format!("{} to {}", planned(scenario, away.len()), away.join(" and "));
+        let peers = if request.targets.is_some() { away.len() } else { scenario.peers.len() };
+        let what = format!("{} to {}", planned(scenario, peers), away.join(" and "));
         if self.yes {
             progress.note(&format!("the run makes {what}"));
             return Ok(());
@@ -207,18 +214,18 @@ impl TargetArgs {
     }
 }
 
-/// Whether calls to a target stay on this machine.
-fn is_here(target: &Target) -> Result<bool, Failure> {
-    let addresses = target.resolve().map_err(|error| {
-        Failure::lab(format!("--target {target}: its name can't be resolved: {error}"))
+/// Whether calls to `HOST:PORT` stay on this machine.
+fn is_here(authority: &str) -> Result<bool, Failure> {
+    let addresses = lab::resolve(authority).map_err(|error| {
+        Failure::lab(format!("{authority}: its name can't be resolved: {error}"))
     })?;
     Ok(addresses.iter().map(SocketAddr::ip).all(|ip| ip.to_canonical().is_loopback()))
 }
 
-/// What `targets` are in for, in words.
-fn planned(scenario: &Scenario, targets: usize) -> String {
+/// What trials of so many peers are, in words.
+fn planned(scenario: &Scenario, peers: usize) -> String {
     let points = scenario.sweep.as_ref().map_or(1, |sweep| sweep.points.len());
-    let trials = targets * points * scenario.repeats as usize;
+    let trials = peers * points * scenario.repeats as usize;
     let load = &scenario.load;
     let calls = match (load.length, load.pace.mean_rate()) {
         (Length::Calls(calls), _) => Some(calls as f64),
@@ -353,7 +360,7 @@ mod tests {
         assert_eq!(planned(&open, 2), "about 2000 calls", "ten seconds, twice, of two");
         let closed = scenario("loop = \"closed\"\nduration = \"9s\"");
         assert_eq!(planned(&closed, 1), "as many calls as are answered in 2 trials");
-        let here = |text: &str| is_here(&text.parse().unwrap()).unwrap();
+        let here = |text: &str| is_here(text).unwrap();
         assert!(here("127.0.0.1:80") && here("[::1]:80") && here("[::ffff:127.0.0.1]:80"));
         assert!(!here("192.0.2.1:80"));
     }

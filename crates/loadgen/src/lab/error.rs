@@ -5,7 +5,7 @@ use std::{fmt, io, net::SocketAddr, path::PathBuf, process::ExitStatus, time::Du
 use measure::record::Side;
 use scenario::RenderError;
 
-use super::{network::NetworkError, probe::CallError};
+use super::{network::NetworkError, probe::CallError, quota::NoQuota};
 use crate::drive::{WorkerError, client::ConnectError};
 
 /// Why a trial could not be run.
@@ -15,6 +15,8 @@ pub(crate) enum LabError {
     Write { path: PathBuf, error: io::Error },
     #[error(transparent)]
     Network(#[from] NetworkError),
+    #[error(transparent)]
+    Quota(#[from] NoQuota),
     #[error("no free ports: {0}")]
     Ports(io::Error),
     #[error(transparent)]

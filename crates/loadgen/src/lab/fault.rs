@@ -164,7 +164,8 @@ impl Lab {
                 }
                 // Dropping what is left of the old one ends and reaps it.
                 let namespace = self.network.at(Place::Backend(backend));
-                let started = Process::start(&self.launches[backend], namespace, &self.dir)?;
+                let launch = &self.launches[backend];
+                let started = Process::start(launch, namespace, None, &self.dir)?;
                 self.backends[backend] = Some(started);
                 self.ended_by_fault[backend] = false;
                 self.restarted[backend] = true;
@@ -200,6 +201,7 @@ impl Lab {
             backends: &self.backend_addresses,
             members: &members,
             dir: &self.dir,
+            quota: self.quota.as_ref(),
         };
         self.fleet.tell(means.proxy, &around)?;
         Ok(Sign::Listed)

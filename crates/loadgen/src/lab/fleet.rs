@@ -19,6 +19,7 @@ use super::{
     network::{BalancerAddress, Network, Place},
     page,
     process::Process,
+    quota::Quota,
     wait_ready, wait_until,
 };
 
@@ -50,6 +51,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) backends: &'a [SocketAddr],
     /// Indices of the backends that there are to choose from.
     pub(super) members: &'a [usize],
+    /// What holds them to a part of the CPU time, all together.
+    pub(super) quota: Option<&'a Quota>,
     /// Where logs go.
     pub(super) dir: &'a Path,
 }
@@ -182,7 +185,7 @@ impl Balancer {
         if launch.in_kernel && namespace.is_none() {
             return Err(LabError::NeedsNamespace(name.clone()));
         }
-        let process = Process::start(&launch.launch, namespace, around.dir)
+        let process = Process::start(&launch.launch, namespace, around.quota, around.dir)
             .map_err(|error| LabError::Start { name: name.clone(), error })?;
         let process = if launch.in_kernel {
             process.set_up()?;
@@ -204,7 +207,7 @@ impl Balancer {
             ReloadHow::Signal(signal) => process.signal(*signal).map(|()| None),
             ReloadHow::Command(launch) => {
                 let namespace = around.network.at(Place::Balancer);
-                Process::start(launch, namespace, around.dir).map(Some)
+                Process::start(launch, namespace, None, around.dir).map(Some)
             }
         }
     }

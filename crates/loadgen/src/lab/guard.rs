@@ -10,12 +10,12 @@
 //! and the guard waits until it is there.
 //!
 //! On its way to the command the guard also goes where the command is to run: to
-//! CPUs, and into a network namespace. It has a single thread and no sockets, so
+//! CPUs, and into a network namespace or a control group. It has a single thread and no sockets, so
 //! nothing of it stays behind.
 
 use std::{
     ffi::OsString,
-    fs::File,
+    fs::{self, File},
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, ExitCode},
@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// The network namespace it runs in; the lab's own, when not given.
     #[arg(long)]
     namespace: Option<PathBuf>,
+    /// The file of a control group that the command joins.
+    #[arg(long)]
+    group: Option<PathBuf>,
     /// Wait for a byte on standard input before becoming the command.
     #[arg(long)]
     workers: bool,
@@ -70,6 +73,11 @@ pub(crate) fn main(args: Args) -> ExitCode {
         if let Err(error) = entered {
             return cannot("cannot enter the network namespace", &error);
         }
+    }
+    if let Some(path) = &args.group
+        && let Err(error) = fs::write(path, std::process::id().to_string())
+    {
+        return cannot("cannot join the control group", &error);
     }
     if !args.cpus.is_empty() {
         let mut set = CpuSet::new();

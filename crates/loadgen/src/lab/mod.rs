@@ -22,6 +22,7 @@ pub(crate) mod placement;
 pub(crate) mod ports;
 mod probe;
 mod process;
+pub(crate) mod quota;
 mod reach;
 pub(crate) mod reaper;
 mod tap;
@@ -46,7 +47,8 @@ pub(crate) use network::{Addresses, BalancerAddress, Network};
 use network::{Namespace, Place};
 use probe::{NotReady, Port};
 pub(crate) use process::{Launch, Process};
-pub(crate) use reach::{Way, reach};
+use quota::Quota;
+pub(crate) use reach::{Way, reach, resolve};
 use rustix::process::Signal;
 use scenario::Ready;
 use tap::{Tap, TapSetup};
@@ -166,9 +168,14 @@ pub(crate) struct Setup<'a> {
     pub(crate) to_backends: Option<Arc<Trust>>,
     /// Ids of the backends.
     pub(crate) ids: Vec<String>,
+    /// Where the user's own servers run already; `None` where `backend` says how one is
+    /// started.
+    pub(crate) running: Option<&'a [String]>,
     pub(crate) backend: &'a dyn Fn(&BackendPlace<'_>) -> Result<Launch, LaunchError>,
     /// `None` where there is no tap before a backend.
     pub(crate) tap: Option<&'a TapSetup<'a>>,
+    /// The CPU time that the proxy may use, in cores.
+    pub(crate) proxy_quota: Option<f64>,
     /// `None` for a peer without a process.
     pub(crate) proxy: Option<&'a ProxySetup<'a>>,
 }
@@ -257,6 +264,8 @@ pub(crate) struct Lab {
     /// Where their servers listen: elsewhere, where there are taps.
     server_addresses: Vec<SocketAddr>,
     outside: Option<Outside>,
+    /// What holds the proxy, and so behind it.
+    quota: Option<Quota>,
     /// Last, so that processes end before their namespaces are let go.
     network: Network,
 }
@@ -298,6 +307,7 @@ impl Lab {
             backend_addresses: Vec::new(),
             server_addresses: Vec::new(),
             outside: Some(outside),
+            quota: None,
             network: Network::Loopback,
         }
     }
@@ -323,15 +333,18 @@ impl Lab {
     ) -> Result<Self, LabError> {
         fs::create_dir_all(dir).map_err(|error| cannot_write(dir, error))?;
         let count = setup.members.len();
-        let server_addresses = match setup.tap {
-            Some(_) => addresses.tapped.clone(),
-            None => addresses.backends.clone(),
+        let running = setup.running.map(resolve_all).transpose()?;
+        let server_addresses = match (&running, setup.tap) {
+            (Some(running), _) => running.clone(),
+            (None, Some(_)) => addresses.tapped.clone(),
+            (None, None) => addresses.backends.clone(),
         };
         let cluster = addresses.cluster.as_slice();
         let places = server_addresses.iter().enumerate();
         let places = places.map(|(index, &listen)| BackendPlace { index, listen, cluster });
+        let started = if running.is_some() { 0 } else { count };
         let launches: Result<Vec<Launch>, _> =
-            places.clone().map(|place| (setup.backend)(&place)).collect();
+            places.clone().take(started).map(|place| (setup.backend)(&place)).collect();
         let taps: Result<Vec<Tap>, LaunchError> = match setup.tap {
             None => Ok(Vec::new()),
             Some(tap) => places
@@ -353,15 +366,25 @@ impl Lab {
             members: setup.members.clone(),
             dir: dir.to_owned(),
             fleet: Fleet::default(),
-            backend_addresses: addresses.backends.clone(),
+            backend_addresses: match (&running, setup.tap) {
+                (Some(running), None) => running.clone(),
+                _ => addresses.backends.clone(),
+            },
             server_addresses,
             outside: None,
+            quota: setup.proxy_quota.map(Quota::new).transpose()?,
             network,
         })
     }
 
     /// Starts the backends that run here, and waits until each answers a call.
     pub(crate) fn start_backends(&mut self, setup: &Setup<'_>) -> Result<(), LabError> {
+        if setup.running.is_some() {
+            for (id, &address) in setup.ids.iter().zip(&self.server_addresses) {
+                let port = setup.backend_port(address);
+                wait_until(id, || None, port, Side::Backend, &self.network)?;
+            }
+        }
         for index in 0..self.launches.len() {
             if self.part.backends[index] {
                 let process = self.start_at(&self.launches[index], Place::Backend(index))?;
@@ -397,6 +420,7 @@ impl Lab {
                 backends: &self.backend_addresses,
                 members: &members,
                 dir: &self.dir,
+                quota: self.quota.as_ref(),
             };
             Fleet::start(setup, proxy, addresses, &around)?
         } else {
@@ -406,7 +430,7 @@ impl Lab {
     }
 
     fn start_at(&self, launch: &Launch, place: Place) -> Result<Process, LabError> {
-        Process::start(launch, self.network.at(place), &self.dir)
+        Process::start(launch, self.network.at(place), None, &self.dir)
             .map_err(|error| LabError::Start { name: launch.name.clone(), error })
     }
 
@@ -553,6 +577,15 @@ pub(crate) struct Costs {
     taps: Vec<Option<cost::Reading>>,
     metered: Vec<Option<cost::Reading>>,
     machine: machine::MachineReading,
+}
+
+/// Where servers that run already are now.
+fn resolve_all(authorities: &[String]) -> Result<Vec<SocketAddr>, LabError> {
+    let one = |authority: &String| {
+        let resolved = resolve(authority).map(|addresses| addresses[0]);
+        resolved.map_err(|error| LabError::Resolve { authority: authority.clone(), error })
+    };
+    authorities.iter().map(one).collect()
 }
 
 fn wait_ready(

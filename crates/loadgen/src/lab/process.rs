@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::{
     error::{LabError, Obituary},
     network::Namespace,
+    quota::Quota,
     reaper,
 };
 
@@ -70,13 +71,14 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `launch` with its output in `log_dir/<name>.log`, in a network
-    /// namespace if one is given.
+    /// namespace and held to a quota if they are given.
     ///
     /// Must be called from a thread that outlives the child: the kernel's
     /// death signal follows the thread that forked.
     pub(crate) fn start(
         launch: &Launch,
         namespace: Option<&Namespace>,
+        quota: Option<&Quota>,
         log_dir: &Path,
     ) -> io::Result<Self> {
         let log = log_dir.join(format!("{}.log", launch.name));
@@ -91,6 +93,9 @@ impl Process {
         }
         if let Some(namespace) = namespace {
             command.arg("--namespace").arg(namespace.path());
+        }
+        if let Some(quota) = quota {
+            command.arg("--group").arg(quota.members());
         }
         if launch.has_workers {
             command.arg("--workers");

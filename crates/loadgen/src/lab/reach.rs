@@ -1,7 +1,8 @@
 //! Calls what the lab did not start, to see that it is there.
 
 use std::{
-    net::SocketAddr,
+    io,
+    net::{SocketAddr, ToSocketAddrs as _},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +20,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two rounds over its addresses.
 const RETRY_EVERY: Duration = Duration::from_millis(5);
+
+/// What `HOST:PORT` stands for now; never empty.
+///
+/// # Errors
+/// When that can't be found out, or is nothing.
+pub(crate) fn resolve(authority: &str) -> io::Result<Vec<SocketAddr>> {
+    let addresses: Vec<SocketAddr> = authority.to_socket_addrs()?.collect();
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "it stands for no address"));
+    }
+    Ok(addresses)
+}
 
 /// Calls addresses that somebody else serves, in turn, until a call succeeds, and
 /// returns the one that it succeeded at. `slow_call` is what the scenario lets a call

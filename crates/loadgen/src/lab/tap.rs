@@ -33,7 +33,7 @@ impl Tap {
     }
 
     pub(super) fn start(&mut self, namespace: Option<&Namespace>, dir: &Path) -> io::Result<()> {
-        self.process = Some(Process::start(&self.launch, namespace, dir)?);
+        self.process = Some(Process::start(&self.launch, namespace, None, dir)?);
         Ok(())
     }
 

@@ -82,7 +82,7 @@ fn resolved(scenario: &Scenario) -> serde_json::Value {
         let keys = ["call", "messages", "request_bytes", "response_bytes"];
         leave_out(resolved.get_mut("load"), &keys);
     }
-    if scenario.command.is_some() {
+    if scenario.servers.are_own() {
         let backends = resolved.get_mut("backends").and_then(serde_json::Value::as_array_mut);
         for backend in backends.into_iter().flatten() {
             leave_out(Some(backend), &["concurrency", "service_time", "speed"]);
@@ -93,7 +93,7 @@ fn resolved(scenario: &Scenario) -> serde_json::Value {
 
 /// The backends as the record has them.
 pub(super) fn backends(scenario: &Scenario) -> Vec<BackendSetup> {
-    let setup = if scenario.command.is_some() { own_setup } else { backend_setup };
+    let setup = if scenario.servers.are_own() { own_setup } else { backend_setup };
     scenario.backends.iter().map(setup).collect()
 }
 

@@ -38,7 +38,7 @@ pub(super) fn check(scenario: &Scenario, peers: &[ReadyPeer]) -> Result<(), Fail
 /// # Errors
 /// With where it was looked for.
 pub(super) fn check_command(scenario: &Scenario, file: &str) -> Result<(), Failure> {
-    let Some(own) = &scenario.command else { return Ok(()) };
+    let Some(own) = scenario.servers.command() else { return Ok(()) };
     let failure =
         |what: String| Err(Failure::bad_input(format!("{file}: backends.command: {what}")));
     let folder = own.folder.display();

@@ -6,8 +6,10 @@ use balance::{Chooser, PolicyKind};
 use rustix::process::Signal;
 use scenario::{
     Backend, BackendCommand, ReloadSignal, RenderInput, RenderedHow, RenderedReload, Scenario,
-    Server, StopSignal, Target, Tls, TlsFiles, split_name, units::format_duration,
+    Server, StopSignal, Target, Tls, TlsFiles, split_name,
 };
+
+use units::duration;
 
 use crate::{
     lab::{BackendPlace, Certificates, Launch, LaunchError, ProxyLaunch, Reload, ReloadHow, Site},
@@ -26,7 +28,7 @@ pub(super) fn backend(
     let &BackendPlace { index, listen, cluster } = place;
     let backend = &scenario.backends[index];
     let tls = tls_of_backends(scenario, certificates)?;
-    if let Some(own) = &scenario.command {
+    if let Some(own) = scenario.servers.command() {
         let tls = tls.map(|files| (files.cert, files.key));
         let server = Server { id: &backend.id, index, addr: listen, cluster, tls };
         return Ok(own_server(own, backend, &server, cpus));
@@ -53,8 +55,8 @@ pub(super) fn backend(
         command.push(format!("--failures={}", backend.failures));
     }
     if let Some(age) = scenario.connection_age {
-        command.push(format!("--max-connection-age={}", format_duration(age.max)));
-        command.push(format!("--max-connection-age-grace={}", format_duration(age.grace)));
+        command.push(format!("--max-connection-age={}", duration::format(age.max)));
+        command.push(format!("--max-connection-age-grace={}", duration::format(age.grace)));
     }
     if let Some(files) = tls {
         command.push(format!("--tls-cert={}", files.cert.display()));

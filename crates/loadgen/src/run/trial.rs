@@ -293,7 +293,7 @@ impl Attempt<'_> {
     /// Does something with all that the trial needs started.
     pub(super) fn with_setup<T>(&self, work: impl FnOnce(&Setup<'_>) -> T) -> T {
         let (seed, tls) = (self.seed(), self.trial.scenario.tls);
-        let own = self.trial.scenario.command.as_ref();
+        let own = self.trial.scenario.servers.command();
         let proxy = |site: &Site<'_>| self.proxy_at(site);
         let tap = |place: &BackendPlace<'_>, listen| {
             setup::tap(self.trial.scenario, place, listen, self.certificates, &self.cpus.backends)
@@ -309,6 +309,7 @@ impl Attempt<'_> {
             slow_call: self.trial.scenario.slow_call(),
             service: self.service,
             ids: self.trial.scenario.backends.iter().map(|one| one.id.clone()).collect(),
+            running: self.trial.scenario.servers.running(),
             ready: own.map_or_else(|| self.ready(), |own| own.ready),
             ready_within: own.map_or(READY_TIMEOUT, |own| own.ready_within),
             to_balancer: self.trust(tls.of_clients()).cloned(),
@@ -318,6 +319,7 @@ impl Attempt<'_> {
                 setup::backend(self.trial.scenario, place, seed, self.certificates, cpus)
             },
             tap: if self.has_taps() { Some(&tap) } else { None },
+            proxy_quota: self.trial.scenario.proxy_quota,
             proxy: if self.trial.peer.is_started() { Some(&proxy) } else { None },
         })
     }
@@ -502,7 +504,9 @@ impl Attempt<'_> {
 
     /// Says so where more calls fail than what the lab did not start is to bear.
     fn too_many_errors(&self, generator: &Generator) -> Option<String> {
-        self.trial.peer.external.as_ref()?;
+        if self.trial.peer.external.is_none() && self.trial.scenario.servers.running().is_none() {
+            return None;
+        }
         let (ended, failed) = (generator.shared().ended(), generator.shared().failed());
         let share = failed as f64 / ended.max(1) as f64;
         (ended >= ENOUGH_TO_JUDGE && share > self.max_errors).then(|| {

@@ -89,6 +89,7 @@ impl Running {
             let mut process = Process::start(
                 &launch(format!("{}-{node}", engine.name), command, engine.token, start.token),
                 None,
+                None,
                 running.folder.path(),
             )
             .map_err(|error| cannot(&error))?;
@@ -124,7 +125,7 @@ impl Running {
         if self.is_detached {
             let end = std::mem::take(&mut self.end);
             let launch = launch("end".to_owned(), end, TokenBy::File, "");
-            let ended = Process::start(&launch, None, self.folder.path());
+            let ended = Process::start(&launch, None, None, self.folder.path());
             // What can't be taken away ends by itself: its time is limited.
             let _ = ended.map(Process::set_up);
         }

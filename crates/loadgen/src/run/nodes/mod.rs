@@ -313,7 +313,7 @@ fn check(scenario: &Scenario) -> Result<(), Failure> {
         "it has several balancers, and one node runs one"
     } else if scenario.all_points().iter().any(|point| point.load.client.is_program()) {
         "its calls are made by a program, which nodes do not have; use --set load.client=wire"
-    } else if scenario.service.is_some() || scenario.command.is_some() {
+    } else if scenario.service.is_some() || scenario.servers.are_own() {
         "it calls or starts a service of your own, whose files nodes do not have"
     } else if is_traced || sizes.iter().any(|sizes| matches!(sizes, Sizes::Listed { .. })) {
         "its load is read from a file, which nodes do not have"

@@ -84,7 +84,7 @@ impl Forecast {
                         [load.search]"
                 .to_owned());
         }
-        if scenario.service.is_some() || scenario.command.is_some() {
+        if scenario.service.is_some() || scenario.servers.are_own() {
             return Err("it calls a service of your own, of whose queue a simulation knows \
                         nothing; predict a scenario with the lab's backends"
                 .to_owned());
