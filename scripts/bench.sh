@@ -30,37 +30,49 @@ are, unary unless said otherwise, with as many bytes back as forth:
   bulk     8 connections x 4 streams, 1 MiB
   churn    8 connections, one call each before the next is made
   latency  an open loop of 4,000 calls/s on 8 connections
+  capacity-a, -b, -c
+           calls and GiB per second of a core at saturation: the proxy is held to a
+           part of a core by a control group, as root
 
 All of them unless named. Each is a run of loadgen, release build, 7 repeats,
 interleaved, the proxy alone on a core: scripts/bench/*.toml. Reports go to
-target/bench/WHAT-<time>/. `proxy CPU per call` is what a call costs; its inverse is
-calls per core-second. scripts/bench.sh WHAT --help explains the others. Real proxies
-come from scripts/install-peers.sh; those that are missing are left out, and the
-report says so.
+target/bench/WHAT-<time>/. After each, what our proxy takes beside every other is
+printed as a ratio with its interval. l4-floor and l7-floor are the least that such a hop
+can cost on this kernel (crates/loadgen/examples/floor); they serve unary calls that fit a
+window, and are left out of e and bulk. scripts/bench.sh WHAT --help explains the others.
+Real proxies come from scripts/install-peers.sh; those that are missing are left out, and
+the report says so.
 USAGE
 }
 
-readonly WORKLOADS=(a b c d e bulk churn latency)
+readonly WORKLOADS=(a b c d e bulk churn latency capacity-a capacity-b capacity-c)
 
-# workload NAME: sets scenario and settings.
+# workload NAME: sets scenario, settings, the figures that count, and whether a floor can serve it.
 workload() {
-  scenario=cost settings=()
+  scenario=cost settings=() figures=proxy_cpu_per_call has_floor=yes
   case $1 in
+    capacity-*)
+      workload "${1#capacity-}"
+      scenario=capacity figures=proxy_calls_per_core,proxy_gib_per_core
+      # As long as it takes, and not so many calls.
+      settings=(${settings+"${settings[@]/load.calls=*/}"})
+      ;;
     a) settings=(load.connections=1 load.streams=32) ;;
     b) ;;
     c) settings=(load.payload=16KiB load.calls=10000) ;;
     d) settings=(load.connections=1000 load.streams=4) ;;
-    e) settings=(load.call=bidi load.messages=100 load.calls=500) ;;
-    bulk) settings=(load.streams=4 load.payload=1MiB load.calls=500) ;;
+    e) has_floor='' settings=(load.call=bidi load.messages=100 load.calls=500) ;;
+    bulk) has_floor='' settings=(load.streams=4 load.payload=1MiB load.calls=500) ;;
     churn) settings=(load.streams=1 load.connection_calls=1 load.calls=5000) ;;
-    latency) scenario=latency ;;
+    latency) scenario=latency figures=latency_p50,latency_p99,proxy_cpu_per_call ;;
     *) printf 'error: unknown workload: %s\n' "$1" >&2 && exit 2 ;;
   esac
 }
 
 # proxies LAYER PEERS [OPTION...]
 proxies() {
-  local layer=$1 peers=$2 repeats=7 out names=() name setting flags scenario settings
+  local layer=$1 peers=$2 repeats=7 out names=() name setting flags among
+  local scenario settings figures has_floor
   shift 2
   out=$root/target/bench/$layer-$(date -u +%Y%m%dT%H%M%SZ)
   while [ $# -gt 0 ]; do
@@ -75,23 +87,29 @@ proxies() {
   done
   [ ${#names[@]} -gt 0 ] || names=("${WORKLOADS[@]}")
   local loadgen=${LOADGEN:-$root/target/release/loadgen}
-  [ -n "${LOADGEN:-}" ] || (cd "$root" && cargo build --quiet --release -p loadgen --bin loadgen)
+  if [ -z "${LOADGEN:-}" ]; then
+    (cd "$root" && cargo build --quiet --release -p loadgen --bin loadgen --example floor)
+    export LAYERLAB_FLOOR=$root/target/release/examples/floor
+  fi
   for name in "${names[@]}"; do
     workload "$name"
     flags=()
     for setting in ${settings+"${settings[@]}"}; do
-      flags+=(--set "$setting")
+      [ -z "$setting" ] || flags+=(--set "$setting")
     done
+    among=$peers
+    [ -n "$has_floor" ] || among=${peers/$layer-floor,/}
     printf '\n== %s, workload %s\n' "$layer" "$name"
-    "$loadgen" --scenario "$here/bench/$scenario.toml" --peers "$peers" --repeats "$repeats" \
+    "$loadgen" --scenario "$here/bench/$scenario.toml" --peers "$among" --repeats "$repeats" \
       --out "$out/$name" ${flags+"${flags[@]}"}
+    "$loadgen" report "$out/$name/$scenario"/* --beside "$layer" --figures "$figures"
   done
 }
 
 case ${1:-} in
   -h | --help | '') usage ;;
-  l7) shift && proxies l7 direct,l7,l7-hyper,haproxy-l7,nghttpx-l7,envoy-l7,nginx-l7,caddy-l7 "$@" ;;
-  l4) shift && proxies l4 direct,l4,haproxy-l4,nginx-l4,envoy-l4 "$@" ;;
+  l7) shift && proxies l7 direct,l7,l7-floor,l7-hyper,haproxy-l7,nghttpx-l7,envoy-l7,nginx-l7,caddy-l7 "$@" ;;
+  l4) shift && proxies l4 direct,l4,l4-floor,haproxy-l4,nginx-l4,envoy-l4 "$@" ;;
   clients | compare | outside | policies | truth)
     what=$1
     shift
