@@ -2,7 +2,8 @@
 //! results, and held against the rates of later runs.
 
 use std::{
-    fs, io,
+    fs,
+    io::ErrorKind::{NotADirectory, NotFound},
     path::{Path, PathBuf},
 };
 
@@ -77,7 +78,8 @@ impl Calibration {
         };
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Where results can't be kept, that is told by who keeps them.
+            Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
             Err(error) => return Err(wrong(&error)),
         };
         let found: Self = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
