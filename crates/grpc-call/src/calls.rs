@@ -279,7 +279,8 @@ impl Maker {
         // Each once, whatever is drawn: what is wrong with a rare one is told too.
         for (index, spec) in specs.iter().enumerate() {
             let of_method = |call: &&Recorded<'_>| self.is_of(index, call);
-            let first = recorded.iter().find(of_method).copied().unwrap_or_default();
+            let first = recorded.iter().find(of_method).or(recorded.first());
+            let first = first.copied().unwrap_or_default();
             self.make(index, spec, 0, first.request_bytes)?;
             self.sources[index].next = 0;
         }
