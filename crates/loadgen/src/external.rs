@@ -303,6 +303,7 @@ impl External {
             id: String::new(),
             weight: 1,
             calls: 0,
+            calls_with_warm_up: None,
             latency: measure::histogram::HistogramRecord::default(),
         });
         for (backend, id) in trial.backends.iter_mut().zip(&ids) {

@@ -103,8 +103,8 @@ figures! {
         "Share of calls that the idlest backend served."
         |of| of.shares().into_iter().reduce(f64::min);
     SpreadCalls "spread_calls" Calls EveryTrial
-        "Calls of the busiest backend minus calls of the idlest."
-        |of| Some((of.counts()?.iter().max()? - of.counts()?.iter().min()?) as f64);
+        "Calls of the busiest backend minus calls of the idlest, those of the warm-up included."
+        |of| of.spread().map(|calls| calls as f64);
     BackendsUsed "backends_used" Number EveryTrial
         "Backends that served at least one call."
         |of| Some(of.counts()?.iter().filter(|&&calls| calls > 0).count() as f64);

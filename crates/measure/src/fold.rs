@@ -95,6 +95,8 @@ pub struct Folded {
     service: Histogram<u64>,
     in_backend: Histogram<u64>,
     overhead: Histogram<u64>,
+    /// Calls that each backend served, whenever they were due.
+    with_warm_up: Vec<u64>,
     backends: Vec<Histogram<u64>>,
     balancers: Vec<Balancer>,
     seconds: BTreeMap<u32, Second>,
@@ -159,6 +161,7 @@ pub struct FoldedPart {
     saturated: u64,
     /// In the order of [`Folded::all_histograms`].
     histograms: Vec<HistogramRecord>,
+    with_warm_up: Vec<u64>,
     backends: Vec<HistogramRecord>,
     balancers: Vec<BalancerRecord>,
     /// Those in which a call ended.
@@ -209,6 +212,7 @@ impl Folded {
             service: new_histogram(),
             in_backend: new_histogram(),
             overhead: new_histogram(),
+            with_warm_up: vec![0; backends],
             backends: (0..backends).map(|_| new_histogram()).collect(),
             balancers: (0..balancers).map(balancer).collect(),
             seconds: BTreeMap::new(),
@@ -217,9 +221,11 @@ impl Folded {
     }
 
     fn add(&mut self, entry: &Entry, balancer: usize, setting: &Setting<'_>) {
-        let served = matches!(entry.outcome, Outcome::Served { .. });
-        if served && setting.spent.holds(entry.done_ns) {
-            self.completed_in_window += 1;
+        if let Outcome::Served { backend, .. } = entry.outcome {
+            self.completed_in_window += u64::from(setting.spent.holds(entry.done_ns));
+            if let Some(calls) = self.with_warm_up.get_mut(usize::from(backend)) {
+                *calls += 1;
+            }
         }
         if !setting.window.holds(entry.due_ns) {
             return;
@@ -357,6 +363,7 @@ impl Folded {
         self.service += &other.service;
         self.in_backend += &other.in_backend;
         self.overhead += &other.overhead;
+        add_each(&mut self.with_warm_up, &other.with_warm_up);
         for (own, theirs) in self.backends.iter_mut().zip(&other.backends) {
             *own += theirs;
         }
@@ -404,6 +411,7 @@ impl Folded {
             counts: self.counts(),
             saturated: self.saturated,
             histograms: self.all_histograms().map(stored).into(),
+            with_warm_up: self.with_warm_up,
             backends: self.backends.iter().map(HistogramRecord::from_histogram).collect(),
             balancers: self.balancers.iter().map(|one| one.record(String::new())).collect(),
             seconds: self.seconds.iter().map(|(&at, second)| second.record(at)).collect(),
@@ -421,7 +429,7 @@ impl Folded {
         let seconds = part.seconds.iter().map(|second| second.per_backend.len());
         let tenths = part.tenths.values().map(|tenth| tenth.per_backend.len());
         let balancers = part.balancers.iter().map(|one| one.per_backend.len());
-        let mut lists = seconds.chain(tenths).chain(balancers).chain([part.backends.len()]);
+        let mut lists = seconds.chain(tenths).chain(balancers).chain([part.backends.len(), part.with_warm_up.len()]);
         if part.histograms.len() != all.len() || lists.any(|length| length != backends) {
             return Err(HistogramError::of_others());
         }
@@ -452,6 +460,7 @@ impl Folded {
         folded.completed_in_window = counts.completed_in_window;
         folded.saturated = part.saturated;
         folded.tenths = part.tenths;
+        folded.with_warm_up = part.with_warm_up;
         Ok(folded)
     }
 
@@ -515,11 +524,12 @@ impl Folded {
     /// weights are the scenario's to say.
     pub fn backends(&self, ids: &[String]) -> Vec<BackendRecord> {
         ids.iter()
-            .zip(&self.backends)
-            .map(|(id, histogram)| BackendRecord {
+            .zip(self.backends.iter().zip(&self.with_warm_up))
+            .map(|(id, (histogram, &with_warm_up))| BackendRecord {
                 id: id.clone(),
                 weight: 1,
                 calls: histogram.len(),
+                calls_with_warm_up: Some(with_warm_up),
                 latency: HistogramRecord::from_histogram(histogram),
             })
             .collect()
@@ -619,6 +629,23 @@ mod tests {
         assert_eq!(counts.completed_in_window, 1, "the second one ended after the window");
         assert_eq!(folded.series().len(), 3);
         assert_eq!(folded.backends(&ids).iter().map(|b| b.calls).collect::<Vec<_>>(), [0, 2]);
+    }
+
+    #[test]
+    fn what_a_balancer_spread_is_known_without_the_cut_of_the_window() {
+        // Due in this order, and spread in another: the second reached the balancer first.
+        let calls = log(&[
+            entry(NS_PER_S - 2, Outcome::served(1, 10, 20)),
+            entry(NS_PER_S - 1, Outcome::served(0, 10, 20)),
+            entry(NS_PER_S, Outcome::served(1, 10, 20)),
+            entry(NS_PER_S + 1, Outcome::served(1, 10, 20)),
+            entry(NS_PER_S + 2, Outcome::served(0, 10, 20)),
+            entry(NS_PER_S + 3, Outcome::Failed(FailureKind::from_status(14))),
+        ]);
+        let ids = ids();
+        let folded = fold([&calls], &setting(&ids, LoopMode::Open)).backends(&ids);
+        let known = folded.iter().map(|one| (one.calls, one.calls_with_warm_up));
+        assert_eq!(known.collect::<Vec<_>>(), [(1, Some(2)), (2, Some(3))]);
     }
 
     #[test]

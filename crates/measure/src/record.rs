@@ -856,7 +856,12 @@ pub struct BackendRecord {
     pub weight: u32,
     /// Calls it served in the measured window, as the responses say.
     pub calls: u64,
-    /// Latency of those calls, as in [`TrialRecord::latency`].
+    /// Calls it served from the first of the trial to its last, warm-up included. A window
+    /// cuts the calls by the time at which they are due, which is not the order in which a
+    /// balancer gets them; these are all that it spread. `None` in records of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_with_warm_up: Option<u64>,
+    /// Latency of those in the window, as in [`TrialRecord::latency`].
     pub latency: HistogramRecord,
 }
 

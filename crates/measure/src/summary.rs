@@ -28,6 +28,8 @@ const ROLES: [ProcessRole; 4] =
 pub struct Figures {
     /// Calls per backend, in the run's order.
     pub calls_per_backend: Vec<u64>,
+    /// The same over the whole trial, warm-up included, where that is known.
+    calls_with_warm_up: Vec<u64>,
     /// Their weights, likewise.
     weights: Vec<f64>,
     /// Successful calls.
@@ -81,6 +83,11 @@ impl Figures {
         let cpu = ROLES.map(|role| cpu_per_call(trial, role, completed));
         Self {
             calls_per_backend: trial.backends.iter().map(|backend| backend.calls).collect(),
+            calls_with_warm_up: trial
+                .backends
+                .iter()
+                .map(|backend| backend.calls_with_warm_up.unwrap_or(backend.calls))
+                .collect(),
             weights: trial.backends.iter().map(|backend| f64::from(backend.weight)).collect(),
             ok: trial.counts.ok,
             failed: trial.counts.failed.iter().map(|failure| failure.calls).sum(),
@@ -170,6 +177,12 @@ impl Figures {
     /// The counts, where there is at least one call to count.
     pub(crate) fn counts(&self) -> Option<&[u64]> {
         (self.ok > 0).then_some(self.calls_per_backend.as_slice())
+    }
+
+    /// How far the busiest backend is ahead of the idlest, in calls of the whole trial.
+    pub(crate) fn spread(&self) -> Option<u64> {
+        let of = &self.calls_with_warm_up;
+        (self.ok > 0).then(|| Some(of.iter().max()? - of.iter().min()?))?
     }
 
     /// A part of the calls scheduled.
@@ -340,6 +353,7 @@ mod tests {
     fn nothing() -> Figures {
         Figures {
             calls_per_backend: Vec::new(),
+            calls_with_warm_up: Vec::new(),
             weights: Vec::new(),
             ok: 0,
             failed: 0,

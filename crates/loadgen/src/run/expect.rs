@@ -201,6 +201,7 @@ mod tests {
             id: id.to_owned(),
             weight: 1,
             calls,
+            calls_with_warm_up: None,
             latency: Default::default(),
         };
         let ok = calls.iter().sum();

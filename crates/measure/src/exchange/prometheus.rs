@@ -213,6 +213,7 @@ mod tests {
             id: id.clone(),
             weight: 1,
             calls: 3,
+            calls_with_warm_up: None,
             latency: histogram(&[]),
         };
         TrialRecord {

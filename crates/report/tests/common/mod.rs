@@ -399,6 +399,7 @@ fn backend(index: usize, ok: &[&Call]) -> BackendRecord {
         id: format!("b{index}"),
         weight: 1,
         calls: own().count() as u64,
+        calls_with_warm_up: None,
         latency: histogram(own().map(|call| call.done - call.due)),
     }
 }
