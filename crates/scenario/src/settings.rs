@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use units::duration;
 
@@ -26,7 +27,7 @@ pub type ProxySettings = BTreeMap<String, String>;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProxySettingsWire {
     /// gRPC statuses after which a call is tried again, on another backend.
-    #[schemars(example = ["unavailable", "internal"])]
+    #[schemars(example = json!(["unavailable", "internal"]))]
     pub(crate) retry_on: Option<Vec<String>>,
     /// How long a call may go without a response before it is sent to a second backend as
     /// well.

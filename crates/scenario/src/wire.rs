@@ -8,6 +8,7 @@ use balance::{PolicyKind, Spread, Subsetting};
 use measure::answer::Answer;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::json;
 
 use crate::{
     bounds,
@@ -103,11 +104,11 @@ pub(crate) struct BackendsWire {
     /// and under TLS `{tls_cert}` and `{tls_key}`, stand for the server's own. For servers
     /// that talk to each other, `{cluster_addr}` is a second address of its own, and
     /// `{cluster_addr.0}` that of the first server.
-    #[schemars(example = ["python3", "server.py", "--port", "{port}"])]
+    #[schemars(example = json!(["python3", "server.py", "--port", "{port}"]))]
     pub(crate) command: Option<Vec<String>>,
     /// Servers of your own that run already, and that the peers are put before: `HOST:PORT` of
     /// each. There are then as many backends.
-    #[schemars(example = ["10.0.0.7:50051", "10.0.0.8:50051"])]
+    #[schemars(example = json!(["10.0.0.7:50051", "10.0.0.8:50051"]))]
     pub(crate) addresses: Option<Vec<String>>,
     /// Additions to the environment of servers that are started, with the same placeholders. What
     /// the lab itself was started with they have as well.
@@ -199,11 +200,11 @@ pub(crate) struct ChannelWire {
 pub(crate) struct ServiceWire {
     /// Proto files that describe the service, beside the scenario or by path. This, a
     /// descriptor set, or reflection.
-    #[schemars(length(min = 1), example = ["shop.proto"])]
+    #[schemars(length(min = 1), example = json!(["shop.proto"]))]
     pub(crate) proto: Option<Vec<String>>,
     /// Folders in which imports of the proto files are looked for; the folder of each
     /// file unless given.
-    #[schemars(example = ["protos", "third_party"])]
+    #[schemars(example = json!(["protos", "third_party"]))]
     pub(crate) include: Option<Vec<String>>,
     /// A file made by `protoc --include_imports --descriptor_set_out=FILE`.
     #[schemars(example = "shop.bin")]
@@ -255,7 +256,7 @@ pub(crate) struct ServiceCallWire {
     pub(crate) request_file: Option<String>,
     /// Metadata by name; values of names in `-bin` are base64.
     #[serde(default)]
-    #[schemars(example = BTreeMap::from([("authorization", "Bearer {{ env('TOKEN') }}")]))]
+    #[schemars(example = json!({ "authorization": "Bearer {{ env('TOKEN') }}" }))]
     pub(crate) metadata: BTreeMap<String, String>,
     /// How long a call may take, also told to the service as `grpc-timeout`; as long as
     /// it likes unless given.
@@ -285,7 +286,7 @@ pub(crate) struct ExpectedWire {
     pub(crate) status: Option<String>,
     /// Values in every response, by paths such as `$.order.items[0].id`.
     #[serde(default)]
-    #[schemars(example = BTreeMap::from([("$.order.state", "PAID")]))]
+    #[schemars(example = json!({ "$.order.state": "PAID" }))]
     pub(crate) fields: BTreeMap<String, FieldValueWire>,
 }
 
@@ -499,7 +500,7 @@ pub(crate) enum ProfileWire {
     /// From one rate to the next, each for an equal part of the duration.
     Steps {
         /// The rates after `load.rate`, which is the first step.
-        #[schemars(example = ["2000/s", "4000/s"])]
+        #[schemars(example = json!(["2000/s", "4000/s"]))]
         then: Vec<RateText>,
     },
     /// `load.rate` for a while, nothing for a while, and again.
@@ -655,7 +656,7 @@ pub(crate) enum FaultActionWire {
 pub(crate) struct PrecisionWire {
     /// Figures, by the names claims use, and how narrow the half of their 95 %
     /// interval has to be: `latency_p99 = "5%"`.
-    #[schemars(example = BTreeMap::from([("latency_p99", "5%")]))]
+    #[schemars(example = json!({ "latency_p99": "5%" }))]
     pub(crate) within: BTreeMap<String, PercentText>,
     /// When to stop all the same, counted from the start of the run; `2m` unless
     /// given.
@@ -672,10 +673,10 @@ pub(crate) struct NodesWire {
     #[schemars(example = 0)]
     pub(crate) balancer: Option<u32>,
     /// Where backends run, in turn.
-    #[schemars(example = [1, 2])]
+    #[schemars(example = json!([1, 2]))]
     pub(crate) backends: Option<Vec<u32>>,
     /// Where load is made.
-    #[schemars(example = [3])]
+    #[schemars(example = json!([3]))]
     pub(crate) generators: Option<Vec<u32>>,
 }
 
@@ -688,13 +689,13 @@ pub(crate) struct PlacementWire {
     /// below, leave it out.
     pub(crate) mode: Option<PlacementMode>,
     /// CPUs of the generator.
-    #[schemars(example = [0])]
+    #[schemars(example = json!([0]))]
     pub(crate) generator: Option<Vec<u32>>,
     /// CPUs of the proxy.
-    #[schemars(example = [1])]
+    #[schemars(example = json!([1]))]
     pub(crate) proxy: Option<Vec<u32>>,
     /// CPUs of the backends, which share them.
-    #[schemars(example = [2, 3])]
+    #[schemars(example = json!([2, 3]))]
     pub(crate) backends: Option<Vec<u32>>,
     /// The CPU time that the proxy may use, in cores: a control group holds it to that, so
     /// that it is the proxy that runs out, and not the load or the backends. Takes root.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use balance::PolicyKind;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{Discovery, Layer, ReloadSignal, StopSignal};
 
@@ -81,7 +82,7 @@ pub(crate) struct PeerWire {
     pub(crate) settings: BTreeMap<String, Vec<String>>,
     /// Environment variables, with the same placeholders as the command.
     #[serde(default)]
-    #[schemars(example = BTreeMap::from([("HOME", "{dir}")]))]
+    #[schemars(example = json!({ "HOME": "{dir}" }))]
     pub(crate) environment: BTreeMap<String, String>,
 }
 
