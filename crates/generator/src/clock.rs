@@ -21,39 +21,39 @@ use tokio::io::{Interest, unix::AsyncFd};
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// Nanoseconds of the monotonic clock.
-pub(crate) fn monotonic_ns() -> u64 {
+pub fn monotonic_ns() -> u64 {
     nanos(clock_gettime(ClockId::Monotonic))
 }
 
 /// A time of a clock whose fields are never negative.
-pub(crate) fn nanos(time: Timespec) -> u64 {
+pub fn nanos(time: Timespec) -> u64 {
     time.tv_sec.unsigned_abs() * NS_PER_S + time.tv_nsec.unsigned_abs()
 }
 
 /// A clock that starts at an epoch every thread of a trial shares.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     epoch_ns: u64,
 }
 
 impl Clock {
     /// A clock whose zero lies at `epoch_ns` of the monotonic clock.
-    pub(crate) fn starting_at(epoch_ns: u64) -> Self {
+    pub fn starting_at(epoch_ns: u64) -> Self {
         Self { epoch_ns }
     }
 
     /// Nanoseconds since the epoch; zero before it.
-    pub(crate) fn now_ns(self) -> u64 {
+    pub fn now_ns(self) -> u64 {
         self.at_ns(monotonic_ns())
     }
 
     /// A time of the monotonic clock by this one; zero before the epoch.
-    pub(crate) fn at_ns(self, monotonic_ns: u64) -> u64 {
+    pub fn at_ns(self, monotonic_ns: u64) -> u64 {
         monotonic_ns.saturating_sub(self.epoch_ns)
     }
 
     /// How long it is until a time of this clock, which the epoch itself may be.
-    pub(crate) fn until(self, due_ns: u64) -> Duration {
+    pub fn until(self, due_ns: u64) -> Duration {
         let due_ns = self.epoch_ns.saturating_add(due_ns);
         Duration::from_nanos(due_ns.saturating_sub(monotonic_ns()))
     }
@@ -61,7 +61,7 @@ impl Clock {
 
 /// How the generator waits for the next call to be due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pacer {
+pub enum Pacer {
     /// Asleep until then, and late by the time it takes to wake up.
     Timer,
     /// Asleep until shortly before, then awake.
@@ -74,7 +74,7 @@ const SPIN_NS: u64 = 150_000;
 
 /// An alarm for one task at a time.
 #[derive(Debug)]
-pub(crate) struct Alarm {
+pub struct Alarm {
     fd: AsyncFd<OwnedFd>,
     clock: Clock,
     pacer: Pacer,
@@ -82,7 +82,7 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     /// Must be called inside a runtime that drives I/O.
-    pub(crate) fn new(clock: Clock, pacer: Pacer) -> io::Result<Self> {
+    pub fn new(clock: Clock, pacer: Pacer) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         #[expect(
@@ -96,7 +96,7 @@ impl Alarm {
 
     /// Waits until `due_ns` of the clock; at once when that has passed. Dropping
     /// the future is fine: the next call sets the alarm anew.
-    pub(crate) async fn at(&self, due_ns: u64) -> io::Result<()> {
+    pub async fn at(&self, due_ns: u64) -> io::Result<()> {
         match self.pacer {
             Pacer::Timer => self.sleep_until(due_ns).await,
             Pacer::Spin => {

@@ -4,14 +4,15 @@
 //! [`slots`] says what a connection can carry, [`client`] moves calls, and
 //! [`worker`] joins them on one thread. [`Generator`] owns the threads.
 
-pub(crate) mod client;
-pub(crate) mod clock;
-pub(crate) mod load;
+pub mod client;
+pub mod clock;
+pub mod load;
 mod members;
-pub(crate) mod rate;
-pub(crate) mod schedule;
+pub mod names;
+pub mod rate;
+pub mod schedule;
 mod slots;
-pub(crate) mod worker;
+pub mod worker;
 
 use std::{
     io,
@@ -33,7 +34,7 @@ const EVENT_INTERVAL: u32 = 8;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Worker threads with their connections made, ready to start.
-pub(crate) struct Generator {
+pub struct Generator {
     workers: Vec<WorkerThread>,
     shared: Arc<Shared>,
 }
@@ -45,21 +46,24 @@ struct WorkerThread {
 
 /// Why a worker has no log to give.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum WorkerError {
+pub enum WorkerError {
     /// It could not be made ready; [`Generator::connect`] has said why.
     #[error("a generator thread was not ready")]
     NotReady,
+    /// The lab ended before the load began.
     #[error("the trial was given up before it began")]
     GivenUp,
+    /// The timer that wakes it up.
     #[error("the alarm failed: {0}")]
     Alarm(io::Error),
+    /// A bug, whose message is on standard error.
     #[error("a generator thread panicked")]
     Panicked,
 }
 
 impl Generator {
     /// Starts a thread for each plan and waits until all connections are made.
-    pub(crate) fn connect(plans: Vec<Plan>) -> Result<Self, ConnectError> {
+    pub fn connect(plans: Vec<Plan>) -> Result<Self, ConnectError> {
         let shared = Arc::new(Shared::new(plans.len()));
         let (ready_sender, ready) = mpsc::channel();
         let mut workers = Vec::with_capacity(plans.len());
@@ -88,7 +92,7 @@ impl Generator {
     }
 
     /// Lets all workers start at the clock's zero.
-    pub(crate) fn start(&mut self, clock: Clock) {
+    pub fn start(&mut self, clock: Clock) {
         for worker in &mut self.workers {
             if let Some(start) = worker.start.take() {
                 // A worker that died is found out by `join`.
@@ -98,22 +102,22 @@ impl Generator {
     }
 
     /// Counters of the workers.
-    pub(crate) fn shared(&self) -> &Shared {
+    pub fn shared(&self) -> &Shared {
         &self.shared
     }
 
     /// Whether every worker is done.
-    pub(crate) fn is_finished(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         self.workers.iter().all(|worker| worker.thread.is_finished())
     }
 
     /// Tells the workers to end early.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
 
     /// Waits for the workers and returns their logs.
-    pub(crate) fn join(self) -> Result<Vec<CallLog>, WorkerError> {
+    pub fn join(self) -> Result<Vec<CallLog>, WorkerError> {
         let mut logs = Vec::new();
         for worker in self.workers {
             logs.extend(worker.thread.join().unwrap_or(Err(WorkerError::Panicked))?);

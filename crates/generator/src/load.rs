@@ -19,15 +19,17 @@ use super::schedule::{Arrival, Limit, Schedule};
 /// The load one worker makes. `connection` of its arrivals counts within the
 /// worker.
 #[derive(Debug)]
-pub(crate) enum Load {
+pub enum Load {
+    /// Calls are due at times that do not depend on answers.
     Open(Open),
+    /// A call is due when the one before has ended.
     Closed(Closed),
 }
 
 impl Load {
     /// When the next call is due; `None` when nothing is due any more, unless a
     /// call that is under way makes it so.
-    pub(crate) fn next_due_ns(&mut self) -> Option<u64> {
+    pub fn next_due_ns(&mut self) -> Option<u64> {
         match self {
             Self::Open(open) => open.arrivals.peek().map(|arrival| arrival.due_ns),
             Self::Closed(closed) => closed.due.peek().map(|Reverse((due_ns, _))| *due_ns),
@@ -36,7 +38,7 @@ impl Load {
 
     /// Takes the next call if it is due at `now_ns`. `begun` counts the measured
     /// calls of all workers of the trial.
-    pub(crate) fn take_due(&mut self, now_ns: u64, begun: &AtomicU64) -> Option<Arrival> {
+    pub fn take_due(&mut self, now_ns: u64, begun: &AtomicU64) -> Option<Arrival> {
         if self.next_due_ns()? > now_ns {
             return None;
         }
@@ -47,7 +49,7 @@ impl Load {
     }
 
     /// A call on `connection` ended.
-    pub(crate) fn ended(&mut self, connection: u32, now_ns: u64) {
+    pub fn ended(&mut self, connection: u32, now_ns: u64) {
         match self {
             Self::Open(_) => {}
             Self::Closed(closed) => {
@@ -59,14 +61,14 @@ impl Load {
 
 /// The part of a schedule that falls on one worker's connections.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub struct Open {
     arrivals: Peekable<OwnShare>,
 }
 
 impl Open {
     /// Connections are dealt to workers in turn: connection `c` of the schedule
     /// belongs to worker `c % workers`.
-    pub(crate) fn new(schedule: Schedule, worker: u32, workers: u32) -> Self {
+    pub fn new(schedule: Schedule, worker: u32, workers: u32) -> Self {
         Self { arrivals: OwnShare { schedule, worker, workers }.peekable() }
     }
 }
@@ -91,7 +93,7 @@ impl Iterator for OwnShare {
 /// Slots that each send their next call when the last one ended and its think
 /// time has passed.
 #[derive(Debug)]
-pub(crate) struct Closed {
+pub struct Closed {
     due: BinaryHeap<Reverse<(u64, u32)>>,
     think_ns: u64,
     warm_up_ns: u64,
@@ -101,17 +103,17 @@ pub(crate) struct Closed {
 
 /// The numbers that a worker of a closed loop gives its calls.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers {
+pub struct Numbers {
     /// The first.
-    pub(crate) next: u64,
+    pub next: u64,
     /// From one call to the next.
-    pub(crate) step: u64,
+    pub step: u64,
 }
 
 impl Closed {
     /// With a think time, first calls are spread over one think time by chance:
     /// clients that all think equally long would otherwise call in step forever.
-    pub(crate) fn new(
+    pub fn new(
         connections: u32,
         streams: u32,
         think_ns: u64,
@@ -155,7 +157,7 @@ mod tests {
 
     /// Of the only worker.
     const ALONE: Numbers = Numbers { next: 0, step: 1 };
-    use crate::drive::{rate::RateCurve, schedule::Process};
+    use crate::{rate::RateCurve, schedule::Process};
 
     fn drain(load: &mut Load, now_ns: u64, begun: &AtomicU64) -> Vec<Arrival> {
         std::iter::from_fn(|| load.take_due(now_ns, begun)).collect()

@@ -8,7 +8,7 @@ use std::sync::{
 
 /// The list. Workers look at its version often and at the list rarely.
 #[derive(Debug)]
-pub(crate) struct Members {
+pub struct Members {
     version: AtomicU64,
     list: Mutex<Vec<usize>>,
     /// The version that each worker has taken note of.
@@ -16,7 +16,7 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    pub(crate) fn new(workers: usize) -> Self {
+    pub fn new(workers: usize) -> Self {
         Self {
             version: AtomicU64::new(0),
             list: Mutex::default(),
@@ -25,14 +25,14 @@ impl Members {
     }
 
     /// These are the backends from now on, by index.
-    pub(crate) fn set(&self, members: &[usize]) {
+    pub fn set(&self, members: &[usize]) {
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         *list = members.to_vec();
         self.version.fetch_add(1, Ordering::Release);
     }
 
     /// The list, if it is another than the one of version `seen`, and its version.
-    pub(crate) fn news(&self, seen: u64) -> Option<(u64, Vec<usize>)> {
+    pub fn news(&self, seen: u64) -> Option<(u64, Vec<usize>)> {
         if self.version.load(Ordering::Acquire) == seen {
             return None;
         }
@@ -42,12 +42,12 @@ impl Members {
     }
 
     /// A worker has told its connections of a version.
-    pub(crate) fn heed(&self, worker: usize, version: u64) {
+    pub fn heed(&self, worker: usize, version: u64) {
         self.heeded[worker].store(version, Ordering::Release);
     }
 
     /// Whether all workers go by the latest list.
-    pub(crate) fn are_heeded(&self) -> bool {
+    pub fn are_heeded(&self) -> bool {
         let version = self.version.load(Ordering::Acquire);
         self.heeded.iter().all(|heeded| heeded.load(Ordering::Acquire) == version)
     }

@@ -24,7 +24,7 @@ const ADDRESS_OF_INTERNET: [u8; 4] = [0, 1, 0, 1];
 
 /// The name server. It ends when it is dropped.
 #[derive(Debug)]
-pub(crate) struct NameServer {
+pub struct NameServer {
     listens_at: SocketAddr,
     names: Arc<Names>,
     thread: Option<JoinHandle<()>>,
@@ -32,7 +32,7 @@ pub(crate) struct NameServer {
 
 /// What its name stands for.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub struct Names {
     backends: Vec<Ipv4Addr>,
     /// Indices of those that it stands for now.
     members: Mutex<Vec<usize>>,
@@ -41,7 +41,7 @@ pub(crate) struct Names {
 
 impl Names {
     /// It stands for these backends from now on.
-    pub(crate) fn set(&self, members: &[usize]) {
+    pub fn set(&self, members: &[usize]) {
         let mut own = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         members.clone_into(&mut own);
     }
@@ -59,7 +59,7 @@ impl Names {
 impl NameServer {
     /// Starts one for backends at addresses of IPv4; `members` are the indices of those that
     /// the name stands for at first.
-    pub(crate) fn start(backends: &[SocketAddr], members: &[usize]) -> io::Result<Self> {
+    pub fn start(backends: &[SocketAddr], members: &[usize]) -> io::Result<Self> {
         let ipv4 = |address: &SocketAddr| match address.ip() {
             IpAddr::V4(ip) => Ok(ip),
             IpAddr::V6(_) => Err(io::Error::other("a backend's address is none of IPv4")),
@@ -80,12 +80,12 @@ impl NameServer {
     }
 
     /// Where it is asked.
-    pub(crate) fn listens_at(&self) -> SocketAddr {
+    pub fn listens_at(&self) -> SocketAddr {
         self.listens_at
     }
 
     /// What its name stands for, to be changed.
-    pub(crate) fn names(&self) -> &Arc<Names> {
+    pub fn names(&self) -> &Arc<Names> {
         &self.names
     }
 }

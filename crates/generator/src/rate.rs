@@ -3,7 +3,7 @@
 
 /// Calls per second over time.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct RateCurve {
+pub struct RateCurve {
     pieces: Vec<Piece>,
     /// The rate after the last piece.
     last: f64,
@@ -36,14 +36,14 @@ impl Piece {
 
 impl RateCurve {
     /// The same rate forever, until pieces are put before it.
-    pub(crate) fn flat(rate: f64) -> Self {
+    pub fn flat(rate: f64) -> Self {
         Self { pieces: Vec::new(), last: rate }
     }
 
     /// Adds a piece in which the rate goes evenly from one value to another. The
     /// rate after the last piece is the one it ends with, or, where that is zero,
     /// the one given to [`RateCurve::flat`]: a schedule has to go on.
-    pub(crate) fn then(mut self, length_s: f64, from: f64, to: f64) -> Self {
+    pub fn then(mut self, length_s: f64, from: f64, to: f64) -> Self {
         if length_s > 0.0 {
             self.pieces.push(Piece { length_s, from, to });
             self.last = if to > 0.0 { to } else { self.last };
@@ -52,14 +52,14 @@ impl RateCurve {
     }
 
     /// When so many calls are expected.
-    pub(crate) fn inverse(self) -> Inverse {
+    pub fn inverse(self) -> Inverse {
         Inverse { curve: self, piece: 0, start_s: 0.0, start_calls: 0.0 }
     }
 }
 
 /// The inverse of a curve, for numbers that only grow.
 #[derive(Clone, Debug)]
-pub(crate) struct Inverse {
+pub struct Inverse {
     curve: RateCurve,
     /// The piece that was asked for last, and what lies before it.
     piece: usize,
@@ -70,7 +70,7 @@ pub(crate) struct Inverse {
 impl Inverse {
     /// Seconds from the start at which `calls` are expected. `calls` is never
     /// less than at the call before.
-    pub(crate) fn seconds(&mut self, calls: f64) -> f64 {
+    pub fn seconds(&mut self, calls: f64) -> f64 {
         while let Some(piece) = self.curve.pieces.get(self.piece) {
             let left = calls - self.start_calls;
             if left < piece.calls() {

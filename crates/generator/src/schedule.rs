@@ -27,18 +27,18 @@ const NS_PER_S: f64 = 1e9;
 
 /// One call that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Arrival {
+pub struct Arrival {
     /// Nanoseconds since the trial's start.
-    pub(crate) due_ns: u64,
+    pub due_ns: u64,
     /// The connection it goes out on.
-    pub(crate) connection: u32,
+    pub connection: u32,
     /// Which call of the load it is, from zero: by that its contents are known.
-    pub(crate) number: u64,
+    pub number: u64,
 }
 
 /// How arrivals follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Process {
+pub enum Process {
     /// The same gap between any two calls.
     Constant,
     /// Exponential gaps: callers who know nothing of each other.
@@ -47,7 +47,7 @@ pub(crate) enum Process {
 
 /// When a schedule, or a closed loop, ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Limit {
+pub enum Limit {
     /// At this time after the start, warm-up included.
     Until {
         /// Nanoseconds since the trial's start.
@@ -62,16 +62,16 @@ pub(crate) enum Limit {
 
 /// Connections that carry more than the others: the first ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Skew {
+pub struct Skew {
     /// How many; fewer than there are.
-    pub(crate) heavy: u32,
+    pub heavy: u32,
     /// The part of all calls that they carry together.
-    pub(crate) share: f64,
+    pub share: f64,
 }
 
 /// An open loop's arrivals, in order.
 #[derive(Clone, Debug)]
-pub(crate) struct Schedule {
+pub struct Schedule {
     process: Process,
     inverse: Inverse,
     connections: u32,
@@ -90,7 +90,7 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// `rate` is over all `connections`.
-    pub(crate) fn new(
+    pub fn new(
         process: Process,
         rate: RateCurve,
         connections: u32,
@@ -114,12 +114,12 @@ impl Schedule {
     }
 
     /// With calls that are due at these times, and go out on connections by chance.
-    pub(crate) fn traced(self, traced_ns: Arc<[u64]>) -> Self {
+    pub fn traced(self, traced_ns: Arc<[u64]>) -> Self {
         Self { process: Process::Poisson, traced_ns: Some(traced_ns), ..self }
     }
 
     /// With connections that are not alike.
-    pub(crate) fn skewed(self, skew: Option<Skew>) -> Self {
+    pub fn skewed(self, skew: Option<Skew>) -> Self {
         Self { skew, ..self }
     }
 

@@ -10,22 +10,22 @@ use super::schedule::Arrival;
 
 /// A call under way, by its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Call {
+pub struct Call {
     /// Index of the connection, within the worker.
-    pub(crate) connection: u32,
+    pub connection: u32,
     /// Index of the slot, within the connection.
-    pub(crate) slot: u32,
+    pub slot: u32,
 }
 
 /// When a call was due and when it could first have been sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Waited {
     /// When it was scheduled for.
-    pub(crate) due_ns: u64,
+    pub due_ns: u64,
     /// When a slot was there for it: what comes after is the generator's fault.
-    pub(crate) ready_ns: u64,
+    pub ready_ns: u64,
     /// Which call of the load it is.
-    pub(crate) number: u64,
+    pub number: u64,
 }
 
 /// The slots of one worker's connections.

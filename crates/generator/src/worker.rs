@@ -36,10 +36,10 @@ const BURST: usize = 32;
 const STOP_POLL_NS: u64 = 20_000_000;
 
 /// Moves the calling thread: to its CPUs, into a network namespace.
-pub(crate) type Place = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+pub type Place = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 /// Who makes the calls of one worker.
-pub(crate) enum Clients {
+pub enum Clients {
     /// Connections of the lab's own, and where each goes.
     Own(ConnectOptions, Vec<Destination>),
     /// A program with so many clients.
@@ -56,42 +56,47 @@ impl Clients {
 }
 
 /// What one worker has to do.
-pub(crate) struct Plan {
-    pub(crate) clients: Clients,
-    pub(crate) shape: Shape,
+pub struct Plan {
+    /// Who makes the calls.
+    pub clients: Clients,
+    /// What a call is.
+    pub shape: Shape,
     /// Numbers that the messages of a call take.
-    pub(crate) messages: u64,
+    pub messages: u64,
     /// Which balancer each client comes to; all zero where there is one, or none.
-    pub(crate) balancers: Vec<u16>,
-    pub(crate) streams: u32,
-    pub(crate) load: Load,
+    pub balancers: Vec<u16>,
+    /// Most calls at once on a connection.
+    pub streams: u32,
+    /// When calls are due.
+    pub load: Load,
     /// When calls that are still out are given up, after the trial's start.
-    pub(crate) give_up_ns: u64,
+    pub give_up_ns: u64,
     /// Calls to set memory aside for.
-    pub(crate) expected_calls: usize,
+    pub expected_calls: usize,
     /// Puts the calling thread where it is to run and its connections are to be made.
-    pub(crate) place: Place,
+    pub place: Place,
     /// How it waits for the next call to be due.
-    pub(crate) pacer: Pacer,
+    pub pacer: Pacer,
 }
 
 /// What the workers of a trial share with the thread that watches them.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub struct Shared {
     /// Calls that ended, for the progress line.
-    pub(crate) ended: AtomicU64,
+    pub ended: AtomicU64,
     /// Those of them that failed.
-    pub(crate) failed: AtomicU64,
+    pub failed: AtomicU64,
     /// Calls of the measured window begun in a closed loop.
-    pub(crate) begun: AtomicU64,
+    pub begun: AtomicU64,
     /// Set to end the trial early.
-    pub(crate) stop: AtomicBool,
+    pub stop: AtomicBool,
     /// The backends there are, for clients that connect to them.
-    pub(crate) members: Members,
+    pub members: Members,
 }
 
 impl Shared {
-    pub(crate) fn new(workers: usize) -> Self {
+    /// For so many threads.
+    pub fn new(workers: usize) -> Self {
         Self {
             ended: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -102,12 +107,12 @@ impl Shared {
     }
 
     /// Calls that ended so far, over all workers.
-    pub(crate) fn ended(&self) -> u64 {
+    pub fn ended(&self) -> u64 {
         self.ended.load(Ordering::Relaxed)
     }
 
     /// Those of them that failed.
-    pub(crate) fn failed(&self) -> u64 {
+    pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 }
@@ -115,7 +120,7 @@ impl Shared {
 /// The worker. Everything happens on its thread; the cells are for the calls'
 /// tasks, which report back while the main loop sleeps. No borrow is held
 /// across a call into a connection or the sink.
-pub(crate) struct Worker {
+pub struct Worker {
     index: usize,
     clock: Cell<Clock>,
     slots: RefCell<Slots>,
@@ -146,7 +151,7 @@ impl Worker {
     /// Makes the worker and its connections, one after the other, so that a
     /// balancer that deals connections in turn sees them in order. Must run
     /// inside a `LocalSet`.
-    pub(crate) async fn connect(
+    pub async fn connect(
         index: usize,
         plan: Plan,
         shared: Arc<Shared>,
@@ -197,7 +202,7 @@ impl Worker {
 
     /// Makes the load, starting at the clock's zero, and returns the logs of all
     /// calls. Ends when every call has, at the time to give up, or when told to.
-    pub(crate) async fn drive(self: Rc<Self>, clock: Clock) -> std::io::Result<Vec<CallLog>> {
+    pub async fn drive(self: Rc<Self>, clock: Clock) -> std::io::Result<Vec<CallLog>> {
         self.clock.set(clock);
         let alarm = Alarm::new(clock, self.pacer)?;
         // Nothing is sent before its time, not even what is due at zero.
@@ -360,7 +365,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::drive::{
+    use crate::{
         client::{Backends, CallKind, CallShape, ClientKind, Lengths, Resolver},
         clock::monotonic_ns,
         load::{Closed, Numbers, Open},

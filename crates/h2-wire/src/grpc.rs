@@ -1,6 +1,6 @@
-//! The little of gRPC that a proxy must know: which requests are gRPC, the
+//! The little of gRPC that whoever moves its calls must know: which requests are gRPC, the
 //! `grpc-timeout` header, the escaping of `grpc-message`, and where a message
-//! ends. Everything here works on bytes, so that each data plane can use it
+//! ends. Everything here works on bytes, so that anyone can use it
 //! whatever its header and body types are. It never looks into a message.
 //!
 //! Source: `doc/PROTOCOL-HTTP2.md` of github.com/grpc/grpc, here called the
@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-/// The header of a response that has its backend's name
-/// ([`name_backends`](crate::config::CallLimits::name_backends)).
+/// The header of a response that has its backend's name, where the L7 proxy was told to
+/// add it (`--name-backends`).
 pub const BACKEND_HEADER: &str = "x-layerlab-backend";
 /// The trailer that has the backend's time, which [`parse_timeout`] reads.
 pub const BACKEND_TIME_TRAILER: &str = "x-layerlab-backend-time";

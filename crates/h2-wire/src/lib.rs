@@ -9,6 +9,7 @@
 //! | [`message`] | what makes a request, a response or trailers well-formed |
 //! | [`settings`], [`flow`] | the peer's settings, and windows |
 //! | [`frame`], [`hpack`] | the formats on the wire |
+//! | [`grpc`] | what gRPC adds: timeouts, messages, escapes |
 #![forbid(unsafe_code)]
 
 pub mod connection;
@@ -16,6 +17,7 @@ mod error;
 mod flood;
 pub mod flow;
 pub mod frame;
+pub mod grpc;
 pub mod hpack;
 pub mod message;
 mod output;

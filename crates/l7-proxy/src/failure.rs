@@ -23,7 +23,7 @@
 use std::fmt;
 
 use crate::circuit::Limit;
-use crate::grpc::Status;
+use h2_wire::grpc::Status;
 
 /// HTTP/2 error codes that the proxy gives or tells apart (RFC 9113, section 7).
 pub mod code {

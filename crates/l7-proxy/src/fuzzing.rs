@@ -6,8 +6,8 @@ use std::time::Duration;
 use balance::LoadReport;
 
 use crate::access_log::{Line, PATH_BYTES};
-use crate::grpc::{self, MessageScanner};
 use crate::retry::{GrpcStatus, Pushback};
+use h2_wire::grpc::{self, MessageScanner};
 
 use crate::planes;
 

@@ -5,7 +5,7 @@
 //! data plane ([`config::DataPlane`]); all of them stand behind the same bounds
 //! ([`config`]), policies ([`upstreams`]), circuit limits ([`circuit`]), retries
 //! ([`retry`]), TLS ([`tls`]), failure mapping ([`failure`]) and reading of gRPC's headers
-//! ([`grpc`]). The proxy never decodes a message. [`Proxy`] gives a hold on the
+//! ([`h2_wire::grpc`]). The proxy never decodes a message. [`Proxy`] gives a hold on the
 //! backends as well, which may come and go while it runs.
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,6 @@ pub mod config;
 pub mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod grpc;
 pub mod health;
 pub mod metrics;
 pub mod retry;

@@ -8,13 +8,13 @@ mod trust;
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use generator::client::{Seen, Trust};
 use measure::record::{BackendRecord, BackendSetup, TrialRecord};
 use scenario::{EXTERNAL_PEER, Layer, Network, Peer, Scenario, Tls};
 
 pub(crate) use trust::TlsOptions;
 
 use crate::{
-    drive::client::{Seen, Trust},
     exit::Failure,
     lab::{self, LabError, Outside, meter::Meter},
     peers::ReadyPeer,

@@ -5,7 +5,6 @@
 //! | `cmd` | flags and subcommands, one file each |
 //! | `run` | a run: which trials in which order, what they are judged by |
 //! | `lab` | the processes of a trial, and what they cost |
-//! | `drive` | the generator: makes the load and logs every call |
 //! | `ui` | what the user sees while it runs |
 //!
 //! The servers of the lab are hidden subcommands of this binary, which starts
@@ -13,7 +12,6 @@
 #![forbid(unsafe_code)]
 
 mod cmd;
-mod drive;
 mod exit;
 mod external;
 mod interrupt;

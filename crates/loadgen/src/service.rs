@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Buf as _, BufMut as _, Bytes};
+use generator::client;
 use grpc_call::{Body, CallSpec, Calls, Interface, PREFIX_LEN, Reason, Recorded, Rules, Sources};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use measure::calllog::STATUS_NAMES;
@@ -31,7 +32,7 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::{drive::client, exit::Failure};
+use crate::exit::Failure;
 
 /// The most calls that are made ahead; a trial of more begins anew with the first.
 const MOST_CALLS: usize = 1 << 16;

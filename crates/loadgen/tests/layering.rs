@@ -27,6 +27,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("l4-proxy", &["balance", "event-loop", "serve"]),
     ("l7-proxy", &["balance", "event-loop", "h2-wire", "serve"]),
     (
+        "generator",
+        &["balance", "echo-proto", "grpc-call", "h2-wire", "measure", "scenario", "serve"],
+    ),
+    (
         "loadgen",
         &[
             "agents",
@@ -34,8 +38,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "balance",
             "echo-backend",
             "echo-proto",
+            "generator",
             "grpc-call",
-            "h2-wire",
             "l4-proxy",
             "l7-proxy",
             "measure",

@@ -429,7 +429,10 @@ impl Folded {
         let seconds = part.seconds.iter().map(|second| second.per_backend.len());
         let tenths = part.tenths.values().map(|tenth| tenth.per_backend.len());
         let balancers = part.balancers.iter().map(|one| one.per_backend.len());
-        let mut lists = seconds.chain(tenths).chain(balancers).chain([part.backends.len(), part.with_warm_up.len()]);
+        let mut lists = seconds
+            .chain(tenths)
+            .chain(balancers)
+            .chain([part.backends.len(), part.with_warm_up.len()]);
         if part.histograms.len() != all.len() || lists.any(|length| length != backends) {
             return Err(HistogramError::of_others());
         }

@@ -91,7 +91,7 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drive::client::{Backends, Lengths};
+    use crate::client::{Backends, Lengths};
 
     fn shape(kind: CallKind, messages: u32) -> CallShape {
         CallShape {

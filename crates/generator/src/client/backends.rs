@@ -7,7 +7,7 @@ const ID_BYTES_MAX: usize = 128;
 
 /// The backends whose answers are taken.
 #[derive(Clone, Debug)]
-pub(crate) enum Backends {
+pub enum Backends {
     /// These, which the lab started. Any other id is a wrong answer.
     Known(Vec<String>),
     /// Whoever answers: they were not started by the lab.
@@ -16,11 +16,11 @@ pub(crate) enum Backends {
 
 /// Ids in the order in which they first came, over all threads and trials of a run.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen(Arc<Mutex<Vec<String>>>);
+pub struct Seen(Arc<Mutex<Vec<String>>>);
 
 impl Backends {
     /// Index of the backend with this id.
-    pub(crate) fn index(&self, id: &[u8]) -> Option<u16> {
+    pub fn index(&self, id: &[u8]) -> Option<u16> {
         let index = match self {
             Self::Known(ids) => ids.iter().position(|known| known.as_bytes() == id)?,
             Self::Seen(seen) => seen.index(id)?,
@@ -31,17 +31,17 @@ impl Backends {
 
 impl Seen {
     /// With these from the start.
-    pub(crate) fn of(ids: Vec<String>) -> Self {
+    pub fn of(ids: Vec<String>) -> Self {
         Self(Arc::new(Mutex::new(ids)))
     }
 
     /// The ids so far.
-    pub(crate) fn ids(&self) -> Vec<String> {
+    pub fn ids(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// `None` for what is no id, and for ids beyond the most that are told apart.
-    pub(crate) fn index(&self, id: &[u8]) -> Option<usize> {
+    pub fn index(&self, id: &[u8]) -> Option<usize> {
         // Held for a comparison or two; the generator has few threads.
         let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = ids.iter().position(|known| known.as_bytes() == id) {

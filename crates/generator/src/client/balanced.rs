@@ -18,6 +18,7 @@ use std::{
 
 use balance::{
     Backend, BalanceError, Balancer, Chooser, LoadReport, PickInput, PolicyKind, Subset, Tried,
+    Tuning,
 };
 use measure::calllog::FailureKind;
 use rand_xoshiro::{
@@ -29,21 +30,25 @@ use super::{
     At, Call, ConnectError, ConnectOptions, Connection, Discovery, Ended, OnWire, Resolver, Shape,
     Sink, discovery::Name,
 };
-use crate::{drive::clock::monotonic_ns, peers::tuning};
+use crate::clock::monotonic_ns;
 
 /// The backends a client balances over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Balanced {
-    pub(crate) policy: PolicyKind,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Balanced {
+    /// How one of them is picked.
+    pub policy: PolicyKind,
     /// Address, id and weight of each.
-    pub(crate) backends: Vec<(SocketAddr, String, u32)>,
+    pub backends: Vec<(SocketAddr, String, u32)>,
     /// Indices of those there are from the start.
-    pub(crate) members: Vec<usize>,
+    pub members: Vec<usize>,
     /// How it learns of others.
-    pub(crate) discovery: Discovery,
+    pub discovery: Discovery,
     /// To how many of them it is limited, and which client it is.
-    pub(crate) subset: Option<(Subset, Chooser)>,
-    pub(crate) seed: u64,
+    pub subset: Option<(Subset, Chooser)>,
+    /// The policy's settings.
+    pub tuning: Tuning,
+    /// Of what the policy leaves to chance.
+    pub seed: u64,
 }
 
 impl Balanced {
@@ -62,7 +67,7 @@ impl Balanced {
 }
 
 /// One client with its connections.
-pub(crate) struct BalancedConnection(Rc<Balancing>);
+pub(super) struct BalancedConnection(Rc<Balancing>);
 
 struct Balancing {
     /// One for each backend, whether it is known or not.
@@ -89,7 +94,8 @@ impl Choice {
         members: &[usize],
     ) -> Result<Self, BalanceError> {
         let of_members = members.iter().map(|&index| Arc::clone(&backends[index])).collect();
-        let balancer = Balancer::tuned(balanced.policy, tuning(), of_members, balanced.seed)?;
+        let balancer =
+            Balancer::tuned(balanced.policy, balanced.tuning, of_members, balanced.seed)?;
         Ok(Self { balancer, members: members.to_vec() })
     }
 

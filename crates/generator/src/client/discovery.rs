@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Who tells a client of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Discovery {
+pub enum Discovery {
     /// Somebody, at once.
     Lookaside,
     /// A name, when it is resolved.

@@ -18,28 +18,28 @@ use tokio::{
 };
 
 use super::{Backends, Call, CallShape, ConnectError, Connection, Ended, Sink};
-use crate::lab::names::NameServer;
+use crate::names::NameServer;
 
 /// The status of an answer that is not what was asked for.
 const WRONG_ANSWER: i32 = -1;
 
 /// How the program of a real client is started, and what it is told.
 #[derive(Clone, Debug)]
-pub(crate) struct DriverPlan {
+pub struct DriverPlan {
     /// The client's name.
-    pub(crate) name: String,
+    pub name: String,
     /// Program and arguments.
-    pub(crate) command: Vec<String>,
+    pub command: Vec<String>,
     /// Where what it writes to standard error goes.
-    pub(crate) log: PathBuf,
+    pub log: PathBuf,
     /// The targets and policies of its clients, and the channel's settings.
-    pub(crate) hello: serde_json::Value,
+    pub hello: serde_json::Value,
     /// The server of the backends' name, where clients resolve one.
-    pub(crate) names: Option<Arc<NameServer>>,
+    pub names: Option<Arc<NameServer>>,
 }
 
 /// A program that makes calls. It is killed when this is dropped, and with the lab.
-pub(crate) struct Driver {
+pub struct Driver {
     _child: Child,
     names: Option<Arc<NameServer>>,
     shape: Arc<CallShape>,
@@ -60,7 +60,7 @@ struct DrivenClient {
 impl Driver {
     /// Starts the program and waits until its clients are connected. Must run inside a
     /// `LocalSet`, on a thread that outlives the program.
-    pub(crate) async fn start(
+    pub async fn start(
         plan: DriverPlan,
         shape: Arc<CallShape>,
         sink: Rc<dyn Sink>,
@@ -97,7 +97,7 @@ impl Driver {
     }
 
     /// The client with this number.
-    pub(crate) fn client(self: &Rc<Self>, number: u32) -> Box<dyn Connection> {
+    pub fn client(self: &Rc<Self>, number: u32) -> Box<dyn Connection> {
         Box::new(DrivenClient { driver: Rc::clone(self), number })
     }
 

@@ -27,23 +27,23 @@ use rand_xoshiro::{
 };
 use rustix::io::Errno;
 
-pub(crate) use backends::{Backends, Seen};
-pub(crate) use balanced::Balanced;
+pub use backends::{Backends, Seen};
+pub use balanced::Balanced;
 use balanced::BalancedConnection;
 use channels::Channels;
-pub(crate) use discovery::Discovery;
-pub(crate) use driver::{Driver, DriverPlan};
-pub(crate) use resolver::Resolver;
-pub(crate) use service::{Identity, ServiceShape};
+pub use discovery::Discovery;
+pub use driver::{Driver, DriverPlan};
+pub use resolver::Resolver;
+pub use service::{Identity, ServiceShape};
 use tonic_client::TonicConnection;
-pub(crate) use trust::{Trust, connect as connect_channel, endpoint};
+pub use trust::{Trust, connect as connect_channel, endpoint};
 use wire::WireConnection;
 
 use super::slots::Call;
 
 /// What came of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// The status and the response that were asked for, from a backend that is known
     /// wherever answers tell.
     Served {
@@ -61,15 +61,15 @@ pub(crate) enum Ended {
 
 /// When a call was seen outside of the generator, in nanoseconds of the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OnWire {
+pub struct OnWire {
     /// When the last byte of its request was handed to the kernel.
-    pub(crate) written_ns: u64,
+    pub written_ns: u64,
     /// When the segment that ended its response came in.
-    pub(crate) arrived_ns: u64,
+    pub arrived_ns: u64,
 }
 
 /// Told when a call has ended.
-pub(crate) trait Sink {
+pub trait Sink {
     /// `on_wire` is `None` where the client or the kernel doesn't tell.
     fn ended(&self, call: Call, ended: Ended, on_wire: Option<OnWire>);
 
@@ -87,7 +87,7 @@ pub(crate) trait Sink {
 }
 
 /// One client connection.
-pub(crate) trait Connection {
+pub trait Connection {
     /// Sends a call. The sink hears of its end exactly once, also when the
     /// connection breaks.
     fn start(&self, call: Call, sequence: u64);
@@ -111,16 +111,20 @@ pub(crate) trait Connection {
 
 /// The kinds of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CallKind {
+pub enum CallKind {
+    /// One message each way.
     Unary,
+    /// One request, several responses.
     ServerStream,
+    /// Several requests, one response.
     ClientStream,
+    /// Several messages each way.
     Bidi,
 }
 
 /// What the calls of a trial look like, and how their answers are checked.
 #[derive(Debug)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// Calls of the echo service, all alike.
     Echo(Arc<CallShape>),
     /// Calls of the user's service.
@@ -129,24 +133,26 @@ pub(crate) enum Shape {
 
 /// What every call of the echo service looks like, and how its answer is checked.
 #[derive(Debug)]
-pub(crate) struct CallShape {
-    pub(crate) kind: CallKind,
+pub struct CallShape {
+    /// Which sides send several messages.
+    pub kind: CallKind,
     /// Messages of a streaming call, in each direction that streams.
-    pub(crate) messages: u32,
+    pub messages: u32,
     /// As long as the longest request's; shorter ones have its beginning.
-    pub(crate) payload: Vec<u8>,
+    pub payload: Vec<u8>,
     /// Bytes of a request's payload, and of a response's.
-    pub(crate) requests: Lengths,
-    pub(crate) responses: Lengths,
+    pub requests: Lengths,
+    /// The lengths of the response messages.
+    pub responses: Lengths,
     /// How long a call may take, which the server is told too.
-    pub(crate) deadline: Option<Duration>,
+    pub deadline: Option<Duration>,
     /// Whose answers are taken.
-    pub(crate) backends: Backends,
+    pub backends: Backends,
 }
 
 /// What messages of calls have in bytes, known before the trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Lengths {
+pub enum Lengths {
     /// The same of every call.
     Constant(u32),
     /// One of each call, and then again; never empty.
@@ -164,7 +170,7 @@ impl Lengths {
     }
 
     /// The largest.
-    pub(crate) fn largest(&self) -> u32 {
+    pub fn largest(&self) -> u32 {
         match self {
             Self::Constant(bytes) => *bytes,
             Self::Each(all) => all.iter().copied().max().unwrap_or(0),
@@ -175,14 +181,14 @@ impl Lengths {
 impl CallShape {
     /// Bytes of request and response of the call whose messages have numbers from
     /// `sequence` on.
-    pub(crate) fn bytes(&self, sequence: u64) -> (u32, u32) {
+    pub fn bytes(&self, sequence: u64) -> (u32, u32) {
         let call = sequence / u64::from(self.messages.max(1));
         (self.requests.of(call), self.responses.of(call))
     }
 
     /// Whether `payload` is what the service owes for a request: as many bytes as that
     /// asked for, of its own payload, repeated from its start as needed.
-    pub(crate) fn is_echo(&self, sequence: u64, payload: &[u8]) -> bool {
+    pub fn is_echo(&self, sequence: u64, payload: &[u8]) -> bool {
         let (request_bytes, response_bytes) = self.bytes(sequence);
         if payload.len() != response_bytes as usize {
             return false;
@@ -196,7 +202,7 @@ impl CallShape {
 
 /// Which client makes the calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ClientKind {
+pub enum ClientKind {
     /// Our own, on `h2-wire`: cheap enough never to be what is measured.
     Wire,
     /// tonic: what most Rust services call with.
@@ -205,30 +211,31 @@ pub(crate) enum ClientKind {
 
 /// How a client connects.
 #[derive(Clone, Debug)]
-pub(crate) struct ConnectOptions {
-    pub(crate) kind: ClientKind,
+pub struct ConnectOptions {
+    /// Whose client it is.
+    pub kind: ClientKind,
     /// Calls after which a TCP connection is closed and another one made; `None`
     /// for connections that live as long as they can.
-    pub(crate) connection_calls: Option<u32>,
+    pub connection_calls: Option<u32>,
     /// TCP connections to one address that it may have at a time: more than one are made
     /// where calls wait for streams.
-    pub(crate) max_connections: u32,
+    pub max_connections: u32,
     /// The pauses that it keeps after failed attempts to connect; `None` to try again with
     /// the next call.
-    pub(crate) backoff: Option<Backoff>,
+    pub backoff: Option<Backoff>,
     /// Whom it trusts under TLS; `None` for plain text.
-    pub(crate) trust: Option<Arc<Trust>>,
+    pub trust: Option<Arc<Trust>>,
 }
 
 impl ConnectOptions {
     /// One connection at a time, for as long as it lives, in plain text.
     #[cfg(test)]
-    pub(crate) fn plain(kind: ClientKind) -> Self {
+    pub fn plain(kind: ClientKind) -> Self {
         Self { kind, connection_calls: None, max_connections: 1, backoff: None, trust: None }
     }
 
     /// Those of one connection of several, which don't all try again at the same moment.
-    pub(crate) fn of_number(&self, number: u64) -> Self {
+    pub fn of_number(&self, number: u64) -> Self {
         let seeded = |backoff: Backoff| Backoff {
             seed: SplitMix64::seed_from_u64(backoff.seed ^ number).next_u64(),
             ..backoff
@@ -239,11 +246,11 @@ impl ConnectOptions {
 
 /// The pauses after failed attempts to connect.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     /// The first, before jitter.
-    pub(crate) first: Duration,
+    pub first: Duration,
     /// Where the jitter comes from.
-    pub(crate) seed: u64,
+    pub seed: u64,
 }
 
 impl Backoff {
@@ -258,11 +265,11 @@ impl Backoff {
 }
 
 /// How long a connection may take to be made.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a client connection of a scenario leads to.
 #[derive(Debug)]
-pub(crate) enum Destination {
+pub enum Destination {
     /// A backend, or a proxy: one TCP connection at a time.
     One(Resolver),
     /// Every backend: the client balances its calls itself.
@@ -274,15 +281,16 @@ pub(crate) enum Destination {
 /// Why a connection could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct ConnectError {
+pub struct ConnectError {
     /// Whether the lab itself is to blame, rather than what it connects to.
-    pub(crate) is_own: bool,
-    pub(crate) message: String,
+    pub is_own: bool,
+    /// What went wrong, and what to do.
+    pub message: String,
 }
 
 impl ConnectError {
     /// Something of the lab's own went wrong.
-    pub(crate) fn own(message: impl Into<String>) -> Self {
+    pub fn own(message: impl Into<String>) -> Self {
         Self { is_own: true, message: message.into() }
     }
 
@@ -318,7 +326,7 @@ fn system_error(error: &(dyn Error + 'static)) -> Option<Errno> {
 }
 
 /// Opens a connection of the wanted kind. Must run inside a `LocalSet`.
-pub(crate) async fn connect(
+pub async fn connect(
     options: ConnectOptions,
     destination: Destination,
     shape: Rc<Shape>,
@@ -374,7 +382,7 @@ async fn connect_to(
 }
 
 /// An error with the reasons behind it: tonic's own text is "transport error".
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+pub fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -13,7 +13,7 @@ use super::discovery::{Discovery, Name};
 
 /// The addresses that a client may connect to.
 #[derive(Debug)]
-pub(crate) enum Resolver {
+pub enum Resolver {
     /// Always the same: a proxy, or one backend that the client has chosen.
     One(SocketAddr),
     /// In turn: each connection goes to the next of those there are.
@@ -24,7 +24,7 @@ pub(crate) enum Resolver {
 
 /// Addresses in turn: of backends, or of a name.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub struct Turns {
     /// What calls name the service by.
     authority: String,
     addresses: Vec<SocketAddr>,
@@ -37,7 +37,7 @@ pub(crate) struct Turns {
 /// When the connection is lost, the next one is looked for from the first address again, and
 /// meanwhile the name is resolved (`PickFirst::GoIdle` of grpc-core).
 #[derive(Debug)]
-pub(crate) struct First {
+pub struct First {
     /// What calls name the service by.
     authority: String,
     addresses: Vec<SocketAddr>,
@@ -53,13 +53,13 @@ pub(crate) struct First {
 
 impl Resolver {
     /// One address, under its own name.
-    pub(crate) fn one(address: SocketAddr) -> Self {
+    pub fn one(address: SocketAddr) -> Self {
         Self::One(address)
     }
 
     /// The members of `addresses` in turn, from the one whose turn is `first`.
     /// Neither list is empty.
-    pub(crate) fn turns(addresses: Vec<SocketAddr>, members: Vec<usize>, first: usize) -> Self {
+    pub fn turns(addresses: Vec<SocketAddr>, members: Vec<usize>, first: usize) -> Self {
         let authority = addresses[0].to_string();
         let members = RefCell::new(members);
         Self::Turns(Turns { authority, addresses, members, next: Cell::new(first) })
@@ -67,14 +67,14 @@ impl Resolver {
 
     /// All that a name stands for, in turn from the one whose turn is `first`. There is
     /// one at least.
-    pub(crate) fn named(authority: String, addresses: Vec<SocketAddr>, first: usize) -> Self {
+    pub fn named(authority: String, addresses: Vec<SocketAddr>, first: usize) -> Self {
         let members = RefCell::new((0..addresses.len()).collect());
         Self::Turns(Turns { authority, addresses, members, next: Cell::new(first) })
     }
 
     /// The first of `addresses` that takes the connection, in the order of the members from
     /// number `first` on, as the client knows them. Neither list is empty.
-    pub(crate) fn first(
+    pub fn first(
         addresses: Vec<SocketAddr>,
         members: Vec<usize>,
         discovery: Discovery,
@@ -89,7 +89,7 @@ impl Resolver {
     }
 
     /// Where the next attempt to connect goes.
-    pub(crate) fn next(&self, now_ns: u64) -> SocketAddr {
+    pub fn next(&self, now_ns: u64) -> SocketAddr {
         match self {
             Self::One(address) => *address,
             Self::Turns(turns) => {
@@ -112,14 +112,14 @@ impl Resolver {
     }
 
     /// A connection was made: the search for the next one begins anew.
-    pub(crate) fn connected(&self) {
+    pub fn connected(&self) {
         if let Self::First(first) = self {
             first.tried.set(0);
         }
     }
 
     /// A connection was lost or sent away, or could not be made.
-    pub(crate) fn lost(&self, now_ns: u64) {
+    pub fn lost(&self, now_ns: u64) {
         if let Self::First(first) = self {
             // It is resolved with the next attempt to connect.
             first.name.borrow_mut().request(now_ns);
@@ -127,7 +127,7 @@ impl Resolver {
     }
 
     /// How many addresses there are to try.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         match self {
             Self::One(_) => 1,
             Self::Turns(turns) => turns.members.borrow().len(),
@@ -136,7 +136,7 @@ impl Resolver {
     }
 
     /// What calls name the service by; it does not change with the backends.
-    pub(crate) fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         match self {
             Self::One(address) => address.to_string(),
             Self::Turns(Turns { authority, .. }) | Self::First(First { authority, .. }) => {
@@ -147,7 +147,7 @@ impl Resolver {
 
     /// The name stands for these backends from now on. Says whether the client has heard of
     /// it, and that the backend it is connected to is none of them.
-    pub(crate) fn set_members(&self, members: &[usize]) -> bool {
+    pub fn set_members(&self, members: &[usize]) -> bool {
         match self {
             Self::Turns(turns) if !members.is_empty() => {
                 *turns.members.borrow_mut() = members.to_vec();

@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use grpc_call::{Calls, Head, Prepared, Rules};
+use h2_wire::grpc::{BACKEND_HEADER, BACKEND_TIME_TRAILER, parse_timeout};
 use h2_wire::hpack::{BlockKey, HeaderList};
-use l7_proxy::grpc::{BACKEND_HEADER, BACKEND_TIME_TRAILER, parse_timeout};
 use measure::calllog::{FailureKind, UNKNOWN_BACKEND};
 
 use super::{Backends, Ended};
 
 /// Where an answer says which backend it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Identity {
+pub enum Identity {
     /// In the header of this name.
     Header(String),
     /// In the trailer of this name.
@@ -34,7 +34,7 @@ impl Identity {
 
 /// What the calls of a trial look like, and how their answers are checked.
 #[derive(Clone, Debug)]
-pub(crate) struct ServiceShape {
+pub struct ServiceShape {
     calls: Arc<Calls>,
     /// Which of them the calls of a trace are, by their numbers.
     order: Option<Arc<[u32]>>,
@@ -45,7 +45,8 @@ pub(crate) struct ServiceShape {
 }
 
 impl ServiceShape {
-    pub(crate) fn new(
+    /// The calls of a service, from where its answers tell which backend it was, and how that is read.
+    pub fn new(
         calls: Arc<Calls>,
         order: Option<Arc<[u32]>>,
         identity: Option<Identity>,

@@ -11,7 +11,7 @@ use testkit::lab::EchoBackend;
 use tokio::{sync::Notify, task::LocalSet, time::timeout};
 
 use super::*;
-use crate::drive::clock::monotonic_ns;
+use crate::clock::monotonic_ns;
 
 /// How long a test waits for what has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -113,7 +113,15 @@ async fn balanced_by(
     sink: &Rc<Collected>,
 ) -> Box<dyn Connection> {
     let backends = [0, 1].map(|index| (backends[index].addr(), format!("b{index}"), 1)).to_vec();
-    let balanced = Balanced { policy, backends, members, discovery, subset: None, seed: 1 };
+    let balanced = Balanced {
+        policy,
+        backends,
+        members,
+        discovery,
+        subset: None,
+        tuning: balance::Tuning::default(),
+        seed: 1,
+    };
     let backoff = Some(Backoff { first: Duration::from_millis(1), seed: 1 });
     let options = ConnectOptions { backoff, ..ConnectOptions::plain(ClientKind::Wire) };
     let sink = Rc::clone(sink) as Rc<dyn Sink>;

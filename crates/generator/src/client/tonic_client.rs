@@ -23,7 +23,7 @@ use super::{
     answer::{Answer, Reply},
     connect_failure, describe, trust,
 };
-use crate::drive::clock::monotonic_ns;
+use crate::clock::monotonic_ns;
 
 /// Largest message taken, so that the largest payload a scenario may ask for
 /// passes; tonic's own default is 4 MiB.
@@ -34,7 +34,7 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
 /// One connection made by tonic.
-pub(crate) struct TonicConnection {
+pub(super) struct TonicConnection {
     client: RefCell<EchoClient<Channel>>,
     resolver: Resolver,
     /// Whom to trust under TLS; `None` for plain text.

@@ -21,16 +21,13 @@ use super::CONNECT_TIMEOUT;
 /// The authorities that servers' certificates are checked against, and the name that
 /// they have to be for.
 #[derive(Clone, Debug)]
-pub(crate) struct Trust {
-    pub(crate) wire: ClientSide,
+pub struct Trust {
+    /// For connections that the generator makes itself.
+    pub wire: ClientSide,
 }
 
 /// Where tonic connects to, and what its calls name the service by.
-pub(crate) fn endpoint(
-    address: &str,
-    authority: &str,
-    trust: Option<&Trust>,
-) -> Result<Endpoint, Error> {
+pub fn endpoint(address: &str, authority: &str, trust: Option<&Trust>) -> Result<Endpoint, Error> {
     let scheme = if trust.is_some() { "https" } else { "http" };
     let origin = Endpoint::from_shared(format!("{scheme}://{authority}"))?.uri().clone();
     // TLS is the connector's to speak.
@@ -38,7 +35,7 @@ pub(crate) fn endpoint(
 }
 
 /// Connects to an endpoint, under TLS where there is somebody to trust.
-pub(crate) async fn connect(endpoint: &Endpoint, trust: Option<&Trust>) -> Result<Channel, Error> {
+pub async fn connect(endpoint: &Endpoint, trust: Option<&Trust>) -> Result<Channel, Error> {
     match trust {
         None => endpoint.connect().await,
         Some(trust) => endpoint.connect_with_connector(Connector(trust.wire.clone())).await,
@@ -46,7 +43,7 @@ pub(crate) async fn connect(endpoint: &Endpoint, trust: Option<&Trust>) -> Resul
 }
 
 /// The same, with the first call that needs it.
-pub(crate) fn connect_lazy(endpoint: &Endpoint, trust: Option<&Trust>) -> Channel {
+pub(super) fn connect_lazy(endpoint: &Endpoint, trust: Option<&Trust>) -> Channel {
     match trust {
         None => endpoint.connect_lazy(),
         Some(trust) => endpoint.connect_with_connector_lazy(Connector(trust.wire.clone())),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::common::{Wires, call, echo};
 use echo_proto::v1::{EchoRequest, EchoResponse};
+use h2_wire::grpc::{BACKEND_HEADER, BACKEND_TIME_TRAILER, parse_timeout};
 use l7_proxy::DataPlane;
-use l7_proxy::grpc::{BACKEND_HEADER, BACKEND_TIME_TRAILER, parse_timeout};
 use testkit::lab::{Lab, client, l7_config, start_l7};
 use testkit::negative::{ok_trailers, response_head};
 use testkit::peer::{End, Fields, Peer, RawServer, field};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::{Wires, call, echo, open};
-use l7_proxy::grpc::parse_timeout;
+use h2_wire::grpc::parse_timeout;
 use testkit::lab::{EchoBackend, Lab};
 use testkit::negative::response_head;
 use testkit::peer::{End, Peer, Seen, field};

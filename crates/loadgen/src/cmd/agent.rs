@@ -15,9 +15,9 @@ use agents::{
     token::Token,
     wire::Hello,
 };
+use generator::clock::monotonic_ns;
 
 use crate::{
-    drive::clock::monotonic_ns,
     exit::{self, Failure},
     interrupt,
     lab::environment,

@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
+use generator::client::{self, describe};
 use grpc_call::{Interface, Kind, Method};
 
 use super::target::TlsArgs;
 use crate::{
-    drive::client::{self, describe},
     exit::{self, Failure},
     external::{Target, TlsOptions},
     lab,

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
+use generator::client::Trust;
 use rustls::{
     DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
@@ -12,8 +13,6 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use serve::tls::{self, Named, TlsError};
-
-use crate::drive::client::Trust;
 
 /// What the user says of TLS.
 #[derive(Clone, Debug, Default)]

@@ -11,14 +11,13 @@ use std::{
     sync::Arc,
 };
 
+use generator::client::Trust;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, Error, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::client::Resumption;
 use scenario::TlsFiles;
 use serve::tls::{self, Named, TlsError};
-
-use crate::drive::client::Trust;
 
 /// The name that all certificates are for.
 pub(crate) const NAME: &str = "layerlab.test";

@@ -11,11 +11,10 @@
 
 use std::{collections::BTreeMap, fs};
 
+use generator::clock::nanos;
 use measure::record::{ProcessCost, ProcessRole};
 use nix::{sys::time::TimeValLike, time::clock_getcpuclockid, unistd::Pid};
 use rustix::time::{ClockId, clock_gettime};
-
-use crate::drive::clock::nanos;
 
 /// One reading of one process tree.
 #[derive(Clone, Copy, Debug, Default)]

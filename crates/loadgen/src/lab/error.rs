@@ -2,11 +2,11 @@
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, process::ExitStatus, time::Duration};
 
+use generator::{WorkerError, client::ConnectError};
 use measure::record::Side;
 use scenario::RenderError;
 
 use super::{network::NetworkError, probe::CallError, quota::NoQuota};
-use crate::drive::{WorkerError, client::ConnectError};
 
 /// Why a trial could not be run.
 #[derive(Debug, thiserror::Error)]

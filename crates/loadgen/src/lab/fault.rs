@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use generator::worker::Shared;
 use measure::record::FaultRecord;
 use rustix::process::Signal;
 use scenario::{Fault, FaultAction};
@@ -19,7 +20,6 @@ use super::{
     process::Process,
     tap::Tap,
 };
-use crate::drive::worker::Shared;
 
 /// How long one look at a port may take.
 const LOOK_TIMEOUT: Duration = Duration::from_millis(5);

@@ -255,7 +255,7 @@ mod tests {
     use rustix::time::{ClockId, clock_gettime};
 
     use super::*;
-    use crate::drive::clock::nanos;
+    use generator::clock::nanos;
 
     #[test]
     fn a_quota_shows_where_there_is_one() {

@@ -15,7 +15,6 @@ mod fleet;
 pub(crate) mod guard;
 mod machine;
 pub(crate) mod meter;
-pub(crate) mod names;
 pub(crate) mod network;
 mod page;
 pub(crate) mod placement;
@@ -41,6 +40,7 @@ use error::Obituary;
 pub(crate) use error::{LabError, LaunchError};
 pub(crate) use fault::{Faults, Means};
 use fleet::{Fleet, Surroundings};
+use generator::client::Trust;
 use measure::record::{MachineCost, ProcessCost, ProcessRole, Side};
 use meter::Meter;
 pub(crate) use network::{Addresses, BalancerAddress, Network};
@@ -53,7 +53,7 @@ use rustix::process::Signal;
 use scenario::Ready;
 use tap::{Tap, TapSetup};
 
-use crate::{drive::client::Trust, service::OwnService};
+use crate::service::OwnService;
 
 /// How long processes of the lab and proxies may take from their start to a call that
 /// succeeds, beside what calls take by themselves.

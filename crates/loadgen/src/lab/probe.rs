@@ -11,13 +11,13 @@ use std::{
 };
 
 use echo_proto::v1::{EchoRequest, echo_client::EchoClient};
+use generator::client::{self, Trust, describe};
 use scenario::Ready;
 use serve::grpc_health;
 use tokio::{net::TcpStream, time::timeout};
 use tonic::Status;
 
 use crate::{
-    drive::client::{self, Trust, describe},
     interrupt,
     service::{self, OwnService},
 };

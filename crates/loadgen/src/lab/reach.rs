@@ -7,10 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use generator::client::Trust;
 use scenario::Ready;
 
 use super::probe::{self, CallError, NotReady, Port};
-use crate::{drive::client::Trust, service::OwnService};
+use crate::service::OwnService;
 
 /// How long somebody else's balancer may take to accept a connection. It should be
 /// there.

@@ -3,13 +3,13 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use balance::PolicyKind;
+use generator::{client::DriverPlan, names::NameServer, worker::Clients};
 use scenario::Layer;
 use serde_json::{Value, json};
 
 use super::{load::balancer_address, trial::Attempt};
 use crate::{
-    drive::{client::DriverPlan, worker::Clients},
-    lab::{Lab, LabError, names::NameServer},
+    lab::{Lab, LabError},
     peers::ReadyClient,
 };
 

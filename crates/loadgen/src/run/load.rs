@@ -3,6 +3,18 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use balance::{Chooser, PolicyKind};
+use generator::{
+    client::{
+        Backends, Backoff, Balanced, CallKind, CallShape, ClientKind, ConnectOptions, Destination,
+        Discovery, Lengths, Resolver, ServiceShape, Shape, Trust,
+    },
+    clock::{Pacer, monotonic_ns},
+    load::{Closed, Load, Numbers, Open},
+    names::NameServer,
+    rate::RateCurve,
+    schedule::{self, Limit, Process, Schedule},
+    worker::{Clients, Place, Plan},
+};
 use measure::record::LoopMode;
 use rand_distr::{Distribution as _, OpenClosed01, StandardNormal};
 use rand_xoshiro::{
@@ -16,24 +28,12 @@ use super::{
     trial::{Attempt, Workers},
 };
 use crate::{
-    drive::{
-        client::{
-            Backends, Backoff, Balanced, CallKind, CallShape, ClientKind, ConnectOptions,
-            Destination, Discovery, Lengths, Resolver, ServiceShape, Shape, Trust,
-        },
-        clock::{Pacer, monotonic_ns},
-        load::{Closed, Load, Numbers, Open},
-        rate::RateCurve,
-        schedule::{self, Limit, Process, Schedule},
-        worker::{Clients, Place, Plan},
-    },
     lab::{
         Lab, LabError, environment,
-        names::NameServer,
         network::Namespace,
         placement::{Cpus, pin_this_thread},
     },
-    peers::ReadyPeer,
+    peers::{ReadyPeer, tuning},
 };
 
 /// Calls a second that memory is set aside for where the backends decide how
@@ -241,7 +241,15 @@ fn channel(
     let own = Chooser { number, of, salt: scenario.seed };
     let subset = scenario.fleet.subset.map(|subset| (subset, own));
     let seed = SplitMix64::seed_from_u64(seed ^ u64::from(number)).next_u64();
-    Destination::Balanced(Balanced { policy, backends, members, discovery, subset, seed })
+    Destination::Balanced(Balanced {
+        policy,
+        backends,
+        members,
+        discovery,
+        subset,
+        tuning: tuning(),
+        seed,
+    })
 }
 
 fn shape(attempt: &Attempt<'_>) -> Shape {

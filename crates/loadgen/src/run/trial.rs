@@ -12,6 +12,11 @@ use std::{
 };
 
 use agents::agent::Signals;
+use generator::{
+    Generator,
+    client::{Identity, Trust},
+    clock::{Clock, monotonic_ns},
+};
 use jiff::Timestamp;
 use measure::{
     calllog::CallLog,
@@ -27,11 +32,6 @@ use scenario::{Arrivals, Fault, FaultAction, Layer, Length, Pace, Profile, Ready
 
 use super::{doubts, load, setup};
 use crate::{
-    drive::{
-        Generator,
-        client::{Identity, Trust},
-        clock::{Clock, monotonic_ns},
-    },
     interrupt,
     lab::{
         BackendPlace, Certificates, Costs, Faults, Lab, LabError, LaunchError, Means, Part,

@@ -14,7 +14,7 @@ use h2_wire::{
 use measure::calllog::FailureKind;
 
 use super::message::{PREFIX_LEN, RequestTemplate, read_reply};
-use crate::drive::{
+use crate::{
     client::{CallKind, Ended, Shape, answer::Answer, service::ServiceAnswer},
     clock::monotonic_ns,
     slots::Call,

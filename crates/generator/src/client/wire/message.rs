@@ -5,7 +5,7 @@
 //! payload and an id for each response only to compare them. The tests hold both
 //! directions to `prost`.
 
-use crate::drive::client::answer::Reply;
+use crate::client::answer::Reply;
 
 /// Bytes before each message: a compression flag and a length.
 pub(super) const PREFIX_LEN: usize = 5;

@@ -32,7 +32,7 @@ use super::{
     At, Backoff, CONNECT_TIMEOUT, Call, ConnectError, ConnectOptions, Connection, Ended, OnWire,
     Resolver, Shape, Sink, Trust, connect_failure,
 };
-use crate::drive::clock::monotonic_ns;
+use crate::clock::monotonic_ns;
 use input::{Input, READ_BYTES, SINGLE_READS, Taken};
 use link::{Happened, Link, Origin};
 use socket::Socket;
@@ -42,7 +42,7 @@ const REDIAL_PAUSE: Duration = Duration::from_millis(10);
 
 /// One connection of a scenario. The TCP connection behind it is made again when
 /// it ends, as a service's channel does.
-pub(crate) struct WireConnection(Rc<Channel>);
+pub(super) struct WireConnection(Rc<Channel>);
 
 struct Channel {
     resolver: Resolver,

@@ -14,7 +14,7 @@ use serve::tls;
 use tokio::net::TcpStream;
 
 use super::stamped::Stamped;
-use crate::drive::client::Trust;
+use crate::client::Trust;
 
 /// What a link's bytes go over.
 pub(super) enum Socket {

@@ -26,7 +26,7 @@ use nix::sys::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{io::Interest, net::TcpStream};
 
-use crate::drive::clock::{monotonic_ns, nanos};
+use crate::clock::{monotonic_ns, nanos};
 
 /// Reads after which the distance between the two clocks is taken anew: they drift
 /// apart only where somebody sets the time of day.

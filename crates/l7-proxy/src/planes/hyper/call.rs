@@ -25,12 +25,12 @@ use super::replay_body::{self, Replay, ReplayBody};
 use super::response_body::ResponseBody;
 use crate::circuit::CircuitCounters;
 use crate::failure::{Failure, Progress, answer};
-use crate::grpc;
 use crate::metrics::{GuardCounters, Outcome, ProxyCounters};
 use crate::planes::Shared;
 use crate::retry::RetryCounters;
 use crate::tls::counters::TlsCounters;
 use crate::upstreams::{Offered, Upstream, UpstreamSet};
+use h2_wire::grpc;
 
 /// What the calls of one thread share.
 pub(super) struct Thread {

@@ -17,8 +17,8 @@ use super::attempt::{Attempt, broken};
 use super::downstream;
 use super::replay_body::Shared;
 use crate::failure::{Answer, Failure, Progress, answer};
-use crate::grpc::{MessageScanner, Status, percent_encode};
 use crate::metrics::Outcome;
+use h2_wire::grpc::{MessageScanner, Status, percent_encode};
 
 /// The body of every response the proxy gives.
 pub(super) struct ResponseBody {

@@ -12,9 +12,9 @@ use super::clients::ClientKey;
 use super::link::{LinkKey, PoolKey};
 use super::shares::Held;
 use crate::failure::{Failure, Progress};
-use crate::grpc::{MessageScanner, TimeoutText, format_timeout};
 use crate::metrics::BackendCounters;
 use crate::upstreams::{InFlight, Offered};
+use h2_wire::grpc::{MessageScanner, TimeoutText, format_timeout};
 
 /// The key of a call.
 pub(super) type CallKey = Key<Box<Call>>;

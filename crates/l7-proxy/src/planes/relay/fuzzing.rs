@@ -8,7 +8,7 @@ use h2_wire::message;
 
 use super::headers::{self, Changes};
 use crate::config::DownstreamLimits;
-use crate::grpc;
+use h2_wire::grpc;
 
 const LIMITS: ListLimits = ListLimits { max_fields: 100, max_bytes: 16 * 1024 };
 

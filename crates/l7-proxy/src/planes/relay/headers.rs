@@ -7,8 +7,8 @@ use h2_wire::hpack::{Field, HeaderList, Name};
 
 use crate::config::DownstreamLimits;
 use crate::failure::Answer;
-use crate::grpc::{self, BACKEND_HEADER, BACKEND_TIME_TRAILER, TimeoutText, percent_encode};
 use crate::metrics::Outcome;
+use h2_wire::grpc::{self, BACKEND_HEADER, BACKEND_TIME_TRAILER, TimeoutText, percent_encode};
 
 /// Whether a request's headers are within the limits. Pseudo-headers are not
 /// counted: they are no headers to whoever sets the limit.
@@ -116,7 +116,7 @@ pub(super) fn outcome(is_grpc: bool, status: u16, last: Option<&HeaderList>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grpc::Status;
+    use h2_wire::grpc::Status;
     use std::time::Duration;
 
     fn list(fields: &[(&str, &str)]) -> HeaderList {

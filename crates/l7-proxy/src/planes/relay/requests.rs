@@ -17,7 +17,7 @@ use super::link::LinkKey;
 use super::shares::Held;
 use super::worker::Worker;
 use crate::failure::{Failure, Progress, answer};
-use crate::grpc;
+use h2_wire::grpc;
 
 impl Worker {
     #[inline]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use agents::wire;
+use generator::client::Seen;
 use measure::{
     calllog::{CallLog, Entry, Outcome, UNKNOWN_BACKEND},
     fold::{Folded, FoldedPart},
@@ -16,7 +17,6 @@ use scenario::Setting;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    drive::client::Seen,
     lab::{LabError, Part, ProxyLaunch},
     run::{
         course::without_paths,

@@ -7,6 +7,7 @@ use agents::{
     offset::Offset,
     wire::{self, reply, step},
 };
+use generator::clock::monotonic_ns;
 use measure::{calllog::CallLog, fold::Folded, record::Side};
 
 use super::{
@@ -14,7 +15,6 @@ use super::{
     engine::Running,
 };
 use crate::{
-    drive::clock::monotonic_ns,
     exit::Failure,
     external::External,
     interrupt,

@@ -30,6 +30,7 @@ use agents::{
     coordinator::{Coordinator, Obstacle},
     wire,
 };
+use generator::clock::monotonic_ns;
 use measure::{
     nodes::{Cluster, NodeSetup},
     record::{Environment, LeftOut, RunRecord},
@@ -44,9 +45,7 @@ pub(crate) use part::Agent;
 use roles::{Capacity, Roles};
 
 use super::{Request, doubts};
-use crate::{
-    drive::clock::monotonic_ns, exit::Failure, interrupt, lab::Certificates, peers::ReadyPeer,
-};
+use crate::{exit::Failure, interrupt, lab::Certificates, peers::ReadyPeer};
 
 /// Losses of nodes after which a run ends with what it has.
 const MOST_LOSSES: u32 = 3;

@@ -11,12 +11,12 @@ use agents::{
     agent::{Ended, Link},
     wire::{self, begin::Which, reply, step},
 };
+use generator::clock::{Clock, monotonic_ns};
 use measure::{calllog::CallLog, fold::Window};
 use scenario::{Library, Placement, Scenario};
 
 use super::convert;
 use crate::{
-    drive::clock::{Clock, monotonic_ns},
     exit::Failure,
     external::{self, External, Target, Targets, TlsOptions},
     interrupt,

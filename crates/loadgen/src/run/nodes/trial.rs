@@ -7,6 +7,7 @@ use agents::{
     offset::Offset,
     wire::{self, begin::Which, reply, step},
 };
+use generator::clock::monotonic_ns;
 use jiff::Timestamp;
 use measure::{
     fold::Folded,
@@ -23,7 +24,6 @@ use super::{
     fleet::{Broken, Fleet, out_of_turn},
 };
 use crate::{
-    drive::clock::monotonic_ns,
     interrupt,
     lab::{LabError, Launch, Part, ProxyLaunch, placement::Cpus},
     run::{

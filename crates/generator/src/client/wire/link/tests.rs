@@ -9,7 +9,7 @@ use echo_proto::v1::EchoResponse;
 use prost::Message as _;
 
 use super::*;
-use crate::drive::client::{Backends, CallShape, Lengths};
+use crate::client::{Backends, CallShape, Lengths};
 
 fn shape(kind: CallKind, messages: u32) -> Shape {
     of_payload(kind, messages, b"abc".to_vec())

@@ -6,8 +6,8 @@ use h2_wire::hpack::Field;
 use super::*;
 use crate::config::BackendConfig;
 use crate::failure::Progress;
-use crate::grpc::Status;
 use crate::upstreams::{Upstream, Upstreams};
+use h2_wire::grpc::Status;
 
 const MS: u64 = 1_000_000;
 

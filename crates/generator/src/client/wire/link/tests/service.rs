@@ -6,7 +6,7 @@ use grpc_call::{Body, CallSpec, Calls, Interface, Sources};
 use measure::calllog::UNKNOWN_BACKEND;
 
 use super::*;
-use crate::drive::client::{Identity, ServiceShape};
+use crate::client::{Identity, ServiceShape};
 
 fn spec(method: &str) -> CallSpec {
     CallSpec {
