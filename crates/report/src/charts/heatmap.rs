@@ -27,13 +27,13 @@ struct Second {
 }
 
 pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
-    let panels = panels::Panels::over_time(model, frame, 170.0);
-    let mut drawing = panels.drawing();
     let seconds: Vec<Vec<Second>> = model.peers.iter().map(seconds_of).collect();
     let all = || seconds.iter().flatten().flat_map(|second| &second.counts);
     let low = all().map(|(value, _)| *value).fold(f64::INFINITY, f64::min);
     let high = all().map(|(value, _)| *value).fold(0.0, f64::max);
     let end = seconds.iter().flatten().map(|second| second.second + 1).max().unwrap_or(1);
+    let panels = panels::Panels::over_time(model, frame, 170.0, f64::from(end));
+    let mut drawing = panels.drawing();
     // Several seconds share a column when there are many of both.
     let most = (CELLS / ROWS / model.peers.len().max(1)).clamp(4, 40) as u32;
     let per_column = end.div_ceil(most).max(1);

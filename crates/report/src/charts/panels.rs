@@ -3,7 +3,7 @@
 use analysis::model::{Model, PeerView};
 use measure::{
     format,
-    record::{SecondRecord, TrialRecord},
+    record::{FaultRecord, SecondRecord, TrialRecord},
 };
 
 use super::{Frame, fit};
@@ -48,11 +48,13 @@ impl Panels {
         Self { columns, count, width, plot_height, frame, heading: HEADING }
     }
 
-    /// The same for a chart over time, with room for the names of faults.
-    pub(super) fn over_time(model: &Model<'_>, frame: Frame, plot_height: f64) -> Self {
+    /// The same for a chart over `end` seconds, with room for the names of faults.
+    pub(super) fn over_time(model: &Model<'_>, frame: Frame, plot_height: f64, end: f64) -> Self {
         let panels = Self::new(model.peers.len(), frame, plot_height);
-        let heading = if has_faults(model) { HEADING + FAULT_LINE } else { HEADING };
-        Self { heading, ..panels }
+        let x = Linear { domain: (0.0, end), range: (0.0, panels.width) };
+        let labels = model.peers.iter().flat_map(|peer| labels(peer, &x));
+        let lines = labels.map(|label| label.line + 1).max().unwrap_or(0);
+        Self { heading: HEADING + lines as f64 * FAULT_LINE, ..panels }
     }
 
     /// An empty drawing for all panels.
@@ -142,24 +144,46 @@ pub(super) fn has_faults(model: &Model<'_>) -> bool {
     model.peers.iter().flat_map(PeerView::measured).any(|(record, _)| !record.faults.is_empty())
 }
 
+const FAULT_FONT: Font = Font::new(11.0);
+
+/// Where a fault's name goes.
+struct Label<'r> {
+    fault: &'r FaultRecord,
+    /// Where its line is.
+    at: f64,
+    /// Where its name begins, and in which line above the plot.
+    start: f64,
+    line: usize,
+    name: String,
+}
+
+/// The names of a peer's faults, each in the lowest line that has room.
+fn labels<'r>(peer: &PeerView<'r>, x: &Linear) -> Vec<Label<'r>> {
+    let faults = peer.measured().next().map_or(&[][..], |(record, _)| &record.faults);
+    let (left, right) = x.range;
+    // Where the last name of each line ends.
+    let mut ends: Vec<f64> = Vec::new();
+    let on_plot = faults.iter().filter(|fault| (left..=right).contains(&x.at(fault.done_s)));
+    on_plot
+        .map(|fault| {
+            let at = x.at(fault.done_s);
+            let unseen = if fault.seen { "" } else { "?" };
+            let name = format!("{} {}{unseen}", fault.action, fault.backend);
+            let name = fit(&name, FAULT_FONT, right - left);
+            let width = FAULT_FONT.width(&name);
+            let start = at.min(right - width);
+            let line = ends.iter().position(|end| *end <= start).unwrap_or(ends.len());
+            ends.resize(ends.len().max(line + 1), 0.0);
+            ends[line] = start + width + 4.0;
+            Label { fault, at, start, line, name }
+        })
+        .collect()
+}
+
 /// Draws what was done to backends in a peer's first trial: the others did the
 /// same at the same times, but for milliseconds.
 pub(super) fn faults(drawing: &mut Drawing, peer: &PeerView<'_>, plot: Bounds, x: &Linear) {
-    let Some((record, _)) = peer.measured().next() else { return };
-    let font = Font::new(11.0).paint(Paint::Ink);
-    // Where the last name of each of the two lines ends.
-    let mut ends = [f64::NEG_INFINITY; 2];
-    for fault in &record.faults {
-        let at = x.at(fault.done_s);
-        if !(plot.x..=plot.right()).contains(&at) {
-            continue;
-        }
-        let unseen = if fault.seen { "" } else { "?" };
-        let name = fit(&format!("{} {}{unseen}", fault.action, fault.backend), font, plot.width);
-        let width = font.width(&name);
-        let start = at.min(plot.right() - width);
-        let line = usize::from(ends[0] > start && ends[1] <= start);
-        ends[line] = start + width + 4.0;
+    for Label { fault, at, start, line, name } in labels(peer, x) {
         let tip = format!(
             "{} · {} {} at {:.2} s, planned for {:.2} s{}",
             peer.name,
@@ -181,7 +205,7 @@ pub(super) fn faults(drawing: &mut Drawing, peer: &PeerView<'_>, plot: Bounds, x
             let away = analysis::settling::takes_away(&fault.action);
             let stroke = if away { stroke } else { stroke.dashed(4.0, 3.0) };
             group.line((at, base + 2.0), (at, plot.bottom()), stroke);
-            group.text((start, base), name, font);
+            group.text((start, base), name, FAULT_FONT);
         });
     }
 }

@@ -157,7 +157,12 @@ fn curve(drawing: &mut Drawing, line: &Line<'_>, x: &Linear, y: &Log) {
         let Some(latency) = peer.estimate_by(|figures| figures.latency_ns(value)) else {
             continue;
         };
-        let tip = format!("{} · {name}: {}", peer.name, with_range(&latency));
+        let said = if peer.overload.is_some() {
+            "overloaded, longer with a longer trial".to_owned()
+        } else {
+            format!("{name}: {}", with_range(&latency))
+        };
+        let tip = format!("{} · {said}", peer.name);
         drawing.group(tipped(&peer.name, tip), |group| {
             let at = (x.at(place(value)), y.at(latency.value));
             group.dot(at, 9.0, Fill::new(Paint::Paper).alpha(0.01));
@@ -197,9 +202,15 @@ fn numbers(drawing: &mut Drawing, lines: &[Line<'_>], x: &Linear, y: &Log, frame
                 (true, false) => (font, -4.0, 18.0),
                 (true, true) => continue,
             };
+            // How long calls took behind an overloaded peer is how long the trial was.
+            let text = match (&line.peer.overload, value > 0.9) {
+                (None, _) => format::duration(*latency),
+                (Some(_), true) => "overloaded".to_owned(),
+                (Some(_), false) => continue,
+            };
             drawing.group(Group::of(&line.peer.name), |group| {
                 let at = (x.at(place(value)) + across, height + offset);
-                group.text(at, format::duration(*latency), font);
+                group.text(at, text, font);
             });
         }
     }
@@ -278,14 +289,17 @@ fn alternative(model: &Model<'_>) -> String {
     text.push('.');
     for peer in &model.peers {
         text.push_str(&format!(" {}: ", peer.name));
-        let values: Vec<String> = NAMED
+        let named = if peer.overload.is_some() { &[] } else { &NAMED[..] };
+        let values: Vec<String> = named
             .iter()
             .filter_map(|(value, name)| {
                 let latency = peer.estimate_by(|figures| figures.latency_ns(*value))?;
                 Some(format!("{name} {}", format::duration(latency.value)))
             })
             .collect();
-        let said = if values.is_empty() {
+        let said = if peer.overload.is_some() {
+            "overloaded".to_owned()
+        } else if values.is_empty() {
             peer.missing().unwrap_or_else(|| "no call was answered".to_owned())
         } else {
             values.join(", ")

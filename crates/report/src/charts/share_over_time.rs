@@ -14,9 +14,9 @@ use crate::{
 const STRIPS: usize = 5;
 
 pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
-    let panels = panels::Panels::over_time(model, frame, 150.0);
-    let mut drawing = panels.drawing();
     let end = end(model);
+    let panels = panels::Panels::over_time(model, frame, 150.0, end);
+    let mut drawing = panels.drawing();
     for (index, peer) in model.peers.iter().enumerate() {
         let plot = panels.plot(index);
         let scale = Linear { domain: (0.0, 1.0), range: (plot.bottom(), plot.y) };

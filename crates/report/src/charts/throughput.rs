@@ -16,9 +16,9 @@ use crate::{
 };
 
 pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
-    let panels = panels::Panels::over_time(model, frame, 150.0);
-    let mut drawing = panels.drawing();
     let (end, top) = extent(model);
+    let panels = panels::Panels::over_time(model, frame, 150.0, end);
+    let mut drawing = panels.drawing();
     let ticks = ticks(top * 1.05, 4);
     for (index, peer) in model.peers.iter().enumerate() {
         let plot = panels.plot(index);
