@@ -10,6 +10,7 @@
 //! | `acceptor` | taking connections, also when descriptors run out |
 //! | `socket` | options of sockets, and connecting without waiting |
 //! | `waker` | waking a thread that sleeps |
+//! | `mailbox`, `threads` | what threads tell each other, and who has which connections |
 //! | `buffers` | buffers that connections need only for a while |
 //!
 //! Left out: the loop itself, which differs between the proxies, and everything
@@ -19,18 +20,22 @@
 mod acceptor;
 mod arena;
 mod buffers;
+mod mailbox;
 mod poller;
 mod readiness;
 mod socket;
+mod threads;
 mod timers;
 mod waker;
 
 pub use acceptor::{AcceptFailure, Accepted, Acceptor, SpareDescriptor};
 pub use arena::{Arena, Key};
 pub use buffers::BufferPool;
+pub use mailbox::Mailbox;
 pub use poller::{ACCEPTOR, Events, Poller, WAKER};
 pub use readiness::Readiness;
 pub use rustix::event::epoll::EventFlags;
 pub use socket::{connect, reset_on_close};
+pub use threads::{Seat, Threads};
 pub use timers::Timers;
 pub use waker::Waker;

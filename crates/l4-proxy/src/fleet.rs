@@ -60,8 +60,8 @@ impl Fleet {
     /// Lets go of a backend that is drained or no longer listed.
     fn retire(&self, upstream: &Arc<Upstream>) {
         if self.close_drained {
-            for thread in &self.shared.threads {
-                thread.mailbox.send(Command::Retire(Arc::clone(upstream)));
+            for mailbox in self.shared.threads.mailboxes() {
+                mailbox.send(Command::Retire(Arc::clone(upstream)));
             }
         }
     }

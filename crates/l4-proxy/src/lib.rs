@@ -16,7 +16,7 @@
 //! | `upstreams` | one backend: its load, and whether it is given connections |
 //! | `table` | the backends in groups, and the balancers over them |
 //! | `fleet` | changing the backends while it runs, and what their checks say |
-//! | `shared`, `mailbox` | what threads know of each other |
+//! | `shared` | what threads know of each other |
 //! | `counts`, `connection_log` | metrics, and a line of JSON a connection |
 //! | [`cli`], [`config`] | flags, and what they become |
 #![forbid(unsafe_code)]
@@ -36,7 +36,6 @@ mod gear;
 mod greeting;
 mod io;
 mod lifetime;
-mod mailbox;
 mod pipes;
 mod proxy_protocol;
 mod routes;

@@ -190,8 +190,8 @@ impl Threads {
     }
 
     fn tell(&self, command: impl Fn() -> Command) {
-        for thread in &self.shared.threads {
-            thread.mailbox.send(command());
+        for mailbox in self.shared.threads.mailboxes() {
+            mailbox.send(command());
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What the proxy's threads share: the backends, the cap on connections, and
-//! each other's mailboxes.
+//! how they reach each other.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use balance::Ejection;
+use event_loop::{Seat, Threads};
 
 use crate::config::{Config, DataPlane};
 use crate::greeting::Greetings;
 use crate::lifetime::Limits;
-use crate::mailbox::Mailbox;
 use crate::pipes::PipeCap;
 use crate::proxy_protocol::ProxyVersion;
 use crate::table::Table;
@@ -31,19 +31,10 @@ pub(crate) struct Shared {
     pub(crate) keepalive: Option<Duration>,
     pub(crate) data_plane: DataPlane,
     pub(crate) pipes: Arc<PipeCap>,
-    pub(crate) threads: Vec<ThreadState>,
+    pub(crate) threads: Arc<Threads<Command>>,
     max_connections: usize,
     open: AtomicUsize,
-    /// Threads that may still accept.
-    listening: AtomicUsize,
     started: Instant,
-}
-
-/// What others may know of a thread, and how they reach it.
-#[derive(Debug)]
-pub(crate) struct ThreadState {
-    pub(crate) mailbox: Mailbox<Command>,
-    open: AtomicUsize,
 }
 
 /// What a thread can be told.
@@ -69,7 +60,6 @@ pub(crate) struct Incoming {
 
 impl Shared {
     pub(crate) fn new(config: &Config, table: Table) -> std::io::Result<Self> {
-        let thread = || Ok(ThreadState { mailbox: Mailbox::new()?, open: AtomicUsize::new(0) });
         Ok(Self {
             table: ArcSwap::from_pointee(table),
             connect_timeout: config.connect_timeout,
@@ -87,10 +77,9 @@ impl Shared {
             keepalive: config.keepalive,
             data_plane: config.data_plane,
             pipes: Arc::new(PipeCap::new(config.max_pipes)),
-            threads: (0..config.threads.get()).map(|_| thread()).collect::<std::io::Result<_>>()?,
+            threads: Arc::new(Threads::new(config.threads.get())?),
             max_connections: config.max_connections,
             open: AtomicUsize::new(0),
-            listening: AtomicUsize::new(config.threads.get()),
             started: Instant::now(),
         })
     }
@@ -103,40 +92,6 @@ impl Shared {
     /// Connections open now, over all threads.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
-    }
-
-    /// Connections that are open on a thread, or on their way to it.
-    pub(crate) fn open_on(&self, thread: usize) -> usize {
-        self.threads[thread].open.load(Ordering::Relaxed)
-    }
-
-    /// Whether any thread may still accept connections, for itself or for others.
-    pub(crate) fn is_listening(&self) -> bool {
-        self.listening.load(Ordering::Acquire) > 0
-    }
-
-    /// A thread has closed its listener. The last one wakes the others, which
-    /// waited for what it might pass on.
-    pub(crate) fn stopped_listening(&self) {
-        if self.listening.fetch_sub(1, Ordering::AcqRel) == 1 {
-            for thread in &self.threads {
-                thread.mailbox.send(Command::Drain);
-            }
-        }
-    }
-
-    /// Which thread should have a connection that thread `me` accepted.
-    ///
-    /// The kernel spreads connections over listeners by a hash of their
-    /// addresses, which is even for thousands and a lottery for eight. So a
-    /// thread passes a connection on when another one has clearly fewer: fewer
-    /// at all while there are few, an eighth fewer when there are many and the
-    /// wake-up of the other thread would be paid for nothing.
-    pub(crate) fn deal(&self, me: usize) -> usize {
-        let threads = 0..self.threads.len();
-        let fewest = threads.min_by_key(|thread| self.open_on(*thread)).unwrap_or(me);
-        let (mine, theirs) = (self.open_on(me), self.open_on(fewest));
-        if mine.saturating_sub(theirs) > mine / 8 { fewest } else { me }
     }
 }
 
@@ -152,7 +107,7 @@ pub(crate) struct ConnectionOptions {
 #[derive(Debug)]
 pub(crate) struct Place {
     shared: Arc<Shared>,
-    thread: usize,
+    _seat: Seat<Command>,
 }
 
 impl Place {
@@ -162,14 +117,12 @@ impl Place {
         let max = shared.max_connections;
         let has_room = |open: usize| (open < max).then_some(open + 1);
         shared.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room).ok()?;
-        shared.threads[thread].open.fetch_add(1, Ordering::Relaxed);
-        Some(Self { shared: Arc::clone(shared), thread })
+        Some(Self { shared: Arc::clone(shared), _seat: shared.threads.seat(thread) })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.shared.threads[self.thread].open.fetch_sub(1, Ordering::Relaxed);
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -200,27 +153,5 @@ mod tests {
         drop(first);
         assert_eq!(shared.open(), 1);
         assert!(Place::take(&shared, 0).is_some());
-    }
-
-    #[test]
-    fn few_connections_are_dealt_evenly_whoever_accepts_them() {
-        let shared = shared(4, 1_000);
-        let places: Vec<_> =
-            (0..10).map(|_| Place::take(&shared, shared.deal(3)).unwrap()).collect();
-        let mut counts: Vec<_> =
-            shared.threads.iter().map(|thread| thread.open.load(Ordering::Relaxed)).collect();
-        counts.sort_unstable();
-        assert_eq!((places.len(), counts), (10, vec![2, 2, 3, 3]));
-    }
-
-    #[test]
-    fn many_connections_stay_where_they_were_accepted_while_about_even() {
-        let shared = shared(2, 10_000);
-        let _mine: Vec<_> = (0..100).map(|_| Place::take(&shared, 0).unwrap()).collect();
-        let mut theirs: Vec<_> = (0..90).map(|_| Place::take(&shared, 1).unwrap()).collect();
-        assert_eq!(shared.deal(0), 0);
-        theirs.truncate(80);
-        assert_eq!(shared.deal(0), 1);
-        assert_eq!(shared.deal(1), 1);
     }
 }

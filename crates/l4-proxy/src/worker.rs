@@ -67,7 +67,7 @@ impl Worker {
     ) -> io::Result<Self> {
         let poller = Poller::new()?;
         let pipes = Pipes::new(Arc::clone(&shared.pipes), counts.pipes_refused.clone());
-        poller.add_level(&shared.threads[me].mailbox, WAKER)?;
+        poller.add_level(shared.threads.mailbox(me), WAKER)?;
         acceptor.watch(&poller)?;
         Ok(Self {
             me,
@@ -117,8 +117,8 @@ impl Worker {
     /// Whether the thread has nothing left to do: no other may pass a connection
     /// on to it either.
     fn is_over(&self) -> bool {
-        let is_drained = self.is_draining && !self.shared.is_listening();
-        self.is_terminated || is_drained && self.shared.open_on(self.me) == 0
+        let is_drained = self.is_draining && !self.shared.threads.is_listening();
+        self.is_terminated || is_drained && self.shared.threads.open_on(self.me) == 0
     }
 
     /// Whether it takes what the kernel has queued, to close the listener then.
@@ -278,7 +278,7 @@ impl Worker {
 
     fn on_mailbox(&mut self) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
-        for command in shared.threads[self.me].mailbox.take() {
+        for command in shared.threads.mailbox(self.me).take() {
             match command {
                 Command::Serve(incoming) => self.serve(incoming),
                 Command::Retire(upstream) => self.retire(&upstream),
@@ -298,7 +298,7 @@ impl Worker {
     /// Closes the listener, which resets whoever is left in its queue.
     fn stop_listening(&mut self) {
         if self.acceptor.take().is_some() {
-            self.shared.stopped_listening();
+            self.shared.threads.stopped_listening();
         }
     }
 }

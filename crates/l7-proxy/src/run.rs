@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use balance::BalanceError;
+use event_loop::Threads;
 use serve::admin::Backends;
 use serve::health::Checked;
 use serve::tls::ClientSide;
@@ -18,7 +19,7 @@ use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::metrics::accept_counters;
-use crate::planes::{self, Shared};
+use crate::planes::{self, Shared, Thread};
 use crate::probing;
 use crate::tls::counters::TlsCounters;
 use crate::tls::{Tls, TlsError, reload};
@@ -162,15 +163,17 @@ async fn serve_on_threads(
     // The threads watch a shutdown of their own, so that one that fails can
     // end the others.
     let (trigger, inner) = Shutdown::channel();
+    let all = Arc::new(Threads::new(listeners.len()).map_err(RunError::Thread)?);
     let mut threads = Vec::new();
-    for (index, listener) in listeners.into_iter().enumerate() {
+    for (me, listener) in listeners.into_iter().enumerate() {
         let (shared, inner) = (Arc::clone(shared), inner.clone());
-        let seed = RandomState::new().hash_one(index);
+        let seed = RandomState::new().hash_one(me);
+        let own = Thread { listener, me, all: Arc::clone(&all), seed };
         let (ended, end) = oneshot::channel();
         thread::Builder::new()
-            .name(format!("l7-proxy-{index}"))
+            .name(format!("l7-proxy-{me}"))
             .spawn(move || {
-                let result = planes::run_thread(listener, shared, inner, seed);
+                let result = planes::run_thread(own, shared, inner);
                 // Nobody waits for it only when `run` was dropped.
                 let _ = ended.send(result);
             })

@@ -46,7 +46,7 @@ impl Worker {
     }
 
     pub(super) fn admit(&mut self, socket: OwnedFd, address: SocketAddr) {
-        let thread = self.shared.deal(self.me);
+        let thread = self.shared.threads.deal(self.me);
         let Some(place) = Place::take(&self.shared, thread) else {
             self.counts.shed_limit.inc();
             return reset_on_close(&socket);
@@ -56,7 +56,7 @@ impl Worker {
         if thread == self.me {
             self.serve(incoming);
         } else {
-            self.shared.threads[thread].mailbox.send(Command::Serve(incoming));
+            self.shared.threads.mailbox(thread).send(Command::Serve(incoming));
         }
     }
 

@@ -12,10 +12,12 @@ pub(crate) mod fuzzing {
 }
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use event_loop::{Seat, Threads};
 use serve::{AcceptCounters, ConnectionLimit, Shutdown};
 
 use crate::access_log::AccessLog;
@@ -39,16 +41,32 @@ pub(crate) struct Shared {
     pub(crate) accept_counters: AcceptCounters,
 }
 
-/// One thread's work: serves `listener` until the shutdown is over. `seed`
-/// differs between threads, so that they don't draw the same chances.
+/// A connection that was accepted, on its way to the thread that serves it.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) socket: OwnedFd,
+    pub(crate) remote: SocketAddr,
+    pub(crate) seat: Seat<Incoming>,
+}
+
+/// What one thread is given.
+pub(crate) struct Thread {
+    pub(crate) listener: TcpListener,
+    /// Its index among all.
+    pub(crate) me: usize,
+    pub(crate) all: Arc<Threads<Incoming>>,
+    /// Differs between threads, so that they don't draw the same chances.
+    pub(crate) seed: u64,
+}
+
+/// One thread's work: serves its listener until the shutdown is over.
 pub(crate) fn run_thread(
-    listener: TcpListener,
+    thread: Thread,
     shared: Arc<Shared>,
     shutdown: Shutdown,
-    seed: u64,
 ) -> io::Result<()> {
     match shared.config.data_plane {
-        DataPlane::Hyper => hyper::run_thread(listener, shared, shutdown, seed),
-        DataPlane::Relay => relay::run_thread(listener, shared, shutdown, seed),
+        DataPlane::Hyper => hyper::run_thread(thread.listener, shared, shutdown, thread.seed),
+        DataPlane::Relay => relay::run_thread(thread, shared, shutdown),
     }
 }

@@ -237,6 +237,30 @@ fn connections_that_wait_to_be_accepted_are_served_in_a_drain() {
     });
 }
 
+/// A thread has connections of its own to the backends, so that these tell how many threads
+/// are at work. The kernel alone gives four clients to four threads one time in ten.
+#[tokio::test]
+async fn few_connections_keep_every_thread_at_work() {
+    const THREADS: usize = 4;
+    let backend = EchoBackend::start("b0");
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    let listeners = bind_many(any, THREADS, BindOptions::default()).unwrap();
+    let addr = listeners[0].local_addr().unwrap();
+    let (trigger, shutdown) = Shutdown::channel();
+    let config = l7_config(l7_proxy::DataPlane::Relay, &[backend.addr()]);
+    let proxy = tokio::spawn(l7_proxy::run(listeners, config, shutdown));
+    let mut clients = Vec::new();
+    for sequence in 0..THREADS as u64 {
+        let mut client = client(addr).await;
+        client.unary(echo(sequence, Vec::new())).await.unwrap();
+        clients.push(client);
+    }
+    let at_work = backend.server().metric("echo_connections_accepted_total");
+    assert_eq!(at_work, THREADS as f64);
+    trigger.terminate();
+    within("the end", proxy).await.unwrap().unwrap();
+}
+
 /// A client that has connected and said nothing has nothing to lose.
 #[test]
 fn a_silent_client_keeps_no_proxy_that_drains() {

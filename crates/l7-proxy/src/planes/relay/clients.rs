@@ -2,12 +2,11 @@
 //! no backend sent.
 
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_loop::{Arena, Key, reset_on_close};
+use event_loop::{Arena, Key, Seat, reset_on_close};
 use h2_wire::connection::{Connection, Flood, Options, StreamKey};
 use h2_wire::hpack::HeaderList;
 use h2_wire::{Error, Reason};
@@ -21,7 +20,7 @@ use super::secure::Secure;
 use super::shares::{Share, Shares};
 use crate::failure::Answer;
 use crate::metrics::{Ending, GuardCounters};
-use crate::planes::{NOTICE, Shared};
+use crate::planes::{Incoming, NOTICE, Shared};
 use crate::tls::counters::TlsCounters;
 use serve::ConnectionPlace;
 
@@ -51,6 +50,8 @@ pub(super) struct Client {
     pub(super) share: Rc<Share>,
     /// Its place under the cap, given back on drop.
     _place: ConnectionPlace,
+    /// Its place in the count of its thread, likewise.
+    _seat: Seat<Incoming>,
 }
 
 /// The steps in which a connection ends, each once and each with its time: a
@@ -148,13 +149,8 @@ impl Clients {
     }
 
     /// Takes a connection in. `None` when it was turned away.
-    pub(super) fn admit(
-        &mut self,
-        socket: OwnedFd,
-        remote: SocketAddr,
-        io: &Io,
-        now_ms: u64,
-    ) -> Option<ClientKey> {
+    pub(super) fn admit(&mut self, incoming: Incoming, io: &Io, now_ms: u64) -> Option<ClientKey> {
+        let Incoming { socket, remote, seat } = incoming;
         let Some(place) = self.shared.connection_limit.take(&self.shared.accept_counters) else {
             reset_on_close(&socket);
             return None;
@@ -175,6 +171,7 @@ impl Clients {
             kept_bytes: 0,
             share: self.shares.join(remote.ip()),
             _place: place,
+            _seat: seat,
         });
         if io.watch(Side::Client(key), &self.all.live(key).endpoint).is_err() {
             self.all.remove(key);

@@ -5,6 +5,7 @@
 //! means something else, and that begins in [`super::worker`].
 
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use event_loop::{Acceptor, BufferPool, Poller, WAKER};
@@ -15,7 +16,6 @@ use super::call::CallKey;
 use super::clients::ClientKey;
 use super::endpoint::Endpoint;
 use super::link::LinkKey;
-use super::shutdown::ShutdownWatch;
 
 /// Bytes read at once, beyond the largest frame.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -62,14 +62,16 @@ pub(super) struct Io {
 }
 
 impl Io {
-    /// Watches for clients and for the shutdown.
+    /// Watches for clients, and for what wakes the thread.
     pub(super) fn new(
         acceptor: &Acceptor,
-        shutdown: &ShutdownWatch,
+        wakers: [BorrowedFd<'_>; 2],
         frame_bytes_max: u32,
     ) -> std::io::Result<Self> {
         let poller = Poller::new()?;
-        poller.add_level(shutdown, WAKER)?;
+        for waker in wakers {
+            poller.add_level(waker, WAKER)?;
+        }
         acceptor.watch(&poller)?;
         Ok(Self {
             poller,

@@ -38,22 +38,18 @@ mod sweep;
 mod upstreams;
 mod worker;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
-use event_loop::Acceptor;
 use serve::Shutdown;
 
-use super::Shared;
+use super::{Shared, Thread};
 
-/// Serves `listener` on this thread until the shutdown is over.
+/// Serves a thread's listener until the shutdown is over.
 pub(super) fn run_thread(
-    listener: TcpListener,
+    thread: Thread,
     shared: Arc<Shared>,
     shutdown: Shutdown,
-    seed: u64,
 ) -> std::io::Result<()> {
     let shutdown = shutdown::ShutdownWatch::new(shutdown)?;
-    let acceptor = Acceptor::new(listener, None)?;
-    worker::Worker::new(shared, acceptor, shutdown, seed)?.run()
+    worker::Worker::new(shared, thread, shutdown)?.run()
 }

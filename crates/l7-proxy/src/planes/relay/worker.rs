@@ -10,11 +10,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_loop::{ACCEPTOR, Accepted, Acceptor, EventFlags, WAKER};
+use event_loop::{ACCEPTOR, Accepted, Acceptor, EventFlags, Threads, WAKER};
 use h2_wire::connection::Flushed;
 use h2_wire::hpack::HeaderList;
 use h2_wire::{Error, Reason};
@@ -34,7 +34,7 @@ use super::shutdown::{ShutdownWatch, Stage};
 use super::upstreams::{CLOSED, Upstreams};
 use crate::failure::Failure;
 use crate::metrics::{Ending, GuardCounters, Outcome};
-use crate::planes::Shared;
+use crate::planes::{Incoming, Shared, Thread};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 512;
@@ -49,6 +49,9 @@ const FINAL_READS: usize = 64;
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     acceptor: Option<Acceptor>,
+    threads: Arc<Threads<Incoming>>,
+    /// This one's index among them.
+    me: usize,
     shutdown: ShutdownWatch,
     is_draining: bool,
     is_over: bool,
@@ -84,18 +87,25 @@ fn endpoint<'a>(
 impl Worker {
     pub(super) fn new(
         shared: Arc<Shared>,
-        acceptor: Acceptor,
+        thread: Thread,
         shutdown: ShutdownWatch,
-        seed: u64,
     ) -> io::Result<Self> {
+        let Thread { listener, me, all: threads, seed } = thread;
+        let acceptor = Acceptor::new(listener, None)?;
         let config = &shared.config;
         let frame_bytes_max =
             config.downstream.max_frame_bytes.max(config.upstream.backend_max_frame_bytes);
         let now_ns = shared.upstreams.now_ns();
         let guard = GuardCounters::register(&config.metrics);
         Ok(Self {
-            io: Io::new(&acceptor, &shutdown, frame_bytes_max)?,
+            io: Io::new(
+                &acceptor,
+                [shutdown.as_fd(), threads.mailbox(me).as_fd()],
+                frame_bytes_max,
+            )?,
             acceptor: Some(acceptor),
+            threads,
+            me,
             shutdown,
             is_draining: false,
             is_over: false,
@@ -144,7 +154,7 @@ impl Worker {
     }
 
     fn is_drained(&self) -> bool {
-        self.is_draining && self.acceptor.is_none() && self.clients.all.is_empty()
+        self.is_draining && !self.threads.is_listening() && self.threads.open_on(self.me) == 0
     }
 
     pub(super) fn now_ms(&self) -> u64 {
@@ -173,7 +183,12 @@ impl Worker {
     fn on_event(&mut self, token: u64, flags: EventFlags) -> io::Result<()> {
         match token {
             ACCEPTOR => self.accept()?,
-            WAKER => self.on_shutdown(),
+            WAKER => {
+                self.on_shutdown();
+                for incoming in self.threads.mailbox(self.me).take() {
+                    self.admit(incoming);
+                }
+            }
             _ => {
                 let side = Side::from_token(token);
                 // An event before this one may have ended the connection.
@@ -419,11 +434,12 @@ impl Worker {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(acceptor) = &mut self.acceptor else { return Ok(()) };
             match acceptor.accept() {
-                Accepted::Connection(socket, remote) => self.admit(socket, remote),
+                Accepted::Connection(socket, remote) => self.deal(socket, remote),
                 Accepted::Nobody => {
                     if self.is_draining {
                         // Whoever comes to the listener's queue now is reset.
                         self.acceptor = None;
+                        self.threads.stopped_listening();
                     }
                     return Ok(());
                 }
@@ -440,9 +456,20 @@ impl Worker {
         Ok(())
     }
 
-    fn admit(&mut self, socket: OwnedFd, remote: SocketAddr) {
+    /// Serves a connection, or passes it on to a thread that has fewer.
+    fn deal(&mut self, socket: OwnedFd, remote: SocketAddr) {
+        let thread = self.threads.deal(self.me);
+        let incoming = Incoming { socket, remote, seat: self.threads.seat(thread) };
+        if thread == self.me {
+            self.admit(incoming);
+        } else {
+            self.threads.mailbox(thread).send(incoming);
+        }
+    }
+
+    fn admit(&mut self, incoming: Incoming) {
         let now_ms = self.now_ms();
-        let key = self.clients.admit(socket, remote, &self.io, now_ms);
+        let key = self.clients.admit(incoming, &self.io, now_ms);
         if let Some(key) = key.filter(|_| self.is_draining) {
             self.clients.start_drain(key, &mut self.io, now_ms);
         }

@@ -5,28 +5,37 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use event_loop::Waker;
+use crate::Waker;
 
 /// Messages for one thread.
 #[derive(Debug)]
-pub(crate) struct Mailbox<T> {
+pub struct Mailbox<T> {
     messages: Mutex<Vec<T>>,
     waker: Waker,
 }
 
 impl<T> Mailbox<T> {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// When descriptors are missing.
+    pub fn new() -> io::Result<Self> {
         Ok(Self { messages: Mutex::new(Vec::new()), waker: Waker::new()? })
     }
 
     /// Leaves a message and wakes the thread.
-    pub(crate) fn send(&self, message: T) {
+    pub fn send(&self, message: T) {
         self.lock().push(message);
         self.waker.wake();
     }
 
+    /// Wakes the thread without a message.
+    pub fn wake(&self) {
+        self.waker.wake();
+    }
+
     /// Takes all messages, oldest first.
-    pub(crate) fn take(&self) -> Vec<T> {
+    pub fn take(&self) -> Vec<T> {
         self.waker.clear();
         std::mem::take(&mut *self.lock())
     }
