@@ -13,8 +13,7 @@ and with backends that are 10 % slower, and compares each with the first: equal
 runs must show no regression, and the slower ones must. About 40 s a time. Exit
 code 1 unless every verdict was right.
 
-Where it may (as root), the lab runs in real time (chrt -f); NICE=1 leaves that
-out.
+REALTIME=1 runs the lab in real time (chrt -f, as root).
 USAGE
     exit 0
     ;;
@@ -26,10 +25,7 @@ readonly LOADGEN=$PWD/${CARGO_TARGET_DIR:-target}/debug/loadgen
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
 realtime=()
-if [ -z "${NICE:-}" ] && chrt -f 10 true 2>/dev/null; then
-  realtime=(chrt -f 10)
-  echo 'in real time: chrt -f 10'
-fi
+[ -z "${REALTIME:-}" ] || realtime=(chrt -f 10)
 
 cat >"$home/pair.toml" <<'SCENARIO'
 question = "Is it slower than it was?"
@@ -53,7 +49,7 @@ SCENARIO
 measure() {
   local out
   out=$(mktemp -d -p "$home")
-  "${realtime[@]}" "$LOADGEN" --scenario "$home/pair.toml" --out "$out" "$@" >"$home/said" 2>&1 ||
+  ${realtime+"${realtime[@]}"} "$LOADGEN" --scenario "$home/pair.toml" --out "$out" "$@" >"$home/said" 2>&1 ||
     { cat "$home/said" >&2 && exit 3; }
   echo "$out"/pair/*
 }

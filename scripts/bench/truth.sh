@@ -10,7 +10,7 @@ case ${1:-} in
     ;;
   -h | --help)
     cat <<'USAGE'
-usage: scripts/bench.sh truth [--quick] [--table=FILE] [CASE]
+usage: scripts/bench.sh truth [--quick] [--neighbour] [--table=FILE] [CASE]
        scripts/bench.sh truth simulate [PART [WORD]]
 
 Runs queues with a known answer through the lab and prints theory beside what was
@@ -21,7 +21,8 @@ CPU time beside readings from outside (`cpu`, `machine`), calls that must not be
 (`early`), a backend that is offered twice what it can do (`overload`), latency on the
 wire beside a packet capture (`wire`, as root where tcpdump is installed), and whether
 `compare --rerun` finds a p99 that is 10 % higher and nothing between equal sides
-(`detect`, up to 20 minutes a comparison). --quick measures less often and shorter. CASE
+(`detect`, up to 20 minutes a comparison). --neighbour does all of it beside a process in a
+control group of its own that is busy for 400 ms of every 2 s. --quick measures less often and shorter. CASE
 is a part of a name, as in `M/M/1`, `connections` or `frozen`. --table writes what was
 found as Markdown. Exit code 1 when a figure is off by more than its bound, which
 stands beside it.
@@ -30,9 +31,8 @@ stands beside it.
 what crates/simulate/tests/known/mod.rs knows beside what comes out, within 1 %. A
 few minutes on two cores; PART, as in 0.1, makes it shorter.
 
-Where it may (as root), all of the lab runs in real time (chrt -f), so that other
-work on the machine can't delay it: a queue that is fed late is another queue.
-NICE=1 leaves that out.
+REALTIME=1 runs all of the lab in real time (chrt -f, as root), so that other work on the
+machine can't delay it: a queue that is fed late is another queue.
 USAGE
     exit 0
     ;;
@@ -40,8 +40,5 @@ esac
 
 cargo build --quiet -p loadgen --bin loadgen --example truth
 realtime=()
-if [ -z "${NICE:-}" ] && chrt -f 10 true 2>/dev/null; then
-  realtime=(chrt -f 10)
-  echo 'in real time: chrt -f 10'
-fi
-exec "${realtime[@]}" "${CARGO_TARGET_DIR:-target}/debug/examples/truth" "$@"
+[ -z "${REALTIME:-}" ] || realtime=(chrt -f 10)
+exec ${realtime+"${realtime[@]}"} "${CARGO_TARGET_DIR:-target}/debug/examples/truth" "$@"

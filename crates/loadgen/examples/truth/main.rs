@@ -8,12 +8,14 @@ mod accounts;
 mod capture;
 mod detect;
 mod lab;
+mod neighbour;
 mod queues;
 mod table;
 mod wire;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
+use neighbour::Neighbour;
 use table::Table;
 
 pub(crate) type Failure = Box<dyn Error>;
@@ -34,16 +36,21 @@ impl Plan {
 
 fn main() -> ExitCode {
     let mut plan = Plan { seconds: 16, repeats: 6, only: None };
-    let mut markdown = None;
+    let (mut markdown, mut with_neighbour) = (None, false);
     for argument in std::env::args().skip(1) {
         match argument.strip_prefix("--table=") {
             Some(file) => markdown = Some(PathBuf::from(file)),
+            None if argument == neighbour::ARGUMENT => {
+                return neighbour::be().map_or(ExitCode::from(3), |()| ExitCode::SUCCESS);
+            }
+            None if argument == "--neighbour" => with_neighbour = true,
             None if argument == "--quick" => (plan.seconds, plan.repeats) = (3, 3),
             None => plan.only = Some(argument),
         }
     }
     let mut table = Table::default();
-    let measured = measure(&plan, &mut table);
+    let neighbour = with_neighbour.then(Neighbour::start).transpose();
+    let measured = neighbour.and_then(|_held| measure(&plan, &mut table));
     // What was found before something went wrong is worth keeping.
     let written = markdown.map_or(Ok(()), |file| std::fs::write(file, table.markdown()));
     println!("\n{} figures are off by more than they may be", table.missed());
