@@ -27,6 +27,12 @@ use measure::calllog::CallLog;
 use tokio::{sync::oneshot, task::LocalSet};
 use worker::{Plan, Shared, Worker};
 
+/// The profile that this crate was built in, and its optimisation level: those of all that a
+/// call passes through.
+pub const BUILD_PROFILE: &str = env!("LAYERLAB_BUILD_PROFILE");
+/// The compiler's version.
+pub const RUSTC: &str = env!("LAYERLAB_RUSTC");
+
 /// Scheduler ticks between two looks at the sockets and the alarm. The
 /// runtime's default of 61 lets a burst of calls make the next one late.
 const EVENT_INTERVAL: u32 = 8;

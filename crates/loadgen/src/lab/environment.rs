@@ -27,8 +27,8 @@ pub(crate) fn describe(placement: BTreeMap<String, Vec<u32>>) -> Environment {
         placement,
         layerlab_version: env!("CARGO_PKG_VERSION").to_owned(),
         git_revision: git_revision(),
-        build_profile: env!("LAYERLAB_BUILD_PROFILE").to_owned(),
-        rustc: env!("LAYERLAB_RUSTC").to_owned(),
+        build_profile: generator::BUILD_PROFILE.to_owned(),
+        rustc: generator::RUSTC.to_owned(),
         open_files_limit: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
     }
 }
