@@ -71,7 +71,7 @@ workload() {
 
 # proxies LAYER PEERS [OPTION...]
 proxies() {
-  local layer=$1 peers=$2 repeats=7 out names=() name setting flags among
+  local layer=$1 peers=$2 repeats=7 out names=() name setting flags among file
   local scenario settings figures has_floor
   shift 2
   out=$root/target/bench/$layer-$(date -u +%Y%m%dT%H%M%SZ)
@@ -100,7 +100,9 @@ proxies() {
     among=$peers
     [ -n "$has_floor" ] || among=${peers/$layer-floor,/}
     printf '\n== %s, workload %s\n' "$layer" "$name"
-    "$loadgen" --scenario "$here/bench/$scenario.toml" --peers "$among" --repeats "$repeats" \
+    file=$here/bench/$scenario.toml
+    [ -e "$file" ] || file=$root/scenarios/$scenario.toml
+    "$loadgen" --scenario "$file" --peers "$among" --repeats "$repeats" \
       --out "$out/$name" ${flags+"${flags[@]}"}
     "$loadgen" report "$out/$name/$scenario"/* --beside "$layer" --figures "$figures"
   done

@@ -21,7 +21,7 @@ use scenario::{
 use crate::{
     exit::Failure,
     external::External,
-    lab::{LaunchError, network},
+    lab::{LaunchError, network, quota::Quota},
     root::Root,
     run,
     ui::print,
@@ -301,15 +301,20 @@ pub(crate) fn print_all(library: &Library, root: &Root) -> Result<(), Failure> {
     print_networks()
 }
 
-/// Prints what peers can be joined by, after them: to look may move this process
+/// Prints what peers can be joined by and held to, after them: to look may move this process
 /// into a user namespace.
 fn print_networks() -> Result<(), Failure> {
     let namespaces = match network::prepare() {
         Ok(()) => "can be made here; peers that balance in the kernel need it".to_owned(),
         Err(reason) => format!("MISSING: {reason}"),
     };
+    let quota = match Quota::new(1.0) {
+        Ok(_) => "can be had here".to_owned(),
+        Err(reason) => format!("MISSING: {reason}"),
+    };
     print(&format!(
-        "network = \"loopback\"    can be had everywhere\nnetwork = \"namespaces\"  {namespaces}\n"
+        "network = \"loopback\"    can be had everywhere\nnetwork = \"namespaces\"  {namespaces}\n\
+         placement.proxy_quota   {quota}\n"
     ))
 }
 

@@ -78,6 +78,9 @@ pub struct RunRecord {
     pub search: Option<SearchRecord>,
     /// The peers compared, in the scenario's order.
     pub peers: Vec<PeerSetup>,
+    /// The CPU time that a control group held each proxy to, in cores, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_quota: Option<f64>,
     /// Peers asked for and left out, each with the reason.
     pub left_out: Vec<LeftOut>,
     /// The same load made by callers that wait, where the scenario asks for that

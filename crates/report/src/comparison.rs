@@ -89,6 +89,12 @@ pub(crate) const COLUMNS: &[Column] = &[
         figure: Figure::ProxyCpuPerCall,
     },
     Column {
+        short: "per core",
+        head: "Calls/s per core",
+        hint: "Calls per second of the proxy's CPU time, where it had no more than it could use",
+        figure: Figure::ProxyCallsPerCore,
+    },
+    Column {
         short: "lab CPU",
         head: "Lab CPU per call",
         hint: "CPU time of client, balancer and backends together per call; a kernel that counts \
@@ -106,7 +112,10 @@ pub(crate) const COLUMNS: &[Column] = &[
 
 /// The figures that belong to a run's kind of network.
 pub(crate) fn shown(model: &Model<'_>) -> Vec<&'static Column> {
-    let belongs = |column: &&Column| model.shows_machine() || !OF_ALL.contains(&column.figure);
+    let belongs = |column: &&Column| match column.figure {
+        Figure::ProxyCallsPerCore => model.run.proxy_quota.is_some(),
+        figure => model.shows_machine() || !OF_ALL.contains(&figure),
+    };
     COLUMNS.iter().filter(belongs).collect()
 }
 

@@ -301,6 +301,25 @@ fn cost_is_told_in_cores() {
 }
 
 #[test]
+fn what_a_core_carries_is_told_where_the_proxy_was_held_to_a_part_of_one() {
+    let mut capacity = clear("capacity");
+    capacity.record.proxy_quota = Some(0.05);
+    let decision = decide(&[clear("cost-of-l7"), capacity]);
+    let costs = decision.costs.as_ref().unwrap();
+    assert_eq!(costs.evidence.scenario, "capacity");
+    let carried = costs.rows.iter().find(|row| row.peer == "l7").unwrap().calls_per_core.unwrap();
+    // A second over 14.2 µs.
+    assert!((64_000.0..77_000.0).contains(&carried.value), "{carried:?}");
+    let said = format!("of which a core carries {}", measure::format::rate(carried.value));
+    assert!(report::decide::html(&decision).contains(&said), "{said}");
+
+    let decision = decide(&[clear("cost-of-l7")]);
+    let rows = &decision.costs.as_ref().unwrap().rows;
+    assert!(rows.iter().all(|row| row.calls_per_core.is_none()), "it had more than it could use");
+    assert!(!report::decide::html(&decision).contains("a core carries"));
+}
+
+#[test]
 fn the_cheapest_proxy_is_named_where_it_can_be_told() {
     let mut run = clear("cost-of-l7");
     let mut other = run.record.peers.iter().find(|peer| peer.name == "l7").unwrap().clone();

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Scenarios whose load suits the question, the best first.
-const SUITED: [&str; 2] = ["cost-of-l7", "many-conns"];
+const SUITED: [&str; 3] = ["capacity", "cost-of-l7", "many-conns"];
 
 /// What each peer costs.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -48,6 +48,9 @@ pub struct CostRow {
     pub mark: Mark,
     /// CPU that balancing takes per call: the proxy's, or what the client spends more.
     pub cpu_per_call_ns: Option<Value>,
+    /// Calls per second that a core of the proxy carries, where the run held it to a part of
+    /// one.
+    pub calls_per_core: Option<Value>,
     /// Whether it is the client's CPU.
     pub is_clients: bool,
     /// Whether the kernel balances, so that no process shows what it costs.
@@ -131,6 +134,7 @@ fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> CostRow {
         layer,
         mark: peer.mark,
         cpu_per_call_ns: cost.map(Value::from),
+        calls_per_core: calls_per_core(seen, peer).map(Value::from),
         in_kernel: peer.setup.is_some_and(|setup| setup.in_kernel),
         is_clients: layer == Some(Layer::Client),
         beside_cheapest: beside.and_then(|beside| beside.ratio).map(Value::of_ratio),
@@ -139,6 +143,11 @@ fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> CostRow {
             _ => beside.is_none_or(|beside| beside.significant == Difference::Greater),
         },
     }
+}
+
+/// What a core carries shows where the proxy had no more of it than it could use.
+fn calls_per_core(seen: &Seen<'_>, peer: &PeerView<'_>) -> Option<Estimate> {
+    seen.model.run.proxy_quota.and_then(|_| peer.estimate(Figure::ProxyCallsPerCore))
 }
 
 fn cheapest_of<'s, 'a>(seen: &'s Seen<'a>, layer: Layer) -> Option<&'s PeerView<'a>> {

@@ -55,6 +55,7 @@ pub(super) fn run_record(
             results: Vec::new(),
         }),
         peers: peers.iter().map(|ready| peer_setup(ready, scenario)).collect(),
+        proxy_quota: scenario.proxy_quota,
         left_out,
         twins: Vec::new(),
         simulation: None,

@@ -35,7 +35,11 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
                     let range = value
                         .interval
                         .map(|(low, high)| format!(" ({})", span(&micros(low), &micros(high))));
-                    let whose = if row.is_clients { ", the client's" } else { "" };
+                    let whose = match row.calls_per_core {
+                        _ if row.is_clients => ", the client's".to_owned(),
+                        Some(calls) => format!("; a core carries {}", format::rate(calls.value)),
+                        None => String::new(),
+                    };
                     format!(
                         "{:>8} µs per call{}{whose}",
                         micros(value.value),

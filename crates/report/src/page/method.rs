@@ -377,6 +377,11 @@ fn environment(model: &Model<'_>) -> Vec<Fact> {
     let placement =
         if placement.is_empty() { "nothing was pinned".to_owned() } else { placement.join("; ") };
     facts.push(fact("CPU pinning", placement));
+    if let Some(cores) = model.run.proxy_quota {
+        let text =
+            format!("held to {cores} of a core by a control group, so that it runs out first");
+        facts.push(fact("Each proxy", text));
+    }
     facts
 }
 

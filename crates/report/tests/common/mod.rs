@@ -137,6 +137,7 @@ fn tenths(series: &[SecondRecord]) -> Vec<TenthRecord> {
 
 fn run_record() -> RunRecord {
     RunRecord {
+        proxy_quota: None,
         sweep: None,
         search: None,
         format: FORMAT_VERSION,

@@ -27,15 +27,12 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
             ),
         );
         table(html, "What each choice costs", |html| {
-            heads(
-                html,
-                &[
-                    ("Peer", ""),
-                    ("Layer", ""),
-                    ("CPU per call", "num"),
-                    ("Beside the cheapest of its layer", "num"),
-                ],
-            );
+            let carried = costs.rows.iter().any(|row| row.calls_per_core.is_some());
+            let carried_head = carried.then_some(("Calls/s per core", "num"));
+            let head = [("Peer", ""), ("Layer", ""), ("CPU per call", "num")];
+            let beside = ("Beside the cheapest of its layer", "num");
+            let head: Vec<_> = head.into_iter().chain(carried_head).chain([beside]).collect();
+            heads(html, &head);
             html.tag("tbody", &[], |html| {
                 for row in &costs.rows {
                     html.tag("tr", &[], |html| {
@@ -51,6 +48,9 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
                             html.leaf("td", &[("class", "missing"), ("data-value", "")], text);
                         } else {
                             cell(html, row.cpu_per_call_ns, signed_duration, whose);
+                        }
+                        if carried {
+                            cell(html, row.calls_per_core, format::rate, None);
                         }
                         let told = (!row.told && row.beside_cheapest.is_some())
                             .then_some("no significant difference");
@@ -84,8 +84,13 @@ pub(super) fn choice(html: &mut Html, decision: &Decision, choice: Choice, what:
                     .map_or(format::UNKNOWN.to_owned(), |cost| signed_duration(cost.value));
                 html.tag("td", &[], |html| {
                     html.leaf("b", &[], &cost);
-                    let whose = if row.is_clients { "more, in the client" } else { "in its proxy" };
-                    html.leaf("small", &[], whose);
+                    let carries = row.calls_per_core.map(|calls| format::rate(calls.value));
+                    let whose = match carries {
+                        _ if row.is_clients => "more, in the client".to_owned(),
+                        Some(calls) => format!("in its proxy, of which a core carries {calls}"),
+                        None => "in its proxy".to_owned(),
+                    };
+                    html.leaf("small", &[], &whose);
                 });
             }
             None => html.leaf("td", &[], "not measured"),
