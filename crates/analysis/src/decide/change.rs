@@ -67,6 +67,13 @@ impl FaultSettled {
         !self.until_balance_s.is_empty()
     }
 
+    /// In every repeat, and by more than can be seen.
+    fn is_sooner(&self, other: &Self) -> bool {
+        let resolution_s = self.resolution_s.max(other.resolution_s);
+        let ends = self.ends().zip(other.ends());
+        ends.is_some_and(|((_, latest), (soonest, _))| latest + resolution_s < soonest)
+    }
+
     fn ends(&self) -> Option<(f64, f64)> {
         let times = || self.until_balance_s.iter().map(|time| time.unwrap_or(f64::INFINITY));
         Some((times().reduce(f64::min)?, times().reduce(f64::max)?))
@@ -131,8 +138,8 @@ pub(super) fn balance(own: &[FaultSettled], other: &[FaultSettled]) -> Verdict {
             continue;
         }
         let resolution_s = own.resolution_s.max(other.resolution_s);
-        sooner |= a.1 + resolution_s < b.0;
-        later |= b.1 + resolution_s < a.0;
+        sooner |= own.is_sooner(other);
+        later |= other.is_sooner(own);
         let both_never = a.0.is_infinite() && b.0.is_infinite();
         alike &= both_never || (a.1.max(b.1) - a.0.min(b.0)) <= resolution_s;
     }
@@ -144,28 +151,46 @@ pub(super) fn balance(own: &[FaultSettled], other: &[FaultSettled]) -> Verdict {
     }
 }
 
-/// How long each of two peers took to be in balance after the first fault that tells.
+/// What two peers did after the same fault.
+type Pair<'a> = (&'a FaultSettled, &'a FaultSettled);
+
+/// The faults after which it is told how long one of two peers took to be in balance, the
+/// one that decides first: the first that tells them apart, or else the first; and those after
+/// which it is not told.
+fn by_weight<'a>(
+    own: &'a [FaultSettled],
+    others: &'a [FaultSettled],
+) -> (Vec<Pair<'a>>, Vec<Pair<'a>>) {
+    let (mut told, untold): (Vec<_>, Vec<_>) =
+        own.iter().zip(others).partition(|(own, other)| own.is_told() || other.is_told());
+    let apart = |(own, other): &Pair<'_>| own.is_sooner(other) || other.is_sooner(own);
+    if let Some(decisive) = told.iter().position(apart) {
+        told[..=decisive].rotate_right(1);
+    }
+    (told, untold)
+}
+
+/// How long each of two peers took to be in balance after the fault that decides.
 pub(super) fn balance_after_first(
     seen: &Seen<'_>,
     one: &PeerView<'_>,
     other: &PeerView<'_>,
 ) -> Sentence {
     let (own, others) = (settled(seen, one), settled(seen, other));
-    let told = own.iter().zip(&others).find(|(own, other)| own.is_told() || other.is_told());
-    told.map_or(Sentence::default(), |(own, others)| {
+    let (told, _) = by_weight(&own, &others);
+    told.first().map_or(Sentence::default(), |(own, others)| {
         balance_after(Sentence::default(), (own, one), (others, other))
     })
 }
 
-/// How long each of two peers took to be in balance after the faults that follow that.
+/// How long each of two peers took to be in balance after the other faults.
 pub(super) fn balance_after_others(
     seen: &Seen<'_>,
     one: &PeerView<'_>,
     other: &PeerView<'_>,
 ) -> Sentence {
     let (own, others) = (settled(seen, one), settled(seen, other));
-    let (told, untold): (Vec<_>, Vec<_>) =
-        own.iter().zip(&others).partition(|(own, other)| own.is_told() || other.is_told());
+    let (told, untold) = by_weight(&own, &others);
     let mut says = Sentence::default();
     for (own, others) in told.iter().skip(1) {
         says = balance_after(says.start(), (own, one), (others, other));
@@ -248,6 +273,19 @@ mod tests {
             resolution_s: 1.0,
             until_balance_s: times.to_vec(),
         }
+    }
+
+    #[test]
+    fn the_fault_that_decides_comes_first() {
+        let soon = fault(&[Some(0.1), Some(0.1), Some(0.1)]);
+        let never = fault(&[None; 3]);
+        let own = [soon.clone(), soon.clone(), soon.clone()];
+        let (first, last) = (soon.clone(), FaultSettled { backend: "b3".into(), ..soon.clone() });
+        let others = [first, never.clone(), last];
+        let (told, untold) = by_weight(&own, &others);
+        assert!(untold.is_empty());
+        let others: Vec<_> = told.iter().map(|(_, other)| (*other).clone()).collect();
+        assert_eq!((&others[0], &*others[2].backend), (&never, "b3"));
     }
 
     #[test]

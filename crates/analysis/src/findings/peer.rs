@@ -87,9 +87,9 @@ fn shares(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Sentenc
             let sentence = sentence.text(" unevenly: the busiest backend got ").shares(&largest);
             match (due.by, even) {
                 (By::Presence, _) => sentence
-                    .text(", ")
+                    .text(" where ")
                     .figure(format::share(busiest_due(peer, &due)))
-                    .text(" being due for the time that it was there"),
+                    .text(" would be even for the time that it was there"),
                 (_, Some(even)) => {
                     sentence.text(&format!(" where {} would be even", format::share(even)))
                 }
