@@ -70,7 +70,7 @@ pub(super) fn choice(html: &mut Html, decision: &Decision, choice: Choice, what:
         Choice::ClientDns | Choice::ClientLookaside => Layer::Client,
     };
     html.tag("tr", &[], |html| {
-        html.tag("th", &[("scope", "row")], |html| {
+        html.tag("th", &[("scope", "row"), ("class", "wrap")], |html| {
             html.leaf("b", &[], choice.words());
             html.leaf("small", &[], what);
         });
@@ -82,7 +82,7 @@ pub(super) fn choice(html: &mut Html, decision: &Decision, choice: Choice, what:
                 let cost = row
                     .cpu_per_call_ns
                     .map_or(format::UNKNOWN.to_owned(), |cost| signed_duration(cost.value));
-                html.tag("td", &[], |html| {
+                html.tag("td", &[("class", "wrap")], |html| {
                     html.leaf("b", &[], &cost);
                     let carries = row.calls_per_core.map(|calls| format::rate(calls.value));
                     let whose = match carries {
