@@ -29,7 +29,7 @@ pub mod palette;
 mod predicted;
 pub mod render;
 mod scale;
-mod summary;
+pub mod summary;
 pub mod terminal;
 
 use std::{

@@ -23,7 +23,8 @@ pub(crate) const DENSITY: f64 = 1.6;
 const MARGIN: f64 = 36.0;
 const ROOM: f64 = WIDTH - 2.0 * MARGIN;
 
-pub(crate) fn draw(model: &Model<'_>) -> Drawing {
+/// Draws it.
+pub fn draw(model: &Model<'_>) -> Drawing {
     let mut drawing = Drawing::new(WIDTH, HEIGHT);
     let mut y = heading(&mut drawing, model);
     let findings = Findings::of(model);
@@ -58,7 +59,7 @@ fn pictures(drawing: &mut Drawing, model: &Model<'_>, top: f64, room: f64) {
     const GAP: f64 = 36.0;
     /// What the colours of backends take below their chart.
     const LEGEND: f64 = 36.0;
-    let kinds = deciding(model);
+    let kinds = charts::deciding(model);
     let width = (ROOM - GAP * (kinds.len() as f64 - 1.0)) / kinds.len() as f64;
     let title = Font::new(13.5).bold();
     for (index, kind) in kinds.into_iter().enumerate() {
@@ -90,24 +91,6 @@ fn heading_of(kind: &ChartKind, model: &Model<'_>, chart: &Chart) -> String {
         }
         _ => chart.title.clone(),
     }
-}
-
-/// What the answer rests on: the picture of the decisive figure, and the first of the
-/// others; where backends come and go, what became of their shares.
-fn deciding(model: &Model<'_>) -> Vec<&'static ChartKind> {
-    let kinds = charts::of(model);
-    if model.has_faults() && model.sweep.is_none() {
-        return kinds.iter().filter(|kind| kind.name == "share-over-time").collect();
-    }
-    let figure = model.run.answer.as_ref().map(|answer| answer.figure);
-    let decisive = match figure {
-        Some(figure) if figure.name().contains("cpu") => "cpu-per-call",
-        Some(figure) if figure.is_latency() => "p99",
-        _ => "shares",
-    };
-    let is_decisive = |kind: &&ChartKind| kind.name.ends_with(decisive);
-    let others = kinds.iter().filter(|kind| !is_decisive(kind));
-    kinds.iter().filter(is_decisive).chain(others).take(2).collect()
 }
 
 fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {

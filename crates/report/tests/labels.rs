@@ -11,6 +11,7 @@ use measure::{
 use report::{
     charts::{self, Frame},
     drawing::{Anchor, Bounds, Drawing, Font, Mark},
+    summary,
 };
 
 /// What letters may share at their edges, in logical pixels.
@@ -19,7 +20,7 @@ const TOUCHING: f64 = 1.0;
 /// Where a text is, from the top of its capitals to its base line.
 fn bounds((x, y): (f64, f64), text: &str, font: &Font) -> Bounds {
     // Without the room that a browser's own font may take.
-    let length = font.width(text) / 1.1;
+    let length = Font { bold: false, ..*font }.width(text) / 1.1;
     let height = font.size * 0.72;
     let before = match font.anchor {
         Anchor::Start => 0.0,
@@ -71,9 +72,17 @@ fn no_label_lies_on_another() {
             ..first.clone()
         }));
     }
-    let runs: [(&str, Run); 5] = [
+    let mut without_faults = crowded.clone();
+    without_faults.trials.iter_mut().for_each(|trial| trial.faults.clear());
+    let mut categories = common::swept();
+    for point in &mut categories.record.sweep.as_mut().unwrap().points {
+        point.number = None;
+    }
+    let runs: [(&str, Run); 7] = [
         ("run", common::run()),
         ("crowded", crowded),
+        ("crowded without faults", without_faults),
+        ("categories", categories),
         ("faulted", common::faulted()),
         ("swept", common::swept()),
         ("searched", common::searched()),
@@ -82,6 +91,9 @@ fn no_label_lies_on_another() {
     let mut charts_seen = 0;
     for (name, run) in &runs {
         let model = Model::new(&run.record, &run.trials);
+        for (one, other) in overprinted(&summary::draw(&model)) {
+            found.push(format!("{name}, summary: `{one}` on `{other}`"));
+        }
         for kind in charts::of(&model) {
             for frame in [Frame::wide(), Frame::narrow()] {
                 charts_seen += 1;

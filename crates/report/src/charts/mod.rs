@@ -4,6 +4,7 @@
 //! shows the one that fits, because a picture shrunk to a telephone can't be
 //! read; the PNG is the wide one with a heading.
 
+mod bars;
 mod cpu;
 mod curve;
 mod heatmap;
@@ -20,6 +21,7 @@ use crate::{
     palette::Paint,
 };
 use analysis::model::Model;
+use measure::figure::{Figure, Unit};
 
 /// Width of a chart on a screen that has room, in logical pixels.
 pub const WIDE: f64 = 920.0;
@@ -60,6 +62,78 @@ pub const CHARTS: &[ChartKind] = &[
     ChartKind { name: "share-over-time", draw: share_over_time::draw },
 ];
 
+/// The decisive figure as bars.
+const DECISIVE: ChartKind =
+    ChartKind { name: "decisive", draw: |model, frame| bars::draw(model, frame, figure_of(model)) };
+/// The busiest backend's share as bars.
+const BUSIEST: ChartKind = ChartKind {
+    name: "sweep-shares",
+    draw: |model, frame| bars::draw(model, frame, Figure::MaxShare),
+};
+/// The same with the decisive figure of all peers before the others.
+const WITH_DECISIVE: &[ChartKind] =
+    &[DECISIVE, CHARTS[0], CHARTS[1], CHARTS[2], CHARTS[3], CHARTS[4], CHARTS[5]];
+/// The charts of a sweep over what is no number.
+const OVER_NAMES: &[ChartKind] = &[
+    BUSIEST,
+    ChartKind {
+        name: "sweep-p99",
+        draw: |model, frame| bars::draw(model, frame, Figure::LatencyP99),
+    },
+    ChartKind {
+        name: "sweep-p50",
+        draw: |model, frame| bars::draw(model, frame, Figure::LatencyP50),
+    },
+    ChartKind {
+        name: "sweep-cpu-per-call",
+        draw: |model, frame| bars::draw(model, frame, Figure::ProxyCpuPerCall),
+    },
+    ChartKind {
+        name: "sweep-throughput",
+        draw: |model, frame| bars::draw(model, frame, Figure::Throughput),
+    },
+];
+
+/// Peers that lines and panels beside each other can still be told apart of.
+const FEW_PEERS: usize = 5;
+
+/// What decides, or what is asked most.
+fn figure_of(model: &Model<'_>) -> Figure {
+    model.run.answer.as_ref().map_or(Figure::LatencyP99, |answer| answer.figure)
+}
+
+/// The pictures that the answer rests on, two of them: that of the decisive figure, and the
+/// first of the others; where backends come and go, what became of their shares.
+pub(crate) fn deciding(model: &Model<'_>) -> Vec<&'static ChartKind> {
+    let kinds = of(model);
+    if model.sweep.is_none() && model.peers.len() > FEW_PEERS {
+        return vec![&DECISIVE, &BUSIEST];
+    }
+    if model.has_faults() && model.sweep.is_none() {
+        return kinds.iter().filter(|kind| kind.name == "share-over-time").collect();
+    }
+    let decisive = match figure_of(model) {
+        _ if kinds[0].name == DECISIVE.name => DECISIVE.name,
+        figure if figure.name().contains("cpu") => "cpu-per-call",
+        figure if figure.is_latency() && model.run.answer.is_some() => "p99",
+        _ => "shares",
+    };
+    let is_decisive = |kind: &&ChartKind| kind.name.ends_with(decisive);
+    let others = kinds.iter().filter(|kind| !is_decisive(kind));
+    kinds.iter().filter(is_decisive).chain(others).take(2).collect()
+}
+
+/// Whether bars show what the other charts do not: a figure that none of them has, or one
+/// of many peers.
+fn has_decisive(model: &Model<'_>) -> bool {
+    let Some(answer) = &model.run.answer else { return false };
+    let unit = answer.figure.unit();
+    let is_elsewhere = answer.figure.is_latency()
+        || answer.figure == Figure::ProxyCpuPerCall
+        || matches!(unit, Unit::Share | Unit::Calls | Unit::Number);
+    !is_elsewhere || model.peers.len() > FEW_PEERS && unit == Unit::Time
+}
+
 const SHARES: ChartKind = ChartKind {
     name: "sweep-shares",
     draw: |model, frame| curve::draw(model, frame, &curve::SHARES),
@@ -94,7 +168,9 @@ pub const OF_SEARCH: &[ChartKind] = &[P99, P50, THROUGHPUT, CPU, SHARES];
 /// a setting differs.
 pub fn of(model: &Model<'_>) -> &'static [ChartKind] {
     match &model.sweep {
+        None if has_decisive(model) => WITH_DECISIVE,
         None => CHARTS,
+        Some(sweep) if sweep.points.iter().any(|point| point.number.is_none()) => OVER_NAMES,
         Some(sweep) if sweep.search.is_some() || sweep.is_of_balancers() => OF_SEARCH,
         Some(sweep) if sweep.is_of_payload() => OVER_PAYLOAD,
         Some(sweep) if sweep.is_of_rate() => OVER_RATE,
