@@ -18,7 +18,6 @@ const LEFT: &[(&str, &[&str])] = &[
     ("l7-proxy", &["planes/hyper", "planes/relay"]),
     ("loadgen", &["", "run", "run/simulated"]),
     ("measure", &[""]),
-    ("report", &["", "charts"]),
     ("scenario", &["", "peer"]),
     ("simulate", &[""]),
 ];

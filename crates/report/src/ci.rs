@@ -83,14 +83,14 @@ pub fn comparison_markdown(comparison: &Comparison) -> String {
         "## {} → {}\n\n{}\n\n",
         sides[0],
         sides[1],
-        escaped(&crate::compare::sentence(comparison))
+        escaped(&crate::verdicts::sentence(comparison))
     );
     text.push_str("| peer | figure | before | after | change | |\n|---|---|---:|---:|---:|---|\n");
     for row in &comparison.rows {
-        let cells = crate::compare::cells(row).map(|cell| escaped(&cell));
+        let cells = crate::verdicts::cells(row).map(|cell| escaped(&cell));
         text += &format!("| {} |\n", cells.join(" | "));
     }
-    text += &format!("\n{}\n", escaped(&crate::compare::allowance(comparison)));
+    text += &format!("\n{}\n", escaped(&crate::verdicts::allowance(comparison)));
     for warning in &comparison.warnings {
         text += &format!("\n- {}", escaped(warning));
     }
@@ -111,7 +111,7 @@ pub fn comparison_annotations(comparison: &Comparison) -> String {
         cases.push(Case {
             name: "not every figure could be judged".to_owned(),
             outcome: Outcome::NotJudged,
-            detail: crate::compare::sentence(comparison),
+            detail: crate::verdicts::sentence(comparison),
         });
     }
     commands(COMPARISON, &cases)
@@ -162,7 +162,7 @@ fn cases_of(run: &RunRecord, trials: &[TrialRecord]) -> Vec<Case> {
 
 fn comparison_cases(comparison: &Comparison) -> Vec<Case> {
     let case = |row: &compare::Row| {
-        let [peer, figure, before, after, change, verdict] = crate::compare::cells(row);
+        let [peer, figure, before, after, change, verdict] = crate::verdicts::cells(row);
         Case {
             name: format!("{peer}.{figure}"),
             outcome: match row.verdict {

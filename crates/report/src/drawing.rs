@@ -6,7 +6,7 @@
 //! and can't differ in what they show. plotters' own chart builder is not used:
 //! it knows neither the percentile axis nor labels at the end of a line.
 
-use crate::{palette::Paint, render::text_width};
+use crate::{fonts::text_width, palette::Paint};
 
 /// Points in logical pixels.
 pub type Point = (f64, f64);

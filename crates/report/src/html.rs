@@ -4,7 +4,7 @@
 //! compiler sees as a constant, or what this crate drew itself ([`Svg`]), is
 //! written as it is. So no name from a run folder can become markup.
 
-use crate::render::Svg;
+use crate::{escape::escape, render::Svg};
 
 /// A page or a part of one under construction.
 #[derive(Clone, Debug, Default)]
@@ -155,25 +155,6 @@ fn with_units(text: &str) -> String {
     }
     bound.push_str(rest);
     bound
-}
-
-/// Text as it may stand in an element or between the quotes of an attribute.
-/// Characters that end a document or are no text at all are shown as `�`.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            '\n' | '\t' => escaped.push(character),
-            control if control.is_control() => escaped.push('\u{fffd}'),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

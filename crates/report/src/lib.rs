@@ -23,14 +23,18 @@ pub mod compare;
 mod comparison;
 pub mod decide;
 pub mod drawing;
+mod escape;
+mod fonts;
 mod html;
 mod page;
 pub mod palette;
+mod pictures;
 mod predicted;
 pub mod render;
 mod scale;
 pub mod summary;
 pub mod terminal;
+mod verdicts;
 
 use std::{
     fs, io,

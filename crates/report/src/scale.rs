@@ -137,6 +137,16 @@ pub(crate) fn spread(positions: &[f64], gap: f64, low: f64, high: f64) -> Vec<f6
     result
 }
 
+/// Where a quantile lies on the axis: 0 for none, 1 for 90 %, 2 for 99 %.
+pub(crate) fn place(quantile: f64) -> f64 {
+    -(1.0 - quantile).log10()
+}
+
+/// The quantile that lies at a place.
+pub(crate) fn quantile(place: f64) -> f64 {
+    1.0 - 10_f64.powf(-place)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,8 +12,8 @@ use measure::format;
 use crate::{
     charts::{self, Chart, ChartKind, Frame, fit},
     drawing::{Drawing, Font, Group},
+    fonts::text_width,
     palette::Paint,
-    render::text_width,
 };
 
 const WIDTH: f64 = 1_000.0;

@@ -360,6 +360,30 @@ impl Decision {
         })
     }
 
+    /// What is not decided yet: what is missing, of which scenarios, and the command that
+    /// makes up for it.
+    pub fn still_open(&self) -> Vec<(&'static str, Vec<&str>, String)> {
+        let run = |more: &str| format!("cargo run -p loadgen -- {more}");
+        let of = |is_one: &dyn Fn(&Situation) -> bool| -> Vec<&str> {
+            let own = self.situations.iter().filter(|one| is_one(one));
+            own.map(|one| one.scenario.as_str()).collect()
+        };
+        let is_missing = |one: &Situation| one.finding.status == Status::NotMeasured;
+        let never = of(&|one| is_missing(one) && one.finding.evidence.is_empty());
+        let partly = of(&|one| is_missing(one) && !one.finding.evidence.is_empty());
+        let undecided = of(&|one| one.finding.status == Status::CannotTell);
+        let all = [
+            ("No verdict from so few repeats:", undecided, run("--scenario NAME --repeats 9")),
+            (
+                "Run, but not with both layers:",
+                partly,
+                run("--scenario NAME --peers direct,l4,l7,client-dns"),
+            ),
+            ("Not run:", never, run("all")),
+        ];
+        all.into_iter().filter(|(_, scenarios, _)| !scenarios.is_empty()).collect()
+    }
+
     /// What the reader must know before believing it, in sentences: runs in doubt,
     /// folders that are not used, differences between the runs.
     pub fn caveats(&self) -> Vec<String> {

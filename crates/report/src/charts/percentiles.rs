@@ -13,7 +13,7 @@ use super::{Chart, Frame, fit, theory, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
     palette::Paint,
-    scale::{Linear, Log, spread},
+    scale::{Linear, Log, place, quantile, spread},
 };
 
 /// Calls that have to lie above a percentile for it to be drawn.
@@ -62,15 +62,6 @@ pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
         labels(&mut drawing, &lines, label_width, plot, &x, &y);
     }
     Chart { title: title(model), note: note(model), alternative: alternative(model), drawing }
-}
-
-/// Where a quantile lies on the axis: 0 for none, 1 for 90 %, 2 for 99 %.
-pub(super) fn place(quantile: f64) -> f64 {
-    -(1.0 - quantile).log10()
-}
-
-fn quantile(place: f64) -> f64 {
-    1.0 - 10_f64.powf(-place)
 }
 
 fn line<'a>(peer: &'a PeerView<'a>) -> Option<Line<'a>> {

@@ -11,11 +11,11 @@ use analysis::{
 };
 use measure::format;
 
-use super::{percentiles::place, wrap};
+use super::wrap;
 use crate::{
     drawing::{Bounds, Drawing, Font, Group, Stroke},
     palette::Paint,
-    scale::{Linear, Log},
+    scale::{Linear, Log, place},
 };
 
 /// Height of a name, and of each further row that a long one takes.

@@ -1,6 +1,5 @@
 //! A decision as text and as a page with its charts.
 
-pub(crate) mod pictures;
 mod text;
 
 use std::{
@@ -9,12 +8,12 @@ use std::{
 };
 
 use analysis::{
-    decide::{Decision, Situation, Status, beside_run, folder_of},
+    decide::{Decision, beside_run, folder_of},
     index::REPORT_FILE,
 };
 use measure::folder::{Run, write_whole};
 
-use crate::{Error, Written, charts::Frame, io_error, page, render, terminal::Style};
+use crate::{Error, Written, charts::Frame, io_error, page, pictures, render, terminal::Style};
 
 /// The folder beside the page that its charts are written to.
 const CHARTS: &str = "decision";
@@ -62,29 +61,6 @@ fn link_back(decision: &Decision) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// What is not decided yet: what is missing, of which scenarios, and what to run.
-pub(crate) fn still_open(decision: &Decision) -> Vec<(&'static str, Vec<&str>, String)> {
-    let run = |more: &str| format!("cargo run -p loadgen -- {more}");
-    let of = |is_one: &dyn Fn(&Situation) -> bool| -> Vec<&str> {
-        let own = decision.situations.iter().filter(|one| is_one(one));
-        own.map(|one| one.scenario.as_str()).collect()
-    };
-    let is_missing = |one: &Situation| one.finding.status == Status::NotMeasured;
-    let never = of(&|one| is_missing(one) && one.finding.evidence.is_empty());
-    let partly = of(&|one| is_missing(one) && !one.finding.evidence.is_empty());
-    let undecided = of(&|one| one.finding.status == Status::CannotTell);
-    let all = [
-        ("No verdict from so few repeats:", undecided, run("--scenario NAME --repeats 9")),
-        (
-            "Run, but not with both layers:",
-            partly,
-            run("--scenario NAME --peers direct,l4,l7,client-dns"),
-        ),
-        ("Not run:", never, run("all")),
-    ];
-    all.into_iter().filter(|(_, scenarios, _)| !scenarios.is_empty()).collect()
 }
 
 /// On what it was measured, for the foot of a picture.

@@ -76,7 +76,7 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
 
 /// What is still to be measured, with what to run.
 fn open(text: &mut String, decision: &Decision, style: Style) {
-    let lines = super::still_open(decision);
+    let lines = decision.still_open();
     if lines.is_empty() {
         return;
     }

@@ -5,8 +5,8 @@ use measure::format;
 
 use super::{column, document, section, table};
 use crate::{
-    compare::{allowance, cells, sentence},
     html::Html,
+    verdicts::{allowance, cells, sentence},
 };
 
 pub(crate) fn render(comparison: &Comparison) -> String {

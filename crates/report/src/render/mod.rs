@@ -7,12 +7,10 @@
 mod png;
 mod svg;
 
-use std::sync::OnceLock;
-
 use plotters::{
     prelude::DrawingBackend,
     style::{
-        Color, FontStyle, FontTransform, IntoFont, RGBAColor, ShapeStyle, TextStyle, register_font,
+        Color, FontStyle, FontTransform, IntoFont, RGBAColor, ShapeStyle, TextStyle,
         text_anchor::{HPos, Pos, VPos},
     },
 };
@@ -23,13 +21,9 @@ pub use self::{
 };
 use crate::{
     drawing::{Anchor, Fill, Font, Mark, Point, Stroke},
+    fonts::{FACE_HEIGHT, FAMILY},
     palette::{Paint, Rgb},
 };
-
-const FAMILY: &str = "sans-serif";
-/// Height of the face's lines over its em, from the `hhea` table: ab_glyph is
-/// given the former, and type is set in the latter.
-const FACE_HEIGHT: f64 = 1.121;
 
 /// How marks are put onto a backend.
 struct Pen {
@@ -46,28 +40,6 @@ enum TextPlacing {
     Svg,
     /// Bitmap: plotters' ab_glyph code puts the base line half the size below.
     Bitmap,
-}
-
-/// Width of a text in logical pixels, in the face the PNGs are set in.
-pub fn text_width(text: &str, size: f64) -> f64 {
-    // Measured large, because plotters answers in whole pixels.
-    const MEASURED_AT: f64 = 200.0;
-    prepare_fonts();
-    let measured = (FAMILY, MEASURED_AT * FACE_HEIGHT).into_font().layout_box(text);
-    match measured {
-        Ok(((left, _), (right, _))) => f64::from(right - left) / MEASURED_AT * size,
-        // Without the face nothing is drawn as PNG, and half an em a character
-        // is what faces come to.
-        Err(_) => text.chars().count() as f64 * size * 0.5,
-    }
-}
-
-/// Registers the face the PNGs are set in; whether that worked.
-fn prepare_fonts() -> bool {
-    static READY: OnceLock<bool> = OnceLock::new();
-    *READY.get_or_init(|| {
-        register_font(FAMILY, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).is_ok()
-    })
 }
 
 /// Draws marks, from back to front. The error is what the backend said.
@@ -237,13 +209,5 @@ mod tests {
         );
         let corner = dashes(&[(0.0, 0.0), (3.0, 0.0), (3.0, 3.0)], stroke);
         assert_eq!(corner, [vec![(0.0, 0.0), (3.0, 0.0), (3.0, 1.0)]]);
-    }
-
-    #[test]
-    fn text_is_measured_in_the_real_face() {
-        assert!(prepare_fonts());
-        let (narrow, wide) = (text_width("iii", 10.0), text_width("WWW", 10.0));
-        assert!(narrow > 0.0 && narrow * 2.0 < wide, "{narrow} {wide}");
-        assert!((text_width("WWW", 20.0) - 2.0 * wide).abs() < 0.01);
     }
 }

@@ -5,9 +5,10 @@
 
 use plotters::prelude::{BitMapBackend, DrawingBackend};
 
-use super::{Pen, TextPlacing, paint, prepare_fonts};
+use super::{Pen, TextPlacing, paint};
 use crate::{
     drawing::{Drawing, Mark},
+    fonts::prepare_fonts,
     palette::Paint,
 };
 

@@ -13,7 +13,7 @@ use plotters::prelude::{DrawingBackend, SVGBackend};
 use super::{Pen, TextPlacing, paint};
 use crate::{
     drawing::Drawing,
-    html::escape,
+    escape::escape,
     palette::{Paint, Rgb},
 };
 

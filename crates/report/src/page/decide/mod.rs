@@ -14,7 +14,7 @@ use analysis::{
 use measure::format;
 
 use super::{column, document, section, table, table_of_words};
-use crate::{charts::Frame, decide::pictures, html::Html, render::svg};
+use crate::{charts::Frame, html::Html, pictures, render::svg};
 
 pub(crate) fn render(decision: &Decision) -> String {
     document("L4, L7 or client-side · layerlab", |html| {
@@ -210,7 +210,7 @@ fn choices(html: &mut Html, decision: &Decision) {
 
 /// What was not measured, or not often enough, with what to run: one short list.
 fn open(html: &mut Html, decision: &Decision) {
-    let lines = crate::decide::still_open(decision);
+    let lines = decision.still_open();
     if lines.is_empty() {
         return;
     }

@@ -1,0 +1,97 @@
+//! What was found between two runs, in words.
+
+use analysis::{
+    compare::{Comparison, Row},
+    verdict::Verdict,
+};
+use measure::format;
+
+/// What it comes down to.
+pub(crate) fn sentence(comparison: &Comparison) -> String {
+    let tolerance = format::share(comparison.tolerance);
+    let (all, unknown) = (comparison.rows.len(), comparison.count(Verdict::CannotTell));
+    let mut text = match (comparison.count(Verdict::Worse), comparison.count(Verdict::Better)) {
+        (0, 0) if unknown == all => {
+            return "Nothing can be told: no figure is known well enough.".to_owned();
+        }
+        (0, 0) => format!("No difference beyond {tolerance} was found."),
+        (0, better) => {
+            format!("Nothing got worse by more than {tolerance}; {better} got better.")
+        }
+        (worse, 0) => format!("{worse} got worse by more than {tolerance}."),
+        (worse, better) => {
+            format!("{worse} got worse by more than {tolerance}, and {better} got better.")
+        }
+    };
+    if unknown > 0 {
+        text.push_str(&format!(" Of {unknown} of the {all} figures nothing can be told."));
+    }
+    text
+}
+
+/// What the intervals allow for beyond what the trials show.
+pub(crate) fn allowance(comparison: &Comparison) -> String {
+    if let Some(repeats) = comparison.interleaved {
+        return format!(
+            "Both were measured in turn (repeats of each: {repeats}) and are compared repeat by repeat. Each \
+             interval is at {:.3} %, so that all together and all looks at them are at {:.1} %.",
+            comparison.level_of_each * 100.0,
+            comparison.level * 100.0
+        );
+    }
+    format!(
+        "Each interval is at {:.2} %, so that all together are at {:.0} %. They allow for what equal runs move by: CPU per call by {}, latency by {} \
+         (standard deviation; --moves).",
+        comparison.level_of_each * 100.0,
+        comparison.level * 100.0,
+        format::share(comparison.moves.cpu),
+        format::duration(comparison.moves.latency_ns)
+    )
+}
+
+/// The verdict with what qualifies it: a doubt about the figure, and of one that shows no
+/// difference how large one would have been seen.
+fn told(row: &Row) -> String {
+    let mut text = words(row.verdict).to_owned();
+    let is_open = matches!(row.verdict, Verdict::Same | Verdict::CannotTell);
+    if let Some(change) = row.would_see.filter(|_| is_open) {
+        text.push_str(&format!("; would have seen {} or more", format::share(change)));
+    }
+    if row.in_doubt {
+        text.push_str("; in doubt");
+    }
+    text
+}
+
+fn words(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Worse => "worse",
+        Verdict::Better => "better",
+        Verdict::Same => "same",
+        Verdict::CannotTell => "can't tell",
+    }
+}
+
+/// Its cells: peer, figure, before, after, change with interval, verdict.
+pub(crate) fn cells(row: &Row) -> [String; 6] {
+    let percent = |ratio: f64| match ratio {
+        // The highest rate that was tried held: nobody knows where it ends.
+        f64::INFINITY => "any".to_owned(),
+        ratio => format::off_by(ratio - 1.0),
+    };
+    let change = match row.interval {
+        Some((low, high)) => {
+            format!("{} ({} to {})", percent(row.ratio), percent(low), percent(high))
+        }
+        None if row.ratio.is_finite() => percent(row.ratio),
+        None => String::new(),
+    };
+    [
+        row.peer.clone(),
+        row.figure.clone(),
+        row.shown.show(row.before),
+        row.shown.show(row.after),
+        change,
+        told(row),
+    ]
+}
