@@ -49,6 +49,9 @@ pub enum Error {
     /// Likewise.
     #[error("`{0}` is no rate; write calls per second, as in `3000/s`")]
     NoRate(String),
+    /// Likewise.
+    #[error("`{0}` is no bit rate; write bits per second, as in `100mbit` or `1gbit`")]
+    NoBitRate(String),
     /// Not from 0 to 100, or without its sign.
     #[error("`{0}` is no part of a whole; write 0% to 100%, as in `40%`")]
     NoPercentage(String),
@@ -61,7 +64,10 @@ pub enum Error {
     /// Not so many bytes.
     #[error("`{0}` is no whole number of bytes")]
     PartOfByte(String),
-    /// Beyond 4 GiB.
+    /// Not so many bits.
+    #[error("`{0}` is no whole number of bits per second")]
+    PartOfBit(String),
+    /// Beyond 4 GiB, or 64 bits of bits per second.
     #[error("`{0}` is too large")]
     TooLarge(String),
     /// A duration that may not be zero.

@@ -80,6 +80,40 @@ pub fn parse_percent(text: &str) -> Result<f64, Error> {
     }
 }
 
+/// Units of bit rates as tc(8) writes them, largest first. Powers of ten.
+const BIT_RATE_UNITS: [(&str, u64); 4] =
+    [("gbit", 1_000_000_000), ("mbit", 1_000_000), ("kbit", 1_000), ("bit", 1)];
+
+/// Reads a rate in bits per second: a number and one of bit, kbit, mbit, gbit, as tc(8) does.
+///
+/// # Errors
+/// When the text is none.
+pub fn parse_bit_rate(text: &str) -> Result<u64, Error> {
+    refuse_misspelled(text)?;
+    let owned = || text.to_owned();
+    let (number, unit) = split_unit(text);
+    let (digits, decimals) = decimal(number).ok_or_else(|| Error::NoBitRate(owned()))?;
+    let Some(&(_, factor)) = BIT_RATE_UNITS.iter().find(|(name, _)| *name == unit) else {
+        let (unit, known) = (unit.to_owned(), "bit, kbit, mbit, gbit");
+        return Err(Error::UnknownUnit { text: owned(), unit, known });
+    };
+    let scale = 10_u128.pow(decimals);
+    match digits.checked_mul(u128::from(factor)) {
+        Some(scaled) if scaled % scale != 0 => Err(Error::PartOfBit(owned())),
+        Some(scaled) => u64::try_from(scaled / scale).map_err(|_| Error::TooLarge(owned())),
+        None => Err(Error::TooLarge(owned())),
+    }
+}
+
+/// Writes a bit rate so that [`parse_bit_rate`] reads the same one back.
+pub fn format_bit_rate(bits: u64) -> String {
+    let (unit, factor) = BIT_RATE_UNITS
+        .into_iter()
+        .find(|(_, factor)| bits > 0 && bits.is_multiple_of(*factor))
+        .unwrap_or(("bit", 1));
+    format!("{}{unit}", bits / factor)
+}
+
 /// Refuses numbers in forms that people write and this format has not, before what
 /// follows the digits is taken for a unit.
 ///
@@ -151,6 +185,11 @@ mod tests {
             assert_eq!(parse_rate(text), Ok(rate), "{text}");
         }
         assert_eq!(parse_percent("40%"), Ok(0.4));
+        for (text, bits) in [("1gbit", 1_000_000_000), ("2.5 mbit", 2_500_000), ("64kbit", 64_000)]
+        {
+            assert_eq!(parse_bit_rate(text), Ok(bits), "{text}");
+        }
+        assert_eq!(format_bit_rate(2_500_000), "2500kbit");
         for (bytes, text) in [(0, "0B"), (32, "32B"), (16_384, "16KiB"), (8 << 20, "8MiB")] {
             assert_eq!(format_size(bytes), text);
         }
@@ -178,6 +217,17 @@ mod tests {
             let message = parse_rate(text).unwrap_err().to_string();
             assert!(message.contains(expected), "{text}: {message}");
         }
+        for (text, expected) in [
+            ("100", "unknown unit ``; known are bit, kbit, mbit, gbit"),
+            ("100Mbps", "unknown unit `Mbps`"),
+            ("mbit", "is no bit rate"),
+            ("0.5bit", "no whole number of bits"),
+            ("-1mbit", "is negative"),
+            ("99999999999gbit", "too large"),
+        ] {
+            let message = parse_bit_rate(text).unwrap_err().to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
         assert!(parse_percent("140%").is_err() && parse_percent("40").is_err());
     }
 
@@ -188,9 +238,15 @@ mod tests {
         }
 
         #[test]
+        fn bit_rates_that_are_written_are_read_back(bits in 0..100_000_000_000_000_u64) {
+            prop_assert_eq!(parse_bit_rate(&format_bit_rate(bits)), Ok(bits));
+        }
+
+        #[test]
         fn no_text_panics(text in ".{0,24}") {
             let _ = parse_size(&text);
             let _ = parse_rate(&text);
+            let _ = parse_bit_rate(&text);
             let _ = parse_percent(&text);
         }
     }
