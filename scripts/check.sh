@@ -60,12 +60,17 @@ short_form() {
 # Whether network namespaces can be made, and what the peers are.
 cargo run --quiet --profile gate -p loadgen -- peers >"$log"
 namespaces=$(sed -n 's/^network = "namespaces" *MISSING: //p' "$log")
+links=$(sed -n 's/^\[\[link\]\] *MISSING: //p' "$log")
 quota=$(sed -n 's/^placement.proxy_quota *MISSING: //p' "$log")
 nft=$(sed -n '/^kernel-l4 /{n;s/^ *MISSING: //p}' "$log")
 for file in scenarios/*.toml; do
   name=$(basename "$file" .toml)
   if [ -n "$namespaces" ] && grep -q '^network = "namespaces"' "$file"; then
     skipped+=("scenario $name: $namespaces")
+    continue
+  fi
+  if [ -n "$links" ] && grep -q '^\[\[link\]\]' "$file"; then
+    skipped+=("scenario $name: $links")
     continue
   fi
   if [ -n "$quota" ] && grep -q '^proxy_quota' "$file"; then

@@ -19,7 +19,8 @@ the L7 proxy at loads 0.5, 0.7 and 0.85, connections placed by chance behind the
 L4 proxy, and the percentiles of calls to a backend that stands still. Besides that:
 CPU time beside readings from outside (`cpu`, `machine`), calls that must not be early
 (`early`), a backend that is offered twice what it can do (`overload`), latency on the
-wire beside a packet capture (`wire`, as root where tcpdump is installed), and whether
+wire beside a packet capture (`wire`, as root where tcpdump is installed), pings, losses and
+rates of links that take time (`distance`), and whether
 `compare --rerun` finds a p99 that is 10 % higher and nothing between equal sides
 (`detect`, up to 20 minutes a comparison). --neighbour does all of it beside a process in a
 control group of its own that is busy for 400 ms of every 2 s. --quick measures less often and shorter. CASE

@@ -144,6 +144,7 @@ pub fn cause(warning: &Warning) -> Cause {
         | Warning::DriftBetweenRepeats { .. }
         | Warning::DependentRepeats { .. }
         | Warning::Clumped { .. }
+        | Warning::LinkOff { .. }
         | Warning::UnoptimisedBuild { .. } => Cause::Machine,
         _ => Cause::Trial,
     }

@@ -60,13 +60,14 @@ pub(crate) fn of(peer: &PeerView<'_>, open_loop: bool) -> Option<Overload> {
 /// counted does.
 pub(crate) fn is_told(figure: Figure) -> bool {
     use Figure::{
-        BackendCpuPerCall, GeneratorCpuPerCall, LabCpuPerCall, MachineCpuPerCall, ProxyCpuPerCall,
-        ProxyCpuPerGib, QueuedP99, TapCpuPerCall,
+        BackendCpuPerCall, GeneratorCpuPerCall, LabCpuPerCall, LinksCpuPerCall, MachineCpuPerCall,
+        ProxyCpuPerCall, ProxyCpuPerGib, QueuedP99, TapCpuPerCall,
     };
     let cost = [
         BackendCpuPerCall,
         GeneratorCpuPerCall,
         LabCpuPerCall,
+        LinksCpuPerCall,
         MachineCpuPerCall,
         ProxyCpuPerCall,
         ProxyCpuPerGib,

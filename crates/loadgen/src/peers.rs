@@ -12,7 +12,7 @@ use std::{
 };
 
 use balance::{PolicyKind, ProbeRule, Tuning, WeightRule};
-use measure::record::LeftOut;
+use measure::record::{LeftOut, LinkEngine};
 use scenario::{
     Discovery, Layer, Library, Lookup, Network, NotFound, Peer, ProxySettings, RenderError,
     RenderInput, Scenario, Target, TlsFiles,
@@ -304,9 +304,12 @@ pub(crate) fn print_all(library: &Library, root: &Root) -> Result<(), Failure> {
 /// Prints what peers can be joined by and held to, after them: to look may move this process
 /// into a user namespace.
 fn print_networks() -> Result<(), Failure> {
-    let namespaces = match network::prepare() {
-        Ok(()) => "can be made here; peers that balance in the kernel need it".to_owned(),
-        Err(reason) => format!("MISSING: {reason}"),
+    let (namespaces, links) = match network::prepare() {
+        Ok(()) => {
+            let namespaces = "can be made here; peers that balance in the kernel need it";
+            (namespaces.to_owned(), links())
+        }
+        Err(reason) => (format!("MISSING: {reason}"), "MISSING: it needs namespaces".to_owned()),
     };
     let quota = match Quota::new(1.0) {
         Ok(_) => "can be had here".to_owned(),
@@ -314,8 +317,17 @@ fn print_networks() -> Result<(), Failure> {
     };
     print(&format!(
         "network = \"loopback\"    can be had everywhere\nnetwork = \"namespaces\"  {namespaces}\n\
-         placement.proxy_quota   {quota}\n"
+         [[link]]                {links}\nplacement.proxy_quota   {quota}\n"
     ))
+}
+
+/// By what links can take time.
+fn links() -> String {
+    match network::engine() {
+        Ok(LinkEngine::Netem) => "take time by netem".to_owned(),
+        Ok(LinkEngine::Relay) => "take time by the lab's relay between TUN devices".to_owned(),
+        Err(reason) => format!("MISSING: {reason}"),
+    }
 }
 
 /// A layer as it is shown in lists.

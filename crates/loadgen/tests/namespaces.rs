@@ -23,7 +23,7 @@ use std::{
 use common::{Home, Ran, SMALL};
 use measure::{
     folder::Run,
-    record::{Network, ProcessRole, Side, TrialOutcome, TrialRecord},
+    record::{LinkEngine, Network, ProcessRole, Side, TrialOutcome, TrialRecord},
     warning::Warning,
 };
 use nix::{
@@ -254,6 +254,92 @@ fn traffic_crosses_links_and_nothing_is_left_of_them() {
             Some(Signal::SIGKILL) => assert_eq!(ran.code, None, "{}", ran.said()),
             Some(_) => assert_eq!(ran.code, Some(130), "{}", ran.said()),
         }
+        assert!(home.is_empty_within(PATIENCE), "{:?}", home.left_behind());
+        are_gone(&seen);
+        assert_eq!(of_the_machine(), before);
+    }
+}
+
+/// A link of 3 ms each way to the balancer, one of 6 ms from there to one of the two backends,
+/// and a way between client and backends that leads by none of them.
+const FAR: &str = "
+[[link]]
+between = [\"client\", \"balancer\"]
+delay = \"3ms\"
+
+[[link]]
+between = [\"balancer\", \"b1\"]
+delay = \"6ms\"
+jitter = \"1ms\"
+rate = \"50mbit\"
+
+[[link]]
+between = [\"client\", \"backends\"]
+delay = \"1ms\"
+loss = \"1%\"
+";
+
+#[test]
+fn links_take_time_and_leave_nothing_behind() {
+    let test = "links_take_time_and_leave_nothing_behind";
+    let home = Home::new();
+    if !can_run(test, &home, false) {
+        return;
+    }
+    let peers = home.run(&["peers"]).stdout;
+    let links = peers.lines().find(|line| line.starts_with("[[link]]")).unwrap();
+    if let Some((_, reason)) = links.split_once("MISSING: ") {
+        return not_run(test, reason);
+    }
+    let before = of_the_machine();
+    let text = SMALL.replace("[backends]", &format!("{FAR}[backends]"));
+    let text = text.replace("question", "network = \"namespaces\"\nquestion");
+    home.scenario("small", &text);
+    let (_, run) = run(&home, &["--peers", "direct,l4,l7"]);
+    assert_eq!(run.record.links.len(), 3);
+    assert_eq!((run.record.links[1].delay_ns, run.record.links[1].limit), (6_000_000, 1_029));
+    let ms = |ns: u64| ns as f64 / 1e6;
+    for trial in &run.trials {
+        assert_eq!((trial.counts.ok, used(trial)), (120, 2), "{}", trial.peer);
+        // No call is faster than its packets: there and back over each link that it crosses,
+        // the nearer backend's first.
+        let least = if trial.peer == "direct" { 2.0 } else { 6.0 };
+        assert!(ms(trial.latency.min) >= least, "{}: {} ms", trial.peer, ms(trial.latency.min));
+        let far = trial.backends[1].latency.min;
+        let least = if trial.peer == "direct" { 2.0 } else { 6.0 + 10.0 };
+        assert!(ms(far) >= least, "{}: {} ms to b1", trial.peer, ms(far));
+        let measured = trial.links.as_ref().unwrap();
+        let names: Vec<_> = measured.links.iter().map(|link| link.between.join("-")).collect();
+        assert_eq!(names, ["client-balancer", "balancer-b1", "client-b0", "client-b1"]);
+        for link in &measured.links {
+            assert!(link.answered > 50, "{link:?}");
+            // A ping is never early either.
+            assert!(link.ping_p50_ns >= link.asked_ns - link.jitter_ns, "{link:?}");
+        }
+        if measured.engine == LinkEngine::Relay {
+            let packets = |index: usize| measured.links[index].packets.unwrap();
+            let is_direct = trial.peer == "direct";
+            // Whoever needs a balancer goes by it, and the others don't.
+            assert_eq!([packets(0) > 20, packets(2) > 20], [!is_direct, is_direct], "{names:?}");
+            let billed = trial.processes.iter().any(|cost| cost.role == ProcessRole::Links);
+            assert!(billed && measured.late_p99_ns.is_some());
+        }
+    }
+    assert!(home.left_behind().is_empty());
+
+    // Whatever ends the lab ends the relay, and with it the devices.
+    home.scenario("small", &text.replace("300ms", "60s"));
+    for end in [Signal::SIGINT, Signal::SIGKILL] {
+        let mut started = home.start(&["--scenario", "small", "--peers", "l4"]);
+        started.wait_for("1 trial");
+        let begin = Instant::now();
+        let mut seen = BTreeSet::new();
+        while seen.len() < 4 {
+            assert!(begin.elapsed() < PATIENCE, "{seen:?}");
+            seen.extend(namespaces(&home));
+        }
+        started.signal(end);
+        started.end();
         assert!(home.is_empty_within(PATIENCE), "{:?}", home.left_behind());
         are_gone(&seen);
         assert_eq!(of_the_machine(), before);

@@ -183,6 +183,9 @@ figures! {
     TapCpuPerCall "tap_cpu_per_call" Time MedianOverTrials
         "CPU time per call of the taps, which tell from which backend an answer comes."
         |of| of.cpu_ns(ProcessRole::Tap);
+    LinksCpuPerCall "links_cpu_per_call" Time MedianOverTrials
+        "CPU time per call of the relay of links that take time, which is in no other part's."
+        |of| of.cpu_ns(ProcessRole::Links);
     GeneratorCpuPerCall "generator_cpu_per_call" Time MedianOverTrials
         "CPU time of the generator per call."
         |of| of.cpu_ns(ProcessRole::Generator);

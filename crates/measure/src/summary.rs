@@ -20,8 +20,13 @@ pub fn is_measured(trial: &TrialRecord) -> bool {
 }
 
 /// In order of their numbers.
-const ROLES: [ProcessRole; 4] =
-    [ProcessRole::Generator, ProcessRole::Proxy, ProcessRole::Backend, ProcessRole::Tap];
+const ROLES: [ProcessRole; 5] = [
+    ProcessRole::Generator,
+    ProcessRole::Proxy,
+    ProcessRole::Backend,
+    ProcessRole::Tap,
+    ProcessRole::Links,
+];
 
 /// One trial's figures.
 #[derive(Clone, Debug)]

@@ -162,6 +162,15 @@ pub enum Warning {
         /// To which backend.
         backend: String,
     },
+    /// A link did not take the time that it was asked to.
+    LinkOff {
+        /// Its two ends.
+        between: String,
+        /// What a ping was to take there and back, in ms.
+        asked_ms: f64,
+        /// What half of the pings took at most, in ms; none where none was answered.
+        took_ms: Option<f64>,
+    },
     /// The balancer and its backends were not started by the lab.
     ExternalTarget {
         /// Where it is, as it was asked for.
@@ -251,6 +260,11 @@ impl Warning {
                 reached: Some(0.12),
             },
             Self::FaultNotSeen { action: "kill".into(), backend: "b1".into() },
+            Self::LinkOff {
+                between: "client and balancer".into(),
+                asked_ms: 10.0,
+                took_ms: Some(12.3),
+            },
             Self::ExternalTarget { target: "lb.example.com:80".into() },
             Self::SharesUnknown,
             Self::UnoptimisedBuild { profile: "debug, opt-level 0".into() },
@@ -423,6 +437,18 @@ impl fmt::Display for Warning {
                 "The fault `{action}` of backend {backend} showed no effect before the trial \
                  ended. Let it happen earlier, or lengthen the trial."
             ),
+            Self::LinkOff { between, asked_ms, took_ms } => {
+                let took = took_ms.map_or_else(
+                    || "no ping was answered".to_owned(),
+                    |took| format!("pings took {took:.2} ms in the median"),
+                );
+                write!(
+                    f,
+                    "The link between {between} is another than was asked for: {took} before the \
+                     trial, where they were to take {asked_ms:.2} ms. Quiet the machine, or give \
+                     it more cores: what delays packets has to run when they are due."
+                )
+            }
             Self::ExternalTarget { target } => write!(
                 f,
                 "The lab did not start {target} or what is behind it: their CPU time is known \

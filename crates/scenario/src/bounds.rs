@@ -62,6 +62,14 @@ pub const BALANCER_THREADS: Bounds<u32> = bounds(1, 256);
 pub const FAILURES: Bounds<u32> = bounds(1, 10_000);
 /// Times that a proxy is set to.
 pub const PROXY_TIME: Bounds<Duration> = bounds(Duration::from_millis(1), Duration::from_secs(600));
+/// What a link takes, one way, and its jitter.
+pub const LINK_DELAY: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_millis(500));
+/// The part of a link's packets that is lost.
+pub const LINK_LOSS: Bounds<f64> = bounds(0.0, 0.5);
+/// Bits per second of a link.
+pub const LINK_RATE: Bounds<u64> = bounds(8_000, 100_000_000_000);
+/// Packets that a link holds in each direction.
+pub const LINK_LIMIT: Bounds<u32> = bounds(1, 1_000_000);
 /// Client connections.
 pub const CONNECTIONS: Bounds<u32> = bounds(1, 1_000_000);
 /// Calls in flight per connection.

@@ -17,6 +17,7 @@ use crate::{
     error::{Problem, list_of},
     fault::check_faults,
     fleet::check_fleet,
+    link::check_links,
     peer::{EXTERNAL_PEER, check_name},
     quantity::{DurationText, PercentText, RateText},
     scenario::{
@@ -61,6 +62,7 @@ pub(crate) fn check(
     let tls = wire.tls.unwrap_or_default();
     let network = wire.network.unwrap_or_default();
     let servers = check_servers(&wire.backends, backends.len(), tls, network)?;
+    let links = check_links(&wire.links, network, &backends)?;
     let policy = wire.balance.policy;
     check_policy("balance.policy", policy, &backends)?;
     let fleet = check_fleet(&wire.balance)?;
@@ -98,6 +100,7 @@ pub(crate) fn check(
         learned,
         answer,
         network,
+        links,
         tls,
         backends,
         servers,

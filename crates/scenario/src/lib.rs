@@ -46,6 +46,7 @@ mod error;
 mod fault;
 mod fleet;
 mod library;
+mod link;
 mod peer;
 mod quantity;
 mod scenario;
@@ -68,6 +69,7 @@ pub use engine::{Engine, EngineInput, OptionError, RenderedEngine, TokenBy};
 pub use error::{Error, Invalid, Place, nearest};
 pub use fleet::Fleet;
 pub use library::{Library, Summary};
+pub use link::{Ends, Link, LinkSettings, Links};
 pub use peer::{
     Candidate, Discovery, EXTERNAL_PEER, Layer, Lookup, NotFound, Peer, PeerName, Process,
     ReloadSignal, RenderError, RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload,

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use units::{duration, parse_percent, parse_rate};
+use units::{duration, format_bit_rate, parse_bit_rate, parse_percent, parse_rate};
 
 /// A duration in a file: a text with a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +166,49 @@ impl JsonSchema for RateText {
                 { "type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(/s)?$" },
             ],
             "examples": [3000, "3000/s"],
+        })
+    }
+}
+
+/// Bits per second in a file: a text with a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BitRateText(pub(crate) u64);
+
+impl<'de> Deserialize<'de> for BitRateText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = BitRateText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a bit rate in quotes, such as \"100mbit\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                parse_bit_rate(text).map(BitRateText).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl fmt::Display for BitRateText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format_bit_rate(self.0))
+    }
+}
+
+impl JsonSchema for BitRateText {
+    fn schema_name() -> Cow<'static, str> {
+        "BitRate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A rate in bits per second: a number and one of bit, kbit, mbit, gbit.",
+            "pattern": r"^[0-9]+(\.[0-9]+)?(bit|kbit|mbit|gbit)$",
+            "examples": ["100mbit"],
         })
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     command::{ServerText, Servers},
     fault,
     fleet::Fleet,
+    link::Links,
     quantity::duration_as_text,
     search::Search,
     service::Service,
@@ -40,6 +41,9 @@ pub struct Scenario {
     pub answer: Option<Answer>,
     /// What traffic crosses.
     pub network: Network,
+    /// Links that take time.
+    #[serde(skip_serializing_if = "Links::is_empty")]
+    pub links: Links,
     /// Which side of the balancer speaks TLS.
     pub tls: Tls,
     /// The backends behind every peer; never empty.
@@ -609,7 +613,8 @@ impl Scenario {
     }
 
     /// What the slowest backend rarely spends more than on a call: four times the mean,
-    /// which of exponential times one in fifty exceeds.
+    /// which of exponential times one in fifty exceeds. Over links that take time, with the
+    /// round trips of a connection that is made for it: TCP, TLS, HTTP/2 and the call.
     pub fn slow_call(&self) -> Duration {
         let means = self.backends.iter().enumerate().map(|(index, backend)| {
             let (mut speed, mut slowest) = (backend.speed, backend.speed);
@@ -621,6 +626,7 @@ impl Scenario {
         });
         // Bounded far below what a duration holds: a minute at a thousandth of the speed.
         Duration::from_nanos((4.0 * means.fold(0.0, f64::max)) as u64)
+            + 8 * self.links.longest_way()
     }
 
     /// The most calls per second all backends can serve together; `None` when

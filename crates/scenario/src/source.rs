@@ -343,11 +343,26 @@ fn put(table: &mut Table, key: &str, value: Value) -> Result<(), Problem> {
         table.insert(key.to_owned(), value);
         return Ok(());
     };
+    if let Some((list, index)) = element(outer) {
+        let found = table.get_mut(list).and_then(|list| list.get_mut(index));
+        let message = || format!("there is no `{outer}` in the scenario");
+        let found = found.ok_or_else(|| Problem::new(outer, message()))?;
+        let Value::Table(table) = found else {
+            return Err(Problem::new(outer, format!("`{outer}` holds no keys")));
+        };
+        return put(table, inner, value);
+    }
     let entry = table.entry(outer.to_owned()).or_insert_with(|| Value::Table(Table::new()));
     match entry {
         Value::Table(table) => put(table, inner, value),
         _ => Err(Problem::new(key, format!("`{outer}` holds no other keys"))),
     }
+}
+
+/// The list and the index in `link[0]`.
+fn element(key: &str) -> Option<(&str, usize)> {
+    let (list, index) = key.strip_suffix(']')?.split_once('[')?;
+    Some((list, index.parse().ok()?))
 }
 
 fn remove(table: &mut Table, key: &str) {

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     bounds,
     command::Ready,
-    quantity::{DurationText, PercentText, RateText},
+    quantity::{BitRateText, DurationText, PercentText, RateText},
     scenario::{Network, Tls},
     service_time::ServiceTime,
     settings::ProxySettingsWire,
@@ -40,6 +40,10 @@ pub(crate) struct ScenarioWire {
     pub(crate) answer: Option<Answer>,
     /// What traffic crosses: `loopback` unless given, or `namespaces`.
     pub(crate) network: Option<Network>,
+    /// Links between client, balancer and backends that take time, lose packets or have a rate,
+    /// where each has a network namespace of its own.
+    #[serde(default, rename = "link")]
+    pub(crate) links: Vec<LinkWire>,
     /// Which side of the balancer speaks TLS: `none` unless given, or `client`,
     /// `backend` or `both`. Peers that pass connections on can do `none` and `both`.
     pub(crate) tls: Option<Tls>,
@@ -82,6 +86,40 @@ pub(crate) struct ScenarioWire {
     /// What must come out.
     #[serde(default)]
     pub(crate) expect: ExpectWire,
+}
+
+/// A link between two of client, balancer and backends. What it does, it does to packets in
+/// each direction, in the words of netem (tc-netem(8)); what is not given is as fast as the
+/// machine.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LinkWire {
+    /// Its two ends: `client`, `balancer`, `backends`, or one of the backends by its id, which
+    /// goes before what is said of all. Between `client` and `backends` it is a way of its own,
+    /// that leads by no balancer; unless there is one, all go through where the balancer is.
+    pub(crate) between: [String; 2],
+    /// How long a packet is under way, one way: a round trip takes twice that. None unless
+    /// given.
+    #[schemars(example = "5ms")]
+    pub(crate) delay: Option<DurationText>,
+    /// How much less or more than the delay it may be, evenly distributed; none unless given.
+    /// Packets keep their order all the same.
+    #[schemars(example = "500us")]
+    pub(crate) jitter: Option<DurationText>,
+    /// The part of the packets that is lost, each by a chance of its own; none unless given.
+    #[schemars(example = "0.1%")]
+    pub(crate) loss: Option<PercentText>,
+    /// Bits per second, of packets with their IP headers; as many as can be unless given.
+    #[schemars(example = "100mbit")]
+    pub(crate) rate: Option<BitRateText>,
+    /// Packets that are under way or wait for the rate at a time; more are dropped. Unless
+    /// given, 1,000 and those that the rate has under way, or 20,000 without a rate.
+    #[schemars(range(min = bounds::LINK_LIMIT.min, max = bounds::LINK_LIMIT.max))]
+    #[schemars(example = 100)]
+    pub(crate) limit: Option<u32>,
+    /// Whether jitter lets packets overtake each other; `false` unless given.
+    #[schemars(example = true)]
+    pub(crate) reorder: Option<bool>,
 }
 
 /// The backends.

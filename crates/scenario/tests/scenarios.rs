@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use balance::PolicyKind;
 use scenario::{
-    Arrivals, CallKind, Channel, Client, ConnectionAge, Error, Fault, FaultAction, Length, Pace,
-    Placement, Profile, Scenario, ScenarioSource, ServiceTime, Setting, Sizes, StreamLimits, Tls,
+    Arrivals, CallKind, Channel, Client, ConnectionAge, Ends, Error, Fault, FaultAction, Length,
+    LinkSettings, Pace, Placement, Profile, Scenario, ScenarioSource, ServiceTime, Setting, Sizes,
+    StreamLimits, Tls,
 };
 
 const GOOD: &str = r#"question = "Who serves one flooded connection?"
@@ -471,6 +472,116 @@ fn every_absurd_value_is_refused_with_its_line_and_its_bounds() {
         let message = parse(&with_line(line, replacement)).unwrap_err().to_string();
         assert!(message.starts_with(expected), "{replacement}:\n{message}\n{expected}");
     }
+}
+
+fn with_links(links: &str) -> Result<Scenario, Error> {
+    let text = SMALL.replace("[load]", &format!("network = \"namespaces\"\n{links}[load]"));
+    parse(&text)?.resolve(false, &[])
+}
+
+#[test]
+fn a_link_says_what_it_does_and_a_backend_s_own_goes_first() {
+    let links = "[[link]]\nbetween = [\"backends\", \"balancer\"]\ndelay = \"5ms\"\n\
+                 jitter = \"500us\"\nloss = \"0.5%\"\nrate = \"120mbit\"\n\
+                 [[link]]\nbetween = [\"balancer\", \"b1\"]\ndelay = \"20ms\"\njitter = \"1ms\"\n\
+                 limit = 50\nreorder = true\n";
+    let scenario = with_links(links).unwrap();
+    let ms = Duration::from_millis;
+    let of = |index| *scenario.links.of(Ends::BalancerBackend(Some(index))).unwrap();
+    let jitter = Duration::from_micros(500);
+    // Under way at 120 Mbit/s for 5.5 ms: 55 full packets; and 1,000 that wait.
+    let (rate, limit) = (Some(120_000_000), 1_055);
+    let all = LinkSettings { delay: ms(5), jitter, loss: 0.005, rate, limit, reorder: false };
+    assert_eq!(of(0), all);
+    let own = LinkSettings {
+        delay: ms(20),
+        jitter: ms(1),
+        loss: 0.0,
+        rate: None,
+        limit: 50,
+        reorder: true,
+    };
+    assert_eq!(of(1), own);
+    assert_eq!(scenario.links.of(Ends::ClientBalancer), None);
+    assert!(!scenario.links.are_direct());
+    let direct = "[[link]]\nbetween = [\"client\", \"backends\"]\ndelay = \"0s\"\n";
+    let direct = with_links(direct).unwrap();
+    assert!(direct.links.are_direct());
+    assert!(direct.links.of(Ends::ClientBackend(Some(3))).unwrap().is_plain());
+    let json = serde_json::to_value(&scenario).unwrap();
+    assert_eq!(json["links"][1]["between"], serde_json::json!(["balancer", "b1"]));
+    assert_eq!(json["links"][0]["delay"], "5ms");
+}
+
+#[test]
+fn a_link_can_be_swept_by_its_place_in_the_list() {
+    let links = "[[link]]\nbetween = [\"client\", \"balancer\"]\ndelay = \"1ms\"\n\
+                 [sweep]\nkey = \"link[0].delay\"\nvalues = [\"1ms\", \"10ms\"]\n";
+    let scenario = with_links(links).unwrap();
+    let sweep = scenario.sweep.unwrap();
+    assert_eq!(sweep.short_key(), "delay");
+    let delays = sweep.points.iter().map(|point| {
+        point.scenario.links.of(Ends::ClientBalancer).map(|link| link.delay.as_millis())
+    });
+    assert_eq!(delays.collect::<Vec<_>>(), [Some(1), Some(10)]);
+    let beyond = with_links(&links.replace("link[0].delay", "link[1].delay")).unwrap_err();
+    assert!(beyond.to_string().contains("sweep.key: there is no `link[1]`"), "{beyond}");
+}
+
+#[test]
+fn a_link_that_can_not_be_is_refused_with_what_to_do() {
+    let ends = "between = [\"client\", \"balancer\"]\n";
+    let cases = [
+        (
+            "between = [\"client\", \"proxy\"]\ndelay = \"1ms\"",
+            "link[0].between[1]: `proxy` is no end of a link; expected `client`",
+        ),
+        (
+            "between = [\"client\", \"b9\"]\ndelay = \"1ms\"",
+            "link[0].between[1]: `b9` is no end of a link; expected `client`, `balancer`, `backends`, or one of them, `b0` to `b3`",
+        ),
+        (
+            "between = [\"b0\", \"b1\"]\ndelay = \"1ms\"",
+            "link[0].between: there is no link between b0 and b1",
+        ),
+        ("between = [\"client\"]\ndelay = \"1ms\"", "link[0].between: "),
+        (ends, "link[0]: nothing is said of this link; set `delay`, `loss` or `rate`"),
+        ("@delay = 5", "link[0].delay: `5` has no unit"),
+        ("@delay = \"2s\"", "link[0].delay: found 2s, expected a time one way from 0s to 500ms"),
+        ("@delay = \"1ms\"\njitter = \"2ms\"", "link[0].jitter: 2ms is more than `delay`, 1ms"),
+        (
+            "@loss = \"60%\"",
+            "link[0].loss: found 60%, expected a part of the packets from 0% to 50%",
+        ),
+        ("@loss = 0.1", "link[0].loss: `0.1` has no `%`"),
+        ("@rate = \"100\"", "link[0].rate: `100` has an unknown unit"),
+        ("@rate = \"100bit\"", "link[0].rate: found 100bit, expected a rate from 8kbit to 100gbit"),
+        ("@rate = \"1mbit\"\nlimit = 0", "link[0].limit: found 0, expected packets from 1"),
+        (
+            "@delay = \"1ms\"\nreorder = true",
+            "link[0].reorder: packets overtake each other by jitter alone",
+        ),
+        (
+            "@delay = \"1ms\"\njitter = \"1ms\"\nrate = \"1mbit\"\nreorder = true",
+            "link[0].reorder: a rate sends one packet after the other",
+        ),
+        ("@delay = \"1ms\"\nlatency = \"1ms\"", "link[0].latency: unknown key `latency`"),
+        (
+            "@delay = \"1ms\"\n[[link]]\nbetween = [\"balancer\", \"client\"]\ndelay = \"1ms\"",
+            "link[1].between: the link between client and balancer is set twice",
+        ),
+    ];
+    for (link, expected) in cases {
+        let link = link.replace('@', ends);
+        let message = with_links(&format!("[[link]]\n{link}\n")).unwrap_err().to_string();
+        assert!(
+            message.starts_with("s.toml:") && message.contains(expected),
+            "{message}\n{expected}"
+        );
+    }
+    let loopback = SMALL.replace("[load]", &format!("[[link]]\n{ends}delay = \"1ms\"\n[load]"));
+    let message = parse(&loopback).unwrap_err().to_string();
+    assert!(message.contains("add `network = \"namespaces\"` above"), "{message}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod accounts;
 mod capture;
 mod detect;
+mod distance;
 mod lab;
 mod neighbour;
 mod queues;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
 fn measure(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     let mut names = queues::names();
     names.extend(accounts::NAMES.map(str::to_owned));
+    names.extend(distance::NAMES.map(str::to_owned));
     names.extend(["wire", "detect"].map(str::to_owned));
     if !names.iter().any(|name| plan.wants(name)) {
         let only = plan.only.as_deref().unwrap_or_default();
@@ -76,6 +78,7 @@ fn measure(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     }
     accounts::measure(plan, table)?;
     queues::measure(plan, table)?;
+    distance::measure(plan, table)?;
     if plan.wants("wire") {
         wire::measure(plan, table)?;
     }

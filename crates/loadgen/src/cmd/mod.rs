@@ -138,6 +138,9 @@ enum Process {
     /// The lab's L7 proxy.
     #[command(hide = true)]
     L7Proxy(Box<l7_proxy::Args>),
+    /// What packets of links that take time go through.
+    #[command(hide = true)]
+    LinkRelay(link_relay::Args),
 }
 
 impl Program {
@@ -175,6 +178,7 @@ impl Process {
             Self::EchoBackend(args) => echo_backend::main_with(*args),
             Self::L4Proxy(args) => l4_proxy::cli::main_with(*args),
             Self::L7Proxy(args) => l7_proxy::main_with(*args),
+            Self::LinkRelay(args) => link_relay::main_with(&args),
         }
     }
 }

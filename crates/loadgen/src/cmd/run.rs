@@ -99,6 +99,9 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
 pub(super) fn before_threads(scenario: &Scenario) -> Result<(), Failure> {
     if scenario.network == scenario::Network::Namespaces {
         lab::network::prepare().map_err(Failure::lab)?;
+        if !scenario.links.is_empty() {
+            lab::network::engine().map_err(Failure::lab)?;
+        }
     }
     interrupt::listen().map_err(|error| Failure::lab(format!("cannot wait for signals: {error}")))
 }

@@ -210,8 +210,9 @@ impl Lab {
     /// Whether a backend takes connections. Where it has a tap, that is started as soon as
     /// its server does, so that nobody is let in before.
     fn is_accepting(&mut self, backend: usize) -> bool {
-        let accepts =
-            |network: &Network, address| network.as_client(|| accepts(address)).unwrap_or(false);
+        let accepts = |network: &Network, address| {
+            network.run_at(Place::Backend(backend), || accepts(address)).unwrap_or(false)
+        };
         if self.taps.get(backend).is_some_and(Tap::is_awaited) {
             if !accepts(&self.network, self.server_addresses[backend]) {
                 return false;

@@ -214,7 +214,7 @@ impl Balancer {
 
     fn lists(&self, network: &Network, backends: &[SocketAddr]) -> bool {
         let Some(reload) = &self.launch.reload else { return false };
-        let looked = network.as_client(|| page::get(&reload.lists, PAGE_TIMEOUT));
+        let looked = network.run_at(Place::Balancer, || page::get(&reload.lists, PAGE_TIMEOUT));
         let Ok(Ok(text)) = looked else { return false };
         let mut backends = backends.iter().enumerate();
         backends.all(|(index, address)| {

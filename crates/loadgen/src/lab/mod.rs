@@ -41,7 +41,7 @@ pub(crate) use error::{LabError, LaunchError};
 pub(crate) use fault::{Faults, Means};
 use fleet::{Fleet, Surroundings};
 use generator::client::Trust;
-use measure::record::{MachineCost, ProcessCost, ProcessRole, Side};
+use measure::record::{LinksRecord, MachineCost, ProcessCost, ProcessRole, Side};
 use meter::Meter;
 pub(crate) use network::{Addresses, BalancerAddress, Network};
 use network::{Namespace, Place};
@@ -147,6 +147,10 @@ impl Part {
 pub(crate) struct Setup<'a> {
     pub(crate) part: Part,
     pub(crate) network: scenario::Network,
+    /// Links that take time.
+    pub(crate) links: &'a scenario::Links,
+    /// What all chance of the network is by.
+    pub(crate) seed: u64,
     /// Whether there is a name that stands for the backends, for clients that resolve one.
     pub(crate) has_name: bool,
     /// How many balancers there are, where the peer has any.
@@ -274,9 +278,16 @@ impl Lab {
     /// Starts everything and waits until a call through each backend, and
     /// through the proxy, succeeds. Work files and logs go to `dir`.
     pub(crate) fn start(setup: &Setup<'_>, dir: &Path) -> Result<Self, LabError> {
+        fs::create_dir_all(dir).map_err(|error| cannot_write(dir, error))?;
         let mut attempt = 1;
         loop {
-            let network = Network::make(setup.network, setup.members.len())?;
+            let network = Network::make(&network::Plan {
+                kind: setup.network,
+                backends: setup.members.len(),
+                links: setup.links,
+                seed: setup.seed,
+                dir,
+            })?;
             let counts = (setup.members.len(), setup.balancers);
             let addresses = network.addresses(counts, setup.has_name);
             let addresses = addresses.map_err(LabError::Ports)?;
@@ -489,10 +500,26 @@ impl Lab {
         let lost = backends.chain(taps).find_map(|(side, process)| {
             process.exited().map(|_| LabError::Ended { side, obituary: process.obituary() })
         });
-        lost.or_else(|| {
+        let lost = lost.or_else(|| {
             let obituary = self.fleet.casualty()?.obituary();
             Some(LabError::Ended { side: Side::Proxy, obituary })
+        });
+        lost.or_else(|| {
+            let relay = self.network.relay_mut()?;
+            relay.exited()?;
+            Some(LabError::Ended { side: Side::Lab, obituary: relay.obituary() })
         })
+    }
+
+    /// Has the relay of links that take time say what it did since it was last asked.
+    pub(crate) fn ask_links(&mut self) {
+        self.network.ask();
+    }
+
+    /// What came out of links that take time, where there are any: of pings before the trial,
+    /// and between the last two times that was asked.
+    pub(crate) fn links_record(&self) -> Option<LinksRecord> {
+        self.network.record()
     }
 
     /// Reads what everything has spent so far.
@@ -503,6 +530,7 @@ impl Lab {
             fleet: self.fleet.read_costs(),
             backends: self.backends.iter().flatten().map(read).collect(),
             taps: self.taps.iter().map(|tap| tap.process().and_then(read)).collect(),
+            links: self.network.relay().and_then(read),
             metered: self.meters().map(|meter| meter.read().ok()).collect(),
             machine: machine::read_machine(),
         }
@@ -521,6 +549,7 @@ impl Lab {
             }
         };
         add(ProcessRole::Generator, "generator", before.generator, after.generator);
+        add(ProcessRole::Links, "links", before.links, after.links);
         // A part of what it cost is not its cost.
         let all = before.metered.iter().chain(&after.metered).all(Option::is_some);
         if let Some(outside) = self.outside.as_ref().filter(|_| all) {
@@ -575,6 +604,7 @@ pub(crate) struct Costs {
     fleet: Vec<Option<cost::Reading>>,
     backends: Vec<Option<cost::Reading>>,
     taps: Vec<Option<cost::Reading>>,
+    links: Option<cost::Reading>,
     metered: Vec<Option<cost::Reading>>,
     machine: machine::MachineReading,
 }

@@ -220,7 +220,12 @@ impl Process {
 
     /// Whether it has written this line to its log.
     pub(crate) fn has_said(&self, line: &str) -> bool {
-        self.own_log().split(|&byte| byte == b'\n').any(|said| said == line.as_bytes())
+        self.find_said(|said| (said == line.as_bytes()).then_some(())).is_some()
+    }
+
+    /// What is found in the first line of its log that has it.
+    pub(crate) fn find_said<T>(&self, find: impl FnMut(&[u8]) -> Option<T>) -> Option<T> {
+        self.own_log().split(|&byte| byte == b'\n').find_map(find)
     }
 
     /// Whether it stands still (SIGSTOP).

@@ -1,14 +1,14 @@
 //! A run's record as it stands before the first trial.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use balance::PolicyKind;
 use jiff::Timestamp;
 use measure::record::{
-    BackendSetup, FORMAT_VERSION, FleetSetup, Layer, LeftOut, LoadSetup, MethodSetup, PeerSetup,
-    RateProfile, RunOutcome, RunRecord, SearchRecord, ServiceSetup, SubsetSetup,
+    BackendSetup, FORMAT_VERSION, FleetSetup, Layer, LeftOut, LinkSetup, LoadSetup, MethodSetup,
+    PeerSetup, RateProfile, RunOutcome, RunRecord, SearchRecord, ServiceSetup, SubsetSetup,
 };
-use scenario::{Length, Pace, Profile, Scenario, Sizes};
+use scenario::{Length, Link, LinkSettings, Pace, Profile, Scenario, Sizes};
 
 use super::{
     Request, doubts, load,
@@ -48,6 +48,7 @@ pub(super) fn run_record(
         // Those the lab did not start are known once they have answered.
         backends: if is_external { Vec::new() } else { backends(scenario) },
         network: scenario.network,
+        links: scenario.links.iter().map(link_setup).collect(),
         sweep: points::setup(scenario, points, is_external),
         search: scenario.load.search.as_ref().map(|search| SearchRecord {
             slo: search.slo.iter().map(ToString::to_string).collect(),
@@ -67,6 +68,19 @@ pub(super) fn run_record(
         outcome: RunOutcome::Running,
         trials: None,
         expectations: Vec::new(),
+    }
+}
+
+fn link_setup(link: &Link) -> LinkSetup {
+    let LinkSettings { delay, jitter, loss, rate, limit, reorder } = link.settings;
+    LinkSetup {
+        between: link.between.names(),
+        delay_ns: nanos(delay),
+        jitter_ns: nanos(jitter),
+        loss,
+        rate_bits: rate,
+        limit,
+        reorder,
     }
 }
 
@@ -130,9 +144,7 @@ pub(super) fn load_setup(scenario: &Scenario, is_external: bool) -> LoadSetup {
             };
             (Some(name), load.pace.mean_rate(), 0)
         }
-        Pace::Closed { think_time } => {
-            (None, None, u64::try_from(think_time.as_nanos()).unwrap_or(u64::MAX))
-        }
+        Pace::Closed { think_time } => (None, None, nanos(*think_time)),
     };
     LoadSetup {
         mode: load::mode(scenario),
@@ -227,4 +239,8 @@ fn peer_setup(ready: &ReadyPeer, scenario: &Scenario) -> PeerSetup {
         command: Vec::new(),
         config_files: BTreeMap::new(),
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -6,7 +6,9 @@ use measure::{
     fold::Folded,
     histogram::quantile,
     nodes::{NodeSetup, NodeTrial},
-    record::{Environment, LoadSetup, MachineCost, ProcessRole, TrialOutcome, TrialRecord},
+    record::{
+        Environment, LinkRecord, LoadSetup, MachineCost, ProcessRole, TrialOutcome, TrialRecord,
+    },
     statistics::{drift::between_repeats, independence::neighbours},
     steadiness::{Asked, Steadiness, Unasked},
     summary::{Figures, is_measured},
@@ -17,6 +19,9 @@ use measure::{
 /// that schedules the generator among others wakes it within a fraction of a
 /// millisecond; more than one is the generator's own queue.
 const LATENESS_BOUND_US: f64 = 1_000.0;
+/// How far off the median of pings through a link may be: this, and a twentieth.
+const LINK_BOUND_NS: u64 = 200_000;
+const LINK_BOUND_PART: u64 = 20;
 /// Share of the trial that the generator may wait for a CPU. Where it shares a core
 /// with the backends it waits for them now and then; a quarter of the time is more
 /// than turns between two that both get what they need.
@@ -85,11 +90,24 @@ pub(super) fn of_trial(
     if lost > 0 {
         doubts.push(Warning::LogFull { lost });
     }
+    doubts.extend(record.links.iter().flat_map(|links| &links.links).filter_map(off));
     for fault in record.faults.iter().filter(|fault| !fault.seen) {
         let (action, backend) = (fault.action.clone(), fault.backend.clone());
         doubts.push(Warning::FaultNotSeen { action, backend });
     }
     doubts
+}
+
+/// Beyond how far off pings through a link tell more than that the kernel takes its time.
+fn off(link: &LinkRecord) -> Option<Warning> {
+    let bound_ns = LINK_BOUND_NS + link.asked_ns / LINK_BOUND_PART + link.jitter_ns;
+    let is_off = link.answered == 0 || link.ping_p50_ns.abs_diff(link.asked_ns) > bound_ns;
+    let ms = |ns: u64| ns as f64 / 1e6;
+    is_off.then(|| Warning::LinkOff {
+        between: link.between.join(" and "),
+        asked_ms: ms(link.asked_ns),
+        took_ms: (link.answered > 0).then(|| ms(link.ping_p50_ns)),
+    })
 }
 
 /// Lateness alone doesn't tell: a generator that is late to read answers has no free

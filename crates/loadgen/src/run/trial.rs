@@ -23,8 +23,8 @@ use measure::{
     fold::{Folded, Setting, Times, Window, fold},
     nodes::NodeTrial,
     record::{
-        BackendRecord, Disturbance, FORMAT_VERSION, FaultRecord, LoopMode, MachineCost,
-        ProcessCost, Side, TenthRecord, TrialOutcome, TrialRecord,
+        BackendRecord, Disturbance, FORMAT_VERSION, FaultRecord, LinksRecord, LoopMode,
+        MachineCost, ProcessCost, Side, TenthRecord, TrialOutcome, TrialRecord,
     },
     steadiness::{self, Asked, Steadiness, Unasked},
 };
@@ -211,6 +211,8 @@ pub(super) struct Measured {
     pub(super) outcome: TrialOutcome,
     pub(super) faults: Vec<FaultRecord>,
     pub(super) disturbance: Option<Disturbance>,
+    /// What came out of links that take time.
+    pub(super) links: Option<LinksRecord>,
     pub(super) then: Then,
     /// Of each node, where there are several.
     pub(super) nodes: Vec<NodeTrial>,
@@ -302,6 +304,8 @@ impl Attempt<'_> {
         work(&Setup {
             part: self.here.map_or_else(|| Part::whole(count), |here| here.part.clone()),
             network: self.trial.scenario.network,
+            links: &self.trial.scenario.links,
+            seed,
             has_name: self.client.is_some() && self.trial.peer.peer.layer == Layer::Client,
             balancers: self.balancers(),
             speeds: self.trial.scenario.backends.iter().map(|backend| backend.speed).collect(),
@@ -386,6 +390,7 @@ impl Attempt<'_> {
             machine,
             faults: watched.faults.records(),
             disturbance: watched.disturbance.seen(),
+            links: lab.links_record(),
             outcome: watched.outcome,
             then: watched.then,
             nodes: Vec::new(),
@@ -439,6 +444,7 @@ impl Attempt<'_> {
             let finished = self.is_finished(generator);
             if watched.before.is_none() && now_ns >= start_ns {
                 watched.before = Some(lab.read_costs());
+                lab.ask_links();
             }
             let over = end_ns.map_or(finished, |end_ns| now_ns >= end_ns);
             if watched.before.is_some() && watched.after.is_none() {
@@ -446,6 +452,7 @@ impl Attempt<'_> {
             }
             if watched.before.is_some() && watched.after.is_none() && over {
                 watched.after = Some(lab.read_costs());
+                lab.ask_links();
             }
             if self.is_given_up() {
                 watched.outcome = TrialOutcome::Interrupted;
@@ -640,6 +647,7 @@ impl Attempt<'_> {
             machine: measured.machine.clone(),
             nodes: measured.nodes.clone(),
             disturbance: measured.disturbance.clone(),
+            links: measured.links.clone(),
             ..blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order)
         };
         let open = load::mode(self.trial.scenario) == LoopMode::Open;
@@ -774,6 +782,7 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         machine: MachineCost::default(),
         nodes: Vec::new(),
         disturbance: None,
+        links: None,
         warnings: Vec::new(),
     }
 }

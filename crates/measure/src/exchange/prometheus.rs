@@ -268,6 +268,7 @@ mod tests {
             }],
             machine: MachineCost::default(),
             disturbance: None,
+            links: None,
             warnings: Vec::new(),
         }
     }

@@ -14,11 +14,12 @@ use crate::{
     scale::{Linear, ticks},
 };
 
-const ROLES: [(ProcessRole, &str); 4] = [
+const ROLES: [(ProcessRole, &str); 5] = [
     (ProcessRole::Proxy, "proxy"),
     (ProcessRole::Tap, "taps"),
     (ProcessRole::Backend, "backends"),
     (ProcessRole::Generator, "generator"),
+    (ProcessRole::Links, "links"),
 ];
 
 /// One role's cost per call in one peer.
@@ -130,7 +131,7 @@ fn paint_of(role: ProcessRole, peer: &PeerView<'_>) -> Paint {
     match role {
         ProcessRole::Proxy => Paint::of(peer.mark),
         ProcessRole::Backend => Paint::Soft,
-        ProcessRole::Generator | ProcessRole::Tap => Paint::Axis,
+        ProcessRole::Generator | ProcessRole::Tap | ProcessRole::Links => Paint::Axis,
     }
 }
 

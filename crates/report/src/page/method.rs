@@ -10,7 +10,7 @@ use measure::{
     },
 };
 
-use super::{comparison::layer, section};
+use super::{comparison::layer, links, section};
 use crate::{html::Html, palette::Paint};
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -25,7 +25,10 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         let tls = tls(model.run.load.tls).map(|text| fact("TLS", text));
         let is_real = model.run.cluster.as_ref().is_some_and(|nodes| nodes.machines() > 1);
         let network = fact("Network", network(model.run.network, is_real));
-        facts(html, &std::iter::once(network).chain(tls).collect::<Vec<_>>());
+        let links = links::setup(model).map(|text| fact("Links", text));
+        let measured = links::measured(model).map(|text| fact("Links as measured", text));
+        let network = std::iter::once(network).chain(links).chain(measured);
+        facts(html, &network.chain(tls).collect::<Vec<_>>());
         facts(html, &procedure(model));
         html.leaf("h3", &[], "On what");
         facts(html, &environment(model));

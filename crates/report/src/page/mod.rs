@@ -18,6 +18,7 @@ pub(crate) mod decide;
 mod expectations;
 mod generator;
 pub(crate) mod index;
+mod links;
 mod method;
 mod nodes;
 mod omission;

@@ -172,6 +172,7 @@ fn run_record() -> RunRecord {
             .collect(),
         cluster: None,
         network: Network::Loopback,
+        links: Vec::new(),
         load: LoadSetup {
             service: None,
             mode: LoopMode::Open,
@@ -375,6 +376,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
         faults: Vec::new(),
         nodes: Vec::new(),
         disturbance: None,
+        links: None,
         processes: processes(kind, &ok, completed as f64, &mut chance),
         machine: MachineCost {
             user_ns: 1_400_000_000,

@@ -4,20 +4,40 @@
 //! don't collide, and a second hop costs next to nothing. In namespaces the
 //! client, the balancer and each backend have a network stack of their own, and
 //! packets between them cross veth links, as between the pods of a node
-//! ([`star`]). Whatever the network, every process is started, probed and billed
-//! in the same way; only where it is differs.
+//! ([`star`]), or links that take time ([`distance`]). Whatever the network,
+//! every process is started, probed and billed in the same way; only where it is
+//! differs.
 
+mod distance;
 mod namespace;
+mod ping;
 mod privilege;
 mod star;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
+use distance::NoDistance;
+pub(crate) use distance::engine;
+use measure::record::LinksRecord;
 pub(crate) use namespace::Namespace;
 pub(crate) use privilege::prepare;
 
-use super::ports;
+use super::{Process, ports};
+use scenario::Links;
 use star::Star;
+
+/// What network a trial has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan<'a> {
+    pub(crate) kind: scenario::Network,
+    pub(crate) backends: usize,
+    /// Links that take time, in namespaces.
+    pub(crate) links: &'a Links,
+    /// What their loss and jitter is by.
+    pub(crate) seed: u64,
+    /// Where processes write.
+    pub(crate) dir: &'a Path,
+}
 
 /// Whose place in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +53,7 @@ pub(crate) enum Place {
 #[derive(Debug)]
 pub(crate) enum Network {
     Loopback,
-    Namespaces(Star),
+    Namespaces(Box<Star>),
 }
 
 /// Why there is no network of the lab's own.
@@ -43,6 +63,12 @@ pub(crate) enum NetworkError {
     Namespace(io::Error),
     #[error("cannot join network namespaces: {0}")]
     Join(io::Error),
+    #[error(transparent)]
+    NoDistance(#[from] NoDistance),
+    #[error("no relay for links that take time: {0}")]
+    Relay(String),
+    #[error("cannot ping through links that take time: {0}")]
+    Ping(io::Error),
 }
 
 /// Where one balancer listens.
@@ -74,14 +100,46 @@ impl Addresses {
 }
 
 impl Network {
-    /// Makes it for so many backends.
+    /// Makes it. What relays packets is a child of the calling thread's.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(crate) fn make(kind: scenario::Network, backends: usize) -> Result<Self, NetworkError> {
-        match kind {
+    pub(crate) fn make(plan: &Plan<'_>) -> Result<Self, NetworkError> {
+        match plan.kind {
             scenario::Network::Loopback => Ok(Self::Loopback),
-            scenario::Network::Namespaces => Star::make(backends).map(Self::Namespaces),
+            scenario::Network::Namespaces => {
+                Star::make(plan).map(|star| Self::Namespaces(Box::new(star)))
+            }
+        }
+    }
+
+    /// The process that relays packets of links that take time, where one does.
+    pub(crate) fn relay(&self) -> Option<&Process> {
+        match self {
+            Self::Loopback => None,
+            Self::Namespaces(star) => star.relay(),
+        }
+    }
+
+    pub(crate) fn relay_mut(&mut self) -> Option<&mut Process> {
+        match self {
+            Self::Loopback => None,
+            Self::Namespaces(star) => star.relay_mut(),
+        }
+    }
+
+    /// Has it say what it did since it was last asked.
+    pub(crate) fn ask(&mut self) {
+        if let Self::Namespaces(star) = self {
+            star.ask();
+        }
+    }
+
+    /// What came out of links that take time, where there are any.
+    pub(crate) fn record(&self) -> Option<LinksRecord> {
+        match self {
+            Self::Loopback => None,
+            Self::Namespaces(star) => star.record(),
         }
     }
 
@@ -126,6 +184,18 @@ impl Network {
         match self {
             Self::Loopback => None,
             Self::Namespaces(star) => Some(star.client()),
+        }
+    }
+
+    /// Does `work` at a place, from where the way to what runs there is never far.
+    pub(crate) fn run_at<T: Send>(
+        &self,
+        place: Place,
+        work: impl FnOnce() -> T + Send,
+    ) -> io::Result<T> {
+        match self.at(place) {
+            None => Ok(work()),
+            Some(namespace) => namespace.run(work),
         }
     }
 

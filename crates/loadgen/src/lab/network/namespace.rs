@@ -11,7 +11,7 @@
 //! stays where it is.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::{AsRawFd as _, RawFd},
     panic,
@@ -71,6 +71,14 @@ impl Namespace {
     pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", process::id(), self.held.as_raw_fd()).into()
     }
+}
+
+/// Sets a switch of the namespace that the calling thread is in.
+pub(super) fn set(switch: &str, value: &str) -> io::Result<()> {
+    fs::write(format!("/proc/sys/net/ipv4/{switch}"), value).map_err(|error| {
+        let text = format!("cannot set net.ipv4.{switch} to {value}: {error}");
+        io::Error::new(error.kind(), text)
+    })
 }
 
 /// Does `work` on a thread that ends with it, and whose namespace may change.

@@ -242,6 +242,7 @@ pub(super) fn merge(
         outcome: TrialOutcome::Complete,
         faults: Vec::new(),
         disturbance: None,
+        links: None,
         then: Then::GoOn,
         nodes,
     };

@@ -327,6 +327,7 @@ mod tests {
             outcome: TrialOutcome::Complete,
             faults: Vec::new(),
             disturbance: None,
+            links: None,
             then: Then::GoOn,
             nodes: Vec::new(),
         };

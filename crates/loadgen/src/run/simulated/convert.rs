@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use queueing::Service;
-use scenario::{CallKind, Discovery, FaultAction, Layer, Length, Pace, Scenario, ServiceTime, Tls};
+use scenario::{
+    CallKind, Discovery, Ends, FaultAction, Layer, Length, Pace, Scenario, ServiceTime, Tls,
+};
 use simulate::{Action, Backend, Distribution, Fault, Fleet, Load, LoadView, Path, Setup};
 
 use super::{
@@ -158,8 +160,31 @@ fn path(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> Path 
         let to_backend = Distribution::Empirical(half.clone());
         return Path { to_backend, between_zones, ..Path::NONE };
     }
-    let leg = constant(conditions.delay);
-    Path { to_balancer: leg.clone(), to_backend: leg, between_zones }
+    let [to_balancer, to_backend] = legs(scenario, peer, conditions).map(constant);
+    Path { to_balancer, to_backend, between_zones }
+}
+
+/// What it takes to the balancer, and from there or from the client to a backend: what links
+/// take, or else what was said of all. Backends that are not equally far count as one that is as
+/// far as they are in the mean.
+fn legs(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> [Duration; 2] {
+    let links = &scenario.links;
+    let of = |ends| links.of(ends).map_or(conditions.delay, |link| link.delay);
+    let count = u32::try_from(scenario.backends.len()).unwrap_or(u32::MAX);
+    let mean = |ends: fn(usize) -> Ends| {
+        (0..scenario.backends.len()).map(|index| of(ends(index))).sum::<Duration>() / count
+    };
+    let to_balancer = of(Ends::ClientBalancer);
+    let on_from_there = mean(|index| Ends::BalancerBackend(Some(index)));
+    match peer.peer.layer {
+        Layer::L4 | Layer::L7 => [to_balancer, on_from_there],
+        Layer::None | Layer::Client if links.are_direct() => {
+            [Duration::ZERO, mean(|index| Ends::ClientBackend(Some(index)))]
+        }
+        // By where the balancer would be; what was said of all is said of one leg.
+        Layer::None | Layer::Client if links.is_empty() => [Duration::ZERO, conditions.delay],
+        Layer::None | Layer::Client => [Duration::ZERO, to_balancer + on_from_there],
+    }
 }
 
 /// The faults, at their times within the measured part.
@@ -205,8 +230,24 @@ pub(super) fn leaves_out(scenario: &Scenario, conditions: &Conditions) -> Vec<St
         (true, "CPU time, and the waiting where there is too little of it."),
         (
             conditions.delay.is_zero()
+                && scenario.links.is_empty()
                 && conditions.calibrated.as_ref().is_none_or(|one| !one.knows_ways()),
             "Time in the network and in proxies: latency is the time in backends and in queues.",
+        ),
+        (
+            !scenario.links.is_empty(),
+            "What a new connection takes over a distance: TCP's and TLS's round trips.",
+        ),
+        (
+            scenario.links.iter().any(|link| {
+                let settings = &link.settings;
+                !settings.jitter.is_zero() || settings.loss > 0.0 || settings.rate.is_some()
+            }),
+            "Jitter, loss and rates of links: packets take the delay, and arrive.",
+        ),
+        (
+            scenario.links.iter().any(|link| link.between.is_of_one_backend()),
+            "That backends are not equally far: each is as far as they are in the mean.",
         ),
         (takes_no_time, "The time of calls to backends whose service takes none."),
         (

@@ -1,0 +1,122 @@
+//! Links that take time: what they were set to, and what came out.
+
+use analysis::model::Model;
+use measure::{
+    format,
+    record::{LinkEngine, LinkRecord, LinkSetup, LinksRecord},
+};
+
+/// What each link does, and what does it; nothing where no link takes time.
+pub(super) fn setup(model: &Model<'_>) -> Option<String> {
+    let links = &model.run.links;
+    let all: Vec<String> = links.iter().map(describe).collect();
+    let by = match records(model).next().map(|record| record.engine) {
+        Some(LinkEngine::Netem) => ", by netem",
+        Some(LinkEngine::Relay) => {
+            ", by a relay of the lab's between TUN devices. What the kernel does with packets that \
+             arrive is billed to the relay then, and not to who gets them: compare CPU times with \
+             runs over the same links only"
+        }
+        None => "",
+    };
+    let direct = match links
+        .iter()
+        .any(|link| link.between[0] == "client" && is_backend(&link.between[1]))
+    {
+        true => " Client and backends have links of their own, which lead by no balancer.",
+        false => "",
+    };
+    (!all.is_empty()).then(|| format!("{}; in each direction{by}.{direct}", all.join("; ")))
+}
+
+/// What pings took before the trials, and how late the relay was during them.
+pub(super) fn measured(model: &Model<'_>) -> Option<String> {
+    let pings = model.run.links.iter().filter_map(|setup| pings(model, setup));
+    let mut sentences: Vec<String> = pings.collect();
+    let late = |of: fn(&LinksRecord) -> Option<u64>| records(model).filter_map(of).max();
+    if let (Some(p50), Some(p99)) = (late(|one| one.late_p50_ns), late(|one| one.late_p99_ns)) {
+        sentences.push(format!(
+            "During the trials the relay passed packets on {} after they were due in the median, \
+             and {} at the 99th percentile, in the worst of them.",
+            format::duration(p50 as f64),
+            format::duration(p99 as f64)
+        ));
+    }
+    let counted = |of: fn(&LinkRecord) -> Option<u64>| -> u64 {
+        records(model).flat_map(|record| &record.links).filter_map(of).sum()
+    };
+    let (packets, lost) = (counted(|link| link.packets), counted(|link| link.lost));
+    let dropped = counted(|link| link.dropped);
+    if lost + dropped > 0 {
+        sentences.push(format!(
+            "Of {} packets {} were lost by chance, and {} dropped because a link held as many as it \
+             may.",
+            format::count(packets),
+            format::count(lost),
+            format::count(dropped)
+        ));
+    }
+    (!sentences.is_empty()).then(|| sentences.join(" "))
+}
+
+fn records<'a>(model: &'a Model<'_>) -> impl Iterator<Item = &'a LinksRecord> {
+    let peers = model.peers.iter().flat_map(|peer| &peer.trials);
+    peers.filter_map(|trial| trial.record.links.as_ref())
+}
+
+fn describe(link: &LinkSetup) -> String {
+    let [one, other] = &link.between;
+    let mut does = vec![format!("{} one way", format::duration(link.delay_ns as f64))];
+    if link.jitter_ns > 0 {
+        let order = if link.reorder { ", which lets packets overtake each other" } else { "" };
+        let jitter = format::duration(link.jitter_ns as f64);
+        does.push(format!("up to {jitter} less or more{order}"));
+    }
+    if link.loss > 0.0 {
+        does.push(format!("{} of the packets lost", format::share(link.loss)));
+    }
+    if let Some(bits) = link.rate_bits {
+        let limit = format::count(u64::from(link.limit));
+        does.push(format!("{} with at most {limit} packets held", rate(bits)));
+    }
+    format!("{one} – {other}: {}", does.join(", "))
+}
+
+fn rate(bits: u64) -> String {
+    let units = [(1_000_000_000, "Gbit/s"), (1_000_000, "Mbit/s"), (1_000, "kbit/s")];
+    let found = units.into_iter().find(|(unit, _)| bits >= *unit);
+    let (unit, name) = found.unwrap_or((1, "bit/s"));
+    format!("{} {name}", format::number(bits as f64 / unit as f64))
+}
+
+/// Of all trials, each link of that kind.
+fn pings(model: &Model<'_>, setup: &LinkSetup) -> Option<String> {
+    let is_of = |record: &&LinkRecord| {
+        let is_own = |link: &LinkSetup| link.between == record.between;
+        let is_all = setup.between[0] == record.between[0] && setup.between[1] == "backends";
+        is_own(setup)
+            || is_all && is_backend(&record.between[1]) && !model.run.links.iter().any(is_own)
+    };
+    let all: Vec<&LinkRecord> =
+        records(model).flat_map(|record| &record.links).filter(is_of).collect();
+    let asked = all.first()?.asked_ns;
+    let answered = all.iter().filter(|link| link.answered > 0);
+    let mut middles: Vec<u64> = answered.map(|link| link.ping_p50_ns).collect();
+    middles.sort_unstable();
+    let largest = all.iter().map(|link| link.ping_p99_ns).max().unwrap_or_default();
+    let [one, other] = &setup.between;
+    let asked = format::duration(asked as f64);
+    let Some(middle) = middles.get(middles.len() / 2) else {
+        return Some(format!("No ping between {one} and {other} was answered."));
+    };
+    Some(format!(
+        "Pings between {one} and {other}, before the trials, were to take {asked} there and back: \
+         they took {} in the median, and at most {} at the 99th percentile.",
+        format::duration(*middle as f64),
+        format::duration(largest as f64)
+    ))
+}
+
+fn is_backend(name: &str) -> bool {
+    !matches!(name, "client" | "balancer")
+}

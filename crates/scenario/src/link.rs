@@ -1,0 +1,283 @@
+//! Links that take time, checked: which two ends each is between, and what it does to packets.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{
+    bounds,
+    check::{Time, within},
+    error::Problem,
+    quantity::{BitRateText, DurationText, PercentText, duration_as_text},
+    scenario::{Backend, Network},
+    wire::LinkWire,
+};
+
+/// Packets that may wait for a rate, beside those that are under way: as in netem.
+const DEFAULT_QUEUE: u32 = 1_000;
+/// Packets held where no rate makes any wait: 50 ms of 400,000 packets a second.
+const DEFAULT_HELD: u32 = 20_000;
+/// Bytes of a full packet.
+const FULL_PACKET: u64 = 1_500;
+
+/// All links that are not as fast as the machine; no two between the same ends.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Links(Vec<Link>);
+
+/// A link between two parts of the lab that is not as fast as the machine.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Link {
+    /// Its two ends, as [`Ends::names`] writes them.
+    #[serde(serialize_with = "names")]
+    pub between: Ends,
+    /// What it does to packets, the same in each direction.
+    #[serde(flatten)]
+    pub settings: LinkSettings,
+}
+
+/// What two kinds of parts a link is between. A backend of its own goes before all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// The client and the balancer.
+    ClientBalancer,
+    /// The balancer and each backend, or one of them by its index.
+    BalancerBackend(Option<usize>),
+    /// The client and each backend, or one of them by its index: a way of their own that leads
+    /// by no balancer.
+    ClientBackend(Option<usize>),
+}
+
+/// What a link does to packets, in the words of netem (tc-netem(8)).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct LinkSettings {
+    /// How long a packet is under way, one way.
+    #[serde(serialize_with = "duration_as_text")]
+    pub delay: Duration,
+    /// How much less or more that may be.
+    #[serde(serialize_with = "duration_as_text")]
+    pub jitter: Duration,
+    /// The part of the packets that is lost.
+    pub loss: f64,
+    /// Bits per second in each direction; `None` for as many as can be.
+    pub rate: Option<u64>,
+    /// Packets held at a time in each direction; more are dropped.
+    pub limit: u32,
+    /// Whether packets may overtake each other where there is jitter.
+    pub reorder: bool,
+}
+
+impl Ends {
+    /// Their names in a file: `client`, `balancer`, `backends`, or a backend's id.
+    pub fn names(self) -> [String; 2] {
+        let backend = |index: Option<usize>| {
+            index.map_or_else(|| "backends".to_owned(), |index| format!("b{index}"))
+        };
+        match self {
+            Self::ClientBalancer => ["client".to_owned(), "balancer".to_owned()],
+            Self::BalancerBackend(index) => ["balancer".to_owned(), backend(index)],
+            Self::ClientBackend(index) => ["client".to_owned(), backend(index)],
+        }
+    }
+
+    /// Whether it is of one backend, which may differ from the others.
+    pub fn is_of_one_backend(self) -> bool {
+        self != self.of_all()
+    }
+
+    /// The same between all backends, where it is of one.
+    fn of_all(self) -> Self {
+        match self {
+            Self::ClientBalancer => self,
+            Self::BalancerBackend(_) => Self::BalancerBackend(None),
+            Self::ClientBackend(_) => Self::ClientBackend(None),
+        }
+    }
+}
+
+fn names<S: serde::Serializer>(ends: &Ends, serializer: S) -> Result<S::Ok, S::Error> {
+    ends.names().serialize(serializer)
+}
+
+impl LinkSettings {
+    /// Whether it is as fast as the machine after all.
+    pub fn is_plain(&self) -> bool {
+        self.delay.is_zero() && self.loss == 0.0 && self.rate.is_none()
+    }
+}
+
+impl Links {
+    /// What the link between two parts is set to, a backend by its index; `None` where nothing
+    /// is.
+    pub fn of(&self, between: Ends) -> Option<&LinkSettings> {
+        let of = |ends: Ends| self.0.iter().find(|link| link.between == ends);
+        of(between).or_else(|| of(between.of_all())).map(|link| &link.settings)
+    }
+
+    /// Whether client and backends have a way of their own, which leads by no balancer.
+    pub fn are_direct(&self) -> bool {
+        self.0.iter().any(|link| matches!(link.between, Ends::ClientBackend(_)))
+    }
+
+    /// Each, as the scenario has them.
+    pub fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.0.iter()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The longest that a packet is under way between client and backend, by the balancer or
+    /// not, one way.
+    pub(crate) fn longest_way(&self) -> Duration {
+        let longest = |of: fn(Ends) -> bool| {
+            let links = self.0.iter().filter(|link| of(link.between));
+            links.map(|link| link.settings.delay + link.settings.jitter).max().unwrap_or_default()
+        };
+        let to_balancer = longest(|ends| ends == Ends::ClientBalancer);
+        let to_backend = longest(|ends| matches!(ends, Ends::BalancerBackend(_)));
+        let direct = longest(|ends| matches!(ends, Ends::ClientBackend(_)));
+        (to_balancer + to_backend).max(direct)
+    }
+}
+
+/// Checks all links.
+pub(crate) fn check_links(
+    wire: &[LinkWire],
+    network: Network,
+    backends: &[Backend],
+) -> Result<Links, Problem> {
+    if let (Some(_), Network::Loopback) = (wire.first(), network) {
+        let message = "the loopback is one link for all; add `network = \"namespaces\"` above the \
+                       first table, or take `[[link]]` out";
+        return Err(Problem::new("link", message));
+    }
+    let mut links: Vec<Link> = Vec::with_capacity(wire.len());
+    for (position, one) in wire.iter().enumerate() {
+        let key = format!("link[{position}]");
+        let between = check_ends(&format!("{key}.between"), &one.between, backends)?;
+        if links.iter().any(|earlier| earlier.between == between) {
+            let [one, other] = between.names();
+            let message = format!("the link between {one} and {other} is set twice");
+            return Err(Problem::new(format!("{key}.between"), message));
+        }
+        links.push(Link { between, settings: check_settings(&key, one)? });
+    }
+    Ok(Links(links))
+}
+
+/// One end of a link.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Client,
+    Balancer,
+    Backend(Option<usize>),
+}
+
+fn check_ends(key: &str, names: &[String; 2], backends: &[Backend]) -> Result<Ends, Problem> {
+    let end = |position: usize| match names[position].as_str() {
+        "client" => Ok(End::Client),
+        "balancer" => Ok(End::Balancer),
+        "backends" => Ok(End::Backend(None)),
+        name => match backends.iter().position(|backend| backend.id == name) {
+            Some(index) => Ok(End::Backend(Some(index))),
+            None => {
+                let last = backends.len() - 1;
+                let message = format!(
+                    "`{name}` is no end of a link; expected `client`, `balancer`, `backends`, or \
+                     one of them, `b0` to `b{last}`"
+                );
+                Err(Problem::new(format!("{key}[{position}]"), message))
+            }
+        },
+    };
+    match (end(0)?, end(1)?) {
+        (End::Client, End::Balancer) | (End::Balancer, End::Client) => Ok(Ends::ClientBalancer),
+        (End::Balancer, End::Backend(index)) | (End::Backend(index), End::Balancer) => {
+            Ok(Ends::BalancerBackend(index))
+        }
+        (End::Client, End::Backend(index)) | (End::Backend(index), End::Client) => {
+            Ok(Ends::ClientBackend(index))
+        }
+        _ => {
+            let [one, other] = names;
+            let message = format!(
+                "there is no link between {one} and {other}; links are between two of client, \
+                 balancer and backends"
+            );
+            Err(Problem::new(key, message))
+        }
+    }
+}
+
+fn check_settings(key: &str, wire: &LinkWire) -> Result<LinkSettings, Problem> {
+    let LinkWire { between: _, delay, jitter, loss, rate, limit, reorder } = wire;
+    if delay.is_none() && jitter.is_none() && loss.is_none() && rate.is_none() {
+        let message = "nothing is said of this link; set `delay`, `loss` or `rate`";
+        return Err(Problem::new(key, message));
+    }
+    let of = |name: &str| format!("{key}.{name}");
+    let time = |name: &str, text: &Option<DurationText>| {
+        let given = text.map_or(Duration::ZERO, |DurationText(time)| time);
+        within(&of(name), Time(given), bounds::LINK_DELAY.time(), "a time one way")
+            .map(|time| time.0)
+    };
+    let (delay, jitter) = (time("delay", delay)?, time("jitter", jitter)?);
+    if jitter > delay {
+        let (Time(jitter), Time(delay)) = (Time(jitter), Time(delay));
+        let message = format!(
+            "{} is more than `delay`, {}, and no packet arrives before it was sent",
+            units::duration::format(jitter),
+            units::duration::format(delay)
+        );
+        return Err(Problem::new(of("jitter"), message));
+    }
+    let loss = loss.map_or(0.0, |PercentText(part)| part);
+    let loss = within(&of("loss"), Percent(loss), LOSS, "a part of the packets")?.0;
+    let rate = rate.map(|BitRateText(rate)| rate);
+    if let Some(rate) = rate {
+        within(&of("rate"), BitRateText(rate), RATE, "a rate")?;
+    }
+    let reorder = reorder.unwrap_or_default();
+    if reorder && jitter.is_zero() {
+        let message = "packets overtake each other by jitter alone; set `jitter` too";
+        return Err(Problem::new(of("reorder"), message));
+    }
+    if reorder && rate.is_some() {
+        let message = "a rate sends one packet after the other; take `rate` or `reorder` out";
+        return Err(Problem::new(of("reorder"), message));
+    }
+    let limit = match limit {
+        Some(limit) => within(&of("limit"), *limit, bounds::LINK_LIMIT, "packets")?,
+        None => default_limit(delay + jitter, rate),
+    };
+    Ok(LinkSettings { delay, jitter, loss, rate, limit, reorder })
+}
+
+/// A link of a rate holds what is under way and a queue; one without holds what there is.
+fn default_limit(longest: Duration, rate: Option<u64>) -> u32 {
+    let Some(rate) = rate else { return DEFAULT_HELD };
+    let bits = u128::from(rate) * longest.as_nanos() / 1_000_000_000;
+    let under_way = u32::try_from(bits / u128::from(8 * FULL_PACKET)).unwrap_or(u32::MAX);
+    under_way.saturating_add(DEFAULT_QUEUE).min(bounds::LINK_LIMIT.max)
+}
+
+/// A part of a whole that shows as people write it.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct Percent(f64);
+
+impl std::fmt::Display for Percent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}%", self.0 * 100.0)
+    }
+}
+
+const LOSS: bounds::Bounds<Percent> =
+    bounds::Bounds { min: Percent(bounds::LINK_LOSS.min), max: Percent(bounds::LINK_LOSS.max) };
+
+const RATE: bounds::Bounds<BitRateText> = bounds::Bounds {
+    min: BitRateText(bounds::LINK_RATE.min),
+    max: BitRateText(bounds::LINK_RATE.max),
+};
