@@ -14,7 +14,8 @@ use measure::{
     histogram::HistogramRecord,
     nodes::{Cluster, NodeRole, NodeSetup, NodeTrial},
     record::{
-        Counts, Environment, LoopMode, Network, ProcessRole, RunOutcome, Side, TrialOutcome, Twin,
+        Counts, Environment, LinkEngine, LinkRecord, LinkSetup, LinksRecord, LoopMode, Network,
+        ProcessRole, RunOutcome, Side, TrialOutcome, Twin,
     },
     simulation::Simulation,
     warning::Warning,
@@ -589,6 +590,88 @@ fn with_the_kernel(run: &Run) -> Run {
         }
     }
     run
+}
+
+/// The run as it would be over links that take time.
+fn over_links(run: &Run, engine: LinkEngine) -> Run {
+    let between = |one: &str, other: &str| [one.to_owned(), other.to_owned()];
+    let setup = |between, delay_ns| LinkSetup {
+        between,
+        delay_ns,
+        jitter_ns: 0,
+        loss: 0.0,
+        rate_bits: None,
+        limit: 20_000,
+        reorder: false,
+    };
+    let record = |between, answered, asked_ns, off_ns: u64| LinkRecord {
+        between,
+        pings: 100,
+        answered,
+        asked_ns,
+        jitter_ns: 0,
+        ping_p50_ns: if answered > 0 { asked_ns + off_ns } else { 0 },
+        ping_p99_ns: if answered > 0 { asked_ns + 3 * off_ns } else { 0 },
+        packets: (engine == LinkEngine::Relay).then_some(1_000),
+        lost: (engine == LinkEngine::Relay).then_some(4),
+        dropped: (engine == LinkEngine::Relay).then_some(1),
+    };
+    let mut run = run.clone();
+    run.record.network = Network::Namespaces;
+    run.record.links = vec![
+        LinkSetup {
+            jitter_ns: 200_000,
+            reorder: true,
+            ..setup(between("balancer", "backends"), 5_000_000)
+        },
+        LinkSetup {
+            loss: 0.005,
+            rate_bits: Some(2_500_000),
+            ..setup(between("balancer", "b2"), 20_000_000)
+        },
+        setup(between("client", "backends"), 1_000_000),
+    ];
+    for trial in &mut run.trials {
+        trial.links = Some(LinksRecord {
+            engine,
+            links: vec![
+                record(between("balancer", "b0"), 100, 10_000_000, 50_000),
+                record(between("balancer", "b1"), 100, 10_000_000, 60_000),
+                record(between("balancer", "b2"), 98, 40_000_000, 70_000),
+                record(between("client", "b0"), 0, 2_000_000, 0),
+            ],
+            late_p50_ns: (engine == LinkEngine::Relay).then_some(31_000),
+            late_p99_ns: (engine == LinkEngine::Relay).then_some(92_000),
+        });
+    }
+    run
+}
+
+#[test]
+fn links_that_take_time_are_told_with_what_came_out() {
+    let run = common::run();
+    let relay = all_of(&over_links(&run, LinkEngine::Relay));
+    for said in [
+        "balancer – backends: 5.00 ms one way, up to 200 µs less or more, which lets packets overtake \
+         each other; balancer – b2: 20.0 ms one way, 0.5 % of the packets lost, 2.5 Mbit/s with at \
+         most 20,000 packets held; client – backends: 1.00 ms one way; in each direction, by a relay \
+         of the lab's between TUN devices.",
+        "Client and backends have links of their own, which lead by no balancer.",
+        "Pings between balancer and backends, before the trials, were to take 10.0 ms there and back: \
+         they took 10.1 ms in the median, and at most 10.2 ms at the 99th percentile.",
+        "Pings between balancer and b2, before the trials, were to take 40.0 ms there and back",
+        "No ping between client and backends was answered.",
+        "During the trials the relay passed packets on 31.0 µs after they were due in the median, and \
+         92.0 µs at the 99th percentile, in the worst of them.",
+        "were lost by chance, and",
+    ] {
+        assert!(relay.contains(said), "{said}");
+    }
+    let netem = all_of(&over_links(&run, LinkEngine::Netem));
+    assert!(netem.contains("in each direction, by netem."));
+    assert!(!netem.contains("the relay passed packets on") && !netem.contains("lost by chance"));
+    let without = all_of(&run);
+    assert!(!without.contains("Links as measured"));
 }
 
 #[test]

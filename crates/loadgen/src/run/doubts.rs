@@ -365,6 +365,29 @@ mod tests {
     }
 
     #[test]
+    fn a_link_is_in_doubt_where_pings_took_another_time() {
+        let link = |answered, jitter_ns, ping_p50_ns| LinkRecord {
+            between: ["client".to_owned(), "balancer".to_owned()],
+            pings: 100,
+            answered,
+            asked_ns: 10_000_000,
+            jitter_ns,
+            ping_p50_ns,
+            ping_p99_ns: ping_p50_ns,
+            packets: None,
+            lost: None,
+            dropped: None,
+        };
+        // 0.2 ms, and a twentieth of 10 ms.
+        assert_eq!(off(&link(100, 0, 10_600_000)), None);
+        assert_eq!(off(&link(100, 500_000, 11_200_000)), None);
+        for (link, took_ms) in [(link(100, 0, 10_800_000), Some(10.8)), (link(0, 0, 0), None)] {
+            let between = "client and balancer".to_owned();
+            assert_eq!(off(&link), Some(Warning::LinkOff { between, asked_ms: 10.0, took_ms }));
+        }
+    }
+
+    #[test]
     fn a_trial_that_did_not_settle_is_named() {
         let (record, folded) = trial(0, [1_000_000, 1_000_000]);
         assert_eq!(kinds(&of_trial(&record, &folded, 3, true)), ["log_full"]);

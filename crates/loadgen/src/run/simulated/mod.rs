@@ -265,6 +265,27 @@ mod tests {
         assert_eq!(finished.exit_code(false), 0, "{:?}", kept.record.expectations);
     }
 
+    /// 25 ms to the backends, and 5 ms more by the balancer, there and back, and 1 ms in them.
+    #[test]
+    fn calls_take_the_time_of_the_links_they_cross() {
+        let results = tempfile::tempdir().unwrap();
+        let loss = [("link[1].loss", "1%")];
+        let (request, library) = request("far-balancer", results.path().to_owned(), &loss);
+        let finished = run(&request, &library, &mut Nobody).unwrap();
+        let p50 = |peer: &str| {
+            let trial = finished.trials.iter().find(|trial| trial.peer == peer).unwrap();
+            Figures::of_trial(trial).get(measure::figure::Figure::LatencyP50).unwrap() / 1e6
+        };
+        for (peer, expected) in [("direct", 51.0), ("l4", 61.0), ("l7", 61.0)] {
+            assert!((p50(peer) - expected).abs() < 0.1, "{peer}: {} ms", p50(peer));
+        }
+        let simulation = Run::open(&finished.folder).unwrap().record.simulation.unwrap();
+        let leaves_out = simulation.leaves_out.join("\n");
+        assert!(leaves_out.contains("What a new connection takes over a distance"), "{leaves_out}");
+        assert!(leaves_out.contains("Jitter, loss and rates of links"), "{leaves_out}");
+        assert!(!leaves_out.contains("not equally far"), "{leaves_out}");
+    }
+
     /// A recorded load is simulated call by call, as the lab replays it.
     #[test]
     fn a_trace_is_simulated_as_it_was_recorded() {
