@@ -7,8 +7,10 @@
 # needs root and Debian's slurm-wlm and munge, which it does not install; says so and exits
 # with 77 where they are not there. Nothing outside of a temporary folder is changed.
 #
-# Each node is a `slurmd -N` with a port of its own; all share the machine, so what is run
-# here shows that it works and is no measurement.
+# Each node is a `slurmd -N` in a network namespace of its own, joined to the one of the
+# command by a veth link, and goes by a name and an address of its own. Where no namespaces
+# can be made nodes are told apart by their ports, and the script says so. All share the
+# machine, so what is run here shows that it works and is no measurement.
 set -euo pipefail
 
 missing() {
@@ -22,6 +24,17 @@ PATH=$PATH:/usr/sbin:/sbin
 for program in slurmctld slurmd srun munged mungekey; do
   command -v "$program" >/dev/null || missing "$program is missing (apt-get install slurm-wlm munge)"
 done
+
+# The command's own namespaces: whatever is changed in them is gone with it.
+if [ -z "${SLURM_HERE_APART:-}" ]; then
+  new=(unshare --net --uts --mount)
+  if "${new[@]}" ip link add slurm0 type veth peer name slurm1 2>/dev/null; then
+    SLURM_HERE_APART=yes exec "${new[@]}" "$0" "$@"
+  fi
+  echo "slurm-here: no network namespaces can be made (unshare, ip): nodes share the loopback" >&2
+  SLURM_HERE_APART=no
+fi
+is_apart() { [ "$SLURM_HERE_APART" = yes ]; }
 
 nodes=${SLURM_HERE_NODES:-3}
 work=$(mktemp -d /tmp/slurm-here.XXXXXX)
@@ -61,13 +74,30 @@ munged --foreground --force --num-threads=1 --key-file="$work/munge.key" \
   --seed-file="$work/munge.seed" >"$work/munged.out" 2>&1 &
 pids+=($!)
 
+if is_apart; then
+  hostname login
+  ip link set lo up
+  ip address add 198.18.0.1/32 dev lo
+  echo 1 >/proc/sys/net/ipv4/ip_forward
+  {
+    echo "127.0.0.1 localhost"
+    echo "198.18.0.1 login"
+    for ((node = 0; node < nodes; node++)); do echo "198.18.$((node + 1)).2 here$node"; done
+  } >"$work/hosts"
+  mount --bind "$work/hosts" /etc/hosts
+fi
+
 host=$(hostname -s)
 cpus=$(nproc)
 names=
 {
   echo "ClusterName=here"
-  echo "SlurmctldHost=$host(127.0.0.1)"
-  echo "SlurmctldPort=$(free_port)"
+  if is_apart; then
+    echo "SlurmctldHost=$host"
+  else
+    echo "SlurmctldHost=$host(127.0.0.1)"
+    echo "SlurmctldPort=$(free_port)"
+  fi
   echo "SlurmUser=root"
   echo "SlurmdUser=root"
   echo "AuthType=auth/munge"
@@ -91,7 +121,11 @@ names=
   echo "ReturnToService=2"
   echo "KillWait=2"
   for ((node = 0; node < nodes; node++)); do
-    echo "NodeName=here$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$(free_port) CPUs=$cpus State=UNKNOWN"
+    if is_apart; then
+      echo "NodeName=here$node CPUs=$cpus State=UNKNOWN"
+    else
+      echo "NodeName=here$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$(free_port) CPUs=$cpus State=UNKNOWN"
+    fi
     names+=${names:+,}here$node
   done
   echo "PartitionName=here Nodes=$names Default=YES MaxTime=60 State=UP OverSubscribe=NO"
@@ -110,13 +144,37 @@ wait_for() {
   exit 1
 }
 
+# Runs the daemon of a node once it has its link to here.
+start_apart() {
+  local name=here$1 net=198.18.$(($1 + 1))
+  # shellcheck disable=SC2016
+  unshare --net --uts sh -c 'hostname "$1"; touch "$2/$1.made"
+    until [ -e "$2/$1.linked" ]; do sleep 0.1; done
+    exec slurmd -D -N "$1" -f "$2/slurm.conf"' \
+    sh "$name" "$work" >"$work/slurmd.$name.out" 2>&1 &
+  pids+=($!)
+  wait_for "the namespace of $name" test -e "$work/$name.made"
+  ip link add "$name" type veth peer name eth0 netns "${pids[-1]}"
+  ip address add "$net.1/24" dev "$name"
+  ip link set "$name" up
+  nsenter --net --target "${pids[-1]}" sh -c "ip link set lo up
+    ip address add $net.2/24 dev eth0
+    ip link set eth0 up
+    ip route add default via $net.1"
+  touch "$work/$name.linked"
+}
+
 wait_for munged test -S "$work/munge.socket"
 slurmctld -D -f "$SLURM_CONF" >"$work/slurmctld.out" 2>&1 &
 pids+=($!)
 for ((node = 0; node < nodes; node++)); do
   mkdir "$work/spool.here$node"
-  slurmd -D -N "here$node" -f "$SLURM_CONF" >"$work/slurmd.here$node.out" 2>&1 &
-  pids+=($!)
+  if is_apart; then
+    start_apart "$node"
+  else
+    slurmd -D -N "here$node" -f "$SLURM_CONF" >"$work/slurmd.here$node.out" 2>&1 &
+    pids+=($!)
+  fi
 done
 are_idle() { [ "$(sinfo -h -N -o '%t' | grep -c '^idle$')" = "$nodes" ]; }
 wait_for "a node" are_idle
