@@ -132,6 +132,32 @@ mod tests {
             prop_assert!(offset.offset_ns.abs_diff(ahead_ns) <= offset.uncertainty_ns);
         }
 
+        /// However slow one of the two ways is: what the best of several exchanges says is
+        /// wrong by half of the shortest round trip at most.
+        #[test]
+        fn a_link_that_is_slow_one_way_is_no_error_beyond_half_the_round_trip(
+            ahead_ns in -1_000_000_000_000_i64..1_000_000_000_000,
+            slower_ns in 0_u64..1_000_000_000,
+            is_slow_there in any::<bool>(),
+            ways in prop::collection::vec((0_u64..2_000_000, 0_u64..2_000_000), 1..16),
+        ) {
+            let (slow_there_ns, slow_back_ns) =
+                if is_slow_there { (slower_ns, 0) } else { (0, slower_ns) };
+            let sent_ns = (1_u64 << 41..).step_by(2_000_000_000);
+            let exchanges: Vec<Exchange> = sent_ns
+                .zip(&ways)
+                .map(|(sent_ns, &(there_ns, back_ns))| {
+                    let (there_ns, back_ns) = (there_ns + slow_there_ns, back_ns + slow_back_ns);
+                    exchange(ahead_ns, sent_ns, there_ns, 1_000, back_ns)
+                })
+                .collect();
+            let offset = best(&exchanges).expect("there are some");
+            let shortest_ns = ways.iter().map(|(there_ns, back_ns)| there_ns + back_ns).min();
+            let half_ns = (shortest_ns.unwrap_or(0) + slower_ns).div_ceil(2);
+            prop_assert_eq!(offset.uncertainty_ns, half_ns);
+            prop_assert!(offset.offset_ns.abs_diff(ahead_ns) <= half_ns);
+        }
+
         #[test]
         fn whatever_another_says_is_no_panic(times in any::<[u64; 4]>()) {
             let [sent_ns, received_ns, answered_ns, returned_ns] = times;
