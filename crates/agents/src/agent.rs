@@ -197,9 +197,9 @@ impl Link {
         self.send(from_agent::What::Reply(Reply { what: Some(what) }));
     }
 
-    /// Ships a worker's log.
-    pub fn ship(&self, worker: u32, log: &CallLog) {
-        calls::pieces(worker, log).for_each(|piece| self.send(from_agent::What::Calls(piece)));
+    /// Ships a log, by its number among those of this node.
+    pub fn ship(&self, number: u32, log: &CallLog) {
+        calls::pieces(number, log).for_each(|piece| self.send(from_agent::What::Calls(piece)));
     }
 
     /// Waits while the connection is slower than what is sent.

@@ -38,13 +38,13 @@ pub enum BadCalls {
     Outcome,
 }
 
-/// A worker's log in pieces, in order; none of a log without calls.
-pub fn pieces(worker: u32, log: &CallLog) -> impl Iterator<Item = Calls> {
-    log.entries().chunks(CALLS_A_PIECE).map(move |entries| piece(worker, entries))
+/// A log in pieces, in order; none of a log without calls.
+pub fn pieces(number: u32, log: &CallLog) -> impl Iterator<Item = Calls> {
+    log.entries().chunks(CALLS_A_PIECE).map(move |entries| piece(number, entries))
 }
 
-fn piece(worker: u32, entries: &[Entry]) -> Calls {
-    let mut calls = Calls { worker, ..Calls::default() };
+fn piece(log: u32, entries: &[Entry]) -> Calls {
+    let mut calls = Calls { log, ..Calls::default() };
     let mut before_ns = 0;
     for entry in entries {
         // Wrapping, so that whatever stands in an entry comes back.

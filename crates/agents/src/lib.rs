@@ -41,7 +41,7 @@ use std::{fs::File, io, io::Read as _, path::Path, time::Duration};
 use ring::digest::{Context, SHA256};
 
 /// Version of the protocol: of `proto/agents.proto` and of what steps mean.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Bytes of the largest message.
 pub const MESSAGE_BYTES: usize = 32 << 20;

@@ -140,6 +140,16 @@ impl Interface {
         Ok(Self { pool })
     }
 
+    /// As a descriptor set, for another machine.
+    pub fn encode(&self) -> Vec<u8> {
+        self.pool.encode_to_vec()
+    }
+
+    /// Puts an interface back that was encoded; `None` where that is none.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        DescriptorPool::decode(bytes).ok().map(|pool| Self { pool })
+    }
+
     /// From files that a server described itself by, in any order.
     pub(crate) fn from_files(file: Vec<FileDescriptorProto>) -> Result<Self, Reason> {
         let mut pool = DescriptorPool::new();

@@ -52,6 +52,8 @@ pub(crate) struct OwnService {
     /// For errors that come out when the interface is there.
     source: ScenarioSource,
     settings: Vec<Setting>,
+    /// What files say of its interface, where they do.
+    described: Option<Interface>,
     calls: OnceLock<Arc<Calls>>,
     /// The trace whose methods are called, if one is replayed.
     trace: Option<Trace>,
@@ -147,7 +149,7 @@ fn status_in_words(status: &Status) -> String {
 impl OwnService {
     /// The service of a scenario, if it has one. Where its interface is in files, its
     /// calls are made at once, so that what is wrong with them is told before anything
-    /// is started.
+    /// is started. `read` is that interface where the files were read elsewhere.
     ///
     /// # Errors
     /// With the line of the scenario, or the flag, that is at fault.
@@ -156,25 +158,29 @@ impl OwnService {
         source: &ScenarioSource,
         settings: &[Setting],
         count: usize,
+        read: Option<Interface>,
     ) -> Result<Option<Self>, Failure> {
         let Some(service) = &scenario.service else { return Ok(None) };
         let trace = match &scenario.load.pace {
             Pace::Open { arrivals, .. } => arrivals.trace().map(|(trace, _)| trace.clone()),
             Pace::Closed { .. } => None,
         };
-        let own = Self {
+        let mut own = Self {
             service: service.clone(),
             folder: Path::new(source.file()).parent().unwrap_or(Path::new("")).to_owned(),
             seed: scenario.seed,
             count: trace.as_ref().map_or(count, |trace| trace.calls().len()).min(MOST_CALLS),
             source: source.clone(),
             settings: settings.to_vec(),
+            described: None,
             calls: OnceLock::new(),
             trace,
             order: OnceLock::new(),
             broken: OnceLock::new(),
         };
         let interface = match &service.interface {
+            InterfaceSource::Reflection => None,
+            _ if read.is_some() => read.map(Ok),
             InterfaceSource::Proto { files, include } => {
                 let files: Vec<PathBuf> = files.iter().map(|file| own.path(file)).collect();
                 let include: Vec<PathBuf> = include.iter().map(|file| own.path(file)).collect();
@@ -183,13 +189,18 @@ impl OwnService {
             InterfaceSource::DescriptorSet(file) => {
                 Some(Interface::from_descriptor_set(&own.path(file)))
             }
-            InterfaceSource::Reflection => None,
         };
-        if let Some(interface) = interface {
-            let interface = interface.map_err(|error| Failure::bad_input(own.blame(&error)))?;
-            own.make(&interface).map_err(Failure::bad_input)?;
+        let described = interface.transpose();
+        own.described = described.map_err(|error| Failure::bad_input(own.blame(&error)))?;
+        if let Some(interface) = &own.described {
+            own.make(interface).map_err(Failure::bad_input)?;
         }
         Ok(Some(own))
+    }
+
+    /// Its interface, where files describe it.
+    pub(crate) fn described(&self) -> Option<&Interface> {
+        self.described.as_ref()
     }
 
     /// How its answers tell which backend they come from.

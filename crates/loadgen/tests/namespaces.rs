@@ -12,7 +12,6 @@ mod common;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::Write as _,
     os::unix::{fs::chown, process::CommandExt as _},
     path::Path,
     process::Command,
@@ -20,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Home, Ran, SMALL};
+use common::{Home, Ran, SMALL, not_run};
 use measure::{
     folder::Run,
     record::{LinkEngine, Network, ProcessRole, Side, TrialOutcome, TrialRecord},
@@ -52,12 +51,6 @@ fn can_run(test: &str, home: &Home, needs_nft: bool) -> bool {
     let Some(reason) = reasons.into_iter().flatten().next() else { return true };
     not_run(test, &reason);
     false
-}
-
-/// Past the test harness, which shows what a test prints only if it fails.
-fn not_run(test: &str, reason: &str) {
-    assert!(std::env::var_os("LAYERLAB_REQUIRE_NAMESPACES").is_none(), "{test}: {reason}");
-    std::io::stderr().write_all(format!("NOT RUN: {test}: {reason}\n").as_bytes()).unwrap();
 }
 
 fn run(home: &Home, arguments: &[&str]) -> (Ran, Run) {

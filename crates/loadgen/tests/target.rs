@@ -145,33 +145,10 @@ fn a_target_that_can_not_be_used_is_one_clear_line() {
     assert_eq!(both.code, Some(2), "{}", both.said());
 }
 
-/// An authority, and what it has signed, in files: for the server and for a client.
-fn certificates(home: &Home) -> [String; 5] {
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-    let keep = |name: &str, text: String| {
-        let path = home.path(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = keep("ca.pem", params.self_signed(&key).unwrap().pem());
-    let issuer = Issuer::new(params, key);
-    let sign = |name: &str| {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let cert = keep(&format!("{name}.pem"), params.signed_by(&key, &issuer).unwrap().pem());
-        [cert, keep(&format!("{name}.key"), key.serialize_pem())]
-    };
-    let ([server, server_key], [client, client_key]) = (sign("localhost"), sign("client"));
-    [ca, server, server_key, client, client_key]
-}
-
 #[test]
 fn a_target_under_tls_is_checked_as_the_user_says() {
     let home = Home::new();
-    let [ca, cert, key, client, client_key] = certificates(&home);
+    let [ca, cert, key, client, client_key] = home.certificates();
     let backend = Server::start(&["echo-backend", "--id", "alpha"]);
     let tls = ["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca];
     let flag = format!("--backend={}", backend.address);

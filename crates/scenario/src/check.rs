@@ -144,7 +144,7 @@ fn check_nodes(wire: NodesWire) -> Result<NodeRoles, Problem> {
         None => Ok(Vec::new()),
     };
     Ok(NodeRoles {
-        balancer: wire.balancer,
+        balancers: list("balancers", wire.balancers)?,
         backends: list("backends", wire.backends)?,
         generators: list("generators", wire.generators)?,
     })

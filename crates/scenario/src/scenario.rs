@@ -3,7 +3,11 @@
 //! Every value is within its bounds, alternatives are decided, defaults are
 //! filled in. The generator and the lab work from these types alone.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use balance::PolicyKind;
 pub use measure::record::{Network, Tls};
@@ -427,8 +431,8 @@ impl FaultAction {
 /// it usually is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct NodeRoles {
-    /// Where the balancer runs.
-    pub balancer: Option<u32>,
+    /// Where balancers run, in turn.
+    pub balancers: Vec<u32>,
     /// Where backends run, in turn.
     pub backends: Vec<u32>,
     /// Where load is made.
@@ -605,6 +609,24 @@ impl Scenario {
             None => vec![self],
             Some(sweep) => sweep.points.iter().map(|point| &*point.scenario).collect(),
         }
+    }
+
+    /// The files that its loads and its calls are read from, by their names in it: paths from
+    /// the folder of the scenario's file. What describes a service is not among them.
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        let mut files = BTreeSet::new();
+        for Self { load, service, .. } in self.all_points() {
+            let sizes = [&load.request_bytes, &load.response_bytes].map(Sizes::file);
+            let trace = match &load.pace {
+                Pace::Open { arrivals, .. } => arrivals.trace().map(|(trace, _)| trace.file()),
+                Pace::Closed { .. } => None,
+            };
+            files.extend(sizes.into_iter().flatten().chain(trace).map(PathBuf::from));
+            let Some(service) = service else { continue };
+            let requests = service.calls.iter().filter_map(|call| call.request.file());
+            files.extend(requests.chain(service.data.as_deref()).map(PathBuf::from));
+        }
+        files
     }
 
     /// Whether the balancers have to be told of backends that come or go.

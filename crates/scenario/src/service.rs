@@ -4,7 +4,11 @@
 //! What can be checked without the interface is checked here; whether methods and
 //! fields exist shows when the interface is there.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use measure::calllog::STATUS_NAMES;
 use serde::{Serialize, Serializer};
@@ -101,6 +105,16 @@ pub enum RequestSource {
     Json(String),
     /// A file.
     File(#[serde(serialize_with = "only_file_name")] PathBuf),
+}
+
+impl RequestSource {
+    /// The file, where it comes from one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Json(_) => None,
+            Self::File(file) => Some(file),
+        }
+    }
 }
 
 impl Scenario {

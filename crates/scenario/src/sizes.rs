@@ -79,6 +79,17 @@ impl Sizes {
         }
     }
 
+    /// The file that it names, if it names one.
+    pub(crate) fn file(&self) -> Option<&str> {
+        match self {
+            Self::Listed { file, .. } => Some(file),
+            Self::Constant(_)
+            | Self::Uniform { .. }
+            | Self::Bimodal { .. }
+            | Self::Lognormal { .. } => None,
+        }
+    }
+
     /// Reads the file that it names, if it names one.
     ///
     /// # Errors

@@ -707,9 +707,9 @@ pub(crate) struct PrecisionWire {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NodesWire {
-    /// Where the balancer runs.
-    #[schemars(example = 0)]
-    pub(crate) balancer: Option<u32>,
+    /// Where balancers run, in turn.
+    #[schemars(example = json!([0]))]
+    pub(crate) balancers: Option<Vec<u32>>,
     /// Where backends run, in turn.
     #[schemars(example = json!([1, 2]))]
     pub(crate) backends: Option<Vec<u32>>,

@@ -142,8 +142,8 @@ impl Node {
         }
     }
 
-    /// An answer that is there already.
-    pub(crate) fn try_reply(&self) -> Option<reply::What> {
+    /// What came of the step, where the answer is there already.
+    pub fn try_reply(&self) -> Option<reply::What> {
         self.replies.try_recv().ok()
     }
 
@@ -200,7 +200,7 @@ impl Node {
         Ok(offset::best(&self.inbox.exchanges()))
     }
 
-    /// Lets the agent ship logs with so many calls, one for each of its workers.
+    /// Lets the agent ship logs with so many calls, one for each of its logs.
     pub fn expect(&self, calls: &[u64]) {
         let logs = vec![CallLog::default(); calls.len()];
         *locked(&self.inbox.logs) = Logs { expected: calls.to_vec(), logs };
@@ -248,8 +248,8 @@ impl Inbox {
     fn calls(&self, piece: &Calls) -> Result<(), String> {
         let mut logs = locked(&self.logs);
         let Logs { expected, logs } = &mut *logs;
-        let worker = piece.worker as usize;
-        let (Some(log), Some(&expected)) = (logs.get_mut(worker), expected.get(worker)) else {
+        let number = piece.log as usize;
+        let (Some(log), Some(&expected)) = (logs.get_mut(number), expected.get(number)) else {
             return Err("it sent calls that nobody asked for".to_owned());
         };
         let count = log.entries().len() + piece.due.len();

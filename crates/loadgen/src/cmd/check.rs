@@ -18,7 +18,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let source = library.find(&args.scenario).map_err(Failure::bad_input)?;
     let checked = source.resolve(false, &[]).map_err(Failure::bad_input)?;
     // What a scenario calls and compares has to be right as well.
-    OwnService::of(&checked, &source, &[], 1)?;
+    OwnService::of(&checked, &source, &[], 1, None)?;
     for peer in &checked.peers {
         library.peer(peer).map_err(Failure::bad_input)?;
     }

@@ -6,15 +6,12 @@ use scenario::{Library, Setting};
 
 use crate::{exit::Failure, run::nodes::Wanted};
 
-/// What only this machine can read for a run.
-const NOT_WITH: [&str; 5] = ["bills", "ca", "cert", "server_name", "method"];
-
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "On several nodes")]
 pub(super) struct NodesArgs {
     /// Run on several nodes, on each of which an engine starts an agent: local, slurm,
     /// kubernetes, ssh, or another of scenarios/engines.
-    #[arg(long, value_name = "ENGINE", conflicts_with_all = NOT_WITH)]
+    #[arg(long, value_name = "ENGINE")]
     on: Option<String>,
 
     /// How many nodes; as many as hosts where those are named.

@@ -250,7 +250,7 @@ fn own_service(
     is_there: bool,
 ) -> Result<Option<OwnService>, Failure> {
     let count = run::load::expected_calls(scenario, 1);
-    let service = OwnService::of(scenario, source, settings, count)?;
+    let service = OwnService::of(scenario, source, settings, count, None)?;
     if service.is_some() && !is_there && !scenario.servers.are_own() {
         return Err(Failure::bad_input(format!(
             "scenario {} calls a service of your own, and nothing says where it runs; add \

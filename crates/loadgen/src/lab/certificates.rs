@@ -6,7 +6,9 @@
 //! through. Left out: certificates of clients, and revocation.
 
 use std::{
-    fs, io,
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -25,6 +27,11 @@ pub(crate) const NAME: &str = "layerlab.test";
 const CA: &str = "ca.pem";
 const BALANCER: &str = "balancer";
 const BACKEND: &str = "backend";
+
+/// A temporary folder that only this user can read; the usual ones are open to all.
+pub(crate) fn private_folder() -> io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir()
+}
 
 /// A certificate and its key, in files.
 #[derive(Clone, Debug)]
@@ -58,7 +65,7 @@ impl Certificates {
     /// # Errors
     /// When there is no room for them.
     pub(crate) fn make() -> Result<Self, CertificateError> {
-        let folder = tempfile::tempdir().map_err(CertificateError::Folder)?;
+        let folder = private_folder().map_err(CertificateError::Folder)?;
         let authority = Authority::new()?;
         write(&folder.path().join(CA), &authority.pem)?;
         authority.sign(&Pair::of(&folder, BALANCER))?;
@@ -93,7 +100,7 @@ impl Certificates {
     /// # Errors
     /// When there is no room for them, or they are none.
     pub(crate) fn of_files(files: &[(&str, &[u8])]) -> Result<Self, CertificateError> {
-        let folder = tempfile::tempdir().map_err(CertificateError::Folder)?;
+        let folder = private_folder().map_err(CertificateError::Folder)?;
         let pairs = [BALANCER, BACKEND].map(|name| Pair::of(&folder, name));
         let known = pairs.iter().flat_map(|pair| [&pair.cert, &pair.key]);
         let known = known.cloned().chain([folder.path().join(CA)]);
@@ -210,6 +217,7 @@ mod tests {
         Certificates::of_files(&files).unwrap();
         assert!(Certificates::of_files(&files[1..]).is_err(), "the authority is missing");
         let folder = certificates.folder().to_owned();
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o077, 0);
         drop(certificates);
         assert!(!folder.exists(), "nothing is left behind");
     }

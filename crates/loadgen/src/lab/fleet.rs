@@ -26,18 +26,21 @@ use super::{
 /// How long each step of a look at a balancer's page may take.
 const PAGE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The balancers that were started; none for a peer without any.
+/// The balancers of a trial; none for a peer without any.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
+    /// Where each of them listens, wherever it runs.
+    addresses: Vec<SocketAddr>,
+    /// Those that were started here.
     balancers: Vec<Balancer>,
-    /// Where those listen that run on another node.
-    elsewhere: Vec<SocketAddr>,
     /// Commands that told them of other backends.
     reloads: Vec<Process>,
 }
 
 #[derive(Debug)]
 struct Balancer {
+    /// Which of all it is.
+    number: usize,
     at: BalancerAddress,
     /// As it was started, or as it was told last.
     launch: ProxyLaunch,
@@ -80,17 +83,20 @@ impl Surroundings<'_> {
 }
 
 impl Fleet {
-    /// Starts a balancer at each address and waits until a call through each succeeds.
+    /// Starts a balancer at each address of this machine's part, and waits until a call
+    /// through each succeeds.
     pub(super) fn start(
         setup: &Setup<'_>,
         proxy: &ProxySetup<'_>,
         at: &[BalancerAddress],
         around: &Surroundings<'_>,
     ) -> Result<Self, LabError> {
-        let mut fleet = Self::default();
-        for (number, &at_its) in at.iter().enumerate() {
+        let addresses = at.iter().map(|at| at.listen).collect();
+        let mut fleet = Self { addresses, ..Self::default() };
+        let all = at.iter().zip(&setup.part.balancers).enumerate();
+        for (number, (&at_its, _)) in all.filter(|(_, (_, is_here))| **is_here) {
             let launch = around.launch(proxy, (number, at.len()), at_its)?;
-            fleet.balancers.push(Balancer::start(launch, at_its, around)?);
+            fleet.balancers.push(Balancer::start(number, launch, at_its, around)?);
         }
         for balancer in &mut fleet.balancers {
             let port = setup.proxy_port(balancer.at.listen);
@@ -105,25 +111,20 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Balancers that another node starts.
-    pub(super) fn elsewhere(at: &[BalancerAddress]) -> Self {
-        Self { elsewhere: at.iter().map(|at| at.listen).collect(), ..Self::default() }
-    }
-
     /// Where each of them listens.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        let here = self.balancers.iter().map(|balancer| balancer.at.listen);
-        here.chain(self.elsewhere.iter().copied())
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
-        self.balancers.is_empty() && self.elsewhere.is_empty()
+        self.addresses.is_empty()
     }
 
-    /// How the first of them was started, or told last.
+    /// How the first of all was started, or told last, where it runs here.
     pub(super) fn first_launch(&self) -> Option<&ProxyLaunch> {
-        self.balancers.first().map(|balancer| &balancer.launch)
+        let first = self.balancers.first().filter(|balancer| balancer.number == 0);
+        first.map(|balancer| &balancer.launch)
     }
 
     /// Their processes.
@@ -149,19 +150,16 @@ impl Fleet {
         self.processes().map(|process| cost::read_tree(process.pid())).collect()
     }
 
-    /// Tells all of them which backends there are.
+    /// Tells all of them that run here which backends there are.
     pub(super) fn tell(
         &mut self,
         proxy: &ProxySetup<'_>,
         around: &Surroundings<'_>,
     ) -> io::Result<()> {
-        if !self.elsewhere.is_empty() {
-            return Err(io::Error::other("the proxy runs on another node"));
-        }
-        let of = self.balancers.len();
-        for (number, balancer) in self.balancers.iter_mut().enumerate() {
-            balancer.launch =
-                around.launch(proxy, (number, of), balancer.at).map_err(io::Error::other)?;
+        let of = self.addresses.len();
+        for balancer in &mut self.balancers {
+            let which = (balancer.number, of);
+            balancer.launch = around.launch(proxy, which, balancer.at).map_err(io::Error::other)?;
             self.reloads.extend(balancer.tell(around)?);
         }
         Ok(())
@@ -175,6 +173,7 @@ impl Fleet {
 
 impl Balancer {
     fn start(
+        number: usize,
         launch: ProxyLaunch,
         at: BalancerAddress,
         around: &Surroundings<'_>,
@@ -193,7 +192,7 @@ impl Balancer {
         } else {
             Some(process)
         };
-        Ok(Self { at, launch, process })
+        Ok(Self { number, at, launch, process })
     }
 
     /// Tells it what its files say now; returns the command that does, where one is.

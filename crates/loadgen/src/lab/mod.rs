@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use certificates::Certificates;
+pub(crate) use certificates::{Certificates, private_folder};
 pub(crate) use disturbance::Watch;
 use error::Obituary;
 pub(crate) use error::{LabError, LaunchError};
@@ -131,14 +131,25 @@ pub(crate) struct BackendPlace<'a> {
 pub(crate) struct Part {
     /// Which backends.
     pub(crate) backends: Vec<bool>,
-    pub(crate) balancer: bool,
+    /// Which balancers, where the peer has any.
+    pub(crate) balancers: Vec<bool>,
     pub(crate) generator: bool,
 }
 
 impl Part {
     /// All of it.
-    pub(crate) fn whole(backends: usize) -> Self {
-        Self { backends: vec![true; backends], balancer: true, generator: true }
+    pub(crate) fn whole(backends: usize, balancers: usize) -> Self {
+        Self { backends: vec![true; backends], balancers: vec![true; balancers], generator: true }
+    }
+
+    /// Whether a backend is on this machine.
+    pub(crate) fn has_backends(&self) -> bool {
+        self.backends.contains(&true)
+    }
+
+    /// Whether a balancer is.
+    pub(crate) fn has_balancers(&self) -> bool {
+        self.balancers.contains(&true)
     }
 }
 
@@ -305,7 +316,7 @@ impl Lab {
     /// No process at all: what is driven was started by somebody else.
     pub(crate) fn without_processes(dir: &Path, outside: Outside) -> Self {
         Self {
-            part: Part::whole(0),
+            part: Part::whole(0, 0),
             backends: Vec::new(),
             taps: Vec::new(),
             launches: Vec::new(),
@@ -332,6 +343,7 @@ impl Lab {
         let mut lab = Self::assemble(setup, dir, network, addresses)?;
         lab.start_backends(setup)?;
         lab.start_balancers(setup, &addresses.balancers)?;
+        lab.ask_service(setup)?;
         Ok(lab)
     }
 
@@ -407,7 +419,9 @@ impl Lab {
             wait_ready(process, setup.backend_port(address), Side::Backend, &self.network)?;
         }
         for index in 0..self.taps.len() {
-            self.start_tap(index)?;
+            if self.part.backends[index] {
+                self.start_tap(index)?;
+            }
         }
         for (tap, &address) in self.taps.iter_mut().zip(&self.backend_addresses) {
             let Some(process) = tap.process_mut() else { continue };
@@ -416,28 +430,32 @@ impl Lab {
         Ok(())
     }
 
-    /// Starts the balancers, where there are any and they run here, once all backends
-    /// answer.
+    /// Starts the balancers that run here, once all backends answer.
     pub(crate) fn start_balancers(
         &mut self,
         setup: &Setup<'_>,
         addresses: &[BalancerAddress],
     ) -> Result<(), LabError> {
         let Some(proxy) = setup.proxy else { return Ok(()) };
-        self.fleet = if self.part.balancer {
-            let members = self.members();
-            let around = Surroundings {
-                network: &self.network,
-                backends: &self.backend_addresses,
-                members: &members,
-                dir: &self.dir,
-                quota: self.quota.as_ref(),
-            };
-            Fleet::start(setup, proxy, addresses, &around)?
-        } else {
-            Fleet::elsewhere(addresses)
+        let members = self.members();
+        let around = Surroundings {
+            network: &self.network,
+            backends: &self.backend_addresses,
+            members: &members,
+            dir: &self.dir,
+            quota: self.quota.as_ref(),
         };
+        self.fleet = Fleet::start(setup, proxy, addresses, &around)?;
         Ok(())
+    }
+
+    /// Asks a backend for the interface of the user's service, where nothing that was started
+    /// here had to be called: the load is made of it. All backends answer.
+    pub(crate) fn ask_service(&self, setup: &Setup<'_>) -> Result<(), LabError> {
+        let is_unknown = setup.service.is_some_and(|service| service.calls().is_none());
+        let first = setup.ids.first().zip(self.backend_addresses.first());
+        let Some((id, &address)) = first.filter(|_| is_unknown) else { return Ok(()) };
+        wait_until(id, || None, setup.tap_port(address), Side::Backend, &self.network)
     }
 
     fn start_at(&self, launch: &Launch, place: Place) -> Result<Process, LabError> {
@@ -452,8 +470,8 @@ impl Lab {
     }
 
     /// Where each balancer listens; nowhere for a peer without any.
-    pub(crate) fn balancer_addresses(&self) -> Vec<SocketAddr> {
-        self.fleet.addresses().collect()
+    pub(crate) fn balancer_addresses(&self) -> &[SocketAddr] {
+        self.fleet.addresses()
     }
 
     /// Where each backend listens.
@@ -485,6 +503,12 @@ impl Lab {
     /// How the proxy was started; the first one, of several.
     pub(crate) fn proxy_launch(&self) -> Option<&ProxyLaunch> {
         self.fleet.first_launch()
+    }
+
+    /// The taps of this machine's backends.
+    fn taps_here(&self) -> impl Iterator<Item = &Tap> {
+        let taps = self.taps.iter().zip(&self.part.backends);
+        taps.filter(|(_, is_here)| **is_here).map(|(tap, _)| tap)
     }
 
     /// Says which process is gone, if one is that should not be.
@@ -529,7 +553,7 @@ impl Lab {
             generator: cost::read_self().filter(|_| self.part.generator),
             fleet: self.fleet.read_costs(),
             backends: self.backends.iter().flatten().map(read).collect(),
-            taps: self.taps.iter().map(|tap| tap.process().and_then(read)).collect(),
+            taps: self.taps_here().map(|tap| tap.process().and_then(read)).collect(),
             links: self.network.relay().and_then(read),
             metered: self.meters().map(|meter| meter.read().ok()).collect(),
             machine: machine::read_machine(),
@@ -563,7 +587,7 @@ impl Lab {
         let fleet = (ProcessRole::Proxy, names.collect(), &before.fleet, &after.fleet);
         let names = self.backends.iter().flatten().map(Process::name);
         let backends = (ProcessRole::Backend, names.collect(), &before.backends, &after.backends);
-        let names = self.taps.iter().map(Tap::name);
+        let names = self.taps_here().map(Tap::name);
         let taps = (ProcessRole::Tap, names.collect(), &before.taps, &after.taps);
         let parts: [(_, Vec<&str>, _, _); 3] = [fleet, backends, taps];
         for (role, names, before, after) in parts {

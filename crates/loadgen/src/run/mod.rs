@@ -112,8 +112,8 @@ pub(crate) fn run(
     }
     let points = points::planned(scenario);
     preflight::check(scenario, &peers)?;
-    if request.targets.is_none() {
-        preflight::check_command(scenario, request.source.file())?;
+    if request.targets.is_none() && request.nodes.is_none() {
+        preflight::check_command(scenario).map_err(|reason| in_file(request, &reason))?;
     }
     for point in &points {
         preflight::check(&point.scenario, &peers)?;
@@ -158,6 +158,11 @@ pub(crate) fn run(
         observer,
     };
     Ok(course.run(started))
+}
+
+/// What is wrong with a key of the scenario, with the file that it stands in.
+fn in_file(request: &Request, reason: &str) -> Failure {
+    Failure::bad_input(format!("{}: {reason}", request.source.file()))
 }
 
 /// The real clients that make calls at any of the points.

@@ -36,11 +36,10 @@ pub(super) fn check(scenario: &Scenario, peers: &[ReadyPeer]) -> Result<(), Fail
 /// Looks for the program of the user's own servers, as the system will.
 ///
 /// # Errors
-/// With where it was looked for.
-pub(super) fn check_command(scenario: &Scenario, file: &str) -> Result<(), Failure> {
+/// With the key, and where it was looked for.
+pub(super) fn check_command(scenario: &Scenario) -> Result<(), String> {
     let Some(own) = scenario.servers.command() else { return Ok(()) };
-    let failure =
-        |what: String| Err(Failure::bad_input(format!("{file}: backends.command: {what}")));
+    let failure = |what: String| Err(format!("backends.command: {what}"));
     let folder = own.folder.display();
     // What the file's own folder is called there is nothing at all.
     if !own.folder.as_os_str().is_empty() && !own.folder.is_dir() {

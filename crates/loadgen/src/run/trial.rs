@@ -63,6 +63,11 @@ pub(crate) struct Trial<'a> {
 }
 
 impl Trial<'_> {
+    /// How many balancers the lab starts.
+    pub(super) fn balancers(&self) -> usize {
+        if self.peer.is_started() { self.scenario.fleet.balancers as usize } else { 0 }
+    }
+
     /// Says in its record what it was, and when.
     pub(super) fn describe(&self, record: &mut TrialRecord, started: Timestamp) {
         record.started_utc = utc(started);
@@ -265,12 +270,6 @@ impl Attempt<'_> {
         self.trial.scenario.has_taps() && self.trial.peer.external.is_none()
     }
 
-    /// How many balancers are started.
-    fn balancers(&self) -> usize {
-        let balancers = self.trial.scenario.fleet.balancers as usize;
-        if self.trial.peer.is_started() { balancers } else { 0 }
-    }
-
     /// What shows that a backend of the lab's is ready: a call, where calls succeed.
     fn ready(&self) -> Ready {
         let fails = self.trial.scenario.backends.iter().any(|backend| backend.failures > 0.0);
@@ -279,7 +278,7 @@ impl Attempt<'_> {
 
     /// Names of the balancers, where there are several and each client comes to one.
     fn balancer_names(&self) -> Vec<String> {
-        let of = self.balancers();
+        let of = self.trial.balancers();
         let name = |number| setup::balancer_name(&self.trial.peer.peer.name, number, of);
         let is_known = of > 1 && self.trial.scenario.channel.count == 1;
         if is_known { (0..of).map(name).collect() } else { Vec::new() }
@@ -302,12 +301,15 @@ impl Attempt<'_> {
         };
         let count = self.trial.scenario.backends.len();
         work(&Setup {
-            part: self.here.map_or_else(|| Part::whole(count), |here| here.part.clone()),
+            part: self.here.map_or_else(
+                || Part::whole(count, self.trial.balancers()),
+                |here| here.part.clone(),
+            ),
             network: self.trial.scenario.network,
             links: &self.trial.scenario.links,
             seed,
             has_name: self.client.is_some() && self.trial.peer.peer.layer == Layer::Client,
-            balancers: self.balancers(),
+            balancers: self.trial.balancers(),
             speeds: self.trial.scenario.backends.iter().map(|backend| backend.speed).collect(),
             members: self.trial.scenario.first_members(),
             slow_call: self.trial.scenario.slow_call(),
@@ -403,7 +405,7 @@ impl Attempt<'_> {
     }
 
     /// The planned window. A length in calls has no end that is known before.
-    fn planned(&self) -> (u64, Option<u64>) {
+    pub(super) fn planned(&self) -> (u64, Option<u64>) {
         let start_ns = nanos(self.trial.scenario.load.warm_up);
         let end_ns = match self.trial.scenario.load.length {
             Length::Duration(duration) => Some(start_ns + nanos(duration)),
@@ -501,7 +503,8 @@ impl Attempt<'_> {
     fn own_faults(&self) -> Vec<Fault> {
         let all = &self.trial.scenario.faults;
         let Some(Here { part, .. }) = self.here else { return all.clone() };
-        let tells = if self.trial.peer.is_started() { part.balancer } else { part.generator };
+        let is_balanced = self.trial.peer.is_started();
+        let tells = if is_balanced { part.has_balancers() } else { part.generator };
         let is_own = |fault: &&Fault| match fault.action {
             FaultAction::Add | FaultAction::Remove => tells,
             _ => part.backends[fault.backend as usize],

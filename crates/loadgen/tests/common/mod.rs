@@ -8,7 +8,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -68,6 +68,11 @@ impl Home {
         }
         home.scenario("small", SMALL);
         home
+    }
+
+    /// The variable, with its value, by which processes that were started from here are known.
+    pub(crate) fn mark(&self) -> String {
+        format!("{MARK}={}", self.mark)
     }
 
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
@@ -131,6 +136,29 @@ impl Home {
         Started { child, stderr }
     }
 
+    /// An authority, and what it has signed, in files: for the server and for a client.
+    pub(crate) fn certificates(&self) -> [String; 5] {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        let keep = |name: &str, text: String| {
+            let path = self.path(name);
+            fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = keep("ca.pem", params.self_signed(&key).unwrap().pem());
+        let issuer = Issuer::new(params, key);
+        let sign = |name: &str| {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new([name.to_owned()]).unwrap();
+            let cert = keep(&format!("{name}.pem"), params.signed_by(&key, &issuer).unwrap().pem());
+            [cert, keep(&format!("{name}.key"), key.serialize_pem())]
+        };
+        let ([server, server_key], [client, client_key]) = (sign("localhost"), sign("client"));
+        [ca, server, server_key, client, client_key]
+    }
+
     /// The run folders of a scenario, oldest first.
     pub(crate) fn runs(&self, scenario: &str) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.path("results").join(scenario)) else {
@@ -143,7 +171,7 @@ impl Home {
 
     /// Processes started from here that are still there.
     pub(crate) fn left_behind(&self) -> Vec<u32> {
-        let mark = format!("{MARK}={}", self.mark);
+        let mark = self.mark();
         let is_ours = |pid: &u32| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes())
@@ -168,6 +196,13 @@ impl Home {
             std::thread::yield_now();
         }
     }
+}
+
+/// Says that a test was not run, and why, past the test harness, which shows what a test
+/// prints only if it fails. It is a failure with `LAYERLAB_REQUIRE_NAMESPACES=1`.
+pub(crate) fn not_run(test: &str, reason: &str) {
+    assert!(std::env::var_os("LAYERLAB_REQUIRE_NAMESPACES").is_none(), "{test}: {reason}");
+    std::io::stderr().write_all(format!("NOT RUN: {test}: {reason}\n").as_bytes()).unwrap();
 }
 
 /// A command that ended.

@@ -11,13 +11,13 @@ use measure::{
     calllog::{CallLog, Entry, Outcome, UNKNOWN_BACKEND},
     fold::{Folded, FoldedPart},
     nodes::NodeTrial,
-    record::{Disturbance, FaultRecord, MachineCost, ProcessCost, Side, TrialOutcome},
+    record::{Disturbance, FaultRecord, MachineCost, ProcessCost, ProcessRole, Side, TrialOutcome},
 };
 use scenario::Setting;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    lab::{LabError, Part, ProxyLaunch},
+    lab::{BalancerAddress, LabError, Part, ProxyLaunch},
     run::{
         course::without_paths,
         trial::{Measured, Then, Workers},
@@ -41,13 +41,16 @@ pub(super) struct PartMeasured {
     pub(super) machine: MachineCost,
     pub(super) faults: Vec<FaultRecord>,
     pub(super) disturbance: Option<Disturbance>,
-    /// Of each of its workers.
+    /// Of each of its logs, as all that follows.
     pub(super) calls: Vec<u64>,
+    pub(super) balancers: Vec<u16>,
     pub(super) lost: Vec<u64>,
     pub(super) late_ns: u64,
     pub(super) last_done_ns: u64,
     /// Of what the lab did not start, by the numbers in its logs.
     pub(super) backend_ids: Vec<String>,
+    /// Whether it is left alone.
+    pub(super) left_alone: bool,
 }
 
 fn json<T: Serialize>(value: &T) -> String {
@@ -74,15 +77,21 @@ pub(super) fn measured_to_wire(
         faults_json: json(&measured.faults),
         disturbance_json: disturbance.map(json).unwrap_or_default(),
         calls: measured.logs.iter().map(|log| log.entries().len() as u64).collect(),
+        balancers: measured.logs.iter().map(|log| log.balancer().into()).collect(),
         lost: measured.logs.iter().map(CallLog::lost).collect(),
         late_ns,
         last_done_ns: measured.last_done_ns,
         backend_ids,
+        left_alone: measured.then == Then::End,
     }
 }
 
 pub(super) fn measured_of_wire(measured: &wire::Measured) -> Result<PartMeasured, Unreadable> {
     let disturbance = Some(&measured.disturbance_json).filter(|json| !json.is_empty());
+    let balancers = measured.balancers.iter().map(|&number| u16::try_from(number));
+    let balancers: Result<Vec<u16>, _> = balancers.collect();
+    let balancers = balancers.ok().filter(|all| all.len() == measured.calls.len());
+    let balancers = balancers.ok_or(Unreadable("balancers"));
     Ok(PartMeasured {
         outcome: read("an outcome", &measured.outcome_json)?,
         ended_ns: measured.ended_ns,
@@ -91,10 +100,12 @@ pub(super) fn measured_of_wire(measured: &wire::Measured) -> Result<PartMeasured
         faults: read("faults", &measured.faults_json)?,
         disturbance: disturbance.map(|json| read("a disturbance", json)).transpose()?,
         calls: measured.calls.clone(),
+        balancers: balancers?,
         lost: measured.lost.clone(),
         late_ns: measured.late_ns,
         last_done_ns: measured.last_done_ns,
         backend_ids: measured.backend_ids.clone(),
+        left_alone: measured.left_alone,
     })
 }
 
@@ -120,10 +131,13 @@ pub(super) fn side_of_wire(failed: &wire::Failed) -> Side {
 }
 
 pub(super) fn part_to_wire(part: &Part, workers: Workers, shares_machine: bool) -> wire::Part {
-    let backends = part.backends.iter().enumerate().filter(|(_, is_here)| **is_here);
+    let indices = |all: &[bool]| {
+        let here = (0_u32..).zip(all).filter(|(_, is_here)| **is_here);
+        here.map(|(index, _)| index).collect()
+    };
     wire::Part {
-        backends: backends.filter_map(|(index, _)| u32::try_from(index).ok()).collect(),
-        balancer: part.balancer,
+        backends: indices(&part.backends),
+        balancers: indices(&part.balancers),
         first_worker: workers.first,
         workers: workers.count,
         all_workers: workers.of,
@@ -133,19 +147,26 @@ pub(super) fn part_to_wire(part: &Part, workers: Workers, shares_machine: bool) 
 
 pub(super) fn part_of_wire(
     part: &wire::Part,
-    backends: usize,
+    (backends, balancers): (usize, usize),
 ) -> Result<(Part, Workers), Unreadable> {
     let workers = Workers { first: part.first_worker, count: part.workers, of: part.all_workers };
     let end = workers.first.checked_add(workers.count);
     if workers.of == 0 || end.is_none_or(|end| end > workers.of) {
         return Err(Unreadable("workers"));
     }
-    let mut here = vec![false; backends];
-    for &index in &part.backends {
-        *here.get_mut(index as usize).ok_or(Unreadable("a backend"))? = true;
-    }
-    let generator = part.workers > 0;
-    Ok((Part { backends: here, balancer: part.balancer, generator }, workers))
+    let here = |what, count, indices: &[u32]| {
+        let mut here = vec![false; count];
+        for &index in indices {
+            *here.get_mut(index as usize).ok_or(Unreadable(what))? = true;
+        }
+        Ok(here)
+    };
+    let part = Part {
+        backends: here("a backend", backends, &part.backends)?,
+        balancers: here("a balancer", balancers, &part.balancers)?,
+        generator: part.workers > 0,
+    };
+    Ok((part, workers))
 }
 
 pub(super) fn settings_to_wire(settings: &[Setting]) -> Vec<wire::Setting> {
@@ -176,11 +197,17 @@ pub(super) fn below(folder: &Path, path: &str) -> Result<PathBuf, Unreadable> {
     Ok(folder.join(path))
 }
 
+/// Addresses of the balancers.
+pub(super) fn balancer_addresses(serve: &wire::Serve) -> Result<Vec<BalancerAddress>, Unreadable> {
+    let both = addresses(&serve.balancers)?.into_iter().zip(addresses(&serve.admins)?);
+    Ok(both.map(|(listen, admin)| BalancerAddress { listen, admin }).collect())
+}
+
 pub(super) fn addresses(texts: &[String]) -> Result<Vec<SocketAddr>, Unreadable> {
     texts.iter().map(|text| address(text)).collect()
 }
 
-pub(super) fn address(text: &str) -> Result<SocketAddr, Unreadable> {
+fn address(text: &str) -> Result<SocketAddr, Unreadable> {
     text.parse().map_err(|_| Unreadable("an address"))
 }
 
@@ -243,7 +270,7 @@ pub(super) fn merge(
         faults: Vec::new(),
         disturbance: None,
         links: None,
-        then: Then::GoOn,
+        then: if parts.iter().any(|part| part.left_alone) { Then::End } else { Then::GoOn },
         nodes,
     };
     for (index, part) in parts.into_iter().enumerate() {
@@ -267,8 +294,29 @@ pub(super) fn merge(
             merged.disturbance = part.disturbance;
         }
     }
-    merged.processes.sort_by(|one, other| (one.role, &one.name).cmp(&(other.role, &other.name)));
+    // As on one machine, by their numbers: b2 before b10.
+    merged.processes.sort_by(|one, other| {
+        let key = |cost: &ProcessCost| (cost.role, cost.name.len());
+        key(one).cmp(&key(other)).then_with(|| one.name.cmp(&other.name))
+    });
     merged
+}
+
+/// Leaves out what the balancers, the backends or the taps cost where a node can't tell what
+/// its own did, as after a fault that ended one: what the others cost is not what all did.
+pub(super) fn leave_out_partial_costs(measured: &mut [PartMeasured], parts: &[(Part, Workers)]) {
+    type Has = fn(&Part) -> bool;
+    let roles: [(ProcessRole, Has); 3] = [
+        (ProcessRole::Proxy, Part::has_balancers),
+        (ProcessRole::Backend, Part::has_backends),
+        (ProcessRole::Tap, Part::has_backends),
+    ];
+    for (role, has) in roles {
+        let mut nodes = measured.iter().zip(parts).filter(|(_, (part, _))| has(part));
+        if nodes.any(|(told, _)| told.processes.iter().all(|cost| cost.role != role)) {
+            measured.iter_mut().for_each(|told| told.processes.retain(|cost| cost.role != role));
+        }
+    }
 }
 
 fn add_machine(sum: &mut MachineCost, one: &MachineCost) {
@@ -302,6 +350,7 @@ fn add_fault(faults: &mut Vec<FaultRecord>, fault: FaultRecord) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::cost::Reading;
 
     fn fault(action: &str, planned_s: f64, done_s: f64, seen: bool) -> FaultRecord {
         FaultRecord { action: action.into(), backend: "b1".into(), planned_s, done_s, seen }
@@ -316,10 +365,12 @@ mod tests {
             faults,
             disturbance: None,
             calls: Vec::new(),
+            balancers: Vec::new(),
             lost: Vec::new(),
             late_ns: 0,
             last_done_ns: 0,
             backend_ids: Vec::new(),
+            left_alone: false,
         }
     }
 
@@ -340,6 +391,29 @@ mod tests {
         let faults: Vec<_> = merged.faults.iter().map(|one| (&*one.action, one.done_s)).collect();
         assert_eq!(faults, [("add", 1.2), ("stop", 2.0), ("kill", 3.0)]);
         assert!(!merged.faults[0].seen, "one node has not seen it");
+    }
+
+    #[test]
+    fn what_some_backends_cost_is_not_what_all_do() {
+        let cost = |role, name| Reading::default().since(&Reading::default(), role, name);
+        let mut measured = [part(1, vec![]), part(1, vec![]), part(1, vec![])];
+        measured[0].processes = vec![cost(ProcessRole::Proxy, "l7")];
+        measured[1].processes = vec![cost(ProcessRole::Backend, "b0")];
+        let roles = |measured: &[PartMeasured]| -> Vec<ProcessRole> {
+            measured.iter().flat_map(|part| &part.processes).map(|cost| cost.role).collect()
+        };
+        let workers = Workers { first: 0, count: 0, of: 1 };
+        let node = |backend, balancer| {
+            let (backends, balancers) = (vec![backend], vec![balancer]);
+            (Part { backends, balancers, generator: false }, workers)
+        };
+        let parts = [node(false, true), node(true, false), node(false, false)];
+        leave_out_partial_costs(&mut measured, &parts);
+        assert_eq!(roles(&measured), [ProcessRole::Proxy, ProcessRole::Backend]);
+        // Another node has a backend that was ended and started again.
+        let parts = [node(false, true), node(true, false), node(true, false)];
+        leave_out_partial_costs(&mut measured, &parts);
+        assert_eq!(roles(&measured), [ProcessRole::Proxy]);
     }
 
     #[test]
@@ -371,18 +445,21 @@ mod tests {
     fn a_part_that_can_t_be_is_refused() {
         let good = wire::Part {
             backends: vec![1],
+            balancers: vec![2],
             first_worker: 1,
             workers: 2,
             all_workers: 3,
             ..wire::Part::default()
         };
-        let (part, workers) = part_of_wire(&good, 2).unwrap();
+        let (part, workers) = part_of_wire(&good, (2, 3)).unwrap();
         assert_eq!(part.backends, [false, true]);
+        assert_eq!(part.balancers, [false, false, true]);
         assert_eq!(part_to_wire(&part, workers, false), good);
-        assert!(part_of_wire(&good, 1).is_err());
+        assert!(part_of_wire(&good, (1, 3)).is_err());
+        assert!(part_of_wire(&good, (2, 2)).is_err());
         for (first_worker, workers, all_workers) in [(2, 2, 3), (u32::MAX, 2, 3), (0, 0, 0)] {
             let bad = wire::Part { first_worker, workers, all_workers, ..good.clone() };
-            assert!(part_of_wire(&bad, 2).is_err());
+            assert!(part_of_wire(&bad, (2, 3)).is_err());
         }
     }
 

@@ -11,6 +11,7 @@ use generator::clock::monotonic_ns;
 use measure::{calllog::CallLog, fold::Folded, record::Side};
 
 use super::{
+    bills::Bills,
     convert::{self, PartMeasured},
     engine::Running,
 };
@@ -133,10 +134,12 @@ impl Fleet {
         self.nodes.iter().map(offset).collect()
     }
 
-    /// Waits until the load was made, and for what each node measured.
+    /// Waits until the load was made, and for what each node measured. `bills` are read
+    /// meanwhile.
     pub(super) fn watch(
         &self,
         zero_ns: u64,
+        bills: &mut Bills<'_>,
         look: &mut dyn FnMut(Moment),
     ) -> Result<Vec<PartMeasured>, Broken> {
         let mut replies: Vec<Option<reply::What>> = self.nodes.iter().map(|_| None).collect();
@@ -144,7 +147,7 @@ impl Fleet {
         while replies.iter().any(Option::is_none) {
             for (node, reply) in self.nodes.iter().zip(&mut replies) {
                 if reply.is_none() {
-                    *reply = node.reply()?;
+                    *reply = node.try_reply();
                 }
             }
             self.check()?;
@@ -159,11 +162,16 @@ impl Fleet {
                 is_stopped = true;
                 self.nodes.iter().for_each(Node::stop);
             }
-            let elapsed = Duration::from_nanos(monotonic_ns().saturating_sub(zero_ns));
+            let begun_ns = monotonic_ns().checked_sub(zero_ns);
+            if let Some(now_ns) = begun_ns {
+                bills.look(now_ns, is_over || is_stopped);
+            }
+            let now_ns = begun_ns.unwrap_or(0);
             let ended = progress.iter().map(|one| one.ended).sum();
-            look(Moment::Running { elapsed, ended });
-            thread::sleep(LOOK_EVERY);
+            look(Moment::Running { elapsed: Duration::from_nanos(now_ns), ended });
+            thread::sleep(bills.until(now_ns).unwrap_or(LOOK_EVERY).min(LOOK_EVERY));
         }
+        bills.look(monotonic_ns().saturating_sub(zero_ns), true);
         self.parts(replies.into_iter().flatten().collect())
     }
 
@@ -203,7 +211,8 @@ impl Fleet {
         let mut logs = Vec::new();
         for (node, part) in self.nodes.iter().zip(measured) {
             let missing = || node.lost("calls are missing from its logs");
-            let own = node.take_logs().ok_or_else(missing)?;
+            let own = node.take_logs().ok_or_else(missing)?.into_iter().zip(&part.balancers);
+            let own: Vec<CallLog> = own.map(|(log, &balancer)| log.of_balancer(balancer)).collect();
             match external.map(External::seen) {
                 None => logs.extend(own),
                 Some(seen) => logs.extend(

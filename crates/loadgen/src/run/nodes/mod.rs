@@ -12,9 +12,13 @@
 //! | [`trial`] | one trial, step by step |
 //! | [`part`] | the agent's side |
 //! | [`convert`] | what is sent, and how parts become a whole |
+//! | [`files`] | the files that a scenario names, on nodes |
+//! | [`bills`] | what targets cost |
 
+mod bills;
 mod convert;
 mod engine;
+mod files;
 mod fleet;
 mod part;
 mod roles;
@@ -22,7 +26,9 @@ mod trial;
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -31,12 +37,13 @@ use agents::{
     wire,
 };
 use generator::clock::monotonic_ns;
+use grpc_call::Interface;
 use measure::{
     nodes::{Cluster, NodeSetup},
     record::{Environment, LeftOut, RunRecord},
     warning::Warning,
 };
-use scenario::{Arrivals, Engine, Library, Network, Pace, Scenario, Setting, Sizes};
+use scenario::{Engine, Library, Network, Scenario, Setting};
 
 pub(crate) use engine::TOKEN_VARIABLE;
 use engine::{Running, Start};
@@ -45,7 +52,10 @@ pub(crate) use part::Agent;
 use roles::{Capacity, Roles};
 
 use super::{Request, doubts};
-use crate::{exit::Failure, interrupt, lab::Certificates, peers::ReadyPeer};
+use crate::{
+    exit::Failure, external::Targets, interrupt, lab::Certificates, peers::ReadyPeer,
+    service::OwnService,
+};
 
 /// Losses of nodes after which a run ends with what it has.
 const MOST_LOSSES: u32 = 3;
@@ -69,6 +79,8 @@ pub(crate) struct Wanted {
 /// The nodes of a run, and what leads them.
 pub(super) struct Nodes<'a> {
     wanted: &'a Wanted,
+    /// The user's own service, where that is called.
+    service: Option<&'a OwnService>,
     prepare: wire::Prepare,
     minutes: u64,
     roles: Roles,
@@ -87,7 +99,7 @@ impl<'a> Nodes<'a> {
     /// # Errors
     /// When the scenario can't be run so, or the nodes are not there or not alike.
     pub(super) fn start(
-        request: &Request,
+        request: &'a Request,
         wanted: &'a Wanted,
         library: &Library,
         certificates: Option<&Certificates>,
@@ -97,10 +109,12 @@ impl<'a> Nodes<'a> {
         let place = if request.targets.is_some() { Roles::of_targets } else { Roles::of };
         let roles = place(&scenario.nodes, wanted.nodes, scenario.backends.len())
             .map_err(Failure::bad_input)?;
+        check_quota(scenario, &roles)?;
         let program = crate::peers::loadgen_program().map_err(Failure::lab)?;
         let build = agents::build_of(&program).map_err(Failure::lab)?;
         let mut nodes = Self {
             wanted,
+            service: request.service.as_ref(),
             prepare: prepare(request, wanted, library, certificates)?,
             minutes: engine::minutes(scenario.planned()),
             roles,
@@ -113,6 +127,7 @@ impl<'a> Nodes<'a> {
         };
         nodes.join()?;
         nodes.setups = nodes.describe()?;
+        nodes.check_servers(request)?;
         Ok(nodes)
     }
 
@@ -147,6 +162,18 @@ impl<'a> Nodes<'a> {
         self.found = fleet.prepare(&self.prepare)?;
         self.fleet = Some(fleet);
         Ok(())
+    }
+
+    /// Whether the user's own servers can be started where backends run.
+    fn check_servers(&self, request: &Request) -> Result<(), Failure> {
+        let missing = |node: &usize| !self.found[*node].no_servers.is_empty();
+        match self.roles.of_backends().find(missing) {
+            Some(node) => Err(super::in_file(
+                request,
+                &format!("{} (on n{node}, {})", self.found[node].no_servers, self.host(node)),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// The nodes as they stand in the record.
@@ -223,12 +250,15 @@ impl<'a> Nodes<'a> {
     /// version on another node is a node that was not set up like the others.
     fn version(&self, peer: &str) -> Result<Result<Option<String>, String>, Failure> {
         let found = |node: usize| self.found[node].peers.iter().find(|one| one.name == peer);
-        let balancer = self.roles.balancer();
-        let Some(here) = found(balancer) else {
-            return Err(Failure::lab(format!("n{balancer} knows no peer {peer}")));
-        };
-        if let Some(reason) = &here.missing {
-            return Ok(Err(format!("on n{balancer}: {reason}")));
+        let mut version = None;
+        for node in self.roles.of_balancers() {
+            let Some(here) = found(node) else {
+                return Err(Failure::lab(format!("n{node} knows no peer {peer}")));
+            };
+            if let Some(reason) = &here.missing {
+                return Ok(Err(format!("on n{node}: {reason}")));
+            }
+            version.clone_from(&here.version);
         }
         let mut versions: BTreeMap<&str, usize> = BTreeMap::new();
         for node in 0..self.found.len() {
@@ -247,7 +277,7 @@ impl<'a> Nodes<'a> {
                 each.join(", ")
             )));
         }
-        Ok(Ok(here.version.clone()))
+        Ok(Ok(version))
     }
 
     fn host(&self, node: usize) -> &str {
@@ -300,22 +330,11 @@ fn place(wanted: &Wanted) -> Result<(String, SocketAddr), Failure> {
 
 /// What can't be run on several nodes, with what can be done about it.
 fn check(scenario: &Scenario) -> Result<(), Failure> {
-    let sizes = [&scenario.load.request_bytes, &scenario.load.response_bytes];
-    let is_traced = match &scenario.load.pace {
-        Pace::Open { arrivals: Arrivals::Trace { .. }, .. } => true,
-        Pace::Open { .. } | Pace::Closed { .. } => false,
-    };
     let reason = if scenario.network != Network::Loopback {
         "it has `network = \"namespaces\"`, which are of one machine; use network=loopback, which \
          stands for the network between the nodes"
-    } else if scenario.all_points().iter().any(|point| point.fleet.balancers > 1) {
-        "it has several balancers, and one node runs one"
     } else if scenario.all_points().iter().any(|point| point.load.client.is_program()) {
         "its calls are made by a program, which nodes do not have; use --set load.client=wire"
-    } else if scenario.service.is_some() || scenario.servers.are_own() {
-        "it calls or starts a service of your own, whose files nodes do not have"
-    } else if is_traced || sizes.iter().any(|sizes| matches!(sizes, Sizes::Listed { .. })) {
-        "its load is read from a file, which nodes do not have"
     } else {
         return Ok(());
     };
@@ -323,6 +342,18 @@ fn check(scenario: &Scenario) -> Result<(), Failure> {
         "scenario {} can't be run on several nodes: {reason}",
         scenario.name
     )))
+}
+
+/// A quota holds the balancers of one node, and is not divided over several.
+fn check_quota(scenario: &Scenario, roles: &Roles) -> Result<(), Failure> {
+    let has_quota = scenario.all_points().iter().any(|point| point.proxy_quota.is_some());
+    if has_quota && roles.of_balancers().count() > 1 {
+        return Err(Failure::bad_input(format!(
+            "scenario {}: `placement.proxy_quota` is what all balancers may use together, and              `nodes.balancers` has them on several nodes; name one node, or take the quota out",
+            scenario.name
+        )));
+    }
+    Ok(())
 }
 
 /// What all nodes have to know before the first trial.
@@ -338,19 +369,39 @@ fn prepare(
             peers.push(wire::File { path: format!("{peer}/{name}"), content: text.into_bytes() });
         }
     }
-    let files = certificates.map(Certificates::all_files).transpose().map_err(Failure::lab)?;
+    let pairs = certificates.map(Certificates::all_files).transpose().map_err(Failure::lab)?;
     let file = |(path, content)| wire::File { path, content };
+    let folder = files::folder_of(&request.source)?;
+    let interface = request.service.as_ref().and_then(OwnService::described);
     Ok(wire::Prepare {
         scenario: request.source.name().to_owned(),
         text: request.source.text().to_owned(),
         short: wanted.short,
         settings: convert::settings_to_wire(&wanted.settings),
         peers,
-        certificates: files.into_iter().flatten().map(file).collect(),
-        targets: request.targets.as_ref().map(|targets| wire::Targets {
-            targets: targets.all.iter().map(|one| format!("{}={one}", one.name)).collect(),
-            insecure: targets.tls.insecure,
-            max_errors: request.max_errors,
-        }),
+        certificates: pairs.into_iter().flatten().map(file).collect(),
+        targets: request.targets.as_ref().map(targets_to_wire).transpose()?,
+        files: files::read(&request.scenario, &folder)?,
+        folder: folder.to_string_lossy().into_owned(),
+        interface: interface.map(Interface::encode).unwrap_or_default(),
+        max_errors: request.max_errors,
+    })
+}
+
+fn targets_to_wire(targets: &Targets) -> Result<wire::Targets, Failure> {
+    let read = |path: Option<&PathBuf>| {
+        let read = path.map(fs::read).transpose();
+        // Each was read before, to see whether it is what it should be.
+        read.map(Option::unwrap_or_default).map_err(Failure::lab)
+    };
+    let tls = &targets.tls;
+    let identity = tls.identity.as_ref();
+    Ok(wire::Targets {
+        targets: targets.all.iter().map(|one| format!("{}={one}", one.name)).collect(),
+        insecure: tls.insecure,
+        ca: read(tls.ca.as_ref())?,
+        cert: read(identity.map(|(cert, _)| cert))?,
+        key: read(identity.map(|(_, key)| key))?,
+        server_name: tls.server_name.clone().unwrap_or_default(),
     })
 }

@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use agents::{
@@ -12,28 +12,30 @@ use agents::{
     wire::{self, begin::Which, reply, step},
 };
 use generator::clock::{Clock, monotonic_ns};
+use grpc_call::Interface;
 use measure::{calllog::CallLog, fold::Window};
 use scenario::{Library, Placement, Scenario};
 
-use super::convert;
+use super::{convert, files};
 use crate::{
     exit::Failure,
     external::{self, External, Target, Targets, TlsOptions},
     interrupt,
     lab::{
-        Addresses, BalancerAddress, Certificates, Lab, LabError, Network,
+        Addresses, Certificates, Lab, LabError, Network,
         placement::{self, Cpus},
-        ports,
+        ports, private_folder,
     },
     peers::{ReadyPeer, can_do},
     root::Root,
     run::{
-        local_paths,
+        load, local_paths,
         points::{self, Point},
         preflight,
         trial::{Attempt, Here, Seen, Trial},
         twin,
     },
+    service::OwnService,
 };
 
 /// What all trials have in common.
@@ -41,10 +43,14 @@ struct Prepared {
     scenario: Scenario,
     peers: Vec<ReadyPeer>,
     certificates: Option<Certificates>,
-    /// The part of the calls to a target that may fail.
+    /// The user's own service, where that is called.
+    service: Option<OwnService>,
+    /// The part of the calls that may fail at what the lab did not start.
     max_errors: f64,
     /// Where peers' files are, and those of trials.
     folder: tempfile::TempDir,
+    /// Where files of the scenario's are.
+    _files: tempfile::TempDir,
 }
 
 /// Why a trial ends early here.
@@ -92,9 +98,9 @@ impl<'a> Agent<'a> {
             };
             match step {
                 step::What::Prepare(prepare) => match prepare_run(&prepare, self.root) {
-                    Ok(prepared) => {
-                        self.link.reply(reply::What::Prepared(found(&prepared)));
-                        self.prepared = Some(prepared.0);
+                    Ok((prepared, found)) => {
+                        self.link.reply(reply::What::Prepared(found));
+                        self.prepared = Some(prepared);
                     }
                     Err(failure) => {
                         let error = LabError::Coordinator(failure.message);
@@ -137,10 +143,6 @@ impl<'a> Agent<'a> {
         let peer = prepared.peers.iter().find(|ready| ready.peer.name == begin.peer);
         let peer = peer.ok_or(convert::Unreadable("a peer"))?;
         let sent = begin.part.as_ref().ok_or(convert::Unreadable("a part"))?;
-        let (part, workers) = convert::part_of_wire(sent, scenario.backends.len())?;
-        let (signals, shares_machine) = (&**self.link.signals(), sent.shares_machine);
-        signals.begin();
-        let here = Here { part, workers, shares_machine, signals };
         let dir = prepared.folder.path().join(format!("trial-{}", begin.order));
         let trial = Trial {
             scenario: &scenario,
@@ -150,9 +152,14 @@ impl<'a> Agent<'a> {
             order: begin.order,
             dir: dir.clone(),
         };
+        let counts = (scenario.backends.len(), trial.balancers());
+        let (part, workers) = convert::part_of_wire(sent, counts)?;
+        let (signals, shares_machine) = (&**self.link.signals(), sent.shares_machine);
+        signals.begin();
+        let here = Here { part, workers, shares_machine, signals };
         let attempt = Attempt {
             trial: &trial,
-            service: None,
+            service: prepared.service.as_ref(),
             client: None,
             certificates: prepared.certificates.as_ref(),
             cpus: &cpus(&scenario, &here)?,
@@ -179,17 +186,15 @@ impl<'a> Agent<'a> {
             self.link.reply(reply::What::Balancing(wire::Balancing::default()));
             return self.load(attempt, &mut lab);
         }
-        let balancer = BalancerAddress {
-            listen: convert::address(&serve.balancer)?,
-            admin: convert::address(&serve.admin)?,
-        };
         let addresses = Addresses {
-            balancers: vec![balancer],
+            balancers: convert::balancer_addresses(&serve)?,
             backends: convert::addresses(&serve.backends)?,
-            tapped: Vec::new(),
-            cluster: Vec::new(),
+            tapped: convert::addresses(&serve.tapped)?,
+            cluster: convert::addresses(&serve.cluster)?,
         };
-        if addresses.backends.len() != here.part.backends.len() {
+        let of_backends = [&addresses.backends, &addresses.tapped, &addresses.cluster];
+        let are_whole = of_backends.iter().all(|all| all.len() == here.part.backends.len());
+        if !are_whole || addresses.balancers.len() != here.part.balancers.len() {
             return Err(convert::Unreadable("addresses").into());
         }
         drop(held);
@@ -200,6 +205,7 @@ impl<'a> Agent<'a> {
             self.done();
             self.expect(|step| matches!(step, step::What::Balance(_)).then_some(()))?;
             lab.start_balancers(setup, &addresses.balancers)?;
+            lab.ask_service(setup)?;
             let paths = local_paths(dir, attempt.certificates);
             let started = lab.proxy_launch();
             let started = started.map(|launch| convert::launch_to_wire(launch, &paths));
@@ -263,10 +269,10 @@ fn seen_of(fold: &wire::Fold) -> Seen {
     Seen::over(window(fold.start_ns), window(fold.spent_start_ns))
 }
 
-/// Ports that a part needs: one for each backend, and two for the balancer.
+/// Ports that a part needs: three for each backend, and two for each balancer.
 fn count_of(here: &Here<'_>) -> usize {
-    let backends = here.part.backends.iter().filter(|is_here| **is_here).count();
-    backends + if here.part.balancer { 2 } else { 0 }
+    let count = |all: &[bool]| all.iter().filter(|is_here| **is_here).count();
+    3 * count(&here.part.backends) + 2 * count(&here.part.balancers)
 }
 
 fn addresses_of(held: &[TcpListener]) -> Result<Vec<String>, LabError> {
@@ -300,7 +306,7 @@ fn scenario_of(
 /// without nodes; a node with one part leaves it all CPUs, unless the scenario names some.
 fn cpus(scenario: &Scenario, here: &Here<'_>) -> Result<Cpus, LabError> {
     let part = &here.part;
-    let parts = [part.balancer, part.generator, part.backends.contains(&true)];
+    let parts = [part.has_balancers(), part.generator, part.has_backends()];
     let is_alone = parts.iter().filter(|is_here| **is_here).count() <= 1 && !here.shares_machine;
     match &scenario.placement {
         Placement::Auto if is_alone => Ok(Cpus::default()),
@@ -309,46 +315,40 @@ fn cpus(scenario: &Scenario, here: &Here<'_>) -> Result<Cpus, LabError> {
     }
 }
 
-/// What stands ready, and why the other peers do not.
-type Ready = (Prepared, Vec<(String, String)>);
-
-fn found((prepared, missing): &Ready) -> wire::Prepared {
-    let there = prepared.peers.iter().map(|ready| wire::PeerFound {
-        name: ready.peer.name.clone(),
-        version: ready.version.clone(),
-        missing: None,
-    });
-    let missing = missing.iter().map(|(name, reason)| wire::PeerFound {
-        name: name.clone(),
-        version: None,
-        missing: Some(reason.clone()),
-    });
-    wire::Prepared { peers: there.chain(missing).collect() }
-}
-
 /// Makes the scenario of what was sent, and looks for its peers.
-fn prepare_run(prepare: &wire::Prepare, root: &Root) -> Result<Ready, Failure> {
+fn prepare_run(
+    prepare: &wire::Prepare,
+    root: &Root,
+) -> Result<(Prepared, wire::Prepared), Failure> {
     let folder = tempfile::tempdir().map_err(Failure::lab)?;
-    let scenarios = folder.path().join("scenarios");
+    let sent = private_folder().map_err(Failure::lab)?;
+    let (scenarios, tree) = (folder.path().join("scenarios"), sent.path().join("tree"));
     for file in &prepare.peers {
         let path = convert::below(&scenarios.join("peers"), &file.path).map_err(Failure::lab)?;
         write(path, &file.content)?;
     }
-    let library = Library::open(scenarios.clone()).map_err(Failure::bad_input)?;
-    let source = scenarios.join(format!("{}.toml", prepare.scenario));
+    for file in &prepare.files {
+        write(files::within(&tree, Path::new(&file.path)), &file.content)?;
+    }
+    let library = Library::open(scenarios).map_err(Failure::bad_input)?;
+    let own_folder = Path::new(&prepare.folder);
+    let file = format!("{}.toml", prepare.scenario);
+    let source = convert::below(&files::within(&tree, own_folder), &file).map_err(Failure::lab)?;
     write(source.clone(), prepare.text.as_bytes())?;
     let settings = convert::settings_of_wire(&prepare.settings).map_err(Failure::lab)?;
     let source = library.read(&prepare.scenario, &source).map_err(Failure::bad_input)?;
-    let scenario = source.resolve(prepare.short, &settings).map_err(Failure::bad_input)?;
-    let files: Vec<(&str, &[u8])> = prepare
-        .certificates
-        .iter()
-        .map(|file| (file.path.as_str(), file.content.as_slice()))
-        .collect();
-    let certificates = (!files.is_empty()).then(|| Certificates::of_files(&files)).transpose();
+    let mut scenario = source.resolve(prepare.short, &settings).map_err(Failure::bad_input)?;
+    files::run_in(&mut scenario, own_folder, &tree);
+    let interface = (!prepare.interface.is_empty()).then(|| Interface::decode(&prepare.interface));
+    let interface = interface.map(|read| read.ok_or(convert::Unreadable("an interface")));
+    let interface = interface.transpose().map_err(Failure::lab)?;
+    let count = load::expected_calls(&scenario, 1);
+    let service = OwnService::of(&scenario, &source, &settings, count, interface)?;
+    let certificates = certificates_of(prepare)?;
     let (mut peers, mut missing) = (Vec::new(), Vec::new());
     if let Some(targets) = &prepare.targets {
-        peers = external::find_all(&targets_of(targets)?, &scenario, None)?;
+        let targets = targets_of(targets, &sent.path().join("tls"))?;
+        peers = external::find_all(&targets, &scenario, service.as_ref())?;
     }
     let started = scenario.peers.iter().filter(|_| prepare.targets.is_none());
     for name in started {
@@ -361,17 +361,63 @@ fn prepare_run(prepare: &wire::Prepare, root: &Root) -> Result<Ready, Failure> {
         }
     }
     preflight::check(&scenario, &peers)?;
-    let certificates = certificates.map_err(Failure::lab)?;
-    let max_errors = prepare.targets.as_ref().map_or(1.0, |targets| targets.max_errors);
-    Ok((Prepared { scenario, peers, certificates, max_errors, folder }, missing))
+    let servers = preflight::check_command(&scenario).err();
+    let found = found(&peers, missing, servers);
+    let max_errors = prepare.max_errors;
+    let prepared =
+        Prepared { scenario, peers, certificates, service, max_errors, folder, _files: sent };
+    Ok((prepared, found))
 }
 
-fn targets_of(sent: &wire::Targets) -> Result<Targets, Failure> {
+/// What there is on this node, and what is missing.
+fn found(
+    peers: &[ReadyPeer],
+    missing: Vec<(String, String)>,
+    no_servers: Option<String>,
+) -> wire::Prepared {
+    let there = peers.iter().map(|ready| wire::PeerFound {
+        name: ready.peer.name.clone(),
+        version: ready.version.clone(),
+        missing: None,
+    });
+    let missing = missing.into_iter().map(|(name, reason)| wire::PeerFound {
+        name,
+        version: None,
+        missing: Some(reason),
+    });
+    let peers = there.chain(missing).collect();
+    wire::Prepared { peers, no_servers: no_servers.unwrap_or_default() }
+}
+
+fn certificates_of(prepare: &wire::Prepare) -> Result<Option<Certificates>, Failure> {
+    let files: Vec<(&str, &[u8])> = prepare
+        .certificates
+        .iter()
+        .map(|file| (file.path.as_str(), file.content.as_slice()))
+        .collect();
+    let made = (!files.is_empty()).then(|| Certificates::of_files(&files)).transpose();
+    made.map_err(Failure::lab)
+}
+
+/// What is driven. Its files go into `folder`.
+fn targets_of(sent: &wire::Targets, folder: &Path) -> Result<Targets, Failure> {
     let all = sent.targets.iter().map(|text| text.parse::<Target>());
+    let file = |name: &str, content: &[u8]| -> Result<Option<PathBuf>, Failure> {
+        let path = folder.join(name);
+        (!content.is_empty()).then(|| write(path.clone(), content).map(|()| path)).transpose()
+    };
+    let (cert, key) = (file("cert.pem", &sent.cert)?, file("key.pem", &sent.key)?);
+    let tls = TlsOptions {
+        ca: file("ca.pem", &sent.ca)?,
+        server_name: Some(sent.server_name.clone()).filter(|name| !name.is_empty()),
+        identity: cert.zip(key),
+        insecure: sent.insecure,
+    };
     Ok(Targets {
         all: all.collect::<Result<_, _>>().map_err(Failure::lab)?,
         expected: None,
-        tls: TlsOptions { insecure: sent.insecure, ..TlsOptions::default() },
+        tls,
+        // The coordinator reads them.
         bills: Vec::new(),
     })
 }

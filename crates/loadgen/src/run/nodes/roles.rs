@@ -15,7 +15,8 @@ const NOWHERE: usize = usize::MAX;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Roles {
     nodes: usize,
-    balancer: usize,
+    /// Where balancers run, in turn; never empty.
+    balancers: Vec<usize>,
     /// Of each backend, where it runs.
     backends: Vec<usize>,
     generators: Vec<usize>,
@@ -62,12 +63,11 @@ impl Roles {
             };
             wanted.iter().map(known).collect()
         };
-        let balancer: Vec<u32> = wanted.balancer.into_iter().collect();
-        let balancer = place("balancer", &balancer, vec![usual.0])?[0];
+        let balancers = place("balancers", &wanted.balancers, vec![usual.0])?;
         let hosts = place("backends", &wanted.backends, usual.1)?;
         let generators = place("generators", &wanted.generators, usual.2)?;
         let backends = (0..backends).map(|index| hosts[index % hosts.len()]).collect();
-        Ok(Self { nodes, balancer, backends, generators })
+        Ok(Self { nodes, balancers, backends, generators })
     }
 
     /// Where what is driven is there already: all nodes make load, or those that the scenario
@@ -81,26 +81,37 @@ impl Roles {
         let generators = Some(&wanted.generators).filter(|named| !named.is_empty());
         let wanted = NodeRoles { generators: generators.cloned().unwrap_or(all), ..wanted.clone() };
         let Self { generators, .. } = Self::of(&wanted, nodes, backends)?;
-        Ok(Self { nodes, balancer: NOWHERE, backends: vec![NOWHERE; backends], generators })
+        let (balancers, backends) = (vec![NOWHERE], vec![NOWHERE; backends]);
+        Ok(Self { nodes, balancers, backends, generators })
     }
 
     /// The roles of a node.
     pub(super) fn names(&self, node: usize) -> Vec<NodeRole> {
         let has = [
-            (NodeRole::Balancer, self.balancer == node),
+            (NodeRole::Balancer, self.balancers.contains(&node)),
             (NodeRole::Backends, self.backends.contains(&node)),
             (NodeRole::Generator, self.generators.contains(&node)),
         ];
         has.into_iter().filter(|(_, has)| *has).map(|(role, _)| role).collect()
     }
 
-    /// Where the balancer runs.
-    pub(super) fn balancer(&self) -> usize {
-        self.balancer
+    /// Nodes on which balancers may run.
+    pub(super) fn of_balancers(&self) -> impl Iterator<Item = usize> {
+        (0..self.nodes).filter(|node| self.balancers.contains(node))
     }
 
-    /// The part of each node in a trial with so many connections.
-    pub(super) fn parts(&self, capacity: &[Capacity], connections: u32) -> Vec<(Part, Workers)> {
+    /// Nodes on which backends run.
+    pub(super) fn of_backends(&self) -> impl Iterator<Item = usize> {
+        (0..self.nodes).filter(|node| self.backends.contains(node))
+    }
+
+    /// The part of each node in a trial with so many balancers and connections.
+    pub(super) fn parts(
+        &self,
+        capacity: &[Capacity],
+        balancers: usize,
+        connections: u32,
+    ) -> Vec<(Part, Workers)> {
         let counts = self.workers(capacity, connections);
         let of = counts.iter().sum();
         let mut first = 0;
@@ -109,7 +120,9 @@ impl Roles {
             first += counts[node];
             let part = Part {
                 backends: self.backends.iter().map(|&host| host == node).collect(),
-                balancer: self.balancer == node,
+                balancers: (0..balancers)
+                    .map(|index| self.balancers[index % self.balancers.len()] == node)
+                    .collect(),
                 generator: counts[node] > 0,
             };
             (part, workers)
@@ -176,23 +189,36 @@ mod tests {
 
     #[test]
     fn a_scenario_places_what_it_names_and_nothing_elsewhere() {
-        let wanted = NodeRoles { balancer: Some(2), backends: vec![0, 1], generators: vec![] };
+        let wanted = NodeRoles { balancers: vec![2], backends: vec![0, 1], generators: vec![] };
         let roles = Roles::of(&wanted, 3, 3).unwrap();
-        assert_eq!((roles.balancer, roles.backends.clone()), (2, vec![0, 1, 0]));
+        assert_eq!((roles.balancers.clone(), roles.backends.clone()), (vec![2], vec![0, 1, 0]));
         assert_eq!(roles.generators, [2]);
         let wanted = NodeRoles { generators: vec![3], ..wanted };
         let error = Roles::of(&wanted, 3, 3).unwrap_err().to_string();
         assert!(error.contains("nodes.generators: there is no node 3"), "{error}");
     }
 
+    #[test]
+    fn balancers_are_spread_over_the_nodes_that_are_named_for_them() {
+        let wanted = NodeRoles { balancers: vec![0, 2], ..NodeRoles::default() };
+        let roles = Roles::of(&wanted, 3, 1).unwrap();
+        assert_eq!(roles.names(2), [NodeRole::Balancer, NodeRole::Generator]);
+        let parts = roles.parts(&[FOUR; 3], 3, 1);
+        let of = |node: usize| parts[node].0.balancers.clone();
+        assert_eq!(of(0), [true, false, true]);
+        assert_eq!(of(1), [false; 3]);
+        assert_eq!(of(2), [false, true, false]);
+        assert_eq!(roles.of_backends().collect::<Vec<_>>(), [1]);
+    }
+
     /// Whatever the numbers: workers are numbered through, each connection has one, and
-    /// each backend is on one node.
+    /// each backend and each balancer is on one node.
     #[test]
     fn parts_make_a_whole() {
         for nodes in 1..9 {
             for connections in [1, 2, 3, 64] {
                 let roles = Roles::of(&NodeRoles::default(), nodes, 5).unwrap();
-                let parts = roles.parts(&vec![FOUR; nodes], connections);
+                let parts = roles.parts(&vec![FOUR; nodes], 3, connections);
                 let of = parts[0].1.of;
                 assert!((1..=connections).contains(&of));
                 let mut next = 0;
@@ -206,7 +232,10 @@ mod tests {
                     let hosts = parts.iter().filter(|(part, _)| part.backends[backend]);
                     assert_eq!(hosts.count(), 1);
                 }
-                assert_eq!(parts.iter().filter(|(part, _)| part.balancer).count(), 1);
+                for balancer in 0..3 {
+                    let hosts = parts.iter().filter(|(part, _)| part.balancers[balancer]);
+                    assert_eq!(hosts.count(), 1);
+                }
             }
         }
     }
@@ -217,8 +246,8 @@ mod tests {
         for node in 0..3 {
             assert_eq!(roles.names(node), [NodeRole::Generator]);
         }
-        for (part, workers) in roles.parts(&[FOUR; 3], 64) {
-            assert!(!part.balancer && !part.backends.contains(&true) && workers.count == 4);
+        for (part, workers) in roles.parts(&[FOUR; 3], 0, 64) {
+            assert!(!part.has_balancers() && !part.has_backends() && workers.count == 4);
         }
     }
 

@@ -20,6 +20,7 @@ use scenario::Pace;
 
 use super::{
     Nodes,
+    bills::Bills,
     convert::{self, PartMeasured},
     fleet::{Broken, Fleet, out_of_turn},
 };
@@ -50,7 +51,7 @@ impl RunTrial for Nodes<'_> {
         let cpus = Cpus::default();
         let attempt = Attempt {
             trial,
-            service: None,
+            service: self.service,
             client: None,
             certificates: None,
             cpus: &cpus,
@@ -65,11 +66,7 @@ impl RunTrial for Nodes<'_> {
                 };
                 let rate = trial.scenario.load.pace.mean_rate();
                 record.warnings.extend(doubts::of_start_skew(&record.nodes, rate));
-                // One that more calls fail at than it is to bear is left alone.
-                let is_failed = matches!(record.outcome, TrialOutcome::Failed { .. });
-                let is_refused = is_failed && trial.peer.external.is_some();
-                let then = if is_refused { Then::End } else { Then::GoOn };
-                Done { record, proxy, then }
+                Done { record, proxy, then: measured.then }
             }
             Err(Broken::Interrupted) => {
                 let record = blank_record(&trial.peer.peer.name, trial.repeat, trial.order);
@@ -117,7 +114,8 @@ impl Nodes<'_> {
         let Some(fleet) = &self.fleet else {
             return Err(Broken::Failed { side: Side::Lab, message: "no node is left".to_owned() });
         };
-        let parts = self.roles.parts(&self.capacity(), trial.scenario.load.connections);
+        let connections = trial.scenario.load.connections;
+        let parts = self.roles.parts(&self.capacity(), trial.balancers(), connections);
         let measured = self.steps(fleet, attempt, &parts, look);
         if !matches!(measured, Err(Broken::Lost(_))) {
             // Whatever came of it, the next trial finds nodes without processes.
@@ -146,13 +144,16 @@ impl Nodes<'_> {
         let zero_ns = monotonic_ns() + LEAD.as_nanos() as u64;
         let start = |node: usize| wire::Start { epoch_ns: before[node].convert(zero_ns) };
         fleet.ask(|node| step::What::Start(start(node)));
-        let measured = fleet.watch(zero_ns, look)?;
+        let mut bills = Bills::new(trial.peer.external.as_ref(), attempt.planned());
+        let mut measured = fleet.watch(zero_ns, &mut bills, look)?;
         let after = fleet.offsets()?;
         let every = one_of(&measured, self.wanted.ship_calls);
         let logs = fleet.ship(&measured, every, trial.peer.external.as_ref())?;
         let nodes = self.nodes_of(&measured, &before, &after);
         let machines: Vec<u32> = self.setups.iter().map(|node| node.machine).collect();
-        let merged = convert::merge(self.named(measured), logs, &machines, nodes);
+        convert::leave_out_partial_costs(&mut measured, parts);
+        let mut merged = convert::merge(self.named(measured), logs, &machines, nodes);
+        merged.processes.extend(bills.costs());
         let folded = if every > 1 { Some(fleet.fold(attempt, &merged)?) } else { None };
         Ok((merged, folded, proxy))
     }
@@ -186,19 +187,27 @@ impl Nodes<'_> {
         begun: Vec<reply::What>,
     ) -> Result<wire::Serve, Broken> {
         let mut serve = wire::Serve::default();
-        serve.backends.resize(parts[0].0.backends.len(), String::new());
+        let Part { backends, balancers, .. } = &parts[0].0;
+        for all in [&mut serve.backends, &mut serve.tapped, &mut serve.cluster] {
+            all.resize(backends.len(), String::new());
+        }
+        for all in [&mut serve.balancers, &mut serve.admins] {
+            all.resize(balancers.len(), String::new());
+        }
         for (node, reply) in begun.into_iter().enumerate() {
             let lost = || Broken::Lost(out_of_turn(&fleet.nodes[node]));
             let reply::What::Begun(wire::Begun { addresses }) = reply else { return Err(lost()) };
             let mut addresses = addresses.into_iter();
+            let mut next = || addresses.next().ok_or_else(lost);
             let part = &parts[node].0;
-            let hosted = part.backends.iter().enumerate().filter(|(_, is_here)| **is_here);
-            for (index, _) in hosted {
-                serve.backends[index] = addresses.next().ok_or_else(lost)?;
+            for index in here(&part.backends) {
+                serve.backends[index] = next()?;
+                serve.tapped[index] = next()?;
+                serve.cluster[index] = next()?;
             }
-            if part.balancer {
-                serve.balancer = addresses.next().ok_or_else(lost)?;
-                serve.admin = addresses.next().ok_or_else(lost)?;
+            for index in here(&part.balancers) {
+                serve.balancers[index] = next()?;
+                serve.admins[index] = next()?;
             }
         }
         Ok(serve)
@@ -238,6 +247,11 @@ impl Nodes<'_> {
         }
         measured
     }
+}
+
+/// Indices of those that are on a node.
+fn here(all: &[bool]) -> impl Iterator<Item = usize> {
+    all.iter().enumerate().filter(|(_, is_here)| **is_here).map(|(index, _)| index)
 }
 
 /// One of how many calls is shipped, so that they are no more than `most` altogether.
