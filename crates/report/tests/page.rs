@@ -655,7 +655,7 @@ fn links_that_take_time_are_told_with_what_came_out() {
         "balancer – backends: 5.00 ms one way, up to 200 µs less or more, which lets packets overtake \
          each other; balancer – b2: 20.0 ms one way, 0.5 % of the packets lost, 2.5 Mbit/s with at \
          most 20,000 packets held; client – backends: 1.00 ms one way; in each direction, by a relay \
-         of the lab's between TUN devices.",
+         between TUN devices.",
         "Client and backends have links of their own, which lead by no balancer.",
         "Pings between balancer and backends, before the trials, were to take 10.0 ms there and back: \
          they took 10.1 ms in the median, and at most 10.2 ms at the 99th percentile.",
@@ -665,7 +665,8 @@ fn links_that_take_time_are_told_with_what_came_out() {
          92.0 µs at the 99th percentile, in the worst of them.",
         "were lost by chance, and",
     ] {
-        assert!(relay.contains(said), "{said}");
+        let links = &relay[relay.find("<dt>Links").unwrap()..];
+        assert!(relay.contains(said), "{said}\nin {}", &links[..links.find("</dl>").unwrap()]);
     }
     let netem = all_of(&over_links(&run, LinkEngine::Netem));
     assert!(netem.contains("in each direction, by netem."));

@@ -13,7 +13,7 @@ pub(super) fn setup(model: &Model<'_>) -> Option<String> {
     let by = match records(model).next().map(|record| record.engine) {
         Some(LinkEngine::Netem) => ", by netem",
         Some(LinkEngine::Relay) => {
-            ", by a relay of the lab's between TUN devices. What the kernel does with packets that \
+            ", by a relay between TUN devices. What the kernel does with packets that \
              arrive is billed to the relay then, and not to who gets them: compare CPU times with \
              runs over the same links only"
         }
@@ -86,7 +86,7 @@ fn rate(bits: u64) -> String {
     let units = [(1_000_000_000, "Gbit/s"), (1_000_000, "Mbit/s"), (1_000, "kbit/s")];
     let found = units.into_iter().find(|(unit, _)| bits >= *unit);
     let (unit, name) = found.unwrap_or((1, "bit/s"));
-    format!("{} {name}", format::number(bits as f64 / unit as f64))
+    format!("{} {name}", format::tick(bits as f64 / unit as f64))
 }
 
 /// Of all trials, each link of that kind.
