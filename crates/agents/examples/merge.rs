@@ -91,6 +91,7 @@ fn main() {
         spent: window,
         backend_ids: &ids,
         balancers: &[],
+        zones: &[],
         mode: LoopMode::Open,
         through_proxy: true,
         times: Times::Apart,

@@ -15,6 +15,7 @@
 //! | [`theory`] | what queueing theory says of the same peers |
 //! | [`due`] | what share of the calls each backend is due |
 //! | [`fleet`] | what each of several balancers had of the calls and of the cost |
+//! | [`zones`] | how many calls stayed in the zone of their client |
 //! | [`settling`] | how long until calls were in balance after a fault |
 //! | [`mod@compare`] | two runs against each other |
 //! | [`doubts`] | what the warnings of a run mean for its figures |
@@ -38,3 +39,4 @@ pub mod settling;
 pub mod sweep;
 pub mod theory;
 pub mod verdict;
+pub mod zones;

@@ -38,6 +38,9 @@ pub struct Point<'a> {
     pub model: Model<'a>,
 }
 
+/// What comes before the zone in a key of its clients' part.
+const CONNECTIONS_IN: &str = "zones.connections.";
+
 impl<'a> Sweep<'a> {
     /// The points of a run; `None` where no setting differs.
     pub fn of(run: &'a RunRecord, trials: &'a [TrialRecord]) -> Option<Self> {
@@ -98,7 +101,10 @@ impl<'a> Sweep<'a> {
             "balance.subset" => "backends that each balancer knows".to_owned(),
             "balance.subsetting" => "how each balancer's backends are chosen".to_owned(),
             "tls" => "sides that speak TLS".to_owned(),
-            key => key.to_owned(),
+            key => match key.strip_prefix(CONNECTIONS_IN) {
+                Some(zone) => format!("part of the client connections in zone {zone}"),
+                None => key.to_owned(),
+            },
         }
     }
 
@@ -113,6 +119,7 @@ impl<'a> Sweep<'a> {
             "balance.subset" => "the size of subsets",
             "balance.subsetting" => "ways to choose subsets",
             "tls" => "TLS",
+            key if key.starts_with(CONNECTIONS_IN) => "where clients are",
             key => key,
         }
     }
@@ -130,6 +137,9 @@ impl<'a> Sweep<'a> {
             ("balance.balancers", _) => format!("{label} balancers"),
             ("balance.threads", "1") => "1 thread".to_owned(),
             ("balance.threads", _) => format!("{label} threads"),
+            (key, part) if let Some(zone) = key.strip_prefix(CONNECTIONS_IN) => {
+                format!("part {part} in zone {zone}")
+            }
             _ if point.number.is_some() && label != point.value => label,
             ("load.payload" | "load.request_bytes" | "load.response_bytes", _) => label,
             _ => format!("{} {label}", self.short_key()),

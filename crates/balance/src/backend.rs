@@ -2,7 +2,7 @@
 
 use std::sync::{
     OnceLock,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
 use crate::{
@@ -23,7 +23,7 @@ const WHOLE: u32 = 1 << 16;
 pub struct Backend {
     name: String,
     weight: AtomicU32,
-    zone: usize,
+    zone: AtomicUsize,
     in_flight: AtomicU32,
     /// Of what falls to it, how much it gets, in parts of [`WHOLE`]; zero for
     /// none. One word for both, so that eligibility is one load.
@@ -47,7 +47,7 @@ impl Backend {
             salt: hash_bytes(name.as_bytes()),
             name,
             weight: AtomicU32::new(weight),
-            zone: 0,
+            zone: AtomicUsize::new(0),
             in_flight: AtomicU32::new(0),
             share: AtomicU32::new(WHOLE),
             latency: PeakEwma::new(),
@@ -59,12 +59,18 @@ impl Backend {
 
     /// The same in a zone, of those that [`Zones`](crate::Zones) counts from 0 on.
     pub fn in_zone(self, zone: usize) -> Self {
-        Self { zone, ..self }
+        self.set_zone(zone);
+        self
     }
 
     /// Its zone.
     pub fn zone(&self) -> usize {
-        self.zone
+        self.zone.load(Ordering::Relaxed)
+    }
+
+    /// Moves it to another zone, for balancers that are made from now on.
+    pub fn set_zone(&self, zone: usize) {
+        self.zone.store(zone, Ordering::Relaxed);
     }
 
     /// Its identity.

@@ -31,9 +31,9 @@ pub struct Balancer {
     zones: Option<Zones>,
     policy: Box<dyn Policy>,
     backends: Vec<Arc<Backend>>,
-    /// Those that the policy was built with: a backend's own may be another by
-    /// now.
-    weights: Vec<u32>,
+    /// The weights and zones that the policy was built with: a backend's own may be
+    /// another by now.
+    built_with: Vec<(u32, usize)>,
 }
 
 /// Why a list of backends cannot be balanced over.
@@ -90,19 +90,19 @@ impl Balancer {
         Self::build(kind, tuning, None, backends, Start::Chance(random))
     }
 
-    /// The same with backends in zones, of which those of its own are picked as far as there
-    /// is room.
+    /// The same with backends in zones, where there are any: those of its own are picked as
+    /// far as there is room.
     ///
     /// # Errors
     /// As [`Balancer::new`].
     pub fn zoned(
         kind: PolicyKind,
         tuning: Tuning,
-        zones: Zones,
+        zones: Option<Zones>,
         backends: Vec<Arc<Backend>>,
         random: u64,
     ) -> Result<Self, BalanceError> {
-        Self::build(kind, tuning, Some(zones), backends, Start::Chance(random))
+        Self::build(kind, tuning, zones, backends, Start::Chance(random))
     }
 
     /// The same policy over another list, or over other weights. Turns go on from
@@ -139,20 +139,22 @@ impl Balancer {
         let build = |backends: &[Arc<Backend>]| kind.build(&tuning, backends, start);
         let policy: Box<dyn Policy> = match &zones {
             None => build(&backends)?,
-            Some(zones) => Box::new(ZoneAware::new(zones.clone(), &backends, build)?),
+            Some(zones) => {
+                Box::new(ZoneAware::new(zones.clone(), kind.uses_key(), &backends, build)?)
+            }
         };
-        let weights = backends.iter().map(|backend| backend.weight()).collect();
-        Ok(Self { kind, tuning, zones, policy, backends, weights })
+        let built_with = backends.iter().map(|one| (one.weight(), one.zone())).collect();
+        Ok(Self { kind, tuning, zones, policy, backends, built_with })
     }
 
-    /// Whether it is one over this list, with the weights that these have now:
+    /// Whether it is one over this list, with the weights and zones that these have now:
     /// another one would pick no differently.
     pub fn is_over(&self, backends: &[Arc<Backend>]) -> bool {
-        let own = self.backends.iter().zip(&self.weights);
-        self.backends.len() == backends.len()
-            && own
-                .zip(backends)
-                .all(|((own, weight), other)| Arc::ptr_eq(own, other) && *weight == other.weight())
+        let own = self.backends.iter().zip(&self.built_with);
+        let is_same = |((own, built_with), other): ((&Arc<Backend>, &(u32, usize)), &_)| {
+            Arc::ptr_eq(own, other) && *built_with == (other.weight(), other.zone())
+        };
+        self.backends.len() == backends.len() && own.zip(backends).all(is_same)
     }
 
     /// The policy it picks by.

@@ -98,4 +98,4 @@ pub use subset::subset;
 pub use subsetting::{Chooser, Chosen, Subset, Subsetting};
 pub use tried::Tried;
 pub use tuning::{ProbeRule, Tuning, WeightRule};
-pub use zones::Zones;
+pub use zones::{ZoneLayout, ZoneRouting, Zones};

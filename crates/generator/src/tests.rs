@@ -19,7 +19,7 @@ use super::{
     clock::{Clock, Pacer, monotonic_ns},
     load::{Closed, Load, Numbers},
     schedule::Limit,
-    worker::{Clients, Plan},
+    worker::{Clients, Origin, Plan},
     *,
 };
 
@@ -77,7 +77,7 @@ fn what_taps_tell_is_what_servers_count_call_for_call() {
         ),
         shape: Shape::Service(shape),
         messages: 1,
-        balancers: vec![0; 4],
+        origins: vec![Origin::default(); 4],
         streams: 16,
         load: Load::Closed(load),
         give_up_ns: u64::MAX / 2,

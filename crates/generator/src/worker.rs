@@ -55,6 +55,16 @@ impl Clients {
     }
 }
 
+/// Where calls come from, and through; all zero where there is one balancer, or none, and no
+/// zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// The balancer that they come to, by its number.
+    pub balancer: u16,
+    /// The zone of their client, by its number.
+    pub zone: u16,
+}
+
 /// What one worker has to do.
 pub struct Plan {
     /// Who makes the calls.
@@ -63,8 +73,8 @@ pub struct Plan {
     pub shape: Shape,
     /// Numbers that the messages of a call take.
     pub messages: u64,
-    /// Which balancer each client comes to; all zero where there is one, or none.
-    pub balancers: Vec<u16>,
+    /// Where the calls of each client come from, and through.
+    pub origins: Vec<Origin>,
     /// Most calls at once on a connection.
     pub streams: u32,
     /// When calls are due.
@@ -126,9 +136,10 @@ pub struct Worker {
     slots: RefCell<Slots>,
     streams: u32,
     under_way: RefCell<Vec<Option<UnderWay>>>,
-    /// One for each balancer.
+    /// One for each origin of calls.
     logs: RefCell<Vec<CallLog>>,
-    balancers: Vec<u16>,
+    /// Which of them each client's calls go to.
+    log_of: Vec<usize>,
     connections: RefCell<Vec<Box<dyn Connection>>>,
     load: RefCell<Load>,
     give_up_ns: u64,
@@ -157,17 +168,25 @@ impl Worker {
         shared: Arc<Shared>,
     ) -> Result<Rc<Self>, ConnectError> {
         let (shape, count) = (Rc::new(plan.shape), plan.clients.count());
-        let balancers = plan.balancers.iter().max().map_or(1, |last| last + 1);
-        let expected = plan.expected_calls / usize::from(balancers);
-        let log = |balancer| CallLog::with_capacity(expected).of_balancer(balancer);
+        let mut origins = plan.origins.clone();
+        // What never went out is counted in the first log, and so there is one.
+        origins.extend(origins.is_empty().then(Origin::default));
+        origins.sort_unstable();
+        origins.dedup();
+        let expected = plan.expected_calls / origins.len();
+        let log = |origin: &Origin| {
+            let log = CallLog::with_capacity(expected);
+            log.of_balancer(origin.balancer).of_zone(origin.zone)
+        };
+        let log_of = |origin| origins.binary_search(origin).unwrap_or(0);
         let worker = Rc::new(Self {
             index,
             clock: Cell::new(Clock::starting_at(u64::MAX)),
             slots: RefCell::new(Slots::new(count, plan.streams)),
             streams: plan.streams,
             under_way: RefCell::new(vec![None; count * plan.streams as usize]),
-            logs: RefCell::new((0..balancers).map(log).collect()),
-            balancers: plan.balancers,
+            log_of: plan.origins.iter().map(log_of).collect(),
+            logs: RefCell::new(origins.iter().map(log).collect()),
             connections: RefCell::new(Vec::with_capacity(count)),
             load: RefCell::new(plan.load),
             give_up_ns: plan.give_up_ns,
@@ -271,8 +290,7 @@ impl Worker {
     }
 
     fn log(&self, connection: usize, entry: Entry) {
-        let balancer = usize::from(self.balancers[connection]);
-        self.logs.borrow_mut()[balancer].push(entry);
+        self.logs.borrow_mut()[self.log_of[connection]].push(entry);
     }
 
     /// Lets go of the connections and writes down what never ended.
@@ -392,7 +410,7 @@ mod tests {
                 backends: Backends::Known(vec!["b0".into()]),
             })),
             messages: 1,
-            balancers: vec![0],
+            origins: vec![Origin::default()],
             streams: 4,
             load,
             give_up_ns: 6 * SECOND,

@@ -12,6 +12,7 @@ use serve::cli::{BackendsArgs, ServerArgs, available_cores};
 use serve::exit::{Failure, finish};
 use serve::health::{HealthArgs, HealthCheck};
 use serve::logging::LogArgs;
+use serve::zones::ZoneArgs;
 use serve::{BindOptions, duration, process_shutdown};
 
 use crate::config::{BackendConfig, Config, DataPlane, Ejection, ProxyVersion, SniRoute};
@@ -115,6 +116,9 @@ pub struct Args {
     #[command(flatten)]
     health: HealthArgs,
 
+    #[command(flatten)]
+    zones: ZoneArgs,
+
     /// Expect a PROXY header, version 1 or 2, at the beginning of every
     /// connection, and believe it.
     #[arg(long, help_heading = "Greeting")]
@@ -196,6 +200,7 @@ impl Args {
             ejection: NonZeroU32::new(self.eject_after)
                 .map(|failures| Ejection::new(failures, self.eject_for)),
             health: self.health.config(HealthCheck::Connect),
+            zones: self.zones.config()?,
             proxy_protocol_in: self.proxy_protocol_in,
             proxy_protocol_out: self.proxy_protocol_out,
             sni: self.sni.clone(),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use balance::PolicyKind;
 use serve::Metrics;
 use serve::admin::BackendSpec;
+use serve::zones::ZoneConfig;
 
 pub use crate::proxy_protocol::ProxyVersion;
 pub use crate::routes::{SniRoute, SniRouteError};
@@ -52,6 +53,8 @@ pub struct Config {
     pub slow_start: Option<Duration>,
     /// When failed connects take a backend out; `None` for never.
     pub ejection: Option<Ejection>,
+    /// Where it and the other proxies are; `None` where zones are not looked at.
+    pub zones: Option<ZoneConfig>,
     /// Checks of the backends; `None` for none.
     pub health: Option<HealthConfig>,
     /// Whether every connection begins with a PROXY header, version 1 or 2.
@@ -104,6 +107,7 @@ impl Config {
                 NonZeroU32::MIN.saturating_add(2),
                 Duration::from_secs(5),
             )),
+            zones: None,
             health: None,
             proxy_protocol_in: false,
             proxy_protocol_out: None,
@@ -165,7 +169,7 @@ impl FromStr for DataPlane {
     }
 }
 
-/// One backend: `ADDR[,weight=N][,max_connections=N][,group=NAME]`.
+/// One backend: `ADDR[,weight=N][,max_connections=N][,group=NAME][,zone=NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendConfig {
     /// Where it listens. The address is also its name in metrics, logs and for
@@ -178,19 +182,22 @@ pub struct BackendConfig {
     /// The group that [`Config::sni`] routes to; `None` for the one that gets
     /// everything else.
     pub group: Option<String>,
+    /// The zone it is in.
+    pub zone: Option<String>,
 }
 
 impl BackendConfig {
-    /// A backend of weight one, without a cap or a group.
+    /// A backend of weight one, without a cap, a group or a zone.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, weight: NonZeroU32::MIN, max_connections: None, group: None }
+        let weight = NonZeroU32::MIN;
+        Self { address, weight, max_connections: None, group: None, zone: None }
     }
 }
 
 impl From<BackendSpec> for BackendConfig {
     fn from(spec: BackendSpec) -> Self {
-        let BackendSpec { address, weight, max_in_flight, group } = spec;
-        Self { address, weight, max_connections: max_in_flight, group }
+        let BackendSpec { address, weight, max_in_flight, group, zone } = spec;
+        Self { address, weight, max_connections: max_in_flight, group, zone }
     }
 }
 
@@ -204,7 +211,8 @@ pub enum BackendError {
     Address(String),
     /// An option is none that is known.
     #[error(
-        "`{0}` is no option of a backend; known are weight=N, max_connections=N and group=NAME"
+        "`{0}` is no option of a backend; known are weight=N, max_connections=N, group=NAME and \
+         zone=NAME"
     )]
     Option(String),
     /// A number is no whole number from 1 up.
@@ -228,6 +236,7 @@ impl FromStr for BackendConfig {
                 Some(("weight", weight)) => backend.weight = number(weight)?,
                 Some(("max_connections", most)) => backend.max_connections = Some(number(most)?),
                 Some(("group", name)) if !name.is_empty() => backend.group = Some(name.to_owned()),
+                Some(("zone", name)) if !name.is_empty() => backend.zone = Some(name.to_owned()),
                 _ => return Err(BackendError::Option(option.to_owned())),
             }
         }

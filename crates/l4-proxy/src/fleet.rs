@@ -51,7 +51,7 @@ impl Fleet {
     /// Puts a table over these backends in place of the one that is there.
     fn publish(&self, members: &[Arc<Upstream>]) -> Result<(), ChangeError> {
         let before = self.shared.table.load();
-        let table = Table::new(self.rules, members, Some(&before)).map_err(invalid)?;
+        let table = Table::new(&self.rules, members, Some(&before)).map_err(invalid)?;
         tracing::info!(backends = members.len(), "list of backends changed");
         self.shared.table.store(Arc::new(table));
         Ok(())
@@ -114,7 +114,7 @@ impl Backends for Fleet {
             return Err(ChangeError::Exists(spec.address));
         }
         let specs: Vec<_> = members.iter().map(describe).chain([spec.clone()]).collect();
-        check(self.rules, &specs)?;
+        check(&self.rules, &specs)?;
         members.push(self.join(&spec.into()));
         self.publish(&members)
     }
@@ -148,7 +148,7 @@ impl Backends for Fleet {
         let index = find(&members, address)?;
         let mut specs: Vec<_> = members.iter().map(describe).collect();
         specs[index].weight = weight;
-        check(self.rules, &specs)?;
+        check(&self.rules, &specs)?;
         members[index].backend().set_weight(weight.get());
         self.publish(&members)
     }
@@ -158,7 +158,7 @@ impl Backends for Fleet {
             return Err(ChangeError::Last);
         }
         let mut members = self.lock();
-        check(self.rules, specs)?;
+        check(&self.rules, specs)?;
         let mut old: BTreeMap<_, _> =
             members.drain(..).map(|upstream| (upstream.address, upstream)).collect();
         let mut replaced = Replaced::default();
@@ -178,7 +178,7 @@ impl Backends for Fleet {
                         kept.backend().set_weight(spec.weight.get());
                         kept
                     } else {
-                        // A cap or a group is another for new connections only,
+                        // A cap, a group or a zone is another for new connections only,
                         // so what it has stays with what it was.
                         self.forget(&kept);
                         self.join(&spec.clone().into())
@@ -201,7 +201,7 @@ fn find(members: &[Arc<Upstream>], address: SocketAddr) -> Result<usize, ChangeE
 }
 
 /// Whether a table can be made over these, before anything is changed for it.
-fn check(rules: Rules, specs: &[BackendSpec]) -> Result<(), ChangeError> {
+fn check(rules: &Rules, specs: &[BackendSpec]) -> Result<(), ChangeError> {
     let mut groups: BTreeMap<Option<&str>, Vec<Arc<Backend>>> = BTreeMap::new();
     for spec in specs {
         let backend = Backend::new(spec.address.to_string(), spec.weight.get());
@@ -239,6 +239,7 @@ fn status(upstream: &Arc<Upstream>) -> BackendStatus {
         weight: NonZeroU32::new(snapshot.weight).unwrap_or(NonZeroU32::MIN),
         max_in_flight: upstream.max_connections(),
         group: upstream.group().map(str::to_owned),
+        zone: upstream.zone().map(str::to_owned),
     };
     BackendStatus {
         in_flight: snapshot.in_flight,

@@ -49,7 +49,7 @@ impl Proxy {
         let members: Vec<_> =
             config.backends.iter().map(|one| Upstream::new(one, metrics, None)).collect();
         let rules = Rules::of(&config);
-        let table = Table::new(rules, &members, None)?;
+        let table = Table::new(&rules, &members, None)?;
         let shared = Arc::new(Shared::new(&config, table).map_err(Error::Start)?);
         register_gauges(&config, &shared);
         let (metrics, close) = (config.metrics.clone(), config.close_drained);

@@ -140,7 +140,7 @@ mod tests {
         config.threads = NonZeroUsize::new(threads).unwrap();
         config.max_connections = max_connections;
         let upstream = Upstream::new(&config.backends[0], &config.metrics, None);
-        let table = Table::new(Rules::of(&config), &[upstream], None).unwrap();
+        let table = Table::new(&Rules::of(&config), &[upstream], None).unwrap();
         Arc::new(Shared::new(&config, table).unwrap())
     }
 

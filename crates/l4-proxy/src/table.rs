@@ -6,19 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use balance::{BalanceError, Balancer, Ejection, PickInput, PolicyKind, Tried};
+use balance::{
+    BalanceError, Balancer, Ejection, PickInput, PolicyKind, Tried, Tuning, ZoneRouting, Zones,
+};
+use serve::zones::ZoneConfig;
 
 use crate::config::Config;
 use crate::upstreams::{Lease, Upstream};
 
 /// What a table is told about giving backends out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) policy: PolicyKind,
     /// What the first turn is drawn with.
     pub(crate) seed: u64,
     pub(crate) slow_start: Option<Duration>,
     pub(crate) ejection: Option<Ejection>,
+    /// Where the proxies are; `None` where zones are not looked at.
+    pub(crate) zones: Option<Arc<ZoneConfig>>,
 }
 
 impl Rules {
@@ -28,7 +33,15 @@ impl Rules {
             seed: config.seed,
             slow_start: config.slow_start,
             ejection: config.ejection,
+            zones: config.zones.clone().map(Arc::new),
         }
+    }
+
+    /// Zones as the policies take them.
+    fn zones(&self) -> Option<Zones> {
+        let zones = self.zones.as_deref()?;
+        let routing = ZoneRouting { percent: zones.percent, backends_min: zones.backends_min };
+        Some(Zones { own: zones.own, balancers: zones.proxies.clone(), routing })
     }
 }
 
@@ -62,7 +75,7 @@ impl Table {
     /// A table that takes the place of the one before: a group that is the same
     /// stays, and in one that is not turns go on from where they are.
     pub(crate) fn new(
-        rules: Rules,
+        rules: &Rules,
         upstreams: &[Arc<Upstream>],
         before: Option<&Self>,
     ) -> Result<Self, BalanceError> {
@@ -92,17 +105,26 @@ impl Table {
 
 impl Group {
     fn new(
-        rules: Rules,
+        rules: &Rules,
         upstreams: Vec<Arc<Upstream>>,
         before: Option<&Arc<Self>>,
     ) -> Result<Arc<Self>, BalanceError> {
+        if let Some(zones) = &rules.zones {
+            for upstream in &upstreams {
+                upstream.backend().set_zone(zones.number(upstream.zone()));
+            }
+        }
         let backends: Vec<_> =
             upstreams.iter().map(|upstream| Arc::clone(upstream.backend())).collect();
         let balancer = match before {
             Some(before) if before.balancer.is_over(&backends) => return Ok(Arc::clone(before)),
             Some(before) => before.balancer.over(backends)?,
-            None => Balancer::new(rules.policy, backends, rules.seed)?,
+            None => {
+                let (policy, zones) = (rules.policy, rules.zones());
+                Balancer::zoned(policy, Tuning::default(), zones, backends, rules.seed)?
+            }
         };
+        let rules = rules.clone();
         Ok(Arc::new(Self { rules, balancer, upstreams, refreshed_ms: AtomicU64::new(0) }))
     }
 
@@ -172,6 +194,7 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser as _;
     use rand_xoshiro::{
         SplitMix64,
         rand_core::{Rng, SeedableRng},
@@ -179,8 +202,13 @@ mod tests {
     use serve::Metrics;
     use std::num::NonZeroU32;
 
-    const RULES: Rules =
-        Rules { policy: PolicyKind::RoundRobin, seed: 0, slow_start: None, ejection: None };
+    const RULES: Rules = Rules {
+        policy: PolicyKind::RoundRobin,
+        seed: 0,
+        slow_start: None,
+        ejection: None,
+        zones: None,
+    };
 
     fn upstreams(texts: &[&str]) -> Vec<Arc<Upstream>> {
         let metrics = Metrics::new();
@@ -188,7 +216,7 @@ mod tests {
     }
 
     fn group(rules: Rules, upstreams: &[Arc<Upstream>]) -> Arc<Group> {
-        Table::new(rules, upstreams, None).unwrap().group(None).unwrap()
+        Table::new(&rules, upstreams, None).unwrap().group(None).unwrap()
     }
 
     fn input(now_ms: u64) -> PickInput {
@@ -254,24 +282,24 @@ mod tests {
     fn a_table_of_the_same_list_is_the_same_and_one_of_another_goes_on() {
         let five = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4", "127.0.0.1:5"];
         let upstreams = upstreams(&five);
-        let mut table = Table::new(RULES, &upstreams[..4], None).unwrap();
+        let mut table = Table::new(&RULES, &upstreams[..4], None).unwrap();
         for port in (1..=4).cycle().take(50) {
-            let same = Table::new(RULES, &upstreams[..4], Some(&table)).unwrap();
+            let same = Table::new(&RULES, &upstreams[..4], Some(&table)).unwrap();
             assert!(Arc::ptr_eq(&same.group(None).unwrap(), &table.group(None).unwrap()));
             table = same;
             assert_eq!(ports(&table, 1), [port]);
         }
         // The turn was the third one's.
-        let table = Table::new(RULES, &upstreams, Some(&table)).unwrap();
+        let table = Table::new(&RULES, &upstreams, Some(&table)).unwrap();
         assert_eq!(ports(&table, 6), [3, 4, 5, 1, 2, 3]);
-        let table = Table::new(RULES, &upstreams[..4], Some(&table)).unwrap();
+        let table = Table::new(&RULES, &upstreams[..4], Some(&table)).unwrap();
         assert_eq!(ports(&table, 4), [4, 1, 2, 3]);
     }
 
     #[test]
     fn backends_that_seem_dead_share_by_their_weights_when_no_other_is_left() {
         let upstreams = upstreams(&["127.0.0.1:1", "127.0.0.1:2,weight=2", "127.0.0.1:3"]);
-        let table = Table::new(RULES, &upstreams, None).unwrap();
+        let table = Table::new(&RULES, &upstreams, None).unwrap();
         upstreams[0].change(|health| health.set_drained(true, 0));
         for upstream in &upstreams[1..] {
             upstream.change(|health| health.set_healthy(false, 0));
@@ -320,10 +348,36 @@ mod tests {
         assert!((0..50).all(|_| group.lease(&input(0), &mut Tried::default()).is_ok()));
     }
 
+    /// Six backends in two zones, and a proxy that is in the second.
+    #[test]
+    fn connections_stay_in_the_zone_of_the_proxy() {
+        let texts = (1..=6)
+            .map(|port| format!("127.0.0.1:{port},zone={}", if port < 4 { "a" } else { "b" }));
+        let texts: Vec<String> = texts.collect();
+        let upstreams = upstreams(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        let flags = ["", "--zone=b", "--zone-proxies=a=1,b=1"];
+        let zones = Zoned::try_parse_from(flags).unwrap().args.config().unwrap();
+        let rules = Rules { zones: zones.map(Arc::new), ..RULES };
+        let table = Table::new(&rules, &upstreams, None).unwrap();
+        let mut chosen = ports(&table, 30);
+        chosen.sort_unstable();
+        chosen.dedup();
+        assert_eq!(chosen, [4, 5, 6]);
+        // A table that takes its place keeps to them too, and few backends are not worth it.
+        let fewer = Table::new(&rules, &upstreams[..5], Some(&table)).unwrap();
+        assert!(ports(&fewer, 30).iter().any(|port| *port < 4));
+    }
+
+    #[derive(clap::Parser)]
+    struct Zoned {
+        #[command(flatten)]
+        args: serve::zones::ZoneArgs,
+    }
+
     #[test]
     fn groups_are_apart() {
         let upstreams = upstreams(&["127.0.0.1:1", "127.0.0.1:2,group=web"]);
-        let table = Table::new(RULES, &upstreams, None).unwrap();
+        let table = Table::new(&RULES, &upstreams, None).unwrap();
         for (name, port) in [(None, 1), (Some("web"), 2)] {
             let group = table.group(name).unwrap();
             let lease = group.lease(&input(0), &mut Tried::default()).unwrap();

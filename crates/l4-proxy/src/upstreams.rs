@@ -20,6 +20,7 @@ pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     name: String,
     group: Option<String>,
+    zone: Option<String>,
     /// Connections it may hold at once.
     max_connections: Option<NonZeroU32>,
     /// What the policies see.
@@ -50,6 +51,7 @@ impl Upstream {
         let upstream = Arc::new(Self {
             address: config.address,
             group: config.group.clone(),
+            zone: config.zone.clone(),
             max_connections: config.max_connections,
             backend: Arc::new(Backend::new(name.clone(), config.weight.get())),
             health: Mutex::new(Health::new(now_ms)),
@@ -95,6 +97,10 @@ impl Upstream {
 
     pub(crate) fn group(&self) -> Option<&str> {
         self.group.as_deref()
+    }
+
+    pub(crate) fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
     }
 
     pub(crate) fn max_connections(&self) -> Option<NonZeroU32> {

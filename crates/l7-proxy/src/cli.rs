@@ -11,6 +11,7 @@ use serve::exit::{Failure, finish};
 use serve::health::{HealthArgs, HealthCheck};
 use serve::listen::bind_many;
 use serve::logging::LogArgs;
+use serve::zones::ZoneArgs;
 use serve::{BindOptions, Metrics, process_shutdown};
 
 use crate::access_log::AccessLogArgs;
@@ -34,9 +35,9 @@ pub struct Args {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// A backend, as IP:PORT[,weight=N][,name=S]; repeat the flag for more. The
-    /// name is its identity for hash policies and metrics, and is its address
-    /// unless given.
+    /// A backend, as IP:PORT[,weight=N][,name=S][,zone=S]; repeat the flag for
+    /// more. The name is its identity for hash policies and metrics, and is its
+    /// address unless given.
     #[arg(long = "backend", value_name = "BACKEND", required_unless_present = "backends_file")]
     backends: Vec<BackendConfig>,
 
@@ -93,6 +94,9 @@ pub struct Args {
 
     #[command(flatten)]
     membership: MembershipSettings,
+
+    #[command(flatten)]
+    zones: ZoneArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -150,6 +154,7 @@ impl Args {
             health,
             ejection: self.ejection,
             membership: self.membership,
+            zones: self.zones.config()?,
             metrics,
         })
     }
@@ -235,9 +240,14 @@ mod tests {
             "--eject",
             "--subset-size=2",
             "--subset-id=zone-a",
+            "--backend=127.0.0.1:3,zone=a",
+            "--zone=a",
+            "--zone-proxies=a=1,b=2",
         ]);
         let config = program.unwrap().args.into_config(Metrics::new()).unwrap();
-        assert_eq!(config.backends.iter().map(|b| b.weight).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(config.backends.iter().map(|b| b.weight).collect::<Vec<_>>(), [1, 2, 1]);
+        assert_eq!(config.backends[2].zone.as_deref(), Some("a"));
+        assert_eq!(config.zones.map(|zones| zones.proxies), Some(vec![1, 2]));
         assert_eq!(config.policy, PolicyKind::Maglev);
         assert_eq!(config.hash_header, Some(HeaderName::from_static("x-user")));
         assert_eq!(config.downstream.max_headers, 7);
@@ -256,6 +266,8 @@ mod tests {
             (vec!["--backend=127.0.0.1:1", "--stream-window-bytes=0"], "stream-window-bytes"),
             (vec!["--backend=127.0.0.1:1", "--connect-timeout=5"], "no unit"),
             (vec!["--backend=127.0.0.1:1", "--subset-size=2"], "--subset-id"),
+            (vec!["--backend=127.0.0.1:1,zone="], "leave it out for none"),
+            (vec!["--backend=127.0.0.1:1", "--zone=a"], "--zone-proxies"),
             (vec!["--backend=127.0.0.1:1", "--panic-threshold=101"], "panic-threshold"),
             (vec!["--backend=127.0.0.1:1", "--slow-start-aggression=0"], "above zero"),
         ];

@@ -18,6 +18,7 @@ use http::HeaderName;
 use serve::Metrics;
 use serve::duration;
 use serve::health::HealthConfig;
+use serve::zones::ZoneConfig;
 
 use crate::access_log::AccessLogArgs;
 use crate::circuit::CircuitLimits;
@@ -63,6 +64,8 @@ pub struct Config {
     pub ejection: EjectionSettings,
     /// Which backends are used, and how one comes back.
     pub membership: MembershipSettings,
+    /// Where it and the other proxies are; `None` where zones are not looked at.
+    pub zones: Option<ZoneConfig>,
     /// Where the proxy counts what it does.
     pub metrics: Metrics,
 }
@@ -92,6 +95,7 @@ impl Config {
             health: None,
             ejection: EjectionSettings::default(),
             membership: MembershipSettings::default(),
+            zones: None,
             metrics: Metrics::new(),
         }
     }
@@ -117,7 +121,7 @@ impl DataPlane {
     pub const ALL: [Self; 2] = [Self::Hyper, Self::Relay];
 }
 
-/// One backend as it is written on a command line: `ADDR[,weight=N][,name=S]`.
+/// One backend as it is written on a command line: `ADDR[,weight=N][,name=S][,zone=S]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendConfig {
     /// Where it listens.
@@ -126,12 +130,14 @@ pub struct BackendConfig {
     pub weight: u32,
     /// Its identity for hash policies and metrics.
     pub name: String,
+    /// The zone it is in.
+    pub zone: Option<String>,
 }
 
 impl BackendConfig {
-    /// A backend of weight 1, named by its address.
+    /// A backend of weight 1, named by its address, in no zone.
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr, weight: 1, name: addr.to_string() }
+        Self { addr, weight: 1, name: addr.to_string(), zone: None }
     }
 }
 
@@ -147,8 +153,11 @@ pub enum ParseBackendError {
     /// The name is empty.
     #[error("the name is empty")]
     Name,
+    /// The zone's name is empty.
+    #[error("the zone's name is empty; leave it out for none")]
+    Zone,
     /// Something else follows the address.
-    #[error("`{0}` is neither weight=N nor name=S")]
+    #[error("`{0}` is none of weight=N, name=S and zone=S")]
     Option(String),
 }
 
@@ -170,6 +179,8 @@ impl FromStr for BackendConfig {
                 }
                 Some(("name", "")) => return Err(ParseBackendError::Name),
                 Some(("name", name)) => backend.name = name.to_owned(),
+                Some(("zone", "")) => return Err(ParseBackendError::Zone),
+                Some(("zone", name)) => backend.zone = Some(name.to_owned()),
                 _ => return Err(ParseBackendError::Option(option.to_owned())),
             }
         }
@@ -527,20 +538,26 @@ mod tests {
         let addr: SocketAddr = "127.0.0.1:5001".parse().unwrap();
         assert_eq!("127.0.0.1:5001".parse(), Ok(BackendConfig::new(addr)));
         assert_eq!(
-            "127.0.0.1:5001,weight=3,name=big".parse(),
-            Ok(BackendConfig { addr, weight: 3, name: "big".to_owned() })
+            "127.0.0.1:5001,weight=3,name=big,zone=a".parse(),
+            Ok(BackendConfig {
+                addr,
+                weight: 3,
+                name: "big".to_owned(),
+                zone: Some("a".to_owned()),
+            })
         );
     }
 
     #[test]
     fn a_wrong_backend_is_told_what_is_wrong() {
-        use ParseBackendError::{Address, Name, Option, Weight};
+        use ParseBackendError::{Address, Name, Option, Weight, Zone};
         let cases = [
             ("", Address(String::new())),
             ("5001", Address("5001".to_owned())),
             ("127.0.0.1:5001,weight=0", Weight("0".to_owned())),
             ("127.0.0.1:5001,weight=-1", Weight("-1".to_owned())),
             ("127.0.0.1:5001,name=", Name),
+            ("127.0.0.1:5001,zone=", Zone),
             ("127.0.0.1:5001,heavy", Option("heavy".to_owned())),
             ("127.0.0.1:5001,", Option(String::new())),
         ];

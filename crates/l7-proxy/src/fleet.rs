@@ -14,8 +14,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use balance::{Backend, BalanceError, Balancer, Health, SlowStart, subset};
+use balance::{Backend, BalanceError, Balancer, Health, SlowStart, ZoneRouting, Zones, subset};
 use serve::admin::{BackendSpec, BackendState, BackendStatus, Backends, ChangeError, Replaced};
+use serve::zones::ZoneConfig;
 use serve::{Counter, Metrics};
 
 use crate::config::{BackendConfig, Config};
@@ -30,6 +31,7 @@ pub(crate) struct Fleet {
     ejection: EjectionSettings,
     membership: MembershipSettings,
     slow_start: Option<SlowStart>,
+    zones: Option<ZoneConfig>,
     watch: Arc<Watch>,
     counts: outliers::OutlierCounts,
     /// In the order in which they were added. Held while a change is made, so
@@ -40,6 +42,8 @@ pub(crate) struct Fleet {
 #[derive(Debug)]
 struct Member {
     upstream: Arc<Upstream>,
+    /// The zone it is said to be in.
+    zone: Option<String>,
     health: Health,
     /// Other proxies' business: the subset leaves it out.
     is_outside: bool,
@@ -63,19 +67,26 @@ impl Fleet {
         let streak = config.ejection.streak().map_or(0, NonZeroU32::get);
         let watch = Arc::new(Watch { streak, ..Watch::default() });
         let all: Vec<_> = backends.iter().map(|one| Upstream::new(one, &watch)).collect();
-        let upstreams = Upstreams::new(config.policy, config.tuning, &all, config.seed)?;
+        for (upstream, backend) in all.iter().zip(backends) {
+            move_to(config.zones.as_ref(), upstream, backend.zone.as_deref());
+        }
+        let policy = (config.policy, config.tuning, config.zones.as_ref().map(balance_zones));
+        let upstreams = Upstreams::new(policy, &all, config.seed)?;
         let fleet = Self {
             upstreams: Arc::new(upstreams),
             metrics: metrics.clone(),
             ejection: config.ejection.clone(),
             membership: config.membership.clone(),
             slow_start: config.membership.slow_start(),
+            zones: config.zones.clone(),
             watch,
             counts: outliers::OutlierCounts::register(metrics),
             members: Mutex::default(),
         };
-        let join = |upstream| fleet.join(upstream, Health::new(None));
-        let mut members: Vec<_> = all.into_iter().map(join).collect();
+        let join = |(upstream, one): (_, &BackendConfig)| {
+            fleet.join(upstream, one.zone.clone(), Health::new(None))
+        };
+        let mut members: Vec<_> = all.into_iter().zip(backends).map(join).collect();
         if config.membership.subset().is_some() {
             // A part of them makes a set whenever all of them did.
             let _ = fleet.publish(&mut members);
@@ -95,11 +106,12 @@ impl Fleet {
 
     fn join_new(&self, config: &BackendConfig) -> Member {
         let health = Health::new(Some(self.now_ms()));
-        self.join(Upstream::new(config, &self.watch), health)
+        self.join(Upstream::new(config, &self.watch), config.zone.clone(), health)
     }
 
     /// Makes a backend a member, and shows it in the metrics.
-    fn join(&self, upstream: Arc<Upstream>, health: Health) -> Member {
+    fn join(&self, upstream: Arc<Upstream>, zone: Option<String>, health: Health) -> Member {
+        move_to(self.zones.as_ref(), &upstream, zone.as_deref());
         let labels: &[(&str, &str)] = &[("backend", upstream.name())];
         let gauge = |name, help, value: fn(&Upstream, u64) -> f64| {
             let (upstream, upstreams) = (Arc::downgrade(&upstream), Arc::clone(&self.upstreams));
@@ -136,8 +148,16 @@ impl Fleet {
             "Times a backend was left out for what became of its calls.",
             labels,
         );
-        let (is_outside, before) = (false, Tally::default());
-        Member { upstream, health, is_outside, before, ejections, checks_passed, checks_failed }
+        Member {
+            upstream,
+            zone,
+            health,
+            is_outside: false,
+            before: Tally::default(),
+            ejections,
+            checks_passed,
+            checks_failed,
+        }
     }
 
     /// Puts a set of these backends in place of the one that is there.
@@ -245,10 +265,11 @@ impl Backends for Fleet {
         for config in &configs {
             let kept = old.iter().position(|one| one.upstream.addr() == config.addr);
             members.push(if let Some(index) = kept {
-                let member = old.swap_remove(index);
-                let backend = member.upstream.backend();
-                replaced.changed += usize::from(backend.weight() != config.weight);
-                backend.set_weight(config.weight);
+                let mut member = old.swap_remove(index);
+                replaced.changed += usize::from(member.config() != *config);
+                member.upstream.backend().set_weight(config.weight);
+                member.zone.clone_from(&config.zone);
+                move_to(self.zones.as_ref(), &member.upstream, config.zone.as_deref());
                 member
             } else {
                 replaced.added += 1;
@@ -289,6 +310,7 @@ impl Member {
             addr: self.upstream.addr(),
             weight: self.upstream.backend().weight(),
             name: self.upstream.name().to_owned(),
+            zone: self.zone.clone(),
         }
     }
 
@@ -298,6 +320,7 @@ impl Member {
         let mut spec = BackendSpec::new(upstream.addr());
         // A backend's weight is never zero.
         spec.weight = NonZeroU32::new(backend.weight()).unwrap_or(NonZeroU32::MIN);
+        spec.zone.clone_from(&self.zone);
         let name = upstream.name();
         BackendStatus {
             in_flight: backend.in_flight(),
@@ -321,7 +344,7 @@ fn find(members: &[Member], address: SocketAddr) -> Result<usize, ChangeError> {
 /// # Errors
 /// When it is described with what this proxy does not have.
 pub(crate) fn config(spec: &BackendSpec) -> Result<BackendConfig, ChangeError> {
-    let BackendSpec { address, weight, max_in_flight, group } = spec;
+    let BackendSpec { address, weight, max_in_flight, group, zone } = spec;
     let invalid = |reason| Err(ChangeError::Invalid(format!("{address}: {reason}")));
     if group.is_some() {
         return invalid("there are no groups in an L7 proxy; leave `group` out");
@@ -332,7 +355,22 @@ pub(crate) fn config(spec: &BackendSpec) -> Result<BackendConfig, ChangeError> {
              leave `max_in_flight` out",
         );
     }
-    Ok(BackendConfig { weight: weight.get(), ..BackendConfig::new(*address) })
+    let (weight, zone) = (weight.get(), zone.clone());
+    Ok(BackendConfig { weight, zone, ..BackendConfig::new(*address) })
+}
+
+/// Zones as the policies take them.
+fn balance_zones(config: &ZoneConfig) -> Zones {
+    let ZoneConfig { percent, backends_min, .. } = *config;
+    let routing = ZoneRouting { percent, backends_min };
+    Zones { own: config.own, balancers: config.proxies.clone(), routing }
+}
+
+/// Lets the policies know of a backend's zone.
+fn move_to(zones: Option<&ZoneConfig>, upstream: &Upstream, zone: Option<&str>) {
+    if let Some(zones) = zones {
+        upstream.backend().set_zone(zones.number(zone));
+    }
 }
 
 fn invalid(error: BalanceError) -> ChangeError {

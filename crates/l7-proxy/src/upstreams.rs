@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use balance::{
-    Backend, BalanceError, Balancer, LoadReport, PickInput, PolicyKind, Probe, Tried, Tuning,
+    Backend, BalanceError, Balancer, LoadReport, PickInput, PolicyKind, Probe, Tried, Tuning, Zones,
 };
 use serve::Metrics;
 use tokio::sync::{Notify, mpsc};
@@ -363,6 +363,7 @@ impl Offered {
 pub struct Upstreams {
     policy: PolicyKind,
     tuning: Tuning,
+    zones: Option<Zones>,
     /// What the first turn is drawn with.
     seed: u64,
     current: ArcSwap<UpstreamSet>,
@@ -379,12 +380,12 @@ impl Upstreams {
     /// # Errors
     /// When the policy can't balance over these backends.
     pub fn new(
-        policy: PolicyKind,
-        tuning: Tuning,
+        (policy, tuning, zones): (PolicyKind, Tuning, Option<Zones>),
         upstreams: &[Arc<Upstream>],
         seed: u64,
     ) -> Result<Self, BalanceError> {
-        let balancer = Some(Balancer::tuned(policy, tuning, backends(upstreams), seed)?);
+        let backends = backends(upstreams);
+        let balancer = Some(Balancer::zoned(policy, tuning, zones.clone(), backends, seed)?);
         let probes = policy.uses_probes().then(|| mpsc::channel(PROBES_WAITING));
         let (prober, wanted) = probes.unzip();
         let upstreams = upstreams.to_vec();
@@ -392,7 +393,7 @@ impl Upstreams {
         let current = ArcSwap::from_pointee(set);
         let versions = AtomicU64::new(1);
         let (epoch, wanted) = (Instant::now(), Mutex::new(wanted));
-        Ok(Self { policy, tuning, seed, current, versions, epoch, prober, wanted })
+        Ok(Self { policy, tuning, zones, seed, current, versions, epoch, prober, wanted })
     }
 
     /// Whom to probe, for the one who does it; `None` unless the policy goes by probes.
@@ -438,7 +439,10 @@ impl Upstreams {
             Some(balancer) if balancer.is_over(&backends) => return Ok(()),
             _ if backends.is_empty() => None,
             Some(balancer) => Some(balancer.over(backends)?),
-            None => Some(Balancer::tuned(self.policy, self.tuning, backends, self.seed)?),
+            None => {
+                let zones = self.zones.clone();
+                Some(Balancer::zoned(self.policy, self.tuning, zones, backends, self.seed)?)
+            }
         };
         let version = self.versions.fetch_add(1, Ordering::Relaxed) + 1;
         let (upstreams, prober) = (upstreams.to_vec(), self.prober.clone());
@@ -506,7 +510,8 @@ mod tests {
     #[test]
     fn the_same_backends_are_no_other_set_and_others_go_on_with_the_turn() {
         let all: Vec<_> = (1..=4).map(upstream).collect();
-        let upstreams = Upstreams::new(PolicyKind::RoundRobin, Tuning::default(), &all, 0).unwrap();
+        let upstreams =
+            Upstreams::new((PolicyKind::RoundRobin, Tuning::default(), None), &all, 0).unwrap();
         let mut served = [0; 4];
         for call in 0..40 {
             // One of them comes and goes between the calls.
@@ -526,7 +531,8 @@ mod tests {
     #[test]
     fn a_backend_that_was_tried_is_left_out_until_the_set_is_another() {
         let all = [upstream(1), upstream(2)];
-        let upstreams = Upstreams::new(PolicyKind::RoundRobin, Tuning::default(), &all, 0).unwrap();
+        let upstreams =
+            Upstreams::new((PolicyKind::RoundRobin, Tuning::default(), None), &all, 0).unwrap();
         let mut offered = Offered::default();
         let mut pick = || {
             let set = Arc::clone(&upstreams.current());

@@ -290,6 +290,7 @@ impl External {
             service_mean_ns: 0.0,
             speed: 1.0,
             weight: 1,
+            zone: None,
         };
         self.ids().into_iter().map(setup).collect()
     }

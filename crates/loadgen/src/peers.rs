@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use balance::{PolicyKind, ProbeRule, Tuning, WeightRule};
+use balance::{PolicyKind, ProbeRule, Tuning, WeightRule, ZoneRouting};
 use measure::record::{LeftOut, LinkEngine};
 use scenario::{
-    Discovery, Layer, Library, Lookup, Network, NotFound, Peer, ProxySettings, RenderError,
-    RenderInput, Scenario, Target, TlsFiles,
+    CLIENT_SETTINGS, Discovery, Layer, Library, Lookup, Network, NotFound, Peer, ProxySettings,
+    RenderError, RenderInput, Scenario, TlsFiles,
 };
 
 use crate::{
@@ -80,6 +80,18 @@ impl ReadyPeer {
     /// What else it is set to; `None` for nothing.
     pub(crate) fn settings<'a>(&self, scenario: &'a Scenario) -> Option<&'a ProxySettings> {
         scenario.settings.get(self.peer.settings.as_deref()?)
+    }
+
+    /// How far it keeps to its own zone; `None` where it knows of none.
+    pub(crate) fn zone_routing(&self, scenario: &Scenario) -> Option<ZoneRouting> {
+        let settings = self.settings(scenario)?;
+        // The scenario's check has written both as numbers.
+        let number = |name: &str| settings.get(name).and_then(|value| value.parse().ok());
+        let backends_min = number("zone_min_backends").map(|count: u32| count as usize);
+        Some(ZoneRouting {
+            percent: number("zone_routing")?,
+            backends_min: backends_min.unwrap_or(ZoneRouting::default().backends_min),
+        })
     }
 
     /// Whether a balancer stands between client and backends, ours to start or not.
@@ -159,6 +171,12 @@ pub(crate) enum Unusable {
     CannotBeTold,
     #[error("real clients know pick_first and round_robin, and no {0}")]
     ClientPolicy(PolicyKind),
+    #[error("{peer} can't be told `{setting}`{}", if known.is_empty() {
+        ", and has no settings".to_owned()
+    } else {
+        format!("; it knows {}", known.join(", "))
+    })]
+    ClientSetting { peer: String, setting: String, known: &'static [&'static str] },
 }
 
 /// Why a program's version is not known.
@@ -243,15 +261,22 @@ pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusa
             return Err(Unusable::ClientPolicy(policy));
         }
     }
+    // A process is asked by its own files.
+    if ready.peer.process.is_none() {
+        let balances = ready.peer.layer == Layer::Client && !scenario.load.client.is_program();
+        let known: &'static [&'static str] = if balances { &CLIENT_SETTINGS } else { &[] };
+        let mut settings = ready.settings(scenario).into_iter().flatten();
+        if let Some((setting, _)) = settings.find(|(name, _)| !known.contains(&&***name)) {
+            let (peer, setting) = (ready.peer.name.clone(), setting.clone());
+            return Err(Unusable::ClientSetting { peer, setting, known });
+        }
+    }
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let all: Vec<usize> = (0..scenario.backends.len()).collect();
-    let target = |(index, weight): (usize, u32)| {
-        let backend = &scenario.backends[index];
-        Target { id: backend.id.clone(), addr, weight: backend.weight.saturating_mul(weight) }
-    };
     // What is asked of the first balancer is asked of them all.
     let known = run::setup::known(scenario, &all, (0, scenario.fleet.balancers as usize));
-    let backends: Vec<Target> = known.into_iter().map(target).collect();
+    let backends = run::setup::targets(scenario, &known, |_| addr);
+    let (own_zone, zone_proxies) = run::setup::zones_of_balancer(scenario, 0);
     let input = RenderInput {
         loadgen: &loadgen_program().map_err(LaunchError::NoProgram)?,
         program: ready.program.as_deref(),
@@ -261,6 +286,8 @@ pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusa
         policy: ready.policy(scenario),
         max_streams: scenario.stream_limits.balancer,
         threads: scenario.fleet.threads,
+        own_zone: &own_zone,
+        zone_proxies: &zone_proxies,
         settings: ready.settings(scenario),
         tls: scenario.tls,
         tls_files: TlsFiles::default(),

@@ -84,6 +84,7 @@ fn fold_all(criterion: &mut Criterion) {
         spent: Window { start_ns: 0, end_ns: CALLS * 1_000 },
         backend_ids: &ids,
         balancers: &[],
+        zones: &[],
         times: Times::Apart,
         mode: LoopMode::Open,
         through_proxy: true,

@@ -192,13 +192,14 @@ impl FailureKind {
     }
 }
 
-/// The calls of one worker, or those of them that went through one balancer of several, in
-/// the order in which they ended.
+/// The calls of one worker, or those of them that came from one zone and went through one
+/// balancer of several, in the order in which they ended.
 #[derive(Clone, Debug, Default)]
 pub struct CallLog {
     entries: Vec<Entry>,
     lost: u64,
     balancer: u16,
+    zone: u16,
 }
 
 impl CallLog {
@@ -220,7 +221,7 @@ impl CallLog {
         };
         let mut entries = vec![blank; calls.min(Self::LIMIT)];
         entries.clear();
-        Self { entries, lost: 0, balancer: 0 }
+        Self { entries, lost: 0, balancer: 0, zone: 0 }
     }
 
     /// The log of what goes through balancer number `balancer`, from zero.
@@ -232,6 +233,17 @@ impl CallLog {
     /// The balancer that its calls went through; zero where there is one, or none.
     pub fn balancer(&self) -> u16 {
         self.balancer
+    }
+
+    /// The log of what clients in zone number `zone`, from zero, call.
+    #[must_use]
+    pub fn of_zone(self, zone: u16) -> Self {
+        Self { zone, ..self }
+    }
+
+    /// The zone that its calls came from; zero where there are none.
+    pub fn zone(&self) -> u16 {
+        self.zone
     }
 
     /// Writes a call down.

@@ -117,6 +117,9 @@ figures! {
     ChiSquareP "chi_square_p" Number MedianOverTrials
         "Chance of calls at least this far from the backends' weights if each had been sent to a backend by chance, as likely as its weight."
         |of| Some(chi_square(of.counts()?, of.weights())?.p_value);
+    CrossZoneShare "cross_zone_share" Share EveryTrial
+        "Share of calls that a backend of another zone than their client's served; where there are zones."
+        Figures::crossed_share;
     ErrorRate "error_rate" Share EveryTrial
         "Share of calls that failed."
         |of| of.of_scheduled(of.failed);

@@ -15,7 +15,7 @@ use crate::{
     histogram::{self, HistogramError, HistogramRecord, MAX_NS, new_histogram, record},
     record::{
         BackendRecord, BalancerRecord, Counts, FailureCount, LoopMode, SecondRecord, Side,
-        TenthRecord,
+        TenthRecord, ZoneRecord,
     },
 };
 
@@ -55,6 +55,8 @@ pub struct Setting<'a> {
     pub backend_ids: &'a [String],
     /// Names of the balancers by index, where several share the connections.
     pub balancers: &'a [String],
+    /// Names of the zones by index, where clients are in some.
+    pub zones: &'a [String],
     /// Open or closed loop: decides where latency counts from.
     pub mode: LoopMode,
     /// Whether a proxy stood between client and backends.
@@ -98,7 +100,8 @@ pub struct Folded {
     /// Calls that each backend served, whenever they were due.
     with_warm_up: Vec<u64>,
     backends: Vec<Histogram<u64>>,
-    balancers: Vec<Balancer>,
+    balancers: Vec<Group>,
+    zones: Vec<Group>,
     seconds: BTreeMap<u32, Second>,
     tenths: BTreeMap<u32, TenthRecord>,
 }
@@ -136,14 +139,39 @@ impl Second {
     }
 }
 
+/// A part of the clients: those of a balancer, or of a zone.
 #[derive(Clone, Debug, PartialEq)]
-struct Balancer {
+struct Group {
     failed: u64,
     per_backend: Vec<u64>,
     latency: Histogram<u64>,
 }
 
-impl Balancer {
+impl Group {
+    fn empty(backends: usize) -> Self {
+        Self { failed: 0, per_backend: vec![0; backends], latency: new_histogram() }
+    }
+
+    fn serve(&mut self, backend: usize, latency: u64) {
+        record(&mut self.latency, latency);
+        if let Some(count) = self.per_backend.get_mut(backend) {
+            *count += 1;
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.failed += other.failed;
+        self.latency += &other.latency;
+        add_each(&mut self.per_backend, &other.per_backend);
+    }
+
+    fn take(&mut self, stored: BalancerRecord) -> Result<(), HistogramError> {
+        self.failed = stored.failed;
+        self.per_backend = stored.per_backend;
+        self.latency = stored.latency.to_histogram()?;
+        Ok(())
+    }
+
     fn record(&self, id: String) -> BalancerRecord {
         BalancerRecord {
             id,
@@ -164,6 +192,8 @@ pub struct FoldedPart {
     with_warm_up: Vec<u64>,
     backends: Vec<HistogramRecord>,
     balancers: Vec<BalancerRecord>,
+    #[serde(default)]
+    zones: Vec<BalancerRecord>,
     /// Those in which a call ended.
     seconds: Vec<SecondRecord>,
     tenths: BTreeMap<u32, TenthRecord>,
@@ -171,30 +201,43 @@ pub struct FoldedPart {
 
 /// Folds the logs of one trial's workers.
 pub fn fold<'a>(logs: impl IntoIterator<Item = &'a CallLog>, setting: &Setting<'_>) -> Folded {
-    let mut folded = Folded::empty(setting.backend_ids.len(), setting.balancers.len());
+    let mut folded = Folded::of(setting);
     for log in logs {
+        let origin = Origin { balancer: log.balancer().into(), zone: log.zone().into() };
         for entry in log.entries() {
-            folded.add(entry, log.balancer().into(), setting);
+            folded.add(entry, origin, setting);
         }
     }
     folded
 }
 
-/// Folds calls that are handed over one by one as they end, and kept nowhere: those of a
-/// simulation, whose memory is that of the calls under way.
+/// Folds calls that are handed over one by one as they end, each with the number of the zone
+/// that it came from, and kept nowhere: those of a simulation, whose memory is that of the
+/// calls under way.
 pub fn fold_as_they_end(
     setting: &Setting<'_>,
-    make_calls: impl FnOnce(&mut dyn FnMut(&Entry)),
+    make_calls: impl FnOnce(&mut dyn FnMut(&Entry, usize)),
 ) -> Folded {
-    let mut folded = Folded::empty(setting.backend_ids.len(), setting.balancers.len());
-    make_calls(&mut |entry| folded.add(entry, 0, setting));
+    let mut folded = Folded::of(setting);
+    make_calls(&mut |entry, zone| folded.add(entry, Origin { balancer: 0, zone }, setting));
     folded
 }
 
+/// Where a call came from, and through.
+#[derive(Clone, Copy)]
+struct Origin {
+    balancer: usize,
+    zone: usize,
+}
+
 impl Folded {
-    fn empty(backends: usize, balancers: usize) -> Self {
-        let balancer =
-            |_| Balancer { failed: 0, per_backend: vec![0; backends], latency: new_histogram() };
+    fn of(setting: &Setting<'_>) -> Self {
+        let groups = (setting.balancers.len(), setting.zones.len());
+        Self::empty(setting.backend_ids.len(), groups)
+    }
+
+    fn empty(backends: usize, (balancers, zones): (usize, usize)) -> Self {
+        let groups = |count| (0..count).map(|_| Group::empty(backends)).collect();
         Self {
             scheduled: 0,
             sent: 0,
@@ -214,13 +257,14 @@ impl Folded {
             overhead: new_histogram(),
             with_warm_up: vec![0; backends],
             backends: (0..backends).map(|_| new_histogram()).collect(),
-            balancers: (0..balancers).map(balancer).collect(),
+            balancers: groups(balancers),
+            zones: groups(zones),
             seconds: BTreeMap::new(),
             tenths: BTreeMap::new(),
         }
     }
 
-    fn add(&mut self, entry: &Entry, balancer: usize, setting: &Setting<'_>) {
+    fn add(&mut self, entry: &Entry, origin: Origin, setting: &Setting<'_>) {
         if let Outcome::Served { backend, .. } = entry.outcome {
             self.completed_in_window += u64::from(setting.spent.holds(entry.done_ns));
             if let Some(calls) = self.with_warm_up.get_mut(usize::from(backend)) {
@@ -260,16 +304,20 @@ impl Folded {
                     let whole_ns = entry.done_ns.saturating_sub(entry.ready_ns);
                     record(&mut self.overhead, whole_ns.saturating_sub(queued_ns + service_ns));
                 }
-                self.add_served(entry, (balancer, usize::from(backend)), setting);
+                self.add_served(entry, (origin, usize::from(backend)), setting);
             }
             Outcome::Failed(kind) => {
-                if let Some(balancer) = self.balancers.get_mut(balancer) {
-                    balancer.failed += 1;
-                }
+                self.groups(origin).for_each(|group| group.failed += 1);
                 self.add_failed(entry, kind, setting);
             }
             Outcome::Unfinished | Outcome::NotSent => self.unfinished += 1,
         }
+    }
+
+    /// The balancer and the zone, where there are several.
+    fn groups(&mut self, origin: Origin) -> impl Iterator<Item = &mut Group> {
+        let balancer = self.balancers.get_mut(origin.balancer);
+        balancer.into_iter().chain(self.zones.get_mut(origin.zone))
     }
 
     /// Records a value, and counts it where it is longer than a histogram holds.
@@ -281,7 +329,7 @@ impl Folded {
     fn add_served(
         &mut self,
         entry: &Entry,
-        (balancer, backend): (usize, usize),
+        (origin, backend): (Origin, usize),
         setting: &Setting<'_>,
     ) {
         let since_sent = entry.done_ns.saturating_sub(entry.sent_ns);
@@ -306,12 +354,7 @@ impl Folded {
         if let Some(histogram) = self.backends.get_mut(backend) {
             record(histogram, latency);
         }
-        if let Some(balancer) = self.balancers.get_mut(balancer) {
-            record(&mut balancer.latency, latency);
-            if let Some(count) = balancer.per_backend.get_mut(backend) {
-                *count += 1;
-            }
-        }
+        self.groups(origin).for_each(|group| group.serve(backend, latency));
         let tenth = self.tenth_of(entry, setting);
         if let Some(count) = tenth.per_backend.get_mut(backend) {
             *count += 1;
@@ -367,11 +410,9 @@ impl Folded {
         for (own, theirs) in self.backends.iter_mut().zip(&other.backends) {
             *own += theirs;
         }
-        for (own, theirs) in self.balancers.iter_mut().zip(&other.balancers) {
-            own.failed += theirs.failed;
-            own.latency += &theirs.latency;
-            add_each(&mut own.per_backend, &theirs.per_backend);
-        }
+        let groups = self.balancers.iter_mut().chain(&mut self.zones);
+        let others = other.balancers.iter().chain(&other.zones);
+        groups.zip(others).for_each(|(own, theirs)| own.merge(theirs));
         for (&second, theirs) in &other.seconds {
             let own = self.seconds.entry(second);
             let own = own.or_insert_with(|| Second::empty(theirs.per_backend.len()));
@@ -414,6 +455,7 @@ impl Folded {
             with_warm_up: self.with_warm_up,
             backends: self.backends.iter().map(HistogramRecord::from_histogram).collect(),
             balancers: self.balancers.iter().map(|one| one.record(String::new())).collect(),
+            zones: self.zones.iter().map(|one| one.record(String::new())).collect(),
             seconds: self.seconds.iter().map(|(&at, second)| second.record(at)).collect(),
             tenths: self.tenths,
         }
@@ -424,14 +466,15 @@ impl Folded {
     /// # Errors
     /// When it is none, or over other backends.
     pub fn of_part(part: FoldedPart, backends: usize) -> Result<Self, HistogramError> {
-        let mut folded = Self::empty(backends, part.balancers.len());
+        let mut folded = Self::empty(backends, (part.balancers.len(), part.zones.len()));
         let all = folded.all_histograms();
         let seconds = part.seconds.iter().map(|second| second.per_backend.len());
         let tenths = part.tenths.values().map(|tenth| tenth.per_backend.len());
-        let balancers = part.balancers.iter().map(|one| one.per_backend.len());
+        let groups = part.balancers.iter().chain(&part.zones);
+        let groups = groups.map(|one| one.per_backend.len());
         let mut lists = seconds
             .chain(tenths)
-            .chain(balancers)
+            .chain(groups)
             .chain([part.backends.len(), part.with_warm_up.len()]);
         if part.histograms.len() != all.len() || lists.any(|length| length != backends) {
             return Err(HistogramError::of_others());
@@ -442,10 +485,9 @@ impl Folded {
         for (own, stored) in folded.backends.iter_mut().zip(&part.backends) {
             *own = stored.to_histogram()?;
         }
-        for (own, stored) in folded.balancers.iter_mut().zip(part.balancers) {
-            own.failed = stored.failed;
-            own.per_backend = stored.per_backend;
-            own.latency = stored.latency.to_histogram()?;
+        let groups = folded.balancers.iter_mut().chain(&mut folded.zones);
+        for (own, stored) in groups.zip(part.balancers.into_iter().chain(part.zones)) {
+            own.take(stored)?;
         }
         for second in part.seconds {
             let SecondRecord { failed, ok_after, failed_after, per_backend, latency, .. } = second;
@@ -544,6 +586,19 @@ impl Folded {
         all.map(|(name, balancer)| balancer.record(name.clone())).collect()
     }
 
+    /// The zones of clients as they stand in the record, also those without a call.
+    /// `backends` are the zones of the backends, by their numbers in `names`.
+    pub fn zones(&self, names: &[String], backends: &[usize]) -> Vec<ZoneRecord> {
+        let all = names.iter().zip(&self.zones).enumerate();
+        let zone = |(zone, (name, group)): (usize, (&String, &Group))| {
+            let BalancerRecord { id, failed, per_backend, latency } = group.record(name.clone());
+            let others = backends.iter().zip(&per_backend).filter(|(at, _)| **at != zone);
+            let crossed = others.map(|(_, calls)| calls).sum();
+            ZoneRecord { id, failed, per_backend, crossed, latency }
+        };
+        all.map(zone).collect()
+    }
+
     /// The series as it stands in the record, without gaps.
     pub fn series(&self) -> Vec<SecondRecord> {
         let Some((&last, _)) = self.seconds.last_key_value() else { return Vec::new() };
@@ -593,6 +648,7 @@ mod tests {
             spent: WINDOW,
             backend_ids: ids,
             balancers: &[],
+            zones: &[],
             mode,
             through_proxy: true,
             times: Times::Apart,
@@ -689,6 +745,30 @@ mod tests {
         let expected = [("l7-0", 0, [0, 1], 1), ("l7-1", 1, [0, 2], 2), ("l7-2", 0, [0, 0], 0)];
         let expected = expected.map(|(id, failed, per_backend, count)| {
             (id.to_owned(), failed, per_backend.to_vec(), count)
+        });
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn calls_are_known_by_the_zone_of_their_client() {
+        let served = |backend| entry(NS_PER_S, Outcome::served(backend, 10, 20));
+        let failed = entry(NS_PER_S, Outcome::Failed(FailureKind::from_status(14)));
+        let logs = [log(&[served(0), served(0), served(1)]), log(&[served(0), failed]).of_zone(1)];
+        let (ids, names) = (ids(), ["a", "b", "c"].map(str::to_owned));
+        let setting = Setting { zones: &names, ..setting(&ids, LoopMode::Open) };
+        let mut folded = fold(&logs[..1], &setting);
+        folded.merge(&fold(&logs[1..], &setting));
+        assert_eq!(folded, fold(&logs, &setting));
+        assert_eq!(folded, Folded::of_part(folded.clone().part(), 2).unwrap());
+        // The first backend is in `a`, and the second in `c`, where no client is.
+        let seen: Vec<_> = folded
+            .zones(&names, &[0, 2])
+            .into_iter()
+            .map(|one| (one.id, one.failed, one.per_backend, one.crossed, one.latency.count))
+            .collect();
+        let expected = [("a", 0, [2, 1], 1, 3), ("b", 1, [1, 0], 1, 1), ("c", 0, [0, 0], 0, 0)];
+        let expected = expected.map(|(id, failed, per_backend, crossed, count)| {
+            (id.to_owned(), failed, per_backend.to_vec(), crossed, count)
         });
         assert_eq!(seen, expected);
     }

@@ -251,6 +251,9 @@ pub struct BackendSetup {
     pub speed: f64,
     /// Weight in policies that know weights.
     pub weight: u32,
+    /// Its zone; none where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// What traffic between client, balancer and backends crosses.
@@ -741,6 +744,9 @@ pub struct TrialRecord {
     /// Per balancer, where several shared the connections; empty otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub balancers: Vec<BalancerRecord>,
+    /// Per zone that clients are in; empty where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<ZoneRecord>,
     /// Second by second, from the start of the measured window.
     pub series: Vec<SecondRecord>,
     /// Tenth by tenth of a second, from the start of the measured window to its end, where
@@ -963,6 +969,22 @@ pub struct BalancerRecord {
     /// order of [`RunRecord::backends`].
     pub per_backend: Vec<u64>,
     /// Latency of those calls, as in [`TrialRecord::latency`].
+    pub latency: HistogramRecord,
+}
+
+/// The clients of one zone in one trial.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ZoneRecord {
+    /// The zone.
+    pub id: String,
+    /// Calls of its clients that failed.
+    pub failed: u64,
+    /// Calls of its clients that succeeded, by the backend that served them, in the order of
+    /// [`RunRecord::backends`].
+    pub per_backend: Vec<u64>,
+    /// Of these, calls that a backend of another zone served.
+    pub crossed: u64,
+    /// Latency of the calls that succeeded, as in [`TrialRecord::latency`].
     pub latency: HistogramRecord,
 }
 

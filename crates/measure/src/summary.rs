@@ -37,6 +37,9 @@ pub struct Figures {
     calls_with_warm_up: Vec<u64>,
     /// Their weights, likewise.
     weights: Vec<f64>,
+    /// Calls that a backend of another zone than their client's served, of how many; `None`
+    /// where there are no zones.
+    crossed: Option<(u64, u64)>,
     /// Successful calls.
     pub ok: u64,
     /// Calls that failed.
@@ -94,6 +97,11 @@ impl Figures {
                 .map(|backend| backend.calls_with_warm_up.unwrap_or(backend.calls))
                 .collect(),
             weights: trial.backends.iter().map(|backend| f64::from(backend.weight)).collect(),
+            crossed: (!trial.zones.is_empty()).then(|| {
+                let crossed = trial.zones.iter().map(|zone| zone.crossed).sum();
+                let all = trial.zones.iter().flat_map(|zone| &zone.per_backend).sum();
+                (crossed, all)
+            }),
             ok: trial.counts.ok,
             failed: trial.counts.failed.iter().map(|failure| failure.calls).sum(),
             unfinished: trial.counts.unfinished,
@@ -188,6 +196,12 @@ impl Figures {
     pub(crate) fn spread(&self) -> Option<u64> {
         let of = &self.calls_with_warm_up;
         (self.ok > 0).then(|| Some(of.iter().max()? - of.iter().min()?))?
+    }
+
+    /// The part of the calls that crossed zones, where there are any.
+    pub(crate) fn crossed_share(&self) -> Option<f64> {
+        let (crossed, all) = self.crossed.filter(|(_, all)| *all > 0)?;
+        Some(crossed as f64 / all as f64)
     }
 
     /// A part of the calls scheduled.
@@ -359,6 +373,7 @@ mod tests {
         Figures {
             calls_per_backend: Vec::new(),
             calls_with_warm_up: Vec::new(),
+            crossed: None,
             weights: Vec::new(),
             ok: 0,
             failed: 0,

@@ -82,7 +82,8 @@ impl Arguments {
 fn target(text: &str) -> Result<Target, Box<dyn Error>> {
     let (id, rest) = text.split_once('=').ok_or("a backend is ID=ADDR[,WEIGHT]")?;
     let (addr, weight) = rest.split_once(',').unwrap_or((rest, "1"));
-    Ok(Target { id: id.to_owned(), addr: addr.parse()?, weight: weight.parse()? })
+    let (addr, weight) = (addr.parse()?, weight.parse()?);
+    Ok(Target { id: id.to_owned(), addr, weight, zone: String::new() })
 }
 
 fn output(words: impl Iterator<Item = String>) -> Result<String, Box<dyn Error>> {
@@ -131,6 +132,8 @@ fn output(words: impl Iterator<Item = String>) -> Result<String, Box<dyn Error>>
             policy: arguments.policy,
             max_streams: None,
             threads: 1,
+            own_zone: "",
+            zone_proxies: "",
             settings: None,
             tls: Tls::None,
             tls_files: TlsFiles::default(),

@@ -51,6 +51,9 @@ pub const RESOLVE_INTERVAL: Bounds<Duration> = bounds(Duration::ZERO, Duration::
 /// The pause after a first failed attempt to connect.
 pub const INITIAL_BACKOFF: Bounds<Duration> =
     bounds(Duration::from_millis(1), Duration::from_secs(120));
+/// How long a client hears nothing before it asks, and how long it then waits.
+pub const KEEPALIVE: Bounds<Duration> =
+    bounds(Duration::from_millis(1), Duration::from_secs(7_200));
 /// How long a server of the user's own may take to be ready.
 pub const READY_WITHIN: Bounds<Duration> =
     bounds(Duration::from_millis(100), Duration::from_secs(600));
@@ -58,6 +61,12 @@ pub const READY_WITHIN: Bounds<Duration> =
 pub const BALANCERS: Bounds<u32> = bounds(1, 10_000);
 /// Threads of a balancer.
 pub const BALANCER_THREADS: Bounds<u32> = bounds(1, 256);
+/// Zones.
+pub const ZONES: Bounds<u32> = bounds(1, 100);
+/// Backends in a zone, and its part of the client connections.
+pub const IN_ZONE: Bounds<u32> = bounds(0, 10_000);
+/// Backends from which on zones are heeded.
+pub const ZONE_MIN_BACKENDS: Bounds<u32> = bounds(1, 10_000);
 /// Failures in a row that eject a backend.
 pub const FAILURES: Bounds<u32> = bounds(1, 10_000);
 /// Times that a proxy is set to.

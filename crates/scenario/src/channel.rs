@@ -22,6 +22,21 @@ const DEFAULT_RESOLVE_INTERVAL: Duration = Duration::from_secs(30);
 /// `INITIAL_BACKOFF` of gRPC's `doc/connection-backoff.md`.
 const DEFAULT_INITIAL_BACKOFF: Duration = Duration::from_secs(1);
 
+/// `KEEPALIVE_TIMEOUT` of gRFC A8.
+const DEFAULT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// When a client asks whether the other end of a connection is still there (gRFC A8). It asks
+/// while calls are under way only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Keepalive {
+    /// How long it hears nothing before it sends a PING.
+    #[serde(serialize_with = "duration_as_text")]
+    pub time: Duration,
+    /// How long it then waits for anything before it gives the connection up.
+    #[serde(serialize_with = "duration_as_text")]
+    pub timeout: Duration,
+}
+
 /// How clients keep connections and learn of backends: what gRPC calls a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Channel {
@@ -37,6 +52,9 @@ pub struct Channel {
     /// ones grow (gRPC, `doc/connection-backoff.md`).
     #[serde(serialize_with = "duration_as_text")]
     pub initial_backoff: Duration,
+    /// Whether and when they ask if the other end is still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keepalive: Option<Keepalive>,
 }
 
 /// How many streams (calls) a connection may carry at a time: what its server announces as
@@ -108,7 +126,24 @@ pub(crate) fn check_channel(wire: &ChannelWire, client: Client) -> Result<Channe
         let time = wire.map_or(unless_given, |DurationText(time)| time);
         within(&format!("channel.{key}"), Time(time), bounds.time(), "a time").map(|time| time.0)
     };
+    let keepalive = match (wire.keepalive_time, wire.keepalive_timeout) {
+        (None, None) => None,
+        (None, Some(_)) => {
+            let message = "a wait for the answer to no PING; set `channel.keepalive_time` too";
+            return Err(Problem::new("channel.keepalive_timeout", message));
+        }
+        (given, timeout) => Some(Keepalive {
+            time: time("keepalive_time", given, Duration::ZERO, bounds::KEEPALIVE)?,
+            timeout: time(
+                "keepalive_timeout",
+                timeout,
+                DEFAULT_KEEPALIVE_TIMEOUT,
+                bounds::KEEPALIVE,
+            )?,
+        }),
+    };
     Ok(Channel {
+        keepalive,
         count: within("channel.count", count, bounds::CHANNELS, "channels of each client")?,
         max_connections: within(
             "channel.max_connections",

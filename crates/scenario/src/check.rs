@@ -34,6 +34,7 @@ use crate::{
         PlacementMode, PlacementWire, PrecisionWire, ProfileWire, ScenarioWire, SearchWire,
         SkewWire,
     },
+    zones::check_zones,
 };
 
 const DEFAULT_BUDGET: Duration = Duration::from_secs(120);
@@ -65,10 +66,17 @@ pub(crate) fn check(
     let links = check_links(&wire.links, network, &backends)?;
     let policy = wire.balance.policy;
     check_policy("balance.policy", policy, &backends)?;
-    let fleet = check_fleet(&wire.balance)?;
     let load = check_load(&wire.load, folder)?;
+    let zones = wire.zones.as_ref();
+    let zones =
+        zones.map(|wire| check_zones(wire, backends.len(), load.connections)).transpose()?;
+    let fleet = check_fleet(&wire.balance, zones.as_ref())?;
     check_client(&load, network, tls, wire.service.is_some())?;
     let channel = check_channel(&wire.channel, load.client)?;
+    if zones.is_some() && channel.count > 1 {
+        let message = "in zones each client has one channel; take this out, or `[zones]`";
+        return Err(Problem::new("channel.count", message));
+    }
     let service = check_service(wire.service, &wire.load)?;
     let faults = check_faults(&wire.faults, &backends, &servers)?;
     if let (Some(_), Length::Calls(_)) = (faults.first(), load.length) {
@@ -77,7 +85,7 @@ pub(crate) fn check(
     }
     let placement = check_placement(&wire.placement)?;
     let nodes = check_nodes(wire.nodes)?;
-    let settings = check_settings(&wire.settings)?;
+    let settings = check_settings(&wire.settings, zones.is_some())?;
     let cores = |quota| within("placement.proxy_quota", quota, bounds::PROXY_QUOTA, "cores");
     let proxy_quota = wire.placement.proxy_quota.map(cores).transpose()?;
     let peers = check_peers(wire.run.peers, known_peers, &settings, &backends)?;
@@ -115,6 +123,7 @@ pub(crate) fn check(
         proxy_quota,
         policy,
         fleet,
+        zones,
         settings,
         peers,
         repeats,

@@ -3,7 +3,7 @@
 use balance::{Spread, Subset};
 use serde::Serialize;
 
-use crate::{bounds, check::within, error::Problem, wire::BalanceWire};
+use crate::{bounds, check::within, error::Problem, wire::BalanceWire, zones::Zones};
 
 /// The balancers that stand between clients and backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -25,9 +25,20 @@ impl Fleet {
         Self { balancers: 1, threads: 1, spread: Spread::RoundRobin, subset: None };
 }
 
-pub(crate) fn check_fleet(wire: &BalanceWire) -> Result<Fleet, Problem> {
-    let balancers = wire.balancers.unwrap_or(1);
+/// With zones, each that has clients has a balancer at least.
+pub(crate) fn check_fleet(wire: &BalanceWire, zones: Option<&Zones>) -> Result<Fleet, Problem> {
+    let clients = zones.map(|zones| zones.layout().clients());
+    let least = clients.map_or(1, |all| all.iter().filter(|here| **here > 0).count());
+    let least = u32::try_from(least).unwrap_or(u32::MAX);
+    let balancers = wire.balancers.unwrap_or(least);
     let balancers = within("balance.balancers", balancers, bounds::BALANCERS, "balancers")?;
+    if balancers < least {
+        let message = format!(
+            "found {balancers}, and {least} zones have clients, each with a balancer of its own; \
+             leave it out for one each"
+        );
+        return Err(Problem::new("balance.balancers", message));
+    }
     let threads = wire.threads.unwrap_or(1);
     let threads = within("balance.threads", threads, bounds::BALANCER_THREADS, "threads")?;
     let subset = match (wire.subset, wire.subsetting) {
@@ -51,7 +62,7 @@ mod tests {
     use super::*;
 
     fn checked(text: &str) -> Result<Fleet, String> {
-        let fleet = check_fleet(&toml::from_str(text).unwrap());
+        let fleet = check_fleet(&toml::from_str(text).unwrap(), None);
         fleet.map_err(|problem| format!("{}: {}", problem.key, problem.message))
     }
 

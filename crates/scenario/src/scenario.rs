@@ -29,6 +29,7 @@ use crate::{
     sizes::Sizes,
     sweep::Sweep,
     trace::Trace,
+    zones::Zones,
 };
 
 /// One question, and what to measure to answer it.
@@ -79,6 +80,9 @@ pub struct Scenario {
     pub policy: PolicyKind,
     /// How many balancers there are.
     pub fleet: Fleet,
+    /// Zones of backends, clients and balancers; `None` where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zones: Option<Zones>,
     /// Settings that peers are listed with, by their names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, ProxySettings>,

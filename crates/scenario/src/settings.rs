@@ -44,6 +44,21 @@ pub(crate) struct ProxySettingsWire {
     pub(crate) panic_threshold: Option<PercentText>,
     /// How long a backend that is new gets less than its share, which grows.
     pub(crate) slow_start: Option<DurationText>,
+    /// The part of the calls for which a backend of the caller's own zone is chosen, as far as
+    /// that leaves all backends with the same load: Envoy's zone aware routing. Proxies and
+    /// clients that balance know nothing of `[zones]` without it.
+    pub(crate) zone_routing: Option<PercentText>,
+    /// Backends from which on zones are heeded; 6 unless given, as in Envoy.
+    #[schemars(range(
+        min = bounds::ZONE_MIN_BACKENDS.min,
+        max = bounds::ZONE_MIN_BACKENDS.max
+    ))]
+    #[schemars(example = 4)]
+    pub(crate) zone_min_backends: Option<u32>,
+    /// How long a backend that owes an answer sends nothing before it is asked with a PING.
+    pub(crate) keepalive_time: Option<DurationText>,
+    /// How long it may take to answer that before its connection is given up.
+    pub(crate) keepalive_timeout: Option<DurationText>,
     /// Calls in flight on one backend, beyond which calls are refused.
     #[schemars(range(min = bounds::STREAMS.min, max = bounds::STREAMS.max), example = 50)]
     pub(crate) backend_max_requests: Option<u32>,
@@ -53,7 +68,7 @@ pub(crate) struct ProxySettingsWire {
 }
 
 /// The names of all settings, as scenarios and peers know them.
-pub(crate) const NAMES: [&str; 9] = [
+pub(crate) const NAMES: [&str; 13] = [
     "retry_on",
     "hedge_delay",
     "eject_after",
@@ -61,13 +76,21 @@ pub(crate) const NAMES: [&str; 9] = [
     "eject_max",
     "panic_threshold",
     "slow_start",
+    "zone_routing",
+    "zone_min_backends",
+    "keepalive_time",
+    "keepalive_timeout",
     "backend_max_requests",
     "max_requests",
 ];
 
+/// Those that clients which balance have as well.
+pub const CLIENT_SETTINGS: [&str; 2] = ["zone_routing", "zone_min_backends"];
+
 /// Checks every set of settings, by its name.
 pub(crate) fn check_settings(
     wire: &BTreeMap<String, ProxySettingsWire>,
+    has_zones: bool,
 ) -> Result<BTreeMap<String, ProxySettings>, Problem> {
     let checked = wire.iter().map(|(name, wire)| {
         let key = format!("settings.{name}");
@@ -81,7 +104,17 @@ pub(crate) fn check_settings(
         if values.is_empty() {
             return Err(Problem::new(key, "this table sets nothing"));
         }
-        Ok((name.clone(), values))
+        match (&wire.zone_routing, &wire.zone_min_backends) {
+            (Some(_), _) if !has_zones => {
+                let message = "there are no zones to go by; write a table `[zones]`";
+                Err(Problem::new(format!("{key}.zone_routing"), message))
+            }
+            (None, Some(_)) => {
+                let message = "zones are heeded with `zone_routing` only; set that too";
+                Err(Problem::new(format!("{key}.zone_min_backends"), message))
+            }
+            _ => Ok((name.clone(), values)),
+        }
     });
     checked.collect()
 }
@@ -109,6 +142,13 @@ fn values(key: &str, wire: &ProxySettingsWire) -> Result<ProxySettings, Problem>
         ("eject_max", percent(wire.eject_max)),
         ("panic_threshold", percent(wire.panic_threshold)),
         ("slow_start", time("slow_start", wire.slow_start)?),
+        ("zone_routing", percent(wire.zone_routing)),
+        (
+            "zone_min_backends",
+            count("zone_min_backends", wire.zone_min_backends, bounds::ZONE_MIN_BACKENDS)?,
+        ),
+        ("keepalive_time", time("keepalive_time", wire.keepalive_time)?),
+        ("keepalive_timeout", time("keepalive_timeout", wire.keepalive_timeout)?),
         (
             "backend_max_requests",
             count("backend_max_requests", wire.backend_max_requests, bounds::STREAMS)?,
@@ -123,14 +163,16 @@ mod tests {
     use super::*;
 
     fn checked(text: &str) -> Result<BTreeMap<String, ProxySettings>, Problem> {
-        check_settings(&toml::from_str(text).unwrap())
+        check_settings(&toml::from_str(text).unwrap(), true)
     }
 
     #[test]
     fn every_setting_is_known_by_its_name() {
         let all = "[all]\nretry_on = [\"internal\", \"unknown\"]\nhedge_delay = \"30ms\"\n\
                    eject_after = 5\neject_for = \"2s\"\neject_max = \"50%\"\n\
-                   panic_threshold = \"0%\"\nslow_start = \"1500ms\"\n\
+                   panic_threshold = \"0%\"\nzone_routing = \"50%\"\n\
+                   zone_min_backends = 4\nkeepalive_time = \"1s\"\n\
+                   keepalive_timeout = \"2s\"\nslow_start = \"1500ms\"\n\
                    backend_max_requests = 8\nmax_requests = 30\n";
         let settings = &checked(all).unwrap()["all"];
         let mut names = NAMES;
@@ -147,8 +189,12 @@ mod tests {
             ("[none]\n", "settings.none"),
             ("[a]\nmax_requests = 0\n", "settings.a.max_requests"),
             ("[a]\nhedge_delay = \"0ms\"\n", "settings.a.hedge_delay"),
+            ("[a]\nzone_min_backends = 4\n", "settings.a.zone_min_backends"),
         ] {
             assert_eq!(checked(text).unwrap_err().key, key);
         }
+        let zones = toml::from_str("[a]\nzone_routing = \"100%\"\n").unwrap();
+        let without = check_settings(&zones, false).unwrap_err();
+        assert_eq!(without.key, "settings.a.zone_routing");
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Tables whose keys may be swept: what is measured, and not how often or by whom.
-const TABLES: [&str; 5] = ["load.", "backends.", "balance.", "channel.", "link["];
+const TABLES: [&str; 6] = ["load.", "backends.", "balance.", "channel.", "zones.", "link["];
 /// Keys outside of those tables that may be swept too.
 const KEYS: [&str; 1] = ["tls"];
 /// Keys of those tables that may not: open and closed loops answer different
@@ -129,8 +129,8 @@ fn check_key(key: &str) -> Result<(), Problem> {
         return Ok(());
     }
     let message = format!(
-        "`{key}` can't be swept; name a key of [load], [backends], [balance] or [channel] that --set takes, \
-         such as `load.connections`, `load.payload`, `load.rate` or `balance.policy`, of a link, as in \
+        "`{key}` can't be swept; name a key of [load], [backends], [balance], [channel] or [zones] that --set \
+         takes, such as `load.connections`, `load.payload`, `load.rate` or `balance.policy`, of a link, as in \
          `link[0].delay`, or `tls`"
     );
     Err(Problem::new("sweep.key", message))

@@ -60,6 +60,8 @@ pub(crate) struct ScenarioWire {
     /// How balancers pick.
     #[serde(default)]
     pub(crate) balance: BalanceWire,
+    /// Zones that backends and clients are in; none unless given.
+    pub(crate) zones: Option<ZonesWire>,
     /// Sets of settings of proxies, by names of your own: a peer has those of
     /// `[settings.retries]` as `l7@retries`.
     #[serde(default)]
@@ -230,6 +232,14 @@ pub(crate) struct ChannelWire {
     /// gRPC.
     #[schemars(example = "100ms")]
     pub(crate) initial_backoff: Option<DurationText>,
+    /// How long a client hears nothing on a connection with calls under way before it sends a
+    /// PING (gRFC A8); never unless given, as in gRPC.
+    #[schemars(example = "10s")]
+    pub(crate) keepalive_time: Option<DurationText>,
+    /// How long it then waits for any answer before it gives the connection up; `20s` unless
+    /// given, as in gRPC. For `channel.keepalive_time` only.
+    #[schemars(example = "20s")]
+    pub(crate) keepalive_timeout: Option<DurationText>,
 }
 
 /// A service of your own, in place of the lab's echo service.
@@ -601,8 +611,8 @@ pub(crate) struct BalanceWire {
     /// balancer announces; 1024 unless given. A balancer that can't be told is left out.
     #[schemars(range(min = bounds::STREAMS.min, max = bounds::STREAMS.max))]
     pub(crate) max_concurrent_streams: Option<u32>,
-    /// Balancers, a process each, that share the client connections; 1 unless given. Each
-    /// sees what comes to it and nothing of the others.
+    /// Balancers, a process each, that share the client connections; 1 unless given, or one
+    /// for each zone with clients. Each sees what comes to it and nothing of the others.
     #[schemars(range(min = bounds::BALANCERS.min, max = bounds::BALANCERS.max))]
     #[schemars(example = 4)]
     pub(crate) balancers: Option<u32>,
@@ -621,6 +631,25 @@ pub(crate) struct BalanceWire {
     pub(crate) subset: Option<u32>,
     /// How these are chosen; `random` unless given. For `balance.subset` only.
     pub(crate) subsetting: Option<Subsetting>,
+}
+
+/// Zones, as those of a cloud provider. Balancers are in the zones that have clients, and
+/// clients come to those of their own. Who is to keep calls within a zone is told so by
+/// `zone_routing` in its settings.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ZonesWire {
+    /// How many of the backends are in each zone: the first ones in the first by its name.
+    #[schemars(example = zones_example(2))]
+    pub(crate) backends: BTreeMap<String, u32>,
+    /// The parts of the client connections that are in each zone, in proportion to each
+    /// other: the first connections in the first by its name.
+    #[schemars(example = zones_example(4))]
+    pub(crate) connections: BTreeMap<String, u32>,
+}
+
+fn zones_example(in_first: u32) -> BTreeMap<&'static str, u32> {
+    BTreeMap::from([("a", in_first), ("b", 2), ("c", 2)])
 }
 
 /// The run.

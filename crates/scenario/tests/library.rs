@@ -28,6 +28,7 @@ fn targets(weights: &[u32]) -> Vec<Target> {
         id: format!("b{index}"),
         addr: SocketAddr::from(([127, 0, 0, 1], 5000 + u16::try_from(index).unwrap())),
         weight: *weight,
+        zone: String::new(),
     };
     weights.iter().enumerate().map(target).collect()
 }
@@ -58,6 +59,8 @@ fn render_limited(
         policy,
         max_streams,
         threads: 1,
+        own_zone: "",
+        zone_proxies: "",
         settings: None,
         tls: Tls::None,
         tls_files: TlsFiles::default(),

@@ -49,6 +49,7 @@ fn targets(weights: &[u32]) -> Vec<Target> {
         id: format!("backend-{index}"),
         addr: SocketAddr::from(([10, 0, 0, 1], 5000 + u16::try_from(index).unwrap())),
         weight: *weight,
+        zone: String::new(),
     };
     weights.iter().enumerate().map(target).collect()
 }
@@ -83,6 +84,8 @@ fn render_with(
         policy,
         max_streams: None,
         threads: 1,
+        own_zone: "",
+        zone_proxies: "",
         settings: None,
         tls,
         tls_files,

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use balance::PolicyKind;
 use scenario::{
-    Arrivals, CallKind, Channel, Client, ConnectionAge, Ends, Error, Fault, FaultAction, Length,
-    LinkSettings, Pace, Placement, Profile, Scenario, ScenarioSource, ServiceTime, Setting, Sizes,
-    StreamLimits, Tls,
+    Arrivals, CallKind, Channel, Client, ConnectionAge, Ends, Error, Fault, FaultAction, Keepalive,
+    Length, LinkSettings, Pace, Placement, Profile, Scenario, ScenarioSource, ServiceTime, Setting,
+    Sizes, StreamLimits, Tls,
 };
 
 const GOOD: &str = r#"question = "Who serves one flooded connection?"
@@ -103,12 +103,13 @@ fn channels_and_stream_limits_are_as_in_grpc_unless_given() {
         max_connections: 1,
         resolve_interval: Duration::from_secs(30),
         initial_backoff: Duration::from_secs(1),
+        keepalive: None,
     };
     assert_eq!(channel(SMALL), unless_given);
     assert_eq!(resolve(SMALL).stream_limits, StreamLimits::default());
     let given = format!(
         "{SMALL}[channel]\ncount = 3\nmax_connections = 10\nresolve_interval = \"1s\"\n\
-         initial_backoff = \"50ms\"\n[backends]\nmax_concurrent_streams = 100\n[balance]\n\
+         initial_backoff = \"50ms\"\nkeepalive_time = \"3s\"\n[backends]\nmax_concurrent_streams = 100\n[balance]\n\
          max_concurrent_streams = 128\n"
     );
     let expected = Channel {
@@ -116,6 +117,10 @@ fn channels_and_stream_limits_are_as_in_grpc_unless_given() {
         max_connections: 10,
         resolve_interval: Duration::from_secs(1),
         initial_backoff: Duration::from_millis(50),
+        keepalive: Some(Keepalive {
+            time: Duration::from_secs(3),
+            timeout: Duration::from_secs(20),
+        }),
     };
     assert_eq!(channel(&given), expected);
     let limits = resolve(&given).stream_limits;
@@ -127,6 +132,11 @@ fn channels_and_stream_limits_are_as_in_grpc_unless_given() {
             "servers of yours",
         ),
         ("[channel]\ncount = 0\n", "expected channels of each client from 1"),
+        ("[channel]\nkeepalive_timeout = \"1s\"\n", "set `channel.keepalive_time` too"),
+        (
+            "[zones]\nbackends = { a = 4 }\nconnections = { a = 1 }\n[channel]\ncount = 2\n",
+            "each client has one channel",
+        ),
     ] {
         let error = parse(&format!("{SMALL}{text}")).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");

@@ -47,6 +47,15 @@ pub struct BackendSpec {
     /// The group it belongs to, where the proxy has groups.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// The zone it is in; empty says the same as leaving it out. Heeded where the proxy is in
+    /// a zone too.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "zone")]
+    pub zone: Option<String>,
+}
+
+fn zone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let name = Option::<String>::deserialize(deserializer)?;
+    Ok(name.filter(|name| !name.is_empty()))
 }
 
 fn one() -> NonZeroU32 {
@@ -54,9 +63,9 @@ fn one() -> NonZeroU32 {
 }
 
 impl BackendSpec {
-    /// A backend of weight one, without a cap or a group.
+    /// A backend of weight one, without a cap, a group or a zone.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, weight: one(), max_in_flight: None, group: None }
+        Self { address, weight: one(), max_in_flight: None, group: None, zone: None }
     }
 }
 

@@ -49,6 +49,7 @@ pub mod metrics_endpoint;
 pub mod shutdown;
 pub mod tls;
 pub mod watch;
+pub mod zones;
 
 pub use accept::{
     AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit, ConnectionPlace,

@@ -9,6 +9,7 @@
 //!
 //! [[backend]]
 //! address = "10.0.0.2:80"
+//! zone = "a"
 //! ```
 //!
 //! It is looked at once a second rather than with inotify: that sees the file

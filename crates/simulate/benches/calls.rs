@@ -6,6 +6,7 @@ use std::hint::black_box;
 use balance::{PolicyKind, Tuning};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use measure::{
+    calllog::Entry,
     fold::{Setting, Times, Window, fold_as_they_end},
     record::LoopMode,
 };
@@ -32,6 +33,7 @@ fn setup(layer: Layer, policy: PolicyKind) -> Setup {
         policy,
         tuning: Tuning::default(),
         fleet: Fleet::ONE,
+        zones: None,
         load: Load {
             pace: Pace::Open,
             connections: 2_000,
@@ -59,7 +61,7 @@ fn calls(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("l7", name), |bencher| {
             bencher.iter(|| {
                 let mut sum_ns = 0;
-                let mut sink = |entry: &measure::calllog::Entry| sum_ns += entry.done_ns;
+                let mut sink = |entry: &Entry, _| sum_ns += entry.done_ns;
                 simulate::run(setup, &mut arrivals(), 1, &mut sink).expect("it is right");
                 black_box(sum_ns)
             });
@@ -76,6 +78,7 @@ fn calls(criterion: &mut Criterion) {
         spent: window,
         backend_ids: &ids,
         balancers: &[],
+        zones: &[],
         times: Times::Apart,
         mode: LoopMode::Open,
         through_proxy: true,
@@ -84,7 +87,8 @@ fn calls(criterion: &mut Criterion) {
     group.bench_function("p2c, folded", |bencher| {
         bencher.iter(|| {
             fold_as_they_end(&setting, |sink| {
-                simulate::run(&p2c, &mut arrivals(), 1, sink).expect("it is right");
+                let mut sink = |entry: &Entry, _| sink(entry, 0);
+                simulate::run(&p2c, &mut arrivals(), 1, &mut sink).expect("it is right");
             })
         });
     });

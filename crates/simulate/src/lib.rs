@@ -49,5 +49,5 @@ pub use distribution::{Distribution, Empirical, Seen};
 pub use run::{Arrival, Ended, run};
 pub use seeds::in_parallel;
 pub use setup::{
-    Action, Backend, Fault, Fleet, Layer, Load, LoadView, Pace, Path, Setup, SetupError,
+    Action, Backend, Fault, Fleet, Layer, Load, LoadView, Pace, Path, Setup, SetupError, Zones,
 };

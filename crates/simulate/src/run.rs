@@ -15,7 +15,7 @@ use crate::{
     calls::{Asked, Call, Connection},
     events::{Event, Events, Kind},
     links::Links,
-    setup::{LoadView, Pace, Setup, SetupError},
+    setup::{Layer, LoadView, Pace, Setup, SetupError},
     station::Station,
     view::{Names, View},
 };
@@ -72,12 +72,12 @@ pub(crate) struct Simulation<'a> {
     pub(crate) thinking: u64,
     pub(crate) begun: u64,
     pub(crate) ended: Ended,
-    pub(crate) sink: &'a mut dyn FnMut(&Entry),
+    pub(crate) sink: &'a mut dyn FnMut(&Entry, u32),
 }
 
 /// Simulates a setup. `arrivals` are the calls of an open loop in order of time; a closed
-/// loop makes its own. Every call is handed to `sink` when it ends. All chance follows
-/// from `seed`.
+/// loop makes its own. Every call is handed to `sink` when it ends, with the number of its
+/// connection. All chance follows from `seed`.
 ///
 /// Memory grows with the backends that balancers and clients know and with the calls
 /// under way, and not with the calls that were made.
@@ -88,7 +88,7 @@ pub fn run(
     setup: &Setup,
     arrivals: &mut dyn Iterator<Item = Arrival>,
     seed: u64,
-    sink: &mut dyn FnMut(&Entry),
+    sink: &mut dyn FnMut(&Entry, u32),
 ) -> Result<Ended, SetupError> {
     setup.check(u64::MAX)?;
     let mut simulation = Simulation::new(setup, seed, sink)?;
@@ -102,7 +102,7 @@ impl<'a> Simulation<'a> {
     fn new(
         setup: &'a Setup,
         seed: u64,
-        sink: &'a mut dyn FnMut(&Entry),
+        sink: &'a mut dyn FnMut(&Entry, u32),
     ) -> Result<Self, SetupError> {
         let mut seeds = SplitMix64::seed_from_u64(seed);
         let (fate, chance) = (seeds.next_u64(), seeds.next_u64());
@@ -224,18 +224,27 @@ impl<'a> Simulation<'a> {
         Ok(())
     }
 
-    /// The zone of a view.
+    /// The zone of a view: of a balancer, or of a client that balances.
     pub(crate) fn zone_of(&self, view: usize) -> u32 {
-        (view % self.setup.fleet.zones as usize) as u32
+        let Some(zones) = &self.setup.zones else { return 0 };
+        let zone = match self.setup.layer {
+            Layer::Client => {
+                zones.layout.of_client(view as u32 * self.setup.load.connections_per_client)
+            }
+            _ => zones.layout.of_balancer(view as u32),
+        };
+        zone as u32
     }
 
-    /// Where the balancers are, for one of them; `None` where all are together.
+    /// What a view knows of zones; `None` where it heeds none.
     pub(crate) fn zones(&self, view: usize) -> Option<Zones> {
-        let zones = self.setup.fleet.zones;
-        let in_zone = |zone| (self.setup.views() + zones - 1 - zone) / zones;
-        (zones > 1).then(|| Zones {
+        let zones = self.setup.zones.as_ref()?;
+        let fleet = &self.setup.fleet;
+        let balancers = if self.setup.layer == Layer::Client { 0 } else { fleet.balancers };
+        Some(Zones {
             own: self.zone_of(view) as usize,
-            balancers: (0..zones).map(in_zone).collect(),
+            balancers: zones.layout.asked_in(balancers, fleet.spread, self.seed),
+            routing: zones.routing?,
         })
     }
 

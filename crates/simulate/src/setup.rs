@@ -1,7 +1,7 @@
 //! What is simulated: backends, who balances over them, the load, and what
 //! happens on the way.
 
-use balance::{PolicyKind, Spread, Subset, Tuning};
+use balance::{PolicyKind, Spread, Subset, Tuning, ZoneLayout, ZoneRouting};
 
 use crate::distribution::Distribution;
 
@@ -18,6 +18,8 @@ pub struct Setup {
     pub tuning: Tuning,
     /// The balancers.
     pub fleet: Fleet,
+    /// Where clients and balancers are; `None` where all are together.
+    pub zones: Option<Zones>,
     /// The connections and the calls on them.
     pub load: Load,
     /// At what age a backend closes a connection; each one's age differs by up to a
@@ -42,7 +44,7 @@ pub struct Backend {
     pub weight: u32,
     /// Whether the balancers know it from the start.
     pub is_member: bool,
-    /// Its zone, below [`Fleet::zones`].
+    /// Its zone, one of those of [`Setup::zones`]; 0 where there are none.
     pub zone: u32,
 }
 
@@ -81,9 +83,6 @@ pub struct Fleet {
     pub resolve_interval_ns: Option<u64>,
     /// Another one makes another draw of all random subsets.
     pub salt: u64,
-    /// Zones that balancers, or clients that balance, are in, one after the other; at least
-    /// one. With more than one each keeps to its own zone as far as there is room.
-    pub zones: u32,
 }
 
 impl Fleet {
@@ -96,8 +95,18 @@ impl Fleet {
         told_within_ns: 0,
         resolve_interval_ns: None,
         salt: 0,
-        zones: 1,
     };
+}
+
+/// Where clients and balancers are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zones {
+    /// The zones of connections, and of the balancers that these come to. With several
+    /// connections of a client, the client is where the first of them is.
+    pub layout: ZoneLayout,
+    /// How far balancers, or clients that balance, keep to their own zone; `None` where they
+    /// know of none.
+    pub routing: Option<ZoneRouting>,
 }
 
 /// Where what a balancer knows of a backend's load comes from.
@@ -263,6 +272,10 @@ impl Setup {
         self.layer == Layer::Client && self.policy == PolicyKind::PickFirst
     }
 
+    fn zone_count(&self) -> usize {
+        self.zones.as_ref().map_or(1, |zones| zones.layout.clients().len())
+    }
+
     /// The interval at which clients that balance calls resolve a name, if they do.
     pub(crate) fn resolves_every_ns(&self) -> Option<u64> {
         let balances_calls = self.layer == Layer::Client && !self.keeps_to_one();
@@ -308,10 +321,15 @@ impl Setup {
         let positive = [
             (self.backends.is_empty(), "no backend"),
             (self.fleet.balancers == 0, "no balancer"),
-            (self.fleet.zones == 0, "no zone"),
             (
-                self.backends.iter().any(|one| one.zone >= self.fleet.zones),
+                self.backends.iter().any(|one| one.zone as usize >= self.zone_count()),
                 "a backend in a zone that there is not",
+            ),
+            (
+                self.zones.as_ref().is_some_and(|zones| {
+                    zones.layout.clients().iter().sum::<u32>() != self.load.connections
+                }),
+                "zones of other connections than there are",
             ),
             (self.fleet.subset.is_some_and(|subset| subset.size == 0), "an empty subset"),
             (

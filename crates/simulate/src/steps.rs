@@ -57,7 +57,7 @@ impl Simulation<'_> {
         };
         let mut ns = 0.0;
         let call = &self.calls[key as usize];
-        let crosses = far && self.crosses_zones(self.view_of(call.connection), call.backend);
+        let crosses = far && self.leaves_zone(call);
         for (is_on_it, leg) in
             [(near, &path.to_balancer), (far, &path.to_backend), (crosses, &path.between_zones)]
         {
@@ -69,10 +69,22 @@ impl Simulation<'_> {
         ns as u64
     }
 
+    /// Whether a call goes to another zone than that of who picks its backend, or of its
+    /// client, where nobody does.
+    fn leaves_zone(&self, call: &Call) -> bool {
+        match (&self.setup.zones, self.setup.layer) {
+            (None, _) => false,
+            (Some(zones), Layer::None) => {
+                let own = zones.layout.of_client(call.connection) as u32;
+                own != self.setup.backends[call.backend as usize].zone
+            }
+            (Some(_), _) => self.crosses_zones(self.view_of(call.connection), call.backend),
+        }
+    }
+
     /// Whether a balancer, or a client that balances, and a backend are in different zones.
     pub(crate) fn crosses_zones(&self, view: usize, backend: u32) -> bool {
-        self.setup.layer != Layer::None
-            && self.zone_of(view) != self.setup.backends[backend as usize].zone
+        self.zone_of(view) != self.setup.backends[backend as usize].zone
     }
 
     /// A call is due on a connection.
@@ -155,7 +167,13 @@ impl Simulation<'_> {
         let fleet = &self.setup.fleet;
         let view = match self.setup.layer {
             Layer::Client => connection / self.setup.load.connections_per_client,
-            _ => fleet.spread.balancer(connection, fleet.balancers, self.seed),
+            _ => {
+                let (balancers, spread) = (fleet.balancers, fleet.spread);
+                match &self.setup.zones {
+                    None => spread.balancer(connection, balancers, self.seed),
+                    Some(zones) => zones.layout.balancer(connection, balancers, spread, self.seed),
+                }
+            }
         };
         view as usize
     }
@@ -333,14 +351,17 @@ impl Simulation<'_> {
     }
 
     fn end(&mut self, call: &Call, outcome: Outcome, pause_ns: u64) {
-        (self.sink)(&Entry {
-            due_ns: call.due_ns,
-            ready_ns: call.ready_ns,
-            sent_ns: call.ready_ns,
-            done_ns: self.now_ns,
-            on_wire: None,
-            outcome,
-        });
+        (self.sink)(
+            &Entry {
+                due_ns: call.due_ns,
+                ready_ns: call.ready_ns,
+                sent_ns: call.ready_ns,
+                done_ns: self.now_ns,
+                on_wire: None,
+                outcome,
+            },
+            call.connection,
+        );
         if let Pace::Closed { think_ns, .. } = self.setup.load.pace {
             self.thinking += 1;
             self.events.push(self.now_ns + think_ns.max(pause_ns), Kind::Due, call.connection, 0);
@@ -365,7 +386,8 @@ impl Simulation<'_> {
                 false => (self.now_ns, Outcome::NotSent),
             };
             let (due_ns, sent_ns, done_ns) = (call.due_ns, ready_ns, self.now_ns);
-            (self.sink)(&Entry { due_ns, ready_ns, sent_ns, done_ns, on_wire: None, outcome });
+            let entry = Entry { due_ns, ready_ns, sent_ns, done_ns, on_wire: None, outcome };
+            (self.sink)(&entry, call.connection);
         }
     }
 }

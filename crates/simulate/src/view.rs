@@ -107,11 +107,10 @@ impl View {
             .collect();
         let backends: Vec<_> =
             self.listed.iter().map(|&place| Arc::clone(&self.known[place as usize].seen)).collect();
-        self.balancer = match (&self.balancer, zones) {
+        self.balancer = match &self.balancer {
             _ if backends.is_empty() => None,
-            (Some(before), _) => Some(before.over(backends)?),
-            (None, None) => Some(Balancer::tuned(policy, tuning, backends, random)?),
-            (None, Some(zones)) => Some(Balancer::zoned(policy, tuning, zones, backends, random)?),
+            Some(before) => Some(before.over(backends)?),
+            None => Some(Balancer::zoned(policy, tuning, zones, backends, random)?),
         };
         Ok(())
     }

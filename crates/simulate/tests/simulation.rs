@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use balance::{PolicyKind, Subset, Subsetting, Tuning};
+use balance::{PolicyKind, Subset, Subsetting, Tuning, ZoneLayout, ZoneRouting};
 use measure::calllog::{Entry, Outcome};
 use proptest::prelude::*;
 use queueing::Service;
 use simulate::{
     Action, Arrival, Backend, Distribution, Ended, Fault, Fleet, Layer, Load, Pace, Path, Poisson,
-    Setup, SetupError, run,
+    Setup, SetupError, Zones, run,
 };
 
 const MS: u64 = 1_000_000;
@@ -34,6 +34,7 @@ fn setup(layer: Layer) -> Setup {
         policy: PolicyKind::RoundRobin,
         tuning: Tuning::default(),
         fleet: Fleet::ONE,
+        zones: None,
         load: Load {
             pace: Pace::Open,
             connections: 3,
@@ -52,7 +53,7 @@ fn setup(layer: Layer) -> Setup {
 fn simulate(setup: &Setup, arrivals: &[(u64, u32)]) -> Vec<Entry> {
     let mut arrivals = arrivals.iter().map(|&(due_ns, connection)| Arrival { due_ns, connection });
     let mut entries = Vec::new();
-    run(setup, &mut arrivals, 1, &mut |entry| entries.push(*entry)).unwrap();
+    run(setup, &mut arrivals, 1, &mut |entry, _| entries.push(*entry)).unwrap();
     entries
 }
 
@@ -278,7 +279,7 @@ fn memory_is_that_of_the_calls_under_way() {
     let mut busy = setup(Layer::L7);
     busy.backends[0].servers = 4;
     let mut arrivals = Poisson::new(2_000.0, 3, 50_000, 1);
-    let Ended { calls, most_calls, .. } = run(&busy, &mut arrivals, 1, &mut |_| {}).unwrap();
+    let Ended { calls, most_calls, .. } = run(&busy, &mut arrivals, 1, &mut |_, _| {}).unwrap();
     assert_eq!(calls, 50_000);
     assert!(most_calls < 500, "{most_calls}");
 }
@@ -287,7 +288,7 @@ fn memory_is_that_of_the_calls_under_way() {
 fn what_is_absurd_is_refused_with_a_reason() {
     let refusal = |setup: &Setup| {
         let mut none = std::iter::empty();
-        run(setup, &mut none, 1, &mut |_| {}).unwrap_err()
+        run(setup, &mut none, 1, &mut |_, _| {}).unwrap_err()
     };
     let nobody = Setup { backends: Vec::new(), ..setup(Layer::L7) };
     assert_eq!(refusal(&nobody), SetupError::Invalid("no backend"));
@@ -337,7 +338,7 @@ proptest! {
         let all = |seed| {
             let mut arrivals = Poisson::new(2_500.0, 3, 120, seed);
             let mut entries = Vec::new();
-            run(&any, &mut arrivals, seed, &mut |entry| entries.push(*entry)).unwrap();
+            run(&any, &mut arrivals, seed, &mut |entry, _| entries.push(*entry)).unwrap();
             entries
         };
         let entries = all(seed);
@@ -380,7 +381,9 @@ fn balancers_keep_to_their_zones_as_far_as_there_is_room() {
     for (index, backend) in (0..).zip(&mut setup.backends) {
         backend.zone = [0, 0, 1, 2][index % 4];
     }
-    (setup.fleet.zones, setup.fleet.balancers, setup.load.connections) = (3, 3, 3);
+    (setup.fleet.balancers, setup.load.connections) = (3, 3);
+    let layout = ZoneLayout::new(vec![1, 1, 1]);
+    setup.zones = Some(Zones { layout, routing: Some(ZoneRouting::default()) });
     setup.path.between_zones = constant(5.0);
     let entries = simulate(&setup, &steady(12_000));
     let mut served = [0; 12];
@@ -400,6 +403,18 @@ fn balancers_keep_to_their_zones_as_far_as_there_is_room() {
         none == 0 && [second, third].iter().all(|one| (880..1_120).contains(one)),
         "{crossed:?}"
     );
+    // Who knows of no zones crosses them as often as others have the backends: clients that
+    // nobody balances for, too.
+    for layer in [Layer::None, Layer::L7, Layer::Client] {
+        let unaware = Setup {
+            layer,
+            zones: setup.zones.clone().map(|zones| Zones { routing: None, ..zones }),
+            ..setup.clone()
+        };
+        let entries = simulate(&unaware, &steady(12_000));
+        let slow = entries.iter().filter(|entry| entry.done_ns - entry.due_ns > 10 * MS).count();
+        assert!((7_000..9_000).contains(&slow), "{layer:?}: {slow} of 12,000");
+    }
     // Five backends are too few to heed zones, though the first has more than its part.
     setup.backends.truncate(5);
     let entries = simulate(&setup, &steady(300));

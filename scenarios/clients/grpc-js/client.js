@@ -61,7 +61,13 @@ function fields(message) {
 }
 
 function options(policy, settings) {
+  // gRFC A8.
+  const keepalive = settings.keepalive_time_ms === null ? {} : {
+    "grpc.keepalive_time_ms": settings.keepalive_time_ms,
+    "grpc.keepalive_timeout_ms": settings.keepalive_timeout_ms,
+  };
   return {
+    ...keepalive,
     "grpc.service_config": JSON.stringify({ loadBalancingConfig: [{ [policy]: {} }] }),
     "grpc.service_config_disable_resolution": 1,
     "grpc.dns_min_time_between_resolutions_ms": settings.resolve_interval_ms,

@@ -57,7 +57,14 @@ def options(policy, settings):
         # gRFC A105.
         most = settings["max_connections"]
         config["connectionScaling"] = {"maxConnectionsPerSubchannel": most}
-    return [
+    keepalive = []
+    if settings["keepalive_time_ms"] is not None:
+        # gRFC A8.
+        keepalive = [
+            ("grpc.keepalive_time_ms", settings["keepalive_time_ms"]),
+            ("grpc.keepalive_timeout_ms", settings["keepalive_timeout_ms"]),
+        ]
+    return keepalive + [
         ("grpc.service_config", json.dumps(config)),
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.dns_min_time_between_resolutions_ms", settings["resolve_interval_ms"]),

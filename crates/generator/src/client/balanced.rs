@@ -18,7 +18,7 @@ use std::{
 
 use balance::{
     Backend, BalanceError, Balancer, Chooser, LoadReport, PickInput, PolicyKind, Subset, Tried,
-    Tuning,
+    Tuning, Zones,
 };
 use measure::calllog::FailureKind;
 use rand_xoshiro::{
@@ -37,28 +37,43 @@ use crate::clock::monotonic_ns;
 pub struct Balanced {
     /// How one of them is picked.
     pub policy: PolicyKind,
-    /// Address, id and weight of each.
-    pub backends: Vec<(SocketAddr, String, u32)>,
+    /// The backends there may be.
+    pub backends: Vec<BackendAt>,
     /// Indices of those there are from the start.
     pub members: Vec<usize>,
     /// How it learns of others.
     pub discovery: Discovery,
     /// To how many of them it is limited, and which client it is.
     pub subset: Option<(Subset, Chooser)>,
+    /// Where it and the other clients are; `None` where it knows of no zones.
+    pub zones: Option<Zones>,
     /// The policy's settings.
     pub tuning: Tuning,
     /// Of what the policy leaves to chance.
     pub seed: u64,
 }
 
+/// A backend as such a client knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendAt {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its id, which is its name for the policies.
+    pub id: String,
+    /// Its weight in policies that know weights.
+    pub weight: u32,
+    /// Its zone, of those of [`Balanced::zones`].
+    pub zone: usize,
+}
+
 impl Balanced {
     /// The backends that the client uses of those there are.
     fn known(&self, backends: &[Arc<Backend>], members: &[usize]) -> Vec<usize> {
         let Some((subset, own)) = self.subset else { return members.to_vec() };
-        let names: Vec<&str> = members.iter().map(|&index| &*self.backends[index].1).collect();
+        let names: Vec<&str> = members.iter().map(|&index| &*self.backends[index].id).collect();
         let known = |one: balance::Chosen| {
             let index = members[one.index];
-            let (.., weight) = self.backends[index];
+            let weight = self.backends[index].weight;
             backends[index].set_weight(weight.saturating_mul(one.weight));
             index
         };
@@ -94,8 +109,8 @@ impl Choice {
         members: &[usize],
     ) -> Result<Self, BalanceError> {
         let of_members = members.iter().map(|&index| Arc::clone(&backends[index])).collect();
-        let balancer =
-            Balancer::tuned(balanced.policy, balanced.tuning, of_members, balanced.seed)?;
+        let Balanced { policy, tuning, seed, .. } = *balanced;
+        let balancer = Balancer::zoned(policy, tuning, balanced.zones.clone(), of_members, seed)?;
         Ok(Self { balancer, members: members.to_vec() })
     }
 
@@ -132,7 +147,7 @@ impl BalancedConnection {
         let backends: Vec<Arc<Backend>> = balanced
             .backends
             .iter()
-            .map(|(_, id, weight)| Arc::new(Backend::new(id.clone(), *weight)))
+            .map(|one| Arc::new(Backend::new(&*one.id, one.weight).in_zone(one.zone)))
             .collect();
         let known = balanced.known(&backends, &balanced.members);
         let choice = Choice::new(balanced, &backends, &known)
@@ -144,7 +159,7 @@ impl BalancedConnection {
             sink: Rc::clone(&sink),
         });
         let mut connections = Vec::with_capacity(balanced.backends.len());
-        for (index, &(address, ..)) in balanced.backends.iter().enumerate() {
+        for (index, &BackendAt { address, .. }) in balanced.backends.iter().enumerate() {
             let is_member = known.contains(&index);
             let at = if is_member { At::Once } else { At::FirstCall };
             let (resolver, shape) = (Resolver::one(address), Rc::clone(&shape));

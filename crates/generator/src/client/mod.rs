@@ -26,10 +26,11 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 use rustix::io::Errno;
+use scenario::Keepalive;
 
 pub use backends::{Backends, Seen};
-pub use balanced::Balanced;
 use balanced::BalancedConnection;
+pub use balanced::{BackendAt, Balanced};
 use channels::Channels;
 pub use discovery::Discovery;
 pub use driver::{Driver, DriverPlan};
@@ -223,6 +224,8 @@ pub struct ConnectOptions {
     /// The pauses that it keeps after failed attempts to connect; `None` to try again with
     /// the next call.
     pub backoff: Option<Backoff>,
+    /// When it asks whether the other end is still there; `None` for never.
+    pub keepalive: Option<Keepalive>,
     /// Whom it trusts under TLS; `None` for plain text.
     pub trust: Option<Arc<Trust>>,
 }
@@ -231,7 +234,14 @@ impl ConnectOptions {
     /// One connection at a time, for as long as it lives, in plain text.
     #[cfg(test)]
     pub fn plain(kind: ClientKind) -> Self {
-        Self { kind, connection_calls: None, max_connections: 1, backoff: None, trust: None }
+        Self {
+            kind,
+            connection_calls: None,
+            max_connections: 1,
+            backoff: None,
+            keepalive: None,
+            trust: None,
+        }
     }
 
     /// Those of one connection of several, which don't all try again at the same moment.

@@ -3,12 +3,19 @@
 
 use std::{
     cell::{Cell, RefCell},
+    net::SocketAddr,
     num::NonZeroUsize,
 };
 
 use balance::PolicyKind;
 use testkit::lab::EchoBackend;
-use tokio::{sync::Notify, task::LocalSet, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    sync::Notify,
+    task::LocalSet,
+    time::timeout,
+};
 
 use super::*;
 use crate::clock::monotonic_ns;
@@ -95,6 +102,51 @@ async fn calls_over_the_stream_limit_wait_or_have_more_connections_up_to_the_bou
     LocalSet::new().run_until(work).await;
 }
 
+/// Calls once, by a client that asks after a silence, and says what came of it.
+async fn called_with_keepalive(
+    at: SocketAddr,
+    kind: ClientKind,
+    timeout: Duration,
+) -> Vec<Option<u16>> {
+    let keepalive = Some(Keepalive { time: Duration::from_millis(1), timeout });
+    let options = ConnectOptions { keepalive, ..ConnectOptions::plain(kind) };
+    let sink = Rc::new(Collected::default());
+    let own = Rc::clone(&sink) as Rc<dyn Sink>;
+    let to = Destination::One(Resolver::one(at));
+    let connection = connect(options, to, shape(), own).await.unwrap();
+    connection.start(Call { connection: 0, slot: 0 }, 0);
+    sink.next(1).await
+}
+
+#[tokio::test]
+async fn a_connection_whose_other_end_is_silent_is_given_up_and_a_slow_one_is_not() {
+    let work = async {
+        let backend = limited();
+        for kind in [ClientKind::Wire, ClientKind::Tonic] {
+            // It takes 50 ms, and answers every PING meanwhile.
+            assert_eq!(called_with_keepalive(backend.addr(), kind, PATIENCE).await, [Some(0)]);
+            // What speaks HTTP/2 at first and then nothing any more.
+            let silent = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let at = silent.local_addr().unwrap();
+            let server = tokio::task::spawn_local(async move {
+                let (mut socket, _) = silent.accept().await.unwrap();
+                socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+                let mut heard = Vec::new();
+                // The client resets a connection that it has not read to its end.
+                let _ = socket.read_to_end(&mut heard).await;
+                heard
+            });
+            let timeout = Duration::from_millis(1);
+            assert_eq!(called_with_keepalive(at, kind, timeout).await, [None]);
+            let heard = server.await.unwrap();
+            // A PING's length and type, on stream 0 and without a flag.
+            let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0];
+            assert!(heard.windows(9).any(|frame| frame == ping), "{heard:?}");
+        }
+    };
+    LocalSet::new().run_until(work).await;
+}
+
 /// A client of two backends that knows the first from the start.
 async fn balanced(
     discovery: Discovery,
@@ -112,13 +164,19 @@ async fn balanced_by(
     backends: &[EchoBackend; 2],
     sink: &Rc<Collected>,
 ) -> Box<dyn Connection> {
-    let backends = [0, 1].map(|index| (backends[index].addr(), format!("b{index}"), 1)).to_vec();
+    let backend = |index: usize| BackendAt {
+        address: backends[index].addr(),
+        id: format!("b{index}"),
+        weight: 1,
+        zone: 0,
+    };
     let balanced = Balanced {
         policy,
-        backends,
+        backends: [0, 1].map(backend).to_vec(),
         members,
         discovery,
         subset: None,
+        zones: None,
         tuning: balance::Tuning::default(),
         seed: 1,
     };

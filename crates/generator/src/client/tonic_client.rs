@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use echo_proto::v1::{EchoRequest, EchoResponse, echo_client::EchoClient};
 use measure::calllog::FailureKind;
+use scenario::Keepalive;
 use tonic::{
     Code, Request, Status, Streaming,
     transport::{Channel, Endpoint},
@@ -39,6 +40,7 @@ pub(super) struct TonicConnection {
     resolver: Resolver,
     /// Whom to trust under TLS; `None` for plain text.
     trust: Option<Arc<Trust>>,
+    keepalive: Option<Keepalive>,
     connection_calls: Option<u32>,
     /// Calls that the channel was given.
     calls: Cell<u32>,
@@ -56,7 +58,8 @@ impl TonicConnection {
         shape: Arc<CallShape>,
         sink: Rc<dyn Sink>,
     ) -> Result<Self, ConnectError> {
-        let endpoint = endpoint(&resolver, options.trust.as_deref()).map_err(ConnectError::own)?;
+        let endpoint = endpoint(&resolver, options.trust.as_deref(), options.keepalive);
+        let endpoint = endpoint.map_err(ConnectError::own)?;
         let failed = |error| ConnectError::new(&resolver.authority(), &error);
         let channel = match at {
             At::Once => {
@@ -68,6 +71,7 @@ impl TonicConnection {
             client: RefCell::new(client(channel)),
             resolver,
             trust: options.trust,
+            keepalive: options.keepalive,
             connection_calls: options.connection_calls,
             calls: Cell::new(0),
             shape,
@@ -77,13 +81,25 @@ impl TonicConnection {
 }
 
 /// Where the next connection goes, and how.
-fn endpoint(resolver: &Resolver, trust: Option<&Trust>) -> Result<Endpoint, String> {
-    Ok(trust::endpoint(&resolver.next(monotonic_ns()).to_string(), &resolver.authority(), trust)
-        .map_err(|error| describe(&error))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
+fn endpoint(
+    resolver: &Resolver,
+    trust: Option<&Trust>,
+    keepalive: Option<Keepalive>,
+) -> Result<Endpoint, String> {
+    let endpoint =
+        trust::endpoint(&resolver.next(monotonic_ns()).to_string(), &resolver.authority(), trust)
+            .map_err(|error| describe(&error))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    Ok(match keepalive {
+        None => endpoint,
+        // It asks while calls are under way only, unless it is told otherwise.
+        Some(Keepalive { time, timeout }) => {
+            endpoint.http2_keep_alive_interval(time).keep_alive_timeout(timeout)
+        }
+    })
 }
 
 fn client(channel: Channel) -> EchoClient<Channel> {
@@ -119,7 +135,8 @@ impl Connection for TonicConnection {
     /// A channel ends with the last call that holds it.
     fn release(&self) {
         // Addresses that made one endpoint make another.
-        if let Ok(endpoint) = endpoint(&self.resolver, self.trust.as_deref()) {
+        let endpoint = endpoint(&self.resolver, self.trust.as_deref(), self.keepalive);
+        if let Ok(endpoint) = endpoint {
             *self.client.borrow_mut() =
                 client(trust::connect_lazy(&endpoint, self.trust.as_deref()));
             self.calls.set(0);

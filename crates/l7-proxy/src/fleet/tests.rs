@@ -287,3 +287,55 @@ fn a_proxy_uses_its_subset_and_another_one_when_a_backend_of_it_leaves() {
     fleet.set_draining(address(before[0]), false).unwrap();
     assert_eq!(picked(&fleet), before);
 }
+
+/// As the command line has it.
+fn zones(flags: &[&str]) -> Option<ZoneConfig> {
+    #[derive(clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: serve::zones::ZoneArgs,
+    }
+    let flags = ["l7-proxy"].iter().chain(flags);
+    <Program as clap::Parser>::try_parse_from(flags).unwrap().args.config().unwrap()
+}
+
+/// The ports of the backends that 300 calls are given to, each for itself.
+fn given_to(fleet: &Fleet) -> Vec<u16> {
+    let set = fleet.upstreams().current();
+    let mut chance = SplitMix64::seed_from_u64(1);
+    let mut pick = |now_ns| {
+        let input = PickInput { random: chance.next_u64(), now_ns, key: None };
+        set.pick(&input, &Tried::default()).unwrap().1.addr().port()
+    };
+    let mut ports: Vec<u16> = (0..300).map(|call| pick(call * 1_000_000)).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+#[test]
+fn calls_stay_in_the_zone_of_the_proxy_as_far_as_there_is_room() {
+    let flags = ["--zone=a", "--zone-proxies=a=1,b=1", "--zone-min-backends=4"];
+    let fleet = fleet_with(&[1, 2, 3, 4], |config| {
+        config.zones = zones(&flags);
+        for (index, backend) in config.backends.iter_mut().enumerate() {
+            backend.zone = Some(if index < 2 { "a" } else { "b" }.to_owned());
+        }
+    });
+    assert_eq!(given_to(&fleet), [1, 2]);
+    assert_eq!(fleet.list()[2].spec.zone.as_deref(), Some("b"));
+    // One moves to the other zone: half of the callers have a quarter of the backends.
+    let zoned = |port, zone: &str| BackendSpec { zone: Some(zone.to_owned()), ..spec(port) };
+    let moved = [zoned(1, "a"), zoned(2, "b"), zoned(3, "b"), zoned(4, "b")];
+    assert_eq!(fleet.replace(&moved).unwrap().changed, 1);
+    assert_eq!(given_to(&fleet), [1, 2, 3, 4]);
+    assert_eq!(fleet.replace(&moved).unwrap(), Replaced::default());
+    // One that comes later is known by its zone, too.
+    fleet.replace(&[zoned(3, "b"), zoned(4, "b"), zoned(5, "a"), zoned(6, "a")]).unwrap();
+    assert_eq!(given_to(&fleet), [5, 6]);
+    // With none well at home, any zone's are better than none.
+    for port in [5, 6] {
+        fleet.set_draining(address(port), true).unwrap();
+    }
+    assert_eq!(given_to(&fleet), [3, 4]);
+}

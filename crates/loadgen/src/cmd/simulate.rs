@@ -43,9 +43,9 @@ struct ConditionArgs {
           value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections_per_client: u32,
 
-    /// Zones that backends, and balancers or clients that balance, are in, one after the
-    /// other. Calls stay in the zone of who balances them as far as that leaves all backends
-    /// with the same load, as Envoy computes it, from six backends on.
+    /// Zones of a scenario that has none itself: its clients are spread over as many, and its
+    /// backends and balancers are in one after the other. Calls stay in their zone as far as
+    /// that leaves all backends with the same load, as Envoy computes it, from six backends on.
     #[arg(long, value_name = "N", default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..=100))]
     zones: u32,
@@ -203,6 +203,11 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     };
     if let Some(Like::Trace(trace)) = &like {
         scenario = scenario.replaying(trace).map_err(Failure::bad_input)?;
+    }
+    if scenario.zones.is_some() && args.conditions.zones > 1 {
+        let message = "has `[zones]` of its own; leave the flag out, or change them with \
+                       --set zones.connections.NAME=PART";
+        return Err(Failure::bad_input(format!("--zones: scenario {} {message}", scenario.name)));
     }
     overrides.extend(args.conditions.written());
     let request = Request {

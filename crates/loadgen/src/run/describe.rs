@@ -109,7 +109,9 @@ fn resolved(scenario: &Scenario) -> serde_json::Value {
 /// The backends as the record has them.
 pub(super) fn backends(scenario: &Scenario) -> Vec<BackendSetup> {
     let setup = if scenario.servers.are_own() { own_setup } else { backend_setup };
-    scenario.backends.iter().map(setup).collect()
+    let zone = |index| Some(scenario.zones.as_ref()?.of_backend(index).to_owned());
+    let all = scenario.backends.iter().enumerate();
+    all.map(|(index, backend)| BackendSetup { zone: zone(index), ..setup(backend) }).collect()
 }
 
 fn backend_setup(backend: &scenario::Backend) -> BackendSetup {
@@ -120,6 +122,7 @@ fn backend_setup(backend: &scenario::Backend) -> BackendSetup {
         service_mean_ns: backend.service_time.mean_ns(),
         speed: backend.speed,
         weight: backend.weight,
+        zone: None,
     }
 }
 

@@ -330,6 +330,7 @@ mod tests {
             spent: window,
             backend_ids: &ids,
             balancers: &[],
+            zones: &[],
             mode,
             through_proxy: false,
             times: Times::Apart,

@@ -50,6 +50,8 @@ pub(super) fn clients(
                 "max_connections": channel.max_connections,
                 "resolve_interval_ms": channel.resolve_interval.as_millis() as u64,
                 "initial_backoff_ms": channel.initial_backoff.as_millis() as u64,
+                "keepalive_time_ms": channel.keepalive.map(|one| one.time.as_millis() as u64),
+                "keepalive_timeout_ms": channel.keepalive.map(|one| one.timeout.as_millis() as u64),
             },
         }),
         names,

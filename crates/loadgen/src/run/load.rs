@@ -2,18 +2,18 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use balance::{Chooser, PolicyKind};
+use balance::{Chooser, PolicyKind, Zones};
 use generator::{
     client::{
-        Backends, Backoff, Balanced, CallKind, CallShape, ClientKind, ConnectOptions, Destination,
-        Discovery, Lengths, Resolver, ServiceShape, Shape, Trust,
+        BackendAt, Backends, Backoff, Balanced, CallKind, CallShape, ClientKind, ConnectOptions,
+        Destination, Discovery, Lengths, Resolver, ServiceShape, Shape, Trust,
     },
     clock::{Pacer, monotonic_ns},
     load::{Closed, Load, Numbers, Open},
     names::NameServer,
     rate::RateCurve,
     schedule::{self, Limit, Process, Schedule},
-    worker::{Clients, Place, Plan},
+    worker::{Clients, Origin, Place, Plan},
 };
 use measure::record::LoopMode;
 use rand_distr::{Distribution as _, OpenClosed01, StandardNormal};
@@ -88,12 +88,8 @@ pub(super) fn plans(
                 Some(_) => 1,
                 None => scenario.load.messages.into(),
             },
-            balancers: connections_of(scenario, worker, workers)
-                .map(|client| match scenario.channel.count {
-                    1 => balancer(scenario, lab, client, seed),
-                    // Its channels come to several.
-                    _ => 0,
-                })
+            origins: connections_of(scenario, worker, workers)
+                .map(|client| origin(scenario, lab, client, seed))
                 .collect(),
             streams: scenario.load.streams,
             load: load(scenario, worker, share, seed),
@@ -137,6 +133,7 @@ fn options(
         connection_calls: load.connection_calls,
         max_connections: channel.max_connections,
         backoff: (peer.peer.layer == Layer::Client).then_some(backoff),
+        keepalive: channel.keepalive,
         trust: trust.cloned(),
     }
 }
@@ -170,7 +167,25 @@ fn balancer(scenario: &Scenario, lab: &Lab, channel: u32, seed: u64) -> u16 {
     let count = lab.balancer_addresses().len().max(1);
     // The lab starts a few dozen at most.
     let count = u32::try_from(count).unwrap_or(u32::MAX);
-    scenario.fleet.spread.balancer(channel, count, seed) as u16
+    let spread = scenario.fleet.spread;
+    let number = match &scenario.zones {
+        Some(zones) => zones.layout().balancer(channel, count, spread, seed),
+        None => spread.balancer(channel, count, seed),
+    };
+    number as u16
+}
+
+/// Where a client's calls come from, and through.
+fn origin(scenario: &Scenario, lab: &Lab, client: u32, seed: u64) -> Origin {
+    Origin {
+        balancer: match scenario.channel.count {
+            1 => balancer(scenario, lab, client, seed),
+            // Its channels come to several.
+            _ => 0,
+        },
+        // There are a hundred at most.
+        zone: scenario.zones.as_ref().map_or(0, |zones| zones.layout().of_client(client) as u16),
+    }
 }
 
 /// Where that one listens; `None` where there is none.
@@ -235,18 +250,32 @@ fn channel(
         .backends
         .iter()
         .zip(addresses)
-        .map(|(backend, &address)| (address, backend.id.clone(), backend.weight))
+        .enumerate()
+        .map(|(index, (backend, &address))| BackendAt {
+            address,
+            id: backend.id.clone(),
+            weight: backend.weight,
+            zone: scenario.zones.as_ref().map_or(0, |zones| zones.backends()[index]),
+        })
         .collect();
     let of = scenario.load.connections * scenario.channel.count;
     let own = Chooser { number, of, salt: scenario.seed };
     let subset = scenario.fleet.subset.map(|subset| (subset, own));
     let seed = SplitMix64::seed_from_u64(seed ^ u64::from(number)).next_u64();
+    // In zones a client has one channel, of the client's own number.
+    let zones = scenario.zones.as_ref().zip(peer.zone_routing(scenario));
+    let zones = zones.map(|(zones, routing)| Zones {
+        own: zones.layout().of_client(number),
+        balancers: zones.layout().clients().to_vec(),
+        routing,
+    });
     Destination::Balanced(Balanced {
         policy,
         backends,
         members,
         discovery,
         subset,
+        zones,
         tuning: tuning(),
         seed,
     })

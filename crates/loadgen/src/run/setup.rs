@@ -178,6 +178,40 @@ pub(crate) fn known(
     chosen.map(|one| (members[one.index], one.weight)).collect()
 }
 
+/// The same as a balancer's files have them; `addr` is where each of them listens.
+pub(crate) fn targets(
+    scenario: &Scenario,
+    known: &[(usize, u32)],
+    addr: impl Fn(usize) -> SocketAddr,
+) -> Vec<Target> {
+    let target = |&(index, weight): &(usize, u32)| {
+        let backend = &scenario.backends[index];
+        let zone = scenario.zones.as_ref().map(|zones| zones.of_backend(index).to_owned());
+        Target {
+            id: backend.id.clone(),
+            addr: addr(index),
+            weight: backend.weight.saturating_mul(weight),
+            zone: zone.unwrap_or_default(),
+        }
+    };
+    known.iter().map(target).collect()
+}
+
+/// The zone of a balancer, by its number, and what comes to the balancers of each zone, as
+/// their command lines have it; empty where there are none.
+pub(crate) fn zones_of_balancer(scenario: &Scenario, number: usize) -> (String, String) {
+    let Some(zones) = &scenario.zones else { return Default::default() };
+    // The lab starts a few dozen at most.
+    let own = zones.layout().of_balancer(u32::try_from(number).unwrap_or(u32::MAX));
+    // Clients come to the balancers of their own zone, as they do to one beside each of them.
+    let with_clients = zones.names().iter().zip(zones.layout().clients());
+    let proxies: Vec<String> = with_clients
+        .filter(|(_, clients)| **clients > 0)
+        .map(|(name, clients)| format!("{name}={clients}"))
+        .collect();
+    (zones.names()[own].clone(), proxies.join(","))
+}
+
 /// What a peer's balancer is called, number so-and-so of so many.
 pub(super) fn balancer_name(peer: &str, number: usize, of: usize) -> String {
     if of > 1 { format!("{peer}-{number}") } else { peer.to_owned() }
@@ -192,12 +226,8 @@ pub(super) fn proxy(
     cpus: &[u32],
 ) -> Result<ProxyLaunch, LaunchError> {
     let known = known(scenario, site.members, (site.number, site.of));
-    let target = |&(index, weight): &(usize, u32)| {
-        let backend = &scenario.backends[index];
-        let addr = site.backends[index];
-        Target { id: backend.id.clone(), addr, weight: backend.weight.saturating_mul(weight) }
-    };
-    let backends: Vec<Target> = known.iter().map(target).collect();
+    let backends = targets(scenario, &known, |index| site.backends[index]);
+    let (own_zone, zone_proxies) = zones_of_balancer(scenario, site.number);
     let dir = site.dir;
     let tls_files = match certificates {
         Some(certificates) => certificates.of_balancer(),
@@ -213,6 +243,8 @@ pub(super) fn proxy(
         policy: ready.policy(scenario),
         max_streams: scenario.stream_limits.balancer,
         threads: scenario.fleet.threads,
+        own_zone: &own_zone,
+        zone_proxies: &zone_proxies,
         settings: ready.settings(scenario),
         tls: scenario.tls,
         tls_files,

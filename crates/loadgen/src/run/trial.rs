@@ -284,6 +284,13 @@ impl Attempt<'_> {
         if is_known { (0..of).map(name).collect() } else { Vec::new() }
     }
 
+    /// Names of the zones, where clients are in some.
+    fn zone_names(&self) -> &[String] {
+        let zones = self.trial.scenario.zones.as_ref();
+        let zones = zones.filter(|_| self.trial.peer.external.is_none());
+        zones.map_or(&[], scenario::Zones::names)
+    }
+
     fn start_lab(&self) -> Result<Lab, LabError> {
         match &self.trial.peer.external {
             Some(external) => Ok(Lab::without_processes(&self.trial.dir, external.now()?)),
@@ -603,6 +610,7 @@ impl Attempt<'_> {
             spent: seen.spent,
             backend_ids: &self.backend_ids(),
             balancers: &self.balancer_names(),
+            zones: self.zone_names(),
             mode: load::mode(self.trial.scenario),
             through_proxy: self.trial.peer.stands_between(),
             times: match (self.service, self.identity()) {
@@ -643,6 +651,10 @@ impl Attempt<'_> {
             overhead: folded.overhead(),
             backends: self.weighted(folded.backends(&ids)),
             balancers: folded.balancers(&self.balancer_names()),
+            zones: folded.zones(
+                self.zone_names(),
+                self.trial.scenario.zones.as_ref().map_or(&[], scenario::Zones::backends),
+            ),
             series: folded.series(),
             tenths: tenths(folded, seen.window, &measured.faults),
             faults: measured.faults.clone(),
@@ -778,6 +790,7 @@ pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
         overhead: Default::default(),
         backends: Vec::new(),
         balancers: Vec::new(),
+        zones: Vec::new(),
         series: Vec::new(),
         tenths: Vec::new(),
         faults: Vec::new(),

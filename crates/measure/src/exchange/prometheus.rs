@@ -253,6 +253,7 @@ mod tests {
             faults: Vec::new(),
             backends: ids.iter().map(backend).collect(),
             balancers: Vec::new(),
+            zones: Vec::new(),
             series: Vec::new(),
             tenths: Vec::new(),
             processes: vec![ProcessCost {

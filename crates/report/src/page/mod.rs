@@ -2,8 +2,9 @@
 //!
 //! Sections stand in the order a reader needs them: the question, the answer, links to
 //! the others, what was predicted of it, the comparison, the charts, how even the spread
-//! was, what each of several balancers had of it, what a closed loop would have said, what theory says, how late the generator was, what was expected, how it
-//! was measured, doubts, every trial.
+//! was, what each of several balancers and zones had of it, what a closed loop would have said,
+//! what theory says, how late the generator was, what was expected, how it was measured, doubts,
+//! every trial.
 //! All of it shows without the script, which only sorts tables, hides peers and
 //! follows the pointer and the keys. Where a setting differs between trials, sections
 //! whose figures would be pooled over its values give way to a table of all points.
@@ -29,6 +30,7 @@ pub(crate) mod sweep;
 mod theory;
 mod trials;
 mod warnings;
+mod zones;
 
 use crate::{html::Html, palette};
 use analysis::{
@@ -64,6 +66,7 @@ fn details(html: &mut Html, model: &Model<'_>) {
             sweep::write(html, model, swept);
             charts::write(html, model);
             balancers::write(html, model);
+            zones::write(html, model);
             generator::write(html, model);
         }
         None => {
@@ -71,6 +74,7 @@ fn details(html: &mut Html, model: &Model<'_>) {
             charts::write(html, model);
             balance::write(html, model);
             balancers::write(html, model);
+            zones::write(html, model);
             omission::write(html, model);
             theory::write(html, model);
             generator::write(html, model);

@@ -168,6 +168,7 @@ fn run_record() -> RunRecord {
                 service_mean_ns: SERVICE_NS,
                 speed: 1.0,
                 weight: 1,
+                zone: None,
             })
             .collect(),
         cluster: None,
@@ -371,6 +372,7 @@ fn trial(kind: &Kind, repeat: u32, order: u32) -> TrialRecord {
         overhead: Default::default(),
         backends: (0..BACKENDS).map(|index| backend(index, &ok)).collect(),
         balancers: Vec::new(),
+        zones: Vec::new(),
         series: series(&calls, &ok, fails),
         tenths: Vec::new(),
         faults: Vec::new(),

@@ -38,6 +38,11 @@ pub struct RenderInput<'a> {
     pub max_streams: Option<u32>,
     /// How many threads it runs on.
     pub threads: u32,
+    /// The zone that it is in, and the parts of what is called that come to each zone, as
+    /// `a=2,b=1`; empty where there are none.
+    pub own_zone: &'a str,
+    /// See there.
+    pub zone_proxies: &'a str,
     /// What else it is set to; `None` for nothing.
     pub settings: Option<&'a ProxySettings>,
     /// Which of its sides speak TLS.
@@ -57,6 +62,8 @@ pub struct Target {
     pub addr: SocketAddr,
     /// Its weight.
     pub weight: u32,
+    /// Its zone; empty where there are none.
+    pub zone: String,
 }
 
 /// A peer that is ready to be started.
@@ -260,6 +267,8 @@ impl Peer {
             policy,
             max_streams: None,
             threads: 1,
+            own_zone: "",
+            zone_proxies: "",
             settings: None,
             tls,
             tls_files,
@@ -354,6 +363,8 @@ impl Values for Filled<'_> {
             Global::TlsCert => path(self.input.tls_files.cert),
             Global::TlsKey => path(self.input.tls_files.key),
             Global::TlsName => self.input.tls_files.name.to_owned(),
+            Global::OwnZone => self.input.own_zone.to_owned(),
+            Global::ZoneProxies => self.input.zone_proxies.to_owned(),
         })
     }
 
@@ -370,6 +381,7 @@ impl Values for Filled<'_> {
             Local::Weight => target.weight.to_string(),
             Local::Id => target.id.clone(),
             Local::Index => backend.to_string(),
+            Local::Zone => target.zone.clone(),
         }
     }
 }

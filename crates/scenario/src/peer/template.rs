@@ -37,6 +37,8 @@ pub(crate) enum Global {
     TlsCert,
     TlsKey,
     TlsName,
+    OwnZone,
+    ZoneProxies,
 }
 
 /// A value of one backend, within `{each backend}`.
@@ -48,9 +50,10 @@ pub(crate) enum Local {
     Weight,
     Id,
     Index,
+    Zone,
 }
 
-const GLOBALS: [(&str, Global); 21] = [
+const GLOBALS: [(&str, Global); 23] = [
     ("program", Global::Program),
     ("loadgen", Global::Loadgen),
     ("listen", Global::Listen),
@@ -72,15 +75,18 @@ const GLOBALS: [(&str, Global); 21] = [
     ("tls_cert", Global::TlsCert),
     ("tls_key", Global::TlsKey),
     ("tls_name", Global::TlsName),
+    ("own_zone", Global::OwnZone),
+    ("zone_proxies", Global::ZoneProxies),
 ];
 
-const LOCALS: [(&str, Local); 6] = [
+const LOCALS: [(&str, Local); 7] = [
     ("addr", Local::Addr),
     ("host", Local::Host),
     ("port", Local::Port),
     ("weight", Local::Weight),
     ("id", Local::Id),
     ("index", Local::Index),
+    ("zone", Local::Zone),
 ];
 
 const EACH: &str = "each backend";

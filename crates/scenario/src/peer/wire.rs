@@ -27,10 +27,10 @@ pub(crate) struct PeerWire {
     /// Program and arguments, with placeholders: {program}, {loadgen},
     /// {listen}, {listen_host}, {listen_port}, {admin}, {admin_host},
     /// {admin_port}, {policy}, {threads}, {config}, {dir}, {backend_count}, {max_streams},
-    /// {client_tls}, {backend_tls}. A `{each backend}...{end}` becomes one word a backend, and may also use
-    /// {addr}, {host}, {port}, {weight}, {id}, {index}. `{{word}}` stands
-    /// for a literal `{word}`. Layers l4 and l7 need a command; none and
-    /// client have none.
+    /// {client_tls}, {backend_tls}, {own_zone}, {zone_proxies}. A `{each backend}...{end}`
+    /// becomes one word a backend, and may also use {addr}, {host}, {port}, {weight}, {id},
+    /// {index}, {zone}. `{{word}}` stands for a literal `{word}`. Layers l4 and l7 need a
+    /// command; none and client have none.
     #[serde(default)]
     pub(crate) command: Vec<String>,
     /// Prints the version, with the same placeholders.

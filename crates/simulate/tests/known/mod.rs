@@ -74,6 +74,7 @@ fn setup(count: u32, servers: u32, policy: PolicyKind, service: Service) -> Setu
         policy,
         tuning: Tuning::default(),
         fleet: Fleet::ONE,
+        zones: None,
         load: Load {
             pace: Pace::Open,
             connections: 1,
@@ -106,7 +107,7 @@ fn sojourn(setup: &Setup, load: f64, calls: f64, seed: u64, figure: Figure) -> f
     let mut arrivals = Poisson::new(rate, setup.load.connections, calls as u64, seed);
     let from_ns = (SETTLING * calls / rate * 1e9) as u64;
     let (mut sum, mut count, mut times) = (0.0, 0_u64, new_histogram());
-    let mut sink = |entry: &Entry| {
+    let mut sink = |entry: &Entry, _| {
         if entry.due_ns >= from_ns {
             let sojourn_ns = entry.done_ns - entry.due_ns;
             match figure {
@@ -177,7 +178,7 @@ fn one_each(connections: u32) -> impl Iterator<Item = Arrival> {
 /// Calls of each backend.
 fn calls_of(setup: &Setup, arrivals: &mut dyn Iterator<Item = Arrival>, seed: u64) -> Vec<u32> {
     let mut calls = vec![0; setup.backends.len()];
-    let mut sink = |entry: &Entry| {
+    let mut sink = |entry: &Entry, _| {
         if let Outcome::Served { backend, .. } = entry.outcome {
             calls[usize::from(backend)] += 1;
         }
@@ -481,7 +482,7 @@ fn fan_out() -> Vec<Case> {
         });
         let mut last_ns = u64::MAX;
         let mut slow = 0_u64;
-        let mut sink = |entry: &Entry| {
+        let mut sink = |entry: &Entry, _| {
             if entry.done_ns - entry.due_ns > 500_000_000 && entry.due_ns != last_ns {
                 last_ns = entry.due_ns;
                 slow += 1;

@@ -7,10 +7,12 @@
 //! left.
 //!
 //! [`link`] is a connection without its socket, [`socket`] the bytes with or without
-//! TLS, [`input`] what has come; here are the sockets' tasks, and what happens when a connection has to be made
-//! again. [`stamped`] knows when the kernel took in what was read.
+//! TLS, [`input`] what has come, [`keepalive`] how long nothing has; here are the sockets'
+//! tasks, and what happens when a connection has to be made again. [`stamped`] knows when the
+//! kernel took in what was read.
 
 mod input;
+mod keepalive;
 mod link;
 mod message;
 mod socket;
@@ -26,6 +28,7 @@ use std::{
 };
 
 use measure::calllog::FailureKind;
+use scenario::Keepalive;
 use tokio::{net::TcpStream, sync::Notify, time::timeout};
 
 use super::{
@@ -34,6 +37,7 @@ use super::{
 };
 use crate::clock::monotonic_ns;
 use input::{Input, READ_BYTES, SINGLE_READS, Taken};
+use keepalive::{Next, Silence};
 use link::{Happened, Link, Origin};
 use socket::Socket;
 
@@ -53,6 +57,7 @@ struct Channel {
     /// TCP connections that it may have at a time.
     max_connections: usize,
     backoff: Option<Backoff>,
+    keepalive: Option<Keepalive>,
     shape: Rc<Shape>,
     sink: Rc<dyn Sink>,
     origin: Origin,
@@ -97,6 +102,7 @@ impl WireConnection {
             connection_calls: options.connection_calls,
             max_connections: options.max_connections as usize,
             backoff: options.backoff,
+            keepalive: options.keepalive,
             shape,
             sink,
             open: RefCell::default(),
@@ -319,6 +325,7 @@ impl Channel {
     /// Moves bytes until the connection ends or is of no more use.
     async fn serve(self: &Rc<Self>, socket: &Socket, wired: &Rc<Wired>) -> io::Result<()> {
         let mut input = Input::new();
+        let mut silence = self.keepalive.map(Silence::new);
         loop {
             let is_blocked = {
                 let mut link = wired.link.borrow_mut();
@@ -330,6 +337,9 @@ impl Channel {
                 return Ok(());
             }
             let timer_ns = wired.link.borrow().next_timer_ns();
+            let is_idle = wired.link.borrow().is_idle();
+            let silence_ns =
+                silence.as_mut().and_then(|silence| silence.due_ns(is_idle, monotonic_ns()));
             tokio::select! {
                 ready = socket.readable() => ready?,
                 ready = socket.writable(), if is_blocked => {
@@ -339,6 +349,14 @@ impl Channel {
                 () = wired.wake.notified() => continue,
                 () = until(timer_ns), if timer_ns.is_some() => {
                     self.tick(wired);
+                    continue;
+                }
+                () = until(silence_ns), if silence_ns.is_some() => {
+                    match silence.as_mut().map(|one| one.look(is_idle, monotonic_ns())) {
+                        Some(Next::Ping) => wired.link.borrow_mut().http.ping(),
+                        Some(Next::GiveUp) => return Err(io::ErrorKind::TimedOut.into()),
+                        Some(Next::Wait) | None => {}
+                    }
                     continue;
                 }
             }
@@ -351,6 +369,9 @@ impl Channel {
                     Err(error) => return Err(error),
                 };
                 let may_be_more = read == room.len();
+                if let Some(silence) = &mut silence {
+                    silence.heard(monotonic_ns());
+                }
                 wired.is_busy.set(true);
                 let taken = self.read_all(wired, input.with(read), socket.arrived_ns());
                 wired.is_busy.set(false);

@@ -333,6 +333,8 @@ fn check(scenario: &Scenario) -> Result<(), Failure> {
     let reason = if scenario.network != Network::Loopback {
         "it has `network = \"namespaces\"`, which are of one machine; use network=loopback, which \
          stands for the network between the nodes"
+    } else if scenario.zones.is_some() {
+        "it has `[zones]`, which nodes are not told of; simulate it, or run it on one machine"
     } else if scenario.all_points().iter().any(|point| point.load.client.is_program()) {
         "its calls are made by a program, which nodes do not have; use --set load.client=wire"
     } else {

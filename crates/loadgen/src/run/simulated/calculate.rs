@@ -202,6 +202,7 @@ fn setup(job: Job, service: &Distribution, concurrency: u32) -> Setup {
         policy: job.kind.1,
         tuning: tuning(),
         fleet: Fleet::ONE,
+        zones: None,
         load: Load {
             pace: Pace::Open,
             connections,
@@ -226,7 +227,7 @@ fn simulated(setup: &Setup, load: f64, seed: u64) -> Result<[f64; 4], SetupError
     let from_ns = (SETTLING * calls as f64 / rate * 1e9) as u64;
     let mut arrivals = Poisson::new(rate, setup.load.connections, calls, seed);
     let (mut times, mut sum_ns, mut by_backend) = (new_histogram(), 0.0, vec![0_u64; count]);
-    let mut sink = |entry: &Entry| {
+    let mut sink = |entry: &Entry, _| {
         if let (Outcome::Served { backend, .. }, true) = (entry.outcome, entry.due_ns >= from_ns) {
             let sojourn_ns = entry.done_ns - entry.due_ns;
             record(&mut times, sojourn_ns);

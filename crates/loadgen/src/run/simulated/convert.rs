@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use balance::{ZoneLayout, ZoneRouting};
 use queueing::Service;
 use scenario::{
     CallKind, Discovery, Ends, FaultAction, Layer, Length, Pace, Scenario, ServiceTime, Tls,
 };
-use simulate::{Action, Backend, Distribution, Fault, Fleet, Load, LoadView, Path, Setup};
+use simulate::{Action, Backend, Distribution, Fault, Fleet, Load, LoadView, Path, Setup, Zones};
 
 use super::{
     super::{load, trial::give_up_after},
@@ -20,8 +21,7 @@ use crate::peers::{ReadyPeer, tuning};
 pub(crate) struct Conditions {
     /// Connections of each client.
     pub(crate) connections_per_client: u32,
-    /// Zones that backends, and balancers or clients that balance, are in, one after the
-    /// other.
+    /// Zones that clients and backends are in, where the scenario has none; 1 for none.
     pub(crate) zones: u32,
     /// What it takes more to another zone, one way.
     pub(crate) zone_delay: Duration,
@@ -52,10 +52,11 @@ impl Default for Conditions {
 /// What is simulated of a peer.
 pub(super) fn setup(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> Setup {
     let members = scenario.first_members();
-    let zones = conditions.zones;
-    let numbered = (0..).zip(&scenario.backends).zip(members);
-    let backends = numbered.map(|((index, backend), is_member)| Backend {
-        zone: index % zones,
+    let zones = zones_of_backends(scenario, conditions);
+    let numbered = zones.into_iter().zip(&scenario.backends).zip(members);
+    let backends = numbered.map(|((zone, backend), is_member)| Backend {
+        // There are a hundred at most.
+        zone: zone as u32,
         servers: backend.concurrency,
         service: service(backend.service_time, conditions),
         speed: backend.speed,
@@ -73,10 +74,50 @@ pub(super) fn setup(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditio
         policy: peer.policy(scenario),
         tuning: tuning(),
         fleet: fleet(scenario, peer, conditions),
+        zones: layout(scenario, conditions).map(|layout| Zones {
+            layout,
+            routing: match scenario.zones {
+                Some(_) => peer.zone_routing(scenario),
+                None => Some(ZoneRouting::default()),
+            },
+        }),
         load: load_of(scenario, conditions),
         connection_age_ns: scenario.connection_age.map(|age| nanos(age.max)),
         path: path(scenario, peer, conditions),
         faults: faults(scenario),
+    }
+}
+
+/// Where clients and balancers are: as the scenario has it, or spread over as many zones as
+/// were asked for.
+pub(super) fn layout(scenario: &Scenario, conditions: &Conditions) -> Option<ZoneLayout> {
+    match &scenario.zones {
+        Some(zones) => Some(zones.layout().clone()),
+        None if conditions.zones > 1 => {
+            Some(ZoneLayout::even(conditions.zones, scenario.load.connections))
+        }
+        None => None,
+    }
+}
+
+/// Names of the zones, in the order of [`layout`].
+pub(super) fn zone_names(scenario: &Scenario, conditions: &Conditions) -> Vec<String> {
+    match &scenario.zones {
+        Some(zones) => zones.names().to_vec(),
+        None if conditions.zones > 1 => {
+            (0..conditions.zones).map(|zone| format!("z{zone}")).collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+/// The zone of each backend: as the scenario has it, or one after the other.
+pub(super) fn zones_of_backends(scenario: &Scenario, conditions: &Conditions) -> Vec<usize> {
+    match &scenario.zones {
+        Some(zones) => zones.backends().to_vec(),
+        None => {
+            (0..scenario.backends.len()).map(|index| index % conditions.zones as usize).collect()
+        }
     }
 }
 
@@ -111,7 +152,6 @@ fn fleet(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> Flee
         balancers: scenario.fleet.balancers,
         spread: scenario.fleet.spread,
         subset: scenario.fleet.subset,
-        zones: conditions.zones,
         view: conditions.view,
         told_within_ns: nanos(conditions.told_within),
         resolve_interval_ns: resolves.then(|| nanos(scenario.channel.resolve_interval)),
@@ -268,13 +308,22 @@ pub(super) fn leaves_out(scenario: &Scenario, conditions: &Conditions) -> Vec<St
             scenario.fleet.threads > 1,
             "Threads: a balancer that counts in each of them apart counts as one here.",
         ),
-        (!scenario.settings.is_empty(), "Settings of proxies, and what calls go through by them."),
+        (
+            scenario.settings.values().flat_map(|set| set.keys()).any(|name| !is_simulated(name)),
+            "Settings of proxies other than zones, and what calls go through by them.",
+        ),
+        (scenario.channel.keepalive.is_some(), "Keepalive: a silent connection is kept."),
         (scenario.backends.iter().any(|one| one.failures > 0.0), "Calls that backends fail."),
         (load.deadline.is_some(), "Deadlines: calls take as long as they take."),
         (load.closed_twin, "The closed-loop twin."),
         (scenario.precision.is_some(), "Repeats until figures are precise."),
     ];
     sentences.into_iter().filter(|(has, _)| *has).map(|(_, text)| text.to_owned()).collect()
+}
+
+/// Whether a setting of proxies is simulated.
+fn is_simulated(name: &str) -> bool {
+    scenario::CLIENT_SETTINGS.contains(&name)
 }
 
 /// Payload that no window of usual size holds up, and that takes less time to move than

@@ -37,21 +37,24 @@ pub(super) fn simulate(
     let seed = load::seed_of_repeat(scenario.seed, turn.repeat);
     let ids: Vec<String> = scenario.backends.iter().map(|backend| backend.id.clone()).collect();
     let window = window(scenario);
+    let zones = convert::zone_names(scenario, conditions);
     let setting = Setting {
         window,
         spent: window,
         backend_ids: &ids,
         balancers: &[],
+        zones: &zones,
         times: Times::Apart,
         mode: load::mode(scenario),
         through_proxy: peer.stands_between(),
     };
+    let layout = convert::layout(scenario, conditions);
     let mut last_ns = window.start_ns;
     let mut ended = Ok(simulate::Ended::default());
     let folded = fold_as_they_end(&setting, |sink| {
-        let mut sink = |entry: &Entry| {
+        let mut sink = |entry: &Entry, connection| {
             last_ns = last_ns.max(entry.done_ns);
-            sink(entry);
+            sink(entry, layout.as_ref().map_or(0, |layout| layout.of_client(connection)));
         };
         ended = simulate::run(&setup, &mut convert::arrivals(scenario, seed), seed, &mut sink);
     });
@@ -79,6 +82,7 @@ pub(super) fn simulate(
         in_backend,
         overhead: folded.overhead(),
         backends,
+        zones: folded.zones(&zones, &convert::zones_of_backends(scenario, conditions)),
         series: folded.series(),
         tenths: tenths(&folded, Window { end_ns, ..window }, &faults),
         faults,

@@ -25,7 +25,8 @@ impl Lab {
         change(&mut config);
         let backend = |port| BackendConfig::new(([127, 0, 0, 1], port).into());
         let all = [1, 2].map(|port| Upstream::new(&backend(port), &Arc::default()));
-        let upstreams = Upstreams::new(PolicyKind::RoundRobin, Tuning::default(), &all, 0).unwrap();
+        let upstreams =
+            Upstreams::new((PolicyKind::RoundRobin, Tuning::default(), None), &all, 0).unwrap();
         let set = Arc::clone(&upstreams.current());
         let target = |(upstream, token): (&Arc<Upstream>, u64)| Target {
             pool: PoolKey::from_token(token << 1),
