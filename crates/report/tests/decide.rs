@@ -20,8 +20,17 @@ use measure::{
 use report::terminal::Style;
 
 /// Situations that are about where something turns: of sweeps and searches.
-const TURNS: [&str; 5] =
-    ["connection-sweep", "payload-sweep", "cost-of-l7", "tls-price", "saturation"];
+const TURNS: [&str; 9] = [
+    "connection-sweep",
+    "payload-sweep",
+    "cost-of-l7",
+    "tls-price",
+    "many-balancers",
+    "many-threads",
+    "subsets",
+    "zones",
+    "saturation",
+];
 
 /// The others.
 fn choices() -> impl Iterator<Item = &'static str> {

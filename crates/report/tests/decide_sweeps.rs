@@ -6,7 +6,7 @@ mod common;
 
 use analysis::decide::Status;
 use common::decided::{decide, finding, situation};
-use measure::folder::Run;
+use measure::{folder::Run, record::ZoneRecord};
 
 #[test]
 fn connections_turn_where_both_sides_are_told() {
@@ -173,4 +173,132 @@ fn rates_at_which_nothing_can_be_told_are_named() {
     let says = situation(&decide(&[run]), "cost-of-l7").finding.says.plain();
     let untold = "What l7's proxy takes more for each call than l4's at 1.00/s can't be told.";
     assert!(says.contains(untold) && says.starts_with("l7's proxy took "), "{says}");
+}
+
+/// The sweep as one over a fleet, in which `l4` and `l7` are one proxy under two policies.
+fn fleet(key: &str, scenario: &str) -> Run {
+    let mut run = swept_over(key, scenario, "");
+    let named = |name: &mut String| match name.as_str() {
+        "l4" => *name = "l7:round_robin".to_owned(),
+        "l7" => *name = "l7:least_loaded".to_owned(),
+        _ => {}
+    };
+    run.record.peers.iter_mut().for_each(|peer| named(&mut peer.name));
+    run.trials.iter_mut().for_each(|trial| named(&mut trial.peer));
+    run
+}
+
+#[test]
+fn a_fleet_is_told_policy_by_policy_beside_one_balancer() {
+    for (key, scenario, many, one) in [
+        ("balance.balancers", "many-balancers", "256 balancers", "1 balancer"),
+        ("balance.threads", "many-threads", "256 threads", "1 thread"),
+    ] {
+        let mut run = fleet(key, scenario);
+        // With the most of them the one policy waits as long as the other always does.
+        let slow: Vec<_> = common::trials_of(&run, "l7:round_robin").cloned().collect();
+        for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l7:least_loaded") {
+            if trial.point.as_deref() == Some("256") {
+                let same = slow
+                    .iter()
+                    .find(|one| (&one.repeat, &one.point) == (&trial.repeat, &trial.point));
+                trial.latency = same.unwrap().latency.clone();
+            }
+        }
+        let decision = decide(std::slice::from_ref(&run));
+        let told = situation(&decision, scenario);
+        let says = told.finding.says.plain();
+        assert_eq!(told.finding.status, Status::Tells, "{says}");
+        let opening = format!("With {many} in place of {one}, l7:least_loaded's p50 was ");
+        assert!(says.starts_with(&opening) && says.contains(" times"), "{says}");
+        let kept = "the p50 of l7:round_robin stayed within 10 % of what it was.";
+        assert!(says.ends_with(kept), "{says}");
+        let details = told.details.plain();
+        let best = format!("With {one} l7:least_loaded's p50 was lowest");
+        assert!(
+            details.starts_with(&best) && details.contains(&format!("With {many} ")),
+            "{details}"
+        );
+        assert!(told.choices.is_empty(), "no layer is compared");
+
+        common::keep_repeats(&mut run, 2);
+        let decision = decide(std::slice::from_ref(&run));
+        let untold = situation(&decision, scenario);
+        assert_eq!(untold.finding.status, Status::CannotTell);
+        let says = untold.finding.says.plain();
+        assert!(says.contains("changed by more than 10 % can't be told"), "{says}");
+        assert!(untold.command.as_ref().unwrap().contains("--repeats 6"));
+
+        // One size alone compares nothing.
+        run.trials.retain(|trial| trial.point.as_deref() == Some("1"));
+        let decision = decide(&[run]);
+        let untold = situation(&decision, scenario);
+        assert_eq!(untold.finding.status, Status::NotMeasured);
+        let command = format!("cargo run -p loadgen -- --scenario {scenario}");
+        assert_eq!(untold.command, Some(command));
+    }
+}
+
+#[test]
+fn ways_to_choose_subsets_are_told_by_how_even_they_come_out() {
+    let mut run = fleet("balance.subsetting", "subsets");
+    run.trials.retain(|trial| trial.peer == "l7:round_robin");
+    run.record.peers.retain(|peer| peer.name == "l7:round_robin");
+    let ways = [("1", "random"), ("16", "rocksteadier"), ("256", "deterministic")];
+    let way = |value: &str| ways.iter().find(|(point, _)| *point == value).unwrap().1.to_owned();
+    for point in &mut run.record.sweep.as_mut().unwrap().points {
+        (point.value, point.number) = (way(&point.value), None);
+    }
+    for trial in &mut run.trials {
+        trial.point = trial.point.as_deref().map(way);
+    }
+    let decision = decide(std::slice::from_ref(&run));
+    let told = situation(&decision, "subsets");
+    let says = told.finding.says.plain();
+    assert_eq!(told.finding.status, Status::Tells, "{says}");
+    assert!(
+        says.starts_with("Subsets chosen by deterministic came out most even, with 2"),
+        "{says}"
+    );
+    assert!(
+        says.contains("; by random it had ") && says.contains("; by rocksteadier it"),
+        "{says}"
+    );
+    // All calls went to one of the four.
+    assert_eq!(told.details.plain(), "By random 1 of 4 backends were used.");
+    common::keep_repeats(&mut run, 2);
+    let untold = decide(&[run]);
+    assert_eq!(situation(&untold, "subsets").finding.status, Status::CannotTell);
+}
+
+#[test]
+fn calls_that_crossed_zones_are_told_at_each_point() {
+    let mut run = fleet("zones.connections.a", "zones");
+    for trial in &mut run.trials {
+        let calls = trial.backends.iter().map(|backend| backend.calls).collect::<Vec<_>>();
+        let all: u64 = calls.iter().sum();
+        let crossed = if trial.peer == "l7:round_robin" { all / 2 } else { 0 };
+        trial.zones = vec![ZoneRecord {
+            id: "a".into(),
+            per_backend: calls,
+            crossed,
+            ..ZoneRecord::default()
+        }];
+    }
+    let decision = decide(std::slice::from_ref(&run));
+    let told = situation(&decision, "zones");
+    let says = told.finding.says.plain();
+    assert_eq!(told.finding.status, Status::Tells, "{says}");
+    let first = "At part 1 in zone a l7:round_robin sent 50.0 % of the calls to another zone than \
+                 their client's, l7:least_loaded 0 %; at part 16 in zone a l7:round_robin sent \
+                 50.0 %, l7:least_loaded 0 %; at part 256";
+    assert!(says.starts_with(first), "{says}");
+    let busiest = "At part 1 in zone a the busiest backend got 100 % of the calls with ";
+    assert!(told.details.plain().starts_with(busiest), "{}", told.details.plain());
+    // Its report shows them.
+    let page = report::html(&run);
+    assert!(page.contains("id=\"zones\"") && page.contains("Crossed"));
+    common::keep_repeats(&mut run, 2);
+    let untold = decide(&[run]);
+    assert_eq!(situation(&untold, "zones").finding.status, Status::CannotTell);
 }

@@ -13,6 +13,7 @@
 //! | `seen` | a run as the decision looks at it |
 //! | `situations` | the situations, each with the scenario that shows it |
 //! | `policies`, `sweeps` | which policy, and from where on |
+//! | `fleets` | what several balancers make of a policy |
 //! | `cost`, `tail`, `change`, `even` | CPU, tail latency, faults, break-even |
 //! | `answer` | what is said first |
 //!
@@ -23,6 +24,7 @@ mod answer;
 mod change;
 mod cost;
 mod even;
+mod fleets;
 mod gather;
 pub mod policies;
 mod say;

@@ -36,7 +36,9 @@ pub(crate) struct Seen<'a> {
 pub(crate) struct At {
     /// The key of the setting that differs.
     key: String,
-    /// Its value for people: `16 connections`.
+    /// Its value as the scenario has it.
+    pub value: String,
+    /// The same for people: `16 connections`.
     shown: String,
     /// The value as a number where it is one.
     pub number: Option<f64>,
@@ -88,7 +90,8 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
             Some(sweep) if sweep.search.is_some() => {
                 mark(&mut model);
                 let key = sweep.key.to_owned();
-                let at = At { key, shown: "the highest rate".to_owned(), number: None };
+                let (value, shown) = (String::new(), "the highest rate".to_owned());
+                let at = At { key, value, shown, number: None };
                 looked.searches.push(of(model, Some(at)));
             }
             Some(sweep) => {
@@ -97,6 +100,7 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
                     .iter()
                     .map(|point| At {
                         key: sweep.key.to_owned(),
+                        value: point.value.to_owned(),
                         shown: sweep.shown(point),
                         number: point.number,
                     })

@@ -47,7 +47,9 @@ fn respects(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -
                 _ => vec![lost, balance],
             }
         }
-        By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => vec![tail(), lost],
+        By::Tail | By::Policy(_) | By::Sweep(..) | By::Fleet(..) | By::Search => {
+            vec![tail(), lost]
+        }
     }
 }
 
@@ -341,7 +343,7 @@ fn seal(by: By, client: &PeerView<'_>, says: Sentence) -> Sentence {
             None => says,
         },
         By::Change => says.text(": lost ").lost(client),
-        By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => {
+        By::Tail | By::Policy(_) | By::Sweep(..) | By::Fleet(..) | By::Search => {
             match client.estimate(Figure::LatencyP99) {
                 Some(p99) => says.text(": p99 ").durations(&p99),
                 None => says,

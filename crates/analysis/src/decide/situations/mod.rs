@@ -11,7 +11,7 @@ use measure::{figure::Figure, record::Discovery};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Finding, Status, change, policies, seen::Seen, sweeps};
+use super::{Evidence, Finding, Status, change, fleets, policies, seen::Seen, sweeps};
 use crate::{findings::Sentence, model::PeerView, verdict::Verdict};
 
 /// A balancer to choose.
@@ -92,6 +92,9 @@ enum By {
     Policy(Figure),
     /// From how many connections on, or which payload, or at which rate.
     Sweep(fn(&[&Seen<'_>]) -> Option<sweeps::Says>, &'static str),
+    /// What becomes of a policy in a fleet of balancers: its sentence, and what else there is
+    /// to say.
+    Fleet(fn(&[&Seen<'_>]) -> Option<fleets::Says>, &'static str),
     /// The highest rate under an objective.
     Search,
 }
@@ -162,6 +165,26 @@ const SITUATIONS: &[Entry] = &[
         by: By::Sweep(sweeps::over_tls, "cpu-per-call"),
     },
     Entry {
+        scenario: "many-balancers",
+        when: "Several balancers share the load and know nothing of each other",
+        by: By::Fleet(fleets::over_size, "latency-percentiles"),
+    },
+    Entry {
+        scenario: "many-threads",
+        when: "A balancer runs on several threads",
+        by: By::Fleet(fleets::over_size, "latency-percentiles"),
+    },
+    Entry {
+        scenario: "subsets",
+        when: "Each balancer of a fleet uses a part of the backends",
+        by: By::Fleet(fleets::over_subsets, "shares"),
+    },
+    Entry {
+        scenario: "zones",
+        when: "Backends and clients are in several zones",
+        by: By::Fleet(fleets::over_zones, "zones"),
+    },
+    Entry {
         scenario: "saturation",
         when: "How much load each carries under an objective",
         by: By::Search,
@@ -192,6 +215,10 @@ pub(super) fn of(seen: &[Seen<'_>], searches: &[Seen<'_>]) -> Vec<Situation> {
             By::Sweep(says, anchor) => swept(seen, entry.scenario)
                 .iter()
                 .map(|points| over(entry, points, says(points), anchor))
+                .collect(),
+            By::Fleet(says, anchor) => swept(seen, entry.scenario)
+                .iter()
+                .map(|points| over_fleets(entry, points, says(points), anchor))
                 .collect(),
             by => seen
                 .iter()
@@ -272,6 +299,22 @@ fn over(
     }
 }
 
+/// A situation that is about what a fleet makes of policies.
+fn over_fleets(
+    entry: &Entry,
+    points: &[&Seen<'_>],
+    says: Option<fleets::Says>,
+    anchor: &str,
+) -> Situation {
+    let Some(fleets::Says { status, verdict, details }) = says else {
+        let text = "It was run, but no policy was measured at several points.";
+        let says = Sentence::default().text(text);
+        let untold = over(entry, points, Some((Status::NotMeasured, says)), anchor);
+        return Situation { command: missing(entry).command, ..untold };
+    };
+    Situation { details, ..over(entry, points, Some((status, verdict)), anchor) }
+}
+
 /// A situation with the settings of a run that has its own, and its name for scripts.
 fn named(when: &str, seen: &Seen<'_>) -> (String, String) {
     let settings = seen.chosen.settings.join(", ");
@@ -337,7 +380,9 @@ fn judged(when: &str, by: By, seen: &Seen<'_>) -> Situation {
     let mut judged = match by {
         By::Shares => judged::shares(seen, pair),
         By::Change => judged::under_change(seen, pair),
-        By::Tail | By::Policy(_) | By::Sweep(..) | By::Search => judged::tail(seen, pair),
+        By::Tail | By::Policy(_) | By::Sweep(..) | By::Fleet(..) | By::Search => {
+            judged::tail(seen, pair)
+        }
     };
     let reason = judged.headline.clone();
     // What the scenario says of its outcome comes first.
