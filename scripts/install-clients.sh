@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Gets the real gRPC clients that `load.client` can name, in the versions pinned here, into
-# peers/ of the checkout, which git ignores: grpcio in a virtual environment of python3, and
-# grpc-js by npm. Running it again fetches only what is missing or of another version.
+# peers/ of the checkout, which git ignores: grpcio in a virtual environment of python3,
+# grpc-js by npm, tonic's channel by cargo, and grpc-go where there is a Go toolchain, both
+# in the versions of their folders in scenarios/clients/.
+# Running it again fetches only what is missing or of another version.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,3 +21,14 @@ if ! grep -q "\"version\": \"$GRPC_JS\"" "$installed" 2>/dev/null; then
   npm install --silent --no-save --prefix "$home/grpc-js" "@grpc/grpc-js@$GRPC_JS"
 fi
 printf 'grpcio %s\ngrpc-js %s\n' "$GRPCIO" "$GRPC_JS"
+tonic=$home/tonic-channel
+cargo build --quiet --release --locked --target-dir "$tonic/target" \
+  --manifest-path scenarios/clients/tonic-channel/Cargo.toml
+cp "$tonic/target/release/tonic-channel" "$tonic/client"
+printf 'tonic-channel %s\n' "$("$tonic/client" --version)"
+if command -v go >/dev/null; then
+  go -C scenarios/clients/grpc-go build -o "$home/grpc-go/client" .
+  printf 'grpc-go %s\n' "$("$home/grpc-go/client" --version)"
+else
+  echo 'grpc-go: left out, there is no `go` in PATH'
+fi
