@@ -95,6 +95,7 @@ fn main() {
         mode: LoopMode::Open,
         through_proxy: true,
         times: Times::Apart,
+        by_backend: false,
     };
     let folded = timed("the coordinator folds it", agents, || fold([&shipped], &setting));
     drop(shipped);

@@ -113,6 +113,7 @@ pub fn meaning(
         | Warning::WarmUpExtended { .. }
         | Warning::ExternalTarget { .. }
         | Warning::SharesUnknown
+        | Warning::OutOfTurn { .. }
         | Warning::SharedMachine { .. }
         | Warning::StartSkew { .. }
         | Warning::SharedCpus { .. } => Note,

@@ -67,8 +67,14 @@ pub enum Reason {
         /// What came back.
         message: String,
     },
+    /// A folder stands where a file has to.
+    #[error("`{}` is a folder; name the proto file itself", file.display())]
+    Folder {
+        /// The folder.
+        file: PathBuf,
+    },
     /// There is no such method.
-    #[error("no method is called `{method}`{}; known are {}", did_you_mean(nearest), list(known))]
+    #[error("no method is called `{method}`{}; {}", did_you_mean(nearest), known_methods(known))]
     UnknownMethod {
         /// What was asked for.
         method: String,
@@ -161,6 +167,14 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 /// `; did you mean ...?`, or nothing.
 pub(crate) fn did_you_mean(nearest: &Option<String>) -> String {
     nearest.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+}
+
+/// All methods there are, in words.
+fn known_methods(known: &[String]) -> String {
+    match known {
+        [] => "the interface has no service".to_owned(),
+        known => format!("known are {}", list(known)),
+    }
 }
 
 /// Names in backticks, with commas.

@@ -121,6 +121,9 @@ impl Interface {
             {
                 return Err(Error::new("proto", Reason::Read { file: file.clone(), error }));
             }
+            if file.is_dir() {
+                return Err(Error::new("proto", Reason::Folder { file: file.clone() }));
+            }
             compiler.open_file(file).map_err(failed)?;
         }
         Ok(Self { pool: compiler.descriptor_pool() })

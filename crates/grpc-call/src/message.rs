@@ -19,11 +19,15 @@ const WELL_KNOWN: &str = "google.protobuf.";
 pub(crate) fn from_json(message: &MessageDescriptor, text: &str) -> Result<Vec<u8>, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("no JSON: {error}"))?;
     check_names(message, &value, "")?;
-    let decoded = DynamicMessage::deserialize(message.clone(), &value).map_err(|error| {
-        let path = blame(message, &value);
-        let at = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
-        format!("{at}{error}")
-    })?;
+    let decoded =
+        DynamicMessage::deserialize(message.clone(), &value).map_err(|error| {
+            match blame(message, &value) {
+                Some(Blamed { path, found, expected }) => {
+                    format!("`{path}`: found {found}, expected {expected}: {error}")
+                }
+                None => error.to_string(),
+            }
+        })?;
     Ok(with_prefix(&decoded.encode_to_vec()))
 }
 
@@ -94,9 +98,42 @@ fn each_message<E>(
     }
 }
 
-/// The path of the field whose value is at fault: the one that is refused alone.
-fn blame(message: &MessageDescriptor, value: &Value) -> String {
-    let Value::Object(object) = value else { return String::new() };
+/// A field whose value is at fault.
+struct Blamed {
+    path: String,
+    /// The value, or what it begins with.
+    found: String,
+    /// The kind of the field.
+    expected: String,
+}
+
+impl Blamed {
+    fn new(path: &str, found: &Value, expected: String) -> Self {
+        const MOST_CHARS: usize = 40;
+        let text = found.to_string();
+        let short: String = text.chars().take(MOST_CHARS).collect();
+        let more = if short.len() < text.len() { "..." } else { "" };
+        Self { path: path.to_owned(), found: format!("{short}{more}"), expected }
+    }
+}
+
+/// As a proto file writes it.
+fn kind_of(field: &FieldDescriptor) -> String {
+    let one = match field.kind() {
+        Kind::Message(message) if field.is_map() => {
+            return format!("a map of {}", message.full_name());
+        }
+        Kind::Message(message) => message.full_name().to_owned(),
+        Kind::Enum(of) => format!("a name of {}", of.full_name()),
+        // `Int32` is int32.
+        other => format!("{other:?}").to_lowercase(),
+    };
+    if field.is_list() { format!("a list of {one}") } else { one }
+}
+
+/// The field that is refused alone.
+fn blame(message: &MessageDescriptor, value: &Value) -> Option<Blamed> {
+    let Value::Object(object) = value else { return None };
     let is_wrong = |message: &MessageDescriptor, value: &Value| {
         DynamicMessage::deserialize(message.clone(), value).is_err()
     };
@@ -110,13 +147,15 @@ fn blame(message: &MessageDescriptor, value: &Value) -> String {
                 return Ok(());
             }
             Err(match blame(inner, value) {
-                deeper if deeper.is_empty() => place.to_owned(),
-                deeper => format!("{place}.{deeper}"),
+                None => Blamed::new(place, value, inner.full_name().to_owned()),
+                Some(deeper) => Blamed { path: format!("{place}.{}", deeper.path), ..deeper },
             })
         });
-        return format!("{name}{}", inner.err().unwrap_or_default());
+        let own = || Blamed::new("", value, kind_of(&field));
+        let inner = inner.err().unwrap_or_else(own);
+        return Some(Blamed { path: format!("{name}{}", inner.path), ..inner });
     }
-    String::new()
+    None
 }
 
 #[cfg(test)]

@@ -14,6 +14,11 @@ pub const BACKEND_HEADER: &str = "x-layerlab-backend";
 /// The trailer that has the backend's time, which [`parse_timeout`] reads.
 pub const BACKEND_TIME_TRAILER: &str = "x-layerlab-backend-time";
 
+/// The trailer that has what a call waited at its backend before it was served, where that
+/// is known (`line` of the L7 proxy). The whole of its time there says that no
+/// server can have been free for it.
+pub const BACKEND_QUEUED_TRAILER: &str = "x-layerlab-backend-queued";
+
 /// The status codes that the proxy itself can end a call with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -124,6 +124,17 @@ Examples:
   sends clients elsewhere (GOAWAY), for at most --drain-timeout.";
 
 impl Args {
+    /// Each thread knows its own calls only, and a line is that of one backend.
+    fn check_line(&self, threads: usize) -> Result<(), Failure> {
+        let is_one = threads == 1 && self.backends.len() == 1;
+        if self.calls.backend_servers.is_none() || is_one {
+            return Ok(());
+        }
+        let message = "--backend-servers is for a proxy of one thread (--threads 1) with one \
+                       --backend";
+        Err(Failure::usage(message))
+    }
+
     /// The configuration these flags ask for.
     ///
     /// # Errors
@@ -179,6 +190,7 @@ async fn run_process(args: Args) -> Result<(), Failure> {
     let server = args.server.clone();
     args.log.start();
     let threads = server.threads_or(available_cores());
+    args.check_line(threads)?;
     let listeners =
         bind_many(server.listen, threads, BindOptions::default()).map_err(Failure::failed)?;
     let (metrics, changes) = (Metrics::new(), args.changes.clone());

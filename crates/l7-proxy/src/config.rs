@@ -475,6 +475,10 @@ pub struct CallLimits {
     /// relay data plane does this.
     #[arg(long)]
     pub name_backends: bool,
+
+    /// How many calls the one backend works on at once: trailers then also have what of its time a call waited (`x-layerlab-backend-queued`).
+    #[arg(long, value_name = "N", requires = "name_backends")]
+    pub backend_servers: Option<NonZeroU32>,
 }
 
 impl CallLimits {

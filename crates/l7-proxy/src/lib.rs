@@ -17,6 +17,7 @@ pub mod failure;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod health;
+pub mod line;
 pub mod metrics;
 pub mod retry;
 pub mod tls;

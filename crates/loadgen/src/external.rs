@@ -18,7 +18,7 @@ use crate::{
     exit::Failure,
     lab::{self, LabError, Outside, meter::Meter},
     peers::ReadyPeer,
-    service::{OwnService, what_it_speaks},
+    service::{OwnService, what_it_speaks_instead},
 };
 
 /// A target as the user wrote it: `HOST:PORT`, with a name before it or a scheme, or both.
@@ -220,17 +220,16 @@ fn find(
             return Failure::bad_input(broken);
         }
         let how = if target.tls { "under" } else { "without" };
-        // A look without TLS says nothing of a target that speaks it.
-        let spoken = addresses.iter().filter(|_| !target.tls);
-        let hint = match (spoken.copied().find_map(what_it_speaks), service) {
-            (Some(spoken), _) => format!(
-                "{spoken}; it has to speak HTTP/2 without TLS, or be given as https://{authority}"
-            ),
-            (None, None) => format!(
+        // What a client makes of another protocol is no help beside its name.
+        if let Some(instead) = what_it_speaks_instead(&addresses, authority, target.tls) {
+            return unknown(format!("no call was successful: {instead}"));
+        }
+        let hint = match service {
+            None => format!(
                 "it has to speak HTTP/2 {how} TLS, and layerlab's echo-backend has to run behind \
                  it; describe a service of your own by [service]"
             ),
-            (None, Some(_)) => "each method is called once before anything is measured".to_owned(),
+            Some(_) => "each method is called once before anything is measured".to_owned(),
         };
         unknown(format!("no call was successful: {reason}; {hint}"))
     })?;
@@ -306,6 +305,7 @@ impl External {
             calls: 0,
             calls_with_warm_up: None,
             latency: measure::histogram::HistogramRecord::default(),
+            service: None,
         });
         for (backend, id) in trial.backends.iter_mut().zip(&ids) {
             backend.id.clone_from(id);

@@ -177,6 +177,8 @@ pub(crate) enum Unusable {
         format!("; it knows {}", known.join(", "))
     })]
     ClientSetting { peer: String, setting: String, known: &'static [&'static str] },
+    #[error("tonic's channel keeps to one address of a name, and knows no {0}")]
+    OneAddress(PolicyKind),
 }
 
 /// Why a program's version is not known.
@@ -256,6 +258,10 @@ pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusa
         let policy = ready.policy(scenario);
         if ready.peer.discovery == Some(Discovery::Lookaside) {
             return Err(Unusable::CannotBeTold);
+        }
+        let is_tonic = scenario.load.client == scenario::Client::TonicChannel;
+        if is_tonic && policy != PolicyKind::PickFirst {
+            return Err(Unusable::OneAddress(policy));
         }
         if !matches!(policy, PolicyKind::PickFirst | PolicyKind::RoundRobin) {
             return Err(Unusable::ClientPolicy(policy));

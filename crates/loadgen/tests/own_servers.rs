@@ -139,6 +139,71 @@ fn a_tap_tells_backends_apart_where_answers_do_not() {
     }
 }
 
+/// More calls than two servers of one call at a time can serve: nearly all of their time is
+/// waiting, which servers tell by themselves where they are the lab's, and taps where it was said
+/// how many calls they work on.
+#[test]
+fn taps_tell_service_from_waiting_as_servers_do() {
+    let home = Home::new();
+    let serve =
+        SERVE.replace("--id $NAME", "--id $NAME --concurrency 1 --service-time constant:8ms");
+    let text = own(&serve, &format!("{NAMED}\nconcurrency = 1"));
+    let unary = "[service]\nreflection = true\n[[service.call]]\nmethod = \"Echo/Unary\"\n";
+    for text in [text.clone(), format!("{text}{unary}")] {
+        let (record, trials) = ran(&home, &text, &["--peers", "l7"]);
+        let (backends, trial) = (&record.backends, &trials[0]);
+        assert!(backends.iter().all(|one| one.concurrency == 1 && one.service_time == "unknown"));
+        assert!(!trial.warnings.iter().any(|one| matches!(one, Warning::OutOfTurn { .. })));
+        let each = trial.backends.iter().map(|backend| backend.service.as_ref().unwrap().count);
+        assert_eq!(each.sum::<u64>(), trial.service.count);
+        assert_eq!((trial.queued.count, trial.service.count), (120, 120));
+        // One after the other: what one call takes too long in a tap's eyes, the next takes less.
+        assert!(trial.service.mean > 4e6, "{}", trial.service.mean);
+        assert!(trial.in_backend.mean > 2.0 * trial.service.mean, "{:?}", trial.in_backend);
+        let together = trial.queued.mean + trial.service.mean;
+        assert!((together / trial.in_backend.mean - 1.0).abs() < 0.01, "{together}");
+    }
+    // What was found is what a simulation takes.
+    let folder = home.runs("own").pop().unwrap();
+    let folder = folder.to_str().unwrap();
+    let again = home.run(&["simulate", "--like", folder]);
+    assert_eq!(again.code, Some(0), "{}", again.said());
+    let measured = Run::open(&home.runs("own")[1]).unwrap();
+    let simulated = Run::open(&home.runs("own").pop().unwrap()).unwrap();
+    assert!(simulated.record.simulation.is_some(), "{}", again.said());
+    let means = [measured, simulated].map(|run| run.trials[0].service.mean);
+    assert!((means[1] / means[0] - 1.0).abs() < 0.1, "{means:?}");
+}
+
+/// Two calls at once, and nobody said so.
+#[test]
+fn servers_that_work_on_more_than_was_said_are_found_out() {
+    let home = Home::new();
+    let serve = SERVE
+        .replace("--id $NAME", "--id $NAME --concurrency 4 --service-time bimodal:1ms,50ms,50%");
+    let text = own(&serve, &format!("{NAMED}\nconcurrency = 1"));
+    let unary = "[service]\nreflection = true\n[[service.call]]\nmethod = \"Echo/Unary\"\n";
+    let (_, trials) = ran(&home, &format!("{text}{unary}"), &["--peers", "l7"]);
+    let found = trials[0].warnings.iter().any(|one| matches!(one, Warning::OutOfTurn { .. }));
+    assert!(found, "{:?}", trials[0].warnings);
+    let folder = home.runs("own").pop().unwrap();
+    let again = home.run(&["simulate", "--like", folder.to_str().unwrap()]);
+    assert_eq!(again.code, Some(2), "{}", again.said());
+    assert!(
+        again.stderr.contains("were answered before a server can have come free"),
+        "{}",
+        again.said()
+    );
+    // And where nobody says anything, that is what is asked for.
+    let (_, _) = ran(&home, &format!("{}{unary}", own(&serve, NAMED)), &["--peers", "l7"]);
+    let folder = home.runs("own").pop().unwrap();
+    let page = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("how many calls a server works on at once is not said"));
+    let again = home.run(&["simulate", "--like", folder.to_str().unwrap()]);
+    assert_eq!(again.code, Some(2), "{}", again.said());
+    assert!(again.stderr.contains("backends.concurrency"), "{}", again.said());
+}
+
 #[test]
 fn what_happens_to_a_server_happens_to_its_tap() {
     let home = Home::new();

@@ -273,4 +273,20 @@ fn the_example_runs_where_python_and_grpc_are() {
         let known: u64 = trial.backends.iter().map(|backend| backend.calls).sum();
         assert_eq!((trial.backends.len(), known), (3, trial.counts.ok), "{}", trial.peer);
     }
+    // Taps in place of the header, which know how many threads a server has.
+    let text = fs::read_to_string(home.path("orders.toml")).unwrap();
+    let text = text.replace("identity = { header = \"x-served-by\" }\n", "");
+    let text = text.replace("count = 3\n", "count = 3\nconcurrency = 8\n");
+    fs::write(home.path("orders.toml"), text).unwrap();
+    let ran = home.run(&["--scenario", "orders.toml", "--short"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    let folder = home.runs("orders").pop().unwrap();
+    for trial in Run::open(&folder).unwrap().trials {
+        assert_eq!((trial.service.count, trial.queued.count), (trial.counts.ok, trial.counts.ok));
+        // The slow one sleeps for 25 ms in every other call and more.
+        let slow = trial.backends[2].service.as_ref().map_or(0, |service| service.max);
+        assert!(trial.backends[2].calls == 0 || slow > 25_000_000, "{}: {slow}", trial.peer);
+    }
+    let ran = home.run(&["simulate", "--like", folder.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
 }

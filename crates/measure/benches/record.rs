@@ -86,6 +86,7 @@ fn fold_all(criterion: &mut Criterion) {
         balancers: &[],
         zones: &[],
         times: Times::Apart,
+        by_backend: false,
         mode: LoopMode::Open,
         through_proxy: true,
     };

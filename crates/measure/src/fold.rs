@@ -63,6 +63,9 @@ pub struct Setting<'a> {
     pub through_proxy: bool,
     /// What answers tell of the time that a call spent in its backend.
     pub times: Times,
+    /// Whether service times are wanted of each backend apart: of those that are not the
+    /// lab's own nothing else says how they differ.
+    pub by_backend: bool,
 }
 
 /// What is told of the time that a call spends in a backend.
@@ -75,6 +78,9 @@ pub enum Times {
     Whole,
     /// The time in its queue, and that in service.
     Apart,
+    /// The same, found from when calls came to the backend and went. One that went before
+    /// its turn has no time in service, and its whole time stands as that in the queue.
+    Found,
 }
 
 /// Everything in a trial's record that stems from its calls. Parts of several
@@ -99,7 +105,10 @@ pub struct Folded {
     overhead: Histogram<u64>,
     /// Calls that each backend served, whenever they were due.
     with_warm_up: Vec<u64>,
+    out_of_turn: u64,
     backends: Vec<Histogram<u64>>,
+    /// Service times of those that have some, where they are wanted.
+    services: BTreeMap<usize, Histogram<u64>>,
     balancers: Vec<Group>,
     zones: Vec<Group>,
     seconds: BTreeMap<u32, Second>,
@@ -191,6 +200,8 @@ pub struct FoldedPart {
     histograms: Vec<HistogramRecord>,
     with_warm_up: Vec<u64>,
     backends: Vec<HistogramRecord>,
+    out_of_turn: u64,
+    services: BTreeMap<usize, HistogramRecord>,
     balancers: Vec<BalancerRecord>,
     #[serde(default)]
     zones: Vec<BalancerRecord>,
@@ -256,7 +267,9 @@ impl Folded {
             in_backend: new_histogram(),
             overhead: new_histogram(),
             with_warm_up: vec![0; backends],
+            out_of_turn: 0,
             backends: (0..backends).map(|_| new_histogram()).collect(),
+            services: BTreeMap::new(),
             balancers: groups(balancers),
             zones: groups(zones),
             seconds: BTreeMap::new(),
@@ -289,21 +302,7 @@ impl Folded {
         self.record_as(|folded| &mut folded.lateness, lateness);
         match entry.outcome {
             Outcome::Served { backend, queued, service } => {
-                let (queued_ns, service_ns) = (queued.get(), service.get());
-                if setting.times == Times::Apart {
-                    self.record_as(|folded| &mut folded.queued, queued_ns);
-                }
-                let is_known = match setting.times {
-                    Times::Unknown => false,
-                    Times::Whole => service_ns > 0,
-                    Times::Apart => true,
-                };
-                if is_known {
-                    self.record_as(|folded| &mut folded.service, service_ns);
-                    record(&mut self.in_backend, queued_ns + service_ns);
-                    let whole_ns = entry.done_ns.saturating_sub(entry.ready_ns);
-                    record(&mut self.overhead, whole_ns.saturating_sub(queued_ns + service_ns));
-                }
+                self.add_times(entry, usize::from(backend), (queued.get(), service.get()), setting);
                 self.add_served(entry, (origin, usize::from(backend)), setting);
             }
             Outcome::Failed(kind) => {
@@ -318,6 +317,40 @@ impl Folded {
     fn groups(&mut self, origin: Origin) -> impl Iterator<Item = &mut Group> {
         let balancer = self.balancers.get_mut(origin.balancer);
         balancer.into_iter().chain(self.zones.get_mut(origin.zone))
+    }
+
+    /// What is told of a served call's time in its backend.
+    fn add_times(
+        &mut self,
+        entry: &Entry,
+        backend: usize,
+        (queued_ns, service_ns): (u64, u64),
+        setting: &Setting<'_>,
+    ) {
+        let (whole_known, parts_known) = match setting.times {
+            Times::Unknown => (false, false),
+            Times::Whole => (service_ns > 0, false),
+            Times::Apart => (true, true),
+            // What the client ended first was not seen at all.
+            Times::Found => (queued_ns + service_ns > 0, service_ns > 0),
+        };
+        if !whole_known {
+            return;
+        }
+        let in_backend_ns = queued_ns + service_ns;
+        record(&mut self.in_backend, in_backend_ns);
+        let whole_ns = entry.done_ns.saturating_sub(entry.ready_ns);
+        record(&mut self.overhead, whole_ns.saturating_sub(in_backend_ns));
+        self.out_of_turn += u64::from(setting.times == Times::Found && !parts_known);
+        if parts_known {
+            self.record_as(|folded| &mut folded.queued, queued_ns);
+        }
+        if parts_known || setting.times == Times::Whole {
+            self.record_as(|folded| &mut folded.service, service_ns);
+        }
+        if parts_known && setting.by_backend {
+            record(self.services.entry(backend).or_insert_with(new_histogram), service_ns);
+        }
     }
 
     /// Records a value, and counts it where it is longer than a histogram holds.
@@ -407,6 +440,10 @@ impl Folded {
         self.in_backend += &other.in_backend;
         self.overhead += &other.overhead;
         add_each(&mut self.with_warm_up, &other.with_warm_up);
+        self.out_of_turn += other.out_of_turn;
+        for (&backend, theirs) in &other.services {
+            *self.services.entry(backend).or_insert_with(new_histogram) += theirs;
+        }
         for (own, theirs) in self.backends.iter_mut().zip(&other.backends) {
             *own += theirs;
         }
@@ -454,6 +491,12 @@ impl Folded {
             histograms: self.all_histograms().map(stored).into(),
             with_warm_up: self.with_warm_up,
             backends: self.backends.iter().map(HistogramRecord::from_histogram).collect(),
+            out_of_turn: self.out_of_turn,
+            services: self
+                .services
+                .iter()
+                .map(|(&backend, own)| (backend, HistogramRecord::from_histogram(own)))
+                .collect(),
             balancers: self.balancers.iter().map(|one| one.record(String::new())).collect(),
             zones: self.zones.iter().map(|one| one.record(String::new())).collect(),
             seconds: self.seconds.iter().map(|(&at, second)| second.record(at)).collect(),
@@ -485,6 +528,13 @@ impl Folded {
         for (own, stored) in folded.backends.iter_mut().zip(&part.backends) {
             *own = stored.to_histogram()?;
         }
+        folded.out_of_turn = part.out_of_turn;
+        for (backend, stored) in part.services {
+            if backend >= backends {
+                return Err(HistogramError::of_others());
+            }
+            folded.services.insert(backend, stored.to_histogram()?);
+        }
         let groups = folded.balancers.iter_mut().chain(&mut folded.zones);
         for (own, stored) in groups.zip(part.balancers.into_iter().chain(part.zones)) {
             own.take(stored)?;
@@ -512,6 +562,11 @@ impl Folded {
     /// Values that were longer than a histogram holds.
     pub fn saturated(&self) -> u64 {
         self.saturated
+    }
+
+    /// Calls that were answered before their turn had come, as far as that is known.
+    pub fn out_of_turn(&self) -> u64 {
+        self.out_of_turn
     }
 
     /// The generator's lateness at a quantile, in nanoseconds.
@@ -569,13 +624,14 @@ impl Folded {
     /// weights are the scenario's to say.
     pub fn backends(&self, ids: &[String]) -> Vec<BackendRecord> {
         ids.iter()
-            .zip(self.backends.iter().zip(&self.with_warm_up))
-            .map(|(id, (histogram, &with_warm_up))| BackendRecord {
+            .zip(self.backends.iter().zip(&self.with_warm_up).enumerate())
+            .map(|(id, (index, (histogram, &with_warm_up)))| BackendRecord {
                 id: id.clone(),
                 weight: 1,
                 calls: histogram.len(),
                 calls_with_warm_up: Some(with_warm_up),
                 latency: HistogramRecord::from_histogram(histogram),
+                service: self.services.get(&index).map(HistogramRecord::from_histogram),
             })
             .collect()
     }
@@ -652,6 +708,7 @@ mod tests {
             mode,
             through_proxy: true,
             times: Times::Apart,
+            by_backend: false,
         }
     }
 
@@ -854,6 +911,29 @@ mod tests {
         assert_eq!(counts(Times::Whole), [0, 1, 1, 1]);
         assert_eq!(counts(Times::Apart), [2; 4]);
         assert_eq!(counts(Times::Unknown), [0; 4]);
+    }
+
+    #[test]
+    fn a_call_before_its_turn_is_counted_and_has_no_service_time() {
+        let found = |backend, queued_ns, service_ns| {
+            entry(NS_PER_S, Outcome::served(backend, queued_ns, service_ns))
+        };
+        // In turn at either backend; before its turn; and not seen, since the client ended it.
+        let calls = log(&[found(0, 500, 40_000), found(1, 0, 20_000), found(1, 900, 0)]);
+        let unseen = log(&[found(0, 0, 0)]);
+        let ids = ids();
+        let setting =
+            Setting { times: Times::Found, by_backend: true, ..setting(&ids, LoopMode::Open) };
+        let folded = fold([&calls, &unseen], &setting);
+        let [.., queued, service, in_backend] = folded.histograms();
+        assert_eq!([queued, service, in_backend].map(|one| one.count), [2, 2, 3]);
+        assert_eq!(folded.out_of_turn(), 1);
+        let services: Vec<u64> =
+            folded.backends(&ids).iter().map(|one| one.service.as_ref().unwrap().count).collect();
+        assert_eq!(services, [1, 1]);
+        let mut parts = fold([&calls], &setting);
+        parts.merge(&Folded::of_part(fold([&unseen], &setting).part(), 2).unwrap());
+        assert_eq!(parts, folded);
     }
 
     #[test]

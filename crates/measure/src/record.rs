@@ -725,10 +725,11 @@ pub struct TrialRecord {
     /// How late the generator itself sent calls (sent minus due). Waiting for a
     /// free stream slot is the load's doing and is not counted here.
     pub lateness: HistogramRecord,
-    /// Time queued in the backend, as it reported. Servers other than the lab's report none.
+    /// Time queued in the backend, as it reported. Servers other than the lab's report none;
+    /// the taps before them know it where it was said how many calls a server works on.
     pub queued: HistogramRecord,
-    /// Service time in the backend, as it reported; of servers behind taps, what the taps
-    /// saw a call take there, in a queue or not.
+    /// Service time in the backend, as it reported; of servers behind taps that don't know
+    /// the time queued, what the taps saw a call take there, in a queue or not.
     pub service: HistogramRecord,
     /// Both together, call by call: what theory knows as the sojourn time.
     #[serde(default)]
@@ -851,7 +852,10 @@ impl TrialRecord {
             balancers.map(|one| (format!("latency of balancer {}", one.id), &one.latency));
         let series = self.series.iter();
         let series = series.map(|one| (format!("latency of second {}", one.second), &one.latency));
-        own.chain(backends).chain(balancers).chain(series)
+        let services = self.backends.iter().filter_map(|one| {
+            Some((format!("service of backend {}", one.id), one.service.as_ref()?))
+        });
+        own.chain(backends).chain(services).chain(balancers).chain(series)
     }
 }
 
@@ -952,6 +956,10 @@ pub struct BackendRecord {
     pub calls_with_warm_up: Option<u64>,
     /// Latency of those in the window, as in [`TrialRecord::latency`].
     pub latency: HistogramRecord,
+    /// Service times of those calls, as in [`TrialRecord::service`]. Of servers of the user's
+    /// own, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<HistogramRecord>,
 }
 
 fn one() -> u32 {

@@ -178,6 +178,13 @@ pub enum Warning {
     },
     /// Answers do not tell which backend they come from.
     SharesUnknown,
+    /// Servers work on more calls at once than the scenario says.
+    OutOfTurn {
+        /// Calls that were answered before a server can have come free for them.
+        calls: u64,
+        /// Of how many that were timed.
+        of: u64,
+    },
     /// layerlab was built without optimisation.
     UnoptimisedBuild {
         /// The profile.
@@ -267,6 +274,7 @@ impl Warning {
             },
             Self::ExternalTarget { target: "lb.example.com:80".into() },
             Self::SharesUnknown,
+            Self::OutOfTurn { calls: 310, of: 9_600 },
             Self::UnoptimisedBuild { profile: "debug, opt-level 0".into() },
             Self::SharedCpus { cpus: 2 },
             Self::DriftWithinTrial { figure: figure(), ratio: 2.5 },
@@ -460,6 +468,12 @@ impl fmt::Display for Warning {
                 "Which backend served a call is not known, so there are no shares and no figures \
                  by backend; latencies and errors are those of all calls. If an answer has a \
                  header or a trailer with its backend's id, name it by `service.identity`.",
+            ),
+            Self::OutOfTurn { calls, of } => write!(
+                f,
+                "{calls} of {of} calls were answered before a server of their backend can have \
+                 come free: it works on more at once than `backends.concurrency` says. Times in service and in the queue are not what they seem. \
+                 Correct the number, or take it out."
             ),
             Self::UnoptimisedBuild { profile } => write!(
                 f,

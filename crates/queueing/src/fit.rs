@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What theory needs to know of a scenario and a peer.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
     /// Backends.
     pub backends: u32,
@@ -156,7 +156,7 @@ const LIMIT: &str = "The limit of many backends is drawn. At a load of 0.85 twen
 /// # Errors
 /// When none fits, with the reason.
 pub fn fit(setting: &Setting) -> Result<Fit, NoFit> {
-    let service = setting.service.ok_or(NoFit::NoService)?;
+    let service = setting.service.clone().ok_or(NoFit::NoService)?;
     match setting.arrivals {
         Arrivals::ClosedLoop => return Err(NoFit::ClosedLoop),
         Arrivals::Changing => return Err(NoFit::Changing),
@@ -202,7 +202,8 @@ fn by_connection(setting: &Setting, service: Service) -> Result<Fit, NoFit> {
         .map(|(count, backends)| {
             let share = f64::from(count) / connections;
             let poisson = Gaps::Erlang { stages: 1 };
-            let model = one_backend(poisson, setting.rate * share, setting.servers, service)?;
+            let rate = setting.rate * share;
+            let model = one_backend(poisson, rate, setting.servers, service.clone())?;
             Ok((share * backends, model))
         })
         .collect::<Result<_, NoFit>>()?;
@@ -369,20 +370,20 @@ mod tests {
     #[test]
     fn balancers_of_connections_load_backends_by_their_connections() {
         let base = Setting { layer: Layer::L4, ..BASE };
-        assert_eq!(name(base), "M/M/1");
+        assert_eq!(name(base.clone()), "M/M/1");
         // One connection: one backend has it all, four times what it can take.
-        let one = Setting { connections: 1, ..base };
+        let one = Setting { connections: 1, ..base.clone() };
         assert!(matches!(fit(&one), Err(NoFit::Figures(Error::Overloaded { .. }))));
-        let one = Setting { rate: 175.0, ..one };
+        let one = Setting { rate: 175.0, ..one.clone() };
         assert!((fit(&one).unwrap().model.utilisation() - 0.7).abs() < 1e-12);
-        let uneven = Setting { connections: 5, rate: 500.0, ..base };
+        let uneven = Setting { connections: 5, rate: 500.0, ..base.clone() };
         let model = fit(&uneven).unwrap().model;
         // Two fifths of 500 calls/s on one backend, one fifth on each other.
         let mean = 0.4 / (250.0 - 200.0) + 0.6 / (250.0 - 100.0);
         assert!((model.mean_s() - mean).abs() < 1e-12, "{}", model.mean_s());
-        let random = Setting { policy: Policy::Random, ..base };
+        let random = Setting { policy: Policy::Random, ..base.clone() };
         assert_eq!(fit(&random).unwrap_err(), NoFit::PlacedByChance);
-        let constant = Setting { arrivals: Arrivals::Constant, ..uneven };
+        let constant = Setting { arrivals: Arrivals::Constant, ..uneven.clone() };
         assert_eq!(fit(&constant).unwrap_err(), NoFit::UnevenConstant);
         let direct = Setting { layer: Layer::None, policy: Policy::P2c, ..BASE };
         assert_eq!(name(direct), "M/M/1");
@@ -392,11 +393,11 @@ mod tests {
     fn several_balancers_are_alike_only_where_they_need_to_know_nothing() {
         let fleet = Setting { balancers: 4, ..BASE };
         for policy in [Policy::RoundRobin, Policy::LeastLoaded, Policy::P2c] {
-            assert_eq!(fit(&Setting { policy, ..fleet }).unwrap_err(), NoFit::Fleet);
+            assert_eq!(fit(&Setting { policy, ..fleet.clone() }).unwrap_err(), NoFit::Fleet);
         }
-        assert_eq!(fit(&Setting { layer: Layer::L4, ..fleet }).unwrap_err(), NoFit::Fleet);
-        assert_eq!(name(Setting { policy: Policy::Random, ..fleet }), "M/M/1");
-        assert_eq!(name(Setting { layer: Layer::None, ..fleet }), "M/M/1");
+        assert_eq!(fit(&Setting { layer: Layer::L4, ..fleet.clone() }).unwrap_err(), NoFit::Fleet);
+        assert_eq!(name(Setting { policy: Policy::Random, ..fleet.clone() }), "M/M/1");
+        assert_eq!(name(Setting { layer: Layer::None, ..fleet.clone() }), "M/M/1");
     }
 
     #[test]
@@ -408,16 +409,20 @@ mod tests {
         assert_eq!(fails(Setting { alike: false, ..BASE }), NoFit::Unlike);
         assert_eq!(fails(Setting { policy: Policy::Other, ..BASE }), NoFit::Policy);
         let lognormal = Setting { service: Some(LOGNORMAL), ..BASE };
-        assert_eq!(fails(lognormal), NoFit::NoClosedForm);
-        assert_eq!(fails(Setting { policy: Policy::P2c, ..lognormal }), NoFit::NoClosedForm);
-        let servers = Setting { servers: 2, policy: Policy::Random, ..lognormal };
+        assert_eq!(fails(lognormal.clone()), NoFit::NoClosedForm);
+        assert_eq!(
+            fails(Setting { policy: Policy::P2c, ..lognormal.clone() }),
+            NoFit::NoClosedForm
+        );
+        let servers = Setting { servers: 2, policy: Policy::Random, ..lognormal.clone() };
         assert_eq!(fails(servers), NoFit::NoClosedForm);
         let overload = Setting { rate: 1_000.0, ..BASE };
         assert!(matches!(fails(overload), NoFit::Figures(Error::Overloaded { .. })));
         for (backends, limit) in [(20, "states"), (100, "backends")] {
             let shortest = Setting { backends, policy: Policy::LeastLoaded, ..BASE };
-            assert!(matches!(fails(shortest), NoFit::Figures(Error::TooLarge { .. })));
-            assert!(fails(shortest).to_string().contains(limit), "{}", fails(shortest));
+            assert!(matches!(fails(shortest.clone()), NoFit::Figures(Error::TooLarge { .. })));
+            let told = fails(shortest).to_string();
+            assert!(told.contains(limit), "{told}");
         }
     }
 

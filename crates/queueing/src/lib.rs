@@ -10,6 +10,7 @@
 //! | [`choices`] | the fewest in flight of d chosen backends, of infinitely many |
 //! | [`shortest`] | the same of a few backends, exactly; bounds for many |
 //! | [`bins`] | connections dealt to backends by chance or in turn |
+//! | [`measured`] | a distribution of service times as it was measured |
 //! | [`mixture`] | backends with unequal load, seen as one |
 //! | [`fit`] | which of these fits a scenario, if any |
 //!
@@ -30,6 +31,7 @@ pub mod choices;
 pub mod fit;
 pub mod gim;
 pub mod mdc;
+pub mod measured;
 pub mod mg1;
 pub mod mixture;
 pub mod mmc;

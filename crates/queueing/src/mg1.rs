@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn the_mean_of_the_grid_is_pollaczek_and_khinchine_s() {
         for service in EXAMPLES {
-            let model = MG1::new(0.7 / service.mean_s(), service).unwrap();
+            let model = MG1::new(0.7 / service.mean_s(), service.clone()).unwrap();
             let grid = model.grid.as_ref().unwrap();
             let step = grid.width_s;
             let area: f64 = (0..CELLS)
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_tail_too_heavy_for_a_grid_still_has_its_mean() {
         let service = Service::Lognormal { mean_s: 1.0, sigma: 4.0 };
-        let model = MG1::new(0.5, service).unwrap();
+        let model = MG1::new(0.5, service.clone()).unwrap();
         assert_eq!(model.quantile_s(0.99), None);
         assert!((model.mean_wait_s() - 0.5 * 16_f64.exp()).abs() < 1e-3);
         assert!(MG1::new(1.0, service).is_err());
@@ -234,7 +234,7 @@ mod tests {
             load in 0.05..0.95_f64,
             which in 0..EXAMPLES.len(),
         ) {
-            let service = EXAMPLES[which];
+            let service = EXAMPLES[which].clone();
             let model = MG1::new(load / service.mean_s(), service).unwrap();
             let quantiles: Vec<_> =
                 [0.05, 0.3, 0.5, 0.9, 0.99].map(|q| model.quantile_s(q).unwrap()).into();

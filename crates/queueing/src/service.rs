@@ -1,10 +1,12 @@
 //! How long a call occupies a server, as the models need it: moments, and the
 //! mean of the time cut off at a limit.
 
-use crate::{Error, model::positive, special::normal_cdf};
+use std::sync::Arc;
+
+use crate::{Error, measured::Measured, model::positive, special::normal_cdf};
 
 /// A distribution of service times, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Service {
     /// Always the same.
     Constant {
@@ -32,6 +34,8 @@ pub enum Service {
         /// The share of calls that take the rare time, from 0 to 1.
         rare_share: f64,
     },
+    /// As it was measured.
+    Measured(Arc<Measured>),
 }
 
 impl Service {
@@ -59,6 +63,8 @@ impl Service {
                     return Err(Error::TooLarge { what, value: rare_share, limit: 1.0 });
                 }
             }
+            // Its times are positive.
+            Self::Measured(_) => {}
         }
         Ok(())
     }
@@ -73,6 +79,7 @@ impl Service {
             Self::Bimodal { common_s, rare_s, rare_share } => {
                 Self::Bimodal { common_s: common_s / speed, rare_s: rare_s / speed, rare_share }
             }
+            Self::Measured(measured) => measured.at_speed(speed).into(),
         }
     }
 
@@ -85,6 +92,7 @@ impl Service {
             Self::Bimodal { common_s, rare_s, rare_share } => {
                 common_s * (1.0 - rare_share) + rare_s * rare_share
             }
+            Self::Measured(ref measured) => measured.mean_s(),
         }
     }
 
@@ -97,6 +105,7 @@ impl Service {
             Self::Bimodal { common_s, rare_s, rare_share } => {
                 common_s * common_s * (1.0 - rare_share) + rare_s * rare_s * rare_share
             }
+            Self::Measured(ref measured) => measured.second_moment(),
         }
     }
 
@@ -122,6 +131,7 @@ impl Service {
             Self::Bimodal { common_s, rare_s, rare_share } => {
                 step(common_s) * (1.0 - rare_share) + step(rare_s) * rare_share
             }
+            Self::Measured(ref measured) => measured.cdf(x_s),
         }
     }
 
@@ -143,6 +153,7 @@ impl Service {
             Self::Bimodal { common_s, rare_s, rare_share } => {
                 x_s.min(common_s) * (1.0 - rare_share) + x_s.min(rare_s) * rare_share
             }
+            Self::Measured(ref measured) => measured.limited_mean_s(x_s),
         }
     }
 
@@ -153,6 +164,7 @@ impl Service {
             Self::Exponential { .. } => "M",
             Self::Lognormal { .. } => "lognormal",
             Self::Bimodal { .. } => "bimodal",
+            Self::Measured(_) => "as measured",
         }
     }
 }
@@ -172,7 +184,8 @@ mod tests {
 
     #[test]
     fn the_limited_mean_is_the_area_under_the_tail_and_tends_to_the_mean() {
-        for service in EXAMPLES {
+        let measured = Measured::new([(0.3, 5), (1.1, 3), (4.0, 2)]).unwrap();
+        for service in EXAMPLES.into_iter().chain([measured.into()]) {
             let step = 0.0005;
             let mut area = 0.0;
             for i in 0..20_000 {
@@ -195,7 +208,7 @@ mod tests {
         for (found, expected) in variations.into_iter().zip(expected) {
             assert!((found - expected).abs() < 1e-12, "{found} {expected}");
         }
-        let faster = EXAMPLES[4].at_speed(2.0);
+        let faster = EXAMPLES[4].clone().at_speed(2.0);
         assert!((faster.mean_s() - EXAMPLES[4].mean_s() / 2.0).abs() < 1e-15);
         assert!((faster.squared_variation() - variations[4]).abs() < 1e-12);
     }

@@ -36,8 +36,8 @@ impl Chance {
         -self.unit().ln()
     }
 
-    fn service(&mut self, service: Service) -> f64 {
-        match service {
+    fn service(&mut self, service: &Service) -> f64 {
+        match *service {
             Service::Constant { value_s } => value_s,
             Service::Exponential { mean_s } => mean_s * self.exponential(),
             Service::Lognormal { mean_s, sigma } => {
@@ -52,6 +52,7 @@ impl Chance {
                     common_s
                 }
             }
+            Service::Measured(ref measured) => measured.quantile_s(self.unit()),
         }
     }
 }
@@ -90,7 +91,7 @@ fn simulate(setting: &Setting, seed: u64) -> Vec<f64> {
     let mut all: Vec<_> = (0..backends)
         .map(|_| Backend { free_s: vec![0.0; setting.servers as usize], ends_s: Vec::new() })
         .collect();
-    let service = setting.service.unwrap();
+    let service = setting.service.as_ref().unwrap();
     let mut now_s = 0.0;
     let mut sojourns = Vec::with_capacity(CALLS);
     for call in 0..CALLS + WARM_UP {
@@ -204,29 +205,32 @@ fn random_picking() {
 #[test]
 fn round_robin() {
     let base = Setting { policy: Policy::RoundRobin, ..BASE };
-    check(base);
-    check(Setting { rate: 2.0, ..base });
-    check(Setting { service: Some(CONSTANT), ..base });
-    check(Setting { servers: 3, rate: 10.2, ..base });
-    check(Setting { servers: 2, rate: 6.4, service: Some(CONSTANT), ..base });
-    check(Setting { arrivals: Arrivals::Constant, ..base });
+    check(base.clone());
+    check(Setting { rate: 2.0, ..base.clone() });
+    check(Setting { service: Some(CONSTANT), ..base.clone() });
+    check(Setting { servers: 3, rate: 10.2, ..base.clone() });
+    check(Setting { servers: 2, rate: 6.4, service: Some(CONSTANT), ..base.clone() });
+    check(Setting { arrivals: Arrivals::Constant, ..base.clone() });
 }
 
 #[test]
 fn any_service_time_on_one_server() {
     let base = Setting { rate: 2.0, ..BASE };
-    check(Setting { service: Some(Service::Lognormal { mean_s: 1.0, sigma: 0.8 }), ..base });
+    check(Setting {
+        service: Some(Service::Lognormal { mean_s: 1.0, sigma: 0.8 }),
+        ..base.clone()
+    });
     let bimodal = Service::Bimodal { common_s: 0.5, rare_s: 5.5, rare_share: 0.1 };
-    check(Setting { service: Some(bimodal), ..base });
+    check(Setting { service: Some(bimodal), ..base.clone() });
 }
 
 #[test]
 fn the_fewest_in_flight() {
     for policy in [Policy::P2c, Policy::P3c, Policy::LeastLoaded] {
         let base = Setting { policy, ..BASE };
-        check(base);
-        check(Setting { rate: 2.0, ..base });
-        check(Setting { backends: 3, servers: 2, rate: 4.8, ..base });
+        check(base.clone());
+        check(Setting { rate: 2.0, ..base.clone() });
+        check(Setting { backends: 3, servers: 2, rate: 4.8, ..base.clone() });
     }
 }
 
@@ -240,8 +244,8 @@ fn the_power_of_two_choices_among_many() {
 #[test]
 fn connections_that_do_not_divide_evenly() {
     let setting = Setting { layer: Layer::L4, connections: 6, rate: 2.4, ..BASE };
-    check(Setting { policy: Policy::RoundRobin, ..setting });
-    check(Setting { layer: Layer::None, connections: 3, rate: 2.1, ..setting });
+    check(Setting { policy: Policy::RoundRobin, ..setting.clone() });
+    check(Setting { layer: Layer::None, connections: 3, rate: 2.1, ..setting.clone() });
 }
 
 #[test]

@@ -34,8 +34,10 @@ fn count_of(wire: &BackendsWire) -> Result<u32, Problem> {
 /// Every backend, those that differ too.
 pub(crate) fn check_backends(wire: &BackendsWire) -> Result<Vec<Backend>, Problem> {
     let count = count_of(wire)?;
-    let concurrency = wire.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
-    let concurrency = within("backends.concurrency", concurrency, bounds::CONCURRENCY, "servers")?;
+    let are_own = wire.command.is_some() || wire.addresses.is_some();
+    let concurrency = wire.concurrency.or((!are_own).then_some(DEFAULT_CONCURRENCY));
+    let bounded = |servers| within("backends.concurrency", servers, bounds::CONCURRENCY, "servers");
+    let concurrency = concurrency.map(bounded).transpose()?;
     let service_time = wire.service_time.unwrap_or(ServiceTime::None);
     let failures = wire.failures.map_or(0.0, |PercentText(part)| part);
     let backend = |index| Backend {
@@ -70,7 +72,8 @@ fn apply(key: &str, different: &BackendOverrideWire, backend: &mut Backend) -> R
     }
     if let Some(concurrency) = different.concurrency {
         let key = format!("{key}.concurrency");
-        backend.concurrency = within(&key, concurrency, bounds::CONCURRENCY, "servers")?;
+        let servers = within(&key, concurrency, bounds::CONCURRENCY, "servers")?;
+        backend.concurrency = Some(servers);
     }
     backend.service_time = different.service_time.unwrap_or(backend.service_time);
     backend.failures = different.failures.map_or(backend.failures, |PercentText(part)| part);

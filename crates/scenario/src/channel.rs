@@ -114,7 +114,7 @@ pub(crate) fn check_stream_limits(
 pub(crate) fn check_channel(wire: &ChannelWire, client: Client) -> Result<Channel, Problem> {
     let count = wire.count.unwrap_or(1);
     let max_connections = wire.max_connections.unwrap_or(1);
-    if max_connections > 1 && matches!(client, Client::Tonic | Client::GrpcJs) {
+    if max_connections > 1 && client.has_one_connection() {
         let message = format!(
             "{} has one connection a channel; use `load.client = \"wire\"`, or several channels \
              (`channel.count`)",

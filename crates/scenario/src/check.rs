@@ -30,7 +30,7 @@ use crate::{
     sizes::check_sizes,
     trace::{Trace, TracedCall, check_trace},
     wire::{
-        ArrivalsWire, CallWire, ClientWire, LoadWire, LoopWire, NodesWire, PacerWire,
+        ArrivalsWire, BackendsWire, CallWire, ClientWire, LoadWire, LoopWire, NodesWire, PacerWire,
         PlacementMode, PlacementWire, PrecisionWire, ProfileWire, ScenarioWire, SearchWire,
         SkewWire,
     },
@@ -78,6 +78,9 @@ pub(crate) fn check(
         return Err(Problem::new("channel.count", message));
     }
     let service = check_service(wire.service, &wire.load)?;
+    if servers.are_own() && service.as_ref().is_some_and(|service| service.identity.is_some()) {
+        without_taps(&wire.backends)?;
+    }
     let faults = check_faults(&wire.faults, &backends, &servers)?;
     if let (Some(_), Length::Calls(_)) = (faults.first(), load.length) {
         let message = "faults happen at a part of the duration; use `load.duration`";
@@ -133,6 +136,19 @@ pub(crate) fn check(
         claims,
         sweep: None,
     })
+}
+
+/// How many calls a server of the user's own works on is for a tap to know.
+fn without_taps(wire: &BackendsWire) -> Result<(), Problem> {
+    let different = wire.overrides.iter().position(|one| one.concurrency.is_some());
+    let key = match (wire.concurrency, different) {
+        (Some(_), _) => "backends.concurrency".to_owned(),
+        (None, Some(position)) => format!("backends.override[{position}].concurrency"),
+        (None, None) => return Ok(()),
+    };
+    let message = "by this a tap before each server tells service from waiting, and \
+                   `service.identity` stands in place of taps; take one of them out";
+    Err(Problem::new(key, message))
 }
 
 /// Whether there are as many nodes is known where they are asked for.
@@ -228,6 +244,8 @@ fn check_load(wire: &LoadWire, folder: &Path) -> Result<Load, Problem> {
             Some(ClientWire::Tonic) => Client::Tonic,
             Some(ClientWire::Grpcio) => Client::Grpcio,
             Some(ClientWire::GrpcJs) => Client::GrpcJs,
+            Some(ClientWire::GrpcGo) => Client::GrpcGo,
+            Some(ClientWire::TonicChannel) => Client::TonicChannel,
         },
         pacer,
         closed_twin,

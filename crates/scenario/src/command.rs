@@ -376,7 +376,6 @@ fn without_command(wire: &BackendsWire) -> Result<(), Problem> {
 /// Keys that say how the lab's own backend behaves, which is not started.
 fn only_for_echo(wire: &BackendsWire, why: &str) -> Result<(), Problem> {
     let mut set = vec![
-        ("backends.concurrency".to_owned(), wire.concurrency.is_some()),
         ("backends.service_time".to_owned(), wire.service_time.is_some()),
         ("backends.failures".to_owned(), wire.failures.is_some()),
         ("backends.max_connection_age".to_owned(), wire.max_connection_age.is_some()),
@@ -385,7 +384,6 @@ fn only_for_echo(wire: &BackendsWire, why: &str) -> Result<(), Problem> {
         let key = |name: &str| format!("backends.override[{position}].{name}");
         set.extend([
             (key("speed"), server.speed.is_some()),
-            (key("concurrency"), server.concurrency.is_some()),
             (key("service_time"), server.service_time.is_some()),
             (key("failures"), server.failures.is_some()),
         ]);
@@ -435,6 +433,9 @@ mod tests {
         assert_eq!(own.backends[1].environment["DELAY"].render(&server), "5ms");
         assert_eq!(command.folder, Path::new("there/src"), "beside the file");
         assert_eq!((command.ready, command.ready_within), (Ready::Call, DEFAULT_READY_WITHIN));
+        assert_eq!(own.backends[0].concurrency, None, "nobody said it");
+        let own = scenario("command = [\"s\", \"{port}\"]\nconcurrency = 3").unwrap();
+        assert_eq!(own.backends[0].concurrency, Some(3));
     }
 
     #[test]
@@ -447,8 +448,8 @@ mod tests {
             ("command = [\"serve\", \"{prt}\"]", "did you mean `port`?"),
             ("count = 2\ncommand = [\"s\", \"{port} {cluster_addr.2}\"]", "there are 2 servers"),
             (
-                &format!("{command}concurrency = 3"),
-                "own.toml:5: backends.concurrency: only the lab",
+                &format!("{command}concurrency = 0"),
+                "own.toml:5: backends.concurrency: found 0, expected servers from 1",
             ),
             (&format!("{command}environment = {{ A = \"{{x}}\" }}"), "backends.environment.A"),
             (&format!("{command}ready_within = \"0s\""), "backends.ready_within"),

@@ -119,8 +119,10 @@ pub struct Precision {
 pub struct Backend {
     /// Its id: `b0`, `b1`, ...; it stands in every response.
     pub id: String,
-    /// Servers in its queue: calls it works on at once.
-    pub concurrency: u32,
+    /// Servers in its queue: calls it works on at once. `None` for a server of the user's
+    /// own of which that is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
     /// How long a server works on a call, at speed 1.
     pub service_time: ServiceTime,
     /// Speed factor: 0.2 serves five times slower.
@@ -145,7 +147,8 @@ impl Backend {
     /// no time.
     pub fn capacity(&self) -> Option<f64> {
         let mean_s = self.service_time.mean_ns() / 1e9;
-        (mean_s > 0.0).then(|| f64::from(self.concurrency) * self.speed / mean_s)
+        let servers = self.concurrency.filter(|_| mean_s > 0.0)?;
+        Some(f64::from(servers) * self.speed / mean_s)
     }
 }
 
@@ -497,14 +500,20 @@ pub enum Pacer {
 pub enum Client {
     /// layerlab's own.
     Wire,
-    /// tonic.
+    /// tonic, a channel to each address.
     Tonic,
+    /// tonic as a service uses it: by a channel to a name.
+    #[serde(rename = "tonic-channel")]
+    TonicChannel,
     /// gRPC for Python, on gRPC's C core.
     #[serde(rename = "grpcio")]
     Grpcio,
     /// gRPC for Node.js.
     #[serde(rename = "grpc-js")]
     GrpcJs,
+    /// gRPC for Go.
+    #[serde(rename = "grpc-go")]
+    GrpcGo,
 }
 
 impl Client {
@@ -513,14 +522,22 @@ impl Client {
         match self {
             Self::Wire => "wire",
             Self::Tonic => "tonic",
+            Self::TonicChannel => "tonic-channel",
             Self::Grpcio => "grpcio",
             Self::GrpcJs => "grpc-js",
+            Self::GrpcGo => "grpc-go",
         }
+    }
+
+    /// Whether its channels have one connection to an address, whatever limits that (no gRFC
+    /// A105).
+    pub fn has_one_connection(self) -> bool {
+        !matches!(self, Self::Wire | Self::Grpcio)
     }
 
     /// Whether it is a program of its own, which `scenarios/clients/` describes.
     pub fn is_program(self) -> bool {
-        matches!(self, Self::Grpcio | Self::GrpcJs)
+        matches!(self, Self::Grpcio | Self::GrpcJs | Self::GrpcGo | Self::TonicChannel)
     }
 }
 

@@ -132,7 +132,9 @@ pub(crate) struct BackendsWire {
     #[schemars(range(min = bounds::BACKENDS.min, max = bounds::BACKENDS.max))]
     pub(crate) count: Option<u32>,
     /// Servers in each backend's queue: how many calls it works on at once; 8
-    /// unless given.
+    /// unless given. Of servers of your own it says how many they work on; it is not known
+    /// unless given. A tap then tells the time in service from the
+    /// wait before it.
     #[schemars(range(min = bounds::CONCURRENCY.min, max = bounds::CONCURRENCY.max))]
     pub(crate) concurrency: Option<u32>,
     /// How long a server works on a call; `none` unless given.
@@ -584,6 +586,12 @@ pub(crate) enum ClientWire {
     /// gRPC for Node.js, likewise.
     #[serde(rename = "grpc-js")]
     GrpcJs,
+    /// gRPC for Go, likewise.
+    #[serde(rename = "grpc-go")]
+    GrpcGo,
+    /// tonic as a service uses it, by a channel to a name, likewise.
+    #[serde(rename = "tonic-channel")]
+    TonicChannel,
 }
 
 /// Kind of call.

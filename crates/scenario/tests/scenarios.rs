@@ -69,7 +69,7 @@ fn every_key_arrives() {
     assert_eq!(scenario.learned.as_deref(), Some("One backend does."));
     assert_eq!(scenario.backends.len(), 3);
     let (first, last) = (&scenario.backends[0], &scenario.backends[2]);
-    assert_eq!((first.id.as_str(), first.concurrency), ("b0", 2));
+    assert_eq!((first.id.as_str(), first.concurrency), ("b0", Some(2)));
     assert_eq!((first.speed, first.weight), (1.0, 1));
     assert_eq!((last.speed, last.weight), (0.2, 3));
     assert_eq!(last.service_time, ServiceTime::Exponential { mean: Duration::from_millis(4) });

@@ -80,6 +80,7 @@ fn calls(criterion: &mut Criterion) {
         balancers: &[],
         zones: &[],
         times: Times::Apart,
+        by_backend: false,
         mode: LoopMode::Open,
         through_proxy: true,
     };

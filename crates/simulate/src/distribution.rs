@@ -26,7 +26,7 @@ impl Distribution {
     pub fn draw_ns(&self, luck: u64) -> f64 {
         match self {
             Self::Zero => 0.0,
-            Self::Of(service) => NS_PER_S * draw_s(*service, luck),
+            Self::Of(service) => NS_PER_S * draw_s(service, luck),
             Self::Empirical(empirical) => empirical.at_ns(unit(luck)),
         }
     }
@@ -50,8 +50,8 @@ impl Distribution {
     }
 }
 
-fn draw_s(service: Service, luck: u64) -> f64 {
-    match service {
+fn draw_s(service: &Service, luck: u64) -> f64 {
+    match *service {
         Service::Constant { value_s } => value_s,
         Service::Exponential { mean_s } => -mean_s * unit(luck).ln(),
         Service::Lognormal { mean_s, sigma } => {
@@ -67,6 +67,7 @@ fn draw_s(service: Service, luck: u64) -> f64 {
                 common_s
             }
         }
+        Service::Measured(ref measured) => measured.quantile_s(unit(luck)),
     }
 }
 
@@ -115,6 +116,11 @@ impl Empirical {
             mean_ns += f64::midpoint(from_ns, to_ns) * count as f64 / all as f64;
         }
         Some(Self { points, mean_ns })
+    }
+
+    /// Their mean in nanoseconds.
+    pub fn mean_ns(&self) -> f64 {
+        self.mean_ns
     }
 
     /// The same with all times so many times as long.
@@ -167,7 +173,7 @@ mod tests {
             Service::Lognormal { mean_s, sigma: 0.8 },
             Service::Bimodal { common_s: 1e-3, rare_s: 31e-3, rare_share: 0.1 },
         ] {
-            let distribution = Distribution::Of(service);
+            let distribution = Distribution::Of(service.clone());
             let all = draws(&distribution);
             let mean = all.iter().sum::<f64>() / all.len() as f64;
             assert!((mean / distribution.mean_ns() - 1.0).abs() < 0.02, "{service:?}: {mean}");

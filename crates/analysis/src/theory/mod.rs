@@ -11,13 +11,14 @@
 //! the reader to say.
 
 pub mod measured;
+mod own;
 pub mod placement;
 mod service;
 
 use std::{cell::RefCell, rc::Rc};
 
 use measure::record::{self, LoopMode};
-use queueing::fit::{Arrivals, Layer, Policy, Setting, fit};
+use queueing::fit::{Arrivals, Layer, NoFit, Policy, Setting, fit};
 
 use crate::model::{Model, PeerView};
 
@@ -36,7 +37,7 @@ pub struct Theory {
     /// The share of time a server is busy.
     pub utilisation: f64,
     /// What the model takes for granted.
-    pub caveats: Vec<&'static str>,
+    pub caveats: Vec<String>,
     /// Mean time in the backends, in nanoseconds.
     pub mean_ns: f64,
     /// The same at each of [`QUANTILES`]; `None` where the model can't say.
@@ -50,26 +51,32 @@ pub type Known = RefCell<Vec<(Setting, Rc<Result<Theory, String>>)>>;
 
 /// What theory says of a peer, worked out once for each setting.
 pub fn of(model: &Model<'_>, peer: &PeerView<'_>, known: &Known) -> Rc<Result<Theory, String>> {
-    let setting = match setting(model, peer) {
-        Ok(setting) => setting,
+    let (setting, note) = match setting(model, peer) {
+        Ok(found) => found,
         Err(reason) => return Rc::new(Err(reason)),
     };
     if let Some((_, theory)) = known.borrow().iter().find(|(other, _)| *other == setting) {
         return Rc::clone(theory);
     }
-    let theory = Rc::new(work_out(&setting));
+    let theory = Rc::new(work_out(&setting, note));
     known.borrow_mut().push((setting, Rc::clone(&theory)));
     theory
 }
 
-fn work_out(setting: &Setting) -> Result<Theory, String> {
-    let fitted = fit(setting).map_err(|reason| reason.to_string())?;
+/// What theory says of a setting, of which `note` says what was measured for it.
+fn work_out(setting: &Setting, note: Option<String>) -> Result<Theory, String> {
+    let fitted = fit(setting).map_err(|reason| match (reason, &note) {
+        (NoFit::NoClosedForm, Some(_)) => {
+            format!("{reason}; `loadgen simulate --like` with this run's folder needs none")
+        }
+        _ => reason.to_string(),
+    })?;
     let model = fitted.model;
     let curve = curve(|q| model.quantile_ns(q), |ns| model.tail(ns / 1e9));
     Ok(Theory {
         name: model.name(),
         utilisation: model.utilisation(),
-        caveats: fitted.caveats,
+        caveats: fitted.caveats.into_iter().map(str::to_owned).chain(note).collect(),
         mean_ns: model.mean_ns(),
         quantiles_ns: QUANTILES.map(|(q, _)| model.quantile_ns(q)),
         curve,
@@ -100,8 +107,9 @@ fn curve(
     points
 }
 
-/// The setting of a peer, as theory takes it.
-fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
+/// The setting of a peer, as theory takes it, and of what was measured for it what that was
+/// taken to be.
+fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<(Setting, Option<String>), String> {
     let run = &model.run;
     let load = &run.load;
     let layer = match peer.setup.map(|setup| setup.layer) {
@@ -132,7 +140,8 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
             "its calls are given up at a deadline, and the models have them wait".to_owned()
         );
     }
-    if load.service.is_some() {
+    let are_own = own::are_own(model, peer);
+    if load.service.is_some() && !are_own {
         return Err(
             "it serves calls of a service whose service time is not set by the lab".to_owned()
         );
@@ -151,12 +160,17 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
             .to_owned());
     }
     let first = run.backends.first().ok_or("there is no backend")?;
-    let service = service::parse(&first.service_time, first.service_mean_ns)?
-        .map(|service| service.at_speed(first.speed));
-    Ok(Setting {
+    let (servers, service, alike, note) = if are_own {
+        let own = own::of(model, peer)?;
+        (own.servers, Some(own.service), own.are_alike, Some(own.note))
+    } else {
+        let service = service::parse(&first.service_time, first.service_mean_ns)?;
+        (first.concurrency, service.map(|service| service.at_speed(first.speed)), true, None)
+    };
+    let setting = Setting {
         backends: u32::try_from(run.backends.len()).map_err(|_| "there are too many backends")?,
-        alike: are_alike(model),
-        servers: first.concurrency,
+        alike: alike && are_alike(model),
+        servers,
         service,
         arrivals: arrivals(load.mode, load.arrivals.as_deref())?,
         rate: load.rate.unwrap_or(0.0),
@@ -164,7 +178,8 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<Setting, String> {
         layer,
         policy: policy(policy_of(&peer.name, &load.policy)),
         balancers: load.fleet.balancers,
-    })
+    };
+    Ok((setting, note))
 }
 
 /// A quantile of the time in the backends, was each call sent to one by chance: what
@@ -174,7 +189,8 @@ pub fn by_chance_ns(model: &Model<'_>, quantile: f64) -> Option<f64> {
     let balances_calls =
         |peer: &&PeerView<'_>| peer.setup.is_some_and(|setup| setup.layer == record::Layer::L7);
     let peer = model.peers.iter().find(balances_calls)?;
-    let setting = Setting { policy: Policy::Random, ..setting(model, peer).ok()? };
+    let (setting, _) = setting(model, peer).ok()?;
+    let setting = Setting { policy: Policy::Random, ..setting };
     fit(&setting).ok()?.model.quantile_ns(quantile)
 }
 

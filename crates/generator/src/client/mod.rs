@@ -396,7 +396,11 @@ pub fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
-        text = format!("{text}: {inner}");
+        let own = inner.to_string();
+        // Some say what is inside of them as well.
+        if !text.ends_with(&own) {
+            text = format!("{text}: {own}");
+        }
         source = inner.source();
     }
     text

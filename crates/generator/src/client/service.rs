@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use grpc_call::{Calls, Head, Prepared, Rules};
-use h2_wire::grpc::{BACKEND_HEADER, BACKEND_TIME_TRAILER, parse_timeout};
+use h2_wire::grpc::{BACKEND_HEADER, BACKEND_QUEUED_TRAILER, BACKEND_TIME_TRAILER, parse_timeout};
 use h2_wire::hpack::{BlockKey, HeaderList};
 use measure::calllog::{FailureKind, UNKNOWN_BACKEND};
 
@@ -79,14 +79,16 @@ pub(super) struct ServiceAnswer {
     number: u64,
     responses: u32,
     backend: Option<u16>,
-    /// What the backend took; zero where that is not known.
-    service_ns: u64,
+    /// What the backend took, and what of that the call waited there; zero where that is not
+    /// known.
+    took_ns: u64,
+    queued_ns: u64,
     wrong: Option<FailureKind>,
 }
 
 impl ServiceAnswer {
     pub(super) fn new(number: u64) -> Self {
-        Self { number, responses: 0, backend: None, service_ns: 0, wrong: None }
+        Self { number, responses: 0, backend: None, took_ns: 0, queued_ns: 0, wrong: None }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -137,9 +139,12 @@ impl ServiceAnswer {
                 self.identify(shape, list.value_of_name(name.as_bytes()));
             }
             Some(Identity::Tap) => {
-                let took = list.value_of_name(BACKEND_TIME_TRAILER.as_bytes());
-                let took = took.and_then(parse_timeout).unwrap_or_default();
-                self.service_ns = took.as_nanos() as u64;
+                let time = |name: &str| {
+                    let time = list.value_of_name(name.as_bytes()).and_then(parse_timeout);
+                    time.unwrap_or_default().as_nanos() as u64
+                };
+                self.took_ns = time(BACKEND_TIME_TRAILER);
+                self.queued_ns = time(BACKEND_QUEUED_TRAILER).min(self.took_ns);
             }
             Some(Identity::Header(_)) | None => {}
         }
@@ -166,6 +171,7 @@ impl ServiceAnswer {
             (None, Some(_), Some(backend)) => backend,
             (None, Some(_), None) => return Ended::Failed(FailureKind::UnknownBackend),
         };
-        Ended::Served { backend, queued_ns: 0, service_ns: self.service_ns }
+        let (queued_ns, service_ns) = (self.queued_ns, self.took_ns - self.queued_ns);
+        Ended::Served { backend, queued_ns, service_ns }
     }
 }

@@ -1,15 +1,16 @@
 //! Calls that go well: everything a client sends reaches a backend, and
 //! everything the backend answers reaches the client.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::common::{Wires, call, echo};
 use echo_proto::v1::{EchoRequest, EchoResponse};
-use h2_wire::grpc::{BACKEND_HEADER, BACKEND_TIME_TRAILER, parse_timeout};
+use h2_wire::grpc::{BACKEND_HEADER, BACKEND_QUEUED_TRAILER, BACKEND_TIME_TRAILER, parse_timeout};
 use l7_proxy::DataPlane;
 use testkit::lab::{Lab, client, l7_config, start_l7};
 use testkit::negative::{ok_trailers, response_head};
-use testkit::peer::{End, Fields, Peer, RawServer, field};
+use testkit::peer::{End, Fields, Message, Peer, RawServer, field};
 use testkit::wire::{self, block};
 use testkit::{on_each_data_plane, within};
 use tokio::sync::mpsc;
@@ -330,6 +331,37 @@ async fn a_response_names_its_backend_where_that_is_asked_for() {
     let status = client.client_stream(empty).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(!name(status.metadata()).is_empty() && time(status.metadata()) > Duration::ZERO);
+}
+
+/// What a call waited at a backend that works on one at a time is told from when calls came
+/// and went; of one that goes before its turn that is all of its time.
+#[tokio::test]
+async fn a_response_tells_what_its_call_waited_where_that_is_asked_for() {
+    let mut wires = Wires::start_with(DataPlane::Relay, |config| {
+        config.calls.name_backends = true;
+        config.calls.backend_servers = NonZeroU32::new(1);
+    })
+    .await;
+    let time = |answer: &Message, name: &str| {
+        parse_timeout(answer.trailer(name).unwrap().as_bytes()).unwrap()
+    };
+    let (mut backend, first, _) = wires.begin().await;
+    wires.client.send(&[call(3, &[]), call(5, &[])].concat()).await.unwrap();
+    let [second, third] = [backend.next_headers().await.0, backend.next_headers().await.0];
+    // The third goes before its turn, the others in theirs.
+    for (at_backend, stream, is_in_turn) in [(third, 5, false), (first, 1, true), (second, 3, true)]
+    {
+        let answer = [response_head(at_backend), ok_trailers(at_backend)].concat();
+        backend.send(&answer).await.unwrap();
+        let answer = wires.client.message(stream).await;
+        let took = time(&answer, BACKEND_TIME_TRAILER);
+        let queued = time(&answer, BACKEND_QUEUED_TRAILER);
+        assert!(took > Duration::ZERO);
+        match stream {
+            1 => assert_eq!(queued, Duration::ZERO, "there was nobody before it"),
+            _ => assert_eq!(queued < took, is_in_turn, "stream {stream}: {queued:?} of {took:?}"),
+        }
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::{
     exit::{self, Failure},
     external::{Target, TlsOptions},
     lab,
-    service::what_it_speaks,
+    service::what_it_speaks_instead,
     ui::print,
 };
 
@@ -79,20 +79,15 @@ fn ask(target: &Target, tls: &TlsOptions) -> Result<Interface, Failure> {
         let endpoint = client::endpoint(authority, authority, trust.as_ref())
             .map_err(|error| failed(describe(&error)))?;
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CONNECT_TIMEOUT);
+        let instead = || {
+            let addresses = lab::resolve(authority).unwrap_or_default();
+            what_it_speaks_instead(&addresses, authority, target.tls)
+        };
         let channel = client::connect_channel(&endpoint, trust.as_ref()).await;
-        let channel = channel.map_err(|error| failed(describe(&error)))?;
-        grpc_call::reflect(channel).await.map_err(|error| {
-            // A look without TLS says nothing of a target that speaks it.
-            let addresses = lab::resolve(authority).into_iter().flatten().filter(|_| !target.tls);
-            let spoken = addresses.into_iter().find_map(what_it_speaks);
-            failed(match spoken {
-                Some(spoken) => format!(
-                    "{spoken}; it has to speak HTTP/2 without TLS, or be given as \
-                     https://{authority}"
-                ),
-                None => error.to_string(),
-            })
-        })
+        let channel =
+            channel.map_err(|error| failed(instead().unwrap_or_else(|| describe(&error))))?;
+        let asked = grpc_call::reflect(channel).await;
+        asked.map_err(|error| failed(instead().unwrap_or_else(|| error.to_string())))
     })
 }
 

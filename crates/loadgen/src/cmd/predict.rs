@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use measure::folder::Run;
 
 use super::{
-    run::{Said, before_threads, carry_out},
+    run::{Said, before_threads, carry_out, own_service},
     settings::SettingArgs,
     simulate::run_name,
 };
@@ -41,6 +41,8 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let library = super::library(&root)?;
     let source = library.find(&args.scenario).map_err(Failure::bad_input)?;
     let (scenario, mut overrides) = args.settings.resolve(&source, &library)?;
+    let settings = args.settings.settings(&library, Vec::new())?;
+    let service = own_service(&scenario, &source, &settings, false)?;
     let name = run_name(&args.like);
     let run = Run::open(&args.like).map_err(Failure::bad_input)?;
     let forecast = Forecast::of(&run, &name, args.seeds).map_err(|reason| {
@@ -53,7 +55,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         overrides,
         results: args.settings.results(&root),
         every_peer: args.settings.every_peer(),
-        service: None,
+        service,
         forecast: Some(forecast),
         targets: None,
         max_errors: 1.0,

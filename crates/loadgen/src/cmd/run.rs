@@ -243,7 +243,7 @@ fn request(args: &Args, library: &Library, root: &Root) -> Result<Request, Failu
 }
 
 /// The service that the scenario calls, if it is not the lab's.
-fn own_service(
+pub(super) fn own_service(
     scenario: &Scenario,
     source: &ScenarioSource,
     settings: &[Setting],

@@ -150,6 +150,7 @@ fn of_run(run: &RunRecord) -> (bool, Vec<Setting>) {
             "--duration" => set("load.duration"),
             "--repeats" => set("run.repeats"),
             "--seed" => set("run.seed"),
+            "--rate" => set("load.rate"),
             "--set" => {
                 let (key, value) = value.split_once('=')?;
                 Some(Setting::new(key.trim(), value.trim(), written))

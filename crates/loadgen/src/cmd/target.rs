@@ -119,6 +119,13 @@ impl TargetArgs {
                 .given()
                 .map_or(Ok(None), |flag| Err(Failure::bad_input(belongs(flag))));
         }
+        if let Some(flag) = self.tls.given().filter(|_| !self.targets.iter().any(|one| one.tls)) {
+            let target = &self.targets[0].authority;
+            return Err(Failure::bad_input(format!(
+                "{flag}: it is for a target under TLS, and none is; write it as \
+                 --target https://{target}"
+            )));
+        }
         for (index, target) in self.targets.iter().enumerate() {
             if self.targets[..index].iter().any(|other| other.name == target.name) {
                 let name = &target.name;

@@ -40,7 +40,7 @@ pub(super) fn run_record(
         learned: scenario.learned.clone(),
         answer: scenario.answer.clone(),
         answered: None,
-        resolved: resolved(scenario),
+        resolved: resolved(scenario, is_external),
         overrides: request.overrides.clone(),
         started_utc: utc(started),
         elapsed_s: None,
@@ -84,9 +84,27 @@ fn link_setup(link: &Link) -> LinkSetup {
     }
 }
 
+/// What a scenario says of balancers and backends that the lab starts, and so nothing of those
+/// that are there already.
+const OF_THE_LAB: [&str; 13] = [
+    "backends",
+    "connection_age",
+    "fleet",
+    "links",
+    "network",
+    "nodes",
+    "peers",
+    "placement",
+    "policy",
+    "proxy_quota",
+    "servers",
+    "settings",
+    "stream_limits",
+];
+
 /// The scenario as it was run: without what only the lab's echo service has, where others
 /// are called or started.
-fn resolved(scenario: &Scenario) -> serde_json::Value {
+fn resolved(scenario: &Scenario, is_external: bool) -> serde_json::Value {
     // A checked scenario is made of texts and numbers; it always fits.
     let mut resolved = serde_json::to_value(scenario).unwrap_or_default();
     let leave_out = |of: Option<&mut serde_json::Value>, keys: &[&str]| {
@@ -97,10 +115,13 @@ fn resolved(scenario: &Scenario) -> serde_json::Value {
         let keys = ["call", "messages", "request_bytes", "response_bytes"];
         leave_out(resolved.get_mut("load"), &keys);
     }
+    if is_external {
+        leave_out(Some(&mut resolved), &OF_THE_LAB);
+    }
     if scenario.servers.are_own() {
         let backends = resolved.get_mut("backends").and_then(serde_json::Value::as_array_mut);
         for backend in backends.into_iter().flatten() {
-            leave_out(Some(backend), &["concurrency", "service_time", "speed"]);
+            leave_out(Some(backend), &["service_time", "speed"]);
         }
     }
     resolved
@@ -117,7 +138,7 @@ pub(super) fn backends(scenario: &Scenario) -> Vec<BackendSetup> {
 fn backend_setup(backend: &scenario::Backend) -> BackendSetup {
     BackendSetup {
         id: backend.id.clone(),
-        concurrency: backend.concurrency,
+        concurrency: backend.concurrency.unwrap_or(0),
         service_time: backend.service_time.to_string(),
         service_mean_ns: backend.service_time.mean_ns(),
         speed: backend.speed,
@@ -129,7 +150,6 @@ fn backend_setup(backend: &scenario::Backend) -> BackendSetup {
 /// A server of the user's own: what it does with a call is not known.
 fn own_setup(backend: &scenario::Backend) -> BackendSetup {
     BackendSetup {
-        concurrency: 0,
         service_time: "unknown".to_owned(),
         service_mean_ns: 0.0,
         ..backend_setup(backend)

@@ -30,6 +30,9 @@ const STARVED_BOUND: f64 = 0.25;
 const STEAL_BOUND: f64 = 0.02;
 /// Share of the machine above which latency is the machine's.
 const BUSY_BOUND: f64 = 0.95;
+/// Share of the calls that may seem to be answered before their turn: on two connections
+/// answers may pass each other between the server and its tap.
+const OUT_OF_TURN_BOUND: f64 = 0.01;
 /// Calls above which ten lie beyond the 99th percentile.
 const CALLS_WANTED: u64 = 1_000;
 /// How far the median may wander between repeats that have too few seconds to be
@@ -83,6 +86,10 @@ pub(super) fn of_trial(
     if counts.unfinished > 0 && record.outcome == TrialOutcome::Complete {
         let (unfinished, scheduled) = (counts.unfinished, counts.scheduled);
         doubts.push(Warning::UnfinishedCalls { unfinished, scheduled });
+    }
+    let (calls, of) = (folded.out_of_turn(), record.in_backend.count);
+    if calls as f64 > OUT_OF_TURN_BOUND * of as f64 {
+        doubts.push(Warning::OutOfTurn { calls, of });
     }
     if folded.saturated() > 0 {
         doubts.push(Warning::HistogramSaturated { values: folded.saturated() });
@@ -334,6 +341,7 @@ mod tests {
             mode,
             through_proxy: false,
             times: Times::Apart,
+            by_backend: false,
         };
         let folded = fold([&log], &setting);
         let record = TrialRecord {

@@ -203,6 +203,7 @@ mod tests {
             calls,
             calls_with_warm_up: None,
             latency: Default::default(),
+            service: None,
         };
         let ok = calls.iter().sum();
         TrialRecord {

@@ -39,7 +39,6 @@ pub(super) fn backend(
         "--control-pipe".to_owned(),
         format!("--listen={listen}"),
         format!("--id={}", backend.id),
-        format!("--concurrency={}", backend.concurrency),
         format!("--service-time={}", backend.service_time),
         format!("--speed={}", backend.speed),
         format!("--seed={seed}"),
@@ -48,6 +47,7 @@ pub(super) fn backend(
         format!("--max-connections={}", MAX_CONNECTIONS),
         format!("--max-streams={}", scenario.stream_limits.backends.unwrap_or(MAX_STREAMS)),
     ];
+    command.extend(backend.concurrency.map(|servers| format!("--concurrency={servers}")));
     if needs_load_reports(scenario) {
         command.push("--load-reports".to_owned());
     }
@@ -137,6 +137,8 @@ pub(super) fn tap(
         format!("--backend-max-pending={MAX_WAITING}"),
         format!("--max-pending={MAX_WAITING}"),
     ];
+    let servers = scenario.backends[place.index].concurrency;
+    command.extend(servers.map(|servers| format!("--backend-servers={servers}")));
     if let Some(files) = tls_of_backends(scenario, certificates)? {
         command.push(format!("--tls-cert={}", files.cert.display()));
         command.push(format!("--tls-key={}", files.key.display()));

@@ -270,6 +270,11 @@ impl Attempt<'_> {
         self.trial.scenario.has_taps() && self.trial.peer.external.is_none()
     }
 
+    /// Whether it was said of all backends how many calls they work on at once.
+    fn knows_servers(&self) -> bool {
+        self.trial.scenario.backends.iter().all(|backend| backend.concurrency.is_some())
+    }
+
     /// What shows that a backend of the lab's is ready: a call, where calls succeed.
     fn ready(&self) -> Ready {
         let fails = self.trial.scenario.backends.iter().any(|backend| backend.failures > 0.0);
@@ -615,9 +620,11 @@ impl Attempt<'_> {
             through_proxy: self.trial.peer.stands_between(),
             times: match (self.service, self.identity()) {
                 (None, _) => Times::Apart,
+                (Some(_), Some(Identity::Tap)) if self.knows_servers() => Times::Found,
                 (Some(_), Some(Identity::Tap)) => Times::Whole,
                 (Some(_), _) => Times::Unknown,
             },
+            by_backend: self.trial.scenario.servers.are_own(),
         };
         fold(logs, &setting)
     }

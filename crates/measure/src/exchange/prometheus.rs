@@ -215,6 +215,7 @@ mod tests {
             calls: 3,
             calls_with_warm_up: None,
             latency: histogram(&[]),
+            service: None,
         };
         TrialRecord {
             format: FORMAT_VERSION,

@@ -110,7 +110,7 @@ pub(crate) fn deciding(model: &Model<'_>) -> Vec<&'static ChartKind> {
         return vec![&DECISIVE, &BUSIEST];
     }
     if model.has_faults() && model.sweep.is_none() {
-        return kinds.iter().filter(|kind| kind.name == "share-over-time").collect();
+        return kinds.into_iter().filter(|kind| kind.name == "share-over-time").collect();
     }
     let decisive = match figure_of(model) {
         _ if kinds[0].name == DECISIVE.name => DECISIVE.name,
@@ -119,8 +119,8 @@ pub(crate) fn deciding(model: &Model<'_>) -> Vec<&'static ChartKind> {
         _ => "shares",
     };
     let is_decisive = |kind: &&ChartKind| kind.name.ends_with(decisive);
-    let others = kinds.iter().filter(|kind| !is_decisive(kind));
-    kinds.iter().filter(is_decisive).chain(others).take(2).collect()
+    let others = kinds.iter().copied().filter(|kind| !is_decisive(kind));
+    kinds.iter().copied().filter(is_decisive).chain(others).take(2).collect()
 }
 
 /// Whether bars show what the other charts do not: a figure that none of them has, or one
@@ -165,8 +165,23 @@ pub const OVER_RATE: &[ChartKind] = &[CPU, P99, P50, THROUGHPUT, SHARES];
 pub const OF_SEARCH: &[ChartKind] = &[P99, P50, THROUGHPUT, CPU, SHARES];
 
 /// The charts that suit a run: bars and lines over time for one setting, curves where
-/// a setting differs.
-pub fn of(model: &Model<'_>) -> &'static [ChartKind] {
+/// a setting differs; none of what nobody knows, as of a target's backends and CPU time.
+pub fn of(model: &Model<'_>) -> Vec<&'static ChartKind> {
+    let cost = Figure::ProxyCpuPerCall;
+    let has_cost =
+        || model.peers.iter().any(|peer| peer.figures().any(|one| one.get(cost).is_some()));
+    let is_ours = !model.is_of_targets();
+    let knows_cost = is_ours || has_cost();
+    let knows_backends = is_ours || !model.backends.is_empty();
+    let is_known = |kind: &&ChartKind| match kind.name {
+        "shares" | "share-over-time" | "sweep-shares" => knows_backends,
+        "cpu-per-call" | "sweep-cpu-per-call" | "sweep-cpu-per-gib" => knows_cost,
+        _ => true,
+    };
+    all(model).iter().filter(is_known).collect()
+}
+
+fn all(model: &Model<'_>) -> &'static [ChartKind] {
     match &model.sweep {
         None if has_decisive(model) => WITH_DECISIVE,
         None => CHARTS,

@@ -20,11 +20,14 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         }
         facts(html, &load(model));
         if !model.run.backends.is_empty() {
-            facts(html, &[fact("Backends", backends(&model.run.backends))]);
+            facts(html, &[fact("Backends", backends(model))]);
         }
         let tls = tls(model.run.load.tls).map(|text| fact("TLS", text));
         let is_real = model.run.cluster.as_ref().is_some_and(|nodes| nodes.machines() > 1);
-        let network = fact("Network", network(model.run.network, is_real));
+        let network = match model.is_of_targets() {
+            true => fact("Network", "what is between this machine and the target".to_owned()),
+            false => fact("Network", network(model.run.network, is_real)),
+        };
         let links = links::setup(model).map(|text| fact("Links", text));
         let measured = links::measured(model).map(|text| fact("Links as measured", text));
         let network = std::iter::once(network).chain(links).chain(measured);
@@ -195,8 +198,25 @@ fn tls(tls: Tls) -> Option<&'static str> {
     }
 }
 
+/// A server of the user's own, of which no more is known than the scenario says.
+fn own_server(model: &Model<'_>, backend: &BackendSetup) -> String {
+    let servers = |kind: &str| model.run.resolved.pointer("/servers")?.get(kind);
+    let whose = match (servers("started"), servers("running")) {
+        _ if model.is_of_targets() => {
+            return "known by the ids in their answers; the lab did not start them".to_owned();
+        }
+        (Some(_), _) => "started by the scenario's command",
+        (None, Some(_)) => "ran already",
+        (None, None) => "not the lab's own",
+    };
+    match backend.concurrency {
+        0 => whose.to_owned(),
+        servers => format!("{whose}; {servers} at once, as the scenario says"),
+    }
+}
+
 /// Backends that are alike are described once.
-fn backends(backends: &[BackendSetup]) -> String {
+fn backends(model: &Model<'_>) -> String {
     let describe = |backend: &BackendSetup| {
         let mean = if backend.service_mean_ns > 0.0 {
             format!(
@@ -211,8 +231,8 @@ fn backends(backends: &[BackendSetup]) -> String {
         } else {
             String::new()
         };
-        if backend.concurrency == 0 {
-            return "known by the ids in their answers; the lab did not start them".to_owned();
+        if backend.service_time == "unknown" {
+            return own_server(model, backend);
         }
         format!(
             "{} at once, service time {}{mean}{speed}, weight {}",
@@ -220,7 +240,7 @@ fn backends(backends: &[BackendSetup]) -> String {
         )
     };
     let mut kinds: Vec<(String, Vec<&str>)> = Vec::new();
-    for backend in backends {
+    for backend in &model.run.backends {
         let text = describe(backend);
         match kinds.iter_mut().find(|(kind, _)| *kind == text) {
             Some((_, ids)) => ids.push(&backend.id),

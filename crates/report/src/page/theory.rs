@@ -41,9 +41,9 @@ fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
             &[("class", "fine")],
             &format!(
                 "Theory knows the backends' queues and nothing of network, proxy and kernel. “In \
-                 the backends” is queueing and service as the backends reported them; “as a whole” \
-                 is what the client saw. Bold: more than {:.0} % off theory, and theory outside of \
-                 the interval.",
+                 the backends” is queueing and service {}; “as a whole” is what the client saw. \
+                 Bold: more than {:.0} % off theory, and theory outside of the interval.",
+                seen_by(model),
                 AGREES_WITHIN * 100.0
             ),
         );
@@ -82,13 +82,21 @@ fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
     });
 }
 
+/// How the time in the backends is known.
+fn seen_by(model: &Model<'_>) -> &'static str {
+    match &model.run.load.service {
+        Some(_) => "as the taps before them saw it",
+        None => "as the backends reported them",
+    }
+}
+
 fn head(html: &mut Html) {
     html.tag("thead", &[], |html| {
         html.tag("tr", &[], |html| {
             column(html, "Peer", "With the model that fits it", "");
             column(html, "Figure", "", "");
             column(html, "Theory", "Time in the backends by the model", "num");
-            column(html, "In the backends", "Queueing and service, as backends reported", "num");
+            column(html, "In the backends", "Queueing and service together", "num");
             column(html, "off by", "Measured in the backends over theory, less one", "num");
             column(html, "As a whole", "What the client saw", "num");
             column(html, "off by", "Measured as a whole over theory, less one", "num");
@@ -177,7 +185,7 @@ fn off_by(html: &mut Html, measured: Option<Estimate>, expected: Option<f64>) {
 fn caveats(html: &mut Html, fitted: &[(&PeerView<'_>, &Theory)]) {
     let mut said: Vec<&str> = Vec::new();
     for caveat in fitted.iter().flat_map(|(_, theory)| &theory.caveats) {
-        if !said.contains(caveat) {
+        if !said.contains(&caveat.as_str()) {
             said.push(caveat);
         }
     }

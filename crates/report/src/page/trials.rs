@@ -57,7 +57,7 @@ const COLUMNS: &[Column] = &[
     },
     Column {
         head: "Queued p99",
-        hint: "Time queued in the backend, as it reported",
+        hint: "Time queued in the backend, as it or the tap before it told",
         figure: Figure::QueuedP99,
         marks_outliers: false,
     },

@@ -406,6 +406,7 @@ fn backend(index: usize, ok: &[&Call]) -> BackendRecord {
         calls: own().count() as u64,
         calls_with_warm_up: None,
         latency: histogram(own().map(|call| call.done - call.due)),
+        service: None,
     }
 }
 

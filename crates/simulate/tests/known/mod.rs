@@ -128,9 +128,9 @@ fn sojourn(setup: &Setup, load: f64, calls: f64, seed: u64, figure: Figure) -> f
 /// The queues of `queueing`, mean and p99.
 fn queues() -> Vec<Case> {
     let mu = 1.0 / SERVICE_S;
-    let of = |backends, servers, policy, service, load, model: Box<dyn Model>| {
+    let of = |backends, servers, policy, service: Service, load, model: Box<dyn Model>| {
         [(Figure::Mean, "mean"), (Figure::P99, "p99")].map(|(figure, name)| {
-            let setup = setup(backends, servers, policy, service);
+            let setup = setup(backends, servers, policy, service.clone());
             let wanted = match figure {
                 Figure::Mean => model.mean_s(),
                 Figure::P99 => model.quantile_s(0.99).expect("the model has quantiles"),

@@ -12,6 +12,7 @@ use super::clients::ClientKey;
 use super::link::{LinkKey, PoolKey};
 use super::shares::Held;
 use crate::failure::{Failure, Progress};
+use crate::line::{Line, Turn};
 use crate::metrics::BackendCounters;
 use crate::upstreams::{InFlight, Offered};
 use h2_wire::grpc::{MessageScanner, TimeoutText, format_timeout};
@@ -191,13 +192,27 @@ pub(super) struct Attempt {
     pub(super) is_budgeted: bool,
     /// It was made ahead of any failure.
     pub(super) is_hedge: bool,
+    /// Its place among the calls at its backend, where that is asked for.
+    pub(super) turn: Option<Turn>,
 }
 
 impl Attempt {
     /// What the backend has taken until now, from the request's head on.
-    pub(super) fn took(&self, now_ns: u64) -> TimeoutText {
-        format_timeout(Duration::from_nanos(now_ns.saturating_sub(self.sent_ns)))
+    pub(super) fn took(&self, line: Option<&mut Line>, now_ns: u64) -> Took {
+        let whole_ns = now_ns.saturating_sub(self.sent_ns);
+        let text = |ns| format_timeout(Duration::from_nanos(ns));
+        // Of whom it is not known when he was served, it is all of his time.
+        let queued_ns = line.zip(self.turn);
+        let queued_ns = queued_ns.map(|(line, turn)| line.waited_ns(turn).unwrap_or(whole_ns));
+        Took { whole: text(whole_ns), queued: queued_ns.map(text) }
     }
+}
+
+/// What a backend has taken of an attempt.
+pub(super) struct Took {
+    pub(super) whole: TimeoutText,
+    /// What of it was spent waiting, where that is asked for.
+    pub(super) queued: Option<TimeoutText>,
 }
 
 /// Where an attempt is.

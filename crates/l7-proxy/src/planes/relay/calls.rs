@@ -28,6 +28,7 @@ use super::headers;
 use super::link::{LinkKey, PoolKey};
 use crate::config::{CallLimits, Config};
 use crate::failure::{Answer, Failure, answer, code};
+use crate::line::Line;
 use crate::metrics::{BackendCounters, Outcome, ProxyCounters};
 use crate::retry::{CallState, GrpcStatus, Pushback, RetryCounters, RetryPolicy, Verdict};
 use crate::upstreams::{Offered, UpstreamSet};
@@ -53,6 +54,8 @@ pub(super) struct Calls {
     effects: VecDeque<Effect>,
     counters: ProxyCounters,
     retry_counters: RetryCounters,
+    /// Who is served at the one backend and who waits, where that is asked for.
+    pub(super) line: Option<Line>,
 }
 
 /// A moment of a call.
@@ -140,6 +143,7 @@ impl Targets {
             sent_ns: now_ns,
             is_budgeted: false,
             is_hedge: false,
+            turn: None,
         }
     }
 }
@@ -158,6 +162,7 @@ impl Calls {
             effects: VecDeque::new(),
             counters: ProxyCounters::register(&config.metrics),
             retry_counters: RetryCounters::register(&config.metrics),
+            line: config.calls.backend_servers.map(Line::new),
         }
     }
 
@@ -235,6 +240,9 @@ impl Calls {
         if attempt.is_budgeted {
             self.budgeted -= 1;
         }
+        if let (Some(line), Some(turn)) = (&mut self.line, attempt.turn) {
+            line.leave(turn, now_ns);
+        }
         attempt.counters.count(outcome);
         attempt.in_flight.note(now_ns, outcome);
         // Dropping it ends it in the backend's load.
@@ -276,7 +284,8 @@ impl Calls {
         }
         let (index, _) = picked?;
         let is_budgeted = std::mem::take(&mut call.holds_budget);
-        let attempt = Attempt { is_budgeted, ..targets.attempt(index, now_ns) };
+        let turn = self.line.as_mut().map(|line| line.arrive(now_ns));
+        let attempt = Attempt { is_budgeted, turn, ..targets.attempt(index, now_ns) };
         call.attempts += 1;
         call.pool = attempt.pool;
         if call.attempts > 1 {
@@ -332,7 +341,8 @@ impl Calls {
         let call = self.all.live_mut(key);
         let is_budgeted = std::mem::take(&mut call.holds_budget);
         call.pool = attempt.pool;
-        call.attempt = Some(Attempt { is_budgeted, ..attempt });
+        let turn = self.line.as_mut().map(|line| line.arrive(attempt.sent_ns));
+        call.attempt = Some(Attempt { is_budgeted, turn, ..attempt });
     }
 
     /// The attempt broke: another is made if that is safe, and the call fails if

@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 
 use h2_wire::hpack::{Field, HeaderList, Name};
 
+use super::call::Took;
 use crate::config::DownstreamLimits;
 use crate::failure::Answer;
 use crate::metrics::Outcome;
-use h2_wire::grpc::{self, BACKEND_HEADER, BACKEND_TIME_TRAILER, TimeoutText, percent_encode};
+use h2_wire::grpc::{
+    self, BACKEND_HEADER, BACKEND_QUEUED_TRAILER, BACKEND_TIME_TRAILER, TimeoutText, percent_encode,
+};
 
 /// Whether a request's headers are within the limits. Pseudo-headers are not
 /// counted: they are no headers to whoever sets the limit.
@@ -32,9 +35,14 @@ pub(super) fn backend_name(name: &str) -> Field<'_> {
 
 /// What `name_backends` adds to the end of a response. It differs from call to
 /// call, and would only push others out of the client's table.
-pub(super) fn backend_time(time: &TimeoutText) -> Field<'_> {
-    let name = BACKEND_TIME_TRAILER.as_bytes();
-    Field { name, value: time.as_bytes(), class: Name::HighCardinality, never_indexed: false }
+pub(super) fn backend_times(took: &Took) -> impl Iterator<Item = Field<'_>> + Clone {
+    let queued = took.queued.as_ref().map(|time| timed(BACKEND_QUEUED_TRAILER, time));
+    [timed(BACKEND_TIME_TRAILER, &took.whole)].into_iter().chain(queued)
+}
+
+fn timed<'a>(name: &'static str, time: &'a TimeoutText) -> Field<'a> {
+    let (name, value) = (name.as_bytes(), time.as_bytes());
+    Field { name, value, class: Name::HighCardinality, never_indexed: false }
 }
 
 /// Whether a list names an authority, in either way (RFC 9113, section 8.3.1).

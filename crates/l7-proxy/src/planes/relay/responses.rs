@@ -97,10 +97,14 @@ impl Worker {
             None => http.send_headers(call.stream, list.key(), || list.iter(), end_stream),
             Some(attempt) => {
                 let name = headers::backend_name(attempt.in_flight.upstream().name());
-                let took = end_stream.then(|| attempt.took(self.now_ns));
+                let line = self.calls.line.as_mut();
+                let took = end_stream.then(|| attempt.took(line, self.now_ns));
                 // All heads of a connection are from one backend.
                 let key = list.key().filter(|_| !end_stream);
-                let own = || [name].into_iter().chain(took.as_ref().map(headers::backend_time));
+                let own = || {
+                    let times = took.iter().flat_map(headers::backend_times);
+                    [name].into_iter().chain(times)
+                };
                 http.send_headers(call.stream, key, || list.iter().chain(own()), end_stream);
             }
         }
@@ -224,9 +228,9 @@ impl Worker {
         match call.attempt.as_ref().filter(|_| self.shared.config.calls.name_backends) {
             None => http.send_trailers(call.stream, list),
             Some(attempt) => {
-                let took = attempt.took(self.now_ns);
+                let took = attempt.took(self.calls.line.as_mut(), self.now_ns);
                 self.timed_trailers.clear();
-                let fields = list.iter().chain([headers::backend_time(&took)]);
+                let fields = list.iter().chain(headers::backend_times(&took));
                 fields.for_each(|field| self.timed_trailers.push(field));
                 http.send_trailers(call.stream, &self.timed_trailers);
             }

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use measure::{
     folder::Run,
     histogram::{HistogramRecord, new_histogram, quantile},
-    record::{BackendSetup, Layer, LoadSetup, RunRecord, Tls, TrialRecord},
+    record::{BackendSetup, Layer, LoadSetup, PeerSetup, RunRecord, Tls, TrialRecord},
     simulation::{Calibration, Fit, Taken},
     summary::is_measured,
+    warning::Warning,
 };
 use scenario::Scenario;
 use simulate::{Empirical, Seen};
@@ -25,6 +26,8 @@ pub(crate) struct Calibrated {
     /// The service time as the scenario writes it, if the times are of that one alone, and as
     /// it was measured.
     service: Option<(Option<String>, Empirical)>,
+    /// Service times of servers that are not the lab's, by their ids. Empty where they are.
+    own: BTreeMap<String, Empirical>,
     ways: Vec<Way>,
     taken: Vec<Taken>,
     /// What is left out for want of knowing better, in sentences.
@@ -119,12 +122,13 @@ impl Calibrated {
             ));
         }
         let mut taken = Vec::new();
+        let own = own(&run.record, name, &trials, &mut taken)?;
         let service = service(&run.record, &trials, &mut taken)?;
         let ways = ways(&run.record, &trials, &mut taken)?;
-        let validated = validated(&run.record);
+        let validated = validated(&run.record, &own);
         let service = service.map(|(written, measured)| (Some(written), measured));
         let (run, source, notes) = (name.to_owned(), Source::Run, Vec::new());
-        Ok(Self { run, source, service, ways, taken, notes, validated })
+        Ok(Self { run, source, service, own, ways, taken, notes, validated })
     }
 
     /// What was recorded elsewhere.
@@ -136,8 +140,8 @@ impl Calibrated {
     ) -> Self {
         let service = service.map(|measured| (None, measured));
         let (run, source) = (name.to_owned(), Source::Log);
-        let (ways, validated) = (Vec::new(), Validated::default());
-        Self { run, source, service, ways, taken, notes, validated }
+        let (own, ways, validated) = (BTreeMap::new(), Vec::new(), Validated::default());
+        Self { run, source, service, own, ways, taken, notes, validated }
     }
 
     /// Whether it knows what calls spend on their way.
@@ -150,8 +154,12 @@ impl Calibrated {
         &self.notes
     }
 
-    /// Service times as they were measured, where the scenario has those of the run.
-    pub(super) fn service(&self, written: &str) -> Option<&Empirical> {
+    /// Service times as they were measured of a backend, where the scenario has those of the
+    /// run. A server of the user's own that was not there takes those of the first that was.
+    pub(super) fn service(&self, id: &str, written: &str) -> Option<&Empirical> {
+        if let Some(own) = self.own.get(id).or_else(|| self.own.values().next()) {
+            return Some(own);
+        }
         let (own, measured) = self.service.as_ref()?;
         own.as_ref().is_none_or(|own| own == written).then_some(measured)
     }
@@ -202,6 +210,26 @@ impl Calibrated {
         Calibration { run, is_log, taken, extrapolated }
     }
 
+    /// Offered calls over what the backends can do; zero where their service takes no time, or
+    /// a closed loop offers what they can do.
+    fn load(&self, scenario: &Scenario) -> f64 {
+        let own = |backend: &scenario::Backend| {
+            let mean_ns = self.own.get(&backend.id).or_else(|| self.own.values().next())?.mean_ns();
+            Some(f64::from(backend.concurrency?) * 1e9 / mean_ns)
+        };
+        let capacity = match self.own.is_empty() {
+            true => scenario.capacity(),
+            false => scenario.backends.iter().map(own).sum(),
+        };
+        let rate = scenario.load.pace.mean_rate();
+        rate.zip(capacity).map_or(0.0, |(rate, capacity)| rate / capacity)
+    }
+
+    /// Whether it knows what servers of the user's own take.
+    pub(super) fn knows_own(&self) -> bool {
+        !self.own.is_empty() || self.source == Source::Log && self.service.is_some()
+    }
+
     /// In which way a simulation goes beyond what was measured, in sentences.
     pub(super) fn beyond(&self, scenario: &Scenario, peer: &ReadyPeer) -> Vec<String> {
         let (known, name) = (&self.validated, &peer.peer.name);
@@ -212,7 +240,7 @@ impl Calibrated {
             )];
         }
         let policy = peer.policy(scenario).name();
-        let offered = load(scenario);
+        let offered = self.load(scenario);
         let mut beyond = Vec::new();
         if offered > known.load * 1.01 {
             beyond.push(format!(
@@ -242,17 +270,16 @@ impl Calibrated {
     }
 }
 
-/// Offered calls over what the backends can do; zero where their service takes no time, or
-/// a closed loop offers what they can do.
-fn load(scenario: &Scenario) -> f64 {
-    let rate = scenario.load.pace.mean_rate();
-    rate.zip(scenario.capacity()).map_or(0.0, |(rate, capacity)| rate / capacity)
-}
-
-fn validated(record: &RunRecord) -> Validated {
+fn validated(record: &RunRecord, own: &BTreeMap<String, Empirical>) -> Validated {
     let mut known = Validated::default();
     for (offered, backends) in offered(record) {
-        known.load = known.load.max(utilisation(offered, backends));
+        let with_own = backends.iter().map(|backend| BackendSetup {
+            service_mean_ns: own
+                .get(&backend.id)
+                .map_or(backend.service_mean_ns, Empirical::mean_ns),
+            ..backend.clone()
+        });
+        known.load = known.load.max(utilisation(offered, &with_own.collect::<Vec<_>>()));
         known.connections = known.connections.max(offered.connections);
         known.backends = known.backends.max(backends.len());
         for peer in &record.peers {
@@ -292,6 +319,61 @@ fn layer_of(peer: &ReadyPeer) -> Layer {
     }
 }
 
+/// Service times of servers that are not the lab's, each by its own: of all trials together.
+fn own(
+    record: &RunRecord,
+    name: &str,
+    trials: &[&TrialRecord],
+    taken: &mut Vec<Taken>,
+) -> Result<BTreeMap<String, Empirical>, String> {
+    let (has_backends, mut own) = (!record.backends.is_empty(), BTreeMap::new());
+    if !record.backends.iter().any(|backend| backend.service_time == "unknown") && has_backends {
+        return Ok(own);
+    }
+    let is_external = |peer: &PeerSetup| peer.layer == Layer::External;
+    if record.peers.iter().any(is_external) {
+        return Err(format!(
+            "{name} called a target, and nothing is known of what its servers take; name a run \
+             of servers behind taps ([backends] command or addresses)"
+        ));
+    }
+    if record.backends.iter().any(|backend| backend.concurrency == 0) {
+        return Err(format!(
+            "{name} lacks service times: nobody said how many calls a server works on at once, and \
+             what a call waited there counts as service; run it again with `backends.concurrency`{}",
+            if names_itself(record) { " in place of `service.identity`" } else { "" }
+        ));
+    }
+    let is_out_of_turn = |warning: &Warning| matches!(warning, Warning::OutOfTurn { .. });
+    if trials.iter().any(|trial| trial.warnings.iter().any(is_out_of_turn)) {
+        return Err(format!(
+            "calls of {name} were answered before a server can have come free, so its servers \
+             work on more at once than `backends.concurrency` says; correct it, and run it again"
+        ));
+    }
+    let from = "from when calls came to the servers and went";
+    for (index, backend) in record.backends.iter().enumerate() {
+        let times = |trial: &TrialRecord| {
+            let own = trial.backends.get(index).and_then(|backend| backend.service.clone());
+            own.unwrap_or_default()
+        };
+        let what = format!("service time of {}", backend.id);
+        if let Some(measured) = take(&what, from, trials, times, taken)? {
+            own.insert(backend.id.clone(), measured);
+        }
+    }
+    if own.is_empty() {
+        return Err(format!("{name} has no call whose service time is known"));
+    }
+    Ok(own)
+}
+
+/// Whether a service says itself which server an answer is from.
+fn names_itself(record: &RunRecord) -> bool {
+    let identity = record.load.service.as_ref().and_then(|service| service.identity.as_deref());
+    identity.is_some_and(|how| !how.starts_with("tap"))
+}
+
 /// Service times of all trials together, where all backends are alike and a call is one
 /// message; else those that the scenario names are better known than what comes of a mixture.
 fn service(
@@ -329,7 +411,7 @@ fn ways(
             if let ([Some(first), ..], true) = (&points[..], loads.len() > 1) {
                 what.push_str(&format!(" at {first}"));
             }
-            let from = "calls as sent and answered, without what the backends reported";
+            let from = "calls as sent and answered, without their time in the backends";
             let times = |trial: &TrialRecord| trial.overhead.clone();
             if let Some(way) = take(&what, from, &own, times, taken)? {
                 let (peer, layer, half) = (peer.name.clone(), peer.layer, way.scaled(0.5));

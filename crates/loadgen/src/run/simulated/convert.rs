@@ -57,8 +57,9 @@ pub(super) fn setup(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditio
     let backends = numbered.map(|((zone, backend), is_member)| Backend {
         // There are a hundred at most.
         zone: zone as u32,
-        servers: backend.concurrency,
-        service: service(backend.service_time, conditions),
+        // Checked before: all of them are said.
+        servers: backend.concurrency.unwrap_or(1),
+        service: service(backend, conditions),
         speed: backend.speed,
         weight: backend.weight,
         is_member,
@@ -122,11 +123,12 @@ pub(super) fn zones_of_backends(scenario: &Scenario, conditions: &Conditions) ->
 }
 
 /// As it was measured, where the scenario has that of the measured run.
-fn service(service_time: ServiceTime, conditions: &Conditions) -> Distribution {
+fn service(backend: &scenario::Backend, conditions: &Conditions) -> Distribution {
     let calibrated = conditions.calibrated.as_ref();
-    let measured = calibrated.and_then(|one| one.service(&service_time.to_string()));
+    let written = backend.service_time.to_string();
+    let measured = calibrated.and_then(|one| one.service(&backend.id, &written));
     measured.map_or_else(
-        || distribution(service_time),
+        || distribution(backend.service_time),
         |measured| Distribution::Empirical(measured.clone()),
     )
 }
@@ -262,7 +264,8 @@ fn faults(scenario: &Scenario) -> Vec<Fault> {
 /// What the scenario has and the simulation has not, in sentences.
 pub(super) fn leaves_out(scenario: &Scenario, conditions: &Conditions) -> Vec<String> {
     let load = &scenario.load;
-    let takes_no_time = scenario.backends.iter().any(|one| one.service_time == ServiceTime::None);
+    let takes_none = |one: &scenario::Backend| one.service_time == ServiceTime::None;
+    let takes_no_time = !scenario.servers.are_own() && scenario.backends.iter().any(takes_none);
     let restarts = scenario.faults.iter().any(|fault| {
         matches!(fault.action, FaultAction::Kill | FaultAction::Drain | FaultAction::Start)
     });

@@ -84,11 +84,7 @@ impl Forecast {
                         [load.search]"
                 .to_owned());
         }
-        if scenario.service.is_some() || scenario.servers.are_own() {
-            return Err("it calls a service of your own, of whose queue a simulation knows \
-                        nothing; predict a scenario with the lab's backends"
-                .to_owned());
-        }
+        super::check_own(scenario, Some(&self.calibrated))?;
         let pairs: Vec<(&Point, &ReadyPeer)> =
             points.iter().flat_map(|point| peers.iter().map(move |peer| (point, peer))).collect();
         let simulated = self.simulate(&pairs, observer)?;

@@ -72,6 +72,7 @@ pub(crate) fn run(
             scenario.name
         )));
     }
+    check_own(scenario, request.conditions.calibrated.as_ref()).map_err(Failure::bad_input)?;
     // Of a measured run, what connections took is in the calls that it is calibrated by.
     let is_calibrated = request.conditions.calibrated.is_some();
     if !scenario.links.is_empty() && scenario.load.connection_calls.is_some() && !is_calibrated {
@@ -97,6 +98,39 @@ pub(crate) fn run(
     let kept = written.and_then(|()| folder.write_run(&record).map_err(Failure::from));
     let (claims, failure) = (scenario.claims.clone(), kept.err());
     Ok(Finished { folder: folder.path().to_owned(), record, trials, claims, failure })
+}
+
+/// Whether servers of the user's own can be simulated: what they do is known from a measured
+/// run, and from what the scenario says.
+///
+/// # Errors
+/// In a sentence, what is not known.
+fn check_own(scenario: &Scenario, calibrated: Option<&Calibrated>) -> Result<(), String> {
+    let name = &scenario.name;
+    if !scenario.servers.are_own() {
+        if scenario.service.is_none() {
+            return Ok(());
+        }
+        return Err(format!(
+            "scenario {name} calls a service that runs at a target, and of the servers there \
+             nothing is known; name their `addresses` in [backends], or start them by `command`, \
+             and run that"
+        ));
+    }
+    let is_unsaid = |backend: &scenario::Backend| backend.concurrency.is_none();
+    if scenario.all_points().iter().any(|point| point.backends.iter().any(is_unsaid)) {
+        return Err(format!(
+            "scenario {name} does not say how many calls its servers work on at once, which \
+             decides who waits; add `backends.concurrency`, or --set backends.concurrency=N"
+        ));
+    }
+    if calibrated.is_none_or(|one| !one.knows_own()) {
+        return Err(format!(
+            "scenario {name} has servers of your own, and what a call takes there is not known; \
+             run it first, and name the run with --like FOLDER"
+        ));
+    }
+    Ok(())
 }
 
 /// How many simulations are made at a time.

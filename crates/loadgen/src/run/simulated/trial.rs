@@ -45,6 +45,7 @@ pub(super) fn simulate(
         balancers: &[],
         zones: &zones,
         times: Times::Apart,
+        by_backend: scenario.servers.are_own(),
         mode: load::mode(scenario),
         through_proxy: peer.stands_between(),
     };
