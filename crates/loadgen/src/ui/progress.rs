@@ -89,7 +89,9 @@ impl Progress {
         }
     }
 
+    /// Of this run: one that is made again (`--retries`) has the same progress.
     fn begin(&mut self, trials: usize, planned: Option<Duration>) {
+        (self.done, self.spent, self.deadline) = (0, Duration::ZERO, None);
         self.planned = planned;
         self.set_trials(trials);
         let time = match self.left(Duration::ZERO) {
@@ -299,6 +301,21 @@ mod tests {
         progress.spent = Duration::from_secs(10);
         assert_eq!(progress.left(Duration::from_secs(1)), Some(Duration::from_secs(9)));
         assert_eq!(progress.left(Duration::from_secs(60)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_run_that_is_made_again_counts_from_the_start() {
+        let mut progress = progress(0, None);
+        for _ in 0..2 {
+            progress.begin(1, Some(Duration::from_secs(1)));
+            // One that was disturbed is measured again.
+            progress.add(1, "disturbed");
+            for repeat in 0..2 {
+                progress.trial_begins("l4", repeat);
+                progress.trial_ends(&blank_record("l4", repeat, 0));
+            }
+            assert_eq!((progress.done, progress.trials), (2, 2));
+        }
     }
 
     #[test]
