@@ -37,6 +37,8 @@ const QUEUED: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between two tries: the coordinator may be up later than its agents.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
+/// The last part of the time after which a coordinator that says nothing is lost.
+const LAST_LOOK: Duration = Duration::from_millis(200);
 /// How often an agent without a step looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -262,6 +264,17 @@ async fn join(
     Ok(client.join(request).await?.into_inner())
 }
 
+/// What the coordinator says next; `None` once it is lost. Where the time was up because this
+/// process had no CPU itself, what came meanwhile is about to be read, and is waited for.
+async fn hear(incoming: &mut Streaming<ToAgent>) -> Option<ToAgent> {
+    for wait in [COORDINATOR_LOST_AFTER - LAST_LOOK, LAST_LOOK] {
+        if let Ok(heard) = tokio::time::timeout(wait, incoming.message()).await {
+            return heard.ok().flatten();
+        }
+    }
+    None
+}
+
 /// The thread of the connection.
 struct Serving {
     signals: Arc<Signals>,
@@ -273,8 +286,7 @@ impl Serving {
     /// Hands steps over and answers pings until the coordinator says goodbye or is lost.
     async fn serve(self, mut incoming: Streaming<ToAgent>, outgoing: queue::Sender<FromAgent>) {
         let is_lost = loop {
-            let message = tokio::time::timeout(COORDINATOR_LOST_AFTER, incoming.message()).await;
-            let Ok(Ok(Some(message))) = message else { break true };
+            let Some(message) = hear(&mut incoming).await else { break true };
             match message.what {
                 Some(to_agent::What::Ping(ping)) => {
                     let received_ns = (self.now)();

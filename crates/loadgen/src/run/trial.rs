@@ -548,7 +548,9 @@ impl Attempt<'_> {
             (Some(_), None) => end_ns,
             (Some(_), Some(_)) => None,
         };
-        let edge_ns = edge_ns.into_iter().chain(watched.faults.next_due_ns()).min();
+        // One that is due and waits for the end of another is looked at like that end.
+        let due_ns = watched.faults.next_due_ns().filter(|&due_ns| due_ns > now_ns);
+        let edge_ns = edge_ns.into_iter().chain(due_ns).min();
         let until = edge_ns.map(|edge_ns| Duration::from_nanos(edge_ns.saturating_sub(now_ns)));
         until.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
     }
