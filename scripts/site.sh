@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Measures what the findings in the README rest on, on a machine that is quiet, and keeps
+# the pages in docs/site. About ten minutes. Needs root, for what a core carries.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Together with the decision they have to stay below this.
+readonly BYTES_MAX=3000000
+
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+cargo build --quiet -p loadgen
+loadgen=${CARGO_TARGET_DIR:-target}/debug/loadgen
+run() {
+  "$loadgen" --out "$out" --scenario "$@"
+}
+run single-conn-flood --repeats 5
+run connection-sweep
+run scale-out
+run slow-backend
+run capacity --peers l4,l7,haproxy-l4,haproxy-l7,nginx-l4,nginx-l7,envoy-l7
+"$loadgen" decide "$out"
+
+rm -rf docs/site
+mkdir docs/site
+(cd "$out" && find . -name '*.html' -exec cp --parents {} "$OLDPWD/docs/site" \;)
+bytes=$(find docs/site -type f -printf '%s\n' | awk "{ sum += \$1 } END { print sum }")
+if [ "$bytes" -gt "$BYTES_MAX" ]; then
+  echo "error: docs/site has $bytes bytes, and may have $BYTES_MAX" >&2
+  exit 1
+fi
