@@ -105,8 +105,10 @@ async fn channel(target: &str) -> Result<Channel, Box<dyn Error>> {
     let (authority, server) = if let Some(address) = target.strip_prefix("ipv4:") {
         (address, None)
     } else {
-        let (server, name) =
-            target.strip_prefix("dns://").and_then(|rest| rest.split_once('/')).ok_or_else(unknown)?;
+        let (server, name) = target
+            .strip_prefix("dns://")
+            .and_then(|rest| rest.split_once('/'))
+            .ok_or_else(unknown)?;
         (name, Some(server.parse::<SocketAddr>()?))
     };
     let endpoint = Endpoint::from(format!("http://{authority}").parse::<Uri>()?)
@@ -114,7 +116,9 @@ async fn channel(target: &str) -> Result<Channel, Box<dyn Error>> {
     Ok(match server {
         None => endpoint.connect().await?,
         Some(server) => {
-            let connector = HttpConnector::new_with_resolver(Names(server));
+            let mut connector = HttpConnector::new_with_resolver(Names(server));
+            // As tonic sets its own.
+            connector.set_nodelay(true);
             endpoint.connect_with_connector(connector).await?
         }
     })
@@ -132,7 +136,9 @@ async fn call(channel: Channel, [sequence, request_bytes, response_bytes]: [u64;
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let codec = tonic_prost::ProstCodec::<EchoRequest, EchoResponse>::default();
     let answer = match client.ready().await {
-        Ok(()) => client.unary(Request::new(request), PathAndQuery::from_static(METHOD), codec).await,
+        Ok(()) => {
+            client.unary(Request::new(request), PathAndQuery::from_static(METHOD), codec).await
+        }
         // A channel that can't connect says so here.
         Err(error) => Err(tonic::Status::from_error(error.into())),
     };

@@ -37,7 +37,11 @@ impl tower_service::Service<Name> for Names {
             let asked = ask(server, name.as_str());
             let addresses = timeout(TIMEOUT, asked).await.map_err(io::Error::other)??;
             // The port is that of the URI.
-            Ok(addresses.into_iter().map(|ip| SocketAddr::from((ip, 0))).collect::<Vec<_>>().into_iter())
+            Ok(addresses
+                .into_iter()
+                .map(|ip| SocketAddr::from((ip, 0)))
+                .collect::<Vec<_>>()
+                .into_iter())
         })
     }
 }
