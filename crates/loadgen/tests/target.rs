@@ -193,7 +193,7 @@ fn a_target_under_tls_is_checked_as_the_user_says() {
         (&target, vec![trusted], 3, "no call was successful"),
         (&target, vec![&["--ca", "nowhere.pem"][..]], 2, "--ca nowhere.pem"),
         (&target, vec![trusted, &["--insecure"]], 2, "cannot be used with"),
-        (&plain, vec![&["--insecure"][..]], 3, "under TLS"),
+        (&plain, vec![&["--insecure"][..]], 3, "it speaks HTTP/2 without TLS"),
         (&l7.address, vec![], 3, "without TLS"),
     ] {
         let ran = run(target, &flags);
