@@ -1,7 +1,7 @@
 //! The generator: makes the load of one trial and logs every call.
 //!
 //! [`schedule`] says when calls are due, [`load`] adds closed loops to that,
-//! [`slots`] says what a connection can carry, [`client`] moves calls, and
+//! `slots` says what a connection can carry, [`client`] moves calls, and
 //! [`worker`] joins them on one thread. [`Generator`] owns the threads.
 
 pub mod client;

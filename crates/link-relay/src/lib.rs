@@ -3,7 +3,7 @@
 //!
 //! It stands in for netem (tc-netem(8)) where the kernel has none, and uses its words: `delay`,
 //! `jitter`, `loss`, `rate`, `limit`. [`direction`] is what a link does to packets, as a state
-//! machine without a clock; [`relay`] reads packets, asks it, and writes them; [`tun`] makes the
+//! machine without a clock; `relay` reads packets, asks it, and writes them; `tun` makes the
 //! devices.
 //!
 //! Devices take packets of up to 1,500 bytes, which is what a link between machines takes, and
