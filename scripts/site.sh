@@ -23,7 +23,14 @@ run capacity --peers l4,l7,haproxy-l4,haproxy-l7,nginx-l4,nginx-l7,envoy-l7
 
 rm -rf docs/site
 mkdir docs/site
-(cd "$out" && find . -name '*.html' -exec cp --parents {} "$OLDPWD/docs/site" \;)
+cp "$out/decision.html" "$out/index.html" docs/site/
+for page in "$out"/*/*/report.html; do
+  name=$(basename "$(dirname "$(dirname "$page")")")
+  cp "$page" "docs/site/$name.html"
+done
+# One page a scenario, by its name, and not in the folders of runs.
+sed -E -i 's#([a-z0-9-]+)/[0-9]{8}T[0-9]{6}Z-[0-9]+/report\.html#\1.html#g
+  s#\.\./\.\./(decision|index)\.html#\1.html#g' docs/site/*.html
 bytes=$(find docs/site -type f -printf '%s\n' | awk "{ sum += \$1 } END { print sum }")
 if [ "$bytes" -gt "$BYTES_MAX" ]; then
   echo "error: docs/site has $bytes bytes, and may have $BYTES_MAX" >&2
