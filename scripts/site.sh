@@ -28,8 +28,8 @@ for page in "$out"/*/*/report.html; do
   name=$(basename "$(dirname "$(dirname "$page")")")
   cp "$page" "docs/site/$name.html"
 done
-# One page a scenario, by its name, and not in the folders of runs.
-sed -E -i 's#([a-z0-9-]+)/[0-9]{8}T[0-9]{6}Z-[0-9]+/report\.html#\1.html#g
+# One page a scenario, by its name, and not in the folders of runs; and no path of this machine.
+sed -E -i -e "s#$PWD/##g" -e 's#([a-z0-9-]+)/[0-9]{8}T[0-9]{6}Z-[0-9]+/report\.html#\1.html#g
   s#\.\./\.\./(decision|index)\.html#\1.html#g' docs/site/*.html
 bytes=$(find docs/site -type f -printf '%s\n' | awk "{ sum += \$1 } END { print sum }")
 if [ "$bytes" -gt "$BYTES_MAX" ]; then
