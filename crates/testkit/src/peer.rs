@@ -320,7 +320,7 @@ impl Peer {
     ///
     /// # Errors
     /// When the client went away or sent something else.
-    pub(crate) async fn greet(&mut self, settings: &[(u16, u32)]) -> io::Result<()> {
+    pub async fn greet(&mut self, settings: &[(u16, u32)]) -> io::Result<()> {
         let hello = [wire::settings(settings), wire::window_update(0, (1 << 30) - 1)];
         self.send(&hello.concat()).await?;
         while self.unparsed.len() < wire::PREFACE.len() {

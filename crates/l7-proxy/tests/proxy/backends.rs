@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::common::{Wires, call, open};
 use l7_proxy::Config;
 use serve::admin::BackendSpec;
-use testkit::lab::{l7_config, start_l7, start_l7_fleet};
+use testkit::lab::{EchoBackend, l7_config, start_l7, start_l7_fleet};
 use testkit::negative::{Case, NegativeServer, ok_response, response_head};
 use testkit::peer::{End, Peer, RawServer, Seen};
 use testkit::wire::{self, code, setting};
@@ -207,6 +207,49 @@ fn a_connection_that_served_nothing_is_followed_by_a_pause() {
         // One more with each pause, which grow; and there is one a call without.
         let made = made.load(Ordering::Relaxed);
         assert!((2..50).contains(&made), "{made} connections for 300 calls");
+    });
+}
+
+/// The kernel of a backend that hangs takes connections all the same. Nobody waits for one
+/// of these while another backend is well, and everybody does where there is no other.
+#[test]
+fn nobody_waits_for_a_backend_that_was_lost_and_says_nothing() {
+    on_each_data_plane(async |plane| {
+        if exceptions::waits_for_one_backend(plane) {
+            return;
+        }
+        let (hanging, well) = (RawServer::start().await, EchoBackend::start("well"));
+        let mut config = l7_config(plane, &[hanging.addr(), well.addr()]);
+        config.upstream.connect_timeout = Duration::from_secs(3_600);
+        let (l7, fleet) = start_l7_fleet(config);
+        let mut client = Peer::client(l7.addr(), &[]).await;
+        client.send(&[call(1, &[]), call(3, &[])].concat()).await.unwrap();
+        let mut lost = hanging.accept(&[]).await;
+        let (there, _, _) = lost.next_headers().await;
+        lost.send(&ok_response(there)).await.unwrap();
+        for stream in [1, 3] {
+            assert_eq!(client.message(stream).await.grpc_status(), Some("0"));
+        }
+        drop(lost);
+        l7.await_metric("l7_backend_connections_open", |open| open == 1.0).await;
+        let mut numbers = (5..).step_by(2);
+        let mut calls = async |count| {
+            for stream in numbers.by_ref().take(count) {
+                client.send(&call(stream, &[])).await.unwrap();
+                assert_eq!(client.message(stream).await.grpc_status(), Some("0"));
+            }
+        };
+        calls(20).await;
+        let mut hanging_still = hanging.accept_silent().await;
+        calls(20).await;
+        // It is the only one now, and whoever calls waits for it.
+        fleet.remove(well.addr()).unwrap();
+        let waiting = async {
+            hanging_still.greet(&[]).await.unwrap();
+            let (there, _, _) = hanging_still.next_headers().await;
+            hanging_still.send(&ok_response(there)).await.unwrap();
+        };
+        tokio::join!(calls(1), waiting);
     });
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Pool {
     /// Streams on one connection, as far as is known.
     pub(super) streams: u32,
     pub(super) backoff: Backoff,
+    /// A connection was lost, or could not be made, and none has come since.
+    is_doubtful: bool,
     /// The backend is no longer in the set: its connections end with their calls.
     pub(super) is_retired: bool,
 }
@@ -50,8 +52,31 @@ impl Pool {
             pending: 0,
             streams,
             backoff: Backoff::default(),
+            is_doubtful: false,
             is_retired: false,
         }
+    }
+
+    /// Whether calls may wait for a connection that is being made.
+    ///
+    /// The kernel of a backend that hangs takes connections as before, and nothing comes on
+    /// them: whoever waited for its SETTINGS would wait for as long as an attempt to connect may
+    /// take. So after a loss a connection is made all the same, and calls go to other backends
+    /// until it has come, as gRPC's policies pick only channels that are READY. At the first
+    /// connection they do wait: all backends are new then, and whichever was ready first would
+    /// get what is meant for all.
+    pub(super) fn may_be_waited_for(&self) -> bool {
+        !self.is_doubtful
+    }
+
+    /// A connection that took calls, or was to, is no more.
+    pub(super) fn note_loss(&mut self) {
+        self.is_doubtful = true;
+    }
+
+    /// The backend's SETTINGS have come on a connection.
+    pub(super) fn note_greeting(&mut self) {
+        self.is_doubtful = false;
     }
 }
 
@@ -138,5 +163,25 @@ impl Link {
             let http = &self.endpoint.http;
             self.abandoned.retain(|(stream, _)| http.is_open(*stream));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BackendConfig;
+
+    #[test]
+    fn after_a_loss_nobody_waits_for_a_backend_until_it_has_spoken() {
+        let backend = BackendConfig::new(([127, 0, 0, 1], 1).into());
+        let upstream = Upstream::new(&backend, &Arc::default());
+        let mut pool = Pool::new(upstream, &Metrics::new(), 100);
+        assert!(pool.may_be_waited_for(), "nothing speaks against a new one");
+        for _ in 0..2 {
+            pool.note_loss();
+            assert!(!pool.may_be_waited_for());
+        }
+        pool.note_greeting();
+        assert!(pool.may_be_waited_for());
     }
 }

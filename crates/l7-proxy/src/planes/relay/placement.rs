@@ -81,7 +81,12 @@ impl Worker {
         }
     }
 
+    /// The attempt that was to be made at a backend is not: another is offered the call.
     fn on_unsent(&mut self, key: CallKey, failure: Failure) {
+        if matches!(failure, Failure::Overload { .. }) {
+            let call = self.calls.all.live_mut(key);
+            call.full = Some(call.pool_of_attempt());
+        }
         let moment = self.moment();
         self.calls.on_broken(key, failure, Outcome::Unsent, Broken::Unsent, moment);
         self.run_effects();
@@ -111,7 +116,7 @@ impl Worker {
 
     /// Serves those who wait for the pool's connection. When it has come and
     /// they are too many for it, a further one is made for them, and where none
-    /// may be, they wait for any place.
+    /// may be, they wait for any place. Where it was lost, they go elsewhere.
     fn serve_waiting(&mut self, pool: PoolKey) {
         while !self.upstreams.pools.live(pool).waiting.is_empty() {
             if let Some(link) = self.upstreams.free_link(pool) {
@@ -121,11 +126,14 @@ impl Worker {
                 continue;
             }
             if self.upstreams.is_connecting(pool) {
+                if let Err(failure) = self.upstreams.check_waiting(pool) {
+                    self.fail_waiting(pool, &failure);
+                }
                 return;
             }
             let moment = self.moment();
             match self.upstreams.open_further(pool, &self.io, moment) {
-                Ok(()) => {}
+                Ok(()) => continue,
                 Err(Failure::Overload { .. }) => self.spill(pool),
                 Err(failure) => self.fail_waiting(pool, &failure),
             }
@@ -261,9 +269,6 @@ impl Worker {
             let assigned =
                 if is_listed { self.assign(key, pool, moment) } else { Err(Failure::NoBackend) };
             if let Err(failure) = assigned {
-                if matches!(failure, Failure::Overload { .. }) {
-                    self.calls.all.live_mut(key).full = Some(pool);
-                }
                 self.on_unsent(key, failure);
             }
         }

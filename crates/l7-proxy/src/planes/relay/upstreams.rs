@@ -2,7 +2,8 @@
 //! a place on one.
 //!
 //! A call waits at the backend that was picked for it while a connection to it
-//! is being made. When every backend that it was offered to is full, or allows
+//! is being made, unless the one before was lost: then other backends are offered
+//! the call. When every backend that it was offered to is full, or allows
 //! no streams for the moment, it waits in one queue of the thread instead, the
 //! overflow, and takes the first place that becomes free on any of them: a
 //! backend that is slow or stuck then holds up its own share of the calls and
@@ -141,7 +142,17 @@ impl Upstreams {
             // all in the queue get their places or a further one.
             self.open_further(key, io, moment)?;
         }
+        self.check_waiting(key)?;
         Ok(Assigned::Waits(self.enqueue(call, Place::Waiting(key))))
+    }
+
+    /// Whether calls may wait for a connection of the pool that is being made.
+    ///
+    /// # Errors
+    /// Where they are to go to others, and to wait for any where there are none.
+    pub(super) fn check_waiting(&self, key: PoolKey) -> Result<(), Failure> {
+        let pool = self.pools.live(key);
+        if pool.may_be_waited_for() { Ok(()) } else { Err(overload(pool)) }
     }
 
     /// A connection of the pool that a call can be put on now.
@@ -387,6 +398,7 @@ impl Upstreams {
         if link.stage != Stage::Ready {
             link.stage = Stage::Ready;
             link.ready_ns = now_ns;
+            pool.note_greeting();
             self.timers.clear(link.connect_by_ns, key);
             tracing::info!(backend = pool.upstream.name(), "connection to backend opened");
             pool.counters.connects_ok.inc();
@@ -464,6 +476,9 @@ impl Upstreams {
     pub(super) fn lose(&mut self, key: LinkKey, reason: &str, moment: Moment) -> Lost {
         let link = self.links.live(key);
         let (pool, was_ready) = (link.pool, link.stage == Stage::Ready);
+        if !link.is_draining {
+            self.pools.live_mut(pool).note_loss();
+        }
         let http = &link.endpoint.http;
         let calls = http.streams().map(|(stream, call)| (call, http.was_sent(stream))).collect();
         if was_ready {
