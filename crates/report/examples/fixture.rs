@@ -3,7 +3,7 @@
 //!
 //! `cargo run -p report --example fixture -- /tmp/looks`
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/report/common/mod.rs"]
 mod common;
 
 use std::path::PathBuf;

@@ -1,0 +1,107 @@
+//! No label of a chart lies on another, on any chart of any run, wide or narrow.
+
+use analysis::model::Model;
+use measure::{
+    folder::Run,
+    record::{Discovery, FaultRecord},
+};
+use report::{
+    charts::{self, Frame},
+    drawing::{Anchor, Bounds, Drawing, Font, Mark},
+    summary,
+};
+
+/// What letters may share at their edges, in logical pixels.
+const TOUCHING: f64 = 1.0;
+
+/// Where a text is, from the top of its capitals to its base line.
+fn bounds((x, y): (f64, f64), text: &str, font: &Font) -> Bounds {
+    // Without the room that a browser's own font may take.
+    let length = Font { bold: false, ..*font }.width(text) / 1.1;
+    let height = font.size * 0.72;
+    let before = match font.anchor {
+        Anchor::Start => 0.0,
+        Anchor::Middle => length / 2.0,
+        Anchor::End => length,
+    };
+    if font.upwards {
+        return Bounds { x: x - height, y: y + before - length, width: height, height: length };
+    }
+    Bounds { x: x - before, y: y - height, width: length, height }
+}
+
+fn overprinted(drawing: &Drawing) -> Vec<(String, String)> {
+    let marks = drawing.groups.iter().flat_map(|group| &group.marks);
+    let texts: Vec<(&str, Bounds)> = marks
+        .filter_map(|mark| match mark {
+            Mark::Text { at, text, font } => Some((&**text, bounds(*at, text, font))),
+            _ => None,
+        })
+        .filter(|(text, _)| !text.is_empty())
+        .collect();
+    let mut pairs = Vec::new();
+    for (index, (text, own)) in texts.iter().enumerate() {
+        for (other_text, other) in &texts[index + 1..] {
+            let across = own.right().min(other.right()) - own.x.max(other.x);
+            let down = own.bottom().min(other.bottom()) - own.y.max(other.y);
+            if across > TOUCHING && down > TOUCHING {
+                pairs.push(((*text).to_owned(), (*other_text).to_owned()));
+            }
+        }
+    }
+    pairs
+}
+
+#[test]
+fn no_label_lies_on_another() {
+    let mut crowded = crate::common::faulted();
+    for name in ["client-dns", "client-lookaside", "envoy-l7", "haproxy-l7", "nginx-l7", "caddy-l7"]
+    {
+        crate::common::add_client_who(&mut crowded, name, Discovery::Lookaside);
+    }
+    // One fault after another, sooner than a label is wide.
+    for trial in &mut crowded.trials {
+        let first = trial.faults[0].clone();
+        trial.faults.extend((1..4).map(|after| FaultRecord {
+            backend: format!("b{after}"),
+            planned_s: first.planned_s + 0.1 * f64::from(after),
+            done_s: first.done_s + 0.1 * f64::from(after),
+            ..first.clone()
+        }));
+    }
+    let mut without_faults = crowded.clone();
+    without_faults.trials.iter_mut().for_each(|trial| trial.faults.clear());
+    let mut categories = crate::common::swept();
+    for point in &mut categories.record.sweep.as_mut().unwrap().points {
+        point.number = None;
+    }
+    let runs: [(&str, Run); 7] = [
+        ("run", crate::common::run()),
+        ("crowded", crowded),
+        ("crowded without faults", without_faults),
+        ("categories", categories),
+        ("faulted", crate::common::faulted()),
+        ("swept", crate::common::swept()),
+        ("searched", crate::common::searched()),
+    ];
+    let mut found = Vec::new();
+    let mut charts_seen = 0;
+    for (name, run) in &runs {
+        let model = Model::new(&run.record, &run.trials);
+        for (one, other) in overprinted(&summary::draw(&model)) {
+            found.push(format!("{name}, summary: `{one}` on `{other}`"));
+        }
+        for kind in charts::of(&model) {
+            for frame in [Frame::wide(), Frame::narrow()] {
+                charts_seen += 1;
+                let chart = kind.of(&model, frame);
+                for (one, other) in overprinted(&chart.drawing) {
+                    let width = frame.width;
+                    found.push(format!("{name}, {} at {width}: `{one}` on `{other}`", kind.name));
+                }
+            }
+        }
+    }
+    assert!(charts_seen > 30, "{charts_seen}");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

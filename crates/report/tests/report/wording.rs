@@ -1,0 +1,165 @@
+//! Sentences about the right thing: each of these once said something else.
+
+use analysis::{
+    decide::Status,
+    findings::{Findings, Sentence},
+    model::Model,
+};
+use measure::{
+    answer::Answer,
+    figure::Figure,
+    folder::Run,
+    record::{Layer, LeftOut},
+};
+
+use crate::common::decided::{Results, situation};
+
+fn plain(sentences: &[Sentence]) -> String {
+    sentences.iter().map(Sentence::plain).collect::<Vec<_>>().join("\n")
+}
+
+fn findings(run: &Run) -> Findings {
+    Findings::of(&Model::new(&run.record, &run.trials))
+}
+
+fn answered_by(run: &mut Run, less: &str) {
+    run.record.answer = Some(Answer {
+        figure: Figure::LatencyP99,
+        peers: ["l7".into(), "l4".into()],
+        at: None,
+        less: Some(less.parse().unwrap()),
+        greater: None,
+        alike: None,
+        overloaded: None,
+        always: None,
+    });
+}
+
+#[test]
+fn a_backend_that_was_added_was_not_killed() {
+    let mut run = crate::common::faulted();
+    for trial in &mut run.trials {
+        trial.faults.truncate(1);
+        trial.faults[0].action = "add".into();
+    }
+    let page = report::html(&run);
+    assert!(page.contains("b1 was added while it ran, so there is no steady state to model"));
+    assert!(!page.contains("b1 was killed"));
+}
+
+#[test]
+fn shares_are_compared_with_what_policy_and_capacity_imply() {
+    let mut run = crate::common::run();
+    crate::common::keep_up(&mut run);
+    run.record.backends[3].speed = 0.2;
+    assert!(plain(&findings(&run).peers).contains("evenly over 4 backends"), "it takes turns");
+    run.record.load.policy = "p2c".into();
+    let said = plain(&findings(&run).peers);
+    let expected =
+        "calls by load: the slowest backend, b3, got 25.0 % and has 6.2 % of the capacity";
+    assert!(said.contains(expected), "{said}");
+    // While b1 is away the others are due its calls.
+    let said = plain(&findings(&crate::common::faulted()).peers);
+    assert!(!said.contains("would be even") && !said.contains("evenly over 4"), "{said}");
+}
+
+#[test]
+fn streams_that_are_spread_better_and_take_longer_are_a_trade() {
+    let mut run = crate::common::named(crate::common::run(), "long-streams");
+    crate::common::keep_up(&mut run);
+    run.record.load.call = "bidi".into();
+    let latency = |peer: &str| crate::common::trials_of(&run, peer).next().unwrap().latency.clone();
+    let (long, short) = (latency("l4"), latency("l7"));
+    for trial in &mut run.trials {
+        trial.latency = if trial.peer == "l7" { long.clone() } else { short.clone() };
+    }
+    let decision = Results::of(&[run]).decide();
+    let one = situation(&decision, "long-streams");
+    let says = one.finding.says.plain();
+    assert!(one.choices.is_empty() && one.finding.status == Status::Tells, "{:?}", one.choices);
+    assert!(says.contains("p99 of a stream was") && says.contains("times higher"), "{says}");
+    let command = one.command.as_ref().unwrap();
+    assert!(!command.contains("--repeats"), "more of them would change nothing: {command}");
+}
+
+#[test]
+fn connections_are_spoken_of_where_they_differ() {
+    let run = crate::common::swept();
+    let said = plain(&findings(&run).answer);
+    assert!(said.starts_with("Even at 256 connections l4's busiest backend gets "), "{said}");
+    let mut run = run;
+    run.record.sweep.as_mut().unwrap().key = "balance.policy".into();
+    let said = plain(&findings(&run).answer);
+    assert!(
+        said.starts_with("The busiest backend got 29.4 % to 100 % of the calls behind l4"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_target_has_no_policy_and_no_backends_of_the_labs() {
+    let mut run = crate::common::run();
+    assert!(report::html(&run).contains("<dt>Policy</dt>"));
+    run.record.peers.iter_mut().for_each(|peer| peer.layer = Layer::External);
+    run.record.backends.clear();
+    run.record.environment.placement =
+        [("generator".to_owned(), vec![0]), ("backends".to_owned(), vec![1])].into();
+    let page = report::html(&run);
+    assert!(!page.contains("<dt>Policy</dt>") && !page.contains("<dt>Backends</dt>"));
+    assert!(page.contains("generator on 0") && !page.contains("backends on 1"));
+}
+
+#[test]
+fn a_trial_whose_connections_were_not_dealt_in_turn_is_flagged() {
+    let mut run = crate::common::run();
+    crate::common::keep_up(&mut run);
+    crate::common::give_calls(&mut run, "l7", "l4");
+    run.record.load.connections = 8;
+    assert!(!plain(&findings(&run).caveats).contains("backend of l4 got"));
+    let trial = run.trials.iter_mut().find(|trial| trial.peer == "l4").unwrap();
+    for (backend, calls) in trial.backends.iter_mut().zip([3_911, 6_101, 3_896, 2_000]) {
+        backend.calls = calls;
+    }
+    let said = plain(&findings(&run).caveats);
+    let expected = "In repeat 1 the busiest backend of l4 got 38.4 % of the calls, and has 25.0 % \
+                    of connections dealt in turn";
+    assert!(said.contains(expected), "{said}");
+}
+
+#[test]
+fn overload_is_said_where_no_sentence_of_the_scenario_is_about_it() {
+    let mut run = crate::common::run();
+    answered_by(&mut run, "It was {change}.");
+    run.record.answer.as_mut().unwrap().always = Some("{all.latency_p99}.".parse().unwrap());
+    let said = plain(&findings(&run).answer);
+    assert!(said.contains("l4 was overloaded: it was offered"), "{said}");
+    let overloaded = "L4 was offered {l4.load} what it served.".parse().unwrap();
+    run.record.answer.as_mut().unwrap().overloaded = Some(overloaded);
+    assert!(plain(&findings(&run).answer).starts_with("L4 was offered 1.57 times what"));
+}
+
+#[test]
+fn what_can_not_be_measured_here_is_said_first() {
+    let mut run = crate::common::run();
+    answered_by(&mut run, "It was {change}.");
+    run.record.answer.as_mut().unwrap().peers[0] = "kernel-l4".into();
+    let reason = "it needs network namespaces".to_owned();
+    run.record.left_out.push(LeftOut { peer: "kernel-l4".into(), reason });
+    let said = plain(&findings(&run).answer);
+    let expected = "The question can't be answered here: kernel-l4 was left out (it needs network \
+                    namespaces).";
+    assert!(said.starts_with(expected), "{said}");
+}
+
+/// The sentence of a scenario speaks of its settings.
+#[test]
+fn a_run_with_settings_of_its_own_is_not_answered_by_the_scenarios_sentence() {
+    let mut run = crate::common::run();
+    crate::common::keep_up(&mut run);
+    answered_by(&mut run, "With one connection it was {change}.");
+    assert!(plain(&findings(&run).answer).starts_with("With one connection"));
+    run.record.overrides = vec!["--set load.duration=5s".into()];
+    assert!(plain(&findings(&run).answer).starts_with("With one connection"));
+    run.record.overrides = vec!["--set load.connections=64".into()];
+    assert!(!plain(&findings(&run).answer).contains("With one connection"));
+}
