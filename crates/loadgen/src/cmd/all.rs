@@ -1,5 +1,5 @@
-//! `loadgen all`: every scenario of the library into a set of runs, and the decision that
-//! comes of it.
+//! `loadgen all`: the scenarios that decide most, or every one of the library, into a set of
+//! runs, and the decision that comes of it.
 //!
 //! Each scenario is run by a process of its own, as by hand: one that moves into a user
 //! namespace, or that fails, is of no consequence to the next.
@@ -31,15 +31,23 @@ use crate::{
 
 /// What is said of a set in its folder, for `--resume`.
 const SET_FILE: &str = "set.json";
-/// What is run first: the question it all starts with, then what decides most. The other
-/// scenarios of the library follow by name.
-const FIRST: [&str; 6] = [
+/// What decides most, in this order; about 20 minutes. What is left of the library refines a
+/// choice that has been made, and takes half an hour more.
+const DECIDING: [&str; 14] = [
     "single-conn-flood",
     "few-conns",
     "many-conns",
     "connection-sweep",
     "cost-of-l7",
     "slow-backend",
+    "backend-crash",
+    "capacity",
+    "connection-churn",
+    "long-streams",
+    "payload-sweep",
+    "scale-out",
+    "skewed-clients",
+    "tls-price",
 ];
 /// How often it is looked whether a scenario has ended.
 const POLL: Duration = Duration::from_millis(50);
@@ -50,6 +58,10 @@ pub(crate) struct Args {
     /// intervals.
     #[arg(long)]
     quick: bool,
+    /// Run every scenario of the library, also those that refine a choice: settings, limits,
+    /// fleets, distances. Nearly an hour.
+    #[arg(long)]
+    every: bool,
     /// Leave out these scenarios, with commas.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     except: Vec<String>,
@@ -59,7 +71,7 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
     /// Go on with a set that was interrupted: what has a complete run in FOLDER is not run
     /// again.
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["quick", "except", "out"])]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["quick", "every", "except", "out"])]
     resume: Option<PathBuf>,
 }
 
@@ -120,17 +132,23 @@ fn remaining(elapsed: Duration, ran: usize, left: usize) -> String {
     format!(", about {minutes:.0} min left")
 }
 
-/// A set of all scenarios but those left out, in a folder of its own.
+/// A set of the scenarios that are asked for but those left out, in a folder of its own.
 fn new_set(args: &Args, library: &Library, root: &Root) -> Result<(PathBuf, Set), Failure> {
     for name in &args.except {
         library.find(name).map_err(Failure::bad_input)?;
     }
-    let rest = library.names().iter().filter(|name| !FIRST.contains(&name.as_str()));
-    let first = library.names().iter().filter(|name| FIRST.contains(&name.as_str()));
-    let mut first: Vec<&String> = first.collect();
-    first.sort_by_key(|name| FIRST.iter().position(|first| first == name));
-    let all = first.into_iter().chain(rest).cloned();
-    let scenarios = all.filter(|name| !args.except.contains(name)).collect();
+    let order = |name: &String| {
+        DECIDING.iter().position(|deciding| deciding == name).unwrap_or(DECIDING.len())
+    };
+    let mut scenarios = library.names().to_vec();
+    scenarios.retain(|name| {
+        !args.except.contains(name) && (args.every || DECIDING.contains(&name.as_str()))
+    });
+    scenarios.sort_by_key(order);
+    if scenarios.is_empty() {
+        let message = "none of the scenarios that decide is here; --every runs all that are";
+        return Err(Failure::bad_input(message));
+    }
     let set = Set { quick: args.quick, scenarios };
     let utc = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     let folder = args.out.clone().unwrap_or_else(|| root.results().join(format!("all-{utc}")));
@@ -211,7 +229,8 @@ mod tests {
     use super::*;
 
     fn args(out: &Path) -> Args {
-        Args { quick: true, except: vec!["tls-price".into()], out: Some(out.into()), resume: None }
+        let except = vec!["tls-price".into()];
+        Args { quick: true, every: true, except, out: Some(out.into()), resume: None }
     }
 
     #[test]
@@ -229,6 +248,10 @@ mod tests {
         assert_eq!(set.scenarios[0], "single-conn-flood");
         let again = read_set(&folder).unwrap();
         assert_eq!((again.quick, again.scenarios), (true, set.scenarios));
+        // Without more being asked for, what decides, of which each has to be there.
+        let deciding = Args { every: false, except: Vec::new(), ..args(&home.path().join("few")) };
+        let (_, set) = new_set(&deciding, &library, &root).unwrap();
+        assert_eq!(set.scenarios, DECIDING);
         // A set never mixes with what is there.
         let failure = new_set(&args(&out), &library, &root).unwrap_err();
         assert!(failure.code == exit::BAD_INPUT && failure.message.contains("--resume"));

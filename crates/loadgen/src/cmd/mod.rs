@@ -62,7 +62,7 @@ Examples:
                                           --set network=namespaces --peers l4,kernel-l4
   A balancer that is there already:     loadgen --scenario few-conns --target 10.0.0.7:80
   On three nodes of a cluster:          loadgen --scenario few-conns --on slurm --nodes 3
-  All scenarios, and a decision:        loadgen all
+  What decides, and the decision:       loadgen all
   A service of your own:                loadgen --target localhost:50051 --reflection \\
                                           --method helloworld.Greeter/SayHello \\
                                           --data '{\"name\": \"you\"}\'
@@ -103,7 +103,7 @@ enum Command {
     Peers,
     /// Delete all but the newest runs of each scenario.
     Prune(prune::Args),
-    /// Run every scenario of the library, and decide from them; about 20 minutes, or 5 with
+    /// Run the scenarios that decide most, and decide from them; about 20 minutes, or 5 with
     /// --quick.
     All(all::Args),
     /// Measure how many calls a second the generator can make on this machine; later runs say

@@ -253,7 +253,7 @@ fn a_set_that_was_interrupted_goes_on_where_it_was() {
     home.scenario("long", &SMALL.replace("repeats = 1", "repeats = 50"));
     let out = home.path("set");
     let folder = out.to_str().unwrap();
-    let mut set = home.start(&["all", "--out", folder]);
+    let mut set = home.start(&["all", "--every", "--out", folder]);
     // Scenarios are run by name: a trial of `long` is under way.
     set.wait_for("[1/150]");
     set.signal(Signal::SIGTERM);
