@@ -44,43 +44,68 @@ fi
 step "scenarios, in their short form"
 results=$(mktemp -d)
 trap 'rm -rf "$results" "$log"' EXIT
+cargo build --quiet --profile gate -p loadgen
+readonly loadgen=target/gate/loadgen
 
-# Who served a call and whether it failed is judged once. A few seconds on a machine
-# with other work can't judge what time or CPU something took, so a run of which claims
-# about these alone failed is made again, up to twice.
+# Two at a time, since most of them wait for their clocks. What does not come out beside
+# another is run alone: there who served a call and whether it failed is judged once. A few
+# seconds on a machine with other work can't judge what time or CPU something took, so a run
+# of which claims about these alone failed is made again, up to twice.
 tries=()
 short_form() {
-  echo "-- $1"
-  cargo run --quiet --profile gate -p loadgen -- --scenario "$1" --short --retries 2 --out "$results" 2>&1 |
-    tee "$log" || return 1
-  while read -r retry; do
-    tries+=("scenario $1: $retry")
-  done < <(grep -o '^RETRY .*' "$log" || true)
+  "$loadgen" --scenario "$1" --short --out "$results/$1" "${@:2}" >"$results/$1.log" 2>&1
+}
+ended() {
+  printf -- '-- %s\n' "$1"
+  cat "$results/$1.log"
 }
 # Whether network namespaces can be made, and what the peers are.
-cargo run --quiet --profile gate -p loadgen -- peers >"$log"
+"$loadgen" peers >"$log"
 namespaces=$(sed -n 's/^network = "namespaces" *MISSING: //p' "$log")
 links=$(sed -n 's/^\[\[link\]\] *MISSING: //p' "$log")
 quota=$(sed -n 's/^placement.proxy_quota *MISSING: //p' "$log")
 nft=$(sed -n '/^kernel-l4 /{n;s/^ *MISSING: //p}' "$log")
+names=()
 for file in scenarios/*.toml; do
   name=$(basename "$file" .toml)
   if [ -n "$namespaces" ] && grep -q '^network = "namespaces"' "$file"; then
     skipped+=("scenario $name: $namespaces")
-    continue
-  fi
-  if [ -n "$links" ] && grep -q '^\[\[link\]\]' "$file"; then
+  elif [ -n "$links" ] && grep -q '^\[\[link\]\]' "$file"; then
     skipped+=("scenario $name: $links")
-    continue
-  fi
-  if [ -n "$quota" ] && grep -q '^proxy_quota' "$file"; then
+  elif [ -n "$quota" ] && grep -q '^proxy_quota' "$file"; then
     skipped+=("scenario $name: $quota")
-    continue
+  else
+    names+=("$name")
+    if [ -n "$nft" ] && grep -q '"kernel-l4"' "$file"; then
+      skipped+=("peer kernel-l4 of $name: $nft")
+    fi
   fi
-  if [ -n "$nft" ] && grep -q '"kernel-l4"' "$file"; then
-    skipped+=("peer kernel-l4 of $name: $nft")
-  fi
-  short_form "$name" || { echo "error: scenario $name does not come out" >&2 && exit 1; }
+done
+alone=()
+declare -A running=()
+reap() {
+  local pid name code=0
+  wait -n -p pid || code=$?
+  name=${running[$pid]}
+  [ $code = 0 ] || alone+=("$name")
+  unset "running[$pid]"
+  ended "$name"
+}
+for name in "${names[@]}"; do
+  [ ${#running[@]} -lt 2 ] || reap
+  short_form "$name" &
+  running[$!]=$name
+done
+while [ ${#running[@]} -gt 0 ]; do
+  reap
+done
+for name in ${alone+"${alone[@]}"}; do
+  tries+=("scenario $name: $(grep -m 1 'FAILED\|^error: ' "$results/$name.log" || true)")
+  short_form "$name" --retries 2 || { ended "$name"; echo "error: scenario $name does not come out" >&2; exit 1; }
+  ended "$name"
+  while read -r retry; do
+    tries+=("scenario $name: $retry")
+  done < <(grep -o '^RETRY .*' "$results/$name.log" || true)
 done
 
 step "manifests for Kubernetes"
@@ -91,10 +116,9 @@ else
 fi
 
 step "three nodes of Slurm"
-cargo build --quiet --profile gate -p loadgen
 for name in single-conn-flood cost-of-l7; do
   code=0
-  scripts/slurm-here.sh target/gate/loadgen --scenario "$name" --short --retries 2 \
+  scripts/slurm-here.sh "$loadgen" --scenario "$name" --short --retries 2 \
     --on slurm --nodes 3 --out "$results" 2>&1 | tee "$log" || code=${PIPESTATUS[0]}
   while read -r retry; do
     tries+=("scenario $name on Slurm: $retry")
