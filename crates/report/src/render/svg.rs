@@ -93,7 +93,45 @@ fn marks(drawing: &Drawing, group: &crate::drawing::Group) -> String {
     for (long, short) in SHORTER {
         inner = inner.replace(long, short);
     }
-    inner
+    with_segments_joined(&inner)
+}
+
+/// Segments that follow each other in the same pen, as dashes and grid lines do, in one
+/// element: it takes a quarter of the bytes.
+fn with_segments_joined(marks: &str) -> String {
+    let mut text = String::new();
+    let mut open = None;
+    for line in marks.lines() {
+        let segment = segment(line);
+        let pen = segment.map(|(pen, ..)| pen);
+        if open.is_some() && open != pen {
+            text.push_str("\"/>\n");
+        }
+        match segment {
+            Some((pen, from, to)) => {
+                if open != Some(pen) {
+                    let _ = write!(text, "<path {pen} d=\"");
+                }
+                let _ = write!(text, "M{from}L{to}");
+            }
+            None => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        open = pen;
+    }
+    if open.is_some() {
+        text.push_str("\"/>\n");
+    }
+    text
+}
+
+/// The pen of a line of two points, and these.
+fn segment(line: &str) -> Option<(&str, &str, &str)> {
+    let (pen, points) = line.strip_prefix("<polyline ")?.split_once(" points=\"")?;
+    let (from, to) = points.strip_suffix("\"/>")?.split_once(' ')?;
+    (!to.contains(' ')).then_some((pen, from, to))
 }
 
 /// What plotters writes and a browser assumes, or what our placing undoes.
@@ -118,6 +156,20 @@ fn stand_in(paint: Paint) -> Rgb {
 mod tests {
     use super::*;
     use crate::drawing::{Fill, Font, Group, Stroke};
+
+    #[test]
+    fn a_dashed_line_is_one_element() {
+        let mut drawing = Drawing::new(100.0, 50.0);
+        drawing.group(Group::default(), |group| {
+            let [grid, ink] = [Paint::all()[0], Paint::all()[1]];
+            group.line((0.0, 1.0), (40.0, 1.0), Stroke::new(grid, 1.0).dashed(3.0, 2.0));
+            group.line((0.0, 9.0), (40.0, 9.0), Stroke::new(ink, 1.0));
+        });
+        let text = svg(&drawing, "", "wide").0;
+        assert_eq!(text.matches("<path").count(), 2, "{text}");
+        assert_eq!(text.matches('M').count(), 8 + 1, "{text}");
+        assert!(text.contains("\"M0,90L400,90\"") && !text.contains("polyline"), "{text}");
+    }
 
     #[test]
     fn no_colour_is_fixed_and_no_text_is_markup() {
