@@ -18,11 +18,14 @@
 //! seen, which stand in for an interval of trials ([`measure::summary::saturation`]).
 
 use measure::{
-    figure::Figure,
+    figure::{Figure, Figures},
     folder::Run,
     record::{LoopMode, RunRecord, SearchLimit, SearchRecord},
-    statistics::interval::{over_trials, ratio_of_runs, ratio_paired},
-    summary::{Figures, Saturation, is_measured, median, saturation},
+    statistics::{
+        interval::{over_trials, ratio_of_runs, ratio_paired},
+        median,
+    },
+    summary::{Saturation, is_measured, saturation},
 };
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -4,7 +4,7 @@
 //! at load. A backend that comes or goes is due its part for as long as it is there; and a
 //! policy that looks at load is meant to give a slow backend less.
 
-use measure::summary::median;
+use measure::statistics::median;
 
 use crate::{
     model::{Model, PeerView},

@@ -11,8 +11,10 @@
 pub use measure::statistics::interval::Difference;
 use measure::{
     figure::Figure,
-    statistics::interval::{self, over_trials, ratio_paired},
-    summary::median,
+    statistics::{
+        interval::{self, over_trials, ratio_paired},
+        median,
+    },
 };
 
 /// The chance that an interval holds what it is about.

@@ -7,10 +7,10 @@
 use std::{borrow::Cow, cell::RefCell, rc::Rc};
 
 use measure::{
-    figure::Figure,
+    figure::{Figure, Figures},
     format,
     record::{Layer, LoopMode, Network, PeerSetup, RunRecord, TrialOutcome, TrialRecord},
-    summary::{Figures, is_measured},
+    summary::is_measured,
 };
 
 pub use crate::estimate::{Beside, Difference, Estimate, FEWEST_REPEATS, LEVEL, LEVEL_TEXT};

@@ -8,7 +8,7 @@
 //! out: where calls wait for a free stream, that is the load's doing and belongs to
 //! their latency.
 
-use measure::{figure::Figure, summary::Figures};
+use measure::figure::{Figure, Figures};
 
 use crate::model::PeerView;
 

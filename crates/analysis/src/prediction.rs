@@ -1,10 +1,11 @@
 //! What was predicted of a run beside what was measured of it.
 
 use measure::{
+    figure::Figures,
     prediction::{Predicted, PredictedPoint},
     record::{RunRecord, TrialRecord},
     statistics::interval::over_trials,
-    summary::{Figures, is_measured},
+    summary::is_measured,
 };
 use schemars::JsonSchema;
 use serde::Serialize;

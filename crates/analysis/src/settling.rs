@@ -10,8 +10,10 @@
 
 use measure::{
     record::{FaultRecord, TrialRecord},
-    statistics::settling::{Settling, Tolerance, time_until_balance},
-    summary::median,
+    statistics::{
+        median,
+        settling::{Settling, Tolerance, time_until_balance},
+    },
 };
 
 use crate::model::{Model, PeerView};

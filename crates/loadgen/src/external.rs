@@ -361,7 +361,7 @@ mod tests {
         };
         assert_eq!(of(&["pod-7"], 3).ids(), ["pod-7", "not seen 2", "not seen 3"]);
         assert_eq!(of(&["pod-7", "pod-8"], 1).ids(), ["pod-7", "pod-8"]);
-        let mut trial = crate::run::trial::blank_record("target", 0, 0);
+        let mut trial = TrialRecord::blank("target", 0, 0);
         assert!(of(&["pod-7"], 2).complete(&mut trial));
         assert!(!of(&["pod-7"], 2).complete(&mut trial));
         assert!(of(&["pod-7", "pod-8"], 2).complete(&mut trial), "it has a name now");

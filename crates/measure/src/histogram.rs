@@ -4,6 +4,8 @@
 //! every HdrHistogram tool reads, beside a few figures for people who open the
 //! JSON. Values are nanoseconds with 3 significant digits, from 1 ns to an hour.
 
+use std::ops::Deref;
+
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use hdrhistogram::{
     Histogram,
@@ -38,12 +40,6 @@ pub struct HistogramRecord {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a whole V2 HdrHistogram in base64: {0}")]
 pub struct HistogramError(String);
-
-impl HistogramError {
-    pub(crate) fn of_others() -> Self {
-        Self("the histograms are those of other backends".to_owned())
-    }
-}
 
 /// An empty histogram of the lab's range and precision.
 pub fn new_histogram() -> Histogram<u64> {
@@ -110,6 +106,53 @@ impl HistogramRecord {
 impl Default for HistogramRecord {
     fn default() -> Self {
         Self::from_histogram(&new_histogram())
+    }
+}
+
+/// A histogram that goes from one process to another, as it stands in a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "HistogramRecord", into = "HistogramRecord")]
+pub(crate) struct Values(Histogram<u64>);
+
+impl Values {
+    pub(crate) fn record(&mut self, value_ns: u64) {
+        record(&mut self.0, value_ns);
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.0 += &other.0;
+    }
+
+    pub(crate) fn stored(&self) -> HistogramRecord {
+        HistogramRecord::from_histogram(&self.0)
+    }
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self(new_histogram())
+    }
+}
+
+impl Deref for Values {
+    type Target = Histogram<u64>;
+
+    fn deref(&self) -> &Histogram<u64> {
+        &self.0
+    }
+}
+
+impl From<Values> for HistogramRecord {
+    fn from(values: Values) -> Self {
+        values.stored()
+    }
+}
+
+impl TryFrom<HistogramRecord> for Values {
+    type Error = HistogramError;
+
+    fn try_from(record: HistogramRecord) -> Result<Self, HistogramError> {
+        record.to_histogram().map(Self)
     }
 }
 

@@ -18,7 +18,7 @@
 //! | [`folder`] | a run folder on disk |
 //! | [`statistics`] | intervals, and tests of what they rest on |
 //! | [`steadiness`] | when a trial had settled, and whether it sent what was asked |
-//! | [`summary`] | the figures of a trial, for reports and expectations |
+//! | [`summary`] | what a trial, and a search, come down to |
 //! | [`warning`] | doubts, typed, each with advice |
 //!
 //! # Against theory
@@ -71,6 +71,7 @@ pub mod fold;
 pub mod folder;
 pub mod format;
 pub mod histogram;
+mod machine;
 pub mod nodes;
 pub mod prediction;
 pub mod record;

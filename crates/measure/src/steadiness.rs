@@ -14,9 +14,9 @@ use crate::{
     fold::Window,
     statistics::{
         arrivals::{exponential, rate_check},
+        median,
         warm_up::{WarmUp, change_point, mser5},
     },
-    summary::median,
 };
 
 /// Stretches of equally many calls that a trial is cut into: 20 values for

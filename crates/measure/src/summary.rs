@@ -1,15 +1,13 @@
-//! Figures by name: what a trial, or a peer over its trials, comes down to.
+//! What a trial, or a search for a peer, comes down to.
 //!
 //! Times are nanoseconds, shares and rates of error are fractions, throughput is
-//! calls per second. The terminal, the report and `[expect]` all read figures
-//! here, so that the same word is the same number everywhere.
-
-use hdrhistogram::Histogram;
+//! calls per second.
 
 use crate::{
-    figure::Figure,
-    histogram::{self, new_histogram},
+    figure::{CpuPerCall, Figures, ROLES},
+    histogram::{HistogramRecord, new_histogram},
     record::{ProcessRole, SearchLimit, SearchRecord, TrialOutcome, TrialRecord},
+    statistics::median,
 };
 
 /// Whether figures may be drawn from a trial. One that was cut short gives none: its last
@@ -19,74 +17,12 @@ pub fn is_measured(trial: &TrialRecord) -> bool {
     trial.outcome == TrialOutcome::Complete && trial.counts.scheduled > 0 && !trial.is_replaced()
 }
 
-/// In order of their numbers.
-const ROLES: [ProcessRole; 5] = [
-    ProcessRole::Generator,
-    ProcessRole::Proxy,
-    ProcessRole::Backend,
-    ProcessRole::Tap,
-    ProcessRole::Links,
-];
-
-/// One trial's figures.
-#[derive(Clone, Debug)]
-pub struct Figures {
-    /// Calls per backend, in the run's order.
-    pub calls_per_backend: Vec<u64>,
-    /// The same over the whole trial, warm-up included, where that is known.
-    calls_with_warm_up: Vec<u64>,
-    /// Their weights, likewise.
-    weights: Vec<f64>,
-    /// Calls that a backend of another zone than their client's served, of how many; `None`
-    /// where there are no zones.
-    crossed: Option<(u64, u64)>,
-    /// Successful calls.
-    pub ok: u64,
-    /// Calls that failed.
-    pub failed: u64,
-    /// Calls without an answer.
-    pub unfinished: u64,
-    /// Calls scheduled.
-    pub scheduled: u64,
-    /// Successful calls within the window, per second of it.
-    pub throughput: f64,
-    latency: Histogram<u64>,
-    latency_wire: Histogram<u64>,
-    receipt_delay: Histogram<u64>,
-    queued: Histogram<u64>,
-    service: Histogram<u64>,
-    lateness: Histogram<u64>,
-    cpu: [Option<CpuPerCall>; ROLES.len()],
-    machine: Option<CpuPerCall>,
-    payload_bytes: u64,
-}
-
-/// The share of successful calls of which the latency on the wire has to be known.
-const KNOWN_ON_WIRE: f64 = 0.99;
-
-/// CPU time per completed call, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct CpuPerCall {
-    /// In user mode.
-    pub user_ns: f64,
-    /// In the kernel.
-    pub system_ns: f64,
-}
-
-impl CpuPerCall {
-    /// Both together.
-    pub fn total_ns(&self) -> f64 {
-        self.user_ns + self.system_ns
-    }
-}
-
 impl Figures {
     /// Figures of one trial. A stored histogram that can't be read counts as
     /// empty; [`crate::folder::Run::open`] is where files are judged.
     pub fn of_trial(trial: &TrialRecord) -> Self {
-        let read = |record: &crate::histogram::HistogramRecord| {
-            record.to_histogram().unwrap_or_else(|_| new_histogram())
-        };
+        let read =
+            |record: &HistogramRecord| record.to_histogram().unwrap_or_else(|_| new_histogram());
         let completed = trial.counts.completed_in_window;
         let cpu = ROLES.map(|role| cpu_per_call(trial, role, completed));
         Self {
@@ -121,110 +57,6 @@ impl Figures {
             machine: machine_per_call(trial, completed),
             payload_bytes: trial.payload_bytes,
         }
-    }
-
-    /// CPU time per call of the whole machine, whoever spent it: also what the
-    /// kernel does for nobody's process, and what has nothing to do with the
-    /// lab. `None` without a call or a reading.
-    pub fn machine(&self) -> Option<CpuPerCall> {
-        self.machine
-    }
-
-    /// CPU time per call of all processes of a role together; `None` when there
-    /// is no such process or no call.
-    pub fn cpu(&self, role: ProcessRole) -> Option<CpuPerCall> {
-        self.cpu[role as usize]
-    }
-
-    /// Share of calls per backend; empty when no call was successful.
-    pub fn shares(&self) -> Vec<f64> {
-        let sum: u64 = self.calls_per_backend.iter().sum();
-        if sum == 0 {
-            return Vec::new();
-        }
-        self.calls_per_backend.iter().map(|&calls| calls as f64 / sum as f64).collect()
-    }
-
-    /// Latency at a quantile in nanoseconds; `None` without a call.
-    pub fn latency_ns(&self, quantile: f64) -> Option<f64> {
-        value_at(&self.latency, quantile)
-    }
-
-    /// The latency histogram.
-    pub fn latency(&self) -> &Histogram<u64> {
-        &self.latency
-    }
-
-    /// A figure; `None` where it has no value in this trial.
-    pub fn get(&self, figure: Figure) -> Option<f64> {
-        figure.compute(self)
-    }
-
-    /// Latency on the wire at a quantile; `None` unless it is known of nearly all calls,
-    /// since those of which it isn't may not be like the others.
-    pub(crate) fn wire_ns(&self, quantile: f64) -> Option<f64> {
-        let enough = self.latency_wire.len() as f64 >= KNOWN_ON_WIRE * self.ok as f64;
-        value_at(&self.latency_wire, quantile).filter(|_| enough)
-    }
-
-    pub(crate) fn receipt_delay_ns(&self, quantile: f64) -> Option<f64> {
-        value_at(&self.receipt_delay, quantile)
-    }
-
-    pub(crate) fn queued_ns(&self, quantile: f64) -> Option<f64> {
-        value_at(&self.queued, quantile)
-    }
-
-    pub(crate) fn service_ns(&self, quantile: f64) -> Option<f64> {
-        value_at(&self.service, quantile)
-    }
-
-    pub(crate) fn lateness_ns(&self, quantile: f64) -> Option<f64> {
-        value_at(&self.lateness, quantile)
-    }
-
-    pub(crate) fn weights(&self) -> &[f64] {
-        &self.weights
-    }
-
-    /// The counts, where there is at least one call to count.
-    pub(crate) fn counts(&self) -> Option<&[u64]> {
-        (self.ok > 0).then_some(self.calls_per_backend.as_slice())
-    }
-
-    /// How far the busiest backend is ahead of the idlest, in calls of the whole trial.
-    pub(crate) fn spread(&self) -> Option<u64> {
-        let of = &self.calls_with_warm_up;
-        (self.ok > 0).then(|| Some(of.iter().max()? - of.iter().min()?))?
-    }
-
-    /// The part of the calls that crossed zones, where there are any.
-    pub(crate) fn crossed_share(&self) -> Option<f64> {
-        let (crossed, all) = self.crossed.filter(|(_, all)| *all > 0)?;
-        Some(crossed as f64 / all as f64)
-    }
-
-    /// A part of the calls scheduled.
-    pub(crate) fn of_scheduled(&self, calls: u64) -> Option<f64> {
-        (self.scheduled > 0).then(|| calls as f64 / self.scheduled as f64)
-    }
-
-    /// What a cost per call comes to for a GiB of payload; `None` where calls carry
-    /// none.
-    pub(crate) fn per_gib(&self, ns_per_call: f64) -> Option<f64> {
-        const GIB: f64 = (1_u64 << 30) as f64;
-        (self.payload_bytes > 0).then(|| ns_per_call * GIB / self.payload_bytes as f64)
-    }
-
-    pub(crate) fn cpu_ns(&self, role: ProcessRole) -> Option<f64> {
-        self.cpu(role).map(|cpu| cpu.total_ns())
-    }
-
-    /// Client, balancer and backends together: what is left of a balancer that has
-    /// no process, where the kernel bills its work to whoever it interrupts.
-    pub(crate) fn lab_cpu_ns(&self) -> Option<f64> {
-        let all = [ProcessRole::Generator, ProcessRole::Proxy, ProcessRole::Backend];
-        all.into_iter().filter_map(|role| self.cpu_ns(role)).reduce(|sum, one| sum + one)
     }
 }
 
@@ -283,50 +115,10 @@ fn machine_per_call(trial: &TrialRecord, completed: u64) -> Option<CpuPerCall> {
     })
 }
 
-fn value_at(histogram: &Histogram<u64>, quantile: f64) -> Option<f64> {
-    histogram::quantile(histogram, quantile).map(|value| value as f64)
-}
-
-/// Jain's fairness index of the counts: 1 when all are equal, 1/n when one has
-/// everything (Jain, Chiu, Hawe, *A Quantitative Measure of Fairness*, 1984).
-pub fn jain(counts: &[u64]) -> Option<f64> {
-    let sum: f64 = counts.iter().map(|&count| count as f64).sum();
-    let squares: f64 = counts.iter().map(|&count| (count as f64).powi(2)).sum();
-    (squares > 0.0).then(|| sum * sum / (counts.len() as f64 * squares))
-}
-
-/// Standard deviation of the counts over their mean.
-pub fn coefficient_of_variation(counts: &[u64]) -> Option<f64> {
-    let n = counts.len() as f64;
-    let mean = counts.iter().map(|&count| count as f64).sum::<f64>() / n;
-    let variance = counts.iter().map(|&count| (count as f64 - mean).powi(2)).sum::<f64>() / n;
-    (mean > 0.0).then(|| variance.sqrt() / mean)
-}
-
-/// The middle value; the mean of the middle two for an even number.
-pub fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(sorted[middle]),
-        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fairness_is_one_when_even_and_one_nth_when_not() {
-        assert_eq!(jain(&[5, 5, 5, 5]), Some(1.0));
-        assert_eq!(jain(&[20, 0, 0, 0]), Some(0.25));
-        assert_eq!(jain(&[0, 0]), None);
-        assert_eq!(coefficient_of_variation(&[5, 5]), Some(0.0));
-        assert_eq!(coefficient_of_variation(&[10, 0]), Some(1.0));
-    }
+    use crate::figure::Figure;
 
     #[test]
     fn a_saturation_is_bracketed_by_what_held_and_what_did_not() {
@@ -390,12 +182,5 @@ mod tests {
             machine: None,
             payload_bytes: 0,
         }
-    }
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
     }
 }

@@ -1,7 +1,7 @@
 //! What becomes of calls when backends come and go: how many are lost, and how long
 //! it takes until the others, or the one that came, have what they are due.
 
-use measure::{format, record::Layer, summary::median};
+use measure::{format, record::Layer, statistics::median};
 use schemars::JsonSchema;
 use serde::Serialize;
 

@@ -18,8 +18,10 @@
 use measure::{
     figure::Figure,
     format,
-    statistics::interval::{self, Estimate as Centre, over_trials},
-    summary::median,
+    statistics::{
+        interval::{self, Estimate as Centre, over_trials},
+        median,
+    },
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -133,7 +135,7 @@ fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
 /// S* over the repeats; `None` where one of them has none, since its logarithm would
 /// be of nothing.
 fn service_time(pair: Pair<'_, '_>, backends: f64) -> Option<Centre> {
-    let of = |figures: &measure::summary::Figures| {
+    let of = |figures: &measure::figure::Figures| {
         Some((figures.get(Figure::ProxyCpuPerCall)?, figures.get(Figure::MaxShare)?))
     };
     let value = |which: fn((f64, f64)) -> f64| {

@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use measure::{figure::Figure, folder::Run, record::ProcessRole, summary::Figures};
+use measure::{
+    figure::{Figure, Figures},
+    folder::Run,
+    record::ProcessRole,
+};
 
 use crate::{
     Failure, Plan,

@@ -2,8 +2,8 @@
 //! through, beside what was asked for.
 
 use measure::{
+    figure::Figures,
     record::{LinkEngine, LinksRecord},
-    summary::Figures,
 };
 
 use crate::{

@@ -7,10 +7,10 @@
 use std::path::Path;
 
 use measure::{
+    figure::Figures,
     folder::Run,
     record::TrialRecord,
     statistics::interval::{Estimate, over_trials},
-    summary::Figures,
     warning::Warning,
 };
 use queueing::{

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, process::Command};
 
-use measure::{figure::Figure, summary::Figures};
+use measure::figure::{Figure, Figures};
 
 use crate::{
     Failure, Plan,

@@ -7,7 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use measure::{figure::Figure, folder::write_whole, record::Environment, summary::Figures};
+use measure::{
+    figure::{Figure, Figures},
+    folder::write_whole,
+    record::Environment,
+};
 use serde::{Deserialize, Serialize};
 
 use super::Finished;
@@ -36,7 +40,7 @@ impl Calibration {
     pub(crate) fn of(finished: &Finished) -> Option<Self> {
         let cost = |trial| Figures::of_trial(trial).get(Figure::GeneratorCpuPerCall);
         let costs: Vec<f64> = finished.trials.iter().filter_map(cost).collect();
-        let ns = measure::summary::median(&costs).filter(|&ns| ns > 0.0)?;
+        let ns = measure::statistics::median(&costs).filter(|&ns| ns > 0.0)?;
         let environment = &finished.record.environment;
         Some(Self {
             calls_per_core: 1e9 / ns,

@@ -3,6 +3,7 @@
 
 use measure::{
     calllog::FailureKind,
+    figure::Figures,
     fold::Folded,
     histogram::quantile,
     nodes::{NodeSetup, NodeTrial},
@@ -11,7 +12,7 @@ use measure::{
     },
     statistics::{drift::between_repeats, independence::neighbours},
     steadiness::{Asked, Steadiness, Unasked},
-    summary::{Figures, is_measured},
+    summary::is_measured,
     warning::Warning,
 };
 
@@ -311,7 +312,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::run::trial::blank_record;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -345,12 +345,8 @@ mod tests {
             by_backend: false,
         };
         let folded = fold([&log], &setting);
-        let record = TrialRecord {
-            measured_s: 6.0,
-            counts: folded.counts(),
-            series: folded.series(),
-            ..blank_record("direct", 0, 0)
-        };
+        let blank = TrialRecord { measured_s: 6.0, ..TrialRecord::blank("direct", 0, 0) };
+        let record = folded.complete(blank, &ids);
         (record, folded)
     }
 
@@ -431,11 +427,7 @@ mod tests {
 
     #[test]
     fn repeats_that_disagree_are_named_with_their_peer() {
-        let measured = |took_ns| {
-            let (record, folded) = trial(0, [took_ns, took_ns]);
-            let [latency, ..] = folded.histograms();
-            TrialRecord { latency, ..record }
-        };
+        let measured = |took_ns| trial(0, [took_ns, took_ns]).0;
         let peers = ["direct".to_owned()];
         let alike = [measured(1_000_000), measured(1_200_000)];
         assert_eq!(of_run(&peers, &[None], &alike), []);

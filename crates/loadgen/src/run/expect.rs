@@ -6,9 +6,10 @@
 //! never counted as held.
 
 use measure::{
-    figure::Scope,
+    figure::{Figures, Scope},
     record::{Expectation, SearchRecord, TrialRecord, Verdict},
-    summary::{Figures, is_measured, median, saturation},
+    statistics::median,
+    summary::{is_measured, saturation},
 };
 use scenario::{Claim, ClaimOutcome, MissingValue, PointName, Subject, is_same};
 
@@ -194,7 +195,6 @@ mod tests {
     use measure::record::{BackendRecord, Counts, Side, TrialOutcome};
 
     use super::*;
-    use crate::run::trial::blank_record;
 
     fn trial(peer: &str, repeat: u32, calls: [u64; 2]) -> TrialRecord {
         let backend = |(id, &calls): (&str, &u64)| BackendRecord {
@@ -210,7 +210,7 @@ mod tests {
             measured_s: 1.0,
             counts: Counts { scheduled: ok, sent: ok, ok, ..Counts::default() },
             backends: ["b0", "b1"].into_iter().zip(&calls).map(backend).collect(),
-            ..blank_record(peer, repeat, 0)
+            ..TrialRecord::blank(peer, repeat, 0)
         }
     }
 

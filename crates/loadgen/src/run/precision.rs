@@ -6,9 +6,10 @@
 //! higher level while repeats go on ([`level_to_ask`]).
 
 use measure::{
+    figure::Figures,
     record::TrialRecord,
     statistics::{interval::over_trials, stopping::level_to_ask},
-    summary::{Figures, is_measured},
+    summary::is_measured,
     warning::Warning,
 };
 use scenario::Precision;
@@ -58,14 +59,13 @@ pub(super) fn missing(
 mod tests {
     use std::time::Duration;
 
-    use measure::figure::Figure;
     use measure::{
+        figure::Figure,
         histogram::{HistogramRecord, new_histogram, record},
         record::Counts,
     };
 
     use super::*;
-    use crate::run::trial::blank_record;
 
     fn trial(repeat: u32, latency_ns: u64) -> TrialRecord {
         let mut histogram = new_histogram();
@@ -73,7 +73,7 @@ mod tests {
         TrialRecord {
             counts: Counts { scheduled: 1, ok: 1, ..Counts::default() },
             latency: HistogramRecord::from_histogram(&histogram),
-            ..blank_record("l7", repeat, repeat)
+            ..TrialRecord::blank("l7", repeat, repeat)
         }
     }
 

@@ -13,8 +13,8 @@
 //! fewer trials would do; a search must not believe what the lab is there to measure.
 
 use measure::{
+    figure::Figures,
     record::{SearchLimit, SearchResult, TrialOutcome, TrialRecord},
-    summary::Figures,
     warning::Warning,
 };
 use scenario::{Search, bounds};

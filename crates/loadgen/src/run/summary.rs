@@ -10,9 +10,9 @@ use analysis::{
     prediction::{Outcome, outcomes},
 };
 use measure::{
-    figure::Figure,
+    figure::{Figure, Figures},
     record::{Expectation, LeftOut, RunOutcome, RunRecord, SearchRecord, TrialRecord},
-    summary::{Figures, is_measured, saturation},
+    summary::{is_measured, saturation},
     warning::Warning,
 };
 use schemars::JsonSchema;

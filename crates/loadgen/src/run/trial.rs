@@ -23,8 +23,8 @@ use measure::{
     fold::{Folded, Setting, Times, Window, fold},
     nodes::NodeTrial,
     record::{
-        BackendRecord, Disturbance, FORMAT_VERSION, FaultRecord, LinksRecord, LoopMode,
-        MachineCost, ProcessCost, Side, TenthRecord, TrialOutcome, TrialRecord,
+        BackendRecord, Disturbance, FaultRecord, LinksRecord, LoopMode, MachineCost, ProcessCost,
+        Side, TenthRecord, TrialOutcome, TrialRecord,
     },
     steadiness::{self, Asked, Steadiness, Unasked},
 };
@@ -238,8 +238,11 @@ impl Attempt<'_> {
                 Done { record, proxy, then }
             }
             Err(_) if interrupt::interrupted() => {
-                let record =
-                    blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order);
+                let record = TrialRecord::blank(
+                    &self.trial.peer.peer.name,
+                    self.trial.repeat,
+                    self.trial.order,
+                );
                 let record = TrialRecord { outcome: TrialOutcome::Interrupted, ..record };
                 Done { record, proxy: None, then: Then::GoOn }
             }
@@ -580,17 +583,6 @@ impl Attempt<'_> {
         }
     }
 
-    /// The backends with the weights they have in the scenario; of those the lab did not
-    /// start, one is as good as the other.
-    fn weighted(&self, mut backends: Vec<BackendRecord>) -> Vec<BackendRecord> {
-        if self.trial.peer.external.is_none() {
-            for (record, backend) in backends.iter_mut().zip(&self.trial.scenario.backends) {
-                record.weight = backend.weight;
-            }
-        }
-        backends
-    }
-
     /// What was measured, as it is kept.
     pub(super) fn record(&self, measured: &Measured) -> TrialRecord {
         let seen = self.look_at(measured);
@@ -640,31 +632,18 @@ impl Attempt<'_> {
         folded: &Folded,
         unasked: &[Unasked],
     ) -> TrialRecord {
-        let ids = self.backend_ids();
-        let [latency, latency_sent, lateness, queued, service, in_backend] = folded.histograms();
-        let [latency_wire, receipt_delay] = folded.on_wire();
+        let blank =
+            TrialRecord::blank(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order);
         let mut record = TrialRecord {
             outcome: measured.outcome.clone(),
             warm_up_s: self.trial.scenario.load.warm_up.as_secs_f64(),
             measured_s: seen.window.seconds(),
             cut_s: (seen.window.start_ns - seen.spent.start_ns) as f64 / 1e9,
-            counts: folded.counts(),
-            latency,
-            latency_sent,
-            latency_wire,
-            receipt_delay,
-            lateness,
-            queued,
-            service,
-            in_backend,
-            overhead: folded.overhead(),
-            backends: self.weighted(folded.backends(&ids)),
             balancers: folded.balancers(&self.balancer_names()),
             zones: folded.zones(
                 self.zone_names(),
                 self.trial.scenario.zones.as_ref().map_or(&[], scenario::Zones::backends),
             ),
-            series: folded.series(),
             tenths: tenths(folded, seen.window, &measured.faults),
             faults: measured.faults.clone(),
             processes: measured.processes.clone(),
@@ -672,8 +651,12 @@ impl Attempt<'_> {
             nodes: measured.nodes.clone(),
             disturbance: measured.disturbance.clone(),
             links: measured.links.clone(),
-            ..blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order)
+            ..folded.complete(blank, &self.backend_ids())
         };
+        // Of backends the lab did not start, one is as good as the other.
+        if self.trial.peer.external.is_none() {
+            weigh(&mut record.backends, self.trial.scenario);
+        }
         let open = load::mode(self.trial.scenario) == LoopMode::Open;
         record.warnings = doubts::of_trial(&record, folded, measured.lost, open);
         record.warnings.extend(doubts::of_steadiness(seen.steadiness));
@@ -717,7 +700,7 @@ impl Attempt<'_> {
     pub(super) fn failed(&self, error: &LabError) -> TrialRecord {
         TrialRecord {
             outcome: failure(error),
-            ..blank_record(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order)
+            ..TrialRecord::blank(&self.trial.peer.peer.name, self.trial.repeat, self.trial.order)
         }
     }
 }
@@ -773,42 +756,10 @@ impl Watched {
     }
 }
 
-/// A record in which nothing was measured.
-pub(crate) fn blank_record(peer: &str, repeat: u32, order: u32) -> TrialRecord {
-    TrialRecord {
-        format: FORMAT_VERSION,
-        peer: peer.to_owned(),
-        point: None,
-        repeat,
-        order,
-        started_utc: String::new(),
-        outcome: TrialOutcome::Complete,
-        warm_up_s: 0.0,
-        measured_s: 0.0,
-        cut_s: 0.0,
-        payload_bytes: 0,
-        counts: Default::default(),
-        latency: Default::default(),
-        latency_sent: Default::default(),
-        latency_wire: Default::default(),
-        receipt_delay: Default::default(),
-        lateness: Default::default(),
-        queued: Default::default(),
-        service: Default::default(),
-        in_backend: Default::default(),
-        overhead: Default::default(),
-        backends: Vec::new(),
-        balancers: Vec::new(),
-        zones: Vec::new(),
-        series: Vec::new(),
-        tenths: Vec::new(),
-        faults: Vec::new(),
-        processes: Vec::new(),
-        machine: MachineCost::default(),
-        nodes: Vec::new(),
-        disturbance: None,
-        links: None,
-        warnings: Vec::new(),
+/// Gives backends the weights they have in the scenario.
+pub(super) fn weigh(backends: &mut [BackendRecord], scenario: &Scenario) {
+    for (record, backend) in backends.iter_mut().zip(&scenario.backends) {
+        record.weight = backend.weight;
     }
 }
 

@@ -8,11 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use measure::format;
 use measure::{
-    figure::Figure,
+    figure::{Figure, Figures},
+    format,
     record::{SearchResult, TrialOutcome, TrialRecord},
-    summary::Figures,
 };
 
 use super::{Live, Terminal};
@@ -283,7 +282,6 @@ mod tests {
     use report::terminal::Style;
 
     use super::*;
-    use crate::run::trial::blank_record;
 
     fn progress(trials: usize, planned: Option<Duration>) -> Progress {
         let terminal = Terminal { interactive: false, style: Style { colour: false, width: 80 } };
@@ -312,7 +310,7 @@ mod tests {
             progress.add(1, "disturbed");
             for repeat in 0..2 {
                 progress.trial_begins("l4", repeat);
-                progress.trial_ends(&blank_record("l4", repeat, 0));
+                progress.trial_ends(&TrialRecord::blank("l4", repeat, 0));
             }
             assert_eq!((progress.done, progress.trials), (2, 2));
         }
@@ -320,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_failed_trial_says_whose_side_it_was() {
-        let mut record = blank_record("l4", 0, 0);
+        let mut record = TrialRecord::blank("l4", 0, 0);
         record.outcome = TrialOutcome::Failed { side: Side::Backend, message: "b0 ended".into() };
         assert_eq!(in_short(&record), "FAILED on the side of the backend: b0 ended");
     }

@@ -2,9 +2,9 @@
 
 use crate::common::{Home, SMALL};
 use measure::{
+    figure::Figures,
     folder::Run,
     record::{TrialRecord, ZoneRecord},
-    summary::Figures,
 };
 
 /// Two backends and a client connection in each of two zones.

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 
 use super::QUANTILES;
 use crate::{
+    figure::Figures,
     histogram::{HistogramRecord, new_histogram, quantile},
     record::{BackendRecord, FailureCount, ProcessCost, TrialRecord},
-    summary::Figures,
 };
 
 /// One sample of a metric.

@@ -13,7 +13,7 @@ use super::{
     interval::variance,
     special::{chi_square_tail, normal_two_sided},
 };
-use crate::summary::median;
+use crate::statistics::median;
 
 /// Values at most: the pairs of more are not worth their time.
 const MOST_VALUES: usize = 4_096;

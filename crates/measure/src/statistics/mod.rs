@@ -54,6 +54,18 @@ fn ranks(values: &[f64]) -> Option<Vec<f64>> {
     Some(ranks)
 }
 
+/// The middle value; the mean of the middle two for an even number.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(sorted[middle]),
+        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -61,5 +73,12 @@ mod tests {
         let ranks = super::ranks(&[2.0, 1.0, 2.0, 5.0, 0.0, -0.0]).unwrap();
         assert_eq!(ranks, [4.5, 3.0, 4.5, 6.0, 1.5, 1.5]);
         assert_eq!(super::ranks(&[1.0, f64::NAN]), None);
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(super::median(&[]), None);
+        assert_eq!(super::median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(super::median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
     }
 }

@@ -6,8 +6,7 @@
 //! more evenly than chance would: p close to 1. An L4 balancer draws connections
 //! and not calls: p is 0 as soon as connections don't divide evenly. So p tells
 //! whether the spread is that of calls drawn by chance; how uneven it is, is told
-//! by [`ChiSquare::unevenness`], and by Jain's index and the coefficient of
-//! variation in [`crate::summary`].
+//! by [`ChiSquare::unevenness`], [`jain`] and [`coefficient_of_variation`].
 
 use super::special::chi_square_tail;
 
@@ -59,12 +58,28 @@ pub fn chi_square(counts: &[u64], weights: &[f64]) -> Option<ChiSquare> {
     Some(ChiSquare { statistic, degrees, p_value, least_expected, unevenness })
 }
 
+/// Jain's fairness index of the counts: 1 when all are equal, 1/n when one has
+/// everything (Jain, Chiu, Hawe, *A Quantitative Measure of Fairness*, 1984).
+pub fn jain(counts: &[u64]) -> Option<f64> {
+    let sum: f64 = counts.iter().map(|&count| count as f64).sum();
+    let squares: f64 = counts.iter().map(|&count| (count as f64).powi(2)).sum();
+    (squares > 0.0).then(|| sum * sum / (counts.len() as f64 * squares))
+}
+
+/// Standard deviation of the counts over their mean.
+pub fn coefficient_of_variation(counts: &[u64]) -> Option<f64> {
+    let n = counts.len() as f64;
+    let mean = counts.iter().map(|&count| count as f64).sum::<f64>() / n;
+    let variance = counts.iter().map(|&count| (count as f64 - mean).powi(2)).sum::<f64>() / n;
+    (mean > 0.0).then(|| variance.sqrt() / mean)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{statistics::chance::Chance, summary::coefficient_of_variation};
+    use crate::statistics::chance::Chance;
 
     fn chi_square_even(counts: &[u64]) -> Option<ChiSquare> {
         chi_square(counts, &vec![1.0; counts.len()])
@@ -128,5 +143,14 @@ mod tests {
             prop_assert!((test.unevenness - variation).abs() < 1e-9);
             prop_assert!((0.0..=1.0).contains(&test.p_value));
         }
+    }
+
+    #[test]
+    fn fairness_is_one_when_even_and_one_nth_when_not() {
+        assert_eq!(jain(&[5, 5, 5, 5]), Some(1.0));
+        assert_eq!(jain(&[20, 0, 0, 0]), Some(0.25));
+        assert_eq!(jain(&[0, 0]), None);
+        assert_eq!(coefficient_of_variation(&[5, 5]), Some(0.0));
+        assert_eq!(coefficient_of_variation(&[10, 0]), Some(1.0));
     }
 }

@@ -105,8 +105,8 @@ pub fn change_point(series: &[f64]) -> Option<ChangePoint> {
         return Some(ChangePoint { index, p_value, ratio: Some(1.0) });
     }
     let (before, after) = series.split_at(index);
-    let before = crate::summary::median(before)?;
-    let after = crate::summary::median(after)?;
+    let before = crate::statistics::median(before)?;
+    let after = crate::statistics::median(after)?;
     let ratio = (before != 0.0).then(|| after / before);
     Some(ChangePoint { index, p_value, ratio })
 }

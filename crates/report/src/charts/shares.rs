@@ -50,7 +50,7 @@ fn axis_ticks(model: &Model<'_>) -> Vec<f64> {
         .peers
         .iter()
         .flat_map(PeerView::figures)
-        .flat_map(measure::summary::Figures::shares)
+        .flat_map(measure::figure::Figures::shares)
         .chain(model.fair_shares.iter().copied())
         .fold(0.0, f64::max);
     // A number stands above the highest bar.

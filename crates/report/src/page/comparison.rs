@@ -122,7 +122,7 @@ fn bars(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>) {
                 for rank in 0..model.backends.len() {
                     let at_rank: Vec<f64> =
                         sorted.iter().filter_map(|shares| shares.get(rank).copied()).collect();
-                    let share = measure::summary::median(&at_rank).unwrap_or(0.0);
+                    let share = measure::statistics::median(&at_rank).unwrap_or(0.0);
                     let height = format!("height:{:.1}%", share * 100.0);
                     html.tag("i", &[("style", &height), ("title", &format::share(share))], |_| ());
                 }

@@ -9,7 +9,7 @@ use measure::{
     format,
     histogram::{new_histogram, quantile},
     record::Twin,
-    summary::median,
+    statistics::median,
 };
 
 use super::{column, peer_heading, section, table};

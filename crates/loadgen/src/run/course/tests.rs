@@ -21,7 +21,7 @@ use crate::{
     lab::{Launch, placement::Cpus},
     run::{
         Request, describe, doubts,
-        trial::{Done, Moment, blank_record},
+        trial::{Done, Moment},
     },
 };
 
@@ -196,7 +196,7 @@ fn measured(trial: &Trial<'_>, latency_ns: u64) -> TrialRecord {
         point: trial.point.map(str::to_owned),
         counts: Counts { scheduled: 100, sent: 100, ok: 100, ..Counts::default() },
         latency: HistogramRecord::from_histogram(&histogram),
-        ..blank_record(&trial.peer.peer.name, trial.repeat, trial.order)
+        ..TrialRecord::blank(&trial.peer.peer.name, trial.repeat, trial.order)
     }
 }
 
@@ -290,7 +290,7 @@ fn a_failed_trial_is_kept_and_the_run_goes_on() {
     let failed = |trial: &Trial<'_>| match trial.order {
         1 => TrialRecord {
             outcome: TrialOutcome::Failed { side: Side::Proxy, message: "gone".to_owned() },
-            ..blank_record("b", trial.repeat, trial.order)
+            ..TrialRecord::blank("b", trial.repeat, trial.order)
         },
         _ => measured(trial, 1_000),
     };
@@ -308,7 +308,7 @@ fn a_trial_whose_node_was_lost_is_run_again_at_the_end() {
     let fake = Fake::new(|trial| match trial.order {
         1 => TrialRecord {
             outcome: TrialOutcome::Failed { side: Side::Lab, message: "n1 is lost".to_owned() },
-            ..blank_record("b", trial.repeat, trial.order)
+            ..TrialRecord::blank("b", trial.repeat, trial.order)
         },
         _ => measured(trial, 1_000),
     });
@@ -332,7 +332,7 @@ fn a_backend_that_never_starts_ends_the_run_and_so_does_a_target_to_be_left_alon
             let message = "b0 exited with code 1".to_owned();
             TrialRecord {
                 outcome: TrialOutcome::Failed { side: Side::Backend, message },
-                ..blank_record(&trial.peer.peer.name, trial.repeat, trial.order)
+                ..TrialRecord::blank(&trial.peer.peer.name, trial.repeat, trial.order)
             }
         });
         run(LOAD, &["a", "b"], Fake { then, ..fake })
@@ -461,7 +461,7 @@ fn a_search_ends_with_its_budget_or_with_a_trial_that_failed() {
 
     let failed = |trial: &Trial<'_>| TrialRecord {
         outcome: TrialOutcome::Failed { side: Side::Lab, message: "no port".to_owned() },
-        ..blank_record("a", trial.repeat, trial.order)
+        ..TrialRecord::blank("a", trial.repeat, trial.order)
     };
     let (_home, finished, _) = run(&format!("{LOAD}{SEARCH}"), &["a"], Fake::new(failed));
     assert_eq!(finished.trials.len(), 2, "one a repeat");
@@ -504,7 +504,7 @@ fn twins_come_last_and_one_that_failed_is_left_out() {
         match (is_twin, trial.peer.peer.name.as_str()) {
             (true, "a") => TrialRecord {
                 outcome: TrialOutcome::Failed { side: Side::Backend, message: "gone".to_owned() },
-                ..blank_record("a", 0, 0)
+                ..TrialRecord::blank("a", 0, 0)
             },
             _ => measured(trial, 1_000),
         }

@@ -9,7 +9,7 @@ use agents::wire;
 use generator::client::Seen;
 use measure::{
     calllog::{CallLog, Entry, Outcome, UNKNOWN_BACKEND},
-    fold::{Folded, FoldedPart},
+    fold::Folded,
     nodes::NodeTrial,
     record::{Disturbance, FaultRecord, MachineCost, ProcessCost, ProcessRole, Side, TrialOutcome},
 };
@@ -110,14 +110,14 @@ pub(super) fn measured_of_wire(measured: &wire::Measured) -> Result<PartMeasured
 }
 
 /// A node's part of a fold.
-pub(super) fn folded_to_wire(folded: Folded) -> wire::Folded {
-    wire::Folded { part_json: json(&folded.part()) }
+pub(super) fn folded_to_wire(folded: &Folded) -> wire::Folded {
+    wire::Folded { part_json: json(folded) }
 }
 
 pub(super) fn folded_of_wire(sent: &wire::Folded, backends: usize) -> Result<Folded, Unreadable> {
     let what = "a fold";
-    let part: FoldedPart = read(what, &sent.part_json)?;
-    Folded::of_part(part, backends).map_err(|_| Unreadable(what))
+    let folded: Folded = read(what, &sent.part_json)?;
+    if folded.is_over(backends) { Ok(folded) } else { Err(Unreadable(what)) }
 }
 
 /// What went wrong on a node, for the coordinator.

@@ -236,7 +236,7 @@ impl<'a> Agent<'a> {
                 step::What::Ship(ship) => self.ship(&measured.logs, ship.every),
                 step::What::Fold(fold) => {
                     let folded = attempt.fold(&measured.logs, &seen_of(&fold));
-                    self.link.reply(reply::What::Folded(convert::folded_to_wire(folded)));
+                    self.link.reply(reply::What::Folded(convert::folded_to_wire(&folded)));
                 }
                 step::What::End(_) => return Ok(()),
                 _ => return Err(Halt::Failed(out_of_turn())),

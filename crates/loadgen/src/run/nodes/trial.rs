@@ -29,7 +29,7 @@ use crate::{
     lab::{LabError, Launch, Part, ProxyLaunch, placement::Cpus},
     run::{
         doubts,
-        trial::{Attempt, Done, Measured, Moment, RunTrial, Then, Trial, Workers, blank_record},
+        trial::{Attempt, Done, Measured, Moment, RunTrial, Then, Trial, Workers},
     },
 };
 
@@ -69,7 +69,7 @@ impl RunTrial for Nodes<'_> {
                 Done { record, proxy, then: measured.then }
             }
             Err(Broken::Interrupted) => {
-                let record = blank_record(&trial.peer.peer.name, trial.repeat, trial.order);
+                let record = TrialRecord::blank(&trial.peer.peer.name, trial.repeat, trial.order);
                 let outcome = TrialOutcome::Interrupted;
                 let record = TrialRecord { outcome, ..record };
                 Done { record, proxy: None, then: Then::GoOn }
@@ -404,7 +404,7 @@ mod tests {
             let seen = attempt.look_at(&one);
             let mut sum = attempt.fold(&logs[..2], &seen);
             for own in [&logs[2..3], &logs[3..]] {
-                let sent = convert::folded_to_wire(attempt.fold(own, &seen));
+                let sent = convert::folded_to_wire(&attempt.fold(own, &seen));
                 sum.merge(&convert::folded_of_wire(&sent, 4).unwrap());
             }
             prop_assert_eq!(sum, attempt.fold(&logs, &seen));

@@ -7,12 +7,12 @@
 use measure::{
     calculator::{Calculator, Cell, Choice, Cost, Ranged, Setting, Way},
     calllog::{Entry, Outcome},
-    figure::Figure,
+    figure::{Figure, Figures},
     folder::Run,
     histogram::{new_histogram, quantile, record},
     record::{Layer, PeerSetup},
     statistics::{interval::over_trials, prediction::of_one_more},
-    summary::{Figures, is_measured},
+    summary::is_measured,
 };
 use simulate::{Backend, Distribution, Fleet, Load, Pace, Path, Poisson, Setup, SetupError};
 

@@ -5,12 +5,12 @@
 //! machine does to the figures, and how far the seeds do, what chance does.
 
 use measure::{
-    figure::Figure,
+    figure::{Figure, Figures},
     folder::Run,
     prediction::{Predicted, PredictedPoint, Predictions},
     record::FORMAT_VERSION,
     statistics::prediction::of_trials_to_come,
-    summary::{Figures, is_measured},
+    summary::is_measured,
 };
 use scenario::Scenario;
 

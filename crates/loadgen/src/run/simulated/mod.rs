@@ -17,6 +17,10 @@ use std::{
     time::Instant,
 };
 
+pub(crate) use calculate::calculator;
+pub(crate) use calibrate::Calibrated;
+pub(crate) use convert::Conditions;
+pub(crate) use forecast::Forecast;
 use jiff::Timestamp;
 use measure::{
     folder::RunFolder,
@@ -34,10 +38,6 @@ use crate::{
     lab::{environment, placement::Cpus},
     peers::ReadyPeer,
 };
-pub(crate) use calculate::calculator;
-pub(crate) use calibrate::Calibrated;
-pub(crate) use convert::Conditions;
-pub(crate) use forecast::Forecast;
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -258,7 +258,7 @@ fn write_trials(folder: &RunFolder, trials: &[TrialRecord]) -> Result<(), Failur
 
 #[cfg(test)]
 mod tests {
-    use measure::{folder::Run, summary::Figures};
+    use measure::{figure::Figures, folder::Run};
     use scenario::Setting;
 
     use super::*;

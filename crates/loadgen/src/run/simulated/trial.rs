@@ -13,7 +13,7 @@ use super::{
         doubts, load,
         order::Turn,
         points::Point,
-        trial::{blank_record, tenths},
+        trial::{tenths, weigh},
     },
     convert::{self, Conditions},
 };
@@ -63,32 +63,18 @@ pub(super) fn simulate(
     // A length in calls ends with the last of them.
     let end_ns = if window.end_ns == u64::MAX { last_ns } else { window.end_ns };
     let measured_s = Window { end_ns, ..window }.seconds();
-    let [latency, latency_sent, lateness, queued, service, in_backend] = folded.histograms();
-    let mut backends = folded.backends(&ids);
-    for (record, backend) in backends.iter_mut().zip(&scenario.backends) {
-        record.weight = backend.weight;
-    }
     let faults = faults(scenario, measured_s);
     let mut record = TrialRecord {
         point: point.value.clone(),
         warm_up_s: scenario.load.warm_up.as_secs_f64(),
         measured_s,
         payload_bytes: scenario.load.payload_bytes(),
-        counts: folded.counts(),
-        latency,
-        latency_sent,
-        lateness,
-        queued,
-        service,
-        in_backend,
-        overhead: folded.overhead(),
-        backends,
         zones: folded.zones(&zones, &convert::zones_of_backends(scenario, conditions)),
-        series: folded.series(),
         tenths: tenths(&folded, Window { end_ns, ..window }, &faults),
         faults,
-        ..blank_record(&peer.peer.name, turn.repeat, order)
+        ..folded.complete(TrialRecord::blank(&peer.peer.name, turn.repeat, order), &ids)
     };
+    weigh(&mut record.backends, scenario);
     record.warnings = doubts::of_trial(&record, &folded, 0, true);
     Ok(record)
 }

@@ -4,16 +4,20 @@
 //! Claims, the terminal, the JSON and the report all name figures by [`Figure`], so that
 //! the same word is the same number everywhere, and a misspelt one does not compile.
 
+mod values;
+
 use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::values::ROLES;
+use self::values::value_at;
+pub use self::values::{CpuPerCall, Figures};
 use crate::{
     format,
-    record::ProcessRole,
-    statistics::shares::chi_square,
-    summary::{Figures, coefficient_of_variation, jain},
+    machine::ProcessRole,
+    statistics::shares::{chi_square, coefficient_of_variation, jain},
 };
 
 /// What a figure is measured in; the sides of a claim have to agree in it.
@@ -85,7 +89,7 @@ macro_rules! figures {
             }
 
             /// Its value in a trial.
-            pub(crate) fn compute(self, of: &Figures) -> Option<f64> {
+            fn compute(self, of: &Figures) -> Option<f64> {
                 let compute: fn(&Figures) -> Option<f64> = match self {
                     $(Self::$variant => $compute),*
                 };
@@ -116,7 +120,7 @@ figures! {
         |of| coefficient_of_variation(of.counts()?);
     ChiSquareP "chi_square_p" Number MedianOverTrials
         "Chance of calls at least this far from the backends' weights if each had been sent to a backend by chance, as likely as its weight."
-        |of| Some(chi_square(of.counts()?, of.weights())?.p_value);
+        |of| Some(chi_square(of.counts()?, &of.weights)?.p_value);
     CrossZoneShare "cross_zone_share" Share EveryTrial
         "Share of calls that a backend of another zone than their client's served; where there are zones."
         Figures::crossed_share;
@@ -164,10 +168,10 @@ figures! {
         |of| of.wire_ns(0.999);
     QueuedP99 "queued_p99" Time MedianOverTrials
         "Time in a backend's queue that 99 % of the calls stay within."
-        |of| of.queued_ns(0.99);
+        |of| value_at(&of.queued, 0.99);
     ServiceP99 "service_p99" Time MedianOverTrials
         "Service time that 99 % of the calls stay within."
-        |of| of.service_ns(0.99);
+        |of| value_at(&of.service, 0.99);
     ProxyCpuPerCall "proxy_cpu_per_call" Time MedianOverTrials
         "CPU time of the proxy per call."
         |of| of.cpu_ns(ProcessRole::Proxy);
@@ -200,19 +204,19 @@ figures! {
         |of| of.machine().map(|cpu| cpu.total_ns());
     GeneratorLatenessP50 "generator_lateness_p50" Time MedianOverTrials
         "How late the generator sent calls: what half of them stay within."
-        |of| of.lateness_ns(0.50);
+        |of| value_at(&of.lateness, 0.50);
     GeneratorLatenessP99 "generator_lateness_p99" Time MedianOverTrials
         "How late the generator sent calls: what 99 % of them stay within."
-        |of| of.lateness_ns(0.99);
+        |of| value_at(&of.lateness, 0.99);
     GeneratorLatenessMax "generator_lateness_max" Time MedianOverTrials
         "How late the generator sent the latest call."
-        |of| of.lateness_ns(1.0);
+        |of| value_at(&of.lateness, 1.0);
     GeneratorReceiptP50 "generator_receipt_p50" Time MedianOverTrials
         "How long responses lay with the kernel before the generator took them: what half of them stay within."
-        |of| of.receipt_delay_ns(0.50);
+        |of| value_at(&of.receipt_delay, 0.50);
     GeneratorReceiptP99 "generator_receipt_p99" Time MedianOverTrials
         "How long responses lay with the kernel before the generator took them: what 99 % of them stay within."
-        |of| of.receipt_delay_ns(0.99);
+        |of| value_at(&of.receipt_delay, 0.99);
     SaturationRate "saturation_rate" Rate WholeRun
         "The highest rate at which the objective of a search (`load.search`) held."
         |_| None;
