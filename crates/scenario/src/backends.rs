@@ -3,20 +3,57 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use balance::{Balancer, PolicyKind};
+use serde::Serialize;
 
 use crate::{
-    bounds::{self, Bounds},
-    check::within,
-    command::check_environment,
+    bounds::{self, Bounds, within},
+    command::{ServerText, check_environment},
     error::Problem,
     quantity::PercentText,
-    scenario::Backend,
     service_time::ServiceTime,
     wire::{BackendOverrideWire, BackendsWire},
 };
 
 const DEFAULT_BACKENDS: u32 = 4;
 const DEFAULT_CONCURRENCY: u32 = 8;
+
+/// One backend.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Backend {
+    /// Its id: `b0`, `b1`, ...; it stands in every response.
+    pub id: String,
+    /// Servers in its queue: calls it works on at once. `None` for a server of the user's
+    /// own of which that is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// How long a server works on a call, at speed 1.
+    pub service_time: ServiceTime,
+    /// Speed factor: 0.2 serves five times slower.
+    pub speed: f64,
+    /// Weight in policies that know weights.
+    pub weight: u32,
+    /// The part of its calls that fail at once.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failures: f64,
+    /// Additions to its environment, where it is a server of the user's own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, ServerText>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(part: &f64) -> bool {
+    *part == 0.0
+}
+
+impl Backend {
+    /// The most calls per second it can serve; `None` when its service takes
+    /// no time.
+    pub fn capacity(&self) -> Option<f64> {
+        let mean_s = self.service_time.mean_ns() / 1e9;
+        let servers = self.concurrency.filter(|_| mean_s > 0.0)?;
+        Some(f64::from(servers) * self.speed / mean_s)
+    }
+}
 
 fn count_of(wire: &BackendsWire) -> Result<u32, Problem> {
     let Some(addresses) = &wire.addresses else {

@@ -7,7 +7,11 @@
 //! million connections), not experiments. The JSON Schema and the checks read
 //! the same constants.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use units::duration;
+
+use crate::error::Problem;
 
 /// Bounds of a number, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -125,3 +129,41 @@ pub const SWEEP_POINTS: Bounds<u32> = bounds(1, 32);
 pub const RESOLUTION: Bounds<f64> = bounds(0.01, 1.0);
 /// Seeds; TOML has no larger integers.
 pub const SEED: Bounds<u64> = bounds(0, i64::MAX as u64);
+
+/// The value, if it is within its bounds. `what` completes the sentence
+/// "expected ... from 1 to 5".
+pub(crate) fn within<T: PartialOrd + fmt::Display>(
+    key: &str,
+    value: T,
+    bounds: Bounds<T>,
+    what: &str,
+) -> Result<T, Problem> {
+    let Bounds { min, max } = bounds;
+    // Written so that NaN is refused.
+    if value >= min && value <= max {
+        return Ok(value);
+    }
+    Err(Problem::new(key, format!("found {value}, expected {what} from {min} to {max}")))
+}
+
+/// Likewise of a duration.
+pub(crate) fn time_within(
+    key: &str,
+    value: Duration,
+    bounds: Bounds<Duration>,
+    what: &str,
+) -> Result<Duration, Problem> {
+    let Bounds { min, max } = bounds;
+    let bounds = Bounds { min: Time(min), max: Time(max) };
+    within(key, Time(value), bounds, what).map(|time| time.0)
+}
+
+/// A duration that shows as people write it.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct Time(Duration);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&duration::format(self.0))
+    }
+}

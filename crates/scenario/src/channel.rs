@@ -6,11 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::{
-    bounds::{self, Bounds},
-    check::{Time, within},
+    bounds::{self, Bounds, time_within, within},
+    client::Client,
     error::Problem,
     quantity::{DurationText, duration_as_text},
-    scenario::{Client, ConnectionAge},
     wire::{BackendsWire, BalanceWire, ChannelWire},
 };
 
@@ -57,6 +56,17 @@ pub struct Channel {
     pub keepalive: Option<Keepalive>,
 }
 
+/// When backends close connections for their age.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ConnectionAge {
+    /// The age, before jitter.
+    #[serde(serialize_with = "duration_as_text")]
+    pub max: Duration,
+    /// How long calls may go on after that.
+    #[serde(serialize_with = "duration_as_text")]
+    pub grace: Duration,
+}
+
 /// How many streams (calls) a connection may carry at a time: what its server announces as
 /// `SETTINGS_MAX_CONCURRENT_STREAMS` (RFC 9113, section 6.5.2). `None` for more than any
 /// scenario has.
@@ -78,14 +88,9 @@ pub(crate) fn check_connection_age(wire: &BackendsWire) -> Result<Option<Connect
         )),
         (Some(DurationText(max)), grace) => {
             let grace = grace.map_or(DEFAULT_GRACE, |DurationText(grace)| grace);
-            let max = within(
-                "backends.max_connection_age",
-                Time(max),
-                bounds::CONNECTION_AGE.time(),
-                "an age",
-            )?;
-            let grace = within(grace_key, Time(grace), bounds::CONNECTION_AGE.time(), "a grace")?;
-            Ok(Some(ConnectionAge { max: max.0, grace: grace.0 }))
+            let age = |key: &str, time, what| time_within(key, time, bounds::CONNECTION_AGE, what);
+            let max = age("backends.max_connection_age", max, "an age")?;
+            Ok(Some(ConnectionAge { max, grace: age(grace_key, grace, "a grace")? }))
         }
     }
 }
@@ -124,7 +129,7 @@ pub(crate) fn check_channel(wire: &ChannelWire, client: Client) -> Result<Channe
     }
     let time = |key: &str, wire: Option<DurationText>, unless_given, bounds: Bounds<Duration>| {
         let time = wire.map_or(unless_given, |DurationText(time)| time);
-        within(&format!("channel.{key}"), Time(time), bounds.time(), "a time").map(|time| time.0)
+        time_within(&format!("channel.{key}"), time, bounds, "a time")
     };
     let keepalive = match (wire.keepalive_time, wire.keepalive_timeout) {
         (None, None) => None,

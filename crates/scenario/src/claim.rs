@@ -21,7 +21,6 @@ use std::{fmt, str::FromStr};
 
 use measure::figure::{Figure, Scope, Unit, UnknownFigure};
 use serde::{Serialize, Serializer};
-
 use units::{refuse_misspelled, split_unit};
 
 use crate::error::{did_you_mean, list_of};

@@ -5,13 +5,61 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Problem, list_of},
     peer::{Candidate, Lookup, NotFound, candidates, locate, pieces},
-    scenario::{CallKind, Load, Network, Tls},
 };
+
+/// The gRPC client that makes the calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "ClientWire")]
+pub enum Client {
+    /// layerlab's own: cheap enough never to be what is measured.
+    Wire,
+    /// tonic: what most Rust services call with.
+    Tonic,
+    /// gRPC for Python, on gRPC's C core: a program of its own, to see what real clients do.
+    #[serde(rename = "grpcio")]
+    Grpcio,
+    /// gRPC for Node.js, likewise.
+    #[serde(rename = "grpc-js")]
+    GrpcJs,
+    /// gRPC for Go, likewise.
+    #[serde(rename = "grpc-go")]
+    GrpcGo,
+    /// tonic as a service uses it, by a channel to a name, likewise.
+    #[serde(rename = "tonic-channel")]
+    TonicChannel,
+}
+
+impl Client {
+    /// Its name in scenario files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wire => "wire",
+            Self::Tonic => "tonic",
+            Self::TonicChannel => "tonic-channel",
+            Self::Grpcio => "grpcio",
+            Self::GrpcJs => "grpc-js",
+            Self::GrpcGo => "grpc-go",
+        }
+    }
+
+    /// Whether its channels have one connection to an address, whatever limits that (no gRFC
+    /// A105).
+    pub fn has_one_connection(self) -> bool {
+        !matches!(self, Self::Wire | Self::Grpcio)
+    }
+
+    /// Whether it is a program of its own, which `scenarios/clients/` describes.
+    pub fn is_program(self) -> bool {
+        matches!(self, Self::Grpcio | Self::GrpcJs | Self::GrpcGo | Self::TonicChannel)
+    }
+}
 
 /// A client file as it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -123,32 +171,4 @@ pub(crate) fn check_client_file(
         command: words("command", &wire.command)?,
         version_command: words("version_command", &wire.version_command)?,
     })
-}
-
-/// What a scenario must not have for a real client to make its calls.
-pub(crate) fn check_client(
-    load: &Load,
-    network: Network,
-    tls: Tls,
-    has_service: bool,
-) -> Result<(), Problem> {
-    if !load.client.is_program() {
-        return Ok(());
-    }
-    let refusals = [
-        (network != Network::Loopback, "the loopback"),
-        (tls != Tls::None, "plain text"),
-        (has_service, "the lab's echo service"),
-        (load.call != CallKind::Unary, "unary calls"),
-        (load.deadline.is_some(), "calls without a deadline"),
-        (load.connection_calls.is_some(), "connections that live as long as they can"),
-    ];
-    match refusals.into_iter().find(|(is_so, _)| *is_so) {
-        Some((_, only)) => {
-            let name = load.client.name();
-            let message = format!("`{name}` is a real client, which is for {only}; use `wire`");
-            Err(Problem::new("load.client", message))
-        }
-        None => Ok(()),
-    }
 }

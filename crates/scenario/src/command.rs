@@ -8,17 +8,15 @@ use std::{
     time::Duration,
 };
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use measure::record::{Network, Tls};
+use serde::{Serialize, Serializer};
 
 use crate::{
-    bounds,
-    check::{Time, within},
+    bounds::{self, time_within},
     error::{Problem, did_you_mean, list_of},
     peer::pieces,
     quantity::{DurationText, duration_as_text},
-    scenario::{Network, Tls},
-    wire::BackendsWire,
+    wire::{BackendsWire, Ready},
 };
 
 const DEFAULT_READY_WITHIN: Duration = Duration::from_secs(30);
@@ -74,19 +72,6 @@ pub struct BackendCommand {
     /// How long one may take until then.
     #[serde(serialize_with = "duration_as_text")]
     pub ready_within: Duration,
-}
-
-/// What shows that a server is ready.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Ready {
-    /// A call like those of the load succeeds.
-    #[default]
-    Call,
-    /// `grpc.health.v1.Health/Check` says SERVING for the server as a whole.
-    Health,
-    /// It accepts a TCP connection.
-    Tcp,
 }
 
 /// One server, for which a command is rendered.
@@ -320,10 +305,10 @@ fn check_command(
         ));
     }
     let ready_within = wire.ready_within.map_or(DEFAULT_READY_WITHIN, |DurationText(time)| time);
-    let ready_within = within(
+    let ready_within = time_within(
         "backends.ready_within",
-        Time(ready_within),
-        bounds::READY_WITHIN.time(),
+        ready_within,
+        bounds::READY_WITHIN,
         "a time to start in",
     )?;
     Ok(BackendCommand {
@@ -331,7 +316,7 @@ fn check_command(
         environment,
         folder: wire.folder.clone().unwrap_or_default(),
         ready: wire.ready.unwrap_or_default(),
-        ready_within: ready_within.0,
+        ready_within,
     })
 }
 

@@ -1,16 +1,94 @@
 //! The timeline of a scenario: whether what happens to backends makes sense one
 //! after the other, before anything is started.
 
+use serde::Serialize;
+
 use crate::{
-    bounds::{self, Bounds},
-    check::within,
+    backends::Backend,
+    bounds::{self, Bounds, within},
     command::Servers,
     error::Problem,
     quantity::PercentText,
-    scenario::{Backend, Fault, FaultAction},
     service_time::ServiceTime,
     wire::{FaultActionWire, FaultWire},
 };
+
+/// Something that happens to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Fault {
+    /// When, as a fraction of the measured part.
+    pub at: f64,
+    /// What happens.
+    pub action: FaultAction,
+    /// Index of the backend.
+    pub backend: u32,
+}
+
+/// What can happen to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultAction {
+    /// It stands still (SIGSTOP): connections stay open, nothing is answered.
+    Stop,
+    /// It goes on (SIGCONT).
+    Continue,
+    /// It is gone at once (SIGKILL).
+    Kill,
+    /// It drains and ends (SIGTERM).
+    Drain,
+    /// It is started again, at its old address and as fast as at first.
+    Start,
+    /// It works so many times slower than before.
+    SlowDown {
+        /// How many times; at least 1.
+        factor: f64,
+    },
+    /// It works so many times faster than before.
+    SpeedUp {
+        /// How many times; at least 1.
+        factor: f64,
+    },
+    /// It joins: the balancer is told of it. Until then it stands by.
+    Add,
+    /// The balancer is told that it is no longer one of the backends. It goes on
+    /// running.
+    Remove,
+}
+
+impl FaultAction {
+    /// Its name in scenario files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Continue => "continue",
+            Self::Kill => "kill",
+            Self::Drain => "drain",
+            Self::Start => "start",
+            Self::SlowDown { .. } => "slow_down",
+            Self::SpeedUp { .. } => "speed_up",
+            Self::Add => "add",
+            Self::Remove => "remove",
+        }
+    }
+
+    /// Whether it changes which backends there are to choose from.
+    pub fn is_membership(self) -> bool {
+        matches!(self, Self::Add | Self::Remove)
+    }
+
+    /// How fast a backend works after this, that worked at `before` and at
+    /// `first` when it was started.
+    pub fn speed_after(self, before: f64, first: f64) -> f64 {
+        match self {
+            Self::SlowDown { factor } => before / factor,
+            Self::SpeedUp { factor } => before * factor,
+            Self::Start => first,
+            Self::Stop | Self::Continue | Self::Kill | Self::Drain | Self::Add | Self::Remove => {
+                before
+            }
+        }
+    }
+}
 
 /// Checks all faults; they come back in order of time. `are_own`: backends are servers
 /// of the user's own.
@@ -189,19 +267,4 @@ pub(crate) fn first_members<'a>(
         firsts[fault.backend as usize].get_or_insert(fault.action);
     }
     firsts.into_iter().map(|first| first != Some(FaultAction::Add)).collect()
-}
-
-impl FaultAction {
-    /// How fast a backend works after this, that worked at `before` and at
-    /// `first` when it was started.
-    pub fn speed_after(self, before: f64, first: f64) -> f64 {
-        match self {
-            Self::SlowDown { factor } => before / factor,
-            Self::SpeedUp { factor } => before * factor,
-            Self::Start => first,
-            Self::Stop | Self::Continue | Self::Kill | Self::Drain | Self::Add | Self::Remove => {
-                before
-            }
-        }
-    }
 }

@@ -3,7 +3,12 @@
 use balance::{Spread, Subset};
 use serde::Serialize;
 
-use crate::{bounds, check::within, error::Problem, wire::BalanceWire, zones::Zones};
+use crate::{
+    bounds::{self, within},
+    error::Problem,
+    wire::BalanceWire,
+    zones::Zones,
+};
 
 /// The balancers that stand between clients and backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

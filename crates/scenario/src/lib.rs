@@ -47,7 +47,10 @@ mod fault;
 mod fleet;
 mod library;
 mod link;
+mod load;
 mod peer;
+mod placement;
+mod precision;
 mod quantity;
 mod scenario;
 mod schema;
@@ -62,24 +65,27 @@ mod trace;
 mod wire;
 mod zones;
 
-pub use channel::{Channel, Keepalive, StreamLimits};
+pub use backends::Backend;
+pub use channel::{Channel, ConnectionAge, Keepalive, StreamLimits};
 pub use claim::{Claim, ClaimError, ClaimOutcome, MissingValue, Op, PointName, Subject, Term};
-pub use client::ClientProgram;
-pub use command::{BackendCommand, Ready, Server, ServerText, Servers};
+pub use client::{Client, ClientProgram};
+pub use command::{BackendCommand, Server, ServerText, Servers};
 pub use engine::{Engine, EngineInput, OptionError, RenderedEngine, TokenBy};
 pub use error::{Error, Invalid, Place, nearest};
+pub use fault::{Fault, FaultAction};
 pub use fleet::Fleet;
 pub use library::{Library, Summary};
 pub use link::{Ends, Link, LinkSettings, Links};
+pub use load::{Arrivals, Length, Load, Pace, Pacer, Profile, Skew};
+pub use measure::record::{Network, Tls};
 pub use peer::{
     Candidate, Discovery, EXTERNAL_PEER, Layer, Lookup, NotFound, Peer, PeerName, Process,
     ReloadSignal, RenderError, RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload,
     StopSignal, Target, TlsFiles, split_name,
 };
-pub use scenario::{
-    Arrivals, Backend, CallKind, Client, ConnectionAge, Fault, FaultAction, Length, Load, Network,
-    NodeRoles, Pace, Pacer, Placement, Precision, Profile, Scenario, Skew, Tls,
-};
+pub use placement::{NodeRoles, Placement};
+pub use precision::Precision;
+pub use scenario::{Point, Scenario, Sweep};
 pub use schema::{engine_schema, peer_schema, scenario_schema};
 pub use search::{Objective, Search};
 pub use service::{Identity, InterfaceSource, RequestSource, Service, ServiceCall};
@@ -87,6 +93,7 @@ pub use service_time::ServiceTime;
 pub use settings::{CLIENT_SETTINGS, ProxySettings};
 pub use sizes::Sizes;
 pub use source::{ScenarioSource, Setting};
-pub use sweep::{Point, Sweep, is_same, number, short_key};
+pub use sweep::{is_same, number, short_key};
 pub use trace::{Trace, TracedCall};
+pub use wire::{CallKind, Ready};
 pub use zones::Zones;

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use measure::record::Network;
 use serde::Serialize;
 
 use crate::{
-    bounds,
-    check::{Time, within},
+    backends::Backend,
+    bounds::{self, time_within, within},
     error::Problem,
     quantity::{BitRateText, DurationText, PercentText, duration_as_text},
-    scenario::{Backend, Network},
     wire::LinkWire,
 };
 
@@ -221,12 +221,10 @@ fn check_settings(key: &str, wire: &LinkWire) -> Result<LinkSettings, Problem> {
     let of = |name: &str| format!("{key}.{name}");
     let time = |name: &str, text: &Option<DurationText>| {
         let given = text.map_or(Duration::ZERO, |DurationText(time)| time);
-        within(&of(name), Time(given), bounds::LINK_DELAY.time(), "a time one way")
-            .map(|time| time.0)
+        time_within(&of(name), given, bounds::LINK_DELAY, "a time one way")
     };
     let (delay, jitter) = (time("delay", delay)?, time("jitter", jitter)?);
     if jitter > delay {
-        let (Time(jitter), Time(delay)) = (Time(jitter), Time(delay));
         let message = format!(
             "{} is more than `delay`, {}, and no packet arrives before it was sent",
             units::duration::format(jitter),

@@ -220,3 +220,14 @@ pub(crate) fn duration_as_text<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     DurationText(*duration).serialize(serializer)
 }
+
+/// Likewise; nothing where there is none.
+pub(crate) fn optional_duration_as_text<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => duration_as_text(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}

@@ -10,24 +10,27 @@ use std::{
 };
 
 use balance::PolicyKind;
-pub use measure::record::{Network, Tls};
-use measure::{answer::Answer, figure::Figure};
-use serde::{Serialize, Serializer};
+use measure::{
+    answer::Answer,
+    record::{Network, Tls},
+};
+use serde::Serialize;
 
 use crate::{
-    channel::{Channel, StreamLimits},
+    backends::Backend,
+    channel::{Channel, ConnectionAge, StreamLimits},
     claim::Claim,
-    command::{ServerText, Servers},
-    fault,
+    command::Servers,
+    fault::{self, Fault},
     fleet::Fleet,
     link::Links,
-    quantity::duration_as_text,
-    search::Search,
+    load::{Arrivals, Length, Load, Pace, Profile},
+    placement::{NodeRoles, Placement},
+    precision::Precision,
     service::Service,
-    service_time::ServiceTime,
     settings::ProxySettings,
     sizes::Sizes,
-    sweep::Sweep,
+    sweep::{is_same, short_key},
     trace::Trace,
     zones::Zones,
 };
@@ -104,468 +107,47 @@ pub struct Scenario {
     pub sweep: Option<Sweep>,
 }
 
-/// How well figures have to be known before the repeats end.
+/// A setting and the values it takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Precision {
-    /// Figures, each with the half width of its interval as a fraction of it.
-    pub within: Vec<(Figure, f64)>,
-    /// When to stop all the same, counted from the start of the run.
-    #[serde(serialize_with = "duration_as_text")]
-    pub budget: Duration,
+pub struct Sweep {
+    /// The key: `load.connections`.
+    pub key: String,
+    /// Its values in the file's order; never empty, none twice.
+    pub points: Vec<Point>,
 }
 
-/// One backend.
+/// One value of a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Backend {
-    /// Its id: `b0`, `b1`, ...; it stands in every response.
-    pub id: String,
-    /// Servers in its queue: calls it works on at once. `None` for a server of the user's
-    /// own of which that is not said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<u32>,
-    /// How long a server works on a call, at speed 1.
-    pub service_time: ServiceTime,
-    /// Speed factor: 0.2 serves five times slower.
-    pub speed: f64,
-    /// Weight in policies that know weights.
-    pub weight: u32,
-    /// The part of its calls that fail at once.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub failures: f64,
-    /// Additions to its environment, where it is a server of the user's own.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub environment: BTreeMap<String, ServerText>,
+pub struct Point {
+    /// The value as written: `64`, `16KiB`, `p2c`.
+    pub value: String,
+    /// The value as a number where it is one: bytes, nanoseconds, calls per
+    /// second, fractions, or plain.
+    pub number: Option<f64>,
+    /// The scenario with that value in force.
+    #[serde(skip)]
+    pub scenario: Box<Scenario>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
-fn is_zero(part: &f64) -> bool {
-    *part == 0.0
-}
+impl Sweep {
+    /// The key's last part, by which claims name points: `connections`.
+    pub fn short_key(&self) -> &str {
+        short_key(&self.key)
+    }
 
-impl Backend {
-    /// The most calls per second it can serve; `None` when its service takes
-    /// no time.
-    pub fn capacity(&self) -> Option<f64> {
-        let mean_s = self.service_time.mean_ns() / 1e9;
-        let servers = self.concurrency.filter(|_| mean_s > 0.0)?;
-        Some(f64::from(servers) * self.speed / mean_s)
+    /// Whether a claim that names a point by this key means this sweep.
+    pub fn is_called(&self, name: &str) -> bool {
+        name == self.key || name == self.short_key()
+    }
+
+    /// The point with a value, however it is written.
+    pub fn point(&self, value: &str) -> Option<&Point> {
+        self.points.iter().find(|point| is_same(&point.value, value))
     }
 }
 
-/// When backends close connections for their age.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct ConnectionAge {
-    /// The age, before jitter.
-    #[serde(serialize_with = "duration_as_text")]
-    pub max: Duration,
-    /// How long calls may go on after that.
-    #[serde(serialize_with = "duration_as_text")]
-    pub grace: Duration,
-}
-
-/// The load: identical for every peer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Load {
-    /// What makes calls due.
-    pub pace: Pace,
-    /// Client connections.
-    pub connections: u32,
-    /// Most calls in flight per connection.
-    pub streams: u32,
-    /// Connections that carry more than the others; `None` when all are alike.
-    pub skew: Option<Skew>,
-    /// Calls after which a connection is closed and another made; `None` for
-    /// connections that live as long as the trial.
-    pub connection_calls: Option<u32>,
-    /// How long the measured part of a trial is.
-    pub length: Length,
-    /// How long the load runs before it is measured.
-    #[serde(serialize_with = "duration_as_text")]
-    pub warm_up: Duration,
-    /// The gRPC client that makes the calls.
-    pub client: Client,
-    /// How the generator waits for the next call to be due.
-    pub pacer: Pacer,
-    /// Whether each peer's load is made once more in a closed loop.
-    pub closed_twin: bool,
-    /// Kind of call.
-    pub call: CallKind,
-    /// Messages in each direction that streams; 1 for unary calls.
-    pub messages: u32,
-    /// How long a call of the echo service may take; `None` for as long as it likes.
-    #[serde(serialize_with = "optional_duration", skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<Duration>,
-    /// Payload of a request message.
-    pub request_bytes: Sizes,
-    /// Payload of a response message.
-    pub response_bytes: Sizes,
-    /// The search over rates, if there is one.
-    pub search: Option<Search>,
-}
-
-fn optional_duration<S: Serializer>(
-    duration: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match duration {
-        Some(duration) => serializer.serialize_str(&units::duration::format(*duration)),
-        None => serializer.serialize_none(),
-    }
-}
-
-impl Load {
-    /// Payload that a call moves in both directions together, in bytes; the mean, where
-    /// calls differ.
-    pub fn payload_bytes(&self) -> u64 {
-        let messages = u64::from(self.messages);
-        let mean = |sizes: &Sizes| u64::from(sizes.mean_bytes());
-        let (request, response) = (mean(&self.request_bytes), mean(&self.response_bytes));
-        match self.call {
-            CallKind::Unary => request + response,
-            CallKind::ServerStream => request + messages * response,
-            CallKind::ClientStream => messages * request + response,
-            CallKind::Bidi => messages * (request + response),
-        }
-    }
-}
-
-/// Connections that are not alike: few carry much, and many little.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Skew {
-    /// How many connections are heavy: the first ones. At least one, and at least
-    /// one is not.
-    pub heavy: u32,
-    /// The part of all calls that the heavy ones carry together, between 0 and 1.
-    pub share: f64,
-}
-
-/// What makes calls due.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "loop")]
-pub enum Pace {
-    /// A schedule that does not wait for responses.
-    Open {
-        /// The arrival process, with its rate over all connections.
-        arrivals: Arrivals,
-        /// How that rate changes.
-        profile: Profile,
-    },
-    /// The end of the call before on the same stream.
-    Closed {
-        /// Pause between the end of a call and the next one on its stream.
-        #[serde(serialize_with = "duration_as_text")]
-        think_time: Duration,
-    },
-}
-
-/// The arrival process of an open loop. Rates are calls per second over all
-/// connections.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "process")]
-pub enum Arrivals {
-    /// Calls at equal distances.
-    Constant {
-        /// Calls per second.
-        rate: f64,
-    },
-    /// Calls independent of each other: exponential gaps.
-    Poisson {
-        /// Calls per second, on average.
-        rate: f64,
-    },
-    /// Calls as they were recorded.
-    Trace {
-        /// The record.
-        trace: Trace,
-        /// How many times as fast.
-        speed: f64,
-    },
-}
-
-impl Arrivals {
-    /// Its name in scenario files.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Constant { .. } => "constant",
-            Self::Poisson { .. } => "poisson",
-            Self::Trace { .. } => "trace",
-        }
-    }
-
-    /// What is replayed, and how many times as fast.
-    pub fn trace(&self) -> Option<(&Trace, f64)> {
-        match self {
-            Self::Trace { trace, speed } => Some((trace, *speed)),
-            Self::Constant { .. } | Self::Poisson { .. } => None,
-        }
-    }
-
-    /// Calls per second before any profile; of a trace, on average.
-    pub fn rate(&self) -> f64 {
-        match self {
-            Self::Constant { rate } | Self::Poisson { rate } => *rate,
-            Self::Trace { trace, speed } => trace.calls().len() as f64 / trace.length_s() * speed,
-        }
-    }
-}
-
-impl Pace {
-    /// Calls per second, averaged over the measured part; `None` for a closed
-    /// loop.
-    pub fn mean_rate(&self) -> Option<f64> {
-        match self {
-            Self::Open { arrivals, profile } => Some(arrivals.rate() * profile.mean_factor()),
-            Self::Closed { .. } => None,
-        }
-    }
-}
-
-/// How the rate of an open loop changes over the measured part. Rates are
-/// multiples of the arrival process's own.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Profile {
-    /// Not at all.
-    Flat,
-    /// Evenly from 1 to this.
-    Ramp {
-        /// The factor at the end.
-        to: f64,
-    },
-    /// One factor after the other, each for an equal part.
-    Steps {
-        /// The factors; the first is 1.
-        factors: Vec<f64>,
-    },
-    /// 1 for a while, 0 for a while, and again.
-    Bursts {
-        /// How long calls come.
-        #[serde(serialize_with = "duration_as_text")]
-        on: Duration,
-        /// How long none come.
-        #[serde(serialize_with = "duration_as_text")]
-        off: Duration,
-    },
-}
-
-impl Profile {
-    /// The average factor; of bursts, over many of them.
-    pub fn mean_factor(&self) -> f64 {
-        match self {
-            Self::Flat => 1.0,
-            Self::Ramp { to } => f64::midpoint(1.0, *to),
-            Self::Steps { factors } => factors.iter().sum::<f64>() / factors.len() as f64,
-            Self::Bursts { on, off } => on.as_secs_f64() / (*on + *off).as_secs_f64(),
-        }
-    }
-
-    /// Its name in scenario files, `flat` for none.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Flat => "flat",
-            Self::Ramp { .. } => "ramp",
-            Self::Steps { .. } => "steps",
-            Self::Bursts { .. } => "bursts",
-        }
-    }
-}
-
-/// Something that happens to a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Fault {
-    /// When, as a fraction of the measured part.
-    pub at: f64,
-    /// What happens.
-    pub action: FaultAction,
-    /// Index of the backend.
-    pub backend: u32,
-}
-
-/// What can happen to a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FaultAction {
-    /// It stands still (SIGSTOP): connections stay open, nothing is answered.
-    Stop,
-    /// It goes on (SIGCONT).
-    Continue,
-    /// It is gone at once (SIGKILL).
-    Kill,
-    /// It drains and ends (SIGTERM).
-    Drain,
-    /// It is started again, at its old address and as fast as at first.
-    Start,
-    /// It works so many times slower than before.
-    SlowDown {
-        /// How many times; at least 1.
-        factor: f64,
-    },
-    /// It works so many times faster than before.
-    SpeedUp {
-        /// How many times; at least 1.
-        factor: f64,
-    },
-    /// It joins: the balancer is told of it. Until then it stands by.
-    Add,
-    /// The balancer is told that it is no longer one of the backends. It goes on
-    /// running.
-    Remove,
-}
-
-impl FaultAction {
-    /// Its name in scenario files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Continue => "continue",
-            Self::Kill => "kill",
-            Self::Drain => "drain",
-            Self::Start => "start",
-            Self::SlowDown { .. } => "slow_down",
-            Self::SpeedUp { .. } => "speed_up",
-            Self::Add => "add",
-            Self::Remove => "remove",
-        }
-    }
-
-    /// Whether it changes which backends there are to choose from.
-    pub fn is_membership(self) -> bool {
-        matches!(self, Self::Add | Self::Remove)
-    }
-}
-
-/// Which nodes each part is on, by their numbers from zero; what names none is wherever
-/// it usually is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct NodeRoles {
-    /// Where balancers run, in turn.
-    pub balancers: Vec<u32>,
-    /// Where backends run, in turn.
-    pub backends: Vec<u32>,
-    /// Where load is made.
-    pub generators: Vec<u32>,
-}
-
-impl NodeRoles {
-    fn is_unset(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// Which CPUs each part runs on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Placement {
-    /// As the machine suggests.
-    Auto,
-    /// Wherever the kernel likes.
-    None,
-    /// On these; an empty list is any.
-    Cpus {
-        /// CPUs of the generator.
-        generator: Vec<u32>,
-        /// CPUs of the proxy.
-        proxy: Vec<u32>,
-        /// CPUs of the backends.
-        backends: Vec<u32>,
-    },
-}
-
-/// How long the measured part of a trial is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Length {
-    /// As long as this.
-    Duration(#[serde(serialize_with = "duration_as_text")] Duration),
-    /// As long as this many calls take.
-    Calls(u64),
-}
-
-/// How the generator waits for the next call to be due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pacer {
-    /// As the placement suggests: awake where the generator has cores of its own,
-    /// asleep where it would take them from those who are measured.
-    Auto,
-    /// Asleep until then.
-    Timer,
-    /// Asleep until shortly before, then awake.
-    Spin,
-}
-
-/// The gRPC client that makes the calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Client {
-    /// layerlab's own.
-    Wire,
-    /// tonic, a channel to each address.
-    Tonic,
-    /// tonic as a service uses it: by a channel to a name.
-    #[serde(rename = "tonic-channel")]
-    TonicChannel,
-    /// gRPC for Python, on gRPC's C core.
-    #[serde(rename = "grpcio")]
-    Grpcio,
-    /// gRPC for Node.js.
-    #[serde(rename = "grpc-js")]
-    GrpcJs,
-    /// gRPC for Go.
-    #[serde(rename = "grpc-go")]
-    GrpcGo,
-}
-
-impl Client {
-    /// Its name in scenario files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Wire => "wire",
-            Self::Tonic => "tonic",
-            Self::TonicChannel => "tonic-channel",
-            Self::Grpcio => "grpcio",
-            Self::GrpcJs => "grpc-js",
-            Self::GrpcGo => "grpc-go",
-        }
-    }
-
-    /// Whether its channels have one connection to an address, whatever limits that (no gRFC
-    /// A105).
-    pub fn has_one_connection(self) -> bool {
-        !matches!(self, Self::Wire | Self::Grpcio)
-    }
-
-    /// Whether it is a program of its own, which `scenarios/clients/` describes.
-    pub fn is_program(self) -> bool {
-        matches!(self, Self::Grpcio | Self::GrpcJs | Self::GrpcGo | Self::TonicChannel)
-    }
-}
-
-/// Kind of call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CallKind {
-    /// One request, one response.
-    Unary,
-    /// One request, many responses.
-    ServerStream,
-    /// Many requests, one response.
-    ClientStream,
-    /// Many of both, each request answered in turn.
-    Bidi,
-}
-
-impl CallKind {
-    /// Its name in scenario files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unary => "unary",
-            Self::ServerStream => "server_stream",
-            Self::ClientStream => "client_stream",
-            Self::Bidi => "bidi",
-        }
-    }
-}
+/// Keys of a load that may be swept while its calls are those of a trace.
+const SWEPT_BESIDE: [&str; 3] = ["load.connections", "load.streams", "load.connection_calls"];
 
 impl Scenario {
     /// How long a trial is planned to take without its start and end; `None`
@@ -676,5 +258,59 @@ impl Scenario {
     /// service takes no time.
     pub fn capacity(&self) -> Option<f64> {
         self.backends.iter().map(Backend::capacity).sum()
+    }
+
+    /// Whether the lab puts a tap before each server: where nothing else tells from which of
+    /// them an answer comes.
+    pub fn has_taps(&self) -> bool {
+        let is_untold = |service: &Service| service.identity.is_none();
+        self.servers.are_own() && self.service.as_ref().is_some_and(is_untold)
+    }
+
+    /// The same scenario with the calls of a trace in place of its own: their times, from the
+    /// first to the last, and their sizes where it has them.
+    ///
+    /// # Errors
+    /// In a sentence, when the scenario sweeps or searches what the trace decides.
+    pub fn replaying(&self, trace: &Trace) -> Result<Self, String> {
+        let mut scenario = self.clone();
+        if scenario.load.search.is_some() {
+            return Err(format!(
+                "scenario {} searches for the highest rate, and {} has its own; name one without \
+                 [load.search]",
+                self.name,
+                trace.file()
+            ));
+        }
+        if let Some(sweep) = &mut scenario.sweep {
+            if sweep.key.starts_with("load.") && !SWEPT_BESIDE.contains(&sweep.key.as_str()) {
+                return Err(format!(
+                    "scenario {} sweeps {}, which {} decides; name one that does not",
+                    self.name,
+                    sweep.key,
+                    trace.file()
+                ));
+            }
+            for point in &mut sweep.points {
+                *point.scenario = point.scenario.replaying(trace)?;
+            }
+        }
+        let load = &mut scenario.load;
+        let arrivals = Arrivals::Trace { trace: trace.clone(), speed: 1.0 };
+        load.pace = Pace::Open { arrivals, profile: Profile::Flat };
+        // To the last call, which is in it.
+        let whole = Duration::from_secs_f64(trace.length_s()) + Duration::from_nanos(1);
+        (load.length, load.warm_up, load.closed_twin) =
+            (Length::Duration(whole), Duration::ZERO, false);
+        let (requests, responses) =
+            (load.request_bytes.mean_bytes(), load.response_bytes.mean_bytes());
+        let listed = |bytes| Sizes::Listed { file: trace.file().to_owned(), bytes };
+        if let Some(bytes) = trace.sizes(|call| call.request_bytes, requests) {
+            load.request_bytes = listed(bytes);
+        }
+        if let Some(bytes) = trace.sizes(|call| call.response_bytes, responses) {
+            load.response_bytes = listed(bytes);
+        }
+        Ok(scenario)
     }
 }

@@ -14,15 +14,11 @@ use measure::calllog::STATUS_NAMES;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    bounds,
-    check::{Time, within},
+    bounds::{self, time_within, within},
+    client::Client,
     error::Problem,
-    quantity::{DurationText, duration_as_text},
-    scenario::{Client, Scenario},
-    wire::{
-        ClientWire, ExpectedWire, FieldValueWire, IdentityWire, LoadWire, ServiceCallWire,
-        ServiceWire,
-    },
+    quantity::{DurationText, duration_as_text, optional_duration_as_text},
+    wire::{ExpectedWire, FieldValueWire, IdentityWire, LoadWire, ServiceCallWire, ServiceWire},
 };
 
 /// A service that is not the lab's.
@@ -82,7 +78,7 @@ pub struct ServiceCall {
     #[serde(serialize_with = "names")]
     pub metadata: BTreeMap<String, String>,
     /// How long a call may take.
-    #[serde(serialize_with = "some_duration_as_text")]
+    #[serde(serialize_with = "optional_duration_as_text")]
     pub deadline: Option<Duration>,
     /// Requests of a streaming call; as many as the file has unless given.
     pub messages: Option<u32>,
@@ -114,15 +110,6 @@ impl RequestSource {
             Self::Json(_) => None,
             Self::File(file) => Some(file),
         }
-    }
-}
-
-impl Scenario {
-    /// Whether the lab puts a tap before each server: where nothing else tells from which of
-    /// them an answer comes.
-    pub fn has_taps(&self) -> bool {
-        let is_untold = |service: &Service| service.identity.is_none();
-        self.servers.are_own() && self.service.as_ref().is_some_and(is_untold)
     }
 }
 
@@ -159,7 +146,7 @@ fn check_load(load: &LoadWire) -> Result<(), Problem> {
                        by `[[service.call]]`";
         return Err(Problem::new(key, message));
     }
-    if load.client == Some(ClientWire::Tonic) {
+    if load.client == Some(Client::Tonic) {
         let name = Client::Tonic.name();
         let message =
             format!("`{name}` calls the lab's echo service only; leave `load.client` out");
@@ -233,9 +220,8 @@ fn check_call(key: &str, wire: ServiceCallWire) -> Result<ServiceCall, Problem> 
         (json, None) => RequestSource::Json(json.unwrap_or_else(|| "{}".to_owned())),
     };
     let time = |name: &str, time: Option<DurationText>, what| {
-        let bounds = bounds::DEADLINE.time();
-        let time = time.map(|DurationText(time)| within(&at(name), Time(time), bounds, what));
-        Ok::<_, Problem>(time.transpose()?.map(|time| time.0))
+        let check = |DurationText(time)| time_within(&at(name), time, bounds::DEADLINE, what);
+        time.map(check).transpose()
     };
     let count = |name: &str, count: Option<u32>| {
         let count = count.map(|count| within(&at(name), count, bounds::MESSAGES, "messages"));
@@ -301,14 +287,4 @@ fn names<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(metadata.keys())
-}
-
-fn some_duration_as_text<S: Serializer>(
-    time: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => duration_as_text(time, serializer),
-        None => serializer.serialize_none(),
-    }
 }

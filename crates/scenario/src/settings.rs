@@ -9,12 +9,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-
 use units::duration;
 
 use crate::{
-    bounds,
-    check::{Time, within},
+    bounds::{self, time_within, within},
     error::Problem,
     quantity::{DurationText, PercentText},
 };
@@ -127,9 +125,9 @@ fn values(key: &str, wire: &ProxySettingsWire) -> Result<ProxySettings, Problem>
     };
     let time = |name: &str, value: Option<DurationText>| -> Result<Option<String>, Problem> {
         let check = |DurationText(value)| {
-            within(&format!("{key}.{name}"), Time(value), bounds::PROXY_TIME.time(), "a time")
+            time_within(&format!("{key}.{name}"), value, bounds::PROXY_TIME, "a time")
         };
-        Ok(value.map(check).transpose()?.map(|value| duration::format(value.0)))
+        Ok(value.map(check).transpose()?.map(duration::format))
     };
     let percent = |value: Option<PercentText>| {
         value.map(|PercentText(part)| (part * 100.0).round().to_string())

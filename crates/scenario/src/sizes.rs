@@ -6,21 +6,13 @@ use std::{borrow::Cow, fmt, fs, path::Path, str::FromStr, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
 use units::{format_size, parse_size};
 
-use crate::{
-    bounds,
-    error::Problem,
-    trace::{Trace, TracedCall},
-    wire::LoadWire,
-};
+use crate::bounds;
 
 /// The forms, for error messages and the schema.
 const FORMS: &str = "a size such as 16KiB, uniform:S1,S2, lognormal:S,sigma=N, bimodal:S1,S2,P% or \
                      file:NAME";
-/// What messages have unless something is said of them.
-const DEFAULT_BYTES: u32 = 32;
 /// Sizes that are taken from a file at most.
 const MOST_IN_FILE: usize = 1 << 20;
 
@@ -108,36 +100,6 @@ impl Sizes {
             return Err(format!("{file} has {count} sizes; from 1 to {MOST_IN_FILE} are taken"));
         }
         Ok(Self::Listed { file, bytes })
-    }
-}
-
-/// Checks the sizes of requests or responses (`key`), which a column of a trace may tell.
-pub(crate) fn check_sizes(
-    key: &str,
-    given: &Option<Sizes>,
-    load: &LoadWire,
-    folder: &Path,
-    trace: Option<&Trace>,
-    column: impl Fn(&TracedCall) -> Option<u32>,
-) -> Result<Sizes, Problem> {
-    let key = format!("load.{}", if given.is_some() { key } else { "payload" });
-    if let Some(sizes) = given.as_ref().or(load.payload.as_ref()) {
-        return sizes.clone().read(folder).map_err(|reason| Problem::new(key, reason));
-    }
-    let traced = trace.and_then(|trace| {
-        let bytes = trace.sizes(column, DEFAULT_BYTES)?;
-        Some(Sizes::Listed { file: trace.file().to_owned(), bytes })
-    });
-    match traced {
-        Some(Sizes::Listed { file, bytes })
-            if bytes.iter().max() > Some(&bounds::PAYLOAD_BYTES.max) =>
-        {
-            let most = format_size(bounds::PAYLOAD_BYTES.max);
-            let message = format!("{file} has messages of more than {most}, the largest payload");
-            Err(Problem::new("load.arrivals", message))
-        }
-        Some(traced) => Ok(traced),
-        None => Ok(Sizes::Constant(DEFAULT_BYTES)),
     }
 }
 

@@ -14,8 +14,8 @@ use crate::{
     command::Servers,
     document::{Document, explain},
     error::{Error, Invalid, Place, Problem},
-    scenario::Scenario,
-    sweep::{self, Candidate, Point, Sweep},
+    scenario::{Point, Scenario, Sweep},
+    sweep::{self, Candidate},
     wire::{self, ScenarioWire, ShortValue, ShortWire},
 };
 

@@ -5,15 +5,12 @@
 //! same checks. What comes of it is a scenario a point. Left out: which point is
 //! run when; that is the lab's work.
 
-use serde::Serialize;
 use toml::Value;
-
 use units::{duration, format_size, parse_percent, parse_rate, parse_size, split_unit};
 
 use crate::{
     bounds,
     error::Problem,
-    scenario::Scenario,
     wire::{SweepWire, ValueWire},
 };
 
@@ -24,45 +21,6 @@ const KEYS: [&str; 1] = ["tls"];
 /// Keys of those tables that may not: open and closed loops answer different
 /// questions, and a search chooses its rates itself.
 const NOT: [&str; 2] = ["load.loop", "load.search"];
-
-/// A setting and the values it takes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Sweep {
-    /// The key: `load.connections`.
-    pub key: String,
-    /// Its values in the file's order; never empty, none twice.
-    pub points: Vec<Point>,
-}
-
-/// One value of a sweep.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Point {
-    /// The value as written: `64`, `16KiB`, `p2c`.
-    pub value: String,
-    /// The value as a number where it is one: bytes, nanoseconds, calls per
-    /// second, fractions, or plain.
-    pub number: Option<f64>,
-    /// The scenario with that value in force.
-    #[serde(skip)]
-    pub scenario: Box<Scenario>,
-}
-
-impl Sweep {
-    /// The key's last part, by which claims name points: `connections`.
-    pub fn short_key(&self) -> &str {
-        short_key(&self.key)
-    }
-
-    /// Whether a claim that names a point by this key means this sweep.
-    pub fn is_called(&self, name: &str) -> bool {
-        name == self.key || name == self.short_key()
-    }
-
-    /// The point with a value, however it is written.
-    pub fn point(&self, value: &str) -> Option<&Point> {
-        self.points.iter().find(|point| is_same(&point.value, value))
-    }
-}
 
 /// The last part of a key.
 pub fn short_key(key: &str) -> &str {

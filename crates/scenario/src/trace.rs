@@ -4,12 +4,11 @@
 //! zero; `method`, `request_bytes`, `response_bytes` and `took_s` may be there as well,
 //! and may be empty.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
 use crate::{
-    Arrivals, Length, Pace, Profile, Scenario, Sizes,
     error::{Problem, did_you_mean, list_of},
     wire::{ArrivalsWire, LoadWire, LoopWire},
 };
@@ -144,55 +143,6 @@ impl Trace {
         let is_known = self.calls.iter().any(|call| column(call).is_some());
         let sizes = self.calls.iter().map(|call| column(call).unwrap_or(otherwise));
         is_known.then(|| sizes.collect())
-    }
-}
-
-/// Keys of a load that may be swept while its calls are those of a trace.
-const SWEPT_BESIDE: [&str; 3] = ["load.connections", "load.streams", "load.connection_calls"];
-
-impl Scenario {
-    /// The same scenario with the calls of a trace in place of its own: their times, from the
-    /// first to the last, and their sizes where it has them.
-    ///
-    /// # Errors
-    /// In a sentence, when the scenario sweeps or searches what the trace decides.
-    pub fn replaying(&self, trace: &Trace) -> Result<Self, String> {
-        let mut scenario = self.clone();
-        if scenario.load.search.is_some() {
-            return Err(format!(
-                "scenario {} searches for the highest rate, and {} has its own; name one without \
-                 [load.search]",
-                self.name, trace.file
-            ));
-        }
-        if let Some(sweep) = &mut scenario.sweep {
-            if sweep.key.starts_with("load.") && !SWEPT_BESIDE.contains(&sweep.key.as_str()) {
-                return Err(format!(
-                    "scenario {} sweeps {}, which {} decides; name one that does not",
-                    self.name, sweep.key, trace.file
-                ));
-            }
-            for point in &mut sweep.points {
-                *point.scenario = point.scenario.replaying(trace)?;
-            }
-        }
-        let load = &mut scenario.load;
-        let arrivals = Arrivals::Trace { trace: trace.clone(), speed: 1.0 };
-        load.pace = Pace::Open { arrivals, profile: Profile::Flat };
-        // To the last call, which is in it.
-        let whole = Duration::from_secs_f64(trace.length_s()) + Duration::from_nanos(1);
-        (load.length, load.warm_up, load.closed_twin) =
-            (Length::Duration(whole), Duration::ZERO, false);
-        let (requests, responses) =
-            (load.request_bytes.mean_bytes(), load.response_bytes.mean_bytes());
-        let listed = |bytes| Sizes::Listed { file: trace.file.clone(), bytes };
-        if let Some(bytes) = trace.sizes(|call| call.request_bytes, requests) {
-            load.request_bytes = listed(bytes);
-        }
-        if let Some(bytes) = trace.sizes(|call| call.response_bytes, responses) {
-            load.response_bytes = listed(bytes);
-        }
-        Ok(scenario)
     }
 }
 

@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 use balance::ZoneLayout;
 use serde::Serialize;
 
-use crate::{bounds, check::within, error::Problem, wire::ZonesWire};
+use crate::{
+    bounds::{self, within},
+    error::Problem,
+    wire::ZonesWire,
+};
 
 /// Where backends, clients and balancers are. Balancers are in the zones that have clients, in
 /// turn, and clients come to those of their own zone.

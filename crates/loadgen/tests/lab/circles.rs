@@ -15,7 +15,6 @@ const LEFT: &[(&str, &[&str])] = &[
     ("balance", &[""]),
     ("l7-proxy", &["planes/hyper", "planes/relay"]),
     ("loadgen", &["", "run", "run/simulated"]),
-    ("scenario", &["", "peer"]),
     ("simulate", &[""]),
 ];
 

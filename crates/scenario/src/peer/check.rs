@@ -9,7 +9,7 @@ use balance::PolicyKind;
 
 use super::{
     Candidate, ConfigFile, Discovery, Layer, Peer, Process, Reload, ReloadHow,
-    template::{Global, Local, Template, TemplateError},
+    template::{Global, Local, Template, TemplateError, template, templates},
     tls,
     wire::{PeerWire, ReloadWire},
 };
@@ -226,15 +226,6 @@ fn check_reload_use(process: &Process) -> Result<(), Problem> {
         return Err(Problem::new("reload.lists", message));
     }
     Ok(())
-}
-
-pub(super) fn template(key: &str, text: &str) -> Result<Template, Problem> {
-    Template::parse(text).map_err(|error| Problem::new(key, error.reason))
-}
-
-pub(super) fn templates(key: &str, words: &[String]) -> Result<Vec<Template>, Problem> {
-    let word = |(index, word): (usize, &String)| template(&format!("{key}[{index}]"), word);
-    words.iter().enumerate().map(word).collect()
 }
 
 pub(crate) fn candidates(find: &[String]) -> Result<Vec<Candidate>, Problem> {

@@ -16,23 +16,21 @@ pub(crate) mod wire;
 use std::path::PathBuf;
 
 use balance::PolicyKind;
-pub use measure::record::Discovery;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
+pub(crate) use check::{candidates, check, check_file_names, template_error};
+pub(crate) use choice::check_name;
 pub use choice::{EXTERNAL_PEER, PeerName, split_name};
+pub(crate) use locate::locate;
 pub use locate::{Lookup, NotFound};
+pub use measure::record::Discovery;
 pub use render::{
     RenderError, RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, Target,
 };
-pub use tls::TlsFiles;
-
-pub(crate) use check::{candidates, check, check_file_names, template_error};
-pub(crate) use choice::check_name;
-pub(crate) use locate::locate;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use template::Template;
 pub(crate) use template::pieces;
 use tls::PeerTls;
+pub use tls::TlsFiles;
 
 /// Where in the stack a peer balances.
 #[derive(

@@ -7,13 +7,14 @@ use std::{
 };
 
 use balance::PolicyKind;
+use measure::record::Tls;
 
 use super::{
     Layer, Peer, Process, ReloadHow, ReloadSignal,
     template::{Global, Local, Template, Values},
     tls::{Side, TlsFiles},
 };
-use crate::{error::list_of, scenario::Tls, settings::ProxySettings};
+use crate::{error::list_of, settings::ProxySettings};
 
 /// Streams of a client's connection where the scenario does not say how many: more than
 /// nearly any scenario has, and the same for all.
@@ -178,6 +179,15 @@ pub enum RenderError {
 }
 
 impl Peer {
+    /// Whether it can speak TLS on these sides.
+    ///
+    /// # Errors
+    /// [`RenderError::Tls`] with what it can do.
+    pub fn check_tls(&self, tls: Tls) -> Result<(), RenderError> {
+        self.cannot_speak(tls)
+            .map_or(Ok(()), |reason| Err(RenderError::Tls { peer: self.name.clone(), tls, reason }))
+    }
+
     /// Renders the peer; `Ok(None)` for a peer without a process.
     ///
     /// # Errors

@@ -11,7 +11,7 @@
 //! error rather than text: a proxy would fail on it far from its cause. A line
 //! that holds nothing but `{each backend}` or `{end}` leaves no line behind.
 
-use crate::error::{did_you_mean, list_of};
+use crate::error::{Problem, did_you_mean, list_of};
 
 /// A value of the whole peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -322,6 +322,16 @@ fn tag_at(text: &str) -> Option<(&str, &str)> {
 fn escaped_tag_at(text: &str) -> Option<(&str, &str)> {
     let (name, after) = tag_at(text.strip_prefix('{')?)?;
     Some((name, after.strip_prefix('}')?))
+}
+
+/// The template at a key of a file.
+pub(super) fn template(key: &str, text: &str) -> Result<Template, Problem> {
+    Template::parse(text).map_err(|error| Problem::new(key, error.reason))
+}
+
+pub(super) fn templates(key: &str, words: &[String]) -> Result<Vec<Template>, Problem> {
+    let word = |(index, word): (usize, &String)| template(&format!("{key}[{index}]"), word);
+    words.iter().enumerate().map(word).collect()
 }
 
 #[cfg(test)]

@@ -6,14 +6,14 @@
 
 use std::path::Path;
 
+use measure::record::Tls;
+
 use super::{
     Layer, Peer, Process,
-    check::{template, templates},
-    render::RenderError,
-    template::{Global, Template, Values},
+    template::{Global, Template, Values, template, templates},
     wire::{TlsSideWire, TlsWire},
 };
-use crate::{error::Problem, scenario::Tls};
+use crate::error::Problem;
 
 /// What a proxy speaks TLS with; all files are PEM.
 #[derive(Clone, Copy, Debug)]
@@ -107,16 +107,8 @@ impl PeerTls {
 }
 
 impl Peer {
-    /// Whether it can speak TLS on these sides.
-    ///
-    /// # Errors
-    /// [`RenderError::Tls`] with what it can do.
-    pub fn check_tls(&self, tls: Tls) -> Result<(), RenderError> {
-        self.cannot_speak(tls)
-            .map_or(Ok(()), |reason| Err(RenderError::Tls { peer: self.name.clone(), tls, reason }))
-    }
-
-    fn cannot_speak(&self, tls: Tls) -> Option<String> {
+    /// Why it can't speak TLS on these sides; `None` where it can.
+    pub(super) fn cannot_speak(&self, tls: Tls) -> Option<String> {
         if tls == Tls::None {
             return None;
         }
