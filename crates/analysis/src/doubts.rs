@@ -2,12 +2,11 @@
 //! for, some are only worth knowing, and some put named figures in doubt.
 
 use measure::{
-    figure::Figure,
     record::{LoopMode, RunRecord, TrialRecord},
     warning::Warning,
 };
 
-use crate::model::{Model, PeerView, TrialView};
+use crate::peer::{Affected, PeerView, TrialView, in_order};
 
 /// Below this mean latency it is much of it when a call finds the one before it still
 /// there.
@@ -22,40 +21,6 @@ pub enum Meaning {
     Note,
     /// It puts figures in doubt.
     Invalidates(Affected),
-}
-
-/// Which figures a warning puts in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Affected {
-    /// Latencies.
-    Latency,
-    /// What anything costs.
-    Cost,
-    /// All.
-    All,
-}
-
-impl Affected {
-    /// Whether a figure is one of them.
-    pub fn holds(self, figure: Figure) -> bool {
-        let is_time = figure.is_latency()
-            || matches!(figure, Figure::QueuedP99 | Figure::ServiceP99 | Figure::SaturationRate);
-        let is_cost = figure.name().contains("cpu");
-        match self {
-            Self::Latency => is_time,
-            Self::Cost => is_cost,
-            Self::All => true,
-        }
-    }
-
-    /// In words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Latency => "Latencies",
-            Self::Cost => "Costs",
-            Self::All => "All figures",
-        }
-    }
 }
 
 /// What raised a warning, as a reader has to know it once.
@@ -163,13 +128,13 @@ pub struct Doubts<'a> {
 }
 
 impl<'a> Doubts<'a> {
-    /// Those of a run.
-    pub fn of(model: &'a Model<'_>) -> Self {
+    /// Those of a run with these peers.
+    pub fn of(run: &RunRecord, peers: &'a [PeerView<'_>]) -> Self {
         let mut doubts = Self::default();
         let counted = |(_, trial): &(_, &TrialView<'_>)| !trial.record.is_replaced();
-        for (peer, trial) in model.trials().into_iter().filter(counted) {
+        for (peer, trial) in in_order(peers).into_iter().filter(counted) {
             let mut is_quiet = true;
-            for (warning, affected) in in_trial(peer, trial.record, model.run.load.mode) {
+            for (warning, affected) in in_trial(peer, trial.record, run.load.mode) {
                 match cause(warning) {
                     Cause::Machine => is_quiet = false,
                     Cause::Trial => doubts.add(warning, affected, &peer.name),
@@ -178,8 +143,8 @@ impl<'a> Doubts<'a> {
             doubts.unquiet += usize::from(!is_quiet);
             doubts.trials += 1;
         }
-        let of_run = |peer| in_run(peer, &model.run).next().is_some();
-        if doubts.unquiet == 0 && model.peers.iter().any(of_run) {
+        let of_run = |peer| in_run(peer, run).next().is_some();
+        if doubts.unquiet == 0 && peers.iter().any(of_run) {
             doubts.unquiet = doubts.trials;
         }
         doubts
@@ -238,18 +203,4 @@ fn in_run<'r>(
             Meaning::Expected | Meaning::Note => None,
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_doubt_names_the_figures_it_is_about() {
-        assert!(Affected::Latency.holds(Figure::LatencyP99));
-        assert!(!Affected::Latency.holds(Figure::MaxShare));
-        assert!(Affected::Cost.holds(Figure::ProxyCpuPerCall));
-        assert!(!Affected::Cost.holds(Figure::LatencyP50));
-        assert!(Affected::All.holds(Figure::MaxShare));
-    }
 }

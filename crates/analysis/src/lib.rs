@@ -10,7 +10,7 @@
 //! | [`verdict`] | when one side of a comparison is better than the other |
 //! | [`findings`] | what came out, in sentences made from the data |
 //! | [`overload`] | which peers fell behind, and how fast |
-//! | [`sweep`] | the points of a run in which a setting differs |
+//! | [`model::sweep`] | the points of a run in which a setting differs |
 //! | [`prediction`] | what was predicted of a run beside what came of it |
 //! | [`theory`] | what queueing theory says of the same peers |
 //! | [`due`] | what share of the calls each backend is due |
@@ -23,6 +23,7 @@
 //! | [`index`] | all runs of a folder |
 #![forbid(unsafe_code)]
 
+mod closed_form;
 pub mod compare;
 pub mod decide;
 pub mod doubts;
@@ -34,9 +35,9 @@ pub mod index;
 pub mod model;
 mod on_wire;
 pub mod overload;
+mod peer;
 pub mod prediction;
 pub mod settling;
-pub mod sweep;
 pub mod theory;
 pub mod verdict;
 pub mod zones;

@@ -10,7 +10,7 @@
 
 use measure::figure::{Figure, Figures};
 
-use crate::model::PeerView;
+use crate::peer::PeerView;
 
 /// Calls are short where they take less than this many times what the generator adds.
 const SHORT: f64 = 10.0;

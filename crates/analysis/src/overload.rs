@@ -5,9 +5,12 @@
 //! other work than its neighbours did. Neither is a figure of the peer; what is one is how
 //! fast it falls behind.
 
-use measure::{figure::Figure, record::TrialRecord};
+use measure::{
+    figure::{Figure, Figures},
+    record::TrialRecord,
+};
 
-use crate::{estimate::Estimate, model::PeerView};
+use crate::estimate::Estimate;
 
 /// A part of the offered calls that may be missing at the end of the window by chance,
 /// by calls under way, or by a short disturbance.
@@ -33,19 +36,20 @@ pub struct Overload {
 
 /// How a peer falls behind; `None` where it keeps up in half of its trials or more, and
 /// in a closed loop, which offers no more than is served.
-pub(crate) fn of(peer: &PeerView<'_>, open_loop: bool) -> Option<Overload> {
+pub(crate) fn of(measured: &[(&TrialRecord, &Figures)], open_loop: bool) -> Option<Overload> {
     if !open_loop {
         return None;
     }
-    let rates: Vec<(f64, f64)> = peer.measured().filter_map(|(trial, _)| rates(trial)).collect();
+    let rates: Vec<(f64, f64)> = measured.iter().filter_map(|(trial, _)| rates(trial)).collect();
+    let seconds = measured.iter().map(|(trial, _)| trial.measured_s).fold(0.0, f64::max);
     let behind: Vec<(f64, f64)> =
-        rates.iter().copied().filter(|of| falls_behind(peer, *of)).collect();
+        rates.iter().copied().filter(|of| falls_behind(seconds, *of)).collect();
     if 2 * behind.len() <= rates.len() {
         return None;
     }
     let over =
         |of: fn(&(f64, f64)) -> f64| Estimate::over(&behind.iter().map(of).collect::<Vec<_>>());
-    let is_even = peer.figures().all(|figures| {
+    let is_even = measured.iter().all(|(_, figures)| {
         let used = figures.shares().into_iter().filter(|share| *share > 0.0);
         let (low, high) = used.fold((1.0_f64, 0.0_f64), |(low, high), x| (low.min(x), high.max(x)));
         high <= low * (1.0 + EVEN)
@@ -58,7 +62,7 @@ pub(crate) fn of(peer: &PeerView<'_>, open_loop: bool) -> Option<Overload> {
 
 /// Whether a figure means something of an overloaded peer: how calls were spread and
 /// counted does.
-pub(crate) fn is_told(figure: Figure) -> bool {
+pub(crate) fn is_meaningful(figure: Figure) -> bool {
     use Figure::{
         BackendCpuPerCall, GeneratorCpuPerCall, LabCpuPerCall, LinksCpuPerCall, MachineCpuPerCall,
         ProxyCpuPerCall, ProxyCpuPerGib, QueuedP99, TapCpuPerCall,
@@ -85,8 +89,7 @@ fn rates(trial: &TrialRecord) -> Option<(f64, f64)> {
     (trial.measured_s > 0.0 && served > 0.0).then_some((offered, served))
 }
 
-fn falls_behind(peer: &PeerView<'_>, (offered, served): (f64, f64)) -> bool {
-    let seconds = peer.measured().map(|(trial, _)| trial.measured_s).fold(0.0, f64::max);
+fn falls_behind(seconds: f64, (offered, served): (f64, f64)) -> bool {
     let missing = offered - served;
     let by_chance = DEVIATIONS * (offered / seconds).sqrt();
     missing > (BEHIND * offered).max(by_chance)

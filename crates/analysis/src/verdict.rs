@@ -62,8 +62,8 @@ impl Verdict {
     /// behind is worse than one that keeps up, by whatever such a load would show in time.
     pub(crate) fn between(own: &PeerView<'_>, other: &PeerView<'_>, figure: Figure) -> Self {
         match (own.overload.is_some(), other.overload.is_some()) {
-            (true, false) if !overload::is_told(figure) => Self::Worse,
-            (false, true) if !overload::is_told(figure) => Self::Better,
+            (true, false) if !overload::is_meaningful(figure) => Self::Worse,
+            (false, true) if !overload::is_meaningful(figure) => Self::Better,
             _ => Self::of(&own.beside(other, figure)),
         }
     }

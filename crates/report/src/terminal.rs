@@ -5,9 +5,11 @@
 
 use analysis::{
     findings::{Findings, Piece, Sentence},
-    model::{LEVEL_TEXT, Model, PeerView},
+    model::{
+        LEVEL_TEXT, Model, PeerView,
+        sweep::{Sweep, label},
+    },
     prediction::Outcome,
-    sweep::{Sweep, label},
 };
 use measure::{
     figure::Figure,

@@ -1,7 +1,6 @@
 //! Connections that are balanced: where each leads to, and when it is replaced.
 
 use balance::Tried;
-use slab::Slab;
 
 use crate::{
     calls::{Link, NONE},
@@ -19,12 +18,6 @@ fn age_factor(random: u64) -> f64 {
     1.0 + AGE_JITTER * (2.0 * unit(random) - 1.0)
 }
 
-/// Connections to backends.
-#[derive(Debug, Default)]
-pub(crate) struct Links {
-    all: Slab<Link>,
-}
-
 impl Simulation<'_> {
     /// The link that a call of a connection goes out on, with its backend; none where no
     /// backend can be reached.
@@ -36,14 +29,14 @@ impl Simulation<'_> {
         }
         let own = &mut self.connections[connection as usize];
         own.made += 1;
-        let link = self.links.all.get_mut(own.link as usize)?;
+        let link = self.links.get_mut(own.link as usize)?;
         link.in_flight += 1;
         Some((own.link, link.backend))
     }
 
     /// A call on a link ended.
     pub(crate) fn leave(&mut self, key: u32) {
-        let link = &mut self.links.all[key as usize];
+        let link = &mut self.links[key as usize];
         link.in_flight -= 1;
         if link.is_closing && link.in_flight == 0 {
             self.close(key);
@@ -57,7 +50,7 @@ impl Simulation<'_> {
             Layer::L4 => self.pick_for_connection(connection),
             _ => self.next_in_turn(connection).map(|backend| (backend, NONE)),
         };
-        if let Some(link) = self.links.all.get_mut(before as usize) {
+        if let Some(link) = self.links.get_mut(before as usize) {
             link.is_closing = true;
             if link.in_flight == 0 {
                 self.close(before);
@@ -76,7 +69,7 @@ impl Simulation<'_> {
             stamp,
             is_closing: false,
         };
-        let key = self.links.all.insert(link) as u32;
+        let key = self.links.insert(link) as u32;
         self.connections[connection as usize].link = key;
         if let Some(age_ns) = self.setup.connection_age_ns {
             let at_ns = self.now_ns + (age_ns as f64 * age_factor(self.word())) as u64;
@@ -97,7 +90,7 @@ impl Simulation<'_> {
 
     /// A backend closes a connection for its age.
     pub(crate) fn age(&mut self, key: u32, stamp: u16) {
-        let link = self.links.all.get(key as usize);
+        let link = self.links.get(key as usize);
         // One that was closed before has another's stamp, or none.
         let open = link.filter(|link| link.stamp == stamp && !link.is_closing);
         if let Some(connection) = open.map(|link| link.connection) {
@@ -107,7 +100,7 @@ impl Simulation<'_> {
 
     /// All connections to a backend are replaced by others.
     pub(crate) fn reconnect_all(&mut self, backend: u32) {
-        let lost = self.links.all.iter().map(|(_, link)| link);
+        let lost = self.links.iter().map(|(_, link)| link);
         let lost = lost.filter(|link| link.backend == backend && !link.is_closing);
         let connections: Vec<u32> = lost.map(|link| link.connection).collect();
         connections.into_iter().for_each(|connection| self.connect(connection));
@@ -144,7 +137,7 @@ impl Simulation<'_> {
     }
 
     fn close(&mut self, key: u32) {
-        let link = self.links.all.remove(key as usize);
+        let link = self.links.remove(key as usize);
         if link.place != NONE {
             let seen = self.views[self.view_of(link.connection)].seen(link.place);
             if self.counts_own {

@@ -12,9 +12,8 @@ use rand_xoshiro::{
 use slab::Slab;
 
 use crate::{
-    calls::{Asked, Call, Connection},
+    calls::{Asked, Call, Connection, Link},
     events::{Event, Events, Kind},
-    links::Links,
     setup::{Layer, LoadView, Pace, Setup, SetupError},
     station::Station,
     view::{Names, View},
@@ -51,7 +50,7 @@ pub(crate) struct Simulation<'a> {
     /// Probes under way, and those that are sent now; kept for its memory.
     pub(crate) probes: Slab<Asked>,
     pub(crate) asked: Vec<usize>,
-    pub(crate) links: Links,
+    pub(crate) links: Slab<Link>,
     pub(crate) stations: Vec<Station>,
     pub(crate) views: Vec<View>,
     pub(crate) names: Names,
@@ -123,7 +122,7 @@ impl<'a> Simulation<'a> {
             connections: (0..setup.load.connections).map(Connection::new).collect(),
             probes: Slab::new(),
             asked: Vec::new(),
-            links: Links::default(),
+            links: Slab::new(),
             stations: setup.backends.iter().map(Station::of).collect(),
             views: (0..setup.views()).map(|_| View::new(hears_of_idle)).collect(),
             names,

@@ -10,9 +10,8 @@ use measure::{
 use super::{Sentence, sweep};
 use crate::{
     estimate::{Beside, Difference, Estimate},
-    model::{Model, PeerView},
+    model::{Model, PeerView, sweep::peer_at},
     overload, settling,
-    sweep::peer_at,
     verdict::around,
 };
 
@@ -78,7 +77,7 @@ impl<'m, 'a> Compared<'m, 'a> {
 
     /// Whether an overload leaves nothing to be said of the decisive figure.
     fn is_void(&self, answer: &Answer) -> bool {
-        let Some(peers) = self.peers.filter(|_| !overload::is_told(answer.figure)) else {
+        let Some(peers) = self.peers.filter(|_| !overload::is_meaningful(answer.figure)) else {
             return false;
         };
         match peers.map(|peer| peer.overload.is_some()) {

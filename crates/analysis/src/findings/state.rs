@@ -194,7 +194,7 @@ fn failed_claims(model: &Model<'_>) -> Option<Sentence> {
 
 /// What puts figures in doubt: the machine in one line, and each other cause in one.
 fn doubts(model: &Model<'_>) -> Vec<Sentence> {
-    let doubts = Doubts::of(model);
+    let doubts = Doubts::of(&model.run, &model.peers);
     let machine = (doubts.unquiet > 0).then(|| {
         Sentence::default()
             .text("Latencies are in doubt: the machine was not quiet in ")

@@ -14,8 +14,8 @@ use measure::{
 use queueing::bins::RandomPlacement;
 
 use super::{Pair, Sentence};
-use crate::{
-    model::{Beside, Difference, Model, PeerView},
+use crate::model::{
+    Beside, Difference, Model, PeerView,
     sweep::{Point, Stretch, Sweep, peer_at, stretches},
 };
 
@@ -117,7 +117,7 @@ fn of_search(found: Option<Saturation>, sentence: Sentence) -> Sentence {
 fn other_limits(found: &Saturation) -> Vec<&'static str> {
     let mut others: Vec<&str> = Vec::new();
     for limit in found.limits.iter().filter(|limit| **limit != SearchLimit::Peer) {
-        let words = crate::sweep::limit_words(*limit);
+        let words = crate::model::sweep::limit_words(*limit);
         if !others.contains(&words) {
             others.push(words);
         }

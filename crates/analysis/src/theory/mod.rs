@@ -15,96 +15,23 @@ mod own;
 pub mod placement;
 mod service;
 
-use std::{cell::RefCell, rc::Rc};
+use std::rc::Rc;
 
 use measure::record::{self, LoopMode};
-use queueing::fit::{Arrivals, Layer, NoFit, Policy, Setting, fit};
+use queueing::fit::{Arrivals, Layer, Policy, Setting, fit};
 
-use crate::model::{Model, PeerView};
+pub use crate::closed_form::{QUANTILES, Theory};
+use crate::{
+    closed_form,
+    model::{Model, PeerView},
+};
 
-/// Quantiles that measurement is held to theory at.
-pub const QUANTILES: [(f64, &str); 3] = [(0.5, "p50"), (0.9, "p90"), (0.99, "p99")];
-/// Points of a curve.
-const POINTS: usize = 72;
-/// How far out a curve goes.
-const LAST_QUANTILE: f64 = 0.999_99;
-
-/// What theory says of one setting.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Theory {
-    /// The model in Kendall's notation, or in words.
-    pub name: String,
-    /// The share of time a server is busy.
-    pub utilisation: f64,
-    /// What the model takes for granted.
-    pub caveats: Vec<String>,
-    /// Mean time in the backends, in nanoseconds.
-    pub mean_ns: f64,
-    /// The same at each of [`QUANTILES`]; `None` where the model can't say.
-    pub quantiles_ns: [Option<f64>; 3],
-    /// Shares of calls with the time, in nanoseconds, that they stay within.
-    pub curve: Vec<(f64, f64)>,
-}
-
-/// Settings asked for so far with the answers.
-pub type Known = RefCell<Vec<(Setting, Rc<Result<Theory, String>>)>>;
-
-/// What theory says of a peer, worked out once for each setting.
-pub fn of(model: &Model<'_>, peer: &PeerView<'_>, known: &Known) -> Rc<Result<Theory, String>> {
-    let (setting, note) = match setting(model, peer) {
-        Ok(found) => found,
-        Err(reason) => return Rc::new(Err(reason)),
-    };
-    if let Some((_, theory)) = known.borrow().iter().find(|(other, _)| *other == setting) {
-        return Rc::clone(theory);
+/// What theory says of a peer's latency, or why it says nothing.
+pub fn of(model: &Model<'_>, peer: &PeerView<'_>) -> Rc<Result<Theory, String>> {
+    match setting(model, peer) {
+        Ok((setting, note)) => closed_form::of(setting, note, &model.theories),
+        Err(reason) => Rc::new(Err(reason)),
     }
-    let theory = Rc::new(work_out(&setting, note));
-    known.borrow_mut().push((setting, Rc::clone(&theory)));
-    theory
-}
-
-/// What theory says of a setting, of which `note` says what was measured for it.
-fn work_out(setting: &Setting, note: Option<String>) -> Result<Theory, String> {
-    let fitted = fit(setting).map_err(|reason| match (reason, &note) {
-        (NoFit::NoClosedForm, Some(_)) => {
-            format!("{reason}; `loadgen simulate --like` with this run's folder needs none")
-        }
-        _ => reason.to_string(),
-    })?;
-    let model = fitted.model;
-    let curve = curve(|q| model.quantile_ns(q), |ns| model.tail(ns / 1e9));
-    Ok(Theory {
-        name: model.name(),
-        utilisation: model.utilisation(),
-        caveats: fitted.caveats.into_iter().map(str::to_owned).chain(note).collect(),
-        mean_ns: model.mean_ns(),
-        quantiles_ns: QUANTILES.map(|(q, _)| model.quantile_ns(q)),
-        curve,
-    })
-}
-
-/// A curve through times evenly spread on a logarithmic axis: a tail is cheaper to
-/// know than a quantile, which takes fifty of them.
-fn curve(
-    quantile: impl Fn(f64) -> Option<f64>,
-    tail: impl Fn(f64) -> Option<f64>,
-) -> Vec<(f64, f64)> {
-    let (Some(first), Some(last)) = (quantile(0.005), quantile(LAST_QUANTILE)) else {
-        return Vec::new();
-    };
-    if first <= 0.0 || !last.is_finite() {
-        return Vec::new();
-    }
-    // Nothing is shorter than a constant service time: the curve is flat until
-    // calls begin to wait.
-    let mut points = vec![(0.0, first)];
-    for index in 0..=POINTS {
-        let ns = first * (last / first).powf(index as f64 / POINTS as f64);
-        if let Some(above) = tail(ns) {
-            points.push(((1.0 - above).clamp(0.0, LAST_QUANTILE), ns));
-        }
-    }
-    points
 }
 
 /// The setting of a peer, as theory takes it, and of what was measured for it what that was
@@ -283,19 +210,6 @@ fn policy(name: &str) -> Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn curves_are_those_of_the_model_and_flat_at_a_constant_service_time() {
-        let exponential = curve(|q| Some(-1e6 * (1.0 - q).ln()), |ns| Some((-ns / 1e6).exp()));
-        assert_eq!(exponential.len(), POINTS + 2);
-        for (q, ns) in &exponential[1..] {
-            assert!((ns / (-1e6 * (1.0 - q).ln()) - 1.0).abs() < 1e-6, "{q} {ns}");
-        }
-        let constant = curve(|_| Some(2e6), |ns| Some(f64::from(u8::from(ns < 2e6))));
-        assert!(constant.iter().all(|(_, ns)| (ns / 2e6 - 1.0).abs() < 1e-9));
-        assert_eq!(constant.last().unwrap().0, LAST_QUANTILE);
-        assert!(curve(|_| None, |_| None).is_empty());
-    }
 
     #[test]
     fn arrivals_are_known_by_what_the_lab_writes() {

@@ -11,11 +11,9 @@ use std::{
 /// that hold each other's keys (`planes/relay`), a list beside its entries and not above
 /// them (`balance`'s policies), a type that knows how its parts are made.
 const LEFT: &[(&str, &[&str])] = &[
-    ("analysis", &[""]),
     ("balance", &[""]),
     ("l7-proxy", &["planes/hyper", "planes/relay"]),
     ("loadgen", &["", "run", "run/simulated"]),
-    ("simulate", &[""]),
 ];
 
 type Module = Vec<String>;

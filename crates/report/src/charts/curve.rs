@@ -6,8 +6,10 @@
 
 use analysis::{
     fleet::random_subsets,
-    model::{Estimate, LEVEL_TEXT, Model, PeerView},
-    sweep::{Point, Sweep, label, peer_at},
+    model::{
+        Estimate, LEVEL_TEXT, Model, PeerView,
+        sweep::{Point, Sweep, label, peer_at},
+    },
     theory::{by_chance_ns, placement},
 };
 use measure::{figure::Figure, format};
@@ -68,9 +70,9 @@ pub(super) const P99: Curve = latency(Figure::LatencyP99, "latency, p99", 2);
 
 const fn latency(figure: Figure, title: &'static str, quantile: usize) -> Curve {
     let theory: Theory = if quantile == 0 {
-        |model, peer| model.theory(peer).as_ref().as_ref().ok()?.quantiles_ns[0]
+        |model, peer| analysis::theory::of(model, peer).as_ref().as_ref().ok()?.quantiles_ns[0]
     } else {
-        |model, peer| model.theory(peer).as_ref().as_ref().ok()?.quantiles_ns[2]
+        |model, peer| analysis::theory::of(model, peer).as_ref().as_ref().ok()?.quantiles_ns[2]
     };
     Curve {
         figure,

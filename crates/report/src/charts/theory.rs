@@ -52,7 +52,7 @@ pub(super) fn any(model: &Model<'_>) -> bool {
 fn lines<'m, 'a>(model: &'m Model<'a>) -> Vec<Line<'m, 'a>> {
     let mut lines: Vec<Line<'m, 'a>> = Vec::new();
     for peer in model.measured() {
-        let theory = model.theory(peer);
+        let theory = analysis::theory::of(model, peer);
         if !(*theory).as_ref().is_ok_and(|theory| theory.curve.len() > 1) {
             continue;
         }

@@ -3,8 +3,7 @@
 
 use analysis::{
     fleet::{self, BalancerView},
-    model::{Model, PeerView},
-    sweep::peer_at,
+    model::{Model, PeerView, sweep::peer_at},
 };
 use measure::format;
 

@@ -154,8 +154,8 @@ fn service(service: &ServiceSetup) -> String {
 }
 
 /// Which setting differs, and its values.
-fn points(sweep: &analysis::sweep::Sweep<'_>) -> String {
-    let values: Vec<String> = sweep.points.iter().map(analysis::sweep::label).collect();
+fn points(sweep: &analysis::model::sweep::Sweep<'_>) -> String {
+    let values: Vec<String> = sweep.points.iter().map(analysis::model::sweep::label).collect();
     let how = if sweep.search.is_some() { "searched: " } else { "" };
     format!("{how}{} is {}; what follows is that of the first", sweep.key, values.join(", "))
 }

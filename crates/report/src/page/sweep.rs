@@ -1,8 +1,10 @@
 //! The comparison of a swept run: every peer at every point, with its figures.
 
 use analysis::{
-    model::{Estimate, Model, PeerView},
-    sweep::{Point, Sweep, label, peer_at},
+    model::{
+        Estimate, Model, PeerView,
+        sweep::{Point, Sweep, label, peer_at},
+    },
     theory::placement,
 };
 use measure::{figure::Figure, format, record::SearchLimit, summary::saturation};
@@ -80,7 +82,7 @@ fn found(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
 fn ended(limits: &[SearchLimit]) -> String {
     let mut said: Vec<&str> = Vec::new();
     for limit in limits {
-        let word = analysis::sweep::limit_words(*limit);
+        let word = analysis::model::sweep::limit_words(*limit);
         if !said.contains(&word) {
             said.push(word);
         }

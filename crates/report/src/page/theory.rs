@@ -29,7 +29,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
 }
 
 fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
-    let theories: Vec<_> = peers.iter().map(|peer| model.theory(peer)).collect();
+    let theories: Vec<_> = peers.iter().map(|peer| analysis::theory::of(model, peer)).collect();
     let fitted: Vec<(&PeerView<'_>, &Theory)> = peers
         .iter()
         .zip(&theories)

@@ -130,15 +130,15 @@ fn at_point<'m, 'a>(
     let Some(sweep) = &model.sweep else { return peer };
     let value = trial.record.point.as_deref();
     let point = sweep.points.iter().find(|point| Some(point.value) == value);
-    point.and_then(|point| analysis::sweep::peer_at(point, &peer.name)).unwrap_or(peer)
+    point.and_then(|point| analysis::model::sweep::peer_at(point, &peer.name)).unwrap_or(peer)
 }
 
-fn point_cell(html: &mut Html, sweep: &analysis::sweep::Sweep<'_>, trial: &TrialView<'_>) {
+fn point_cell(html: &mut Html, sweep: &analysis::model::sweep::Sweep<'_>, trial: &TrialView<'_>) {
     let value = trial.record.point.as_deref().unwrap_or(format::UNKNOWN);
     let point = sweep.points.iter().find(|point| point.value == value);
     let number = point.and_then(|point| point.number).map(|number| number.to_string());
     let data = number.unwrap_or_else(|| value.to_owned());
-    let shown = point.map_or_else(|| value.to_owned(), analysis::sweep::label);
+    let shown = point.map_or_else(|| value.to_owned(), analysis::model::sweep::label);
     html.leaf("td", &[("class", "num"), ("data-value", &data)], &shown);
 }
 

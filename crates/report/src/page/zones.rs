@@ -2,8 +2,7 @@
 //! went; over a sweep, at each point.
 
 use analysis::{
-    model::{Model, PeerView},
-    sweep::peer_at,
+    model::{Model, PeerView, sweep::peer_at},
     zones::{self, ZoneView},
 };
 use measure::format;

@@ -14,7 +14,7 @@ use measure::{
     record::{RunRecord, SearchLimit, SearchRecord, TrialRecord},
 };
 
-use crate::model::{Beside, Difference, Estimate, FEWEST_REPEATS, Model, PeerView};
+use super::{Beside, Difference, Estimate, FEWEST_REPEATS, Model, PeerView};
 
 /// The points of a run.
 #[derive(Clone, Debug)]
