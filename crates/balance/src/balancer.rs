@@ -3,23 +3,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{
-    Backend, PolicyKind, Probe, Tried, Tuning, Zones,
-    policy::{Candidates, Policy, Start, Who},
+    Backend, BalanceError, PickInput, PolicyKind, Probe, Tried, Tuning, Zones,
+    pick::{Candidates, Policy, Start, Who},
     zones::ZoneAware,
 };
-
-/// What a policy may use besides the backends themselves.
-#[derive(Clone, Copy, Debug)]
-pub struct PickInput {
-    /// 64 fresh random bits.
-    pub random: u64,
-    /// Now, in nanoseconds of a monotonic clock; the same clock as in
-    /// [`Backend::answered`].
-    pub now_ns: u64,
-    /// What a hash policy keeps together, from [`hash_bytes`](crate::hash_bytes).
-    /// Without a key the hash policies pick by chance.
-    pub key: Option<u64>,
-}
 
 /// Picks backends. One balancer serves all threads of a proxy: picking takes
 /// `&self`, takes no lock (but for [`PolicyKind::Prequal`]) and allocates nothing. A change of membership builds a
@@ -34,31 +21,6 @@ pub struct Balancer {
     /// The weights and zones that the policy was built with: a backend's own may be
     /// another by now.
     built_with: Vec<(u32, usize)>,
-}
-
-/// Why a list of backends cannot be balanced over.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BalanceError {
-    /// The list is empty.
-    #[error("there is no backend to balance over")]
-    NoBackend,
-    /// A backend has weight zero.
-    #[error("backend {0} has weight 0; weights start at 1, and a backend to leave out is removed")]
-    ZeroWeight(String),
-    /// Two backends have the same name.
-    #[error("backend {0} is listed twice; give it a larger weight instead")]
-    Duplicate(String),
-    /// The weights are too uneven for an exact schedule.
-    #[error(
-        "the weights add up to {sum} after division by their common factor; \
-         {limit} is the most that round_robin and maglev take"
-    )]
-    WeightsTooFine {
-        /// What they add up to.
-        sum: u64,
-        /// The most that is taken.
-        limit: u64,
-    },
 }
 
 impl Balancer {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::{
     Backend, PickInput,
-    policy::{Candidates, Policy},
+    pick::{Candidates, Policy},
     random::Wheel,
 };
 

@@ -8,7 +8,7 @@
 use crate::{
     PickInput,
     chance::{below, next_word},
-    policy::{Candidates, Policy},
+    pick::{Candidates, Policy},
 };
 
 #[derive(Debug)]

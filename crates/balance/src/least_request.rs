@@ -19,8 +19,7 @@ use crate::{
     Backend, PickInput,
     chance::{next_word, unit},
     p2c::FewestOf,
-    policy::{Candidates, Policy, Start},
-    round_robin::Place,
+    pick::{Candidates, Place, Policy, Start},
 };
 
 #[derive(Debug)]

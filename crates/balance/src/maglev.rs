@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::{
     Backend, BalanceError, PickInput,
     chance::{below, hash_bytes, next_word},
-    policy::{Candidates, Policy, common_factor},
+    pick::{Candidates, Policy, common_factor},
 };
 
 /// Entries of the table: the paper's small prime, at least a hundred times the

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::{
     Backend, PickInput,
     chance::next_word,
-    policy::{Candidates, Policy},
+    pick::{Candidates, Policy},
     random::Wheel,
 };
 

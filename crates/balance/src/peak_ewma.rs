@@ -17,7 +17,7 @@ use crate::{
     Backend, PickInput,
     failures::kept,
     p2c::cheapest_of,
-    policy::{Candidates, Policy},
+    pick::{Candidates, Policy},
     random::Wheel,
 };
 

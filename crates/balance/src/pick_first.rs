@@ -7,7 +7,7 @@
 
 use crate::{
     PickInput,
-    policy::{Candidates, Policy},
+    pick::{Candidates, Policy},
 };
 
 #[derive(Debug)]

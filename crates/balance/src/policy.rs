@@ -1,4 +1,4 @@
-//! The list of policies, and what a policy is.
+//! The list of policies.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -6,18 +6,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Backend, BalanceError, PickInput, Tried,
+    Backend, BalanceError,
     join_idle_queue::JoinIdleQueue,
     least_loaded::LeastLoaded,
     least_request::LeastRequest,
     maglev::Maglev,
     p2c::FewestOf,
     peak_ewma::PeakEwmaPolicy,
+    pick::{Policy, Start},
     pick_first::PickFirst,
-    prequal::{Prequal, Probe},
+    prequal::Prequal,
     random::Random,
     ring_hash::{BoundedRingHash, RingHash},
-    round_robin::{Place, RoundRobin},
+    round_robin::RoundRobin,
     tuning::Tuning,
     weighted_round_robin::WeightedRoundRobin,
 };
@@ -172,98 +173,6 @@ impl FromStr for PolicyKind {
 
 fn names() -> String {
     PolicyKind::ALL.map(PolicyKind::name).join(", ")
-}
-
-/// Where a policy that takes turns begins.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Start {
-    /// At any turn, by these random bits.
-    Chance(u64),
-    /// Where another list was left.
-    At(Place),
-}
-
-impl Start {
-    /// A word that differs where it begins elsewhere.
-    pub(crate) fn word(self) -> u64 {
-        match self {
-            Self::Chance(random) => random,
-            Self::At(place) => place.time(),
-        }
-    }
-}
-
-/// A policy over the backends it was built for. State that picks change is
-/// atomic: all threads of a proxy share one.
-pub(crate) trait Policy: Send + Sync + fmt::Debug {
-    /// Index of one of the candidates; `None` when there is none.
-    fn pick(&self, candidates: &Candidates<'_>, input: &PickInput) -> Option<usize>;
-
-    /// Adds the candidates that are to be probed after a pick, for a policy that goes by
-    /// probes.
-    fn to_probe(&self, _candidates: &Candidates<'_>, _input: &PickInput, _probed: &mut Vec<usize>) {
-    }
-
-    /// A candidate has answered a probe.
-    fn probed(&self, _index: usize, _probe: Probe, _input: &PickInput) {}
-
-    /// Whose turn it is, for a policy that takes turns.
-    fn place(&self) -> Option<Place> {
-        None
-    }
-}
-
-/// The backends, seen through what may be picked now.
-pub(crate) struct Candidates<'a> {
-    pub(crate) backends: &'a [Arc<Backend>],
-    pub(crate) tried: &'a Tried,
-    pub(crate) who: Who,
-}
-
-/// Which backends may be picked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Who {
-    /// Those that are available; this draw decides over those that are warming
-    /// up.
-    Warm(u64),
-    /// Those that are available.
-    Available,
-    /// All of them.
-    Anyone,
-}
-
-impl Candidates<'_> {
-    #[inline]
-    pub(crate) fn is_eligible(&self, index: usize) -> bool {
-        let is_warm = match self.who {
-            Who::Warm(draw) => self.backends[index].takes(draw),
-            Who::Available | Who::Anyone => true,
-        };
-        is_warm && self.is_there(index)
-    }
-
-    /// Whether it could be picked if it were not warming up.
-    #[inline]
-    pub(crate) fn is_there(&self, index: usize) -> bool {
-        let is_available = match self.who {
-            Who::Warm(_) | Who::Available => self.backends[index].is_available(),
-            Who::Anyone => true,
-        };
-        is_available && !self.tried.contains(index)
-    }
-
-    /// The first eligible index of a walk over `indices`.
-    pub(crate) fn first_eligible(&self, indices: impl IntoIterator<Item = usize>) -> Option<usize> {
-        indices.into_iter().find(|&index| self.is_eligible(index))
-    }
-}
-
-/// Greatest common divisor of the weights: only their proportions matter.
-pub(crate) fn common_factor(backends: &[Arc<Backend>]) -> u32 {
-    fn gcd(a: u32, b: u32) -> u32 {
-        if b == 0 { a } else { gcd(b, a % b) }
-    }
-    backends.iter().map(|backend| backend.weight()).fold(0, gcd).max(1)
 }
 
 #[cfg(test)]

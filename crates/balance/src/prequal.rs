@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::{
     Backend, PickInput,
     chance::{next_word, unit},
-    policy::{Candidates, Policy},
+    pick::{Candidates, Policy, Probe},
     random::Wheel,
     tuning::{ProbeRule, nanos},
 };
@@ -37,15 +37,6 @@ const COUNTS: usize = 64;
 /// How much the number of picks that a probe serves exceeds what keeps the pool filled
 /// (the paper's delta).
 const REUSE_MARGIN: f64 = 1.0;
-
-/// What a backend answers to a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// Calls it holds.
-    pub in_flight: u32,
-    /// What a call takes that finds as many there, in nanoseconds.
-    pub latency_ns: u64,
-}
 
 #[derive(Debug)]
 pub(crate) struct Prequal {

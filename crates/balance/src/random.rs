@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     Backend, PickInput,
     chance::{below, next_word},
-    policy::{Candidates, Policy},
+    pick::{Candidates, Policy},
 };
 
 /// Draws that may fall on backends that can't be picked before the draw is made

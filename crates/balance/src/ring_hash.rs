@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::{
     Backend, PickInput,
     chance::{hash_bytes, next_word},
-    policy::{Candidates, Policy, common_factor},
+    pick::{Candidates, Policy, common_factor},
 };
 
 /// Points per unit of weight, after division by the weights' common factor. The

@@ -19,7 +19,7 @@ use std::sync::{
 use crate::{
     Backend, BalanceError, PickInput,
     chance::{below, hash_bytes},
-    policy::{Candidates, Policy, Start, common_factor},
+    pick::{Candidates, Place, Policy, Start, common_factor},
 };
 
 /// Most turns that are laid out. Weights such as 1 and 999,999 would need a
@@ -80,25 +80,6 @@ fn phase(index: u32, backends: &[Arc<Backend>]) -> u64 {
     let middle = ((2 * u64::from(index) + 1) << 31) / backends.len() as u64;
     let name = backends[index as usize].name();
     middle << 32 | hash_bytes(name.as_bytes()) >> 32
-}
-
-/// The time of the next turn, by a clock of these rounds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    time: u64,
-    factor: u32,
-}
-
-impl Place {
-    /// At a time of a clock that goes by no weights.
-    pub(crate) fn at(time: u64) -> Self {
-        Self { time, factor: 1 }
-    }
-
-    /// The time alone.
-    pub(crate) fn time(self) -> u64 {
-        self.time
-    }
 }
 
 impl Policy for RoundRobin {

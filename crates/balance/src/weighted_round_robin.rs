@@ -22,8 +22,8 @@ use std::time::Duration;
 use crate::{
     Backend, BalanceError, PickInput,
     load_report::LoadReport,
-    policy::{Candidates, Policy, Start},
-    round_robin::{Place, RoundRobin},
+    pick::{Candidates, Place, Policy, Start},
+    round_robin::RoundRobin,
     tuning::{WeightRule, nanos},
 };
 

@@ -24,8 +24,7 @@ use serde::Serialize;
 use crate::{
     Backend, PickInput, Probe, Spread, Tried,
     chance::{next_word, unit},
-    policy::{Candidates, Policy},
-    round_robin::Place,
+    pick::{Candidates, Place, Policy},
 };
 
 /// How often the parts of the backends are looked at, in nanoseconds.

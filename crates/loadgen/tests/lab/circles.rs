@@ -11,7 +11,6 @@ use std::{
 /// that hold each other's keys (`planes/relay`), a list beside its entries and not above
 /// them (`balance`'s policies), a type that knows how its parts are made.
 const LEFT: &[(&str, &[&str])] = &[
-    ("balance", &[""]),
     ("l7-proxy", &["planes/hyper", "planes/relay"]),
     ("loadgen", &["", "run", "run/simulated"]),
 ];
