@@ -11,7 +11,7 @@ use std::{
 /// that hold each other's keys (`planes/relay`), a list beside its entries and not above
 /// them (`balance`'s policies), a type that knows how its parts are made.
 const LEFT: &[(&str, &[&str])] = &[
-    ("l7-proxy", &["planes/hyper", "planes/relay"]),
+    ("l7-proxy", &["planes/relay"]),
     ("loadgen", &["", "run", "run/simulated"]),
 ];
 

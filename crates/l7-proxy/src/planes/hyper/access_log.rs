@@ -9,10 +9,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use http_body::{Body as _, Frame};
+use http_body::{Body, Frame};
 
-use super::call::Thread;
-use super::response_body::ResponseBody;
+use super::thread::Thread;
 use crate::access_log::{AccessLog, Line};
 use crate::failure::Failure;
 use crate::metrics::Outcome;
@@ -70,7 +69,7 @@ impl Entry {
     }
 
     /// The client gets this head.
-    pub(super) fn head(&mut self, response: &Response<ResponseBody>) {
+    pub(super) fn head(&mut self, response: &Response<impl Body>) {
         self.line.http_status = Some(response.status().as_u16());
         self.status(response.headers());
         // One that goes on is cancelled until it has ended.

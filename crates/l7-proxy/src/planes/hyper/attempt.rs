@@ -1,6 +1,5 @@
 //! One attempt at a call, on one backend, and how it broke.
 
-use std::error::Error;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use serve::Counter;
 use tokio::time::Instant;
 
 use super::connection::Lease;
+use super::h2_source;
 use super::local::Count;
 use super::pool::Pool;
 use crate::failure::Failure;
@@ -111,16 +111,4 @@ pub(super) fn broken(error: &hyper::Error, backend: String) -> Broken {
         }
         _ => Broken { failure, outcome: Outcome::Broken, next: Next::Nothing },
     }
-}
-
-/// What h2 says of an error of hyper's.
-pub(super) fn h2_source<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref() {
-            return Some(error);
-        }
-        source = error.source();
-    }
-    None
 }

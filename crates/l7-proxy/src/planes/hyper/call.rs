@@ -1,7 +1,6 @@
 //! One call, from the client's headers to the backend's.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,71 +9,31 @@ use balance::{PickInput, hash_bytes};
 use h2_wire::hpack::Field;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
-use rand_xoshiro::{
-    SplitMix64,
-    rand_core::{Rng, SeedableRng},
-};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::access_log::{CallStats, Entry};
 use super::attempt::{Attempt, Broken, Next, broken};
 use super::headers::{absolute, header_list_bytes, is_malformed, render};
 use super::local::Count;
-use super::pool::Pool;
+use super::pool::{Pool, Pools};
 use super::replay_body::{self, Replay, ReplayBody};
 use super::response_body::ResponseBody;
-use crate::circuit::CircuitCounters;
+use super::thread::Thread;
 use crate::failure::{Failure, Progress, answer};
-use crate::metrics::{GuardCounters, Outcome, ProxyCounters};
+use crate::metrics::Outcome;
 use crate::planes::Shared;
-use crate::retry::RetryCounters;
-use crate::tls::counters::TlsCounters;
-use crate::upstreams::{Offered, Upstream, UpstreamSet};
+use crate::upstreams::{Offered, Upstream};
 use h2_wire::grpc;
 
-/// What the calls of one thread share.
-pub(super) struct Thread {
-    pub(super) shared: Arc<Shared>,
-    counters: ProxyCounters,
-    circuit_counters: CircuitCounters,
-    pub(super) guard_counters: GuardCounters,
-    pub(super) tls_counters: TlsCounters,
-    pub(super) retry_counters: RetryCounters,
-    /// Attempts in flight, and of those what came out of the retry budget.
-    pub(super) attempts: Count,
-    pub(super) budgeted: Count,
-    /// By the address of the `Upstream`, which the pool keeps alive.
-    pools: RefCell<HashMap<*const Upstream, Rc<Pool>>>,
-    /// Calls that wait, and connections, over all pools.
-    pub(super) pending: Count,
-    pub(super) connections: Count,
-    /// The set that `pools` follows.
-    version: Cell<u64>,
-    chance: RefCell<SplitMix64>,
+/// Answers the calls of one thread.
+pub(super) struct Calls {
+    pub(super) thread: Rc<Thread>,
+    pools: Pools,
 }
 
-impl Thread {
+impl Calls {
     pub(super) fn new(shared: Arc<Shared>, seed: u64) -> Self {
-        let metrics = &shared.config.metrics;
-        Self {
-            counters: ProxyCounters::register(metrics),
-            circuit_counters: CircuitCounters::register(metrics),
-            guard_counters: GuardCounters::register(metrics),
-            tls_counters: TlsCounters::register(metrics),
-            retry_counters: RetryCounters::register(metrics),
-            attempts: Count::default(),
-            budgeted: Count::default(),
-            shared,
-            pools: RefCell::default(),
-            pending: Count::default(),
-            connections: Count::default(),
-            version: Cell::new(0),
-            chance: RefCell::new(SplitMix64::seed_from_u64(seed)),
-        }
-    }
-
-    pub(super) fn random(&self) -> u64 {
-        self.chance.borrow_mut().next_u64()
+        Self { thread: Rc::new(Thread::new(shared, seed)), pools: Pools::default() }
     }
 
     /// Answers one request. An error is the code to reset the stream with.
@@ -85,7 +44,7 @@ impl Thread {
     ) -> Result<Response<ResponseBody>, h2::Error> {
         let (head, body) = request.into_parts();
         let stats = Rc::new(CallStats::default());
-        let mut entry = Entry::begin(&self, &head, remote, &stats);
+        let mut entry = Entry::begin(&self.thread, &head, remote, &stats);
         if is_malformed(&head) {
             return Err(h2::Reason::PROTOCOL_ERROR.into());
         }
@@ -93,11 +52,12 @@ impl Thread {
         let is_grpc = content_type.is_some_and(|value| grpc::is_grpc(value.as_bytes()));
         let result = match self.admit(&head, is_grpc) {
             Ok(deadline) => {
-                let config = &self.shared.config;
+                let config = &self.thread.shared.config;
                 let key = config.hash_header.as_ref().and_then(|name| head.headers.get(name));
                 let received = Rc::clone(&stats.request_bytes);
                 let call = Call {
-                    thread: &self,
+                    thread: &self.thread,
+                    pools: &self.pools,
                     hash_key: key.map(|value| hash_bytes(value.as_bytes())),
                     head,
                     body: Replay::shared(body, config.calls.replay_buffer_bytes, received),
@@ -114,7 +74,7 @@ impl Thread {
             Err(failure) => Err(failure),
         };
         let mut response = result.or_else(|failure| {
-            self.counters.count_rejection(&failure);
+            self.thread.counters.count_rejection(&failure);
             if let Some(entry) = &mut entry {
                 entry.failed(&failure);
             }
@@ -133,7 +93,7 @@ impl Thread {
         head: &http::request::Parts,
         is_grpc: bool,
     ) -> Result<Option<Instant>, Failure> {
-        let config = &self.shared.config;
+        let config = &self.thread.shared.config;
         let limits = &config.downstream;
         if head.headers.len() > limits.max_headers
             || header_list_bytes(head) > limits.max_header_list_bytes as usize
@@ -141,7 +101,7 @@ impl Thread {
             return Err(Failure::HeadersTooLarge);
         }
         let mut via = head.headers.get_all(header::VIA).iter();
-        if via.any(|via| self.shared.via.is_in([Field::new(b"via", via.as_bytes())])) {
+        if via.any(|via| self.thread.shared.via.is_in([Field::new(b"via", via.as_bytes())])) {
             return Err(Failure::Loop);
         }
         if !is_grpc {
@@ -151,35 +111,12 @@ impl Thread {
         let timeout = grpc::parse_timeout(timeout.as_bytes()).ok_or(Failure::MalformedTimeout)?;
         Ok(Some(Instant::now() + timeout.min(config.calls.max_deadline)))
     }
-
-    /// Follows a change of the backends: those that left give their connections
-    /// up, once the calls on them have ended. That it happens with the next call
-    /// leaves the connections of an idle thread open.
-    fn follow(&self, set: &UpstreamSet) {
-        if self.version.replace(set.version()) == set.version() {
-            return;
-        }
-        self.pools.borrow_mut().retain(|_, pool| {
-            let stays = set.upstreams().iter().any(|kept| Arc::ptr_eq(kept, &pool.upstream));
-            if !stays {
-                pool.retire();
-            }
-            stays
-        });
-    }
-
-    fn pool(&self, upstream: &Arc<Upstream>) -> Rc<Pool> {
-        let mut pools = self.pools.borrow_mut();
-        let pool = pools
-            .entry(Arc::as_ptr(upstream))
-            .or_insert_with(|| Rc::new(Pool::new(Arc::clone(upstream), Arc::clone(&self.shared))));
-        Rc::clone(pool)
-    }
 }
 
 /// A call that was admitted and has no response yet.
 pub(super) struct Call<'a> {
     pub(super) thread: &'a Rc<Thread>,
+    pools: &'a Pools,
     head: http::request::Parts,
     pub(super) body: replay_body::Shared<Incoming>,
     pub(super) deadline: Option<Instant>,
@@ -240,11 +177,11 @@ impl Call<'_> {
         let thread = self.thread;
         let upstreams = &thread.shared.upstreams;
         let set = upstreams.current();
-        thread.follow(&set);
+        self.pools.follow(&set);
         let (random, now_ns) = (thread.random(), upstreams.now_ns());
         let input = PickInput { random, now_ns, key: self.hash_key };
         let picked = set.pick(&input, self.tried.borrow_mut().of(&set));
-        picked.map(|(index, upstream)| (index, thread.pool(upstream)))
+        picked.map(|(index, upstream)| (index, self.pools.of(upstream, &thread.shared)))
     }
 
     pub(super) async fn attempt(

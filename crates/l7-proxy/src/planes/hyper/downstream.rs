@@ -18,9 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::attempt::h2_source;
-use super::call::Thread;
-use super::local::{LocalExecutor, Stream};
+use super::call::Calls;
+use super::h2_source;
+use super::local::{LocalExecutor, OpenCall, Stream};
+use super::thread::Thread;
 use crate::config::DownstreamLimits;
 use crate::metrics::Ending;
 use crate::planes::{NOTICE, Shared};
@@ -38,10 +39,10 @@ pub(super) async fn serve(
     let options = AcceptOptions { limit: shared.connection_limit.clone(), nodelay: true };
     let listener = TcpListener::from_std(listener)?;
     let mut acceptor = Acceptor::new(listener, options, shared.accept_counters.clone());
-    let thread = Rc::new(Thread::new(Arc::clone(&shared), seed));
+    let calls = Rc::new(Calls::new(Arc::clone(&shared), seed));
     let mut connections = JoinSet::new();
     let mut start = |accepted| {
-        connections.spawn_local(connection(accepted, Rc::clone(&thread), shutdown.clone()));
+        connections.spawn_local(connection(accepted, Rc::clone(&calls), shutdown.clone()));
         // Reaps what has ended, so that the set holds what is open.
         while connections.try_join_next().is_some() {}
     };
@@ -58,8 +59,9 @@ pub(super) async fn serve(
 }
 
 /// One connection's life. Its errors are the client's, and it knows them.
-async fn connection(accepted: Accepted, thread: Rc<Thread>, mut shutdown: Shutdown) {
+async fn connection(accepted: Accepted, calls: Rc<Calls>, mut shutdown: Shutdown) {
     let Accepted { stream, remote, place: _place } = accepted;
+    let thread = &calls.thread;
     let limits = &thread.shared.config.downstream;
     let counters = thread.guard_counters.clone();
     let handshake_by = Instant::now() + limits.handshake_timeout;
@@ -67,7 +69,7 @@ async fn connection(accepted: Accepted, thread: Rc<Thread>, mut shutdown: Shutdo
         if !speaks(&stream, &mut shutdown).await {
             return None;
         }
-        handshake(stream, &thread).await
+        handshake(stream, thread).await
     };
     let stream = match timeout_at(handshake_by, greeted).await {
         Ok(Some(stream)) => stream,
@@ -76,9 +78,9 @@ async fn connection(accepted: Accepted, thread: Rc<Thread>, mut shutdown: Shutdo
     };
     let idle_since = Rc::new(Cell::new(Instant::now()));
     let service = service_fn(|request: Request<Incoming>| {
-        let (thread, call) = (Rc::clone(&thread), Call(Rc::clone(&idle_since)));
+        let (calls, call) = (Rc::clone(&calls), OpenCall(Rc::clone(&idle_since)));
         async move {
-            thread.serve(request, remote).await.map(|response| response.map(|body| body.with(call)))
+            calls.serve(request, remote).await.map(|response| response.map(|body| body.with(call)))
         }
     });
     let mut connection = pin!(builder(limits).serve_connection(TokioIo::new(stream), service));
@@ -140,16 +142,6 @@ async fn handshake(stream: TcpStream, thread: &Thread) -> Option<Box<dyn Stream>
     let (reader, writer) = split(stream);
     // hyper looks at the preface itself.
     Some(Box::new(join(io::Cursor::new(preface).chain(reader), writer)))
-}
-
-/// A call, until its response is over. All of one connection share when the last of
-/// them ended, or the connection or its drain began.
-pub(super) struct Call(Rc<Cell<Instant>>);
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.0.set(Instant::now());
-    }
 }
 
 /// Waits until a connection has had no call for so long.

@@ -1,5 +1,6 @@
 //! What the tasks of one thread share, without a lock: they never leave it.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 
@@ -7,6 +8,7 @@ use hyper::rt::Executor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
+use tokio::time::Instant;
 
 /// Runs hyper's tasks on this thread. Whenever one of them has run, which is when
 /// hyper may have read something, `ran` is told: hyper itself tells nobody that a
@@ -41,3 +43,13 @@ pub(super) fn held(count: &Count) -> u32 {
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+/// A call, until its response is over. All of one connection share when the last of
+/// them ended, or the connection or its drain began.
+pub(super) struct OpenCall(pub(super) Rc<Cell<Instant>>);
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.set(Instant::now());
+    }
+}

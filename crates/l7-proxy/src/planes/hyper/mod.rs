@@ -15,6 +15,7 @@
 //! | [`response_body`] | a response's bytes on their way down, and their end |
 //! | [`pool`] | the connections to one backend, and who waits for them |
 //! | [`connection`] | one of them: its places, and how it ends |
+//! | [`thread`] | counters and counts of one thread |
 //! | [`local`] | what one thread's tasks share: executor, counts, streams |
 //!
 //! Its bounds are those that hyper and h2 have: open streams, header blocks and
@@ -64,7 +65,9 @@ mod pool;
 mod replay_body;
 mod response_body;
 mod retry;
+mod thread;
 
+use std::error::Error;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -86,4 +89,16 @@ pub(super) fn run_thread(
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, downstream::serve(listener, shared, shutdown, seed))
+}
+
+/// What h2 says of an error of hyper's.
+fn h2_source<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        source = error.source();
+    }
+    None
 }

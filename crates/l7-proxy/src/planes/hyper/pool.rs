@@ -6,7 +6,8 @@
 //! turn, within the limits on waiting calls and its own deadline; another
 //! connection is made meanwhile, one at a time, up to the bound.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,10 +19,10 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::call::Thread;
 use super::connection::{Connection, Lease, Sender};
 use super::local::{Count, LocalExecutor, Stream, held};
 use super::replay_body::ReplayBody;
+use super::thread::Thread;
 use crate::circuit::Limit;
 use crate::config::UpstreamLimits;
 use crate::failure::Failure;
@@ -29,7 +30,7 @@ use crate::metrics::BackendCounters;
 use crate::planes::Shared;
 use crate::planes::backoff::Backoff;
 use crate::tls::counters::TlsCounters;
-use crate::upstreams::Upstream;
+use crate::upstreams::{Upstream, UpstreamSet};
 
 /// hyper's future of a connection; it resolves when no more calls can be sent.
 type Driver = http2::Connection<TokioIo<Box<dyn Stream>>, ReplayBody<Incoming>, LocalExecutor>;
@@ -41,6 +42,42 @@ const NO_SETTINGS_YET: usize = usize::MAX - 1;
 
 /// The largest window (RFC 9113, section 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
+
+/// The connections from one thread to all backends.
+#[derive(Default)]
+pub(super) struct Pools {
+    /// By the address of the `Upstream`, which the pool keeps alive.
+    all: RefCell<HashMap<*const Upstream, Rc<Pool>>>,
+    /// The set that they follow.
+    version: Cell<u64>,
+}
+
+impl Pools {
+    /// Follows a change of the backends: those that left give their connections
+    /// up, once the calls on them have ended. That it happens with the next call
+    /// leaves the connections of an idle thread open.
+    pub(super) fn follow(&self, set: &UpstreamSet) {
+        if self.version.replace(set.version()) == set.version() {
+            return;
+        }
+        self.all.borrow_mut().retain(|_, pool| {
+            let stays = set.upstreams().iter().any(|kept| Arc::ptr_eq(kept, &pool.upstream));
+            if !stays {
+                pool.retire();
+            }
+            stays
+        });
+    }
+
+    /// That of a backend.
+    pub(super) fn of(&self, upstream: &Arc<Upstream>, shared: &Arc<Shared>) -> Rc<Pool> {
+        let mut pools = self.all.borrow_mut();
+        let pool = pools
+            .entry(Arc::as_ptr(upstream))
+            .or_insert_with(|| Rc::new(Pool::new(Arc::clone(upstream), Arc::clone(shared))));
+        Rc::clone(pool)
+    }
+}
 
 /// The connections from one thread to one backend.
 pub(super) struct Pool {

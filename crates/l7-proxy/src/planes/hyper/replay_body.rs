@@ -15,7 +15,7 @@ use bytes::Bytes;
 use h2::Reason;
 use http_body::{Body, Frame};
 
-use super::attempt::h2_source;
+use super::h2_source;
 
 /// A body that several attempts can read, one after the other.
 pub(super) struct Replay<B> {

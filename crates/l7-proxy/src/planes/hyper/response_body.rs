@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::access_log::Entry;
 use super::attempt::{Attempt, broken};
-use super::downstream;
+use super::local::OpenCall;
 use super::replay_body::Shared;
 use crate::failure::{Answer, Failure, Progress, answer};
 use crate::metrics::Outcome;
@@ -27,7 +27,7 @@ pub(super) struct ResponseBody {
     /// Writes its line when the response is over.
     pub(super) log: Option<Entry>,
     /// Its connection is not idle until the response is over.
-    _call: Option<downstream::Call>,
+    _call: Option<OpenCall>,
 }
 
 struct Streaming {
@@ -47,7 +47,7 @@ impl ResponseBody {
     }
 
     /// The same, which keeps `call` to its end.
-    pub(super) fn with(self, call: downstream::Call) -> Self {
+    pub(super) fn with(self, call: OpenCall) -> Self {
         Self { _call: Some(call), ..self }
     }
 
