@@ -4,12 +4,10 @@
 //! Adding one: a variant of [`ServiceTime`], its line in [`KINDS`], and its
 //! arms in the three matches below; a test walks the list.
 
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use rand_distr::{Distribution, Exp1, OpenClosed01, StandardNormal};
-use serve::duration;
+use serve::duration::{self, nanos};
 
 use crate::random::Random;
 
@@ -118,7 +116,7 @@ impl ServiceTime {
     pub fn sample(&self, random: &mut Random) -> u64 {
         match self {
             Self::None => 0,
-            Self::Constant { value } => as_ns(*value),
+            Self::Constant { value } => nanos(*value),
             Self::Exponential { mean } => scaled(*mean, Exp1.sample(random)),
             Self::Lognormal { mean, spread } => {
                 let sigma = spread.sigma(*mean);
@@ -129,7 +127,7 @@ impl ServiceTime {
             Self::Bimodal { common, rare, rare_percent } => {
                 let uniform: f64 = OpenClosed01.sample(random);
                 let is_rare = uniform * 100.0 <= *rare_percent;
-                as_ns(if is_rare { *rare } else { *common })
+                nanos(if is_rare { *rare } else { *common })
             }
         }
     }
@@ -171,10 +169,6 @@ impl Spread {
             }
         }
     }
-}
-
-fn as_ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn scaled(mean: Duration, factor: f64) -> u64 {

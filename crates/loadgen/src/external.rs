@@ -10,14 +10,12 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use generator::client::{Seen, Trust};
 use measure::record::{BackendRecord, BackendSetup, TrialRecord};
-use scenario::{EXTERNAL_PEER, Layer, Network, Peer, Scenario, Tls};
-
+use scenario::{EXTERNAL_PEER, Network, Scenario, Tls};
 pub(crate) use trust::TlsOptions;
 
 use crate::{
     exit::Failure,
     lab::{self, LabError, Outside, meter::Meter},
-    peers::ReadyPeer,
     service::{OwnService, what_it_speaks_instead},
 };
 
@@ -152,7 +150,7 @@ pub(crate) fn find_all(
     targets: &Targets,
     scenario: &Scenario,
     service: Option<&OwnService>,
-) -> Result<Vec<ReadyPeer>, Failure> {
+) -> Result<Vec<External>, Failure> {
     let (seen, at_least) = match &targets.expected {
         None => (Seen::default(), 0),
         Some(Expected::Count(count)) => (Seen::default(), *count),
@@ -170,7 +168,8 @@ pub(crate) fn find_all(
             insecure: targets.tls.insecure && target.tls,
             meters,
         };
-        find(&external, scenario, service)
+        find(&external, scenario, service)?;
+        Ok(external)
     };
     targets.all.iter().map(find_one).collect()
 }
@@ -179,7 +178,7 @@ fn find(
     external: &External,
     scenario: &Scenario,
     service: Option<&OwnService>,
-) -> Result<ReadyPeer, Failure> {
+) -> Result<(), Failure> {
     let target = &external.target;
     if !scenario.faults.is_empty() {
         return Err(Failure::bad_input(format!(
@@ -233,26 +232,16 @@ fn find(
         };
         unknown(format!("no call was successful: {reason}; {hint}"))
     })?;
-    let unchecked = if external.insecure { " (certificate not checked)" } else { "" };
-    Ok(ReadyPeer {
-        peer: Peer {
-            name: external.target.name.clone(),
-            policy: None,
-            settings: None,
-            title: format!("{target}{unchecked}"),
-            // Nothing of ours stands there.
-            layer: Layer::None,
-            discovery: None,
-            description: "A balancer that the lab did not start.".to_owned(),
-            process: None,
-        },
-        program: None,
-        version: None,
-        external: Some(external.clone()),
-    })
+    Ok(())
 }
 
 impl External {
+    /// What it is called where people read it.
+    pub(crate) fn title(&self) -> String {
+        let unchecked = if self.insecure { " (certificate not checked)" } else { "" };
+        format!("{}{unchecked}", self.target)
+    }
+
     /// Ids of its backends by number: of those that have answered, and a word for each
     /// that has to be there and has not.
     pub(crate) fn ids(&self) -> Vec<String> {

@@ -12,20 +12,9 @@ use std::{
 };
 
 use balance::{PolicyKind, ProbeRule, Tuning, WeightRule, ZoneRouting};
-use measure::record::{LeftOut, LinkEngine};
-use scenario::{
-    CLIENT_SETTINGS, Discovery, Layer, Library, Lookup, Network, NotFound, Peer, ProxySettings,
-    RenderError, RenderInput, Scenario, TlsFiles,
-};
+use scenario::{Layer, Library, Lookup, NotFound, Peer, ProxySettings, RenderError, Scenario};
 
-use crate::{
-    exit::Failure,
-    external::External,
-    lab::{LaunchError, network, quota::Quota},
-    root::Root,
-    run,
-    ui::print,
-};
+use crate::{exit::Failure, external::External, lab::LaunchError, root::Root};
 
 /// How long a version command may take.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,6 +59,22 @@ impl ReadyPeer {
         let command = peer.version_command(&loadgen, program.as_deref())?;
         let version = command.map(|command| version(&command)).transpose()?;
         Ok(Self { peer, program, version, external: None })
+    }
+
+    /// What the lab did not start.
+    pub(crate) fn external(external: External) -> Self {
+        let peer = Peer {
+            name: external.target.name.clone(),
+            policy: None,
+            settings: None,
+            title: external.title(),
+            // Nothing of ours stands there.
+            layer: Layer::None,
+            discovery: None,
+            description: "A balancer that the lab did not start.".to_owned(),
+            process: None,
+        };
+        Self { peer, program: None, version: None, external: Some(external) }
     }
 
     /// The policy it picks by: its own, or else the scenario's.
@@ -192,116 +197,6 @@ pub(crate) enum VersionError {
     TimedOut { program: String },
 }
 
-/// The peers of a scenario that can run here, and those that can't.
-///
-/// # Errors
-/// When a peer's files are wrong, or when one that was named can't speak TLS where the
-/// scenario does: what would be compared then is not what was asked. Of all that there
-/// are (`every_peer`) it is left out.
-pub(crate) fn prepare_all(
-    scenario: &Scenario,
-    library: &Library,
-    root: &Root,
-    every_peer: bool,
-) -> Result<(Vec<ReadyPeer>, Vec<LeftOut>), Failure> {
-    let mut ready = Vec::new();
-    let mut left_out = Vec::new();
-    for name in &scenario.peers {
-        let peer = match library.peer(name) {
-            Ok(peer) => peer,
-            // Nobody asked for this one by its name.
-            Err(error) if every_peer => {
-                left_out.push(LeftOut { peer: name.clone(), reason: error.to_string() });
-                continue;
-            }
-            Err(error) => return Err(Failure::bad_input(error)),
-        };
-        let speaks = scenario.all_tls().into_iter().try_for_each(|tls| peer.check_tls(tls));
-        if let (Err(reason), false) = (&speaks, every_peer) {
-            return Err(Failure::bad_input(format!(
-                "scenario {}: {reason}; name other peers with --peers, or add --set tls=none",
-                scenario.name
-            )));
-        }
-        let prepared = speaks
-            .map_err(Unusable::from)
-            .and_then(|()| ReadyPeer::prepare(peer, root))
-            .and_then(|ready| {
-                let points = scenario.all_points();
-                points.into_iter().try_for_each(|point| can_do(&ready, point))?;
-                Ok(ready)
-            });
-        match prepared {
-            Ok(peer) => ready.push(peer),
-            Err(reason) => {
-                left_out.push(LeftOut { peer: name.clone(), reason: reason.to_string() });
-            }
-        }
-    }
-    Ok((ready, left_out))
-}
-
-/// Renders the peer once for the scenario, to know before anything runs whether
-/// it can do what is asked.
-pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusable> {
-    if ready.peer.in_kernel() && scenario.network == Network::Loopback {
-        return Err(Unusable::NeedsNamespace(ready.peer.name.clone()));
-    }
-    if ready.peer.in_kernel() && scenario.fleet.balancers > 1 {
-        return Err(Unusable::OneOnly(ready.peer.name.clone()));
-    }
-    let can_reload = ready.peer.process.as_ref().is_none_or(scenario::Process::can_reload);
-    if scenario.changes_membership() && !can_reload {
-        return Err(Unusable::CannotReload);
-    }
-    if scenario.load.client.is_program() && ready.peer.layer == Layer::Client {
-        let policy = ready.policy(scenario);
-        if ready.peer.discovery == Some(Discovery::Lookaside) {
-            return Err(Unusable::CannotBeTold);
-        }
-        let is_tonic = scenario.load.client == scenario::Client::TonicChannel;
-        if is_tonic && policy != PolicyKind::PickFirst {
-            return Err(Unusable::OneAddress(policy));
-        }
-        if !matches!(policy, PolicyKind::PickFirst | PolicyKind::RoundRobin) {
-            return Err(Unusable::ClientPolicy(policy));
-        }
-    }
-    // A process is asked by its own files.
-    if ready.peer.process.is_none() {
-        let balances = ready.peer.layer == Layer::Client && !scenario.load.client.is_program();
-        let known: &'static [&'static str] = if balances { &CLIENT_SETTINGS } else { &[] };
-        let mut settings = ready.settings(scenario).into_iter().flatten();
-        if let Some((setting, _)) = settings.find(|(name, _)| !known.contains(&&***name)) {
-            let (peer, setting) = (ready.peer.name.clone(), setting.clone());
-            return Err(Unusable::ClientSetting { peer, setting, known });
-        }
-    }
-    let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    let all: Vec<usize> = (0..scenario.backends.len()).collect();
-    // What is asked of the first balancer is asked of them all.
-    let known = run::setup::known(scenario, &all, (0, scenario.fleet.balancers as usize));
-    let backends = run::setup::targets(scenario, &known, |_| addr);
-    let (own_zone, zone_proxies) = run::setup::zones_of_balancer(scenario, 0);
-    let input = RenderInput {
-        loadgen: &loadgen_program().map_err(LaunchError::NoProgram)?,
-        program: ready.program.as_deref(),
-        listen: addr,
-        admin: addr,
-        backends: &backends,
-        policy: ready.policy(scenario),
-        max_streams: scenario.stream_limits.balancer,
-        threads: scenario.fleet.threads,
-        own_zone: &own_zone,
-        zone_proxies: &zone_proxies,
-        settings: ready.settings(scenario),
-        tls: scenario.tls,
-        tls_files: TlsFiles::default(),
-        dir: Path::new("."),
-    };
-    Ok(ready.peer.render(&input).map(drop)?)
-}
-
 /// All peers of the library in the order they are compared in: the plain ways
 /// first, ours, then the others by name.
 pub(crate) fn all_names(library: &Library) -> Vec<String> {
@@ -310,67 +205,6 @@ pub(crate) fn all_names(library: &Library) -> Vec<String> {
     let rank = |name: &String| first.iter().position(|known| known == name).unwrap_or(first.len());
     names.sort_by_key(|name| (rank(name), name.clone()));
     names
-}
-
-/// Prints every peer: whether it is there, its version, how to get it. One whose files are
-/// wrong is listed as such.
-pub(crate) fn print_all(library: &Library, root: &Root) -> Result<(), Failure> {
-    for name in all_names(library) {
-        let peer = match library.peer(&name) {
-            Ok(peer) => peer,
-            Err(error) => {
-                print(&format!("{name:<14} BROKEN: {error}\n"))?;
-                continue;
-            }
-        };
-        let layer = layer_name(peer.layer);
-        let title = peer.title.clone();
-        let state = match ReadyPeer::prepare(peer, root) {
-            Ok(ready) => ready.version.unwrap_or_else(|| "needs no program".to_owned()),
-            Err(reason) => format!("MISSING: {reason}"),
-        };
-        print(&format!("{name:<14} {layer:<7} {title}\n{:22} {state}\n", ""))?;
-    }
-    print_networks()
-}
-
-/// Prints what peers can be joined by and held to, after them: to look may move this process
-/// into a user namespace.
-fn print_networks() -> Result<(), Failure> {
-    let (namespaces, links) = match network::prepare() {
-        Ok(()) => {
-            let namespaces = "can be made here; peers that balance in the kernel need it";
-            (namespaces.to_owned(), links())
-        }
-        Err(reason) => (format!("MISSING: {reason}"), "MISSING: it needs namespaces".to_owned()),
-    };
-    let quota = match Quota::new(1.0) {
-        Ok(_) => "can be had here".to_owned(),
-        Err(reason) => format!("MISSING: {reason}"),
-    };
-    print(&format!(
-        "network = \"loopback\"    can be had everywhere\nnetwork = \"namespaces\"  {namespaces}\n\
-         [[link]]                {links}\nplacement.proxy_quota   {quota}\n"
-    ))
-}
-
-/// By what links can take time.
-fn links() -> String {
-    match network::engine() {
-        Ok(LinkEngine::Netem) => "take time by netem".to_owned(),
-        Ok(LinkEngine::Relay) => "take time by the lab's relay between TUN devices".to_owned(),
-        Err(reason) => format!("MISSING: {reason}"),
-    }
-}
-
-/// A layer as it is shown in lists.
-fn layer_name(layer: Layer) -> &'static str {
-    match layer {
-        Layer::None => "none",
-        Layer::L4 => "L4",
-        Layer::L7 => "L7",
-        Layer::Client => "client",
-    }
 }
 
 /// The path of this binary, which peers of ours are started with.

@@ -76,6 +76,11 @@ pub fn format(duration: Duration) -> String {
     format!("{total_ns}ns")
 }
 
+/// A duration in nanoseconds, of which 64 bits hold some centuries.
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

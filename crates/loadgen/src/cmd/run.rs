@@ -8,11 +8,13 @@ use std::{
 use scenario::{Library, Scenario, ScenarioSource, Setting};
 use serve::http1::host::HostArgs;
 
-use super::nodes::NodesArgs;
-use super::own_service::ServiceArgs;
-use super::report::CiFormat;
-use super::settings::{SettingArgs, origins};
-use super::target::{AS_SCENARIO, TargetArgs, gentle};
+use super::{
+    nodes::NodesArgs,
+    own_service::ServiceArgs,
+    report::CiFormat,
+    settings::{SettingArgs, origins},
+    target::{AS_SCENARIO, TargetArgs, gentle},
+};
 use crate::{
     exit::Failure,
     interrupt, lab,

@@ -148,7 +148,7 @@ impl ConditionArgs {
         match self.load_reported_every {
             _ if self.idle_reported => LoadView::IdleReported,
             Some(every) => {
-                let every_ns = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
+                let every_ns = units::duration::nanos(every);
                 LoadView::Reported { every_ns }
             }
             None => LoadView::Own,

@@ -252,10 +252,10 @@ fn read_number(path: &Path) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use generator::clock::nanos;
     use rustix::time::{ClockId, clock_gettime};
 
     use super::*;
-    use generator::clock::nanos;
 
     #[test]
     fn a_quota_shows_where_there_is_one() {

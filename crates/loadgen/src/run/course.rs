@@ -14,11 +14,11 @@ use measure::{
 use scenario::Scenario;
 
 use super::{
-    doubts, expect,
+    describe, doubts, expect,
     finished::Finished,
     observer::{Event, Observer},
     order::{self, Turn},
-    points::{self, Point},
+    points::Point,
     precision,
     search::{self, Grid, Seeker},
     trial::{RunTrial, Then, Trial},
@@ -271,7 +271,7 @@ impl Course<'_> {
         }
         self.points.push(point);
         let is_external = self.peers.iter().any(|ready| ready.external.is_some());
-        self.record.sweep = points::setup(scenario, &self.points, is_external);
+        self.record.sweep = describe::sweep_setup(scenario, &self.points, is_external);
         self.write()?;
         Ok(self.points.len() - 1)
     }

@@ -1,18 +1,20 @@
 //! A run's record as it stands before the first trial.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use balance::PolicyKind;
 use jiff::Timestamp;
 use measure::record::{
     BackendSetup, FORMAT_VERSION, FleetSetup, Layer, LeftOut, LinkSetup, LoadSetup, MethodSetup,
-    PeerSetup, RateProfile, RunOutcome, RunRecord, SearchRecord, ServiceSetup, SubsetSetup,
+    PeerSetup, PointSetup, RateProfile, RunOutcome, RunRecord, SearchRecord, ServiceSetup,
+    SubsetSetup, SweepSetup,
 };
 use scenario::{Length, Link, LinkSettings, Pace, Profile, Scenario, Sizes};
+use units::duration::nanos;
 
 use super::{
     Request, doubts, load,
-    points::{self, Point},
+    points::{Point, SEARCHED_KEY},
     trial::utc,
 };
 use crate::{
@@ -49,7 +51,7 @@ pub(super) fn run_record(
         backends: if is_external { Vec::new() } else { backends(scenario) },
         network: scenario.network,
         links: scenario.links.iter().map(link_setup).collect(),
-        sweep: points::setup(scenario, points, is_external),
+        sweep: sweep_setup(scenario, points, is_external),
         search: scenario.load.search.as_ref().map(|search| SearchRecord {
             slo: search.slo.iter().map(ToString::to_string).collect(),
             resolution: search.resolution,
@@ -264,6 +266,31 @@ fn peer_setup(ready: &ReadyPeer, scenario: &Scenario) -> PeerSetup {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// The points as the record has them; none for a run of one setting.
+pub(super) fn sweep_setup(
+    scenario: &Scenario,
+    points: &[Point],
+    is_external: bool,
+) -> Option<SweepSetup> {
+    let key = match &scenario.sweep {
+        Some(sweep) => sweep.key.clone(),
+        None if scenario.load.search.is_some() => SEARCHED_KEY.to_owned(),
+        None => return None,
+    };
+    let mut points: Vec<PointSetup> = points
+        .iter()
+        .filter_map(|point| {
+            let value = point.value.clone()?;
+            Some(PointSetup {
+                number: scenario::number(&value),
+                value,
+                load: load_setup(&point.scenario, is_external),
+                backends: backends(&point.scenario),
+            })
+        })
+        .collect();
+    if scenario.load.search.is_some() {
+        points.sort_by(|a, b| a.number.partial_cmp(&b.number).unwrap_or(std::cmp::Ordering::Equal));
+    }
+    Some(SweepSetup { key, points })
 }

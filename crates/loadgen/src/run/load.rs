@@ -1,19 +1,13 @@
-//! A scenario's load as plans for the generator's threads.
+//! The load that a scenario makes: which calls are due when, of what size, and on whose
+//! connection.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use balance::{Chooser, PolicyKind, Zones};
 use generator::{
-    client::{
-        BackendAt, Backends, Backoff, Balanced, CallKind, CallShape, ClientKind, ConnectOptions,
-        Destination, Discovery, Lengths, Resolver, ServiceShape, Shape, Trust,
-    },
-    clock::{Pacer, monotonic_ns},
+    client::Lengths,
     load::{Closed, Load, Numbers, Open},
-    names::NameServer,
     rate::RateCurve,
     schedule::{self, Limit, Process, Schedule},
-    worker::{Clients, Origin, Place, Plan},
 };
 use measure::record::LoopMode;
 use rand_distr::{Distribution as _, OpenClosed01, StandardNormal};
@@ -21,20 +15,8 @@ use rand_xoshiro::{
     SplitMix64,
     rand_core::{Rng, SeedableRng},
 };
-use scenario::{Arrivals, Client, Layer, Length, Pace, Profile, Scenario, Sizes, TracedCall};
-
-use super::{
-    driven,
-    trial::{Attempt, Workers},
-};
-use crate::{
-    lab::{
-        Lab, LabError, environment,
-        network::Namespace,
-        placement::{Cpus, pin_this_thread},
-    },
-    peers::{ReadyPeer, tuning},
-};
+use scenario::{Arrivals, Length, Pace, Profile, Scenario, Sizes, TracedCall};
+use units::duration::nanos;
 
 /// Calls a second that memory is set aside for where the backends decide how
 /// many there are.
@@ -48,6 +30,15 @@ const MOST_EXPECTED_CALLS: f64 = 4e6;
 /// The seed of a repeat: all chance of its trials comes from it.
 pub(crate) fn seed_of_repeat(seed: u64, repeat: u32) -> u64 {
     SplitMix64::seed_from_u64(seed ^ u64::from(repeat).rotate_left(32)).next_u64()
+}
+
+/// Which of the workers that make a trial's load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Workers {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    /// Of how many.
+    pub(super) of: u32,
 }
 
 /// Open or closed loop.
@@ -65,256 +56,17 @@ pub(crate) fn workers(cpus: u32, own: usize, connections: u32) -> u32 {
     wanted.clamp(1, connections)
 }
 
-/// A plan for each generator thread of a trial.
-pub(super) fn plans(
-    attempt: &Attempt<'_>,
-    lab: &Lab,
-    trust: Option<&Arc<Trust>>,
-) -> Result<Vec<Plan>, LabError> {
-    let Attempt { trial, cpus, .. } = attempt;
-    let scenario = trial.scenario;
-    let names = driven::names(attempt, lab)?;
-    let (seed, own) = (attempt.seed(), &cpus.generator);
-    let all = workers(environment::cpus(), own.len(), scenario.load.connections);
-    let all = Workers { first: 0, count: all, of: all };
-    let share = attempt.here.map_or(all, |here| here.workers);
-    let workers = share.of;
-    let plans = (share.first..share.first + share.count)
-        .map(|worker| Plan {
-            clients: clients(attempt, lab, trust, names.as_ref(), (worker, workers)),
-            shape: shape(attempt),
-            messages: match scenario.service {
-                // Each has one number, by which it was made.
-                Some(_) => 1,
-                None => scenario.load.messages.into(),
-            },
-            origins: connections_of(scenario, worker, workers)
-                .map(|client| origin(scenario, lab, client, seed))
-                .collect(),
-            streams: scenario.load.streams,
-            load: load(scenario, worker, share, seed),
-            give_up_ns: nanos(attempt.give_up()),
-            expected_calls: expected_calls(scenario, workers),
-            place: place(own.clone(), lab.client_namespace()),
-            pacer: pacer(scenario, cpus),
-        })
-        .collect();
-    Ok(plans)
-}
-
-/// Where the generator's threads run and make their connections.
-fn place(cpus: Vec<u32>, namespace: Option<Arc<Namespace>>) -> Place {
-    Arc::new(move || {
-        pin_this_thread(&cpus)?;
-        namespace.as_ref().map_or(Ok(()), |namespace| namespace.enter())
-    })
-}
-
-/// A spinning thread is a loss to whoever shares its core.
-fn pacer(scenario: &Scenario, cpus: &Cpus) -> Pacer {
-    match scenario.load.pacer {
-        scenario::Pacer::Timer => Pacer::Timer,
-        scenario::Pacer::Spin => Pacer::Spin,
-        scenario::Pacer::Auto if cpus.generator_is_alone() => Pacer::Spin,
-        scenario::Pacer::Auto => Pacer::Timer,
-    }
-}
-
-fn options(
-    scenario: &Scenario,
-    peer: &ReadyPeer,
-    trust: Option<&Arc<Trust>>,
-    seed: u64,
-) -> ConnectOptions {
-    let (load, channel) = (&scenario.load, &scenario.channel);
-    let backoff = Backoff { first: channel.initial_backoff, seed };
-    ConnectOptions {
-        kind: if load.client == Client::Tonic { ClientKind::Tonic } else { ClientKind::Wire },
-        connection_calls: load.connection_calls,
-        max_connections: channel.max_connections,
-        backoff: (peer.peer.layer == Layer::Client).then_some(backoff),
-        keepalive: channel.keepalive,
-        trust: trust.cloned(),
-    }
-}
-
-/// The clients of a worker: the lab's own, or those of the program that makes the calls.
-fn clients(
-    attempt: &Attempt<'_>,
-    lab: &Lab,
-    trust: Option<&Arc<Trust>>,
-    names: Option<&Arc<NameServer>>,
-    (worker, workers): (u32, u32),
-) -> Clients {
-    let (scenario, peer, seed) = (attempt.trial.scenario, attempt.trial.peer, attempt.seed());
-    let numbers = connections_of(scenario, worker, workers);
-    match attempt.client {
-        Some(client) => driven::clients(attempt, client, lab, names.cloned(), worker, numbers),
-        None => {
-            let all = numbers.map(|client| destination(scenario, peer, lab, client, seed));
-            Clients::Own(options(scenario, peer, trust, seed), all.collect())
-        }
-    }
-}
-
 /// Connections are dealt to workers in turn, as [`Open`] does it.
-fn connections_of(scenario: &Scenario, worker: u32, workers: u32) -> impl Iterator<Item = u32> {
+pub(super) fn connections_of(
+    scenario: &Scenario,
+    worker: u32,
+    workers: u32,
+) -> impl Iterator<Item = u32> {
     (worker..scenario.load.connections).step_by(workers as usize)
 }
 
-/// The balancer that a client's channel comes to, by its number in all; zero where there is one, or none.
-fn balancer(scenario: &Scenario, lab: &Lab, channel: u32, seed: u64) -> u16 {
-    let count = lab.balancer_addresses().len().max(1);
-    // The lab starts a few dozen at most.
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
-    let spread = scenario.fleet.spread;
-    let number = match &scenario.zones {
-        Some(zones) => zones.layout().balancer(channel, count, spread, seed),
-        None => spread.balancer(channel, count, seed),
-    };
-    number as u16
-}
-
-/// Where a client's calls come from, and through.
-fn origin(scenario: &Scenario, lab: &Lab, client: u32, seed: u64) -> Origin {
-    Origin {
-        balancer: match scenario.channel.count {
-            1 => balancer(scenario, lab, client, seed),
-            // Its channels come to several.
-            _ => 0,
-        },
-        // There are a hundred at most.
-        zone: scenario.zones.as_ref().map_or(0, |zones| zones.layout().of_client(client) as u16),
-    }
-}
-
-/// Where that one listens; `None` where there is none.
-pub(super) fn balancer_address(
-    scenario: &Scenario,
-    lab: &Lab,
-    channel: u32,
-    seed: u64,
-) -> Option<SocketAddr> {
-    let number = balancer(scenario, lab, channel, seed);
-    lab.balancer_addresses().get(usize::from(number)).copied()
-}
-
-/// Where a client's calls go, on all of its channels.
-fn destination(
-    scenario: &Scenario,
-    peer: &ReadyPeer,
-    lab: &Lab,
-    client: u32,
-    seed: u64,
-) -> Destination {
-    let count = scenario.channel.count;
-    let channel = |number| channel(scenario, peer, lab, client * count + number, seed);
-    match count {
-        1 => channel(0),
-        more => Destination::Channels((0..more).map(channel).collect()),
-    }
-}
-
-/// Where the calls of a channel go, which is the one of this number in all.
-fn channel(
-    scenario: &Scenario,
-    peer: &ReadyPeer,
-    lab: &Lab,
-    number: u32,
-    seed: u64,
-) -> Destination {
-    if let Some(outside) = lab.outside() {
-        let (authority, addresses) = (outside.authority.clone(), outside.addresses.clone());
-        return Destination::One(Resolver::named(authority, addresses, number as usize));
-    }
-    if let Some(address) = balancer_address(scenario, lab, number, seed) {
-        return Destination::One(Resolver::one(address));
-    }
-    let addresses = lab.backend_addresses();
-    let members = lab.members();
-    let Some(discovery) = peer.peer.discovery else {
-        let turns = Resolver::turns(addresses.to_vec(), members, number as usize);
-        return Destination::One(turns);
-    };
-    let discovery = match discovery {
-        scenario::Discovery::Lookaside => Discovery::Lookaside,
-        scenario::Discovery::Dns => Discovery::Dns { interval: scenario.channel.resolve_interval },
-    };
-    let policy = peer.policy(scenario);
-    if policy == PolicyKind::PickFirst {
-        let (addresses, first) = (addresses.to_vec(), number as usize);
-        let first = Resolver::first(addresses, members, discovery, first, monotonic_ns());
-        return Destination::One(first);
-    }
-    let backends = scenario
-        .backends
-        .iter()
-        .zip(addresses)
-        .enumerate()
-        .map(|(index, (backend, &address))| BackendAt {
-            address,
-            id: backend.id.clone(),
-            weight: backend.weight,
-            zone: scenario.zones.as_ref().map_or(0, |zones| zones.backends()[index]),
-        })
-        .collect();
-    let of = scenario.load.connections * scenario.channel.count;
-    let own = Chooser { number, of, salt: scenario.seed };
-    let subset = scenario.fleet.subset.map(|subset| (subset, own));
-    let seed = SplitMix64::seed_from_u64(seed ^ u64::from(number)).next_u64();
-    // In zones a client has one channel, of the client's own number.
-    let zones = scenario.zones.as_ref().zip(peer.zone_routing(scenario));
-    let zones = zones.map(|(zones, routing)| Zones {
-        own: zones.layout().of_client(number),
-        balancers: zones.layout().clients().to_vec(),
-        routing,
-    });
-    Destination::Balanced(Balanced {
-        policy,
-        backends,
-        members,
-        discovery,
-        subset,
-        zones,
-        tuning: tuning(),
-        seed,
-    })
-}
-
-fn shape(attempt: &Attempt<'_>) -> Shape {
-    let scenario = attempt.trial.scenario;
-    let backends = match &attempt.trial.peer.external {
-        Some(external) => Backends::Seen(external.seen()),
-        None => Backends::Known(scenario.backends.iter().map(|one| one.id.clone()).collect()),
-    };
-    if let Some((service, calls)) = attempt.service.and_then(|own| Some((own, own.calls()?))) {
-        let (calls, order) = (Arc::clone(calls), service.order().cloned());
-        return Shape::Service(ServiceShape::new(calls, order, attempt.identity(), backends));
-    }
-    let load = &scenario.load;
-    // Bytes that compress and repeat as little as real payloads do.
-    let mut chance = SplitMix64::seed_from_u64(scenario.seed);
-    let requests = lengths(&load.request_bytes, scenario.seed ^ 1);
-    let responses = lengths(&load.response_bytes, scenario.seed ^ 2);
-    let payload = (0..requests.largest()).map(|_| chance.next_u64() as u8).collect();
-    Shape::Echo(Arc::new(CallShape {
-        kind: match load.call {
-            scenario::CallKind::Unary => CallKind::Unary,
-            scenario::CallKind::ServerStream => CallKind::ServerStream,
-            scenario::CallKind::ClientStream => CallKind::ClientStream,
-            scenario::CallKind::Bidi => CallKind::Bidi,
-        },
-        messages: load.messages,
-        payload,
-        requests,
-        responses,
-        deadline: load.deadline,
-        backends,
-    }))
-}
-
 /// Sizes by the numbers of calls: drawn, where they are to be, before the trial.
-fn lengths(sizes: &Sizes, seed: u64) -> Lengths {
+pub(super) fn lengths(sizes: &Sizes, seed: u64) -> Lengths {
     let mut chance = SplitMix64::seed_from_u64(seed);
     let mut draw = |one: &mut dyn FnMut(&mut SplitMix64) -> u32| {
         Lengths::Each((0..DRAWN_SIZES).map(|_| one(&mut chance)).collect())
@@ -347,7 +99,7 @@ fn uniform(chance: &mut SplitMix64) -> f64 {
     OpenClosed01.sample(chance)
 }
 
-fn load(scenario: &Scenario, worker: u32, share: Workers, seed: u64) -> Load {
+pub(super) fn load(scenario: &Scenario, worker: u32, share: Workers, seed: u64) -> Load {
     let workers = share.of;
     if let Some(schedule) = schedule(scenario, seed) {
         return Load::Open(Open::new(schedule, worker, workers));
@@ -440,10 +192,6 @@ pub(crate) fn expected_calls(scenario: &Scenario, workers: u32) -> usize {
     let calls = (warm_up + measured) / f64::from(workers);
     // At most four million, so it fits.
     calls.min(MOST_EXPECTED_CALLS) as usize + 1_000
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

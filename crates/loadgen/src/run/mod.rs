@@ -8,7 +8,6 @@ pub(crate) mod calibration;
 mod course;
 mod describe;
 mod doubts;
-mod driven;
 mod expect;
 mod finished;
 pub(crate) mod load;
@@ -18,6 +17,7 @@ mod order;
 mod points;
 mod precision;
 mod preflight;
+mod prepare;
 mod search;
 pub(crate) mod setup;
 pub(crate) mod simulated;
@@ -27,6 +27,9 @@ mod twin;
 
 use std::path::{Path, PathBuf};
 
+use calibration::Calibration;
+use course::Course;
+pub(crate) use finished::Finished;
 use jiff::Timestamp;
 use measure::{
     folder::RunFolder,
@@ -34,7 +37,12 @@ use measure::{
     record::{LeftOut, RunRecord},
     warning::Warning,
 };
+use nodes::Nodes;
+pub(crate) use observer::{Event, Observer};
+use points::Point;
 use scenario::{Library, Scenario, ScenarioSource, Tls};
+use simulated::Forecast;
+use trial::{Processes, RunTrial, utc};
 
 use crate::{
     exit::Failure,
@@ -47,14 +55,6 @@ use crate::{
     root::Root,
     service::OwnService,
 };
-use calibration::Calibration;
-use course::Course;
-pub(crate) use finished::Finished;
-use nodes::Nodes;
-pub(crate) use observer::{Event, Observer};
-use points::Point;
-use simulated::Forecast;
-use trial::{Processes, RunTrial, utc};
 
 /// What the user asked for.
 #[derive(Debug)]
@@ -100,9 +100,12 @@ pub(crate) fn run(
         None => None,
     };
     let (peers, left_out) = match (&request.targets, &nodes) {
-        (Some(targets), _) => (external::find_all(targets, scenario, service)?, Vec::new()),
+        (Some(targets), _) => {
+            let found = external::find_all(targets, scenario, service)?;
+            (found.into_iter().map(ReadyPeer::external).collect(), Vec::new())
+        }
         (None, Some(nodes)) => nodes.peers(scenario, library)?,
-        (None, None) => peers::prepare_all(scenario, library, root, request.every_peer)?,
+        (None, None) => prepare::all(scenario, library, root, request.every_peer)?,
     };
     for LeftOut { peer, reason } in &left_out {
         observer.on(Event::Note(&format!("left out {peer}: {reason}")));

@@ -1,13 +1,10 @@
 //! The points of a run: the values of its sweep, the rates of its search, or the one
 //! setting there is.
 
-use measure::record::{PointSetup, SweepSetup};
 use scenario::{Scenario, short_key};
 
-use super::describe;
-
 /// The key that a search changes.
-const SEARCHED_KEY: &str = "load.rate";
+pub(super) const SEARCHED_KEY: &str = "load.rate";
 
 /// A setting that trials are run at.
 #[derive(Clone, Debug)]
@@ -48,33 +45,4 @@ impl Point {
     pub(crate) fn at_rate(scenario: &Scenario, rate: f64) -> Self {
         Self::named(short_key(SEARCHED_KEY), &format!("{rate}/s"), &scenario.at_rate(rate))
     }
-}
-
-/// The points as the record has them; none for a run of one setting.
-pub(crate) fn setup(
-    scenario: &Scenario,
-    points: &[Point],
-    is_external: bool,
-) -> Option<SweepSetup> {
-    let key = match &scenario.sweep {
-        Some(sweep) => sweep.key.clone(),
-        None if scenario.load.search.is_some() => SEARCHED_KEY.to_owned(),
-        None => return None,
-    };
-    let mut points: Vec<PointSetup> = points
-        .iter()
-        .filter_map(|point| {
-            let value = point.value.clone()?;
-            Some(PointSetup {
-                number: scenario::number(&value),
-                value,
-                load: describe::load_setup(&point.scenario, is_external),
-                backends: describe::backends(&point.scenario),
-            })
-        })
-        .collect();
-    if scenario.load.search.is_some() {
-        points.sort_by(|a, b| a.number.partial_cmp(&b.number).unwrap_or(std::cmp::Ordering::Equal));
-    }
-    Some(SweepSetup { key, points })
 }

@@ -8,7 +8,6 @@ use scenario::{
     Backend, BackendCommand, ReloadSignal, RenderInput, RenderedHow, RenderedReload, Scenario,
     Server, StopSignal, Target, Tls, TlsFiles, split_name,
 };
-
 use units::duration;
 
 use crate::{

@@ -7,8 +7,9 @@
 
 use std::{io, net::SocketAddr, thread};
 
-use serve::http1::host::AllowedHosts;
-use serve::{BindOptions, Counter, Gauge, Metrics, Shutdown, ShutdownTrigger};
+use serve::{
+    BindOptions, Counter, Gauge, Metrics, Shutdown, ShutdownTrigger, http1::host::AllowedHosts,
+};
 
 use crate::run::trial::Moment;
 

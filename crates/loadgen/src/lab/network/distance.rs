@@ -22,6 +22,7 @@ use link_relay::{Link, READY, Report, Settings};
 use measure::record::{LinkEngine, LinkRecord, LinksRecord};
 use rustix::process::Signal;
 use scenario::{Ends, LinkSettings};
+use units::duration::nanos;
 
 use super::{
     Namespace, NetworkError, Plan,
@@ -296,10 +297,6 @@ fn record(link: &Slow<'_>, mut pings: Vec<u64>) -> LinkRecord {
         lost: None,
         dropped: None,
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

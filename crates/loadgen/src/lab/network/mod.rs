@@ -21,10 +21,10 @@ pub(crate) use distance::engine;
 use measure::record::LinksRecord;
 pub(crate) use namespace::Namespace;
 pub(crate) use privilege::prepare;
-
-use super::{Process, ports};
 use scenario::Links;
 use star::Star;
+
+use super::{Process, ports};
 
 /// What network a trial has.
 #[derive(Clone, Copy, Debug)]

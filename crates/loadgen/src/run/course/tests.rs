@@ -162,7 +162,7 @@ fn run_in(
     let started = Timestamp::UNIX_EPOCH;
     let folder = RunFolder::create(home, "fake", "then").unwrap();
     folder.write_scenario(&text).unwrap();
-    let points = points::planned(&request.scenario);
+    let points = crate::run::points::planned(&request.scenario);
     let peers: Vec<ReadyPeer> = peers.iter().map(ready).collect();
     let cpus = Cpus::default();
     let course = Course {

@@ -20,7 +20,8 @@ use crate::{
     lab::{BalancerAddress, LabError, Part, ProxyLaunch},
     run::{
         course::without_paths,
-        trial::{Measured, Then, Workers},
+        load::Workers,
+        trial::{Measured, Then},
     },
 };
 

@@ -36,6 +36,9 @@ use agents::{
     coordinator::{Coordinator, Obstacle},
     wire,
 };
+pub(crate) use engine::TOKEN_VARIABLE;
+use engine::{Running, Start};
+use fleet::Fleet;
 use generator::clock::monotonic_ns;
 use grpc_call::Interface;
 use measure::{
@@ -43,13 +46,9 @@ use measure::{
     record::{Environment, LeftOut, RunRecord},
     warning::Warning,
 };
-use scenario::{Engine, Library, Network, Scenario, Setting};
-
-pub(crate) use engine::TOKEN_VARIABLE;
-use engine::{Running, Start};
-use fleet::Fleet;
 pub(crate) use part::Agent;
 use roles::{Capacity, Roles};
+use scenario::{Engine, Library, Network, Scenario, Setting};
 
 use super::{Request, doubts};
 use crate::{

@@ -26,12 +26,13 @@ use crate::{
         placement::{self, Cpus},
         ports, private_folder,
     },
-    peers::{ReadyPeer, can_do},
+    peers::ReadyPeer,
     root::Root,
     run::{
         load, local_paths,
         points::{self, Point},
         preflight,
+        prepare::can_do,
         trial::{Attempt, Here, Seen, Trial},
         twin,
     },
@@ -348,7 +349,8 @@ fn prepare_run(
     let (mut peers, mut missing) = (Vec::new(), Vec::new());
     if let Some(targets) = &prepare.targets {
         let targets = targets_of(targets, &sent.path().join("tls"))?;
-        peers = external::find_all(&targets, &scenario, service.as_ref())?;
+        let found = external::find_all(&targets, &scenario, service.as_ref())?;
+        peers = found.into_iter().map(ReadyPeer::external).collect();
     }
     let started = scenario.peers.iter().filter(|_| prepare.targets.is_none());
     for name in started {

@@ -5,7 +5,7 @@ use scenario::NodeRoles;
 
 use crate::{
     lab::Part,
-    run::{load, trial::Workers},
+    run::load::{self, Workers},
 };
 
 /// The place of what the lab does not start.

@@ -29,7 +29,8 @@ use crate::{
     lab::{LabError, Launch, Part, ProxyLaunch, placement::Cpus},
     run::{
         doubts,
-        trial::{Attempt, Done, Measured, Moment, RunTrial, Then, Trial, Workers},
+        load::Workers,
+        trial::{Attempt, Done, Measured, Moment, RunTrial, Then, Trial},
     },
 };
 

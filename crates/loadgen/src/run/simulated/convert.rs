@@ -9,12 +9,13 @@ use scenario::{
     CallKind, Discovery, Ends, FaultAction, Layer, Length, Pace, Scenario, ServiceTime, Tls,
 };
 use simulate::{Action, Backend, Distribution, Fault, Fleet, Load, LoadView, Path, Setup, Zones};
+use units::duration::nanos;
 
-use super::{
-    super::{load, trial::give_up_after},
-    calibrate::Calibrated,
+use super::calibrate::Calibrated;
+use crate::{
+    peers::{ReadyPeer, tuning},
+    run::{load, trial::give_up_after},
 };
-use crate::peers::{ReadyPeer, tuning};
 
 /// What a simulation knows beside the scenario.
 #[derive(Clone, Debug)]
@@ -339,8 +340,4 @@ pub(super) fn arrivals(scenario: &Scenario, seed: u64) -> impl Iterator<Item = s
         .into_iter()
         .flatten()
         .map(|arrival| simulate::Arrival { due_ns: arrival.due_ns, connection: arrival.connection })
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

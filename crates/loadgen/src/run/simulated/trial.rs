@@ -7,17 +7,18 @@ use measure::{
 };
 use scenario::{Length, Scenario};
 use simulate::SetupError;
+use units::duration::nanos;
 
-use super::{
-    super::{
+use super::convert::{self, Conditions};
+use crate::{
+    peers::ReadyPeer,
+    run::{
         doubts, load,
         order::Turn,
         points::Point,
         trial::{tenths, weigh},
     },
-    convert::{self, Conditions},
 };
-use crate::peers::ReadyPeer;
 
 /// Simulates a peer at a point once. Calls, services and picks follow from the seed of the
 /// repeat: calls are due when the lab's would be, and take the same service behind every
@@ -82,7 +83,6 @@ pub(super) fn simulate(
 /// The measured window; of a length in calls it has no end.
 fn window(scenario: &Scenario) -> Window {
     let warm_up = scenario.load.warm_up;
-    let nanos = |duration: std::time::Duration| duration.as_nanos() as u64;
     let end_ns = match scenario.load.length {
         Length::Duration(duration) => nanos(warm_up + duration),
         Length::Calls(_) => u64::MAX,

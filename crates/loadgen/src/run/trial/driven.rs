@@ -7,7 +7,7 @@ use generator::{client::DriverPlan, names::NameServer, worker::Clients};
 use scenario::Layer;
 use serde_json::{Value, json};
 
-use super::{load::balancer_address, trial::Attempt};
+use super::Attempt;
 use crate::{
     lab::{Lab, LabError},
     peers::ReadyClient,
@@ -66,7 +66,7 @@ fn described(attempt: &Attempt<'_>, lab: &Lab, names: Option<&NameServer>, numbe
     let one = |address: SocketAddr| (format!("ipv4:{address}"), PolicyKind::PickFirst);
     let backends = lab.backend_addresses();
     let members = lab.members();
-    let (target, policy) = match (balancer_address(scenario, lab, number, attempt.seed()), names) {
+    let (target, policy) = match (attempt.balancer_address(lab, number), names) {
         (Some(proxy), _) => one(proxy),
         (None, Some(names)) => {
             let (server, port) = (names.listens_at(), backends[0].port());
