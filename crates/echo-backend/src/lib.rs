@@ -36,7 +36,6 @@ mod payload;
 mod routes;
 mod service;
 mod station;
-mod timer;
 
 use std::io;
 use std::net::TcpListener;

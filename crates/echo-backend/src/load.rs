@@ -12,11 +12,11 @@ use std::task::{Context, Poll, ready};
 use balance::{LOAD_REPORT_TRAILER, LatencyMeter, LoadMeter, LoadReport};
 use http::{HeaderMap, HeaderValue};
 use http_body::{Frame, SizeHint};
+use serve::timer::monotonic_ns;
 use tonic::Status;
 use tonic::body::Body;
 
 use crate::station::{Station, Timing};
-use crate::timer::now_ns;
 
 /// The load of one backend.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Load {
 impl Load {
     pub(crate) fn new(station: &Arc<Station>, servers: usize) -> Self {
         let servers = u32::try_from(servers).unwrap_or(u32::MAX);
-        let meters = (LoadMeter::new(servers, now_ns()), LatencyMeter::default());
+        let meters = (LoadMeter::new(servers, monotonic_ns()), LatencyMeter::default());
         Self { station: Arc::clone(station), meters: Mutex::new(meters) }
     }
 
@@ -41,13 +41,13 @@ impl Load {
     /// A call was served that had found so many others.
     pub(crate) fn served(&self, found: u32, timing: Timing) {
         let (load, latency) = &mut *self.lock();
-        load.served(now_ns(), timing.service_ns);
+        load.served(monotonic_ns(), timing.service_ns);
         latency.ended(found, timing.queued_ns + timing.service_ns);
     }
 
     /// A call failed.
     pub(crate) fn failed(&self) {
-        self.lock().0.failed(now_ns());
+        self.lock().0.failed(monotonic_ns());
     }
 
     fn lock(&self) -> MutexGuard<'_, (LoadMeter, LatencyMeter)> {
@@ -57,11 +57,11 @@ impl Load {
 
     fn add_to(&self, trailers: &mut HeaderMap, is_probe: bool) {
         let report = match is_probe {
-            false => self.lock().0.report(now_ns()),
+            false => self.lock().0.report(monotonic_ns()),
             true => {
                 let in_flight = self.in_flight();
                 let (load, latency) = &mut *self.lock();
-                let report = load.report(now_ns()).unwrap_or_default();
+                let report = load.report(monotonic_ns()).unwrap_or_default();
                 Some(LoadReport { probe: Some(latency.probe(in_flight)), ..report })
             }
         };

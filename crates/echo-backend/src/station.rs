@@ -5,13 +5,13 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand_distr::{Distribution as _, StandardUniform};
+use serve::timer::{Timer, monotonic_ns};
 use tokio::sync::oneshot;
 
 use crate::config::{QueueConfig, Speed};
 use crate::queue::{Done, Queue, Ticket};
 use crate::random::{self, Random};
 use crate::service_time::ServiceTime;
-use crate::timer::{Timer, now_ns};
 
 /// What a call spent at the backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,8 +83,10 @@ impl Station {
         let ticket = {
             let mut state = self.lock();
             let demand_ns = self.service_time.sample(&mut state.random);
-            let ticket =
-                state.queue.arrive(now_ns(), demand_ns, sender).map_err(|_| Unserved::Full)?;
+            let ticket = state
+                .queue
+                .arrive(monotonic_ns(), demand_ns, sender)
+                .map_err(|_| Unserved::Full)?;
             state.settle(timer).map_err(|_| Unserved::Ended)?;
             ticket
         };
@@ -118,7 +120,7 @@ impl Station {
     /// Changes how fast the servers work, from the next call they take on.
     pub(crate) fn set_speed(&self, speed: Speed) {
         let mut state = self.lock();
-        state.queue.set_speed(now_ns(), speed.factor());
+        state.queue.set_speed(monotonic_ns(), speed.factor());
         state.speed = speed;
     }
 
@@ -141,7 +143,7 @@ impl Station {
 impl State {
     /// Wakes what is done and arms the timer for what comes next.
     fn settle(&mut self, timer: &Timer) -> io::Result<()> {
-        self.queue.expire(now_ns(), &mut self.done);
+        self.queue.expire(monotonic_ns(), &mut self.done);
         for done in self.done.drain(..) {
             let timing = Timing { queued_ns: done.queued_ns, service_ns: done.service_ns };
             // A call that was cancelled in service has nobody to tell.

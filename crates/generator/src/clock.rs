@@ -10,25 +10,10 @@
 //! awake, looking at the clock and at the sockets in turn. That costs a share of a
 //! core, so it is right only where the generator has one of its own.
 
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::{io, time::Duration};
 
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
-    timerfd_create, timerfd_settime,
-};
-use tokio::io::{Interest, unix::AsyncFd};
-
-const NS_PER_S: u64 = 1_000_000_000;
-
-/// Nanoseconds of the monotonic clock.
-pub fn monotonic_ns() -> u64 {
-    nanos(clock_gettime(ClockId::Monotonic))
-}
-
-/// A time of a clock whose fields are never negative.
-pub fn nanos(time: Timespec) -> u64 {
-    time.tv_sec.unsigned_abs() * NS_PER_S + time.tv_nsec.unsigned_abs()
-}
+use serve::timer::Timer;
+pub use serve::timer::{monotonic_ns, nanos};
 
 /// A clock that starts at an epoch every thread of a trial shares.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +60,7 @@ const SPIN_NS: u64 = 150_000;
 /// An alarm for one task at a time.
 #[derive(Debug)]
 pub struct Alarm {
-    fd: AsyncFd<OwnedFd>,
+    timer: Timer,
     clock: Clock,
     pacer: Pacer,
 }
@@ -83,15 +68,7 @@ pub struct Alarm {
 impl Alarm {
     /// Must be called inside a runtime that drives I/O.
     pub fn new(clock: Clock, pacer: Pacer) -> io::Result<Self> {
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        #[expect(
-            deprecated,
-            reason = "its replacement is unsafe for types whose descriptor may change, and an \
-                      OwnedFd's never does"
-        )]
-        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
-        Ok(Self { fd, clock, pacer })
+        Ok(Self { timer: Timer::new()?, clock, pacer })
     }
 
     /// Waits until `due_ns` of the clock; at once when that has passed. Dropping
@@ -115,25 +92,9 @@ impl Alarm {
         if self.clock.until(due_ns).is_zero() {
             return Ok(());
         }
-        let absolute_ns = self.clock.epoch_ns.saturating_add(due_ns);
-        let seconds = i64::try_from(absolute_ns / NS_PER_S).unwrap_or(i64::MAX);
-        let value = Timespec {
-            tv_sec: seconds,
-            // Less than 10^9, so it fits whatever type the platform has.
-            tv_nsec: (absolute_ns % NS_PER_S) as _,
-        };
-        let interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let setting = Itimerspec { it_interval: interval, it_value: value };
-        timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::ABSTIME, &setting)?;
+        self.timer.arm(self.clock.epoch_ns.saturating_add(due_ns))?;
         while !self.clock.until(due_ns).is_zero() {
-            let mut ready = self.fd.readable().await?;
-            let mut expirations = [0_u8; 8];
-            // An alarm set anew while an old expiry was pending reads nothing.
-            match rustix::io::read(self.fd.get_ref(), &mut expirations) {
-                Ok(_) => {}
-                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-                Err(error) => return Err(error.into()),
-            }
+            self.timer.fired().await?;
         }
         Ok(())
     }

@@ -47,6 +47,7 @@ pub mod logging;
 pub mod metrics;
 pub mod metrics_endpoint;
 pub mod shutdown;
+pub mod timer;
 pub mod tls;
 pub mod watch;
 pub mod zones;

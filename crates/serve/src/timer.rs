@@ -16,22 +16,28 @@ use tokio::io::unix::AsyncFd;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// The monotonic clock, in nanoseconds since an arbitrary start.
-pub(crate) fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    // The monotonic clock is never negative.
-    now.tv_sec.unsigned_abs() * NS_PER_S + now.tv_nsec.unsigned_abs()
+/// Nanoseconds of the monotonic clock, since an arbitrary start.
+pub fn monotonic_ns() -> u64 {
+    nanos(clock_gettime(ClockId::Monotonic))
 }
 
-/// A one-shot timer on the clock of [`now_ns`].
+/// A time of a clock whose fields are never negative.
+pub fn nanos(time: Timespec) -> u64 {
+    time.tv_sec.unsigned_abs() * NS_PER_S + time.tv_nsec.unsigned_abs()
+}
+
+/// A one-shot timer on the clock of [`monotonic_ns`].
 #[derive(Debug)]
-pub(crate) struct Timer {
+pub struct Timer {
     fd: AsyncFd<OwnedFd>,
 }
 
 impl Timer {
     /// A timer that is not armed, bound to the current runtime.
-    pub(crate) fn new() -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When there is no descriptor for it.
+    pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
         #[expect(
@@ -45,7 +51,10 @@ impl Timer {
 
     /// Makes the timer fire at `deadline_ns`, at once if that is past, instead
     /// of whenever it was armed for.
-    pub(crate) fn arm(&self, deadline_ns: u64) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// None that the kernel has for a time like this.
+    pub fn arm(&self, deadline_ns: u64) -> io::Result<()> {
         // All zeroes would disarm it.
         let deadline_ns = deadline_ns.max(1);
         let seconds = i64::try_from(deadline_ns / NS_PER_S).unwrap_or(i64::MAX);
@@ -61,7 +70,10 @@ impl Timer {
 
     /// Resolves when the timer has fired since the last call. It may also
     /// resolve for a deadline that was replaced in the meantime.
-    pub(crate) async fn fired(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the runtime is shut down.
+    pub async fn fired(&self) -> io::Result<()> {
         // The descriptor is not read. epoll is edge-triggered and arming again
         // resets the count, so every expiry is an edge of its own, and the
         // read would be one system call a wake-up for nothing.
@@ -78,21 +90,21 @@ mod tests {
     async fn it_fires_after_its_deadline_each_time_and_never_before() {
         let timer = Timer::new().unwrap();
         for after_ns in [0, 1_000, 50_000, 2_000_000, 200_000] {
-            let deadline_ns = now_ns() + after_ns;
+            let deadline_ns = monotonic_ns() + after_ns;
             timer.arm(deadline_ns).unwrap();
             timer.fired().await.unwrap();
-            assert!(now_ns() >= deadline_ns);
+            assert!(monotonic_ns() >= deadline_ns);
         }
     }
 
     #[tokio::test]
     async fn an_earlier_deadline_replaces_a_later_one() {
         let timer = Timer::new().unwrap();
-        let hour = now_ns() + 3600 * NS_PER_S;
+        let hour = monotonic_ns() + 3600 * NS_PER_S;
         timer.arm(hour).unwrap();
-        timer.arm(now_ns() + 100_000).unwrap();
+        timer.arm(monotonic_ns() + 100_000).unwrap();
         timer.fired().await.unwrap();
-        assert!(now_ns() < hour);
+        assert!(monotonic_ns() < hour);
     }
 
     #[tokio::test]
