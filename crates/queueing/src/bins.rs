@@ -49,13 +49,8 @@ impl RandomPlacement {
         Ok(Self { connections, backends, max_at_most })
     }
 
-    /// The chance that no backend has more than `most` connections.
-    pub fn chance_max_at_most(&self, most: usize) -> f64 {
-        self.max_at_most.get(most).copied().unwrap_or(1.0)
-    }
-
     /// The expected number of connections on the busiest backend.
-    pub fn expected_max(&self) -> f64 {
+    fn expected_max(&self) -> f64 {
         self.max_at_most.iter().map(|at_most| 1.0 - at_most).sum()
     }
 
@@ -74,12 +69,6 @@ impl RandomPlacement {
         Some(most.unwrap_or(self.connections) as f64 / self.connections as f64)
     }
 
-    /// The expected number of backends with a connection: B (1 - (1 - 1/B)^C).
-    pub fn expected_used(&self) -> f64 {
-        let n = self.backends as f64;
-        n * -(self.connections as f64 * (-1.0 / n).ln_1p()).exp_m1()
-    }
-
     /// The chance that at least one backend has no connection.
     pub fn chance_of_idle(&self) -> f64 {
         1.0 - self.chance_used(self.backends)
@@ -87,7 +76,7 @@ impl RandomPlacement {
 
     /// The chance that exactly `used` backends have a connection, by placing one
     /// connection after the other.
-    pub fn chance_used(&self, used: usize) -> f64 {
+    fn chance_used(&self, used: usize) -> f64 {
         if used > self.backends {
             return 0.0;
         }
@@ -239,9 +228,9 @@ mod tests {
     }
 
     /// All ways to place the connections, counted one by one.
-    fn enumerate(connections: u32, backends: usize) -> (f64, f64, f64) {
+    fn enumerate(connections: u32, backends: usize) -> (f64, f64) {
         let ways = backends.pow(connections);
-        let (mut max, mut used, mut idle) = (0, 0, 0);
+        let (mut max, mut idle) = (0, 0);
         for way in 0..ways {
             let mut counts = vec![0; backends];
             let mut rest = way;
@@ -250,20 +239,18 @@ mod tests {
                 rest /= backends;
             }
             max += counts.iter().max().unwrap();
-            used += counts.iter().filter(|&&count| count > 0).count();
             idle += usize::from(counts.contains(&0));
         }
         let ways = ways as f64;
-        (f64::from(max) / ways, used as f64 / ways, idle as f64 / ways)
+        (f64::from(max) / ways, idle as f64 / ways)
     }
 
     #[test]
     fn small_cases_are_those_counted_one_by_one() {
         for (connections, backends) in [(1, 1), (1, 4), (2, 2), (4, 4), (7, 3), (8, 4), (5, 5)] {
-            let (max, used, idle) = enumerate(connections, backends as usize);
+            let (max, idle) = enumerate(connections, backends as usize);
             let placed = RandomPlacement::new(connections, backends).unwrap();
             assert!((placed.expected_max() - max).abs() < 1e-12, "{connections} {backends}");
-            assert!((placed.expected_used() - used).abs() < 1e-12);
             assert!((placed.chance_of_idle() - idle).abs() < 1e-12);
         }
     }
@@ -271,14 +258,14 @@ mod tests {
     #[test]
     fn four_connections_on_four_backends_are_the_birthday_problem() {
         let placed = RandomPlacement::new(4, 4).unwrap();
-        assert!((placed.chance_max_at_most(1) - 24.0 / 256.0).abs() < 1e-12);
+        assert!((placed.max_at_most[1] - 24.0 / 256.0).abs() < 1e-12);
         assert!((placed.chance_of_idle() - (1.0 - 24.0 / 256.0)).abs() < 1e-12);
         assert_eq!(placed.max_share_quantile(0.05), Some(0.25));
         assert_eq!(placed.max_share_quantile(1.0), Some(1.0));
         assert_eq!(placed.max_share_quantile(1.1), None);
         // 23 people have a common birthday with chance 0.507297.
         let people = RandomPlacement::new(23, 365).unwrap();
-        assert!((1.0 - people.chance_max_at_most(1) - 0.507_297_234_323_985).abs() < 1e-12);
+        assert!((1.0 - people.max_at_most[1] - 0.507_297_234_323_985).abs() < 1e-12);
     }
 
     #[test]
@@ -304,9 +291,6 @@ mod tests {
             let placed = RandomPlacement::new(connections, backends).unwrap();
             let whole: f64 = (0..=backends as usize).map(|used| placed.chance_used(used)).sum();
             prop_assert!((whole - 1.0).abs() < 1e-12);
-            let used: f64 =
-                (0..=backends as usize).map(|used| used as f64 * placed.chance_used(used)).sum();
-            prop_assert!((used / placed.expected_used() - 1.0).abs() < 1e-9);
             let turns = TurnPlacement::new(connections, backends).unwrap();
             prop_assert!(placed.expected_max() >= f64::from(turns.max) - 1e-9);
             prop_assert!(placed.max_at_most.is_sorted());

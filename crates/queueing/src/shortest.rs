@@ -114,11 +114,6 @@ impl Shortest {
             cap += (cap / 5).max(2);
         }
     }
-
-    /// The chance that an arriving call joins a backend that has `calls` calls.
-    pub fn chance_of_joining(&self, calls: usize) -> f64 {
-        self.joins.get(calls).copied().unwrap_or(0.0)
-    }
 }
 
 impl Model for Shortest {

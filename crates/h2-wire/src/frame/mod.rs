@@ -78,8 +78,6 @@ pub mod setting {
     pub const MAX_FRAME_SIZE: u16 = 0x5;
     /// Largest header list the sender of this setting is prepared to take, in bytes.
     pub const MAX_HEADER_LIST_SIZE: u16 = 0x6;
-    /// Extended CONNECT (RFC 8441).
-    pub const ENABLE_CONNECT_PROTOCOL: u16 = 0x8;
 }
 
 /// The nine bytes before every payload.
@@ -124,17 +122,6 @@ impl Head {
     }
 }
 
-/// How many bytes have to be in `input`, which starts at a frame's first byte, before the frame is
-/// whole: its full size once the head is there, the head's size before.
-///
-/// Lets a reader size its buffer for the rest of a large frame.
-pub fn bytes_wanted(input: &[u8]) -> usize {
-    match input.first_chunk::<HEAD_LEN>() {
-        Some(head) => HEAD_LEN + Head::parse(head).length as usize,
-        None => HEAD_LEN,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,11 +144,5 @@ mod tests {
     fn the_reserved_bit_is_ignored() {
         let head = Head::parse(&[0, 0, 1, 6, 1, 0x80, 0, 0, 7]);
         assert_eq!(head, Head { length: 1, kind: kind::PING, flags: flags::ACK, stream: 7 });
-    }
-
-    #[test]
-    fn bytes_wanted_grows_when_the_head_is_known() {
-        assert_eq!(bytes_wanted(&[0, 0]), 9);
-        assert_eq!(bytes_wanted(&[0, 1, 0, 0, 0, 0, 0, 0, 1, 42]), 9 + 256);
     }
 }

@@ -1,12 +1,12 @@
 //! Whether the arrivals were what was asked for: the rate, and for Poisson
-//! arrivals the gaps and the counts.
+//! arrivals the gaps.
 //!
 //! Times and gaps may be in any unit, the same for all of a call's arguments. A
 //! trial has so many calls that a clock of a microsecond's resolution is enough
 //! to reject any model. Test some thousands of neighbouring gaps rather than all,
 //! and look at the size of the effect.
 
-use super::special::{chi_square_tail, gamma_q, normal_two_sided};
+use super::special::{gamma_q, normal_two_sided};
 
 /// The Anderson-Darling test of gaps against an exponential distribution.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,27 +20,12 @@ pub struct AndersonDarling {
     pub distance: f64,
 }
 
-/// Tests gaps against the exponential distribution of a known rate, per unit of
-/// the gaps.
-///
-/// The p-value is G. and J. Marsaglia's (*Evaluating the Anderson-Darling
-/// Distribution*, Journal of Statistical Software 9, 2004), good to about 1e-5 and
-/// 0 where it is less. `None` with fewer than 5 gaps, when one is negative or not
-/// finite, or unless the rate is positive.
-pub fn exponential_with_rate(gaps: &[f64], rate: f64) -> Option<AndersonDarling> {
-    if !(rate > 0.0 && rate.is_finite()) {
-        return None;
-    }
-    let (statistic, distance) = anderson_darling(gaps, rate)?;
-    let p_value = 1.0 - marsaglia(gaps.len() as f64, statistic);
-    Some(AndersonDarling { statistic, p_value: p_value.clamp(0.0, 1.0), distance })
-}
-
 /// Tests gaps against the exponential distribution whose rate is theirs.
 ///
 /// The p-value is by the formulas of R. D'Agostino and M. Stephens, *Goodness-of-
 /// Fit Techniques* (1986), section 4.9, for A² (1 + 0.6 / n); good to about a
-/// tenth of itself. `None` as with a known rate, or when all gaps are zero.
+/// tenth of itself. `None` with fewer than 5 gaps, when one is negative or
+/// not finite, or when all are zero.
 pub fn exponential(gaps: &[f64]) -> Option<AndersonDarling> {
     let sum: f64 = gaps.iter().sum();
     if !(sum > 0.0 && sum.is_finite()) {
@@ -80,67 +65,6 @@ fn anderson_darling(gaps: &[f64], rate: f64) -> Option<(f64, f64)> {
         distance = distance.max((i + 1.0) / n - below).max(below - i / n);
     }
     Some((-n - sum / n, distance))
-}
-
-/// P(A² < z) for n values of a known distribution.
-fn marsaglia(n: f64, z: f64) -> f64 {
-    if z <= 0.0 {
-        return 0.0;
-    }
-    let series = |x: f64, terms: &[f64]| terms.iter().rev().fold(0.0, |sum, term| sum * x + term);
-    let limit = if z < 2.0 {
-        let terms = [2.000_12, 0.247_105, -0.064_982_1, 0.034_796_2, -0.011_672, 0.001_686_91];
-        (-1.233_714_1 / z).exp() / z.sqrt() * series(z, &terms)
-    } else {
-        let terms = [1.077_6, -2.306_95, 0.434_24, -0.082_433, 0.008_056, -0.000_314_6];
-        // The polynomial is fitted up to 32, where nothing is left, and turns
-        // back beyond.
-        if z > 32.0 {
-            return 1.0;
-        }
-        (-series(z, &terms).exp()).exp()
-    };
-    // The error of the limit at n values.
-    if limit > 0.8 {
-        let terms = [-130.213_7, 745.233_7, -1705.091, 1950.646, -1116.36, 255.784_4];
-        return limit + series(limit, &terms) / n;
-    }
-    let crossing = 0.012_65 + 0.175_7 / n;
-    if limit < crossing {
-        let t = limit / crossing;
-        let error = t.sqrt() * (1.0 - t) * (49.0 * t - 102.0);
-        return limit + error * (0.003_7 / (n * n) + 0.000_78 / n + 0.000_06) / n;
-    }
-    let t = (limit - crossing) / (0.8 - crossing);
-    let terms = [-0.000_226_33, 6.540_34, -14.653_8, 14.458, -8.259, 1.918_64];
-    limit + series(t, &terms) * (0.042_13 + 0.013_65 / n) / n
-}
-
-/// How evenly arrivals fall into equal intervals.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dispersion {
-    /// Variance over mean of the counts: 1 of Poisson arrivals, 0 of constant
-    /// ones, more of bursts.
-    pub index: f64,
-    /// The chance of an index at least as far from 1, to either side, from Poisson
-    /// arrivals.
-    pub p_value: f64,
-}
-
-/// Fisher's dispersion test of counts in equal intervals against Poisson arrivals
-/// (R. A. Fisher, *Statistical Methods for Research Workers*, 1925, section 16).
-///
-/// Good when the mean count is 5 or more. `None` with fewer than 5 intervals or
-/// without an arrival.
-pub fn dispersion(counts: &[u64]) -> Option<Dispersion> {
-    let values: Vec<f64> = counts.iter().map(|&count| count as f64).collect();
-    if values.len() < 5 || counts.iter().all(|&count| count == 0) {
-        return None;
-    }
-    let index = super::interval::variance(&values) / super::interval::mean(&values);
-    let degrees = values.len() as f64 - 1.0;
-    let above = chi_square_tail(degrees, index * degrees);
-    Some(Dispersion { index, p_value: (2.0 * above.min(1.0 - above)).min(1.0) })
 }
 
 /// How many calls were sent, beside how many were asked for.
@@ -193,14 +117,6 @@ mod tests {
         let found = exponential(&gaps).unwrap();
         assert!((found.statistic - 0.20050675871597257).abs() < 1e-10, "{found:?}");
         assert!((found.distance - 0.10583671402875877).abs() < 1e-10);
-        let found = exponential_with_rate(&gaps, 0.5).unwrap();
-        assert!((found.statistic - 3.904727497176575).abs() < 1e-10, "{found:?}");
-        // 400,000 simulated samples exceed it with chance 0.0100.
-        assert!((found.p_value - 0.0100).abs() < 0.003, "{found:?}");
-        // The 5 % and 1 % points of a known distribution: 2.492 and 3.878 (Stephens
-        // 1974; Marsaglia).
-        assert!((marsaglia(1e9, 2.492) - 0.95).abs() < 1e-4);
-        assert!((marsaglia(1e9, 3.878) - 0.99).abs() < 1e-4);
     }
 
     #[test]
@@ -208,16 +124,13 @@ mod tests {
         let mut chance = Chance::new(21);
         for count in [10, 100] {
             let rounds = 4_000;
-            let (mut known, mut unknown) = (0, 0);
+            let mut accused = 0;
             for _ in 0..rounds {
                 let gaps = gaps(&mut chance, count, 3.0);
-                known += u32::from(exponential_with_rate(&gaps, 3.0).unwrap().p_value < 0.05);
-                unknown += u32::from(exponential(&gaps).unwrap().p_value < 0.05);
+                accused += u32::from(exponential(&gaps).unwrap().p_value < 0.05);
             }
-            for accused in [known, unknown] {
-                let share = f64::from(accused) / f64::from(rounds);
-                assert!((0.04..0.06).contains(&share), "{count}: {share}");
-            }
+            let share = f64::from(accused) / f64::from(rounds);
+            assert!((0.04..0.06).contains(&share), "{count}: {share}");
         }
     }
 
@@ -225,9 +138,7 @@ mod tests {
     fn other_gaps_and_rates_are_found() {
         let mut chance = Chance::new(22);
         let honest = gaps(&mut chance, 2_000, 1_000.0);
-        assert!(exponential_with_rate(&honest, 1_000.0).unwrap().p_value > 0.01);
-        let faster = exponential_with_rate(&honest, 1_200.0).unwrap();
-        assert!(faster.p_value < 1e-3 && faster.distance > 0.04, "{faster:?}");
+        assert!(exponential(&honest).unwrap().p_value > 0.01);
         assert!(exponential(&[0.001; 100]).unwrap().p_value < 1e-6, "constant gaps");
         let erlang: Vec<_> = honest.chunks(2).map(|pair| pair[0] + pair[1]).collect();
         assert!(exponential(&erlang).unwrap().p_value < 1e-6, "every second call");
@@ -235,24 +146,6 @@ mod tests {
         let rounded: Vec<_> = honest.iter().map(|gap| (gap * 1e3).round() / 1e3).collect();
         let found = exponential(&rounded).unwrap();
         assert!(found.p_value < 1e-6 && found.distance > 0.2, "{found:?}");
-    }
-
-    #[test]
-    fn counts_are_too_even_or_too_uneven() {
-        let mut chance = Chance::new(23);
-        let (mut accused, rounds) = (0, 2_000);
-        for _ in 0..rounds {
-            let mut counts = [0_u64; 60];
-            (0..3_000).for_each(|_| counts[chance.below(60)] += 1);
-            accused += u32::from(dispersion(&counts).unwrap().p_value < 0.05);
-        }
-        assert!((60..140).contains(&accused), "{accused} of {rounds}");
-        let even = dispersion(&[50; 60]).unwrap();
-        assert_eq!((even.index, even.p_value), (0.0, 0.0));
-        let bursts: Vec<u64> = (0..60).map(|i| if i % 10 == 0 { 500 } else { 0 }).collect();
-        assert!(dispersion(&bursts).unwrap().index > 100.0);
-        assert_eq!(dispersion(&[1; 4]), None);
-        assert_eq!(dispersion(&[0; 9]), None);
     }
 
     #[test]
@@ -277,9 +170,8 @@ mod tests {
         assert_eq!(exponential(&[0.0; 9]), None);
         assert_eq!(exponential(&[1.0, 2.0, 3.0, 4.0, -1.0]), None);
         assert_eq!(exponential(&[f64::INFINITY; 9]), None);
-        assert_eq!(exponential_with_rate(&[1.0; 9], 0.0), None);
         // Gaps of zero, as a coarse clock has them, are finite news.
-        let zeros = exponential_with_rate(&[0.0, 0.0, 0.0, 1.0, 1.0], 1.0).unwrap();
+        let zeros = exponential(&[0.0, 0.0, 0.0, 1.0, 1.0]).unwrap();
         assert!(zeros.statistic.is_finite());
     }
 
@@ -290,8 +182,6 @@ mod tests {
             let (a, b) = (exponential(&gaps).unwrap(), exponential(&scaled).unwrap());
             prop_assert!((a.statistic - b.statistic).abs() < 1e-6 * (1.0 + a.statistic));
             prop_assert!((0.0..=1.0).contains(&a.p_value) && (0.0..=1.0).contains(&a.distance));
-            let known = exponential_with_rate(&gaps, 2.0).unwrap();
-            prop_assert!((0.0..=1.0).contains(&known.p_value));
         }
     }
 }

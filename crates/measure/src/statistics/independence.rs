@@ -5,10 +5,7 @@
 //! Series are in the order of time, such as the latencies of a trial's calls by
 //! their due time.
 
-use super::{
-    interval::{mean, variance},
-    special::normal_two_sided,
-};
+use super::{interval::mean, special::normal_two_sided};
 
 /// Means of `batches` equal stretches of a series; what is left over at the end is
 /// dropped. `None` unless there is a value for each batch.
@@ -62,39 +59,6 @@ pub fn neighbours(series: &[f64]) -> Option<Neighbours> {
     Some(Neighbours { ratio, p_value: normal_two_sided((ratio - 2.0) / variance.sqrt()) })
 }
 
-/// What a correlated series is worth.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct EffectiveSize {
-    /// Independent values that would give the mean as surely; at most the length.
-    pub values: f64,
-    /// Standard error of the mean, in the values' unit.
-    pub standard_error: f64,
-    /// Whether the batches themselves are independent of each other. If not they
-    /// are too short, and the size is smaller yet.
-    pub batches_independent: bool,
-}
-
-/// The effective size of a series for its mean, from the variance of the means of
-/// 30 stretches (B. Schmeiser, *Operations Research* 30, 1982, for the number).
-///
-/// `None` with fewer than 300 values, without variation, or when a value is not
-/// finite. With 30 batches the size is known to about ± 25 %.
-pub fn effective_size(series: &[f64]) -> Option<EffectiveSize> {
-    const BATCHES: usize = 30;
-    if series.len() < 10 * BATCHES || series.iter().any(|value| !value.is_finite()) {
-        return None;
-    }
-    let means = batch_means(series, BATCHES)?;
-    let (within, between) = (variance(series), variance(&means));
-    if within <= 0.0 || between <= 0.0 {
-        return None;
-    }
-    let standard_error = (between / BATCHES as f64).sqrt();
-    let values = (within / (standard_error * standard_error)).min(series.len() as f64);
-    let batches_independent = neighbours(&means).is_some_and(|found| found.p_value >= 0.05);
-    Some(EffectiveSize { values, standard_error, batches_independent })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -140,21 +104,6 @@ mod tests {
     }
 
     #[test]
-    fn the_effective_size_is_right_on_average() {
-        for r in [0.0, 0.5, 0.9] {
-            let length = 20_000;
-            let sizes: f64 = (0..200)
-                .map(|seed| effective_size(&correlated(seed, r, length)).unwrap().standard_error)
-                .map(|error| error * error)
-                .sum();
-            // Variance of the mean, which unlike the size is unbiased.
-            let expected = 1.0 / (1.0 - r).powi(2) / length as f64;
-            let found = sizes / 200.0;
-            assert!((found / expected - 1.0).abs() < 0.1, "{r}: {found} {expected}");
-        }
-    }
-
-    #[test]
     fn independent_neighbours_are_accused_as_seldom_as_the_level_says() {
         let mut chance = Chance::new(9);
         let accused = (0..4_000)
@@ -173,8 +122,6 @@ mod tests {
         assert_eq!(autocorrelation(&[1.0; 9], 1), None);
         assert_eq!(autocorrelation(&[1.0; 9], usize::MAX), None);
         assert_eq!(neighbours(&[1.0; 20]), None);
-        assert_eq!(effective_size(&[1.0; 299]), None);
-        assert_eq!(effective_size(&[1.0; 400]), None);
     }
 
     proptest! {

@@ -155,15 +155,6 @@ pub fn ratio_paired(a: &[f64], b: &[f64], level: f64) -> Option<Estimate> {
     Some(student(&logs, level)?.exp())
 }
 
-/// The ratio A / B of figures from trials that are not paired, by Welch's interval on
-/// the logarithms (B. L. Welch, *Biometrika* 34, 1947).
-///
-/// `None` unless all values are positive and finite. The interval is `None` unless
-/// both sides have two values.
-pub fn ratio_unpaired(a: &[f64], b: &[f64], level: f64) -> Option<Estimate> {
-    ratio_of_runs(a, b, 0.0, level)
-}
-
 /// The ratio A / B of figures from two runs made at different times.
 ///
 /// The trials of a run share the machine as it was in those minutes, so they vary
@@ -171,7 +162,8 @@ pub fn ratio_unpaired(a: &[f64], b: &[f64], level: f64) -> Option<Estimate> {
 /// standard deviation of its logarithm, about the relative deviation. It can't be seen
 /// within two runs and has to be known from others; its variance is added for each run,
 /// as that of a random effect (S. R. Searle and others, *Variance Components*, 1992,
-/// chapter 3). With 0 this is Welch's interval.
+/// chapter 3). With 0 this is Welch's interval (B. L. Welch,
+/// *Biometrika* 34, 1947).
 ///
 /// `None` unless all values are positive and finite, and `moves` is not negative. The
 /// interval is `None` unless both sides have two values.
@@ -248,6 +240,10 @@ mod tests {
     use super::*;
     use crate::statistics::chance::Chance;
 
+    fn ratio_unpaired(a: &[f64], b: &[f64], level: f64) -> Option<Estimate> {
+        ratio_of_runs(a, b, 0.0, level)
+    }
+
     /// Trials' values, and the logarithm of their true centre.
     type Source = fn(&mut Chance) -> f64;
     const SOURCES: [(&str, Source, f64); 2] = [
@@ -298,7 +294,7 @@ mod tests {
         let paired = ratio_paired(&a, &b, 0.95).unwrap();
         assert!((paired.centre - 1.1).abs() < 1e-3);
         assert_eq!(paired.against(1.0), Difference::Greater);
-        let unpaired = ratio_unpaired(&a, &b, 0.95).unwrap();
+        let unpaired = ratio_of_runs(&a, &b, 0.0, 0.95).unwrap();
         assert!((unpaired.centre - paired.centre).abs() < 1e-12);
         assert_eq!(unpaired.against(1.0), Difference::CannotTell);
         let reverse = ratio_paired(&b, &a, 0.95).unwrap();
@@ -422,9 +418,9 @@ mod tests {
         };
         let (mut seen, rounds) = (0, 2_000);
         for _ in 0..rounds {
-            let equal = ratio_unpaired(&run(1.0), &run(1.0), 0.99).unwrap();
+            let equal = ratio_of_runs(&run(1.0), &run(1.0), 0.0, 0.99).unwrap();
             let factor = equal.interval.unwrap().factor_seen_nine_times_of_ten();
-            let slower = ratio_unpaired(&run(factor), &run(1.0), 0.99).unwrap();
+            let slower = ratio_of_runs(&run(factor), &run(1.0), 0.0, 0.99).unwrap();
             seen += u32::from(slower.against(1.0) == Difference::Greater);
         }
         let seen = f64::from(seen) / f64::from(rounds);
@@ -441,8 +437,8 @@ mod tests {
         assert_eq!(one.against(1.0), Difference::CannotTell);
         assert_eq!(ratio_paired(&[1.0], &[1.0, 2.0], 0.95), None);
         assert_eq!(ratio_paired(&[1.0, 0.0], &[1.0, 2.0], 0.95), None);
-        assert_eq!(ratio_unpaired(&[], &[1.0], 0.95), None);
-        assert!(ratio_unpaired(&[1.0], &[1.0, 2.0], 0.95).unwrap().interval.is_none());
+        assert_eq!(ratio_of_runs(&[], &[1.0], 0.0, 0.95), None);
+        assert!(ratio_of_runs(&[1.0], &[1.0, 2.0], 0.0, 0.95).unwrap().interval.is_none());
         let linear = over_trials(&[-1.0, 0.0, 1.0], 0.95).unwrap();
         assert_eq!(linear.centre, 0.0);
         let same = over_trials(&[0.25; 4], 0.95).unwrap();

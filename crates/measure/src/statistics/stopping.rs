@@ -1,5 +1,4 @@
-//! Repeats added until a figure is sure enough: what the stopping costs, and how
-//! many repeats are still to come.
+//! Repeats added until a figure is sure enough: what the stopping costs.
 //!
 //! Who looks at the interval after every repeat and stops as soon as it is narrow
 //! stops early when the first repeats agree by luck, and then the interval is too
@@ -16,29 +15,11 @@
 //! So both the decision to stop and the interval shown are taken at a higher
 //! level, which costs a fifth to a third more repeats.
 
-use super::interval::Estimate;
-
 /// The level to ask of an interval that is looked at after every repeat, so that
 /// it holds the truth with the chance `level` when repeats have stopped: 0.98 for
 /// 0.95.
 pub fn level_to_ask(level: f64) -> f64 {
     1.0 - 0.4 * (1.0 - level)
-}
-
-/// How many repeats in all will be needed for an interval of ± `half_width` of the
-/// centre (0.05 for ± 5 %), going by those so far: for planning, not for judging.
-///
-/// `None` without an interval, or unless the width is positive. The number is at
-/// least that of the repeats so far, and grows with the square of the width that
-/// is missing.
-pub fn repeats_needed(so_far: &Estimate, half_width: f64) -> Option<usize> {
-    let now = so_far.relative_half_width()?;
-    if !(half_width > 0.0 && now.is_finite()) {
-        return None;
-    }
-    let needed = so_far.trials as f64 * (now / half_width).powi(2);
-    // Float to integer saturates.
-    Some((needed.ceil() as usize).max(so_far.trials))
 }
 
 #[cfg(test)]
@@ -79,18 +60,5 @@ mod tests {
         }
         let (plain, repeats) = stopped(0.95, 3, 0.02);
         assert!(plain > 0.94 && repeats < 4.0, "{plain} {repeats}");
-    }
-
-    #[test]
-    fn half_the_width_takes_four_times_the_repeats() {
-        let estimate = over_trials(&[1.0, 1.1, 0.95, 1.05, 0.9], 0.95).unwrap();
-        let now = estimate.relative_half_width().unwrap();
-        assert_eq!(repeats_needed(&estimate, now * 1.0001), Some(5));
-        assert_eq!(repeats_needed(&estimate, now * 10.0), Some(5));
-        assert_eq!(repeats_needed(&estimate, now / 1.99999), Some(20));
-        assert_eq!(repeats_needed(&estimate, 0.0), None);
-        assert_eq!(repeats_needed(&estimate, f64::NAN), None);
-        let one = over_trials(&[1.0], 0.95).unwrap();
-        assert_eq!(repeats_needed(&one, 0.1), None);
     }
 }
