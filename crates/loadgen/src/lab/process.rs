@@ -53,6 +53,21 @@ pub(crate) struct Launch {
     pub(crate) has_workers: bool,
 }
 
+impl Launch {
+    /// A command that is asked to end by SIGTERM.
+    pub(crate) fn new(name: impl Into<String>, command: Vec<String>, cpus: &[u32]) -> Self {
+        Self {
+            name: name.into(),
+            command,
+            environment: Vec::new(),
+            folder: None,
+            cpus: cpus.to_vec(),
+            stop_signal: Signal::TERM,
+            has_workers: false,
+        }
+    }
+}
+
 /// A running child. Dropping it kills and reaps it and its process group.
 #[derive(Debug)]
 pub(crate) struct Process {

@@ -4,15 +4,13 @@ use std::path::Path;
 
 use balance::PolicyKind;
 use measure::record::LeftOut;
-use scenario::{
-    CLIENT_SETTINGS, Discovery, Layer, Library, Network, RenderInput, Scenario, TlsFiles,
-};
+use scenario::{CLIENT_SETTINGS, Discovery, Layer, Library, Network, Scenario, TlsFiles};
 
 use super::setup;
 use crate::{
     exit::Failure,
-    lab::LaunchError,
-    peers::{ReadyPeer, Unusable, loadgen_program},
+    lab::Site,
+    peers::{ReadyPeer, Unusable},
     root::Root,
 };
 
@@ -104,24 +102,15 @@ pub(crate) fn can_do(ready: &ReadyPeer, scenario: &Scenario) -> Result<(), Unusa
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let all: Vec<usize> = (0..scenario.backends.len()).collect();
     // What is asked of the first balancer is asked of them all.
-    let known = setup::known(scenario, &all, (0, scenario.fleet.balancers as usize));
-    let backends = setup::targets(scenario, &known, |_| addr);
-    let (own_zone, zone_proxies) = setup::zones_of_balancer(scenario, 0);
-    let input = RenderInput {
-        loadgen: &loadgen_program().map_err(LaunchError::NoProgram)?,
-        program: ready.program.as_deref(),
+    let site = Site {
+        number: 0,
+        of: scenario.fleet.balancers as usize,
         listen: addr,
         admin: addr,
-        backends: &backends,
-        policy: ready.policy(scenario),
-        max_streams: scenario.stream_limits.balancer,
-        threads: scenario.fleet.threads,
-        own_zone: &own_zone,
-        zone_proxies: &zone_proxies,
-        settings: ready.settings(scenario),
-        tls: scenario.tls,
-        tls_files: TlsFiles::default(),
+        backends: &vec![addr; all.len()],
+        members: &all,
         dir: Path::new("."),
     };
-    Ok(ready.peer.render(&input).map(drop)?)
+    let known = setup::known(scenario, &all, (site.number, site.of));
+    Ok(setup::render(ready, scenario, &site, &known, TlsFiles::default()).map(drop)?)
 }

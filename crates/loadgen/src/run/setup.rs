@@ -5,8 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use balance::{Chooser, PolicyKind};
 use rustix::process::Signal;
 use scenario::{
-    Backend, BackendCommand, ReloadSignal, RenderInput, RenderedHow, RenderedReload, Scenario,
-    Server, StopSignal, Target, Tls, TlsFiles, split_name,
+    Backend, BackendCommand, ReloadSignal, RenderInput, Rendered, RenderedHow, RenderedReload,
+    Scenario, Server, StopSignal, Target, Tls, TlsFiles, split_name,
 };
 use units::duration;
 
@@ -61,15 +61,7 @@ pub(super) fn backend(
         command.push(format!("--tls-cert={}", files.cert.display()));
         command.push(format!("--tls-key={}", files.key.display()));
     }
-    Ok(Launch {
-        name: backend.id.clone(),
-        command,
-        environment: Vec::new(),
-        folder: None,
-        cpus: cpus.to_vec(),
-        stop_signal: Signal::TERM,
-        has_workers: false,
-    })
+    Ok(Launch::new(backend.id.clone(), command, cpus))
 }
 
 /// Whether backends have to report their load, which they then do to all peers: it is a cost
@@ -144,15 +136,7 @@ pub(super) fn tap(
         command.push(format!("--backend-tls-ca={}", files.ca.display()));
         command.push(format!("--backend-tls-name={}", files.name));
     }
-    Ok(Launch {
-        name: format!("tap-{id}"),
-        command,
-        environment: Vec::new(),
-        folder: None,
-        cpus: cpus.to_vec(),
-        stop_signal: Signal::TERM,
-        has_workers: false,
-    })
+    Ok(Launch::new(format!("tap-{id}"), command, cpus))
 }
 
 /// More calls than a scenario may have in flight ([`scenario::bounds::IN_FLIGHT`]).
@@ -164,7 +148,7 @@ const MAX_STREAMS: u32 = 100_000;
 
 /// The backends that a balancer is told of, number so-and-so of so many, where there are
 /// `members`: each with how much of it is the balancer's.
-pub(crate) fn known(
+pub(super) fn known(
     scenario: &Scenario,
     members: &[usize],
     (number, of): (usize, usize),
@@ -180,17 +164,13 @@ pub(crate) fn known(
 }
 
 /// The same as a balancer's files have them; `addr` is where each of them listens.
-pub(crate) fn targets(
-    scenario: &Scenario,
-    known: &[(usize, u32)],
-    addr: impl Fn(usize) -> SocketAddr,
-) -> Vec<Target> {
+fn targets(scenario: &Scenario, known: &[(usize, u32)], addrs: &[SocketAddr]) -> Vec<Target> {
     let target = |&(index, weight): &(usize, u32)| {
         let backend = &scenario.backends[index];
         let zone = scenario.zones.as_ref().map(|zones| zones.of_backend(index).to_owned());
         Target {
             id: backend.id.clone(),
-            addr: addr(index),
+            addr: addrs[index],
             weight: backend.weight.saturating_mul(weight),
             zone: zone.unwrap_or_default(),
         }
@@ -200,7 +180,7 @@ pub(crate) fn targets(
 
 /// The zone of a balancer, by its number, and what comes to the balancers of each zone, as
 /// their command lines have it; empty where there are none.
-pub(crate) fn zones_of_balancer(scenario: &Scenario, number: usize) -> (String, String) {
+fn zones_of_balancer(scenario: &Scenario, number: usize) -> (String, String) {
     let Some(zones) = &scenario.zones else { return Default::default() };
     // The lab starts a few dozen at most.
     let own = zones.layout().of_balancer(u32::try_from(number).unwrap_or(u32::MAX));
@@ -218,29 +198,22 @@ pub(super) fn balancer_name(peer: &str, number: usize, of: usize) -> String {
     if of > 1 { format!("{peer}-{number}") } else { peer.to_owned() }
 }
 
-/// How a peer's proxy is started for these addresses.
-pub(super) fn proxy(
+/// What a peer is started with at a site, beside the backends it knows; `None` for a peer
+/// without a process.
+pub(super) fn render(
     ready: &ReadyPeer,
     scenario: &Scenario,
     site: &Site<'_>,
-    certificates: Option<&Certificates>,
-    cpus: &[u32],
-) -> Result<ProxyLaunch, LaunchError> {
-    let known = known(scenario, site.members, (site.number, site.of));
-    let backends = targets(scenario, &known, |index| site.backends[index]);
+    known: &[(usize, u32)],
+    tls_files: TlsFiles<'_>,
+) -> Result<Option<Rendered>, LaunchError> {
     let (own_zone, zone_proxies) = zones_of_balancer(scenario, site.number);
-    let dir = site.dir;
-    let tls_files = match certificates {
-        Some(certificates) => certificates.of_balancer(),
-        None if scenario.tls == Tls::None => TlsFiles::default(),
-        None => return Err(LaunchError::NoCertificates),
-    };
     let input = RenderInput {
         loadgen: &loadgen_program().map_err(LaunchError::NoProgram)?,
         program: ready.program.as_deref(),
         listen: site.listen,
         admin: site.admin,
-        backends: &backends,
+        backends: &targets(scenario, known, site.backends),
         policy: ready.policy(scenario),
         max_streams: scenario.stream_limits.balancer,
         threads: scenario.fleet.threads,
@@ -249,14 +222,31 @@ pub(super) fn proxy(
         settings: ready.settings(scenario),
         tls: scenario.tls,
         tls_files,
-        dir,
+        dir: site.dir,
     };
-    let rendered = ready.peer.render(&input)?;
+    Ok(ready.peer.render(&input)?)
+}
+
+/// How a peer's proxy is started at a site.
+pub(super) fn proxy(
+    ready: &ReadyPeer,
+    scenario: &Scenario,
+    site: &Site<'_>,
+    certificates: Option<&Certificates>,
+    cpus: &[u32],
+) -> Result<ProxyLaunch, LaunchError> {
+    let known = known(scenario, site.members, (site.number, site.of));
+    let tls_files = match certificates {
+        Some(certificates) => certificates.of_balancer(),
+        None if scenario.tls == Tls::None => TlsFiles::default(),
+        None => return Err(LaunchError::NoCertificates),
+    };
+    let rendered = render(ready, scenario, site, &known, tls_files)?;
     let rendered = rendered.ok_or_else(|| LaunchError::NoProcess(ready.peer.name.clone()))?;
     let process = ready.peer.process.as_ref();
     let stop_signal = process.map(|process| process.stop_signal);
     let files: Vec<(PathBuf, String)> =
-        rendered.files.into_iter().map(|file| (dir.join(file.name), file.text)).collect();
+        rendered.files.into_iter().map(|file| (site.dir.join(file.name), file.text)).collect();
     Ok(ProxyLaunch {
         launch: Launch {
             name: balancer_name(&ready.peer.name, site.number, site.of),
@@ -289,15 +279,11 @@ fn reload(
         RenderedHow::Signal(ReloadSignal::Hup) => ReloadHow::Signal(Signal::HUP),
         RenderedHow::Signal(ReloadSignal::Usr1) => ReloadHow::Signal(Signal::USR1),
         RenderedHow::Signal(ReloadSignal::Usr2) => ReloadHow::Signal(Signal::USR2),
-        RenderedHow::Command(command) => ReloadHow::Command(Launch {
-            name: format!("{}-reload", ready.peer.name),
-            command,
-            environment: environment.to_vec(),
-            folder: None,
-            cpus: cpus.to_vec(),
-            stop_signal: Signal::TERM,
-            has_workers: false,
-        }),
+        RenderedHow::Command(command) => {
+            let name = format!("{}-reload", ready.peer.name);
+            let environment = environment.to_vec();
+            ReloadHow::Command(Launch { environment, ..Launch::new(name, command, cpus) })
+        }
     };
     Reload { how, lists: reload.lists }
 }

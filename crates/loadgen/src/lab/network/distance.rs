@@ -20,7 +20,6 @@ use std::{
 
 use link_relay::{Link, READY, Report, Settings};
 use measure::record::{LinkEngine, LinkRecord, LinksRecord};
-use rustix::process::Signal;
 use scenario::{Ends, LinkSettings};
 use units::duration::nanos;
 
@@ -205,15 +204,7 @@ fn start_relay(links: &[Slow<'_>], plan: &Plan<'_>) -> Result<Process, NetworkEr
         let text = serde_json::to_string(&link).map_err(|error| failed(error.into()))?;
         command.extend(["--link".to_owned(), text]);
     }
-    let launch = Launch {
-        name: "links".to_owned(),
-        command,
-        environment: Vec::new(),
-        folder: None,
-        cpus: Vec::new(),
-        stop_signal: Signal::TERM,
-        has_workers: false,
-    };
+    let launch = Launch::new("links", command, &[]);
     let mut relay = Process::start(&launch, None, None, plan.dir).map_err(failed)?;
     let begin = Instant::now();
     while !relay.has_said(READY) {

@@ -77,15 +77,7 @@ impl RunTrial for Fake {
 fn launch(dir: &Path) -> ProxyLaunch {
     let config = dir.join("proxy.conf");
     ProxyLaunch {
-        launch: Launch {
-            name: "proxy".to_owned(),
-            command: vec!["proxy".to_owned(), config.display().to_string()],
-            environment: Vec::new(),
-            folder: None,
-            cpus: Vec::new(),
-            stop_signal: rustix::process::Signal::TERM,
-            has_workers: false,
-        },
+        launch: Launch::new("proxy", vec!["proxy".to_owned(), config.display().to_string()], &[]),
         files: vec![(config, "listen\n".to_owned())],
         in_kernel: false,
         reload: None,

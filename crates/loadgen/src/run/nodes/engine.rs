@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
 use scenario::{Engine, EngineInput, RenderedEngine, TokenBy};
 
 use crate::{
@@ -137,15 +136,7 @@ fn launch(name: String, command: Vec<String>, token_by: TokenBy, token: &str) ->
         TokenBy::Environment => vec![(TOKEN_VARIABLE.to_owned(), token.to_owned())],
         TokenBy::Stdin | TokenBy::File => Vec::new(),
     };
-    Launch {
-        name,
-        command,
-        environment,
-        folder: None,
-        cpus: Vec::new(),
-        stop_signal: Signal::TERM,
-        has_workers: false,
-    }
+    Launch { environment, ..Launch::new(name, command, &[]) }
 }
 
 /// Writes a file that only this user can read: it may hold the token.

@@ -15,7 +15,6 @@ use measure::{
     record::{ProcessRole, Side, TrialOutcome, TrialRecord},
     steadiness::{Asked, Unasked},
 };
-use rustix::process::Signal;
 use scenario::Pace;
 
 use super::{
@@ -277,15 +276,7 @@ fn launch(reply: reply::What) -> Option<ProxyLaunch> {
     let file =
         |file: wire::File| (file.path.into(), String::from_utf8_lossy(&file.content).into_owned());
     (!command.is_empty()).then(|| ProxyLaunch {
-        launch: Launch {
-            name: String::new(),
-            command,
-            environment: Vec::new(),
-            folder: None,
-            cpus: Vec::new(),
-            stop_signal: Signal::TERM,
-            has_workers: false,
-        },
+        launch: Launch::new("", command, &[]),
         files: files.into_iter().map(file).collect(),
         in_kernel: false,
         reload: None,
