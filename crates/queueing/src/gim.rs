@@ -123,21 +123,6 @@ impl GiMc {
     pub fn sigma(&self) -> f64 {
         self.sigma
     }
-
-    /// The chance of having to wait.
-    pub fn chance_of_waiting(&self) -> f64 {
-        self.law.chance
-    }
-
-    /// Mean time in the queue in seconds.
-    pub fn mean_wait_s(&self) -> f64 {
-        self.law.mean_wait_s()
-    }
-
-    /// The chance of waiting longer than `t_s`.
-    pub fn wait_tail(&self, t_s: f64) -> f64 {
-        self.law.wait_tail(t_s)
-    }
 }
 
 impl Model for GiMc {
@@ -215,13 +200,13 @@ mod tests {
         // D/M/1 at load 0.5: σ = exp(-2 (1 - σ)), 0.203188 (Kleinrock 6.4).
         let model = GiMc::new(Gaps::Constant, 0.5, 1.0, 1).unwrap();
         assert!((model.sigma() - 0.203_187_869_979_979_9).abs() < 1e-12);
-        assert!((model.chance_of_waiting() - model.sigma()).abs() < 1e-12);
+        assert!((model.law.chance - model.sigma()).abs() < 1e-12);
         assert_eq!(model.name(), "D/M/1");
     }
 
     #[test]
     fn steadier_gaps_wait_less() {
-        let wait = |gaps| GiMc::new(gaps, 3.4, 1.0, 4).unwrap().mean_wait_s();
+        let wait = |gaps| GiMc::new(gaps, 3.4, 1.0, 4).unwrap().law.mean_wait_s();
         let waits = [
             wait(POISSON),
             wait(Gaps::ThinnedConstant { kept: 0.25 }),
@@ -253,7 +238,7 @@ mod tests {
             let general = GiMc::new(POISSON, lambda, 1.0, servers).unwrap();
             let known = MMc::new(lambda, 1.0, servers).unwrap();
             prop_assert!((general.sigma() - load).abs() < 1e-9);
-            let (a, b) = (general.chance_of_waiting(), known.chance_of_waiting());
+            let (a, b) = (general.law.chance, known.law.chance);
             prop_assert!((a - b).abs() < 1e-7, "{} {}", a, b);
             prop_assert!((general.mean_s() / known.mean_s() - 1.0).abs() < 1e-6);
         }
@@ -264,7 +249,7 @@ mod tests {
         fn the_chance_of_waiting_rises_smoothly_with_load(load in 0.1..0.95_f64, stages in 1_u32..9) {
             let at = |load: f64| {
                 let gaps = Gaps::Erlang { stages };
-                GiMc::new(gaps, load * 8.0, 1.0, 8).unwrap().chance_of_waiting()
+                GiMc::new(gaps, load * 8.0, 1.0, 8).unwrap().law.chance
             };
             let (a, b) = (at(load), at(load + 1e-4));
             prop_assert!(a < b && b - a < 1e-3, "{} {}", a, b);

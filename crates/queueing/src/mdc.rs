@@ -103,16 +103,11 @@ impl MDc {
         Ok(Self { turns, ..Self::new(arrival_rate * f64::from(turns), service_s, all)? })
     }
 
-    /// Mean time in the queue in seconds.
-    pub fn mean_wait_s(&self) -> f64 {
-        self.mean_wait_s
-    }
-
     /// The chance of waiting longer than `t_s`.
     ///
     /// For (k - 1) D <= t < k D, Franx has P(W <= t) = Σ_{j < k c} P(L <= k c -
     /// 1 - j) · P(Poisson(λ (k D - t)) = j).
-    pub fn wait_tail(&self, t_s: f64) -> f64 {
+    fn wait_tail(&self, t_s: f64) -> f64 {
         if t_s < 0.0 {
             return 1.0;
         }
@@ -257,7 +252,7 @@ mod tests {
         // system of 1200 states: mean wait, P(W > 0) and P(W > D).
         let check = |load: f64, servers: u32, mean: f64, waits: f64, waits_d: f64| {
             let model = MDc::new(load * f64::from(servers), 1.0, servers).unwrap();
-            let found = [model.mean_wait_s(), model.wait_tail(0.0), model.wait_tail(1.0)];
+            let found = [model.mean_wait_s, model.wait_tail(0.0), model.wait_tail(1.0)];
             for (found, expected) in found.into_iter().zip([mean, waits, waits_d]) {
                 assert!((found / expected - 1.0).abs() < 1e-9, "{servers}: {found} {expected}");
             }
@@ -283,7 +278,7 @@ mod tests {
         assert!(matches!(MDc::single(1.0, 1.0), Err(Error::Overloaded { .. })));
         assert!(MDc::new(1.0, 1.0, 257).is_err());
         let busy = MDc::single(0.99, 1.0).unwrap();
-        assert!((busy.mean_wait_s() / (0.99 / (2.0 * 0.01)) - 1.0).abs() < 1e-6);
+        assert!((busy.mean_wait_s / (0.99 / (2.0 * 0.01)) - 1.0).abs() < 1e-6);
         let idle = MDc::single(1e-9, 1.0).unwrap();
         assert!(idle.wait_tail(0.0) < 2e-9);
         assert!((idle.quantile_s(0.99).unwrap() - 1.0).abs() < 1e-9);
@@ -297,7 +292,7 @@ mod tests {
         fn one_server_waits_as_pollaczek_and_khinchine_say(load in 0.01..0.97_f64, service in 1e-6..10_f64) {
             let model = MDc::single(load / service, service).unwrap();
             let expected = load * service / (2.0 * (1.0 - load));
-            prop_assert!((model.mean_wait_s() / expected - 1.0).abs() < 1e-9);
+            prop_assert!((model.mean_wait_s / expected - 1.0).abs() < 1e-9);
         }
 
         #[test]
@@ -305,7 +300,7 @@ mod tests {
             let model = MDc::new(load * f64::from(servers), 1.0, servers).unwrap();
             let step = 0.01;
             let area: f64 = (0..20_000).map(|i| model.wait_tail((f64::from(i) + 0.5) * step)).sum();
-            prop_assert!((area * step - model.mean_wait_s()).abs() < 1e-3 * model.mean_wait_s() + 1e-6);
+            prop_assert!((area * step - model.mean_wait_s).abs() < 1e-3 * model.mean_wait_s + 1e-6);
         }
 
         #[test]

@@ -51,7 +51,7 @@ impl MG1 {
     }
 
     /// Mean time in the queue in seconds.
-    pub fn mean_wait_s(&self) -> f64 {
+    fn mean_wait_s(&self) -> f64 {
         self.arrival_rate * self.service.second_moment() / (2.0 * (1.0 - self.utilisation()))
     }
 }

@@ -37,7 +37,7 @@ pub fn erlang_c(servers: u32, offered: f64) -> f64 {
 pub struct MMc {
     servers: u32,
     utilisation: f64,
-    law: ExponentialWait,
+    pub(crate) law: ExponentialWait,
 }
 
 impl MMc {
@@ -66,21 +66,6 @@ impl MMc {
             service_rate: mu,
         };
         Ok(Self { servers, utilisation, law })
-    }
-
-    /// The chance of having to wait: Erlang's C; ρ for one server.
-    pub fn chance_of_waiting(&self) -> f64 {
-        self.law.chance
-    }
-
-    /// Mean time in the queue in seconds.
-    pub fn mean_wait_s(&self) -> f64 {
-        self.law.mean_wait_s()
-    }
-
-    /// The chance of waiting longer than `t_s`: C exp(-(c μ - λ) t).
-    pub fn wait_tail(&self, t_s: f64) -> f64 {
-        self.law.wait_tail(t_s)
     }
 }
 
@@ -112,8 +97,8 @@ mod tests {
     fn one_server_is_an_exponential_of_rate_mu_less_lambda() {
         let model = MMc::single(700.0, 1_000.0).unwrap();
         assert!((model.mean_s() - 1.0 / 300.0).abs() < 1e-15);
-        assert!((model.mean_wait_s() - 0.7 / 300.0).abs() < 1e-15);
-        assert!((model.chance_of_waiting() - 0.7).abs() < 1e-15);
+        assert!((model.law.mean_wait_s() - 0.7 / 300.0).abs() < 1e-15);
+        assert!((model.law.chance - 0.7).abs() < 1e-15);
         for q in [0.0, 0.5, 0.9, 0.99, 0.999] {
             let expected = -(1.0_f64 - q).ln() / 300.0;
             assert!((model.quantile_s(q).unwrap() - expected).abs() < 1e-12, "{q}");

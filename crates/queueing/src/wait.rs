@@ -21,11 +21,6 @@ impl ExponentialWait {
         self.mean_wait_s() + 1.0 / self.service_rate
     }
 
-    /// The chance of waiting longer than `t_s`.
-    pub(crate) fn wait_tail(&self, t_s: f64) -> f64 {
-        if t_s < 0.0 { 1.0 } else { self.chance * (-self.wait_rate * t_s).exp() }
-    }
-
     /// The chance of a sojourn longer than `t_s`.
     pub(crate) fn tail(&self, t_s: f64) -> f64 {
         if t_s < 0.0 {
