@@ -44,7 +44,7 @@ impl Entry {
 /// All runs below a folder, the latest first.
 pub fn gather(results: &Path) -> Vec<Entry> {
     let mut entries = Vec::new();
-    look_into(results, "", DEPTH, &mut entries);
+    read_folder(results, "", DEPTH, &mut entries);
     let started = |entry: &Entry| entry.record.as_ref().map(|run| run.started_utc.clone()).ok();
     entries.sort_by(|a, b| started(b).cmp(&started(a)).then_with(|| b.folder.cmp(&a.folder)));
     entries
@@ -61,7 +61,7 @@ pub fn single(folder: &Path) -> Option<Entry> {
     })
 }
 
-fn look_into(folder: &Path, name: &str, depth: usize, entries: &mut Vec<Entry>) {
+fn read_folder(folder: &Path, name: &str, depth: usize, entries: &mut Vec<Entry>) {
     // What can't be listed holds no run that could be named.
     let Ok(children) = fs::read_dir(folder) else { return };
     for child in children.flatten() {
@@ -77,7 +77,7 @@ fn look_into(folder: &Path, name: &str, depth: usize, entries: &mut Vec<Entry>) 
             let bytes = folder_bytes(&path);
             entries.push(Entry { folder: name, has_report, bytes, record: read(&run_file) });
         } else if depth > 1 {
-            look_into(&path, &name, depth - 1, entries);
+            read_folder(&path, &name, depth - 1, entries);
         }
     }
 }

@@ -265,7 +265,7 @@ impl External {
     }
 
     /// Whose answers are taken.
-    pub(crate) fn seen(&self) -> Seen {
+    pub(crate) fn discovered(&self) -> Seen {
         self.seen.clone()
     }
 

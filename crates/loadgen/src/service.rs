@@ -39,7 +39,7 @@ const MOST_CALLS: usize = 1 << 16;
 /// Largest response taken, as by the generator.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// How long a server may take to show what it speaks.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A service, and the calls on it once its interface is known.
 #[derive(Debug)]
@@ -533,8 +533,8 @@ impl Spoken {
 fn what_it_speaks(address: SocketAddr) -> Option<Spoken> {
     let mut first = [0; 8];
     let look = |first: &mut [u8]| -> io::Result<usize> {
-        let mut socket = TcpStream::connect_timeout(&address, LOOK_TIMEOUT)?;
-        socket.set_read_timeout(Some(LOOK_TIMEOUT))?;
+        let mut socket = TcpStream::connect_timeout(&address, CHECK_TIMEOUT)?;
+        socket.set_read_timeout(Some(CHECK_TIMEOUT))?;
         // The preface and SETTINGS: what every client of HTTP/2 begins with.
         socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
         socket.read(first)

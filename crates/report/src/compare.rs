@@ -1,11 +1,12 @@
 //! Two runs against each other, as text and as a page.
 
+use analysis::{compare::Comparison, verdict::Verdict};
+
 use crate::{
     page,
     terminal::Style,
     verdicts::{allowance, cells, sentence},
 };
-use analysis::{compare::Comparison, verdict::Verdict};
 
 /// A comparison as one self-contained page.
 pub fn html(comparison: &Comparison) -> String {

@@ -51,7 +51,7 @@ pub(crate) fn allowance(comparison: &Comparison) -> String {
 
 /// The verdict with what qualifies it: a doubt about the figure, and of one that shows no
 /// difference how large one would have been seen.
-fn told(row: &Row) -> String {
+fn verdict_text(row: &Row) -> String {
     let mut text = words(row.verdict).to_owned();
     let is_open = matches!(row.verdict, Verdict::Same | Verdict::CannotTell);
     if let Some(change) = row.would_see.filter(|_| is_open) {
@@ -92,6 +92,6 @@ pub(crate) fn cells(row: &Row) -> [String; 6] {
         row.shown.show(row.before),
         row.shown.show(row.after),
         change,
-        told(row),
+        verdict_text(row),
     ]
 }

@@ -131,7 +131,7 @@ fn row(peer: &str, compared: &Compared, values: &[Vec<f64>; 2], asked: Asked) ->
         verdict,
         in_doubt: false,
         would_see: interval.map(|one| {
-            let seen = beyond * one.factor_seen_nine_times_of_ten();
+            let seen = beyond * one.detectable_factor();
             if compared.lower_is_better { seen - 1.0 } else { 1.0 - 1.0 / seen }
         }),
         shown: compared.figure,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Evidence, Value,
-    seen::{Seen, lost_rate},
+    run_view::{RunView, lost_rate},
 };
 use crate::{
     estimate::FEWEST_REPEATS,
@@ -63,7 +63,7 @@ impl FaultSettled {
     }
 
     /// Whether any repeat went on for long enough to tell.
-    pub fn is_told(&self) -> bool {
+    pub fn is_known(&self) -> bool {
         !self.until_balance_s.is_empty()
     }
 
@@ -80,7 +80,7 @@ impl FaultSettled {
     }
 }
 
-pub(super) fn of(seen: &[Seen<'_>]) -> Vec<Change> {
+pub(super) fn of(seen: &[RunView<'_>]) -> Vec<Change> {
     seen.iter()
         .filter(|one| happens(one))
         .flat_map(|one| one.model.measured().map(move |peer| row(one, peer)))
@@ -88,11 +88,11 @@ pub(super) fn of(seen: &[Seen<'_>]) -> Vec<Change> {
 }
 
 /// Whether something happens to backends in a run.
-pub(super) fn happens(seen: &Seen<'_>) -> bool {
+pub(super) fn happens(seen: &RunView<'_>) -> bool {
     seen.chosen.run.trials.iter().any(|trial| !trial.faults.is_empty())
 }
 
-fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> Change {
+fn row(seen: &RunView<'_>, peer: &PeerView<'_>) -> Change {
     Change {
         evidence: seen.cite("share-over-time"),
         peer: peer.name.clone(),
@@ -104,7 +104,7 @@ fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> Change {
     }
 }
 
-pub(super) fn settled(seen: &Seen<'_>, peer: &PeerView<'_>) -> Vec<FaultSettled> {
+pub(super) fn settled(seen: &RunView<'_>, peer: &PeerView<'_>) -> Vec<FaultSettled> {
     settling::of(&seen.model, peer)
         .into_iter()
         .map(|one| FaultSettled {
@@ -162,7 +162,7 @@ fn by_weight<'a>(
     others: &'a [FaultSettled],
 ) -> (Vec<Pair<'a>>, Vec<Pair<'a>>) {
     let (mut told, untold): (Vec<_>, Vec<_>) =
-        own.iter().zip(others).partition(|(own, other)| own.is_told() || other.is_told());
+        own.iter().zip(others).partition(|(own, other)| own.is_known() || other.is_known());
     let apart = |(own, other): &Pair<'_>| own.is_sooner(other) || other.is_sooner(own);
     if let Some(decisive) = told.iter().position(apart) {
         told[..=decisive].rotate_right(1);
@@ -172,7 +172,7 @@ fn by_weight<'a>(
 
 /// How long each of two peers took to be in balance after the fault that decides.
 pub(super) fn balance_after_first(
-    seen: &Seen<'_>,
+    seen: &RunView<'_>,
     one: &PeerView<'_>,
     other: &PeerView<'_>,
 ) -> Sentence {
@@ -185,7 +185,7 @@ pub(super) fn balance_after_first(
 
 /// How long each of two peers took to be in balance after the other faults.
 pub(super) fn balance_after_others(
-    seen: &Seen<'_>,
+    seen: &RunView<'_>,
     one: &PeerView<'_>,
     other: &PeerView<'_>,
 ) -> Sentence {
@@ -213,7 +213,7 @@ fn balance_after(
     one: (&FaultSettled, &PeerView<'_>),
     other: (&FaultSettled, &PeerView<'_>),
 ) -> Sentence {
-    let mut told = [one, other].into_iter().filter(|(fault, _)| fault.is_told());
+    let mut told = [one, other].into_iter().filter(|(fault, _)| fault.is_known());
     let Some((first, peer)) = told.next() else { return says };
     let after = format!("A{}, calls were in balance ", &after(one.0)[1..]);
     let says = says.text(&after).figure(until(first)).text(" with ").peer(peer);

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     Evidence, Finding, Status, Value,
-    seen::{Seen, load},
+    run_view::{RunView, load},
 };
 use crate::{
     estimate::{Beside, Difference, Estimate},
@@ -64,7 +64,7 @@ pub struct CostRow {
 
 /// CPU that balancing takes per call: of a proxy its own, of a client that balances
 /// by itself what it spends more than without a balancer.
-pub(super) fn of_balancing(seen: &Seen<'_>, peer: &PeerView<'_>) -> Option<Estimate> {
+pub(super) fn of_balancing(seen: &RunView<'_>, peer: &PeerView<'_>) -> Option<Estimate> {
     match peer.setup.map(|setup| setup.layer) {
         Some(Layer::Client) => client_extra(seen, peer)?.difference,
         _ => peer.estimate(Figure::ProxyCpuPerCall),
@@ -72,7 +72,7 @@ pub(super) fn of_balancing(seen: &Seen<'_>, peer: &PeerView<'_>) -> Option<Estim
 }
 
 /// What a client that balances by itself spends beside one that doesn't.
-fn client_extra(seen: &Seen<'_>, client: &PeerView<'_>) -> Option<Beside> {
+fn client_extra(seen: &RunView<'_>, client: &PeerView<'_>) -> Option<Beside> {
     let direct = seen.of_layer(Layer::None).into_iter().next()?;
     if client.overload.is_some() || direct.overload.is_some() {
         return None;
@@ -86,7 +86,7 @@ fn client_extra(seen: &Seen<'_>, client: &PeerView<'_>) -> Option<Beside> {
     Some(Beside { difference: Some(difference), ..beside })
 }
 
-pub(super) fn of(seen: &[Seen<'_>]) -> Option<Costs> {
+pub(super) fn of(seen: &[RunView<'_>]) -> Option<Costs> {
     let one = source(seen)?;
     let mut rows: Vec<CostRow> = one.model.measured().map(|peer| row(one, peer)).collect();
     let key = |row: &CostRow| row.cpu_per_call_ns.map_or(f64::INFINITY, |value| value.value);
@@ -106,15 +106,15 @@ pub(super) fn of(seen: &[Seen<'_>]) -> Option<Costs> {
 }
 
 /// The run costs are read from: one that suits, else the one with most proxies.
-fn source<'s, 'a>(seen: &'s [Seen<'a>]) -> Option<&'s Seen<'a>> {
-    let proxies = |one: &Seen<'_>| {
+fn source<'s, 'a>(seen: &'s [RunView<'a>]) -> Option<&'s RunView<'a>> {
+    let proxies = |one: &RunView<'_>| {
         one.model.measured().filter(|peer| peer.estimate(Figure::ProxyCpuPerCall).is_some()).count()
     };
     let suited = SUITED.iter().find_map(|name| {
         let own =
             seen.iter().filter(|one| one.scenario() == *name && one.is_plain() && proxies(one) > 0);
         // Of several rates the highest, which is the nearest to a busy proxy.
-        let number = |one: &Seen<'_>| one.point.as_ref().and_then(|at| at.number).unwrap_or(0.0);
+        let number = |one: &RunView<'_>| one.point.as_ref().and_then(|at| at.number).unwrap_or(0.0);
         own.max_by(|a, b| number(a).total_cmp(&number(b)))
     });
     suited.or_else(|| {
@@ -122,7 +122,7 @@ fn source<'s, 'a>(seen: &'s [Seen<'a>]) -> Option<&'s Seen<'a>> {
     })
 }
 
-fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> CostRow {
+fn row(seen: &RunView<'_>, peer: &PeerView<'_>) -> CostRow {
     let layer = peer.setup.map(|setup| setup.layer);
     let cost = of_balancing(seen, peer);
     let beside = layer
@@ -146,17 +146,17 @@ fn row(seen: &Seen<'_>, peer: &PeerView<'_>) -> CostRow {
 }
 
 /// What a core carries shows where the proxy had no more of it than it could use.
-fn calls_per_core(seen: &Seen<'_>, peer: &PeerView<'_>) -> Option<Estimate> {
+fn calls_per_core(seen: &RunView<'_>, peer: &PeerView<'_>) -> Option<Estimate> {
     seen.model.run.proxy_quota.and_then(|_| peer.estimate(Figure::ProxyCallsPerCore))
 }
 
-fn cheapest_of<'s, 'a>(seen: &'s Seen<'a>, layer: Layer) -> Option<&'s PeerView<'a>> {
+fn cheapest_of<'s, 'a>(seen: &'s RunView<'a>, layer: Layer) -> Option<&'s PeerView<'a>> {
     let cost = |peer: &PeerView<'_>| peer.estimate(Figure::ProxyCpuPerCall).map(|cost| cost.value);
     let with_cost = seen.of_layer(layer).into_iter().filter(|peer| cost(peer).is_some());
     with_cost.min_by(|a, b| cost(a).unwrap_or(0.0).total_cmp(&cost(b).unwrap_or(0.0)))
 }
 
-fn l7_over_l4(seen: &Seen<'_>) -> Finding {
+fn l7_over_l4(seen: &RunView<'_>) -> Finding {
     const ID: &str = "l7-beside-l4";
     let evidence = vec![seen.cite("cpu-per-call")];
     let costs = seen.pair().and_then(|pair| {
@@ -198,7 +198,7 @@ fn l7_over_l4(seen: &Seen<'_>) -> Finding {
 }
 
 /// Which proxy of a layer takes least CPU; `None` with fewer than two.
-fn cheapest(seen: &Seen<'_>, layer: Layer) -> Option<Finding> {
+fn cheapest(seen: &RunView<'_>, layer: Layer) -> Option<Finding> {
     let first = cheapest_of(seen, layer)?;
     let mut others: Vec<(&PeerView<'_>, Beside)> = seen
         .of_layer(layer)
@@ -244,7 +244,7 @@ fn cheapest(seen: &Seen<'_>, layer: Layer) -> Option<Finding> {
     Some(Finding::new(id, status, sentence.text("."), evidence))
 }
 
-fn client(seen: &Seen<'_>) -> Finding {
+fn client(seen: &RunView<'_>) -> Finding {
     const ID: &str = "cost-of-client";
     let evidence = vec![seen.cite("cpu-per-call")];
     let extra = seen.client().and_then(|client| Some((client, client_extra(seen, client)?)));

@@ -28,7 +28,7 @@ use serde::Serialize;
 
 use super::{
     Evidence, Finding, Status, Value, change,
-    seen::{Pair, Seen},
+    run_view::{Pair, RunView},
 };
 use crate::{
     estimate::{Difference, Estimate, FEWEST_REPEATS, LEVEL, centred},
@@ -71,7 +71,7 @@ pub struct BreakEven {
     pub finding: Finding,
 }
 
-pub(super) fn of(seen: &[Seen<'_>]) -> Vec<BreakEven> {
+pub(super) fn of(seen: &[RunView<'_>]) -> Vec<BreakEven> {
     seen.iter()
         .filter(|one| applies(one))
         .flat_map(|one| {
@@ -82,7 +82,7 @@ pub(super) fn of(seen: &[Seen<'_>]) -> Vec<BreakEven> {
 }
 
 /// Whether the formula holds: equal backends, that stay, and connections that do too.
-fn applies(seen: &Seen<'_>) -> bool {
+fn applies(seen: &RunView<'_>) -> bool {
     let run = &seen.model.run;
     let alike = run.backends.iter().all(|backend| backend.speed == run.backends[0].speed);
     // Connections that end are dealt anew within the window, and some may carry more
@@ -94,7 +94,7 @@ fn applies(seen: &Seen<'_>) -> bool {
     even && alike && !ages && !change::happens(seen) && run.load.call == "unary"
 }
 
-fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
+fn row(seen: &RunView<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
     let backends = seen.model.backends.len();
     let count = backends as f64;
     let shares = pair.connections.beside(pair.calls, Figure::MaxShare);
@@ -157,7 +157,7 @@ fn service_time(pair: Pair<'_, '_>, backends: f64) -> Option<Centre> {
 }
 
 struct Parts<'s, 'a> {
-    seen: &'s Seen<'a>,
+    seen: &'s RunView<'a>,
     pair: Pair<'s, 'a>,
     count: f64,
     told: (Difference, Difference),
@@ -173,11 +173,11 @@ impl Parts<'_, '_> {
             id.push_str(&format!("-{}", at.number.unwrap_or(0.0)));
         }
         let evidence = vec![self.seen.cite("shares"), self.seen.cite("cpu-per-call")];
-        let (status, sentence) = self.says(extra);
+        let (status, sentence) = self.sentence(extra);
         Finding::new(&id, status, sentence, evidence)
     }
 
-    fn says(&self, extra: &Estimate) -> (Status, Sentence) {
+    fn sentence(&self, extra: &Estimate) -> (Status, Sentence) {
         let Pair { calls, connections } = self.pair;
         let start = Sentence::default()
             .text(&format!("With {}, ", crate::decide::even::connections(self.seen)));
@@ -206,7 +206,7 @@ impl Parts<'_, '_> {
                 (Status::CannotTell, self.open(start))
             }
             (Difference::Greater, Difference::Greater) => match self.even {
-                Some(even) => (Status::Tells, self.told_with(start, extra, &even)),
+                Some(even) => (Status::Tells, self.sentence_with(start, extra, &even)),
                 None => (Status::CannotTell, self.open(start)),
             },
         }
@@ -227,13 +227,13 @@ impl Parts<'_, '_> {
             .text(&format!(" in {what}, and so no break-even."))
     }
 
-    fn told_with(&self, start: Sentence, extra: &Estimate, even: &Centre) -> Sentence {
+    fn sentence_with(&self, start: Sentence, extra: &Estimate, even: &Centre) -> Sentence {
         let Pair { calls, connections } = self.pair;
         let mut sentence = start.text("backends behind ").peer(connections).text(" together need ");
         if let Some(provisioned) = &self.provisioned {
             sentence = sentence.figure(format!("{} times", format::number(provisioned.value)));
             if let Some((low, high)) = provisioned.interval {
-                let range = super::say::span(&format::number(low), &format::number(high));
+                let range = super::wording::span(&format::number(low), &format::number(high));
                 if low != high {
                     sentence = sentence.qualified(range);
                 }
@@ -278,7 +278,7 @@ impl Sentence {
     }
 }
 
-fn connections(seen: &Seen<'_>) -> String {
+fn connections(seen: &RunView<'_>) -> String {
     let run = &seen.model.run;
     let connections = match run.load.connections {
         1 => "one connection".to_owned(),

@@ -7,7 +7,7 @@
 
 use measure::{figure::Figure, record::Layer};
 
-use super::{Status, policies, seen::Seen};
+use super::{Status, policies, run_view::RunView};
 use crate::{
     estimate::{Beside, Estimate, FEWEST_REPEATS},
     findings::Sentence,
@@ -20,7 +20,7 @@ use crate::{
 const FIGURE: Figure = Figure::LatencyP50;
 
 /// What a fleet does.
-pub(super) struct Says {
+pub(super) struct Judgement {
     /// Whether the data tells.
     pub(super) status: Status,
     /// In one sentence.
@@ -31,8 +31,8 @@ pub(super) struct Says {
 
 /// What more balancers, or more threads, do to each policy that was measured with the fewest
 /// and with the most of them.
-pub(super) fn over_size(points: &[&Seen<'_>]) -> Option<Says> {
-    let mut sizes: Vec<(f64, &Seen<'_>)> =
+pub(super) fn over_size(points: &[&RunView<'_>]) -> Option<Judgement> {
+    let mut sizes: Vec<(f64, &RunView<'_>)> =
         points.iter().filter_map(|seen| Some((seen.point.as_ref()?.number?, *seen))).collect();
     sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
     let [(_, few), .., (_, many)] = sizes[..] else { return None };
@@ -71,7 +71,7 @@ pub(super) fn over_size(points: &[&Seen<'_>]) -> Option<Says> {
         .text(" in place of ")
         .figure(few.shown());
     let tells = open.is_empty() || open.len() < changes.len();
-    Some(Says {
+    Some(Judgement {
         status: if tells { Status::Tells } else { Status::CannotTell },
         verdict: joined(opening.text(", "), clauses),
         details: best_at(many, best_at(few, Sentence::default())),
@@ -79,7 +79,7 @@ pub(super) fn over_size(points: &[&Seen<'_>]) -> Option<Says> {
 }
 
 /// The peers with a balancer.
-fn balancers<'s, 'a>(seen: &'s Seen<'a>) -> impl Iterator<Item = &'s PeerView<'a>> {
+fn balancers<'s, 'a>(seen: &'s RunView<'a>) -> impl Iterator<Item = &'s PeerView<'a>> {
     let balances = |peer: &PeerView<'_>| {
         peer.setup.is_some_and(|setup| matches!(setup.layer, Layer::L4 | Layer::L7))
     };
@@ -113,7 +113,7 @@ fn joined(opening: Sentence, clauses: Vec<Sentence>) -> Sentence {
 }
 
 /// Which policy was best at a point.
-fn best_at(seen: &Seen<'_>, says: Sentence) -> Sentence {
+fn best_at(seen: &RunView<'_>, says: Sentence) -> Sentence {
     let Some((_, best)) = policies::of(seen, FIGURE) else { return says };
     let mut says = says.start().text("With ").figure(seen.shown()).text(" ");
     says.0.extend(best.0);
@@ -121,9 +121,9 @@ fn best_at(seen: &Seen<'_>, says: Sentence) -> Sentence {
 }
 
 /// Which way to choose subsets came out most even, and which left backends to nobody.
-pub(super) fn over_subsets(points: &[&Seen<'_>]) -> Option<Says> {
+pub(super) fn over_subsets(points: &[&RunView<'_>]) -> Option<Judgement> {
     let first = balancers(points.first()?).next()?;
-    let all: Vec<(&Seen<'_>, &PeerView<'_>, Estimate)> = points
+    let all: Vec<(&RunView<'_>, &PeerView<'_>, Estimate)> = points
         .iter()
         .filter_map(|seen| {
             let own = seen.peer(&first.name)?;
@@ -131,8 +131,8 @@ pub(super) fn over_subsets(points: &[&Seen<'_>]) -> Option<Says> {
         })
         .collect();
     let best = all.iter().min_by(|a, b| a.2.value.total_cmp(&b.2.value))?;
-    let way = |seen: &Seen<'_>| seen.point.as_ref().map_or("", |point| &*point.value).to_owned();
-    let others: Vec<(&Seen<'_>, Beside)> = all
+    let way = |seen: &RunView<'_>| seen.point.as_ref().map_or("", |point| &*point.value).to_owned();
+    let others: Vec<(&RunView<'_>, Beside)> = all
         .iter()
         .filter(|(seen, ..)| way(seen) != way(best.0))
         .map(|(seen, own, _)| (*seen, own.beside(best.1, Figure::MaxShare)))
@@ -147,7 +147,7 @@ pub(super) fn over_subsets(points: &[&Seen<'_>]) -> Option<Says> {
         .shares(&best.2)
         .text(" of the calls on the busiest backend");
     let mut clauses = vec![opening];
-    let of = |wanted: &[Verdict]| -> Vec<(&Seen<'_>, Beside)> {
+    let of = |wanted: &[Verdict]| -> Vec<(&RunView<'_>, Beside)> {
         let is_wanted = |beside: &Beside| wanted.contains(&Verdict::of(beside));
         others.iter().filter(|(_, beside)| is_wanted(beside)).copied().collect()
     };
@@ -167,7 +167,7 @@ pub(super) fn over_subsets(points: &[&Seen<'_>]) -> Option<Says> {
         }
     }
     let tells = open.len() < others.len();
-    Some(Says {
+    Some(Judgement {
         status: if tells { Status::Tells } else { Status::CannotTell },
         verdict: joined(Sentence::default(), clauses),
         details: unused(&all, way),
@@ -176,8 +176,8 @@ pub(super) fn over_subsets(points: &[&Seen<'_>]) -> Option<Says> {
 
 /// The ways by which some backends were in nobody's subset.
 fn unused(
-    all: &[(&Seen<'_>, &PeerView<'_>, Estimate)],
-    way: impl Fn(&Seen<'_>) -> String,
+    all: &[(&RunView<'_>, &PeerView<'_>, Estimate)],
+    way: impl Fn(&RunView<'_>) -> String,
 ) -> Sentence {
     let mut says = Sentence::default();
     for (seen, own, _) in all {
@@ -193,7 +193,7 @@ fn unused(
 }
 
 /// How many calls crossed zones at each point, by who balanced them.
-pub(super) fn over_zones(points: &[&Seen<'_>]) -> Option<Says> {
+pub(super) fn over_zones(points: &[&RunView<'_>]) -> Option<Judgement> {
     let mut clauses = Vec::new();
     let mut details = Sentence::default();
     let mut tells = true;
@@ -230,5 +230,5 @@ pub(super) fn over_zones(points: &[&Seen<'_>]) -> Option<Says> {
     }
     let verdict = joined(Sentence::default(), clauses);
     let status = if tells { Status::Tells } else { Status::CannotTell };
-    Some(Says { status, verdict, details })
+    Some(Judgement { status, verdict, details })
 }

@@ -27,11 +27,11 @@ mod even;
 mod fleets;
 mod gather;
 pub mod policies;
-mod say;
-mod seen;
+mod run_view;
 mod situations;
 mod sweeps;
 mod tail;
+mod wording;
 
 use std::{
     fs, io,
@@ -52,9 +52,9 @@ pub use self::{
     change::{Change, FaultSettled, until},
     cost::{CostRow, Costs},
     even::BreakEven,
-    say::{micros, span},
     situations::{Choice, Situation, scenarios},
     tail::TailRow,
+    wording::{micros, span},
 };
 use crate::{
     estimate::{Estimate, FEWEST_REPEATS, LEVEL},
@@ -332,7 +332,7 @@ impl Decision {
         };
         let machine = gather::machine(&first.run.record);
         let beside = folder_of(page);
-        let seen::Looked { seen, searches } = seen::all(&gathered.chosen, beside);
+        let run_view::RunViews { runs: seen, searches } = run_view::all(&gathered.chosen, beside);
         let situations = situations::of(&seen, &searches);
         let costs = cost::of(&seen);
         let break_even = even::of(&seen);
@@ -421,7 +421,7 @@ impl Decision {
     }
 }
 
-fn used(seen: &seen::Seen<'_>) -> RunUsed {
+fn used(seen: &run_view::RunView<'_>) -> RunUsed {
     let run = &seen.model.run;
     let is_search = run.search.is_some();
     let count = |verdict| run.expectations.iter().filter(|one| one.verdict == verdict).count();
@@ -430,7 +430,7 @@ fn used(seen: &seen::Seen<'_>) -> RunUsed {
         path: seen.chosen.folder.clone(),
         question: run.question.clone(),
         started_utc: run.started_utc.clone(),
-        load: seen::load(run),
+        load: run_view::load(run),
         open_loop: seen.model.open_loop(),
         expectations: Claims {
             held: count(Verdict::Held),
@@ -454,7 +454,7 @@ fn used(seen: &seen::Seen<'_>) -> RunUsed {
                     max_share: value(Figure::MaxShare),
                     latency_p50_ns: value(Figure::LatencyP50),
                     latency_p99_ns: value(Figure::LatencyP99),
-                    lost_rate: seen::lost_rate(peer).map(Value::from),
+                    lost_rate: run_view::lost_rate(peer).map(Value::from),
                     lost_calls: peer.lost().0,
                     proxy_cpu_ns: value(Figure::ProxyCpuPerCall),
                     doubts: peer.affected.len(),

@@ -5,11 +5,11 @@
 
 use measure::figure::Figure;
 
-use super::{Status, seen::Seen};
+use super::{Status, run_view::RunView};
 use crate::{estimate::Beside, findings::Sentence, model::PeerView, verdict::Verdict};
 
 /// What a run says of policies by a latency; `None` where it compares none.
-pub(super) fn of(seen: &Seen<'_>, figure: Figure) -> Option<(Status, Sentence)> {
+pub(super) fn of(seen: &RunView<'_>, figure: Figure) -> Option<(Status, Sentence)> {
     let program = |peer: &PeerView<'_>| peer.name.split_once(':').map(|(name, _)| name.to_owned());
     let all: Vec<&PeerView<'_>> = seen
         .model
@@ -32,10 +32,10 @@ pub(super) fn of(seen: &Seen<'_>, figure: Figure) -> Option<(Status, Sentence)> 
     }
     let centre = |beside: &Beside| beside.ratio.map_or(1.0, |ratio| ratio.centre);
     others.sort_by(|a, b| centre(&a.1).total_cmp(&centre(&b.1)));
-    Some(say(best, &others, figure, seen.model.loop_word()))
+    Some(sentence(best, &others, figure, seen.model.loop_word()))
 }
 
-fn say(
+fn sentence(
     best: &PeerView<'_>,
     others: &[(&PeerView<'_>, Beside)],
     figure: Figure,

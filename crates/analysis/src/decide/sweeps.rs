@@ -10,7 +10,7 @@ use measure::figure::Figure;
 
 use super::{
     Status,
-    seen::{Pair, Seen},
+    run_view::{Pair, RunView},
 };
 use crate::{
     estimate::{Beside, Difference, Estimate},
@@ -23,10 +23,10 @@ use crate::{
 const SMALL: f64 = 2.0;
 
 /// What a sweep says, and whether it tells.
-pub(super) type Says = (Status, Sentence);
+pub(super) type Judged = (Status, Sentence);
 
 /// The points at which both of a pair were measured, in order.
-fn pairs<'s, 'a>(points: &[&'s Seen<'a>]) -> Vec<(&'s Seen<'a>, Pair<'s, 'a>)> {
+fn pairs<'s, 'a>(points: &[&'s RunView<'a>]) -> Vec<(&'s RunView<'a>, Pair<'s, 'a>)> {
     points.iter().filter_map(|point| Some((*point, point.pair()?))).collect()
 }
 
@@ -48,7 +48,7 @@ fn turn(row: &[Option<bool>]) -> Turn {
 }
 
 /// From how many connections on a balancer of connections comes near one of calls.
-pub(super) fn over_connections(points: &[&Seen<'_>]) -> Option<Says> {
+pub(super) fn over_connections(points: &[&RunView<'_>]) -> Option<Judged> {
     let pairs = pairs(points);
     let (_, pair) = *pairs.first()?;
     let (mut says, mut tells) = (Sentence::default(), false);
@@ -106,10 +106,10 @@ pub(super) fn over_connections(points: &[&Seen<'_>]) -> Option<Says> {
 }
 
 /// From which payload on L7's proxy costs little beside L4's.
-pub(super) fn over_payload(points: &[&Seen<'_>]) -> Option<Says> {
+pub(super) fn over_payload(points: &[&RunView<'_>]) -> Option<Judged> {
     let pairs = pairs(points);
     let (_, pair) = *pairs.first()?;
-    let ratios: Vec<(&Seen<'_>, Beside)> = pairs
+    let ratios: Vec<(&RunView<'_>, Beside)> = pairs
         .iter()
         .map(|(seen, pair)| (*seen, pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall)))
         .filter(|(_, beside)| beside.ratio.is_some())
@@ -161,10 +161,10 @@ pub(super) fn over_payload(points: &[&Seen<'_>]) -> Option<Says> {
 }
 
 /// What L7's proxy costs more than L4's at each rate, or whatever else differs.
-pub(super) fn over_rate(points: &[&Seen<'_>]) -> Option<Says> {
+pub(super) fn over_rate(points: &[&RunView<'_>]) -> Option<Judged> {
     let pairs = pairs(points);
     let (_, pair) = *pairs.first()?;
-    let extra: Vec<(&Seen<'_>, Beside, Estimate)> = pairs
+    let extra: Vec<(&RunView<'_>, Beside, Estimate)> = pairs
         .iter()
         .filter_map(|(seen, pair)| {
             let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
@@ -207,7 +207,7 @@ pub(super) fn over_rate(points: &[&Seen<'_>]) -> Option<Says> {
 
 /// What TLS adds to the CPU of a call behind each of a pair: to that of client, balancer and
 /// backends together, since who pays differs.
-pub(super) fn over_tls(points: &[&Seen<'_>]) -> Option<Says> {
+pub(super) fn over_tls(points: &[&RunView<'_>]) -> Option<Judged> {
     let pairs = pairs(points);
     let ((_, without), (_, with)) = (pairs.first()?, pairs.last()?);
     let added = |with: &PeerView<'_>, without: &PeerView<'_>| {
@@ -242,7 +242,7 @@ fn between(index: usize, count: usize) -> &'static str {
 }
 
 /// The highest rates at which an objective held.
-pub(super) fn of_search(seen: &Seen<'_>) -> Option<Says> {
+pub(super) fn of_search(seen: &RunView<'_>) -> Option<Judged> {
     let search = seen.chosen.run.record.search.as_ref()?;
     let pair = seen.pair()?;
     let beside = findings::sweep::rates_beside(search, &pair.calls.name, &pair.connections.name)?;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     Evidence, Value,
-    seen::{Pair, Seen},
+    run_view::{Pair, RunView},
 };
 use crate::{estimate::Difference, model::Mark, verdict::Verdict};
 
@@ -41,7 +41,7 @@ pub struct TailRow {
     pub told: &'static str,
 }
 
-pub(super) fn of(seen: &[Seen<'_>]) -> Vec<TailRow> {
+pub(super) fn of(seen: &[RunView<'_>]) -> Vec<TailRow> {
     let loads = seen.iter().filter(|one| one.is_load());
     let keeps_up = |pair: &Pair<'_, '_>| {
         [pair.calls, pair.connections].iter().all(|peer| peer.overload.is_none())
@@ -52,7 +52,7 @@ pub(super) fn of(seen: &[Seen<'_>]) -> Vec<TailRow> {
 }
 
 /// All pairs of a run worth comparing, the one that sentences are about first.
-fn pairs<'s, 'a>(seen: &'s Seen<'a>) -> Vec<Pair<'s, 'a>> {
+fn pairs<'s, 'a>(seen: &'s RunView<'a>) -> Vec<Pair<'s, 'a>> {
     let main = seen.pair();
     let mut pairs: Vec<Pair<'s, 'a>> = main.into_iter().chain(seen.other_makes()).collect();
     if let (Some(main), Some(client)) = (main, seen.client()) {
@@ -61,7 +61,7 @@ fn pairs<'s, 'a>(seen: &'s Seen<'a>) -> Vec<Pair<'s, 'a>> {
     pairs
 }
 
-fn row(seen: &Seen<'_>, pair: Pair<'_, '_>) -> TailRow {
+fn row(seen: &RunView<'_>, pair: Pair<'_, '_>) -> TailRow {
     let p99 =
         |peer: &crate::model::PeerView<'_>| peer.estimate(Figure::LatencyP99).map(Value::from);
     // Other minus own, so that what is saved is positive.

@@ -387,7 +387,7 @@ fn figure_answer(
     sentence = sentence.peer(pair.connections).text("'s: ");
     for (index, stretch) in stretches.iter().enumerate() {
         sentence = sentence.text(if index > 0 { "; " } else { "" });
-        sentence = told(sweep, &all, *stretch, sentence);
+        sentence = describe_stretch(sweep, &all, *stretch, sentence);
     }
     if stretches.is_empty() {
         return None;
@@ -423,7 +423,7 @@ fn show_number(sweep: &Sweep<'_>, number: f64) -> String {
 }
 
 /// What is told of a stretch of points.
-fn told(
+fn describe_stretch(
     sweep: &Sweep<'_>,
     all: &[(&Point<'_>, Beside)],
     stretch: Stretch,

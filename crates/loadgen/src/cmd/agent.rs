@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How often it is looked whether the coordinator is lost.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long this process may take to end in order when it is.
 const END_WITHIN: Duration = Duration::from_millis(300);
 
@@ -97,7 +97,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
 fn end_with_coordinator(signals: Arc<Signals>) {
     thread::spawn(move || {
         while !signals.is_lost() {
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
         thread::sleep(END_WITHIN);
         std::process::exit(exit::LAB_FAILED.into());

@@ -12,11 +12,11 @@ use super::{
     machine::{BusyFile, Ticks, read_throttled_ns, throttle_files},
 };
 
-/// Looks between two searches for processes of the lab: proxies start workers, and faults
+/// Samples between two searches for processes of the lab: proxies start workers, and faults
 /// start backends.
-const LOOKS_A_SEARCH: u32 = 100;
+const SAMPLES_A_SEARCH: u32 = 100;
 
-/// The looks at one trial.
+/// The samples of one trial.
 pub(crate) struct Watch {
     /// Where the CPU time of the machine is read; `None` where it is known by ticks only,
     /// which can't be told apart from the lab's own, and where the lab drives what it did
@@ -24,14 +24,14 @@ pub(crate) struct Watch {
     busy: Option<BusyFile>,
     throttle_files: Vec<PathBuf>,
     own: Vec<Pid>,
-    looks: u32,
-    last: Option<Look>,
+    samples: u32,
+    last: Option<Sample>,
     seen: Disturbance,
 }
 
 /// What was spent until a moment.
 #[derive(Clone, Copy, Debug)]
-struct Look {
+struct Sample {
     at: Instant,
     cpus: u64,
     steal_ns: u64,
@@ -47,24 +47,24 @@ impl Watch {
             busy: BusyFile::find().filter(|_| is_alone),
             throttle_files: throttle_files(),
             own: Vec::new(),
-            looks: 0,
+            samples: 0,
             last: None,
             seen: Disturbance::default(),
         }
     }
 
-    /// Looks once more.
-    pub(crate) fn look(&mut self) {
-        if self.busy.is_some() && self.looks.is_multiple_of(LOOKS_A_SEARCH) {
+    /// Takes one more sample.
+    pub(crate) fn sample(&mut self) {
+        if self.busy.is_some() && self.samples.is_multiple_of(SAMPLES_A_SEARCH) {
             let own = std::process::id();
             let all = descendants(own).into_iter().chain([own]);
             self.own = all.filter_map(|pid| Some(Pid::from_raw(pid.try_into().ok()?))).collect();
             // What those had spent before they were known is nobody's.
             self.last = None;
         }
-        self.looks = self.looks.wrapping_add(1);
+        self.samples = self.samples.wrapping_add(1);
         let ticks = Ticks::read();
-        let look = Look {
+        let sample = Sample {
             at: Instant::now(),
             cpus: ticks.cpus,
             steal_ns: ticks.steal,
@@ -72,13 +72,13 @@ impl Watch {
             busy_ns: self.busy.as_ref().and_then(BusyFile::read).unwrap_or(0),
             own_ns: self.own.iter().filter_map(|&pid| cpu_ns(pid)).sum(),
         };
-        if let Some(before) = self.last.replace(look) {
-            add(&mut self.seen, before, look);
+        if let Some(before) = self.last.replace(sample) {
+            add(&mut self.seen, before, sample);
         }
     }
 
-    /// What was seen; `None` without two looks in a row.
-    pub(crate) fn seen(&self) -> Option<Disturbance> {
+    /// What was seen; `None` without two samples in a row.
+    pub(crate) fn recorded(&self) -> Option<Disturbance> {
         (self.seen.samples > 0).then(|| self.seen.clone())
     }
 }
@@ -88,7 +88,7 @@ fn cpu_ns(pid: Pid) -> Option<u64> {
     u64::try_from(spent.num_nanoseconds()).ok()
 }
 
-fn add(seen: &mut Disturbance, before: Look, after: Look) {
+fn add(seen: &mut Disturbance, before: Sample, after: Sample) {
     let all_ns = after.at.saturating_duration_since(before.at).as_nanos() as u64 * after.cpus;
     let steal_ns = after.steal_ns.saturating_sub(before.steal_ns);
     let throttled_ns = after.throttled_ns.saturating_sub(before.throttled_ns);
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn what_the_lab_spends_is_no_disturbance() {
         let at = Instant::now();
-        let look = |ms: u64, busy_ms: u64, own_ms: u64| Look {
+        let sample = |ms: u64, busy_ms: u64, own_ms: u64| Sample {
             at: at + Duration::from_millis(ms),
             cpus: 2,
             steal_ns: 0,
@@ -117,12 +117,12 @@ mod tests {
             own_ns: own_ms * 1_000_000,
         };
         let mut seen = Disturbance::default();
-        add(&mut seen, look(0, 100, 40), look(10, 120, 59));
+        add(&mut seen, sample(0, 100, 40), sample(10, 120, 59));
         assert_eq!((seen.samples, seen.disturbed, seen.neighbours_ns), (1, 0, 1_000_000));
-        add(&mut seen, look(10, 120, 59), look(20, 140, 70));
+        add(&mut seen, sample(10, 120, 59), sample(20, 140, 70));
         assert_eq!((seen.samples, seen.disturbed, seen.neighbours_ns), (2, 1, 10_000_000));
         // A process that ended takes its bill along.
-        add(&mut seen, look(20, 140, 70), look(30, 141, 20));
+        add(&mut seen, sample(20, 140, 70), sample(30, 141, 20));
         assert_eq!((seen.samples, seen.disturbed), (3, 1));
     }
 
@@ -130,15 +130,15 @@ mod tests {
     #[test]
     fn own_work_is_known_as_such() {
         let mut watch = Watch::new(true);
-        watch.look();
+        watch.sample();
         let before = cpu_ns(Pid::this()).unwrap();
         let mut sum = 0_u64;
         while cpu_ns(Pid::this()).unwrap() < before + 20_000_000 {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         let own = watch.last.unwrap().own_ns;
-        watch.look();
-        assert_eq!(watch.seen().unwrap().samples, 1);
+        watch.sample();
+        assert_eq!(watch.recorded().unwrap().samples, 1);
         if watch.busy.is_some() {
             assert!(watch.last.unwrap().own_ns >= own + 20_000_000);
         }

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// How long one look at a port may take.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(5);
+const CHECK_TIMEOUT: Duration = Duration::from_millis(5);
 
 /// Whom a fault may have to reach besides the backends.
 #[derive(Clone, Copy)]
@@ -88,7 +88,7 @@ impl Faults {
     }
 
     /// Does what is due, and looks for the effects of what was done.
-    pub(crate) fn look(&mut self, lab: &mut Lab, means: Means<'_>, now_ns: u64) {
+    pub(crate) fn poll(&mut self, lab: &mut Lab, means: Means<'_>, now_ns: u64) {
         while let Some(fault) = self.planned.get(self.done.len()).copied() {
             let backend = fault.backend as usize;
             if self.due_ns(&fault) > now_ns
@@ -177,20 +177,20 @@ impl Lab {
                 speed.now = action.speed_after(speed.now, speed.at_first);
                 let now = speed.now;
                 let process = self.process(backend)?;
-                let line = process.tell(&format!("speed {now}"))?;
+                let line = process.send(&format!("speed {now}"))?;
                 let name = process.name();
                 Ok(Sign::Says(format!("{name}: command {line}: speed is {now}")))
             }
             FaultAction::Add | FaultAction::Remove => {
                 self.members[backend] = action == FaultAction::Add;
-                self.tell_members(means)
+                self.notify_members(means)
             }
         }
     }
 
     /// Tells whoever chooses which backends there are: the balancers, or the clients
     /// where there is none.
-    fn tell_members(&mut self, means: Means<'_>) -> io::Result<Sign> {
+    fn notify_members(&mut self, means: Means<'_>) -> io::Result<Sign> {
         let members = self.members();
         if self.fleet.is_empty() {
             means.clients.members.set(&members);
@@ -203,7 +203,7 @@ impl Lab {
             dir: &self.dir,
             quota: self.quota.as_ref(),
         };
-        self.fleet.tell(means.proxy, &around)?;
+        self.fleet.notify(means.proxy, &around)?;
         Ok(Sign::Listed)
     }
 
@@ -240,5 +240,5 @@ impl Lab {
 }
 
 fn accepts(address: SocketAddr) -> bool {
-    TcpStream::connect_timeout(&address, LOOK_TIMEOUT).is_ok()
+    TcpStream::connect_timeout(&address, CHECK_TIMEOUT).is_ok()
 }

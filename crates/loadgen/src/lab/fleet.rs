@@ -151,7 +151,7 @@ impl Fleet {
     }
 
     /// Tells all of them that run here which backends there are.
-    pub(super) fn tell(
+    pub(super) fn notify(
         &mut self,
         proxy: &ProxySetup<'_>,
         around: &Surroundings<'_>,
@@ -160,7 +160,7 @@ impl Fleet {
         for balancer in &mut self.balancers {
             let which = (balancer.number, of);
             balancer.launch = around.launch(proxy, which, balancer.at).map_err(io::Error::other)?;
-            self.reloads.extend(balancer.tell(around)?);
+            self.reloads.extend(balancer.notify(around)?);
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Balancer {
     }
 
     /// Tells it what its files say now; returns the command that does, where one is.
-    fn tell(&mut self, around: &Surroundings<'_>) -> io::Result<Option<Process>> {
+    fn notify(&mut self, around: &Surroundings<'_>) -> io::Result<Option<Process>> {
         let (Some(reload), Some(process)) = (&self.launch.reload, &mut self.process) else {
             return Err(io::Error::other("the proxy can't be told of other backends"));
         };

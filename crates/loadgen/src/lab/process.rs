@@ -78,8 +78,8 @@ pub(crate) struct Process {
     log_start: u64,
     stop_signal: Signal,
     exited: Option<ExitStatus>,
-    /// Lines that it was told over its control pipe.
-    told: u64,
+    /// Lines that it was sent over its control pipe.
+    sent_lines: u64,
     /// What ends its workers, where it has some.
     reaper: Option<Child>,
 }
@@ -134,7 +134,7 @@ impl Process {
             log_start,
             stop_signal: launch.stop_signal,
             exited: None,
-            told: 0,
+            sent_lines: 0,
             reaper: None,
         };
         if launch.has_workers {
@@ -213,13 +213,13 @@ impl Process {
     ///
     /// The pipe holds thousands of such lines, so this does not wait, even for a
     /// process that stands still.
-    pub(crate) fn tell(&mut self, line: &str) -> io::Result<u64> {
+    pub(crate) fn send(&mut self, line: &str) -> io::Result<u64> {
         let Some(pipe) = &mut self.child.stdin else {
             return Err(io::Error::other(format!("{} has no control pipe", self.name)));
         };
         pipe.write_all(format!("{line}\n").as_bytes())?;
-        self.told += 1;
-        Ok(self.told)
+        self.sent_lines += 1;
+        Ok(self.sent_lines)
     }
 
     /// What it has written so far.

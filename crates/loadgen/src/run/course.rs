@@ -161,7 +161,8 @@ impl Course<'_> {
                 dir: dir.clone(),
             };
             self.observer.on(Event::TrialBegins { name: &name, repeat: 0 });
-            let done = self.bench.run(&trial, &mut |moment| self.observer.on(Event::Look(moment)));
+            let done =
+                self.bench.run(&trial, &mut |progress| self.observer.on(Event::Progress(progress)));
             self.observer.on(Event::TrialEnds(&TrialRecord { peer: name, ..done.record.clone() }));
             remove_empty_logs(&dir);
             if done.record.outcome == TrialOutcome::Complete {
@@ -257,7 +258,7 @@ impl Course<'_> {
                 let point = self.point_at(grid.rate(step))?;
                 self.one_trial(Turn { point, peer, repeat })?;
                 let verdict = self.trials.last().map(|trial| search::judge(search, trial));
-                seekers[peer].tell(step, verdict.unwrap_or(search::Verdict::Nothing));
+                seekers[peer].record(step, verdict.unwrap_or(search::Verdict::Nothing));
             }
         }
     }
@@ -296,7 +297,8 @@ impl Course<'_> {
         };
         let named = format!("{name}{}", point.suffix);
         self.observer.on(Event::TrialBegins { name: &named, repeat: turn.repeat });
-        let done = self.bench.run(&trial, &mut |moment| self.observer.on(Event::Look(moment)));
+        let done =
+            self.bench.run(&trial, &mut |progress| self.observer.on(Event::Progress(progress)));
         if let Some(proxy) = &done.proxy {
             self.describe_launch(turn.peer, proxy);
         }

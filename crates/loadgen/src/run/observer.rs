@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use measure::record::{SearchResult, TrialRecord};
 
-use super::trial::Moment;
+use super::trial::TrialProgress;
 
 /// Something that happened in a run.
 pub(crate) enum Event<'a> {
@@ -39,7 +39,7 @@ pub(crate) enum Event<'a> {
         repeat: u32,
     },
     /// A look at the trial that runs.
-    Look(Moment),
+    Progress(TrialProgress),
     TrialEnds(&'a TrialRecord),
 }
 

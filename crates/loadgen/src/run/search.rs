@@ -129,7 +129,7 @@ impl Seeker {
     }
 
     /// Takes what a trial at a step said.
-    pub(crate) fn tell(&mut self, step: i32, verdict: Verdict) {
+    pub(crate) fn record(&mut self, step: i32, verdict: Verdict) {
         let first = self.held.is_none() && self.failed.is_none();
         let (broke, kept) = self.again.take().map_or((0, 0), |(_, broke, kept)| (broke, kept));
         match verdict {
@@ -223,7 +223,7 @@ mod tests {
             }
             let held = step <= edge;
             let verdict = if held { Verdict::Held } else { Verdict::Failed(SearchLimit::Peer) };
-            seeker.tell(step, verdict);
+            seeker.record(step, verdict);
         }
         (seeker, tried)
     }
@@ -245,15 +245,15 @@ mod tests {
         let grid = Grid::new(1_000.0, 0.05);
         let failed = Verdict::Failed(SearchLimit::Peer);
         let mut seeker = Seeker::new(&grid, None);
-        seeker.tell(0, failed);
+        seeker.record(0, failed);
         assert_eq!(seeker.next(), Some(0), "it is made again");
-        seeker.tell(0, Verdict::Held);
+        seeker.record(0, Verdict::Held);
         assert_eq!(seeker.next(), Some(0), "one each: the third decides");
-        seeker.tell(0, Verdict::Held);
+        seeker.record(0, Verdict::Held);
         assert_eq!((seeker.edge(), seeker.next()), (Some(0), Some(14)));
-        seeker.tell(14, failed);
-        seeker.tell(14, Verdict::Held);
-        seeker.tell(14, failed);
+        seeker.record(14, failed);
+        seeker.record(14, Verdict::Held);
+        seeker.record(14, failed);
         assert_eq!(seeker.next(), Some(7), "two of three broke it");
     }
 
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(limit(i32::MAX), SearchLimit::Ceiling);
         assert_eq!(limit(i32::MIN), SearchLimit::Floor);
         let mut broken = Seeker::new(&grid, None);
-        broken.tell(0, Verdict::Nothing);
+        broken.record(0, Verdict::Nothing);
         assert_eq!(broken.next(), None);
         assert_eq!(broken.result(&grid, "l7", 0).limit, SearchLimit::Unfinished);
         assert_eq!(Seeker::new(&grid, None).result(&grid, "l7", 0).limit, SearchLimit::Unfinished);

@@ -11,7 +11,7 @@ use serve::{
     BindOptions, Counter, Gauge, Metrics, Shutdown, ShutdownTrigger, http1::host::AllowedHosts,
 };
 
-use crate::run::trial::Moment;
+use crate::run::trial::TrialProgress;
 
 const CALLS: &str = "layerlab_calls_ended_total";
 const CALLS_HELP: &str = "Calls of the generator that ended, warm-up included, by peer.";
@@ -70,8 +70,9 @@ impl Live {
         self.current = Some(Current { calls, counted: 0 });
     }
 
-    pub(super) fn look(&mut self, moment: &Moment) {
-        if let (Moment::Running { ended, .. }, Some(current)) = (moment, &mut self.current) {
+    pub(super) fn update(&mut self, progress: &TrialProgress) {
+        if let (TrialProgress::Running { ended, .. }, Some(current)) = (progress, &mut self.current)
+        {
             current.calls.add(ended.saturating_sub(current.counted));
             current.counted = current.counted.max(*ended);
         }

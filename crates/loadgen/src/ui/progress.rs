@@ -15,7 +15,7 @@ use measure::{
 };
 
 use super::{Live, Terminal};
-use crate::run::{Event, Observer, trial::Moment};
+use crate::run::{Event, Observer, trial::TrialProgress};
 
 /// How often the line is drawn.
 const REDRAW_EVERY: Duration = Duration::from_millis(200);
@@ -142,9 +142,9 @@ impl Progress {
         });
     }
 
-    fn look(&mut self, moment: Moment) {
+    fn trial_progress(&mut self, progress: TrialProgress) {
         if let Some(live) = &mut self.live {
-            live.look(&moment);
+            live.update(&progress);
         }
         if !self.terminal.interactive {
             return;
@@ -155,9 +155,9 @@ impl Progress {
         if since_drawn.is_some_and(|since| since < REDRAW_EVERY) {
             return;
         }
-        let state = match moment {
-            Moment::Starting => "starting its processes".to_owned(),
-            Moment::Running { elapsed, ended } => {
+        let state = match progress {
+            TrialProgress::Starting => "starting its processes".to_owned(),
+            TrialProgress::Running { elapsed, ended } => {
                 if let Some(since) = since_drawn {
                     current.calls_per_s = (ended - current.ended) as f64 / since.as_secs_f64();
                     current.ended = ended;
@@ -233,7 +233,7 @@ impl Observer for Progress {
             Event::SearchBegins { peers, repeats, budget } => self.search(peers, repeats, budget),
             Event::Found(result) => self.found(result),
             Event::TrialBegins { name, repeat } => self.trial_begins(name, repeat),
-            Event::Look(moment) => self.look(moment),
+            Event::Progress(progress) => self.trial_progress(progress),
             Event::TrialEnds(record) => self.trial_ends(record),
         }
     }

@@ -96,7 +96,7 @@ impl Interval {
 
     /// Of an interval of a ratio: how far the true ratio has to lie from a bound, as a
     /// factor, for nine of ten such intervals to lie wholly beyond that.
-    pub fn factor_seen_nine_times_of_ten(&self) -> f64 {
+    pub fn detectable_factor(&self) -> f64 {
         let half = (self.high / self.low).ln() / 2.0;
         let (ten, own) = (student_quantile(MANY_DEGREES, 0.9), f64::midpoint(1.0, self.level));
         // The interval reaches as many standard errors as its level asks for.
@@ -419,7 +419,7 @@ mod tests {
         let (mut seen, rounds) = (0, 2_000);
         for _ in 0..rounds {
             let equal = ratio_of_runs(&run(1.0), &run(1.0), 0.0, 0.99).unwrap();
-            let factor = equal.interval.unwrap().factor_seen_nine_times_of_ten();
+            let factor = equal.interval.unwrap().detectable_factor();
             let slower = ratio_of_runs(&run(factor), &run(1.0), 0.0, 0.99).unwrap();
             seen += u32::from(slower.against(1.0) == Difference::Greater);
         }

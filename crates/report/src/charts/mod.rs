@@ -16,12 +16,13 @@ mod shares;
 mod theory;
 mod throughput;
 
+use analysis::model::Model;
+use measure::figure::{Figure, Unit};
+
 use crate::{
     drawing::{Drawing, Font, Group},
     palette::Paint,
 };
-use analysis::model::Model;
-use measure::figure::{Figure, Unit};
 
 /// Width of a chart on a screen that has room, in logical pixels.
 pub const WIDE: f64 = 920.0;

@@ -1,11 +1,12 @@
 //! The answer, first.
 
-use super::peer_name;
-use crate::{html::Html, palette::Paint};
 use analysis::{
     findings::{Findings, Piece, Sentence},
     model::{LEVEL_TEXT, Model},
 };
+
+use super::peer_name;
+use crate::{html::Html, palette::Paint};
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     let findings = Findings::of(model);

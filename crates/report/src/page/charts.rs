@@ -1,5 +1,7 @@
 //! The charts, each twice: wide and narrow, of which one shows.
 
+use analysis::model::Model;
+
 use super::section;
 use crate::{
     charts::{self, Frame},
@@ -7,7 +9,6 @@ use crate::{
     palette::Paint,
     render::svg,
 };
-use analysis::model::Model;
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     section(html, "charts", "The charts", |html| {

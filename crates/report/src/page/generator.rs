@@ -10,14 +10,14 @@ use super::{column, peer_heading, section, table};
 use crate::html::Html;
 
 const LATE: &str = "Between the moment a call could have been sent and the moment it was";
-const SEEN: &str = "Between the moment the kernel had the response and the moment it was seen; \
+const RECEIPT: &str = "Between the moment the kernel had the response and the moment it was seen; \
                     not known where client or kernel don't tell";
 const FIGURES: [(Figure, &str, &str); 5] = [
     (Figure::GeneratorLatenessP50, "p50", LATE),
     (Figure::GeneratorLatenessP99, "p99", LATE),
     (Figure::GeneratorLatenessMax, "Latest call", LATE),
-    (Figure::GeneratorReceiptP50, "Seen late, p50", SEEN),
-    (Figure::GeneratorReceiptP99, "Seen late, p99", SEEN),
+    (Figure::GeneratorReceiptP50, "Seen late, p50", RECEIPT),
+    (Figure::GeneratorReceiptP99, "Seen late, p99", RECEIPT),
 ];
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {

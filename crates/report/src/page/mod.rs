@@ -32,11 +32,12 @@ mod trials;
 mod warnings;
 mod zones;
 
-use crate::{html::Html, palette};
 use analysis::{
     model::{Model, PeerView},
     prediction::Outcome,
 };
+
+use crate::{html::Html, palette};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");

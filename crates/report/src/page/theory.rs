@@ -43,7 +43,7 @@ fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
                 "Theory knows the backends' queues and nothing of network, proxy and kernel. “In \
                  the backends” is queueing and service {}; “as a whole” is what the client saw. \
                  Bold: more than {:.0} % off theory, and theory outside of the interval.",
-                seen_by(model),
+                source_of_times(model),
                 AGREES_WITHIN * 100.0
             ),
         );
@@ -83,7 +83,7 @@ fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
 }
 
 /// How the time in the backends is known.
-fn seen_by(model: &Model<'_>) -> &'static str {
+fn source_of_times(model: &Model<'_>) -> &'static str {
     match &model.run.load.service {
         Some(_) => "as the taps before them saw it",
         None => "as the backends reported them",

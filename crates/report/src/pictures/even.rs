@@ -3,8 +3,10 @@
 //! A line for each load: what L4 wastes of backends grows with what a call costs
 //! them. What L7 costs more does not, and lies level. Where they cross, both are even.
 
-use analysis::decide::{BreakEven, Decision, Value, micros};
-use analysis::model::LEVEL_TEXT;
+use analysis::{
+    decide::{BreakEven, Decision, Value, micros},
+    model::LEVEL_TEXT,
+};
 use measure::format;
 
 use crate::{

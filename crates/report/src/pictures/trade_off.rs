@@ -3,8 +3,10 @@
 //! Both axes are logarithmic. Peers without a process that balances have no place on
 //! the axis of its CPU, and stand on a strip of their own beside it.
 
-use analysis::decide::{Decision, PeerRow, RunUsed, Value, micros};
-use analysis::model::LEVEL_TEXT;
+use analysis::{
+    decide::{Decision, PeerRow, RunUsed, Value, micros},
+    model::LEVEL_TEXT,
+};
 use measure::{format, record::Layer};
 
 use crate::{

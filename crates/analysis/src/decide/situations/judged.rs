@@ -5,7 +5,7 @@ use measure::{figure::Figure, format};
 use super::{
     super::{
         change,
-        seen::{Pair, Seen},
+        run_view::{Pair, RunView},
     },
     By, Choice,
 };
@@ -26,7 +26,7 @@ pub(super) struct Judged {
 }
 
 /// How a peer serves beside another in a scenario, in each respect that counts.
-fn respects(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> Vec<Verdict> {
+fn respects(seen: &RunView<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> Vec<Verdict> {
     let lost = Verdict::of_lost_calls(own, other);
     let tail = || Verdict::between(own, other, Figure::LatencyP99);
     match by {
@@ -54,20 +54,20 @@ fn respects(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -
 }
 
 /// How a peer serves beside another in all respects together.
-fn compare(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> Verdict {
+fn compare(seen: &RunView<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> Verdict {
     respects(seen, own, other, by).into_iter().fold(Verdict::Same, Verdict::and)
 }
 
 /// Whether a peer is better than another in one respect and worse in another: no repeats
 /// will decide between them.
-fn is_trade(seen: &Seen<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> bool {
+fn is_trade(seen: &RunView<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> bool {
     let all = respects(seen, own, other, by);
     all.contains(&Verdict::Better) && all.contains(&Verdict::Worse)
 }
 
 /// What the better one of a pair makes the right choice, with what it costs.
 fn choose(
-    seen: &Seen<'_>,
+    seen: &RunView<'_>,
     pair: Pair<'_, '_>,
     by: By,
     (headline, says): (Sentence, Sentence),
@@ -102,7 +102,7 @@ fn choose(
     Judged { verdict, is_trade, choices, headline, says, anchors: vec!["comparison"] }
 }
 
-pub(super) fn tail(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
+pub(super) fn tail(seen: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
     let Pair { calls, connections } = pair;
     let beside = calls.beside(connections, Figure::LatencyP99);
     let (own, other) =
@@ -182,7 +182,7 @@ fn lost_by_each(Pair { calls, connections }: Pair<'_, '_>, says: Sentence) -> Se
     })
 }
 
-pub(super) fn shares(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
+pub(super) fn shares(seen: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
     let Pair { calls, connections } = pair;
     let (mut says, mut more) = (Sentence::default(), Sentence::default());
     if let (Some(own), Some(other)) =
@@ -223,7 +223,7 @@ pub(super) fn shares(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
 }
 
 /// How long streams took: what spreading them better may cost.
-fn tail_of_streams(seen: &Seen<'_>, pair: Pair<'_, '_>, says: Sentence) -> Sentence {
+fn tail_of_streams(seen: &RunView<'_>, pair: Pair<'_, '_>, says: Sentence) -> Sentence {
     let Pair { calls, connections } = pair;
     let beside = calls.beside(connections, Figure::LatencyP99);
     let both = (calls.estimate(Figure::LatencyP99), connections.estimate(Figure::LatencyP99));
@@ -243,7 +243,7 @@ fn tail_of_streams(seen: &Seen<'_>, pair: Pair<'_, '_>, says: Sentence) -> Sente
     }
 }
 
-pub(super) fn under_change(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
+pub(super) fn under_change(seen: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
     let Pair { calls, connections } = pair;
     let lost = lost_by_each(pair, Sentence::default());
     let first = change::balance_after_first(seen, calls, connections);
@@ -257,7 +257,7 @@ pub(super) fn under_change(seen: &Seen<'_>, pair: Pair<'_, '_>) -> Judged {
 
 impl Judged {
     /// Whether a client alone would do as well, of each kind that was measured.
-    pub(super) fn extend_to_clients(&mut self, seen: &Seen<'_>, pair: Pair<'_, '_>, by: By) {
+    pub(super) fn extend_to_clients(&mut self, seen: &RunView<'_>, pair: Pair<'_, '_>, by: By) {
         let clients = seen.clients();
         if clients.is_empty() {
             let says = std::mem::take(&mut self.says);
@@ -270,7 +270,7 @@ impl Judged {
 
     fn extend_to_client(
         &mut self,
-        seen: &Seen<'_>,
+        seen: &RunView<'_>,
         pair: Pair<'_, '_>,
         by: By,
         client: &PeerView<'_>,
@@ -307,7 +307,7 @@ impl Judged {
     }
 
     /// Whether the other programs that were measured in both layers agree.
-    pub(super) fn extend_to_makes(&mut self, seen: &Seen<'_>, by: By) {
+    pub(super) fn extend_to_makes(&mut self, seen: &RunView<'_>, by: By) {
         if self.verdict == Verdict::CannotTell {
             return;
         }

@@ -11,7 +11,7 @@ use measure::{figure::Figure, record::Discovery};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Finding, Status, change, fleets, policies, seen::Seen, sweeps};
+use super::{Evidence, Finding, Status, change, fleets, policies, run_view::RunView, sweeps};
 use crate::{findings::Sentence, model::PeerView, verdict::Verdict};
 
 /// A balancer to choose.
@@ -91,10 +91,10 @@ enum By {
     /// Which policy has the lowest latency of this kind; else by the tail.
     Policy(Figure),
     /// From how many connections on, or which payload, or at which rate.
-    Sweep(fn(&[&Seen<'_>]) -> Option<sweeps::Says>, &'static str),
+    Sweep(fn(&[&RunView<'_>]) -> Option<sweeps::Judged>, &'static str),
     /// What becomes of a policy in a fleet of balancers: its sentence, and what else there is
     /// to say.
-    Fleet(fn(&[&Seen<'_>]) -> Option<fleets::Says>, &'static str),
+    Fleet(fn(&[&RunView<'_>]) -> Option<fleets::Judgement>, &'static str),
     /// The highest rate under an objective.
     Search,
 }
@@ -202,10 +202,10 @@ pub fn scenarios() -> impl Iterator<Item = &'static str> {
     SITUATIONS.iter().map(|entry| entry.scenario)
 }
 
-pub(super) fn of(seen: &[Seen<'_>], searches: &[Seen<'_>]) -> Vec<Situation> {
+pub(super) fn of(seen: &[RunView<'_>], searches: &[RunView<'_>]) -> Vec<Situation> {
     let mut all = Vec::new();
     for entry in SITUATIONS {
-        let own = |one: &&Seen<'_>| one.scenario() == entry.scenario;
+        let own = |one: &&RunView<'_>| one.scenario() == entry.scenario;
         let told: Vec<Situation> = match entry.by {
             By::Search => {
                 let runs = searches.iter().filter(own);
@@ -233,7 +233,7 @@ pub(super) fn of(seen: &[Seen<'_>], searches: &[Seen<'_>]) -> Vec<Situation> {
         }
         all.extend(told);
     }
-    let known = |one: &&Seen<'_>| scenarios().any(|name| name == one.scenario());
+    let known = |one: &&RunView<'_>| scenarios().any(|name| name == one.scenario());
     let own = seen.iter().filter(|one| !known(one) && one.point.is_none());
     let own =
         own.filter(|one| one.pair().is_some() || policies::of(one, Figure::LatencyP99).is_some());
@@ -253,8 +253,8 @@ pub(super) fn of(seen: &[Seen<'_>], searches: &[Seen<'_>]) -> Vec<Situation> {
 }
 
 /// The points of each swept run of a scenario.
-fn swept<'s, 'a>(seen: &'s [Seen<'a>], scenario: &str) -> Vec<Vec<&'s Seen<'a>>> {
-    let mut runs: Vec<Vec<&'s Seen<'a>>> = Vec::new();
+fn swept<'s, 'a>(seen: &'s [RunView<'a>], scenario: &str) -> Vec<Vec<&'s RunView<'a>>> {
+    let mut runs: Vec<Vec<&'s RunView<'a>>> = Vec::new();
     for one in seen.iter().filter(|one| one.scenario() == scenario && one.point.is_some()) {
         match runs.iter_mut().find(|points| points[0].chosen.folder == one.chosen.folder) {
             Some(points) => points.push(one),
@@ -267,8 +267,8 @@ fn swept<'s, 'a>(seen: &'s [Seen<'a>], scenario: &str) -> Vec<Vec<&'s Seen<'a>>>
 /// A situation that is about where something turns.
 fn over(
     entry: &Entry,
-    points: &[&Seen<'_>],
-    says: Option<sweeps::Says>,
+    points: &[&RunView<'_>],
+    says: Option<sweeps::Judged>,
     anchor: &str,
 ) -> Situation {
     let first = points[0];
@@ -302,11 +302,11 @@ fn over(
 /// A situation that is about what a fleet makes of policies.
 fn over_fleets(
     entry: &Entry,
-    points: &[&Seen<'_>],
-    says: Option<fleets::Says>,
+    points: &[&RunView<'_>],
+    says: Option<fleets::Judgement>,
     anchor: &str,
 ) -> Situation {
-    let Some(fleets::Says { status, verdict, details }) = says else {
+    let Some(fleets::Judgement { status, verdict, details }) = says else {
         let text = "It was run, but no policy was measured at several points.";
         let says = Sentence::default().text(text);
         let untold = over(entry, points, Some((Status::NotMeasured, says)), anchor);
@@ -316,7 +316,7 @@ fn over_fleets(
 }
 
 /// A situation with the settings of a run that has its own, and its name for scripts.
-fn named(when: &str, seen: &Seen<'_>) -> (String, String) {
+fn named(when: &str, seen: &RunView<'_>) -> (String, String) {
     let settings = seen.chosen.settings.join(", ");
     if settings.is_empty() {
         return (when.to_owned(), seen.scenario().to_owned());
@@ -338,7 +338,7 @@ fn missing(entry: &Entry) -> Situation {
     }
 }
 
-fn judged(when: &str, by: By, seen: &Seen<'_>) -> Situation {
+fn judged(when: &str, by: By, seen: &RunView<'_>) -> Situation {
     let settings = &seen.chosen.settings;
     let (when, id) = named(when, seen);
     if let By::Policy(figure) = by
@@ -413,7 +413,7 @@ fn judged(when: &str, by: By, seen: &Seen<'_>) -> Situation {
 }
 
 /// What makes an interval narrower.
-fn more_repeats(seen: &Seen<'_>) -> String {
+fn more_repeats(seen: &RunView<'_>) -> String {
     let repeats = (seen.model.repeats() * 3).max(5);
     let settings: String = seen.chosen.settings.iter().map(|one| format!(" --set {one}")).collect();
     let peers: Vec<&str> =

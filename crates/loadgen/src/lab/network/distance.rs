@@ -31,7 +31,7 @@ use crate::lab::{Launch, Process};
 
 /// How long the relay may take to make its devices, and to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// How much longer than asked for an answer to a ping may take, before it counts as lost.
 const PING_PATIENCE: Duration = Duration::from_millis(250);
 /// A rate that no packet waits for: with any, netem keeps the order of packets.
@@ -147,7 +147,7 @@ impl Distance {
     /// Has the relay say what it did since it was last asked.
     pub(super) fn ask(&mut self) {
         // One that is gone fails the trial by itself.
-        if let Some(Ok(line)) = self.relay.as_mut().map(|relay| relay.tell("report")) {
+        if let Some(Ok(line)) = self.relay.as_mut().map(|relay| relay.send("report")) {
             self.asked = line;
         }
     }
@@ -182,7 +182,7 @@ fn answer_of(relay: &Process, line: u64) -> Option<Report> {
         if found.is_some() || begin.elapsed() > PATIENCE {
             return found;
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -211,7 +211,7 @@ fn start_relay(links: &[Slow<'_>], plan: &Plan<'_>) -> Result<Process, NetworkEr
         if relay.exited().is_some() || begin.elapsed() > PATIENCE {
             return Err(NetworkError::Relay(relay.obituary().to_string()));
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(relay)
 }

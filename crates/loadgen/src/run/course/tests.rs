@@ -21,7 +21,7 @@ use crate::{
     lab::{Launch, placement::Cpus},
     run::{
         Request, describe, doubts,
-        trial::{Done, Moment},
+        trial::{Done, TrialProgress},
     },
 };
 
@@ -55,8 +55,8 @@ impl Fake {
 }
 
 impl RunTrial for Fake {
-    fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done {
-        look(Moment::Starting);
+    fn run(&mut self, trial: &Trial<'_>, on_progress: &mut dyn FnMut(TrialProgress)) -> Done {
+        on_progress(TrialProgress::Starting);
         self.now += EACH;
         self.trials += 1;
         let record = (self.script)(trial);
@@ -98,7 +98,7 @@ impl Observer for Told {
             Event::SearchBegins { .. } => "search".to_owned(),
             Event::Found(result) => format!("found {}", result.peer),
             Event::TrialBegins { name, repeat } => format!("{name} {repeat}"),
-            Event::Simulated { .. } | Event::Look(_) | Event::TrialEnds(_) => return,
+            Event::Simulated { .. } | Event::Progress(_) | Event::TrialEnds(_) => return,
         };
         self.0.lock().unwrap().push(text);
     }

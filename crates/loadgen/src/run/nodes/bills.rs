@@ -31,7 +31,7 @@ impl<'a> Bills<'a> {
     }
 
     /// Reads what is due. `is_over` says that no call will be made any more.
-    pub(super) fn look(&mut self, now_ns: u64, is_over: bool) {
+    pub(super) fn poll(&mut self, now_ns: u64, is_over: bool) {
         let Some(target) = self.target else { return };
         if self.before.is_none() && now_ns >= self.start_ns {
             self.before = Some(read(target));

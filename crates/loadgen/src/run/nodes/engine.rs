@@ -21,7 +21,7 @@ pub(crate) const TOKEN_VARIABLE: &str = "LAYERLAB_TOKEN";
 /// How long agents that were told to may take to end before their command is ended.
 const END_WITHIN: Duration = Duration::from_secs(3);
 /// How often it is looked whether they have.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// What a run may take beyond what its trials do, in minutes: agents that join, processes
 /// that start, trials that are repeated.
 const SPARE_MINUTES: u64 = 10;
@@ -93,7 +93,7 @@ impl Running {
             )
             .map_err(|error| cannot(&error))?;
             if engine.token == TokenBy::Stdin {
-                process.tell(start.token).map_err(|error| cannot(&error))?;
+                process.send(start.token).map_err(|error| cannot(&error))?;
             }
             running.end = end;
             if engine.detached {
@@ -117,7 +117,7 @@ impl Running {
         while self.commands.iter_mut().any(|command| command.exited().is_none())
             && Instant::now() < deadline
         {
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(POLL_INTERVAL);
         }
         self.commands.iter_mut().for_each(Process::ask_to_stop);
         self.commands.iter_mut().for_each(Process::finish);

@@ -19,11 +19,11 @@ use crate::{
     exit::Failure,
     external::External,
     interrupt,
-    run::trial::{Attempt, Measured, Moment, Seen},
+    run::trial::{Attempt, Measured, TrialProgress, Windows},
 };
 
 /// How often nodes are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Agents that have joined. Nodes are let go of first, which ends them.
 pub(super) struct Fleet {
@@ -140,7 +140,7 @@ impl Fleet {
         &self,
         zero_ns: u64,
         bills: &mut Bills<'_>,
-        look: &mut dyn FnMut(Moment),
+        on_progress: &mut dyn FnMut(TrialProgress),
     ) -> Result<Vec<PartMeasured>, Broken> {
         let mut replies: Vec<Option<reply::What>> = self.nodes.iter().map(|_| None).collect();
         let (mut is_over, mut is_stopped) = (false, false);
@@ -164,14 +164,14 @@ impl Fleet {
             }
             let begun_ns = monotonic_ns().checked_sub(zero_ns);
             if let Some(now_ns) = begun_ns {
-                bills.look(now_ns, is_over || is_stopped);
+                bills.poll(now_ns, is_over || is_stopped);
             }
             let now_ns = begun_ns.unwrap_or(0);
             let ended = progress.iter().map(|one| one.ended).sum();
-            look(Moment::Running { elapsed: Duration::from_nanos(now_ns), ended });
-            thread::sleep(bills.until(now_ns).unwrap_or(LOOK_EVERY).min(LOOK_EVERY));
+            on_progress(TrialProgress::Running { elapsed: Duration::from_nanos(now_ns), ended });
+            thread::sleep(bills.until(now_ns).unwrap_or(POLL_INTERVAL).min(POLL_INTERVAL));
         }
-        bills.look(monotonic_ns().saturating_sub(zero_ns), true);
+        bills.poll(monotonic_ns().saturating_sub(zero_ns), true);
         self.parts(replies.into_iter().flatten().collect())
     }
 
@@ -213,7 +213,7 @@ impl Fleet {
             let missing = || node.lost("calls are missing from its logs");
             let own = node.take_logs().ok_or_else(missing)?.into_iter().zip(&part.balancers);
             let own: Vec<CallLog> = own.map(|(log, &balancer)| log.of_balancer(balancer)).collect();
-            match external.map(External::seen) {
+            match external.map(External::discovered) {
                 None => logs.extend(own),
                 Some(seen) => logs.extend(
                     own.iter().map(|log| convert::renumbered(log, &part.backend_ids, &seen)),
@@ -230,7 +230,7 @@ impl Fleet {
         attempt: &Attempt<'_>,
         measured: &Measured,
     ) -> Result<Folded, Broken> {
-        let Seen { window, spent, .. } = attempt.look_at(measured);
+        let Windows { window, spent, .. } = attempt.windows(measured);
         let fold = wire::Fold {
             spent_start_ns: spent.start_ns,
             start_ns: window.start_ns,

@@ -33,7 +33,7 @@ use crate::{
         points::{self, Point},
         preflight,
         prepare::can_do,
-        trial::{Attempt, Here, Seen, Trial},
+        trial::{Attempt, Here, Trial, Windows},
         twin,
     },
     service::OwnService,
@@ -236,7 +236,7 @@ impl<'a> Agent<'a> {
             match self.step().map_err(Halt::Ended)? {
                 step::What::Ship(ship) => self.ship(&measured.logs, ship.every),
                 step::What::Fold(fold) => {
-                    let folded = attempt.fold(&measured.logs, &seen_of(&fold));
+                    let folded = attempt.fold(&measured.logs, &windows_of(&fold));
                     self.link.reply(reply::What::Folded(convert::folded_to_wire(&folded)));
                 }
                 step::What::End(_) => return Ok(()),
@@ -265,9 +265,9 @@ fn out_of_turn() -> wire::Failed {
     convert::failed_to_wire(&LabError::Coordinator("it sent a step out of turn".to_owned()))
 }
 
-fn seen_of(fold: &wire::Fold) -> Seen {
+fn windows_of(fold: &wire::Fold) -> Windows {
     let window = |start_ns| Window { start_ns, end_ns: fold.end_ns };
-    Seen::over(window(fold.start_ns), window(fold.spent_start_ns))
+    Windows::over(window(fold.start_ns), window(fold.spent_start_ns))
 }
 
 /// Ports that a part needs: three for each backend, and two for each balancer.

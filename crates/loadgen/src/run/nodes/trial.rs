@@ -29,7 +29,7 @@ use crate::{
     run::{
         doubts,
         load::Workers,
-        trial::{Attempt, Done, Measured, Moment, RunTrial, Then, Trial},
+        trial::{Attempt, Done, Measured, RunTrial, Then, Trial, TrialProgress},
     },
 };
 
@@ -45,9 +45,9 @@ const OTHER_RATE: f64 = 0.02;
 type WhatCame = (Measured, Option<Folded>, Option<ProxyLaunch>);
 
 impl RunTrial for Nodes<'_> {
-    fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done {
+    fn run(&mut self, trial: &Trial<'_>, on_progress: &mut dyn FnMut(TrialProgress)) -> Done {
         let started = Timestamp::now();
-        look(Moment::Starting);
+        on_progress(TrialProgress::Starting);
         let cpus = Cpus::default();
         let attempt = Attempt {
             trial,
@@ -58,7 +58,7 @@ impl RunTrial for Nodes<'_> {
             max_errors: 1.0,
             here: None,
         };
-        let mut done = match self.measure(&attempt, look) {
+        let mut done = match self.measure(&attempt, on_progress) {
             Ok((measured, folded, proxy)) => {
                 let mut record = match folded {
                     None => attempt.record(&measured),
@@ -108,7 +108,7 @@ impl Nodes<'_> {
     fn measure(
         &self,
         attempt: &Attempt<'_>,
-        look: &mut dyn FnMut(Moment),
+        on_progress: &mut dyn FnMut(TrialProgress),
     ) -> Result<WhatCame, Broken> {
         let trial = attempt.trial;
         let Some(fleet) = &self.fleet else {
@@ -116,7 +116,7 @@ impl Nodes<'_> {
         };
         let connections = trial.scenario.load.connections;
         let parts = self.roles.parts(&self.capacity(), trial.balancers(), connections);
-        let measured = self.steps(fleet, attempt, &parts, look);
+        let measured = self.steps(fleet, attempt, &parts, on_progress);
         if !matches!(measured, Err(Broken::Lost(_))) {
             // Whatever came of it, the next trial finds nodes without processes.
             fleet.nodes.iter().for_each(Node::stop);
@@ -130,7 +130,7 @@ impl Nodes<'_> {
         fleet: &Fleet,
         attempt: &Attempt<'_>,
         parts: &[(Part, Workers)],
-        look: &mut dyn FnMut(Moment),
+        on_progress: &mut dyn FnMut(TrialProgress),
     ) -> Result<WhatCame, Broken> {
         let trial = attempt.trial;
         fleet.nodes.iter().for_each(Node::begin);
@@ -145,7 +145,7 @@ impl Nodes<'_> {
         let start = |node: usize| wire::Start { epoch_ns: before[node].convert(zero_ns) };
         fleet.ask(|node| step::What::Start(start(node)));
         let mut bills = Bills::new(trial.peer.external.as_ref(), attempt.planned());
-        let mut measured = fleet.watch(zero_ns, &mut bills, look)?;
+        let mut measured = fleet.watch(zero_ns, &mut bills, on_progress)?;
         let after = fleet.offsets()?;
         let every = one_of(&measured, self.wanted.ship_calls);
         let logs = fleet.ship(&measured, every, trial.peer.external.as_ref())?;
@@ -263,7 +263,7 @@ fn one_of(measured: &[PartMeasured], most: u64) -> u64 {
 /// The record of calls that nodes have folded. Whether their gaps are those asked for can't
 /// be told from one of so many; whether there are as many as asked for can.
 fn record_folded(attempt: &Attempt<'_>, measured: &Measured, folded: &Folded) -> TrialRecord {
-    let seen = attempt.look_at(measured);
+    let seen = attempt.windows(measured);
     let sent = folded.counts().sent as f64 / seen.window.seconds();
     let is_off = |asked: &Asked| (sent / asked.rate - 1.0).abs() > OTHER_RATE;
     let unasked = attempt.asked().filter(is_off).map(|_| Unasked::Rate(sent));
@@ -393,7 +393,7 @@ mod tests {
             let text = |measured| serde_json::to_string(&attempt.record(measured)).unwrap();
             prop_assert_eq!(text(&three), text(&one));
             // Nor does it matter who folds.
-            let seen = attempt.look_at(&one);
+            let seen = attempt.windows(&one);
             let mut sum = attempt.fold(&logs[..2], &seen);
             for own in [&logs[2..3], &logs[3..]] {
                 let sent = convert::folded_to_wire(&attempt.fold(own, &seen));

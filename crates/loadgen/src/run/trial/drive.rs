@@ -12,7 +12,7 @@ use measure::{
 };
 use scenario::{Fault, FaultAction};
 
-use super::{Attempt, Here, Measured, Moment, Then, failure, plans};
+use super::{Attempt, Here, Measured, Then, TrialProgress, failure, plans};
 use crate::{
     interrupt,
     lab::{Costs, Faults, Lab, LabError, Means, Site, Watch},
@@ -21,7 +21,7 @@ use crate::{
 /// From the moment all connections are made to the first call.
 const LEAD_NS: u64 = 20_000_000;
 /// How often the trial is looked at, and what takes the machine from it.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Calls that ended before the share of those that failed is judged.
 const ENOUGH_TO_JUDGE: u64 = 20;
 
@@ -29,11 +29,11 @@ impl Attempt<'_> {
     pub(super) fn measure(
         &self,
         lab: &mut Lab,
-        look: &mut dyn FnMut(Moment),
+        on_progress: &mut dyn FnMut(TrialProgress),
     ) -> Result<Measured, LabError> {
         let generator = self.connect(lab)?;
         let clock = Clock::starting_at(monotonic_ns() + LEAD_NS);
-        self.drive(lab, generator, clock, look)
+        self.drive(lab, generator, clock, on_progress)
     }
 
     /// Makes the connections of the load.
@@ -55,12 +55,12 @@ impl Attempt<'_> {
         lab: &mut Lab,
         mut generator: Generator,
         clock: Clock,
-        look: &mut dyn FnMut(Moment),
+        on_progress: &mut dyn FnMut(TrialProgress),
     ) -> Result<Measured, LabError> {
         generator.start(clock);
         // A fault, or a reading of costs, at zero is not early either.
         thread::sleep(clock.until(0));
-        let watched = self.watch(lab, &generator, clock, look);
+        let watched = self.watch(lab, &generator, clock, on_progress);
         generator.stop();
         let logs = generator.join()?;
         let (processes, machine) = match watched.costs() {
@@ -75,7 +75,7 @@ impl Attempt<'_> {
             processes,
             machine,
             faults: watched.faults.records(),
-            disturbance: watched.disturbance.seen(),
+            disturbance: watched.disturbance.recorded(),
             links: lab.links_record(),
             outcome: watched.outcome,
             then: watched.then,
@@ -94,7 +94,7 @@ impl Attempt<'_> {
         lab: &mut Lab,
         generator: &Generator,
         clock: Clock,
-        look: &mut dyn FnMut(Moment),
+        on_progress: &mut dyn FnMut(TrialProgress),
     ) -> Watched {
         let (start_ns, end_ns) = self.planned();
         let mut watched = Watched {
@@ -110,7 +110,7 @@ impl Attempt<'_> {
             let now_ns = clock.now_ns();
             let proxy = |site: &Site<'_>| self.proxy_at(site);
             let means = Means { clients: generator.shared(), proxy: &proxy };
-            watched.faults.look(lab, means, now_ns);
+            watched.faults.poll(lab, means, now_ns);
             watched.ended_ns = now_ns;
             let finished = self.is_finished(generator);
             if watched.before.is_none() && now_ns >= start_ns {
@@ -119,7 +119,7 @@ impl Attempt<'_> {
             }
             let over = end_ns.map_or(finished, |end_ns| now_ns >= end_ns);
             if watched.before.is_some() && watched.after.is_none() {
-                watched.disturbance.look();
+                watched.disturbance.sample();
             }
             if watched.before.is_some() && watched.after.is_none() && over {
                 watched.after = Some(lab.read_costs());
@@ -144,8 +144,8 @@ impl Attempt<'_> {
                 return watched;
             }
             let ended = generator.shared().ended();
-            look(Moment::Running { elapsed: Duration::from_nanos(now_ns), ended });
-            thread::sleep(self.until_next_look(&watched, now_ns));
+            on_progress(TrialProgress::Running { elapsed: Duration::from_nanos(now_ns), ended });
+            thread::sleep(self.until_next_poll(&watched, now_ns));
         }
     }
 
@@ -198,7 +198,7 @@ impl Attempt<'_> {
     }
 
     /// Short sleeps, ending at the window's edges.
-    fn until_next_look(&self, watched: &Watched, now_ns: u64) -> Duration {
+    fn until_next_poll(&self, watched: &Watched, now_ns: u64) -> Duration {
         let (start_ns, end_ns) = self.planned();
         let edge_ns = match (&watched.before, &watched.after) {
             (None, _) => Some(start_ns),
@@ -209,7 +209,7 @@ impl Attempt<'_> {
         let due_ns = watched.faults.next_due_ns().filter(|&due_ns| due_ns > now_ns);
         let edge_ns = edge_ns.into_iter().chain(due_ns).min();
         let until = edge_ns.map(|edge_ns| Duration::from_nanos(edge_ns.saturating_sub(now_ns)));
-        until.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
+        until.unwrap_or(POLL_INTERVAL).min(POLL_INTERVAL)
     }
 }
 

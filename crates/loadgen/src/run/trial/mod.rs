@@ -30,7 +30,7 @@ use measure::{
 use scenario::{Layer, Length, Ready, Scenario};
 use units::duration::nanos;
 
-pub(crate) use self::record::{Seen, tenths, weigh};
+pub(crate) use self::record::{Windows, tenths, weigh};
 use super::{
     load::{self, Workers},
     setup,
@@ -76,7 +76,7 @@ impl Trial<'_> {
 
 /// A look at a trial that runs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Moment {
+pub(crate) enum TrialProgress {
     /// Processes are being started.
     Starting,
     /// The load runs.
@@ -113,7 +113,7 @@ pub(crate) enum Then {
 /// Tests have one that starts no process and keeps its own time.
 pub(crate) trait RunTrial {
     /// Runs a trial; `look` is told how it goes.
-    fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done;
+    fn run(&mut self, trial: &Trial<'_>, on_progress: &mut dyn FnMut(TrialProgress)) -> Done;
 
     /// Whether the user asked to stop.
     fn is_interrupted(&self) -> bool;
@@ -150,12 +150,13 @@ impl<'a> Processes<'a> {
 }
 
 impl RunTrial for Processes<'_> {
-    fn run(&mut self, trial: &Trial<'_>, look: &mut dyn FnMut(Moment)) -> Done {
+    fn run(&mut self, trial: &Trial<'_>, on_progress: &mut dyn FnMut(TrialProgress)) -> Done {
         let (certificates, cpus) = (self.certificates.as_ref(), &self.cpus);
         let (service, max_errors) = (self.service, self.max_errors);
         let name = trial.scenario.load.client.name();
         let client = self.clients.iter().find(|client| client.name == name);
-        Attempt { trial, service, client, certificates, cpus, max_errors, here: None }.run(look)
+        Attempt { trial, service, client, certificates, cpus, max_errors, here: None }
+            .run(on_progress)
     }
 
     fn is_interrupted(&self) -> bool {
@@ -213,12 +214,12 @@ pub(super) struct Measured {
 }
 
 impl Attempt<'_> {
-    fn run(&self, look: &mut dyn FnMut(Moment)) -> Done {
+    fn run(&self, on_progress: &mut dyn FnMut(TrialProgress)) -> Done {
         let started = Timestamp::now();
-        look(Moment::Starting);
+        on_progress(TrialProgress::Starting);
         let mut done = match self.start_lab() {
             Ok(mut lab) => {
-                let (record, then) = match self.measure(&mut lab, look) {
+                let (record, then) = match self.measure(&mut lab, on_progress) {
                     Ok(measured) => (self.record(&measured), measured.then),
                     Err(error) => (self.failed(&error), Then::GoOn),
                 };

@@ -210,7 +210,7 @@ fn channel(attempt: &Attempt<'_>, lab: &Lab, number: u32) -> Destination {
 fn shape(attempt: &Attempt<'_>) -> Shape {
     let scenario = attempt.trial.scenario;
     let backends = match &attempt.trial.peer.external {
-        Some(external) => Backends::Seen(external.seen()),
+        Some(external) => Backends::Seen(external.discovered()),
         None => Backends::Known(scenario.backends.iter().map(|one| one.id.clone()).collect()),
     };
     if let Some((service, calls)) = attempt.service.and_then(|own| Some((own, own.calls()?))) {

@@ -60,7 +60,7 @@ impl Attempt<'_> {
 
     /// What was measured, as it is kept.
     pub(in crate::run) fn record(&self, measured: &Measured) -> TrialRecord {
-        let seen = self.look_at(measured);
+        let seen = self.windows(measured);
         let folded = self.fold(&measured.logs, &seen);
         let asked = self.asked();
         let unasked = asked.map(|asked| steadiness::unasked(&measured.logs, seen.spent, asked));
@@ -69,16 +69,16 @@ impl Attempt<'_> {
 
     /// What was measured over which window, and whether it was steady. Of the logs a sample
     /// will do.
-    pub(in crate::run) fn look_at(&self, measured: &Measured) -> Seen {
+    pub(in crate::run) fn windows(&self, measured: &Measured) -> Windows {
         let spent = self.window(measured);
         let steadiness = self.steadiness(measured, spent);
         let cut_ns = steadiness.map_or(0, |found| found.cut_ns);
         let window = Window { start_ns: spent.start_ns + cut_ns, ..spent };
-        Seen { window, spent, steadiness }
+        Windows { window, spent, steadiness }
     }
 
     /// Folds logs of the trial, or of a part of it.
-    pub(in crate::run) fn fold(&self, logs: &[CallLog], seen: &Seen) -> Folded {
+    pub(in crate::run) fn fold(&self, logs: &[CallLog], seen: &Windows) -> Folded {
         let setting = Setting {
             window: seen.window,
             spent: seen.spent,
@@ -103,7 +103,7 @@ impl Attempt<'_> {
     pub(in crate::run) fn record_folded(
         &self,
         measured: &Measured,
-        seen: &Seen,
+        seen: &Windows,
         folded: &Folded,
         unasked: &[Unasked],
     ) -> TrialRecord {
@@ -173,14 +173,14 @@ impl Attempt<'_> {
 
 /// What a look at the calls of a trial has found.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Windows {
     /// What is measured: that over which CPU time was read, less what was not steady yet.
     pub(in crate::run) window: Window,
     pub(in crate::run) spent: Window,
     steadiness: Option<Steadiness>,
 }
 
-impl Seen {
+impl Windows {
     /// As somebody else has found it.
     pub(in crate::run) fn over(window: Window, spent: Window) -> Self {
         Self { window, spent, steadiness: None }

@@ -24,7 +24,7 @@ pub(crate) fn render(decision: &Decision) -> String {
         calculator::write(html, decision);
         charts(html, decision);
         open(html, decision);
-        says_of_each(html, decision);
+        write_each_situation(html, decision);
         tables::costs(html, decision);
         tables::tails(html, decision);
         tables::changes(html, decision);
@@ -106,7 +106,7 @@ fn caveats(html: &mut Html, decision: &Decision) {
 }
 
 /// A situation's finding with all there is to say of it.
-fn told(html: &mut Html, situation: &Situation) {
+fn write_situation(html: &mut Html, situation: &Situation) {
     super::answer::sentence(html, &situation.finding.says);
     html.text(" ");
     super::answer::sentence(html, &situation.details);
@@ -114,7 +114,7 @@ fn told(html: &mut Html, situation: &Situation) {
 }
 
 /// A finding with the links to what shows it.
-fn says(html: &mut Html, finding: &Finding) {
+fn write_finding(html: &mut Html, finding: &Finding) {
     super::answer::sentence(html, &finding.says);
     cites(html, &finding.evidence);
 }
@@ -202,7 +202,7 @@ fn choices(html: &mut Html, decision: &Decision) {
         html.tag("ul", &[("class", "peers")], |html| {
             let findings = decision.costs.iter().flat_map(|costs| &costs.findings);
             for finding in findings.filter(|one| one.status == Status::Tells) {
-                html.tag("li", &[], |html| says(html, finding));
+                html.tag("li", &[], |html| write_finding(html, finding));
             }
         });
     });
@@ -228,7 +228,7 @@ fn open(html: &mut Html, decision: &Decision) {
 }
 
 /// All there is to say of each situation.
-fn says_of_each(html: &mut Html, decision: &Decision) {
+fn write_each_situation(html: &mut Html, decision: &Decision) {
     let measured: Vec<&Situation> = decision
         .situations
         .iter()
@@ -242,7 +242,7 @@ fn says_of_each(html: &mut Html, decision: &Decision) {
             for situation in measured {
                 html.tag("li", &[], |html| {
                     html.leaf("b", &[], &situation.opening("."));
-                    told(html, situation);
+                    write_situation(html, situation);
                 });
             }
         });

@@ -5,7 +5,7 @@ use analysis::decide::{
 };
 use measure::{format, record::Layer};
 
-use super::{cite, column, evidence, says, table};
+use super::{cite, column, evidence, table, write_finding};
 use crate::{
     comparison::plain_range,
     html::Html,
@@ -287,7 +287,7 @@ pub(super) fn even(html: &mut Html, decision: &Decision) {
             for row in &decision.break_even {
                 if !known.contains(&row.finding.id.as_str()) {
                     known.push(&row.finding.id);
-                    html.tag("li", &[], |html| says(html, &row.finding));
+                    html.tag("li", &[], |html| write_finding(html, &row.finding));
                 }
             }
         });

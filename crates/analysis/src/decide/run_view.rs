@@ -1,4 +1,4 @@
-//! A run as the decision looks at it: its model, its peers by what they balance, and
+//! A run as the decision views it: its model, its peers by what they balance, and
 //! where its report lies.
 
 use std::path::Path;
@@ -17,11 +17,12 @@ use super::{
 pub(crate) use crate::findings::Pair;
 use crate::{
     estimate::Estimate,
-    model::{Model, PeerView, marks},
+    model::{Model, PeerView},
+    peer::marks,
 };
 
-/// A run, seen.
-pub(crate) struct Seen<'a> {
+/// One run, or one of its points.
+pub(crate) struct RunView<'a> {
     pub chosen: &'a Chosen,
     /// At its point, where a setting differs between trials.
     pub model: Model<'a>,
@@ -47,13 +48,13 @@ pub(crate) struct At {
 /// All runs: each that has one setting, each point of one that is swept, and searches,
 /// whose trials are not of one load and give no figures but what was found.
 #[derive(Default)]
-pub(crate) struct Looked<'a> {
-    pub seen: Vec<Seen<'a>>,
-    pub searches: Vec<Seen<'a>>,
+pub(crate) struct RunViews<'a> {
+    pub runs: Vec<RunView<'a>>,
+    pub searches: Vec<RunView<'a>>,
 }
 
 /// All runs, with each peer in one colour throughout.
-pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
+pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> RunViews<'a> {
     let mut names: Vec<(&str, Option<Layer>)> = Vec::new();
     for peer in chosen.iter().flat_map(|one| &one.run.record.peers) {
         if names.iter().all(|(known, _)| *known != peer.name) {
@@ -64,7 +65,7 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
     names.sort_by_key(|(name, _)| !OWN.contains(name));
     let layers: Vec<Option<Layer>> = names.iter().map(|(_, layer)| *layer).collect();
     let marks = marks(&layers);
-    let mut looked = Looked::default();
+    let mut views = RunViews::default();
     for one in chosen {
         let mut model = Model::new(&one.run.record, &one.run.trials);
         let mark = |model: &mut Model<'a>| {
@@ -75,7 +76,7 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
             }
         };
         let (folder, link) = (relative(beside, &one.folder), link_to(&one.folder, beside));
-        let of = |model, point| Seen {
+        let of = |model, point| RunView {
             chosen: one,
             model,
             point,
@@ -85,14 +86,14 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
         match model.sweep.take() {
             None => {
                 mark(&mut model);
-                looked.seen.push(of(model, None));
+                views.runs.push(of(model, None));
             }
             Some(sweep) if sweep.search.is_some() => {
                 mark(&mut model);
                 let key = sweep.key.to_owned();
                 let (value, shown) = (String::new(), "the highest rate".to_owned());
                 let at = At { key, value, shown, number: None };
-                looked.searches.push(of(model, Some(at)));
+                views.searches.push(of(model, Some(at)));
             }
             Some(sweep) => {
                 let ats: Vec<At> = sweep
@@ -107,17 +108,17 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> Looked<'a> {
                     .collect();
                 for (mut point, at) in sweep.points.into_iter().zip(ats) {
                     mark(&mut point.model);
-                    looked.seen.push(of(point.model, Some(at)));
+                    views.runs.push(of(point.model, Some(at)));
                 }
             }
         }
     }
-    looked
+    views
 }
 
 const OWN: [&str; 5] = ["direct", "l4", "l7", "client-dns", "client-lookaside"];
 
-impl<'a> Seen<'a> {
+impl<'a> RunView<'a> {
     /// The scenario's name.
     pub(crate) fn scenario(&self) -> &str {
         &self.chosen.run.record.scenario
