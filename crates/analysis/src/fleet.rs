@@ -2,7 +2,7 @@
 //! cost.
 
 use measure::{
-    histogram::{new_histogram, quantile},
+    histogram::quantile_of_all,
     record::{Layer, ProcessRole, TrialRecord},
 };
 use queueing::bins::RandomSubsets;
@@ -38,11 +38,13 @@ pub fn of<'a>(peer: &PeerView<'a>) -> Vec<BalancerView<'a>> {
     let all_cpu_ns: u64 = trials.iter().map(|trial| cpu_ns(trial, None)).sum();
     let view = |(index, one): (usize, &'a measure::record::BalancerRecord)| {
         let own: u64 = trials.iter().map(|trial| calls(trial, index)).sum();
+        let latencies =
+            trials.iter().filter_map(|trial| Some(&trial.balancers.get(index)?.latency));
         let own_cpu_ns: u64 = trials.iter().map(|trial| cpu_ns(trial, Some(&one.id))).sum();
         BalancerView {
             name: &one.id,
             share: own as f64 / all.max(1) as f64,
-            p99_ns: p99_ns(&trials, index),
+            p99_ns: quantile_of_all(latencies, 0.99).map(|ns| ns as f64),
             busiest: busiest(&trials, index).map(|most| most as f64 / own as f64),
             cpu_share: (all_cpu_ns > 0).then(|| own_cpu_ns as f64 / all_cpu_ns as f64),
         }
@@ -55,14 +57,6 @@ fn cpu_ns(trial: &TrialRecord, name: Option<&str>) -> u64 {
     let costs = trial.processes.iter().filter(|cost| cost.role == ProcessRole::Proxy);
     let own = costs.filter(|cost| name.is_none_or(|name| cost.name == name));
     own.map(|cost| cost.user_ns + cost.system_ns).sum()
-}
-
-fn p99_ns(trials: &[&TrialRecord], index: usize) -> Option<f64> {
-    let mut all = new_histogram();
-    for one in trials.iter().filter_map(|trial| trial.balancers.get(index)) {
-        all += one.latency.to_histogram().ok()?;
-    }
-    quantile(&all, 0.99).map(|ns| ns as f64)
 }
 
 /// Calls of the backend that served the most of a balancer's.

@@ -2,7 +2,7 @@
 //! went.
 
 use measure::{
-    histogram::{new_histogram, quantile},
+    histogram::quantile_of_all,
     record::{TrialRecord, ZoneRecord},
 };
 
@@ -48,6 +48,7 @@ pub fn of<'a>(model: &Model<'a>, peer: &PeerView<'a>) -> Vec<ZoneView<'a>> {
             trials.iter().filter_map(|trial| trial.zones.get(index)).collect();
         let sum: u64 = own.iter().map(|zone| calls(zone)).sum();
         let part = |calls: u64| calls as f64 / sum.max(1) as f64;
+        let latencies = own.iter().map(|zone| &zone.latency);
         let crossed: u64 = own.iter().map(|zone| zone.crossed).sum();
         let served_by = |name: &&str| {
             let is_there = |(_, at): &(&u64, &Option<String>)| at.as_deref() == Some(*name);
@@ -62,17 +63,9 @@ pub fn of<'a>(model: &Model<'a>, peer: &PeerView<'a>) -> Vec<ZoneView<'a>> {
             name: &one.id,
             share: sum as f64 / all.max(1) as f64,
             crossed: (sum > 0).then(|| part(crossed)),
-            p99_ns: p99_ns(&own),
+            p99_ns: quantile_of_all(latencies, 0.99).map(|ns| ns as f64),
             to: names.iter().map(served_by).collect(),
         }
     };
     first.zones.iter().enumerate().map(view).collect()
-}
-
-fn p99_ns(zones: &[&ZoneRecord]) -> Option<f64> {
-    let mut all = new_histogram();
-    for zone in zones {
-        all += zone.latency.to_histogram().ok()?;
-    }
-    quantile(&all, 0.99).map(|ns| ns as f64)
 }

@@ -168,6 +168,18 @@ pub fn quantile(histogram: &Histogram<u64>, part: f64) -> Option<u64> {
     (!histogram.is_empty()).then(|| histogram.value_at_quantile(part))
 }
 
+/// The same over the values of several records; `None` where one can't be read.
+pub fn quantile_of_all<'a>(
+    records: impl IntoIterator<Item = &'a HistogramRecord>,
+    part: f64,
+) -> Option<u64> {
+    let mut all = new_histogram();
+    for record in records {
+        all += record.to_histogram().ok()?;
+    }
+    quantile(&all, part)
+}
+
 /// The percentile distribution as HdrHistogram's tools print it (`.hgrm`), with
 /// values in milliseconds.
 pub fn to_hgrm(histogram: &Histogram<u64>) -> String {

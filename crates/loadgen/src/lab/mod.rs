@@ -5,6 +5,7 @@
 //! the end. A balancer in the kernel is launched and probed like the others; what
 //! it has not got is a process to bill.
 
+mod bill;
 mod certificates;
 pub(crate) mod cost;
 mod disturbance;
@@ -23,7 +24,9 @@ mod probe;
 mod process;
 pub(crate) mod quota;
 mod reach;
+mod ready;
 pub(crate) mod reaper;
+mod setup;
 mod tap;
 
 use std::{
@@ -34,204 +37,30 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use bill::Costs;
 pub(crate) use certificates::{Certificates, private_folder};
 pub(crate) use disturbance::Watch;
-use error::Obituary;
 pub(crate) use error::{LabError, LaunchError};
 pub(crate) use fault::{Faults, Means};
 use fleet::{Fleet, Surroundings};
-use generator::client::Trust;
-use measure::record::{LinksRecord, MachineCost, ProcessCost, ProcessRole, Side};
+use measure::record::{LinksRecord, Side};
 use meter::Meter;
 pub(crate) use network::{Addresses, BalancerAddress, Network};
 use network::{Namespace, Place};
-use probe::{NotReady, Port};
 pub(crate) use process::{Launch, Process};
 use quota::Quota;
 pub(crate) use reach::{Way, reach, resolve};
-use rustix::process::Signal;
-use scenario::Ready;
-use tap::{Tap, TapSetup};
-
-use crate::service::OwnService;
+use ready::{wait_ready, wait_until};
+pub(crate) use setup::{
+    BackendPlace, Part, ProxyLaunch, ProxySetup, Reload, ReloadHow, Setup, Site,
+};
+use tap::Tap;
 
 /// How long processes of the lab and proxies may take from their start to a call that
 /// succeeds, beside what calls take by themselves.
 pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one call may take on a machine that does other things too, beside the
-/// service time.
-const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a start is tried when a port was taken in between.
 const START_ATTEMPTS: usize = 3;
-
-/// A proxy ready to be started, once its addresses are known.
-#[derive(Clone, Debug)]
-pub(crate) struct ProxyLaunch {
-    pub(crate) launch: Launch,
-    /// Configuration files to write first, by path.
-    pub(crate) files: Vec<(PathBuf, String)>,
-    /// Whether the command sets the kernel up to be the proxy, and ends.
-    pub(crate) in_kernel: bool,
-    /// How it is told of other backends, if it can be.
-    pub(crate) reload: Option<Reload>,
-    /// Indices of the backends that it is told of.
-    pub(crate) members: Vec<usize>,
-}
-
-/// How a proxy is told that its files are new, and what shows that it has heard.
-#[derive(Clone, Debug)]
-pub(crate) struct Reload {
-    pub(crate) how: ReloadHow,
-    /// A page with the address of every backend it knows.
-    pub(crate) lists: String,
-}
-
-/// What tells a proxy that its files are new.
-#[derive(Clone, Debug)]
-pub(crate) enum ReloadHow {
-    /// It watches them.
-    Watches,
-    Signal(Signal),
-    Command(Launch),
-}
-
-/// Where a proxy stands, and between whom.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Site<'a> {
-    /// Which of so many balancers it is, from zero.
-    pub(crate) number: usize,
-    pub(crate) of: usize,
-    /// Where it listens.
-    pub(crate) listen: SocketAddr,
-    /// Where it answers questions about itself.
-    pub(crate) admin: SocketAddr,
-    /// Addresses of all backends.
-    pub(crate) backends: &'a [SocketAddr],
-    /// Indices of those there are to choose from.
-    pub(crate) members: &'a [usize],
-    /// Where its files are.
-    pub(crate) dir: &'a Path,
-}
-
-/// How a proxy is started at a site.
-pub(crate) type ProxySetup<'a> = dyn Fn(&Site<'_>) -> Result<ProxyLaunch, LaunchError> + 'a;
-
-/// A backend that is to be started.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BackendPlace<'a> {
-    pub(crate) index: usize,
-    /// Where it listens.
-    pub(crate) listen: SocketAddr,
-    /// Where each of them listens for the others, if they do.
-    pub(crate) cluster: &'a [SocketAddr],
-}
-
-/// What of a trial runs on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
-    /// Which backends.
-    pub(crate) backends: Vec<bool>,
-    /// Which balancers, where the peer has any.
-    pub(crate) balancers: Vec<bool>,
-    pub(crate) generator: bool,
-}
-
-impl Part {
-    /// All of it.
-    pub(crate) fn whole(backends: usize, balancers: usize) -> Self {
-        Self { backends: vec![true; backends], balancers: vec![true; balancers], generator: true }
-    }
-
-    /// Whether a backend is on this machine.
-    pub(crate) fn has_backends(&self) -> bool {
-        self.backends.contains(&true)
-    }
-
-    /// Whether a balancer is.
-    pub(crate) fn has_balancers(&self) -> bool {
-        self.balancers.contains(&true)
-    }
-}
-
-/// What a trial needs started. The closures are given addresses, because ports
-/// are chosen anew for each trial and each attempt.
-pub(crate) struct Setup<'a> {
-    pub(crate) part: Part,
-    pub(crate) network: scenario::Network,
-    /// Links that take time.
-    pub(crate) links: &'a scenario::Links,
-    /// What all chance of the network is by.
-    pub(crate) seed: u64,
-    /// Whether there is a name that stands for the backends, for clients that resolve one.
-    pub(crate) has_name: bool,
-    /// How many balancers there are, where the peer has any.
-    pub(crate) balancers: usize,
-    /// How fast each backend is made to work.
-    pub(crate) speeds: Vec<f64>,
-    /// Which backends there are to choose from at first.
-    pub(crate) members: Vec<bool>,
-    /// What a backend may spend on a call that it gets alone.
-    pub(crate) slow_call: Duration,
-    /// The user's own service, where that is what is called.
-    pub(crate) service: Option<&'a OwnService>,
-    /// What shows that a backend is ready, and how long it may take to start.
-    pub(crate) ready: Ready,
-    pub(crate) ready_within: Duration,
-    /// Whom to trust on the way to the balancer, and to backends; `None` where that is
-    /// in plain text.
-    pub(crate) to_balancer: Option<Arc<Trust>>,
-    pub(crate) to_backends: Option<Arc<Trust>>,
-    /// Ids of the backends.
-    pub(crate) ids: Vec<String>,
-    /// Where the user's own servers run already; `None` where `backend` says how one is
-    /// started.
-    pub(crate) running: Option<&'a [String]>,
-    pub(crate) backend: &'a dyn Fn(&BackendPlace<'_>) -> Result<Launch, LaunchError>,
-    /// `None` where there is no tap before a backend.
-    pub(crate) tap: Option<&'a TapSetup<'a>>,
-    /// The CPU time that the proxy may use, in cores.
-    pub(crate) proxy_quota: Option<f64>,
-    /// `None` for a peer without a process.
-    pub(crate) proxy: Option<&'a ProxySetup<'a>>,
-}
-
-impl Setup<'_> {
-    fn backend_port(&self, address: SocketAddr) -> Port<'_> {
-        Port {
-            address,
-            authority: None,
-            trust: self.to_backends.as_deref(),
-            service: self.service,
-            ids: &self.ids,
-            ready: self.ready,
-            start_timeout: self.ready_within,
-            call_timeout: CALL_TIMEOUT + self.slow_call,
-        }
-    }
-
-    /// The way through a proxy is shown by a call, however its backends show that they
-    /// are ready: one that accepts need not know them yet.
-    fn proxy_port(&self, address: SocketAddr) -> Port<'_> {
-        self.port_of_ours(address, self.to_balancer.as_deref())
-    }
-
-    fn tap_port(&self, address: SocketAddr) -> Port<'_> {
-        self.port_of_ours(address, self.to_backends.as_deref())
-    }
-
-    fn port_of_ours<'a>(&'a self, address: SocketAddr, trust: Option<&'a Trust>) -> Port<'a> {
-        Port {
-            address,
-            authority: None,
-            trust,
-            service: self.service,
-            ids: &self.ids,
-            ready: Ready::Call,
-            start_timeout: READY_TIMEOUT,
-            call_timeout: CALL_TIMEOUT + self.slow_call,
-        }
-    }
-}
 
 /// How fast a backend works.
 #[derive(Clone, Copy, Debug)]
@@ -496,19 +325,9 @@ impl Lab {
         self.outside.as_ref()
     }
 
-    fn meters(&self) -> impl Iterator<Item = &Meter> {
-        self.outside.iter().flat_map(|outside| &outside.meters)
-    }
-
     /// How the proxy was started; the first one, of several.
     pub(crate) fn proxy_launch(&self) -> Option<&ProxyLaunch> {
         self.fleet.first_launch()
-    }
-
-    /// The taps of this machine's backends.
-    fn taps_here(&self) -> impl Iterator<Item = &Tap> {
-        let taps = self.taps.iter().zip(&self.part.backends);
-        taps.filter(|(_, is_here)| **is_here).map(|(tap, _)| tap)
     }
 
     /// Says which process is gone, if one is that should not be.
@@ -546,65 +365,6 @@ impl Lab {
         self.network.record()
     }
 
-    /// Reads what everything has spent so far.
-    pub(crate) fn read_costs(&self) -> Costs {
-        let read = |process: &Process| cost::read_tree(process.pid());
-        Costs {
-            generator: cost::read_self().filter(|_| self.part.generator),
-            fleet: self.fleet.read_costs(),
-            backends: self.backends.iter().flatten().map(read).collect(),
-            taps: self.taps_here().map(|tap| tap.process().and_then(read)).collect(),
-            links: self.network.relay().and_then(read),
-            metered: self.meters().map(|meter| meter.read().ok()).collect(),
-            machine: machine::read_machine(),
-        }
-    }
-
-    /// What everything spent between two readings.
-    pub(crate) fn costs_between(
-        &self,
-        before: &Costs,
-        after: &Costs,
-    ) -> (Vec<ProcessCost>, MachineCost) {
-        let mut costs = Vec::new();
-        let mut add = |role, name: &str, before: Option<_>, after: Option<cost::Reading>| {
-            if let (Some(before), Some(after)) = (before, after) {
-                costs.push(after.since(&before, role, name));
-            }
-        };
-        add(ProcessRole::Generator, "generator", before.generator, after.generator);
-        add(ProcessRole::Links, "links", before.links, after.links);
-        // A part of what it cost is not its cost.
-        let all = before.metered.iter().chain(&after.metered).all(Option::is_some);
-        if let Some(outside) = self.outside.as_ref().filter(|_| all) {
-            for (before, after) in before.metered.iter().zip(&after.metered) {
-                add(ProcessRole::Proxy, &outside.name, *before, *after);
-            }
-        }
-        // What some of them cost is not what the balancers or the backends cost: where one
-        // can't be told, because it ended or was another process before, none is.
-        let names = self.fleet.processes().map(Process::name);
-        let fleet = (ProcessRole::Proxy, names.collect(), &before.fleet, &after.fleet);
-        let names = self.backends.iter().flatten().map(Process::name);
-        let backends = (ProcessRole::Backend, names.collect(), &before.backends, &after.backends);
-        let names = self.taps_here().map(Tap::name);
-        let taps = (ProcessRole::Tap, names.collect(), &before.taps, &after.taps);
-        let parts: [(_, Vec<&str>, _, _); 3] = [fleet, backends, taps];
-        for (role, names, before, after) in parts {
-            let all = before.iter().chain(after).all(Option::is_some);
-            let is_restarted = role != ProcessRole::Proxy && self.restarted.contains(&true);
-            if !all || is_restarted {
-                continue;
-            }
-            for ((name, before), after) in names.into_iter().zip(before).zip(after) {
-                add(role, name, *before, *after);
-            }
-        }
-        let own_ns = costs.iter().map(|cost| cost.user_ns + cost.system_ns).sum();
-        let machine = machine::machine_since(&after.machine, &before.machine, own_ns);
-        (costs, machine)
-    }
-
     /// Ends everything: all are asked first, then all are waited for, so that
     /// the slowest one's grace is the longest wait.
     pub(crate) fn stop(mut self) {
@@ -621,18 +381,6 @@ impl Lab {
     }
 }
 
-/// One reading of everything.
-#[derive(Clone, Debug)]
-pub(crate) struct Costs {
-    generator: Option<cost::Reading>,
-    fleet: Vec<Option<cost::Reading>>,
-    backends: Vec<Option<cost::Reading>>,
-    taps: Vec<Option<cost::Reading>>,
-    links: Option<cost::Reading>,
-    metered: Vec<Option<cost::Reading>>,
-    machine: machine::MachineReading,
-}
-
 /// Where servers that run already are now.
 fn resolve_all(authorities: &[String]) -> Result<Vec<SocketAddr>, LabError> {
     let one = |authority: &String| {
@@ -640,56 +388,6 @@ fn resolve_all(authorities: &[String]) -> Result<Vec<SocketAddr>, LabError> {
         resolved.map_err(|error| LabError::Resolve { authority: authority.clone(), error })
     };
     authorities.iter().map(one).collect()
-}
-
-fn wait_ready(
-    process: &mut Process,
-    port: Port<'_>,
-    side: Side,
-    network: &Network,
-) -> Result<(), LabError> {
-    let name = process.name().to_owned();
-    let obituary = || process.exited().map(|_| process.obituary());
-    wait_until(&name, obituary, port, side, network)
-}
-
-/// Waits until a call to `port` succeeds. `obituary` says how what should answer there
-/// ended, if it has.
-fn wait_until(
-    name: &str,
-    mut obituary: impl FnMut() -> Option<Obituary> + Send,
-    port: Port<'_>,
-    side: Side,
-    network: &Network,
-) -> Result<(), LabError> {
-    // Time for a second call, where the first one drew a long service time.
-    let waited = port.start_timeout + 2 * port.call_timeout;
-    let mut ended = None;
-    let probe = || {
-        let gone = || {
-            ended = obituary();
-            ended.is_some()
-        };
-        probe::until_ready(port, waited, gone)
-    };
-    let ready = network
-        .as_client(probe)
-        .map_err(|error| LabError::CannotCall { name: name.to_owned(), error })?;
-    match (ready, ended) {
-        (Ok(()), _) => Ok(()),
-        (Err(_), Some(obituary)) => Err(LabError::Ended { side, obituary }),
-        (Err(NotReady::Refused(error)), None) => {
-            Err(LabError::Refused { side, name: name.to_owned(), address: port.address, error })
-        }
-        (Err(NotReady::TimedOut(last)), None) => Err(LabError::NoAnswer {
-            side,
-            name: name.to_owned(),
-            address: port.address,
-            waited,
-            last,
-        }),
-        (Err(NotReady::Interrupted | NotReady::Gone), None) => Err(LabError::Interrupted),
-    }
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> LabError {
