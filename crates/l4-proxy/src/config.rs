@@ -13,6 +13,7 @@ use std::time::Duration;
 use balance::PolicyKind;
 use serve::Metrics;
 use serve::admin::BackendSpec;
+use serve::backend_flag::{BackendFlag, BackendFlagError};
 use serve::zones::ZoneConfig;
 
 pub use crate::proxy_protocol::ProxyVersion;
@@ -201,46 +202,18 @@ impl From<BackendSpec> for BackendConfig {
     }
 }
 
-/// Why a text is no backend. The message quotes the text.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BackendError {
-    /// The part before the first comma is no address.
-    #[error(
-        "`{0}` is no address; write an IP address and a port, as in 127.0.0.1:5001 or [::1]:5001"
-    )]
-    Address(String),
-    /// An option is none that is known.
-    #[error(
-        "`{0}` is no option of a backend; known are weight=N, max_connections=N, group=NAME and \
-         zone=NAME"
-    )]
-    Option(String),
-    /// A number is no whole number from 1 up.
-    #[error("`{0}` is no number; write a whole number from 1 up, as in weight=3")]
-    Number(String),
-}
-
 impl FromStr for BackendConfig {
-    type Err = BackendError;
+    type Err = BackendFlagError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut parts = text.split(',').map(str::trim);
-        let address = parts.next().unwrap_or_default();
-        let address = address.parse().map_err(|_| BackendError::Address(address.to_owned()))?;
-        let mut backend = Self::new(address);
-        for option in parts {
-            let number = |text: &str| {
-                text.parse::<NonZeroU32>().map_err(|_| BackendError::Number(text.to_owned()))
-            };
-            match option.split_once('=') {
-                Some(("weight", weight)) => backend.weight = number(weight)?,
-                Some(("max_connections", most)) => backend.max_connections = Some(number(most)?),
-                Some(("group", name)) if !name.is_empty() => backend.group = Some(name.to_owned()),
-                Some(("zone", name)) if !name.is_empty() => backend.zone = Some(name.to_owned()),
-                _ => return Err(BackendError::Option(option.to_owned())),
-            }
-        }
-        Ok(backend)
+        let flag = BackendFlag::parse(text, &["weight", "max_connections", "group", "zone"])?;
+        Ok(Self {
+            address: flag.address,
+            weight: flag.number("weight")?.unwrap_or(NonZeroU32::MIN),
+            max_connections: flag.number("max_connections")?,
+            group: flag.text("group"),
+            zone: flag.text("zone"),
+        })
     }
 }
 
@@ -266,14 +239,5 @@ mod tests {
         }
         let error = "sendfile".parse::<DataPlane>().unwrap_err().to_string();
         assert!(DataPlane::ALL.iter().all(|plane| error.contains(plane.name())), "{error}");
-    }
-
-    #[test]
-    fn a_wrong_backend_is_quoted_with_what_was_expected() {
-        let error = |text: &str| text.parse::<BackendConfig>().unwrap_err();
-        assert_eq!(error("localhost"), BackendError::Address("localhost".into()));
-        assert_eq!(error("127.0.0.1:1,weigth=2"), BackendError::Option("weigth=2".into()));
-        assert_eq!(error("127.0.0.1:1,weight=0"), BackendError::Number("0".into()));
-        assert!(error("x").to_string().contains("127.0.0.1:5001"));
     }
 }

@@ -16,6 +16,7 @@ use clap::FromArgMatches as _;
 use h2_wire::connection::FRAMES_PER_RECEIVED;
 use http::HeaderName;
 use serve::Metrics;
+use serve::backend_flag::{BackendFlag, BackendFlagError};
 use serve::duration;
 use serve::health::HealthConfig;
 use serve::zones::ZoneConfig;
@@ -141,50 +142,17 @@ impl BackendConfig {
     }
 }
 
-/// Why a text names no backend.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ParseBackendError {
-    /// It does not begin with an address.
-    #[error("`{0}` is no address; write IP:PORT, as in 127.0.0.1:50051")]
-    Address(String),
-    /// The weight is no positive number.
-    #[error("weight `{0}` is no whole number from 1 on")]
-    Weight(String),
-    /// The name is empty.
-    #[error("the name is empty")]
-    Name,
-    /// The zone's name is empty.
-    #[error("the zone's name is empty; leave it out for none")]
-    Zone,
-    /// Something else follows the address.
-    #[error("`{0}` is none of weight=N, name=S and zone=S")]
-    Option(String),
-}
-
 impl FromStr for BackendConfig {
-    type Err = ParseBackendError;
+    type Err = BackendFlagError;
 
-    fn from_str(text: &str) -> Result<Self, ParseBackendError> {
-        let mut parts = text.split(',');
-        let addr = parts.next().unwrap_or_default();
-        let addr = addr.parse().map_err(|_| ParseBackendError::Address(addr.to_owned()))?;
-        let mut backend = Self::new(addr);
-        for option in parts {
-            match option.split_once('=') {
-                Some(("weight", weight)) => {
-                    let parsed: Result<NonZeroU32, _> = weight.parse();
-                    let parsed =
-                        parsed.map_err(|_| ParseBackendError::Weight(weight.to_owned()))?;
-                    backend.weight = parsed.get();
-                }
-                Some(("name", "")) => return Err(ParseBackendError::Name),
-                Some(("name", name)) => backend.name = name.to_owned(),
-                Some(("zone", "")) => return Err(ParseBackendError::Zone),
-                Some(("zone", name)) => backend.zone = Some(name.to_owned()),
-                _ => return Err(ParseBackendError::Option(option.to_owned())),
-            }
-        }
-        Ok(backend)
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let flag = BackendFlag::parse(text, &["weight", "name", "zone"])?;
+        Ok(Self {
+            addr: flag.address,
+            weight: flag.number("weight")?.map_or(1, NonZeroU32::get),
+            name: flag.text("name").unwrap_or_else(|| flag.address.to_string()),
+            zone: flag.text("zone"),
+        })
     }
 }
 
@@ -550,23 +518,5 @@ mod tests {
                 zone: Some("a".to_owned()),
             })
         );
-    }
-
-    #[test]
-    fn a_wrong_backend_is_told_what_is_wrong() {
-        use ParseBackendError::{Address, Name, Option, Weight, Zone};
-        let cases = [
-            ("", Address(String::new())),
-            ("5001", Address("5001".to_owned())),
-            ("127.0.0.1:5001,weight=0", Weight("0".to_owned())),
-            ("127.0.0.1:5001,weight=-1", Weight("-1".to_owned())),
-            ("127.0.0.1:5001,name=", Name),
-            ("127.0.0.1:5001,zone=", Zone),
-            ("127.0.0.1:5001,heavy", Option("heavy".to_owned())),
-            ("127.0.0.1:5001,", Option(String::new())),
-        ];
-        for (text, error) in cases {
-            assert_eq!(text.parse::<BackendConfig>(), Err(error), "{text}");
-        }
     }
 }

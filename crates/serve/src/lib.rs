@@ -30,6 +30,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod backend_flag;
 pub mod backoff;
 pub mod cli;
 pub use units::duration;

@@ -29,8 +29,8 @@ pub(crate) enum LabError {
     #[error("{name} was not set up within {} s", waited.as_secs())]
     NotSetUp { name: String, waited: Duration },
     /// A process ended that should not have.
-    #[error("{obituary}")]
-    Ended { side: Side, obituary: Obituary },
+    #[error("{exit_report}")]
+    Ended { side: Side, exit_report: ExitReport },
     #[error("{name} at {address} was not ready within {} s: {last}", waited.as_secs())]
     NoAnswer { side: Side, name: String, address: SocketAddr, waited: Duration, last: CallError },
     /// It is there, and a call was not answered as it has to be.
@@ -90,14 +90,14 @@ pub(crate) enum LaunchError {
 
 /// How a process ended, and what it wrote last.
 #[derive(Clone, Debug)]
-pub(crate) struct Obituary {
+pub(crate) struct ExitReport {
     pub(crate) name: String,
     /// `None` for one that still runs.
     pub(crate) status: Option<ExitStatus>,
-    pub(crate) last_words: Option<String>,
+    pub(crate) last_lines: Option<String>,
 }
 
-impl fmt::Display for Obituary {
+impl fmt::Display for ExitReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use std::os::unix::process::ExitStatusExt as _;
         f.write_str(&self.name)?;
@@ -107,7 +107,7 @@ impl fmt::Display for Obituary {
             Some((None, Some(signal))) => write!(f, " was ended by signal {signal}")?,
             Some((None, None)) => f.write_str(" ended")?,
         }
-        match &self.last_words {
+        match &self.last_lines {
             Some(words) => write!(f, "; its last words: {words}"),
             None => f.write_str(" without a word"),
         }

@@ -139,7 +139,7 @@ impl Fleet {
     }
 
     /// The first of them that has ended.
-    pub(super) fn casualty(&mut self) -> Option<&mut Process> {
+    pub(super) fn unexpected_exit(&mut self) -> Option<&mut Process> {
         let mut processes =
             self.balancers.iter_mut().filter_map(|balancer| balancer.process.as_mut());
         processes.find_map(|process| process.exited().is_some().then_some(process))

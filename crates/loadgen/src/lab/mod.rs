@@ -331,7 +331,7 @@ impl Lab {
     }
 
     /// Says which process is gone, if one is that should not be.
-    pub(crate) fn casualty(&mut self) -> Option<LabError> {
+    pub(crate) fn unexpected_exit(&mut self) -> Option<LabError> {
         let backends = self
             .backends
             .iter_mut()
@@ -341,16 +341,16 @@ impl Lab {
         let taps = self.taps.iter_mut().zip(&self.ended_by_fault).filter(|(_, ended)| !**ended);
         let taps = taps.filter_map(|(tap, _)| Some((Side::Lab, tap.process_mut()?)));
         let lost = backends.chain(taps).find_map(|(side, process)| {
-            process.exited().map(|_| LabError::Ended { side, obituary: process.obituary() })
+            process.exited().map(|_| LabError::Ended { side, exit_report: process.exit_report() })
         });
         let lost = lost.or_else(|| {
-            let obituary = self.fleet.casualty()?.obituary();
-            Some(LabError::Ended { side: Side::Proxy, obituary })
+            let exit_report = self.fleet.unexpected_exit()?.exit_report();
+            Some(LabError::Ended { side: Side::Proxy, exit_report })
         });
         lost.or_else(|| {
             let relay = self.network.relay_mut()?;
             relay.exited()?;
-            Some(LabError::Ended { side: Side::Lab, obituary: relay.obituary() })
+            Some(LabError::Ended { side: Side::Lab, exit_report: relay.exit_report() })
         })
     }
 

@@ -19,7 +19,7 @@ use measure::record::Side;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{
-    error::{LabError, Obituary},
+    error::{ExitReport, LabError},
     network::Namespace,
     quota::Quota,
     reaper,
@@ -177,16 +177,16 @@ impl Process {
         if self.exited().is_some_and(|status| status.success()) {
             Ok(())
         } else {
-            Err(LabError::Ended { side: Side::Proxy, obituary: self.obituary() })
+            Err(LabError::Ended { side: Side::Proxy, exit_report: self.exit_report() })
         }
     }
 
     /// How it ended and what it last wrote.
-    pub(crate) fn obituary(&mut self) -> Obituary {
-        Obituary { name: self.name.clone(), status: self.exited(), last_words: self.last_words() }
+    pub(crate) fn exit_report(&mut self) -> ExitReport {
+        ExitReport { name: self.name.clone(), status: self.exited(), last_lines: self.last_lines() }
     }
 
-    fn last_words(&self) -> Option<String> {
+    fn last_lines(&self) -> Option<String> {
         let bytes = self.own_log();
         let text = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(LOG_QUOTE_BYTES)..])
             .into_owned();

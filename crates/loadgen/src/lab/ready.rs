@@ -4,7 +4,7 @@ use measure::record::Side;
 
 use super::{
     LabError, Network,
-    error::Obituary,
+    error::ExitReport,
     probe::{self, NotReady, Port},
     process::Process,
 };
@@ -16,15 +16,15 @@ pub(super) fn wait_ready(
     network: &Network,
 ) -> Result<(), LabError> {
     let name = process.name().to_owned();
-    let obituary = || process.exited().map(|_| process.obituary());
-    wait_until(&name, obituary, port, side, network)
+    let exit_report = || process.exited().map(|_| process.exit_report());
+    wait_until(&name, exit_report, port, side, network)
 }
 
-/// Waits until a call to `port` succeeds. `obituary` says how what should answer there
+/// Waits until a call to `port` succeeds. `exit_report` says how what should answer there
 /// ended, if it has.
 pub(super) fn wait_until(
     name: &str,
-    mut obituary: impl FnMut() -> Option<Obituary> + Send,
+    mut exit_report: impl FnMut() -> Option<ExitReport> + Send,
     port: Port<'_>,
     side: Side,
     network: &Network,
@@ -34,7 +34,7 @@ pub(super) fn wait_until(
     let mut ended = None;
     let probe = || {
         let gone = || {
-            ended = obituary();
+            ended = exit_report();
             ended.is_some()
         };
         probe::until_ready(port, waited, gone)
@@ -44,7 +44,7 @@ pub(super) fn wait_until(
         .map_err(|error| LabError::CannotCall { name: name.to_owned(), error })?;
     match (ready, ended) {
         (Ok(()), _) => Ok(()),
-        (Err(_), Some(obituary)) => Err(LabError::Ended { side, obituary }),
+        (Err(_), Some(exit_report)) => Err(LabError::Ended { side, exit_report }),
         (Err(NotReady::Refused(error)), None) => {
             Err(LabError::Refused { side, name: name.to_owned(), address: port.address, error })
         }

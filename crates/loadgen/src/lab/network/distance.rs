@@ -209,7 +209,7 @@ fn start_relay(links: &[Slow<'_>], plan: &Plan<'_>) -> Result<Process, NetworkEr
     let begin = Instant::now();
     while !relay.has_said(READY) {
         if relay.exited().is_some() || begin.elapsed() > PATIENCE {
-            return Err(NetworkError::Relay(relay.obituary().to_string()));
+            return Err(NetworkError::Relay(relay.exit_report().to_string()));
         }
         thread::sleep(POLL_INTERVAL);
     }

@@ -108,7 +108,7 @@ impl Running {
     /// Says how a command ended that was to run for as long as the agents do.
     pub(super) fn ended(&mut self) -> Option<String> {
         let mut commands = self.commands.iter_mut();
-        commands.find_map(|command| command.exited().map(|_| command.obituary().to_string()))
+        commands.find_map(|command| command.exited().map(|_| command.exit_report().to_string()))
     }
 
     /// Ends them: agents that were told so have ended by themselves.

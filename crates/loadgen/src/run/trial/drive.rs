@@ -127,7 +127,7 @@ impl Attempt<'_> {
             }
             if self.is_given_up() {
                 watched.outcome = TrialOutcome::Interrupted;
-            } else if let Some(error) = lab.casualty() {
+            } else if let Some(error) = lab.unexpected_exit() {
                 watched.outcome = failure(&error);
             } else if let Some(message) = self.too_many_errors(generator) {
                 watched.outcome = TrialOutcome::Failed { side: Side::Proxy, message };
