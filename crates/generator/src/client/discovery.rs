@@ -35,6 +35,8 @@ pub(super) struct Name {
     /// What the last one gave; never empty.
     known: Vec<usize>,
     resolved_ns: u64,
+    /// How often it was resolved after the first time.
+    resolutions: usize,
     /// When it is resolved next, if that was asked for.
     due_ns: Option<u64>,
 }
@@ -47,6 +49,7 @@ impl Name {
             answer: members.clone(),
             known: members,
             resolved_ns: now_ns,
+            resolutions: 0,
             due_ns: None,
         }
     }
@@ -54,6 +57,11 @@ impl Name {
     /// The backends that the client knows.
     pub(super) fn known(&self) -> &[usize] {
         &self.known
+    }
+
+    /// How often it was resolved after the first time.
+    pub(super) fn resolutions(&self) -> usize {
+        self.resolutions
     }
 
     /// The name stands for these backends from now on. Says whether the client hears of it
@@ -79,10 +87,9 @@ impl Name {
     /// Resolves the name if that was requested and its time has come. Says whether the
     /// client knows other backends now.
     pub(super) fn resolve(&mut self, now_ns: u64) -> bool {
-        if self.due_ns.is_none_or(|due_ns| now_ns < due_ns) {
-            return false;
-        }
-        (self.due_ns, self.resolved_ns) = (None, now_ns);
+        let Some(due_ns) = self.due_ns.filter(|&due_ns| due_ns <= now_ns) else { return false };
+        (self.due_ns, self.resolved_ns) = (None, due_ns);
+        self.resolutions += 1;
         self.learn()
     }
 

@@ -35,20 +35,38 @@ pub struct Turns {
 
 /// Addresses of which the first that takes a connection has all calls: gRPC's `pick_first`.
 /// When the connection is lost, the next one is looked for from the first address again, and
-/// meanwhile the name is resolved (`PickFirst::GoIdle` of grpc-core).
+/// meanwhile the name is resolved (`PickFirst::GoIdle` of grpc-core): what that gives counts
+/// for the connection after it, or where an address has not taken this one. A DNS server gives
+/// the addresses in another order each time, here from the next one on.
 #[derive(Debug)]
 pub struct First {
     /// What calls name the service by.
     authority: String,
     addresses: Vec<SocketAddr>,
     name: RefCell<Name>,
-    /// The backend that comes first for this client: a DNS server gives each client another
-    /// order, and one that has lost its connection makes the next one before it has another.
-    first: usize,
+    /// Where the order of the first answer begins.
+    turn: usize,
+    /// The backend that comes first in the last answer.
+    first: Cell<usize>,
     /// How many were tried for the connection that is being made.
     tried: Cell<usize>,
     /// The backend that was tried last.
     last: Cell<usize>,
+}
+
+impl First {
+    /// Has the name resolved, if that was requested and its time has come. A search for a
+    /// connection begins anew with the answer.
+    fn resolve(&self, now_ns: u64) {
+        let mut name = self.name.borrow_mut();
+        let before = name.resolutions();
+        name.resolve(now_ns);
+        if name.resolutions() != before {
+            let known = name.known();
+            self.first.set(known[(self.turn + name.resolutions()) % known.len()]);
+            self.tried.set(0);
+        }
+    }
 }
 
 impl Resolver {
@@ -82,10 +100,10 @@ impl Resolver {
         now_ns: u64,
     ) -> Self {
         let authority = addresses[0].to_string();
-        let first = members[first % members.len()];
+        let (turn, first) = (first, Cell::new(members[first % members.len()]));
         let name = RefCell::new(Name::new(discovery, members, now_ns));
         let (tried, last) = (Cell::new(0), Cell::new(usize::MAX));
-        Self::First(First { authority, addresses, name, first, tried, last })
+        Self::First(First { authority, addresses, name, turn, first, tried, last })
     }
 
     /// Where the next attempt to connect goes.
@@ -99,10 +117,12 @@ impl Resolver {
                 turns.addresses[members[turn % members.len()]]
             }
             Self::First(first) => {
-                let mut name = first.name.borrow_mut();
-                name.resolve(now_ns);
+                if first.tried.get() > 0 {
+                    first.resolve(now_ns);
+                }
+                let name = first.name.borrow();
                 let members = name.known();
-                let own = members.iter().position(|&member| member == first.first);
+                let own = members.iter().position(|&member| member == first.first.get());
                 let at = (own.unwrap_or(0) + first.tried.get()) % members.len();
                 first.tried.set(first.tried.get() + 1);
                 first.last.set(members[at]);
@@ -121,7 +141,7 @@ impl Resolver {
     /// A connection was lost or sent away, or could not be made.
     pub fn lost(&self, now_ns: u64) {
         if let Self::First(first) = self {
-            // It is resolved with the next attempt to connect.
+            first.resolve(now_ns);
             first.name.borrow_mut().request(now_ns);
         }
     }
@@ -147,13 +167,15 @@ impl Resolver {
 
     /// The name stands for these backends from now on. Says whether the client has heard of
     /// it, and that the backend it is connected to is none of them.
-    pub fn set_members(&self, members: &[usize]) -> bool {
+    pub fn set_members(&self, members: &[usize], now_ns: u64) -> bool {
         match self {
             Self::Turns(turns) if !members.is_empty() => {
                 *turns.members.borrow_mut() = members.to_vec();
                 false
             }
             Self::First(first) => {
+                // What was resolved before knows nothing of it.
+                first.resolve(now_ns);
                 first.name.borrow_mut().change(members) && !members.contains(&first.last.get())
             }
             Self::One(_) | Self::Turns(_) => false,
@@ -179,34 +201,40 @@ mod tests {
     fn connections_go_to_the_members_of_now_in_turn() {
         let resolver = Resolver::turns(addresses(), vec![0, 1], 1);
         assert_eq!(next(&resolver, 3), [5001, 5000, 5001]);
-        resolver.set_members(&[1, 2]);
+        resolver.set_members(&[1, 2], 0);
         assert_eq!(next(&resolver, 2), [5001, 5002]);
         assert_eq!(resolver.authority(), "127.0.0.1:5000");
-        resolver.set_members(&[]);
+        resolver.set_members(&[], 0);
         assert_eq!(next(&resolver, 1), [5001], "a name that stands for nothing is not believed");
     }
 
     #[test]
-    fn the_first_is_looked_for_from_the_same_address_again() {
+    fn the_first_is_looked_for_from_the_same_address_until_the_name_was_resolved() {
+        const SECOND: u64 = 1_000_000_000;
         let dns = Discovery::Dns { interval: Duration::from_secs(30) };
         let resolver = Resolver::first(addresses(), vec![0, 1], dns, 1, 0);
         assert_eq!(next(&resolver, 2), [5001, 5000]);
         resolver.connected();
-        resolver.set_members(&[0, 1, 2]);
+        resolver.set_members(&[0, 1, 2], 0);
         assert_eq!(next(&resolver, 2), [5001, 5000], "the name was not resolved");
         resolver.connected();
-        resolver.lost(1);
-        assert_eq!((resolver.next(2).port(), resolver.count()), (5001, 2), "too soon");
+        // Resolved at second 30, which counts for the connection after this one.
+        resolver.lost(SECOND);
+        assert_eq!((resolver.next(2 * SECOND).port(), resolver.count()), (5001, 2));
         resolver.connected();
-        let after = 30_000_000_000;
-        let ports: Vec<u16> = (0..3).map(|_| resolver.next(after).port()).collect();
-        assert_eq!((ports, resolver.count()), (vec![5001, 5002, 5000], 3));
+        resolver.lost(40 * SECOND);
+        assert_eq!((resolver.next(40 * SECOND).port(), resolver.count()), (5002, 3));
+        resolver.connected();
+        // And for this one where its first address does not take it: resolved at second 60.
+        resolver.lost(50 * SECOND);
+        let ports = [50, 61, 61, 61].map(|second| resolver.next(second * SECOND).port());
+        assert_eq!(ports, [5002, 5000, 5001, 5002]);
     }
 
     #[test]
     fn who_is_told_leaves_a_backend_that_is_none_any_more() {
         let resolver = Resolver::first(addresses(), vec![0, 1], Discovery::Lookaside, 1, 0);
         assert_eq!(next(&resolver, 1), [5001]);
-        assert!(!resolver.set_members(&[0, 1, 2]) && resolver.set_members(&[0, 2]));
+        assert!(!resolver.set_members(&[0, 1, 2], 0) && resolver.set_members(&[0, 2], 0));
     }
 }

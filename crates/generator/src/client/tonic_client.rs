@@ -127,7 +127,7 @@ impl Connection for TonicConnection {
     }
 
     fn set_members(&self, members: &[usize]) {
-        if self.resolver.set_members(members) {
+        if self.resolver.set_members(members, monotonic_ns()) {
             self.release();
         }
     }

@@ -126,7 +126,7 @@ impl Connection for WireConnection {
     }
 
     fn set_members(&self, members: &[usize]) {
-        if self.0.resolver.set_members(members) {
+        if self.0.resolver.set_members(members, monotonic_ns()) {
             self.0.release();
         }
     }
