@@ -74,7 +74,6 @@ function options(policy, settings) {
     "grpc.initial_reconnect_backoff_ms": settings.initial_backoff_ms,
     // Channels to the same addresses would otherwise share connections.
     "grpc.use_local_subchannel_pool": 1,
-    "grpc.enable_retries": 0,
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
   };
