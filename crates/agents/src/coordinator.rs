@@ -15,16 +15,15 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
+pub use join::Refused;
+use join::{Joined, Joiner};
+pub use node::{Lost, Node, Progress};
 use tokio::{runtime::Runtime, sync::Notify};
 use tonic::{
     Request, Status,
     service::interceptor::InterceptedService,
     transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
-
-pub use join::Refused;
-use join::{Joined, Joiner};
-pub use node::{Lost, Node, Progress};
 
 use crate::{MESSAGE_BYTES, NAME, NODES, Now, token::Token, wire};
 

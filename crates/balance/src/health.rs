@@ -7,8 +7,7 @@
 //! grows with time, since a process that has just started is slow and a full
 //! share would meet it cold.
 
-use std::num::NonZeroU32;
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 /// An ejection is doubled each time that it is repeated, up to this many times.
 const DOUBLINGS: u32 = 4;

@@ -13,11 +13,13 @@
 //! It evens out utilization, and not what calls wait for: two backends may be equally
 //! utilized while the one has a queue and the other none.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
-use std::time::Duration;
 
 use crate::{
     Backend, BalanceError, PickInput,

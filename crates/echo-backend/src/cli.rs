@@ -1,23 +1,25 @@
 //! The backend's command line, for its own program and for the lab, which runs
 //! it as a hidden subcommand.
 
-use std::io::Write as _;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    io::Write as _, num::NonZeroUsize, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
+};
 
-use serve::cli::ServerArgs;
-use serve::exit::{self, Failure};
-use serve::logging::LogArgs;
-use serve::tls::{self, Named, TlsError};
-use serve::{BindOptions, Metrics, duration};
+use serve::{
+    BindOptions, Metrics,
+    cli::ServerArgs,
+    duration,
+    exit::{self, Failure},
+    logging::LogArgs,
+    tls::{self, Named, TlsError},
+};
 
-use crate::Backend;
-use crate::config::{Config, ConnectionConfig, QueueConfig, Speed};
-use crate::control::Control;
-use crate::service_time::ServiceTime;
+use crate::{
+    Backend,
+    config::{Config, ConnectionConfig, QueueConfig, Speed},
+    control::Control,
+    service_time::ServiceTime,
+};
 
 /// Flags of a backend.
 #[derive(Clone, Debug, clap::Args)]
@@ -221,8 +223,9 @@ async fn serve_process(args: Args) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::{CommandFactory, Parser};
+
+    use super::*;
 
     #[derive(Debug, Parser)]
     struct Program {

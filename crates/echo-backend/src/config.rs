@@ -1,10 +1,6 @@
 //! What a backend is told: who it is, how it queues, and its bounds.
 
-use std::fmt;
-use std::num::NonZeroUsize;
-use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{fmt, num::NonZeroUsize, str::FromStr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use serve::Metrics;

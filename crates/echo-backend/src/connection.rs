@@ -3,23 +3,23 @@
 //! hyper is driven directly, and not through tonic's server, whose maximum
 //! age with a grace period cuts connections without a GOAWAY.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use hyper::server::conn::http2::Builder;
-use hyper::service::service_fn;
+use hyper::{server::conn::http2::Builder, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::{RecvFlags, recv};
 use rustls::ServerConfig;
 use serve::{Accepted, Shutdown, tls};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, sleep_until, timeout},
+};
 
-use crate::config::ConnectionConfig;
-use crate::counters::Counters;
-use crate::lingering::Lingering;
-use crate::routes::Routes;
+use crate::{config::ConnectionConfig, counters::Counters, lingering::Lingering, routes::Routes};
 
 /// What all connections of a backend share.
 pub(crate) struct Connections {

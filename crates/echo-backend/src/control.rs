@@ -9,8 +9,7 @@
 //! was heeded: `b1: command 3: speed is 0.2`. A pipe rather than a port: it needs
 //! no address, nobody else can reach it, and it is there in any network namespace.
 
-use crate::Backend;
-use crate::config::Speed;
+use crate::{Backend, config::Speed};
 
 /// Heeds the lines, in their order.
 #[derive(Debug)]

@@ -10,9 +10,10 @@ use std::pin::Pin;
 use futures_util::{Stream, StreamExt, stream};
 use serve::Shutdown;
 use tonic::{Request, Response, Status};
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_server::Health;
-use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_server::Health,
+};
 
 /// The services asked after: the server as a whole, and the echo service.
 const KNOWN: [&str; 2] = ["", "layerlab.echo.v1.Echo"];

@@ -37,25 +37,21 @@ mod routes;
 mod service;
 mod station;
 
-use std::io;
-use std::net::TcpListener;
-use std::sync::Arc;
-
-use rand_distr::{Distribution, OpenClosed01};
-use serve::{AcceptOptions, Acceptor, ConnectionLimit, Shutdown};
-use tokio::task::JoinSet;
+use std::{io, net::TcpListener, sync::Arc};
 
 pub use cli::main_with;
 pub use config::Config;
-
 use config::Speed;
 use connection::Connections;
 use counters::Counters;
 use health::HealthService;
 use load::Load;
+use rand_distr::{Distribution, OpenClosed01};
 use routes::Routes;
+use serve::{AcceptOptions, Acceptor, ConnectionLimit, Shutdown};
 use service::EchoService;
 use station::Station;
+use tokio::task::JoinSet;
 
 /// How far a connection's maximum age may lie from what was configured, either
 /// way, as a share of it.

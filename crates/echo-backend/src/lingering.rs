@@ -6,14 +6,18 @@
 //! 9.6: the sending side is shut, and what still arrives is read and thrown
 //! away until the client closes too, or until it has had its time.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Sleep, sleep},
+};
 
 /// How long a client may take to close its side after ours.
 const LINGER: Duration = Duration::from_secs(1);
@@ -90,9 +94,12 @@ impl AsyncWrite for Lingering {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
 
     async fn pair() -> (TcpStream, Lingering) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

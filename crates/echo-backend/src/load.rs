@@ -5,16 +5,17 @@
 //! Utilization is that of the servers of the queue and not of the CPU, since it is the queue
 //! that stands for the work of a service here.
 
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
 
 use balance::{LOAD_REPORT_TRAILER, LatencyMeter, LoadMeter, LoadReport};
 use http::{HeaderMap, HeaderValue};
 use http_body::{Frame, SizeHint};
 use serve::timer::monotonic_ns;
-use tonic::Status;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 
 use crate::station::{Station, Timing};
 

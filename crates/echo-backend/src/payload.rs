@@ -23,8 +23,9 @@ pub(crate) fn resize(mut payload: Vec<u8>, response_bytes: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn sizes_are_met() {

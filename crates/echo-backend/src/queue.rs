@@ -13,9 +13,11 @@
 //! cancellation that gave capacity back would make a backend faster the more
 //! its clients despair.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::num::NonZeroUsize;
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    num::NonZeroUsize,
+};
 
 /// Names a call in the queue, in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,25 +4,23 @@
 //! matching and boxing would be paid for on every call by the process that
 //! shares its cores with what is measured.
 
-use std::convert::Infallible;
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use echo_proto::FILE_DESCRIPTOR_SET;
-use echo_proto::v1::echo_server::EchoServer;
+use echo_proto::{FILE_DESCRIPTOR_SET, v1::echo_server::EchoServer};
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use tonic::Status;
-use tonic::body::Body;
-use tonic::codegen::{BoxFuture, Service};
-use tonic::server::NamedService;
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{BoxFuture, Service},
+    server::NamedService,
+};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Builder as Reflection;
 
-use crate::Error;
-use crate::config::ConnectionConfig;
-use crate::health::HealthService;
-use crate::load::Load;
-use crate::service::EchoService;
+use crate::{
+    Error, config::ConnectionConfig, health::HealthService, load::Load, service::EchoService,
+};
 
 /// A response of a gRPC service on its way.
 pub(crate) type Responding = BoxFuture<Response<Body>, Infallible>;

@@ -7,23 +7,20 @@
 //! real service would. Messages of one stream that wait for their turn wait in
 //! the stream and not in the queue.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use echo_proto::v1::echo_server::Echo;
-use echo_proto::v1::{EchoRequest, EchoResponse};
-use futures_util::Stream;
-use futures_util::stream;
+use echo_proto::v1::{EchoRequest, EchoResponse, echo_server::Echo};
+use futures_util::{Stream, stream};
 use tokio::time::Instant;
-use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
-use crate::counters::{CallGuard, Counters};
-use crate::deadline;
-use crate::load::Load;
-use crate::payload;
-use crate::station::{Station, Unserved};
+use crate::{
+    counters::{CallGuard, Counters},
+    deadline,
+    load::Load,
+    payload,
+    station::{Station, Unserved},
+};
 
 /// Room for everything in a response but its payload.
 const RESPONSE_OVERHEAD_BYTES: usize = 1024;

@@ -1,17 +1,21 @@
 //! The queue at work: calls arrive from the service's tasks, a timer wakes
 //! whoever is done.
 
-use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use rand_distr::{Distribution as _, StandardUniform};
 use serve::timer::{Timer, monotonic_ns};
 use tokio::sync::oneshot;
 
-use crate::config::{QueueConfig, Speed};
-use crate::queue::{Done, Queue, Ticket};
-use crate::random::{self, Random};
-use crate::service_time::ServiceTime;
+use crate::{
+    config::{QueueConfig, Speed},
+    queue::{Done, Queue, Ticket},
+    random::{self, Random},
+    service_time::ServiceTime,
+};
 
 /// What a call spent at the backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,9 +181,11 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
-    use std::sync::Arc;
-    use std::time::{Duration, Instant};
+    use std::{
+        num::NonZeroUsize,
+        sync::Arc,
+        time::{Duration, Instant},
+    };
 
     use super::*;
 

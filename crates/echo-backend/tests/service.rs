@@ -7,22 +7,24 @@ use std::time::Duration;
 use balance::{LOAD_REPORT_TRAILER, LoadReport};
 use echo_backend::Config;
 use echo_proto::v1::{EchoRequest, EchoResponse};
-use testkit::lab::{EchoBackend, client};
-use testkit::peer::{End, Peer, Seen};
-use testkit::process::Process;
-use testkit::wire::{self, block, code};
-use testkit::{await_that, within};
+use testkit::{
+    await_that,
+    lab::{EchoBackend, client},
+    peer::{End, Peer, Seen},
+    process::Process,
+    wire::{self, block, code},
+    within,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
-use tonic::{Code, Request};
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
-use tonic_reflection::pb::v1::ServerReflectionRequest;
-use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
-use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
-use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic::{Code, Request, transport::Endpoint};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
 
 fn request(sequence: u64) -> EchoRequest {
     EchoRequest { sequence, payload: b"abc".to_vec(), response_bytes: 5, response_count: 0 }

@@ -2,18 +2,15 @@
 //! handshakes that don't come to an end.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use echo_backend::Config;
 use serve::tls::{ClientSide, Named, client_config, connect, server_config, server_name};
-use testkit::certs::Authority;
-use testkit::lab::EchoBackend;
-use testkit::{await_that, within};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use testkit::{await_that, certs::Authority, lab::EchoBackend, within};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 /// More than a client may send before its handshake is over, several times.
 const FLOOD_BYTES: usize = 16 << 20;

@@ -3,12 +3,13 @@
 //! The blocks are those of a unary gRPC call between common implementations: `warm` ones come
 //! after the tables have settled, `fresh` ones carry a trace id and a timeout that never repeat.
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use h2_wire::frame::{self, Frame};
-use h2_wire::hpack::{
-    BlockKey, Decoder, Encoder, EncoderOptions, Field, HeaderList, ListLimits, huffman,
-};
 use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use h2_wire::{
+    frame::{self, Frame},
+    hpack::{BlockKey, Decoder, Encoder, EncoderOptions, Field, HeaderList, ListLimits, huffman},
+};
 
 const REQUEST: [(&str, &str); 8] = [
     (":method", "POST"),

@@ -127,8 +127,9 @@ impl ReceiveWindow {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn credit_beyond_the_largest_window_is_refused() {

@@ -184,8 +184,9 @@ impl MessageScanner {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn grpc_is_told_from_its_neighbours() {

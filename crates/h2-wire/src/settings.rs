@@ -1,8 +1,10 @@
 //! The peer's settings, checked and in force (RFC 9113, section 6.5).
 
-use crate::error::{Error, Reason};
-use crate::flow::{DEFAULT_WINDOW, LARGEST_WINDOW};
-use crate::frame::{DEFAULT_MAX_FRAME_SIZE, LARGEST_MAX_FRAME_SIZE, SettingsIter, setting};
+use crate::{
+    error::{Error, Reason},
+    flow::{DEFAULT_WINDOW, LARGEST_WINDOW},
+    frame::{DEFAULT_MAX_FRAME_SIZE, LARGEST_MAX_FRAME_SIZE, SettingsIter, setting},
+};
 
 /// What the peer allows and expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

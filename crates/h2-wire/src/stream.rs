@@ -4,10 +4,12 @@
 //! count up in steps of two and few are open at once, so that an open-addressed table indexed by
 //! the identifier itself almost never probes twice, without a hash.
 
-use crate::error::Reason;
-use crate::flow::{ReceiveWindow, SendWindow};
-use crate::hpack::HeaderList;
-use crate::state::State;
+use crate::{
+    error::Reason,
+    flow::{ReceiveWindow, SendWindow},
+    hpack::HeaderList,
+    state::State,
+};
 
 /// Names a stream of a connection. Identifiers are never used twice on a connection, so the key of
 /// a stream that is over finds nothing.
@@ -292,9 +294,11 @@ impl IdMap {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use proptest::prelude::*;
     use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         #[test]

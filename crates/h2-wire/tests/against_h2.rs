@@ -1,15 +1,18 @@
 //! Our connections against those of the `h2` crate: random messages, windows, frame sizes and cuts
 //! of the bytes, echoed whole in both directions.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use h2_wire::connection::{Connection, Event, Options, Role};
-use h2_wire::hpack::Field;
+use h2_wire::{
+    connection::{Connection, Event, Options, Role},
+    hpack::Field,
+};
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::runtime::Runtime;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    runtime::Runtime,
+};
 
 /// Windows and sizes of one run.
 #[derive(Clone, Debug)]

@@ -1,22 +1,30 @@
 //! The command line: flags to a [`Config`], and the process around
 //! [`run`](crate::run).
 
-use std::io::{self, Write as _};
-use std::num::{NonZeroU32, NonZeroUsize};
-use std::process::ExitCode;
-use std::time::Duration;
+use std::{
+    io::{self, Write as _},
+    num::{NonZeroU32, NonZeroUsize},
+    process::ExitCode,
+    time::Duration,
+};
 
 use balance::PolicyKind;
 use clap::Parser;
-use serve::cli::{BackendsArgs, ServerArgs, available_cores};
-use serve::exit::{Failure, finish};
-use serve::health::{HealthArgs, HealthCheck};
-use serve::logging::LogArgs;
-use serve::zones::ZoneArgs;
-use serve::{BindOptions, duration, process_shutdown};
+use serve::{
+    BindOptions,
+    cli::{BackendsArgs, ServerArgs, available_cores},
+    duration,
+    exit::{Failure, finish},
+    health::{HealthArgs, HealthCheck},
+    logging::LogArgs,
+    process_shutdown,
+    zones::ZoneArgs,
+};
 
-use crate::config::{BackendConfig, Config, DataPlane, Ejection, ProxyVersion, SniRoute};
-use crate::run::Proxy;
+use crate::{
+    config::{BackendConfig, Config, DataPlane, Ejection, ProxyVersion, SniRoute},
+    run::Proxy,
+};
 
 /// Balances TCP connections over backends.
 ///
@@ -257,8 +265,9 @@ fn serve_until_told(args: &Args) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::CommandFactory;
+
+    use super::*;
 
     #[test]
     fn policies_that_ask_backends_are_not_those_of_connections() {

@@ -168,8 +168,9 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn vector<const N: usize>(content: &[u8]) -> Vec<u8> {
         [&content.len().to_be_bytes()[8 - N..], content].concat()

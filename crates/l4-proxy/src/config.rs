@@ -3,23 +3,29 @@
 //! The types here can't hold a contradiction that the proxy would have to
 //! guess about; the command line is turned into them in [`crate::cli`].
 
-use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
-use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
-use std::str::FromStr;
-use std::time::Duration;
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    str::FromStr,
+    time::Duration,
+};
 
-use balance::PolicyKind;
-use serve::Metrics;
-use serve::admin::BackendSpec;
-use serve::backend_flag::{BackendFlag, BackendFlagError};
-use serve::zones::ZoneConfig;
-
-pub use crate::proxy_protocol::ProxyVersion;
-pub use crate::routes::{SniRoute, SniRouteError};
 pub use balance::Ejection;
+use balance::PolicyKind;
 pub use serve::health::{HealthCheck, HealthConfig};
+use serve::{
+    Metrics,
+    admin::BackendSpec,
+    backend_flag::{BackendFlag, BackendFlagError},
+    zones::ZoneConfig,
+};
+
+pub use crate::{
+    proxy_protocol::ProxyVersion,
+    routes::{SniRoute, SniRouteError},
+};
 
 /// Everything [`run`](crate::run) needs besides a listener.
 #[derive(Clone, Debug)]

@@ -1,23 +1,23 @@
 //! One client's connection from accept to end, as a state machine that is
 //! stepped by events and does no waiting of its own.
 
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use balance::{PickInput, Tried, hash_bytes};
 use event_loop::EventFlags;
 
-use crate::counts::End;
-use crate::flow::{Flow, Paused};
-use crate::greeting::{GREETING_BYTES_MAX, Greetings, Stage, Verdict};
-use crate::io::Io;
-use crate::lifetime::Lifetime;
-use crate::proxy_protocol::{self, Addresses, ProxyVersion};
-use crate::shared::{ConnectionOptions, Place};
-use crate::side::{Received, Side};
-use crate::table::{Group, Lacking};
-use crate::upstreams::Lease;
+use crate::{
+    counts::End,
+    flow::{Flow, Paused},
+    greeting::{GREETING_BYTES_MAX, Greetings, Stage, Verdict},
+    io::Io,
+    lifetime::Lifetime,
+    proxy_protocol::{self, Addresses, ProxyVersion},
+    shared::{ConnectionOptions, Place},
+    side::{Received, Side},
+    table::{Group, Lacking},
+    upstreams::Lease,
+};
 
 /// A connection between a client and, later, a backend.
 #[derive(Debug)]

@@ -1,14 +1,14 @@
 //! One line of JSON about each connection that ended ([`serve::json_lines`]).
 
-use std::io::Write;
-use std::net::SocketAddr;
+use std::{io::Write, net::SocketAddr};
 
 use serde::Serialize;
-use serve::Metrics;
-use serve::json_lines::{JsonLines, Writer, now_unix_ms};
+use serve::{
+    Metrics,
+    json_lines::{JsonLines, Writer, now_unix_ms},
+};
 
-use crate::connection::Connection;
-use crate::counts::End;
+use crate::{connection::Connection, counts::End};
 
 /// Lines that may wait for the writer.
 const WAITING: usize = 4_096;

@@ -5,21 +5,27 @@
 //! under way keep the backend they have, in either table. A list that is written
 //! again unchanged, as it is when the watch of a file begins, changes nothing.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use balance::{Backend, BalanceError, Balancer};
-use serve::Metrics;
-use serve::admin::{BackendSpec, BackendState, BackendStatus, Backends, ChangeError, Replaced};
-use serve::health::Checked;
+use serve::{
+    Metrics,
+    admin::{BackendSpec, BackendState, BackendStatus, Backends, ChangeError, Replaced},
+    health::Checked,
+};
 
-use crate::config::BackendConfig;
-use crate::proxy_protocol;
-use crate::shared::{Command, Shared};
-use crate::table::{Rules, Table};
-use crate::upstreams::Upstream;
+use crate::{
+    config::BackendConfig,
+    proxy_protocol,
+    shared::{Command, Shared},
+    table::{Rules, Table},
+    upstreams::Upstream,
+};
 
 /// The backends of a running proxy.
 #[derive(Debug)]

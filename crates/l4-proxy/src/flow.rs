@@ -7,11 +7,13 @@
 //! window fills and its sender waits. That is all the backpressure there is,
 //! and it needs no further bound.
 
-use crate::config::DataPlane;
-use crate::gear::Gear;
-use crate::io::Io;
-use crate::pipes::Pipe;
-use crate::side::{Received, Side};
+use crate::{
+    config::DataPlane,
+    gear::Gear,
+    io::Io,
+    pipes::Pipe,
+    side::{Received, Side},
+};
 
 /// Reads a direction may do, and bytes it may pass on, before the other
 /// connections of the thread get their turn. A splice can move as much at once

@@ -1,8 +1,10 @@
 //! The parsers of what strangers send, opened for `fuzz/`. They check here what
 //! must hold for any input, so that a target is one line.
 
-use crate::client_hello::{self, Hello};
-use crate::proxy_protocol::{self, HEADER_BYTES_MAX, Header};
+use crate::{
+    client_hello::{self, Hello},
+    proxy_protocol::{self, HEADER_BYTES_MAX, Header},
+};
 
 /// A PROXY header: its length lies within the input and the bound, and more
 /// bytes never change a verdict.

@@ -7,10 +7,12 @@
 //! at up to [`HELLO_BYTES_MAX`] again for each, about what the packet costs the
 //! kernel; the number of bytes and the time are bounded.
 
-use crate::client_hello::{self, HELLO_BYTES_MAX, Hello};
-use crate::config::Config;
-use crate::proxy_protocol::{self, Addresses, HEADER_BYTES_MAX, Header};
-use crate::routes::Routes;
+use crate::{
+    client_hello::{self, HELLO_BYTES_MAX, Hello},
+    config::Config,
+    proxy_protocol::{self, Addresses, HEADER_BYTES_MAX, Header},
+    routes::Routes,
+};
 
 /// The most that is looked at. The scratch buffer is larger, and a header is
 /// taken out before a hello is looked at.

@@ -3,8 +3,7 @@
 
 use event_loop::BufferPool;
 
-use crate::config::DataPlane;
-use crate::pipes::Pipes;
+use crate::{config::DataPlane, pipes::Pipes};
 
 /// Bytes read at once.
 pub(crate) const SCRATCH_BYTES: usize = 64 << 10;

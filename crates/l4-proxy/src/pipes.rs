@@ -9,9 +9,13 @@
 //! No `unsafe`: rustix covers `splice` and the pipe's size safely, since the
 //! kernel moves references to pages and never touches this process's memory.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use serve::Counter;

@@ -8,8 +8,10 @@
 //!
 //! Source: haproxy.org, "The PROXY protocol, Versions 1 & 2".
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
 
 /// The most that a header may take, in bytes: version 1 has 107 at most, and
 /// of version 2's 64 KiB only TLVs of unusual size would need more than this.
@@ -222,8 +224,9 @@ fn as_v6(ip: IpAddr) -> Ipv6Addr {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn addresses(source: &str, destination: &str) -> Addresses {
         Addresses { source: source.parse().unwrap(), destination: destination.parse().unwrap() }

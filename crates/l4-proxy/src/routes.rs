@@ -1,7 +1,6 @@
 //! Which group of backends a TLS server name belongs to.
 
-use std::collections::BTreeMap;
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
 /// One route: `NAME=GROUP`. The name is a host name, or `*.` and a domain for
 /// all names below it.

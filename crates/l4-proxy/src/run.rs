@@ -1,31 +1,32 @@
 //! Starting the threads, ending them, and what lies between a caller's
 //! asynchronous world and theirs.
 
-use std::collections::HashSet;
-use std::io;
-use std::net::TcpListener;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::{
+    collections::HashSet,
+    io,
+    net::TcpListener,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::JoinHandle,
+};
 
 use balance::BalanceError;
 use event_loop::Acceptor;
 use rustix::net::sockopt;
-use serve::admin::Backends;
-use serve::json_lines::Writer;
-use serve::{BindOptions, Shutdown, health};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use serve::{BindOptions, Shutdown, admin::Backends, health, json_lines::Writer};
+use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::config::Config;
-use crate::connection_log::ConnectionLog;
-use crate::counts::Counts;
-use crate::error::Error;
-use crate::fleet::Fleet;
-use crate::shared::{Command, Shared};
-use crate::table::{Rules, Table};
-use crate::upstreams::Upstream;
-use crate::worker::Worker;
+use crate::{
+    config::Config,
+    connection_log::ConnectionLog,
+    counts::Counts,
+    error::Error,
+    fleet::Fleet,
+    shared::{Command, Shared},
+    table::{Rules, Table},
+    upstreams::Upstream,
+    worker::Worker,
+};
 
 /// A proxy that is set up and does not serve yet.
 #[derive(Debug)]

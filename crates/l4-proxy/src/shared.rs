@@ -1,23 +1,29 @@
 //! What the proxy's threads share: the backends, the cap on connections, and
 //! how they reach each other.
 
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 use balance::Ejection;
 use event_loop::{Seat, Threads};
 
-use crate::config::{Config, DataPlane};
-use crate::greeting::Greetings;
-use crate::lifetime::Limits;
-use crate::pipes::PipeCap;
-use crate::proxy_protocol::ProxyVersion;
-use crate::table::Table;
-use crate::upstreams::Upstream;
+use crate::{
+    config::{Config, DataPlane},
+    greeting::Greetings,
+    lifetime::Limits,
+    pipes::PipeCap,
+    proxy_protocol::ProxyVersion,
+    table::Table,
+    upstreams::Upstream,
+};
 
 /// The state of a whole proxy.
 #[derive(Debug)]
@@ -129,10 +135,10 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::config::BackendConfig;
-    use crate::table::Rules;
     use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::{config::BackendConfig, table::Rules};
 
     fn shared(threads: usize, max_connections: usize) -> Arc<Shared> {
         let backends = vec![BackendConfig::new("127.0.0.1:1".parse().unwrap())];

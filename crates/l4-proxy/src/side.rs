@@ -1,12 +1,16 @@
 //! One socket of a connection, and what is known of it.
 
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use event_loop::{EventFlags, Readiness, reset_on_close};
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
-use rustix::pipe::{SpliceFlags, splice};
+use rustix::{
+    io::{Errno, retry_on_intr},
+    net::{RecvFlags, SendFlags, Shutdown},
+    pipe::{SpliceFlags, splice},
+};
 
 use crate::pipes::Pipe;
 

@@ -1,18 +1,24 @@
 //! The backends in groups, with a balancer over each; made anew whenever
 //! membership or a weight changes.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use balance::{
     BalanceError, Balancer, Ejection, PickInput, PolicyKind, Tried, Tuning, ZoneRouting, Zones,
 };
 use serve::zones::ZoneConfig;
 
-use crate::config::Config;
-use crate::upstreams::{Lease, Upstream};
+use crate::{
+    config::Config,
+    upstreams::{Lease, Upstream},
+};
 
 /// What a table is told about giving backends out.
 #[derive(Clone, Debug)]
@@ -193,14 +199,16 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::num::NonZeroU32;
+
     use clap::Parser as _;
     use rand_xoshiro::{
         SplitMix64,
         rand_core::{Rng, SeedableRng},
     };
     use serve::Metrics;
-    use std::num::NonZeroU32;
+
+    use super::*;
 
     const RULES: Rules = Rules {
         policy: PolicyKind::RoundRobin,

@@ -4,10 +4,12 @@
 //! A connection takes the backend's lock twice or three times in its life,
 //! which is nothing beside its system calls, and makes caps hold exactly.
 
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use balance::{Backend, Ejection, Health, SlowStart};
 use serve::{Counter, Metrics};

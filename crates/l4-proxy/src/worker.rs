@@ -8,9 +8,7 @@
 
 mod accept;
 
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 use event_loop::{ACCEPTOR, Acceptor, Arena, EventFlags, Key, Poller, Timers, WAKER};
 use rand_xoshiro::{
@@ -18,14 +16,16 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 
-use crate::connection::{Connection, Delivered, Step, Which};
-use crate::connection_log::ConnectionLog;
-use crate::counts::{Counts, End};
-use crate::io::Io;
-use crate::lifetime::Due;
-use crate::pipes::Pipes;
-use crate::shared::{Command, Shared};
-use crate::upstreams::{Lease, Upstream};
+use crate::{
+    connection::{Connection, Delivered, Step, Which},
+    connection_log::ConnectionLog,
+    counts::{Counts, End},
+    io::Io,
+    lifetime::Due,
+    pipes::Pipes,
+    shared::{Command, Shared},
+    upstreams::{Lease, Upstream},
+};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 256;

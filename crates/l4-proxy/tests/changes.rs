@@ -4,14 +4,13 @@
 
 mod common;
 
-use std::io::Write;
-use std::net::TcpStream;
-use std::num::NonZeroU32;
-use std::time::Duration;
+use std::{io::Write, net::TcpStream, num::NonZeroU32, time::Duration};
 
 use common::{Backend, DeadAddress, Proxy, Seen, await_that, config, expect_bytes, pass, see};
-use l4_proxy::config::{Ejection, HealthCheck, HealthConfig};
-use l4_proxy::{BackendConfig, Config, DataPlane};
+use l4_proxy::{
+    BackendConfig, Config, DataPlane,
+    config::{Ejection, HealthCheck, HealthConfig},
+};
 use serve::admin::{BackendSpec, BackendState, ChangeError, Replaced};
 
 fn one(target: &Backend) -> Config {

@@ -4,9 +4,11 @@
 
 mod common;
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::num::NonZeroUsize;
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, TcpStream},
+    num::NonZeroUsize,
+};
 
 use common::{Backend, Proxy, Seen, bounded, config, end, expect_bytes, fill, pass, reset, see};
 use l4_proxy::{Config, DataPlane};

@@ -4,13 +4,17 @@
 
 mod common;
 
-use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 use common::{Backend, Proxy, Seen, await_that, config, end, expect_bytes, pass, see};
-use l4_proxy::config::{HealthCheck, HealthConfig, ProxyVersion};
-use l4_proxy::{BackendConfig, Config, DataPlane};
+use l4_proxy::{
+    BackendConfig, Config, DataPlane,
+    config::{HealthCheck, HealthConfig, ProxyVersion},
+};
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 443\r\n";
 const V2: &[u8] =

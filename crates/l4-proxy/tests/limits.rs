@@ -3,11 +3,13 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    num::NonZeroUsize,
+    time::Duration,
+};
 
 use balance::PolicyKind;
 use common::{

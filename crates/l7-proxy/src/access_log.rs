@@ -1,14 +1,18 @@
 //! One line of JSON about each call that ended, or about a share of them
 //! ([`serve::json_lines`]).
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use serde::Serialize;
-use serve::Metrics;
-use serve::json_lines::{JsonLines, Writer};
+use serve::{
+    Metrics,
+    json_lines::{JsonLines, Writer},
+};
 
 /// What is logged, and where.
 #[derive(Clone, Debug, clap::Args)]

@@ -1,30 +1,37 @@
 //! The proxy's command line, for its own program and for the lab's hidden
 //! subcommand alike.
 
-use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use balance::PolicyKind;
 use http::HeaderName;
-use serve::cli::{BackendsArgs, ServerArgs, available_cores};
-use serve::exit::{Failure, finish};
-use serve::health::{HealthArgs, HealthCheck};
-use serve::listen::bind_many;
-use serve::logging::LogArgs;
-use serve::zones::ZoneArgs;
-use serve::{BindOptions, Metrics, process_shutdown};
-
-use crate::access_log::AccessLogArgs;
-use crate::circuit::CircuitLimits;
-use crate::config::{
-    self, BackendConfig, CallLimits, Config, DataPlane, DownstreamLimits, UpstreamLimits,
+use serve::{
+    BindOptions, Metrics,
+    cli::{BackendsArgs, ServerArgs, available_cores},
+    exit::{Failure, finish},
+    health::{HealthArgs, HealthCheck},
+    listen::bind_many,
+    logging::LogArgs,
+    process_shutdown,
+    zones::ZoneArgs,
 };
-use crate::fleet;
-use crate::health::{EjectionSettings, MembershipSettings};
-use crate::policy::PolicySettings;
-use crate::retry::RetryPolicy;
-use crate::tls::TlsArgs;
-use crate::{Proxy, RunError};
+
+use crate::{
+    Proxy, RunError,
+    access_log::AccessLogArgs,
+    circuit::CircuitLimits,
+    config::{
+        self, BackendConfig, CallLimits, Config, DataPlane, DownstreamLimits, UpstreamLimits,
+    },
+    fleet,
+    health::{EjectionSettings, MembershipSettings},
+    policy::PolicySettings,
+    retry::RetryPolicy,
+    tls::TlsArgs,
+};
 
 /// Balances gRPC calls over backends: every call of every connection picks a
 /// backend by the policy. Clients and backends speak HTTP/2: with prior knowledge,
@@ -223,9 +230,11 @@ fn failed(error: RunError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use clap::{CommandFactory as _, Parser};
     use std::num::NonZeroU32;
+
+    use clap::{CommandFactory as _, Parser};
+
+    use super::*;
 
     #[derive(Parser)]
     struct Program {

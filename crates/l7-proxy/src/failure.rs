@@ -22,8 +22,9 @@
 
 use std::fmt;
 
-use crate::circuit::Limit;
 use h2_wire::grpc::Status;
+
+use crate::circuit::Limit;
 
 /// HTTP/2 error codes that the proxy gives or tells apart (RFC 9113, section 7).
 pub mod code {

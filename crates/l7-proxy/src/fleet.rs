@@ -10,18 +10,24 @@
 
 mod outliers;
 
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use balance::{Backend, BalanceError, Balancer, Health, SlowStart, ZoneRouting, Zones, subset};
-use serve::admin::{BackendSpec, BackendState, BackendStatus, Backends, ChangeError, Replaced};
-use serve::zones::ZoneConfig;
-use serve::{Counter, Metrics};
+use serve::{
+    Counter, Metrics,
+    admin::{BackendSpec, BackendState, BackendStatus, Backends, ChangeError, Replaced},
+    zones::ZoneConfig,
+};
 
-use crate::config::{BackendConfig, Config};
-use crate::health::{EjectionSettings, MembershipSettings};
-use crate::upstreams::{Tally, Upstream, Upstreams, Watch};
+use crate::{
+    config::{BackendConfig, Config},
+    health::{EjectionSettings, MembershipSettings},
+    upstreams::{Tally, Upstream, Upstreams, Watch},
+};
 
 /// The backends of a running proxy.
 #[derive(Debug)]

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use balance::LoadReport;
-
-use crate::access_log::{Line, PATH_BYTES};
-use crate::retry::{GrpcStatus, Pushback};
 use h2_wire::grpc::{self, MessageScanner};
 
-use crate::planes;
+use crate::{
+    access_log::{Line, PATH_BYTES},
+    planes,
+    retry::{GrpcStatus, Pushback},
+};
 
 /// The values of the headers that the proxy reads: a timeout is written as it was
 /// meant, and what is logged or sent back of a value is bounded and escaped.

@@ -7,11 +7,9 @@
 //! becomes twice as long instead of one base time longer; UNIMPLEMENTED is no
 //! failure of a backend, since any client can ask for a method that there is not.
 
-use std::num::NonZeroU32;
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
-use balance::outlier::SuccessRateRule;
-use balance::{Ejection, SlowStart};
+use balance::{Ejection, SlowStart, outlier::SuccessRateRule};
 use clap::value_parser;
 use serve::duration;
 

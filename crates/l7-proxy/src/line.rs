@@ -16,8 +16,10 @@
 //! taken last. Where none was taken since the call came, the backend works on more calls than was
 //! said, and what the call waited is not known.
 
-use std::collections::{HashMap, VecDeque};
-use std::num::NonZeroU32;
+use std::{
+    collections::{HashMap, VecDeque},
+    num::NonZeroU32,
+};
 
 /// The calls at one backend. Times are nanoseconds of any clock, and never go back.
 #[derive(Debug)]

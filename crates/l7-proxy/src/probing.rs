@@ -10,27 +10,31 @@
 //! So a probe never stands in the way of a call, and where too many wait they are dropped:
 //! the pool is then picked from for a little longer.
 
-use std::collections::{HashMap, HashSet};
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use balance::{LOAD_REPORT_TRAILER, LoadReport, Probe};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{Request, Version, header};
-use serve::tls::ClientSide;
-use serve::{Counter, Metrics, Shutdown};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use serve::{Counter, Metrics, Shutdown, tls::ClientSide};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::{mpsc, mpsc::error::TrySendError},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
-use crate::tls::Tls;
-use crate::upstreams::{Upstreams, Wanted};
+use crate::{
+    tls::Tls,
+    upstreams::{Upstreams, Wanted},
+};
 
 /// Probes that may be under way to one backend, and wait to be.
 const AT_ONCE: usize = 64;

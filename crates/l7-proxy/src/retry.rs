@@ -14,11 +14,9 @@
 //!
 //! Source: gRPC's A6, client retries; its `grpc-retry-pushback-ms` is honoured.
 
-use std::str::FromStr;
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
-use serve::duration;
-use serve::{Counter, Metrics};
+use serve::{Counter, Metrics, duration};
 
 use crate::failure::{Failure, code};
 
@@ -264,8 +262,9 @@ impl RetryCounters {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn policy() -> RetryPolicy {
         RetryPolicy { retry_on: vec![GrpcStatus::UNAVAILABLE], ..RetryPolicy::default() }

@@ -1,30 +1,32 @@
 //! The proxy as a whole: one thread for each listener, and their end.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use balance::BalanceError;
 use event_loop::Threads;
-use serve::admin::Backends;
-use serve::health::Checked;
-use serve::tls::ClientSide;
-use serve::{ConnectionLimit, Shutdown, health};
+use serve::{
+    ConnectionLimit, Shutdown, admin::Backends, health, health::Checked, json_lines::Writer,
+    tls::ClientSide,
+};
 use tokio::sync::oneshot;
 
-use crate::access_log::AccessLog;
-use crate::config::Config;
-use crate::fleet::Fleet;
-use crate::metrics::accept_counters;
-use crate::planes::{self, Shared, Thread};
-use crate::probing;
-use crate::tls::counters::TlsCounters;
-use crate::tls::{Tls, TlsError, reload};
-use crate::via::Via;
-use serve::json_lines::Writer;
+use crate::{
+    access_log::AccessLog,
+    config::Config,
+    fleet::Fleet,
+    metrics::accept_counters,
+    planes::{self, Shared, Thread},
+    probing,
+    tls::{Tls, TlsError, counters::TlsCounters, reload},
+    via::Via,
+};
 
 /// Why the proxy could not run, or stopped early.
 #[derive(Debug, thiserror::Error)]

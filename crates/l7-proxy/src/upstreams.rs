@@ -3,11 +3,15 @@
 //! connections to the backends are each data plane's own. Who changes them is
 //! `crate::fleet`.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use arc_swap::{ArcSwap, Guard};
 use balance::{
@@ -16,8 +20,10 @@ use balance::{
 use serve::Metrics;
 use tokio::sync::{Notify, mpsc};
 
-use crate::config::BackendConfig;
-use crate::metrics::{BackendCounters, Outcome};
+use crate::{
+    config::BackendConfig,
+    metrics::{BackendCounters, Outcome},
+};
 
 /// Beyond these, five minutes have become more than three days.
 const MAX_PING_DOUBLINGS: u32 = 10;

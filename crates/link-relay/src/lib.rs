@@ -20,9 +20,8 @@ mod unsafe_ioctl;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use serde::{Deserialize, Serialize};
-
 pub use direction::{Counts, Settings};
+use serde::{Deserialize, Serialize};
 
 /// The hidden subcommand's arguments.
 #[derive(Debug, clap::Args)]

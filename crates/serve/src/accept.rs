@@ -8,19 +8,22 @@
 //! doesn't help (the system's table is full, no memory), it waits a bounded
 //! moment. Everything that was turned away is counted.
 
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use event_loop::{AcceptFailure, SpareDescriptor};
-use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use rustix::{
+    io::Errno,
+    net::{SocketFlags, acceptfrom_with},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
-use crate::metrics::{Counter, Gauge, Metrics};
-use crate::shutdown::Shutdown;
+use crate::{
+    metrics::{Counter, Gauge, Metrics},
+    shutdown::Shutdown,
+};
 
 /// How long an acceptor rests when the system is out of something and shedding
 /// was no help. Long against a scheduler tick, short against a client's
@@ -269,9 +272,10 @@ impl Acceptor {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
     use crate::listen::{BindOptions, bind};
-    use tokio::io::AsyncReadExt;
 
     fn acceptor(cap: usize) -> (Acceptor, SocketAddr, AcceptCounters) {
         let listener = bind("127.0.0.1:0".parse().unwrap(), BindOptions::default()).unwrap();

@@ -15,18 +15,17 @@
 //! only operators are. What other sites' web pages ask for is refused, and so are
 //! requests by a name that is not the server's own, see [`crate::http1::host`].
 
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::http1::host::AllowedHosts;
-use crate::http1::{self, HttpLimits, Request, Response};
-use crate::metrics::Metrics;
-use crate::metrics_endpoint;
-use crate::shutdown::Shutdown;
+use crate::{
+    http1::{self, HttpLimits, Request, Response, host::AllowedHosts},
+    metrics::Metrics,
+    metrics_endpoint,
+    shutdown::Shutdown,
+};
 
 /// Most backends that a list may have.
 pub const BACKENDS_MAX: usize = 4_096;

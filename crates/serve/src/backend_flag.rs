@@ -1,9 +1,7 @@
 //! A backend on a command line: `ADDR[,weight=N][,KEY=VALUE]`. Which keys there are is the
 //! proxy's to say.
 
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::str::FromStr;
+use std::{net::SocketAddr, num::NonZeroU32, str::FromStr};
 
 /// What was written of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,22 +1,21 @@
 //! The flags every server of the lab has, so that they mean the same
 //! everywhere: flatten [`ServerArgs`] into a server's own arguments.
 
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
-use crate::admin::{BackendSpec, Backends, serve_admin};
-use crate::exit::{Failure, note};
-use crate::http1::host::HostArgs;
-use crate::metrics::Metrics;
-use crate::metrics_endpoint::serve_metrics;
-use crate::shutdown::{ProcessShutdown, Shutdown, note_hangups};
-use crate::watch::{Watch, read_backends};
-use crate::{BindOptions, bind, duration};
+use crate::{
+    BindOptions,
+    admin::{BackendSpec, Backends, serve_admin},
+    bind, duration,
+    exit::{Failure, note},
+    http1::host::HostArgs,
+    metrics::Metrics,
+    metrics_endpoint::serve_metrics,
+    shutdown::{ProcessShutdown, Shutdown, note_hangups},
+    watch::{Watch, read_backends},
+};
 
 /// Flags shared by backends and proxies.
 #[derive(Clone, Debug, clap::Args)]
@@ -155,8 +154,9 @@ pub fn share(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::{CommandFactory, Parser};
+
+    use super::*;
 
     #[derive(Parser)]
     struct Program {

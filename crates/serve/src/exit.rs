@@ -8,10 +8,7 @@
 //! | 2 | bad usage or bad input |
 //! | 3 | failed at run time |
 
-use std::error::Error;
-use std::fmt;
-use std::io::Write as _;
-use std::process::ExitCode;
+use std::{error::Error, fmt, io::Write as _, process::ExitCode};
 
 /// The code of bad usage and bad input; clap uses the same.
 pub const USAGE: u8 = 2;

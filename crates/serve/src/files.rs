@@ -4,12 +4,14 @@
 //! an end, a file on a mount that has stopped answering. None of them may hold up
 //! the server, its end, or the next look at the file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use rustix::fs::OFlags;
 use tokio::sync::oneshot;
@@ -98,8 +100,9 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::mpsc;
+
+    use super::*;
 
     /// A bound on what must come, and not on what must not.
     const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,24 +1,31 @@
 //! What reads strangers' bytes here, opened for `fuzz/`. What must hold for any
 //! input is checked here, so that a target is one line.
 
-use std::io;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::path::Path;
-use std::pin::{Pin, pin};
-use std::sync::{Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::{
+    io,
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::Path,
+    pin::{Pin, pin},
+    sync::{Mutex, MutexGuard},
+    task::{Context, Poll, Waker},
+};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::admin::{
-    self, BACKENDS_MAX, BackendSpec, BackendState, BackendStatus, Backends, ChangeError, Replaced,
+use crate::{
+    admin::{
+        self, BACKENDS_MAX, BackendSpec, BackendState, BackendStatus, Backends, ChangeError,
+        Replaced,
+    },
+    grpc_health::{self, ANSWER_BYTES_MAX, FRAME_BYTES_MAX},
+    http1::{
+        self, HttpLimits, Refusal, Request,
+        host::{AllowedHosts, Site},
+    },
+    metrics::Metrics,
+    watch,
 };
-use crate::grpc_health::{self, ANSWER_BYTES_MAX, FRAME_BYTES_MAX};
-use crate::http1::host::{AllowedHosts, Site};
-use crate::http1::{self, HttpLimits, Refusal, Request};
-use crate::metrics::Metrics;
-use crate::watch;
 
 const LIMITS: fn() -> HttpLimits =
     || HttpLimits { head_bytes: 256, body_bytes: 64, ..HttpLimits::default() };

@@ -10,11 +10,12 @@
 //!
 //! Source: the gRPC Health Checking Protocol; RFC 9113; RFC 7541.
 
-use std::io;
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::tls::{self, ClientSide};
 
@@ -230,8 +231,9 @@ fn wrong(what: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tokio::net::TcpListener;
+
+    use super::*;
 
     /// Serves one connection: reads the request, and answers with these bytes.
     async fn asked(answer: Vec<u8>, service: &'static str) -> (io::Result<bool>, Vec<u8>) {

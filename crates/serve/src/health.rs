@@ -10,24 +10,26 @@
 //! accepts and never answers passes it; the other one is gRPC's own, see
 //! [`crate::grpc_health`].
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher as _, RandomState};
-use std::io;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher as _, RandomState},
+    io,
+    net::SocketAddr,
+    num::NonZeroU32,
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use rustix::io::Errno;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    task::{AbortHandle, JoinSet},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
 
-use crate::grpc_health::is_serving_on;
-use crate::tls::ClientSide;
-use crate::{Shutdown, duration};
+use crate::{Shutdown, duration, grpc_health::is_serving_on, tls::ClientSide};
 
 /// What a backend is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,8 +266,9 @@ async fn check_one(backends: Arc<dyn Checked>, config: Arc<HealthConfig>, addres
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::Mutex;
+
+    use super::*;
 
     #[test]
     fn verdicts_in_a_row_count_and_single_ones_do_not() {

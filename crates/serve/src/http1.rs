@@ -15,17 +15,19 @@
 
 pub mod host;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+    task::{AbortHandle, JoinSet},
+};
 
 use self::host::{AllowedHosts, Site, Source};
-use crate::accept::{AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit};
-use crate::shutdown::Shutdown;
+use crate::{
+    accept::{AcceptCounters, AcceptOptions, Accepted, Acceptor, ConnectionLimit},
+    shutdown::Shutdown,
+};
 
 /// Most fields in the head of a request; browsers send some twenty.
 const FIELDS_MAX: usize = 64;

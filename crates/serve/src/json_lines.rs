@@ -4,10 +4,12 @@
 //! pipe that nobody reads, costs lines and never a call. Lines that are dropped are
 //! counted. What a line says is the server's business.
 
-use std::io::{self, BufWriter, Write};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    io::{self, BufWriter, Write},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::JoinHandle,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::Serialize;
 

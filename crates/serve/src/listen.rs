@@ -4,8 +4,10 @@
 //! set before `bind`, and because a thread-per-core server moves each listener
 //! to its thread before a runtime adopts it.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
 

@@ -10,11 +10,14 @@ use std::io;
 
 use clap::ValueEnum;
 use tracing::Subscriber;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, fmt};
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    fmt,
+    fmt::MakeWriter,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// The crates that are heard.
 const OURS: [&str; 4] = ["echo_backend", "l4_proxy", "l7_proxy", "serve"];
@@ -69,9 +72,11 @@ impl LogArgs {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use clap::Parser;
     use std::sync::{Arc, Mutex};
+
+    use clap::Parser;
+
+    use super::*;
 
     #[derive(Parser)]
     struct Program {

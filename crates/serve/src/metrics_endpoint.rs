@@ -2,10 +2,11 @@
 
 use tokio::net::TcpListener;
 
-use crate::http1::host::AllowedHosts;
-use crate::http1::{self, HttpLimits, Request, Response};
-use crate::metrics::Metrics;
-use crate::shutdown::Shutdown;
+use crate::{
+    http1::{self, HttpLimits, Request, Response, host::AllowedHosts},
+    metrics::Metrics,
+    shutdown::Shutdown,
+};
 
 /// The content type of the text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -6,13 +6,12 @@
 //! the [`ShutdownTrigger`]. What draining means (which connections close when)
 //! is each server's own business and not here.
 
-use std::io;
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 use crate::exit::note;
 
@@ -194,8 +193,10 @@ fn watch_control_pipe(command: impl FnMut(&str) + Send + 'static) -> io::Result<
 /// Returns when `input` reaches its end or fails. Whole lines that arrive until
 /// then are handed to `command`.
 fn wait_for_end(input: impl AsFd, mut command: impl FnMut(&str)) {
-    use rustix::event::{PollFd, PollFlags, poll};
-    use rustix::io::Errno;
+    use rustix::{
+        event::{PollFd, PollFlags, poll},
+        io::Errno,
+    };
 
     let mut scratch = [0_u8; 256];
     let mut line = Line::default();

@@ -4,15 +4,13 @@
 //! become 1 ms on it. A Linux timerfd sits on the kernel's high-resolution
 //! timers and wakes the runtime through epoll like a socket does.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::{io, os::fd::OwnedFd};
 
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_settime,
 };
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 const NS_PER_S: u64 = 1_000_000_000;
 

@@ -19,20 +19,23 @@
 //! gone, half written or wrong, or is no file, changes nothing and is reported once;
 //! the list of before stays.
 
-use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use serde::Deserialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::admin::{BACKENDS_MAX, BackendSpec, Backends, ChangeError, Replaced};
-use crate::exit::note;
-use crate::files::{READ_TIMEOUT, Reader, read_regular};
-use crate::metrics::{Counter, Metrics};
-use crate::shutdown::Shutdown;
+use crate::{
+    admin::{BACKENDS_MAX, BackendSpec, Backends, ChangeError, Replaced},
+    exit::note,
+    files::{READ_TIMEOUT, Reader, read_regular},
+    metrics::{Counter, Metrics},
+    shutdown::Shutdown,
+};
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -286,12 +289,12 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::SocketAddr, num::NonZeroU32, sync::Mutex};
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::admin::BackendStatus;
-    use proptest::prelude::*;
-    use std::net::SocketAddr;
-    use std::num::NonZeroU32;
-    use std::sync::Mutex;
 
     /// Remembers the lists it was given; weight 13 is refused.
     #[derive(Default)]

@@ -4,8 +4,7 @@
 //! They are what Envoy takes from its locality, from its local cluster and from
 //! `zone_aware_lb_config`. A proxy can't see the others, so it is told how many there are.
 
-use std::num::NonZeroU32;
-use std::str::FromStr;
+use std::{num::NonZeroU32, str::FromStr};
 
 use crate::exit::Failure;
 

@@ -4,18 +4,19 @@
 //! be busy or gone without changing what a server does, and so that dropping a
 //! server can wait for its end: nothing outlives its test.
 
-use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::{
+    future::Future,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Instant,
+};
 
 use balance::PolicyKind;
 use echo_backend::Backend;
 use echo_proto::v1::echo_client::EchoClient;
 use l7_proxy::DataPlane;
-use serve::admin::Backends;
-use serve::{BindOptions, Metrics, Shutdown, ShutdownTrigger};
+use serve::{BindOptions, Metrics, Shutdown, ShutdownTrigger, admin::Backends};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{PATIENCE, await_that, within};

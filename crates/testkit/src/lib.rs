@@ -30,8 +30,7 @@ pub mod replay;
 pub mod script;
 pub mod wire;
 
-use std::future::Future;
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use clap::ValueEnum as _;
 use l7_proxy::DataPlane;

@@ -4,14 +4,20 @@
 //!
 //! One case is played on every connection, for as long as the server lives.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use tokio::task::JoinHandle;
 
-use crate::peer::{Peer, RawServer, Seen};
-use crate::wire::{self, block, code, setting};
+use crate::{
+    peer::{Peer, RawServer, Seen},
+    wire::{self, block, code, setting},
+};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,16 +1,24 @@
 //! One side of an HTTP/2 connection that does what the test says: a raw client,
 //! or a connection that a raw server has accepted.
 
-use std::collections::VecDeque;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    collections::VecDeque,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
 
-use crate::wire::{self, flag, kind};
-use crate::within;
+use crate::{
+    wire::{self, flag, kind},
+    within,
+};
 
 /// Header fields in their order.
 pub type Fields = Vec<(String, String)>;

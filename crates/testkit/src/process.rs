@@ -1,10 +1,12 @@
 //! A server as a process of its own, where its memory must be told from the
 //! test's, or where it is to be killed.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 /// A server's process. It ends with this value, and with the test's process
 /// however that ends: its standard input is a control pipe.

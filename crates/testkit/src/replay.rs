@@ -4,12 +4,16 @@
 //! The bytes are sent as they are. Only their pace is not recorded: DATA waits
 //! for the server's credit, and a step may wait for something to arrive.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::SocketAddr,
+};
 
-use crate::peer::{End, Message, Peer, Seen};
-use crate::wire::{self, kind, setting};
-use crate::within;
+use crate::{
+    peer::{End, Message, Peer, Seen},
+    wire::{self, kind, setting},
+    within,
+};
 
 /// One step of a recording.
 #[derive(Clone, Debug)]

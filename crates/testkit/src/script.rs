@@ -5,14 +5,18 @@
 //! whatever connection, stream or order a proxy chooses. It keeps to flow
 //! control, which a script does not have to think of.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::peer::{End, Fields, Peer, RawServer, Seen, field};
-use crate::wire::{self, block, setting};
+use crate::{
+    peer::{End, Fields, Peer, RawServer, Seen, field},
+    wire::{self, block, setting},
+};
 
 /// The header whose value names a call.
 pub const CALL: &str = "x-call";

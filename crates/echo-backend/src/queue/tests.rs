@@ -5,8 +5,7 @@ use rand_distr::{Distribution, Exp1};
 use rand_xoshiro::rand_core::SeedableRng;
 
 use super::*;
-use crate::random::Random;
-use crate::service_time::ServiceTime;
+use crate::{random::Random, service_time::ServiceTime};
 
 fn queue<T>(concurrency: usize) -> Queue<T> {
     Queue::new(NonZeroUsize::new(concurrency).unwrap(), usize::MAX)

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use grpc_call::{Calls, Head, Prepared, Rules};
-use h2_wire::grpc::{BACKEND_HEADER, BACKEND_QUEUED_TRAILER, BACKEND_TIME_TRAILER, parse_timeout};
-use h2_wire::hpack::{BlockKey, HeaderList};
+use h2_wire::{
+    grpc::{BACKEND_HEADER, BACKEND_QUEUED_TRAILER, BACKEND_TIME_TRAILER, parse_timeout},
+    hpack::{BlockKey, HeaderList},
+};
 use measure::calllog::{FailureKind, UNKNOWN_BACKEND};
 
 use super::{Backends, Ended};

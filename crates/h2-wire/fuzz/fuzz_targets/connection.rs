@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
-use h2_wire::connection::{Connection, Event, FloodLimits, Options, Role};
-use h2_wire::Reason;
-use h2_wire::frame;
-use h2_wire::hpack::Field;
+use h2_wire::{
+    Reason,
+    connection::{Connection, Event, FloodLimits, Options, Role},
+    frame,
+    hpack::Field,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -15,7 +17,8 @@ fuzz_target!(|input: &[u8]| {
     let role = if first & 1 == 0 { Role::Server } else { Role::Client };
     let floods = FloodLimits { control_frames: 200, resets: 50, stray_frames: 200 };
     let max_unacknowledged_resets = u32::from(first >> 1 & 3);
-    let options = Options { max_streams: 10, floods, max_unacknowledged_resets, ..Options::new(role) };
+    let options =
+        Options { max_streams: 10, floods, max_unacknowledged_resets, ..Options::new(role) };
     let mut http = Connection::<u32>::new(Arc::new(options));
     let mut bytes = match role {
         Role::Server => frame::PREFACE.to_vec(),

@@ -1,11 +1,15 @@
 //! What a peer does wrong or too often: frames on streams that are not there, streams that break,
 //! floods, and header blocks without end.
 
-use super::receive::{Event, protocol};
-use super::{Block, Connection, Drain, Role};
-use crate::error::{Error, Reason};
-use crate::flood::Flood;
-use crate::frame;
+use super::{
+    Block, Connection, Drain, Role,
+    receive::{Event, protocol},
+};
+use crate::{
+    error::{Error, Reason},
+    flood::Flood,
+    frame,
+};
 
 /// Streams that are not there, and those that break.
 impl<T: Copy + Default> Connection<T> {

@@ -1,15 +1,19 @@
 //! Header blocks to events: requests, responses and trailers.
 
-use super::receive::{Event, protocol};
-use super::{Connection, Drain, Role};
-use crate::error::{Error, Reason};
-use crate::flood::{FRAMES_PER_RECEIVED, Flood};
-use crate::flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow};
-use crate::frame;
-use crate::hpack::{Name, Outcome};
-use crate::message::{ResponseKind, check_request, check_response, check_trailers};
-use crate::state::{Incoming, State};
-use crate::stream::{Stream, StreamKey};
+use super::{
+    Connection, Drain, Role,
+    receive::{Event, protocol},
+};
+use crate::{
+    error::{Error, Reason},
+    flood::{FRAMES_PER_RECEIVED, Flood},
+    flow::{DEFAULT_WINDOW, ReceiveWindow, SendWindow},
+    frame,
+    hpack::{Name, Outcome},
+    message::{ResponseKind, check_request, check_response, check_trailers},
+    state::{Incoming, State},
+    stream::{Stream, StreamKey},
+};
 
 impl<T: Copy + Default> Connection<T> {
     /// Takes a whole header block. It is decoded whatever becomes of its stream, or the tables of

@@ -1,13 +1,15 @@
 //! Frames to events.
 
-use super::shutdown::{DRAIN_PING, Drain, LIVENESS_PING};
-use super::{Connection, Role};
-use crate::error::{Error, Reason};
-use crate::flood::{FRAMES_PER_RECEIVED, Flood};
-use crate::frame::{
-    self, Frame, HEAD_LEN, Head, PREFACE, Priority, SettingsIter, kind, parse_payload,
+use super::{
+    Connection, Role,
+    shutdown::{DRAIN_PING, Drain, LIVENESS_PING},
 };
-use crate::stream::StreamKey;
+use crate::{
+    error::{Error, Reason},
+    flood::{FRAMES_PER_RECEIVED, Flood},
+    frame::{self, Frame, HEAD_LEN, Head, PREFACE, Priority, SettingsIter, kind, parse_payload},
+    stream::StreamKey,
+};
 
 /// What [`Connection::read`] found.
 #[derive(Debug)]

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::{Connection, Drain, Role};
-use crate::error::Reason;
-use crate::flood::FRAMES_PER_SENT;
-use crate::frame::{self, Head, LARGEST_STREAM_ID, flags, kind};
-use crate::hpack::{BlockKey, Field, HeaderList};
-use crate::state::State;
-use crate::stream::StreamKey;
+use crate::{
+    error::Reason,
+    flood::FRAMES_PER_SENT,
+    frame::{self, Head, LARGEST_STREAM_ID, flags, kind},
+    hpack::{BlockKey, Field, HeaderList},
+    state::State,
+    stream::StreamKey,
+};
 
 /// Payloads below this size gather after the first of a turn, in bytes. What `h2` takes for small.
 const SMALL_BYTES: usize = 256;

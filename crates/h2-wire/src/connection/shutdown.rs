@@ -2,8 +2,10 @@
 //! end is still there.
 
 use super::Connection;
-use crate::error::{Error, Reason};
-use crate::frame::{self, LARGEST_STREAM_ID};
+use crate::{
+    error::{Error, Reason},
+    frame::{self, LARGEST_STREAM_ID},
+};
 
 /// The payload of the PING that asks whether the first GOAWAY has been read.
 pub(super) const DRAIN_PING: [u8; 8] = *b"drain...";

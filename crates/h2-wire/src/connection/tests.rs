@@ -4,9 +4,11 @@
 mod unacknowledged;
 
 use super::*;
-use crate::error::{Error, Reason};
-use crate::frame::{Frame, LARGEST_STREAM_ID, parse};
-use crate::hpack::Field;
+use crate::{
+    error::{Error, Reason},
+    frame::{Frame, LARGEST_STREAM_ID, parse},
+    hpack::Field,
+};
 
 type Conn = Connection<u32>;
 

@@ -19,9 +19,7 @@
 use std::collections::BTreeMap;
 
 use super::{Connection, Role};
-use crate::error::Reason;
-use crate::frame;
-use crate::stream::StreamKey;
+use crate::{error::Reason, frame, stream::StreamKey};
 
 /// What the peer has not acknowledged.
 #[derive(Default)]

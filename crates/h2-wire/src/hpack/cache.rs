@@ -5,8 +5,10 @@
 //! results. A block is kept only when it was seen twice: blocks with a trace id in them never
 //! repeat, and must not push out those that do.
 
-use super::hash::hash;
-use super::list::{BlockKey, HeaderList};
+use super::{
+    hash::hash,
+    list::{BlockKey, HeaderList},
+};
 
 /// Blocks kept, one to a slot by hash. A power of two.
 const SLOTS: usize = 16;

@@ -1,12 +1,14 @@
 //! Header blocks to [`HeaderList`]s (RFC 7541, sections 3, 5 and 6).
 
-use super::cache::DecodedBlocks;
-use super::integer;
-use super::list::HeaderList;
-use super::name::{Name, is_valid_name, is_valid_value};
-use super::static_table::{STATIC, STATIC_LEN};
-use super::table::Table;
-use super::{DEFAULT_TABLE_SIZE, DecodeError, huffman};
+use super::{
+    DEFAULT_TABLE_SIZE, DecodeError,
+    cache::DecodedBlocks,
+    huffman, integer,
+    list::HeaderList,
+    name::{Name, is_valid_name, is_valid_value},
+    static_table::{STATIC, STATIC_LEN},
+    table::Table,
+};
 
 /// Bounds on one decoded list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,14 +5,16 @@
 //! every remembered block. What is secret never enters a table: a proxy sends the fields of many
 //! clients through one table, and the length of a block must not tell one about another.
 
-use super::cache::EncodedBlocks;
-use super::hash::hash;
-use super::integer;
-use super::list::{BlockKey, Field};
-use super::name::Name;
-use super::static_table::{self, STATIC_LEN};
-use super::table::Table;
-use super::{DEFAULT_TABLE_SIZE, huffman};
+use super::{
+    DEFAULT_TABLE_SIZE,
+    cache::EncodedBlocks,
+    hash::hash,
+    huffman, integer,
+    list::{BlockKey, Field},
+    name::Name,
+    static_table::{self, STATIC_LEN},
+    table::Table,
+};
 
 /// Buckets of the two hash indices. A table of 4 KiB has at most 128 entries.
 const BUCKETS: usize = 128;

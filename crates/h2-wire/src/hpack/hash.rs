@@ -42,8 +42,9 @@ fn last_word(bytes: &[u8], rest: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::HashSet;
+
+    use super::*;
 
     #[test]
     fn strings_of_all_lengths_differ() {

@@ -293,8 +293,9 @@ static CODES: [u32; 257] = CANONICAL.codes;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn decoded(input: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let mut out = Vec::new();

@@ -50,8 +50,9 @@ pub(crate) fn encode(value: usize, prefix_bits: u32, pattern: u8, out: &mut Vec<
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn read(bytes: &[u8], prefix_bits: u32) -> (Result<usize, DecodeError>, usize) {
         let (&first, mut rest) = bytes.split_first().expect("not empty");

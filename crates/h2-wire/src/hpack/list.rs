@@ -6,10 +6,13 @@
 //! names were seen, which twice, what was malformed. Checking a message is then a matter of a few
 //! bit sets, see [`crate::message`].
 
+use std::{
+    fmt,
+    num::NonZeroU64,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
 use super::name::{Name, is_valid_name, is_valid_value};
-use std::fmt;
-use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What RFC 9113, section 10.5.1 (and RFC 7541, section 4.1) adds to the text of each field when
 /// the size of a list is counted, in bytes.

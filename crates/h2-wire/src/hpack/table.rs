@@ -152,8 +152,9 @@ impl<M: Copy> Table<M> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn fields(table: &Table<()>) -> Vec<(Vec<u8>, Vec<u8>)> {
         let field = |age| {

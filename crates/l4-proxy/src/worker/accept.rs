@@ -1,20 +1,20 @@
 //! A thread's part in accepting connections and opening those to backends.
 
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::{io, net::SocketAddr, os::fd::OwnedFd};
 
 use event_loop::{Accepted, Key, connect, reset_on_close};
 use rand_xoshiro::rand_core::Rng;
 use rustix::io::Errno;
 
 use super::Worker;
-use crate::connection::{Connection, Which};
-use crate::counts::End;
-use crate::greeting::Stage;
-use crate::lifetime::{Lifetime, millis};
-use crate::shared::{Command, Incoming, Place};
-use crate::table::Lacking;
+use crate::{
+    connection::{Connection, Which},
+    counts::End,
+    greeting::Stage,
+    lifetime::{Lifetime, millis},
+    shared::{Command, Incoming, Place},
+    table::Lacking,
+};
 
 /// Connections accepted before others get their turn.
 const ACCEPTS_PER_TURN: usize = 64;

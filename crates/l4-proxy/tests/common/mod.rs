@@ -9,15 +9,16 @@
     reason = "each test file is a crate of its own and uses a part of it"
 )]
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use l4_proxy::{BackendConfig, Config, DataPlane, Error};
-use serve::admin::Backends;
-use serve::{BindOptions, ShutdownTrigger};
+use serve::{BindOptions, ShutdownTrigger, admin::Backends};
 use socket2::SockRef;
 
 /// The bound on every wait. Far above what anything takes, since the machine

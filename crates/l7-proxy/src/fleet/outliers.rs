@@ -5,13 +5,10 @@
 //! times in a row wakes it and goes on; success rates are read from the counts
 //! that the threads keep anyway. So none of this costs a call anything.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use balance::outlier::{Sample, is_panic, low_success_rates, may_eject};
-use serve::health::Checked;
-use serve::{Counter, Gauge, Metrics, Shutdown};
+use serve::{Counter, Gauge, Metrics, Shutdown, health::Checked};
 
 use super::{Fleet, Member, find};
 

@@ -1,9 +1,12 @@
+use balance::{PickInput, PolicyKind, Tried};
+use rand_xoshiro::{
+    SplitMix64,
+    rand_core::{Rng, SeedableRng},
+};
+use serve::health::Checked as _;
+
 use super::*;
 use crate::metrics::Outcome;
-use balance::{PickInput, PolicyKind, Tried};
-use rand_xoshiro::SplitMix64;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use serve::health::Checked as _;
 
 fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))

@@ -17,18 +17,15 @@ pub mod counters;
 pub mod files;
 pub mod reload;
 
-use std::net::IpAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
-use serve::duration;
-use serve::tls::{ClientSide, server_name};
-
+use rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 pub use serve::tls::{H2, TlsError};
+use serve::{
+    duration,
+    tls::{ClientSide, server_name},
+};
 
 /// Whether and how TLS is spoken. All files are PEM.
 #[derive(Clone, Debug, clap::Args)]

@@ -7,15 +7,18 @@
 //! the next look finds both. They are read on a thread of their own: a mount that
 //! has stopped answering holds nothing else up.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
-use serve::exit::note;
-use serve::files::{READ_TIMEOUT, Reader, read_regular};
-use serve::tls::PEM_BYTES_MAX;
+use serve::{
+    exit::note,
+    files::{READ_TIMEOUT, Reader, read_regular},
+    tls::PEM_BYTES_MAX,
+};
 
-use super::counters::TlsCounters;
-use super::{Tls, TlsArgs, files};
+use super::{Tls, TlsArgs, counters::TlsCounters, files};
 
 /// Watches the files until it is dropped. Ends at once where there are none.
 pub async fn watch(args: TlsArgs, tls: Arc<Tls>, counters: TlsCounters) {

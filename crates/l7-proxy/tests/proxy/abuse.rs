@@ -8,16 +8,21 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Wires, call, echo, open};
 use echo_proto::v1::EchoRequest;
 use l7_proxy::{Config, DataPlane};
 use prost::Message as _;
-use testkit::lab::{Lab, l7_config, start_l7};
-use testkit::negative::{Case, NegativeServer, ok_response};
-use testkit::peer::{End, Peer, Seen};
-use testkit::wire::{self, block, code, flag, kind, setting};
-use testkit::{await_that, on_each_data_plane, within};
+use testkit::{
+    await_that,
+    lab::{Lab, l7_config, start_l7},
+    negative::{Case, NegativeServer, ok_response},
+    on_each_data_plane,
+    peer::{End, Peer, Seen},
+    wire::{self, block, code, flag, kind, setting},
+    within,
+};
 use tokio::task::JoinHandle;
+
+use crate::common::{Wires, call, echo, open};
 
 /// What each data plane does otherwise.
 mod exceptions {

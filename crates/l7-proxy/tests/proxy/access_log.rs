@@ -3,13 +3,17 @@
 
 use std::path::Path;
 
-use crate::common::{call, echo};
 use serde_json::Value;
-use testkit::lab::{Lab, client, l7_config, start_l7};
-use testkit::negative::{Case, NegativeServer};
-use testkit::peer::Peer;
-use testkit::wire::{self, code};
-use testkit::{await_that, on_each_data_plane};
+use testkit::{
+    await_that,
+    lab::{Lab, client, l7_config, start_l7},
+    negative::{Case, NegativeServer},
+    on_each_data_plane,
+    peer::Peer,
+    wire::{self, code},
+};
+
+use crate::common::{call, echo};
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();

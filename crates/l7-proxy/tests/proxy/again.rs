@@ -1,16 +1,22 @@
 //! Calls that are tried again although a backend may have worked on them, and
 //! calls that are sent to two.
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use l7_proxy::{Config, DataPlane};
-use testkit::lab::{Server, l7_config, start_l7};
-use testkit::peer::{End, Fields, Peer, RawServer, Seen};
-use testkit::replay::{Played, Recording, Step, play};
-use testkit::script::{Act, CALL, Plan, ScriptedBackend};
-use testkit::wire::{self, block, code, grpc_fields};
-use testkit::{await_that, on_each_data_plane, within};
+use testkit::{
+    await_that,
+    lab::{Server, l7_config, start_l7},
+    on_each_data_plane,
+    peer::{End, Fields, Peer, RawServer, Seen},
+    replay::{Played, Recording, Step, play},
+    script::{Act, CALL, Plan, ScriptedBackend},
+    wire::{self, block, code, grpc_fields},
+    within,
+};
 
 fn fields(pairs: &[(&str, &str)]) -> Fields {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

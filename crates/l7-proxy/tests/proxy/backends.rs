@@ -4,19 +4,28 @@
 //! What a data plane does not do stands in [`exceptions`], by name and with its
 //! reason.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use crate::common::{Wires, call, open};
 use l7_proxy::Config;
 use serve::admin::BackendSpec;
-use testkit::lab::{EchoBackend, l7_config, start_l7, start_l7_fleet};
-use testkit::negative::{Case, NegativeServer, ok_response, response_head};
-use testkit::peer::{End, Peer, RawServer, Seen};
-use testkit::wire::{self, code, setting};
-use testkit::{await_that, on_each_data_plane, within};
+use testkit::{
+    await_that,
+    lab::{EchoBackend, l7_config, start_l7, start_l7_fleet},
+    negative::{Case, NegativeServer, ok_response, response_head},
+    on_each_data_plane,
+    peer::{End, Peer, RawServer, Seen},
+    wire::{self, code, setting},
+    within,
+};
+
+use crate::common::{Wires, call, open};
 
 /// What each data plane does otherwise.
 mod exceptions {

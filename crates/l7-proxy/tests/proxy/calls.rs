@@ -1,22 +1,27 @@
 //! Calls that go well: everything a client sends reaches a backend, and
 //! everything the backend answers reaches the client.
 
-use std::num::NonZeroU32;
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
-use crate::common::{Wires, call, echo};
 use echo_proto::v1::{EchoRequest, EchoResponse};
 use h2_wire::grpc::{BACKEND_HEADER, BACKEND_QUEUED_TRAILER, BACKEND_TIME_TRAILER, parse_timeout};
 use l7_proxy::DataPlane;
-use testkit::lab::{Lab, client, l7_config, start_l7};
-use testkit::negative::{ok_trailers, response_head};
-use testkit::peer::{End, Fields, Message, Peer, RawServer, field};
-use testkit::wire::{self, block};
-use testkit::{on_each_data_plane, within};
+use testkit::{
+    lab::{Lab, client, l7_config, start_l7},
+    negative::{ok_trailers, response_head},
+    on_each_data_plane,
+    peer::{End, Fields, Message, Peer, RawServer, field},
+    wire::{self, block},
+    within,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::{Code, Request};
+use tonic::{
+    Code, Request,
+    metadata::{MetadataMap, MetadataValue},
+};
+
+use crate::common::{Wires, call, echo};
 
 /// A payload whose bytes tell where they belong.
 fn payload(bytes: usize) -> Vec<u8> {

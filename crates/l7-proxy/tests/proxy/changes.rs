@@ -2,16 +2,20 @@
 
 use std::num::NonZeroU32;
 
-use crate::common::load::Load;
-use crate::common::{Wires, call, echo, open};
 use serve::admin::{BackendSpec, BackendState, ChangeError};
-use testkit::lab::{EchoBackend, Lab};
-use testkit::negative::ok_response;
-use testkit::peer::{Peer, RawServer, Seen};
-use testkit::wire::{self, code};
-use testkit::{await_that, on_each_data_plane, within};
+use testkit::{
+    await_that,
+    lab::{EchoBackend, Lab},
+    negative::ok_response,
+    on_each_data_plane,
+    peer::{Peer, RawServer, Seen},
+    wire::{self, code},
+    within,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+
+use crate::common::{Wires, call, echo, load::Load, open};
 
 fn spec(backend: &EchoBackend) -> BackendSpec {
     BackendSpec::new(backend.addr())

@@ -1,12 +1,16 @@
 //! Circuit limits: what is beyond one is refused at once, told so, and counted.
 
-use crate::common::call;
 use l7_proxy::{Config, DataPlane};
-use testkit::lab::{Server, l7_config, start_l7};
-use testkit::negative::{Case, NegativeServer};
-use testkit::peer::{End, Message, Peer};
-use testkit::wire::{self, code};
-use testkit::{await_that, on_each_data_plane};
+use testkit::{
+    await_that,
+    lab::{Server, l7_config, start_l7},
+    negative::{Case, NegativeServer},
+    on_each_data_plane,
+    peer::{End, Message, Peer},
+    wire::{self, code},
+};
+
+use crate::common::call;
 
 struct Subject {
     backends: Vec<NegativeServer>,

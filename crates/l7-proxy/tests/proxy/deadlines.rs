@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use crate::common::{Wires, call, echo, open};
 use h2_wire::grpc::parse_timeout;
-use testkit::lab::{EchoBackend, Lab};
-use testkit::negative::response_head;
-use testkit::peer::{End, Peer, Seen, field};
-use testkit::wire::{self, code};
-use testkit::{await_that, on_each_data_plane, within};
+use testkit::{
+    await_that,
+    lab::{EchoBackend, Lab},
+    negative::response_head,
+    on_each_data_plane,
+    peer::{End, Peer, Seen, field},
+    wire::{self, code},
+    within,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+
+use crate::common::{Wires, call, echo, open};
 
 #[test]
 fn a_deadline_is_forwarded_as_what_remains_of_it() {

@@ -1,21 +1,26 @@
 //! Backends and proxies that come and go while calls run: what was promised to
 //! end without a lost call does.
 
-use std::net::{Ipv4Addr, TcpStream};
-use std::time::{Duration, Instant};
+use std::{
+    net::{Ipv4Addr, TcpStream},
+    time::{Duration, Instant},
+};
 
-use crate::common::load::Load;
-use crate::common::{Wires, call, echo};
 use clap::ValueEnum as _;
-use serve::listen::bind_many;
-use serve::{BindOptions, Shutdown};
-use testkit::lab::{EchoBackend, Lab, client, l4_config, l7_config, start_l4, start_l7};
-use testkit::peer::{Peer, Seen};
-use testkit::process::Process;
-use testkit::{await_that, on_each_data_plane, wire, within};
+use serve::{BindOptions, Shutdown, listen::bind_many};
+use testkit::{
+    await_that,
+    lab::{EchoBackend, Lab, client, l4_config, l7_config, start_l4, start_l7},
+    on_each_data_plane,
+    peer::{Peer, Seen},
+    process::Process,
+    wire, within,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
+
+use crate::common::{Wires, call, echo, load::Load};
 
 #[test]
 fn a_backend_that_is_killed_and_started_again_serves_again() {

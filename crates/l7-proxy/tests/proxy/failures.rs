@@ -1,15 +1,22 @@
 //! What a client gets when something breaks, row by row as `failure` has it,
 //! and the cases of gRPC's negative interop tests.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use testkit::{
+    await_that,
+    lab::{Lab, Server, l7_config, start_l7},
+    negative::{Case, NegativeServer, ok_response, response_head},
+    on_each_data_plane,
+    peer::{End, Message, Peer, RawServer, Seen, field},
+    wire::{self, block, code, setting},
+    within,
+};
 
 use crate::common::{Wires, call, open};
-use testkit::lab::{Lab, Server, l7_config, start_l7};
-use testkit::negative::{Case, NegativeServer, ok_response, response_head};
-use testkit::peer::{End, Message, Peer, RawServer, Seen, field};
-use testkit::wire::{self, block, code, setting};
-use testkit::{await_that, on_each_data_plane, within};
 
 /// Asserts that an answer is a response that is trailers only, and gives its
 /// message.

@@ -1,14 +1,18 @@
 //! Flow control: what a slow reader costs, and what it must not cost others.
 
-use crate::common::{Wires, echo, open};
 use echo_proto::v1::EchoRequest;
 use prost::Message as _;
-use testkit::lab::{Lab, echo_client};
-use testkit::negative::response_head;
-use testkit::peer::{Peer, Seen};
-use testkit::wire::{self, setting};
-use testkit::{on_each_data_plane, within};
+use testkit::{
+    lab::{Lab, echo_client},
+    negative::response_head,
+    on_each_data_plane,
+    peer::{Peer, Seen},
+    wire::{self, setting},
+    within,
+};
 use tonic::transport::Endpoint;
+
+use crate::common::{Wires, echo, open};
 
 /// Responses of the slow stream, and the size of each: in all far more than
 /// all windows and buffers on the way hold.

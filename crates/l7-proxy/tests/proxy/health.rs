@@ -3,22 +3,33 @@
 //! No wait here is a measure: conditions are awaited, and what must not happen
 //! is counted over calls.
 
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::common::call;
 use balance::PolicyKind;
 use l7_proxy::{Config, DataPlane};
-use serve::admin::{BackendState, Backends};
-use serve::health::{HealthCheck, HealthConfig};
-use testkit::lab::{Server, l7_config, start_l7_fleet};
-use testkit::negative::{Case, NegativeServer, ok_response, ok_trailers, response_head};
-use testkit::peer::{Fields, Peer, RawServer, Seen, field};
-use testkit::wire::{self, block};
-use testkit::{await_that, on_each_data_plane, within};
+use serve::{
+    admin::{BackendState, Backends},
+    health::{HealthCheck, HealthConfig},
+};
+use testkit::{
+    await_that,
+    lab::{Server, l7_config, start_l7_fleet},
+    negative::{Case, NegativeServer, ok_response, ok_trailers, response_head},
+    on_each_data_plane,
+    peer::{Fields, Peer, RawServer, Seen, field},
+    wire::{self, block},
+    within,
+};
+
+use crate::common::call;
 
 /// How a backend is today.
 #[derive(Debug, Default)]

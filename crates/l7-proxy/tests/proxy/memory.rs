@@ -6,17 +6,22 @@
 
 use std::net::SocketAddr;
 
-use crate::common::{call, open};
 use clap::ValueEnum as _;
 use echo_proto::v1::EchoRequest;
 use l7_proxy::DataPlane;
 use prost::Message as _;
-use testkit::lab::{EchoBackend, client};
-use testkit::negative::{Case, NegativeServer, ok_response, ok_trailers, response_head};
-use testkit::peer::{Peer, RawServer};
-use testkit::process::Process;
-use testkit::wire::{self, block, kind, setting};
-use testkit::{await_that, on_each_data_plane, within};
+use testkit::{
+    await_that,
+    lab::{EchoBackend, client},
+    negative::{Case, NegativeServer, ok_response, ok_trailers, response_head},
+    on_each_data_plane,
+    peer::{Peer, RawServer},
+    process::Process,
+    wire::{self, block, kind, setting},
+    within,
+};
+
+use crate::common::{call, open};
 
 const MIB: usize = 1 << 20;
 

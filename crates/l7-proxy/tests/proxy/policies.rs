@@ -5,18 +5,19 @@
 
 use std::time::Duration;
 
-use crate::common::echo;
-use crate::common::load::Load;
 use balance::PolicyKind;
 use echo_proto::v1::echo_client::EchoClient;
 use http::HeaderName;
 use l7_proxy::DataPlane;
-use testkit::lab::{EchoBackend, Lab};
-use testkit::{on_each_data_plane, within};
+use testkit::{
+    lab::{EchoBackend, Lab},
+    on_each_data_plane, within,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Request;
-use tonic::transport::Channel;
+use tonic::{Request, transport::Channel};
+
+use crate::common::{echo, load::Load};
 
 /// Calls each backend has begun.
 fn shares(lab: &Lab) -> Vec<u64> {

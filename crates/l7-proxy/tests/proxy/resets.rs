@@ -6,13 +6,16 @@
 //! A call that is taken back in the same breath may never get to a backend, so
 //! most of these are taken back when they have come there.
 
-use crate::common::{Wires, call, open};
 use l7_proxy::{Config, DataPlane};
-use testkit::negative::ok_response;
-use testkit::on_each_data_plane;
-use testkit::peer::{End, Peer, Seen, field};
-use testkit::wire::{self, block, code, setting};
-use testkit::within;
+use testkit::{
+    negative::ok_response,
+    on_each_data_plane,
+    peer::{End, Peer, Seen, field},
+    wire::{self, block, code, setting},
+    within,
+};
+
+use crate::common::{Wires, call, open};
 
 /// What each data plane does otherwise.
 mod exceptions {

@@ -1,11 +1,12 @@
 //! Several balancers from outside: who comes to which, what they are told, what each costs,
 //! and peers with settings of the scenario's.
 
-use crate::common::{Home, SMALL};
 use measure::{
     folder::Run,
     record::{ProcessRole, TrialRecord},
 };
+
+use crate::common::{Home, SMALL};
 
 /// The trials of `small` with these settings of its own.
 fn trials_of(home: &Home, text: &str, arguments: &[&str]) -> Vec<TrialRecord> {

@@ -10,8 +10,9 @@ use std::{
     },
 };
 
-use crate::common::{Home, SMALL};
 use measure::warning::Warning;
+
+use crate::common::{Home, SMALL};
 
 #[test]
 fn callers_that_wait_leave_a_standstill_out() {

@@ -16,7 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{Home, Ran, SMALL, not_run};
 use measure::{
     folder::Run,
     record::{LinkEngine, Network, ProcessRole, Side, TrialOutcome, TrialRecord},
@@ -26,6 +25,8 @@ use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::signal::Signal,
 };
+
+use crate::common::{Home, Ran, SMALL, not_run};
 
 /// What is looked for shows soon, or the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);

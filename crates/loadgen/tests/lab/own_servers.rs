@@ -3,12 +3,13 @@
 
 use std::fs;
 
-use crate::common::{Home, SMALL, Server};
 use measure::{
     folder::Run,
     record::{ProcessRole, RunRecord, TrialRecord},
     warning::Warning,
 };
+
+use crate::common::{Home, SMALL, Server};
 
 /// `small` with servers started by a shell, which says who it is and stays between them and
 /// the lab. `keys` go into `[backends]`.

@@ -11,8 +11,9 @@ use std::{
     thread,
 };
 
-use crate::common::{Home, Server};
 use measure::{folder::Run, warning::Warning};
+
+use crate::common::{Home, Server};
 
 const ECHO: &str = "layerlab.echo.v1.Echo";
 

@@ -3,11 +3,12 @@
 
 use std::fs;
 
-use crate::common::Home;
 use measure::{
     folder::Run,
     record::{Side, TrialOutcome},
 };
+
+use crate::common::Home;
 
 const CLIENT: &str = r#"
 title = "A client in a script"

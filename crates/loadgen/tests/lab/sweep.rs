@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use crate::common::{Home, SMALL};
 use measure::{folder::Run, record::SearchLimit};
+
+use crate::common::{Home, SMALL};
 
 /// The scenario with other claims.
 fn with_claims(text: &str, claims: &str) -> String {

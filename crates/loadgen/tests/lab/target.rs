@@ -3,8 +3,9 @@
 
 use std::net::TcpListener;
 
-use crate::common::{Home, SMALL, Server};
 use measure::{record::Layer, warning::Warning};
+
+use crate::common::{Home, SMALL, Server};
 
 #[test]
 fn a_balancer_that_is_there_already_is_driven() {

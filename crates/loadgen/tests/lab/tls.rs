@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::common::{Home, Ran};
 use measure::record::Tls;
+
+use crate::common::{Home, Ran};
 
 /// An L4 proxy that knows backends only for connections that open with a TLS
 /// ClientHello for the lab's name.

@@ -2,11 +2,12 @@
 
 use std::fs;
 
-use crate::common::Home;
 use measure::{
     folder::Run,
     record::{RunRecord, TrialRecord},
 };
+
+use crate::common::Home;
 
 /// The load is appended.
 const SCENARIO: &str = r#"

@@ -1,11 +1,12 @@
 //! Zones from outside: where clients, balancers and backends are, and how many calls cross.
 
-use crate::common::{Home, SMALL};
 use measure::{
     figure::Figures,
     folder::Run,
     record::{TrialRecord, ZoneRecord},
 };
+
+use crate::common::{Home, SMALL};
 
 /// Two backends and a client connection in each of two zones.
 fn zoned() -> String {

@@ -10,8 +10,9 @@ use analysis::{
     decide::Decision,
     model::Model,
 };
-use measure::{answer::Answer, figure::Figure};
 use measure::{
+    answer::Answer,
+    figure::Figure,
     folder::folder_bytes,
     format,
     record::{Side, TrialOutcome, Verdict},

@@ -1,9 +1,11 @@
-use super::*;
-use crate::fuzzing::ListOnly;
-use crate::{BindOptions, bind};
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::*;
+use crate::{BindOptions, bind, fuzzing::ListOnly};
 
 /// A served API; requests are made one after the other.
 struct Api {

@@ -11,9 +11,11 @@
 //! A request without `Host` can't come from a browser. HTTP/1.0 allows it, so
 //! there it is served; HTTP/1.1 does not.
 
-use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+};
 
 use super::Refusal;
 

@@ -6,9 +6,11 @@ use proptest::prelude::*;
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::listen::{BindOptions, bind};
-use crate::metrics::Metrics;
-use crate::metrics_endpoint::serve_metrics;
+use crate::{
+    listen::{BindOptions, bind},
+    metrics::Metrics,
+    metrics_endpoint::serve_metrics,
+};
 
 fn listener() -> (TcpListener, SocketAddr) {
     let listener = bind("127.0.0.1:0".parse().unwrap(), BindOptions::default()).unwrap();

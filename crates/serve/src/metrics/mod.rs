@@ -11,8 +11,10 @@
 mod text;
 mod value;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 pub use value::{Counter, Gauge, Histogram};
 

@@ -1,10 +1,11 @@
 //! The text format: names, escaping, order.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+};
 
-use super::value::Histogram;
-use super::{Family, Kind, Labels, Series};
+use super::{Family, Kind, Labels, Series, value::Histogram};
 
 /// Writes all families, sorted by name and labels, so that two expositions
 /// can be compared line by line.

@@ -3,8 +3,10 @@
 //! Each value has a cache line of its own (two, where the prefetcher fetches
 //! pairs), so that threads counting different things don't slow each other.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicU64, Ordering},
+};
 
 #[derive(Debug, Default)]
 #[repr(align(128))]

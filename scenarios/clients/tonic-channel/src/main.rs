@@ -11,6 +11,7 @@ use std::{env, error::Error, net::SocketAddr, process::ExitCode, time::Duration}
 
 use http::{Uri, uri::PathAndQuery};
 use hyper_util::client::legacy::connect::HttpConnector;
+use names::Names;
 use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, stdin, stdout},
@@ -22,8 +23,6 @@ use tonic::{
     client::Grpc,
     transport::{Channel, Endpoint},
 };
-
-use names::Names;
 
 const METHOD: &str = "/layerlab.echo.v1.Echo/Unary";
 const MAX_MESSAGE_BYTES: usize = 16 << 20;

@@ -1,22 +1,26 @@
 //! Lines of the access log: what is noted while a call runs, and the line that
 //! is written when it is over, however that comes about.
 
-use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Instant;
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame};
+use serve::json_lines::now_unix_ms;
 
 use super::thread::Thread;
-use crate::access_log::{AccessLog, Line};
-use crate::failure::Failure;
-use crate::metrics::Outcome;
-use crate::upstreams::Upstream;
-use serve::json_lines::now_unix_ms;
+use crate::{
+    access_log::{AccessLog, Line},
+    failure::Failure,
+    metrics::Outcome,
+    upstreams::Upstream,
+};
 
 /// What the parts of a call count and note for its line.
 #[derive(Debug, Default)]

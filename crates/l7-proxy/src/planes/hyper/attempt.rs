@@ -1,7 +1,6 @@
 //! One attempt at a call, on one backend, and how it broke.
 
-use std::rc::Rc;
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use balance::LOAD_REPORT_TRAILER;
 use h2::Reason;
@@ -9,13 +8,8 @@ use http::HeaderMap;
 use serve::Counter;
 use tokio::time::Instant;
 
-use super::connection::Lease;
-use super::h2_source;
-use super::local::Count;
-use super::pool::Pool;
-use crate::failure::Failure;
-use crate::metrics::Outcome;
-use crate::upstreams::InFlight;
+use super::{connection::Lease, h2_source, local::Count, pool::Pool};
+use crate::{failure::Failure, metrics::Outcome, upstreams::InFlight};
 
 /// An attempt in flight. Dropping it ends it: exactly once in the backend's
 /// load, and once in the counts.

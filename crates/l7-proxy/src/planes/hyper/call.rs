@@ -1,29 +1,29 @@
 //! One call, from the client's headers to the backend's.
 
-use std::cell::RefCell;
-use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
 use balance::{PickInput, hash_bytes};
-use h2_wire::hpack::Field;
+use h2_wire::{grpc, hpack::Field};
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::access_log::{CallStats, Entry};
-use super::attempt::{Attempt, Broken, Next, broken};
-use super::headers::{absolute, header_list_bytes, is_malformed, render};
-use super::local::Count;
-use super::pool::{Pool, Pools};
-use super::replay_body::{self, Replay, ReplayBody};
-use super::response_body::ResponseBody;
-use super::thread::Thread;
-use crate::failure::{Failure, Progress, answer};
-use crate::metrics::Outcome;
-use crate::planes::Shared;
-use crate::upstreams::{Offered, Upstream};
-use h2_wire::grpc;
+use super::{
+    access_log::{CallStats, Entry},
+    attempt::{Attempt, Broken, Next, broken},
+    headers::{absolute, header_list_bytes, is_malformed, render},
+    local::Count,
+    pool::{Pool, Pools},
+    replay_body::{self, Replay, ReplayBody},
+    response_body::ResponseBody,
+    thread::Thread,
+};
+use crate::{
+    failure::{Failure, Progress, answer},
+    metrics::Outcome,
+    planes::Shared,
+    upstreams::{Offered, Upstream},
+};
 
 /// Answers the calls of one thread.
 pub(super) struct Calls {

@@ -1,10 +1,11 @@
 //! One connection to a backend: its places, and when it ends.
 
-use std::cell::{RefCell, RefMut};
-use std::rc::Rc;
+use std::{
+    cell::{RefCell, RefMut},
+    rc::Rc,
+};
 
-use hyper::body::Incoming;
-use hyper::client::conn::http2::SendRequest;
+use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use tokio::sync::Notify;
 
 use super::replay_body::ReplayBody;

@@ -1,30 +1,29 @@
 //! Clients' connections: accept, serve, drain.
 
-use std::cell::Cell;
-use std::io;
-use std::pin::pin;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{cell::Cell, io, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serve::{AcceptOptions, Accepted, Acceptor, Shutdown};
-use tokio::io::{AsyncReadExt as _, join, split};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::{
+    io::{AsyncReadExt as _, join, split},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
 
-use super::call::Calls;
-use super::h2_source;
-use super::local::{LocalExecutor, OpenCall, Stream};
-use super::thread::Thread;
-use crate::config::DownstreamLimits;
-use crate::metrics::Ending;
-use crate::planes::{NOTICE, Shared};
+use super::{
+    call::Calls,
+    h2_source,
+    local::{LocalExecutor, OpenCall, Stream},
+    thread::Thread,
+};
+use crate::{
+    config::DownstreamLimits,
+    metrics::Ending,
+    planes::{NOTICE, Shared},
+};
 
 /// Bytes that a client's connection begins with (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;

@@ -1,11 +1,12 @@
 //! Requests and answers, as hyper has them.
 
-use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::{
+    HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header,
+    uri::{Authority, Scheme},
+};
 
 use super::response_body::{ResponseBody, status_headers};
-use crate::failure::Answer;
-use crate::upstreams::Upstream;
+use crate::{failure::Answer, upstreams::Upstream};
 
 /// hyper's client wants a scheme and an authority, which a client may have
 /// left out (RFC 9113, section 8.3.1, lets `host` stand in).

@@ -1,14 +1,14 @@
 //! What the tasks of one thread share, without a lock: they never leave it.
 
-use std::cell::Cell;
-use std::future::poll_fn;
-use std::rc::Rc;
+use std::{cell::Cell, future::poll_fn, rc::Rc};
 
 use hyper::rt::Executor;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
-use tokio::task::spawn_local;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+    task::spawn_local,
+    time::Instant,
+};
 
 /// Runs hyper's tasks on this thread. Whenever one of them has run, which is when
 /// hyper may have read something, `ran` is told: hyper itself tells nobody that a

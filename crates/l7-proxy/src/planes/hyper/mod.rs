@@ -67,10 +67,7 @@ mod response_body;
 mod retry;
 mod thread;
 
-use std::error::Error;
-use std::io;
-use std::net::TcpListener;
-use std::sync::Arc;
+use std::{error::Error, io, net::TcpListener, sync::Arc};
 
 use serve::Shutdown;
 use tokio::task::LocalSet;

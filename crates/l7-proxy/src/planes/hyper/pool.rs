@@ -6,31 +6,37 @@
 //! turn, within the limits on waiting calls and its own deadline; another
 //! connection is made meanwhile, one at a time, up to the bound.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+};
 
-use hyper::body::Incoming;
-use hyper::client::conn::http2;
+use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    net::TcpStream,
+    sync::Notify,
+    task::spawn_local,
+    time::{Instant, sleep_until, timeout},
+};
 
-use super::connection::{Connection, Lease, Sender};
-use super::local::{Count, LocalExecutor, Stream, held};
-use super::replay_body::ReplayBody;
-use super::thread::Thread;
-use crate::circuit::Limit;
-use crate::config::UpstreamLimits;
-use crate::failure::Failure;
-use crate::metrics::BackendCounters;
-use crate::planes::Shared;
-use crate::planes::backoff::Backoff;
-use crate::tls::counters::TlsCounters;
-use crate::upstreams::{Upstream, UpstreamSet};
+use super::{
+    connection::{Connection, Lease, Sender},
+    local::{Count, LocalExecutor, Stream, held},
+    replay_body::ReplayBody,
+    thread::Thread,
+};
+use crate::{
+    circuit::Limit,
+    config::UpstreamLimits,
+    failure::Failure,
+    metrics::BackendCounters,
+    planes::{Shared, backoff::Backoff},
+    tls::counters::TlsCounters,
+    upstreams::{Upstream, UpstreamSet},
+};
 
 /// hyper's future of a connection; it resolves when no more calls can be sent.
 type Driver = http2::Connection<TokioIo<Box<dyn Stream>>, ReplayBody<Incoming>, LocalExecutor>;

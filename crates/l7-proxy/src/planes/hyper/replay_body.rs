@@ -5,11 +5,13 @@
 //! the response begins, so that a call that a backend refused can be sent to
 //! another one.
 
-use std::cell::{Cell, RefCell};
-use std::error::Error;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::{
+    cell::{Cell, RefCell},
+    error::Error,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use h2::Reason;

@@ -2,23 +2,29 @@
 //! backend's trailers, or with what the failure table says when the backend or
 //! the deadline cut them short.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use h2::Reason;
+use h2_wire::grpc::{MessageScanner, Status, percent_encode};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::access_log::Entry;
-use super::attempt::{Attempt, broken};
-use super::local::OpenCall;
-use super::replay_body::Shared;
-use crate::failure::{Answer, Failure, Progress, answer};
-use crate::metrics::Outcome;
-use h2_wire::grpc::{MessageScanner, Status, percent_encode};
+use super::{
+    access_log::Entry,
+    attempt::{Attempt, broken},
+    local::OpenCall,
+    replay_body::Shared,
+};
+use crate::{
+    failure::{Answer, Failure, Progress, answer},
+    metrics::Outcome,
+};
 
 /// The body of every response the proxy gives.
 pub(super) struct ResponseBody {

@@ -1,22 +1,25 @@
 //! Attempts after a failure that a backend may have worked on, and attempts
 //! made ahead of one: the acts. What is decided is in [`crate::retry`].
 
-use std::pin::pin;
-use std::rc::Rc;
+use std::{pin::pin, rc::Rc};
 
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep};
 
-use super::attempt::{Broken, Next};
-use super::call::Call;
-use super::local::{Count, held};
-use super::pool::Pool;
-use super::replay_body::{Replay, ReplayBody};
-use super::response_body::{ResponseBody, outcome};
-use crate::failure::Failure;
-use crate::retry::{CallState, GrpcStatus, Pushback, Verdict};
+use super::{
+    attempt::{Broken, Next},
+    call::Call,
+    local::{Count, held},
+    pool::Pool,
+    replay_body::{Replay, ReplayBody},
+    response_body::{ResponseBody, outcome},
+};
+use crate::{
+    failure::Failure,
+    retry::{CallState, GrpcStatus, Pushback, Verdict},
+};
 
 impl Call<'_> {
     /// Passes a response's head on, unless it is an answer that is a reason to

@@ -1,7 +1,6 @@
 //! What the calls of one thread share.
 
-use std::cell::RefCell;
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use rand_xoshiro::{
     SplitMix64,
@@ -9,11 +8,13 @@ use rand_xoshiro::{
 };
 
 use super::local::Count;
-use crate::circuit::CircuitCounters;
-use crate::metrics::{GuardCounters, ProxyCounters};
-use crate::planes::Shared;
-use crate::retry::RetryCounters;
-use crate::tls::counters::TlsCounters;
+use crate::{
+    circuit::CircuitCounters,
+    metrics::{GuardCounters, ProxyCounters},
+    planes::Shared,
+    retry::RetryCounters,
+    tls::counters::TlsCounters,
+};
 
 /// The counters of a thread, its counts, and its chance.
 pub(super) struct Thread {

@@ -1,7 +1,9 @@
 //! Unary calls without a pause, for tests of what happens meanwhile.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use echo_proto::v1::echo_client::EchoClient;
 use testkit::{await_that, within};

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use echo_proto::v1::EchoRequest;
 use l7_proxy::{Config, DataPlane};
 use serve::admin::Backends;
-use testkit::lab::{Server, l7_config, start_l7_fleet};
-use testkit::peer::{Fields, Peer, RawServer};
-use testkit::wire::{self, block, grpc_fields};
+use testkit::{
+    lab::{Server, l7_config, start_l7_fleet},
+    peer::{Fields, Peer, RawServer},
+    wire::{self, block, grpc_fields},
+};
 
 /// A raw client and a raw backend with a proxy between them.
 pub(crate) struct Wires {

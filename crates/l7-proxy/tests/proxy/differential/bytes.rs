@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 
 use l7_proxy::Config;
-use testkit::peer::Fields;
-use testkit::replay::{Recording, Step};
-use testkit::script::{Act, CALL, Plan};
-use testkit::wire::{self, block, grpc_fields};
+use testkit::{
+    peer::Fields,
+    replay::{Recording, Step},
+    script::{Act, CALL, Plan},
+    wire::{self, block, grpc_fields},
+};
 
 use super::{Case, Ends};
 

@@ -2,12 +2,13 @@
 //! cancellation, windows, failures of the backend, and requests that are wrong.
 
 use h2_wire::hpack::{Encoder, EncoderOptions, Field};
-use testkit::replay::Step;
-use testkit::script::{Act, CALL};
-use testkit::wire::{self, block, code, flag, kind, setting};
+use testkit::{
+    replay::Step,
+    script::{Act, CALL},
+    wire::{self, block, code, flag, kind, setting},
+};
 
-use super::Case;
-use super::bytes::*;
+use super::{Case, bytes::*};
 
 pub(crate) fn all() -> Vec<Case> {
     let groups =

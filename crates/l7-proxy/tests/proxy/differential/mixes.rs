@@ -1,12 +1,17 @@
 //! Calls drawn by chance, many on one connection, woven into each other.
 
 use proptest::prelude::*;
-use testkit::replay::Step;
-use testkit::script::{Act, Plan};
-use testkit::wire;
+use testkit::{
+    replay::Step,
+    script::{Act, Plan},
+    wire,
+};
 
-use super::bytes::{body, head, message, open, trailers, trailers_only};
-use super::{Case, check};
+use super::{
+    Case,
+    bytes::{body, head, message, open, trailers, trailers_only},
+    check,
+};
 
 /// One call of a mix.
 #[derive(Clone, Debug)]

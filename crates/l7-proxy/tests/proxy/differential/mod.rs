@@ -18,16 +18,20 @@ mod bytes;
 mod cases;
 mod mixes;
 
-use std::collections::HashMap;
-use std::hash::{Hash as _, Hasher as _};
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    hash::{Hash as _, Hasher as _},
+    time::Duration,
+};
 
 use l7_proxy::{Config, DataPlane};
-use testkit::await_that;
-use testkit::lab::{l7_config, start_l7};
-use testkit::peer::{End, Fields};
-use testkit::replay::{Played, Recording, play};
-use testkit::script::{Attempt, Plan, ScriptedBackend};
+use testkit::{
+    await_that,
+    lab::{l7_config, start_l7},
+    peer::{End, Fields},
+    replay::{Played, Recording, play},
+    script::{Attempt, Plan, ScriptedBackend},
+};
 
 /// The bound on a case: below testkit's, whose panic names no case.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,20 +3,25 @@
 
 mod ends;
 
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::time::Duration;
+use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
-use crate::common::{call, echo};
 use ends::{Front, client_config, server_config, shake};
 use l7_proxy::{Config, DataPlane};
-use serve::admin::BackendState;
-use serve::health::{HealthCheck, HealthConfig};
-use testkit::certs::{Authority, Pair};
-use testkit::lab::{EchoBackend, Server, client, l7_config, start_l7, start_l7_fleet};
-use testkit::peer::{Message, Peer};
-use testkit::{await_that, on_each_data_plane, within};
+use serve::{
+    admin::BackendState,
+    health::{HealthCheck, HealthConfig},
+};
+use testkit::{
+    await_that,
+    certs::{Authority, Pair},
+    lab::{EchoBackend, Server, client, l7_config, start_l7, start_l7_fleet},
+    on_each_data_plane,
+    peer::{Message, Peer},
+    within,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::common::{call, echo};
 
 /// The flags that make a proxy speak TLS to clients.
 fn to_clients(config: &mut Config, pair: &Pair) {

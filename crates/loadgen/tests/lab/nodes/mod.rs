@@ -11,9 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{Home, SMALL};
 use measure::folder::Run;
 use nix::sys::signal::Signal;
+
+use crate::common::{Home, SMALL};
 
 /// What a lost coordinator's agents and their servers may take to end.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
