@@ -282,12 +282,12 @@ mod tests {
     fn mistakes_are_refused_with_the_reason() {
         let cases = [
             (vec![], "--backend"),
-            (vec!["--backend=here"], "IP:PORT"),
+            (vec!["--backend=here"], "write an IP address and a port"),
             (vec!["--backend=127.0.0.1:1", "--policy=robin"], "round_robin"),
             (vec!["--backend=127.0.0.1:1", "--stream-window-bytes=0"], "stream-window-bytes"),
             (vec!["--backend=127.0.0.1:1", "--connect-timeout=5"], "no unit"),
             (vec!["--backend=127.0.0.1:1", "--subset-size=2"], "--subset-id"),
-            (vec!["--backend=127.0.0.1:1,zone="], "leave it out for none"),
+            (vec!["--backend=127.0.0.1:1,zone="], "zone=.., each with a value"),
             (vec!["--backend=127.0.0.1:1", "--zone=a"], "--zone-proxies"),
             (vec!["--backend=127.0.0.1:1", "--panic-threshold=101"], "panic-threshold"),
             (vec!["--backend=127.0.0.1:1", "--slow-start-aggression=0"], "above zero"),

@@ -20,7 +20,7 @@ pub enum BackendFlagError {
     )]
     Address(String),
     /// An option is none that is known, or has no value.
-    #[error("`{option}` is no option of a backend; known are {}", known.join("=.., ") + "=..")]
+    #[error("`{option}` is no option of a backend; known are {}", known.join("=.., ") + "=.., each with a value")]
     Option {
         /// The option.
         option: String,
@@ -90,8 +90,9 @@ mod tests {
         }
         for bad in ["weigth=2", "heavy", "name=", "group=a", ""] {
             let error = BackendFlag::parse(&format!("127.0.0.1:1,{bad}"), KNOWN).unwrap_err();
-            let expected =
-                format!("`{bad}` is no option of a backend; known are weight=.., name=..");
+            let expected = format!(
+                "`{bad}` is no option of a backend; known are weight=.., name=.., each with a value"
+            );
             assert_eq!(error.to_string(), expected);
         }
         for bad in ["0", "-1", "1.5"] {
