@@ -78,6 +78,7 @@ fn what_taps_tell_is_what_servers_count_call_for_call() {
         shape: Shape::Service(shape),
         messages: 1,
         origins: vec![Origin::default(); 4],
+        devices: Vec::new(),
         streams: 16,
         load: Load::Closed(load),
         give_up_ns: u64::MAX / 2,

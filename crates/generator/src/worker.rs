@@ -75,6 +75,9 @@ pub struct Plan {
     pub messages: u64,
     /// Where the calls of each client come from, and through.
     pub origins: Vec<Origin>,
+    /// The network devices that connections leave by, by the zones of their clients; empty
+    /// where they may leave by any.
+    pub devices: Vec<Arc<str>>,
     /// Most calls at once on a connection.
     pub streams: u32,
     /// When calls are due.
@@ -199,9 +202,11 @@ impl Worker {
         let sink = Rc::clone(&worker) as Rc<dyn Sink>;
         match (plan.clients, &*shape) {
             (Clients::Own(options, destinations), _) => {
-                for (number, destination) in (0..).zip(destinations) {
-                    let (options, sink) = (options.of_number(number), Rc::clone(&sink));
-                    let shape = Rc::clone(&shape);
+                for (number, destination) in destinations.into_iter().enumerate() {
+                    let zone = plan.origins.get(number).map_or(0, |origin| origin.zone);
+                    let device = plan.devices.get(usize::from(zone)).cloned();
+                    let options = ConnectOptions { device, ..options.of_number(number as u64) };
+                    let (shape, sink) = (Rc::clone(&shape), Rc::clone(&sink));
                     let connection = client::connect(options, destination, shape, sink).await?;
                     worker.connections.borrow_mut().push(connection);
                 }
@@ -411,6 +416,7 @@ mod tests {
             })),
             messages: 1,
             origins: vec![Origin::default()],
+            devices: Vec::new(),
             streams: 4,
             load,
             give_up_ns: 6 * SECOND,

@@ -67,6 +67,8 @@ pub const BALANCERS: Bounds<u32> = bounds(1, 10_000);
 pub const BALANCER_THREADS: Bounds<u32> = bounds(1, 256);
 /// Zones.
 pub const ZONES: Bounds<u32> = bounds(1, 100);
+/// Zones with links between them: one for each two.
+pub const LINKED_ZONES: Bounds<u32> = bounds(2, 12);
 /// Backends in a zone, and its part of the client connections.
 pub const IN_ZONE: Bounds<u32> = bounds(0, 10_000);
 /// Backends from which on zones are heeded.

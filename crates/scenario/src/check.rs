@@ -14,7 +14,7 @@ use crate::{
     error::{Problem, list_of},
     fault::check_faults,
     fleet::check_fleet,
-    link::check_links,
+    link::{Surroundings, check_links},
     load::{Length, check_client, check_load},
     peer::{EXTERNAL_PEER, check_name},
     placement::{check_nodes, check_placement},
@@ -47,13 +47,15 @@ pub(crate) fn check(
     let tls = wire.tls.unwrap_or_default();
     let network = wire.network.unwrap_or_default();
     let servers = check_servers(&wire.backends, backends.len(), tls, network)?;
-    let links = check_links(&wire.links, network, &backends)?;
     let policy = wire.balance.policy;
     check_policy("balance.policy", policy, &backends)?;
     let load = check_load(&wire.load, folder)?;
     let zones = wire.zones.as_ref();
     let zones =
         zones.map(|wire| check_zones(wire, backends.len(), load.connections)).transpose()?;
+    let around =
+        Surroundings { network, backends: &backends, zones: zones.as_ref(), client: load.client };
+    let links = check_links(&wire.links, &around)?;
     let fleet = check_fleet(&wire.balance, zones.as_ref())?;
     check_client(&load, network, tls, wire.service.is_some())?;
     let channel = check_channel(&wire.channel, load.client)?;

@@ -49,5 +49,6 @@ pub use distribution::{Distribution, Empirical, Seen};
 pub use run::{Arrival, Ended, run};
 pub use seeds::in_parallel;
 pub use setup::{
-    Action, Backend, Fault, Fleet, Layer, Load, LoadView, Pace, Path, Setup, SetupError, Zones,
+    Action, Backend, Fault, Fleet, Layer, Load, LoadView, Pace, Path, Setup, SetupError,
+    ZoneDelays, Zones,
 };

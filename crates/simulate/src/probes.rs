@@ -25,9 +25,7 @@ impl Simulation<'_> {
         let (luck, more) = (self.word(), self.word());
         let path = &self.setup.path;
         let mut leg_ns = if self.is_instant { 0 } else { path.to_backend.draw_ns(luck) as u64 };
-        if self.crosses_zones(view as usize, backend) {
-            leg_ns += path.between_zones.draw_ns(more) as u64;
-        }
+        leg_ns += self.border_from(self.zone_of(view as usize), backend).draw_ns(more) as u64;
         if leg_ns == 0 {
             self.on_probe(key);
         } else {

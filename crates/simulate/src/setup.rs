@@ -173,7 +173,35 @@ pub struct Path {
     /// Between balancer, or client, and backend, one way.
     pub to_backend: Distribution,
     /// What comes to that where the two are in different zones.
-    pub between_zones: Distribution,
+    pub between_zones: ZoneDelays,
+}
+
+/// How long it takes from one zone to another, one way.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ZoneDelays {
+    /// The same between any two.
+    Any(Distribution),
+    /// By their numbers, of all that there are.
+    Each(Vec<Vec<Distribution>>),
+}
+
+impl ZoneDelays {
+    /// Between these two, which may be the same one.
+    pub(crate) fn between(&self, one: u32, other: u32) -> &Distribution {
+        match self {
+            _ if one == other => &Distribution::Zero,
+            Self::Any(delay) => delay,
+            Self::Each(all) => &all[one as usize][other as usize],
+        }
+    }
+
+    fn are_of(&self, zones: usize) -> bool {
+        let is_whole = |all: &Vec<Distribution>| all.len() == zones;
+        match self {
+            Self::Any(_) => true,
+            Self::Each(all) => all.len() == zones && all.iter().all(is_whole),
+        }
+    }
 }
 
 impl Path {
@@ -181,7 +209,7 @@ impl Path {
     pub const NONE: Self = Self {
         to_balancer: Distribution::Zero,
         to_backend: Distribution::Zero,
-        between_zones: Distribution::Zero,
+        between_zones: ZoneDelays::Any(Distribution::Zero),
     };
 
     pub(crate) fn is_none(&self) -> bool {
@@ -330,6 +358,10 @@ impl Setup {
                     zones.layout.clients().iter().sum::<u32>() != self.load.connections
                 }),
                 "zones of other connections than there are",
+            ),
+            (
+                !self.path.between_zones.are_of(self.zone_count()),
+                "delays between other zones than there are",
             ),
             (self.fleet.subset.is_some_and(|subset| subset.size == 0), "an empty subset"),
             (

@@ -57,10 +57,9 @@ impl Simulation<'_> {
         };
         let mut ns = 0.0;
         let call = &self.calls[key as usize];
-        let crosses = far && self.leaves_zone(call);
-        for (is_on_it, leg) in
-            [(near, &path.to_balancer), (far, &path.to_backend), (crosses, &path.between_zones)]
-        {
+        // Nobody has picked a backend for a call that is still on its way to the balancer.
+        let border = if far { self.border(call) } else { &Distribution::Zero };
+        for (is_on_it, leg) in [(near, &path.to_balancer), (far, &path.to_backend), (far, border)] {
             let luck = draws.next_u64();
             if is_on_it {
                 ns += leg.draw_ns(luck);
@@ -69,22 +68,21 @@ impl Simulation<'_> {
         ns as u64
     }
 
-    /// Whether a call goes to another zone than that of who picks its backend, or of its
-    /// client, where nobody does.
-    fn leaves_zone(&self, call: &Call) -> bool {
-        match (&self.setup.zones, self.setup.layer) {
-            (None, _) => false,
-            (Some(zones), Layer::None) => {
-                let own = zones.layout.of_client(call.connection) as u32;
-                own != self.setup.backends[call.backend as usize].zone
-            }
-            (Some(_), _) => self.crosses_zones(self.view_of(call.connection), call.backend),
-        }
+    /// What a call takes from the zone of who picks its backend, or of its client, where nobody
+    /// does, to that of its backend.
+    fn border(&self, call: &Call) -> &Distribution {
+        let own = match (&self.setup.zones, self.setup.layer) {
+            (None, _) => return &Distribution::Zero,
+            (Some(zones), Layer::None) => zones.layout.of_client(call.connection) as u32,
+            (Some(_), _) => self.zone_of(self.view_of(call.connection)),
+        };
+        self.border_from(own, call.backend)
     }
 
-    /// Whether a balancer, or a client that balances, and a backend are in different zones.
-    pub(crate) fn crosses_zones(&self, view: usize, backend: u32) -> bool {
-        self.zone_of(view) != self.setup.backends[backend as usize].zone
+    /// The same from a zone.
+    pub(crate) fn border_from(&self, own: u32, backend: u32) -> &Distribution {
+        let zone = self.setup.backends[backend as usize].zone;
+        self.setup.path.between_zones.between(own, zone)
     }
 
     /// A call is due on a connection.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use queueing::Service;
 use simulate::{
     Action, Arrival, Backend, Distribution, Ended, Fault, Fleet, Layer, Load, Pace, Path, Poisson,
-    Setup, SetupError, Zones, run,
+    Setup, SetupError, ZoneDelays, Zones, run,
 };
 
 const MS: u64 = 1_000_000;
@@ -384,7 +384,7 @@ fn balancers_keep_to_their_zones_as_far_as_there_is_room() {
     (setup.fleet.balancers, setup.load.connections) = (3, 3);
     let layout = ZoneLayout::new(vec![1, 1, 1]);
     setup.zones = Some(Zones { layout, routing: Some(ZoneRouting::default()) });
-    setup.path.between_zones = constant(5.0);
+    setup.path.between_zones = ZoneDelays::Any(constant(5.0));
     let entries = simulate(&setup, &steady(12_000));
     let mut served = [0; 12];
     let mut crossed = [0; 3];
@@ -420,6 +420,37 @@ fn balancers_keep_to_their_zones_as_far_as_there_is_room() {
     let entries = simulate(&setup, &steady(300));
     let of_first = entries.iter().filter(|entry| (entry.due_ns / MS).is_multiple_of(3));
     assert!(of_first.clone().any(|entry| entry.done_ns - entry.due_ns > 10 * MS));
+}
+
+/// A balancer in each of three zones, which are not equally far from each other.
+#[test]
+fn some_zones_are_farther_away_than_others() {
+    let far_ms = [[0.0, 5.0, 20.0], [5.0, 0.0, 10.0], [20.0, 10.0, 0.0]];
+    for layer in [Layer::None, Layer::L4, Layer::L7, Layer::Client] {
+        let mut setup = setup(layer);
+        for (zone, backend) in (0..).zip(&mut setup.backends) {
+            backend.zone = zone;
+        }
+        (setup.fleet.balancers, setup.load.connections) = (3, 3);
+        let layout = ZoneLayout::new(vec![1, 1, 1]);
+        setup.zones = Some(Zones { layout, routing: None });
+        let delays = far_ms.map(|row| row.map(constant).to_vec()).to_vec();
+        setup.path.between_zones = ZoneDelays::Each(delays);
+        let mut seen = [[false; 3]; 3];
+        for entry in simulate(&setup, &steady(3_000)) {
+            let Outcome::Served { backend, .. } = entry.outcome else { panic!("{entry:?}") };
+            let (own, backend) = ((entry.due_ns / MS % 3) as usize, usize::from(backend));
+            let least = (2.0 * far_ms[own][backend] * MS as f64) as u64;
+            assert!(entry.done_ns - entry.due_ns >= least, "{layer:?} {own} {backend} {entry:?}");
+            seen[own][backend] |= entry.done_ns - entry.due_ns < least + 5 * MS;
+        }
+        let balances = matches!(layer, Layer::L7 | Layer::Client);
+        let seen = seen.iter().flatten().filter(|seen| **seen).count();
+        assert!(seen == 9 || !balances && seen == 3, "{layer:?}: {seen}");
+        setup.path.between_zones = ZoneDelays::Each(vec![vec![Distribution::Zero; 3]; 2]);
+        let error = setup.check(u64::MAX).unwrap_err().to_string();
+        assert!(error.contains("delays between other zones"), "{error}");
+    }
 }
 
 /// A probe is on its way for as long as a call, and finds what the backend holds then.

@@ -228,6 +228,9 @@ pub struct ConnectOptions {
     pub keepalive: Option<Keepalive>,
     /// Whom it trusts under TLS; `None` for plain text.
     pub trust: Option<Arc<Trust>>,
+    /// The network device that its connections leave by; `None` for any. Only
+    /// [`ClientKind::Wire`] can be told.
+    pub device: Option<Arc<str>>,
 }
 
 impl ConnectOptions {
@@ -241,6 +244,7 @@ impl ConnectOptions {
             backoff: None,
             keepalive: None,
             trust: None,
+            device: None,
         }
     }
 

@@ -179,7 +179,7 @@ impl Balancer {
         around: &Surroundings<'_>,
     ) -> Result<Self, LabError> {
         launch.write_files().map_err(|(path, error)| cannot_write(&path, error))?;
-        let namespace = around.network.at(Place::Balancer);
+        let namespace = around.network.at(Place::Balancer(number));
         let name = &launch.launch.name;
         if launch.in_kernel && namespace.is_none() {
             return Err(LabError::NeedsNamespace(name.clone()));
@@ -205,7 +205,7 @@ impl Balancer {
             ReloadHow::Watches => Ok(None),
             ReloadHow::Signal(signal) => process.signal(*signal).map(|()| None),
             ReloadHow::Command(launch) => {
-                let namespace = around.network.at(Place::Balancer);
+                let namespace = around.network.at(Place::Balancer(self.number));
                 Process::start(launch, namespace, None, around.dir).map(Some)
             }
         }
@@ -213,7 +213,8 @@ impl Balancer {
 
     fn lists(&self, network: &Network, backends: &[SocketAddr]) -> bool {
         let Some(reload) = &self.launch.reload else { return false };
-        let looked = network.run_at(Place::Balancer, || page::get(&reload.lists, PAGE_TIMEOUT));
+        let place = Place::Balancer(self.number);
+        let looked = network.run_at(place, || page::get(&reload.lists, PAGE_TIMEOUT));
         let Ok(Ok(text)) = looked else { return false };
         let mut backends = backends.iter().enumerate();
         backends.all(|(index, address)| {

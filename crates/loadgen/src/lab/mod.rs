@@ -125,6 +125,7 @@ impl Lab {
                 kind: setup.network,
                 backends: setup.members.len(),
                 links: setup.links,
+                zones: setup.zones,
                 seed: setup.seed,
                 dir,
             })?;
@@ -312,6 +313,11 @@ impl Lab {
     pub(crate) fn members(&self) -> Vec<usize> {
         let members = self.members.iter().enumerate();
         members.filter(|(_, is_member)| **is_member).map(|(index, _)| index).collect()
+    }
+
+    /// The network devices that client connections leave by, by the zones of clients.
+    pub(crate) fn client_devices(&self) -> Vec<String> {
+        self.network.client_devices()
     }
 
     /// The network namespace that client connections are made in; `None` for the

@@ -114,6 +114,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) network: scenario::Network,
     /// Links that take time.
     pub(crate) links: &'a scenario::Links,
+    /// Where everyone is, where there are zones.
+    pub(crate) zones: Option<&'a scenario::Zones>,
     /// What all chance of the network is by.
     pub(crate) seed: u64,
     /// Whether there is a name that stands for the backends, for clients that resolve one.

@@ -337,6 +337,71 @@ fn links_take_time_and_leave_nothing_behind() {
     }
 }
 
+/// Three zones, the last of which has clients and no backends, and is farther from the first.
+const ZONED: &str = "
+network = \"namespaces\"
+
+[zones]
+backends = { a = 1, b = 1 }
+connections = { a = 1, b = 1, c = 1 }
+
+[[link]]
+between = [\"zones\", \"zones\"]
+delay = \"20ms\"
+
+[[link]]
+between = [\"zones.c\", \"zones.a\"]
+delay = \"30ms\"
+
+[settings.aware]
+zone_routing = \"100%\"
+zone_min_backends = 2
+";
+
+#[test]
+fn a_call_takes_the_link_between_zones_only_where_it_crosses() {
+    let test = "a_call_takes_the_link_between_zones_only_where_it_crosses";
+    let home = Home::new();
+    if !can_run(test, &home, false) {
+        return;
+    }
+    let peers = home.run(&["peers"]).stdout;
+    let links = peers.lines().find(|line| line.starts_with("[[link]]")).unwrap();
+    if let Some((_, reason)) = links.split_once("MISSING: ") {
+        return not_run(test, reason);
+    }
+    let (question, rest) = SMALL.trim().split_once('\n').unwrap();
+    let rest = rest.split("[expect]").next().unwrap().replace("connections = 2", "connections = 3");
+    home.scenario("small", &format!("{question}\n{ZONED}{rest}"));
+    let (_, run) = run(&home, &["--peers", "direct,l4,l7,l7@aware,client-dns@aware"]);
+    let ms = |ns: u64| ns as f64 / 1e6;
+    assert_eq!(run.trials.len(), 5);
+    for trial in &run.trials {
+        assert_eq!(trial.counts.ok, 120, "{}", trial.peer);
+        let measured = trial.links.as_ref().unwrap();
+        let links = measured.links.iter().map(|link| (link.between.join("-"), ms(link.asked_ns)));
+        let expected =
+            [("zones.a-zones.b", 40.0), ("zones.a-zones.c", 60.0), ("zones.b-zones.c", 40.0)];
+        assert_eq!(
+            links.collect::<Vec<_>>(),
+            expected.map(|(name, asked)| (name.to_owned(), asked))
+        );
+        assert_eq!(trial.zones.len(), 3);
+        for zone in &trial.zones {
+            let calls: u64 = zone.per_backend.iter().sum();
+            let fastest = ms(zone.latency.min);
+            let told = format!("{}: zone {}, {fastest} ms", trial.peer, zone.id);
+            assert!(calls > 0, "{told}");
+            // The fastest of forty that stay is faster than the way that they don't take.
+            assert_eq!(fastest >= 40.0, zone.crossed == calls, "{told}");
+            let is_aware = trial.peer.ends_with("@aware");
+            assert!(zone.crossed == 0 || zone.id == "c" || !is_aware, "{told}");
+        }
+        assert_eq!(trial.zones[2].crossed, trial.zones[2].per_backend.iter().sum::<u64>());
+    }
+    assert!(home.left_behind().is_empty());
+}
+
 #[test]
 fn an_ordinary_user_has_namespaces_too() {
     let test = "an_ordinary_user_has_namespaces_too";

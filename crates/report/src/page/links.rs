@@ -65,7 +65,6 @@ fn records<'a>(model: &'a Model<'_>) -> impl Iterator<Item = &'a LinksRecord> {
 }
 
 fn describe(link: &LinkSetup) -> String {
-    let [one, other] = &link.between;
     let mut does = vec![format!("{} one way", format::duration(link.delay_ns as f64))];
     if link.jitter_ns > 0 {
         let order = if link.reorder { ", which lets packets overtake each other" } else { "" };
@@ -79,7 +78,19 @@ fn describe(link: &LinkSetup) -> String {
         let limit = format::count(u64::from(link.limit));
         does.push(format!("{} with at most {limit} packets held", rate(bits)));
     }
-    format!("{one} – {other}: {}", does.join(", "))
+    format!("{}: {}", ends(&link.between, " – "), does.join(", "))
+}
+
+/// The two ends of a link, as a reader calls them.
+fn ends(between: &[String; 2], joined_by: &str) -> String {
+    let name = |name: &String| match name.strip_prefix("zones.") {
+        Some(zone) => format!("zone {zone}"),
+        None => name.clone(),
+    };
+    match between.each_ref().map(String::as_str) {
+        ["zones", "zones"] => "any two zones".to_owned(),
+        _ => between.each_ref().map(name).join(joined_by),
+    }
 }
 
 fn rate(bits: u64) -> String {
@@ -93,9 +104,12 @@ fn rate(bits: u64) -> String {
 fn pings(model: &Model<'_>, setup: &LinkSetup) -> Option<String> {
     let is_of = |record: &&LinkRecord| {
         let is_own = |link: &LinkSetup| link.between == record.between;
-        let is_all = setup.between[0] == record.between[0] && setup.between[1] == "backends";
-        is_own(setup)
-            || is_all && is_backend(&record.between[1]) && !model.run.links.iter().any(is_own)
+        let is_of_all = match setup.between.each_ref().map(String::as_str) {
+            ["zones", "zones"] => record.between[0].starts_with("zones."),
+            [first, "backends"] => first == record.between[0] && is_backend(&record.between[1]),
+            _ => false,
+        };
+        is_own(setup) || is_of_all && !model.run.links.iter().any(is_own)
     };
     let all: Vec<&LinkRecord> =
         records(model).flat_map(|record| &record.links).filter(is_of).collect();
@@ -104,14 +118,14 @@ fn pings(model: &Model<'_>, setup: &LinkSetup) -> Option<String> {
     let mut middles: Vec<u64> = answered.map(|link| link.ping_p50_ns).collect();
     middles.sort_unstable();
     let largest = all.iter().map(|link| link.ping_p99_ns).max().unwrap_or_default();
-    let [one, other] = &setup.between;
+    let between = ends(&setup.between, " and ");
     let asked = format::duration(asked as f64);
     let Some(middle) = middles.get(middles.len() / 2) else {
-        return Some(format!("No ping between {one} and {other} was answered."));
+        return Some(format!("No ping between {between} was answered."));
     };
     Some(format!(
-        "Pings between {one} and {other}, before the trials, were to take {asked} there and back: \
-         they took {} in the median, and at most {} at the 99th percentile.",
+        "Pings between {between}, before the trials, were to take {asked} there and back: they \
+         took {} in the median, and at most {} at the 99th percentile.",
         format::duration(*middle as f64),
         format::duration(largest as f64)
     ))

@@ -626,6 +626,8 @@ fn over_links(run: &Run, engine: LinkEngine) -> Run {
             ..setup(between("balancer", "b2"), 20_000_000)
         },
         setup(between("client", "backends"), 1_000_000),
+        setup(between("zones", "zones"), 2_000_000),
+        setup(between("zones.a", "zones.c"), 3_000_000),
     ];
     for trial in &mut run.trials {
         trial.links = Some(LinksRecord {
@@ -635,6 +637,8 @@ fn over_links(run: &Run, engine: LinkEngine) -> Run {
                 record(between("balancer", "b1"), 100, 10_000_000, 60_000),
                 record(between("balancer", "b2"), 98, 40_000_000, 70_000),
                 record(between("client", "b0"), 0, 2_000_000, 0),
+                record(between("zones.a", "zones.b"), 100, 4_000_000, 50_000),
+                record(between("zones.a", "zones.c"), 100, 6_000_000, 50_000),
             ],
             late_p50_ns: (engine == LinkEngine::Relay).then_some(31_000),
             late_p99_ns: (engine == LinkEngine::Relay).then_some(92_000),
@@ -650,13 +654,16 @@ fn links_that_take_time_are_told_with_what_came_out() {
     for said in [
         "balancer – backends: 5.00 ms one way, up to 200 µs less or more, which lets packets overtake \
          each other; balancer – b2: 20.0 ms one way, 0.5 % of the packets lost, 2.5 Mbit/s with at \
-         most 20,000 packets held; client – backends: 1.00 ms one way; in each direction, by a relay \
-         between TUN devices.",
+         most 20,000 packets held; client – backends: 1.00 ms one way; any two zones: 2.00 ms one way; \
+         zone a – zone c: 3.00 ms one way; in each direction, by a relay between TUN devices.",
         "Client and backends have links of their own, which lead by no balancer.",
         "Pings between balancer and backends, before the trials, were to take 10.0 ms there and back: \
          they took 10.1 ms in the median, and at most 10.2 ms at the 99th percentile.",
         "Pings between balancer and b2, before the trials, were to take 40.0 ms there and back",
         "No ping between client and backends was answered.",
+        "Pings between any two zones, before the trials, were to take 4.00 ms there and back: they \
+         took 4.05 ms in the median",
+        "Pings between zone a and zone c, before the trials, were to take 6.00 ms there and back",
         "During the trials the relay passed packets on 31.0 µs after they were due in the median, and \
          92.0 µs at the 99th percentile, in the worst of them.",
         "were lost by chance, and",

@@ -21,6 +21,8 @@ pub(crate) struct LinkWire {
     /// Its two ends: `client`, `balancer`, `backends`, or one of the backends by its id, which
     /// goes before what is said of all. Between `client` and `backends` it is a way of its own,
     /// that leads by no balancer; unless there is one, all go through where the balancer is.
+    /// Or two of `[zones]`, `zones.a` and `zones.b`, or `zones` twice for any two: what goes from
+    /// one zone to the other then crosses it too.
     pub(crate) between: [String; 2],
     /// How long a packet is under way, one way: a round trip takes twice that. None unless
     /// given.

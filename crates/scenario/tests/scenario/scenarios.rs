@@ -496,7 +496,7 @@ fn a_link_says_what_it_does_and_a_backend_s_own_goes_first() {
                  limit = 50\nreorder = true\n";
     let scenario = with_links(links).unwrap();
     let ms = Duration::from_millis;
-    let of = |index| *scenario.links.of(Ends::BalancerBackend(Some(index))).unwrap();
+    let of = |index| *scenario.links.of(&Ends::BalancerBackend(Some(index))).unwrap();
     let jitter = Duration::from_micros(500);
     // Under way at 120 Mbit/s for 5.5 ms: 55 full packets; and 1,000 that wait.
     let (rate, limit) = (Some(120_000_000), 1_055);
@@ -511,15 +511,71 @@ fn a_link_says_what_it_does_and_a_backend_s_own_goes_first() {
         reorder: true,
     };
     assert_eq!(of(1), own);
-    assert_eq!(scenario.links.of(Ends::ClientBalancer), None);
+    assert_eq!(scenario.links.of(&Ends::ClientBalancer), None);
     assert!(!scenario.links.are_direct());
     let direct = "[[link]]\nbetween = [\"client\", \"backends\"]\ndelay = \"0s\"\n";
     let direct = with_links(direct).unwrap();
     assert!(direct.links.are_direct());
-    assert!(direct.links.of(Ends::ClientBackend(Some(3))).unwrap().is_plain());
+    assert!(direct.links.of(&Ends::ClientBackend(Some(3))).unwrap().is_plain());
     let json = serde_json::to_value(&scenario).unwrap();
     assert_eq!(json["links"][1]["between"], serde_json::json!(["balancer", "b1"]));
     assert_eq!(json["links"][0]["delay"], "5ms");
+}
+
+const ZONES: &str = "[zones]\nbackends = { a = 2, b = 1, c = 1 }\nconnections = { a = 1 }\n";
+
+#[test]
+fn what_crosses_from_zone_to_zone_can_take_longer() {
+    let links = "[[link]]\nbetween = [\"zones\", \"zones\"]\ndelay = \"1ms\"\n\
+                 [[link]]\nbetween = [\"zones.c\", \"zones.a\"]\ndelay = \"3ms\"\n";
+    let scenario = with_links(&format!("{links}{ZONES}")).unwrap();
+    let delay = |one, other| scenario.links.of(&Ends::zones(one, other)).unwrap().delay.as_millis();
+    assert_eq!([delay("a", "b"), delay("b", "c"), delay("a", "c"), delay("c", "a")], [1, 1, 3, 3]);
+    assert!(scenario.links.are_zoned() && !scenario.links.are_direct());
+    assert_eq!(scenario.links.of(&Ends::ClientBalancer), None);
+    let json = serde_json::to_value(&scenario).unwrap();
+    assert_eq!(json["links"][0]["between"], serde_json::json!(["zones", "zones"]));
+    assert_eq!(json["links"][1]["between"], serde_json::json!(["zones.a", "zones.c"]));
+}
+
+#[test]
+fn zones_that_are_no_ends_of_a_link_are_refused_with_what_to_do() {
+    let link = |between: &str| format!("[[link]]\nbetween = {between}\ndelay = \"1ms\"\n");
+    let any = link("[\"zones\", \"zones\"]");
+    let direct = link("[\"client\", \"backends\"]");
+    let one = "[zones]\nbackends = { a = 4 }\nconnections = { a = 1 }\n";
+    for (text, expected) in [
+        (
+            any.clone(),
+            "link[0].between[0]: there are no zones for `zones`; write a table `[zones]`",
+        ),
+        (
+            link("[\"zones.a\", \"zones.z\"]") + ZONES,
+            "link[0].between[1]: `z` is no zone; expected `zones.` and one of a, b, c",
+        ),
+        (link("[\"zones.a\", \"zones.a\"]") + ZONES, "link[0].between: there is no link between"),
+        (
+            link("[\"zones\", \"zones.a\"]") + ZONES,
+            "link[0].between: there is no link between zones and zones.a; name two zones",
+        ),
+        (
+            link("[\"zones.a\", \"balancer\"]") + ZONES,
+            "link[0].between: there is no link between zones.a and balancer; links are between",
+        ),
+        (link("[\"zonesa\", \"zones\"]") + ZONES, "link[0].between[0]: `zonesa` is no end of"),
+        (
+            any.clone() + &link("[\"zones\", \"zones\"]") + ZONES,
+            "link[1].between: the link between zones and zones is set twice",
+        ),
+        (any.clone() + &direct + ZONES, "link[1].between: this way leads by no balancer"),
+        (any.clone() + one, "link[0].between: found 1 zones, expected from 2 to 12"),
+    ] {
+        let message = with_links(&text).unwrap_err().to_string();
+        assert!(message.starts_with("s.toml:") && message.contains(expected), "{message}");
+    }
+    let text = format!("network = \"namespaces\"\n{any}{ZONES}[load]\nclient = \"tonic\"");
+    let message = parse(&SMALL.replace("[load]", &text)).unwrap_err().to_string();
+    assert!(message.contains("link[0].between: connections of `tonic` can't be made"), "{message}");
 }
 
 #[test]
@@ -530,7 +586,7 @@ fn a_link_can_be_swept_by_its_place_in_the_list() {
     let sweep = scenario.sweep.unwrap();
     assert_eq!(sweep.short_key(), "delay");
     let delays = sweep.points.iter().map(|point| {
-        point.scenario.links.of(Ends::ClientBalancer).map(|link| link.delay.as_millis())
+        point.scenario.links.of(&Ends::ClientBalancer).map(|link| link.delay.as_millis())
     });
     assert_eq!(delays.collect::<Vec<_>>(), [Some(1), Some(10)]);
     let beyond = with_links(&links.replace("link[0].delay", "link[1].delay")).unwrap_err();

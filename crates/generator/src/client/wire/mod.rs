@@ -22,6 +22,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -29,7 +30,11 @@ use std::{
 
 use measure::calllog::FailureKind;
 use scenario::Keepalive;
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    sync::Notify,
+    time::timeout,
+};
 
 use super::{
     At, Backoff, CONNECT_TIMEOUT, Call, ConnectError, ConnectOptions, Connection, Ended, OnWire,
@@ -52,6 +57,8 @@ struct Channel {
     resolver: Resolver,
     /// Whom to trust under TLS; `None` for plain text.
     trust: Option<Arc<Trust>>,
+    /// The network device that connections leave by; `None` for any.
+    device: Option<Arc<str>>,
     /// Calls that one TCP connection carries.
     connection_calls: Option<u32>,
     /// TCP connections that it may have at a time.
@@ -99,6 +106,7 @@ impl WireConnection {
             origin: Origin::new(&shape, authority.clone(), options.trust.is_some()),
             resolver,
             trust: options.trust,
+            device: options.device,
             connection_calls: options.connection_calls,
             max_connections: options.max_connections as usize,
             backoff: options.backoff,
@@ -287,7 +295,7 @@ impl Channel {
 
     /// Connects, and waits for the server's SETTINGS.
     async fn shake_hands(&self) -> io::Result<(Socket, Link)> {
-        let socket = TcpStream::connect(self.resolver.next(monotonic_ns())).await?;
+        let socket = self.connect(self.resolver.next(monotonic_ns())).await?;
         let socket = Socket::over(socket, self.trust.as_deref()).await?;
         let mut link = Link::new(&self.shape);
         let mut buffer = vec![0; READ_BYTES];
@@ -320,6 +328,14 @@ impl Channel {
             buffer.copy_within(start..filled, 0);
             filled -= start;
         }
+    }
+
+    async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if let Some(device) = &self.device {
+            socket.bind_device(Some(device.as_bytes()))?;
+        }
+        socket.connect(to).await
     }
 
     /// Moves bytes until the connection ends or is of no more use.

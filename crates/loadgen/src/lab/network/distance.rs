@@ -40,7 +40,7 @@ const NO_RATE: u64 = 100_000_000_000;
 /// A link that takes time.
 #[derive(Clone, Debug)]
 pub(super) struct Slow<'a> {
-    pub(super) between: Ends,
+    pub(super) between: &'a Ends,
     pub(super) ends: [End<'a>; 2],
     /// The address of its second end.
     pub(super) target: Ipv4Addr,

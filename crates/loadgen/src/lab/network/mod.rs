@@ -9,6 +9,7 @@
 //! differs.
 
 mod distance;
+mod layout;
 mod namespace;
 mod ping;
 mod privilege;
@@ -21,7 +22,7 @@ pub(crate) use distance::engine;
 use measure::record::LinksRecord;
 pub(crate) use namespace::Namespace;
 pub(crate) use privilege::prepare;
-use scenario::Links;
+use scenario::{Links, Zones};
 use star::Star;
 
 use super::{Process, ports};
@@ -33,6 +34,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) backends: usize,
     /// Links that take time, in namespaces.
     pub(crate) links: &'a Links,
+    /// Where everyone is, which counts where there are links between zones.
+    pub(crate) zones: Option<&'a Zones>,
     /// What their loss and jitter is by.
     pub(crate) seed: u64,
     /// Where processes write.
@@ -42,8 +45,8 @@ pub(crate) struct Plan<'a> {
 /// Whose place in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Where proxies run, or the kernel balances.
-    Balancer,
+    /// Where balancer number so-and-so runs, or the kernel balances in its place.
+    Balancer(usize),
     /// Where backend number so-and-so runs.
     Backend(usize),
 }
@@ -173,7 +176,7 @@ impl Network {
     pub(crate) fn at(&self, place: Place) -> Option<&Namespace> {
         match (self, place) {
             (Self::Loopback, _) => None,
-            (Self::Namespaces(star), Place::Balancer) => Some(star.balancer()),
+            (Self::Namespaces(star), Place::Balancer(number)) => Some(star.balancer(number)),
             (Self::Namespaces(star), Place::Backend(index)) => star.backend(index),
         }
     }
@@ -184,6 +187,15 @@ impl Network {
         match self {
             Self::Loopback => None,
             Self::Namespaces(star) => Some(star.client()),
+        }
+    }
+
+    /// The network devices that clients' connections leave by, by the zones of clients; none
+    /// where they may leave by any.
+    pub(crate) fn client_devices(&self) -> Vec<String> {
+        match self {
+            Self::Loopback => Vec::new(),
+            Self::Namespaces(star) => star.client_devices(),
         }
     }
 

@@ -18,12 +18,23 @@
 //! place of the way through the middle, and the backends' answers. Where a balancer
 //! stands then costs nothing to those who do without one.
 //!
+//! A scenario with links between zones has a middle for each zone, to which its backends are
+//! joined, and its balancers are in it. The client is joined to all of them, and the middles to
+//! each other:
+//!
+//! ```text
+//!          ┌── zone a ──── b0        what crosses from one zone to another takes the link
+//!  client ─┤     │                   between their middles, and nothing else does
+//!          └── zone b ──── b1
+//! ```
+//!
+//! Which zone a client is in is then said by the device that its connections leave by: a
+//! namespace for each would need a thread in each to open them.
+//!
 //! Links are made by netlink rather than with `ip`, which many machines don't
 //! have and whose messages are for people. They are veth links, and those that take
 //! time have netem on them or are TUN devices with a relay in between
-//! ([`distance`](super::distance)). Addresses are from the range that is
-//! set aside for benchmarks (RFC 2544, 198.18.0.0/15), four to a link; ports are
-//! the same everywhere, since nobody else is there.
+//! ([`distance`](super::distance)). Ports are the same everywhere, since nobody else is there.
 
 use std::{
     io,
@@ -36,11 +47,11 @@ use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_route::link::{InfoData, InfoKind, InfoVeth},
 };
-use scenario::{Ends, LinkSettings};
 
 use super::{
     Addresses, BalancerAddress, Namespace, NetworkError, Plan,
     distance::{Distance, End, Slow},
+    layout::{At, Cable, LOOPBACK_INDEX, Layout, PREFIX, Way},
     namespace::set,
 };
 use crate::lab::Process;
@@ -53,19 +64,6 @@ const TAPPED_PORT: u16 = 5_001;
 const CLUSTER_PORT: u16 = 5_002;
 /// Local ports of connections: all that are not listened at.
 const PORTS: &str = "10000 65535";
-/// The first address of the first link's network.
-const BASE: u32 = u32::from_be_bytes([198, 18, 0, 0]);
-/// Likewise of links between client and backends.
-const DIRECT_BASE: u32 = u32::from_be_bytes([198, 19, 0, 0]);
-/// Bits of a link's network: two hosts.
-const PREFIX: u8 = 30;
-/// A namespace's loopback is always its first interface.
-const LOOPBACK_INDEX: u32 = 1;
-/// Index of the link to the middle of a namespace at an end, and of the first in the
-/// middle. An index is given rather than asked for afterwards.
-const LINK_INDEX: u32 = 2;
-/// Index of a backend's own link to the client, and of the client's to the first backend.
-const DIRECT_INDEX: u32 = 3;
 
 /// The namespaces of a trial.
 #[derive(Debug)]
@@ -73,105 +71,30 @@ pub(crate) struct Star {
     /// Before the namespaces, so that it has ended when they are let go.
     distance: Option<Distance>,
     client: Arc<Namespace>,
-    balancer: Namespace,
+    /// One, or one for each zone.
+    middles: Vec<Namespace>,
     backends: Vec<Namespace>,
-}
-
-/// Whose namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
-    Client,
-    Balancer,
-    Backend(usize),
-}
-
-/// A link with its two ends, the first of which is in the middle, or else the client's.
-#[derive(Clone, Debug)]
-struct Cable {
-    ends: [Station; 2],
-    between: Ends,
-    /// Whether it leads by no balancer.
-    is_direct: bool,
-    settings: Option<LinkSettings>,
-}
-
-/// One end of a link.
-#[derive(Clone, Debug)]
-struct Station {
-    at: At,
-    device: String,
-    index: u32,
-    address: Ipv4Addr,
-}
-
-/// A link's number, beside others of its kind.
-#[derive(Clone, Copy, Debug)]
-struct Arm {
-    base: u32,
-    number: u32,
-}
-
-impl Arm {
-    /// From the middle to the client.
-    const CLIENT: Self = Self { base: BASE, number: 0 };
-
-    /// From the middle to a backend.
-    fn of_backend(index: usize) -> Self {
-        Self { base: BASE, number: number(index).saturating_add(1) }
-    }
-
-    /// From the client to a backend.
-    fn direct(index: usize) -> Self {
-        Self { base: DIRECT_BASE, number: number(index) }
-    }
-
-    /// Its address in the middle, or at the client.
-    fn inner(self) -> Ipv4Addr {
-        self.host(1)
-    }
-
-    /// Its address at the end.
-    fn outer(self) -> Ipv4Addr {
-        self.host(2)
-    }
-
-    fn host(self, host: u32) -> Ipv4Addr {
-        let network = self.base.saturating_add(self.number.saturating_mul(4));
-        Ipv4Addr::from(network.saturating_add(host))
-    }
-
-    /// The link between two places, whose first has devices from an index on.
-    fn cable(self, at: [At; 2], devices: [String; 2], indices: [u32; 2]) -> [Station; 2] {
-        let [first, second] = devices;
-        let station = |at, device, index, address| Station { at, device, index, address };
-        [
-            station(at[0], first, indices[0].saturating_add(self.number), self.inner()),
-            station(at[1], second, indices[1], self.outer()),
-        ]
-    }
-}
-
-/// A scenario has few backends; an index beyond the range is refused when its link is made.
-fn number(index: usize) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
+    layout: Layout,
 }
 
 impl Star {
     /// Makes the namespaces, their links and routes.
     pub(super) fn make(plan: &Plan<'_>) -> Result<Self, NetworkError> {
         let new = || Namespace::new().map_err(NetworkError::Namespace);
+        let layout = Layout::new(plan);
         let mut star = Self {
             distance: None,
             client: Arc::new(new()?),
-            balancer: new()?,
+            middles: (0..layout.middles()).map(|_| new()).collect::<Result<_, _>>()?,
             backends: (0..plan.backends).map(|_| new()).collect::<Result<_, _>>()?,
+            layout,
         };
-        let cables = star.cables(plan);
+        let cables = star.layout.cables(plan.links);
         let slow = star.slow(&cables);
         let distance = (!slow.is_empty()).then(|| Distance::start(&slow, plan));
         let mut distance = distance.transpose()?;
         let has_devices = distance.as_ref().is_some_and(Distance::has_devices);
-        star.lay(&cables, has_devices).map_err(NetworkError::Join)?;
+        star.lay(&cables, has_devices, plan.links.are_direct()).map_err(NetworkError::Join)?;
         if let Some(distance) = &mut distance {
             distance.begin(&slow)?;
         }
@@ -183,8 +106,15 @@ impl Star {
         &self.client
     }
 
-    pub(super) fn balancer(&self) -> &Namespace {
-        &self.balancer
+    /// The devices that clients' connections leave by, by the zone that each client is in; none
+    /// where zones are not apart.
+    pub(super) fn client_devices(&self) -> Vec<String> {
+        (0..self.layout.zones.len()).map(Layout::client_device).collect()
+    }
+
+    /// Where a balancer is, by its number.
+    pub(super) fn balancer(&self, number: usize) -> &Namespace {
+        &self.middles[self.layout.of_balancer(number)]
     }
 
     pub(super) fn backend(&self, index: usize) -> Option<&Namespace> {
@@ -212,17 +142,20 @@ impl Star {
         self.distance.as_ref().map(Distance::record)
     }
 
-    /// All balancers stand in the middle, each at ports of its own.
+    /// Balancers stand in the middle, or in those of their zones, each at ports of its own.
     pub(super) fn addresses(&self, balancers: usize) -> Addresses {
-        let at = |port| SocketAddr::from((Arm::CLIENT.inner(), port));
-        let ports = (BALANCER_PORT..).step_by(2).take(balancers);
+        let ports = (BALANCER_PORT..).step_by(2).enumerate().take(balancers);
         let backends = |port| {
-            let backend = |index| SocketAddr::from((Arm::of_backend(index).outer(), port));
+            let backend = |index| SocketAddr::from((self.layout.to_backend(index).outer(), port));
             (0..self.backends.len()).map(backend).collect()
         };
         Addresses {
             balancers: ports
-                .map(|port| BalancerAddress { listen: at(port), admin: at(port + 1) })
+                .map(|(number, port)| {
+                    let middle = self.layout.of_balancer(number);
+                    let at = |port| SocketAddr::from((self.layout.to_client(middle).inner(), port));
+                    BalancerAddress { listen: at(port), admin: at(port + 1) }
+                })
                 .collect(),
             backends: backends(BACKEND_PORT),
             tapped: backends(TAPPED_PORT),
@@ -233,40 +166,16 @@ impl Star {
     fn at(&self, at: At) -> &Namespace {
         match at {
             At::Client => &self.client,
-            At::Balancer => &self.balancer,
+            At::Middle(index) => &self.middles[index],
             At::Backend(index) => &self.backends[index],
         }
     }
 
     /// Every namespace.
     fn places(&self) -> impl Iterator<Item = At> + use<> {
+        let middles = (0..self.middles.len()).map(At::Middle);
         let backends = (0..self.backends.len()).map(At::Backend);
-        [At::Balancer, At::Client].into_iter().chain(backends)
-    }
-
-    fn cables(&self, plan: &Plan<'_>) -> Vec<Cable> {
-        let ends = std::iter::once((Arm::CLIENT, At::Client, Ends::ClientBalancer)).chain(
-            (0..self.backends.len()).map(|index| {
-                (Arm::of_backend(index), At::Backend(index), Ends::BalancerBackend(Some(index)))
-            }),
-        );
-        let arms = ends.map(|(arm, end, between)| {
-            let devices = [format!("down{}", arm.number), "up".to_owned()];
-            let ends = arm.cable([At::Balancer, end], devices, [LINK_INDEX, LINK_INDEX]);
-            (ends, between, false)
-        });
-        let is_direct = plan.links.are_direct();
-        let direct = (0..self.backends.len()).filter(|_| is_direct).map(|index| {
-            let (arm, at) = (Arm::direct(index), [At::Client, At::Backend(index)]);
-            let devices = [format!("b{index}"), "client".to_owned()];
-            let ends = arm.cable(at, devices, [DIRECT_INDEX, DIRECT_INDEX]);
-            (ends, Ends::ClientBackend(Some(index)), true)
-        });
-        let cable = |(ends, between, is_direct)| {
-            let settings = plan.links.of(between).filter(|settings| !settings.is_plain());
-            Cable { ends, between, is_direct, settings: settings.copied() }
-        };
-        arms.chain(direct).map(cable).collect()
+        middles.chain([At::Client]).chain(backends)
     }
 
     /// Those that take time.
@@ -277,20 +186,21 @@ impl Star {
                 device: &station.device,
                 index: station.index,
             });
-            let (between, target) = (cable.between, cable.ends[1].address);
+            let (between, target) = (&cable.between, cable.ends[1].address);
             Some(Slow { between, ends, target, settings: cable.settings? })
         };
         cables.iter().filter_map(slow).collect()
     }
 
     /// `has_devices`: links that take time have devices already.
-    fn lay(&self, cables: &[Cable], has_devices: bool) -> io::Result<()> {
+    fn lay(&self, cables: &[Cable], has_devices: bool, is_direct: bool) -> io::Result<()> {
         for cable in cables.iter().filter(|cable| !has_devices || cable.settings.is_none()) {
             let here = self.at(cable.ends[0].at);
             here.run(|| talk(async |handle| self.add_link(&handle, cable).await))??;
         }
         for at in self.places() {
-            self.at(at).run(|| self.set_up(at, cables))??;
+            let ways = self.layout.ways(at, is_direct);
+            self.at(at).run(|| self.set_up(at, cables, &ways))??;
         }
         Ok(())
     }
@@ -314,32 +224,38 @@ impl Star {
 
     /// Gives the ends of links that are here their addresses, and packets their ways. The
     /// calling thread is in the namespace.
-    fn set_up(&self, at: At, cables: &[Cable]) -> io::Result<()> {
+    fn set_up(&self, at: At, cables: &[Cable], ways: &[Way]) -> io::Result<()> {
+        let stations = || cables.iter().flat_map(|cable| &cable.ends).filter(|one| one.at == at);
         talk(async |handle| {
             raise(&handle, LOOPBACK_INDEX).await?;
-            for station in cables.iter().flat_map(|cable| &cable.ends).filter(|one| one.at == at) {
+            for station in stations() {
                 raise(&handle, station.index).await?;
                 let address = IpAddr::V4(station.address);
                 handle.address().add(station.index, address, PREFIX).execute().await?;
             }
-            for cable in cables.iter().filter(|cable| at != At::Balancer && !cable.is_direct) {
-                if cable.ends[1].at == at {
-                    let default = RouteMessageBuilder::<Ipv4Addr>::new();
-                    let default = default.gateway(cable.ends[0].address);
-                    handle.route().add(default.build()).execute().await?;
-                }
-            }
-            for cable in cables.iter().filter(|cable| at == At::Client && cable.is_direct) {
-                let At::Backend(index) = cable.ends[1].at else { continue };
-                let backend = Arm::of_backend(index).outer();
-                let way = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(backend, 32);
-                let way = way.gateway(cable.ends[1].address);
+            for Way { network: (network, prefix), gateway, priority } in ways {
+                let way = RouteMessageBuilder::<Ipv4Addr>::new().gateway(*gateway);
+                let way = way.destination_prefix(*network, *prefix);
+                let way = match priority {
+                    Some(priority) => way.priority(*priority),
+                    None => way,
+                };
                 handle.route().add(way.build()).execute().await?;
             }
             Ok(())
         })?;
-        if at == At::Balancer {
-            set("ip_forward", "1")?;
+        match at {
+            At::Middle(_) => set("ip_forward", "1")?,
+            At::Client if self.middles.len() > 1 => {
+                // An answer may come by another device than the one that packets to its sender
+                // leave by, unless their connection says by which. Of this switch, the larger
+                // counts of what all devices have and each.
+                set("conf/all/rp_filter", "0")?;
+                for station in stations() {
+                    set(&format!("conf/{}/rp_filter", station.device), "0")?;
+                }
+            }
+            _ => {}
         }
         allow_many_connections()
     }
@@ -375,27 +291,4 @@ const WAITING: u32 = 10_000;
 async fn raise(handle: &Handle, index: u32) -> Result<(), rtnetlink::Error> {
     let link = LinkUnspec::new_with_index(index).up().txqueuelen(WAITING).build();
     handle.link().set(link).execute().await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_link_has_a_network_of_its_own() {
-        let network = |address: Ipv4Addr| u32::from(address) >> (32 - PREFIX);
-        let backends = (0..70).flat_map(|index| [Arm::of_backend(index), Arm::direct(index)]);
-        let arms: Vec<Arm> = std::iter::once(Arm::CLIENT).chain(backends).collect();
-        for (index, arm) in arms.iter().enumerate() {
-            assert_eq!(network(arm.inner()), network(arm.outer()));
-            for other in &arms[..index] {
-                assert_ne!(network(arm.inner()), network(other.inner()));
-            }
-            // The two halves of 198.18.0.0/15.
-            assert_eq!((arm.outer().octets()[0], arm.outer().octets()[1] & !1), (198, 18));
-        }
-        assert_eq!(arms[0].inner(), Ipv4Addr::new(198, 18, 0, 1));
-        assert_eq!(Arm::of_backend(1).outer(), Ipv4Addr::new(198, 18, 0, 10));
-        assert_eq!(Arm::direct(1).outer(), Ipv4Addr::new(198, 19, 0, 6));
-    }
 }

@@ -8,7 +8,9 @@ use queueing::Service;
 use scenario::{
     CallKind, Discovery, Ends, FaultAction, Layer, Length, Pace, Scenario, ServiceTime, Tls,
 };
-use simulate::{Action, Backend, Distribution, Fault, Fleet, Load, LoadView, Path, Setup, Zones};
+use simulate::{
+    Action, Backend, Distribution, Fault, Fleet, Load, LoadView, Path, Setup, ZoneDelays, Zones,
+};
 use units::duration::nanos;
 
 use super::calibrate::Calibrated;
@@ -197,10 +199,25 @@ fn path(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> Path 
         Duration::ZERO => Distribution::Zero,
         delay => Distribution::Of(Service::Constant { value_s: delay.as_secs_f64() }),
     };
-    let between_zones = constant(conditions.zone_delay);
+    let between_zones = match &scenario.zones {
+        Some(zones) if scenario.links.are_zoned() => {
+            let delay = |one: &String, other: &String| {
+                let link = scenario.links.of(&Ends::zones(one, other));
+                constant(link.map_or(conditions.zone_delay, |link| link.delay))
+            };
+            let from = |one: &String| zones.names().iter().map(|other| delay(one, other)).collect();
+            ZoneDelays::Each(zones.names().iter().map(from).collect())
+        }
+        _ => ZoneDelays::Any(constant(conditions.zone_delay)),
+    };
     let calibrated = conditions.calibrated.as_ref();
     if let Some(half) = calibrated.and_then(|one| one.half_way(peer, scenario)) {
         let to_backend = Distribution::Empirical(half.clone());
+        let between_zones = match scenario.links.are_zoned() {
+            // It is in what was measured.
+            true => ZoneDelays::Any(Distribution::Zero),
+            false => between_zones,
+        };
         return Path { to_backend, between_zones, ..Path::NONE };
     }
     let [to_balancer, to_backend] = legs(scenario, peer, conditions).map(constant);
@@ -212,7 +229,7 @@ fn path(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> Path 
 /// far as they are in the mean.
 fn legs(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> [Duration; 2] {
     let links = &scenario.links;
-    let of = |ends| links.of(ends).map_or(conditions.delay, |link| link.delay);
+    let of = |ends: Ends| links.of(&ends).map_or(conditions.delay, |link| link.delay);
     let count = u32::try_from(scenario.backends.len()).unwrap_or(u32::MAX);
     let mean = |ends: fn(usize) -> Ends| {
         (0..scenario.backends.len()).map(|index| of(ends(index))).sum::<Duration>() / count
@@ -225,7 +242,9 @@ fn legs(scenario: &Scenario, peer: &ReadyPeer, conditions: &Conditions) -> [Dura
             [Duration::ZERO, mean(|index| Ends::ClientBackend(Some(index)))]
         }
         // By where the balancer would be; what was said of all is said of one leg.
-        Layer::None | Layer::Client if links.is_empty() => [Duration::ZERO, conditions.delay],
+        Layer::None | Layer::Client if links.iter().all(|link| link.between.are_zones()) => {
+            [Duration::ZERO, conditions.delay]
+        }
         Layer::None | Layer::Client => [Duration::ZERO, to_balancer + on_from_there],
     }
 }
@@ -292,6 +311,10 @@ pub(super) fn leaves_out(scenario: &Scenario, conditions: &Conditions) -> Vec<St
         (
             scenario.links.iter().any(|link| link.between.is_of_one_backend()),
             "That backends are not equally far: each is as far as they are in the mean.",
+        ),
+        (
+            scenario.links.are_zoned() && conditions.calibrated.is_some(),
+            "Which calls cross from zone to zone: each takes what was measured of all.",
         ),
         (takes_no_time, "The time of calls to backends whose service takes none."),
         (

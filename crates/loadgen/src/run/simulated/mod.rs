@@ -336,6 +336,28 @@ mod tests {
         assert!(leaves_out.contains("not equally far"), "{leaves_out}");
     }
 
+    /// Three zones; from the first to the third it is farther than from any to another.
+    #[test]
+    fn calls_take_the_links_between_zones_that_they_cross() {
+        let links = "[{ between = [\"zones\", \"zones\"], delay = \"10ms\" }, \
+                      { between = [\"zones.a\", \"zones.c\"], delay = \"40ms\" }]";
+        let settings = [
+            ("network", "\"namespaces\""),
+            ("link", links),
+            ("backends.service_time", "\"constant:1ms\""),
+            ("zones.connections", "{ a = 1 }"),
+            ("run.peers", "[\"direct\", \"l4\", \"l7\", \"client-dns\"]"),
+        ];
+        let results = tempfile::tempdir().unwrap();
+        let (request, library) = request("zones", results.path().to_owned(), &settings);
+        let finished = run(&request, &library, &mut Nobody).unwrap();
+        for trial in &finished.trials {
+            let fastest = trial.backends.iter().map(|one| one.latency.min as f64 / 1e6);
+            let fastest: Vec<f64> = fastest.map(f64::round).collect();
+            assert_eq!(fastest, [1.0, 1.0, 21.0, 21.0, 81.0, 81.0], "{}", trial.peer);
+        }
+    }
+
     /// A recorded load is simulated call by call, as the lab replays it.
     #[test]
     fn a_trace_is_simulated_as_it_was_recorded() {

@@ -287,6 +287,7 @@ impl Attempt<'_> {
             ),
             network: self.trial.scenario.network,
             links: &self.trial.scenario.links,
+            zones: self.trial.scenario.zones.as_ref(),
             seed,
             has_name: self.client.is_some() && self.trial.peer.peer.layer == Layer::Client,
             balancers: self.trial.balancers(),

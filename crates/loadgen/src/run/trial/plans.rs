@@ -56,6 +56,7 @@ pub(super) fn plans(
             origins: connections_of(scenario, worker, workers)
                 .map(|client| origin(attempt, lab, client))
                 .collect(),
+            devices: lab.client_devices().into_iter().map(Arc::from).collect(),
             streams: scenario.load.streams,
             load: load(scenario, worker, share, attempt.seed()),
             give_up_ns: nanos(give_up_after(scenario)),
@@ -100,6 +101,7 @@ fn options(
         backoff: (peer.peer.layer == Layer::Client).then_some(backoff),
         keepalive: channel.keepalive,
         trust: trust.cloned(),
+        device: None,
     }
 }
 
