@@ -133,7 +133,7 @@ fn output(words: impl Iterator<Item = String>) -> Result<String, Box<dyn Error>>
             max_streams: None,
             threads: 1,
             own_zone: "",
-            zone_proxies: "",
+            zone_proxies: &[],
             settings: None,
             tls: Tls::None,
             tls_files: TlsFiles::default(),

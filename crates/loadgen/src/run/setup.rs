@@ -178,19 +178,18 @@ fn targets(scenario: &Scenario, known: &[(usize, u32)], addrs: &[SocketAddr]) ->
     known.iter().map(target).collect()
 }
 
-/// The zone of a balancer, by its number, and what comes to the balancers of each zone, as
-/// their command lines have it; empty where there are none.
-fn zones_of_balancer(scenario: &Scenario, number: usize) -> (String, String) {
+/// The zone of a balancer, by its number, and what comes to the balancers of each zone; empty
+/// where there are none.
+fn zones_of_balancer(scenario: &Scenario, number: usize) -> (String, Vec<(String, u32)>) {
     let Some(zones) = &scenario.zones else { return Default::default() };
     // The lab starts a few dozen at most.
     let own = zones.layout().of_balancer(u32::try_from(number).unwrap_or(u32::MAX));
     // Clients come to the balancers of their own zone, as they do to one beside each of them.
     let with_clients = zones.names().iter().zip(zones.layout().clients());
-    let proxies: Vec<String> = with_clients
+    let proxies = with_clients
         .filter(|(_, clients)| **clients > 0)
-        .map(|(name, clients)| format!("{name}={clients}"))
-        .collect();
-    (zones.names()[own].clone(), proxies.join(","))
+        .map(|(name, clients)| (name.clone(), *clients));
+    (zones.names()[own].clone(), proxies.collect())
 }
 
 /// What a peer's balancer is called, number so-and-so of so many.

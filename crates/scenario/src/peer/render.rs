@@ -11,7 +11,7 @@ use measure::record::Tls;
 
 use super::{
     Layer, Peer, Process, ReloadHow, ReloadSignal,
-    template::{Global, Local, Template, Values},
+    template::{Each, Global, Local, Template, Values},
     tls::{Side, TlsFiles},
 };
 use crate::{error::list_of, settings::ProxySettings};
@@ -39,11 +39,11 @@ pub struct RenderInput<'a> {
     pub max_streams: Option<u32>,
     /// How many threads it runs on.
     pub threads: u32,
-    /// The zone that it is in, and the parts of what is called that come to each zone, as
-    /// `a=2,b=1`; empty where there are none.
+    /// The zone that it is in; empty where there are none.
     pub own_zone: &'a str,
-    /// See there.
-    pub zone_proxies: &'a str,
+    /// Of each zone that something is called from: its name, and the part of what is called that
+    /// comes to its proxies.
+    pub zone_proxies: &'a [(String, u32)],
     /// What else it is set to; `None` for nothing.
     pub settings: Option<&'a ProxySettings>,
     /// Which of its sides speak TLS.
@@ -278,7 +278,7 @@ impl Peer {
             max_streams: None,
             threads: 1,
             own_zone: "",
-            zone_proxies: "",
+            zone_proxies: &[],
             settings: None,
             tls,
             tls_files,
@@ -374,15 +374,33 @@ impl Values for Filled<'_> {
             Global::TlsKey => path(self.input.tls_files.key),
             Global::TlsName => self.input.tls_files.name.to_owned(),
             Global::OwnZone => self.input.own_zone.to_owned(),
-            Global::ZoneProxies => self.input.zone_proxies.to_owned(),
+            Global::ZoneProxies => {
+                let parts = self.input.zone_proxies.iter();
+                parts.map(|(name, part)| format!("{name}={part}")).collect::<Vec<_>>().join(",")
+            }
         })
     }
 
-    fn backends(&self) -> usize {
-        self.input.backends.len()
+    fn count(&self, each: Each) -> usize {
+        match each {
+            Each::Backend => self.input.backends.len(),
+            Each::Zone => self.input.zone_proxies.len(),
+        }
     }
 
-    fn local(&self, backend: usize, local: Local) -> String {
+    fn local(&self, each: Each, index: usize, local: Local) -> String {
+        match each {
+            Each::Backend => self.of_backend(index, local),
+            Each::Zone => {
+                let (name, part) = &self.input.zone_proxies[index];
+                if local == Local::Proxies { part.to_string() } else { name.clone() }
+            }
+        }
+    }
+}
+
+impl Filled<'_> {
+    fn of_backend(&self, backend: usize, local: Local) -> String {
         let target = &self.input.backends[backend];
         match local {
             Local::Addr => target.addr.to_string(),
@@ -392,6 +410,8 @@ impl Values for Filled<'_> {
             Local::Id => target.id.clone(),
             Local::Index => backend.to_string(),
             Local::Zone => target.zone.clone(),
+            // The parser lets it stand only within `{each zone}`.
+            Local::Proxies => String::new(),
         }
     }
 }
@@ -410,11 +430,11 @@ impl Values for WithValue<'_> {
         }
     }
 
-    fn backends(&self) -> usize {
-        self.values.backends()
+    fn count(&self, each: Each) -> usize {
+        self.values.count(each)
     }
 
-    fn local(&self, backend: usize, local: Local) -> String {
-        self.values.local(backend, local)
+    fn local(&self, each: Each, index: usize, local: Local) -> String {
+        self.values.local(each, index, local)
     }
 }

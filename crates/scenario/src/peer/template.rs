@@ -3,13 +3,14 @@
 //! ```text
 //! {name}                     a value
 //! {each backend}...{end}     once for every backend
+//! {each zone}...{end}        once for every zone that something is called from
 //! {{name}}                   the text {name} itself
 //! ```
 //!
 //! Only a lower-case word between braces is a placeholder, so the braces of
 //! nginx, JSON and YAML stay what they are. A misspelled placeholder is an
 //! error rather than text: a proxy would fail on it far from its cause. A line
-//! that holds nothing but `{each backend}` or `{end}` leaves no line behind.
+//! that holds nothing but `{each backend}`, `{each zone}` or `{end}` leaves no line behind.
 
 use crate::error::{Problem, did_you_mean, list_of};
 
@@ -41,7 +42,14 @@ pub(crate) enum Global {
     ZoneProxies,
 }
 
-/// A value of one backend, within `{each backend}`.
+/// What a block is repeated for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Each {
+    Backend,
+    Zone,
+}
+
+/// A value of one backend, within `{each backend}`, or of one zone, within `{each zone}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Local {
     Addr,
@@ -51,6 +59,7 @@ pub(crate) enum Local {
     Id,
     Index,
     Zone,
+    Proxies,
 }
 
 const GLOBALS: [(&str, Global); 23] = [
@@ -79,7 +88,7 @@ const GLOBALS: [(&str, Global); 23] = [
     ("zone_proxies", Global::ZoneProxies),
 ];
 
-const LOCALS: [(&str, Local); 7] = [
+const LOCALS: [(&str, Local); 8] = [
     ("addr", Local::Addr),
     ("host", Local::Host),
     ("port", Local::Port),
@@ -87,10 +96,30 @@ const LOCALS: [(&str, Local); 7] = [
     ("id", Local::Id),
     ("index", Local::Index),
     ("zone", Local::Zone),
+    ("proxies", Local::Proxies),
 ];
 
-const EACH: &str = "each backend";
+const BLOCKS: [(&str, Each); 2] = [("each backend", Each::Backend), ("each zone", Each::Zone)];
 const END: &str = "end";
+
+impl Each {
+    /// The block that a tag begins.
+    fn begun_by(tag: &str) -> Option<Self> {
+        BLOCKS.iter().find(|(known, _)| *known == tag).map(|(_, each)| *each)
+    }
+
+    fn tag(self) -> &'static str {
+        BLOCKS[self as usize].0
+    }
+
+    /// Whether it has such a value.
+    fn has(self, local: Local) -> bool {
+        match self {
+            Self::Backend => local != Local::Proxies,
+            Self::Zone => matches!(local, Local::Zone | Local::Proxies),
+        }
+    }
+}
 
 /// A text with placeholders, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +132,7 @@ enum Part {
     Text(String),
     Global(Global),
     Local(Local),
-    Each(Vec<Part>),
+    Each(Each, Vec<Part>),
 }
 
 /// What is wrong with a template, and on which of its lines, from one.
@@ -117,45 +146,50 @@ pub(crate) struct TemplateError {
 pub(crate) trait Values {
     /// The value of a placeholder; `None` when the peer has no such thing.
     fn global(&self, global: Global) -> Option<String>;
-    /// How many backends there are.
-    fn backends(&self) -> usize;
+    /// How many there are.
+    fn count(&self, each: Each) -> usize;
     /// The value of a placeholder for one of them.
-    fn local(&self, backend: usize, local: Local) -> String;
+    fn local(&self, each: Each, index: usize, local: Local) -> String;
 }
 
 impl Template {
     /// Understands a text.
     pub(crate) fn parse(text: &str) -> Result<Self, TemplateError> {
         let mut outer = Vec::new();
-        let mut inner: Option<(usize, Vec<Part>)> = None;
+        let mut inner: Option<(usize, Each, Vec<Part>)> = None;
         for Token { line, kind } in tokens(text) {
             let error = |reason: String| Err(TemplateError { line, reason });
             let part = match kind {
                 TokenKind::Text(text) => Part::Text(text),
-                TokenKind::Tag(EACH) if inner.is_some() => {
-                    return error("`{each backend}` within another".to_owned());
-                }
-                TokenKind::Tag(EACH) => {
-                    inner = Some((line, Vec::new()));
-                    continue;
-                }
                 TokenKind::Tag(END) => match inner.take() {
-                    Some((_, parts)) => Part::Each(parts),
+                    Some((_, each, parts)) => Part::Each(each, parts),
                     None => return error("`{end}` without `{each backend}`".to_owned()),
                 },
-                TokenKind::Tag(name) => match placeholder(name, inner.is_some()) {
-                    Ok(part) => part,
-                    Err(reason) => return error(reason),
+                TokenKind::Tag(tag) => match (Each::begun_by(tag), &inner) {
+                    (Some(_), Some((_, outer, _))) => {
+                        return error(format!("`{{{tag}}}` within `{{{}}}`", outer.tag()));
+                    }
+                    (Some(each), None) => {
+                        inner = Some((line, each, Vec::new()));
+                        continue;
+                    }
+                    (None, within) => {
+                        match placeholder(tag, within.as_ref().map(|(_, each, _)| *each)) {
+                            Ok(part) => part,
+                            Err(reason) => return error(reason),
+                        }
+                    }
                 },
             };
             match &mut inner {
-                Some((_, parts)) => parts.push(part),
+                Some((_, _, parts)) => parts.push(part),
                 None => outer.push(part),
             }
         }
         match inner {
-            Some((line, _)) => {
-                Err(TemplateError { line, reason: "`{each backend}` without `{end}`".to_owned() })
+            Some((line, each, _)) => {
+                let reason = format!("`{{{}}}` without `{{end}}`", each.tag());
+                Err(TemplateError { line, reason })
             }
             None => Ok(Self { parts: outer }),
         }
@@ -169,17 +203,17 @@ impl Template {
     }
 
     /// Words of a command: one, or one a backend when the whole is an
-    /// `{each backend}`.
+    /// `{each backend}`, and likewise of zones.
     pub(crate) fn render_words(&self, values: &dyn Values) -> Result<Vec<String>, Global> {
-        let [Part::Each(parts)] = self.parts.as_slice() else {
+        let [Part::Each(each, parts)] = self.parts.as_slice() else {
             return Ok(vec![self.render(values)?]);
         };
-        let word = |backend| {
+        let word = |index| {
             let mut text = String::new();
-            render(parts, values, Some(backend), &mut text)?;
+            render(parts, values, Some((*each, index)), &mut text)?;
             Ok(text)
         };
-        (0..values.backends()).map(word).collect()
+        (0..values.count(*each)).map(word).collect()
     }
 
     /// Whether it uses a placeholder.
@@ -187,7 +221,7 @@ impl Template {
         fn found(parts: &[Part], global: Global) -> bool {
             parts.iter().any(|part| match part {
                 Part::Global(used) => *used == global,
-                Part::Each(parts) => found(parts, global),
+                Part::Each(_, parts) => found(parts, global),
                 Part::Text(_) | Part::Local(_) => false,
             })
         }
@@ -197,7 +231,7 @@ impl Template {
     /// Whether it uses a placeholder of backends.
     pub(crate) fn uses_local(&self, locals: &[Local]) -> bool {
         self.parts.iter().any(|part| match part {
-            Part::Each(parts) => parts
+            Part::Each(Each::Backend, parts) => parts
                 .iter()
                 .any(|part| matches!(part, Part::Local(local) if locals.contains(local))),
             _ => false,
@@ -205,16 +239,21 @@ impl Template {
     }
 }
 
-fn placeholder(name: &str, in_each: bool) -> Result<Part, String> {
+fn placeholder(name: &str, within: Option<Each>) -> Result<Part, String> {
     if let Some((_, global)) = GLOBALS.iter().find(|(known, _)| *known == name) {
         return Ok(Part::Global(*global));
     }
     match LOCALS.iter().find(|(known, _)| *known == name) {
-        Some((_, local)) if in_each => return Ok(Part::Local(*local)),
-        Some(_) => return Err(format!("`{{{name}}}` stands outside `{{each backend}}`")),
+        Some((_, local)) if within.is_some_and(|each| each.has(*local)) => {
+            return Ok(Part::Local(*local));
+        }
+        Some((_, local)) => {
+            let each = if Each::Backend.has(*local) { Each::Backend } else { Each::Zone };
+            return Err(format!("`{{{name}}}` stands outside `{{{}}}`", each.tag()));
+        }
         None => {}
     }
-    let mut known = vec![EACH, END];
+    let mut known: Vec<&str> = BLOCKS.iter().map(|(tag, _)| *tag).chain([END]).collect();
     known.extend(GLOBALS.iter().map(|(name, _)| *name));
     known.extend(LOCALS.iter().map(|(name, _)| *name));
     let (hint, list) = (did_you_mean(name, &known), list_of(&known));
@@ -226,21 +265,23 @@ fn placeholder(name: &str, in_each: bool) -> Result<Part, String> {
 fn render(
     parts: &[Part],
     values: &dyn Values,
-    backend: Option<usize>,
+    of: Option<(Each, usize)>,
     text: &mut String,
 ) -> Result<(), Global> {
     for part in parts {
-        match (part, backend) {
+        match (part, of) {
             (Part::Text(part), _) => text.push_str(part),
             (Part::Global(global), _) => {
                 text.push_str(&values.global(*global).ok_or(*global)?);
             }
-            (Part::Local(local), Some(backend)) => text.push_str(&values.local(backend, *local)),
-            // The parser lets locals stand only within `{each backend}`.
+            (Part::Local(local), Some((each, index))) => {
+                text.push_str(&values.local(each, index, *local));
+            }
+            // The parser lets locals stand only within a block.
             (Part::Local(_), None) => {}
-            (Part::Each(parts), _) => {
-                for backend in 0..values.backends() {
-                    render(parts, values, Some(backend), text)?;
+            (Part::Each(each, parts), _) => {
+                for index in 0..values.count(*each) {
+                    render(parts, values, Some((*each, index)), text)?;
                 }
             }
         }
@@ -273,7 +314,7 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
         let line = index + 1;
         let mut push = |kind| tokens.push(Token { line, kind });
         if let Some((tag, "")) = tag_at(whole_line.trim())
-            && matches!(tag, EACH | END)
+            && (tag == END || Each::begun_by(tag).is_some())
             && whole_line.ends_with('\n')
         {
             push(TokenKind::Tag(tag));
@@ -345,12 +386,15 @@ mod tests {
             (global != Global::Config).then(|| format!("<{global:?}>"))
         }
 
-        fn backends(&self) -> usize {
+        fn count(&self, _: Each) -> usize {
             2
         }
 
-        fn local(&self, backend: usize, local: Local) -> String {
-            format!("{local:?}{backend}")
+        fn local(&self, each: Each, index: usize, local: Local) -> String {
+            match each {
+                Each::Backend => format!("{local:?}{index}"),
+                Each::Zone => format!("{each:?}{local:?}{index}"),
+            }
         }
     }
 
@@ -395,6 +439,10 @@ mod tests {
             rendered("a{each backend} {id}@{listen_port}{end} z"),
             "a Id0@<ListenPort> Id1@<ListenPort> z"
         );
+        assert_eq!(
+            rendered("{each backend}{zone} {end}{each zone}{zone}={proxies} {end}"),
+            "Zone0 Zone1 ZoneZone0=ZoneProxies0 ZoneZone1=ZoneProxies1 "
+        );
     }
 
     #[test]
@@ -414,8 +462,11 @@ mod tests {
     fn slips_are_refused_with_their_line() {
         for (text, line, expected) in [
             ("a\n{lisen}", 2, "did you mean `listen`?"),
-            ("{addr}", 1, "outside `{each backend}`"),
-            ("{each backend}\n{each backend}\n{end}\n{end}\n", 2, "within another"),
+            ("{addr}", 1, "`{addr}` stands outside `{each backend}`"),
+            ("{each zone}{addr}{end}", 1, "`{addr}` stands outside `{each backend}`"),
+            ("{each backend}{proxies}{end}", 1, "`{proxies}` stands outside `{each zone}`"),
+            ("{each zone}\n{each backend}\n{end}\n{end}\n", 2, "within `{each zone}`"),
+            ("{each zone}", 1, "`{each zone}` without `{end}`"),
             ("a\n\n{each backend}\n", 3, "without `{end}`"),
             ("{end}", 1, "without `{each backend}`"),
             ("{each back end}", 1, "did you mean `each backend`?"),

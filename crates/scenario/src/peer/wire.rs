@@ -29,7 +29,7 @@ pub(crate) struct PeerWire {
     /// {admin_port}, {policy}, {threads}, {config}, {dir}, {backend_count}, {max_streams},
     /// {client_tls}, {backend_tls}, {own_zone}, {zone_proxies}. A `{each backend}...{end}`
     /// becomes one word a backend, and may also use {addr}, {host}, {port}, {weight}, {id},
-    /// {index}, {zone}. `{{word}}` stands for a literal `{word}`. Layers l4 and l7 need a
+    /// {index}, {zone}; a `{each zone}...{end}` likewise, with {zone} and {proxies}. `{{word}}` stands for a literal `{word}`. Layers l4 and l7 need a
     /// command; none and client have none.
     #[serde(default)]
     pub(crate) command: Vec<String>,
@@ -45,7 +45,7 @@ pub(crate) struct PeerWire {
     pub(crate) install: Option<String>,
     /// Names of config templates beside this file. They are rendered, with the
     /// same placeholders, into {dir} under the same names; {config} is the
-    /// first. A line that holds only {each backend} or {end} leaves no line.
+    /// first. A line that holds only {each backend}, {each zone} or {end} leaves no line.
     #[serde(default)]
     pub(crate) config: Vec<String>,
     /// Our policies in the proxy's words, which {policy} stands for. A policy

@@ -58,7 +58,7 @@ fn render_limited(
         max_streams,
         threads: 1,
         own_zone: "",
-        zone_proxies: "",
+        zone_proxies: &[],
         settings: None,
         tls: Tls::None,
         tls_files: TlsFiles::default(),

@@ -83,7 +83,7 @@ fn render_with(
         max_streams: None,
         threads: 1,
         own_zone: "",
-        zone_proxies: "",
+        zone_proxies: &[],
         settings: None,
         tls,
         tls_files,
