@@ -63,21 +63,7 @@ pub(crate) fn of(measured: &[(&TrialRecord, &Figures)], open_loop: bool) -> Opti
 /// Whether a figure means something of an overloaded peer: how calls were spread and
 /// counted does.
 pub(crate) fn is_meaningful(figure: Figure) -> bool {
-    use Figure::{
-        BackendCpuPerCall, GeneratorCpuPerCall, LabCpuPerCall, LinksCpuPerCall, MachineCpuPerCall,
-        ProxyCpuPerCall, ProxyCpuPerGib, QueuedP99, TapCpuPerCall,
-    };
-    let cost = [
-        BackendCpuPerCall,
-        GeneratorCpuPerCall,
-        LabCpuPerCall,
-        LinksCpuPerCall,
-        MachineCpuPerCall,
-        ProxyCpuPerCall,
-        ProxyCpuPerGib,
-        TapCpuPerCall,
-    ];
-    !figure.is_latency() && figure != QueuedP99 && !cost.contains(&figure)
+    !figure.is_latency() && figure != Figure::QueuedP99 && !figure.is_cost()
 }
 
 /// Calls a second that were offered without those that failed, and that were served.

@@ -68,7 +68,7 @@ impl Affected {
     pub fn holds(self, figure: Figure) -> bool {
         let is_time = figure.is_latency()
             || matches!(figure, Figure::QueuedP99 | Figure::ServiceP99 | Figure::SaturationRate);
-        let is_cost = figure.name().contains("cpu");
+        let is_cost = figure.is_cost();
         match self {
             Self::Latency => is_time,
             Self::Cost => is_cost,

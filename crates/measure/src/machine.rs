@@ -32,6 +32,9 @@ pub struct Environment {
     pub rustc: String,
     /// Limit on open descriptors in force.
     pub open_files_limit: u64,
+    /// Why instructions were not counted; none where they were, and in records from before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_instructions: Option<String>,
 }
 
 /// What a process is in a trial.
@@ -76,6 +79,19 @@ pub struct ProcessCost {
     pub rss_bytes: u64,
     /// Largest resident memory so far, in bytes.
     pub rss_peak_bytes: u64,
+    /// Instructions that it executed; none where the machine does not count them
+    /// ([`Environment::no_instructions`]), and in records from before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<Instructions>,
+}
+
+/// Instructions by the mode that the CPU was in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Instructions {
+    /// In user mode.
+    pub user: u64,
+    /// In the kernel on its behalf.
+    pub kernel: u64,
 }
 
 /// What the whole machine spent during the measured window, over all CPUs.

@@ -4,9 +4,9 @@
 //! calls per second.
 
 use crate::{
-    figure::{CpuPerCall, Figures, ROLES},
+    figure::{CpuPerCall, Figures, InstructionsPerCall, ROLES},
     histogram::{HistogramRecord, new_histogram},
-    record::{ProcessRole, SearchLimit, SearchRecord, TrialOutcome, TrialRecord},
+    record::{Instructions, ProcessRole, SearchLimit, SearchRecord, TrialOutcome, TrialRecord},
     statistics::median,
 };
 
@@ -55,6 +55,7 @@ impl Figures {
             lateness: read(&trial.lateness),
             cpu,
             machine: machine_per_call(trial, completed),
+            instructions: ROLES.map(|role| instructions_per_call(trial, role, completed)),
             payload_bytes: trial.payload_bytes,
         }
     }
@@ -105,6 +106,20 @@ fn cpu_per_call(trial: &TrialRecord, role: ProcessRole, completed: u64) -> Optio
         user_ns: per_call(costs().map(|cost| cost.user_ns).sum()),
         system_ns: per_call(costs().map(|cost| cost.system_ns).sum()),
     })
+}
+
+fn instructions_per_call(
+    trial: &TrialRecord,
+    role: ProcessRole,
+    completed: u64,
+) -> Option<InstructionsPerCall> {
+    let costs = trial.processes.iter().filter(|cost| cost.role == role);
+    let all: Option<Vec<Instructions>> = costs.map(|cost| cost.instructions).collect();
+    let all = all.filter(|all| completed > 0 && !all.is_empty())?;
+    let per_call = |of: fn(&Instructions) -> u64| {
+        all.iter().map(of).sum::<u64>() as f64 / completed as f64
+    };
+    Some(InstructionsPerCall { user: per_call(|one| one.user), kernel: per_call(|one| one.kernel) })
 }
 
 fn machine_per_call(trial: &TrialRecord, completed: u64) -> Option<CpuPerCall> {
@@ -180,6 +195,7 @@ mod tests {
             lateness: new_histogram(),
             cpu: [None; ROLES.len()],
             machine: None,
+            instructions: [None; ROLES.len()],
             payload_bytes: 0,
         }
     }

@@ -89,6 +89,19 @@ pub(crate) const COLUMNS: &[Column] = &[
         figure: Figure::ProxyCpuPerCall,
     },
     Column {
+        short: "instructions",
+        head: "Proxy instructions per call",
+        hint: "Instructions that the proxy executed per successful call, in user mode and in the \
+               kernel, as the CPU counts them",
+        figure: Figure::ProxyInstructionsPerCall,
+    },
+    Column {
+        short: "in kernel",
+        head: "Of these in the kernel",
+        hint: "Instructions that the kernel executed for the proxy per successful call",
+        figure: Figure::ProxyKernelInstructionsPerCall,
+    },
+    Column {
         short: "per core",
         head: "Calls/s per core",
         hint: "Calls per second of the proxy's CPU time, where it had no more than it could use",

@@ -33,7 +33,7 @@ pub struct Style {
 }
 
 /// Columns that a narrow terminal does without, the first of them first.
-const LEAVE_OUT: [&str; 4] = ["p99.9", "lab CPU", "p50", "throughput"];
+const LEAVE_OUT: [&str; 6] = ["in kernel", "p99.9", "lab CPU", "p50", "throughput", "instructions"];
 /// Fewer columns than this are no table.
 const FEWEST_COLUMNS: usize = 3;
 

@@ -5,7 +5,7 @@ use scenario::{Layer, Library};
 
 use crate::{
     exit::{self, Failure},
-    lab::{network, quota::Quota},
+    lab::{instructions, network, quota::Quota},
     peers::{self, ReadyPeer},
     root::Root,
     ui::print,
@@ -53,9 +53,14 @@ fn print_networks() -> Result<(), Failure> {
         Ok(_) => "can be had here".to_owned(),
         Err(reason) => format!("MISSING: {reason}"),
     };
+    let instructions = match instructions::missing() {
+        None => "can be counted here".to_owned(),
+        Some(reason) => format!("MISSING: {reason}"),
+    };
     print(&format!(
         "network = \"loopback\"    can be had everywhere\nnetwork = \"namespaces\"  {namespaces}\n\
-         [[link]]                {links}\nplacement.proxy_quota   {quota}\n"
+         [[link]]                {links}\nplacement.proxy_quota   {quota}\n\
+         instructions            {instructions}\n"
     ))
 }
 

@@ -2,7 +2,7 @@
 
 use measure::record::{MachineCost, ProcessCost, ProcessRole};
 
-use super::{Lab, cost, machine, meter::Meter, process::Process, tap::Tap};
+use super::{Lab, cost, instructions::Counters, machine, process::Process, tap::Tap};
 
 /// One reading of everything.
 #[derive(Clone, Debug)]
@@ -18,17 +18,36 @@ pub(crate) struct Costs {
 
 impl Lab {
     /// Reads what everything has spent so far.
-    pub(crate) fn read_costs(&self) -> Costs {
-        let read = |process: &Process| cost::read_tree(process.pid());
+    pub(crate) fn read_costs(&mut self) -> Costs {
+        let generator = self.read_generator();
+        let meters = self.outside.iter().flat_map(|outside| &outside.meters);
+        let metered = meters.zip(&mut self.metered_counters).map(|(meter, counters)| {
+            let instructions = counters.as_mut().and_then(Counters::read);
+            Some(meter.read().ok()?.with_instructions(instructions))
+        });
+        let taps = self.taps.iter_mut().zip(&self.part.backends);
+        let taps = taps.filter(|(_, is_here)| **is_here);
         Costs {
-            generator: cost::read_self().filter(|_| self.part.generator),
+            metered: metered.collect(),
+            generator,
             fleet: self.fleet.read_costs(),
-            backends: self.backends.iter().flatten().map(read).collect(),
-            taps: self.taps_here().map(|tap| tap.process().and_then(read)).collect(),
-            links: self.network.relay().and_then(read),
-            metered: self.meters().map(|meter| meter.read().ok()).collect(),
+            backends: self.backends.iter_mut().flatten().map(Process::read_cost).collect(),
+            taps: taps.map(|(tap, _)| tap.process_mut()?.read_cost()).collect(),
+            links: self.network.relay_mut().and_then(Process::read_cost),
             machine: machine::read_machine(),
         }
+    }
+
+    /// Reads what the generator has spent. Its threads are there when it is read first.
+    fn read_generator(&mut self) -> Option<cost::Reading> {
+        if !self.part.generator {
+            return None;
+        }
+        if self.generator_counters.is_none() {
+            self.generator_counters = Counters::of_self();
+        }
+        let instructions = self.generator_counters.as_mut().and_then(Counters::read);
+        Some(cost::read_self()?.with_instructions(instructions))
     }
 
     /// What everything spent between two readings.
@@ -74,10 +93,6 @@ impl Lab {
         let own_ns = costs.iter().map(|cost| cost.user_ns + cost.system_ns).sum();
         let machine = machine::machine_since(&after.machine, &before.machine, own_ns);
         (costs, machine)
-    }
-
-    fn meters(&self) -> impl Iterator<Item = &Meter> {
-        self.outside.iter().flat_map(|outside| &outside.meters)
     }
 
     /// The taps of this machine's backends.

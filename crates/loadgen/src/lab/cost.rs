@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, fs};
 
 use generator::clock::nanos;
-use measure::record::{ProcessCost, ProcessRole};
+use measure::record::{Instructions, ProcessCost, ProcessRole};
 use nix::{sys::time::TimeValLike, time::clock_getcpuclockid, unistd::Pid};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -27,6 +27,7 @@ pub(crate) struct Reading {
     waited_ns: u64,
     rss_bytes: u64,
     rss_peak_bytes: u64,
+    instructions: Option<Instructions>,
 }
 
 /// Reads a process and all its descendants; `None` when it is gone.
@@ -71,6 +72,11 @@ impl Reading {
         }
     }
 
+    /// With what counters have counted.
+    pub(super) fn with_instructions(self, instructions: Option<Instructions>) -> Self {
+        Self { instructions, ..self }
+    }
+
     fn add(&mut self, other: Self) {
         self.cpu_ns += other.cpu_ns;
         self.user_ticks += other.user_ticks;
@@ -102,6 +108,12 @@ impl Reading {
             waited_ns: self.waited_ns.saturating_sub(before.waited_ns),
             rss_bytes: self.rss_bytes,
             rss_peak_bytes: self.rss_peak_bytes,
+            instructions: self.instructions.zip(before.instructions).map(|(after, before)| {
+                Instructions {
+                    user: after.user.saturating_sub(before.user),
+                    kernel: after.kernel.saturating_sub(before.kernel),
+                }
+            }),
         }
     }
 }
@@ -139,6 +151,7 @@ fn read_process(pid: u32, ended: Ended) -> Option<Reading> {
         waited_ns: waited_ns(pid),
         rss_bytes: status_number(&status, "VmRSS:") * 1024,
         rss_peak_bytes: status_number(&status, "VmHWM:") * 1024,
+        instructions: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use measure::record::Environment;
 use rustix::process::{Resource, getrlimit};
 
-use super::machine::load_average_1m;
+use super::{instructions, machine::load_average_1m};
 
 /// Describes the machine as it is now. What can't be read stays empty.
 pub(crate) fn describe(placement: BTreeMap<String, Vec<u32>>) -> Environment {
@@ -30,6 +30,7 @@ pub(crate) fn describe(placement: BTreeMap<String, Vec<u32>>) -> Environment {
         build_profile: generator::BUILD_PROFILE.to_owned(),
         rustc: generator::RUSTC.to_owned(),
         open_files_limit: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+        no_instructions: instructions::missing(),
     }
 }
 

@@ -15,7 +15,7 @@ use measure::record::Side;
 
 use super::{
     LabError, ProxyLaunch, ProxySetup, ReloadHow, Setup, Site, cannot_write,
-    cost::{self, Reading},
+    cost::Reading,
     network::{BalancerAddress, Network, Place},
     page,
     process::Process,
@@ -146,8 +146,9 @@ impl Fleet {
     }
 
     /// What each of their processes has spent so far.
-    pub(super) fn read_costs(&self) -> Vec<Option<Reading>> {
-        self.processes().map(|process| cost::read_tree(process.pid())).collect()
+    pub(super) fn read_costs(&mut self) -> Vec<Option<Reading>> {
+        let balancers = self.balancers.iter_mut();
+        balancers.filter_map(|balancer| Some(balancer.process.as_mut()?.read_cost())).collect()
     }
 
     /// Tells all of them that run here which backends there are.

@@ -6,8 +6,9 @@
 //! `kill -9` of the lab and for programs that know nothing of us, with no
 //! watcher process that would itself need watching. The layerlab servers also
 //! exit when their control pipe closes. A proxy that forks has only its first
-//! process guarded: one that needs workers gets a [`reaper`](super::reaper) as well,
-//! and the guard waits until it is there.
+//! process guarded: one that needs workers gets a [`reaper`](super::reaper) as well.
+//! Until that is there, and what counts the instructions of the command
+//! ([`instructions`](super::instructions)), the guard waits.
 //!
 //! On its way to the command the guard also goes where the command is to run: to
 //! CPUs, and into a network namespace or a control group. It has a single thread and no sockets, so
@@ -46,7 +47,7 @@ pub(crate) struct Args {
     group: Option<PathBuf>,
     /// Wait for a byte on standard input before becoming the command.
     #[arg(long)]
-    workers: bool,
+    wait: bool,
     /// The program and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     command: Vec<OsString>,
@@ -89,8 +90,8 @@ pub(crate) fn main(args: Args) -> ExitCode {
         }
     }
     // One byte, unbuffered: what may follow it is the command's.
-    if args.workers && read(std::io::stdin(), &mut [0]) != Ok(1) {
-        return cannot("the lab is gone", &"it did not say that its workers have a reaper");
+    if args.wait && read(std::io::stdin(), &mut [0]) != Ok(1) {
+        return cannot("the lab is gone", &"it did not say that all is ready for the command");
     }
     let Some((program, arguments)) = args.command.split_first() else {
         return cannot("nothing to run", &"the command is empty");

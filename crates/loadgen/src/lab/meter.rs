@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{cost, page};
+use super::{cost, instructions::Counters, page};
 
 /// How long each step of a scrape may take: it is read at the edges of the window.
 const SCRAPE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -50,6 +50,14 @@ impl FromStr for Meter {
 }
 
 impl Meter {
+    /// What counts the instructions of a process from now on.
+    pub(super) fn counters(&self) -> Option<Counters> {
+        match self {
+            Self::Process(pid) => Counters::of_tree(*pid),
+            Self::Cgroup(_) | Self::Prometheus(_) => None,
+        }
+    }
+
     /// What was spent until now.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ mod error;
 mod fault;
 mod fleet;
 pub(crate) mod guard;
+pub(crate) mod instructions;
 mod machine;
 pub(crate) mod meter;
 pub(crate) mod network;
@@ -43,6 +44,7 @@ pub(crate) use disturbance::Watch;
 pub(crate) use error::{LabError, LaunchError};
 pub(crate) use fault::{Faults, Means};
 use fleet::{Fleet, Surroundings};
+use instructions::Counters;
 use measure::record::{LinksRecord, Side};
 use meter::Meter;
 pub(crate) use network::{Addresses, BalancerAddress, Network};
@@ -108,6 +110,10 @@ pub(crate) struct Lab {
     /// Where their servers listen: elsewhere, where there are taps.
     server_addresses: Vec<SocketAddr>,
     outside: Option<Outside>,
+    /// What counts the instructions of the generator, and of each process that a meter reads,
+    /// where anything does.
+    generator_counters: Option<Counters>,
+    metered_counters: Vec<Option<Counters>>,
     /// What holds the proxy, and so behind it.
     quota: Option<Quota>,
     /// Last, so that processes end before their namespaces are let go.
@@ -158,6 +164,8 @@ impl Lab {
             fleet: Fleet::default(),
             backend_addresses: Vec::new(),
             server_addresses: Vec::new(),
+            generator_counters: None,
+            metered_counters: outside.meters.iter().map(Meter::counters).collect(),
             outside: Some(outside),
             quota: None,
             network: Network::Loopback,
@@ -225,6 +233,8 @@ impl Lab {
             },
             server_addresses,
             outside: None,
+            generator_counters: None,
+            metered_counters: Vec::new(),
             quota: setup.proxy_quota.map(Quota::new).transpose()?,
             network,
         })

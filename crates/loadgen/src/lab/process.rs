@@ -19,7 +19,9 @@ use measure::record::Side;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{
+    cost::{self, Reading},
     error::{ExitReport, LabError},
+    instructions::Counters,
     network::Namespace,
     quota::Quota,
     reaper,
@@ -82,6 +84,8 @@ pub(crate) struct Process {
     sent_lines: u64,
     /// What ends its workers, where it has some.
     reaper: Option<Child>,
+    /// What counts its instructions, where anything does.
+    counters: Option<Counters>,
 }
 
 impl Process {
@@ -112,14 +116,11 @@ impl Process {
         if let Some(quota) = quota {
             command.arg("--group").arg(quota.members());
         }
-        if launch.has_workers {
-            command.arg("--workers");
-        }
         if let Some(folder) = &launch.folder {
             command.current_dir(folder);
         }
         let child = command
-            .arg("--")
+            .args(["--wait", "--"])
             .args(&launch.command)
             .envs(launch.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::piped())
@@ -129,6 +130,7 @@ impl Process {
             .spawn()?;
         let mut process = Self {
             name: launch.name.clone(),
+            counters: Counters::of_child(child.id()),
             child,
             log,
             log_start,
@@ -139,9 +141,10 @@ impl Process {
         };
         if launch.has_workers {
             process.reaper = Some(reaper::start(&process.child)?);
-            if let Some(pipe) = &mut process.child.stdin {
-                pipe.write_all(b"\n")?;
-            }
+        }
+        if let Some(pipe) = &mut process.child.stdin {
+            // A guard that has ended has said why, and is heard by whoever waits for it.
+            let _ = pipe.write_all(b"\n");
         }
         Ok(process)
     }
@@ -152,6 +155,12 @@ impl Process {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has spent so far, with all that it started; `None` when it is gone.
+    pub(super) fn read_cost(&mut self) -> Option<Reading> {
+        let instructions = self.counters.as_mut().and_then(Counters::read);
+        Some(cost::read_tree(self.pid())?.with_instructions(instructions))
     }
 
     /// How the process ended, if it has.

@@ -41,10 +41,6 @@ impl Tap {
         &self.launch.name
     }
 
-    pub(super) fn process(&self) -> Option<&Process> {
-        self.process.as_ref()
-    }
-
     pub(super) fn process_mut(&mut self) -> Option<&mut Process> {
         self.process.as_mut()
     }

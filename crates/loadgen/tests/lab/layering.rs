@@ -123,7 +123,7 @@ fn every_dependency_is_used() {
     for package in &metadata.packages {
         let folder = package.manifest_path.parent().unwrap().as_std_path();
         for dependency in &package.dependencies {
-            let name = dependency.name.replace('-', "_");
+            let name = dependency.rename.as_ref().unwrap_or(&dependency.name).replace('-', "_");
             let folders: &[&str] = match dependency.kind {
                 DependencyKind::Build => &["."],
                 DependencyKind::Development => &["src", "tests", "benches", "examples"],

@@ -97,6 +97,13 @@ const METRICS: &[Metric] = &[
         samples: cpu,
     },
     Metric {
+        name: "layerlab_trial_instructions",
+        kind: "gauge",
+        help: "Instructions executed in the measured window, by process and mode; none where the \
+               machine does not count them.",
+        samples: instructions,
+    },
+    Metric {
         name: "layerlab_trial_resident_memory_peak_bytes",
         kind: "gauge",
         help: "Largest resident memory of a process so far.",
@@ -140,6 +147,18 @@ fn cpu(trial: &TrialRecord) -> Vec<Sample> {
         })
     };
     trial.processes.iter().flat_map(sample).collect()
+}
+
+fn instructions(trial: &TrialRecord) -> Vec<Sample> {
+    let samples = |cost: &ProcessCost| {
+        let modes = cost.instructions.map(|one| [("user", one.user), ("system", one.kernel)]);
+        let name = cost.name.clone();
+        modes.into_iter().flatten().map(move |(mode, count)| {
+            let labels = vec![("process", name.clone()), ("mode", mode.to_owned())];
+            Sample::labelled(labels, count as f64)
+        })
+    };
+    trial.processes.iter().flat_map(samples).collect()
 }
 
 /// A histogram as a summary: quantiles, sum and count.
@@ -205,7 +224,9 @@ mod tests {
     use super::*;
     use crate::{
         exchange::histogram,
-        record::{Counts, FORMAT_VERSION, MachineCost, ProcessRole, Side, TrialOutcome},
+        record::{
+            Counts, FORMAT_VERSION, Instructions, MachineCost, ProcessRole, Side, TrialOutcome,
+        },
     };
 
     fn trial(peer: &str, ids: &[String], latencies: &[u64]) -> TrialRecord {
@@ -265,6 +286,7 @@ mod tests {
                 voluntary_switches: 1,
                 involuntary_switches: 2,
                 waited_ns: 0,
+                instructions: Some(Instructions { user: 30_000, kernel: 70_000 }),
                 rss_bytes: 3,
                 rss_peak_bytes: 4_096,
             }],
@@ -286,6 +308,8 @@ mod tests {
              side=\"proxy\",what=\"UNAVAILABLE\"} 4",
             "layerlab_trial_cpu_seconds{scenario=\"flood\",peer=\"l7\",repeat=\"2\",\
              process=\"l7\",mode=\"user\"} 1.5",
+            "layerlab_trial_instructions{scenario=\"flood\",peer=\"l7\",repeat=\"2\",\
+             process=\"l7\",mode=\"system\"} 70000",
             "layerlab_trial_latency_seconds_count{scenario=\"flood\",peer=\"l4\",repeat=\"2\"} 4",
             "layerlab_trial_latency_seconds{scenario=\"flood\",peer=\"l7\",repeat=\"2\",\
              quantile=\"0.5\"} NaN",

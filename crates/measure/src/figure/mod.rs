@@ -11,7 +11,7 @@ use std::{fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::values::ROLES;
+pub(crate) use self::values::{InstructionsPerCall, ROLES};
 use self::values::value_at;
 pub use self::values::{CpuPerCall, Figures};
 use crate::{
@@ -184,9 +184,21 @@ figures! {
     ProxyGibPerCore "proxy_gib_per_core" Number MedianOverTrials
         "GiB of payload per second of the proxy's CPU time, both directions together."
         |of| Some(1e9 / of.per_gib(of.cpu_ns(ProcessRole::Proxy)?).filter(|&ns| ns > 0.0)?);
+    ProxyInstructionsPerCall "proxy_instructions_per_call" Number MedianOverTrials
+        "Instructions that the proxy executes per call, in user mode and in the kernel; where the machine counts them."
+        |of| of.instructions(ProcessRole::Proxy).map(|one| one.user + one.kernel);
+    ProxyUserInstructionsPerCall "proxy_user_instructions_per_call" Number MedianOverTrials
+        "Instructions that the proxy executes in user mode per call; where the machine counts them."
+        |of| of.instructions(ProcessRole::Proxy).map(|one| one.user);
+    ProxyKernelInstructionsPerCall "proxy_kernel_instructions_per_call" Number MedianOverTrials
+        "Instructions that the kernel executes for the proxy per call; where the machine counts them."
+        |of| of.instructions(ProcessRole::Proxy).map(|one| one.kernel);
     BackendCpuPerCall "backend_cpu_per_call" Time MedianOverTrials
         "CPU time of all backends together per call."
         |of| of.cpu_ns(ProcessRole::Backend);
+    BackendInstructionsPerCall "backend_instructions_per_call" Number MedianOverTrials
+        "Instructions that all backends together execute per call, in user mode and in the kernel; where the machine counts them."
+        |of| of.instructions(ProcessRole::Backend).map(|one| one.user + one.kernel);
     TapCpuPerCall "tap_cpu_per_call" Time MedianOverTrials
         "CPU time per call of the taps, which tell from which backend an answer comes."
         |of| of.cpu_ns(ProcessRole::Tap);
@@ -196,6 +208,9 @@ figures! {
     GeneratorCpuPerCall "generator_cpu_per_call" Time MedianOverTrials
         "CPU time of the generator per call."
         |of| of.cpu_ns(ProcessRole::Generator);
+    GeneratorInstructionsPerCall "generator_instructions_per_call" Number MedianOverTrials
+        "Instructions that the generator executes per call, in user mode and in the kernel; where the machine counts them."
+        |of| of.instructions(ProcessRole::Generator).map(|one| one.user + one.kernel);
     LabCpuPerCall "lab_cpu_per_call" Time MedianOverTrials
         "CPU time of client, balancer and backends together per call."
         Figures::lab_cpu_ns;
@@ -238,6 +253,12 @@ impl Figure {
     /// open one.
     pub fn is_latency(self) -> bool {
         self.name().starts_with("latency_")
+    }
+
+    /// Whether it is a cost, which means nothing where calls are not served.
+    pub fn is_cost(self) -> bool {
+        let name = self.name();
+        ["_cpu_per_", "_instructions_per_"].iter().any(|part| name.contains(part))
     }
 
     /// The same latency on the wire, where there is one.

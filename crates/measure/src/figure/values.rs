@@ -44,6 +44,7 @@ pub struct Figures {
     pub(crate) lateness: Histogram<u64>,
     pub(crate) cpu: [Option<CpuPerCall>; ROLES.len()],
     pub(crate) machine: Option<CpuPerCall>,
+    pub(crate) instructions: [Option<InstructionsPerCall>; ROLES.len()],
     pub(crate) payload_bytes: u64,
 }
 
@@ -66,6 +67,13 @@ impl CpuPerCall {
     }
 }
 
+/// Instructions per completed call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct InstructionsPerCall {
+    pub(crate) user: f64,
+    pub(crate) kernel: f64,
+}
+
 impl Figures {
     /// CPU time per call of the whole machine, whoever spent it: also what the
     /// kernel does for nobody's process, and what has nothing to do with the
@@ -78,6 +86,12 @@ impl Figures {
     /// is no such process or no call.
     pub fn cpu(&self, role: ProcessRole) -> Option<CpuPerCall> {
         self.cpu[role as usize]
+    }
+
+    /// Instructions per call of all processes of a role together; `None` where those of one
+    /// are not known.
+    pub(super) fn instructions(&self, role: ProcessRole) -> Option<InstructionsPerCall> {
+        self.instructions[role as usize]
     }
 
     /// Share of calls per backend; empty when no call was successful.

@@ -37,7 +37,7 @@ pub use self::{
     },
 };
 pub use crate::machine::{
-    BusySource, Disturbance, Environment, MachineCost, ProcessCost, ProcessRole,
+    BusySource, Disturbance, Environment, Instructions, MachineCost, ProcessCost, ProcessRole,
 };
 
 /// Version of the record format. A reader refuses a version it doesn't know.

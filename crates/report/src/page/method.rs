@@ -400,6 +400,9 @@ fn environment(model: &Model<'_>) -> Vec<Fact> {
     let placement =
         if placement.is_empty() { "nothing was pinned".to_owned() } else { placement.join("; ") };
     facts.push(fact("CPU pinning", placement));
+    if let Some(reason) = &environment.no_instructions {
+        facts.push(fact("Instructions", format!("not counted: {reason}")));
+    }
     if let Some(cores) = model.run.proxy_quota {
         let text =
             format!("held to {cores} of a core by a control group, so that it runs out first");

@@ -10,12 +10,13 @@ use super::{column, peer_heading, table};
 use crate::{comparison::OF_ALL, html::Html, palette::Paint};
 
 /// Figures whose ratio is worth a column.
-const FIGURES: [(Figure, &str); 7] = [
+const FIGURES: [(Figure, &str); 8] = [
     (Figure::MaxShare, "Busiest backend"),
     (Figure::Throughput, "Throughput"),
     (Figure::LatencyP50, "p50"),
     (Figure::LatencyP99, "p99"),
     (Figure::ProxyCpuPerCall, "Proxy CPU"),
+    (Figure::ProxyInstructionsPerCall, "Proxy instructions"),
     (Figure::LabCpuPerCall, "Lab CPU"),
     (Figure::MachineCpuPerCall, "Machine CPU"),
 ];

@@ -6,12 +6,13 @@ use std::fs;
 
 use analysis::{findings::Findings, model::Model};
 use measure::{
+    figure::{Figure, Figures},
     folder::Run,
     histogram::HistogramRecord,
     nodes::{Cluster, NodeRole, NodeSetup, NodeTrial},
     record::{
-        Counts, Environment, LinkEngine, LinkRecord, LinkSetup, LinksRecord, LoopMode, Network,
-        ProcessRole, RunOutcome, Side, TrialOutcome, Twin,
+        Counts, Environment, Instructions, LinkEngine, LinkRecord, LinkSetup, LinksRecord,
+        LoopMode, Network, ProcessRole, RunOutcome, Side, TrialOutcome, Twin,
     },
     simulation::Simulation,
     warning::Warning,
@@ -284,6 +285,31 @@ fn short_calls_are_compared_by_their_latency_on_the_wire() {
     assert!(short.contains("on-wire p99") && short.contains("latency on the wire"));
     assert!(short.contains("whole Slowest"));
     assert!(!page(900_000).contains("on-wire"));
+}
+
+#[test]
+fn instructions_are_shown_where_they_were_counted() {
+    let mut run = crate::common::run();
+    let page = page_of(&run);
+    assert!(!page.contains("instructions per call"), "none were");
+    run.record.environment.no_instructions = Some("the CPU has no counters here".to_owned());
+    assert!(page_of(&run).contains("not counted: the CPU has no counters here"));
+    run.record.environment.no_instructions = None;
+    for trial in &mut run.trials {
+        let calls = trial.counts.completed_in_window;
+        for cost in &mut trial.processes {
+            cost.instructions = Some(Instructions { user: 1_500 * calls, kernel: 4_500 * calls });
+        }
+    }
+    let page = all_of(&run);
+    assert!(page.contains("Proxy instructions per call") && page.contains("6,000"));
+    assert!(page.contains("Of these in the kernel") && page.contains("4,500"));
+    let table = terminal::table(&run.record, &run.trials, Style { colour: false, width: 200 });
+    assert!(table.contains("instructions") && table.contains("6,000"), "{table}");
+    // Those of one process are not those of all.
+    run.trials[0].processes.iter_mut().for_each(|cost| cost.instructions = None);
+    let missing = Figures::of_trial(&run.trials[0]).get(Figure::BackendInstructionsPerCall);
+    assert_eq!(missing, None);
 }
 
 #[test]

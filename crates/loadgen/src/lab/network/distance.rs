@@ -121,10 +121,6 @@ impl Distance {
         self.relay.is_some()
     }
 
-    pub(super) fn relay(&self) -> Option<&Process> {
-        self.relay.as_ref()
-    }
-
     pub(super) fn relay_mut(&mut self) -> Option<&mut Process> {
         self.relay.as_mut()
     }

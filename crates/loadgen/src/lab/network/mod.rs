@@ -117,13 +117,6 @@ impl Network {
     }
 
     /// The process that relays packets of links that take time, where one does.
-    pub(crate) fn relay(&self) -> Option<&Process> {
-        match self {
-            Self::Loopback => None,
-            Self::Namespaces(star) => star.relay(),
-        }
-    }
-
     pub(crate) fn relay_mut(&mut self) -> Option<&mut Process> {
         match self {
             Self::Loopback => None,

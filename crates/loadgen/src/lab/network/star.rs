@@ -122,10 +122,6 @@ impl Star {
     }
 
     /// The process that relays packets, where one does.
-    pub(super) fn relay(&self) -> Option<&Process> {
-        self.distance.as_ref().and_then(Distance::relay)
-    }
-
     pub(super) fn relay_mut(&mut self) -> Option<&mut Process> {
         self.distance.as_mut().and_then(Distance::relay_mut)
     }

@@ -247,6 +247,7 @@ fn environment() -> Environment {
         build_profile: "dev, opt-level 3".into(),
         rustc: "rustc 1.95.0".into(),
         open_files_limit: 1_048_576,
+        no_instructions: None,
     }
 }
 
@@ -446,6 +447,7 @@ fn processes(kind: &Kind, ok: &[&Call], calls: f64, chance: &mut Chance) -> Vec<
             voluntary_switches: (calls * 0.8) as u64,
             involuntary_switches: (calls * 0.02) as u64,
             waited_ns: 0,
+            instructions: None,
             rss_bytes: 14 << 20,
             rss_peak_bytes: 15 << 20,
         }
