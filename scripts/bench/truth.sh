@@ -21,8 +21,10 @@ CPU time beside readings from outside (`cpu`, `machine`), calls that must not be
 (`early`), a backend that is offered twice what it can do (`overload`), latency on the
 wire beside a packet capture (`wire`, as root where tcpdump is installed), pings, losses and
 rates of links that take time (`distance`), and whether
-`compare --rerun` finds a p99 that is 10 % higher and nothing between equal sides
-(`detect`, up to 20 minutes a comparison). --neighbour does all of it beside a process in a
+`compare --rerun` finds a p99 that is 10 % higher, a proxy that costs 5 % more, and nothing
+between equal sides (`detect`, up to 20 minutes a comparison). Simulated, in seconds: how often the intervals
+that reports print hold the truth on a machine with phases of steal (`coverage`), and how often
+`compare --rerun` finds a difference in its noise (`power`). --neighbour does all of it beside a process in a
 control group of its own that is busy for 400 ms of every 2 s. --quick measures less often and shorter. CASE
 is a part of a name, as in `M/M/1`, `connections` or `frozen`. --table writes what was
 found as Markdown. Exit code 1 when a figure is off by more than its bound, which

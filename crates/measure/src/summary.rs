@@ -116,9 +116,8 @@ fn instructions_per_call(
     let costs = trial.processes.iter().filter(|cost| cost.role == role);
     let all: Option<Vec<Instructions>> = costs.map(|cost| cost.instructions).collect();
     let all = all.filter(|all| completed > 0 && !all.is_empty())?;
-    let per_call = |of: fn(&Instructions) -> u64| {
-        all.iter().map(of).sum::<u64>() as f64 / completed as f64
-    };
+    let per_call =
+        |of: fn(&Instructions) -> u64| all.iter().map(of).sum::<u64>() as f64 / completed as f64;
     Some(InstructionsPerCall { user: per_call(|one| one.user), kernel: per_call(|one| one.kernel) })
 }
 

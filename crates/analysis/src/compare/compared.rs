@@ -59,6 +59,9 @@ pub(super) const COMPARED: &[Compared] = &[
     Compared::latency(Figure::LatencyP99, "latency p99"),
     Compared::cpu(Figure::ProxyCpuPerCall, "proxy CPU per call"),
     Compared::cpu(Figure::BackendCpuPerCall, "backend CPU per call"),
+    // What equal runs move by in these is not known; less than in CPU time.
+    Compared::cpu(Figure::ProxyInstructionsPerCall, "proxy instructions per call"),
+    Compared::cpu(Figure::BackendInstructionsPerCall, "backend instructions per call"),
     Compared {
         figure: Figure::Throughput,
         title: "calls per second",

@@ -18,6 +18,7 @@
 //! seen, which stand in for an interval of trials ([`measure::summary::saturation`]).
 
 mod compared;
+mod pairs;
 mod rows;
 mod searches;
 mod warnings;
@@ -26,6 +27,7 @@ use measure::{
     figure::Figure,
     folder::Run,
     record::{LoopMode, RunRecord},
+    statistics::signed_rank::fewest_pairs,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -82,8 +84,9 @@ pub struct Row {
     /// The figure, in words.
     pub figure: String,
     /// Its centre before; times in nanoseconds, shares as fractions. It is the geometric
-    /// mean over the trials wherever none is zero, so that the change is that of the two
-    /// numbers shown.
+    /// mean over the trials wherever none is zero, and of interleaved repeats the centre of
+    /// both sides without half of the change, so that the change is that of the two numbers
+    /// shown.
     pub before: f64,
     /// Its centre after.
     pub after: f64,
@@ -192,10 +195,12 @@ impl Comparison {
     }
 
     /// Compares two sides whose trials were made in turn, repeat by repeat: what slowed
-    /// the machine in a repeat slowed both. Repeats are looked at `looks` times while they
-    /// are added, and the error is shared among the looks as well. `figures` are those
-    /// compared; all unless given. A difference of `detect` is what is looked for: figures
-    /// that are known to differ by less are the same.
+    /// the machine in a repeat slowed both. Which of them came first is to have been left to
+    /// chance. Repeats are looked at while they are added; `error` is what this look may err
+    /// by, shared among the figures, and comes from a
+    /// [`Spending`](measure::statistics::stopping::Spending) at [`INTERLEAVED_LEVEL`].
+    /// `figures` are those compared; all unless given. A difference of `detect` is what is
+    /// looked for: figures that are known to differ by less are the same.
     ///
     /// # Errors
     /// When their figures mean different things, or there are none in both.
@@ -203,20 +208,29 @@ impl Comparison {
         (before, after): (&Run, &Run),
         figures: &[Figure],
         detect: f64,
-        looks: usize,
+        error: f64,
     ) -> Result<Self, NotComparable> {
         check(&before.record, &after.record)?;
         let chosen = |one: &&Compared| figures.is_empty() || figures.contains(&one.figure);
         let compared: Vec<Compared> = COMPARED.iter().filter(chosen).copied().collect();
         let peers = before.record.peers.len().max(1) * points_of(before).len().max(1);
-        let shared = (peers * compared.len() * looks).max(1);
-        let level = 1.0 - (1.0 - INTERLEAVED_LEVEL) / shared as f64;
+        let shared = (peers * compared.len()).max(1);
+        let level = 1.0 - error / shared as f64;
         let asked = Asked { tolerance: detect, how: How::Interleaved, level };
         let rows = of_trials(before, after, &compared, asked);
         if rows.is_empty() {
             return Err(NotComparable::NothingInCommon);
         }
-        let repeats = before.trials.iter().map(|trial| trial.repeat).max();
+        let repeats = before.trials.iter().map(|trial| trial.repeat as usize + 1).max();
+        let mut warnings = warnings(&before.record, &after.record);
+        warnings.extend(pairs::uneven(before, after));
+        if repeats.is_none_or(|repeats| repeats < fewest_pairs(level)) {
+            warnings.push(format!(
+                "Under {} repeats of each nothing can be told at this level; give it more time \
+                 (--budget), or shorter trials.",
+                fewest_pairs(level)
+            ));
+        }
         Ok(Self {
             before: before.record.scenario.clone(),
             after: after.record.scenario.clone(),
@@ -224,9 +238,9 @@ impl Comparison {
             moves: Moves { cpu: 0.0, latency_ns: 0.0 },
             level: INTERLEAVED_LEVEL,
             level_of_each: level,
-            warnings: warnings(&before.record, &after.record),
+            warnings,
             rows,
-            interleaved: repeats.map(|repeat| repeat as usize + 1),
+            interleaved: repeats,
         })
     }
 

@@ -4,15 +4,16 @@ use measure::{
     figure::{Figure, Figures},
     folder::Run,
     statistics::{
-        interval::{over_trials, ratio_of_runs, ratio_paired},
+        interval::{over_trials, ratio_of_runs},
         median,
+        signed_rank::{centre_of_pairs, ratio_by_ranks},
     },
-    summary::is_measured,
 };
 
 use super::{
-    LEAST_TRIALS, Row,
+    LEAST_TRIALS, LEVEL, Row,
     compared::{Compared, Moves},
+    pairs::{OfTrial, in_pairs, values_of},
 };
 use crate::{model::Model, verdict::Verdict};
 
@@ -46,7 +47,14 @@ pub(super) fn of_trials(
     for peer in &before.record.peers {
         // Trials at different points of a sweep are different questions.
         for point in points_of(before) {
-            let figures = [before, after].map(|run| figures_of(run, &peer.name, point.as_deref()));
+            let mut trials =
+                [before, after].map(|run| OfTrial::all(run, &peer.name, point.as_deref()));
+            let is_apart = matches!(asked.how, How::Apart(_));
+            if !is_apart {
+                trials = in_pairs(trials);
+            }
+            let figures =
+                trials.map(|all| all.into_iter().map(|one| one.figures).collect::<Vec<_>>());
             if figures.iter().any(Vec::is_empty) {
                 continue;
             }
@@ -55,7 +63,6 @@ pub(super) fn of_trials(
                 None => peer.name.clone(),
             };
             // What disturbs the machine disturbs both sides of a repeat.
-            let is_apart = matches!(asked.how, How::Apart(_));
             let is_in_doubt = |figure| {
                 is_apart
                     && models
@@ -63,10 +70,8 @@ pub(super) fn of_trials(
                         .any(|model| is_in_doubt(model, &peer.name, point.as_deref(), figure))
             };
             for compared in compared {
-                let values = |figures: &Vec<Figures>| -> Vec<f64> {
-                    figures.iter().filter_map(|one| one.get(compared.figure)).collect()
-                };
-                let row = row(&name, compared, &figures.each_ref().map(values), asked);
+                let values = values_of(&figures, compared.figure, is_apart);
+                let row = row(&name, compared, &values, asked);
                 rows.extend(row.map(|row| Row { in_doubt: is_in_doubt(compared.figure), ..row }));
             }
             rows.extend(failures(&name, &figures));
@@ -83,12 +88,6 @@ fn is_in_doubt(model: &Model<'_>, peer: &str, point: Option<&str>, figure: Figur
     model.peers.iter().any(|view| view.name == peer && view.is_in_doubt(figure))
 }
 
-fn figures_of(run: &Run, peer: &str, point: Option<&str>) -> Vec<Figures> {
-    let of_peer = run.trials.iter().filter(|trial| trial.peer == peer && is_measured(trial));
-    let at_point = of_peer.filter(|trial| trial.point.as_deref() == point);
-    at_point.map(Figures::of_trial).collect()
-}
-
 /// The points of a run; one without a value where no setting differs.
 pub(super) fn points_of(run: &Run) -> Vec<Option<String>> {
     match &run.record.sweep {
@@ -100,16 +99,21 @@ pub(super) fn points_of(run: &Run) -> Vec<Option<String>> {
 /// A figure of one peer; `values` are those of its trials, before and after.
 fn row(peer: &str, compared: &Compared, values: &[Vec<f64>; 2], asked: Asked) -> Option<Row> {
     let [before, after] = values;
-    let centre = |values: &[f64]| over_trials(values, asked.level).map(|one| one.centre);
-    let (centre_before, centre_after) = (centre(before)?, centre(after)?);
+    let centre = |values: &[f64]| over_trials(values, LEVEL).map(|one| one.centre);
+    let (mut centre_before, mut centre_after) = (centre(before)?, centre(after)?);
     let enough = before.len().min(after.len()) >= LEAST_TRIALS;
     let estimate = match asked.how {
         How::Apart(moves) => {
             let moves = moves.of(compared.kind, f64::min(centre_before, centre_after));
             ratio_of_runs(after, before, moves, asked.level)
         }
-        How::Interleaved => ratio_paired(after, before, asked.level),
+        How::Interleaved => ratio_by_ranks(after, before, asked.level),
     };
+    if let (How::Interleaved, Some(one)) = (asked.how, estimate)
+        && let Some(both) = centre_of_pairs(after, before)
+    {
+        (centre_before, centre_after) = (both / one.centre.sqrt(), both * one.centre.sqrt());
+    }
     let interval = estimate.filter(|_| enough).and_then(|one| one.interval);
     let ends = interval.map(|one| (one.low, one.high));
     let verdict = match asked.how {
@@ -220,17 +224,20 @@ mod tests {
         assert!(among_many.interval.unwrap().1 >= 1.0 / 1.05, "{:?}", among_many.interval);
     }
 
-    /// A machine that is half as fast in every other repeat, and a side that is 4 % slower.
+    /// A machine that is half as fast in every other repeat and stalls in one, and a side that
+    /// is 4 % slower.
     #[test]
     fn sides_measured_in_turn_are_told_apart_whatever_the_machine_does() {
         let compared = COMPARED.iter().find(|one| one.figure == Figure::ProxyCpuPerCall).unwrap();
-        let machine = [100.0, 200.0, 101.0, 199.0, 102.0, 198.0];
-        let noise = [1.0, 1.005, 0.995, 1.002, 0.998, 1.0];
+        let machine: Vec<f64> =
+            (0..25).map(|repeat| [100.0, 200.0][repeat % 2] + repeat as f64).collect();
+        let noise = [1.0, 1.005, 0.995, 1.002, 0.998];
         let judged = |factor: f64, detect: f64| {
-            let after =
-                machine.iter().zip(noise).map(|(one, noise)| one * noise * factor).collect();
+            let noisy = machine.iter().zip(noise.iter().cycle());
+            let mut after: Vec<f64> = noisy.map(|(one, noise)| one * noise * factor).collect();
+            after[4] *= 3.0;
             let asked = Asked { tolerance: detect, how: How::Interleaved, level: 0.999 };
-            row("l7", compared, &[machine.to_vec(), after], asked).unwrap()
+            row("l7", compared, &[machine.clone(), after], asked).unwrap()
         };
         assert_eq!(judged(1.0, 0.05).verdict, Verdict::Same);
         assert_eq!(judged(1.04, 0.03).verdict, Verdict::Worse);
@@ -239,7 +246,8 @@ mod tests {
         assert_eq!(judged(1.0, 0.001).verdict, Verdict::CannotTell);
         let row = judged(1.1, 0.05);
         assert!((row.after / row.before - row.ratio).abs() < 1e-9, "one statistic");
-        assert!(row.would_see.is_some_and(|change| (0.005..0.03).contains(&change)));
+        assert!((100.0..225.0).contains(&row.before), "{}", row.before);
+        assert!(row.would_see.is_some_and(|change| (0.001..0.03).contains(&change)));
     }
 
     /// Five trials that agree, in each of two runs, and CPU a third dearer in the second.

@@ -5,12 +5,17 @@
 //! user would, and reads the run folders.
 
 mod accounts;
+mod burden;
 mod capture;
 mod detect;
 mod distance;
 mod lab;
+// What the tests of `measure` ask few runs of.
+#[path = "../../../measure/tests/machine/mod.rs"]
+mod machine;
 mod neighbour;
 mod queues;
+mod statistics;
 mod table;
 mod wire;
 
@@ -39,6 +44,9 @@ fn main() -> ExitCode {
     let mut plan = Plan { seconds: 16, repeats: 6, only: None };
     let (mut markdown, mut with_neighbour) = (None, false);
     for argument in std::env::args().skip(1) {
+        if let Some(share) = argument.strip_prefix(burden::ARGUMENT) {
+            return burden::be(share).map_or(ExitCode::from(3), |()| ExitCode::SUCCESS);
+        }
         match argument.strip_prefix("--table=") {
             Some(file) => markdown = Some(PathBuf::from(file)),
             None if argument == neighbour::ARGUMENT => {
@@ -70,12 +78,14 @@ fn measure(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     let mut names = queues::names();
     names.extend(accounts::NAMES.map(str::to_owned));
     names.extend(distance::NAMES.map(str::to_owned));
+    names.extend(statistics::NAMES.map(str::to_owned));
     names.extend(["wire", "detect"].map(str::to_owned));
     if !names.iter().any(|name| plan.wants(name)) {
         let only = plan.only.as_deref().unwrap_or_default();
         let names = names.join("\n  ");
         return Err(format!("no case is called `{only}` or has it in its name:\n  {names}").into());
     }
+    statistics::measure(plan, table);
     accounts::measure(plan, table)?;
     queues::measure(plan, table)?;
     distance::measure(plan, table)?;

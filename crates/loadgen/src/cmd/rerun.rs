@@ -1,9 +1,9 @@
 //! `loadgen compare --rerun FILE BEFORE AFTER`: two programs, or two folders of peers,
 //! measured in turn until it is known whether they differ.
 //!
-//! Each repeat is a run of one repeat by either side, and every other repeat begins with
-//! the other one, so that a machine that slowly gets busier is kind to neither. What is
-//! compared are the two runs of a repeat ([`Comparison::interleaved`]).
+//! Each repeat is a run of one repeat by either side. Which of them begins is tossed, which is
+//! what the intervals rest on ([`measure::statistics::signed_rank`]). What is compared are the
+//! two runs of a repeat ([`Comparison::interleaved`]).
 
 use std::{
     fs,
@@ -13,18 +13,20 @@ use std::{
 };
 
 use analysis::{
-    compare::{Comparison, Row},
+    compare::{Comparison, INTERLEAVED_LEVEL, Row},
     verdict::Verdict,
 };
-use measure::{figure::Figure, folder::Run};
+use measure::{
+    figure::Figure,
+    folder::Run,
+    statistics::stopping::{MOST_PAIRS, Spending, looks},
+};
+use rand_xoshiro::{
+    Xoshiro256PlusPlus,
+    rand_core::{Rng, SeedableRng},
+};
 
 use crate::{exit::Failure, interrupt};
-
-/// Repeats before the first look.
-const FIRST_LOOK: usize = 5;
-/// Looks at most. Each is after two fifths more repeats than the one before, which are
-/// 380 repeats for the last.
-const LOOKS: usize = 14;
 
 /// What is to be found out.
 pub(super) struct Rerun<'a> {
@@ -40,6 +42,40 @@ pub(super) struct Rerun<'a> {
     pub(super) budget: Duration,
 }
 
+/// What makes the runs, and says when to stop. Tests have one that starts no program and
+/// keeps its own time.
+trait Bench {
+    /// Makes a run of one repeat. Both sides have the same calls in it.
+    fn run(&mut self, side: usize, repeat: usize) -> Result<Run, Failure>;
+
+    /// Time since the first run began.
+    fn elapsed(&self) -> Duration;
+
+    fn is_interrupted(&self) -> bool;
+}
+
+/// Runs the programs of both sides.
+struct Programs<'a> {
+    scenario: PathBuf,
+    sides: [Side; 2],
+    arguments: &'a [String],
+    begun: Instant,
+}
+
+impl Bench for Programs<'_> {
+    fn run(&mut self, side: usize, repeat: usize) -> Result<Run, Failure> {
+        self.sides[side].run(&self.scenario, repeat, self.arguments)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    fn is_interrupted(&self) -> bool {
+        interrupt::interrupted()
+    }
+}
+
 impl Rerun<'_> {
     /// Repeats until every figure is known, or the budget is spent. `told` hears how it
     /// goes.
@@ -49,22 +85,37 @@ impl Rerun<'_> {
         })?;
         let sides = [Side::of(self.sides[0])?, Side::of(self.sides[1])?];
         let begun = Instant::now();
+        let mut programs = Programs { scenario, sides, arguments: self.arguments, begun };
+        self.until_known(&mut programs, told)
+    }
+
+    fn until_known(
+        &self,
+        bench: &mut dyn Bench,
+        told: &mut dyn FnMut(String),
+    ) -> Result<Comparison, Failure> {
         let mut runs: [Option<Run>; 2] = [None, None];
-        let mut looks = looks().into_iter().peekable();
+        let mut looks = looks().peekable();
+        let mut spending = Spending::new(INTERLEAVED_LEVEL);
+        let mut coin = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut found = None;
-        for repeat in 1.. {
-            let order = if repeat % 2 == 1 { [0, 1] } else { [1, 0] };
-            for side in order {
-                let run = sides[side].run(&scenario, repeat, self.arguments)?;
+        for repeat in 1..=MOST_PAIRS {
+            let first = usize::from(coin.next_u64() >> 63 == 1);
+            for side in [first, 1 - first] {
+                let run = bench.run(side, repeat)?;
                 add(&mut runs[side], run, repeat);
             }
-            let is_over = interrupt::interrupted() || self.would_exceed(begun.elapsed(), repeat);
+            let is_last = self.would_exceed(bench.elapsed(), repeat) || repeat == MOST_PAIRS;
+            let is_over = is_last || bench.is_interrupted();
             if looks.next_if_eq(&repeat).is_none() && !is_over {
                 continue;
             }
+            // Who gives up early may do so for what has been seen.
+            let gone = bench.elapsed().as_secs_f64() / self.budget.as_secs_f64();
+            let error = spending.look(if is_last { 1.0 } else { gone });
             let [Some(before), Some(after)] = &runs else { continue };
             let comparison =
-                Comparison::interleaved((before, after), &self.figures, self.detect, LOOKS)
+                Comparison::interleaved((before, after), &self.figures, self.detect, error)
                     .map_err(Failure::bad_input)?;
             // Calls that fail now and then on both sides are no question of repeats.
             let is_open =
@@ -75,9 +126,8 @@ impl Rerun<'_> {
                 comparison.rows.len() - open,
                 comparison.rows.len()
             ));
-            let is_over = is_over || open == 0 || looks.peek().is_none();
             found = Some(comparison);
-            if is_over {
+            if is_over || open == 0 {
                 break;
             }
         }
@@ -91,12 +141,6 @@ impl Rerun<'_> {
         let each = elapsed / u32::try_from(repeats).unwrap_or(u32::MAX);
         elapsed + each > self.budget
     }
-}
-
-/// After how many repeats is looked at what they say.
-fn looks() -> Vec<usize> {
-    let next = |repeats: &usize| Some(repeats + repeats * 2 / 5);
-    std::iter::successors(Some(FIRST_LOOK), next).take(LOOKS).collect()
 }
 
 /// One of the two: a program, and where it finds its peers.
@@ -123,7 +167,7 @@ impl Side {
         Ok(Self { program, folder: Some(whole) })
     }
 
-    /// Makes one run of one repeat. Both sides have the same calls in it.
+    /// Makes one run of one repeat.
     fn run(&self, scenario: &Path, repeat: usize, arguments: &[String]) -> Result<Run, Failure> {
         let lab = |what: String| Failure::lab(format!("{}: {what}", self.program.display()));
         let results = tempfile::tempdir().map_err(|error| lab(error.to_string()))?;
@@ -167,13 +211,142 @@ fn add(all: &mut Option<Run>, mut run: Run, repeat: usize) {
 
 #[cfg(test)]
 mod tests {
+    use measure::record::{Counts, ProcessCost, ProcessRole, RunRecord, TrialRecord};
+
     use super::*;
 
+    /// Sides of which the second takes `ratio` times the CPU time of the first, on a machine
+    /// that is slower by half every now and then and stalls in one repeat of ten.
+    struct Fake {
+        ratio: f64,
+        chance: Xoshiro256PlusPlus,
+        elapsed: Duration,
+        /// Which sides were run, in order.
+        order: Vec<usize>,
+        stop_after: usize,
+    }
+
+    /// How long a run of it takes.
+    const EACH: Duration = Duration::from_secs(3);
+    const CALLS: u64 = 1_000;
+
+    impl Fake {
+        fn new(ratio: f64) -> Self {
+            Self {
+                ratio,
+                chance: Xoshiro256PlusPlus::seed_from_u64(7),
+                elapsed: Duration::ZERO,
+                order: Vec::new(),
+                stop_after: usize::MAX,
+            }
+        }
+
+        fn compare(&mut self) -> (Comparison, Vec<String>) {
+            let (scenario, sides) = (Path::new("pair.toml"), [Path::new("a"), Path::new("b")]);
+            let rerun = Rerun {
+                scenario,
+                sides,
+                arguments: &[],
+                figures: vec![Figure::ProxyCpuPerCall],
+                detect: 0.05,
+                budget: Duration::from_secs(20 * 60),
+            };
+            let mut told = Vec::new();
+            let comparison = rerun.until_known(self, &mut |line| told.push(line)).unwrap();
+            (comparison, told)
+        }
+    }
+
+    impl Bench for Fake {
+        fn run(&mut self, side: usize, repeat: usize) -> Result<Run, Failure> {
+            self.order.push(side);
+            self.elapsed += EACH;
+            let even = |chance: &mut Xoshiro256PlusPlus| chance.next_u64() as f64 / u64::MAX as f64;
+            // Evenly by 10 % to either side: a standard deviation of 6 %.
+            let mut per_call = 50e3 * (1.0 + 0.2 * (even(&mut self.chance) - 0.5));
+            per_call *= if repeat % 25 < 5 { 1.5 } else { 1.0 };
+            per_call *= if even(&mut self.chance) < 0.1 { 3.0 } else { 1.0 };
+            per_call *= if side == 1 { self.ratio } else { 1.0 };
+            let mut trial = TrialRecord::blank("l7", 0, 0);
+            trial.counts = Counts {
+                scheduled: CALLS,
+                sent: CALLS,
+                ok: CALLS,
+                completed_in_window: CALLS,
+                ..Counts::default()
+            };
+            trial.processes = vec![ProcessCost {
+                role: ProcessRole::Proxy,
+                name: "l7".to_owned(),
+                user_ns: (per_call * CALLS as f64) as u64,
+                system_ns: 0,
+                voluntary_switches: 0,
+                involuntary_switches: 0,
+                waited_ns: 0,
+                instructions: None,
+                rss_bytes: 0,
+                rss_peak_bytes: 0,
+            }];
+            Ok(Run { record: record(), trials: vec![trial] })
+        }
+
+        fn elapsed(&self) -> Duration {
+            self.elapsed
+        }
+
+        fn is_interrupted(&self) -> bool {
+            self.order.len() >= self.stop_after
+        }
+    }
+
+    /// The record of the example, as a run of one peer.
+    fn record() -> RunRecord {
+        let example = include_str!("../../../../results/example/run.json");
+        let mut record: RunRecord = serde_json::from_str(example).unwrap();
+        record.peers.retain(|peer| peer.name == "l7");
+        record
+    }
+
     #[test]
-    fn looks_are_few_and_far_between() {
-        assert_eq!(looks()[..5], [5, 7, 9, 12, 16]);
-        assert_eq!(looks().len(), LOOKS);
-        assert!(looks().last().is_some_and(|&last| last > 200), "{:?}", looks());
+    fn what_differs_is_found_and_what_does_not_is_known_to_be_the_same() {
+        for (ratio, expected) in
+            [(1.05, Verdict::Worse), (0.9, Verdict::Better), (1.0, Verdict::Same)]
+        {
+            let mut fake = Fake::new(ratio);
+            let (comparison, told) = fake.compare();
+            let row = &comparison.rows[0];
+            assert_eq!(row.verdict, expected, "{ratio}: {row:?}, {told:?}");
+            assert_eq!((comparison.before.as_str(), comparison.after.as_str()), ("a", "b"));
+            let (low, high) = row.interval.unwrap();
+            assert!(low <= row.ratio && row.ratio <= high);
+            assert!((row.after / row.before - row.ratio).abs() < 1e-9);
+            assert_eq!(comparison.interleaved, Some(fake.order.len() / 2));
+            assert!(fake.elapsed <= Duration::from_secs(20 * 60));
+        }
+    }
+
+    #[test]
+    fn which_side_begins_is_tossed() {
+        let mut fake = Fake::new(1.02);
+        fake.stop_after = 200;
+        let (comparison, told) = fake.compare();
+        assert_eq!(comparison.interleaved, Some(100), "{told:?}");
+        assert!(told[0].starts_with("after 18 repeats of each: "), "{told:?}");
+        let pairs = || fake.order.chunks(2);
+        assert!(pairs().all(|pair| pair[0] != pair[1]), "each repeat has both");
+        let begun = pairs().filter(|pair| pair[0] == 1).count();
+        assert!((30..70).contains(&begun), "{begun} of 100");
+        let turns = fake.order.chunks(4).filter(|two| two[0] != two[2]).count();
+        assert!((10..40).contains(&turns), "neither in turn nor in rows: {turns} of 50");
+    }
+
+    #[test]
+    fn too_little_time_is_told_as_such() {
+        let mut fake = Fake::new(1.5);
+        fake.stop_after = 8;
+        let (comparison, _) = fake.compare();
+        assert_eq!(comparison.rows[0].verdict, Verdict::CannotTell);
+        assert!(comparison.warnings.iter().any(|one| one.contains("--budget")));
     }
 
     #[test]

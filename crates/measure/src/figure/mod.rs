@@ -11,9 +11,9 @@ use std::{fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::values::{InstructionsPerCall, ROLES};
 use self::values::value_at;
 pub use self::values::{CpuPerCall, Figures};
+pub(crate) use self::values::{InstructionsPerCall, ROLES};
 use crate::{
     format,
     machine::ProcessRole,

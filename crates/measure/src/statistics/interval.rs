@@ -31,18 +31,19 @@
 //! On a machine that others use, trials are not alike: in a phase of steal or of a busy
 //! neighbour all are slower by half, and such phases last for several trials. Simulated
 //! with phases that hold a fifth of the time and five trials each, runs of 2 peers and 5
-//! to 20 repeats (4,000 runs each), these shares of 95 % intervals hold the truth:
+//! to 20 repeats (6,000 runs each, `scripts/bench.sh truth coverage`), with disturbed trials
+//! measured again as the lab does it, these shares of 95 % intervals hold the truth:
 //!
 //! | interval | about | n = 5 | 10 | 20 |
 //! |---|---|---|---|---|
-//! | of a figure | the machine over all hours | 49 | 58 | 67 |
-//! | of a figure, disturbed trials measured again | the calm machine | 95 | 95 | 95 |
-//! | of a ratio, repeat by repeat | either | 96 | 98 | 98 |
+//! | of a figure | the calm machine | 95.3 | 94.8 | 94.6 |
+//! | of a ratio, repeat by repeat | the calm machine | 94.4 | 94.9 | 95.2 |
+//! | of a ratio, where the lab sees no phases | all hours | 96.2 | 96.5 | 96.6 |
+//! | of a figure, where the lab sees no phases | all hours | 50 | 57 | 54 |
 //!
-//! So the interval of a figure speaks of the machine while it is calm, as far as disturbed
-//! trials could be measured again, and never of another hour. A ratio of two peers speaks
-//! of both, and is a little wider than it has to be: where a phase begins between two
-//! trials of a repeat they are far apart, which its interval allows for.
+//! The first two are those of runs in which the trials to spare were enough, 57 to 64 of 100;
+//! the others say that they are in doubt. So the interval of a figure speaks of the machine
+//! while it is calm, and never of another hour. A ratio of two peers speaks of both.
 //!
 //! The centre is the geometric mean where all values are positive, since ratios
 //! and the skew of latencies are made for it; for values that vary by a tenth it
@@ -219,7 +220,7 @@ pub(super) fn logarithms(values: &[f64]) -> Option<Vec<f64>> {
     positive.then(|| values.iter().map(|value| value.ln()).collect())
 }
 
-fn is_level(level: f64) -> bool {
+pub(super) fn is_level(level: f64) -> bool {
     level > 0.0 && level < 1.0
 }
 
@@ -352,61 +353,6 @@ mod tests {
         assert!((0.93..0.97).contains(&knowing), "{knowing}");
         assert!(unknowing < 0.4, "{unknowing}");
         assert_eq!(ratio_of_runs(&[1.0, 2.0], &[1.0, 2.0], -0.1, 0.95), None);
-    }
-
-    /// A machine with phases: whether each of some trials in a row falls into a slow one.
-    struct Phases {
-        is_slow: bool,
-    }
-
-    impl Phases {
-        const SLOWER: f64 = 1.5;
-
-        fn new(chance: &mut Chance) -> Self {
-            Self { is_slow: chance.below(5) == 0 }
-        }
-
-        /// Slow phases last five trials in the mean, and calm ones twenty.
-        fn next(&mut self, chance: &mut Chance) -> f64 {
-            let stays = if self.is_slow { 5 } else { 20 };
-            if chance.below(stays) == 0 {
-                self.is_slow = !self.is_slow;
-            }
-            if self.is_slow { Self::SLOWER } else { 1.0 }
-        }
-    }
-
-    /// What the table of the module says of phases.
-    #[test]
-    fn intervals_in_phases_hold_what_they_are_said_to_be_about() {
-        let rounds = 4_000;
-        let noise = |chance: &mut Chance| (0.05 * chance.normal()).exp();
-        let all_hours = (0.2 * Phases::SLOWER.ln()).exp();
-        for repeats in [5, 10, 20] {
-            let mut chance = Chance::new(31);
-            let (mut hours, mut calm, mut ratios) = (0, 0, 0);
-            for _ in 0..rounds {
-                let mut phases = Phases::new(&mut chance);
-                let (mut own, mut other, mut undisturbed) = (Vec::new(), Vec::new(), Vec::new());
-                for _ in 0..repeats {
-                    let machine = phases.next(&mut chance);
-                    let value = noise(&mut chance);
-                    own.push(machine * value);
-                    // One that is disturbed is measured again until it is not.
-                    undisturbed.push(if machine > 1.0 { noise(&mut chance) } else { value });
-                    other.push(phases.next(&mut chance) * noise(&mut chance));
-                }
-                let holds = |estimate: Estimate, truth| estimate.interval.unwrap().holds(truth);
-                hours += u32::from(holds(over_trials(&own, 0.95).unwrap(), all_hours));
-                calm += u32::from(holds(over_trials(&undisturbed, 0.95).unwrap(), 1.0));
-                ratios += u32::from(holds(ratio_paired(&own, &other, 0.95).unwrap(), 1.0));
-            }
-            let share = |held: u32| f64::from(held) / f64::from(rounds);
-            println!("n = {repeats}: {} {} {}", share(hours), share(calm), share(ratios));
-            assert!((0.93..0.97).contains(&share(calm)), "{repeats}: {}", share(calm));
-            assert!((0.93..0.985).contains(&share(ratios)), "{repeats}: {}", share(ratios));
-            assert!(share(hours) < 0.93, "{repeats}: {}", share(hours));
-        }
     }
 
     /// What is said to be seen nine times of ten is.

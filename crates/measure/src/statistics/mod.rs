@@ -4,6 +4,7 @@
 //! | module | question |
 //! |---|---|
 //! | [`interval`] | how far off may this figure be, and is A really less than B? |
+//! | [`signed_rank`] | the same for pairs with heavy noise |
 //! | [`prediction`] | where will trials to come lie? |
 //! | [`stopping`] | how many repeats make it sure enough? |
 //! | [`shares`] | were calls spread as they should have been? |
@@ -32,6 +33,7 @@ pub mod interval;
 pub mod prediction;
 pub mod settling;
 pub mod shares;
+pub mod signed_rank;
 mod special;
 pub mod stopping;
 pub mod warm_up;
