@@ -2,6 +2,8 @@
 //! for, some are only worth knowing, and some put named figures in doubt.
 
 use measure::{
+    answer::Quantity,
+    figure::Figure,
     record::{LoopMode, RunRecord, TrialRecord},
     warning::Warning,
 };
@@ -25,9 +27,11 @@ pub enum Meaning {
 
 /// What raised a warning, as a reader has to know it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The machine, whichever peer was measured.
+enum Cause {
+    /// Other work on the machine, whichever peer was measured.
     Machine,
+    /// The generator could not make the calls as they were asked for.
+    Generator,
     /// What was measured.
     Trial,
 }
@@ -35,11 +39,12 @@ pub enum Cause {
 /// A warning's meaning in a trial of a peer.
 pub fn meaning(
     warning: &Warning,
-    mode: LoopMode,
+    run: &RunRecord,
     peer: &PeerView<'_>,
     trial: Option<&TrialRecord>,
 ) -> Meaning {
     use Meaning::{Expected, Invalidates, Note};
+    let mode = run.load.mode;
     let is_faulted = trial.is_some_and(|trial| !trial.faults.is_empty());
     match warning.itself() {
         // A queue that grows is the finding, and so is all that follows from it.
@@ -59,6 +64,7 @@ pub fn meaning(
         {
             Expected
         }
+        Warning::FailedCalls { .. } if tells_failures(run) => Expected,
         // So few that percentiles are the same with them and without.
         Warning::FailedCalls { failed, sent } if failed * 1_000 <= *sent => Note,
         // Callers that wait keep as many calls out as there is CPU for.
@@ -79,6 +85,8 @@ pub fn meaning(
         | Warning::ExternalTarget { .. }
         | Warning::SharesUnknown
         | Warning::OutOfTurn { .. }
+        // The interval over the repeats is as wide as they differ.
+        | Warning::DriftBetweenRepeats { .. }
         | Warning::SharedMachine { .. }
         | Warning::StartSkew { .. }
         | Warning::SharedCpus { .. } => Note,
@@ -95,23 +103,25 @@ fn is_watched(peer: &PeerView<'_>) -> bool {
     peer.trials.iter().all(|trial| trial.record.disturbance.is_some())
 }
 
-/// Whether the machine is to blame, or what was measured.
-pub fn cause(warning: &Warning) -> Cause {
+/// Whether the answer of a run tells how many calls failed.
+pub(crate) fn tells_failures(run: &RunRecord) -> bool {
+    run.answer.as_ref().is_some_and(|answer| {
+        let is_of_failures = |own| matches!(own, Quantity::Lost | Quantity::LostOver);
+        answer.figure == Figure::ErrorRate || answer.quantities().any(is_of_failures)
+    })
+}
+
+/// What is to blame.
+fn cause(warning: &Warning) -> Cause {
     match warning.itself() {
+        Warning::StealTime { .. } | Warning::Throttled { .. } | Warning::Disturbed { .. } => {
+            Cause::Machine
+        }
         Warning::GeneratorLimited { .. }
-        | Warning::GeneratorNearLimit { .. }
         | Warning::GeneratorStarved { .. }
-        | Warning::HighLoadAverage { .. }
-        | Warning::StealTime { .. }
-        | Warning::Throttled { .. }
-        | Warning::Disturbed { .. }
         | Warning::CpuSaturated { .. }
         | Warning::OtherRate { .. }
-        | Warning::DriftBetweenRepeats { .. }
-        | Warning::DependentRepeats { .. }
-        | Warning::Clumped { .. }
-        | Warning::LinkOff { .. }
-        | Warning::UnoptimisedBuild { .. } => Cause::Machine,
+        | Warning::Clumped { .. } => Cause::Generator,
         _ => Cause::Trial,
     }
 }
@@ -119,49 +129,66 @@ pub fn cause(warning: &Warning) -> Cause {
 /// The warnings of a run that put figures in doubt.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Doubts<'a> {
-    /// Trials in which the machine was not quiet.
+    /// Trials in which other work took from the machine.
     pub unquiet: usize,
+    /// Other trials in which the generator could not make the calls as they were asked for.
+    pub not_as_asked: usize,
     /// All trials.
     pub trials: usize,
-    /// One of each other kind, with the figures and the peers in doubt.
+    /// One of each other kind, with the figures and the peers in doubt; no peers where it is
+    /// about all.
     pub others: Vec<(&'a Warning, Affected, Vec<&'a str>)>,
 }
 
 impl<'a> Doubts<'a> {
-    /// Those of a run with these peers.
-    pub fn of(run: &RunRecord, peers: &'a [PeerView<'_>]) -> Self {
+    /// Those of a run with these peers; `at` finds a peer as it was at a point.
+    pub fn of<'p: 'a>(
+        run: &'a RunRecord,
+        peers: &'a [PeerView<'p>],
+        at: impl Fn(&'a PeerView<'p>, Option<&str>) -> &'a PeerView<'p>,
+    ) -> Self {
         let mut doubts = Self::default();
         let counted = |(_, trial): &(_, &TrialView<'_>)| !trial.record.is_replaced();
         for (peer, trial) in in_order(peers).into_iter().filter(counted) {
-            let mut is_quiet = true;
-            for (warning, affected) in in_trial(peer, trial.record, run.load.mode) {
+            let peer = at(peer, trial.record.point.as_deref());
+            let mut causes = Vec::new();
+            for (warning, affected) in in_trial(peer, trial.record, run) {
                 match cause(warning) {
-                    Cause::Machine => is_quiet = false,
-                    Cause::Trial => doubts.add(warning, affected, &peer.name),
+                    Cause::Trial => doubts.add(warning, affected, Some(&peer.name)),
+                    of_machine => causes.push(of_machine),
                 }
             }
-            doubts.unquiet += usize::from(!is_quiet);
+            // Calls that are late follow from what took the machine.
+            let is_unquiet = causes.contains(&Cause::Machine);
+            doubts.unquiet += usize::from(is_unquiet);
+            doubts.not_as_asked += usize::from(!is_unquiet && !causes.is_empty());
             doubts.trials += 1;
         }
-        let of_run = |peer| in_run(peer, run).next().is_some();
-        if doubts.unquiet == 0 && peers.iter().any(of_run) {
-            doubts.unquiet = doubts.trials;
+        for warning in &run.warnings {
+            let about = peers.iter().find(|peer| warning.peer() == Some(&peer.name));
+            let Some(peer) = about.or(peers.first()) else { continue };
+            let peer = at(peer, warning.point());
+            if let Meaning::Invalidates(affected) = meaning(warning, run, peer, None) {
+                doubts.add(warning, affected, warning.peer());
+            }
         }
         doubts
     }
 
     /// How many lines they make.
     pub fn count(&self) -> usize {
-        usize::from(self.unquiet > 0) + self.others.len()
+        let of_machine = [self.unquiet, self.not_as_asked];
+        of_machine.into_iter().filter(|trials| *trials > 0).count() + self.others.len()
     }
 
-    fn add(&mut self, warning: &'a Warning, affected: Affected, peer: &'a str) {
-        let kind = std::mem::discriminant(warning);
-        let same = |(other, ..): &&mut (&Warning, _, _)| std::mem::discriminant(*other) == kind;
-        match self.others.iter_mut().find(same) {
-            Some((_, _, peers)) if peers.contains(&peer) => {}
-            Some((_, _, peers)) => peers.push(peer),
-            None => self.others.push((warning, affected, vec![peer])),
+    fn add(&mut self, warning: &'a Warning, affected: Affected, peer: Option<&'a str>) {
+        let kind = std::mem::discriminant(warning.itself());
+        let same =
+            |(other, ..): &&mut (&Warning, _, _)| std::mem::discriminant(other.itself()) == kind;
+        match (self.others.iter_mut().find(same), peer) {
+            (Some((_, _, peers)), Some(peer)) if !peers.contains(&peer) => peers.push(peer),
+            (Some(_), _) => {}
+            (None, peer) => self.others.push((warning, affected, peer.into_iter().collect())),
         }
     }
 }
@@ -169,7 +196,7 @@ impl<'a> Doubts<'a> {
 /// What puts figures of a peer in doubt, whoever is to blame.
 pub(crate) fn of_peer(peer: &PeerView<'_>, run: &RunRecord) -> Vec<Affected> {
     let counted = peer.trials.iter().filter(|trial| !trial.record.is_replaced());
-    let trials = counted.flat_map(|trial| in_trial(peer, trial.record, run.load.mode));
+    let trials = counted.flat_map(|trial| in_trial(peer, trial.record, run));
     let mut all = Vec::new();
     for (_, affected) in trials.chain(in_run(peer, run)) {
         if !all.contains(&affected) {
@@ -182,9 +209,9 @@ pub(crate) fn of_peer(peer: &PeerView<'_>, run: &RunRecord) -> Vec<Affected> {
 fn in_trial<'t>(
     peer: &PeerView<'_>,
     trial: &'t TrialRecord,
-    mode: LoopMode,
+    run: &RunRecord,
 ) -> impl Iterator<Item = (&'t Warning, Affected)> {
-    let of = move |warning| match meaning(warning, mode, peer, Some(trial)) {
+    let of = move |warning| match meaning(warning, run, peer, Some(trial)) {
         Meaning::Invalidates(affected) => Some((warning, affected)),
         Meaning::Expected | Meaning::Note => None,
     };
@@ -198,7 +225,7 @@ fn in_run<'r>(
 ) -> impl Iterator<Item = (&'r Warning, Affected)> {
     let concerns = |warning: &&Warning| warning.peer().is_none_or(|name| name == peer.name);
     run.warnings.iter().filter(concerns).filter_map(|warning| {
-        match meaning(warning, run.load.mode, peer, None) {
+        match meaning(warning, run, peer, None) {
             Meaning::Invalidates(affected) => Some((warning, affected)),
             Meaning::Expected | Meaning::Note => None,
         }

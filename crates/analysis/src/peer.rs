@@ -202,7 +202,7 @@ impl<'a> PeerView<'a> {
         });
         let is_cut = |trial: &TrialView<'_>| trial.record.outcome == TrialOutcome::Interrupted;
         Some(match failure {
-            Some(message) => format!("no trial ended well: {message}"),
+            Some(message) => format!("no trial succeeded: {message}"),
             None if self.trials.is_empty() => "no trial was run".to_owned(),
             None if self.trials.iter().any(is_cut) => "its trial was cut short".to_owned(),
             None => "no call was scheduled in its trials".to_owned(),
@@ -210,9 +210,13 @@ impl<'a> PeerView<'a> {
     }
 }
 
-/// A mark for each of some peers, given by their layers: the first of a layer always has
-/// the same one, the others what is left, and then all again.
-pub(crate) fn marks(layers: &[Option<Layer>]) -> Vec<Mark> {
+/// The lab's own peers, which have the usual mark of their layer on every page.
+const OWN: [&str; 4] = ["l7", "l4", "client-dns", "direct"];
+
+/// A mark for each of some peers, given by name and layer. The lab's own have the same one
+/// on every page, and so has the first of a layer of which there is no own; the others begin
+/// to look for a free one at a place that their name decides, so that they mostly have.
+pub(crate) fn marks(peers: &[(&str, Option<Layer>)]) -> Vec<Mark> {
     let usual = |layer: Layer| match layer {
         Layer::L7 => 0,
         Layer::L4 => 1,
@@ -221,32 +225,34 @@ pub(crate) fn marks(layers: &[Option<Layer>]) -> Vec<Mark> {
         Layer::None => 6,
     };
     let mut taken = [false; MARKS as usize];
-    let mut series: Vec<Option<u8>> = vec![None; layers.len()];
-    for (layer, series) in layers.iter().zip(&mut series) {
-        let index = layer.map(usual);
-        if let Some(index) = index.filter(|&index| !taken[usize::from(index)]) {
-            taken[usize::from(index)] = true;
-            *series = Some(index);
+    let mut series: Vec<Option<u8>> = vec![None; peers.len()];
+    for is_own in [true, false] {
+        for ((name, layer), series) in peers.iter().zip(&mut series) {
+            let index = layer.map(usual).filter(|_| OWN.contains(name) == is_own);
+            if let Some(index) = index.filter(|&index| !taken[usize::from(index)]) {
+                taken[usize::from(index)] = true;
+                *series = Some(index);
+            }
         }
     }
-    let mut round = 0;
-    let give = |series: &Option<u8>| {
-        let mut again = false;
-        let index = series.unwrap_or_else(|| {
-            again = round > 0;
-            // The slate of a peer without a balancer is left to it at first.
-            let free = (0..MARKS).find(|&index| !taken[usize::from(index)] && index != 6);
-            free.unwrap_or_else(|| {
-                round += 1;
-                again = true;
-                taken = [false; MARKS as usize];
-                0
-            })
+    let mut again = false;
+    let give = |((name, _), series): (&(&str, _), &Option<u8>)| {
+        if let Some(series) = *series {
+            return Mark { series, again: false };
+        }
+        let from = name.bytes().fold(0_u8, u8::wrapping_add) % MARKS;
+        let mut from_there = (0..MARKS).map(|step| (from + step) % MARKS);
+        // The slate of a peer without a balancer is left to it at first.
+        let free = from_there.find(|&index| !taken[usize::from(index)] && index != 6);
+        let index = free.unwrap_or_else(|| {
+            again = true;
+            taken = [false; MARKS as usize];
+            from
         });
         taken[usize::from(index)] = true;
         Mark { series: index, again }
     };
-    series.iter().map(give).collect()
+    peers.iter().zip(&series).map(give).collect()
 }
 
 /// All trials of some peers in the order run.
@@ -270,5 +276,29 @@ mod tests {
         assert!(Affected::Cost.holds(Figure::ProxyCpuPerCall));
         assert!(!Affected::Cost.holds(Figure::LatencyP50));
         assert!(Affected::All.holds(Figure::MaxShare));
+    }
+
+    #[test]
+    fn the_labs_own_peers_have_one_colour_on_every_page() {
+        let l4 = |name| (name, Some(Layer::L4));
+        let pages = [
+            vec![l4("l4"), ("l7", Some(Layer::L7))],
+            vec![l4("kernel-l4"), l4("l4"), ("l7@both", Some(Layer::L7)), ("l7", Some(Layer::L7))],
+        ];
+        for page in pages {
+            let marks = marks(&page);
+            let of = |wanted| marks[page.iter().position(|(name, _)| *name == wanted).unwrap()];
+            assert_eq!((of("l7").series, of("l4").series), (0, 1), "{page:?}");
+        }
+    }
+
+    #[test]
+    fn marks_differ_while_there_are_enough() {
+        let names = ["l7:a", "l7:b", "l7:c", "l7:d", "l7:e", "l7:f", "l7:g", "l7:h"];
+        let marks = marks(&names.map(|name| (name, Some(Layer::L7))));
+        let known: std::collections::BTreeSet<(u8, bool)> =
+            marks.iter().map(|mark| (mark.series, mark.again)).collect();
+        assert_eq!(known.len(), names.len());
+        assert!(marks[..6].iter().all(|mark| !mark.again));
     }
 }

@@ -55,6 +55,20 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether it rests on a figure, or states it in any outcome.
+    pub fn tells(&self, figure: Figure) -> bool {
+        self.figure == figure || self.quantities().any(|own| own == Quantity::Figure(figure))
+    }
+
+    /// What stands in the holes of its sentences.
+    pub fn quantities(&self) -> impl Iterator<Item = Quantity> {
+        let parts = self.templates().flat_map(|(_, template)| template.parts());
+        parts.filter_map(|part| match part {
+            Part::Hole { quantity, .. } => Some(*quantity),
+            Part::Text(_) | Part::Change | Part::Turn => None,
+        })
+    }
+
     /// Every sentence that is given, with its key.
     pub fn templates(&self) -> impl Iterator<Item = (&'static str, &Template)> {
         let all = [
@@ -122,7 +136,7 @@ pub enum Quantity {
     Lost,
     /// The same, and how long after the first change of the backends the last call failed.
     LostOver,
-    /// Time until calls were in balance after the first change of the backends.
+    /// Time until calls were balanced after the last change of the backends.
     Balance,
 }
 

@@ -166,6 +166,18 @@ pub fn chance(p: f64) -> String {
     }
 }
 
+/// Names in a row: `a`, `a and b`, `a, b and c`.
+pub fn list(names: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    match &names[..] {
+        [others @ .., before, last] => {
+            let others: String = others.iter().map(|name| format!("{name}, ")).collect();
+            format!("{others}{before} and {last}")
+        }
+        few => few.concat(),
+    }
+}
+
 /// An amount of memory: `512 B`, `3.2 MiB`.
 pub fn bytes(value: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -265,6 +277,13 @@ mod tests {
         assert_eq!(share(0.000_01), "<0.1 %");
         assert_eq!(share(0.0), "0 %");
         assert_eq!(share(f64::NAN), "–");
+    }
+
+    #[test]
+    fn names_stand_in_a_row() {
+        assert_eq!(list(&[""; 0]), "");
+        assert_eq!([list(&["a"]), list(&["a", "b"])], ["a", "a and b"]);
+        assert_eq!(list(&["a", "b", "c", "d"]), "a, b, c and d");
     }
 
     #[test]

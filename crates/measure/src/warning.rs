@@ -6,6 +6,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::format;
+
 /// A doubt about a trial or a run. Its text says what to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -293,6 +295,16 @@ impl Warning {
         ]
     }
 
+    /// The point of a sweep that it is about, where it stands in a run's record and names one.
+    pub fn point(&self) -> Option<&str> {
+        match self {
+            Self::PrecisionNotReached { point, .. }
+            | Self::DependentRepeats { point, .. }
+            | Self::DriftBetweenRepeats { point, .. } => point.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The doubt itself, whichever node it is about.
     pub fn itself(&self) -> &Self {
         match self {
@@ -317,36 +329,39 @@ impl fmt::Display for Warning {
         match self {
             Self::GeneratorLimited { lateness_p99_us, bound_us } => write!(
                 f,
-                "The generator was late by itself: 1 % of calls went out {lateness_p99_us:.0} µs \
-                 or more after they could have (bound: {bound_us:.0} µs), and their latency \
-                 includes that. Lower the rate, give the generator a core of its own, or quiet \
-                 the machine."
+                "The generator itself was late: 1 % of the calls were sent {lateness_p99_us:.0} µs or \
+                 more after they could have been (bound: {bound_us:.0} µs), and their latency \
+                 includes that. Lower the rate, give the generator a core of its own, or stop other \
+                 work on the machine."
             ),
             Self::OnNode { node, warning } => write!(f, "On node {node}: {warning}"),
             Self::StartSkew { skew_us, bound_us } => write!(
                 f,
-                "Nodes may have started {skew_us:.0} µs apart (bound: {bound_us:.0} µs), so their \
-                 loads are not one schedule to that accuracy. Latencies hold, since each is taken \
-                 by one clock. Use nodes with a shorter round trip to the coordinator."
+                "Nodes may have started {skew_us:.0} µs apart (bound: {bound_us:.0} µs), so together \
+                 they follow the schedule only to that accuracy. Latencies are still right, since \
+                 each is measured with one clock. Use nodes with a shorter round trip to the \
+                 coordinator."
             ),
             Self::SharedMachine { nodes, machines } => write!(
                 f,
-                "{nodes} nodes share {machines} machine{}: generator, balancer and backends \
-                 compete for CPUs there, and what is between them is no network. Use as many \
-                 machines as nodes for figures.",
+                "{nodes} nodes share {machines} machine{}: generator, balancer and backends compete \
+                 for CPUs there, and are not connected by a real network. Use as many machines as \
+                 nodes for figures.",
                 if *machines == 1 { "" } else { "s" }
             ),
             Self::GeneratorNearLimit { asked_per_s, usable_per_s } => write!(
                 f,
-                "{asked_per_s:.0} calls/s were asked for, and the generator makes \
-                 {usable_per_s:.0} on the CPUs it has here without being late (`loadgen \
-                 calibrate`), so latencies may be its own. Lower the rate, or give it more cores."
+                "{} calls/s were asked for, but on its CPUs here the generator can make only {} \
+                 without being late (`loadgen calibrate`), so latencies may be its own. Lower the \
+                 rate, or give it more cores.",
+                whole(*asked_per_s),
+                whole(*usable_per_s)
             ),
             Self::GeneratorStarved { share } => write!(
                 f,
-                "The generator waited for a CPU for {:.0} % of the time, so it sent calls and saw \
-                 their answers late, and latencies include that. Give it a core of its own, lower \
-                 the rate, or quiet the machine.",
+                "The generator waited for a CPU {:.0} % of the time, so it sent calls and read their \
+                 responses late, and latencies include that. Give it a core of its own, lower the \
+                 rate, or stop other work on the machine.",
                 share * 100.0
             ),
             Self::HighLoadAverage { load_average, cpus } => write!(
@@ -356,8 +371,8 @@ impl fmt::Display for Warning {
             ),
             Self::StealTime { share } => write!(
                 f,
-                "The hypervisor gave {:.1} % of the CPU time to other guests. Compare peers \
-                 within this run only, and repeat it at a quieter time.",
+                "The hypervisor gave {:.1} % of the CPU time to other guests. Compare peers only \
+                 within this run, and repeat it at a quieter time.",
                 share * 100.0
             ),
             Self::Throttled { ms } => write!(
@@ -365,85 +380,96 @@ impl fmt::Display for Warning {
                 "A CPU quota stopped the lab for {ms:.0} ms in all, and latencies include that. \
                  Raise the container's CPU limit, or lower the rate."
             ),
-            Self::Disturbed { share, steal_ms, throttled_ms, neighbours_ms } => write!(
-                f,
-                "In {:.0} % of the trial over a quarter of the machine went elsewhere: \
-                 {neighbours_ms:.0} ms of CPU time to other programs, {steal_ms:.0} ms to other \
-                 guests of the hypervisor, {throttled_ms:.0} ms to a CPU quota. Quiet the machine, \
-                 or raise `run.max_disturbed` so that more such trials are measured again.",
-                share * 100.0
-            ),
+            Self::Disturbed { share, steal_ms, throttled_ms, neighbours_ms } => {
+                let lost = [
+                    (*neighbours_ms, "to other programs"),
+                    (*steal_ms, "to other guests of the hypervisor"),
+                    (*throttled_ms, "to a CPU quota"),
+                ];
+                let lost = lost.into_iter().filter(|(ms, _)| *ms >= 0.5);
+                let lost: Vec<String> =
+                    lost.map(|(ms, to)| format!("{} ms {to}", whole(ms))).collect();
+                write!(
+                    f,
+                    "For {:.0} % of the trial, more than a quarter of the machine's CPU time went \
+                     elsewhere (in all {}). Stop other work on the machine, or raise \
+                     `run.max_disturbed` so that more such trials are measured again.",
+                    share * 100.0,
+                    if lost.is_empty() { "less than a millisecond".into() } else { lost.join(", ") }
+                )
+            }
             Self::OtherRate { asked, sent } => write!(
                 f,
-                "{sent:.0} calls/s were sent where {asked:.0} were asked for: calls waited for a \
-                 free stream, or the generator was behind. Add streams or connections, or lower \
-                 the rate."
+                "{} calls/s were sent where {} were asked for: calls waited for a free stream, or \
+                 the generator could not keep up. Add streams or connections, or lower the rate.",
+                whole(*sent),
+                whole(*asked)
             ),
             Self::Clumped { distance } => write!(
                 f,
-                "Calls went out in small clumps: their gaps are {distance:.2} from exponential \
-                 ones (0 is exact, 1 the most). Give the generator cores of its own, or set \
-                 `load.pacer` to `spin`, where arrivals have to be true below 100 µs."
+                "Calls were sent in small clumps: the distribution of their gaps is {distance:.2} \
+                 from the exponential one (0 is exact, 1 the maximum). If arrivals matter below \
+                 100 µs, give the generator cores of its own, or set `load.pacer` to `spin`."
             ),
             Self::WarmUpExtended { cut_s } => write!(
                 f,
-                "The first {cut_s:.2} s after the warm-up were not steady yet and are in no \
-                 latency figure. Lengthen `load.warm_up` to measure the whole duration."
+                "The first {cut_s:.2} s after the warm-up were not steady yet and are not included \
+                 in latencies. Lengthen `load.warm_up` to measure the whole duration."
             ),
             Self::CpuSaturated { busy } => write!(
                 f,
-                "All CPUs together were {:.0} % busy, so latencies show the machine's limit and \
-                 not the peer's. Lower the rate or use a larger machine.",
+                "The machine's CPUs were {:.0} % busy, so latencies show its limit rather than the \
+                 peer's. Lower the rate or use a larger machine.",
                 busy * 100.0
             ),
             Self::FewCalls { calls, wanted } => write!(
                 f,
-                "{calls} calls are few for the percentiles shown; {wanted} make a p99 that ten \
-                 calls lie above. Measure longer or at a higher rate."
+                "{calls} calls are few for the percentiles shown; with {wanted}, ten calls lie above \
+                 the p99. Measure longer or at a higher rate."
             ),
             Self::FailedCalls { failed, sent } => write!(
                 f,
-                "{failed} of {sent} calls failed; latencies are those of the others. See the \
-                 failure table for the side at fault."
+                "{failed} of {sent} calls failed; latencies are those of the rest. See the table of \
+                 failed calls for the side at fault."
             ),
             Self::ClientExhausted { calls, what } => write!(
                 f,
-                "{calls} calls failed because the client could not open a connection ({what}): \
-                 that is the lab's limit and no peer's. Let connections carry more calls \
+                "{calls} calls failed because the client could not open a connection ({what}), which \
+                 is a limit of the lab, not of the peer. Let connections carry more calls \
                  (`load.connection_calls`), lower the rate, or set `network = \"namespaces\"`."
             ),
             Self::UnfinishedCalls { unfinished, scheduled } => write!(
                 f,
-                "{unfinished} of {scheduled} calls had no answer when the trial was closed, and \
-                 the percentiles leave them out: the real ones are higher. The load exceeds what \
-                 the backends in use can serve, or what the generator can send; then it was late \
-                 by itself as well. Lower the rate, or give more to whoever falls behind."
+                "{unfinished} of {scheduled} calls had no response when the trial ended. Percentiles \
+                 leave them out, so the real ones are higher. The load exceeds what the backends in \
+                 use can serve, or what the generator can send (then it was late as well). Lower the \
+                 rate, or give more CPU to whichever falls behind."
             ),
             Self::HistogramSaturated { values } => write!(
                 f,
-                "{values} values were longer than an hour and are counted as an hour. Check the \
+                "{values} latencies were longer than an hour and count as an hour. Check the \
                  machine's clock."
             ),
             Self::LogFull { lost } => write!(
                 f,
-                "{lost} calls found no room in the call log and are in no figure. Lower the rate \
-                 or the duration."
+                "{lost} calls did not fit into the call log and are not included in any figure. Lower \
+                 the rate or the duration."
             ),
             Self::PrecisionNotReached { peer, point, figure, wanted, reached } => {
                 let reached = reached
-                    .map_or_else(|| "unknown".to_owned(), |part| format!("{:.1} %", part * 100.0));
+                    .map_or_else(|| "unknown".to_owned(), |part| format!("±{:.1} %", part * 100.0));
                 write!(
                     f,
-                    "The time budget ended before {figure} of {peer}{} was known to ±{:.1} %: it is \
-                     known to {reached}. Raise `precision.budget`, or lengthen the trials.",
+                    "The time budget ended before {figure} of {peer}{} was known to ±{:.1} %; its \
+                     precision is {reached}. Raise `precision.budget`, or lengthen the trials.",
                     at(point.as_deref()),
                     wanted * 100.0
                 )
             }
             Self::FaultNotSeen { action, backend } => write!(
                 f,
-                "The fault `{action}` of backend {backend} showed no effect before the trial \
-                 ended. Let it happen earlier, or lengthen the trial."
+                "The fault `{action}` on backend {backend} had no visible effect before the trial \
+                 ended. Schedule it earlier, or lengthen the trial."
             ),
             Self::LinkOff { between, asked_ms, took_ms } => {
                 let took = took_ms.map_or_else(
@@ -452,60 +478,64 @@ impl fmt::Display for Warning {
                 );
                 write!(
                     f,
-                    "The link between {between} is another than was asked for: {took} before the \
-                     trial, where they were to take {asked_ms:.2} ms. Quiet the machine, or give \
-                     it more cores: what delays packets has to run when they are due."
+                    "The link between {between} is not as configured: {took} before the \
+                     trial, and should have taken {asked_ms:.2} ms. Quiet the machine, or give \
+                     it more cores: the process that delays packets has to run when they are due."
                 )
             }
             Self::ExternalTarget { target } => write!(
                 f,
-                "The lab did not start {target} or what is behind it: their CPU time is known \
-                 only as far as `--bill` reads it, backends without a call only as far as \
-                 `--backends` names them, and others may use them at the same time. Make sure \
-                 that nobody else calls them."
+                "The lab did not start {target} or its backends: it knows their CPU time only if \
+                 `--bill` says where to read it, and backends without calls only if `--backends` \
+                 lists them, and others may be using them. Make sure that nobody else calls them."
             ),
             Self::SharesUnknown => f.write_str(
-                "Which backend served a call is not known, so there are no shares and no figures \
-                 by backend; latencies and errors are those of all calls. If an answer has a \
-                 header or a trailer with its backend's id, name it by `service.identity`.",
+                "Which backend served a call is unknown, so there are no shares and no figures by \
+                 backend; latencies and errors are those of all calls. If responses have a header or \
+                 trailer with the id of their backend, set `service.identity` to its name.",
             ),
             Self::OutOfTurn { calls, of } => write!(
                 f,
-                "{calls} of {of} calls were answered before a server of their backend can have \
-                 come free: it works on more at once than `backends.concurrency` says. Times in service and in the queue are not what they seem. \
-                 Correct the number, or take it out."
+                "{calls} of {of} calls were answered before a server of their backend can have been \
+                 free: it works on more calls at once than `backends.concurrency` says, so service \
+                 times and queueing times are wrong. Correct the number, or remove it."
             ),
             Self::UnoptimisedBuild { profile } => write!(
                 f,
-                "layerlab was built without optimisation ({profile}); its own costs say little. \
-                 Build with the workspace's dev or release profile."
+                "layerlab was built without optimisation ({profile}), so its own costs mean little. \
+                 Build it with the workspace's dev or release profile."
             ),
             Self::SharedCpus { cpus } => write!(
                 f,
-                "Generator, proxy and backends share {cpus} CPUs. CPU time per call holds; \
+                "Generator, proxy and backends share {cpus} CPUs. CPU time per call is still right; \
                  latencies include waiting for each other."
             ),
             Self::DriftWithinTrial { figure, ratio } => write!(
                 f,
-                "{figure} drifted within the trial: its last third is {ratio:.2}× its first. The \
-                 system had not settled, or cannot at this load. Lengthen the warm-up, or read \
-                 the figure as a passing state."
+                "The {figure} drifted within the trial: in the last third it was {ratio:.2} times that \
+                 of the first. The system had not settled, or can't at this load. Lengthen the \
+                 warm-up, or take the figure for that of a transient state."
             ),
             Self::DependentRepeats { peer, point, figure, p_value } => write!(
                 f,
-                "{figure} of {peer}{} is alike in repeats that follow each other (p = \
-                 {p_value:.4}), so its interval is too narrow. Something slow changes the \
-                 machine. Quiet it, or spread the repeats over a longer time.",
+                "The {figure} of {peer}{} is correlated between consecutive repeats (p = {p_value:.4}), \
+                 so its interval is too narrow: the machine changes slowly. Stop other work on it, or \
+                 spread the repeats over a longer time.",
                 at(point.as_deref())
             ),
             Self::DriftBetweenRepeats { peer, point, figure, ratio } => write!(
                 f,
-                "{figure} of {peer}{} differs between repeats by {ratio:.2}×. Something else used \
-                 the machine, or the peer behaves by chance. Add repeats.",
+                "The {figure} of {peer}{} differs between repeats by a factor of {ratio:.2}. Something \
+                 else used the machine, or the peer behaves randomly. Add repeats.",
                 at(point.as_deref())
             ),
         }
     }
+}
+
+/// A count or a rate, with thousands apart.
+fn whole(value: f64) -> String {
+    format::count(value.max(0.0).round() as u64)
 }
 
 /// Where in a sweep.

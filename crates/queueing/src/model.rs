@@ -48,7 +48,9 @@ pub enum Error {
     },
     /// More work arrives than the servers can do: the queue grows for as long
     /// as the load lasts, and no steady state exists.
-    #[error("the load is {utilisation:.3} of what the servers can do, so the queue never settles")]
+    #[error(
+        "the offered load is {utilisation:.2} times what the servers can do, so the queue never settles"
+    )]
     Overloaded {
         /// λ / (c μ), at least 1.
         utilisation: f64,

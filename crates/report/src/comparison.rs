@@ -50,6 +50,10 @@ impl Column {
 /// says so.
 pub(crate) const OF_ALL: [Figure; 2] = [Figure::LabCpuPerCall, Figure::MachineCpuPerCall];
 
+/// Figures that are shown only where the answer rests on them.
+const ON_REQUEST: [Figure; 4] =
+    [Figure::MinShare, Figure::CrossZoneShare, Figure::LatencyP90, Figure::BackendCpuPerCall];
+
 /// The figures, in order.
 pub(crate) const COLUMNS: &[Column] = &[
     Column {
@@ -57,6 +61,18 @@ pub(crate) const COLUMNS: &[Column] = &[
         head: "Busiest backend",
         hint: "Largest share of calls that one backend got",
         figure: Figure::MaxShare,
+    },
+    Column {
+        short: "min share",
+        head: "Least busy backend",
+        hint: "Smallest share of calls that one backend got",
+        figure: Figure::MinShare,
+    },
+    Column {
+        short: "crossed",
+        head: "Calls across zones",
+        hint: "Share of calls that a backend in another zone than the client's served",
+        figure: Figure::CrossZoneShare,
     },
     Column {
         short: "throughput",
@@ -69,6 +85,12 @@ pub(crate) const COLUMNS: &[Column] = &[
         head: "p50",
         hint: "Half of the calls were at least this fast",
         figure: Figure::LatencyP50,
+    },
+    Column {
+        short: "p90",
+        head: "p90",
+        hint: "90 of 100 calls were at least this fast",
+        figure: Figure::LatencyP90,
     },
     Column {
         short: "p99",
@@ -89,6 +111,12 @@ pub(crate) const COLUMNS: &[Column] = &[
         figure: Figure::ProxyCpuPerCall,
     },
     Column {
+        short: "backend CPU",
+        head: "Backend CPU per call",
+        hint: "CPU time of all backends together per successful call",
+        figure: Figure::BackendCpuPerCall,
+    },
+    Column {
         short: "instructions",
         head: "Proxy instructions per call",
         hint: "Instructions that the proxy executed per successful call, in user mode and in the \
@@ -104,29 +132,31 @@ pub(crate) const COLUMNS: &[Column] = &[
     Column {
         short: "per core",
         head: "Calls/s per core",
-        hint: "Calls per second of the proxy's CPU time, where it had no more than it could use",
+        hint: "Calls per second of the proxy's CPU time, with the proxy as the bottleneck",
         figure: Figure::ProxyCallsPerCore,
     },
     Column {
         short: "lab CPU",
         head: "Lab CPU per call",
-        hint: "CPU time of client, balancer and backends together per call; a kernel that counts \
-               interrupts apart leaves its own work out of it",
+        hint: "CPU time of client, balancer and backends together per call; without the kernel's own \
+               work if it accounts for interrupts separately",
         figure: Figure::LabCpuPerCall,
     },
     Column {
         short: "machine CPU",
         head: "Machine CPU per call",
-        hint: "CPU time of the whole machine per call: client, balancer and backends, what the \
-               kernel did for them, and whatever else ran",
+        hint: "CPU time of the whole machine per call: client, balancer, backends, the kernel's work \
+               for them, and anything else that ran",
         figure: Figure::MachineCpuPerCall,
     },
 ];
 
-/// The figures that belong to a run's kind of network.
+/// The figures that belong to a run's kind of network, and to its answer.
 pub(crate) fn shown(model: &Model<'_>) -> Vec<&'static Column> {
+    let answer = model.run.answer.as_ref();
     let belongs = |column: &&Column| match column.figure {
         Figure::ProxyCallsPerCore => model.run.proxy_quota.is_some(),
+        figure if ON_REQUEST.contains(&figure) => answer.is_some_and(|one| one.tells(figure)),
         figure => model.shows_machine() || !OF_ALL.contains(&figure),
     };
     COLUMNS.iter().filter(belongs).collect()

@@ -119,12 +119,13 @@ const DARK_PARTS: [u32; 8] = [
     0xdc_bc_e8, 0x80_50_8a, 0x9f_de_d8, 0x2b_80_7c, 0xf0_d8_90, 0x94_76_1c, 0xe4_c4_a8, 0x8c_66_4a,
 ];
 
-// One hue from paper to ink, so that it reads in grey as well.
+// One hue from paper to ink, so that it reads in grey as well. The first step has to be told
+// from the paper, also by a printer.
 const LIGHT_HEAT: [u32; 8] = [
-    0xec_f2_f6, 0xcf_e1_ed, 0xa9_cb_e1, 0x7b_b0_d3, 0x4c_91_c1, 0x24_71_a8, 0x0e_50_85, 0x05_2f_57,
+    0xcf_e1_ed, 0xb3_d1_e5, 0x92_bc_d9, 0x6c_a4_cc, 0x45_89_bc, 0x22_6c_a4, 0x0e_4e_83, 0x05_2f_57,
 ];
 const DARK_HEAT: [u32; 8] = [
-    0x1b_24_2d, 0x1d_34_47, 0x1f_49_68, 0x25_62_8c, 0x37_82_b3, 0x5c_a4_d4, 0x93_c8_ec, 0xd2_ea_fb,
+    0x1e_35_48, 0x1f_47_63, 0x23_5a_80, 0x2b_6f_9f, 0x3b_88_ba, 0x5c_a4_d4, 0x93_c8_ec, 0xd2_ea_fb,
 ];
 
 fn pick(index: u8, colours: &[u32]) -> u32 {
@@ -192,6 +193,14 @@ mod tests {
             let dark = contrast(paint.dark(), Paint::Paper.dark());
             assert!(light >= 4.5, "{paint:?} on light paper: {light:.2}");
             assert!(dark >= 4.5, "{paint:?} on dark paper: {dark:.2}");
+        }
+    }
+
+    #[test]
+    fn the_first_step_of_the_ramp_shows_on_paper() {
+        for colour in [Paint::light, Paint::dark] {
+            let contrast = contrast(colour(Paint::Heat(0)), colour(Paint::Paper));
+            assert!(contrast >= 1.3, "{contrast:.2}");
         }
     }
 

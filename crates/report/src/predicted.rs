@@ -26,10 +26,10 @@ pub(crate) fn score(outcomes: &[Outcome]) -> String {
         let are = if inside == 1 { "lies" } else { "lie" };
         (of > 0).then(|| format!("Of {of} figures {what}, {inside} {are} inside their intervals."))
     };
-    let parts = [part(within, "within what was validated"), part(beyond, "that are extrapolated")];
+    let parts = [part(within, "within the calibration"), part(beyond, "that are extrapolated")];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     if parts.is_empty() {
-        "Nothing that was predicted was measured.".into()
+        "None of the predicted figures was measured.".into()
     } else {
         parts.join(" ")
     }

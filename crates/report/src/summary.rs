@@ -123,7 +123,7 @@ fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
         run.environment.layerlab_version,
     );
     if model.has_intervals() {
-        text = format!("Brackets: {LEVEL_TEXT} intervals. {text}");
+        text = format!("In brackets: {LEVEL_TEXT} confidence intervals. {text}");
     }
     if caveats > 0 {
         text = format!("With caveats: see the report. {text}");

@@ -77,7 +77,7 @@ pub fn table(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
         text.push('\n');
     }
     if !left_out.is_empty() {
-        let note = format!("For want of width without {}.", left_out.join(", "));
+        let note = format!("Left out because the terminal is narrow: {}.", left_out.join(", "));
         text.push_str(&format!("{}\n", dim(&cut(&note, style.width), style)));
     }
     text
@@ -123,8 +123,10 @@ pub fn verdict(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String 
     });
     text.push_str(&paragraph(&joined, "", style));
     if model.has_intervals() {
-        let note =
-            format!("Brackets hold {LEVEL_TEXT} intervals over {} repeats.", model.repeats());
+        let note = format!(
+            "In brackets: {LEVEL_TEXT} confidence intervals over {} repeats.",
+            model.repeats()
+        );
         text.push_str(&paragraph(&Sentence::default().text(&note), "", style));
     }
     for caveat in &findings.caveats {

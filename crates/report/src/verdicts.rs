@@ -12,19 +12,24 @@ pub(crate) fn sentence(comparison: &Comparison) -> String {
     let (all, unknown) = (comparison.rows.len(), comparison.count(Verdict::CannotTell));
     let mut text = match (comparison.count(Verdict::Worse), comparison.count(Verdict::Better)) {
         (0, 0) if unknown == all => {
-            return "Nothing can be told: no figure is known well enough.".to_owned();
+            return "Inconclusive: no figure is known precisely enough.".to_owned();
         }
         (0, 0) => format!("No difference beyond {tolerance} was found."),
         (0, better) => {
-            format!("Nothing got worse by more than {tolerance}; {better} got better.")
+            format!(
+                "No figure got worse by more than {tolerance}, and {better} of {all} got better."
+            )
         }
-        (worse, 0) => format!("{worse} got worse by more than {tolerance}."),
+        (worse, 0) => format!("{worse} of the {all} figures got worse by more than {tolerance}."),
         (worse, better) => {
-            format!("{worse} got worse by more than {tolerance}, and {better} got better.")
+            format!(
+                "{worse} of the {all} figures got worse by more than {tolerance}, and {better} got \
+                 better."
+            )
         }
     };
     if unknown > 0 {
-        text.push_str(&format!(" Of {unknown} of the {all} figures nothing can be told."));
+        text.push_str(&format!(" {unknown} of the {all} figures are inconclusive."));
     }
     text
 }
@@ -33,15 +38,17 @@ pub(crate) fn sentence(comparison: &Comparison) -> String {
 pub(crate) fn allowance(comparison: &Comparison) -> String {
     if let Some(repeats) = comparison.interleaved {
         return format!(
-            "Both were measured in turn (repeats of each: {repeats}) and are compared repeat by repeat. Each \
-             interval is at {:.3} %, so that all together and all looks at them are at {:.1} %.",
+            "Both were measured in turn (repeats of each: {repeats}) and are compared repeat by \
+             repeat. Each interval has a level of {:.3} %, so that all of them together, and all \
+             looks at them, have {:.1} %.",
             comparison.level_of_each * 100.0,
             comparison.level * 100.0
         );
     }
     format!(
-        "Each interval is at {:.2} %, so that all together are at {:.0} %. They allow for what equal runs move by: CPU per call by {}, latency by {} \
-         (standard deviation; --moves).",
+        "Each interval has a level of {:.2} %, so that all of them together have {:.0} %. They allow \
+         for what equal runs differ by: CPU per call by {}, latency by {} (standard deviation; \
+         --moves).",
         comparison.level_of_each * 100.0,
         comparison.level * 100.0,
         format::share(comparison.moves.cpu),
@@ -55,7 +62,7 @@ fn verdict_text(row: &Row) -> String {
     let mut text = words(row.verdict).to_owned();
     let is_open = matches!(row.verdict, Verdict::Same | Verdict::CannotTell);
     if let Some(change) = row.would_see.filter(|_| is_open) {
-        text.push_str(&format!("; would have seen {} or more", format::share(change)));
+        text.push_str(&format!("; would have detected {} or more", format::share(change)));
     }
     if row.in_doubt {
         text.push_str("; in doubt");
@@ -68,7 +75,7 @@ fn words(verdict: Verdict) -> &'static str {
         Verdict::Worse => "worse",
         Verdict::Better => "better",
         Verdict::Same => "same",
-        Verdict::CannotTell => "can't tell",
+        Verdict::CannotTell => "inconclusive",
     }
 }
 

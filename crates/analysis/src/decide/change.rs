@@ -202,7 +202,7 @@ pub(super) fn balance_after_others(
         _ => format!("after the {} other changes", untold.len()),
     };
     says.start().text(&format!(
-        "How long calls took to be in balance {after} can't be told: what came next came too soon."
+        "How long it took until calls were balanced {after} is unknown: the next change came too soon."
     ))
 }
 
@@ -215,13 +215,13 @@ fn balance_after(
 ) -> Sentence {
     let mut told = [one, other].into_iter().filter(|(fault, _)| fault.is_known());
     let Some((first, peer)) = told.next() else { return says };
-    let after = format!("A{}, calls were in balance ", &after(one.0)[1..]);
+    let after = format!("A{}, calls were balanced ", &after(one.0)[1..]);
     let says = says.text(&after).figure(until(first)).text(" with ").peer(peer);
     match told.next() {
         Some((second, peer)) => {
             says.text(" and ").figure(until(second)).text(" with ").peer(peer).text(".")
         }
-        None => says.text("; of the other it can't be told, since what came next came too soon."),
+        None => says.text("; for the other it is unknown, since the next change came too soon."),
     }
 }
 
@@ -237,7 +237,7 @@ fn deed(action: &str) -> String {
         "stop" => "the freeze",
         "continue" => "the end of the freeze",
         "drain" => "the drain",
-        "add" => "the coming",
+        "add" => "the arrival",
         "remove" => "the removal",
         other => return format!("`{other}`"),
     }
@@ -249,13 +249,13 @@ pub fn until(fault: &FaultSettled) -> String {
     let never = fault.until_balance_s.iter().filter(|time| time.is_none()).count();
     let all = fault.until_balance_s.len();
     let said = match (fault.middle(), never) {
-        (None, _) => "too soon over to tell".to_owned(),
+        (None, _) => "over too soon to measure".to_owned(),
         (Some(_), never) if never == all => "never".to_owned(),
         (Some(middle), 0) => format!("within {}", format::duration(middle * 1e9)),
         (Some(_), never) => format!("never in {never} of {all} repeats"),
     };
     if all > 0 && all < fault.repeats {
-        return format!("{said} (seen in {all} of {} repeats)", fault.repeats);
+        return format!("{said} (measured in {all} of {} repeats)", fault.repeats);
     }
     said
 }

@@ -165,14 +165,14 @@ fn l7_over_l4(seen: &RunView<'_>) -> Finding {
         Some((pair, calls, pair.connections.estimate(Figure::ProxyCpuPerCall)?, beside))
     });
     let Some((pair, calls, connections, beside)) = costs else {
-        let text = "What L7 costs beside L4 was not measured: no run has both.";
+        let text = "What L7 costs compared with L4 was not measured: no run has both.";
         return Finding::new(ID, Status::NotMeasured, Sentence::default().text(text), evidence);
     };
     let sentence = Sentence::default()
         .peer(pair.calls)
-        .text("'s proxy spent ")
+        .text("'s proxy used ")
         .durations(&calls)
-        .text(" of CPU on each call and ")
+        .text(" of CPU per call and ")
         .peer(pair.connections)
         .text("'s ")
         .durations(&connections);
@@ -190,7 +190,7 @@ fn l7_over_l4(seen: &RunView<'_>) -> Finding {
             (Status::Tells, sentence)
         }
         (Difference::TooFew, ..) => {
-            (Status::CannotTell, sentence.text("; too few repeats to tell more."))
+            (Status::CannotTell, sentence.text("; too few repeats for a verdict."))
         }
         _ => (Status::CannotTell, sentence.text("; there is no significant difference.")),
     };
@@ -222,13 +222,13 @@ fn cheapest(seen: &RunView<'_>, layer: Layer) -> Option<Finding> {
     let mut sentence = Sentence::default()
         .text(&format!("Of the {word} proxies "))
         .peer(first)
-        .text(" spent least CPU per call, ")
+        .text(" used the least CPU per call, ")
         .durations(&cost);
     for (index, (peer, beside)) in told.iter().enumerate() {
         let Some(ratio) = beside.ratio else { continue };
         sentence = sentence.text(if index == 0 { "; " } else { ", " }).peer(peer);
         if index == 0 {
-            sentence = sentence.text(" spent");
+            sentence = sentence.text(" used");
         }
         sentence = sentence.text(" ").times(&ratio);
         if index == 0 {
@@ -251,8 +251,8 @@ fn client(seen: &RunView<'_>) -> Finding {
     let Some((client, beside)) = extra else {
         let peers = "direct,l4,l7,client-dns";
         let text = format!(
-            "What client-side balancing costs the client was not measured there; cargo run -p \
-             loadgen -- --scenario {} --peers {peers} does.",
+            "What client-side balancing costs the client was not measured there; measure it with \
+             cargo run -p loadgen -- --scenario {} --peers {peers}.",
             seen.scenario()
         );
         return Finding::new(ID, Status::NotMeasured, Sentence::default().text(&text), evidence);
@@ -262,29 +262,26 @@ fn client(seen: &RunView<'_>) -> Finding {
         (Difference::Greater, Some(difference)) if clear(&difference) => (
             Status::Tells,
             sentence
-                .text(" needs no proxy, and its client spent ")
+                .text(" needs no proxy; the client used ")
                 .durations(&difference)
-                .text(" more CPU on each call than one without a balancer")
+                .text(" more CPU per call than one that does not balance")
                 .carried(&seen.model, &difference)
                 .text(", on the clients' machines."),
         ),
         (Difference::Less, Some(difference)) if clear(&difference) => (
             Status::Tells,
             sentence
-                .text(" needs no proxy, and its client even spent ")
+                .text(" needs no proxy; the client even used ")
                 .durations(&difference.magnitude())
-                .text(
-                    " less CPU on each call than one without a balancer, which had its calls \
-                       answered in other bunches.",
-                ),
+                .text(" less CPU per call than one that does not balance."),
         ),
         (_, difference) => {
-            let sentence = sentence
-                .text(" needs no proxy, and whether balancing costs its client CPU can't be told");
+            let sentence =
+                sentence.text(" needs no proxy; whether balancing costs the client CPU is open");
             let range = difference.and_then(|one| one.interval);
             let sentence = match range {
                 Some((low, high)) => sentence
-                    .text(": the difference per call lies between ")
+                    .text(": the difference per call is between ")
                     .figure(signed(low))
                     .text(" and ")
                     .figure(signed(high)),

@@ -184,14 +184,14 @@ impl Parts<'_, '_> {
         match self.told {
             (Difference::TooFew, _) | (_, Difference::TooFew) => (
                 Status::CannotTell,
-                start.text("there are too few repeats to work out a break-even."),
+                start.text("there are too few repeats for a break-even point."),
             ),
             (_, Difference::Less) => {
                 let sentence = start
                     .peer(calls)
-                    .text("'s proxy took less CPU per call than ")
+                    .text("'s proxy used less CPU per call than ")
                     .peer(connections)
-                    .text("'s, so there is nothing to earn back.");
+                    .text("'s, so there is no extra cost to recover.");
                 (Status::Tells, sentence)
             }
             (Difference::Less, _) => {
@@ -199,7 +199,7 @@ impl Parts<'_, '_> {
                     .peer(connections)
                     .text(" spread calls more evenly than ")
                     .peer(calls)
-                    .text(", so no service time earns L7's CPU back in capacity.");
+                    .text(", so no service time makes up for L7's CPU.");
                 (Status::Tells, sentence)
             }
             (Difference::CannotTell, _) | (_, Difference::CannotTell) => {
@@ -224,7 +224,7 @@ impl Parts<'_, '_> {
             .peer(connections)
             .text(" and ")
             .peer(calls)
-            .text(&format!(" in {what}, and so no break-even."))
+            .text(&format!(" in {what}, and so no break-even point."))
     }
 
     fn sentence_with(&self, start: Sentence, extra: &Estimate, even: &Centre) -> Sentence {
@@ -241,26 +241,26 @@ impl Parts<'_, '_> {
         }
         sentence = sentence
             .text(&format!(
-                " the capacity that their calls take ({} backends times the busiest share); ",
+                " the capacity that their calls use ({} backends times the busiest share); ",
                 self.count
             ))
             .peer(calls)
             .text("'s extra ")
             .durations(extra)
-            .text(" per call are earned back once a call costs a backend ")
+            .text(" per call pay off once a call costs a backend ")
             .service(even)
             .text(" of CPU or more");
         let beyond = even.interval.zip(self.echo.and_then(|echo| Some((echo, echo.interval?))));
         if let Some((even, (echo, (low, high)))) = beyond {
             if even.high < low {
                 sentence = sentence.text(", which is less than the ").durations(&echo).text(
-                    " that the lab's backends spend on answering alone: any service earns it back",
+                    " that the lab's backends use just to respond: it pays off with any service",
                 );
             } else if even.low > high {
                 sentence = sentence
-                    .text("; a call that does nothing but answer costs ")
+                    .text("; a call that only gets a response costs ")
                     .durations(&echo)
-                    .text(", so for light calls L4 is the cheaper");
+                    .text(", so for light calls L4 is cheaper");
             }
         }
         sentence.text(".")

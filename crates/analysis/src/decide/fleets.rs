@@ -56,9 +56,9 @@ pub(super) fn over_size(points: &[&RunView<'_>]) -> Option<Judgement> {
         clauses.push(as_long(&longer, &p50));
     }
     for (peers, before, after) in [
-        (&alike, format!("the {p50} of "), " stayed within 10 % of what it was"),
-        (&shorter, format!("the {p50} of "), " was shorter by more than 10 %"),
-        (&open, format!("whether the {p50} of "), " changed by more than 10 % can't be told"),
+        (&alike, format!("the {p50} of "), " stayed within 10 %"),
+        (&shorter, format!("the {p50} of "), " was more than 10 % lower"),
+        (&open, format!("whether the {p50} of "), " changed by more than 10 % is open"),
     ] {
         if !peers.is_empty() {
             let peers: Vec<&PeerView<'_>> = peers.iter().map(|(peer, _)| *peer).collect();
@@ -68,7 +68,7 @@ pub(super) fn over_size(points: &[&RunView<'_>]) -> Option<Judgement> {
     let opening = Sentence::default()
         .text("With ")
         .figure(many.shown())
-        .text(" in place of ")
+        .text(" instead of ")
         .figure(few.shown());
     let tells = open.is_empty() || open.len() < changes.len();
     Some(Judgement {
@@ -95,7 +95,7 @@ fn as_long(peers: &[(&PeerView<'_>, Beside)], word: &str) -> Sentence {
     for (index, (peer, ratio)) in ratios.into_iter().enumerate() {
         says = says.text(if index == 0 { "" } else { ", " }).peer(peer).text("'s ");
         says = match index {
-            0 => says.text(&format!("{word} was ")).times(&ratio).text(" as long"),
+            0 => says.text(&format!("{word} was ")).times(&ratio).text(" what it was before"),
             _ => says.times(&ratio),
         };
     }
@@ -115,7 +115,7 @@ fn joined(opening: Sentence, clauses: Vec<Sentence>) -> Sentence {
 /// Which policy was best at a point.
 fn best_at(seen: &RunView<'_>, says: Sentence) -> Sentence {
     let Some((_, best)) = policies::of(seen, FIGURE) else { return says };
-    let mut says = says.start().text("With ").figure(seen.shown()).text(" ");
+    let mut says = says.start().text("With ").figure(seen.shown()).text(", ");
     says.0.extend(best.0);
     says
 }
@@ -141,9 +141,9 @@ pub(super) fn over_subsets(points: &[&RunView<'_>]) -> Option<Judgement> {
         return None;
     }
     let opening = Sentence::default()
-        .text("Subsets chosen by ")
+        .text("The most even were ")
         .figure(way(best.0))
-        .text(" came out most even, with ")
+        .text(" subsets, with ")
         .shares(&best.2)
         .text(" of the calls on the busiest backend");
     let mut clauses = vec![opening];
@@ -153,13 +153,13 @@ pub(super) fn over_subsets(points: &[&RunView<'_>]) -> Option<Judgement> {
     };
     for (seen, beside) in of(&[Verdict::Worse]) {
         let Some(ratio) = beside.ratio else { continue };
-        let says = Sentence::default().text("by ").figure(way(seen)).text(" it had ");
+        let says = Sentence::default().text("with ").figure(way(seen)).text(" subsets it got ");
         clauses.push(says.times(&ratio).text(" as many"));
     }
     let open = of(&[Verdict::CannotTell, Verdict::Better]);
     for (ways, before) in [
         (of(&[Verdict::Same]), "within 10 % of it: "),
-        (open.clone(), "whether by more than 10 % can't be told of "),
+        (open.clone(), "whether by more than 10 % is open for "),
     ] {
         let ways: Vec<String> = ways.iter().map(|(seen, _)| way(seen)).collect();
         if !ways.is_empty() {
@@ -184,7 +184,7 @@ fn unused(
         let backends = seen.model.run.backends.len();
         let Some(used) = own.estimate(Figure::BackendsUsed) else { continue };
         if used.value < backends as f64 {
-            says = says.start().text("By ").figure(way(seen)).text(" ");
+            says = says.start().text("With ").figure(way(seen)).text(" subsets, ");
             says = says.figure(Figure::BackendsUsed.show(used.value));
             says = says.text(&format!(" of {backends} backends were used."));
         }
@@ -206,17 +206,17 @@ pub(super) fn over_zones(points: &[&RunView<'_>]) -> Option<Judgement> {
         let Some((first, others)) = all.split_first() else { continue };
         tells &= all.iter().all(|(_, share)| share.trials >= FEWEST_REPEATS);
         let at = if clauses.is_empty() { "At " } else { "at " };
-        let mut says = Sentence::default().text(at).figure(seen.shown()).text(" ");
+        let mut says = Sentence::default().text(at).figure(seen.shown()).text(", ");
         says = says.peer(first.0).text(" sent ").shares(&first.1);
         if clauses.is_empty() {
-            says = says.text(" of the calls to another zone than their client's");
+            says = says.text(" of the calls across zones");
         }
         for (peer, share) in others {
             says = says.text(", ").peer(peer).text(" ").shares(share);
         }
         clauses.push(says);
         details = details.start().text("At ").figure(seen.shown());
-        details = details.text(" the busiest backend got ");
+        details = details.text(", the busiest backend got ");
         for (index, (peer, _)) in all.iter().enumerate() {
             let Some(share) = peer.estimate(Figure::MaxShare) else { continue };
             details = details.text(if index == 0 { "" } else { ", " }).shares(&share);

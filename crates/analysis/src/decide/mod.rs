@@ -375,13 +375,17 @@ impl Decision {
         let partly = of(&|one| is_missing(one) && !one.finding.evidence.is_empty());
         let undecided = of(&|one| one.finding.status == Status::CannotTell);
         let all = [
-            ("No verdict from so few repeats:", undecided, run("--scenario NAME --repeats 9")),
             (
-                "Run, but not with both layers:",
+                "Measured, but no verdict from so few repeats:",
+                undecided,
+                run("--scenario NAME --repeats 9"),
+            ),
+            (
+                "Measured, but not with both layers:",
                 partly,
                 run("--scenario NAME --peers direct,l4,l7,client-dns"),
             ),
-            ("Not run:", never, run("all")),
+            ("Not measured:", never, run("all")),
         ];
         all.into_iter().filter(|(_, scenarios, _)| !scenarios.is_empty()).collect()
     }
@@ -398,8 +402,8 @@ impl Decision {
         let doubtful = (!doubtful.is_empty()).then(|| {
             let all = self.folders().len();
             format!(
-                "{} of {all} runs are in doubt, since the machine was not quiet or the generator \
-                 was late by itself, and have no better one: {}.",
+                "{} of {all} runs are in doubt, since the machine was not quiet or the generator itself \
+                 was late, and there is no better run of the same scenario: {}.",
                 doubtful.len(),
                 doubtful.join(", ")
             )

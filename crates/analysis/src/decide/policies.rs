@@ -60,7 +60,7 @@ fn sentence(
         says = says.text(if index == 0 { "; " } else { ", " }).peer(peer).text("'s ");
         says = says.times(&ratio);
         if index == 0 {
-            says = says.text(" as long");
+            says = says.text(" that");
         }
     }
     if !alike.is_empty() {
@@ -69,7 +69,7 @@ fn sentence(
     }
     if !open.is_empty() {
         let peers: Vec<&PeerView<'_>> = open.iter().map(|(peer, _)| *peer).collect();
-        says = says.text("; whether by more than 10 % can't be told of ").peers(&peers);
+        says = says.text("; whether it is more than 10 % higher is open for ").peers(&peers);
     }
     let tells = !worse.is_empty() || open.is_empty();
     (if tells { Status::Tells } else { Status::CannotTell }, says.text("."))

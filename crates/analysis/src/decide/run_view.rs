@@ -61,10 +61,7 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> RunViews<'a> {
             names.push((&peer.name, Some(peer.layer)));
         }
     }
-    // The lab's own come first, so that they have the colours they have in reports.
-    names.sort_by_key(|(name, _)| !OWN.contains(name));
-    let layers: Vec<Option<Layer>> = names.iter().map(|(_, layer)| *layer).collect();
-    let marks = marks(&layers);
+    let marks = marks(&names);
     let mut views = RunViews::default();
     for one in chosen {
         let mut model = Model::new(&one.run.record, &one.run.trials);
@@ -116,8 +113,6 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> RunViews<'a> {
     views
 }
 
-const OWN: [&str; 5] = ["direct", "l4", "l7", "client-dns", "client-lookaside"];
-
 impl<'a> RunView<'a> {
     /// The scenario's name.
     pub(crate) fn scenario(&self) -> &str {
@@ -135,9 +130,11 @@ impl<'a> RunView<'a> {
     }
 
     /// Whether it is of one load, or of one of several numbers of connections, which
-    /// are loads that a team may have.
+    /// are loads that a team may have: none that only asks what a proxy with a part of a core
+    /// can do.
     pub(crate) fn is_load(&self) -> bool {
-        self.point.is_none() || self.is_point_of("load.connections")
+        let is_one = self.point.is_none() || self.is_point_of("load.connections");
+        is_one && self.model.run.proxy_quota.is_none()
     }
 
     /// Whether it is the scenario as its file has it.

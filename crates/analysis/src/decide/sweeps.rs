@@ -93,11 +93,11 @@ pub(super) fn over_connections(points: &[&RunView<'_>]) -> Option<Judged> {
                 .peer(pair.calls)
                 .text("'s up to ")
                 .figure(shown(last))
-                .text("; where that ends can't be told"),
+                .text("; where that ends is open"),
             (None, None) => says
-                .text("can't be told apart from ")
+                .text("may be above or within 10 % of ")
                 .peer(pair.calls)
-                .text("'s, nor be told alike"),
+                .text("'s: the repeats leave it open"),
         };
         says = says.text(".");
         tells |= turn.first.is_some() || turn.last.is_some_and(|last| last + 1 == pairs.len());
@@ -129,7 +129,7 @@ pub(super) fn over_payload(points: &[&RunView<'_>]) -> Option<Judged> {
         .collect();
     let says = Sentence::default()
         .peer(pair.calls)
-        .text("'s proxy took ")
+        .text("'s proxy used ")
         .times(&low.ratio?)
         .text(" the CPU per call of ")
         .peer(pair.connections)
@@ -154,7 +154,7 @@ pub(super) fn over_payload(points: &[&RunView<'_>]) -> Option<Judged> {
         (Some(more), None) if more + 1 == ratios.len() => {
             says.text(", more than twice as much even there")
         }
-        _ => says.text("; where it falls below twice as much can't be told"),
+        _ => says.text("; where it falls below twice as much is open"),
     };
     let tells = turn.first.is_some() || turn.last.is_some_and(|more| more + 1 == ratios.len());
     Some((status(tells), says.text(".")))
@@ -179,7 +179,7 @@ pub(super) fn over_rate(points: &[&RunView<'_>]) -> Option<Judged> {
     let (told, untold): (Vec<_>, Vec<_>) = extra.iter().partition(|(_, beside, _)| is_told(beside));
     let mut says = Sentence::default();
     if !told.is_empty() {
-        says = says.peer(pair.calls).text("'s proxy took ");
+        says = says.peer(pair.calls).text("'s proxy used ");
         for (index, (seen, beside, difference)) in told.iter().enumerate() {
             says = says.text(between(index, told.len()));
             says = match beside.significant {
@@ -188,19 +188,19 @@ pub(super) fn over_rate(points: &[&RunView<'_>]) -> Option<Judged> {
             };
             says = says.text(" at ").figure(seen.shown());
         }
-        says = says.text(" for each call than ").peer(pair.connections).text("'s.");
+        says = says.text(", in CPU per call compared with ").peer(pair.connections).text("'s.");
     }
     if !untold.is_empty() {
         says = says
             .start()
-            .text("What ")
+            .text("There is no significant difference between ")
             .peer(pair.calls)
-            .text("'s proxy takes more for each call than ");
+            .text("'s and ");
         says = says.peer(pair.connections).text("'s at ");
         for (index, (seen, ..)) in untold.iter().enumerate() {
             says = says.text(between(index, untold.len())).figure(seen.shown());
         }
-        says = says.text(" can't be told.");
+        says = says.text(".");
     }
     Some((status(!told.is_empty()), says))
 }
@@ -228,7 +228,11 @@ pub(super) fn over_tls(points: &[&RunView<'_>]) -> Option<Judged> {
         .peer(with.calls)
         .text(", which terminates and re-encrypts it");
     let is_told = connections.1 && calls.1;
-    let says = says.text(if is_told { "." } else { "; too few repeats to tell both from none." });
+    let says = says.text(if is_told {
+        "."
+    } else {
+        "; the repeats don't show that both are more than nothing."
+    });
     Some((status(is_told), says))
 }
 

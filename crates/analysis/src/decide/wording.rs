@@ -39,12 +39,21 @@ impl Sentence {
     }
 
     /// Peers in a row: `a, b and c`.
-    pub(crate) fn peers(mut self, peers: &[&PeerView<'_>]) -> Self {
+    pub(crate) fn peers(self, peers: &[&PeerView<'_>]) -> Self {
+        self.listed(peers, "")
+    }
+
+    /// What each of them has: `a's, b's and c's`.
+    pub(crate) fn possessives(self, peers: &[&PeerView<'_>]) -> Self {
+        self.listed(peers, "'s")
+    }
+
+    fn listed(mut self, peers: &[&PeerView<'_>], ending: &str) -> Self {
         for (index, peer) in peers.iter().enumerate() {
             if index > 0 {
                 self = self.text(if index + 1 == peers.len() { " and " } else { ", " });
             }
-            self = self.peer(peer);
+            self = self.peer(peer).text(ending);
         }
         self
     }

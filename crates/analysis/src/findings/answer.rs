@@ -209,9 +209,9 @@ fn quantity_of(
             let sentence = sentence.lost(peer);
             Some(match settling::failing_for(peer) {
                 Some(seconds) => sentence
-                    .text(", the last ")
+                    .text(", the last one ")
                     .figure(format::duration(seconds * 1e9))
-                    .text(" after it"),
+                    .text(" later"),
                 None => sentence,
             })
         }
@@ -219,16 +219,16 @@ fn quantity_of(
     }
 }
 
-/// How long it took after the first change until calls were in balance.
+/// How long it took after the last change until calls were balanced.
 fn balance(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Option<Sentence> {
     let settled = settling::of(model, peer);
-    let first = settled.first()?;
-    let middle = first.middle()?;
+    let last = settled.last()?;
+    let middle = last.middle()?;
     if middle.is_infinite() {
-        let left = format::duration(first.left_s * 1e9);
-        return Some(sentence.text("not in the ").figure(left).text(" that were left"));
+        let left = format::duration(last.left_s * 1e9);
+        return Some(sentence.text("not within the remaining ").figure(left));
     }
-    let times = first.times();
+    let times = last.times();
     let ends = [f64::min, f64::max].map(|end| times.iter().copied().reduce(end).unwrap_or(middle));
     let sentence = sentence.text("within ").figure(format::duration(middle * 1e9));
     let [low, high] = ends;
@@ -236,7 +236,7 @@ fn balance(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Option
         sentence
     } else if high.is_infinite() {
         let never = times.iter().filter(|time| time.is_infinite()).count();
-        sentence.qualified(format!("in {never} of {} repeats never", times.len()))
+        sentence.qualified(format!("never in {never} of {} repeats", times.len()))
     } else {
         sentence.qualified(format!(
             "{} over the repeats",
@@ -295,6 +295,6 @@ fn best(
     Some(if others.is_empty() {
         sentence
     } else {
-        sentence.text(", not significantly lower than ").peers(&others)
+        sentence.text(", which is not significantly lower than ").possessives(&others)
     })
 }

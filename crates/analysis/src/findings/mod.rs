@@ -152,7 +152,7 @@ fn answer(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
         let own = overloaded(pair.calls, overloaded(pair.connections, Sentence::default()));
         let pointer = Sentence::default().text(
             "Their latency and CPU per call can't be compared, since they did not do the same \
-             work; cost-of-l7 and many-conns compare them at a load that both keep up with.",
+             work; cost-of-l7 and many-conns compare them under a load that both can handle.",
         );
         return share_answer(model, pair).into_iter().chain([own, pointer]).collect();
     }
@@ -193,7 +193,7 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
                 .peer(pair.connections)
                 .text(" and ")
                 .peer(pair.calls)
-                .text(" spread the calls alike: the busiest backend got ")
+                .text(" spread the calls equally well: the busiest backend got ")
                 .figure(format::share(connections.value))
                 .text(" and ")
                 .figure(format::share(calls.value))
@@ -236,16 +236,16 @@ pub(crate) fn overloaded(peer: &PeerView<'_>, sentence: Sentence) -> Sentence {
 /// What it was offered, what it served, and how its queue grew.
 fn falling_behind(overload: &Overload, sentence: Sentence) -> Sentence {
     let sentence = sentence
-        .text("it was offered ")
+        .text("offered ")
         .figure(format::rate(overload.offered.value))
-        .text(" and served ")
+        .text(", it served ")
         .figure(format::rate(overload.served.value));
     match overload.growth {
         Some(growth) => sentence
-            .text(", so that calls waited ")
+            .text("; with each second of load, calls waited ")
             .figure(format::duration(growth * 1e9))
-            .text(" longer with each second of the load"),
-        None => sentence.text(", and its queue grew for as long as the load lasted"),
+            .text(" longer"),
+        None => sentence.text("; its queue grew for as long as the load lasted"),
     }
 }
 
@@ -344,32 +344,32 @@ fn cost_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
             let difference = difference.magnitude();
             let sentence = sentence
                 .peer(pair.calls)
-                .text("'s proxy spent ")
+                .text("'s proxy used ")
                 .durations(&difference)
-                .text(&format!(" {word} CPU on each call"));
+                .text(&format!(" {word} CPU per call"));
             Some(sentence.carried(model, &difference).text("."))
         }
         (Some(calls), None) => {
             let sentence = sentence
                 .peer(pair.calls)
-                .text("'s proxy spent ")
+                .text("'s proxy used ")
                 .durations(&calls)
-                .text(" of CPU on each call");
+                .text(" of CPU per call");
             if !pair.connections.in_kernel() {
                 return Some(sentence.text("."));
             }
             let sentence = sentence.text("; what ").peer(pair.connections);
             let all = Figure::LabCpuPerCall;
             let of_all = (pair.connections.estimate(all), pair.calls.estimate(all));
-            let sentence = sentence.text(" spends in the kernel no process shows");
+            let sentence = sentence.text(" uses in the kernel is not billed to any process");
             let (Some(connections), Some(calls)) = of_all else {
                 return Some(sentence.text("."));
             };
             Some(
                 sentence
-                    .text(". Client, balancer and backends together spent ")
+                    .text(". Client, balancer and backends together used ")
                     .durations(&connections)
-                    .text(" on a call with ")
+                    .text(" per call with ")
                     .peer(pair.connections)
                     .text(" and ")
                     .durations(&calls)
@@ -418,11 +418,11 @@ impl Sentence {
     pub(crate) fn open_ends(self, beside: &Beside) -> Self {
         match beside.open_ends() {
             Some((low, high)) => self
-                .text(" The ratio may be anything from ")
+                .text(" The ratio could be anything from ")
                 .figure(format::factor(low))
                 .text(" to ")
                 .figure(format::factor(high))
-                .text(": more repeats narrow that down."),
+                .text("; more repeats would narrow that down."),
             None => self,
         }
     }

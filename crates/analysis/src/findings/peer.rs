@@ -20,11 +20,11 @@ pub(super) fn sentence(
 ) -> Sentence {
     let sentence = Sentence::default().peer(peer);
     if let Some(reason) = peer.missing() {
-        return sentence.text(&format!(" gives no figures: {}.", reason.trim_end_matches('.')));
+        return sentence.text(&format!(" has no figures: {}.", reason.trim_end_matches('.')));
     }
     if peer.sum(|figures| figures.ok) == 0 {
         let sent = format::count(peer.sum(|figures| figures.scheduled));
-        return sentence.text(" had none of ").figure(sent).text(" calls succeed.");
+        return sentence.text(": none of ").figure(sent).text(" calls succeeded.");
     }
     // What it is compared with stands in the sentence once; the peer that is
     // the measure itself is compared with nothing.
@@ -32,7 +32,7 @@ pub(super) fn sentence(
         pair.map(|pair| pair.connections).filter(|connections| connections.name != peer.name);
     let sentence = shares(model, peer, sentence);
     if let Some(overload) = &peer.overload {
-        return super::falling_behind(overload, sentence.text("; overloaded, ")).text(".");
+        return super::falling_behind(overload, sentence.text("; overloaded: ")).text(".");
     }
     let sentence = cost(peer, reference, sentence);
     let sentence = tail(model, peer, reference, sentence);
@@ -54,11 +54,11 @@ fn shares(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Sentenc
         }
         let ids: Vec<&str> = busiest.iter().map(|&index| id(index)).collect();
         return sentence
-            .text(" calls to one backend, another one from repeat to repeat: ")
+            .text(" calls to a single backend, which differed between repeats: ")
             .figure(ids.join(", "));
     }
     let Some(largest) = peer.estimate(Figure::MaxShare) else {
-        return sentence.text(" answered ").figure(calls).text(" calls");
+        return sentence.text(" had ").figure(calls).text(" successful calls");
     };
     let due = Due::of(model, peer);
     let is_due = due.furthest(peer) < EVEN_WITHIN;
@@ -72,7 +72,7 @@ fn shares(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Sentenc
             return sentence
                 .text(" spread ")
                 .figure(calls)
-                .text(" calls evenly over the backends that were there at the time");
+                .text(" calls evenly over the backends that were available at the time");
         }
         By::Weight | By::Presence => {}
     }
@@ -82,14 +82,14 @@ fn shares(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Sentenc
             .text(&format!(" evenly over {backends} backends, "))
             .figure(format::share(even))
             .text(" each"),
-        None if is_due => sentence.text(" as the weights ask"),
+        None if is_due => sentence.text(" according to the weights"),
         even => {
             let sentence = sentence.text(" unevenly: the busiest backend got ").shares(&largest);
             match (due.by, even) {
                 (By::Presence, _) => sentence
                     .text(" where ")
                     .figure(format::share(busiest_due(peer, &due)))
-                    .text(" would be even for the time that it was there"),
+                    .text(" would be even for the time it was available"),
                 (_, Some(even)) => {
                     sentence.text(&format!(" where {} would be even", format::share(even)))
                 }
@@ -121,7 +121,7 @@ fn slowest(model: &Model<'_>, peer: &PeerView<'_>, due: &Due, sentence: Sentence
         .figure(&model.backends[index])
         .text(", got ")
         .shares(&share)
-        .text(" and has ")
+        .text(" of them and has ")
         .figure(format::share(due.shares[index]))
         .text(" of the capacity")
 }
@@ -152,14 +152,14 @@ fn cost_in_kernel(
     reference: Option<&PeerView<'_>>,
     sentence: Sentence,
 ) -> Sentence {
-    let sentence = sentence.text(", in the kernel, where no process shows what it costs");
+    let sentence = sentence.text(", in the kernel, whose cost is not billed to any process");
     let (Some(lab), Some(machine)) =
         (peer.estimate(Figure::LabCpuPerCall), peer.estimate(Figure::MachineCpuPerCall))
     else {
         return sentence;
     };
     let sentence =
-        sentence.text(": client and backends spent ").durations(&lab).text(" of CPU per call");
+        sentence.text(": client and backends used ").durations(&lab).text(" of CPU per call");
     compared(peer, reference, Figure::LabCpuPerCall, sentence)
         .text(" in all, and the whole machine ")
         .durations(&machine)

@@ -7,19 +7,22 @@ use measure::{
 
 use super::{Pair, Sentence};
 use crate::{
-    doubts::Doubts,
+    doubts::{Doubts, tells_failures},
     model::{Model, PeerView, TrialView},
     theory::placement,
 };
+
+/// Most peers and points of which it is said how many calls were lost.
+const MOST_LOSSES: usize = 6;
 
 pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
     let mut caveats = Vec::new();
     caveats.extend(outcome(model));
     caveats.extend(failed_trials(model));
     caveats.extend(disturbed_trials(model));
-    // A search goes where calls are lost, and says so rate by rate.
-    if model.run.search.is_none() {
-        caveats.extend(model.peers.iter().filter_map(lost_calls));
+    // A search goes where calls are lost, and says so rate by rate; an answer may tell it.
+    if model.run.search.is_none() && !tells_failures(&model.run) {
+        caveats.extend(lost_calls(model));
     }
     // Of targets it is not known where they balance.
     let known = |peer: &PeerView<'_>| peer.layer() != Some(Layer::External);
@@ -27,8 +30,8 @@ pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sen
     let is_answered = super::asked(model).is_some();
     if pair.is_none() && !is_answered && model.measured().any(known) {
         caveats.push(Sentence::default().text(
-            "There are no figures for a peer that balances calls and one that balances \
-             connections, so this run does not compare the two.",
+            "This run does not compare balancing calls with balancing connections, since it does not \
+             have figures for a peer of each kind.",
         ));
     }
     caveats.extend(model.on_wire_note().map(|note| Sentence::default().text(&note)));
@@ -43,6 +46,10 @@ pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sen
 /// Trials in which connections were dealt otherwise than in turn: their shares, and what
 /// follows from them, are not those of the policy.
 fn strays(model: &Model<'_>) -> Vec<Sentence> {
+    // Channels that differ from point to point open other connections than the load says.
+    if model.sweep.as_ref().is_some_and(|sweep| sweep.is_of_channels()) {
+        return Vec::new();
+    }
     let points = model.sweep.iter().flat_map(|sweep| &sweep.points).map(|point| &point.model);
     let models = if model.sweep.is_some() { points.collect() } else { vec![model] };
     let of_peer = |model, peer| {
@@ -59,11 +66,11 @@ fn strays(model: &Model<'_>) -> Vec<Sentence> {
             .peer(peer)
             .text(" got ")
             .figure(format::share(share))
-            .text(" of the calls, and has ")
+            .text(" of the calls, and would have got ")
             .figure(format::share(due))
             .text(
-                " of connections dealt in turn: a turn was taken by a connection that carried no \
-                 calls, so this trial is not of the policy alone.",
+                " if connections are placed round robin: a connection without calls took a turn, \
+                 so this trial does not show the policy alone.",
             )
     })
     .collect()
@@ -72,17 +79,17 @@ fn strays(model: &Model<'_>) -> Vec<Sentence> {
 fn outcome(model: &Model<'_>) -> Option<Sentence> {
     let whole = |trial: &&TrialView<'_>| trial.record.outcome != TrialOutcome::Interrupted;
     let trials = model.peers.iter().flat_map(|peer| &peer.trials).filter(whole).count();
-    let ran = format!("{trials} {} run whole", plural(trials, "trial was", "trials were"));
+    let ran = format!("{trials} {} complete", plural(trials, "trial is", "trials are"));
     let text = match model.run.outcome {
         RunOutcome::Complete if model.measured().next().is_none() => {
-            "No trial gives figures: there is no answer.".to_owned()
+            "No trial produced figures, so there is no answer.".to_owned()
         }
         RunOutcome::Complete => return None,
         RunOutcome::Interrupted => {
-            format!("The run was stopped before its end; {ran}, and the figures are of those.")
+            format!("The run was interrupted; {ran}, and the figures are from those.")
         }
         RunOutcome::Running => {
-            format!("The run has not ended, or was killed; {ran}, and the figures are of those.")
+            format!("The run is still going or was killed; {ran}, and the figures are from those.")
         }
     };
     Some(Sentence::default().text(&text))
@@ -99,7 +106,7 @@ fn failed_trials(model: &Model<'_>) -> Option<Sentence> {
             .figure(failed.to_string())
             .text(&format!(" of {} trials failed and ", trials.len()))
             .text(plural(failed, "is", "are"))
-            .text(" in no figure.")
+            .text(" not included in any figure.")
     })
 }
 
@@ -111,41 +118,64 @@ fn disturbed_trials(model: &Model<'_>) -> Option<Sentence> {
             .figure(replaced.to_string())
             .text(&format!(" of {} trials ", trials.len()))
             .text(plural(replaced, "was", "were"))
-            .text(" disturbed by other users of the machine. ")
+            .text(" disturbed by other work on the machine. ")
             .text(plural(replaced, "It was", "They were"))
             .text(" measured again and ")
             .text(plural(replaced, "is", "are"))
-            .text(" in no figure.")
+            .text(" not included in any figure.")
     })
 }
 
-/// Calls that failed or had no answer: percentiles say nothing of them.
-fn lost_calls(peer: &PeerView<'_>) -> Option<Sentence> {
-    let (failed, unfinished) =
-        (peer.sum(|figures| figures.failed), peer.sum(|figures| figures.unfinished));
-    let scheduled = peer.sum(|figures| figures.scheduled);
-    if failed + unfinished == 0 || scheduled == 0 {
-        return None;
+/// Calls that failed or had no response: percentiles say nothing of them.
+fn lost_calls(model: &Model<'_>) -> Option<Sentence> {
+    let lost: Vec<Sentence> = match &model.sweep {
+        None => model.peers.iter().filter_map(|peer| lost_by(peer, "")).collect(),
+        // Those of different points are never put together.
+        Some(sweep) => {
+            let at = |peer: &PeerView<'_>| {
+                let all = sweep.of_peer(&peer.name).into_iter();
+                let said = all.filter_map(|(point, peer)| {
+                    lost_by(peer, &format!(" at {}", sweep.shown(point)))
+                });
+                said.collect::<Vec<_>>()
+            };
+            model.peers.iter().flat_map(at).collect()
+        }
+    };
+    let more = lost.len().saturating_sub(MOST_LOSSES);
+    let mut sentence = Sentence::default();
+    for one in lost.into_iter().take(MOST_LOSSES) {
+        let opening = if sentence.0.is_empty() { "Of " } else { "; of " };
+        sentence = sentence.text(opening);
+        sentence.0.extend(one.0);
     }
+    if more > 0 {
+        sentence = sentence.text(&format!("; and so on, {more} more in the table below"));
+    }
+    (!sentence.0.is_empty()).then(|| sentence.text(". Latencies are those of the rest."))
+}
+
+/// How many of a peer's calls failed or had no response.
+fn lost_by(peer: &PeerView<'_>, at: &str) -> Option<Sentence> {
+    let scheduled = peer.sum(|figures| figures.scheduled);
     let part = |calls: u64| {
         format!("{} ({})", format::count(calls), format::share(calls as f64 / scheduled as f64))
     };
-    let mut sentence = Sentence::default()
-        .text("Of ")
-        .figure(format::count(scheduled))
-        .text(" calls with ")
-        .peer(peer)
-        .text(", ");
-    if failed > 0 {
-        sentence = sentence.figure(part(failed)).text(" failed");
+    let lost = [
+        (peer.sum(|figures| figures.failed), " failed"),
+        (peer.sum(|figures| figures.unfinished), " had no response by the end of the trial"),
+    ];
+    let lost: Vec<_> = lost.into_iter().filter(|(calls, _)| *calls > 0).collect();
+    if lost.is_empty() || scheduled == 0 {
+        return None;
     }
-    if failed > 0 && unfinished > 0 {
-        sentence = sentence.text(" and ");
+    let mut sentence = Sentence::default().figure(format::count(scheduled)).text(" calls with ");
+    sentence = sentence.peer(peer).text(at).text(", ");
+    for (index, (calls, how)) in lost.into_iter().enumerate() {
+        sentence = sentence.text(if index > 0 { " and " } else { "" });
+        sentence = sentence.figure(part(calls)).text(how);
     }
-    if unfinished > 0 {
-        sentence = sentence.figure(part(unfinished)).text(" had no answer by the end of the trial");
-    }
-    Some(sentence.text("; its latencies are those of the others."))
+    Some(sentence)
 }
 
 fn few_repeats(model: &Model<'_>) -> Option<Sentence> {
@@ -159,8 +189,8 @@ fn few_repeats(model: &Model<'_>) -> Option<Sentence> {
         _ => return None,
     };
     Some(Sentence::default().text(&format!(
-        "Each peer was measured {often}, which is too few for intervals, so nothing tells chance \
-         from difference. Small differences mean nothing; repeat with --repeats 3 or more."
+        "Each peer was measured only {often}, so there are no confidence intervals, and a difference \
+         may be chance. Repeat with --repeats 3 or more."
     )))
 }
 
@@ -168,8 +198,8 @@ fn closed_loop(model: &Model<'_>) -> Option<Sentence> {
     (model.run.load.mode == LoopMode::Closed).then(|| {
         Sentence::default().text(
             "The loop is closed: calls wait for each other, so latency counts from the sending and \
-             leaves out what an open loop's calls would have waited. It must not be compared with \
-             an open loop's.",
+             leaves out how long the calls of an open loop would have waited. Don't compare it with \
+             that of an open loop.",
         )
     })
 }
@@ -183,7 +213,7 @@ fn failed_claims(model: &Model<'_>) -> Option<Sentence> {
     }
     let mut parts = Vec::new();
     if failed > 0 {
-        parts.push(format!("{failed} did not come out"));
+        parts.push(format!("{failed} did not hold"));
     }
     if open > 0 {
         parts.push(format!("{open} could not be judged"));
@@ -192,29 +222,33 @@ fn failed_claims(model: &Model<'_>) -> Option<Sentence> {
     Some(sentence.text(&format!(" expectations, {}.", parts.join(" and "))))
 }
 
-/// What puts figures in doubt: the machine in one line, and each other cause in one.
+/// What puts figures in doubt: the machine in a line or two, and each other cause in one.
 fn doubts(model: &Model<'_>) -> Vec<Sentence> {
-    let doubts = Doubts::of(&model.run, &model.peers);
-    let machine = (doubts.unquiet > 0).then(|| {
-        Sentence::default()
-            .text("Latencies are in doubt: the machine was not quiet in ")
-            .figure(format!("{} of {}", doubts.unquiet, doubts.trials))
-            .text(plural(doubts.trials, " trial", " trials"))
-            .text(". Stop other work, and run again.")
-    });
+    let doubts = Doubts::of(&model.run, &model.peers, |peer, point| model.at_point(peer, point));
+    let in_trials = |what: &str, trials: usize, advice: &str| {
+        (trials > 0).then(|| {
+            Sentence::default()
+                .text("Latencies are in doubt: ")
+                .text(what)
+                .text(" in ")
+                .figure(format!("{trials} of {}", doubts.trials))
+                .text(plural(doubts.trials, " trial. ", " trials. "))
+                .text(advice)
+        })
+    };
+    let unquiet =
+        in_trials("the machine was not quiet", doubts.unquiet, "Stop other work and run again.");
+    let not_as_asked = in_trials(
+        "the generator could not keep to the schedule",
+        doubts.not_as_asked,
+        "Lower the rate, or use a machine with more cores.",
+    );
     let others = doubts.others.iter().map(|(warning, affected, peers)| {
-        let what = format!("{} of {} are in doubt.", affected.words(), peers.join(", "));
-        let text = format!("{what} {}", capitalised(&warning.to_string()));
-        Sentence::default().text(&text)
+        let whose =
+            if peers.is_empty() { String::new() } else { format!(" of {}", format::list(peers)) };
+        Sentence::default().text(&format!("{}{whose} are in doubt. {warning}", affected.words()))
     });
-    machine.into_iter().chain(others).collect()
-}
-
-/// A sentence that may begin with the name of a figure.
-fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-    first + letters.as_str()
+    unquiet.into_iter().chain(not_as_asked).chain(others).collect()
 }
 
 /// The word for the number.

@@ -57,14 +57,14 @@ pub(super) fn answer(
 pub(super) fn of_peer(model: &Model<'_>, sweep: &Sweep<'_>, peer: &PeerView<'_>) -> Sentence {
     let sentence = Sentence::default().peer(peer);
     if let Some(reason) = peer.missing() {
-        return sentence.text(&format!(" gives no figures: {}.", reason.trim_end_matches('.')));
+        return sentence.text(&format!(" has no figures: {}.", reason.trim_end_matches('.')));
     }
     if let Some(search) = sweep.search {
         return of_search(saturation(search, &peer.name), sentence);
     }
     let at = sweep.of_peer(&peer.name);
     let (Some((first, low)), Some((last, high))) = (at.first(), at.last()) else {
-        return sentence.text(" gives no figures.");
+        return sentence.text(" has no figures.");
     };
     let one = at.len() == 1;
     let mut sentence = if one {
@@ -101,9 +101,9 @@ pub(super) fn of_peer(model: &Model<'_>, sweep: &Sweep<'_>, peer: &PeerView<'_>)
 
 fn of_search(found: Option<Saturation>, sentence: Sentence) -> Sentence {
     let Some(found) = found else {
-        return sentence.text(" kept the objective at no rate that was tried.");
+        return sentence.text(" met the objective at none of the rates that were tried.");
     };
-    let sentence = held(sentence.text(" kept the objective up to "), &found);
+    let sentence = held(sentence.text(" met the objective up to "), &found);
     let others = other_limits(&found);
     let sentence = if others.is_empty() {
         sentence
@@ -175,7 +175,7 @@ pub(crate) fn found(
 ) -> Option<Sentence> {
     let objective = search.slo.join(" and ");
     let sentence = Sentence::default()
-        .text(&format!("The highest rate that kept {objective} was "))
+        .text(&format!("The highest rate with {objective} was "))
         .chain(|sentence| rate(search, &connections.name, sentence))?
         .text(" behind ")
         .peer(connections)
@@ -246,12 +246,12 @@ pub(super) fn turn(sweep: &Sweep<'_>, own: &str, other: &str, figure: Figure) ->
             .text("'s")
     };
     let sentence = if start == 0 {
-        near(Sentence::default().text("At every point ")).text(".")
+        near(Sentence::default().text("At every point, ")).text(".")
     } else if let Some((point, _)) = all.get(start) {
-        let from = Sentence::default().text("From ").figure(sweep.shown(point)).text(" on ");
+        let from = Sentence::default().text("From ").figure(sweep.shown(point)).text(" on, ");
         let (before, _) = all[start - 1];
         let words = match alike[start - 1] {
-            Alike::Open => "these repeats don't tell",
+            Alike::Open => "the repeats leave it open",
             _ => "it is more",
         };
         near(from).text(&format!("; at {} {words}.", sweep.shown(before)))
@@ -260,7 +260,7 @@ pub(super) fn turn(sweep: &Sweep<'_>, own: &str, other: &str, figure: Figure) ->
         let sentence = Sentence::default()
             .text("Even at ")
             .figure(sweep.shown(last))
-            .text(" ")
+            .text(", ")
             .peer(own)
             .text(&format!("'s {what} "))
             .estimate(figure, &own.estimate(figure)?)
@@ -270,7 +270,16 @@ pub(super) fn turn(sweep: &Sweep<'_>, own: &str, other: &str, figure: Figure) ->
             .estimate(figure, &other.estimate(figure)?);
         match alike.last() {
             Some(Alike::Open) => {
-                sentence.text(": these repeats don't tell whether that is within ").figure(&within)
+                let open = sentence
+                    .text("; the repeats leave open whether that is within ")
+                    .figure(&within);
+                // Up to where it is known to be more.
+                match alike.iter().rposition(|alike| *alike == Alike::No) {
+                    Some(more) => {
+                        open.text(". Up to ").figure(sweep.shown(all[more].0)).text(" it is more")
+                    }
+                    None => open,
+                }
             }
             _ => sentence
                 .text(": ")
@@ -282,9 +291,9 @@ pub(super) fn turn(sweep: &Sweep<'_>, own: &str, other: &str, figure: Figure) ->
     let expected = (figure == Figure::MaxShare).then(|| expected_from(sweep, &own.name)).flatten();
     Some(match expected {
         Some(connections) => sentence
-            .text(" Balls in bins expect it from about ")
+            .text(" In theory (balls in bins), it takes about ")
             .figure(format!("{} connections", format::count(u64::from(connections))))
-            .text(" on."),
+            .text("."),
         None => sentence,
     })
 }
@@ -383,7 +392,7 @@ fn figure_answer(
         _ => "CPU time per call".to_owned(),
     };
     let mut sentence =
-        Sentence::default().peer(pair.calls).text("'s ").text(&name).text(" beside ");
+        Sentence::default().peer(pair.calls).text("'s ").text(&name).text(" compared with ");
     sentence = sentence.peer(pair.connections).text("'s: ");
     for (index, stretch) in stretches.iter().enumerate() {
         sentence = sentence.text(if index > 0 { "; " } else { "" });
@@ -407,7 +416,7 @@ fn figure_answer(
             };
             sentence.text(".")
         }
-        None => sentence.text(". Where they break even can't be told from these repeats."),
+        None => sentence.text(". The repeats leave open where they break even."),
     })
 }
 

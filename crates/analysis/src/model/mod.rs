@@ -90,8 +90,9 @@ impl<'a> Model<'a> {
                 figures: is_measured(trial).then(|| Figures::of_trial(trial)),
             });
         }
-        let layers: Vec<Option<Layer>> = peers.iter().map(PeerView::layer).collect();
-        for (peer, mark) in peers.iter_mut().zip(marks(&layers)) {
+        let named = peers.iter().map(|peer| (peer.name.as_str(), peer.layer()));
+        let marks = marks(&named.collect::<Vec<_>>());
+        for (peer, mark) in peers.iter_mut().zip(marks) {
             peer.mark = mark;
             let is_open = run.load.mode == LoopMode::Open;
             peer.overload = overload::of(&peer.measured().collect::<Vec<_>>(), is_open);
@@ -158,9 +159,9 @@ impl<'a> Model<'a> {
     pub fn on_wire_note(&self) -> Option<String> {
         let own_part = format::duration(self.own_part_ns?);
         Some(format!(
-            "Calls are short beside what the generator itself adds to them ({own_part} to half \
-             of them). Peers are therefore compared by their latency on the wire: from the \
-             request's last byte to the response's, without the generator."
+            "The generator itself adds {own_part} to half of the calls, which is much of so short a \
+             latency. Peers are therefore compared by their latency on the wire: from the last \
+             byte of the request to the last byte of the response, without the generator."
         ))
     }
 
@@ -211,5 +212,12 @@ impl<'a> Model<'a> {
     /// All trials in the order run.
     pub fn trials(&self) -> Vec<(&PeerView<'a>, &TrialView<'a>)> {
         in_order(&self.peers)
+    }
+
+    /// A peer as it was at a point of the sweep; as it is where it has none.
+    pub fn at_point<'m>(&'m self, peer: &'m PeerView<'a>, point: Option<&str>) -> &'m PeerView<'a> {
+        let points = self.sweep.iter().flat_map(|sweep| &sweep.points);
+        let mut own = points.filter(|one| Some(one.value) == point);
+        own.find_map(|point| sweep::peer_at(point, &peer.name)).unwrap_or(peer)
     }
 }

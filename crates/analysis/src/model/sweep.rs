@@ -87,6 +87,12 @@ impl<'a> Sweep<'a> {
         self.key == "load.connections"
     }
 
+    /// Whether it goes over a setting of the clients' channels, which decides how many
+    /// connections there are.
+    pub fn is_of_channels(&self) -> bool {
+        self.key.starts_with("channel.")
+    }
+
     /// What differs, for the axis of a chart.
     pub fn axis(&self) -> String {
         match self.key {
@@ -95,14 +101,14 @@ impl<'a> Sweep<'a> {
             "load.request_bytes" => "payload of a request message".to_owned(),
             "load.response_bytes" => "payload of a response message".to_owned(),
             "load.rate" => "calls per second offered".to_owned(),
-            "load.streams" => "most calls in flight per connection".to_owned(),
+            "load.streams" => "maximum calls in flight per connection".to_owned(),
             "balance.balancers" => "balancers that share the connections".to_owned(),
             "balance.threads" => "threads of the balancer".to_owned(),
-            "balance.subset" => "backends that each balancer knows".to_owned(),
+            "balance.subset" => "backends that each balancer uses".to_owned(),
             "balance.subsetting" => "how each balancer's backends are chosen".to_owned(),
-            "tls" => "sides that speak TLS".to_owned(),
+            "tls" => "sides that use TLS".to_owned(),
             key => match key.strip_prefix(CONNECTIONS_IN) {
-                Some(zone) => format!("part of the client connections in zone {zone}"),
+                Some(zone) => format!("weight of zone {zone} among the clients"),
                 None => key.to_owned(),
             },
         }
@@ -131,14 +137,14 @@ impl<'a> Sweep<'a> {
             ("load.connections", "1") => "1 connection".to_owned(),
             ("tls", "none") => "no TLS".to_owned(),
             ("tls", "both") => "TLS on both sides".to_owned(),
-            ("tls", side) => format!("TLS on the {side}s' side"),
+            ("tls", side) => format!("TLS on the {side} side"),
             ("load.connections", _) => format!("{label} connections"),
             ("balance.balancers", "1") => "1 balancer".to_owned(),
             ("balance.balancers", _) => format!("{label} balancers"),
             ("balance.threads", "1") => "1 thread".to_owned(),
             ("balance.threads", _) => format!("{label} threads"),
             (key, part) if let Some(zone) = key.strip_prefix(CONNECTIONS_IN) => {
-                format!("part {part} in zone {zone}")
+                format!("client weight {part} in zone {zone}")
             }
             _ if point.number.is_some() && label != point.value => label,
             ("load.payload" | "load.request_bytes" | "load.response_bytes", _) => label,
@@ -247,12 +253,12 @@ pub fn stretches(differences: impl Iterator<Item = Difference>) -> Vec<Stretch> 
 /// What ended a search, in words.
 pub fn limit_words(limit: SearchLimit) -> &'static str {
     match limit {
-        SearchLimit::Peer => "the objective broke",
+        SearchLimit::Peer => "the objective was missed",
         SearchLimit::Generator => "the generator was late: the peer may do better",
         SearchLimit::Machine => "all CPUs were busy: the peer may do better",
-        SearchLimit::Ceiling => "it held at the highest rate a search tries",
-        SearchLimit::Floor => "it broke at the lowest rate a search tries",
-        SearchLimit::Unfinished => "time was up before the edge was found",
+        SearchLimit::Ceiling => "the highest rate of the search met the objective",
+        SearchLimit::Floor => "the lowest rate of the search missed the objective",
+        SearchLimit::Unfinished => "time ran out before the limit was found",
     }
 }
 

@@ -42,7 +42,7 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<(Setting, Option<St
     let layer = match peer.setup.map(|setup| setup.layer) {
         None => return Err("its setup is not in the record".to_owned()),
         Some(record::Layer::External) => {
-            return Err("the lab did not start it, so how it balances is not known".to_owned());
+            return Err("the lab did not start it, so its policy is unknown".to_owned());
         }
         Some(record::Layer::None) => Layer::None,
         Some(record::Layer::L4) => Layer::L4,
@@ -54,17 +54,17 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<(Setting, Option<St
     }
     if load.fleet.subset.is_some() && layer != Layer::None {
         return Err(
-            "its balancers know a part of the backends each, and the models have them know \
-                    all"
-            .to_owned(),
+            "its balancers use only some of the backends each, and the models assume that they \
+                    use all"
+                .to_owned(),
         );
     }
     if fails_calls(model) {
-        return Err("backends fail a part of their calls, which takes no time there".to_owned());
+        return Err("backends fail some of their calls, which takes no service time".to_owned());
     }
     if is_set(model, "/load/deadline") {
         return Err(
-            "its calls are given up at a deadline, and the models have them wait".to_owned()
+            "its calls are cancelled at a deadline, and the models let them wait".to_owned()
         );
     }
     let are_own = own::are_own(model, peer);
@@ -74,16 +74,16 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<(Setting, Option<St
         );
     }
     if load.call != "unary" {
-        return Err("its calls are streams, and the models are of single requests".to_owned());
+        return Err("its calls are streams, and the models are for single requests".to_owned());
     }
     if layer != Layer::L7 && connections_age(model) {
-        return Err("connections are closed and made again while it runs, so none stays where \
-                    it was placed"
+        return Err("connections are closed and reopened while it runs, so none stays where it \
+                    was placed"
             .to_owned());
     }
     if layer != Layer::L7 && connections_differ(model) {
-        return Err("some connections carry far more than others, and the models have them \
-                    alike"
+        return Err("some connections carry far more than others, and the models assume equal \
+                    ones"
             .to_owned());
     }
     let first = run.backends.first().ok_or("there is no backend")?;
@@ -192,7 +192,7 @@ fn arrivals(mode: LoopMode, name: Option<&str>) -> Result<Arrivals, String> {
         (LoopMode::Open, Some("constant")) => Ok(Arrivals::Constant),
         // `poisson in ramp`: the rate goes up, down, or on and off.
         (LoopMode::Open, Some(name)) if name.contains(" in ") => Ok(Arrivals::Changing),
-        (LoopMode::Open, _) => Err("how its calls follow each other is not known here".to_owned()),
+        (LoopMode::Open, _) => Err("its arrival process is unknown".to_owned()),
     }
 }
 

@@ -22,7 +22,7 @@ const UNITS: [(&str, f64); 8] = [
 /// # Errors
 /// A sentence, when the text is not understood.
 pub(super) fn parse(text: &str, mean_ns: f64) -> Result<Option<Service>, String> {
-    let unknown = || "its service time is of a kind that is not known here".to_owned();
+    let unknown = || "the distribution of its service times is unknown".to_owned();
     if text == "none" {
         return Ok(None);
     }

@@ -350,10 +350,10 @@ fn a_decision_is_made_from_the_runs_there_are() {
     assert_eq!(home.run(&arguments).code, Some(0));
     let decided = home.run(&["decide"]);
     assert_eq!(decided.code, Some(0), "{}", decided.said());
-    assert!(decided.stdout.contains("CPU that balancing takes, at 400/s"), "{}", decided.said());
+    assert!(decided.stdout.contains("CPU cost of balancing, at 400/s"), "{}", decided.said());
     // Wherever lines were broken.
     let words = decided.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("Not run: single-conn-flood, few-conns"), "{}", decided.said());
+    assert!(words.contains("Not measured: single-conn-flood, few-conns"), "{}", decided.said());
     assert!(words.contains("From 1 run on"), "{}", decided.said());
     let page = fs::read_to_string(home.path("results/decision.html")).unwrap();
     assert!(page.contains("./small/"), "links to the run");
@@ -420,7 +420,7 @@ fn a_slower_backend_is_a_regression_and_an_equal_one_is_none() {
     let unknown = ["compare", single(3), single(4)];
     let ran = home.run(&unknown);
     assert_eq!(ran.code, Some(0), "{}", ran.said());
-    assert!(ran.stdout.contains("nothing can be told"), "{}", ran.said());
+    assert!(ran.stdout.contains("are inconclusive"), "{}", ran.said());
     let ran = home.run(&[&unknown[..], &["--fail-on-inconclusive"]].concat());
     assert_eq!(ran.code, Some(1), "{}", ran.said());
     // Different scenarios ask different questions.

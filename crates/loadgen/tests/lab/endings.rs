@@ -139,7 +139,7 @@ fn a_trial_that_is_cut_short_is_recorded_and_in_no_figure() {
     assert_eq!(trial.outcome, TrialOutcome::Interrupted);
     assert!(trial.counts.ok > 0 && trial.counts.unfinished > 0, "{:?}", trial.counts);
     let page = fs::read_to_string(home.runs("small")[0].join("report.html")).unwrap();
-    assert!(page.contains("cut short, and so in no figure"));
+    assert!(page.contains("cut short; not included in any figure"));
 }
 
 /// By the run's own metrics.

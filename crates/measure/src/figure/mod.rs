@@ -104,10 +104,10 @@ figures! {
         "Share of calls that the busiest backend served."
         |of| of.shares().into_iter().reduce(f64::max);
     MinShare "min_share" Share EveryTrial
-        "Share of calls that the idlest backend served."
+        "Share of calls that the least busy backend served."
         |of| of.shares().into_iter().reduce(f64::min);
     SpreadCalls "spread_calls" Calls EveryTrial
-        "Calls of the busiest backend minus calls of the idlest, those of the warm-up included."
+        "Calls of the busiest backend minus calls of the least busy one, including the warm-up."
         |of| of.spread().map(|calls| calls as f64);
     BackendsUsed "backends_used" Number EveryTrial
         "Backends that served at least one call."
@@ -119,16 +119,16 @@ figures! {
         "Standard deviation of the calls per backend over their mean."
         |of| coefficient_of_variation(of.counts()?);
     ChiSquareP "chi_square_p" Number MedianOverTrials
-        "Chance of calls at least this far from the backends' weights if each had been sent to a backend by chance, as likely as its weight."
+        "Probability of shares at least this far from the backends' weights if each call were placed at random, in proportion to the weights."
         |of| Some(chi_square(of.counts()?, &of.weights)?.p_value);
     CrossZoneShare "cross_zone_share" Share EveryTrial
-        "Share of calls that a backend of another zone than their client's served; where there are zones."
+        "Share of calls that a backend in another zone than the client's served; only with zones."
         Figures::crossed_share;
     ErrorRate "error_rate" Share EveryTrial
         "Share of calls that failed."
         |of| of.of_scheduled(of.failed);
     UnfinishedRate "unfinished_rate" Share EveryTrial
-        "Share of calls without an answer when the trial ended."
+        "Share of calls without a response when the trial ended."
         |of| of.of_scheduled(of.unfinished);
     Calls "calls" Calls EveryTrial
         "Successful calls."
@@ -179,7 +179,7 @@ figures! {
         "CPU time of the proxy per GiB of payload moved, both directions together."
         |of| of.per_gib(of.cpu_ns(ProcessRole::Proxy)?);
     ProxyCallsPerCore "proxy_calls_per_core" Rate MedianOverTrials
-        "Calls per second of the proxy's CPU time: what a core of it serves, where it was busy all the time."
+        "Calls per second of the proxy's CPU time: what one core of it handles when it is busy all the time."
         |of| Some(1e9 / of.cpu_ns(ProcessRole::Proxy).filter(|&ns| ns > 0.0)?);
     ProxyGibPerCore "proxy_gib_per_core" Number MedianOverTrials
         "GiB of payload per second of the proxy's CPU time, both directions together."
@@ -200,10 +200,10 @@ figures! {
         "Instructions that all backends together execute per call, in user mode and in the kernel; where the machine counts them."
         |of| of.instructions(ProcessRole::Backend).map(|one| one.user + one.kernel);
     TapCpuPerCall "tap_cpu_per_call" Time MedianOverTrials
-        "CPU time per call of the taps, which tell from which backend an answer comes."
+        "CPU time per call of the taps, which identify the backend of each response."
         |of| of.cpu_ns(ProcessRole::Tap);
     LinksCpuPerCall "links_cpu_per_call" Time MedianOverTrials
-        "CPU time per call of the relay of links that take time, which is in no other part's."
+        "CPU time per call of the relay of emulated links, which is not included in any other figure but the machine's."
         |of| of.cpu_ns(ProcessRole::Links);
     GeneratorCpuPerCall "generator_cpu_per_call" Time MedianOverTrials
         "CPU time of the generator per call."
@@ -215,25 +215,25 @@ figures! {
         "CPU time of client, balancer and backends together per call."
         Figures::lab_cpu_ns;
     MachineCpuPerCall "machine_cpu_per_call" Time MedianOverTrials
-        "CPU time of the whole machine per call, whoever spent it."
+        "CPU time of the whole machine per call."
         |of| of.machine().map(|cpu| cpu.total_ns());
     GeneratorLatenessP50 "generator_lateness_p50" Time MedianOverTrials
-        "How late the generator sent calls: what half of them stay within."
+        "How late the generator sent calls: the median."
         |of| value_at(&of.lateness, 0.50);
     GeneratorLatenessP99 "generator_lateness_p99" Time MedianOverTrials
-        "How late the generator sent calls: what 99 % of them stay within."
+        "How late the generator sent calls: the 99th percentile."
         |of| value_at(&of.lateness, 0.99);
     GeneratorLatenessMax "generator_lateness_max" Time MedianOverTrials
-        "How late the generator sent the latest call."
+        "How late the generator sent calls: the maximum."
         |of| value_at(&of.lateness, 1.0);
     GeneratorReceiptP50 "generator_receipt_p50" Time MedianOverTrials
-        "How long responses lay with the kernel before the generator took them: what half of them stay within."
+        "How long responses waited in the kernel until the generator read them: the median."
         |of| value_at(&of.receipt_delay, 0.50);
     GeneratorReceiptP99 "generator_receipt_p99" Time MedianOverTrials
-        "How long responses lay with the kernel before the generator took them: what 99 % of them stay within."
+        "How long responses waited in the kernel until the generator read them: the 99th percentile."
         |of| value_at(&of.receipt_delay, 0.99);
     SaturationRate "saturation_rate" Rate WholeRun
-        "The highest rate at which the objective of a search (`load.search`) held."
+        "The highest rate that met the objective of a search (`load.search`)."
         |_| None;
 }
 

@@ -128,11 +128,14 @@ impl RunRecord {
         let sweep = self.sweep.as_ref();
         let found = sweep.and_then(|sweep| sweep.points.iter().find(|point| point.value == value));
         let Some(point) = found else { return self.clone() };
+        let warnings =
+            self.warnings.iter().filter(|one| one.point().is_none_or(|own| own == value));
         Self {
             load: point.load.clone(),
             backends: point.backends.clone(),
             sweep: None,
             search: None,
+            warnings: warnings.cloned().collect(),
             ..self.clone()
         }
     }

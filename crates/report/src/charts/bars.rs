@@ -135,7 +135,7 @@ fn bar(drawing: &mut Drawing, row: &Row<'_, '_>, figure: Figure, x: &Linear, lin
         let reason = match (&peer.overload, peer.missing()) {
             (Some(_), _) => "overloaded".to_owned(),
             (None, Some(reason)) => reason,
-            (None, None) => "not known".to_owned(),
+            (None, None) => "unknown".to_owned(),
         };
         let soft = Font::new(12.0).paint(Paint::Soft);
         let text = fit(&reason, soft, line.width);
@@ -182,11 +182,11 @@ fn title(model: &Model<'_>, figure: Figure) -> String {
 }
 
 fn note(model: &Model<'_>, figure: Figure) -> String {
-    let mut text = format!("{} The lowest first.", figure.meaning());
+    let mut text = format!("{} Lowest first.", figure.meaning());
     if model.repeats() > 1 {
-        text.push_str(" A bar is the median of the repeats, a dot one of them");
+        text.push_str(" Bar: median of the repeats; dots: the repeats");
         if model.has_intervals() {
-            text.push_str(&format!(", the whisker the {LEVEL_TEXT} interval"));
+            text.push_str(&format!("; whisker: {LEVEL_TEXT} interval"));
         }
         text.push('.');
     }

@@ -67,8 +67,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
 
 fn note(model: &Model<'_>) -> String {
     let mut text = String::from(
-        "Per successful call; median of the repeats. Full colour: user mode. Pale: the \
-         kernel on the process's behalf.",
+        "Per successful call; median of the repeats. Full colour: user mode. Pale: kernel mode.",
     );
     let proxies = model.peers.iter().any(|peer| {
         peer.estimate(Figure::ProxyCpuPerCall).is_some_and(|estimate| estimate.interval.is_some())
@@ -78,9 +77,9 @@ fn note(model: &Model<'_>) -> String {
     }
     for peer in model.peers.iter().filter(|peer| peer.in_kernel()) {
         text.push_str(&format!(
-            " {} has no process: what it costs is in the pale parts of whoever was running when a \
-             packet came by, and where the kernel counts interrupts apart, in none of them. Compare \
-             the sums, and the whole machine's CPU time in the comparison.",
+            " {} has no process: its cost is in the pale parts of whichever process was running when \
+             a packet arrived, or in none of them if the kernel accounts for interrupts separately. \
+             Compare the sums, and the whole machine's CPU time in the comparison.",
             peer.name
         ));
     }

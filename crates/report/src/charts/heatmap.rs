@@ -195,8 +195,8 @@ fn note(model: &Model<'_>, per_column: u32) -> String {
     let column =
         if per_column == 1 { "second".to_owned() } else { format!("{per_column} seconds") };
     let mut text = format!(
-        "Each column is a {column}, by when calls ended; the stronger a cell, the larger its part \
-         of the column's calls."
+        "Each column is a {column}, by when calls ended; the darker a cell, the larger its share of \
+         the column's calls (in dark mode, the lighter)."
     );
     if per_column > 1 {
         text = text.replacen("is a ", "is ", 1);

@@ -191,7 +191,7 @@ pub(super) fn faults(drawing: &mut Drawing, peer: &PeerView<'_>, plot: Bounds, x
             fault.backend,
             fault.done_s,
             fault.planned_s,
-            if fault.seen { "" } else { "; its effect was not seen" },
+            if fault.seen { "" } else { "; no visible effect" },
         );
         drawing.group(Group::of(&peer.name).tip(tip), |group| {
             let base = plot.y - 6.0 - line as f64 * FAULT_LINE;
@@ -213,7 +213,7 @@ pub(super) fn faults(drawing: &mut Drawing, peer: &PeerView<'_>, plot: Bounds, x
 /// What a note says of the lines; nothing without any.
 pub(super) fn faults_note(model: &Model<'_>) -> &'static str {
     if has_faults(model) {
-        " Vertical lines: what was done to backends; dashed where it brought one back."
+        " Vertical lines: faults; dashed if they bring a backend back."
     } else {
         ""
     }

@@ -259,8 +259,8 @@ fn title(model: &Model<'_>) -> String {
 
 fn note(model: &Model<'_>) -> String {
     let mut text = String::from(
-        "Both axes are logarithmic: a step to the right is a call ten times rarer. Lower is \
-         better. Lines end where fewer than ten calls lie above.",
+        "Both axes are logarithmic: each step to the right is ten times fewer calls. Lower is \
+         better. Lines end where fewer than ten calls are slower.",
     );
     if model.repeats() > 1 {
         text.push_str(" Thick: median of the repeats; thin: each repeat");
@@ -270,7 +270,7 @@ fn note(model: &Model<'_>) -> String {
         text.push('.');
     }
     if theory::any(model) {
-        text.push_str(" Dashed: theory, of the time in the backends alone.");
+        text.push_str(" Dashed: theory, for the time in the backends alone.");
     }
     text
 }

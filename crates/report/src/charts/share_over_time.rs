@@ -157,8 +157,7 @@ fn bands(record: &TrialRecord, backend: usize, x: &Linear, y: &Linear) -> Vec<Ve
 }
 
 fn note(model: &Model<'_>) -> String {
-    let mut text =
-        String::from("Who served the calls that ended in each second; the height is all of them.");
+    let mut text = String::from("Which backends served the calls that ended in each second.");
     match model.repeats() {
         0 | 1 => {}
         repeats if repeats <= STRIPS => text.push_str(" One strip per repeat."),

@@ -105,7 +105,7 @@ fn bars(
     let width = cluster / shares.len().max(1) as f64;
     for (backend, id) in model.backends.iter().enumerate() {
         let left = plot.x + slot * (backend as f64 + 0.5) - cluster / 2.0;
-        let mut tallest: Option<(f64, f64)> = None;
+        let mut tallest = 0.0_f64;
         for (index, (repeat, calls, share)) in shares.iter().enumerate() {
             let share = share.get(backend).copied().unwrap_or(0.0);
             let calls = calls.get(backend).copied().unwrap_or(0);
@@ -120,22 +120,15 @@ fn bars(
             drawing.group(tipped(&peer.name, tip), |group| {
                 bar(group, x, width, share, plot, scale, peer);
             });
-            if share > 0.0 && tallest.is_none_or(|(highest, _)| share > highest + 0.005) {
-                tallest = Some((share, x + width / 2.0));
-            }
+            tallest = tallest.max(share);
         }
-        let all_alike = shares.iter().all(|(_, _, share)| {
-            let share = share.get(backend).copied().unwrap_or(0.0);
-            tallest.is_some_and(|(highest, _)| (highest - share).abs() < 0.02)
-        });
         let centre = left + cluster / 2.0;
         label(drawing, peer, id, centre, slot, plot);
-        let (share, x) = tallest.unwrap_or((0.0, centre));
-        let x = if all_alike { centre } else { x };
+        // In the middle of its slot, which it fits into, so that it is on no other.
         drawing.group(Group::of(&peer.name), |group| {
-            let paint = if share > 0.0 { Paint::Ink } else { Paint::Soft };
+            let paint = if tallest > 0.0 { Paint::Ink } else { Paint::Soft };
             let font = Font::new(VALUE_SIZE).middle().paint(paint);
-            group.text((x, scale.at(share) - 5.0), above_bar(share, slot), font);
+            group.text((centre, scale.at(tallest) - 5.0), above_bar(tallest, slot), font);
         });
         if !model.has_faults() {
             even_mark(drawing, model, backend, plot.x + slot * backend as f64, slot, scale);

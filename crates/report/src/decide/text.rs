@@ -15,8 +15,9 @@ use crate::{
 
 pub(super) fn write(decision: &Decision, style: Style) -> String {
     let mut text = String::new();
-    let of = |status| decision.situations.iter().filter(move |one| one.finding.status == status);
-    for situation in of(Status::Tells) {
+    let tells =
+        |one: &&analysis::decide::Situation| one.finding.status == Status::Tells && !one.is_aside;
+    for situation in decision.situations.iter().filter(tells) {
         let choices: Vec<&str> = situation.choices.iter().map(|choice| choice.words()).collect();
         let mut line = Sentence::default().text(&situation.opening(":"));
         if !choices.is_empty() {
@@ -26,7 +27,7 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
         text.push_str(&paragraph(&line, "- ", style));
     }
     if let Some(costs) = &decision.costs {
-        head(&mut text, &format!("CPU that balancing takes, at {}", costs.load), style);
+        head(&mut text, &format!("CPU cost of balancing, at {}", costs.load), style);
         let width = costs.rows.iter().map(|row| row.peer.chars().count()).max().unwrap_or(4);
         for row in &costs.rows {
             let name = format!("{:<width$}", row.peer);
@@ -37,7 +38,7 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
                         .map(|(low, high)| format!(" ({})", span(&micros(low), &micros(high))));
                     let whose = match row.calls_per_core {
                         _ if row.is_clients => ", the client's".to_owned(),
-                        Some(calls) => format!("; a core carries {}", format::rate(calls.value)),
+                        Some(calls) => format!("; one core handles {}", format::rate(calls.value)),
                         None => String::new(),
                     };
                     format!(
@@ -63,7 +64,7 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
     let runs = decision.folders().len();
     let word = if runs == 1 { "run" } else { "runs" };
     let foot = format!(
-        "From {runs} {word} on {}; brackets hold {LEVEL_TEXT} intervals, and alike is within {}.",
+        "From {runs} {word} on {}; in brackets: {LEVEL_TEXT} confidence intervals; alike: within {}.",
         decision.machine,
         format::share(decision.alike_within)
     );

@@ -38,16 +38,16 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                     None => format!("{} repeats", model.repeats()),
                 };
                 html.text(&format!(
-                    "Figures are medians over {repeats}, with {LEVEL_TEXT} intervals in brackets \
-                     (Student's t on the logarithms). A ratio or a difference of two peers is that of \
-                     their medians; its interval comes from the repeats one by one, and tells them \
-                     apart where it leaves no doubt."
+                    "Figures are medians over {repeats}, with {LEVEL_TEXT} confidence intervals in \
+                     brackets (Student's t on the logarithms). The ratio or difference of two peers is \
+                     that of their medians. Its interval comes from comparing them repeat by repeat; \
+                     they differ significantly if it excludes 1 (or 0)."
                 ));
             });
         }
         if let Some(learned) = &model.run.learned {
             html.tag("details", &[], |html| {
-                html.leaf("summary", &[], "What this scenario teaches");
+                html.leaf("summary", &[], "What this scenario shows");
                 html.leaf("p", &[], learned.trim());
             });
         }

@@ -13,7 +13,7 @@ use crate::html::Html;
 /// Figures of imbalance, with their heads and what they are.
 const COLUMNS: [(Figure, &str, &str); 4] = [
     (Figure::MaxShare, "Busiest backend", "Largest share of calls that one backend got"),
-    (Figure::MinShare, "Idlest backend", "Smallest share of calls that one backend got"),
+    (Figure::MinShare, "Least busy backend", "Smallest share of calls that one backend got"),
     (Figure::Jain, "Jain's index", "1 when all backends got the same, 1/n when one of n got all"),
     (Figure::Cv, "Variation", "Standard deviation of calls per backend over their mean"),
 ];
@@ -32,7 +32,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                         column(html, head, hint, "num");
                     }
                     if !model.has_faults() {
-                        let hint = "Chance of calls at least this far from the weights, were each sent by chance";
+                        let hint = "Probability of shares at least this far from the weights if each call were placed at random";
                         column(html, "Chi-square p", hint, "num");
                     }
                 });
@@ -95,23 +95,23 @@ fn settled(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
     if all.is_empty() {
         return;
     }
-    html.leaf("h3", &[], "Until balance after a fault");
+    html.leaf("h3", &[], "Time until calls were balanced after a fault");
     html.leaf(
         "p",
         &[("class", "fine")],
         &format!(
-            "The time from a fault until every backend stayed within 5 points (and the width of \
-             chance) of what it was due; one that was taken away is due nothing. Calls are counted \
-             in bins of {}, and no shorter time can be seen.",
+            "The time from a fault until every backend stayed within 5 percentage points (plus \
+             random variation) of the share it was due; a backend that was taken away is due none. \
+             Calls are counted in bins of {}, which is the shortest time that can be observed.",
             format::duration(all.iter().map(|(_, one)| one.bin_s).fold(0.0, f64::max) * 1e9)
         ),
     );
-    table(html, "Until balance after a fault", |html| {
+    table(html, "Time until calls were balanced after a fault", |html| {
         html.tag("thead", &[], |html| {
             html.tag("tr", &[], |html| {
                 column(html, "Peer", "", "");
                 column(html, "Fault", "What was done to which backend, and when", "");
-                column(html, "Until balance", "Median of the repeats", "num");
+                column(html, "Time until balanced", "Median of the repeats", "num");
                 html.leaf("th", &[("scope", "col"), ("class", "plain")], "Each repeat");
             });
         });
@@ -139,7 +139,7 @@ fn said(after: &After) -> String {
     match after {
         After::Seconds(seconds) => format::duration(seconds * 1e9),
         After::Never => "never".to_owned(),
-        After::TooShort => "too short to tell".to_owned(),
+        After::TooShort => "too short to measure".to_owned(),
     }
 }
 

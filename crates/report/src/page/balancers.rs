@@ -55,14 +55,14 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
 
 fn explanation(model: &Model<'_>) -> String {
     let spread = match model.run.load.fleet.spread.as_str() {
-        "hash" => "by a hash, as an L4 balancer before them would",
-        _ => "in turn, as DNS gives out addresses",
+        "hash" => "by a hash, as an L4 balancer in front of them would",
+        _ => "round robin, as DNS hands out addresses",
     };
     let shown =
-        if model.sweep.is_some() { "The least and the most of any balancer" } else { "Each" };
+        if model.sweep.is_some() { "The lowest and highest of any balancer" } else { "Each" };
     format!(
-        "Client connections are dealt to the balancers {spread}, and each balancer knows its own \
-         calls only. {shown}, over all repeats."
+        "Client connections are assigned to the balancers {spread}, and each balancer knows only its \
+         own calls. {shown}, over all repeats."
     )
 }
 
@@ -76,7 +76,7 @@ fn theory(model: &Model<'_>) -> Option<String> {
     })?;
     let size = load.fleet.subset.as_ref()?.size;
     Some(format!(
-        "Theory: where each of {} balancers has {size} of {} backends at random, the busiest \
+        "Theory: with {} balancers that each use {size} of {} backends at random, the busiest \
          backend is expected to get {} of the calls, and {} backends to be in nobody's subset.",
         load.fleet.balancers,
         model.backends.len(),

@@ -22,7 +22,7 @@ pub(crate) fn render(comparison: &Comparison) -> String {
         });
         section(html, "figures", "What changed", |html| rows(html, comparison));
         if !comparison.warnings.is_empty() {
-            section(html, "warnings", "What makes them hard to compare", |html| {
+            section(html, "warnings", "Why they are hard to compare", |html| {
                 html.tag("ul", &[], |html| {
                     for warning in &comparison.warnings {
                         html.leaf("li", &[], warning);
@@ -38,7 +38,7 @@ fn rows(html: &mut Html, comparison: &Comparison) {
         "p",
         &[],
         &format!(
-            "A change counts when its whole interval lies beyond the tolerance of {}. {}",
+            "A change counts if its whole interval is beyond the tolerance of {}. {}",
             format::share(comparison.tolerance),
             allowance(comparison)
         ),

@@ -98,7 +98,7 @@ pub(super) fn layer(peer: &PeerView<'_>) -> &'static str {
         Some(Layer::L4) => "L4",
         Some(Layer::L7) => "L7",
         Some(Layer::Client) => "client",
-        Some(Layer::External) => "not known",
+        Some(Layer::External) => "unknown",
         None => format::UNKNOWN,
     }
 }
@@ -190,8 +190,8 @@ fn cause(html: &mut Html, peer: &PeerView<'_>, side: measure::record::Side) {
         return html.leaf("td", &[], side_name(side));
     }
     html.tag("td", &[("class", "wrap")], |html| {
-        html.text(&format!("the lab took {} away", taken.join(" and ")));
-        html.leaf("small", &[], &format!("seen on the side of the {}", side_name(side)));
+        html.text(&format!("the lab took away {}", taken.join(" and ")));
+        html.leaf("small", &[], &format!("observed at the {}", side_name(side)));
     });
 }
 

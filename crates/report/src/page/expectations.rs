@@ -11,7 +11,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     if claims.is_empty() {
         return;
     }
-    section(html, "expectations", "What was expected, and what came out", |html| {
+    section(html, "expectations", "Expectations", |html| {
         html.tag("ul", &[("class", "claims")], |html| {
             for claim in claims {
                 let (class, word) = match claim.verdict {

@@ -9,15 +9,15 @@ use measure::{figure::Figure, format, warning::Warning};
 use super::{column, peer_heading, section, table};
 use crate::html::Html;
 
-const LATE: &str = "Between the moment a call could have been sent and the moment it was";
-const RECEIPT: &str = "Between the moment the kernel had the response and the moment it was seen; \
-                    not known where client or kernel don't tell";
+const LATE: &str = "From when a call could have been sent until it was sent";
+const RECEIPT: &str = "From the kernel's receive stamp of the response until it was read; unknown if \
+                       client or kernel don't provide it";
 const FIGURES: [(Figure, &str, &str); 5] = [
     (Figure::GeneratorLatenessP50, "p50", LATE),
     (Figure::GeneratorLatenessP99, "p99", LATE),
     (Figure::GeneratorLatenessMax, "Latest call", LATE),
-    (Figure::GeneratorReceiptP50, "Seen late, p50", RECEIPT),
-    (Figure::GeneratorReceiptP99, "Seen late, p99", RECEIPT),
+    (Figure::GeneratorReceiptP50, "Read late, p50", RECEIPT),
+    (Figure::GeneratorReceiptP99, "Read late, p99", RECEIPT),
 ];
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -31,13 +31,12 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             "p",
             &[("class", "fine")],
             &format!(
-                "Between the moment a call could have been sent and the moment it was, and \
-                 between the moment its response was there and the moment it was seen. Both are \
-                 part of a latency that counts from the schedule, and no peer is to blame for \
-                 them. {}",
+                "How long after it could have been sent a call was sent, and how long after it \
+                 had arrived its response was read. Both are part of a latency that counts from \
+                 the schedule, and neither is the peer's. {}",
                 match is_swept {
-                    true => "Of all points, the trial with the highest.",
-                    false => "The median of the repeats, with its interval.",
+                    true => "The highest of all trials.",
+                    false => "Medians over the repeats, with intervals.",
                 }
             ),
         );
@@ -48,7 +47,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                     for (_, head, hint) in FIGURES {
                         column(html, head, hint, "num");
                     }
-                    column(html, "Judged", "Held to the bound of each trial", "");
+                    column(html, "Judged", "By the bound of each trial", "");
                 });
             });
             html.tag("tbody", &[], |html| {
@@ -101,7 +100,7 @@ fn judged(html: &mut Html, peer: &PeerView<'_>) {
         })
         .collect();
     let Some(first) = limited.first() else {
-        return html.leaf("td", &[], "in time");
+        return html.leaf("td", &[], "on time");
     };
     html.tag("td", &[("class", "told-wide")], |html| {
         html.leaf("b", &[("class", "c-bad")], "generator-limited");

@@ -20,7 +20,7 @@ pub(crate) fn render(entries: &[Entry], decision: Option<&str>) -> String {
             html.leaf("h1", &[], "All runs");
         });
         if entries.is_empty() {
-            return html.leaf("p", &[], "No run was found. `cargo run -p loadgen` makes one.");
+            return html.leaf("p", &[], "No run was found. Make one with `cargo run -p loadgen`.");
         }
         table(html, "All runs", |html| {
             head(html);
@@ -28,7 +28,7 @@ pub(crate) fn render(entries: &[Entry], decision: Option<&str>) -> String {
         });
         let runs = entries.len();
         let word = if runs == 1 { "run" } else { "runs" };
-        html.leaf("p", &[("class", "fine")], &format!("{runs} {word}, the latest first."));
+        html.leaf("p", &[("class", "fine")], &format!("{runs} {word}, latest first."));
     })
 }
 
@@ -39,7 +39,7 @@ fn head(html: &mut Html) {
             column(html, "Started", "UTC", "");
             column(html, "Peers", "In the order compared", "");
             column(html, "Ended", "", "");
-            column(html, "Expectations", "How many of the scenario's claims came out", "");
+            column(html, "Expectations", "How many of the scenario's claims held", "");
             column(html, "Took", "Wall time of the whole run", "num");
             column(html, "Size", "All files of the run; loadgen prune deletes old runs", "num");
         });
@@ -85,7 +85,7 @@ fn name(html: &mut Html, entry: &Entry, name: &str, question: &str) {
             html.leaf("p", &[("class", "answered")], answer);
         }
         if !entry.has_report {
-            let advice = format!("no report; loadgen report {} makes it", entry.folder);
+            let advice = format!("no report; create it with loadgen report {}", entry.folder);
             html.leaf("small", &[("class", "question")], &advice);
         }
     });
@@ -95,7 +95,7 @@ fn outcome(html: &mut Html, run: &RunRecord) {
     let (class, word) = match run.outcome {
         RunOutcome::Complete => ("", "complete"),
         RunOutcome::Interrupted => ("c-bad", "stopped"),
-        RunOutcome::Running => ("c-bad", "running, or killed"),
+        RunOutcome::Running => ("c-bad", "running or killed"),
     };
     html.leaf("td", &[("class", class)], word);
 }

@@ -13,9 +13,9 @@ pub(super) fn setup(model: &Model<'_>) -> Option<String> {
     let by = match records(model).next().map(|record| record.engine) {
         Some(LinkEngine::Netem) => ", by netem",
         Some(LinkEngine::Relay) => {
-            ", by a relay between TUN devices. What the kernel does with packets that \
-             arrive is billed to the relay then, and not to who gets them: compare CPU times with \
-             runs over the same links only"
+            ", by a relay between TUN devices. The kernel's work on arriving packets is then billed to \
+             the relay and not to their receiver, so compare CPU times only with runs over the same \
+             links"
         }
         None => "",
     };
@@ -23,7 +23,7 @@ pub(super) fn setup(model: &Model<'_>) -> Option<String> {
         .iter()
         .any(|link| link.between[0] == "client" && is_backend(&link.between[1]))
     {
-        true => " Client and backends have links of their own, which lead by no balancer.",
+        true => " Client and backends have links of their own that bypass the balancer.",
         false => "",
     };
     (!all.is_empty()).then(|| format!("{}; in each direction{by}.{direct}", all.join("; ")))
@@ -36,8 +36,8 @@ pub(super) fn measured(model: &Model<'_>) -> Option<String> {
     let late = |of: fn(&LinksRecord) -> Option<u64>| records(model).filter_map(of).max();
     if let (Some(p50), Some(p99)) = (late(|one| one.late_p50_ns), late(|one| one.late_p99_ns)) {
         sentences.push(format!(
-            "During the trials the relay passed packets on {} after they were due in the median, \
-             and {} at the 99th percentile, in the worst of them.",
+            "In the worst trial, the relay forwarded packets {} late in the median and {} late at the \
+             99th percentile.",
             format::duration(p50 as f64),
             format::duration(p99 as f64)
         ));
@@ -49,8 +49,7 @@ pub(super) fn measured(model: &Model<'_>) -> Option<String> {
     let dropped = counted(|link| link.dropped);
     if lost + dropped > 0 {
         sentences.push(format!(
-            "Of {} packets {} were lost by chance, and {} dropped because a link held as many as it \
-             may.",
+            "Of {} packets, {} were lost at random and {} dropped because a link was full.",
             format::count(packets),
             format::count(lost),
             format::count(dropped)
@@ -67,16 +66,16 @@ fn records<'a>(model: &'a Model<'_>) -> impl Iterator<Item = &'a LinksRecord> {
 fn describe(link: &LinkSetup) -> String {
     let mut does = vec![format!("{} one way", format::duration(link.delay_ns as f64))];
     if link.jitter_ns > 0 {
-        let order = if link.reorder { ", which lets packets overtake each other" } else { "" };
+        let order = if link.reorder { ", which can reorder packets" } else { "" };
         let jitter = format::duration(link.jitter_ns as f64);
-        does.push(format!("up to {jitter} less or more{order}"));
+        does.push(format!("± {jitter} of jitter{order}"));
     }
     if link.loss > 0.0 {
-        does.push(format!("{} of the packets lost", format::share(link.loss)));
+        does.push(format!("{} loss", format::share(link.loss)));
     }
     if let Some(bits) = link.rate_bits {
         let limit = format::count(u64::from(link.limit));
-        does.push(format!("{} with at most {limit} packets held", rate(bits)));
+        does.push(format!("{} with a queue of at most {limit} packets", rate(bits)));
     }
     format!("{}: {}", ends(&link.between, " – "), does.join(", "))
 }
@@ -124,7 +123,7 @@ fn pings(model: &Model<'_>, setup: &LinkSetup) -> Option<String> {
         return Some(format!("No ping between {between} was answered."));
     };
     Some(format!(
-        "Pings between {between}, before the trials, were to take {asked} there and back: they \
+        "Pings between {between} before the trials should have taken {asked} there and back: they \
          took {} in the median, and at most {} at the 99th percentile.",
         format::duration(*middle as f64),
         format::duration(largest as f64)

@@ -25,7 +25,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         let tls = tls(model.run.load.tls).map(|text| fact("TLS", text));
         let is_real = model.run.cluster.as_ref().is_some_and(|nodes| nodes.machines() > 1);
         let network = match model.is_of_targets() {
-            true => fact("Network", "what is between this machine and the target".to_owned()),
+            true => fact("Network", "the network between this machine and the target".to_owned()),
             false => fact("Network", network(model.run.network, is_real)),
         };
         let links = links::setup(model).map(|text| fact("Links", text));
@@ -33,7 +33,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         let network = std::iter::once(network).chain(links).chain(measured);
         facts(html, &network.chain(tls).collect::<Vec<_>>());
         facts(html, &procedure(model));
-        html.leaf("h3", &[], "On what");
+        html.leaf("h3", &[], "Environment");
         facts(html, &environment(model));
         html.leaf("h3", &[], "Peers as run");
         for peer in &model.peers {
@@ -68,14 +68,14 @@ fn load(model: &Model<'_>) -> Vec<Fact> {
     let load = &model.run.load;
     let loop_mode = match load.mode {
         LoopMode::Open => format!(
-            "open: {} arrivals at {} on a schedule that waits for nobody. Latency counts from the \
-             scheduled time, so a call that had to wait for its turn has waited.",
+            "open: {} arrivals at {}, scheduled in advance. Latency counts from the scheduled time, \
+             including any wait before a call could be sent.",
             load.arrivals.as_deref().unwrap_or("scheduled"),
             load.rate.map_or_else(|| "a rate that is not recorded".to_owned(), format::rate),
         ),
         LoopMode::Closed => format!(
-            "closed: each stream slot sends its next call {}. Latency counts from the sending, \
-             and a slow peer is asked less often: it must not be compared with an open loop's.",
+            "closed: each stream slot sends its next call {}. Latency counts from the sending, and \
+             a slow peer gets fewer calls, so don't compare it with that of an open loop.",
             if load.think_time_ns == 0 {
                 "when the last one has ended".to_owned()
             } else {
@@ -123,8 +123,8 @@ fn fleet(fleet: &FleetSetup) -> String {
     };
     let dealt = match (fleet.balancers, fleet.spread.as_str()) {
         (1, _) => "",
-        (_, "hash") => "; connections are dealt to them by a hash",
-        _ => "; connections are dealt to them in turn",
+        (_, "hash") => "; connections are assigned to them by a hash",
+        _ => "; connections are assigned to them round robin",
     };
     let subset = fleet.subset.as_ref().map(|subset| {
         format!("; each knows {} backends, chosen as `{}`", subset.size, subset.subsetting)
@@ -147,8 +147,8 @@ fn service(service: &ServiceSetup) -> String {
     });
     let methods: Vec<String> = methods.collect();
     let backend = match &service.identity {
-        Some(identity) => format!("its backend is told by the {identity}"),
-        None => "which backend served a call is not known".to_owned(),
+        Some(identity) => format!("its backend is identified by the {identity}"),
+        None => "which backend served a call is unknown".to_owned(),
     };
     format!("{}; {backend}", methods.join(", "))
 }
@@ -157,23 +157,22 @@ fn service(service: &ServiceSetup) -> String {
 fn points(sweep: &analysis::model::sweep::Sweep<'_>) -> String {
     let values: Vec<String> = sweep.points.iter().map(analysis::model::sweep::label).collect();
     let how = if sweep.search.is_some() { "searched: " } else { "" };
-    format!("{how}{} is {}; what follows is that of the first", sweep.key, values.join(", "))
+    format!("{how}{} is {}; what follows describes the first", sweep.key, values.join(", "))
 }
 
 /// `is_real` says whether the parts were on several machines.
 fn network(network: Network, is_real: bool) -> &'static str {
     match network {
-        Network::Loopback if is_real => "what is between the machines of the nodes.",
+        Network::Loopback if is_real => "the network between the machines of the nodes.",
         Network::Loopback => {
-            "one loopback for all. A hop costs next to nothing on it, and every connection has \
-             the same two ends."
+            "all processes share the loopback interface, on which a hop costs next to nothing."
         }
         Network::Namespaces => {
-            "a network namespace each for the client, the balancer and every backend, joined by \
-             veth links through the balancer's, as the pods of a node are. Without a balancer \
-             packets are routed through the middle all the same. That work is the kernel's: it \
-             falls to whoever is running, so compare the CPU time of the whole lab, or of the \
-             whole machine where it was quiet."
+            "client, balancer and each backend have network namespaces of their own, joined by \
+             veth links through the balancer's, like the pods of a node. Without a balancer, \
+             packets are routed through the same namespace. The kernel does that work on behalf of \
+             whichever process is running, so compare the CPU time of the whole lab, or of the \
+             whole machine if it was quiet."
         }
     }
 }
@@ -183,17 +182,16 @@ fn tls(tls: Tls) -> Option<&'static str> {
     match tls {
         Tls::None => None,
         Tls::Client => Some(
-            "TLS between clients and balancer, which ends it; what goes on to the backends is in \
-             plain text.",
+            "TLS between clients and balancer, which terminates it; plain text between balancer and \
+             backends.",
         ),
         Tls::Backend => Some(
-            "TLS between balancer and backends, begun by the balancer; what comes from the \
-             clients is in plain text.",
+            "TLS between balancer and backends, originated by the balancer; plain text between \
+             clients and balancer.",
         ),
         Tls::Both => Some(
-            "TLS on both sides. A balancer of calls ends it and begins it again; one of \
-             connections passes it through, and without one client and backend speak it with \
-             each other.",
+            "TLS on both sides. An L7 balancer terminates and re-encrypts it; an L4 balancer passes \
+             it through, and without a balancer it is between client and backend.",
         ),
     }
 }
@@ -203,15 +201,15 @@ fn own_server(model: &Model<'_>, backend: &BackendSetup) -> String {
     let servers = |kind: &str| model.run.resolved.pointer("/servers")?.get(kind);
     let whose = match (servers("started"), servers("running")) {
         _ if model.is_of_targets() => {
-            return "known by the ids in their answers; the lab did not start them".to_owned();
+            return "known by the ids in their responses; not started by the lab".to_owned();
         }
         (Some(_), _) => "started by the scenario's command",
-        (None, Some(_)) => "ran already",
+        (None, Some(_)) => "already running",
         (None, None) => "not the lab's own",
     };
     match backend.concurrency {
         0 => whose.to_owned(),
-        servers => format!("{whose}; {servers} at once, as the scenario says"),
+        servers => format!("{whose}; {servers} calls at once, according to the scenario"),
     }
 }
 
@@ -235,7 +233,7 @@ fn backends(model: &Model<'_>) -> String {
             return own_server(model, backend);
         }
         format!(
-            "{} at once, service time {}{mean}{speed}, weight {}",
+            "{} calls at once, service time {}{mean}{speed}, weight {}",
             backend.concurrency, backend.service_time, backend.weight
         )
     };
@@ -276,16 +274,16 @@ fn procedure(model: &Model<'_>) -> Vec<Fact> {
     let mut facts = vec![
         fact(
             "Warm-up",
-            format!("{} before each trial; its calls are in no figure", spans(|t| t.warm_up_s)),
+            format!("{} before each trial, not included in any figure", spans(|t| t.warm_up_s)),
         ),
-        fact("Measured", format!("{} a trial", spans(|t| t.measured_s))),
+        fact("Measured", format!("{} per trial", spans(|t| t.measured_s))),
         fact(
             "Order",
             if order.is_empty() {
                 "no trial was recorded".to_owned()
             } else {
                 format!(
-                    "{} (interleaved, so that drift of the machine hits all alike)",
+                    "{} (interleaved, so that drift of the machine affects all peers alike)",
                     order.join(" · ")
                 )
             },
@@ -315,7 +313,7 @@ fn busy_source(source: BusySource) -> &'static str {
     match source {
         BusySource::Schedstat => "in nanoseconds, from /proc/schedstat",
         BusySource::Cpuacct => "in nanoseconds, from the root control group's cpuacct.usage",
-        BusySource::Ticks => "by the ticks of /proc/stat: up to 40 % low where calls are small",
+        BusySource::Ticks => "in ticks, from /proc/stat: up to 40 % too low for small calls",
     }
 }
 
@@ -342,8 +340,7 @@ fn faults(model: &Model<'_>) -> Option<String> {
             let latest = done.iter().map(late).fold(0.0, f64::max);
             let seen = done.iter().filter(|fault| fault.seen).count();
             format!(
-                "{} {} at {:.2} s of the window (done within {} of that; its effect was seen in {} \
-                 of {} trials)",
+                "{} {} at {:.2} s of the window (at most {} later; effect seen in {} of {} trials)",
                 fault.action,
                 fault.backend,
                 fault.planned_s,
@@ -370,11 +367,11 @@ fn environment(model: &Model<'_>) -> Vec<Fact> {
             ),
         ),
         fact("Kernel", environment.kernel.clone()),
+        fact("Frequency", environment.governor.clone().unwrap_or_else(|| "no governor".to_owned())),
         fact(
-            "Frequency",
-            environment.governor.clone().unwrap_or_else(|| "no governor to read".to_owned()),
+            "Load before the run",
+            format!("{:.2} (one-minute average)", environment.load_average_1m),
         ),
-        fact("Load before", format!("{:.2} (one-minute average)", environment.load_average_1m)),
         fact(
             "layerlab",
             format!(
@@ -397,15 +394,15 @@ fn environment(model: &Model<'_>) -> Vec<Fact> {
             format!("{part} on {}", cpus.join(", "))
         })
         .collect();
-    let placement =
-        if placement.is_empty() { "nothing was pinned".to_owned() } else { placement.join("; ") };
+    let placement = if placement.is_empty() { "none".to_owned() } else { placement.join("; ") };
     facts.push(fact("CPU pinning", placement));
     if let Some(reason) = &environment.no_instructions {
         facts.push(fact("Instructions", format!("not counted: {reason}")));
     }
     if let Some(cores) = model.run.proxy_quota {
-        let text =
-            format!("held to {cores} of a core by a control group, so that it runs out first");
+        let text = format!(
+            "limited to {cores} of a core by a control group, so that it is the bottleneck"
+        );
         facts.push(fact("Each proxy", text));
     }
     facts
@@ -427,8 +424,8 @@ fn peer_details(html: &mut Html, peer: &PeerView<'_>) {
             let version = setup.version.as_deref().unwrap_or("version unknown");
             html.leaf("p", &[], version.trim());
             if setup.in_kernel {
-                let text = "The command set the kernel up in the balancer's network namespace and \
-                            ended. No process balances, and none can be billed for it.";
+                let text = "The command configured the kernel in the balancer's network namespace and \
+                            exited. No process balances, so no process can be billed for it.";
                 html.leaf("p", &[], text);
             }
             html.tag("pre", &[("tabindex", "0")], |html| {

@@ -137,8 +137,8 @@ fn footer(html: &mut Html, model: &Model<'_>) {
             &[],
             &format!(
                 "Run {} started {} with seed {}, on {} ({} CPUs, {}), by layerlab {} ({revision}, \
-                 {} build, {}). Record format {}. Made from the run folder alone: \
-                 loadgen report <run folder> makes it again.",
+                 {} build, {}). Record format {}. To make this page again from the run folder: \
+                 loadgen report <run folder>.",
                 run.scenario,
                 run.started_utc,
                 run.seed,

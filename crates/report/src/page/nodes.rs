@@ -12,11 +12,11 @@ use crate::html::Html;
 const COLUMNS: [(&str, &str, &str); 7] = [
     ("Node", "Its host, and its machine where nodes share one", ""),
     ("Did", "What ran there", ""),
-    ("CPUs", "Logical CPUs that were its own to use", "num"),
-    ("Calls", "Calls that it made, those of the warm-ups too", "num"),
+    ("CPUs", "Logical CPUs that it had to itself", "num"),
+    ("Calls", "Calls that it made, including warm-ups", "num"),
     ("CPU busy", "Mean over the trials, of its whole machine", "num"),
-    ("Clock within", "How far from what was measured its clock may have been, at worst", "num"),
-    ("Drift", "How fast its clock ran ahead of the coordinator's, at most", "num"),
+    ("Clock within", "Largest error of its measured clock offset", "num"),
+    ("Drift", "Largest drift of its clock against the coordinator's", "num"),
 ];
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -51,9 +51,9 @@ fn story(cluster: &Cluster) -> String {
         machines => format!("{machines} machines"),
     };
     format!(
-        "{nodes} nodes on {on}, with agents started by {}. Each call was timed by one clock: no \
-         latency is the difference of two. Clocks were compared before and after each trial, to \
-         start the load of all nodes together.",
+        "{nodes} nodes on {on}, with agents started by {}. Each call was timed with a single clock. \
+         Clocks were compared before and after each trial, to start the load on all nodes at the \
+         same time.",
         cluster.engine
     )
 }

@@ -25,25 +25,25 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         })
         .collect();
     let Some(&(peer, twin)) = pairs.first() else { return };
-    section(html, "omission", "What callers that wait would have said", |html| {
+    section(html, "omission", "What waiting callers would have reported", |html| {
         html.leaf("p", &[], &lesson(peer, twin));
         html.leaf(
             "p",
             &[("class", "fine")],
             &format!(
-                "The twin makes the same calls in a closed loop: {} callers, each of which waits \
-                 for its answer and then {} before its next call. Its latencies count from the \
-                 sending. They are shown here to be seen through, and are in no other table or \
+                "The same load in a closed loop: {} callers, each of which waits for its response, \
+                 and then {} before its next call. These latencies count from the sending. They \
+                 are shown here to illustrate coordinated omission, and are in no other table or \
                  chart.",
                 twin.callers,
                 format::duration(twin.think_time_s * 1e9),
             ),
         );
-        table(html, "Scheduled calls beside callers that wait", |html| {
+        table(html, "Scheduled calls and waiting callers", |html| {
             html.tag("thead", &[], |html| {
                 html.tag("tr", &[], |html| {
                     column(html, "Peer", "", "");
-                    column(html, "Measured by", "What makes calls due", "");
+                    column(html, "Measured by", "What triggers calls", "");
                     column(html, "Calls", "Successful calls of a trial", "num");
                     for (name, _) in QUANTILES {
                         column(html, name, "Latency", "num");
@@ -54,7 +54,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                 for (peer, twin) in pairs {
                     row(html, peer, "a schedule", calls_of(peer), |q| scheduled(peer, q));
                     let calls = Some(twin.counts.ok as f64);
-                    row(html, peer, "callers that wait", calls, |q| waited(twin, q));
+                    row(html, peer, "waiting callers", calls, |q| waited(twin, q));
                 }
             });
         });
@@ -70,15 +70,15 @@ fn lesson(peer: &PeerView<'_>, twin: &Twin) -> String {
     let (open, closed) = (format::duration(real), format::duration(seen));
     if real > 2.0 * seen {
         format!(
-            "Through {name} the p99 is {open}, counted from the time calls were due. Callers that \
-             wait for each answer would have reported {closed}: while the service stood still \
-             they made no calls, and left out all those that would have come."
+            "Through {name}, the p99 is {open} when counted from the time calls were due. Callers \
+             that wait for each response would have reported {closed}: while the service stood \
+             still they made no calls, and omitted all that would have come."
         )
     } else {
         format!(
-            "Through {name} the p99 is {open} counted from the time calls were due, and {closed} \
-             by callers that wait for each answer: nothing stood still for long enough to be left \
-             out."
+            "Through {name}, the p99 is {open} when counted from the time calls were due, and \
+             {closed} for callers that wait for each response: nothing stood still for long enough \
+             to be omitted."
         )
     }
 }

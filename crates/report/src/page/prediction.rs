@@ -9,7 +9,7 @@ use crate::{html::Html, predicted};
 /// Writes the section; nothing where nothing was predicted.
 pub(super) fn write(html: &mut Html, model: &Model<'_>, outcomes: &[Outcome]) {
     let Some(sealed) = &model.run.predictions else { return };
-    section(html, "predictions", "Predicted before it was measured", |html| {
+    section(html, "predictions", "Predicted before measuring", |html| {
         html.leaf("p", &[], &sealing(sealed));
         html.leaf("p", &[("class", "answer")], &predicted::score(outcomes));
         table(html, "Predictions and measurements", |html| {
@@ -20,7 +20,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>, outcomes: &[Outcome]) {
                     column(html, "Predicted", "", "num");
                     column(html, "Interval", "95 % prediction interval of the mean", "num");
                     column(html, "Measured", "Mean over the trials", "num");
-                    column(html, "Error", "Measured over predicted, less one", "num");
+                    column(html, "Error", "Measured over predicted, minus one", "num");
                     column(html, "Inside", "", "");
                 });
             });
@@ -33,10 +33,11 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>, outcomes: &[Outcome]) {
 fn sealing(sealed: &Sealed) -> String {
     let said = &sealed.predictions;
     format!(
-        "Simulated with times of the measured run {run} and {seeds} seeds for each of its repeats, \
-         and sealed at {utc}, before the first trial of this run: predictions.json has the SHA-256 \
-         {hash}. A prediction is of the mean of {repeats} trials; its 95 % interval has the chance of \
-         calls and services in it, and how much the repeats of the calibration differ.",
+        "Simulated with the times of the measured run {run} and {seeds} seeds for each of its \
+         repeats, and recorded at {utc}, before the first trial of this run: predictions.json has \
+         the SHA-256 {hash}. A prediction is for the mean of {repeats} trials; its 95 % interval \
+         covers random variation of calls and services, and differences between the calibration's \
+         repeats.",
         run = said.calibration.run,
         seeds = said.seeds,
         utc = sealed.sealed_utc,

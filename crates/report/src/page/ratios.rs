@@ -38,7 +38,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         .filter(|(figure, _)| others.iter().any(|peer| ratio(peer, reference, *figure).is_some()))
         .collect();
     html.tag("h3", &[], |html| {
-        html.text("Beside ");
+        html.text("Compared with ");
         super::peer_name(html, &reference.name, Paint::of(reference.mark));
         html.text(", repeat by repeat");
     });
@@ -51,7 +51,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                     column(
                         html,
                         &format!("{word}{head}"),
-                        "Ratio of the medians; its interval is that of the ratios repeat by repeat",
+                        "Ratio of the medians; its interval is that of the ratios, repeat by repeat",
                         "num",
                     );
                 }
@@ -96,7 +96,7 @@ fn cell(html: &mut Html, beside: Option<Beside>) {
         }
         let same = ratio.interval.is_some_and(|i| (i.high - i.low).abs() < 1e-9 && i.holds(1.0));
         if same {
-            html.leaf("small", &[("class", "told")], "the same in each");
+            html.leaf("small", &[("class", "told")], "the same in every repeat");
         } else if open.is_some() {
             html.leaf("small", &[("class", "told")], "too few repeats to tell");
         } else if told == Difference::CannotTell {

@@ -89,7 +89,7 @@
     }
     const hint = document.createElement("span");
     hint.className = "fine";
-    hint.textContent = "Hide and show; values: pointer, or Tab and arrow keys";
+    hint.textContent = "Click to hide or show a peer; hover over a chart for values, or use Tab and arrow keys";
     toggles.append(hint);
     toggles.hidden = false;
   }

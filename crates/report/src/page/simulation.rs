@@ -24,7 +24,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             html.tag("tr", &[], |html| {
                 column(html, "Taken", "", "");
                 column(html, "From", "", "");
-                column(html, "Count", "How many times were seen", "num");
+                column(html, "Count", "How many times were measured", "num");
                 column(html, "Mean", "", "num");
                 column(html, "KS", "Largest difference of the cumulative distributions", "num");
                 column(html, "Worst quantile", "Measured and simulated", "num");

@@ -39,21 +39,21 @@ fn found(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
         "p",
         &[("class", "fine")],
         &format!(
-            "The objective: {}, and no call without an answer. Rates lie {:.0} % apart. “Held up \
-             to” is the median over the repeats; below the first rate it held in every repeat, from \
-             the second on in none.",
+            "The objective: {}, and a response to every call. Neighbouring rates are {:.0} % apart. \
+             “Met up to” is the median over the repeats. Of the two rates of “between”, the objective \
+             was met up to the first in every repeat, and from the second on in none.",
             search.slo.join(" and "),
             search.resolution * 100.0
         ),
     );
-    table(html, "The highest rate at which the objective held", |html| {
+    table(html, "The highest rate that met the objective", |html| {
         html.tag("thead", &[], |html| {
             html.tag("tr", &[], |html| {
                 column(html, "Peer", "", "");
-                column(html, "Held up to", "Median over the repeats", "num");
-                column(html, "Between", "Held in every repeat – held in none", "num");
+                column(html, "Met up to", "Median over the repeats", "num");
+                column(html, "Between", "Met in every repeat – met in none", "num");
                 html.leaf("th", &[("scope", "col"), ("class", "plain")], "Each repeat");
-                html.leaf("th", &[("scope", "col"), ("class", "plain")], "What ended it");
+                html.leaf("th", &[("scope", "col"), ("class", "plain")], "Why it ended there");
             });
         });
         html.tag("tbody", &[], |html| {
@@ -61,7 +61,7 @@ fn found(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
                 html.tag("tr", &[("data-peer", &peer.name)], |html| {
                     peer_heading(html, peer);
                     let Some(found) = saturation(search, &peer.name) else {
-                        let text = "no rate at which it held was found";
+                        let text = "no rate that was tried met the objective";
                         return html.leaf("td", &[("colspan", "4"), ("class", "missing")], text);
                     };
                     let attributes = [("class", "num"), ("data-value", &*found.rate.to_string())];
@@ -100,9 +100,10 @@ fn points(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
         all.any(|peer| column.value(peer).is_some())
     };
     columns.retain(has);
-    let has_theory = sweep.points.iter().any(|point| {
-        point.model.measured().any(|peer| placement::of(&point.model, peer).is_some())
-    });
+    let has_theory = !sweep.is_of_channels()
+        && sweep.points.iter().any(|point| {
+            point.model.measured().any(|peer| placement::of(&point.model, peer).is_some())
+        });
     compact_table(html, "Every peer at every point", |html| {
         html.tag("thead", &[], |html| {
             html.tag("tr", &[], |html| {
@@ -111,9 +112,9 @@ fn points(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
                 for figure in &columns {
                     column(html, &figure.head(model), figure.hint, "num");
                     if has_theory && figure.head == COLUMNS[0].head {
-                        let hint = "Share of the busiest backend, were each connection a ball \
-                                    thrown into a bin";
-                        column(html, "by theory", hint, "num");
+                        let hint = "Expected share of the busiest backend if connections are \
+                                    placed like balls in bins";
+                        column(html, "in theory", hint, "num");
                     }
                 }
                 column(html, "Failed", "Calls that failed or had no answer", "num");

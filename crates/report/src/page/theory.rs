@@ -40,9 +40,9 @@ fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
             "p",
             &[("class", "fine")],
             &format!(
-                "Theory knows the backends' queues and nothing of network, proxy and kernel. “In \
-                 the backends” is queueing and service {}; “as a whole” is what the client saw. \
-                 Bold: more than {:.0} % off theory, and theory outside of the interval.",
+                "Theory covers the backends' queues, not network, proxy or kernel. “In the backends” \
+                 is queueing and service {}; “end to end” is what the client saw. Bold: more than \
+                 {:.0} % from theory, with theory outside the interval.",
                 source_of_times(model),
                 AGREES_WITHIN * 100.0
             ),
@@ -72,7 +72,11 @@ fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
         for (reason, peers) in reasons {
             html.tag("li", &[], |html| {
                 for (index, peer) in peers.iter().enumerate() {
-                    html.text(if index > 0 { ", " } else { "" });
+                    html.text(match index {
+                        0 => "",
+                        _ if index + 1 == peers.len() => " and ",
+                        _ => ", ",
+                    });
                     super::peer_name(html, &peer.name, Paint::of(peer.mark));
                 }
                 let word = if peers.len() == 1 { "has" } else { "have" };
@@ -85,8 +89,8 @@ fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
 /// How the time in the backends is known.
 fn source_of_times(model: &Model<'_>) -> &'static str {
     match &model.run.load.service {
-        Some(_) => "as the taps before them saw it",
-        None => "as the backends reported them",
+        Some(_) => "as measured by the taps in front of them",
+        None => "as reported by the backends",
     }
 }
 
@@ -97,9 +101,9 @@ fn head(html: &mut Html) {
             column(html, "Figure", "", "");
             column(html, "Theory", "Time in the backends by the model", "num");
             column(html, "In the backends", "Queueing and service together", "num");
-            column(html, "off by", "Measured in the backends over theory, less one", "num");
-            column(html, "As a whole", "What the client saw", "num");
-            column(html, "off by", "Measured as a whole over theory, less one", "num");
+            column(html, "off by", "Measured in the backends over theory, minus one", "num");
+            column(html, "End to end", "What the client saw", "num");
+            column(html, "off by", "Measured end to end over theory, minus one", "num");
         });
     });
 }
@@ -207,7 +211,7 @@ fn placements(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
         "p",
         &[("class", "fine")],
         &format!(
-            "{} {} on {} backends, as balls in bins: the share of the busiest backend.",
+            "{} {} on {} backends: the expected share of the busiest one, as for balls in bins.",
             format::count(u64::from(connections)),
             if connections == 1 { "connection" } else { "connections" },
             model.backends.len()
@@ -236,13 +240,13 @@ fn placement_row(html: &mut Html, peer: &PeerView<'_>, placement: &Placement) {
         peer_heading(html, peer);
         let (how, expected, note) = match placement {
             Placement::InTurn { max_share, used } => {
-                ("in turn", *max_share, format!("{used} in use"))
+                ("round robin", *max_share, format!("{used} in use"))
             }
             Placement::ByChance { expected, usual: (low, high), chance_of_idle } => (
-                "by chance",
+                "at random",
                 *expected,
                 format!(
-                    "{} – {} in nine of ten; some backend idle: {}",
+                    "{} – {} in nine cases of ten; chance of an idle backend: {}",
                     format::share(*low),
                     format::share(*high),
                     format::share(*chance_of_idle)

@@ -20,7 +20,7 @@ struct Column {
 
 const COLUMNS: &[Column] = &[
     Column {
-        head: "Answered",
+        head: "Successful",
         hint: "Successful calls",
         figure: Figure::Calls,
         marks_outliers: true,
@@ -57,7 +57,7 @@ const COLUMNS: &[Column] = &[
     },
     Column {
         head: "Queued p99",
-        hint: "Time queued in the backend, as it or the tap before it told",
+        hint: "Time queued in the backend, as reported by it or by the tap in front of it",
         figure: Figure::QueuedP99,
         marks_outliers: false,
     },
@@ -86,7 +86,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             "p",
             &[("class", "fine")],
             &format!(
-                "In the order run. Marked: more than {:.0} % from the peer's median.",
+                "In the order they were run. Marked: more than {:.0} % from the peer's median.",
                 OUTLIER * 100.0
             ),
         );
@@ -121,18 +121,6 @@ fn head(html: &mut Html, model: &Model<'_>) {
     });
 }
 
-/// The peer that a trial is measured by: in a sweep, as it was at the trial's point.
-fn at_point<'m, 'a>(
-    model: &'m Model<'a>,
-    peer: &'m PeerView<'a>,
-    trial: &TrialView<'_>,
-) -> &'m PeerView<'a> {
-    let Some(sweep) = &model.sweep else { return peer };
-    let value = trial.record.point.as_deref();
-    let point = sweep.points.iter().find(|point| Some(point.value) == value);
-    point.and_then(|point| analysis::model::sweep::peer_at(point, &peer.name)).unwrap_or(peer)
-}
-
 fn point_cell(html: &mut Html, sweep: &analysis::model::sweep::Sweep<'_>, trial: &TrialView<'_>) {
     let value = trial.record.point.as_deref().unwrap_or(format::UNKNOWN);
     let point = sweep.points.iter().find(|point| point.value == value);
@@ -144,7 +132,7 @@ fn point_cell(html: &mut Html, sweep: &analysis::model::sweep::Sweep<'_>, trial:
 
 fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, trial: &TrialView<'_>) {
     let record = trial.record;
-    let middle = at_point(model, peer, trial);
+    let middle = model.at_point(peer, record.point.as_deref());
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         number(html, u64::from(record.order) + 1);
         peer_heading(html, &PeerView { title: peer.name.clone(), ..peer.clone() });
@@ -197,9 +185,9 @@ fn cell(html: &mut Html, shown: &Column, value: Option<f64>, middle: Option<f64>
 fn reason(record: &measure::record::TrialRecord) -> String {
     match &record.outcome {
         TrialOutcome::Failed { side, message } => format!("{}: {message}", side_name(*side)),
-        TrialOutcome::Interrupted => "cut short, and so in no figure".to_owned(),
+        TrialOutcome::Interrupted => "cut short; not included in any figure".to_owned(),
         TrialOutcome::Complete if record.is_replaced() => {
-            "disturbed, measured again, and so in no figure".to_owned()
+            "disturbed and measured again; not included in any figure".to_owned()
         }
         TrialOutcome::Complete => "no call was scheduled in the measured window".to_owned(),
     }

@@ -87,18 +87,22 @@ fn gather(model: &Model<'_>) -> Vec<Kind> {
             None => texts.push((text, vec![place])),
         }
     };
-    let mode = model.run.load.mode;
+    let run = &model.run;
     for warning in &model.run.warnings {
         let about = model.peers.iter().find(|peer| warning.peer() == Some(&peer.name));
         if let Some(peer) = about.or(model.peers.first()) {
-            add(warning, meaning(warning, mode, peer, None), "the whole run".to_owned());
+            let peer = model.at_point(peer, warning.point());
+            add(warning, meaning(warning, run, peer, None), "the whole run".to_owned());
         }
     }
-    for (peer, trial) in model.trials() {
+    // What was measured again is in no figure, so its warnings put none in doubt.
+    let counted = model.trials().into_iter().filter(|(_, trial)| !trial.record.is_replaced());
+    for (peer, trial) in counted {
+        let peer = model.at_point(peer, trial.record.point.as_deref());
         for warning in &trial.record.warnings {
             let at = trial.record.point.as_ref().map(|point| format!(" at {point}"));
             let at = at.unwrap_or_default();
-            let meaning = meaning(warning, mode, peer, Some(trial.record));
+            let meaning = meaning(warning, run, peer, Some(trial.record));
             add(warning, meaning, format!("{}{at}, repeat {}", peer.name, trial.record.repeat + 1));
         }
     }

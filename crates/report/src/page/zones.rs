@@ -11,9 +11,9 @@ use super::{column, peer_heading, section, table};
 use crate::html::Html;
 
 const HEADING: &str = "Zones";
-const EXPLANATION: &str = "The calls of the clients in each zone, over all repeats: their part of \
-                           all calls, the part that a backend of another zone served, and the \
-                           part that the backends of each zone served.";
+const EXPLANATION: &str = "The calls of the clients in each zone, over all repeats: their share of \
+                           all calls, the share that was served in another zone, and the share \
+                           that was served in each zone.";
 
 /// A row: whose, at which point, and of which zone's clients.
 struct Row<'m, 'a> {
@@ -38,12 +38,12 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                         column(html, "At", "", "");
                     }
                     column(html, "Clients in", "", "");
-                    column(html, "Calls", "Their part of all successful calls", "num");
-                    let hint = "The part of their calls that a backend of another zone served";
+                    column(html, "Calls", "Their share of all successful calls", "num");
+                    let hint = "The share of their calls that a backend in another zone served";
                     column(html, "Crossed", hint, "num");
                     column(html, "p99", "Of their calls", "num");
                     for name in &served_by {
-                        let hint = "The part of their calls that its backends served";
+                        let hint = "The share of their calls that its backends served";
                         column(html, &format!("Served in {name}"), hint, "num");
                     }
                 });

@@ -52,8 +52,9 @@ pub(super) fn draw(decision: &Decision, frame: Frame) -> Option<Chart> {
     Some(Chart {
         title: "What tail latency costs".to_owned(),
         note: format!(
-            "A dot a peer: its p99 against the CPU its proxy takes, in µs per \
-             call. Lower and further to the left is better. Both axes are logarithmic; whiskers are {LEVEL_TEXT} intervals. What has no proxy stands on the strip to the left."
+            "One dot per peer: its p99 and the CPU that its proxy uses, in µs per call. Lower and \
+             further left is better. Both axes are logarithmic; whiskers are {LEVEL_TEXT} intervals. \
+             Peers without a proxy are on the strip at the left."
         ),
         alternative: alternative(&runs, &all),
         drawing,
@@ -208,7 +209,7 @@ fn tip(dot: &Dot<'_>) -> String {
     };
     let cost = match dot.cpu {
         Some(cpu) => format!("{} µs of CPU per call", micros(cpu.value)),
-        None if dot.peer.in_kernel => "the kernel balances; its CPU is no process's".to_owned(),
+        None if dot.peer.in_kernel => "the kernel balances; its CPU is not billed".to_owned(),
         None => "no proxy".to_owned(),
     };
     format!(

@@ -9,6 +9,8 @@ use std::{
 
 use analysis::decide::{Choice, Decision, Status, scenarios};
 use measure::{
+    answer::Answer,
+    figure::Figure,
     folder::Run,
     record::{Discovery, Disturbance, FaultRecord, ProcessRole, RunOutcome, TrialRecord},
     warning::Warning,
@@ -84,7 +86,7 @@ fn every_situation_says_when_the_data_cannot_tell() {
     let decision = decide(&[noisy]);
     let one = situation(&decision, "many-conns");
     assert_eq!(one.finding.status, Status::CannotTell);
-    assert!(one.finding.says.plain().contains("can't be told"), "{}", one.finding.says.plain());
+    assert!(one.finding.says.plain().contains("is open"), "{}", one.finding.says.plain());
 }
 
 #[test]
@@ -155,7 +157,7 @@ fn where_tails_are_alike_the_cheaper_one_is_right() {
     let one = situation(&decision, "many-conns");
     assert_eq!(one.choices, [Choice::L4]);
     assert!(one.finding.says.plain().contains("within 10 % of each other"));
-    assert!(one.details.plain().contains("more CPU for each call"));
+    assert!(one.details.plain().contains("more CPU per call"));
     // With proxies that cost the same, either is right.
     let costs: Vec<_> =
         crate::common::trials_of(&alike, "l4").map(|one| one.processes.clone()).collect();
@@ -175,7 +177,7 @@ fn a_client_that_does_as_well_is_right_too_and_its_cost_is_told() {
     let costs = decision.costs.unwrap();
     let client = finding(&costs.findings, "cost-of-client");
     assert_eq!(client.status, Status::Tells, "{}", client.says.plain());
-    assert!(client.says.plain().contains("more CPU on each call"), "{}", client.says.plain());
+    assert!(client.says.plain().contains("more CPU per call"), "{}", client.says.plain());
     let row = costs.rows.iter().find(|row| row.peer == "client-dns").unwrap();
     // A tenth of the generator's 23.3 µs.
     assert!((2_000.0..2_700.0).contains(&row.cpu_per_call_ns.unwrap().value) && row.is_clients);
@@ -206,8 +208,8 @@ fn changes_of_which_nothing_can_be_told_share_a_sentence() {
     let one = decide(&[run]);
     let says = situation(&one, "rolling-restart");
     let says = format!("{}{}", says.finding.says.plain(), says.details.plain());
-    assert_eq!(says.matches("in balance").count(), 2, "{says}");
-    assert!(says.contains("in balance after the 3 other changes can't be told"), "{says}");
+    assert_eq!(says.matches("balanced").count(), 2, "{says}");
+    assert!(says.contains("balanced after the 3 other changes is unknown"), "{says}");
 }
 
 #[test]
@@ -252,7 +254,10 @@ fn clients_are_told_apart_by_how_they_learn_of_backends() {
     assert_eq!(one.command, None);
     let says = one.details.plain();
     assert!(says.contains("client-dns, which resolves a name, did worse"), "{says}");
-    assert!(says.contains("client-lookaside, which is told of backends, did as well"), "{says}");
+    assert!(
+        says.contains("client-lookaside, which a control plane updates, did as well"),
+        "{says}"
+    );
     let page = report::decide::html(&decision);
     assert!(page.contains("<b>client-dns</b>") && page.contains("<b>client-lookaside</b>"));
 }
@@ -264,7 +269,7 @@ fn nothing_is_compared_across_an_overloaded_peer() {
     let one = situation(&decision, "single-conn-flood");
     assert_eq!(one.choices, [Choice::L7]);
     let says = one.finding.says.plain();
-    assert!(says.contains("l4 was overloaded: it was offered"), "{says}");
+    assert!(says.contains("l4 was overloaded: offered"), "{says}");
     assert!(!says.contains("times lower") && !one.details.plain().contains("CPU"), "{says}");
     let costs = decision.costs.unwrap();
     assert_eq!(finding(&costs.findings, "l7-beside-l4").status, Status::NotMeasured);
@@ -317,13 +322,13 @@ fn what_a_core_carries_is_told_where_the_proxy_was_held_to_a_part_of_one() {
     let carried = costs.rows.iter().find(|row| row.peer == "l7").unwrap().calls_per_core.unwrap();
     // A second over 14.2 µs.
     assert!((64_000.0..77_000.0).contains(&carried.value), "{carried:?}");
-    let said = format!("of which a core carries {}", measure::format::rate(carried.value));
+    let said = format!("where one core handles {}", measure::format::rate(carried.value));
     assert!(report::decide::html(&decision).contains(&said), "{said}");
 
     let decision = decide(&[clear("cost-of-l7")]);
     let rows = &decision.costs.as_ref().unwrap().rows;
     assert!(rows.iter().all(|row| row.calls_per_core.is_none()), "it had more than it could use");
-    assert!(!report::decide::html(&decision).contains("a core carries"));
+    assert!(!report::decide::html(&decision).contains("one core handles"));
 }
 
 #[test]
@@ -346,8 +351,8 @@ fn the_cheapest_proxy_is_named_where_it_can_be_told() {
     let told = finding(&costs.findings, "cheapest-l7");
     assert_eq!(told.status, Status::Tells);
     let text = told.says.plain();
-    assert!(text.starts_with("Of the L7 proxies l7 spent least"), "{text}");
-    assert!(text.contains("other-l7 spent 3.00 times"), "{text}");
+    assert!(text.starts_with("Of the L7 proxies l7 used the least"), "{text}");
+    assert!(text.contains("other-l7 used 3.00 times"), "{text}");
     crate::common::keep_repeats(&mut run, 1);
     let costs = decide(&[run]).costs.unwrap();
     assert_eq!(finding(&costs.findings, "cheapest-l7").status, Status::CannotTell);
@@ -382,7 +387,7 @@ fn the_break_even_is_what_the_formula_says() {
     let (low, high) = even.interval.unwrap();
     assert!(low < even.value && even.value < high);
     // The fixture's backends spend 26 µs on answering: more than that.
-    assert!(one.finding.says.plain().contains("any service earns it back"));
+    assert!(one.finding.says.plain().contains("it pays off with any service"));
     finding(&decision.answer, "break-even-single-conn-flood");
 
     let mut alike = run.clone();
@@ -401,7 +406,7 @@ fn the_break_even_is_what_the_formula_says() {
     }
     let decision = decide(&[cheap]);
     let says = decision.break_even[0].finding.says.plain();
-    assert!(says.contains("nothing to earn back"), "{says}");
+    assert!(says.contains("no extra cost to recover"), "{says}");
     assert!(decision.break_even[0].service_time_ns.is_none());
 
     // The formula is of backends that are alike and stay.
@@ -687,4 +692,40 @@ fn edit(file: &Path, change: fn(&mut serde_json::Value)) {
     let mut json = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
     change(&mut json);
     fs::write(file, json.to_string()).unwrap();
+}
+
+/// A scenario that compares no layers is told by its own answer, and decides between none.
+#[test]
+fn what_is_no_choice_between_layers_is_told_aside() {
+    let mut run = with_policies("failing-backend", &[("round_robin", "l4"), ("p2c", "l7")]);
+    run.record.answer = Some(Answer {
+        figure: Figure::ErrorRate,
+        peers: ["l7:p2c".into(), "l7:round_robin".into()],
+        at: None,
+        less: None,
+        greater: None,
+        alike: None,
+        overloaded: None,
+        always: Some("{l7:p2c.lost} failed.".parse().unwrap()),
+    });
+    let results = Results::of(&[clear("many-conns"), run]);
+    let decision = results.decide();
+    let one = situation(&decision, "failing-backend");
+    assert!(one.is_aside && one.choices.is_empty());
+    assert!(one.finding.says.plain().ends_with(" failed."), "{}", one.finding.says.plain());
+    let page = report::decide::html(&decision);
+    let first = &page[..page.find("id=\"choices\"").unwrap()];
+    assert!(!first.contains("says-failing-backend") && first.contains("says-many-conns"));
+    assert!(page.contains("id=\"asides\""));
+}
+
+/// What a proxy does with a part of a core is no load that a tail is read from.
+#[test]
+fn a_proxy_that_is_held_to_a_part_of_a_core_has_no_tail_to_compare() {
+    let mut run = clear("capacity");
+    assert!(!decide(&[run.clone()]).tails.is_empty());
+    run.record.proxy_quota = Some(0.05);
+    let decision = decide(&[run]);
+    assert!(decision.tails.is_empty() && decision.break_even.is_empty());
+    assert!(decision.costs.is_some(), "its CPU is what is asked for");
 }

@@ -235,7 +235,7 @@ fn a_peer_without_any_good_trial_is_said_and_nothing_breaks() {
             trial.outcome = TrialOutcome::Failed { side: Side::Proxy, message };
         }
         let page = all_of(&run);
-        assert!(page.contains("no trial ended well: it would not start"), "{peer}");
+        assert!(page.contains("no trial succeeded: it would not start"), "{peer}");
     }
 }
 
@@ -245,13 +245,13 @@ fn a_run_without_trials_is_a_page() {
     run.trials.clear();
     run.record.outcome = RunOutcome::Interrupted;
     let page = all_of(&run);
-    assert!(page.contains("no trial was run") && page.contains("stopped before its end"));
+    assert!(page.contains("no trial was run") && page.contains("The run was interrupted"));
     run.record.peers.clear();
     run.record.backends.clear();
     run.record.outcome = RunOutcome::Running;
     run.record.elapsed_s = None;
     let page = all_of(&run);
-    assert!(page.contains("has not ended, or was killed"));
+    assert!(page.contains("is still going or was killed"));
 }
 
 #[test]
@@ -261,8 +261,10 @@ fn an_interrupted_run_shows_what_was_measured() {
     run.trials[1].outcome = TrialOutcome::Interrupted;
     run.record.outcome = RunOutcome::Interrupted;
     let page = all_of(&run);
-    assert!(page.contains("stopped before its end") && page.contains("1 trial was run whole"));
-    assert!(page.contains("its trial was cut short") && page.contains("cut short, and so in no"));
+    assert!(page.contains("The run was interrupted") && page.contains("1 trial is complete"));
+    assert!(
+        page.contains("its trial was cut short") && page.contains("cut short; not included in")
+    );
 }
 
 /// Calls of 200 µs on the wire, of which the generator makes 350. Where calls wait for a
@@ -331,7 +333,7 @@ fn trials_without_an_answered_call_are_no_division_by_zero() {
         trial.measured_s = 0.0;
     }
     let page = all_of(&run);
-    assert!(page.contains("had none of"));
+    assert!(page.contains(": none of"));
     for trial in &mut run.trials {
         trial.counts = Counts::default();
         trial.backends.clear();
@@ -343,7 +345,7 @@ fn trials_without_an_answered_call_are_no_division_by_zero() {
 #[test]
 fn a_closed_loop_twin_is_shown_for_what_it_leaves_out_and_only_there() {
     let mut run = crate::common::run();
-    assert!(!all_of(&run).contains("callers that wait"));
+    assert!(!all_of(&run).contains("waiting callers"));
     let l4 = run.trials.iter().find(|trial| trial.peer == "l4").unwrap();
     let mut twin = Twin {
         peer: "l4".into(),
@@ -396,7 +398,7 @@ fn what_each_node_did_stands_in_a_table_of_its_own() {
     });
     let page = page_of(&run);
     assert!(page.contains("2 nodes on 2 machines, with agents started by slurm"));
-    assert!(page.contains("balancer, backends") && page.contains("what is between the machines"));
+    assert!(page.contains("balancer, backends") && page.contains("network between the machines"));
     let trials = run.trials.len() as u64;
     assert!(page.contains(&format!(">{}<", measure::format::count(1_000 * trials))));
     assert!(page.contains(">42.0 µs<") && page.contains("On node n1: The hypervisor gave 25.0 %"));
@@ -408,7 +410,7 @@ fn one_repeat_says_that_chance_is_not_known() {
     let mut run = crate::common::run();
     run.trials.retain(|trial| trial.repeat == 0);
     let page = all_of(&run);
-    assert!(page.contains("measured once"));
+    assert!(page.contains("measured only once"));
 }
 
 #[test]
@@ -416,7 +418,7 @@ fn two_repeats_are_too_few_for_an_interval() {
     let mut run = crate::common::run();
     run.trials.retain(|trial| trial.repeat < 2);
     let page = all_of(&run);
-    assert!(page.contains("measured twice, which is too few for intervals"));
+    assert!(page.contains("measured only twice, so there are no confidence intervals"));
     assert!(page.contains("too few repeats to tell") && !page.contains("95 % interval"));
 }
 
@@ -451,7 +453,7 @@ fn a_closed_loop_says_so_wherever_there_is_a_latency() {
         "Latency over time (closed loop)",
         "from the sending (closed loop)",
         "have no model: in a closed loop calls wait for each other",
-        "It must not be compared with an open loop",
+        "compare it with that of an open loop",
     ] {
         assert!(page.contains(label), "{label}");
     }
@@ -463,7 +465,7 @@ fn a_closed_loop_says_so_wherever_there_is_a_latency() {
 fn theory_stands_beside_what_it_fits_and_says_why_not_elsewhere() {
     let page = page_of(&crate::common::run());
     assert!(page.contains("E_4/M/8, 40.0 % busy") && page.contains("theory for l7: E_4/M/8"));
-    assert!(page.contains("the load is 1.600 of what the servers can do"));
+    assert!(page.contains("the offered load is 1.60 times what the servers can do"));
     // The fixture is a simulation of that very queue: none of the figures in the
     // backends may be off by more than their interval. Nor may they be where an old
     // record has the parts only, and they have to come out nearly the same.
@@ -494,7 +496,7 @@ fn theory_stands_beside_what_it_fits_and_says_why_not_elsewhere() {
     let page = page_of(&run);
     let placed = queueing::bins::RandomPlacement::new(8, 4).unwrap();
     assert!(page.contains(&measure::format::share(placed.expected_max_share())));
-    assert!(page.contains("by chance") && page.contains("in nine of ten"));
+    assert!(page.contains("at random") && page.contains("in nine cases of ten"));
     assert!(page.contains("connections are placed by chance or by state"));
 }
 
@@ -505,7 +507,7 @@ fn faults_are_marked_and_what_follows_is_timed() {
     assert!(page.contains("kill b1 at 0.90 s of the window") && page.contains("in 9 of 9 trials"));
     assert!(page.contains("in 6 of 9 trials"), "the start was not seen in three");
     assert!(page.contains("there is no steady state"));
-    let section = &page[page.find("Until balance after a fault").unwrap()..];
+    let section = &page[page.find("Time until calls were balanced after a fault").unwrap()..];
     let row = |peer: &str| {
         let start = section.find(&format!("<tr data-peer=\"{peer}\"")).unwrap();
         let row = &section[start..];
@@ -514,7 +516,9 @@ fn faults_are_marked_and_what_follows_is_timed() {
     assert!(row("l7").contains("100 ms, 100 ms, 100 ms"), "{}", row("l7"));
     assert!(row("l4").contains("never, never, never"), "{}", row("l4"));
     let started = &section[section.find("start b1 at 2.00 s").unwrap()..];
-    assert!(!section.contains("too short to tell") && started.contains("100 ms, 100 ms, 100 ms"));
+    assert!(
+        !section.contains("too short to measure") && started.contains("100 ms, 100 ms, 100 ms")
+    );
     for (name, picture) in drawn(&run) {
         let over_time = ["throughput", "latency-over-time", "share-over-time"].contains(&name);
         assert_eq!(picture.contains("kill b1 at 0.90 s"), over_time, "{name}");
@@ -524,7 +528,7 @@ fn faults_are_marked_and_what_follows_is_timed() {
 #[test]
 fn a_generator_that_was_late_is_named_beside_its_lateness() {
     let mut run = crate::common::run();
-    assert!(page_of(&run).contains("in time"));
+    assert!(page_of(&run).contains("on time"));
     let late = Warning::GeneratorLimited { lateness_p99_us: 1_500.0, bound_us: 500.0 };
     run.trials[0].warnings.push(late.clone());
     let page = all_of(&run);
@@ -553,7 +557,10 @@ fn the_list_of_runs_links_each_and_names_what_it_can_not_read() {
     assert_eq!(links, [format!("./single-conn-flood/{}/report.html", name(&with_report))]);
     assert!(root.path().join(links[0]).is_file());
     assert!(
-        page.contains(&format!("loadgen report single-conn-flood/{} makes it", name(&without)))
+        page.contains(&format!(
+            "create it with loadgen report single-conn-flood/{}",
+            name(&without)
+        ))
     );
     assert!(page.contains("format version 99") && page.contains("1 of 4 failed"));
     assert!(!page.contains("<img") && page.contains("default-src 'none'"));
@@ -678,28 +685,28 @@ fn links_that_take_time_are_told_with_what_came_out() {
     let run = crate::common::run();
     let relay = all_of(&over_links(&run, LinkEngine::Relay));
     for said in [
-        "balancer – backends: 5.00 ms one way, up to 200 µs less or more, which lets packets overtake \
-         each other; balancer – b2: 20.0 ms one way, 0.5 % of the packets lost, 2.5 Mbit/s with at \
-         most 20,000 packets held; client – backends: 1.00 ms one way; any two zones: 2.00 ms one way; \
-         zone a – zone c: 3.00 ms one way; in each direction, by a relay between TUN devices.",
-        "Client and backends have links of their own, which lead by no balancer.",
-        "Pings between balancer and backends, before the trials, were to take 10.0 ms there and back: \
-         they took 10.1 ms in the median, and at most 10.2 ms at the 99th percentile.",
-        "Pings between balancer and b2, before the trials, were to take 40.0 ms there and back",
+        "balancer – backends: 5.00 ms one way, ± 200 µs of jitter, which can reorder packets; \
+         balancer – b2: 20.0 ms one way, 0.5 % loss, 2.5 Mbit/s with a queue of at most 20,000 \
+         packets; client – backends: 1.00 ms one way; any two zones: 2.00 ms one way; zone a – \
+         zone c: 3.00 ms one way; in each direction, by a relay between TUN devices.",
+        "Client and backends have links of their own that bypass the balancer.",
+        "Pings between balancer and backends before the trials should have taken 10.0 ms there and \
+         back: they took 10.1 ms in the median, and at most 10.2 ms at the 99th percentile.",
+        "Pings between balancer and b2 before the trials should have taken 40.0 ms there and back",
         "No ping between client and backends was answered.",
-        "Pings between any two zones, before the trials, were to take 4.00 ms there and back: they \
-         took 4.05 ms in the median",
-        "Pings between zone a and zone c, before the trials, were to take 6.00 ms there and back",
-        "During the trials the relay passed packets on 31.0 µs after they were due in the median, and \
-         92.0 µs at the 99th percentile, in the worst of them.",
-        "were lost by chance, and",
+        "Pings between any two zones before the trials should have taken 4.00 ms there and back: \
+         they took 4.05 ms in the median",
+        "Pings between zone a and zone c before the trials should have taken 6.00 ms there and back",
+        "In the worst trial, the relay forwarded packets 31.0 µs late in the median and 92.0 µs late \
+         at the 99th percentile.",
+        "were lost at random and",
     ] {
         let links = &relay[relay.find("<dt>Links").unwrap()..];
         assert!(relay.contains(said), "{said}\nin {}", &links[..links.find("</dl>").unwrap()]);
     }
     let netem = all_of(&over_links(&run, LinkEngine::Netem));
     assert!(netem.contains("in each direction, by netem."));
-    assert!(!netem.contains("the relay passed packets on") && !netem.contains("lost by chance"));
+    assert!(!netem.contains("the relay forwarded packets") && !netem.contains("lost at random"));
     let without = all_of(&run);
     assert!(!without.contains("Links as measured"));
 }
@@ -710,7 +717,7 @@ fn a_balancer_in_the_kernel_is_judged_by_the_machine() {
     for said in [
         "Machine CPU per call",
         "Lab CPU per call",
-        "in the kernel, where no process shows what it costs",
+        "in the kernel, whose cost is not billed to any process",
         "l4 has no process",
         "No process balances",
         "joined by veth links",
@@ -721,7 +728,7 @@ fn a_balancer_in_the_kernel_is_judged_by_the_machine() {
     // Nobody else's row says so, and on the loopback nobody's does.
     assert_eq!(page.matches("No process balances").count(), 1);
     let page = all_of(&crate::common::run());
-    for said in ["Machine CPU", "in the kernel, where", "No process balances"] {
+    for said in ["Machine CPU", "in the kernel, whose", "No process balances"] {
         assert!(!page.contains(said), "`{said}` on the loopback");
     }
 }

@@ -9,10 +9,14 @@ use measure::{
     answer::Answer,
     figure::Figure,
     folder::Run,
-    record::{Layer, LeftOut},
+    record::{Disturbance, Layer, LeftOut},
+    warning::Warning::{self, PrecisionNotReached},
 };
+use report::terminal::{self, Style};
 
 use crate::common::decided::{Results, situation};
+
+const STYLE: Style = Style { colour: false, width: 160 };
 
 fn plain(sentences: &[Sentence]) -> String {
     sentences.iter().map(Sentence::plain).collect::<Vec<_>>().join("\n")
@@ -56,7 +60,7 @@ fn shares_are_compared_with_what_policy_and_capacity_imply() {
     run.record.load.policy = "p2c".into();
     let said = plain(&findings(&run).peers);
     let expected =
-        "calls by load: the slowest backend, b3, got 25.0 % and has 6.2 % of the capacity";
+        "calls by load: the slowest backend, b3, got 25.0 % of them and has 6.2 % of the capacity";
     assert!(said.contains(expected), "{said}");
     // While b1 is away the others are due its calls.
     let said = plain(&findings(&crate::common::faulted()).peers);
@@ -86,7 +90,7 @@ fn streams_that_are_spread_better_and_take_longer_are_a_trade() {
 fn connections_are_spoken_of_where_they_differ() {
     let run = crate::common::swept();
     let said = plain(&findings(&run).answer);
-    assert!(said.starts_with("Even at 256 connections l4's busiest backend gets "), "{said}");
+    assert!(said.starts_with("Even at 256 connections, l4's busiest backend gets "), "{said}");
     let mut run = run;
     run.record.sweep.as_mut().unwrap().key = "balance.policy".into();
     let said = plain(&findings(&run).answer);
@@ -121,8 +125,8 @@ fn a_trial_whose_connections_were_not_dealt_in_turn_is_flagged() {
         backend.calls = calls;
     }
     let said = plain(&findings(&run).caveats);
-    let expected = "In repeat 1 the busiest backend of l4 got 38.4 % of the calls, and has 25.0 % \
-                    of connections dealt in turn";
+    let expected = "In repeat 1 the busiest backend of l4 got 38.4 % of the calls, and would have \
+                    got 25.0 % if connections are placed round robin";
     assert!(said.contains(expected), "{said}");
 }
 
@@ -132,7 +136,7 @@ fn overload_is_said_where_no_sentence_of_the_scenario_is_about_it() {
     answered_by(&mut run, "It was {change}.");
     run.record.answer.as_mut().unwrap().always = Some("{all.latency_p99}.".parse().unwrap());
     let said = plain(&findings(&run).answer);
-    assert!(said.contains("l4 was overloaded: it was offered"), "{said}");
+    assert!(said.contains("l4 was overloaded: offered"), "{said}");
     let overloaded = "L4 was offered {l4.load} what it served.".parse().unwrap();
     run.record.answer.as_mut().unwrap().overloaded = Some(overloaded);
     assert!(plain(&findings(&run).answer).starts_with("L4 was offered 1.57 times what"));
@@ -162,4 +166,152 @@ fn a_run_with_settings_of_its_own_is_not_answered_by_the_scenarios_sentence() {
     assert!(plain(&findings(&run).answer).starts_with("With one connection"));
     run.record.overrides = vec!["--set load.connections=64".into()];
     assert!(!plain(&findings(&run).answer).contains("With one connection"));
+}
+
+/// What happens at one point of a sweep is no doubt about another.
+#[test]
+fn an_overload_at_one_point_of_a_sweep_is_expected_there() {
+    let mut run = crate::common::swept();
+    let at_first = run.trials.iter_mut().filter(|trial| trial.point.as_deref() == Some("1"));
+    for trial in at_first.filter(|trial| trial.peer == "l4") {
+        trial.counts.completed_in_window = trial.counts.scheduled / 2;
+        trial.warnings.push(Warning::DriftWithinTrial { figure: "latency p50".into(), ratio: 2.7 });
+        trial.warnings.push(Warning::OtherRate { asked: 3_200.0, sent: 2_100.0 });
+    }
+    let said = plain(&findings(&run).caveats);
+    assert!(!said.contains("in doubt"), "{said}");
+    let page = report::html(&run);
+    assert!(page.contains("Expected here") && !page.contains("Puts figures in doubt"));
+    // Of another point, and so of none of the others.
+    let far = PrecisionNotReached {
+        peer: "l4".into(),
+        point: Some("256".into()),
+        figure: "latency_p99".into(),
+        wanted: 0.05,
+        reached: None,
+    };
+    run.record.warnings.push(far);
+    let table = terminal::table(&run.record, &run.trials, STYLE);
+    let in_doubt = |row: &str| {
+        let line = table.lines().find(|line| line.starts_with(row)).unwrap();
+        line.contains('?')
+    };
+    assert!(in_doubt("l4 at 256 ") && !in_doubt("l4 at 16 "), "{table}");
+}
+
+/// A run without a disturbed trial, whose generator was late, or whose repeats differ.
+#[test]
+fn a_machine_is_called_busy_only_where_other_work_was_seen() {
+    let mut run = crate::common::run();
+    crate::common::keep_up(&mut run);
+    run.trials.iter_mut().for_each(|trial| trial.warnings.clear());
+    run.record.warnings = vec![Warning::DriftBetweenRepeats {
+        peer: "l7".into(),
+        point: None,
+        figure: "latency p50".into(),
+        ratio: 1.58,
+    }];
+    let said = plain(&findings(&run).caveats);
+    assert!(!said.contains("in doubt"), "its interval is as wide: {said}");
+    run.trials[0].warnings.push(Warning::Clumped { distance: 0.4 });
+    run.trials[0].latency.mean = 150_000.0;
+    let late = Warning::GeneratorLimited { lateness_p99_us: 1_500.0, bound_us: 500.0 };
+    run.trials[1].warnings.push(late);
+    let said = plain(&findings(&run).caveats);
+    assert!(said.contains("could not keep to the schedule in 2 of 9 trials"), "{said}");
+    assert!(!said.contains("not quiet"), "{said}");
+    let busy =
+        Warning::Disturbed { share: 0.5, steal_ms: 0.0, throttled_ms: 0.0, neighbours_ms: 900.0 };
+    run.trials[1].warnings.push(busy);
+    let said = plain(&findings(&run).caveats);
+    assert!(said.contains("the machine was not quiet in 1 of 9 trials"), "{said}");
+    assert!(said.contains("could not keep to the schedule in 1 of 9 trials"), "{said}");
+}
+
+#[test]
+fn a_trial_that_was_measured_again_puts_no_figure_in_doubt() {
+    let mut run = crate::common::run();
+    run.trials.iter_mut().for_each(|trial| trial.warnings.clear());
+    run.record.warnings.clear();
+    let mut again = run.trials[0].clone();
+    again.disturbance = Some(Disturbance { is_replaced: true, ..Disturbance::default() });
+    again.warnings.push(Warning::GeneratorStarved { share: 0.5 });
+    again.order = 100;
+    run.trials.push(again);
+    let page = report::html(&run);
+    assert!(
+        page.contains("1</b> of 10 trials was disturbed") && !page.contains("waited for a CPU")
+    );
+}
+
+#[test]
+fn failures_that_the_answer_tells_of_are_expected() {
+    let mut run = crate::common::run();
+    crate::common::keep_up(&mut run);
+    crate::common::lose(&mut run, "l7", 0.2);
+    run.trials.iter_mut().for_each(|trial| trial.warnings.clear());
+    for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l7") {
+        trial.warnings.push(Warning::FailedCalls { failed: 2_000, sent: 10_000 });
+    }
+    let said = plain(&findings(&run).caveats);
+    assert!(said.contains("Latencies of l7 are in doubt. 2000 of 10000 calls failed"), "{said}");
+    assert!(said.contains("(20.0 %) failed"), "{said}");
+    run.record.answer = Some(Answer {
+        figure: Figure::ErrorRate,
+        peers: ["l7".into(), "l4".into()],
+        at: None,
+        less: None,
+        greater: None,
+        alike: None,
+        overloaded: None,
+        always: Some("{l7.lost} failed.".parse().unwrap()),
+    });
+    let said = plain(&findings(&run).caveats);
+    assert!(!said.contains("in doubt") && !said.contains("Latencies are those"), "{said}");
+}
+
+/// Calls of different points are never put together, lost ones neither.
+#[test]
+fn lost_calls_are_told_point_by_point() {
+    let mut run = crate::common::swept();
+    let at_last = run.trials.iter_mut().filter(|trial| trial.point.as_deref() == Some("256"));
+    for trial in at_last.filter(|trial| trial.peer == "l7") {
+        trial.counts.unfinished = trial.counts.scheduled / 10;
+    }
+    let said = plain(&findings(&run).caveats);
+    assert!(said.contains("calls with l7 at 256 connections, "), "{said}");
+    assert!(said.contains("(10.0 %) had no response"), "{said}");
+}
+
+/// What the answer states can be looked up in the table.
+#[test]
+fn the_table_has_the_figures_that_the_answer_rests_on() {
+    let mut run = crate::common::run();
+    crate::common::keep_up(&mut run);
+    let head = |run: &Run| {
+        let table = terminal::table(&run.record, &run.trials, STYLE);
+        table.lines().next().unwrap().to_owned()
+    };
+    assert!(!head(&run).contains("p90"));
+    answered_by(&mut run, "It was {change}: {all.latency_p90}.");
+    run.record.answer.as_mut().unwrap().figure = Figure::MinShare;
+    assert!(head(&run).contains("p90") && head(&run).contains("min share"), "{}", head(&run));
+    let page = report::html(&run);
+    let table = &page[page.find("id=\"comparison\"").unwrap()..page.find("id=\"charts\"").unwrap()];
+    assert!(table.contains("Least busy backend"));
+}
+
+/// A client that opens more connections at the stream limit has its calls on several backends.
+#[test]
+fn connections_that_channels_open_are_no_strays() {
+    let mut run = crate::common::swept();
+    run.record.load.policy = "round_robin".into();
+    for point in &mut run.record.sweep.as_mut().unwrap().points {
+        point.load.policy = "round_robin".into();
+        point.load.connections = 1;
+    }
+    let strays = |run: &Run| plain(&findings(run).caveats).contains("placed round robin");
+    assert!(strays(&run), "one connection, and calls on several backends");
+    run.record.sweep.as_mut().unwrap().key = "channel.max_connections".into();
+    assert!(!strays(&run));
 }

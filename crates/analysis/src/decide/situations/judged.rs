@@ -84,17 +84,17 @@ fn choose(
         (Difference::Greater, Some(difference)) => says
             .start()
             .peer(pair.calls)
-            .text("'s proxy took ")
+            .text("'s proxy used ")
             .durations(&difference)
-            .text(" more CPU for each call."),
+            .text(" more CPU per call."),
         (Difference::Less, Some(difference)) => says
             .start()
             .peer(pair.calls)
-            .text("'s proxy took ")
+            .text("'s proxy used ")
             .durations(&difference.magnitude())
-            .text(" less CPU for each call."),
+            .text(" less CPU per call."),
         (Difference::CannotTell, _) => {
-            says.start().text("Which of their proxies takes less CPU for a call can't be told.")
+            says.start().text("There is no significant difference in their proxies' CPU per call.")
         }
         _ => says,
     };
@@ -126,13 +126,13 @@ pub(super) fn tail(seen: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
             (Verdict::Same, Some(ratio)) => {
                 says.text(", within 10 % of each other").ends(&ratio, "ratio")
             }
-            (_, None) => says.text("; their ratio says nothing"),
+            (_, None) => says.text("; their ratio is meaningless"),
             (Verdict::CannotTell, _) if beside.significant == Difference::TooFew => {
-                says.text("; too few repeats to tell them apart")
+                says.text("; too few repeats for a verdict")
             }
-            (Verdict::CannotTell, Some(ratio)) => says
-                .text("; whether they differ by more than 10 % can't be told")
-                .ends(&ratio, "ratio"),
+            (Verdict::CannotTell, Some(ratio)) => {
+                says.text("; whether they differ by more than 10 % is open").ends(&ratio, "ratio")
+            }
         };
         says = says.text(".");
     }
@@ -153,8 +153,12 @@ fn spread(pair: Pair<'_, '_>, says: Sentence) -> Sentence {
             says.start()
                 .text("The busiest backend got ")
                 .shares(&own)
-                .text(" of the calls instead of ")
+                .text(" of the calls behind ")
+                .peer(calls)
+                .text(" and ")
                 .shares(&other)
+                .text(" behind ")
+                .peer(connections)
                 .text(".")
         }
         _ => says,
@@ -200,19 +204,19 @@ pub(super) fn shares(seen: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
         let beside = calls.beside(connections, Figure::MaxShare);
         says = match (Verdict::of(&beside), beside.ratio) {
             (Verdict::Better | Verdict::Worse, Some(ratio)) => says.text(": ").ratio(&ratio),
-            (Verdict::Same, _) => says.text(", which is alike"),
+            (Verdict::Same, _) => says.text(", within 10 % of each other"),
             (_, Some(_)) if beside.significant == Difference::TooFew => {
-                says.text("; too few repeats to tell them apart")
+                says.text("; too few repeats for a verdict")
             }
-            _ => says.text("; whether that differs by more than 10 % can't be told"),
+            _ => says.text("; whether they differ by more than 10 % is open"),
         };
         says = tail_of_streams(seen, pair, says.text("."));
         let even = seen.model.even_share();
         let uneven = even.zip(own.interval).filter(|(even, (low, _))| *low > even * 1.1);
         if let Some((even, _)) = uneven {
             more = more.text("Even would be ").figure(format::share(even)).text(
-                ": a balancer of calls picks a backend when a stream begins, and moves \
-                       nothing after that.",
+                ": an L7 balancer picks a backend when a stream begins, and does not move it \
+                       after that.",
             );
         }
     }
@@ -284,7 +288,7 @@ impl Judged {
         let says = std::mem::take(&mut self.says).start().peer(client);
         let says = match (by, choice) {
             (By::Change, Choice::ClientDns) => says.text(", which resolves a name,"),
-            (By::Change, _) => says.text(", which is told of backends,"),
+            (By::Change, _) => says.text(", which a control plane updates,"),
             _ => says,
         };
         let verdict = compare(seen, client, measure, by);
@@ -295,9 +299,7 @@ impl Judged {
             Verdict::CannotTell if is_trade(seen, client, measure, by) => {
                 says.text(" did better in one respect and worse in another, without a proxy")
             }
-            Verdict::CannotTell => {
-                says.text(" needs no proxy, and whether it did as well can't be told")
-            }
+            Verdict::CannotTell => says.text(" needs no proxy, and whether it did as well is open"),
         };
         let does_as_well = matches!(verdict, Verdict::Better | Verdict::Same);
         if does_as_well && self.verdict != Verdict::CannotTell {
@@ -322,9 +324,9 @@ impl Judged {
             groups[group].push(make.calls);
         }
         let words = [
-            ("The same came out for ", " beside their own L4."),
-            ("It came out otherwise for ", " beside their own L4."),
-            ("It can't be told for ", " beside their own L4."),
+            ("The same holds for ", " compared with their own L4."),
+            ("The result differs for ", " compared with their own L4."),
+            ("It is open for ", " compared with their own L4."),
         ];
         for (peers, (before, after)) in groups.iter().zip(words) {
             if !peers.is_empty() {

@@ -7,12 +7,20 @@
 
 mod judged;
 
-use measure::{figure::Figure, record::Discovery};
+use measure::{
+    answer::Answer,
+    figure::Figure,
+    record::{Discovery, Layer},
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Evidence, Finding, Status, change, fleets, policies, run_view::RunView, sweeps};
-use crate::{findings::Sentence, model::PeerView, verdict::Verdict};
+use crate::{
+    findings::Sentence,
+    model::{Model, PeerView},
+    verdict::Verdict,
+};
 
 /// A balancer to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -58,6 +66,8 @@ pub struct Situation {
     pub scenario: String,
     /// The choices that the data supports; none where it can't tell.
     pub choices: Vec<Choice>,
+    /// Whether it asks for no choice between balancing calls and balancing connections.
+    pub is_aside: bool,
     /// What decides between them, in short.
     #[schemars(with = "String")]
     pub reason: Sentence,
@@ -126,7 +136,7 @@ const SITUATIONS: &[Entry] = &[
     },
     Entry {
         scenario: "max-connection-age",
-        when: "Backends send old connections away, as a remedy behind L4",
+        when: "Backends close old connections, as a remedy behind L4",
         by: By::Tail,
     },
     Entry {
@@ -146,17 +156,17 @@ const SITUATIONS: &[Entry] = &[
     Entry { scenario: "rolling-restart", when: "Backends are restarted in turn", by: By::Change },
     Entry {
         scenario: "connection-sweep",
-        when: "How many connections L4 needs",
+        when: "How many connections L4 needs to be even",
         by: By::Sweep(sweeps::over_connections, "latency-percentiles"),
     },
     Entry {
         scenario: "payload-sweep",
-        when: "How large messages have to be for parsing to cost little",
+        when: "From which message size on parsing costs little",
         by: By::Sweep(sweeps::over_payload, "cpu-per-call"),
     },
     Entry {
         scenario: "cost-of-l7",
-        when: "What parsing costs at which rate",
+        when: "What parsing costs at different rates",
         by: By::Sweep(sweeps::over_rate, "cpu-per-call"),
     },
     Entry {
@@ -176,7 +186,7 @@ const SITUATIONS: &[Entry] = &[
     },
     Entry {
         scenario: "subsets",
-        when: "Each balancer of a fleet uses a part of the backends",
+        when: "Each balancer of a fleet uses some of the backends",
         by: By::Fleet(fleets::over_subsets, "shares"),
     },
     Entry {
@@ -186,7 +196,7 @@ const SITUATIONS: &[Entry] = &[
     },
     Entry {
         scenario: "saturation",
-        when: "How much load each carries under an objective",
+        when: "How much load each sustains under a latency objective",
         by: By::Search,
     },
 ];
@@ -234,7 +244,8 @@ pub(super) fn of(seen: &[RunView<'_>], searches: &[RunView<'_>]) -> Vec<Situatio
         all.extend(told);
     }
     let known = |one: &&RunView<'_>| scenarios().any(|name| name == one.scenario());
-    let own = seen.iter().filter(|one| !known(one) && one.point.is_none());
+    let unlisted = || seen.iter().filter(|one| !known(one));
+    let own = unlisted().filter(|one| one.point.is_none() && !answers_aside(one));
     let own =
         own.filter(|one| one.pair().is_some() || policies::of(one, Figure::LatencyP99).is_some());
     all.extend(own.map(|one| {
@@ -249,7 +260,45 @@ pub(super) fn of(seen: &[RunView<'_>], searches: &[RunView<'_>]) -> Vec<Situatio
         };
         judged(&one.model.run.question, by, one)
     }));
+    // One for all points of a run.
+    let mut folders = Vec::new();
+    for one in unlisted().filter(|one| answers_aside(one)) {
+        if !folders.contains(&&one.chosen.folder) {
+            folders.push(&one.chosen.folder);
+            all.extend(aside(one));
+        }
+    }
     all
+}
+
+/// Whether the answer of a run is about something else than the latency of balancing calls
+/// beside that of balancing connections.
+fn answers_aside(seen: &RunView<'_>) -> bool {
+    let is_of_layers = |answer: &Answer| {
+        let layer = |name: &String| seen.peer(name)?.layer();
+        let layers = answer.peers.each_ref().map(layer);
+        let is_both = layers.contains(&Some(Layer::L4)) && layers.contains(&Some(Layer::L7));
+        is_both && answer.figure.is_latency() && seen.point.is_none()
+    };
+    seen.model.run.answer.as_ref().is_some_and(|answer| !is_of_layers(answer))
+}
+
+/// What a run answers to its own question, which is none of the situations.
+fn aside(seen: &RunView<'_>) -> Option<Situation> {
+    let run = &seen.chosen.run;
+    let says = crate::findings::asked(&Model::new(&run.record, &run.trials))?;
+    let (when, id) = named(&run.record.question, seen);
+    let evidence = Evidence { point: None, ..seen.cite("answer") };
+    Some(Situation {
+        when,
+        scenario: seen.scenario().to_owned(),
+        choices: Vec::new(),
+        is_aside: true,
+        reason: says.clone(),
+        finding: Finding::new(&id, Status::Tells, says, vec![evidence]),
+        details: Sentence::default(),
+        command: None,
+    })
 }
 
 /// The points of each swept run of a scenario.
@@ -276,7 +325,7 @@ fn over(
     let (when, id) = named(entry.when, first);
     let whole = Evidence { point: None, ..first.cite(anchor) };
     let (status, says) = says.unwrap_or_else(|| {
-        let text = "It was run, but not with a peer of L4 and one of L7 at the same points.";
+        let text = "It was run, but not with an L4 and an L7 peer at the same points.";
         (Status::NotMeasured, Sentence::default().text(text))
     });
     let set: String = settings.iter().map(|one| format!(" --set {one}")).collect();
@@ -292,6 +341,7 @@ fn over(
         when,
         scenario: entry.scenario.to_owned(),
         choices: Vec::new(),
+        is_aside: false,
         reason: says.clone(),
         finding: Finding::new(&id, status, says, vec![whole]),
         details: Sentence::default(),
@@ -331,6 +381,7 @@ fn missing(entry: &Entry) -> Situation {
         when: entry.when.to_owned(),
         scenario: entry.scenario.to_owned(),
         choices: Vec::new(),
+        is_aside: false,
         reason: says.clone(),
         finding: Finding::new(entry.scenario, Status::NotMeasured, says, Vec::new()),
         details: Sentence::default(),
@@ -350,6 +401,7 @@ fn judged(when: &str, by: By, seen: &RunView<'_>) -> Situation {
             when,
             scenario: seen.scenario().to_owned(),
             choices: Vec::new(),
+            is_aside: false,
             reason: says.clone(),
             finding: Finding::new(&id, status, says, evidence),
             details: Sentence::default(),
@@ -364,13 +416,14 @@ fn judged(when: &str, by: By, seen: &RunView<'_>) -> Situation {
     );
     let Some(pair) = seen.pair() else {
         let says = Sentence::default().text(
-            "It was run, but not with a peer of L4 and one of L7, so it does not compare them.",
+            "It was run, but not with both an L4 and an L7 peer, so it does not compare them.",
         );
         let evidence = vec![seen.cite("comparison")];
         return Situation {
             when,
             scenario: seen.scenario().to_owned(),
             choices: Vec::new(),
+            is_aside: false,
             reason: says.clone(),
             finding: Finding::new(&id, Status::NotMeasured, says, evidence),
             details: Sentence::default(),
@@ -405,6 +458,7 @@ fn judged(when: &str, by: By, seen: &RunView<'_>) -> Situation {
         when,
         scenario: seen.scenario().to_owned(),
         choices: judged.choices,
+        is_aside: false,
         reason,
         finding: Finding::new(&id, status, judged.headline, evidence),
         details: judged.says,

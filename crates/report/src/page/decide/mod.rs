@@ -48,11 +48,12 @@ fn header(html: &mut Html, decision: &Decision) {
 
 /// One verdict for each situation that was measured.
 fn answer(html: &mut Html, decision: &Decision) {
-    let told: Vec<&Situation> = of_status(decision, Status::Tells);
+    let tells = |one: &&Situation| one.finding.status == Status::Tells && !one.is_aside;
+    let told: Vec<&Situation> = decision.situations.iter().filter(tells).collect();
     html.tag("section", &[("id", "answer")], |html| {
         html.tag("h2", &[("class", "visually-hidden")], |html| html.text("The answer"));
         if told.is_empty() {
-            html.leaf("p", &[], "No run decides between L4 and L7 yet; the commands below do.");
+            html.leaf("p", &[], "No run decides between L4 and L7 yet; use the commands below.");
         } else {
             table_of_words(html, "A verdict for each situation", |html| {
                 html.tag("thead", &[], |html| {
@@ -67,10 +68,6 @@ fn answer(html: &mut Html, decision: &Decision) {
         }
         caveats(html, decision);
     });
-}
-
-fn of_status(decision: &Decision, status: Status) -> Vec<&Situation> {
-    decision.situations.iter().filter(|one| one.finding.status == status).collect()
 }
 
 fn verdict(html: &mut Html, situation: &Situation) {
@@ -183,7 +180,7 @@ fn choices(html: &mut Html, decision: &Decision) {
         table_of_words(html, "The choices", |html| {
             html.tag("thead", &[], |html| {
                 html.tag("tr", &[], |html| {
-                    for name in ["Choice", "CPU per call", "Tail latency", "Right where"] {
+                    for name in ["Choice", "CPU per call", "Tail latency", "The right choice for"] {
                         html.leaf("th", &[("scope", "col"), ("class", "plain")], name);
                     }
                 });
@@ -192,8 +189,11 @@ fn choices(html: &mut Html, decision: &Decision) {
                 for (choice, what) in [
                     (Choice::L4, "balances connections"),
                     (Choice::L7, "balances calls in a proxy"),
-                    (Choice::ClientDns, "balances calls in the client, which resolves a name"),
-                    (Choice::ClientLookaside, "likewise, told of backends by a control plane"),
+                    (
+                        Choice::ClientDns,
+                        "balances calls in the client, over the backends of a name",
+                    ),
+                    (Choice::ClientLookaside, "the same, over backends from a control plane"),
                 ] {
                     tables::choice(html, decision, choice, what);
                 }
@@ -229,24 +229,27 @@ fn open(html: &mut Html, decision: &Decision) {
 
 /// All there is to say of each situation.
 fn write_each_situation(html: &mut Html, decision: &Decision) {
-    let measured: Vec<&Situation> = decision
-        .situations
-        .iter()
-        .filter(|one| one.finding.status != Status::NotMeasured)
-        .collect();
-    if measured.is_empty() {
-        return;
-    }
-    evidence(html, "situations", "Each situation in full", |html| {
-        html.tag("ul", &[("class", "peers")], |html| {
-            for situation in measured {
-                html.tag("li", &[], |html| {
-                    html.leaf("b", &[], &situation.opening("."));
-                    write_situation(html, situation);
-                });
-            }
+    let measured = decision.situations.iter();
+    let measured = measured.filter(|one| one.finding.status != Status::NotMeasured);
+    let (asides, situations): (Vec<_>, Vec<_>) = measured.partition(|one| one.is_aside);
+    for (id, heading, all) in [
+        ("situations", "Each situation in full", situations),
+        ("asides", "Other questions that were answered", asides),
+    ] {
+        if all.is_empty() {
+            continue;
+        }
+        evidence(html, id, heading, |html| {
+            html.tag("ul", &[("class", "peers")], |html| {
+                for situation in all {
+                    html.tag("li", &[], |html| {
+                        html.leaf("b", &[], &situation.opening("."));
+                        write_situation(html, situation);
+                    });
+                }
+            });
         });
-    });
+    }
 }
 
 /// A section that is folded away until it is asked for.
@@ -261,21 +264,21 @@ fn evidence(html: &mut Html, id: &str, heading: &str, inner: impl FnOnce(&mut Ht
 
 /// How the page was made, and of which runs.
 fn made(html: &mut Html, decision: &Decision) {
-    evidence(html, "method", "How this page was made, and of which runs", |html| {
+    evidence(html, "method", "How this page was made, and from which runs", |html| {
         html.leaf(
             "p",
             &[],
-            "Of each scenario the newest run that can be trusted: complete, in its full form, on \
-             this machine, and without a doubt about it. Runs with settings of their own stand \
-             apart. Peers are compared within a run, repeat by repeat; figures of different runs \
-             are never divided or subtracted. loadgen decide makes the page again.",
+            "It uses the newest run of each scenario that can be trusted: complete, in its full form, \
+             from this machine, and without doubts about the machine. Runs with other settings are \
+             listed separately. Peers are compared within a run, repeat by repeat; figures of \
+             different runs are never divided or subtracted. loadgen decide makes the page again.",
         );
         html.leaf(
             "p",
             &[],
             &format!(
-                "A verdict is given only where the {LEVEL_TEXT} interval (in brackets) leaves no \
-                 doubt. Alike is what lies within {} of each other with the whole interval.",
+                "There is a verdict only where the {LEVEL_TEXT} confidence interval (in brackets) \
+                 supports it. Two figures are alike if the whole interval is within {} of equality.",
                 format::share(decision.alike_within)
             ),
         );

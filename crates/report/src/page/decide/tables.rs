@@ -20,9 +20,9 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
             "p",
             &[],
             &format!(
-                "CPU that balancing takes, at {}: a proxy's own, and of a client that balances by \
-                 itself what it spends more than without a balancer. It depends on the \
-                 load: at a high rate calls are cheaper, since they share system calls.",
+                "The CPU that balancing costs, at {}: that of the proxy, or what a client that balances \
+                 by itself uses more than one that doesn't. It depends on the load: calls are cheaper \
+                 at a high rate, since they share system calls.",
                 costs.load
             ),
         );
@@ -30,7 +30,7 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
             let carried = costs.rows.iter().any(|row| row.calls_per_core.is_some());
             let carried_head = carried.then_some(("Calls/s per core", "num"));
             let head = [("Peer", ""), ("Layer", ""), ("CPU per call", "num")];
-            let beside = ("Beside the cheapest of its layer", "num");
+            let beside = ("Compared with the cheapest of its layer", "num");
             let head: Vec<_> = head.into_iter().chain(carried_head).chain([beside]).collect();
             heads(html, &head);
             html.tag("tbody", &[], |html| {
@@ -40,11 +40,11 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
                         html.leaf("td", &[], layer(row.layer));
                         let whose = match (row.is_clients, row.told) {
                             (true, true) => Some("the client's"),
-                            (true, false) => Some("the client's; not told from none"),
+                            (true, false) => Some("the client's; not significant"),
                             _ => None,
                         };
                         if row.in_kernel && row.cpu_per_call_ns.is_none() {
-                            let text = "in the kernel: no process shows it";
+                            let text = "in the kernel, not billed to any process";
                             html.leaf("td", &[("class", "missing"), ("data-value", "")], text);
                         } else {
                             cell(html, row.cpu_per_call_ns, signed_duration, whose);
@@ -87,8 +87,8 @@ pub(super) fn choice(html: &mut Html, decision: &Decision, choice: Choice, what:
                     let carries = row.calls_per_core.map(|calls| format::rate(calls.value));
                     let whose = match carries {
                         _ if row.is_clients => "more, in the client".to_owned(),
-                        Some(calls) => format!("in its proxy, of which a core carries {calls}"),
-                        None => "in its proxy".to_owned(),
+                        Some(calls) => format!("in the proxy, where one core handles {calls}"),
+                        None => "in the proxy".to_owned(),
                     };
                     html.leaf("small", &[], &whose);
                 });
@@ -116,15 +116,16 @@ fn own(choice: Choice) -> &'static str {
 /// In how many scenarios the p99 of a choice was lower than that of L4, or higher.
 fn tail_of(decision: &Decision, choice: Choice) -> String {
     if choice == Choice::L4 {
-        return "what the others are compared with".to_owned();
+        return "the others are compared with this".to_owned();
     }
     let rows: Vec<&TailRow> =
         decision.tails.iter().filter(|row| row.calls == own(choice)).collect();
     let count = |told: &str| rows.iter().filter(|row| row.told == told).count();
     match rows.len() {
-        0 => "not measured beside L4 under a load that both carry".to_owned(),
+        0 => "not compared with L4 under a load that both can handle".to_owned(),
         all => format!(
-            "p99 lower than L4's in {}, higher in {} and alike in {} of {all} loads that both carry",
+            "p99 lower than L4's in {}, higher in {} and alike in {} of {all} loads that both can \
+             handle",
             count("lower"),
             count("higher"),
             count("alike")
@@ -151,7 +152,7 @@ pub(super) fn tails(html: &mut Html, decision: &Decision) {
         html.leaf(
             "p",
             &[],
-            "The p99 of balancing calls beside that of balancing connections, repeat by repeat. \
+            "The p99 of balancing calls compared with balancing connections, repeat by repeat. \
              Latency counts from the time a call was due, unless the loop is closed.",
         );
         compact_table(html, "What balancing calls saves in tail latency", |html| {
@@ -165,7 +166,7 @@ pub(super) fn tails(html: &mut Html, decision: &Decision) {
                     ("p99, calls", "num"),
                     ("Saved", "num"),
                     ("Ratio", "num"),
-                    ("Told", ""),
+                    ("Verdict", ""),
                 ],
             );
             html.tag("tbody", &[], |html| decision.tails.iter().for_each(|row| tail(html, row)));
@@ -189,7 +190,7 @@ fn tail(html: &mut Html, row: &TailRow) {
             "higher" => "higher",
             "alike" => "alike",
             "too_few_repeats" => "too few repeats",
-            _ => "not told apart",
+            _ => "open",
         };
         html.leaf("td", &[], told);
     });
@@ -203,8 +204,8 @@ pub(super) fn changes(html: &mut Html, decision: &Decision) {
         html.leaf(
             "p",
             &[],
-            "Calls lost, and how long until every backend got what it was due, with those that were \
-             taken away due nothing: the median of the repeats.",
+            "Calls lost, and the time until every backend got the share it was due (none for those \
+             that were taken away): medians over the repeats.",
         );
         table(html, "What happens when backends come and go", |html| {
             heads(
@@ -214,7 +215,7 @@ pub(super) fn changes(html: &mut Html, decision: &Decision) {
                     ("Peer", ""),
                     ("Layer", ""),
                     ("Calls lost", "num"),
-                    ("Until balance", ""),
+                    ("Time until balanced", ""),
                 ],
             );
             html.tag("tbody", &[], |html| {
@@ -248,23 +249,22 @@ pub(super) fn even(html: &mut Html, decision: &Decision) {
     if decision.break_even.is_empty() {
         return;
     }
-    evidence(html, "break-even", "Where both are even", |html| {
+    evidence(html, "break-even", "Where L4 and L7 break even", |html| {
         html.leaf(
             "p",
             &[],
-            "Behind L4, each backend has to be made for the calls of the busiest one. With B equal \
-             backends of which the busiest gets the part m of the calls, that is B·m times what the \
-             calls need. Balancing calls frees B·(m₄ − m₇) times the service time S, and takes \
-             c₇ − c₄ more CPU of the proxy for each call. So both are even at",
+            "Behind L4, each backend needs the capacity of the busiest one. With B equal backends, of \
+             which the busiest gets a share m of the calls, that is B·m times what the calls use. \
+             Balancing calls saves B·(m₄ − m₇) times the service time S per call, and costs c₇ − c₄ \
+             more CPU in the proxy. So the two break even at",
         );
         html.leaf("pre", &[], "S* = (c₇ − c₄) / (B · (m₄ − m₇))");
         html.leaf(
             "p",
             &[],
-            "whatever the rate: calls that cost a backend more CPU than S* are cheaper behind L7. \
-             Worked out repeat by repeat from one run. It takes backends and proxies to be run at \
-             one utilisation, and backends to be bound by their CPU; where they wait for something \
-             else, what is wasted is not cores.",
+            "at any rate: calls that cost a backend more CPU than S* are cheaper behind L7. It is \
+             computed repeat by repeat, from one run, and assumes that backends and proxies run at \
+             the same utilisation and that backends are limited by their CPU.",
         );
         compact_table(html, "Break-even service times", |html| {
             heads(
@@ -275,7 +275,7 @@ pub(super) fn even(html: &mut Html, decision: &Decision) {
                     ("B·m₄", "num"),
                     ("B·(m₄ − m₇)", "num"),
                     ("c₇ − c₄", "num"),
-                    ("Even at S*", "num"),
+                    ("Break-even S*", "num"),
                 ],
             );
             html.tag("tbody", &[], |html| {
@@ -300,7 +300,7 @@ fn even_row(html: &mut Html, row: &BreakEven) {
         html.tag("td", &[], |html| {
             peer_name(html, &row.calls, Paint::of(row.calls_mark));
             html.tag("small", &[], |html| {
-                html.text("beside ");
+                html.text("vs. ");
                 peer_name(html, &row.connections, Paint::of(row.connections_mark));
             });
         });
@@ -311,8 +311,8 @@ fn even_row(html: &mut Html, row: &BreakEven) {
             Some(_) => cell(html, row.service_time_ns, format::duration, None),
             None => {
                 let text = match row.finding.status {
-                    Status::Tells => "there is none",
-                    _ => "not told",
+                    Status::Tells => "none",
+                    _ => "open",
                 };
                 html.leaf("td", &[("class", "num"), ("data-value", "")], text);
             }
@@ -366,7 +366,7 @@ fn scenario_row(html: &mut Html, run: &RunUsed, one: &PeerRow) {
         let (class, text) = match (claims.held, claims.failed, claims.not_judged) {
             (0, 0, 0) => ("", format::UNKNOWN.to_owned()),
             (held, 0, 0) => ("", format!("all {held} held")),
-            (held, 0, open) => ("", format!("{held} held, {open} open")),
+            (held, 0, open) => ("", format!("{held} held, {open} not judged")),
             (held, failed, open) => {
                 ("c-bad", format!("{failed} of {} failed", held + failed + open))
             }
@@ -412,7 +412,7 @@ fn layer(layer: Option<Layer>) -> &'static str {
         Some(Layer::L4) => "L4",
         Some(Layer::L7) => "L7",
         Some(Layer::Client) => "client",
-        _ => "not known",
+        _ => "unknown",
     }
 }
 
