@@ -34,10 +34,10 @@ pub struct Turns {
 }
 
 /// Addresses of which the first that takes a connection has all calls: gRPC's `pick_first`.
-/// When the connection is lost, the next one is looked for from the first address again, and
-/// meanwhile the name is resolved (`PickFirst::GoIdle` of grpc-core): what that gives counts
-/// for the connection after it, or where an address has not taken this one. A DNS server gives
-/// the addresses in another order each time, here from the next one on.
+/// When the connection is lost, the name is resolved and the channel is idle until the next
+/// call (`PickFirst::GoIdle` of grpc-core), which looks for a connection from the first address
+/// of the answer on. A DNS server gives the addresses in another order each time, here from the
+/// next one on.
 #[derive(Debug)]
 pub struct First {
     /// What calls name the service by.
@@ -117,9 +117,7 @@ impl Resolver {
                 turns.addresses[members[turn % members.len()]]
             }
             Self::First(first) => {
-                if first.tried.get() > 0 {
-                    first.resolve(now_ns);
-                }
+                first.resolve(now_ns);
                 let name = first.name.borrow();
                 let members = name.known();
                 let own = members.iter().position(|&member| member == first.first.get());
@@ -218,16 +216,15 @@ mod tests {
         resolver.set_members(&[0, 1, 2], 0);
         assert_eq!(next(&resolver, 2), [5001, 5000], "the name was not resolved");
         resolver.connected();
-        // Resolved at second 30, which counts for the connection after this one.
+        // Within the interval it is not, and after it from the next address on.
         resolver.lost(SECOND);
         assert_eq!((resolver.next(2 * SECOND).port(), resolver.count()), (5001, 2));
+        assert_eq!((resolver.next(30 * SECOND).port(), resolver.count()), (5002, 3));
         resolver.connected();
+        // Once for connections that are lost within an interval.
         resolver.lost(40 * SECOND);
-        assert_eq!((resolver.next(40 * SECOND).port(), resolver.count()), (5002, 3));
-        resolver.connected();
-        // And for this one where its first address does not take it: resolved at second 60.
         resolver.lost(50 * SECOND);
-        let ports = [50, 61, 61, 61].map(|second| resolver.next(second * SECOND).port());
+        let ports = [50, 60, 60, 60].map(|second| resolver.next(second * SECOND).port());
         assert_eq!(ports, [5002, 5000, 5001, 5002]);
     }
 
