@@ -3,6 +3,11 @@
 //! were read and go behind a new head straight into the output of the
 //! connection they belong to.
 //!
+//! It waits with epoll. io_uring, with multishot receive into provided buffers and one system
+//! call a turn, took between 0.93 and 1.11 times its CPU time per call on 8 connections with 16
+//! calls at once (ratios of 9 to 11 repeats, several variants): at some 24 calls a turn what
+//! enters the kernel is 4 % of what is left, and sockets and scheduling two thirds.
+//!
 //! | module | job |
 //! |---|---|
 //! | [`worker`] | the loop: events in, what was decided out, one write per connection and turn |
