@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures what the findings in the README rest on, on a machine that is quiet, and keeps
-# the pages in docs/site. About ten minutes. Needs root, for what a core carries.
+# the pages in docs/site. About a quarter of an hour. Needs root, for what a core carries.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,7 @@ run single-conn-flood --repeats 5
 run connection-sweep
 run scale-out
 run slow-backend
+run many-balancers
 run capacity --peers l4,l7,haproxy-l4,haproxy-l7,nginx-l4,nginx-l7,envoy-l7
 "$loadgen" decide "$out"
 
