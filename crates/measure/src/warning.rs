@@ -424,36 +424,45 @@ impl fmt::Display for Warning {
             ),
             Self::FewCalls { calls, wanted } => write!(
                 f,
-                "{calls} calls are few for the percentiles shown; with {wanted}, ten calls lie above \
-                 the p99. Measure longer or at a higher rate."
+                "{} calls are few for the percentiles shown; with {}, ten calls lie above the p99. \
+                 Measure longer or at a higher rate.",
+                format::count(*calls),
+                format::count(*wanted)
             ),
             Self::FailedCalls { failed, sent } => write!(
                 f,
-                "{failed} of {sent} calls failed; latencies are those of the rest. See the table of \
-                 failed calls for the side at fault."
+                "{} of {} calls failed; latencies are those of the rest. See the table of failed \
+                 calls for the side at fault.",
+                format::count(*failed),
+                format::count(*sent)
             ),
             Self::ClientExhausted { calls, what } => write!(
                 f,
-                "{calls} calls failed because the client could not open a connection ({what}), which \
+                "{} calls failed because the client could not open a connection ({what}), which \
                  is a limit of the lab, not of the peer. Let connections carry more calls \
-                 (`load.connection_calls`), lower the rate, or set `network = \"namespaces\"`."
+                 (`load.connection_calls`), lower the rate, or set `network = \"namespaces\"`.",
+                format::count(*calls)
             ),
             Self::UnfinishedCalls { unfinished, scheduled } => write!(
                 f,
-                "{unfinished} of {scheduled} calls had no response when the trial ended. Percentiles \
+                "{} of {} calls had no response when the trial ended. Percentiles \
                  leave them out, so the real ones are higher. The load exceeds what the backends in \
                  use can serve, or what the generator can send (then it was late as well). Lower the \
-                 rate, or give more CPU to whichever falls behind."
+                 rate, or give more CPU to whichever falls behind.",
+                format::count(*unfinished),
+                format::count(*scheduled)
             ),
             Self::HistogramSaturated { values } => write!(
                 f,
-                "{values} latencies were longer than an hour and count as an hour. Check the \
-                 machine's clock."
+                "{} latencies were longer than an hour and count as an hour. Check the machine's \
+                 clock.",
+                format::count(*values)
             ),
             Self::LogFull { lost } => write!(
                 f,
-                "{lost} calls did not fit into the call log and are not included in any figure. Lower \
-                 the rate or the duration."
+                "{} calls did not fit into the call log and are not included in any figure. Lower \
+                 the rate or the duration.",
+                format::count(*lost)
             ),
             Self::PrecisionNotReached { peer, point, figure, wanted, reached } => {
                 let reached = reached

@@ -254,7 +254,7 @@ fn failures_that_the_answer_tells_of_are_expected() {
         trial.warnings.push(Warning::FailedCalls { failed: 2_000, sent: 10_000 });
     }
     let said = plain(&findings(&run).caveats);
-    assert!(said.contains("Latencies of l7 are in doubt. 2000 of 10000 calls failed"), "{said}");
+    assert!(said.contains("Latencies of l7 are in doubt. 2,000 of 10,000 calls failed"), "{said}");
     assert!(said.contains("(20.0 %) failed"), "{said}");
     run.record.answer = Some(Answer {
         figure: Figure::ErrorRate,
