@@ -186,9 +186,12 @@ pub(super) fn over_rate(points: &[&RunView<'_>]) -> Option<Judged> {
                 Difference::Less => says.durations(&difference.magnitude()).text(" less"),
                 _ => says.durations(difference).text(" more"),
             };
+            if index == 0 {
+                says = says.text(" CPU per call than ").peer(pair.connections).text("'s");
+            }
             says = says.text(" at ").figure(seen.shown());
         }
-        says = says.text(", in CPU per call compared with ").peer(pair.connections).text("'s.");
+        says = says.text(".");
     }
     if !untold.is_empty() {
         says = says

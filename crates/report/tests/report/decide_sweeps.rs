@@ -93,7 +93,10 @@ fn cost_over_payload_and_rate_is_told_point_by_point() {
     let one = situation(&decision, "cost-of-l7");
     let says = one.finding.says.plain();
     assert_eq!(one.finding.status, Status::Tells, "{says}");
-    assert!(says.contains("more at 1.00/s") && says.contains("256/s, in CPU per call"), "{says}");
+    assert!(
+        says.contains("more CPU per call than l4's at 1.00/s") && says.contains("256/s."),
+        "{says}"
+    );
     // The table of costs is read at the highest rate.
     assert!(decision.costs.unwrap().evidence.point.unwrap().ends_with("256/s"));
     crate::common::keep_repeats(&mut rates, 2);
