@@ -145,7 +145,7 @@ mod tests {
             let message = positive("the rate", value).unwrap_err().to_string();
             assert!(message.contains("the rate"), "{message}");
         }
-        assert!(settles(1.0).unwrap_err().to_string().contains("1.000"));
+        assert!(settles(1.0).unwrap_err().to_string().contains("1.00 times"));
         assert!(at_most("servers", 65, 64).unwrap_err().to_string().contains("64"));
     }
 }

@@ -51,7 +51,7 @@ fn a_prediction_is_sealed_before_it_is_measured() {
     };
     let ran = predict(&["--repeats", "2", "--peers", "l4,l7:p2c"]);
     assert_eq!(ran.code, Some(0), "{}", ran.said());
-    for said in ["predicted", "latency_p99", "figures within what was validated", "extrapolated"] {
+    for said in ["predicted", "latency_p99", "figures within the calibration", "extrapolated"] {
         assert!(ran.stdout.contains(said), "{said}: {}", ran.said());
     }
     let runs = home.runs("small");

@@ -42,7 +42,7 @@ fn callers_that_wait_leave_a_standstill_out() {
     let closed = above(&run.record.twins[0].latency);
     assert!(open >= 80 && closed <= 10, "{open} of the schedule's, {closed} of the callers'");
     let page = fs::read_to_string(home.runs("frozen")[0].join("report.html")).unwrap();
-    assert!(page.contains("callers that wait"));
+    assert!(page.contains("What waiting callers would have reported"));
     assert!(home.left_behind().is_empty());
 }
 
