@@ -17,7 +17,9 @@ cargo clippy --profile gate --workspace --all-targets --quiet -- -D warnings
 step "tests"
 # A test that can't be run on this machine says so in a line of its own: for want
 # of privilege, mostly, which nothing can be installed for. It is a failure with
-# LAYERLAB_REQUIRE_NAMESPACES=1.
+# LAYERLAB_REQUIRE_NAMESPACES=1. Most tests of the lab wait for its processes, so that there is
+# room for more of them than there are cores.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) > 4 ? $(nproc) : 4))}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo test --profile gate --workspace --all-targets 2>&1 | tee "$log"
