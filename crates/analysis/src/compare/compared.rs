@@ -50,7 +50,6 @@ pub(super) struct Compared {
     pub(super) figure: Figure,
     pub(super) title: &'static str,
     pub(super) kind: Kind,
-    pub(super) lower_is_better: bool,
 }
 
 pub(super) const COMPARED: &[Compared] = &[
@@ -62,26 +61,16 @@ pub(super) const COMPARED: &[Compared] = &[
     // What equal runs move by in these is not known; less than in CPU time.
     Compared::cpu(Figure::ProxyInstructionsPerCall, "proxy instructions per call"),
     Compared::cpu(Figure::BackendInstructionsPerCall, "backend instructions per call"),
-    Compared {
-        figure: Figure::Throughput,
-        title: "calls per second",
-        kind: Kind::Count,
-        lower_is_better: false,
-    },
-    Compared {
-        figure: Figure::MaxShare,
-        title: "busiest backend",
-        kind: Kind::Count,
-        lower_is_better: true,
-    },
+    Compared { figure: Figure::Throughput, title: "calls per second", kind: Kind::Count },
+    Compared { figure: Figure::MaxShare, title: "busiest backend", kind: Kind::Count },
 ];
 
 impl Compared {
     const fn latency(figure: Figure, title: &'static str) -> Self {
-        Self { figure, title, kind: Kind::Latency, lower_is_better: true }
+        Self { figure, title, kind: Kind::Latency }
     }
 
     const fn cpu(figure: Figure, title: &'static str) -> Self {
-        Self { figure, title, kind: Kind::Cpu, lower_is_better: true }
+        Self { figure, title, kind: Kind::Cpu }
     }
 }

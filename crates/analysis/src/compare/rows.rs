@@ -116,9 +116,10 @@ fn row(peer: &str, compared: &Compared, values: &[Vec<f64>; 2], asked: Asked) ->
     }
     let interval = estimate.filter(|_| enough).and_then(|one| one.interval);
     let ends = interval.map(|one| (one.low, one.high));
+    let lower_is_better = !compared.figure.more_is_better();
     let verdict = match asked.how {
-        How::Apart(_) => judge(ends, asked.tolerance, compared.lower_is_better),
-        How::Interleaved => judge_interleaved(ends, asked.tolerance, compared.lower_is_better),
+        How::Apart(_) => judge(ends, asked.tolerance, lower_is_better),
+        How::Interleaved => judge_interleaved(ends, asked.tolerance, lower_is_better),
     };
     // What is asked of a figure of runs made apart is to be beyond the tolerance.
     let beyond = match asked.how {
@@ -136,7 +137,7 @@ fn row(peer: &str, compared: &Compared, values: &[Vec<f64>; 2], asked: Asked) ->
         in_doubt: false,
         would_see: interval.map(|one| {
             let seen = beyond * one.detectable_factor();
-            if compared.lower_is_better { seen - 1.0 } else { 1.0 - 1.0 / seen }
+            if lower_is_better { seen - 1.0 } else { 1.0 - 1.0 / seen }
         }),
         shown: compared.figure,
     })

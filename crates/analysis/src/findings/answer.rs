@@ -245,7 +245,7 @@ fn balance(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Option
     })
 }
 
-/// All peers that have a figure, the lowest first.
+/// All peers that have a figure, the best first.
 fn ranked<'m, 'a>(
     model: &'m Model<'a>,
     point: Option<&str>,
@@ -259,6 +259,9 @@ fn ranked<'m, 'a>(
         })
         .collect();
     all.sort_by(|a, b| a.1.value.total_cmp(&b.1.value));
+    if figure.more_is_better() {
+        all.reverse();
+    }
     all
 }
 
@@ -277,7 +280,7 @@ fn ranking(
     (!all.is_empty()).then_some(sentence)
 }
 
-/// Who has the least, and those that can't be told from it.
+/// Who is the best, and those that are not significantly worse.
 fn best(
     model: &Model<'_>,
     point: Option<&str>,
@@ -286,8 +289,8 @@ fn best(
 ) -> Option<Sentence> {
     let Quantity::Figure(figure) = quantity else { return None };
     let all = ranked(model, point, figure);
-    let (first, lowest) = all.first()?;
-    let sentence = sentence.peer(first).text(" with ").estimate(figure, lowest);
+    let (first, value) = all.first()?;
+    let sentence = sentence.peer(first).text(" with ").estimate(figure, value);
     let alike =
         |peer: &PeerView<'_>| peer.beside(first, figure).significant == Difference::CannotTell;
     let others: Vec<&PeerView<'_>> =
@@ -295,6 +298,7 @@ fn best(
     Some(if others.is_empty() {
         sentence
     } else {
-        sentence.text(", which is not significantly lower than ").possessives(&others)
+        let way = if figure.more_is_better() { "higher" } else { "lower" };
+        sentence.text(&format!(", which is not significantly {way} than ")).possessives(&others)
     })
 }

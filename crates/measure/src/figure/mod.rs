@@ -255,6 +255,17 @@ impl Figure {
         self.name().starts_with("latency_")
     }
 
+    /// Whether more of it is better: calls or bytes that get through.
+    pub fn more_is_better(self) -> bool {
+        matches!(
+            self,
+            Self::Throughput
+                | Self::SaturationRate
+                | Self::ProxyCallsPerCore
+                | Self::ProxyGibPerCore
+        )
+    }
+
     /// Whether it is a cost, which means nothing where calls are not served.
     pub fn is_cost(self) -> bool {
         let name = self.name();
