@@ -61,7 +61,7 @@ fn a_prediction_is_sealed_before_it_is_measured() {
     assert!(run.trials.iter().all(|trial| trial.started_utc >= sealed.sealed_utc));
     assert_eq!(sealed.predictions.points.len(), 2);
     let page = fs::read_to_string(folder.join("report.html")).unwrap();
-    assert!(page.contains("Predicted before it was measured") && page.contains(&sealed.sha256));
+    assert!(page.contains("Predicted before measuring") && page.contains(&sealed.sha256));
 
     let none = predict(&["--set", "backends.command=[\"sh\"]"]);
     assert_eq!(none.code, Some(2), "{}", none.said());
