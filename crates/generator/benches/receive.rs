@@ -13,8 +13,8 @@
 
 #![allow(clippy::expect_used, reason = "a bench may panic")]
 
-// Where the module finds its clock.
-use generator::clock;
+// Where the module finds them.
+use generator::{clock, stamps};
 
 #[allow(unused_imports, reason = "its tests are run where it belongs")]
 #[path = "../src/client/wire/stamped.rs"]

@@ -12,6 +12,7 @@ pub mod names;
 pub mod rate;
 pub mod schedule;
 mod slots;
+pub mod stamps;
 pub mod worker;
 
 use std::{

@@ -11,13 +11,12 @@ use std::{
     time::Duration,
 };
 
-use generator::clock::monotonic_ns;
+use generator::{clock::monotonic_ns, stamps::Stamps};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recv, sendto,
-        socket_with,
+        AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with,
     },
     thread::set_current_timer_slack,
 };
@@ -25,11 +24,12 @@ use rustix::{
 use super::namespace::set;
 
 /// Pings to each target.
-pub(super) const PINGS: usize = 100;
+pub(super) const PINGS: usize = 200;
 /// Those before, which are not counted: the first one may have to ask for an address (ARP).
 const EXTRA: usize = 2;
-/// Between two pings, so that each finds an idle link.
-const PAUSE_NS: u64 = 500_000;
+/// Between two pings: no round time, or a moment in which the machine stands still would meet
+/// several of them, each at another point of a link whose delay is one.
+const PAUSE_NS: u64 = 1_370_000;
 /// Bytes of a ping with its IP header, as ping(8) has it.
 pub(super) const PING_BYTES: u64 = 84;
 const ECHO_REQUEST: u8 = 8;
@@ -47,6 +47,7 @@ pub(super) fn ping(targets: &[Ipv4Addr], patience: Duration) -> io::Result<Vec<V
     set_current_timer_slack(NonZeroU64::new(1))?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, Some(ipproto::ICMP))?;
+    let stamps = Stamps::on(&socket).ok_or_else(|| io::Error::other("the kernel makes no time stamps"))?;
     // A ping's number is 16 bits wide.
     let rounds = (PINGS + EXTRA).min(usize::from(u16::MAX) / targets.len().max(1));
     let mut sent_ns: Vec<u64> = Vec::with_capacity(rounds * targets.len());
@@ -76,10 +77,11 @@ pub(super) fn ping(targets: &[Ipv4Addr], patience: Duration) -> io::Result<Vec<V
         }
         let now_ns = monotonic_ns();
         let mut answer = [0; 1_500];
-        while let Ok((length, _)) = recv(&socket, &mut answer[..], RecvFlags::empty()) {
+        while let Ok((length, arrived_ns)) = stamps.receive(&socket, &mut answer) {
             let number = number_of(&answer[..length]).filter(|number| *number < sent_ns.len());
             if let Some(number) = number {
-                took_ns[number].get_or_insert(now_ns - sent_ns[number]);
+                let took = arrived_ns.unwrap_or(now_ns).saturating_sub(sent_ns[number]);
+                took_ns[number].get_or_insert(took);
             }
         }
     }
