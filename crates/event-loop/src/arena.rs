@@ -100,9 +100,13 @@ impl<T> fmt::Debug for Key<T> {
 /// A key whose value is gone finds nothing. Where that is a part of the plan,
 /// [`Arena::get`] is asked, and what follows from `None` is written there; where
 /// it would be a defect, [`Arena::live`] says so.
-pub struct Arena<T> {
+///
+/// Its keys are of a `K`, which is another type than `T` where whoever holds keys is not to know
+/// what they lead to.
+pub struct Arena<T, K = T> {
     places: Vec<Place<T>>,
     free: Vec<u32>,
+    keys: PhantomData<fn() -> K>,
 }
 
 struct Place<T> {
@@ -110,13 +114,13 @@ struct Place<T> {
     value: Option<T>,
 }
 
-impl<T> Default for Arena<T> {
+impl<T, K> Default for Arena<T, K> {
     fn default() -> Self {
-        Self { places: Vec::new(), free: Vec::new() }
+        Self { places: Vec::new(), free: Vec::new(), keys: PhantomData }
     }
 }
 
-impl<T> Arena<T> {
+impl<T, K> Arena<T, K> {
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -129,7 +133,7 @@ impl<T> Arena<T> {
     }
 
     /// Takes a value in.
-    pub fn insert(&mut self, value: T) -> Key<T> {
+    pub fn insert(&mut self, value: T) -> Key<K> {
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place { generation: 0, value: None });
             (self.places.len() - 1) as u32
@@ -141,14 +145,14 @@ impl<T> Arena<T> {
 
     /// The value, if it is still there.
     #[inline]
-    pub fn get(&self, key: Key<T>) -> Option<&T> {
+    pub fn get(&self, key: Key<K>) -> Option<&T> {
         let place = self.places.get(key.index as usize)?;
         if place.generation == key.generation { place.value.as_ref() } else { None }
     }
 
     /// The same, to be changed.
     #[inline]
-    pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
+    pub fn get_mut(&mut self, key: Key<K>) -> Option<&mut T> {
         let place = self.places.get_mut(key.index as usize)?;
         if place.generation == key.generation { place.value.as_mut() } else { None }
     }
@@ -160,7 +164,7 @@ impl<T> Arena<T> {
     /// refer to.
     #[inline]
     #[track_caller]
-    pub fn live(&self, key: Key<T>) -> &T {
+    pub fn live(&self, key: Key<K>) -> &T {
         match self.get(key) {
             Some(value) => value,
             None => dangling(key),
@@ -173,7 +177,7 @@ impl<T> Arena<T> {
     /// As [`Arena::live`].
     #[inline]
     #[track_caller]
-    pub fn live_mut(&mut self, key: Key<T>) -> &mut T {
+    pub fn live_mut(&mut self, key: Key<K>) -> &mut T {
         match self.get_mut(key) {
             Some(value) => value,
             None => dangling(key),
@@ -181,7 +185,7 @@ impl<T> Arena<T> {
     }
 
     /// Takes a value out, if it is still there.
-    pub fn remove(&mut self, key: Key<T>) -> Option<T> {
+    pub fn remove(&mut self, key: Key<K>) -> Option<T> {
         let place = self.places.get_mut(key.index as usize)?;
         if place.generation != key.generation {
             return None;
@@ -193,7 +197,7 @@ impl<T> Arena<T> {
     }
 
     /// The keys of all that it holds.
-    pub fn keys(&self) -> Vec<Key<T>> {
+    pub fn keys(&self) -> Vec<Key<K>> {
         let held = self.places.iter().zip(0..).filter(|(place, _)| place.value.is_some());
         held.map(|(place, index)| Key::new(index, place.generation)).collect()
     }
@@ -211,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_key_of_an_earlier_tenant_finds_nothing() {
-        let mut arena = Arena::default();
+        let mut arena: Arena<&str> = Arena::default();
         let first = arena.insert("first");
         assert_eq!(arena.remove(first), Some("first"));
         let second = arena.insert("second");
@@ -225,8 +229,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "dangling key 0.0 of a u8")]
     fn what_must_be_there_and_is_not_is_a_defect() {
-        let mut arena = Arena::default();
-        let key = arena.insert(1_u8);
+        let mut arena: Arena<u8> = Arena::default();
+        let key = arena.insert(1);
         arena.remove(key);
         arena.live(key);
     }
