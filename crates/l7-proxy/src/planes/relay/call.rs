@@ -3,22 +3,18 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use event_loop::Key;
+use balance::LOAD_REPORT_TRAILER;
 use h2_wire::connection::StreamKey;
-use h2_wire::hpack::HeaderList;
+use h2_wire::grpc::{MessageScanner, format_timeout};
+use h2_wire::hpack::{HeaderList, Name};
 
-use super::calls::Due;
-use super::clients::ClientKey;
-use super::link::{LinkKey, PoolKey};
+use super::headers::Took;
+use super::keys::{CallKey, ClientKey, LinkKey, PoolKey};
 use super::shares::Held;
-use crate::failure::{Failure, Progress};
+use crate::failure::{Answer, Failure, Progress};
 use crate::line::{Line, Turn};
 use crate::metrics::BackendCounters;
 use crate::upstreams::{InFlight, Offered};
-use h2_wire::grpc::{MessageScanner, TimeoutText, format_timeout};
-
-/// The key of a call.
-pub(super) type CallKey = Key<Box<Call>>;
 
 /// A call that was admitted. It is kept in a box that is used again for a later
 /// call, with the memory that its request has grown.
@@ -53,6 +49,17 @@ pub(super) struct Call {
     /// The next attempt comes out of the retry budget, and holds its place.
     pub(super) holds_budget: bool,
     pub(super) response: Response,
+}
+
+/// A moment of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// Its deadline.
+    Deadline(CallKey),
+    /// Its next attempt, after a pause.
+    Retry(CallKey),
+    /// Its second attempt, unless its first has an answer by then.
+    Hedge(CallKey),
 }
 
 /// Largest request, and largest text of headers, that a call keeps its memory for,
@@ -206,13 +213,13 @@ impl Attempt {
         let queued_ns = queued_ns.map(|(line, turn)| line.waited_ns(turn).unwrap_or(whole_ns));
         Took { whole: text(whole_ns), queued: queued_ns.map(text) }
     }
-}
 
-/// What a backend has taken of an attempt.
-pub(super) struct Took {
-    pub(super) whole: TimeoutText,
-    /// What of it was spent waiting, where that is asked for.
-    pub(super) queued: Option<TimeoutText>,
+    /// Takes note of what the end of a response says of its backend's load.
+    pub(super) fn note_report(&self, list: &HeaderList, now_ns: u64) {
+        if let Some(report) = list.value_of_name(LOAD_REPORT_TRAILER.as_bytes()) {
+            self.in_flight.report(now_ns, report);
+        }
+    }
 }
 
 /// Where an attempt is.
@@ -254,6 +261,24 @@ impl Response {
             (false, _) => Progress::BeforeHeaders,
             (true, true) => Progress::OnBoundary,
             (true, false) => Progress::InsideMessage,
+        }
+    }
+
+    /// Takes note of the status in a header block that ends a response.
+    pub(super) fn note_status(&mut self, list: &HeaderList) {
+        let text = list.value_of(Name::GrpcStatus).and_then(|value| str::from_utf8(value).ok());
+        self.grpc_status = text.and_then(|text| text.parse().ok());
+    }
+
+    /// Takes note of an answer of our own.
+    pub(super) fn note(&mut self, answer: &Answer) {
+        match answer {
+            Answer::TrailersOnly { status, .. } | Answer::Trailers { status, .. } => {
+                self.status = 200;
+                self.grpc_status = Some(*status as u32);
+            }
+            Answer::Http { status } => self.status = *status,
+            Answer::Reset { .. } => {}
         }
     }
 }

@@ -1,138 +1,43 @@
-//! Clients' connections: how they begin and end, and what is sent to them that
-//! no backend sent.
+//! Clients' connections: how they begin and end, and what is sent to them.
 
-use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use event_loop::{Arena, Key, Seat, reset_on_close};
-use h2_wire::connection::{Connection, Flood, Options, StreamKey};
+use event_loop::{Arena, reset_on_close};
+use h2_wire::connection::{Connection, Options, StreamKey};
 use h2_wire::hpack::HeaderList;
 use h2_wire::{Error, Reason};
 
 use super::call::Call;
+use super::client::{Client, Drain, Fault};
 use super::endpoint::{Endpoint, Written};
-use super::headers;
+use super::headers::{self, Took};
 use super::io::{Io, Side};
+use super::keys::{CallKey, ClientKey, OfClient};
 use super::options::{self, ResponseShares};
 use super::secure::Secure;
-use super::shares::{Share, Shares};
+use super::shares::{Held, Shares};
+use super::sweep::{Look, exceeds};
 use crate::failure::Answer;
 use crate::metrics::{Ending, GuardCounters};
-use crate::planes::{Incoming, NOTICE, Shared};
+use crate::planes::{Incoming, Shared};
 use crate::tls::counters::TlsCounters;
-use serve::ConnectionPlace;
-
-/// How long after our end the client's is waited for.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// The key of a client's connection.
-pub(super) type ClientKey = Key<Client>;
-
-/// A client's connection.
-pub(super) struct Client {
-    pub(super) endpoint: Endpoint,
-    pub(super) opened_ms: u64,
-    /// Since when it has had no call.
-    pub(super) idle_since_ms: Option<u64>,
-    /// Its last stream when that was last looked at: calls may come and go
-    /// between two looks.
-    pub(super) last_stream: u32,
-    pub(super) drain: Drain,
-    /// Its address.
-    pub(super) remote: SocketAddr,
-    /// What backends may send for its calls beyond their first windows.
-    granted_bytes: usize,
-    /// Memory of its requests that are kept for another attempt.
-    pub(super) kept_bytes: usize,
-    /// What it holds of the places at the backends.
-    pub(super) share: Rc<Share>,
-    /// Its place under the cap, given back on drop.
-    _place: ConnectionPlace,
-    /// Its place in the count of its thread, likewise.
-    _seat: Seat<Incoming>,
-}
-
-/// The steps in which a connection ends, each once and each with its time: a
-/// GOAWAY that asks for no more calls, one that names the last that is served,
-/// our end of the connection, and the client's.
-#[derive(Debug, Default)]
-pub(super) struct Drain {
-    started_ms: Option<u64>,
-    closed_ms: Option<u64>,
-}
-
-impl Drain {
-    /// Begins, unless it has begun. Whether it does.
-    pub(super) fn start(&mut self, now_ms: u64) -> bool {
-        self.started_ms.is_none() && self.started_ms.replace(now_ms).is_none()
-    }
-
-    pub(super) fn has_started(&self) -> bool {
-        self.started_ms.is_some()
-    }
-
-    /// Whether a client that has not acknowledged the first GOAWAY has had its
-    /// time.
-    pub(super) fn is_notice_over(&self, now_ms: u64) -> bool {
-        is_over(self.started_ms, NOTICE, now_ms)
-    }
-
-    /// Ends our side, unless it has ended. Whether it does. Closing with unread
-    /// input would reset the connection and take the last responses with it; so
-    /// the client's end is waited for.
-    pub(super) fn close(&mut self, now_ms: u64) -> bool {
-        self.closed_ms.is_none() && self.closed_ms.replace(now_ms).is_none()
-    }
-
-    /// Whether the client's end was waited for long enough.
-    pub(super) fn is_over(&self, now_ms: u64) -> bool {
-        is_over(self.closed_ms, LINGER, now_ms)
-    }
-}
-
-fn is_over(since_ms: Option<u64>, limit: Duration, now_ms: u64) -> bool {
-    let passed_ms = |since_ms| u128::from(now_ms.saturating_sub(since_ms));
-    since_ms.is_some_and(|since_ms| passed_ms(since_ms) > limit.as_millis())
-}
-
-impl Client {
-    /// Sets a call's grant aside, if there is room for it beside those of the
-    /// other calls and what waits already; that may be the rest of calls that
-    /// are over.
-    #[inline]
-    pub(super) fn grant(&mut self, shares: &ResponseShares) -> bool {
-        let taken_bytes = self.granted_bytes + self.endpoint.http.all_waiting_bytes();
-        let has_room = taken_bytes + shares.grant_bytes as usize <= shares.granted_bytes_max;
-        if has_room {
-            self.granted_bytes += shares.grant_bytes as usize;
-        }
-        has_room
-    }
-
-    /// Whether a head or trailers may be added to what waits for it.
-    #[inline]
-    pub(super) fn has_room(&self, list: &HeaderList, shares: &ResponseShares) -> bool {
-        self.endpoint.http.unsent_bytes() + list.size() <= shares.most_bytes
-    }
-}
 
 /// The clients' side of one thread.
 pub(super) struct Clients {
     shared: Arc<Shared>,
-    pub(super) all: Arena<Client>,
+    all: Arena<Client, OfClient>,
     options: Arc<Options>,
     /// Of the places at the backends.
     pub(super) shares: Shares,
     /// Of what may wait for one client's connection.
-    pub(super) response_shares: ResponseShares,
-    /// An answer that is being sent.
-    answer: HeaderList,
+    response_shares: ResponseShares,
+    /// A list of our own that is being sent; kept for its memory.
+    own: HeaderList,
     guard: GuardCounters,
     tls: TlsCounters,
 }
 
+/// Who there is.
 impl Clients {
     pub(super) fn new(shared: &Arc<Shared>, guard: GuardCounters) -> Self {
         let config = &shared.config;
@@ -141,7 +46,7 @@ impl Clients {
             options: Arc::new(options::downstream(config)),
             shares: Shares::default(),
             response_shares: ResponseShares::of(config),
-            answer: HeaderList::new(),
+            own: HeaderList::new(),
             guard,
             tls: TlsCounters::register(&config.metrics),
             shared: Arc::clone(shared),
@@ -160,8 +65,9 @@ impl Clients {
             return None;
         };
         let http = Connection::new(Arc::clone(&self.options));
+        let endpoint = Endpoint::new(http, socket, secure, now_ms);
         let key = self.all.insert(Client {
-            endpoint: Endpoint::new(http, socket, secure, now_ms),
+            endpoint,
             opened_ms: now_ms,
             idle_since_ms: None,
             last_stream: 0,
@@ -187,6 +93,111 @@ impl Clients {
         Secure::server(config, ok, failed).map(|secure| Some(Box::new(secure)))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn keys(&self) -> Vec<ClientKey> {
+        self.all.keys()
+    }
+
+    #[inline]
+    pub(super) fn get(&self, key: ClientKey) -> Option<&Client> {
+        self.all.get(key)
+    }
+
+    #[inline]
+    pub(super) fn live(&self, key: ClientKey) -> &Client {
+        self.all.live(key)
+    }
+
+    #[inline]
+    pub(super) fn live_mut(&mut self, key: ClientKey) -> &mut Client {
+        self.all.live_mut(key)
+    }
+
+    /// The connection, if it has not ended.
+    #[inline]
+    pub(super) fn endpoint(&mut self, key: ClientKey) -> Option<&mut Endpoint> {
+        self.all.get_mut(key).map(|client| &mut client.endpoint)
+    }
+
+    /// Lets go of a connection, whose calls have been cancelled.
+    pub(super) fn remove(&mut self, key: ClientKey) {
+        self.all.remove(key);
+    }
+
+    /// Whether a client may hold one more place at the backends.
+    #[inline]
+    pub(super) fn may_take_place(&self, key: ClientKey) -> bool {
+        let factor = self.shared.config.circuit.client_share;
+        self.shares.has_plenty() || self.shares.may_take(&self.live(key).share, factor)
+    }
+
+    /// Lets a client hold one more place.
+    #[inline]
+    pub(super) fn take_place(&self, key: ClientKey) -> Held {
+        Held::new(&self.live(key).share)
+    }
+}
+
+/// What is sent to them.
+impl Clients {
+    /// A connection that is written to in this turn.
+    #[inline]
+    pub(super) fn output(&mut self, key: ClientKey, io: &mut Io) -> &mut Connection<CallKey> {
+        io.output(Side::Client(key), &mut self.all.live_mut(key).endpoint)
+    }
+
+    /// Whether a head or trailers may be added to what waits for the call's client.
+    #[inline]
+    pub(super) fn has_room(&self, call: &Call, list: &HeaderList) -> bool {
+        let http = &self.all.live(call.client).endpoint.http;
+        http.unsent_bytes() + list.size() <= self.response_shares.most_bytes
+    }
+
+    /// Sends the head of a response; with what the backend took, where that is told and the
+    /// head is the end.
+    #[inline]
+    pub(super) fn send_head(
+        &mut self,
+        call: &Call,
+        list: &HeaderList,
+        took: Option<Took>,
+        end_stream: bool,
+        io: &mut Io,
+    ) {
+        let endpoint = &mut self.all.live_mut(call.client).endpoint;
+        let http = io.output(Side::Client(call.client), endpoint);
+        let named = call.attempt.as_ref().filter(|_| self.shared.config.calls.name_backends);
+        let Some(attempt) = named else {
+            return http.send_headers(call.stream, list.key(), || list.iter(), end_stream);
+        };
+        let name = headers::backend_name(attempt.in_flight.upstream().name());
+        // All heads of a connection are from one backend.
+        let key = list.key().filter(|_| !end_stream);
+        let own = || [name].into_iter().chain(took.iter().flat_map(headers::backend_times));
+        http.send_headers(call.stream, key, || list.iter().chain(own()), end_stream);
+    }
+
+    /// Sends trailers; with what the backend took, where that is told.
+    #[inline]
+    pub(super) fn send_trailers(
+        &mut self,
+        call: &Call,
+        list: &HeaderList,
+        took: Option<Took>,
+        io: &mut Io,
+    ) {
+        let endpoint = &mut self.all.live_mut(call.client).endpoint;
+        let http = io.output(Side::Client(call.client), endpoint);
+        let Some(took) = took else { return http.send_trailers(call.stream, list) };
+        self.own.clear();
+        let fields = list.iter().chain(headers::backend_times(&took));
+        fields.for_each(|field| self.own.push(field));
+        http.send_trailers(call.stream, &self.own);
+    }
+
     /// Ends a stream with what the failure table says.
     pub(super) fn answer(
         &mut self,
@@ -198,7 +209,7 @@ impl Clients {
         // The connection may have ended, and the stream with it.
         let Some(client) = self.all.get_mut(key) else { return };
         let http = io.output(Side::Client(key), &mut client.endpoint);
-        let list = &mut self.answer;
+        let list = &mut self.own;
         match (headers::fill(list, answer), answer) {
             (None, Answer::Reset { code }) => {
                 http.reset(stream, Reason(*code));
@@ -213,6 +224,35 @@ impl Clients {
                 http.reset_after_end(stream, Reason::NO_ERROR);
             }
         }
+    }
+}
+
+/// What calls are lent of a connection.
+impl Clients {
+    /// Grants the call's backend to send more than its first window, if there is
+    /// room for that beside the grants of other calls and what waits already; that
+    /// may be the rest of calls that are over. `None` where that is so already.
+    #[inline]
+    pub(super) fn grant(&mut self, call: &mut Call) -> Option<u32> {
+        if call.response.is_granted {
+            return None;
+        }
+        let ResponseShares { grant_bytes, granted_bytes_max, .. } = self.response_shares;
+        let client = self.all.live_mut(call.client);
+        let taken_bytes = client.granted_bytes + client.endpoint.http.all_waiting_bytes();
+        call.response.is_granted = taken_bytes + grant_bytes as usize <= granted_bytes_max;
+        if !call.response.is_granted {
+            return None;
+        }
+        client.granted_bytes += grant_bytes as usize;
+        Some(grant_bytes)
+    }
+
+    /// The same for a further attempt, whose backend does not know of an earlier grant.
+    #[inline]
+    pub(super) fn grant_attempt(&mut self, call: &mut Call) -> Option<u32> {
+        let before = call.response.is_granted.then_some(self.response_shares.grant_bytes);
+        before.or_else(|| self.grant(call))
     }
 
     /// Gives back what a call that is over held of its client's: memory, grants,
@@ -231,14 +271,10 @@ impl Clients {
             io.mark_if_dirty(Side::Client(call.client), &mut client.endpoint);
         }
     }
+}
 
-    /// Whether the call's client may hold one more place at the backends.
-    #[inline]
-    pub(super) fn may_take_place(&self, key: ClientKey) -> bool {
-        let factor = self.shared.config.circuit.client_share;
-        self.shares.may_take(&self.all.live(key).share, factor)
-    }
-
+/// How they end.
+impl Clients {
     /// Begins to drain a connection.
     pub(super) fn start_drain(&mut self, key: ClientKey, io: &mut Io, now_ms: u64) {
         let client = self.all.live_mut(key);
@@ -248,19 +284,18 @@ impl Clients {
         }
     }
 
-    /// Ends a connection, whose calls have been cancelled, for a mistake of the
-    /// client. Whether it is gone at once.
-    pub(super) fn fail(&mut self, key: ClientKey, error: &Error, io: &mut Io) -> bool {
-        let client = self.all.live_mut(key);
-        if !client.endpoint.is_ready() {
+    /// Ends a connection, whose calls have been cancelled, for a mistake of the client.
+    pub(super) fn fail(&mut self, key: ClientKey, error: &Error, ending: Ending, io: &mut Io) {
+        self.guard.count(ending);
+        let endpoint = &mut self.all.live_mut(key).endpoint;
+        if !endpoint.is_ready() {
             // There is no way to say why.
             self.all.remove(key);
-            return true;
+            return;
         }
-        client.endpoint.http.fail(error);
-        client.endpoint.is_ending = true;
-        io.mark_dirty(Side::Client(key), &mut client.endpoint);
-        false
+        endpoint.http.fail(error);
+        endpoint.is_ending = true;
+        io.mark_dirty(Side::Client(key), endpoint);
     }
 
     /// After a write: goes on with an end that waited for it.
@@ -274,39 +309,67 @@ impl Clients {
         }
     }
 
-    /// What the client did wrong on its connection.
-    pub(super) fn ending(&self, key: ClientKey) -> Ending {
-        ending(self.all.live(key).endpoint.http.flooded())
+    /// Looks at a connection. Gives the calls whose responses it does not take,
+    /// which are over for it.
+    ///
+    /// # Errors
+    /// Why it ends.
+    pub(super) fn sweep(
+        &mut self,
+        key: ClientKey,
+        look: Look,
+        io: &mut Io,
+    ) -> Result<Vec<CallKey>, Fault> {
+        let client = self.all.live_mut(key);
+        if look.is_second {
+            client.endpoint.http.each_second();
+        }
+        if let Some(fault) = client.fault(&self.shared.config.downstream, look) {
+            if let Fault::Gone(_, Some(ending)) = &fault {
+                self.guard.count(*ending);
+            }
+            return Err(fault);
+        }
+        if client.endpoint.is_ending {
+            return Ok(Vec::new());
+        }
+        self.go_on_draining(key, io, look.now_ms);
+        Ok(self.reset_stalled(key, look, io))
     }
 
-    /// Counts a connection that was ended.
-    pub(super) fn count(&self, ending: Ending) {
-        self.guard.count(ending);
+    /// Takes the next step of a drain, and begins one for a connection that has
+    /// had no call for long.
+    fn go_on_draining(&mut self, key: ClientKey, io: &mut Io, now_ms: u64) {
+        let client = self.all.live_mut(key);
+        let is_idle = exceeds(client.idle_ms(now_ms), self.shared.config.downstream.idle_timeout);
+        let endpoint = &mut client.endpoint;
+        if client.drain.is_notice_over(now_ms) && !endpoint.http.is_drain_finished() {
+            endpoint.http.finish_drain();
+        }
+        if client.drain.has_started() {
+            // Also asks again whether the last call has ended.
+            io.mark_dirty(Side::Client(key), endpoint);
+        } else if is_idle {
+            self.guard.count(Ending::Idle);
+            self.start_drain(key, io, now_ms);
+        } else {
+            io.mark_if_dirty(Side::Client(key), endpoint);
+        }
     }
-}
 
-/// What a remote's mistake is in the counts.
-pub(super) fn ending(flooded: Option<Flood>) -> Ending {
-    match flooded {
-        Some(Flood::Control | Flood::Stray) => Ending::ControlFlood,
-        Some(Flood::Reset) => Ending::ResetFlood,
-        None => Ending::Protocol,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_drain_takes_each_step_once_and_waits_for_none_for_ever() {
-        let mut drain = Drain::default();
-        assert!(!drain.has_started() && !drain.is_notice_over(u64::MAX));
-        assert!(drain.start(1_000) && !drain.start(2_000));
-        assert!(drain.has_started() && !drain.is_notice_over(2_000));
-        assert!(drain.is_notice_over(2_001));
-        assert!(!drain.is_over(u64::MAX), "calls are still served");
-        assert!(drain.close(5_000) && !drain.close(6_000));
-        assert!(!drain.is_over(6_000) && drain.is_over(6_001));
+    /// Resets the streams whose responses wait for a client that does not take
+    /// them.
+    fn reset_stalled(&mut self, key: ClientKey, look: Look, io: &mut Io) -> Vec<CallKey> {
+        let endpoint = &mut self.all.live_mut(key).endpoint;
+        let timeout = self.shared.config.downstream.write_stall_timeout;
+        let stall_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let mut stalled = Vec::new();
+        endpoint.http.find_stalled(look.now_ms, stall_ms, look.least_bytes, &mut stalled);
+        let reset = |(stream, call)| {
+            io.output(Side::Client(key), endpoint).reset(stream, Reason::CANCEL);
+            self.guard.stalled_streams.inc();
+            call
+        };
+        stalled.into_iter().map(reset).collect()
     }
 }

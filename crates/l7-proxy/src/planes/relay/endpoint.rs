@@ -6,14 +6,17 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use event_loop::Readiness;
-use h2_wire::connection::{Connection, Flushed, MAX_SLICES};
+use h2_wire::connection::{Connection, Flood, Flushed, MAX_SLICES};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 
-use super::call::CallKey;
+use super::keys::CallKey;
 use super::secure::{Got, Secure};
+use super::sweep::exceeds;
+use crate::metrics::Ending;
 
 /// Output beyond which nothing more is read from a remote that does not read
 /// either: its PINGs and resets would grow it without bound.
@@ -36,9 +39,9 @@ pub(super) struct Endpoint {
     /// It is in the thread's list of those with more to read.
     pub(super) is_queued: bool,
     /// When bytes last came, in milliseconds of the thread's clock.
-    pub(super) heard_ms: u64,
+    heard_ms: u64,
     /// When [`Connection::ping`] was last called.
-    pub(super) pinged_ms: u64,
+    pinged_ms: u64,
     /// Since when a frame or a header block is incomplete.
     partial_since_ms: Option<u64>,
     /// Bytes written since the last sweep.
@@ -293,6 +296,29 @@ impl Endpoint {
             return 0;
         }
         now_ms.saturating_sub(*self.stalled_since_ms.get_or_insert(now_ms))
+    }
+
+    /// Asks a remote that has been `silent` for too long for a sign of life.
+    /// Whether it was asked and has not answered within `patience`.
+    pub(super) fn is_dead(&mut self, silent: Duration, patience: Duration, now_ms: u64) -> bool {
+        let for_ms = |since_ms: u64| now_ms.saturating_sub(since_ms);
+        if self.http.is_ping_outstanding() {
+            return self.heard_ms <= self.pinged_ms && exceeds(for_ms(self.pinged_ms), patience);
+        }
+        if exceeds(for_ms(self.heard_ms), silent) {
+            self.pinged_ms = now_ms;
+            self.http.ping();
+        }
+        false
+    }
+
+    /// What the remote's mistake is in the counts.
+    pub(super) fn ending(&self) -> Ending {
+        match self.http.flooded() {
+            Some(Flood::Control | Flood::Stray) => Ending::ControlFlood,
+            Some(Flood::Reset) => Ending::ResetFlood,
+            None => Ending::Protocol,
+        }
     }
 
     /// Passes an end on.

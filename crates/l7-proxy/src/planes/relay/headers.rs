@@ -3,15 +3,15 @@
 
 use std::net::SocketAddr;
 
-use h2_wire::hpack::{Field, HeaderList, Name};
-
-use super::call::Took;
-use crate::config::DownstreamLimits;
-use crate::failure::Answer;
-use crate::metrics::Outcome;
 use h2_wire::grpc::{
     self, BACKEND_HEADER, BACKEND_QUEUED_TRAILER, BACKEND_TIME_TRAILER, TimeoutText, percent_encode,
 };
+use h2_wire::hpack::{Field, HeaderList, Name};
+
+use crate::config::DownstreamLimits;
+use crate::failure::{Answer, Failure};
+use crate::metrics::Outcome;
+use crate::planes::Shared;
 
 /// Whether a request's headers are within the limits. Pseudo-headers are not
 /// counted: they are no headers to whoever sets the limit.
@@ -26,6 +26,40 @@ pub(super) fn is_within(list: &HeaderList, limits: &DownstreamLimits) -> bool {
 /// Whether a request is a gRPC call. CONNECT never is.
 pub(super) fn is_grpc(list: &HeaderList) -> bool {
     list.contains(Name::Path) && list.value_of(Name::ContentType).is_some_and(grpc::is_grpc)
+}
+
+/// Checks of a request what can be checked without a backend, and gives its deadline.
+///
+/// # Errors
+/// Why it is refused.
+pub(super) fn check(
+    list: &HeaderList,
+    is_grpc: bool,
+    shared: &Shared,
+    now_ns: u64,
+) -> Result<Option<u64>, Failure> {
+    let config = &shared.config;
+    if !is_within(list, &config.downstream) {
+        return Err(Failure::HeadersTooLarge);
+    }
+    if list.contains(Name::Via) && shared.via.is_in(list.iter()) {
+        return Err(Failure::Loop);
+    }
+    if !is_grpc {
+        let is_served = config.calls.forward_http && list.contains(Name::Path);
+        return if is_served { Ok(None) } else { Err(Failure::NotGrpc) };
+    }
+    let Some(timeout) = list.value_of(Name::GrpcTimeout) else { return Ok(None) };
+    let timeout = grpc::parse_timeout(timeout).ok_or(Failure::MalformedTimeout)?;
+    let timeout = timeout.min(config.calls.max_deadline);
+    Ok(Some(now_ns.saturating_add(timeout.as_nanos() as u64)))
+}
+
+/// What a backend has taken of an attempt.
+pub(super) struct Took {
+    pub(super) whole: TimeoutText,
+    /// What of it was spent waiting, where that is asked for.
+    pub(super) queued: Option<TimeoutText>,
 }
 
 /// The header that `name_backends` adds to the head of a response.
@@ -123,9 +157,11 @@ pub(super) fn outcome(is_grpc: bool, status: u16, last: Option<&HeaderList>) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use h2_wire::grpc::Status;
     use std::time::Duration;
+
+    use h2_wire::grpc::Status;
+
+    use super::*;
 
     fn list(fields: &[(&str, &str)]) -> HeaderList {
         fields.iter().map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes())).collect()

@@ -12,10 +12,8 @@ use event_loop::{Acceptor, BufferPool, Poller, WAKER};
 use h2_wire::connection::{Connection, Flushed};
 use rustix::io::Errno;
 
-use super::call::CallKey;
-use super::clients::ClientKey;
 use super::endpoint::Endpoint;
-use super::link::LinkKey;
+use super::keys::{CallKey, ClientKey, LinkKey};
 
 /// Bytes read at once, beyond the largest frame.
 const CHUNK_BYTES: usize = 64 << 10;

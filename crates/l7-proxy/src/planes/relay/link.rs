@@ -5,22 +5,17 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use event_loop::Key;
 use h2_wire::connection::StreamKey;
 use serve::Metrics;
 
-use super::call::CallKey;
 use super::endpoint::Endpoint;
+use super::keys::{CallKey, LinkKey, PoolKey};
 use super::options::OUTPUT_HIGH_BYTES;
-use crate::metrics::BackendCounters;
+use super::sweep::{Look, exceeds};
+use crate::config::{DownstreamLimits, UpstreamLimits};
+use crate::metrics::{BackendCounters, Ending};
 use crate::planes::backoff::Backoff;
 use crate::upstreams::{InFlight, Upstream};
-
-/// The key of a backend's connections.
-pub(super) type PoolKey = Key<Pool>;
-
-/// The key of one of them.
-pub(super) type LinkKey = Key<Link>;
 
 /// The connections from one thread to one backend.
 pub(super) struct Pool {
@@ -95,7 +90,7 @@ pub(super) struct Link {
     /// backend may be at work on them, so they count as in flight.
     pub(super) abandoned: Vec<(StreamKey, InFlight)>,
     /// Sweeps in a row that found calls waiting for its send window.
-    pub(super) exhausted_sweeps: u32,
+    exhausted_sweeps: u32,
     /// When an attempt to connect has taken too long.
     pub(super) connect_by_ns: u64,
     /// How often the pause before a PING had been doubled when it was made.
@@ -155,6 +150,32 @@ impl Link {
     pub(super) fn is_idle(&self) -> bool {
         let http = &self.endpoint.http;
         http.open_streams() == http.held_resets()
+    }
+
+    /// Why it is lost, if it is, and how that is counted.
+    pub(super) fn fault(
+        &mut self,
+        down: &DownstreamLimits,
+        up: &UpstreamLimits,
+        doublings: u32,
+        look: Look,
+    ) -> Option<(Option<Ending>, &'static str)> {
+        let endpoint = &mut self.endpoint;
+        let is_awaited = endpoint.http.is_window_awaited();
+        self.exhausted_sweeps = if is_awaited { self.exhausted_sweeps + 1 } else { 0 };
+        let stalled_ms = endpoint.stalled_ms(look.now_ms, look.least_bytes);
+        if exceeds(stalled_ms, down.write_stall_timeout) {
+            return Some((Some(Ending::WriteStall), "it takes no bytes"));
+        }
+        if exceeds(endpoint.partial_ms(look.now_ms), down.frame_timeout) {
+            return Some((Some(Ending::FrameTimeout), "a frame was not whole in time"));
+        }
+        // One without calls need not show that it is alive.
+        let has_calls = endpoint.http.open_streams() > 0 || endpoint.http.is_ping_outstanding();
+        let silent = up.backend_keepalive_interval.saturating_mul(1 << doublings);
+        let is_dead =
+            has_calls && endpoint.is_dead(silent, up.backend_keepalive_timeout, look.now_ms);
+        is_dead.then_some((None, "it did not answer a PING"))
     }
 
     /// Lets go of abandoned streams that have ended.

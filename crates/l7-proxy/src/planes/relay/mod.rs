@@ -10,36 +10,35 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`worker`] | the loop: events in, what was decided out, one write per connection and turn |
-//! | [`io`], [`endpoint`], [`secure`] | sockets: who is to be read and written, a connection with its socket, and with TLS |
-//! | [`clients`], [`shares`] | clients' connections, and how many places one client may hold |
-//! | [`requests`] | what comes from clients and goes to backends |
+//! | [`worker`] | the loop: sockets that are read, one write per connection and turn, clients that come |
+//! | [`router`] | what events mean and what is done then, between those below, which do not know it |
 //! | [`calls`], [`call`] | calls as a state machine without sockets: retries, hedges, deadlines, failures |
-//! | [`placement`] | a place for a call: a connection, or a queue |
-//! | [`upstreams`], [`link`] | the connections to backends, and the calls that wait for one |
-//! | [`responses`] | what comes from backends and goes to clients |
-//! | [`sweep`], [`shutdown`] | what time alone brings about, and the end |
+//! | [`clients`], [`client`], [`shares`] | clients' connections, and how many places one client may hold |
+//! | [`upstreams`], [`link`], [`targets`] | the connections to backends, and the calls that wait for one |
+//! | [`io`], [`endpoint`], [`secure`] | sockets: who is to be read and written, a connection with its socket, and with TLS |
+//! | [`sweep`], [`shutdown`] | when all connections are looked at, and the end |
 //! | [`headers`], [`log`] | what is read and changed in headers, and lines of the access log |
-//! | [`options`] | the configuration as bounds |
+//! | [`options`], [`keys`] | the configuration as bounds, and how calls and connections know each other |
 //! | [`fuzzing`] | what must hold of headers |
 
 mod call;
 mod calls;
+mod client;
 mod clients;
 mod endpoint;
 pub(super) mod fuzzing;
 mod headers;
 mod io;
+mod keys;
 mod link;
 mod log;
 mod options;
-mod placement;
-mod requests;
-mod responses;
+mod router;
 mod secure;
 mod shares;
 mod shutdown;
 mod sweep;
+mod targets;
 mod upstreams;
 mod worker;
 

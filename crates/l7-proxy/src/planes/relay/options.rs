@@ -1,6 +1,4 @@
-//! The configuration, turned into the bounds of connections and of time.
-
-use std::time::Duration;
+//! The configuration, turned into the bounds of connections.
 
 use h2_wire::connection::{FloodLimits, Options, Role};
 use h2_wire::hpack::{EncoderOptions, ListLimits};
@@ -121,68 +119,11 @@ impl ResponseShares {
     }
 }
 
-/// How often all connections are looked at.
-pub(super) struct Sweep {
-    period_ns: u64,
-    /// When they are looked at next, and when they were last.
-    pub(super) next_ns: u64,
-    last_ns: u64,
-    /// The last look was late and was put off.
-    is_put_off: bool,
-    /// Since the counts of floods were halved.
-    pub(super) since_halving_ms: u64,
-}
-
-impl Sweep {
-    /// As often as the shortest of the timeouts that a sweep looks after asks for.
-    pub(super) fn of(config: &Config, now_ns: u64) -> Self {
-        let (down, up) = (&config.downstream, &config.upstream);
-        let timeouts = [
-            down.handshake_timeout,
-            down.frame_timeout,
-            down.write_stall_timeout,
-            down.idle_timeout,
-            down.keepalive_interval,
-            down.keepalive_timeout,
-            up.backend_keepalive_interval,
-            up.backend_keepalive_timeout,
-        ];
-        let shortest = timeouts.into_iter().min().unwrap_or(Duration::MAX);
-        let period = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        let period_ns = period.as_nanos() as u64;
-        Self {
-            period_ns,
-            next_ns: now_ns + period_ns,
-            last_ns: now_ns,
-            is_put_off: false,
-            since_halving_ms: 0,
-        }
-    }
-
-    /// Gives the milliseconds since the last look at all connections, if it is
-    /// time for another.
-    ///
-    /// While there are no connections nobody looks, and a thread that was
-    /// stopped has not looked either. That time is nobody's fault: a look that
-    /// is late is put off by one period, in which all that waits is read.
-    pub(super) fn begin(&mut self, now_ns: u64) -> Option<u64> {
-        if now_ns < self.next_ns {
-            return None;
-        }
-        let is_late = now_ns - self.next_ns > self.period_ns;
-        let elapsed_ms = (now_ns - self.last_ns) / 1_000_000;
-        self.next_ns = now_ns + self.period_ns;
-        self.last_ns = now_ns;
-        // Once only, or a thread whose turns are long would never look.
-        self.is_put_off = is_late && !self.is_put_off;
-        (!self.is_put_off).then_some(elapsed_ms)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use balance::PolicyKind;
+
+    use super::*;
 
     #[test]
     fn the_windows_of_all_calls_add_up_to_less_than_what_may_wait() {
@@ -198,28 +139,5 @@ mod tests {
                 config.upstream.backend_stream_window_bytes
             );
         }
-    }
-
-    #[test]
-    fn a_look_that_is_late_is_put_off_once_and_charges_nobody() {
-        const SECOND: u64 = 1_000_000_000;
-        let mut sweep = Sweep::of(&Config::new(Vec::new(), PolicyKind::RoundRobin), 0);
-        assert_eq!(sweep.begin(SECOND - 1), None);
-        assert_eq!(sweep.begin(SECOND), Some(1_000));
-        assert_eq!(sweep.begin(400 * SECOND), None, "nobody looked for six minutes");
-        assert_eq!(sweep.begin(401 * SECOND), Some(1_000));
-        // A thread that is always late looks every other time.
-        assert_eq!(sweep.begin(411 * SECOND), None);
-        assert_eq!(sweep.begin(421 * SECOND), Some(10_000));
-    }
-
-    #[test]
-    fn sweeps_come_often_enough_for_the_shortest_timeout() {
-        let mut config = Config::new(Vec::new(), PolicyKind::RoundRobin);
-        assert_eq!(Sweep::of(&config, 0).period_ns, 1_000_000_000);
-        config.downstream.frame_timeout = Duration::from_millis(200);
-        assert_eq!(Sweep::of(&config, 0).period_ns, 50_000_000);
-        config.downstream.frame_timeout = Duration::ZERO;
-        assert_eq!(Sweep::of(&config, 0).period_ns, 10_000_000);
     }
 }

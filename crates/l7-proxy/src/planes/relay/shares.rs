@@ -15,18 +15,24 @@
 //! Counts are each thread's own, as the connections to backends are.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
+
+use super::keys::CallKey;
 
 /// The counts of one thread.
 #[derive(Default)]
 pub(super) struct Shares {
     /// Places that the backends have.
-    pub(super) places: u32,
+    places: u32,
     /// Places that are taken.
     taken: Rc<Cell<u32>>,
     addresses: HashMap<IpAddr, Rc<Cell<u32>>>,
+    /// Calls that wait until their clients hold fewer places, and how many
+    /// places were taken when they were looked at last.
+    held_back: VecDeque<CallKey>,
+    looked_at: u32,
 }
 
 /// What one connection of a client holds, and its address.
@@ -46,9 +52,30 @@ impl Shares {
         Rc::new(Share { held: Cell::new(0), of_address, taken: Rc::clone(&self.taken) })
     }
 
-    /// Places that are taken.
-    pub(super) fn taken(&self) -> u32 {
-        self.taken.get()
+    /// The number of places has changed: those who are held back are looked at
+    /// again.
+    pub(super) fn set_places(&mut self, places: u32) {
+        self.places = places;
+        self.looked_at = u32::MAX;
+    }
+
+    /// Lets a call wait, unless as many as may wait do.
+    pub(super) fn hold_back(&mut self, call: CallKey, most: usize) -> bool {
+        let has_room = self.held_back.len() < most;
+        if has_room {
+            self.held_back.push_back(call);
+        }
+        has_room
+    }
+
+    /// Those who wait, if places have become free since they were looked at.
+    pub(super) fn take_held_back(&mut self) -> VecDeque<CallKey> {
+        if self.held_back.is_empty() {
+            return VecDeque::new();
+        }
+        let taken = self.taken.get();
+        let has_free = taken < std::mem::replace(&mut self.looked_at, taken);
+        if has_free { std::mem::take(&mut self.held_back) } else { VecDeque::new() }
     }
 
     /// Whether there are so many places that nobody is bounded.
@@ -125,7 +152,7 @@ mod tests {
         loop {
             let before = held.len();
             for share in connections {
-                if shares.taken() < shares.places && shares.may_take(share, factor) {
+                if shares.taken.get() < shares.places && shares.may_take(share, factor) {
                     held.push(Held::new(share));
                 }
             }
@@ -146,7 +173,7 @@ mod tests {
         let held = fill(&shares, 8, std::slice::from_ref(&one));
         assert!((870..890).contains(&held.len()), "{}", held.len());
         drop(held);
-        assert_eq!((shares.taken(), one.held.get(), one.of_address.get()), (0, 0, 0));
+        assert_eq!((shares.taken.get(), one.held.get(), one.of_address.get()), (0, 0, 0));
     }
 
     #[test]

@@ -4,224 +4,132 @@
 //!
 //! All connections are looked at every now and then, instead of a timer being
 //! moved with every frame. A timeout is late by one period at most, which is a
-//! part of the shortest timeout there is.
+//! part of the shortest timeout there is. What is looked for is with the
+//! connections.
 
 use std::time::Duration;
 
-use h2_wire::{Error, Reason};
-
-use super::clients::{Client, ClientKey};
-use super::endpoint::Endpoint;
-use super::io::Side;
-use super::link::{Link, LinkKey, Stage};
-use super::worker::Worker;
-use crate::config::{DownstreamLimits, UpstreamLimits};
-use crate::metrics::Ending;
+use crate::config::Config;
 
 /// Less than this within the stall timeout is no progress.
 const LEAST_BYTES: u64 = 1_024;
 
 /// One look at all connections.
-#[derive(Clone, Copy)]
-struct Look {
-    now_ms: u64,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) now_ns: u64,
+    pub(super) now_ms: u64,
     /// A fair share of what is progress within the stall timeout.
-    least_bytes: u64,
+    pub(super) least_bytes: u64,
     /// The counts of floods are halved.
-    is_second: bool,
+    pub(super) is_second: bool,
 }
 
-fn exceeds(ms: u64, limit: Duration) -> bool {
+pub(super) fn exceeds(ms: u64, limit: Duration) -> bool {
     u128::from(ms) > limit.as_millis()
 }
 
-impl Endpoint {
-    /// Asks a remote that has been `silent` for too long for a sign of life.
-    /// Whether it was asked and has not answered within `patience`.
-    fn is_dead(&mut self, silent: Duration, patience: Duration, now_ms: u64) -> bool {
-        let for_ms = |since_ms: u64| now_ms.saturating_sub(since_ms);
-        if self.http.is_ping_outstanding() {
-            return self.heard_ms <= self.pinged_ms && exceeds(for_ms(self.pinged_ms), patience);
-        }
-        if exceeds(for_ms(self.heard_ms), silent) {
-            self.pinged_ms = now_ms;
-            self.http.ping();
-        }
-        false
-    }
+/// How often all connections are looked at.
+pub(super) struct Sweep {
+    period_ns: u64,
+    stall_timeout: Duration,
+    /// When they are looked at next, and when they were last.
+    pub(super) next_ns: u64,
+    last_ns: u64,
+    /// The last look was late and was put off.
+    is_put_off: bool,
+    /// Since the counts of floods were halved.
+    since_halving_ms: u64,
 }
 
-impl Client {
-    /// What took it too long.
-    fn fault(&self, limits: &DownstreamLimits, now_ms: u64) -> Option<(Error, Ending)> {
-        let age_ms = now_ms.saturating_sub(self.opened_ms);
-        if exceeds(age_ms, limits.handshake_timeout) && !self.endpoint.http.has_settings() {
-            let error = Error::connection(Reason::PROTOCOL_ERROR, "no SETTINGS in time");
-            return Some((error, Ending::HandshakeTimeout));
+impl Sweep {
+    /// As often as the shortest of the timeouts that a sweep looks after asks for.
+    pub(super) fn of(config: &Config, now_ns: u64) -> Self {
+        let (down, up) = (&config.downstream, &config.upstream);
+        let timeouts = [
+            down.handshake_timeout,
+            down.frame_timeout,
+            down.write_stall_timeout,
+            down.idle_timeout,
+            down.keepalive_interval,
+            down.keepalive_timeout,
+            up.backend_keepalive_interval,
+            up.backend_keepalive_timeout,
+        ];
+        let shortest = timeouts.into_iter().min().unwrap_or(Duration::MAX);
+        let period = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let period_ns = period.as_nanos() as u64;
+        Self {
+            period_ns,
+            stall_timeout: down.write_stall_timeout,
+            next_ns: now_ns + period_ns,
+            last_ns: now_ns,
+            is_put_off: false,
+            since_halving_ms: 0,
         }
-        if exceeds(self.endpoint.partial_ms(now_ms), limits.frame_timeout) {
-            let error = Error::connection(Reason::ENHANCE_YOUR_CALM, "frame not whole in time");
-            return Some((error, Ending::FrameTimeout));
-        }
-        None
     }
 
-    /// How long it has had no call. Memory that an idle connection does not need
-    /// is given back.
-    fn idle_ms(&mut self, now_ms: u64) -> u64 {
-        let last_stream = self.endpoint.http.highest_peer_stream();
-        let had_calls = std::mem::replace(&mut self.last_stream, last_stream) != last_stream;
-        if had_calls || self.endpoint.http.open_streams() > 0 {
-            self.idle_since_ms = None;
-            return 0;
-        }
-        if self.idle_since_ms.is_none() {
-            self.endpoint.shrink();
-        }
-        now_ms - *self.idle_since_ms.get_or_insert(now_ms)
-    }
-}
-
-impl Link {
-    /// Why it is lost, if it is, and how that is counted.
-    fn fault(
-        &mut self,
-        down: &DownstreamLimits,
-        up: &UpstreamLimits,
-        doublings: u32,
-        look: Look,
-    ) -> Option<(Option<Ending>, &'static str)> {
-        let endpoint = &mut self.endpoint;
-        let is_awaited = endpoint.http.is_window_awaited();
-        self.exhausted_sweeps = if is_awaited { self.exhausted_sweeps + 1 } else { 0 };
-        let stalled_ms = endpoint.stalled_ms(look.now_ms, look.least_bytes);
-        if exceeds(stalled_ms, down.write_stall_timeout) {
-            return Some((Some(Ending::WriteStall), "it takes no bytes"));
-        }
-        if exceeds(endpoint.partial_ms(look.now_ms), down.frame_timeout) {
-            return Some((Some(Ending::FrameTimeout), "a frame was not whole in time"));
-        }
-        // One without calls need not show that it is alive.
-        let has_calls = endpoint.http.open_streams() > 0 || endpoint.http.is_ping_outstanding();
-        let silent = up.backend_keepalive_interval.saturating_mul(1 << doublings);
-        let is_dead =
-            has_calls && endpoint.is_dead(silent, up.backend_keepalive_timeout, look.now_ms);
-        is_dead.then_some((None, "it did not answer a PING"))
-    }
-}
-
-impl Worker {
-    /// Looks at all connections if it is time to.
-    pub(super) fn sweep_if_due(&mut self) {
-        let Some(elapsed_ms) = self.sweep.begin(self.now_ns) else { return };
+    /// A look at all connections, if it is time for one.
+    pub(super) fn begin(&mut self, now_ns: u64) -> Option<Look> {
+        let elapsed_ms = self.elapsed_ms(now_ns)?;
         // Sweeps may be more frequent than seconds.
-        self.sweep.since_halving_ms += elapsed_ms;
-        let is_second = self.sweep.since_halving_ms >= 1_000;
+        self.since_halving_ms += elapsed_ms;
+        let is_second = self.since_halving_ms >= 1_000;
         if is_second {
-            self.sweep.since_halving_ms = 0;
+            self.since_halving_ms = 0;
         }
-        let stall_ms = self.shared.config.downstream.write_stall_timeout.as_millis().max(1);
-        let least_bytes = u128::from(LEAST_BYTES * elapsed_ms) / stall_ms;
-        let look =
-            Look { now_ms: self.now_ms(), least_bytes: (least_bytes as u64).max(1), is_second };
-        for key in self.clients.all.keys() {
-            self.sweep_client(key, look);
-        }
-        for key in self.upstreams.links.keys() {
-            self.sweep_link(key, look);
-        }
-        self.clients.shares.prune();
-        self.upstreams.retire();
+        let least_bytes =
+            u128::from(LEAST_BYTES * elapsed_ms) / self.stall_timeout.as_millis().max(1);
+        let least_bytes = (least_bytes as u64).max(1);
+        Some(Look { now_ns, now_ms: now_ns / 1_000_000, least_bytes, is_second })
     }
 
-    fn sweep_client(&mut self, key: ClientKey, look: Look) {
-        let now_ms = look.now_ms;
-        let limits = &self.shared.config.downstream;
-        let client = self.clients.all.live_mut(key);
-        if look.is_second {
-            client.endpoint.http.each_second();
+    /// Gives the milliseconds since the last look at all connections, if it is
+    /// time for another.
+    ///
+    /// While there are no connections nobody looks, and a thread that was
+    /// stopped has not looked either. That time is nobody's fault: a look that
+    /// is late is put off by one period, in which all that waits is read.
+    fn elapsed_ms(&mut self, now_ns: u64) -> Option<u64> {
+        if now_ns < self.next_ns {
+            return None;
         }
-        if client.drain.is_over(now_ms) {
-            return self.drop_client(key, "drained");
-        }
-        let stalled_ms = client.endpoint.stalled_ms(now_ms, look.least_bytes);
-        if exceeds(stalled_ms, limits.write_stall_timeout) {
-            self.guard.count(Ending::WriteStall);
-            return self.drop_client(key, "it takes no bytes");
-        }
-        if client.endpoint.is_ending {
-            return;
-        }
-        if let Some((error, ending)) = client.fault(limits, now_ms) {
-            return self.fail_client(key, &error, ending);
-        }
-        let (silent, patience) = (limits.keepalive_interval, limits.keepalive_timeout);
-        if client.endpoint.is_dead(silent, patience, now_ms) {
-            return self.drop_client(key, "it did not answer a PING");
-        }
-        self.go_on_draining(key, now_ms);
-        self.reset_stalled(key, look);
+        let is_late = now_ns - self.next_ns > self.period_ns;
+        let elapsed_ms = (now_ns - self.last_ns) / 1_000_000;
+        self.next_ns = now_ns + self.period_ns;
+        self.last_ns = now_ns;
+        // Once only, or a thread whose turns are long would never look.
+        self.is_put_off = is_late && !self.is_put_off;
+        (!self.is_put_off).then_some(elapsed_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use balance::PolicyKind;
+
+    use super::*;
+
+    #[test]
+    fn a_look_that_is_late_is_put_off_once_and_charges_nobody() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut sweep = Sweep::of(&Config::new(Vec::new(), PolicyKind::RoundRobin), 0);
+        assert_eq!(sweep.elapsed_ms(SECOND - 1), None);
+        assert_eq!(sweep.elapsed_ms(SECOND), Some(1_000));
+        assert_eq!(sweep.elapsed_ms(400 * SECOND), None, "nobody looked for six minutes");
+        assert_eq!(sweep.elapsed_ms(401 * SECOND), Some(1_000));
+        // A thread that is always late looks every other time.
+        assert_eq!(sweep.elapsed_ms(411 * SECOND), None);
+        assert_eq!(sweep.elapsed_ms(421 * SECOND), Some(10_000));
     }
 
-    /// Takes the next step of a drain, and begins one for a connection that has
-    /// had no call for long.
-    fn go_on_draining(&mut self, key: ClientKey, now_ms: u64) {
-        let client = self.clients.all.live_mut(key);
-        let is_idle = exceeds(client.idle_ms(now_ms), self.shared.config.downstream.idle_timeout);
-        let endpoint = &mut client.endpoint;
-        if client.drain.is_notice_over(now_ms) && !endpoint.http.is_drain_finished() {
-            endpoint.http.finish_drain();
-        }
-        if client.drain.has_started() {
-            // Also asks again whether the last call has ended.
-            self.io.mark_dirty(Side::Client(key), endpoint);
-        } else if is_idle {
-            self.guard.count(Ending::Idle);
-            self.clients.start_drain(key, &mut self.io, now_ms);
-        } else {
-            self.io.mark_if_dirty(Side::Client(key), endpoint);
-        }
-    }
-
-    /// Resets the calls whose responses wait for a client that does not take
-    /// them.
-    fn reset_stalled(&mut self, key: ClientKey, look: Look) {
-        let endpoint = &mut self.clients.all.live_mut(key).endpoint;
-        let timeout = self.shared.config.downstream.write_stall_timeout;
-        let stall_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let mut stalled = Vec::new();
-        endpoint.http.find_stalled(look.now_ms, stall_ms, look.least_bytes, &mut stalled);
-        for (stream, call) in stalled {
-            self.io.output(Side::Client(key), endpoint).reset(stream, Reason::CANCEL);
-            self.guard.stalled_streams.inc();
-            self.calls.cancel(call, Reason::CANCEL, self.now_ns);
-        }
-        self.run_effects();
-    }
-
-    fn sweep_link(&mut self, key: LinkKey, look: Look) {
-        let config = &self.shared.config;
-        // The loss of one connection may close others of a backend that left.
-        let Some(link) = self.upstreams.links.get_mut(key) else { return };
-        if look.is_second {
-            link.endpoint.http.each_second();
-        }
-        let pool = self.upstreams.pools.live_mut(link.pool);
-        let age_ns = u128::from(self.now_ns.saturating_sub(link.ready_ns));
-        let is_old = age_ns > config.upstream.backoff_max.as_nanos();
-        if link.stage == Stage::Ready && !link.is_proven && is_old {
-            link.is_proven = true;
-            pool.backoff.clear();
-        }
-        let doublings = pool.upstream.ping_doublings();
-        match link.fault(&config.downstream, &config.upstream, doublings, look) {
-            None => self.io.mark_if_dirty(Side::Link(key), &mut link.endpoint),
-            Some((ending, reason)) => {
-                if let Some(ending) = ending {
-                    self.guard.count_backend(ending);
-                }
-                self.lose_link(key, reason);
-            }
-        }
+    #[test]
+    fn sweeps_come_often_enough_for_the_shortest_timeout() {
+        let mut config = Config::new(Vec::new(), PolicyKind::RoundRobin);
+        assert_eq!(Sweep::of(&config, 0).period_ns, 1_000_000_000);
+        config.downstream.frame_timeout = Duration::from_millis(200);
+        assert_eq!(Sweep::of(&config, 0).period_ns, 50_000_000);
+        config.downstream.frame_timeout = Duration::ZERO;
+        assert_eq!(Sweep::of(&config, 0).period_ns, 10_000_000);
     }
 }

@@ -1,11 +1,17 @@
 //! Calls without a socket: time and chance are passed in.
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use balance::{PolicyKind, Tuning};
 use h2_wire::hpack::Field;
 
+use super::super::keys::PoolKey;
+use super::super::targets::{Moment, Target, Targets};
 use super::*;
 use crate::config::BackendConfig;
 use crate::failure::Progress;
+use crate::retry::GrpcStatus;
 use crate::upstreams::{Upstream, Upstreams};
 use h2_wire::grpc::Status;
 
@@ -189,8 +195,8 @@ fn a_full_backend_is_remembered_when_no_other_is_left() {
     let call = lab.call(None);
     let mut last = None;
     while let Some(pool) = lab.calls.next_attempt(call, &lab.targets, lab.moment()) {
-        let failure = Failure::Overload { backend: "b".to_owned() };
-        assert!(lab.calls.on_unplaced(call, failure, 0));
+        lab.calls.on_unsent(call, Failure::Overload { backend: "b".to_owned() }, 0);
+        assert_eq!(lab.effects(), ["attempt"]);
         last = Some(pool);
     }
     assert_eq!(lab.calls.give_up(call, 0), last);
