@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use event_loop::Seat;
 use h2_wire::connection::StreamKey;
+use h2_wire::hpack::HeaderList;
 use h2_wire::{Error, Reason};
 use serve::ConnectionPlace;
 
 use super::endpoint::Endpoint;
+use super::options::ResponseShares;
 use super::shares::Share;
 use super::sweep::{Look, exceeds};
 use crate::config::DownstreamLimits;
@@ -53,6 +55,25 @@ pub(super) enum Fault {
 }
 
 impl Client {
+    /// Sets a call's grant aside, if there is room for it beside those of the
+    /// other calls and what waits already; that may be the rest of calls that
+    /// are over.
+    #[inline]
+    pub(super) fn grant(&mut self, shares: &ResponseShares) -> bool {
+        let taken_bytes = self.granted_bytes + self.endpoint.http.all_waiting_bytes();
+        let has_room = taken_bytes + shares.grant_bytes as usize <= shares.granted_bytes_max;
+        if has_room {
+            self.granted_bytes += shares.grant_bytes as usize;
+        }
+        has_room
+    }
+
+    /// Whether a head or trailers may be added to what waits for it.
+    #[inline]
+    pub(super) fn has_room(&self, list: &HeaderList, shares: &ResponseShares) -> bool {
+        self.endpoint.http.unsent_bytes() + list.size() <= shares.most_bytes
+    }
+
     /// Gives the client its credit back for bytes of a request that went on.
     #[inline]
     pub(super) fn release(&mut self, stream: StreamKey, credit: u32) {

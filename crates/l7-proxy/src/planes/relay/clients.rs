@@ -133,12 +133,6 @@ impl Clients {
         let factor = self.shared.config.circuit.client_share;
         self.shares.has_plenty() || self.shares.may_take(&self.live(key).share, factor)
     }
-
-    /// Lets a client hold one more place.
-    #[inline]
-    pub(super) fn take_place(&self, key: ClientKey) -> Held {
-        Held::new(&self.live(key).share)
-    }
 }
 
 /// What is sent to them.
@@ -152,12 +146,11 @@ impl Clients {
     /// Whether a head or trailers may be added to what waits for the call's client.
     #[inline]
     pub(super) fn has_room(&self, call: &Call, list: &HeaderList) -> bool {
-        let http = &self.all.live(call.client).endpoint.http;
-        http.unsent_bytes() + list.size() <= self.response_shares.most_bytes
+        self.all.live(call.client).has_room(list, &self.response_shares)
     }
 
-    /// Sends the head of a response; with what the backend took, where that is told and the
-    /// head is the end.
+    /// Sends the head of a response, unless the client has no room for it; with
+    /// what the backend took, where that is told and the head is the end.
     #[inline]
     pub(super) fn send_head(
         &mut self,
@@ -166,21 +159,26 @@ impl Clients {
         took: Option<Took>,
         end_stream: bool,
         io: &mut Io,
-    ) {
-        let endpoint = &mut self.all.live_mut(call.client).endpoint;
-        let http = io.output(Side::Client(call.client), endpoint);
+    ) -> Option<&mut Client> {
+        let to = self.all.live_mut(call.client);
+        if !to.has_room(list, &self.response_shares) {
+            return None;
+        }
+        let http = io.output(Side::Client(call.client), &mut to.endpoint);
         let named = call.attempt.as_ref().filter(|_| self.shared.config.calls.name_backends);
         let Some(attempt) = named else {
-            return http.send_headers(call.stream, list.key(), || list.iter(), end_stream);
+            http.send_headers(call.stream, list.key(), || list.iter(), end_stream);
+            return Some(to);
         };
         let name = headers::backend_name(attempt.in_flight.upstream().name());
         // All heads of a connection are from one backend.
         let key = list.key().filter(|_| !end_stream);
         let own = || [name].into_iter().chain(took.iter().flat_map(headers::backend_times));
         http.send_headers(call.stream, key, || list.iter().chain(own()), end_stream);
+        Some(to)
     }
 
-    /// Sends trailers; with what the backend took, where that is told.
+    /// The same for trailers. Whether they were sent.
     #[inline]
     pub(super) fn send_trailers(
         &mut self,
@@ -188,14 +186,21 @@ impl Clients {
         list: &HeaderList,
         took: Option<Took>,
         io: &mut Io,
-    ) {
-        let endpoint = &mut self.all.live_mut(call.client).endpoint;
-        let http = io.output(Side::Client(call.client), endpoint);
-        let Some(took) = took else { return http.send_trailers(call.stream, list) };
+    ) -> bool {
+        let to = self.all.live_mut(call.client);
+        if !to.has_room(list, &self.response_shares) {
+            return false;
+        }
+        let http = io.output(Side::Client(call.client), &mut to.endpoint);
+        let Some(took) = took else {
+            http.send_trailers(call.stream, list);
+            return true;
+        };
         self.own.clear();
         let fields = list.iter().chain(headers::backend_times(&took));
         fields.for_each(|field| self.own.push(field));
         http.send_trailers(call.stream, &self.own);
+        true
     }
 
     /// Ends a stream with what the failure table says.
@@ -230,29 +235,27 @@ impl Clients {
 /// What calls are lent of a connection.
 impl Clients {
     /// Grants the call's backend to send more than its first window, if there is
-    /// room for that beside the grants of other calls and what waits already; that
-    /// may be the rest of calls that are over. `None` where that is so already.
+    /// room for that and it was not granted before.
     #[inline]
     pub(super) fn grant(&mut self, call: &mut Call) -> Option<u32> {
-        if call.response.is_granted {
+        let shares = &self.response_shares;
+        if call.response.is_granted || !self.all.live_mut(call.client).grant(shares) {
             return None;
         }
-        let ResponseShares { grant_bytes, granted_bytes_max, .. } = self.response_shares;
-        let client = self.all.live_mut(call.client);
-        let taken_bytes = client.granted_bytes + client.endpoint.http.all_waiting_bytes();
-        call.response.is_granted = taken_bytes + grant_bytes as usize <= granted_bytes_max;
-        if !call.response.is_granted {
-            return None;
-        }
-        client.granted_bytes += grant_bytes as usize;
-        Some(grant_bytes)
+        call.response.is_granted = true;
+        Some(shares.grant_bytes)
     }
 
-    /// The same for a further attempt, whose backend does not know of an earlier grant.
+    /// Lends an attempt that is about to be sent a place, and a grant, which a call keeps for
+    /// its further attempts.
     #[inline]
-    pub(super) fn grant_attempt(&mut self, call: &mut Call) -> Option<u32> {
-        let before = call.response.is_granted.then_some(self.response_shares.grant_bytes);
-        before.or_else(|| self.grant(call))
+    pub(super) fn lend(&mut self, call: &mut Call) -> Option<u32> {
+        let (shares, client) = (&self.response_shares, self.all.live_mut(call.client));
+        if let Some(attempt) = &mut call.attempt {
+            attempt.held = Some(Held::new(&client.share));
+        }
+        call.response.is_granted = call.response.is_granted || client.grant(shares);
+        call.response.is_granted.then_some(shares.grant_bytes)
     }
 
     /// Gives back what a call that is over held of its client's: memory, grants,

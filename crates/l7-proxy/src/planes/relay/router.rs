@@ -1,5 +1,6 @@
-//! What the events of connections and of time mean, and what is done then: one place where
-//! clients, calls and backends meet, which do not know each other.
+//! What the events of connections and of time mean, and what is done then: the one place where
+//! clients, calls and backends meet, which do not know each other. That is why it is a long file:
+//! each event is a few lines here, and the decisions are elsewhere.
 //!
 //! What comes on a connection goes to [`Calls`], and from there to the connection on the other
 //! side. What goes wrong goes to [`Calls`] too, and what is to be done comes out as [`Effect`]s. A
@@ -146,7 +147,7 @@ impl Router {
     }
 
     /// Something was read.
-    #[inline]
+    #[inline(always)] // An event is large, and would go through memory.
     pub(super) fn on_event(&mut self, side: Side, event: Event<'_, CallKey>, chunk: &Arc<Vec<u8>>) {
         match side {
             Side::Client(key) => self.on_client_event(key, event, chunk),
@@ -332,13 +333,12 @@ impl Router {
         if call.deadline_ns.is_some_and(|at_ns| at_ns <= now_ns) {
             return self.calls.on_deadline(key, now_ns);
         }
-        if let Some(attempt) = &mut call.attempt {
-            attempt.held = Some(self.clients.take_place(call.client));
-        }
-        let granted = self.clients.grant_attempt(call);
+        let granted = self.clients.lend(call);
         let sent = self.upstreams.send(link, key, call, granted, now_ns, &mut self.io);
-        let from = self.clients.live_mut(call.client);
-        self.calls.on_sent(key, &mut from.kept_bytes);
+        if call.request.charged > 0 {
+            let from = self.clients.live_mut(call.client);
+            self.calls.on_sent(key, &mut from.kept_bytes);
+        }
         if sent > 0 {
             self.on_request_flushed(key, sent);
         }
@@ -401,16 +401,12 @@ impl Router {
             }
         }
         let list = self.upstreams.headers(link);
-        let call = self.calls.live(key);
-        if !self.clients.has_room(call, list) {
-            return self.reset_overfull(key);
-        }
-        let to = self.clients.live_mut(call.client);
-        self.calls.on_response(key, list, &mut to.kept_bytes, self.now_ns);
         // Most heads are not the end, and then their list is not searched.
         let took = if end_stream { self.calls.took(key, self.now_ns) } else { None };
         let call = self.calls.live(key);
-        self.clients.send_head(call, list, took, end_stream, &mut self.io);
+        let to = self.clients.send_head(call, list, took, end_stream, &mut self.io);
+        let Some(to) = to else { return self.reset_overfull(key) };
+        self.calls.on_response(key, list, &mut to.kept_bytes, self.now_ns);
         if end_stream {
             let outcome = self.calls.on_response_end(key, list, self.now_ns);
             self.complete(key, outcome);
@@ -466,12 +462,11 @@ impl Router {
 
     fn on_response_trailers(&mut self, link: LinkKey, key: CallKey) {
         let list = self.upstreams.headers(link);
-        if !self.clients.has_room(self.calls.live(key), list) {
+        let took = self.calls.took(key, self.now_ns);
+        if !self.clients.send_trailers(self.calls.live(key), list, took, &mut self.io) {
             return self.reset_overfull(key);
         }
         let outcome = self.calls.on_response_end(key, list, self.now_ns);
-        let took = self.calls.took(key, self.now_ns);
-        self.clients.send_trailers(self.calls.live(key), list, took, &mut self.io);
         self.complete(key, outcome);
     }
 
@@ -549,14 +544,17 @@ impl Router {
     }
 
     /// A connection of the pool for the call, or where it waits.
+    #[inline]
     fn assign(&mut self, key: CallKey, pool: PoolKey, moment: Moment) -> Result<Next, Failure> {
-        if self.clients.may_take_place(self.calls.live(key).client) {
+        let shares = &self.clients.shares;
+        if shares.has_plenty() || self.clients.may_take_place(self.calls.live(key).client) {
             self.upstreams.assign(key, pool, &self.io, moment)
         } else {
             self.hold_back(key)
         }
     }
 
+    #[inline]
     fn go_on(&mut self, key: CallKey, next: Result<Next, Failure>) {
         match next {
             Ok(Next::Send(link)) => self.send(key, link),
@@ -616,11 +614,13 @@ impl Router {
                 self.run_effects();
             }
         }
-        let mut round = Round::default();
-        while let Some(turn) =
-            self.upstreams.next_turn(&mut round, &self.io, self.now_ns, &mut self.chance)
-        {
-            self.take_turn(turn);
+        if self.upstreams.has_pending() {
+            let (mut round, now_ns) = (Round::default(), self.now_ns);
+            while let Some(turn) =
+                self.upstreams.next_turn(&mut round, &self.io, now_ns, &mut self.chance)
+            {
+                self.take_turn(turn);
+            }
         }
         self.run_effects();
     }

@@ -13,7 +13,7 @@ use crate::upstreams::Offered;
 
 /// How an attempt broke, and what may be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Broken {
+pub(crate) enum Broken {
     /// It was never on a connection; another backend can have it.
     Unsent,
     /// The backend said, or it is certain, that the call was not processed;
@@ -26,7 +26,7 @@ pub(in super::super) enum Broken {
 impl Calls {
     /// Picks the backend for the next attempt, if the call may have one, and
     /// counts it there. The attempt is yet to find a place.
-    pub(in super::super) fn next_attempt(
+    pub(crate) fn next_attempt(
         &mut self,
         key: CallKey,
         targets: &Targets,
@@ -59,7 +59,7 @@ impl Calls {
     }
 
     /// The attempt is there now.
-    pub(in super::super) fn set_place(&mut self, key: CallKey, place: Place) {
+    pub(crate) fn set_place(&mut self, key: CallKey, place: Place) {
         if let Some(attempt) = &mut self.all.live_mut(key).attempt {
             attempt.place = place;
         }
@@ -67,7 +67,7 @@ impl Calls {
 
     /// The attempt found no place at its backend, or has it no more: another
     /// backend is offered the call, if that is of help.
-    pub(in super::super) fn on_unsent(&mut self, key: CallKey, failure: Failure, now_ns: u64) {
+    pub(crate) fn on_unsent(&mut self, key: CallKey, failure: Failure, now_ns: u64) {
         let call = self.all.live_mut(key);
         if matches!(failure, Failure::Overload { .. }) {
             call.full = Some(call.pool_of_attempt());
@@ -85,7 +85,7 @@ impl Calls {
 
     /// No backend is left to try. Gives one that was too full for the call and
     /// may have a place later; where there is none, the call has failed.
-    pub(in super::super) fn give_up(&mut self, key: CallKey, now_ns: u64) -> Option<PoolKey> {
+    pub(crate) fn give_up(&mut self, key: CallKey, now_ns: u64) -> Option<PoolKey> {
         let call = self.all.live_mut(key);
         let full = call.full.take();
         if full.is_none() {
@@ -96,7 +96,7 @@ impl Calls {
     }
 
     /// Lets the call wait for a place at any backend; it is counted at one.
-    pub(in super::super) fn begin_waiting(&mut self, key: CallKey, attempt: Attempt) {
+    pub(crate) fn begin_waiting(&mut self, key: CallKey, attempt: Attempt) {
         let call = self.all.live_mut(key);
         let is_budgeted = std::mem::take(&mut call.holds_budget);
         call.pool = attempt.pool;
@@ -106,7 +106,7 @@ impl Calls {
 
     /// The attempt broke: another is made if that is safe, and the call fails if
     /// not.
-    pub(in super::super) fn on_broken(
+    pub(crate) fn on_broken(
         &mut self,
         key: CallKey,
         failure: Failure,

@@ -12,7 +12,7 @@ impl Calls {
     /// Bytes of a request have come, of which the client's connection keeps so many
     /// for another attempt. `None` when it was answered before its request had ended.
     #[inline]
-    pub(in super::super) fn on_request_data(
+    pub(crate) fn on_request_data(
         &mut self,
         key: CallKey,
         payload: &[u8],
@@ -32,7 +32,7 @@ impl Calls {
     }
 
     /// Trailers of a request have come. Gives where its attempt is, if it has one.
-    pub(in super::super) fn on_request_trailers(
+    pub(crate) fn on_request_trailers(
         &mut self,
         key: CallKey,
         list: &HeaderList,
@@ -53,7 +53,7 @@ impl Calls {
     /// The request is on a connection: what was kept while it had to wait is not kept on
     /// where there is no room for it.
     #[inline]
-    pub(in super::super) fn on_sent(&mut self, key: CallKey, kept_bytes: &mut usize) {
+    pub(crate) fn on_sent(&mut self, key: CallKey, kept_bytes: &mut usize) {
         let request = &mut self.all.live_mut(key).request;
         if request.charged > 0 && self.limits.replay_room(*kept_bytes, self.kept_bytes) == 0 {
             request.drop_kept();
@@ -65,7 +65,7 @@ impl Calls {
     /// The head of a response goes to the client. No other attempt will be made:
     /// what was kept for one is dropped.
     #[inline]
-    pub(in super::super) fn on_response(
+    pub(crate) fn on_response(
         &mut self,
         key: CallKey,
         list: &HeaderList,
@@ -90,7 +90,7 @@ impl Calls {
 
     /// A response ends with this header block. Gives how it is counted.
     #[inline]
-    pub(in super::super) fn on_response_end(
+    pub(crate) fn on_response_end(
         &mut self,
         key: CallKey,
         list: &HeaderList,
@@ -108,7 +108,7 @@ impl Calls {
 
     /// What the backend has taken of the attempt, where answers tell it.
     #[inline]
-    pub(in super::super) fn took(&mut self, key: CallKey, now_ns: u64) -> Option<Took> {
+    pub(crate) fn took(&mut self, key: CallKey, now_ns: u64) -> Option<Took> {
         if !self.limits.name_backends {
             return None;
         }

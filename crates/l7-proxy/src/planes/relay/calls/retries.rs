@@ -18,7 +18,7 @@ use crate::retry::{CallState, GrpcStatus, Pushback, Verdict};
 /// Time.
 impl Calls {
     /// Does what is due.
-    pub(in super::super) fn on_due(&mut self, due: Due, targets: &Targets, moment: Moment) {
+    pub(crate) fn on_due(&mut self, due: Due, targets: &Targets, moment: Moment) {
         match due {
             Due::Deadline(key) => self.on_deadline(key, moment.now_ns),
             Due::Retry(key) => {
@@ -71,7 +71,7 @@ impl Calls {
     /// Whether a response's head has to be shown to [`Calls::on_head`] before it
     /// goes to the client.
     #[inline]
-    pub(in super::super) fn watches_head(&self, key: CallKey, end_stream: bool) -> bool {
+    pub(crate) fn watches_head(&self, key: CallKey, end_stream: bool) -> bool {
         let call = self.all.live(key);
         call.due.is_some() || call.other.is_some() || end_stream && !self.retry.retry_on.is_empty()
     }
@@ -80,7 +80,7 @@ impl Calls {
     /// settled, and an answer that is a reason to try again is kept back.
     /// Whether the head has been dealt with.
     #[cold]
-    pub(in super::super) fn on_head(
+    pub(crate) fn on_head(
         &mut self,
         link: LinkKey,
         key: CallKey,
@@ -158,13 +158,13 @@ impl Calls {
     /// Makes the attempt on this connection the first of the two that a hedged
     /// call has.
     #[inline]
-    pub(in super::super) fn focus(&mut self, link: LinkKey, key: CallKey) {
+    pub(crate) fn focus(&mut self, link: LinkKey, key: CallKey) {
         self.focus_if(key, |place| matches!(place, Place::Stream(found, _) if found == link));
     }
 
     /// The same for one that waits there. Whether there is one: a queue may still
     /// know of a call that is over, or has gone on with its other attempt.
-    pub(in super::super) fn focus_on(&mut self, key: CallKey, place: Place) -> bool {
+    pub(crate) fn focus_on(&mut self, key: CallKey, place: Place) -> bool {
         self.focus_if(key, |found| found == place);
         self.all.get(key).is_some_and(|call| call.place() == Some(place))
     }
@@ -182,12 +182,7 @@ impl Calls {
 
     /// Ends the first of two attempts and leaves the call to the other. False
     /// when there is no other.
-    pub(in super::super) fn leave_to_other(
-        &mut self,
-        key: CallKey,
-        outcome: Outcome,
-        now_ns: u64,
-    ) -> bool {
+    pub(crate) fn leave_to_other(&mut self, key: CallKey, outcome: Outcome, now_ns: u64) -> bool {
         let call = self.all.live_mut(key);
         let Some(other) = call.other.take() else { return false };
         call.tried.insert(other.index);

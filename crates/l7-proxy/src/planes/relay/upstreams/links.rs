@@ -22,19 +22,24 @@ use crate::tls::counters::TlsCounters;
 const HELD_SHARE: usize = 4;
 
 /// Why a connection ended whose other end said no more.
-pub(in super::super) const CLOSED: &str = "it was closed";
+pub(crate) const CLOSED: &str = "it was closed";
 
 /// A connection that has ended.
-pub(in super::super) struct Lost {
-    pub(in super::super) pool: PoolKey,
+pub(crate) struct Lost {
+    pub(crate) pool: PoolKey,
     /// The calls that were on it, and whether the backend may have looked at
     /// them.
-    pub(in super::super) calls: Vec<(CallKey, bool)>,
+    pub(crate) calls: Vec<(CallKey, bool)>,
 }
 
 impl Upstreams {
     /// Begins to make a connection.
-    pub(super) fn open_link(&mut self, key: PoolKey, io: &Io, moment: Moment) -> Result<(), Failure> {
+    pub(super) fn open_link(
+        &mut self,
+        key: PoolKey,
+        io: &Io,
+        moment: Moment,
+    ) -> Result<(), Failure> {
         self.connect(key, io, moment.now_ns).map_err(|errno| {
             let reason = std::io::Error::from(errno).to_string();
             let backend = self.pools.live(key).upstream.name().to_owned();
@@ -86,7 +91,7 @@ impl Upstreams {
     /// # Errors
     /// Why it could not connect.
     #[inline]
-    pub(in super::super) fn on_writable(&mut self, key: LinkKey) -> Result<&mut Endpoint, Errno> {
+    pub(crate) fn on_writable(&mut self, key: LinkKey) -> Result<&mut Endpoint, Errno> {
         let link = self.links.live_mut(key);
         if link.stage == Stage::Connecting {
             if let Some(errno) = link.endpoint.take_error() {
@@ -99,14 +104,14 @@ impl Upstreams {
 
     /// What was read from a connection has been dealt with.
     #[inline]
-    pub(in super::super) fn after_input(&mut self, key: LinkKey) {
+    pub(crate) fn after_input(&mut self, key: LinkKey) {
         self.links.live_mut(key).prune_abandoned();
         self.close_if_over(key);
     }
 
     /// The backend's SETTINGS have come. Whether it has another number of places
     /// than before.
-    pub(in super::super) fn on_settings(&mut self, key: LinkKey, now_ns: u64) -> bool {
+    pub(crate) fn on_settings(&mut self, key: LinkKey, now_ns: u64) -> bool {
         let link = self.links.live_mut(key);
         let streams = link.endpoint.http.stream_limit() as u32;
         let pool = self.pools.live_mut(link.pool);
@@ -124,7 +129,7 @@ impl Upstreams {
 
     /// A call has been served: the backend is well.
     #[inline]
-    pub(in super::super) fn on_response(&mut self, key: LinkKey) {
+    pub(crate) fn on_response(&mut self, key: LinkKey) {
         let link = self.links.live_mut(key);
         if !link.is_proven {
             link.is_proven = true;
@@ -147,13 +152,13 @@ impl Upstreams {
 
     /// The backend has had too many PINGs.
     #[cold]
-    pub(in super::super) fn slow_pings(&self, key: LinkKey) {
+    pub(crate) fn slow_pings(&self, key: LinkKey) {
         let link = self.links.live(key);
         self.pools.live(link.pool).upstream.slow_pings(link.ping_doublings);
     }
 
     /// The backend sent GOAWAY. Gives the calls that it has left out.
-    pub(in super::super) fn on_go_away(
+    pub(crate) fn on_go_away(
         &mut self,
         key: LinkKey,
         last_stream: u32,
@@ -173,7 +178,7 @@ impl Upstreams {
     }
 
     /// Closes a connection that takes no more calls and has none left.
-    pub(in super::super) fn close_if_over(&mut self, key: LinkKey) {
+    pub(crate) fn close_if_over(&mut self, key: LinkKey) {
         let link = self.links.live(key);
         if link.is_draining && link.stage == Stage::Ready && link.is_idle() {
             self.remove(key);
@@ -181,7 +186,7 @@ impl Upstreams {
     }
 
     /// The backend broke the rules of HTTP/2, or a bound: tells it so.
-    pub(in super::super) fn fail(&mut self, key: LinkKey, error: &Error) {
+    pub(crate) fn fail(&mut self, key: LinkKey, error: &Error) {
         let endpoint = &mut self.links.live_mut(key).endpoint;
         self.guard.count_backend(endpoint.ending());
         endpoint.http.fail(error);
@@ -190,7 +195,7 @@ impl Upstreams {
     }
 
     /// A connection broke, or could not be made.
-    pub(in super::super) fn lose(&mut self, key: LinkKey, reason: &str, moment: Moment) -> Lost {
+    pub(crate) fn lose(&mut self, key: LinkKey, reason: &str, moment: Moment) -> Lost {
         let link = self.links.live(key);
         let (pool, was_ready) = (link.pool, link.stage == Stage::Ready);
         if !link.is_draining {
@@ -231,13 +236,7 @@ impl Upstreams {
     /// stays open there, and in its load, until more may follow. A connection
     /// with many such streams makes way for a new one: whoever left them must
     /// not keep others waiting for a place.
-    pub(in super::super) fn reset(
-        &mut self,
-        key: LinkKey,
-        stream: StreamKey,
-        reason: Reason,
-        io: &mut Io,
-    ) {
+    pub(crate) fn reset(&mut self, key: LinkKey, stream: StreamKey, reason: Reason, io: &mut Io) {
         // The connection may have ended, and the stream with it.
         let Some(link) = self.links.get_mut(key) else { return };
         if !link.endpoint.http.is_open(stream) {
@@ -257,7 +256,7 @@ impl Upstreams {
 
     /// Counts a stream that either side has reset. A connection that has seen
     /// many makes way for a new one, before the backend has enough of it.
-    pub(in super::super) fn note_reset(&mut self, key: LinkKey) {
+    pub(crate) fn note_reset(&mut self, key: LinkKey) {
         let link = self.links.live_mut(key);
         link.resets += 1;
         if link.resets >= self.shared.config.upstream.backend_max_resets && !link.is_draining {
@@ -267,12 +266,7 @@ impl Upstreams {
     }
 
     /// Looks at a connection. Gives why it is lost, if it is.
-    pub(in super::super) fn sweep(
-        &mut self,
-        key: LinkKey,
-        look: Look,
-        io: &mut Io,
-    ) -> Option<&'static str> {
+    pub(crate) fn sweep(&mut self, key: LinkKey, look: Look, io: &mut Io) -> Option<&'static str> {
         let config = &self.shared.config;
         // The loss of one connection may close others of a backend that left.
         let link = self.links.get_mut(key)?;

@@ -17,7 +17,7 @@ impl Upstreams {
     /// # Errors
     /// When it has to be offered to another backend: [`Failure::Overload`] where
     /// this one may have a place for it later.
-    pub(in super::super) fn assign(
+    pub(crate) fn assign(
         &mut self,
         call: CallKey,
         key: PoolKey,
@@ -56,13 +56,14 @@ impl Upstreams {
     ///
     /// # Errors
     /// Where they are to go to others, and to wait for any where there are none.
-    pub(in super::super) fn check_waiting(&self, key: PoolKey) -> Result<(), Failure> {
+    pub(crate) fn check_waiting(&self, key: PoolKey) -> Result<(), Failure> {
         let pool = self.pools.live(key);
         if pool.may_be_waited_for() { Ok(()) } else { Err(overload(pool)) }
     }
 
     /// A connection of the pool that a call can be put on now.
-    pub(in super::super) fn free_link(&self, key: PoolKey) -> Option<LinkKey> {
+    #[inline]
+    pub(crate) fn free_link(&self, key: PoolKey) -> Option<LinkKey> {
         let has_place = |link: &&LinkKey| self.links.live(**link).has_place();
         self.pools.live(key).links.iter().find(has_place).copied()
     }
@@ -74,12 +75,12 @@ impl Upstreams {
     }
 
     /// Whether a connection is being made.
-    pub(in super::super) fn is_connecting(&self, key: PoolKey) -> bool {
+    pub(crate) fn is_connecting(&self, key: PoolKey) -> bool {
         self.usable(key).any(|link| link.stage != Stage::Ready)
     }
 
     /// Whether it has connections that take calls, now or later.
-    pub(in super::super) fn is_usable(&self, key: PoolKey) -> bool {
+    pub(crate) fn is_usable(&self, key: PoolKey) -> bool {
         self.usable(key).next().is_some()
     }
 
@@ -87,7 +88,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// When none may be made, or it failed at once.
-    pub(in super::super) fn open_further(
+    pub(crate) fn open_further(
         &mut self,
         key: PoolKey,
         io: &Io,
@@ -113,7 +114,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// Why not.
-    pub(in super::super) fn may_connect(&self, key: PoolKey, now_ns: u64) -> Result<(), Failure> {
+    pub(crate) fn may_connect(&self, key: PoolKey, now_ns: u64) -> Result<(), Failure> {
         let pool = self.pools.live(key);
         if let Some((_, reason)) = pool.backoff.rest(now_ns) {
             let backend = pool.upstream.name().to_owned();
@@ -127,7 +128,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// The limit that it would pass.
-    pub(in super::super) fn check_pending(&self, key: PoolKey) -> Result<(), Failure> {
+    pub(crate) fn check_pending(&self, key: PoolKey) -> Result<(), Failure> {
         let of_pool = self.pools.live(key).pending;
         let checked = self.shared.config.circuit.check_pending(of_pool, self.pending);
         checked.map_err(|limit| self.circuit_open(key, limit))
@@ -139,7 +140,7 @@ impl Upstreams {
     /// # Errors
     /// The limit that it passes.
     #[inline]
-    pub(in super::super) fn check_circuit(&self, key: PoolKey) -> Result<(), Failure> {
+    pub(crate) fn check_circuit(&self, key: PoolKey) -> Result<(), Failure> {
         let limits = &self.shared.config.circuit;
         let upstreams = self.targets.set.upstreams();
         let total = || upstreams.iter().map(|upstream| upstream.backend().in_flight()).sum();
@@ -150,7 +151,7 @@ impl Upstreams {
 
     /// Takes note of a circuit limit that was reached.
     #[cold]
-    pub(in super::super) fn circuit_open(&self, key: PoolKey, limit: Limit) -> Failure {
+    pub(crate) fn circuit_open(&self, key: PoolKey, limit: Limit) -> Failure {
         self.circuit.count(limit);
         Failure::CircuitOpen { backend: self.pools.live(key).upstream.name().to_owned(), limit }
     }

@@ -14,7 +14,7 @@ use crate::planes::relay::targets::Moment;
 
 /// What is next for a call without a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Next {
+pub(crate) enum Next {
     /// This connection has a place for it.
     Send(LinkKey),
     /// It waits here.
@@ -22,14 +22,14 @@ pub(in super::super) enum Next {
 }
 
 /// What can be done for a call that has waited.
-pub(in super::super) struct Turn {
-    pub(in super::super) call: CallKey,
+pub(crate) struct Turn {
+    pub(crate) call: CallKey,
     /// Where it waited.
-    pub(in super::super) was: Place,
+    pub(crate) was: Place,
     /// Its attempt at another backend than the one that it was counted at.
-    pub(in super::super) moved: Option<Attempt>,
+    pub(crate) moved: Option<Attempt>,
     /// Or why it has nothing to wait for any more.
-    pub(in super::super) next: Result<Next, Failure>,
+    pub(crate) next: Result<Next, Failure>,
 }
 
 impl Turn {
@@ -40,7 +40,7 @@ impl Turn {
 
 /// One look at all who wait.
 #[derive(Default)]
-pub(in super::super) struct Round {
+pub(crate) struct Round {
     /// The backend that is looked at.
     index: usize,
     /// A backend has places now or may have some later.
@@ -51,7 +51,7 @@ pub(in super::super) struct Round {
 
 impl Upstreams {
     /// What can be done next for those who wait, as places are free.
-    pub(in super::super) fn next_turn(
+    pub(crate) fn next_turn(
         &mut self,
         round: &mut Round,
         io: &Io,
@@ -62,9 +62,6 @@ impl Upstreams {
         loop {
             if let Some(turn) = round.turns.pop_front() {
                 return Some(turn);
-            }
-            if self.pending == 0 {
-                return None;
             }
             let Some(target) = self.targets.list.get(round.index) else {
                 if round.is_of_use {
@@ -137,11 +134,7 @@ impl Upstreams {
     }
 
     /// Those who wait for a pool's connection have it no more.
-    pub(in super::super) fn fail_waiting(
-        &mut self,
-        pool: PoolKey,
-        failure: &Failure,
-    ) -> VecDeque<Turn> {
+    pub(crate) fn fail_waiting(&mut self, pool: PoolKey, failure: &Failure) -> VecDeque<Turn> {
         let waiting = std::mem::take(&mut self.pools.live_mut(pool).waiting);
         waiting.iter().for_each(|_| self.note_taken(pool));
         let turn = |call| Turn::of(pool, call, Err(failure.clone()));
@@ -196,8 +189,14 @@ impl Upstreams {
         }
     }
 
+    /// Whether calls wait.
+    #[inline]
+    pub(crate) fn has_pending(&self) -> bool {
+        self.pending > 0
+    }
+
     /// Whether calls wait for a place at any backend.
-    pub(in super::super) fn has_overflow(&self) -> bool {
+    pub(crate) fn has_overflow(&self) -> bool {
         !self.overflow.is_empty()
     }
 
@@ -205,7 +204,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// When it may not wait.
-    pub(in super::super) fn wait_for_any(
+    pub(crate) fn wait_for_any(
         &mut self,
         call: CallKey,
         pool: PoolKey,
@@ -235,7 +234,7 @@ impl Upstreams {
     }
 
     /// Takes a call out of the queue it waits in.
-    pub(in super::super) fn unqueue(&mut self, call: CallKey, place: Place) {
+    pub(crate) fn unqueue(&mut self, call: CallKey, place: Place) {
         let (is_found, key) = match place {
             Place::Overflow(key) => (take(&mut self.overflow, &(call, key)), key),
             Place::Waiting(key) => (take(&mut self.pools.live_mut(key).waiting, &call), key),
