@@ -15,9 +15,7 @@ use generator::{clock::monotonic_ns, stamps::Stamps};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    net::{
-        AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with,
-    },
+    net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with},
     thread::set_current_timer_slack,
 };
 
@@ -47,7 +45,8 @@ pub(super) fn ping(targets: &[Ipv4Addr], patience: Duration) -> io::Result<Vec<V
     set_current_timer_slack(NonZeroU64::new(1))?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, Some(ipproto::ICMP))?;
-    let stamps = Stamps::on(&socket).ok_or_else(|| io::Error::other("the kernel makes no time stamps"))?;
+    let stamps =
+        Stamps::on(&socket).ok_or_else(|| io::Error::other("the kernel makes no time stamps"))?;
     // A ping's number is 16 bits wide.
     let rounds = (PINGS + EXTRA).min(usize::from(u16::MAX) / targets.len().max(1));
     let mut sent_ns: Vec<u64> = Vec::with_capacity(rounds * targets.len());
