@@ -212,6 +212,22 @@ mod tests {
     }
 
     #[test]
+    fn calls_are_held_back_until_places_become_free_or_their_number_changes() {
+        let mut shares = Shares::default();
+        let one = shares.join(address(1));
+        let held = [Held::new(&one), Held::new(&one)];
+        let call = CallKey::from_token(2);
+        assert!(shares.hold_back(call, 1) && !shares.hold_back(call, 1));
+        assert!(shares.take_held_back().is_empty(), "nothing has become free");
+        shares.set_places(3);
+        assert_eq!(shares.take_held_back(), [call]);
+        assert!(shares.hold_back(call, 1) && shares.take_held_back().is_empty());
+        drop(held);
+        assert_eq!(shares.take_held_back(), [call]);
+        assert!(shares.take_held_back().is_empty());
+    }
+
+    #[test]
     fn an_address_is_forgotten_with_its_last_connection() {
         let mut shares = Shares::default();
         let one = shares.join(address(1));
