@@ -15,7 +15,7 @@ use h2_wire::{Error, Reason};
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use super::call::{Call, Due, Place};
+use super::call::{Call, Place};
 use super::calls::{Broken, Calls, Effect, NewCall};
 use super::client::Fault;
 use super::clients::Clients;
@@ -30,7 +30,7 @@ use crate::access_log::AccessLog;
 use crate::circuit::Limit;
 use crate::failure::{Failure, Progress, answer};
 use crate::metrics::{Ending, GuardCounters, Outcome};
-use crate::planes::Shared;
+use crate::planes::{Incoming, Shared};
 
 /// What gRPC's servers say in a GOAWAY to a client that asks too often
 /// (gRFC A8).
@@ -46,9 +46,9 @@ type Payload<'a> = (&'a [u8], &'a Arc<Vec<u8>>);
 pub(super) struct Router {
     shared: Arc<Shared>,
     pub(super) io: Io,
-    pub(super) clients: Clients,
-    pub(super) upstreams: Upstreams,
-    pub(super) calls: Calls,
+    clients: Clients,
+    upstreams: Upstreams,
+    calls: Calls,
     guard: GuardCounters,
     chance: SplitMix64,
     pub(super) now_ns: u64,
@@ -70,6 +70,14 @@ impl Router {
         }
     }
 
+    /// A turn of the thread begins.
+    pub(super) fn begin_turn(&mut self) {
+        self.now_ns = self.shared.upstreams.now_ns();
+        if self.upstreams.has_changed() {
+            self.follow_set();
+        }
+    }
+
     pub(super) fn now_ms(&self) -> u64 {
         self.now_ns / 1_000_000
     }
@@ -82,7 +90,7 @@ impl Router {
 
     /// Does what was decided over calls.
     #[inline]
-    pub(super) fn run_effects(&mut self) {
+    fn run_effects(&mut self) {
         while let Some(effect) = self.calls.next_effect() {
             self.run_effect(effect);
         }
@@ -104,11 +112,23 @@ impl Router {
         }
     }
 
+    /// When something is due.
+    pub(super) fn next_at(&self) -> Option<u64> {
+        let timers = [self.calls.timers.next_at(), self.upstreams.timers.next_at()];
+        timers.into_iter().flatten().min()
+    }
+
     /// Does what is due.
-    pub(super) fn on_due(&mut self, due: Due) {
-        let moment = self.moment();
-        self.calls.on_due(due, &self.upstreams.targets, moment);
-        self.run_effects();
+    pub(super) fn on_time(&mut self) {
+        while let Some(link) = self.upstreams.timers.pop(self.now_ns) {
+            let timeout = serve::duration::format(self.shared.config.upstream.connect_timeout);
+            self.lose_link(link, &format!("no HTTP/2 connection within {timeout}"));
+        }
+        while let Some(due) = self.calls.timers.pop(self.now_ns) {
+            let moment = self.moment();
+            self.calls.on_due(due, &self.upstreams.targets, moment);
+            self.run_effects();
+        }
     }
 
     /// Closes the books of a call that is over.
@@ -136,6 +156,10 @@ impl Router {
 
 /// Connections of either kind.
 impl Router {
+    pub(super) fn has_connections(&self) -> bool {
+        !self.clients.is_empty() || self.upstreams.has_links()
+    }
+
     /// The connection, if it has not ended, and what it is read and written with.
     #[inline]
     pub(super) fn endpoint(&mut self, side: Side) -> Option<(&mut Endpoint, &mut Io)> {
@@ -154,6 +178,14 @@ impl Router {
             Side::Link(key) => self.on_link_event(key, event, chunk),
         }
         self.run_effects();
+    }
+
+    /// All that was read has been dealt with.
+    #[inline]
+    pub(super) fn after_input(&mut self, side: Side) {
+        if let Side::Link(key) = side {
+            self.upstreams.after_input(key);
+        }
     }
 
     /// The socket takes bytes: it has room again, or has connected.
@@ -640,8 +672,25 @@ impl Router {
     }
 }
 
-/// Connections that end, and what is looked at now and then.
+/// Connections that begin and end, and what is looked at now and then.
 impl Router {
+    /// Takes a client in, which is asked at once to go where all are.
+    pub(super) fn admit(&mut self, incoming: Incoming, is_draining: bool) {
+        let now_ms = self.now_ms();
+        let key = self.clients.admit(incoming, &self.io, now_ms);
+        if let Some(key) = key.filter(|_| is_draining) {
+            self.clients.start_drain(key, &mut self.io, now_ms);
+        }
+    }
+
+    /// Asks all clients to go.
+    pub(super) fn start_drain(&mut self) {
+        let now_ms = self.now_ms();
+        for key in self.clients.keys() {
+            self.clients.start_drain(key, &mut self.io, now_ms);
+        }
+    }
+
     /// The client's connection is gone, and its calls with it.
     fn drop_client(&mut self, key: ClientKey, reason: &str) {
         let remote = self.clients.live(key).remote;
@@ -667,7 +716,7 @@ impl Router {
     }
 
     /// A connection to a backend broke, or could not be made.
-    pub(super) fn lose_link(&mut self, key: LinkKey, reason: &str) {
+    fn lose_link(&mut self, key: LinkKey, reason: &str) {
         let moment = self.moment();
         let lost = self.upstreams.lose(key, reason, moment);
         for (call, was_sent) in lost.calls {

@@ -83,10 +83,7 @@ impl Worker {
         let mut events = Vec::with_capacity(EVENTS);
         while !(self.is_over || self.is_drained()) {
             self.router.io.poller.wait(&mut events, self.sleep())?;
-            self.router.now_ns = self.shared.upstreams.now_ns();
-            if self.router.upstreams.has_changed() {
-                self.router.follow_set();
-            }
+            self.router.begin_turn();
             for event in &events {
                 self.on_event(event.data.u64(), event.flags)?;
                 if self.router.io.chunks.are_used_up() {
@@ -111,13 +108,10 @@ impl Worker {
         if !self.router.io.ready.is_empty() || self.empties_queue() {
             return Some(Duration::ZERO);
         }
-        let has_connections = !self.router.clients.is_empty() || self.router.upstreams.has_links();
-        let sweep_ns = has_connections.then_some(self.sweep.next_ns);
+        let sweep_ns = self.router.has_connections().then_some(self.sweep.next_ns);
         let resumes_ns = self.acceptor.as_ref().and_then(Acceptor::resumes_ns);
-        let timers_ns =
-            [self.router.calls.timers.next_at(), self.router.upstreams.timers.next_at()];
-        let all = timers_ns.into_iter().chain([sweep_ns, resumes_ns]);
-        let next_ns = all.flatten().min()?;
+        let all = [self.router.next_at(), sweep_ns, resumes_ns];
+        let next_ns = all.into_iter().flatten().min()?;
         Some(Duration::from_nanos(next_ns.saturating_sub(self.shared.upstreams.now_ns())))
     }
 
@@ -127,7 +121,7 @@ impl Worker {
             WAKER => {
                 self.on_shutdown();
                 for incoming in self.threads.mailbox(self.me).take() {
-                    self.admit(incoming);
+                    self.router.admit(incoming, self.is_draining);
                 }
             }
             _ => {
@@ -146,13 +140,7 @@ impl Worker {
         if let Some(acceptor) = &mut self.acceptor {
             acceptor.resume_if_due(&self.router.io.poller, self.router.now_ns)?;
         }
-        while let Some(link) = self.router.upstreams.timers.pop(self.router.now_ns) {
-            let timeout = serve::duration::format(self.shared.config.upstream.connect_timeout);
-            self.router.lose_link(link, &format!("no HTTP/2 connection within {timeout}"));
-        }
-        while let Some(due) = self.router.calls.timers.pop(self.router.now_ns) {
-            self.router.on_due(due);
-        }
+        self.router.on_time();
         if let Some(look) = self.sweep.begin(self.router.now_ns) {
             self.router.sweep(look);
         }
@@ -236,9 +224,7 @@ impl Worker {
         let Some((endpoint, io)) = self.router.endpoint(side) else { return };
         endpoint.keep(&input[at..], at > 0, now_ms);
         io.after_input(side, endpoint);
-        if let Side::Link(key) = side {
-            self.router.upstreams.after_input(key);
-        }
+        self.router.after_input(side);
     }
 
     fn on_link_broken(&mut self, side: Side) {
@@ -325,17 +311,9 @@ impl Worker {
         let thread = self.threads.deal(self.me);
         let incoming = Incoming { socket, remote, seat: self.threads.seat(thread) };
         if thread == self.me {
-            self.admit(incoming);
+            self.router.admit(incoming, self.is_draining);
         } else {
             self.threads.mailbox(thread).send(incoming);
-        }
-    }
-
-    fn admit(&mut self, incoming: Incoming) {
-        let now_ms = self.router.now_ms();
-        let key = self.router.clients.admit(incoming, &self.router.io, now_ms);
-        if let Some(key) = key.filter(|_| self.is_draining) {
-            self.router.clients.start_drain(key, &mut self.router.io, now_ms);
         }
     }
 
@@ -343,10 +321,7 @@ impl Worker {
         let stage = self.shutdown.stage();
         if stage != Stage::Running && !self.is_draining {
             self.is_draining = true;
-            let now_ms = self.router.now_ms();
-            for key in self.router.clients.keys() {
-                self.router.clients.start_drain(key, &mut self.router.io, now_ms);
-            }
+            self.router.start_drain();
             self.flush();
         }
         self.is_over = stage == Stage::Terminated;
