@@ -8,7 +8,10 @@ use measure::{
     warning::Warning,
 };
 
-use crate::peer::{Affected, PeerView, TrialView, in_order};
+use crate::{
+    overload,
+    peer::{Affected, PeerView, TrialView, in_order},
+};
 
 /// Below this mean latency it is much of it when a call finds the one before it still
 /// there.
@@ -46,6 +49,8 @@ pub fn meaning(
     use Meaning::{Expected, Invalidates, Note};
     let mode = run.load.mode;
     let is_faulted = trial.is_some_and(|trial| !trial.faults.is_empty());
+    // Where connections fall may overload one trial and not the next.
+    let is_behind = trial.is_some_and(|trial| mode == LoopMode::Open && overload::is_behind(trial));
     match warning.itself() {
         // A queue that grows is the finding, and so is all that follows from it.
         Warning::UnfinishedCalls { .. }
@@ -53,7 +58,7 @@ pub fn meaning(
         | Warning::DriftBetweenRepeats { .. }
         | Warning::DependentRepeats { .. }
         | Warning::OtherRate { .. }
-            if peer.overload.is_some() =>
+            if peer.overload.is_some() || is_behind =>
         {
             Expected
         }

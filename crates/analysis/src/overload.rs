@@ -60,6 +60,11 @@ pub(crate) fn of(measured: &[(&TrialRecord, &Figures)], open_loop: bool) -> Opti
     Some(Overload { offered, served, load, growth: is_even.then_some(load - 1.0) })
 }
 
+/// Whether one trial fell behind, as others of its peer may not have.
+pub(crate) fn is_behind(trial: &TrialRecord) -> bool {
+    rates(trial).is_some_and(|of| falls_behind(trial.measured_s, of))
+}
+
 /// Whether a figure means something of an overloaded peer: how calls were spread and
 /// counted does.
 pub(crate) fn is_meaningful(figure: Figure) -> bool {

@@ -1,5 +1,7 @@
 //! One peer of a run: its trials, and what its figures come to over them.
 
+use std::ops::Range;
+
 use measure::{
     figure::{Figure, Figures},
     record::{Layer, PeerSetup, TrialOutcome, TrialRecord},
@@ -31,16 +33,29 @@ pub struct PeerView<'a> {
     pub is_on_wire: bool,
 }
 
-/// How many marks there are before they repeat.
-pub const MARKS: u8 = 7;
+/// The layers, and how many marks each has before they repeat. A layer has its hue, and
+/// its peers have shades of that.
+const SHADES: [(Layer, u8); 5] =
+    [(Layer::L7, 14), (Layer::L4, 8), (Layer::Client, 8), (Layer::External, 4), (Layer::None, 2)];
+
+/// How many marks there are.
+pub const MARKS: u8 = 36;
 
 /// What tells a peer from the others of its run, for whoever draws it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Mark {
     /// Which of the [`MARKS`].
     pub series: u8,
-    /// Whether another peer has the same, because all were used up.
+    /// Whether another peer has the same, because all of its layer were used up.
     pub again: bool,
+}
+
+/// The marks of a layer.
+pub fn marks_of(layer: Layer) -> Range<u8> {
+    let before = SHADES.iter().take_while(|(other, _)| *other != layer);
+    let start = before.map(|(_, shades)| shades).sum();
+    let own = SHADES.iter().find(|(other, _)| *other == layer);
+    start..start + own.map_or(1, |(_, shades)| *shades)
 }
 
 /// One trial.
@@ -210,49 +225,79 @@ impl<'a> PeerView<'a> {
     }
 }
 
-/// The lab's own peers, which have the usual mark of their layer on every page.
-const OWN: [&str; 4] = ["l7", "l4", "client-dns", "direct"];
+/// Peers that are known by name, each at the place of its shade among those of its layer, so
+/// that it has one colour on every page.
+const KNOWN: [&[&str]; 4] = [
+    &["l7", "envoy-l7", "haproxy-l7", "nginx-l7", "l7-hyper", "caddy-l7", "nghttpx-l7", "l7-floor"],
+    &["l4", "kernel-l4", "haproxy-l4", "nginx-l4", "envoy-l4", "l4-floor"],
+    &["client-dns", "client-lookaside"],
+    &["direct"],
+];
+/// Likewise for the policies that peers of one kind differ in.
+const POLICIES: [&str; 14] = [
+    "round_robin",
+    "least_loaded",
+    "p2c",
+    "peak_ewma",
+    "least_request",
+    "random",
+    "weighted_round_robin",
+    "join_idle_queue",
+    "prequal",
+    "bounded_ring_hash",
+    "ring_hash",
+    "maglev",
+    "p3c",
+    "pick_first",
+];
 
-/// A mark for each of some peers, given by name and layer. The lab's own have the same one
-/// on every page, and so has the first of a layer of which there is no own; the others begin
-/// to look for a free one at a place that their name decides, so that they mostly have.
+/// A mark for each of some peers, given by name and layer. Who is known has the same one on
+/// every page, unless somebody who is better known has it there; the others begin to look for
+/// a free one at a place that their name decides, so that they mostly have.
 pub(crate) fn marks(peers: &[(&str, Option<Layer>)]) -> Vec<Mark> {
-    let usual = |layer: Layer| match layer {
-        Layer::L7 => 0,
-        Layer::L4 => 1,
-        Layer::Client => 2,
-        Layer::External => 3,
-        Layer::None => 6,
-    };
+    let mut marks = vec![Mark::default(); peers.len()];
     let mut taken = [false; MARKS as usize];
-    let mut series: Vec<Option<u8>> = vec![None; peers.len()];
-    for is_own in [true, false] {
-        for ((name, layer), series) in peers.iter().zip(&mut series) {
-            let index = layer.map(usual).filter(|_| OWN.contains(name) == is_own);
-            if let Some(index) = index.filter(|&index| !taken[usize::from(index)]) {
-                taken[usize::from(index)] = true;
-                *series = Some(index);
-            }
-        }
-    }
-    let mut again = false;
-    let give = |((name, _), series): (&(&str, _), &Option<u8>)| {
-        if let Some(series) = *series {
-            return Mark { series, again: false };
-        }
-        let from = name.bytes().fold(0_u8, u8::wrapping_add) % MARKS;
-        let mut from_there = (0..MARKS).map(|step| (from + step) % MARKS);
-        // The slate of a peer without a balancer is left to it at first.
-        let free = from_there.find(|&index| !taken[usize::from(index)] && index != 6);
-        let index = free.unwrap_or_else(|| {
-            again = true;
-            taken = [false; MARKS as usize];
-            from
-        });
-        taken[usize::from(index)] = true;
-        Mark { series: index, again }
+    let mut used_up = [false; MARKS as usize];
+    let turn = |(index, (name, _)): (usize, &(&str, _))| {
+        let (rank, shade) = preferred(name);
+        (rank, index, shade)
     };
-    peers.iter().zip(&series).map(give).collect()
+    let mut order: Vec<(usize, usize, u8)> = peers.iter().enumerate().map(turn).collect();
+    order.sort_unstable();
+    for (_, index, shade) in order {
+        let all = marks_of(peers[index].1.unwrap_or(Layer::External));
+        let shades = all.end - all.start;
+        let mut from_there = (0..shades).map(|step| all.start + (shade % shades + step) % shades);
+        let free = from_there.find(|&mark| !taken[usize::from(mark)]);
+        let series = free.unwrap_or_else(|| {
+            for mark in all.clone() {
+                taken[usize::from(mark)] = false;
+                used_up[usize::from(mark)] = true;
+            }
+            all.start + shade % shades
+        });
+        taken[usize::from(series)] = true;
+        marks[index] = Mark { series, again: used_up[usize::from(series)] };
+    }
+    marks
+}
+
+/// Whose turn it is to choose a shade, and which one is the first choice. A name is a kind of
+/// peer, and may have settings and a policy after it: `l7@retries:p2c`.
+fn preferred(name: &str) -> (usize, u8) {
+    let (kind, policy) = name.split_once(':').unwrap_or((name, ""));
+    let (kind, settings) = kind.split_once('@').unwrap_or((kind, ""));
+    let by_letters = |text: &str| text.bytes().fold(0_u8, u8::wrapping_add);
+    let place = |names: &[&str], wanted| names.iter().position(|name| *name == wanted);
+    let own = KNOWN.iter().find_map(|names| place(names, kind));
+    let of_policy = if policy.is_empty() { Some(0) } else { place(&POLICIES, policy) };
+    let rank = match (own, of_policy) {
+        (Some(_), Some(_)) if settings.is_empty() => usize::from(!policy.is_empty()),
+        _ => 2,
+    };
+    let shade = |known: Option<usize>, text| known.map_or(by_letters(text), |place| place as u8);
+    let parts = [shade(own, kind), shade(of_policy, policy), by_letters(settings)];
+    (rank, parts.into_iter().fold(0, u8::wrapping_add))
 }
 
 /// All trials of some peers in the order run.
@@ -279,26 +324,38 @@ mod tests {
     }
 
     #[test]
-    fn the_labs_own_peers_have_one_colour_on_every_page() {
-        let l4 = |name| (name, Some(Layer::L4));
-        let pages = [
-            vec![l4("l4"), ("l7", Some(Layer::L7))],
-            vec![l4("kernel-l4"), l4("l4"), ("l7@both", Some(Layer::L7)), ("l7", Some(Layer::L7))],
-        ];
-        for page in pages {
-            let marks = marks(&page);
-            let of = |wanted| marks[page.iter().position(|(name, _)| *name == wanted).unwrap()];
-            assert_eq!((of("l7").series, of("l4").series), (0, 1), "{page:?}");
-        }
+    fn each_layer_has_marks_of_its_own() {
+        let all: Vec<u8> = SHADES.iter().flat_map(|(layer, _)| marks_of(*layer)).collect();
+        assert_eq!(all, (0..MARKS).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn known_peers_have_one_colour_on_every_page() {
+        let layers = [Layer::L7, Layer::L4, Layer::Client, Layer::None];
+        let everyone: Vec<(&str, Option<Layer>)> = KNOWN
+            .iter()
+            .zip(layers)
+            .flat_map(|(names, layer)| names.iter().map(move |name| (*name, Some(layer))))
+            .collect();
+        let alone = |one| marks(&[one])[0];
+        assert_eq!(marks(&everyone), everyone.iter().map(|one| alone(*one)).collect::<Vec<_>>());
+        let policies = POLICIES.map(|policy| format!("l7:{policy}"));
+        let policies = policies.each_ref().map(|name| (&**name, Some(Layer::L7)));
+        assert_eq!(marks(&policies).to_vec(), policies.map(alone).to_vec());
+        // Who is less known gives way, wherever it stands.
+        let both = marks(&[("l7:round_robin", Some(Layer::L7)), ("l7", Some(Layer::L7))]);
+        assert_eq!(both[1], alone(("l7", Some(Layer::L7))));
+        assert_ne!(both[0], both[1]);
     }
 
     #[test]
     fn marks_differ_while_there_are_enough() {
-        let names = ["l7:a", "l7:b", "l7:c", "l7:d", "l7:e", "l7:f", "l7:g", "l7:h"];
-        let marks = marks(&names.map(|name| (name, Some(Layer::L7))));
+        let names: Vec<String> = (0..20).map(|index| format!("l7@{index}")).collect();
+        let peers: Vec<_> = names.iter().map(|name| (&**name, Some(Layer::L7))).collect();
+        let marks = marks(&peers);
         let known: std::collections::BTreeSet<(u8, bool)> =
             marks.iter().map(|mark| (mark.series, mark.again)).collect();
         assert_eq!(known.len(), names.len());
-        assert!(marks[..6].iter().all(|mark| !mark.again));
+        assert_eq!(marks.iter().filter(|mark| !mark.again).count(), 14);
     }
 }

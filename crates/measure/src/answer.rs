@@ -60,6 +60,17 @@ impl Answer {
         self.figure == figure || self.quantities().any(|own| own == Quantity::Figure(figure))
     }
 
+    /// Whether it is about a peer, in any outcome.
+    pub fn is_about(&self, name: &str) -> bool {
+        let names = |part: &Part| match part {
+            Part::Hole { peer: Whose::Peer(own), .. } => own == name,
+            Part::Hole { peer: Whose::All | Whose::Best, .. } => true,
+            Part::Text(_) | Part::Change | Part::Turn => false,
+        };
+        self.peers.iter().any(|own| own == name)
+            || self.templates().any(|(_, template)| template.parts().iter().any(names))
+    }
+
     /// What stands in the holes of its sentences.
     pub fn quantities(&self) -> impl Iterator<Item = Quantity> {
         let parts = self.templates().flat_map(|(_, template)| template.parts());

@@ -34,8 +34,17 @@ pub fn share(fraction: f64) -> String {
 
 /// A time in the unit that suits it: `950 ns`, `14.1 µs`, `21.3 ms`, `1.40 s`.
 pub fn duration(ns: f64) -> String {
-    let (value, unit) = duration_parts(ns);
-    if unit.is_empty() { value } else { format!("{value} {unit}") }
+    if !ns.is_finite() {
+        return UNKNOWN.to_owned();
+    }
+    let (scaled, unit) = duration_scaled(ns);
+    let digits = match unit {
+        "s" if scaled >= 999.5 => grouped(scaled),
+        // A nanosecond is the clock's resolution: no digits below it.
+        "ns" => decimals(scaled, 0),
+        _ => three_digits(scaled),
+    };
+    format!("{digits} {unit}")
 }
 
 /// A time of which less than a microsecond is as good as none: `<1 µs`. A histogram's
@@ -44,16 +53,28 @@ pub fn coarse(ns: f64) -> String {
     if ns < 1e3 { "<1 µs".to_owned() } else { duration(ns) }
 }
 
-/// Two times around a dash, with the unit once where both have the same:
-/// `13.8–14.5 µs`.
-pub fn duration_range(low_ns: f64, high_ns: f64) -> String {
-    let (low, low_unit) = duration_parts(low_ns);
-    let (high, high_unit) = duration_parts(high_ns);
-    if low_unit == high_unit {
-        format!("{low}–{high} {high_unit}")
-    } else {
-        format!("{low} {low_unit} – {high} {high_unit}")
+/// Two values around a dash, with the unit once where both have the same, and one value where
+/// both read the same: `13.8–14.5 µs`, `900 µs – 1.10 ms`, `200 ms`. All ranges are made here.
+pub fn range(low: impl AsRef<str>, high: impl AsRef<str>) -> String {
+    let (low, high) = (low.as_ref(), high.as_ref());
+    let ((from, unit), (to, other)) = (split_unit(low), split_unit(high));
+    let is_plain = !from.is_empty() && !to.is_empty() && !unit.contains(char::is_numeric);
+    match unit == other && is_plain {
+        _ if low == high => low.to_owned(),
+        true => format!("{from}–{to}{unit}"),
+        false => format!("{low} – {high}"),
     }
+}
+
+/// A number and what follows it; nothing before what begins with a sign.
+fn split_unit(text: &str) -> (&str, &str) {
+    let is_of_unit = |c: char| !matches!(c, '0'..='9' | '.' | ',');
+    text.split_at(text.find(is_of_unit).unwrap_or(text.len()))
+}
+
+/// A range of times.
+pub fn duration_range(low_ns: f64, high_ns: f64) -> String {
+    range(duration(low_ns), duration(high_ns))
 }
 
 /// A time on an axis, without zeros that carry nothing: `5 ms`, `2 s`.
@@ -101,7 +122,7 @@ pub fn change(from: f64, to: f64) -> String {
 /// where it holds 1.
 pub fn change_by(ratio: f64, interval: Option<(f64, f64)>) -> (String, Option<String>) {
     let said = change(1.0, ratio);
-    let range = interval.and_then(|(low, high)| {
+    let ends = interval.and_then(|(low, high)| {
         if low <= 1.0 && high >= 1.0 {
             return None;
         }
@@ -112,20 +133,19 @@ pub fn change_by(ratio: f64, interval: Option<(f64, f64)>) -> (String, Option<St
             let digits = |value: f64| {
                 if value >= 9.95 { grouped(value) } else { format!("{value:.1}") }
             };
-            span(digits(away(near)), digits(away(far)), " times")
+            range(digits(away(near)) + " times", digits(away(far)) + " times")
         } else {
-            let percent = |end: f64| format!("{:.0}", (end - 1.0).abs() * 100.0);
-            span(percent(near), percent(far), " %")
+            // An end that is not 0 never reads as 0.
+            let percent = |end: f64| match (end - 1.0).abs() * 100.0 {
+                p if p < 0.95 => format!("{} %", decimals(p.max(0.1), 1)),
+                p => format!("{p:.0} %"),
+            };
+            range(percent(near), percent(far))
         })
     });
     // One that reads as the figure itself says nothing.
-    let range = range.filter(|range| !said.starts_with(range.as_str()));
-    (said, range)
-}
-
-/// One end where both read the same.
-fn span(low: String, high: String, unit: &str) -> String {
-    if low == high { format!("{low}{unit}") } else { format!("{low}–{high}{unit}") }
+    let ends = ends.filter(|ends| !said.starts_with(ends.as_str()));
+    (said, ends)
 }
 
 /// A ratio as a factor: `0.0113`, `1.04`, `88.2`.
@@ -208,18 +228,6 @@ pub fn seconds(value: f64) -> String {
 /// What stands where there is no number.
 pub const UNKNOWN: &str = "–";
 
-fn duration_parts(ns: f64) -> (String, &'static str) {
-    if !ns.is_finite() {
-        return (UNKNOWN.to_owned(), "");
-    }
-    let (scaled, unit) = duration_scaled(ns);
-    let digits =
-        if unit == "s" && scaled >= 999.5 { grouped(scaled) } else { three_digits(scaled) };
-    // A nanosecond is the clock's resolution: no digits below it.
-    let digits = if unit == "ns" { decimals(scaled, 0) } else { digits };
-    (digits, unit)
-}
-
 fn duration_scaled(ns: f64) -> (f64, &'static str) {
     // 999.5 rather than 1,000, because three digits round up to it.
     match ns.abs() {
@@ -293,9 +301,22 @@ mod tests {
             read.map(duration),
             ["0 ns", "950 ns", "1.00 µs", "14.1 µs", "1.00 ms", "21.3 ms", "1.40 s", "3,600 s"]
         );
+        assert_eq!([500.0, 2e3, 5e6, 1e9].map(duration_tick), ["500 ns", "2 µs", "5 ms", "1 s"]);
+    }
+
+    #[test]
+    fn a_range_has_one_unit_and_no_end_twice() {
         assert_eq!(duration_range(13_800.0, 14_500.0), "13.8–14.5 µs");
         assert_eq!(duration_range(900_000.0, 1_100_000.0), "900 µs – 1.10 ms");
-        assert_eq!([500.0, 2e3, 5e6, 1e9].map(duration_tick), ["500 ns", "2 µs", "5 ms", "1 s"]);
+        assert_eq!(duration_range(199.8e6, 200.3e6), "200 ms");
+        let shown = [("25.0 %", "33.0 %"), ("3,180/s", "3,220/s"), ("2.80", "3.40"), ("4", "4")];
+        let ranges = ["25.0–33.0 %", "3,180–3,220/s", "2.80–3.40", "4"];
+        assert_eq!(shown.map(|(low, high)| range(low, high)), ranges);
+        // A sign is no dash, and what stands before a number holds for that number only.
+        let apart = [("-3", "5"), ("<0.1 %", "3.0 %"), ("–", "7"), ("1 min 5 s", "2 min 5 s")];
+        for (low, high) in apart {
+            assert_eq!(range(low, high), format!("{low} – {high}"));
+        }
     }
 
     #[test]
@@ -324,6 +345,7 @@ mod tests {
         );
         assert_eq!(by(1.23, 1.2, 1.26), ("23 % higher".into(), Some("20–26 %".into())));
         assert_eq!(by(0.9, 0.8, 1.1), ("10 % lower".into(), None));
+        assert_eq!(by(1.3, 1.004, 1.8), ("30 % higher".into(), Some("0.4–80 %".into())));
         assert_eq!([0.011_34, 0.5, 1.04, 88.2].map(factor), ["0.0113", "0.500", "1.04", "88.2"]);
         assert_eq!(
             [0.023, -0.004, 41.0, -1e-5].map(off_by),

@@ -3,7 +3,7 @@
 
 use analysis::{
     compare::{self, Comparison},
-    findings::{Findings, Sentence},
+    findings::Findings,
     model::Model,
     verdict,
 };
@@ -28,12 +28,11 @@ pub fn markdown(run: &RunRecord, trials: &[TrialRecord]) -> String {
             text += &format!("| `{claim}` | {} | {} |\n", word(*verdict), escaped(detail));
         }
     }
-    let caveats: Vec<&Sentence> = findings.caveats.iter().collect();
-    if !caveats.is_empty() {
-        text.push_str("\n### Warnings\n\n");
-        for caveat in caveats {
-            text += &format!("- {}\n", escaped(&caveat.plain()));
+    for (title, said) in [("Doubts", &findings.doubts), ("Notes", &findings.notes)] {
+        if !said.is_empty() {
+            text += &format!("\n### {title}\n\n");
         }
+        said.iter().for_each(|one| text += &format!("- {}\n", escaped(&one.plain())));
     }
     text
 }

@@ -167,8 +167,3 @@ pub(crate) fn used(model: &Model<'_>) -> Vec<&'static Column> {
     let says = |column: &&Column| model.peers.iter().any(|peer| column.value(peer).is_some());
     shown(model).into_iter().filter(says).collect()
 }
-
-/// Two values around a dash; one when they read the same.
-pub(crate) fn plain_range(low: String, high: String) -> String {
-    if low == high { low } else { format!("{low} – {high}") }
-}

@@ -187,7 +187,7 @@ impl Font {
     }
 
     /// In another colour.
-    pub fn paint(self, paint: Paint) -> Self {
+    pub const fn paint(self, paint: Paint) -> Self {
         Self { paint, ..self }
     }
 

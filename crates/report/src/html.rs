@@ -108,6 +108,11 @@ impl Html {
         self.0.push_str("</style>\n");
     }
 
+    /// What was written so far.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The finished text.
     pub(crate) fn into_string(self) -> String {
         self.0

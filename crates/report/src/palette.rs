@@ -2,9 +2,12 @@
 //!
 //! A drawing says [`Paint::Ink`] or [`Paint::Series`], never a colour. In the
 //! page each becomes a CSS class over a custom property, which follows light
-//! and dark; in a PNG it becomes the light colour. The series are the hues of
-//! Okabe and Ito (*Color Universal Design*, 2008), darkened for light paper and
-//! lightened for dark until text in them has the contrast of WCAG AA.
+//! and dark; in a PNG it becomes the light colour. The first of each layer's
+//! series has a hue of Okabe and Ito (*Color Universal Design*, 2008), darkened
+//! for light paper and lightened for dark until text in it has the contrast of
+//! WCAG AA. The others of a layer keep to its side of the colour wheel, and are
+//! those that are furthest from each other in Oklab, as seen with full vision and
+//! with the two common kinds of colour blindness, on light and on dark paper.
 
 use analysis::model::{MARKS, Mark};
 
@@ -30,6 +33,8 @@ pub enum Paint {
     Grid,
     /// Failures.
     Bad,
+    /// What held.
+    Good,
     /// A peer; below [`SERIES`].
     Series(u8),
     /// A part of a stack, a backend say, whose neighbours differ; below [`PARTS`].
@@ -49,8 +54,8 @@ impl Paint {
 
     /// Every paint there is.
     pub fn all() -> Vec<Self> {
-        let named = [Self::Paper, Self::Ink, Self::Soft, Self::Axis, Self::Grid, Self::Bad];
-        named
+        use Paint::{Axis, Bad, Good, Grid, Ink, Paper, Soft};
+        [Paper, Ink, Soft, Axis, Grid, Bad, Good]
             .into_iter()
             .chain((0..SERIES).map(Self::Series))
             .chain((0..PARTS).map(Self::Part))
@@ -67,6 +72,7 @@ impl Paint {
             Self::Axis => "axis".to_owned(),
             Self::Grid => "grid".to_owned(),
             Self::Bad => "bad".to_owned(),
+            Self::Good => "good".to_owned(),
             Self::Series(index) => format!("series-{index}"),
             Self::Part(index) => format!("part-{index}"),
             Self::Heat(step) => format!("heat-{step}"),
@@ -82,6 +88,7 @@ impl Paint {
             Self::Axis => 0x94_98_9c,
             Self::Grid => 0xe5_e5_e0,
             Self::Bad => 0xc1_12_1f,
+            Self::Good => 0x00_7b_5a,
             Self::Series(index) => pick(index, &LIGHT_SERIES),
             Self::Part(index) => pick(index, &LIGHT_PARTS),
             Self::Heat(step) => pick(step, &LIGHT_HEAT),
@@ -97,6 +104,7 @@ impl Paint {
             Self::Axis => 0x6c_72_7b,
             Self::Grid => 0x2a_2e_35,
             Self::Bad => 0xff_7b_7b,
+            Self::Good => 0x35_c7_9b,
             Self::Series(index) => pick(index, &DARK_SERIES),
             Self::Part(index) => pick(index, &DARK_PARTS),
             Self::Heat(step) => pick(step, &DARK_HEAT),
@@ -104,11 +112,22 @@ impl Paint {
     }
 }
 
-// blue, vermillion, green, purple, ochre, violet, slate
-const LIGHT_SERIES: [u32; 7] =
-    [0x00_65_a4, 0xc2_4c_00, 0x00_7b_5a, 0xa4_3f_80, 0x84_61_00, 0x5d_4f_b8, 0x33_38_3f];
-const DARK_SERIES: [u32; 7] =
-    [0x5c_b7_ee, 0xff_93_4f, 0x35_c7_9b, 0xec_98_c8, 0xe6_b8_40, 0xaf_a6_ff, 0xdf_df_da];
+// A row a layer: blues and violets for L7, from orange to brown for L4, greens for clients,
+// purples for what the lab did not start, and greys without a balancer.
+const LIGHT_SERIES: [u32; 36] = [
+    0x00_65_a4, 0x51_03_78, 0x4e_7a_7f, 0x17_2d_5f, 0x3a_32_9f, 0x0f_74_91, 0x03_49_4f, 0x2c_58_bf,
+    0x2d_45_7a, 0x39_5c_78, 0x06_28_8e, 0x34_56_5c, 0x02_45_66, 0x41_68_6e, // l7
+    0xc2_4c_00, 0x85_6e_46, 0x88_4f_3b, 0x3c_2e_01, 0x5c_34_26, 0x72_41_30, 0x61_40_04, 0x9d_40_04,
+    0x00_7b_5a, 0x54_81_06, 0x5f_67_03, 0x29_48_34, 0x2f_34_00, 0x13_4d_01, 0x4f_53_33, 0x01_3a_2f,
+    0xa4_3f_80, 0x6c_02_28, 0x62_01_56, 0x6b_31_4f, 0x33_38_3f, 0x6a_6e_74,
+];
+const DARK_SERIES: [u32; 36] = [
+    0x5c_b7_ee, 0xa5_6e_cf, 0x9b_e5_ec, 0x67_80_b2, 0x8d_93_fb, 0x77_da_fe, 0x00_a9_b5, 0xa1_c0_fd,
+    0x85_9f_d4, 0x91_ba_dd, 0x5b_86_e5, 0x74_b7_c2, 0x04_9f_e6, 0x83_ce_da, // l7
+    0xff_93_4f, 0xed_d2_a6, 0xe4_b3_a2, 0x9c_7c_03, 0xc1_84_6e, 0xd8_99_83, 0xd4_90_0d, 0xfd_a8_81,
+    0x35_c7_9b, 0xb5_ea_7c, 0xbd_cb_4c, 0x6b_a4_7f, 0x7e_89_07, 0x5e_ab_4d, 0xa8_b1_74, 0x11_95_7c,
+    0xec_98_c8, 0xd4_5e_76, 0xc0_63_ae, 0xc7_8a_a7, 0xdf_df_da, 0x9a_a0_a8,
+];
 
 // Neighbours alternate between dark and light, so that the seams show without
 // colour too. No hue is one of a usual peer's: a band is a backend, not a peer.
@@ -137,9 +156,9 @@ fn hex(value: u32) -> Rgb {
     (red, green, blue)
 }
 
-/// The custom properties and classes of all paints as CSS: light by default,
-/// dark where the reader prefers it, and light again on paper.
-pub fn css() -> String {
+/// The custom properties of all paints, and the classes of those that a page uses, as CSS:
+/// light by default, dark where the reader prefers it, and light again on paper.
+pub fn css(page: &str) -> String {
     let properties = |colour: fn(Paint) -> Rgb| -> String {
         Paint::all()
             .into_iter()
@@ -151,8 +170,9 @@ pub fn css() -> String {
     };
     let classes: String = Paint::all()
         .into_iter()
-        .map(|paint| {
-            let name = paint.name();
+        .map(Paint::name)
+        .filter(|name| ["f", "s", "c"].iter().any(|kind| page.contains(&format!("{kind}-{name}"))))
+        .map(|name| {
             format!(
                 ".f-{name}{{fill:var(--{name})}}.s-{name}{{stroke:var(--{name})}}\
                  .c-{name}{{color:var(--{name})}}\n"
@@ -169,6 +189,9 @@ pub fn css() -> String {
 
 #[cfg(test)]
 mod tests {
+    use analysis::model::marks_of;
+    use measure::record::Layer;
+
     use super::*;
 
     /// Relative luminance, WCAG 2.2.
@@ -187,7 +210,7 @@ mod tests {
 
     #[test]
     fn text_colours_have_the_contrast_of_wcag_aa() {
-        let texts = [Paint::Ink, Paint::Soft, Paint::Bad];
+        let texts = [Paint::Ink, Paint::Soft, Paint::Bad, Paint::Good];
         for paint in texts.into_iter().chain((0..SERIES).map(Paint::Series)) {
             let light = contrast(paint.light(), Paint::Paper.light());
             let dark = contrast(paint.dark(), Paint::Paper.dark());
@@ -232,8 +255,8 @@ mod tests {
             let rgb = [f64::from(red), f64::from(green), f64::from(blue)];
             matrix.map(|row| row.iter().zip(rgb).map(|(a, b)| a * b).sum::<f64>())
         };
-        // l7, l4, client-side, direct.
-        let usual = [0, 1, 2, 6].map(Paint::Series);
+        let layers = [Layer::L7, Layer::L4, Layer::Client, Layer::None];
+        let usual = layers.map(|layer| Paint::Series(marks_of(layer).start));
         for matrix in [DEUTERANOPIA, PROTANOPIA] {
             for colour in [Paint::light, Paint::dark] {
                 for (index, one) in usual.iter().enumerate() {
@@ -241,6 +264,59 @@ mod tests {
                         let (a, b) = (seen(&matrix, colour(*one)), seen(&matrix, colour(*other)));
                         let distance: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
                         assert!(distance.sqrt() > 30.0, "{one:?} {other:?} {}", distance.sqrt());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_has_its_hue() {
+        for colour in [Paint::light, Paint::dark] {
+            let all = |layer| marks_of(layer).map(move |mark| colour(Paint::Series(mark)));
+            assert!(all(Layer::L7).all(|(red, green, blue)| blue > red && blue > green));
+            assert!(all(Layer::L4).all(|(red, green, blue)| red > green && green > blue));
+            assert!(all(Layer::Client).all(|(red, green, blue)| green > red && green > blue));
+            assert!(all(Layer::External).all(|(red, green, blue)| red > blue && blue > green));
+        }
+    }
+
+    /// Björn Ottosson, *A perceptual color space for image processing*, 2020.
+    fn oklab((red, green, blue): Rgb, seen_as: Option<&[[f64; 3]; 3]>) -> [f64; 3] {
+        let linear = [red, green, blue].map(|value| (f64::from(value) / 255.0).powf(2.2));
+        let dot = |row: &[f64; 3], of: &[f64; 3]| row.iter().zip(of).map(|(a, b)| a * b).sum();
+        let seen = seen_as.map_or(linear, |matrix| {
+            [0, 1, 2].map(|row| dot(&matrix[row], &linear)).map(|value: f64| value.max(0.0))
+        });
+        let cones = [
+            [0.412_221, 0.536_333, 0.051_446],
+            [0.211_903, 0.680_700, 0.107_397],
+            [0.088_302, 0.281_719, 0.629_979],
+        ];
+        let cones = cones.map(|row| dot(&row, &seen)).map(f64::cbrt);
+        [
+            [0.210_454, 0.793_618, -0.004_072],
+            [1.977_998, -2.428_592, 0.450_594],
+            [0.025_904, 0.782_772, -0.808_676],
+        ]
+        .map(|row| dot(&row, &cones))
+    }
+
+    /// A difference of 0.02 can just be seen.
+    #[test]
+    fn the_shades_of_a_layer_can_be_told_apart() {
+        for layer in [Layer::L7, Layer::L4, Layer::Client, Layer::External, Layer::None] {
+            for colour in [Paint::light, Paint::dark] {
+                let shades: Vec<Rgb> =
+                    marks_of(layer).map(|mark| colour(Paint::Series(mark))).collect();
+                for (index, one) in shades.iter().enumerate() {
+                    for (before, other) in shades[..index].iter().enumerate() {
+                        for seen_as in [None, Some(&DEUTERANOPIA), Some(&PROTANOPIA)] {
+                            let (a, b) = (oklab(*one, seen_as), oklab(*other, seen_as));
+                            let apart: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum();
+                            let apart = apart.sqrt();
+                            assert!(apart > 0.03, "{layer:?} {index} {before}: {apart:.3}");
+                        }
                     }
                 }
             }

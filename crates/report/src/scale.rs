@@ -18,6 +18,9 @@ impl Linear {
     }
 }
 
+/// Least pixels between marks without a label.
+const MINOR: f64 = 1.8;
+
 /// A logarithmic scale. Both ends of its domain are positive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Log {
@@ -40,24 +43,46 @@ impl Log {
         self.inner.at(value.clamp(self.domain.0, self.domain.1).log10())
     }
 
-    /// Values worth a line: decades, and 2 and 5 between them where the span is
-    /// short enough for all to have room.
-    pub(crate) fn ticks(&self) -> Vec<f64> {
-        let decades = (self.domain.1 / self.domain.0).log10();
-        let steps: &[f64] = if decades <= 3.2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
-        let mut ticks = Vec::new();
-        let first = self.domain.0.log10().floor() as i32;
-        let last = self.domain.1.log10().ceil() as i32;
-        for exponent in first..=last {
-            for step in steps {
-                let value = step * 10_f64.powi(exponent);
-                // A whisker of slack: powers of ten are not exact.
-                if value >= self.domain.0 * 0.999 && value <= self.domain.1 * 1.001 {
-                    ticks.push(value);
-                }
-            }
+    /// Values worth a line and a label, where a label takes so many pixels: decades, with 2 and 5
+    /// between them where there is room, and else as many of them as there is room for.
+    pub(crate) fn ticks(&self, label: f64) -> Vec<f64> {
+        let decade = self.decade();
+        let steps: &'static [f64] =
+            if decade * 2_f64.log10() >= label { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let every = (label / decade).ceil().max(1.0) as usize;
+        let ticks: Vec<f64> = self.within(steps).step_by(every).collect();
+        match ticks[..] {
+            // Too short for decades.
+            [] | [_] => vec![self.domain.0, self.domain.1],
+            _ => ticks,
         }
-        ticks
+    }
+
+    /// Values between those that get a mark without a label, and show that it is logarithmic;
+    /// none where they would run together.
+    pub(crate) fn minor(&self) -> impl Iterator<Item = f64> {
+        let is_clear = self.decade() * (10.0 / 9.0_f64).log10() >= MINOR;
+        let steps: &'static [f64] = match is_clear {
+            true => &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+            false => &[],
+        };
+        self.within(steps)
+    }
+
+    /// Pixels of a decade.
+    fn decade(&self) -> f64 {
+        let (from, to) = self.inner.range;
+        (to - from).abs() / (self.inner.domain.1 - self.inner.domain.0)
+    }
+
+    /// The values on it that are one of some steps times a power of ten.
+    fn within(&self, steps: &'static [f64]) -> impl Iterator<Item = f64> + use<> {
+        let (low, high) = self.domain;
+        let exponents = low.log10().floor() as i32..=high.log10().ceil() as i32;
+        let all = exponents
+            .flat_map(move |exponent| steps.iter().map(move |step| step * 10_f64.powi(exponent)));
+        // A whisker of slack: powers of ten are not exact.
+        all.filter(move |value| (low * 0.999..=high * 1.001).contains(value))
     }
 }
 
@@ -163,12 +188,37 @@ mod tests {
     fn a_log_scale_ends_on_ticks() {
         let scale = Log::over(230_000.0, 1.7e9, (0.0, 100.0));
         assert_eq!(scale.domain, (200_000.0, 2e9));
-        assert_eq!(scale.ticks(), [1e6, 1e7, 1e8, 1e9]);
         assert_eq!(scale.at(1.0), 0.0);
         assert_eq!(scale.at(f64::MAX), 100.0);
-        let short = Log::over(1.1e6, 40e6, (0.0, 1.0));
-        assert_eq!(short.ticks().len(), 6);
         assert!(Log::over(f64::NAN, f64::NAN, (0.0, 1.0)).at(5.0).is_finite());
+    }
+
+    #[test]
+    fn ticks_of_a_log_scale_are_in_equal_ratios_and_leave_room_for_labels() {
+        let ticks = |pixels| Log::over(1e6, 1e9, (0.0, pixels)).ticks(15.0);
+        assert_eq!(ticks(300.0), [1e6, 2e6, 5e6, 1e7, 2e7, 5e7, 1e8, 2e8, 5e8, 1e9]);
+        assert_eq!(ticks(100.0), [1e6, 1e7, 1e8, 1e9]);
+        assert_eq!(ticks(30.0), [1e6, 1e8]);
+        assert_eq!(Log::over(2e6, 4e6, (0.0, 30.0)).ticks(15.0), [2e6, 5e6]);
+        for (low, high) in [(1e3, 1e4), (230.0, 1.7e9), (1.0, 7.0), (40.0, 90.0)] {
+            for pixels in [40.0, 160.0, 300.0, 900.0] {
+                let scale = Log::over(low, high, (pixels, 0.0));
+                let places: Vec<f64> =
+                    scale.ticks(15.0).iter().map(|tick| scale.at(*tick)).collect();
+                let is_apart = |two: &[f64]| two[0] - two[1] >= 14.9;
+                assert!(places.len() >= 2 && places.windows(2).all(is_apart), "{low} {places:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn marks_between_ticks_crowd_towards_each_decade() {
+        let scale = Log::over(1e6, 1e8, (0.0, 200.0));
+        let marks: Vec<f64> = scale.minor().map(|mark| scale.at(mark)).collect();
+        assert_eq!(marks.len(), 19);
+        let gaps: Vec<f64> = marks.windows(2).map(|two| two[1] - two[0]).collect();
+        assert!(gaps[..9].windows(2).all(|two| two[0] > two[1]), "{gaps:?}");
+        assert_eq!(Log::over(1e3, 1e9, (0.0, 100.0)).minor().count(), 0);
     }
 
     #[test]

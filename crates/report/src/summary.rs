@@ -23,20 +23,46 @@ pub(crate) const DENSITY: f64 = 1.6;
 const MARGIN: f64 = 36.0;
 const ROOM: f64 = WIDTH - 2.0 * MARGIN;
 
+/// Sizes of the question, and of the sentences of the answer: the largest at which what they
+/// belong to has room.
+const TITLE_SIZES: [f64; 3] = [23.0, 20.0, 17.0];
+const ANSWER_SIZES: [f64; 4] = [15.0, 14.0, 13.0, 12.0];
+/// Most lines of the question.
+const TITLE_LINES: usize = 2;
+/// Below this height the pictures can't be read.
+const LEAST_PICTURES: f64 = 240.0;
+/// Below this one there are none.
+const NO_PICTURES: f64 = 120.0;
+/// From line to line at the foot.
+const FOOT_LINE: f64 = 14.0;
+
 /// Draws it.
 pub fn draw(model: &Model<'_>) -> Drawing {
     let mut drawing = Drawing::new(WIDTH, HEIGHT);
-    let mut y = heading(&mut drawing, model);
+    let y = heading(&mut drawing, model);
     let findings = Findings::of(model);
+    let foot = footer(&mut drawing, model, &findings);
     let said = if findings.answer.is_empty() { &findings.peers } else { &findings.answer };
-    for sentence in said.iter().take(4) {
-        y = flow(&mut drawing, sentence, MARGIN, y + 4.0, ROOM, 15.0);
+    let (answer, top) = answer(&said[..said.len().min(4)], y, foot - LEAST_PICTURES);
+    drawing.groups.extend(answer.groups);
+    if foot - top >= NO_PICTURES {
+        pictures(&mut drawing, model, top, foot - top);
     }
-    let top = y + 22.0;
-    let room = HEIGHT - top - 54.0;
-    pictures(&mut drawing, model, top, room);
-    footer(&mut drawing, model, findings.caveats.len());
     drawing
+}
+
+/// Where the answer ends that is set from `y` on: above `bottom`, as far as there is a size for
+/// that.
+fn answer(said: &[Sentence], y: f64, bottom: f64) -> (Drawing, f64) {
+    let set = |size: f64| {
+        let mut drawing = Drawing::new(WIDTH, HEIGHT);
+        let flow = |y, one| flow(&mut drawing, one, MARGIN, y + 4.0, ROOM, size);
+        let end = said.iter().fold(y, flow) + 22.0;
+        (drawing, end)
+    };
+    let all = ANSWER_SIZES.map(set);
+    let [.., smallest] = &all;
+    all.iter().find(|(_, end)| *end <= bottom).unwrap_or(smallest).clone()
 }
 
 fn heading(drawing: &mut Drawing, model: &Model<'_>) -> f64 {
@@ -45,11 +71,17 @@ fn heading(drawing: &mut Drawing, model: &Model<'_>) -> f64 {
     let simulated = if model.run.simulation.is_some() { " · simulated, not measured" } else { "" };
     let name = format!("layerlab · {}{simulated}", model.run.scenario);
     ground.text((MARGIN, 42.0), name, small);
-    let title = Font::new(23.0).bold();
+    let set = |size: f64| {
+        let font = Font::new(size).bold();
+        (font, charts::wrap(&model.run.question, font, ROOM))
+    };
+    let all = TITLE_SIZES.map(set);
+    let [.., smallest] = &all;
+    let (title, lines) = all.iter().find(|one| one.1.len() <= TITLE_LINES).unwrap_or(smallest);
     let mut y = 44.0;
-    for line in crate::charts::wrap(&model.run.question, title, ROOM).iter().take(2) {
-        y += 29.0;
-        ground.text((MARGIN, y), fit(line, title, ROOM), title);
+    for line in lines {
+        y += title.size * 1.26;
+        ground.text((MARGIN, y), line.clone(), *title);
     }
     y + 10.0
 }
@@ -93,7 +125,23 @@ fn heading_of(kind: &ChartKind, model: &Model<'_>, chart: &Chart) -> String {
     }
 }
 
-fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
+/// What was measured on what, and whether to believe it: where it begins.
+fn footer(drawing: &mut Drawing, model: &Model<'_>, findings: &Findings) -> f64 {
+    let soft = Font::new(11.0).paint(Paint::Soft);
+    let mut lines: Vec<(String, Font)> =
+        charts::wrap(&source(model, findings), soft, ROOM).into_iter().map(|l| (l, soft)).collect();
+    if !findings.doubts.is_empty() {
+        let text = "Figures are in doubt: the report says which, and why.".to_owned();
+        lines.insert(0, (text, soft.paint(Paint::Bad)));
+    }
+    let first = HEIGHT - 18.0 - (lines.len() as f64 - 1.0) * FOOT_LINE;
+    for (index, (line, font)) in lines.into_iter().enumerate() {
+        drawing.ground().text((MARGIN, first + index as f64 * FOOT_LINE), line, font);
+    }
+    first - 36.0
+}
+
+fn source(model: &Model<'_>, findings: &Findings) -> String {
     let run = &model.run;
     let load = &run.load;
     let rate = load.rate.map_or_else(|| "closed loop".to_owned(), format::rate);
@@ -125,14 +173,10 @@ fn footer(drawing: &mut Drawing, model: &Model<'_>, caveats: usize) {
     if model.has_intervals() {
         text = format!("In brackets: {LEVEL_TEXT} confidence intervals. {text}");
     }
-    if caveats > 0 {
-        text = format!("With caveats: see the report. {text}");
-    }
-    let font = Font::new(11.0).paint(Paint::Soft);
-    let lines = charts::wrap(&text, font, ROOM);
-    let first = HEIGHT - 18.0 - (lines.len() as f64 - 1.0) * 14.0;
-    for (index, line) in lines.into_iter().enumerate() {
-        drawing.ground().text((MARGIN, first + index as f64 * 14.0), line, font);
+    match findings.notes.len() {
+        0 => text,
+        1 => format!("{text} · 1 note in the report"),
+        notes => format!("{text} · {notes} notes in the report"),
     }
 }
 

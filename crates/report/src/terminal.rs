@@ -6,7 +6,7 @@
 use analysis::{
     findings::{Findings, Piece, Sentence},
     model::{
-        LEVEL_TEXT, Model, PeerView,
+        LEVEL_TEXT, Model, PeerView, marks_of,
         sweep::{Sweep, label},
     },
     prediction::Outcome,
@@ -14,7 +14,7 @@ use analysis::{
 use measure::{
     figure::Figure,
     format,
-    record::{RunRecord, TrialRecord},
+    record::{Layer, RunRecord, TrialRecord},
 };
 
 use crate::{
@@ -129,8 +129,11 @@ pub fn verdict(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String 
         );
         text.push_str(&paragraph(&Sentence::default().text(&note), "", style));
     }
-    for caveat in &findings.caveats {
-        text.push_str(&paragraph(caveat, "! ", style));
+    for doubt in &findings.doubts {
+        text.push_str(&paragraph(doubt, "! ", style));
+    }
+    for note in &findings.notes {
+        text.push_str(&paragraph(note, "- ", style));
     }
     text
 }
@@ -179,7 +182,7 @@ pub fn beside(
                 known.map_or(format::UNKNOWN.to_owned(), |known| figure.show(known.value))
             };
             let interval = ratio.interval.map_or(String::new(), |interval| {
-                format!("{} – {}", format::factor(interval.low), format::factor(interval.high))
+                format::range(format::factor(interval.low), format::factor(interval.high))
             });
             let times = format!("{} ×", format::factor(ratio.centre));
             let name = figure.name().to_owned();
@@ -387,11 +390,10 @@ pub(crate) fn coloured(text: &str, paint: Paint, style: Style) -> String {
     let clean = cut(text, usize::MAX);
     // The 16 colours, which follow the terminal's own light or dark.
     let code = match paint {
-        Paint::Series(0) => 34,
-        Paint::Series(1) => 33,
-        Paint::Series(2) => 32,
-        Paint::Series(3) => 35,
-        Paint::Series(4) => 36,
+        Paint::Series(mark) if marks_of(Layer::L7).contains(&mark) => 34,
+        Paint::Series(mark) if marks_of(Layer::L4).contains(&mark) => 33,
+        Paint::Series(mark) if marks_of(Layer::Client).contains(&mark) => 32,
+        Paint::Series(mark) if marks_of(Layer::External).contains(&mark) => 35,
         Paint::Bad => 31,
         _ => 39,
     };

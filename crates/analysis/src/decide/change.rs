@@ -183,6 +183,23 @@ pub(super) fn balance_after_first(
     })
 }
 
+/// How long the first of two peers took to be in balance after the fault that decides
+/// between them.
+pub(super) fn balance_beside(
+    seen: &RunView<'_>,
+    peers: [&PeerView<'_>; 2],
+    says: Sentence,
+) -> Sentence {
+    let [own, others] = peers.map(|peer| settled(seen, peer));
+    let (told, _) = by_weight(&own, &others);
+    let Some((first, _)) = told.first().filter(|(own, _)| own.is_known()) else { return says };
+    let says = says.text(&format!("; {}, calls were ", after(first)));
+    match &*until(first) {
+        "never" => says.figure("never").text(" balanced"),
+        until => says.text("balanced ").figure(until),
+    }
+}
+
 /// How long each of two peers took to be in balance after the other faults.
 pub(super) fn balance_after_others(
     seen: &RunView<'_>,

@@ -233,8 +233,8 @@ impl Parts<'_, '_> {
         if let Some(provisioned) = &self.provisioned {
             sentence = sentence.figure(format!("{} times", format::number(provisioned.value)));
             if let Some((low, high)) = provisioned.interval {
-                let range = super::wording::span(&format::number(low), &format::number(high));
-                if low != high {
+                let range = format::range(format::number(low), format::number(high));
+                if range != format::number(provisioned.value) {
                     sentence = sentence.qualified(range);
                 }
             }

@@ -54,7 +54,7 @@ pub use self::{
     even::BreakEven,
     situations::{Choice, Situation, scenarios},
     tail::TailRow,
-    wording::{micros, span},
+    wording::micros,
 };
 use crate::{
     estimate::{Estimate, FEWEST_REPEATS, LEVEL},
@@ -390,16 +390,15 @@ impl Decision {
         all.into_iter().filter(|(_, scenarios, _)| !scenarios.is_empty()).collect()
     }
 
-    /// What the reader must know before believing it, in sentences: runs in doubt,
-    /// folders that are not used, differences between the runs.
-    pub fn caveats(&self) -> Vec<String> {
+    /// Which runs are in doubt, and why they were used all the same.
+    pub fn doubt(&self) -> Option<String> {
         let doubtful: Vec<String> = self
             .folders()
             .into_iter()
             .filter(|run| !run.doubts.is_empty())
             .map(|run| Evidence { point: None, ..run.evidence.clone() }.name())
             .collect();
-        let doubtful = (!doubtful.is_empty()).then(|| {
+        (!doubtful.is_empty()).then(|| {
             let all = self.folders().len();
             format!(
                 "{} of {all} runs are in doubt, since the machine was not quiet or the generator itself \
@@ -407,10 +406,14 @@ impl Decision {
                 doubtful.len(),
                 doubtful.join(", ")
             )
-        });
+        })
+    }
+
+    /// Runs that were not used, and what differs between those that were.
+    pub fn noted(&self) -> Vec<String> {
         let left = self.left_out.iter().filter(|left| !left.superseded);
         let left = left.map(|left| format!("{} is not used: {}.", left.folder, left.reason));
-        doubtful.into_iter().chain(left).chain(self.notes.clone()).collect()
+        left.chain(self.notes.clone()).collect()
     }
 
     /// The runs it rests on, each once.

@@ -240,7 +240,7 @@ pub(crate) fn load(run: &RunRecord) -> String {
     let load = &run.load;
     let rate = match (load.mode, load.rate) {
         (LoopMode::Open, Some(rate)) => format::rate(rate),
-        _ => "closed loop".to_owned(),
+        _ => "a closed loop's rate".to_owned(),
     };
     let connections = match load.connections {
         1 => "1 connection".to_owned(),

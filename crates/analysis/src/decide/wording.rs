@@ -66,10 +66,5 @@ pub fn micros(ns_per_call: f64) -> String {
 
 /// Two factors around a dash.
 pub(super) fn factors(low: f64, high: f64) -> String {
-    span(&format::factor(low), &format::factor(high))
-}
-
-/// Two figures around a dash; one when they read the same.
-pub fn span(low: &str, high: &str) -> String {
-    if low == high { low.to_owned() } else { format!("{low}–{high}") }
+    format::range(format::factor(low), format::factor(high))
 }

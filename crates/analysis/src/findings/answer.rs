@@ -230,18 +230,17 @@ fn balance(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Option
     }
     let times = last.times();
     let ends = [f64::min, f64::max].map(|end| times.iter().copied().reduce(end).unwrap_or(middle));
-    let sentence = sentence.text("within ").figure(format::duration(middle * 1e9));
+    let within = format::duration(middle * 1e9);
+    let sentence = sentence.text("within ").figure(&within);
     let [low, high] = ends;
-    Some(if low == high {
+    let range = format::duration_range(low * 1e9, high * 1e9);
+    Some(if range == within {
         sentence
     } else if high.is_infinite() {
         let never = times.iter().filter(|time| time.is_infinite()).count();
         sentence.qualified(format!("never in {never} of {} repeats", times.len()))
     } else {
-        sentence.qualified(format!(
-            "{} over the repeats",
-            format::duration_range(low * 1e9, high * 1e9)
-        ))
+        sentence.qualified(format!("{range} over the repeats"))
     })
 }
 

@@ -52,9 +52,11 @@ pub struct Findings {
     pub answer: Vec<Sentence>,
     /// One sentence a peer.
     pub peers: Vec<Sentence>,
-    /// What the reader must know before believing it: trials that failed,
-    /// differences the data can't tell, doubts.
-    pub caveats: Vec<Sentence>,
+    /// What puts figures in doubt.
+    pub doubts: Vec<Sentence>,
+    /// What is worth knowing and puts no figure in doubt: trials that failed or were measured
+    /// again, calls that were lost, too few repeats.
+    pub notes: Vec<Sentence>,
 }
 
 impl Findings {
@@ -72,12 +74,14 @@ impl Findings {
 
     fn of_figures(model: &Model<'_>) -> Self {
         let pair = Pair::of(model);
+        let (doubts, notes) = (state::doubts(model), state::notes(model, pair.as_ref()));
         if let Some(swept) = &model.sweep {
             let of_peer = |peer| sweep::of_peer(model, swept, peer);
             return Self {
                 answer: lead(model, || sweep::answer(model, swept, pair.as_ref())),
                 peers: model.peers.iter().map(of_peer).collect(),
-                caveats: state::caveats(model, pair.as_ref()),
+                doubts,
+                notes,
             };
         }
         Self {
@@ -87,7 +91,8 @@ impl Findings {
                 .iter()
                 .map(|peer| peer::sentence(model, peer, pair.as_ref()))
                 .collect(),
-            caveats: state::caveats(model, pair.as_ref()),
+            doubts,
+            notes,
         }
     }
 }
@@ -427,9 +432,13 @@ impl Sentence {
         }
     }
 
-    /// What qualifies the figure before.
-    pub fn qualified(mut self, range: String) -> Self {
-        self.0.push(Piece::Range(range));
+    /// What qualifies the figure before; nothing where it reads as that figure.
+    pub fn qualified(mut self, range: impl Into<String>) -> Self {
+        let range = range.into();
+        let says_nothing = matches!(self.0.last(), Some(Piece::Figure(figure)) if *figure == range);
+        if !says_nothing {
+            self.0.push(Piece::Range(range));
+        }
         self
     }
 
@@ -451,7 +460,7 @@ impl Sentence {
             Unit::Share => self.shares(estimate),
             Unit::Calls | Unit::Rate | Unit::Number => {
                 let sentence = self.figure(figure.show(estimate.value));
-                match estimate.interval.filter(|_| estimate.lowest < estimate.highest) {
+                match estimate.interval {
                     Some((low, high)) => sentence.qualified(figure.show_range(low, high)),
                     None => sentence,
                 }
@@ -462,8 +471,7 @@ impl Sentence {
     /// A time with its interval.
     pub fn durations(self, estimate: &Estimate) -> Self {
         let sentence = self.figure(format::duration(estimate.value));
-        let differ = |(low, high): &(f64, f64)| format::duration(*low) != format::duration(*high);
-        match estimate.interval.filter(differ) {
+        match estimate.interval {
             Some((low, high)) => sentence.qualified(format::duration_range(low, high)),
             None => sentence,
         }
@@ -472,11 +480,11 @@ impl Sentence {
     /// A share with its interval.
     pub fn shares(self, estimate: &Estimate) -> Self {
         let sentence = self.figure(format::share(estimate.value));
-        match estimate.interval.map(|(low, high)| (format::share(low), format::share(high))) {
-            Some((low, high)) if low != high => {
-                sentence.qualified(format!("{}–{high}", low.trim_end_matches(" %")))
+        match estimate.interval {
+            Some((low, high)) => {
+                sentence.qualified(format::range(format::share(low), format::share(high)))
             }
-            _ => sentence,
+            None => sentence,
         }
     }
 

@@ -1,6 +1,7 @@
-//! What the reader must know before believing the answer.
+//! What the reader must know before believing the answer: doubts, and notes.
 
 use measure::{
+    figure::Figure,
     format,
     record::{Layer, LoopMode, RunOutcome, TrialOutcome, Verdict},
 };
@@ -8,39 +9,72 @@ use measure::{
 use super::{Pair, Sentence};
 use crate::{
     doubts::{Doubts, tells_failures},
-    model::{Model, PeerView, TrialView},
+    model::{Affected, Model, PeerView, TrialView},
     theory::placement,
 };
 
 /// Most peers and points of which it is said how many calls were lost.
 const MOST_LOSSES: usize = 6;
 
-pub(super) fn caveats(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
-    let mut caveats = Vec::new();
-    caveats.extend(outcome(model));
-    caveats.extend(failed_trials(model));
-    caveats.extend(disturbed_trials(model));
+/// What puts figures in doubt that the answer rests on.
+pub(super) fn doubts(model: &Model<'_>) -> Vec<Sentence> {
+    let of_answer = warned(model).into_iter().filter(|doubt| doubt.aside(model).is_none());
+    of_answer.map(|doubt| doubt.says).chain(strays(model)).collect()
+}
+
+/// Something that puts figures in doubt.
+struct Doubt<'a> {
+    affected: Affected,
+    /// Whose figures; of all where there are none.
+    peers: Vec<&'a str>,
+    says: Sentence,
+}
+
+impl Doubt<'_> {
+    /// Why it does not concern the answer; `None` where it does, as it does where the scenario
+    /// has no sentence of its own for what came out.
+    fn aside(&self, model: &Model<'_>) -> Option<String> {
+        let answer = model.run.answer.as_ref().filter(|_| super::asked(model).is_some())?;
+        let is_told = |figure: &Figure| self.affected.holds(*figure) && answer.tells(*figure);
+        if !Figure::ALL.iter().any(is_told) {
+            let figures = self.affected.words().to_lowercase();
+            return Some(format!(" The answer does not use {figures}."));
+        }
+        let is_aside = !self.peers.is_empty() && !self.peers.iter().any(|one| answer.is_about(one));
+        is_aside.then(|| format!(" The answer is not about {}.", format::list(&self.peers)))
+    }
+}
+
+/// What puts none of them in doubt.
+pub(super) fn notes(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
+    let mut notes = Vec::new();
+    notes.extend(outcome(model));
+    notes.extend(failed_trials(model));
+    notes.extend(disturbed_trials(model));
     // A search goes where calls are lost, and says so rate by rate; an answer may tell it.
     if model.run.search.is_none() && !tells_failures(&model.run) {
-        caveats.extend(lost_calls(model));
+        notes.extend(lost_calls(model));
     }
     // Of targets it is not known where they balance.
     let known = |peer: &PeerView<'_>| peer.layer() != Some(Layer::External);
     // Nor is it amiss where the scenario asks of other things, as of policies.
     let is_answered = super::asked(model).is_some();
     if pair.is_none() && !is_answered && model.measured().any(known) {
-        caveats.push(Sentence::default().text(
+        notes.push(Sentence::default().text(
             "This run does not compare balancing calls with balancing connections, since it does not \
              have figures for a peer of each kind.",
         ));
     }
-    caveats.extend(model.on_wire_note().map(|note| Sentence::default().text(&note)));
-    caveats.extend(few_repeats(model));
-    caveats.extend(closed_loop(model));
-    caveats.extend(failed_claims(model));
-    caveats.extend(strays(model));
-    caveats.extend(doubts(model));
-    caveats
+    notes.extend(model.on_wire_note().map(|note| Sentence::default().text(&note)));
+    notes.extend(few_repeats(model));
+    notes.extend(closed_loop(model));
+    notes.extend(failed_claims(model));
+    let asides = warned(model).into_iter().filter_map(|doubt| {
+        let aside = doubt.aside(model)?;
+        Some(doubt.says.text(&aside))
+    });
+    notes.extend(asides);
+    notes
 }
 
 /// Trials in which connections were dealt otherwise than in turn: their shares, and what
@@ -222,18 +256,19 @@ fn failed_claims(model: &Model<'_>) -> Option<Sentence> {
     Some(sentence.text(&format!(" expectations, {}.", parts.join(" and "))))
 }
 
-/// What puts figures in doubt: the machine in a line or two, and each other cause in one.
-fn doubts(model: &Model<'_>) -> Vec<Sentence> {
+/// What warnings put in doubt: the machine in a line or two, and each other cause in one.
+fn warned<'a>(model: &'a Model<'_>) -> Vec<Doubt<'a>> {
     let doubts = Doubts::of(&model.run, &model.peers, |peer, point| model.at_point(peer, point));
     let in_trials = |what: &str, trials: usize, advice: &str| {
         (trials > 0).then(|| {
-            Sentence::default()
+            let says = Sentence::default()
                 .text("Latencies are in doubt: ")
                 .text(what)
                 .text(" in ")
                 .figure(format!("{trials} of {}", doubts.trials))
                 .text(plural(doubts.trials, " trial. ", " trials. "))
-                .text(advice)
+                .text(advice);
+            Doubt { affected: Affected::Latency, peers: Vec::new(), says }
         })
     };
     let unquiet =
@@ -243,10 +278,11 @@ fn doubts(model: &Model<'_>) -> Vec<Sentence> {
         doubts.not_as_asked,
         "Lower the rate, or use a machine with more cores.",
     );
-    let others = doubts.others.iter().map(|(warning, affected, peers)| {
+    let others = doubts.others.into_iter().map(|(warning, affected, peers)| {
         let whose =
-            if peers.is_empty() { String::new() } else { format!(" of {}", format::list(peers)) };
-        Sentence::default().text(&format!("{}{whose} are in doubt. {warning}", affected.words()))
+            if peers.is_empty() { String::new() } else { format!(" of {}", format::list(&peers)) };
+        let text = format!("{}{whose} are in doubt. {warning}", affected.words());
+        Doubt { affected, peers, says: Sentence::default().text(&text) }
     });
     unquiet.into_iter().chain(not_as_asked).chain(others).collect()
 }

@@ -129,13 +129,13 @@ fn other_limits(found: &Saturation) -> Vec<&'static str> {
 fn held(sentence: Sentence, found: &Saturation) -> Sentence {
     let sentence = sentence.figure(format::rate(found.rate));
     let highest = found.repeats.iter().copied().fold(0.0, f64::max);
-    let (low, high) = (format::number(found.low), format::rate(highest));
+    let range = format::range(format::rate(found.low), format::rate(highest));
     match found.repeats.len() {
         0 | 1 => sentence,
         repeats if found.low == highest => {
             sentence.qualified(format!("in each of {repeats} repeats"))
         }
-        repeats => sentence.qualified(format!("{low}–{high} in {repeats} repeats")),
+        repeats => sentence.qualified(format!("{range} in {repeats} repeats")),
     }
 }
 
@@ -411,7 +411,7 @@ fn figure_answer(
             let sentence =
                 sentence.text(". They break even at about ").figure(point(crossing.value));
             let sentence = match crossing.interval {
-                Some((low, high)) => sentence.qualified(format!("{}–{}", point(low), point(high))),
+                Some((low, high)) => sentence.qualified(format::range(point(low), point(high))),
                 None => sentence,
             };
             sentence.text(".")

@@ -23,7 +23,7 @@ use crate::{
 };
 pub use crate::{
     estimate::{Beside, Difference, Estimate, FEWEST_REPEATS, LEVEL, LEVEL_TEXT},
-    peer::{Affected, MARKS, Mark, PeerView, TrialView},
+    peer::{Affected, MARKS, Mark, PeerView, TrialView, marks_of},
 };
 
 /// A run and what its trials come down to.

@@ -13,6 +13,9 @@ use crate::model::{Model, PeerView, TrialView};
 /// How far, beside four deviations of chance, shares of the calls may be from those of the
 /// connections.
 const STRAY: f64 = 0.02;
+/// Likewise in a closed loop, in which connections that are served sooner bring more calls: as
+/// a part of what one of them brings.
+const STRAY_CLOSED: f64 = 0.5;
 
 /// What theory says of the busiest backend's share.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +65,8 @@ pub fn strays<'m>(
         f64::from(connections / backends + more) / f64::from(connections)
     };
     let due: Vec<f64> = (0..backends).map(due).collect();
+    let of_one = if model.open_loop() { 0.0 } else { STRAY_CLOSED / f64::from(connections) };
+    let bound = of_one.max(STRAY);
     let shares = |trial: &TrialView<'_>| {
         let figures = trial.figures.as_ref()?;
         let calls: u64 = figures.calls_per_backend.iter().sum();
@@ -71,7 +76,7 @@ pub fn strays<'m>(
     };
     let is_stray = |calls: f64, shares: &[f64]| {
         shares.iter().zip(&due).any(|(share, due)| {
-            (share - due).abs() > STRAY + 4.0 * (due * (1.0 - due) / calls).sqrt()
+            (share - due).abs() > bound + 4.0 * (due * (1.0 - due) / calls).sqrt()
         })
     };
     let trials = peer.trials.iter().filter_map(|trial| Some((trial, shares(trial)?)));

@@ -298,15 +298,9 @@ impl Figure {
         }
     }
 
-    /// The ends of an interval of it as people read them; one value where both read the
-    /// same.
+    /// The ends of an interval of it as people read them.
     pub fn show_range(self, low: f64, high: f64) -> String {
-        let (from, to) = (self.show(low), self.show(high));
-        match self.unit() {
-            _ if from == to => from,
-            Unit::Time if !from.starts_with('<') => format::duration_range(low, high),
-            _ => format!("{from} – {to}"),
-        }
+        format::range(self.show(low), self.show(high))
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame, figure: Figure) -> Chart {
     // Room that is given is used, up to bars that are wider than anybody needs.
     let row_max = if frame.height.is_some() { 2.0 * ROW } else { ROW };
     let row = ((height - FOOT - 8.0) / lines.max(1) as f64).min(row_max);
-    let font = Font::new(13.0).bold();
+    let font = font_of(row);
     let names = groups.iter().flat_map(|group| &group.rows).map(|row| font.width(&row.peer.name));
     let left = names.fold(40.0, f64::max).min(frame.width * 0.36) + 12.0;
     let width = frame.width - left - VALUE;
@@ -55,7 +55,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame, figure: Figure) -> Chart {
     let mut top = plot.y;
     for group in &groups {
         if let Some(heading) = &group.heading {
-            let soft = Font::new(12.5).bold().paint(Paint::Soft);
+            let soft = font.paint(Paint::Soft);
             drawing.ground().text((0.0, top + row * 0.72), fit(heading, soft, frame.width), soft);
             top += row;
         }
@@ -126,10 +126,13 @@ fn bar(drawing: &mut Drawing, row: &Row<'_, '_>, figure: Figure, x: &Linear, lin
     let Row { peer, estimate, repeats } = row;
     let paint = Paint::of(peer.mark);
     let middle = line.y + line.height / 2.0;
-    let font = Font::new(13.0).bold().paint(paint);
+    let plain = font_of(line.height);
+    let font = plain.paint(paint);
+    // From the middle of small letters to where they stand.
+    let base = middle + plain.size * 0.35;
     drawing.group(Group::of(&peer.name), |group| {
         let name = fit(&peer.name, font, line.x - 10.0);
-        group.text((line.x - 12.0, middle + 4.5), name, font.end());
+        group.text((line.x - 12.0, base), name, font.end());
     });
     let Some(estimate) = estimate else {
         let reason = match (&peer.overload, peer.missing()) {
@@ -137,9 +140,9 @@ fn bar(drawing: &mut Drawing, row: &Row<'_, '_>, figure: Figure, x: &Linear, lin
             (None, Some(reason)) => reason,
             (None, None) => "unknown".to_owned(),
         };
-        let soft = Font::new(12.0).paint(Paint::Soft);
+        let soft = Font { bold: false, ..plain }.paint(Paint::Soft);
         let text = fit(&reason, soft, line.width);
-        return drawing.ground().text((line.x + 8.0, middle + 4.0), text, soft);
+        return drawing.ground().text((line.x + 8.0, base), text, soft);
     };
     let show = |value| figure.unit().show(value);
     let range = estimate.interval.map_or(String::new(), |(low, high)| {
@@ -167,8 +170,13 @@ fn bar(drawing: &mut Drawing, row: &Row<'_, '_>, figure: Figure, x: &Linear, lin
         }
         let high = estimate.interval.map_or(estimate.value, |(_, high)| high);
         let at = end(high.max(estimate.highest)) + 8.0;
-        group.text((at, middle + 4.5), show(estimate.value), Font::new(13.0).bold());
+        group.text((at, base), show(estimate.value), plain);
     });
+}
+
+/// Letters that a row has room for.
+fn font_of(row: f64) -> Font {
+    Font::new((row / 1.15).min(13.0)).bold()
 }
 
 fn title(model: &Model<'_>, figure: Figure) -> String {

@@ -14,7 +14,7 @@ use analysis::{
 };
 use measure::{figure::Figure, format};
 
-use super::{Chart, Frame, fit, tipped};
+use super::{Chart, Frame, axis, fit, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
     palette::Paint,
@@ -173,13 +173,6 @@ impl Scale {
             Self::Log(log) => log.at(value),
         }
     }
-
-    fn ticks(&self) -> Vec<f64> {
-        match self {
-            Self::Straight(_, ticks) => ticks.clone(),
-            Self::Log(log) => log.ticks(),
-        }
-    }
 }
 
 /// Draws a curve; an empty chart where the run has no sweep.
@@ -310,10 +303,15 @@ fn axes(drawing: &mut Drawing, sweep: &Sweep<'_>, curve: &Curve, layout: &Layout
     let plot = layout.plot;
     let ground = drawing.ground();
     let small = Font::new(11.5).paint(Paint::Soft);
-    for tick in layout.y.ticks() {
-        let at = layout.y.at(tick);
-        ground.line((plot.x, at), (plot.right(), at), Stroke::new(Paint::Grid, 1.0));
-        ground.text((plot.x - 8.0, at + 4.0), (curve.tick)(tick), small.end());
+    match &layout.y {
+        Scale::Log(log) => axis::left(ground, plot.x, plot, log, curve.tick),
+        Scale::Straight(linear, ticks) => {
+            for tick in ticks {
+                let at = linear.at(*tick);
+                ground.line((plot.x, at), (plot.right(), at), Stroke::new(Paint::Grid, 1.0));
+                ground.text((plot.x - 8.0, at + 4.0), (curve.tick)(*tick), small.end());
+            }
+        }
     }
     // The ends first, then whatever has room between them.
     let last = sweep.points.len() - 1;

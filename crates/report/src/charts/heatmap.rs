@@ -7,9 +7,9 @@
 use analysis::model::{Model, PeerView};
 use measure::{figure::Figure, format, record::SecondRecord};
 
-use super::{Chart, Frame, legend, panels, tipped};
+use super::{Chart, Frame, axis, legend, panels, tipped};
 use crate::{
-    drawing::{Bounds, Drawing, Fill, Font, Stroke},
+    drawing::{Bounds, Drawing, Fill, Stroke},
     palette::{HEAT_STEPS, Paint},
     scale::{Linear, Log},
 };
@@ -98,13 +98,9 @@ fn subtitle(peer: &PeerView<'_>) -> String {
 
 fn latencies(drawing: &mut Drawing, plot: Bounds, y: &Log, numbered: bool) {
     let ground = drawing.ground();
-    let font = Font::new(11.5).paint(Paint::Soft).end();
-    for tick in y.ticks() {
-        let at = y.at(tick);
-        ground.line((plot.x, at), (plot.right(), at), Stroke::new(Paint::Grid, 1.0));
-        if numbered {
-            ground.text((plot.x - 7.0, at + 4.0), format::duration_tick(tick), font);
-        }
+    match numbered {
+        true => axis::left(ground, plot.x, plot, y, format::duration_tick),
+        false => axis::lines(ground, plot.x, plot, y),
     }
     let base = Stroke::new(Paint::Axis, 1.0);
     ground.line((plot.x, plot.bottom()), (plot.right(), plot.bottom()), base);

@@ -4,6 +4,7 @@
 //! shows the one that fits, because a picture shrunk to a telephone can't be
 //! read; the PNG is the wide one with a heading.
 
+pub(crate) mod axis;
 mod bars;
 mod cpu;
 mod curve;

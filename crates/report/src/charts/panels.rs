@@ -19,6 +19,8 @@ const GAP: f64 = 22.0;
 /// Room above the plot: two lines, and the number over the highest bar.
 const HEADING: f64 = 52.0;
 const FOOT: f64 = 26.0;
+/// A plot is at least so high.
+const LEAST_PLOT: f64 = 24.0;
 /// Between rows of panels.
 const ROW_GAP: f64 = 18.0;
 
@@ -43,7 +45,7 @@ impl Panels {
         let width = (frame.width - AXIS_WIDTH - gaps) / columns as f64;
         let plot_height = frame.height.map_or(plot_height, |height| {
             let row = (height + ROW_GAP) / rows as f64 - ROW_GAP;
-            (row - HEADING - FOOT).max(24.0)
+            (row - HEADING - FOOT).max(LEAST_PLOT)
         });
         Self { columns, count, width, plot_height, frame, heading: HEADING }
     }
@@ -54,7 +56,12 @@ impl Panels {
         let x = Linear { domain: (0.0, end), range: (0.0, panels.width) };
         let labels = model.peers.iter().flat_map(|peer| labels(peer, &x));
         let lines = labels.map(|label| label.line + 1).max().unwrap_or(0);
-        Self { heading: HEADING + lines as f64 * FAULT_LINE, ..panels }
+        let names = lines as f64 * FAULT_LINE;
+        let plot_height = match frame.height {
+            None => panels.plot_height,
+            Some(_) => (panels.plot_height - names).max(LEAST_PLOT),
+        };
+        Self { heading: HEADING + names, plot_height, ..panels }
     }
 
     /// An empty drawing for all panels.

@@ -9,7 +9,7 @@
 use analysis::model::{Estimate, LEVEL_TEXT, Model, PeerView};
 use measure::format;
 
-use super::{Chart, Frame, fit, theory, tipped};
+use super::{Chart, Frame, axis, fit, theory, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
     palette::Paint,
@@ -81,11 +81,7 @@ fn line<'a>(peer: &'a PeerView<'a>) -> Option<Line<'a>> {
 fn axes(drawing: &mut Drawing, plot: Bounds, x: &Linear, y: &Log) {
     let ground = drawing.ground();
     let small = Font::new(11.5).paint(Paint::Soft);
-    for tick in y.ticks() {
-        let at = y.at(tick);
-        ground.line((plot.x, at), (plot.right(), at), Stroke::new(Paint::Grid, 1.0));
-        ground.text((plot.x - 8.0, at + 4.0), format::duration_tick(tick), small.end());
-    }
+    axis::left(ground, plot.x, plot, y, format::duration_tick);
     // Where there is no room for both, the middle is worth more than the start.
     let crowded = x.at(place(0.5)) - x.at(0.0) < 34.0;
     let mut last_label = if crowded { plot.x } else { f64::NEG_INFINITY };

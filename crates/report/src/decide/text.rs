@@ -2,7 +2,7 @@
 //! costs, and what is still to be measured.
 
 use analysis::{
-    decide::{Decision, Status, micros, span},
+    decide::{Decision, Status, micros},
     findings::Sentence,
     model::LEVEL_TEXT,
 };
@@ -33,9 +33,9 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
             let name = format!("{:<width$}", row.peer);
             let cost = match row.cpu_per_call_ns {
                 Some(value) => {
-                    let range = value
-                        .interval
-                        .map(|(low, high)| format!(" ({})", span(&micros(low), &micros(high))));
+                    let range = value.interval.map(|(low, high)| {
+                        format!(" ({})", format::range(micros(low), micros(high)))
+                    });
                     let whose = match row.calls_per_core {
                         _ if row.is_clients => ", the client's".to_owned(),
                         Some(calls) => format!("; one core handles {}", format::rate(calls.value)),
@@ -69,8 +69,11 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
         format::share(decision.alike_within)
     );
     text.push_str(&plain_paragraph(&foot, "", style));
-    for caveat in decision.caveats() {
-        text.push_str(&plain_paragraph(&caveat, "! ", style));
+    if let Some(doubt) = decision.doubt() {
+        text.push_str(&plain_paragraph(&doubt, "! ", style));
+    }
+    for note in decision.noted() {
+        text.push_str(&plain_paragraph(&note, "- ", style));
     }
     text
 }

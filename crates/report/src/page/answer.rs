@@ -24,10 +24,13 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
                 html.tag("li", &[], |html| sentence(html, line));
             }
         });
-        if !findings.caveats.is_empty() {
+        let doubts = findings.doubts.iter().map(|line| (line, "doubt"));
+        let caveats: Vec<_> =
+            doubts.chain(findings.notes.iter().map(|line| (line, "note"))).collect();
+        if !caveats.is_empty() {
             html.tag("ul", &[("class", "caveats")], |html| {
-                for caveat in &findings.caveats {
-                    html.tag("li", &[], |html| sentence(html, caveat));
+                for (line, class) in caveats {
+                    html.tag("li", &[("class", class)], |html| sentence(html, line));
                 }
             });
         }

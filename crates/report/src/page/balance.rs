@@ -7,7 +7,7 @@ use analysis::{
 };
 use measure::{figure::Figure, format};
 
-use super::{column, peer_heading, section, table};
+use super::{column, peer_heading, section, table, with_interval};
 use crate::html::Html;
 
 /// Figures of imbalance, with their heads and what they are.
@@ -70,19 +70,14 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>) {
     });
 }
 
-fn cell(html: &mut Html, peer: &PeerView<'_>, figure: Figure, with_interval: bool) {
+fn cell(html: &mut Html, peer: &PeerView<'_>, figure: Figure, has_interval: bool) {
     let Some(estimate) = peer.estimate(figure) else {
         return html.leaf("td", &[("class", "num")], format::UNKNOWN);
     };
     let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
     html.tag("td", &attributes, |html| {
-        let shown = figure.show(estimate.value);
-        html.text(&shown);
-        let Some((low, high)) = estimate.interval.filter(|_| with_interval) else { return };
-        let range = figure.show_range(low, high);
-        if range != shown {
-            html.leaf("small", &[], &range);
-        }
+        let interval = estimate.interval.filter(|_| has_interval);
+        with_interval(html, figure, estimate.value, interval);
     });
 }
 

@@ -121,8 +121,7 @@ fn write_row(html: &mut Html, row: &Row<'_, '_>) {
                 html.leaf("td", &[("class", "num")], format::UNKNOWN);
                 continue;
             };
-            let (from, to) = (show(low), show(high));
-            let shown = if from == to { from } else { format!("{from} – {to}") };
+            let shown = format::range(show(low), show(high));
             html.leaf("td", &[("class", "num"), ("data-value", &high.to_string())], &shown);
         }
     });

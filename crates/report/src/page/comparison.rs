@@ -8,7 +8,7 @@ use analysis::{
 };
 use measure::{format, record::Layer};
 
-use super::{column, peer_heading, section, table};
+use super::{column, peer_heading, section, table, with_interval};
 use crate::{
     comparison::{Column, used},
     html::Html,
@@ -77,14 +77,9 @@ fn cell(html: &mut Html, figure: &Column, peer: &PeerView<'_>) {
         Some(estimate) => {
             let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
             html.tag("td", &attributes, |html| {
-                let value = figure.figure.show(estimate.value);
-                html.text(&value);
+                with_interval(html, figure.figure, estimate.value, estimate.interval);
                 if peer.is_in_doubt(figure.figure) {
                     html.leaf("small", &[("class", "told")], "in doubt");
-                }
-                let Some((low, high)) = estimate.interval else { return };
-                if figure.figure.show(low) != value || figure.figure.show(high) != value {
-                    html.leaf("small", &[], &figure.figure.show_range(low, high));
                 }
             });
         }

@@ -6,7 +6,7 @@
 use analysis::model::{Model, PeerView};
 use measure::{figure::Figure, format, warning::Warning};
 
-use super::{column, peer_heading, section, table};
+use super::{column, peer_heading, section, table, with_interval};
 use crate::html::Html;
 
 const LATE: &str = "From when a call could have been sent until it was sent";
@@ -70,10 +70,7 @@ fn row(html: &mut Html, peer: &PeerView<'_>, is_swept: bool) {
                 Some((value, interval)) => {
                     let attributes = [("class", "num"), ("data-value", &*value.to_string())];
                     html.tag("td", &attributes, |html| {
-                        html.text(&figure.show(value));
-                        if let Some((low, high)) = interval {
-                            html.leaf("small", &[], &figure.show_range(low, high));
-                        }
+                        with_interval(html, figure, value, interval);
                     });
                 }
             }

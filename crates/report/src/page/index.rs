@@ -6,7 +6,7 @@ use measure::{
     record::{RunOutcome, RunRecord, Verdict},
 };
 
-use super::{column, document, table, to_decision};
+use super::{column, document, table_of_cards, to_decision};
 use crate::html::Html;
 
 /// Writes the page, with a link to the decision where there is one.
@@ -22,7 +22,7 @@ pub(crate) fn render(entries: &[Entry], decision: Option<&str>) -> String {
         if entries.is_empty() {
             return html.leaf("p", &[], "No run was found. Make one with `cargo run -p loadgen`.");
         }
-        table(html, "All runs", |html| {
+        table_of_cards(html, "All runs", |html| {
             head(html);
             html.tag("tbody", &[], |html| entries.iter().for_each(|entry| row(html, entry)));
         });

@@ -258,9 +258,7 @@ fn procedure(model: &Model<'_>) -> Vec<Fact> {
         let low = values.iter().copied().reduce(f64::min);
         let high = values.iter().copied().reduce(f64::max);
         match (low, high) {
-            (Some(low), Some(high)) => {
-                crate::comparison::plain_range(format::seconds(low), format::seconds(high))
-            }
+            (Some(low), Some(high)) => format::range(format::seconds(low), format::seconds(high)),
             _ => format::UNKNOWN.to_owned(),
         }
     };

@@ -36,6 +36,7 @@ use analysis::{
     model::{Model, PeerView},
     prediction::Outcome,
 };
+use measure::figure::Figure;
 
 use crate::{html::Html, palette};
 
@@ -97,10 +98,12 @@ fn document(title: &str, inner: impl FnOnce(&mut Html)) -> String {
     html.raw("\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     html.leaf("title", &[], title);
     html.raw("\n");
-    html.style(&palette::css());
+    let mut body = Html::default();
+    inner(&mut body);
+    html.style(&palette::css(body.as_str()));
     html.style(STYLE);
     html.raw("</head>\n<body>\n<main>\n");
-    inner(&mut html);
+    html.append(&body);
     html.raw("</main>\n<script>\n");
     html.raw(SCRIPT);
     html.raw("</script>\n</body>\n</html>\n");
@@ -177,6 +180,16 @@ fn peer_heading(html: &mut Html, peer: &PeerView<'_>) {
     });
 }
 
+/// A figure in a cell of a table, with its interval unless that reads as the figure does.
+fn with_interval(html: &mut Html, figure: Figure, value: f64, interval: Option<(f64, f64)>) {
+    let shown = figure.show(value);
+    html.text(&shown);
+    let range = interval.map(|(low, high)| figure.show_range(low, high));
+    if let Some(range) = range.filter(|range| *range != shown) {
+        html.leaf("small", &[], &range);
+    }
+}
+
 /// A heading of a column that sorts.
 fn column(html: &mut Html, name: &str, hint: &str, class: &str) {
     html.leaf("th", &[("scope", "col"), ("title", hint), ("class", class)], name);
@@ -190,6 +203,11 @@ fn table(html: &mut Html, label: &str, inner: impl FnOnce(&mut Html)) {
 /// The same for a table of sentences, whose rows are cards where the screen is narrow.
 fn table_of_words(html: &mut Html, label: &str, inner: impl FnOnce(&mut Html)) {
     boxed_table(html, label, "words", inner);
+}
+
+/// The same for a table that is both: its rows are cards, with the cells in a row.
+fn table_of_cards(html: &mut Html, label: &str, inner: impl FnOnce(&mut Html)) {
+    boxed_table(html, label, "sortable words cards", inner);
 }
 
 /// The same for a table of many columns.

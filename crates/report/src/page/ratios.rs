@@ -91,7 +91,7 @@ fn cell(html: &mut Html, beside: Option<Beside>) {
         if let Some(interval) = ratio.interval {
             let (low, high) = (format::factor(interval.low), format::factor(interval.high));
             if low != high {
-                html.leaf("small", &[], &crate::comparison::plain_range(low, high));
+                html.leaf("small", &[], &format::range(low, high));
             }
         }
         let same = ratio.interval.is_some_and(|i| (i.high - i.low).abs() < 1e-9 && i.holds(1.0));

@@ -9,9 +9,9 @@ use analysis::{
 };
 use measure::{figure::Figure, format, record::SearchLimit, summary::saturation};
 
-use super::{column, compact_table, peer_heading, section, table};
+use super::{column, compact_table, peer_heading, section, table, with_interval};
 use crate::{
-    comparison::{COLUMNS, Column, plain_range, shown},
+    comparison::{COLUMNS, Column, shown},
     html::Html,
 };
 
@@ -68,7 +68,7 @@ fn found(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
                     html.leaf("td", &attributes, &format::rate(found.rate));
                     let high = found.high.map_or_else(|| "not found".to_owned(), format::rate);
                     let attributes = [("class", "num"), ("data-value", &*found.low.to_string())];
-                    html.leaf("td", &attributes, &format!("{} – {high}", format::rate(found.low)));
+                    html.leaf("td", &attributes, &format::range(format::rate(found.low), high));
                     let each: Vec<String> =
                         found.repeats.iter().map(|rate| format::rate(*rate)).collect();
                     html.leaf("td", &[], &each.join(", "));
@@ -163,15 +163,6 @@ fn cell(html: &mut Html, value: Option<Estimate>, figure: &Column) {
     };
     let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
     html.tag("td", &attributes, |html| {
-        let value = figure.figure.show(estimate.value);
-        html.text(&value);
-        if let Some((low, high)) = estimate.interval {
-            let range = figure.figure.show_range(low, high);
-            if range != value
-                && plain_range(figure.figure.show(low), figure.figure.show(high)) != value
-            {
-                html.leaf("small", &[], &range);
-            }
-        }
+        with_interval(html, figure.figure, estimate.value, estimate.interval);
     });
 }

@@ -11,7 +11,7 @@ use analysis::{
 };
 use measure::{figure::Figure, format};
 
-use super::{column, peer_heading, section, table};
+use super::{column, peer_heading, section, table, with_interval};
 use crate::{html::Html, palette::Paint};
 
 /// Measured values this near to theory agree with it, however narrow the interval.
@@ -161,10 +161,8 @@ fn time(html: &mut Html, measured: Option<Estimate>) {
     };
     let attributes = [("class", "num"), ("data-value", &*measured.value.to_string())];
     html.tag("td", &attributes, |html| {
-        html.text(&format::duration(measured.value));
-        if let Some((low, high)) = measured.interval {
-            html.leaf("small", &[], &format::duration_range(low, high));
-        }
+        // All times read alike.
+        with_interval(html, Figure::LatencyP50, measured.value, measured.interval);
     });
 }
 
@@ -246,9 +244,8 @@ fn placement_row(html: &mut Html, peer: &PeerView<'_>, placement: &Placement) {
                 "at random",
                 *expected,
                 format!(
-                    "{} – {} in nine cases of ten; chance of an idle backend: {}",
-                    format::share(*low),
-                    format::share(*high),
+                    "{} in nine cases of ten; chance of an idle backend: {}",
+                    format::range(format::share(*low), format::share(*high)),
                     format::share(*chance_of_idle)
                 ),
             ),
@@ -263,11 +260,7 @@ fn placement_row(html: &mut Html, peer: &PeerView<'_>, placement: &Placement) {
             Some(measured) => {
                 let attributes = [("class", "num"), ("data-value", &*measured.value.to_string())];
                 html.tag("td", &attributes, |html| {
-                    html.text(&format::share(measured.value));
-                    if let Some((low, high)) = measured.interval.filter(|(low, high)| low < high) {
-                        let (low, high) = (format::share(low), format::share(high));
-                        html.leaf("small", &[], &crate::comparison::plain_range(low, high));
-                    }
+                    with_interval(html, Figure::MaxShare, measured.value, measured.interval);
                 });
             }
         }

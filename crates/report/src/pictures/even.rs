@@ -4,13 +4,13 @@
 //! them. What L7 costs more does not, and lies level. Where they cross, both are even.
 
 use analysis::{
-    decide::{BreakEven, Decision, Value, micros},
+    decide::{BreakEven, Decision, Value},
     model::LEVEL_TEXT,
 };
 use measure::format;
 
 use crate::{
-    charts::{Chart, Frame, fit},
+    charts::{Chart, Frame, axis, fit},
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
     palette::{PARTS, Paint},
     scale::{Log, spread},
@@ -107,18 +107,8 @@ fn lines(decision: &Decision) -> Vec<Line<'_>> {
 fn axes(drawing: &mut Drawing, plot: Bounds, x: &Log, y: &Log, frame: Frame) {
     let ground = drawing.ground();
     let small = Font::new(11.5).paint(Paint::Soft);
-    for tick in y.ticks() {
-        let at = y.at(tick);
-        ground.line((plot.x, at), (plot.right(), at), Stroke::new(Paint::Grid, 1.0));
-        ground.text((plot.x - 7.0, at + 4.0), micros(tick), small.end());
-    }
-    for tick in x.ticks() {
-        let at = x.at(tick);
-        ground.line((at, plot.y), (at, plot.bottom()), Stroke::new(Paint::Grid, 1.0));
-        ground.text((at, plot.bottom() + 18.0), format::duration_tick(tick), small.middle());
-    }
-    let base = Stroke::new(Paint::Axis, 1.0);
-    ground.line((plot.x, plot.bottom()), (plot.right(), plot.bottom()), base);
+    axis::left(ground, plot.x, plot, y, |ns| format::tick(ns / 1e3));
+    axis::below(ground, plot, x, format::duration_tick);
     let caption = if frame.is_narrow() {
         "CPU a call costs a backend (left: cores)"
     } else {

@@ -1,7 +1,8 @@
 //! Tail latency against what it costs, a dot a peer: the whole choice in one picture.
 //!
 //! Both axes are logarithmic. Peers without a process that balances have no place on
-//! the axis of its CPU, and stand on a strip of their own beside it.
+//! the axis of its CPU, and stand on a strip of their own beside it. A panel is one run at one
+//! load; who did not keep up with it is named, and has no dot.
 
 use analysis::{
     decide::{Decision, PeerRow, RunUsed, Value, micros},
@@ -10,7 +11,7 @@ use analysis::{
 use measure::{format, record::Layer};
 
 use crate::{
-    charts::{Chart, Frame, fit, wrap},
+    charts::{Chart, Frame, axis, fit, wrap},
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
     palette::Paint,
     scale::{Log, spread},
@@ -22,6 +23,8 @@ const PANELS: usize = 2;
 const STRIP: f64 = 46.0;
 const LABELS: f64 = 104.0;
 const HEIGHT: f64 = 300.0;
+/// Lines of what a panel shows.
+const LINES: usize = 2;
 
 /// One peer's place.
 struct Dot<'d> {
@@ -40,7 +43,7 @@ pub(super) fn draw(decision: &Decision, frame: Frame) -> Option<Chart> {
     let gap = 36.0;
     let width = (frame.width - gap * (columns as f64 - 1.0)) / columns as f64;
     let rows = runs.len().div_ceil(columns);
-    let panel = HEIGHT + 108.0;
+    let panel = HEIGHT + 108.0 + 15.0 * (LINES - 1) as f64;
     let mut drawing = Drawing::new(frame.width, rows as f64 * panel - 12.0);
     let all: Vec<Vec<Dot<'_>>> = runs.iter().map(|run| dots(run)).collect();
     let cpus = || all.iter().flatten().filter_map(|dot| dot.cpu).map(|cpu| cpu.value);
@@ -52,8 +55,8 @@ pub(super) fn draw(decision: &Decision, frame: Frame) -> Option<Chart> {
     Some(Chart {
         title: "What tail latency costs".to_owned(),
         note: format!(
-            "One dot per peer: its p99 and the CPU that its proxy uses, in µs per call. Lower and \
-             further left is better. Both axes are logarithmic; whiskers are {LEVEL_TEXT} intervals. \
+            "One dot per peer that kept up with the load: its p99 and the CPU that its proxy uses, \
+             in µs per call. Lower and further left is better. Both axes are logarithmic; whiskers are {LEVEL_TEXT} intervals. \
              Peers without a proxy are on the strip at the left."
         ),
         alternative: alternative(&runs, &all),
@@ -92,6 +95,14 @@ fn dots(run: &RunUsed) -> Vec<Dot<'_>> {
         .collect()
 }
 
+/// Peers that did not keep up with the load, and so have no latency and no cost to compare.
+fn overloaded(run: &RunUsed) -> Vec<&str> {
+    let is_overloaded = |peer: &&PeerRow| {
+        peer.missing.is_none() && peer.max_share.is_some() && peer.latency_p99_ns.is_none()
+    };
+    run.peers.iter().filter(is_overloaded).map(|peer| peer.peer.as_str()).collect()
+}
+
 fn one(drawing: &mut Drawing, run: &RunUsed, dots: &[Dot<'_>], room: Bounds, cpu: (f64, f64)) {
     let title = Font::new(13.5).bold();
     let soft = Font::new(11.5).paint(Paint::Soft);
@@ -100,13 +111,19 @@ fn one(drawing: &mut Drawing, run: &RunUsed, dots: &[Dot<'_>], room: Bounds, cpu
         fit(&run.evidence.name(), title, room.width),
         title,
     );
-    let lines = wrap(&run.load, soft, room.width);
-    let line = lines.first().cloned().unwrap_or_default();
-    drawing.ground().text((room.x, room.y + 31.0), fit(&line, soft, room.width), soft);
+    let overloaded = overloaded(run);
+    let load = match overloaded.is_empty() {
+        true => run.load.clone(),
+        false => format!("{}; overloaded: {}", run.load, format::list(&overloaded)),
+    };
+    for (index, line) in wrap(&load, soft, room.width).iter().take(LINES).enumerate() {
+        let base = room.y + 31.0 + index as f64 * 15.0;
+        drawing.ground().text((room.x, base), fit(line, soft, room.width), soft);
+    }
     let left = 52.0;
     let plot = Bounds {
         x: room.x + left + STRIP,
-        y: room.y + 44.0,
+        y: room.y + 44.0 + 15.0 * (LINES - 1) as f64,
         width: room.width - left - STRIP - LABELS,
         height: HEIGHT,
     };
@@ -134,31 +151,12 @@ fn axes(drawing: &mut Drawing, plot: Bounds, x: &Log, y: &Log) {
     let small = Font::new(11.0).paint(Paint::Soft);
     let strip = Bounds { x: plot.x - STRIP, width: STRIP - 6.0, ..plot };
     ground.rect(strip, Fill::new(Paint::Grid).alpha(0.45));
-    for tick in y.ticks() {
-        let at = y.at(tick);
-        ground.line((strip.x, at), (plot.right(), at), Stroke::new(Paint::Grid, 1.0));
-        ground.text((strip.x - 6.0, at + 4.0), format::duration_tick(tick), small.end());
-    }
-    let mut last = f64::NEG_INFINITY;
-    for tick in x.ticks() {
-        let at = x.at(tick);
-        ground.line((at, plot.y), (at, plot.bottom()), Stroke::new(Paint::Grid, 1.0));
-        let text = format::tick(tick / 1e3);
-        if at - last >= font_room(&text, small) {
-            ground.text((at, plot.bottom() + 17.0), text, small.middle());
-            last = at;
-        }
-    }
-    let base = Stroke::new(Paint::Axis, 1.0);
-    ground.line((plot.x, plot.bottom()), (plot.right(), plot.bottom()), base);
+    axis::left(ground, strip.x, plot, y, format::duration_tick);
+    axis::below(ground, plot, x, |tick| format::tick(tick / 1e3));
     let middle = strip.x + strip.width / 2.0;
     ground.text((middle, plot.bottom() + 36.0), "no proxy", small.middle());
     let caption = fit("CPU of the proxy, µs per call", small, plot.width + LABELS);
     ground.text((plot.x + 10.0, plot.bottom() + 36.0), caption, small);
-}
-
-fn font_room(text: &str, font: Font) -> f64 {
-    font.width(text) + 8.0
 }
 
 fn marks(drawing: &mut Drawing, dot: &Dot<'_>, at: (f64, f64), x: &Log, y: &Log) {

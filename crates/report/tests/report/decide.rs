@@ -493,7 +493,8 @@ fn a_scenario_with_doubtful_runs_only_is_used_and_said_to_be() {
     let decision = decide(&[doubtful]);
     assert_eq!(decision.runs[0].doubts.len(), 1);
     assert!(decision.answer[0].evidence[0].in_doubt);
-    assert!(decision.caveats()[0].contains("1 of 1 runs are in doubt"), "{:?}", decision.caveats());
+    let doubt = decision.doubt().unwrap_or_default();
+    assert!(doubt.contains("1 of 1 runs are in doubt"), "{doubt}");
     assert!(report::decide::html(&decision).contains("run in doubt"));
 }
 
@@ -728,4 +729,18 @@ fn a_proxy_that_is_held_to_a_part_of_a_core_has_no_tail_to_compare() {
     let decision = decide(&[run]);
     assert!(decision.tails.is_empty() && decision.break_even.is_empty());
     assert!(decision.costs.is_some(), "its CPU is what is asked for");
+}
+
+/// A scatter compares what did the same work.
+#[test]
+fn the_scatter_leaves_out_who_was_overloaded_and_names_them() {
+    let mut run = crate::common::named(crate::common::run(), "single-conn-flood");
+    crate::common::add_client_who(&mut run, "client-dns", Discovery::Dns);
+    let page = report::decide::html(&decide(&[run]));
+    let from = page.find("What tail latency costs").unwrap();
+    let picture = &page[from..from + page[from..].find("</figure>").unwrap()];
+    let has = |peer: &str| picture.contains(&format!("data-peer=\"{peer}\""));
+    assert!(has("l7") && has("client-dns"));
+    assert!(!has("l4") && !has("direct"));
+    assert!(picture.contains("overloaded: direct and l4"), "{picture}");
 }

@@ -4,6 +4,7 @@ use analysis::model::Model;
 use measure::{
     folder::Run,
     record::{Discovery, FaultRecord},
+    warning::Warning,
 };
 use report::{
     charts::{self, Frame},
@@ -52,14 +53,13 @@ fn overprinted(drawing: &Drawing) -> Vec<(String, String)> {
     pairs
 }
 
-#[test]
-fn no_label_lies_on_another() {
+/// A run of many peers, with one fault after another, sooner than a label is wide.
+fn crowded() -> Run {
     let mut crowded = crate::common::faulted();
     for name in ["client-dns", "client-lookaside", "envoy-l7", "haproxy-l7", "nginx-l7", "caddy-l7"]
     {
         crate::common::add_client_who(&mut crowded, name, Discovery::Lookaside);
     }
-    // One fault after another, sooner than a label is wide.
     for trial in &mut crowded.trials {
         let first = trial.faults[0].clone();
         trial.faults.extend((1..4).map(|after| FaultRecord {
@@ -69,6 +69,59 @@ fn no_label_lies_on_another() {
             ..first.clone()
         }));
     }
+    crowded
+}
+
+/// The question, what was measured on what, and doubts are never cut, and nothing lies on them.
+#[test]
+fn the_summary_is_whole_at_every_length() {
+    let mut found = Vec::new();
+    for words in [1, 12, 40, 90] {
+        let many_peers = |mut run: Run| {
+            for index in 0..words / 3 {
+                let name = format!("client-{index}");
+                crate::common::add_client_who(&mut run, &name, Discovery::Lookaside);
+            }
+            run
+        };
+        let runs = [crate::common::run(), crate::common::swept(), many_peers(crowded())];
+        for mut run in runs {
+            run.record.question = "question ".repeat(words).trim().to_owned();
+            run.record.environment.layerlab_version = "version ".repeat(words).trim().to_owned();
+            run.trials[0].warnings.push(Warning::GeneratorStarved { share: 0.5 });
+            let drawing = summary::draw(&Model::new(&run.record, &run.trials));
+            let marks = drawing.groups.iter().flat_map(|group| &group.marks);
+            let texts = marks.filter_map(|mark| match mark {
+                Mark::Text { at, text, font } => Some((text, bounds(*at, text, font))),
+                _ => None,
+            });
+            let mut said = String::new();
+            for (text, place) in texts {
+                said = format!("{said} {text}");
+                let is_inside = place.x >= 0.0
+                    && place.y >= 0.0
+                    && place.right() <= drawing.width
+                    && place.bottom() <= drawing.height;
+                if !is_inside {
+                    found.push(format!("{words} words: `{text}` at {place:?}"));
+                }
+            }
+            let whole = ["Figures are in doubt", "95 % confidence intervals"];
+            let missing = whole.iter().filter(|part| !said.contains(**part));
+            found.extend(missing.map(|part| format!("{words} words: no `{part}`")));
+            for word in ["question", "version"] {
+                assert_eq!(said.matches(word).count(), words, "{said}");
+            }
+            let pairs = overprinted(&drawing).into_iter();
+            found.extend(pairs.map(|(one, other)| format!("{words} words: `{one}` on `{other}`")));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn no_label_lies_on_another() {
+    let crowded = crowded();
     let mut without_faults = crowded.clone();
     without_faults.trials.iter_mut().for_each(|trial| trial.faults.clear());
     let mut categories = crate::common::swept();

@@ -12,7 +12,11 @@ use measure::{
     record::{Disturbance, Layer, LeftOut},
     warning::Warning::{self, PrecisionNotReached},
 };
-use report::terminal::{self, Style};
+use report::{
+    drawing::Mark,
+    palette::Paint,
+    terminal::{self, Style},
+};
 
 use crate::common::decided::{Results, situation};
 
@@ -119,12 +123,12 @@ fn a_trial_whose_connections_were_not_dealt_in_turn_is_flagged() {
     crate::common::keep_up(&mut run);
     crate::common::give_calls(&mut run, "l7", "l4");
     run.record.load.connections = 8;
-    assert!(!plain(&findings(&run).caveats).contains("backend of l4 got"));
+    assert!(!plain(&findings(&run).doubts).contains("backend of l4 got"));
     let trial = run.trials.iter_mut().find(|trial| trial.peer == "l4").unwrap();
     for (backend, calls) in trial.backends.iter_mut().zip([3_911, 6_101, 3_896, 2_000]) {
         backend.calls = calls;
     }
-    let said = plain(&findings(&run).caveats);
+    let said = plain(&findings(&run).doubts);
     let expected = "In repeat 1 the busiest backend of l4 got 38.4 % of the calls, and would have \
                     got 25.0 % if connections are placed round robin";
     assert!(said.contains(expected), "{said}");
@@ -178,7 +182,7 @@ fn an_overload_at_one_point_of_a_sweep_is_expected_there() {
         trial.warnings.push(Warning::DriftWithinTrial { figure: "latency p50".into(), ratio: 2.7 });
         trial.warnings.push(Warning::OtherRate { asked: 3_200.0, sent: 2_100.0 });
     }
-    let said = plain(&findings(&run).caveats);
+    let said = plain(&findings(&run).doubts);
     assert!(!said.contains("in doubt"), "{said}");
     let page = report::html(&run);
     assert!(page.contains("Expected here") && !page.contains("Puts figures in doubt"));
@@ -211,19 +215,19 @@ fn a_machine_is_called_busy_only_where_other_work_was_seen() {
         figure: "latency p50".into(),
         ratio: 1.58,
     }];
-    let said = plain(&findings(&run).caveats);
+    let said = plain(&findings(&run).doubts);
     assert!(!said.contains("in doubt"), "its interval is as wide: {said}");
     run.trials[0].warnings.push(Warning::Clumped { distance: 0.4 });
     run.trials[0].latency.mean = 150_000.0;
     let late = Warning::GeneratorLimited { lateness_p99_us: 1_500.0, bound_us: 500.0 };
     run.trials[1].warnings.push(late);
-    let said = plain(&findings(&run).caveats);
+    let said = plain(&findings(&run).doubts);
     assert!(said.contains("could not keep to the schedule in 2 of 9 trials"), "{said}");
     assert!(!said.contains("not quiet"), "{said}");
     let busy =
         Warning::Disturbed { share: 0.5, steal_ms: 0.0, throttled_ms: 0.0, neighbours_ms: 900.0 };
     run.trials[1].warnings.push(busy);
-    let said = plain(&findings(&run).caveats);
+    let said = plain(&findings(&run).doubts);
     assert!(said.contains("the machine was not quiet in 1 of 9 trials"), "{said}");
     assert!(said.contains("could not keep to the schedule in 1 of 9 trials"), "{said}");
 }
@@ -238,10 +242,33 @@ fn a_trial_that_was_measured_again_puts_no_figure_in_doubt() {
     again.warnings.push(Warning::GeneratorStarved { share: 0.5 });
     again.order = 100;
     run.trials.push(again);
+    // A note, and shown as one on the page, in a terminal, in a picture and in CI.
     let page = report::html(&run);
-    assert!(
-        page.contains("1</b> of 10 trials was disturbed") && !page.contains("waited for a CPU")
-    );
+    let note = "<li class=\"note\"><b class=\"figure\">1</b> of 10 trials was disturbed";
+    assert!(page.contains(note) && !page.contains("waited for a CPU"));
+    assert!(!page.contains("class=\"doubt\""));
+    let said = terminal::verdict(&run.record, &run.trials, STYLE);
+    assert!(said.contains("\n- 1 of 10 trials was disturbed"), "{said}");
+    let said = report::ci::markdown(&run.record, &run.trials);
+    assert!(said.contains("### Notes\n\n- ") && !said.contains("### Doubts"), "{said}");
+    assert_eq!(doubts_in_picture(&run), Vec::<String>::new());
+    run.trials[0].warnings.push(Warning::GeneratorStarved { share: 0.5 });
+    assert!(report::html(&run).contains("<li class=\"doubt\">Latencies are in doubt"));
+    let said = terminal::verdict(&run.record, &run.trials, STYLE);
+    assert!(said.contains("\n! Latencies are in doubt"), "{said}");
+    assert_eq!(doubts_in_picture(&run).len(), 1);
+}
+
+/// What the summary's picture says in the colour of doubts.
+fn doubts_in_picture(run: &Run) -> Vec<String> {
+    let drawing = report::summary::draw(&Model::new(&run.record, &run.trials));
+    let marks = drawing.groups.into_iter().flat_map(|group| group.marks);
+    marks
+        .filter_map(|mark| match mark {
+            Mark::Text { text, font, .. } if font.paint == Paint::Bad => Some(text),
+            _ => None,
+        })
+        .collect()
 }
 
 #[test]
@@ -253,8 +280,9 @@ fn failures_that_the_answer_tells_of_are_expected() {
     for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l7") {
         trial.warnings.push(Warning::FailedCalls { failed: 2_000, sent: 10_000 });
     }
-    let said = plain(&findings(&run).caveats);
+    let said = plain(&findings(&run).doubts);
     assert!(said.contains("Latencies of l7 are in doubt. 2,000 of 10,000 calls failed"), "{said}");
+    let said = plain(&findings(&run).notes);
     assert!(said.contains("(20.0 %) failed"), "{said}");
     run.record.answer = Some(Answer {
         figure: Figure::ErrorRate,
@@ -266,7 +294,8 @@ fn failures_that_the_answer_tells_of_are_expected() {
         overloaded: None,
         always: Some("{l7.lost} failed.".parse().unwrap()),
     });
-    let said = plain(&findings(&run).caveats);
+    let Findings { doubts, notes, .. } = findings(&run);
+    let said = plain(&doubts) + &plain(&notes);
     assert!(!said.contains("in doubt") && !said.contains("Latencies are those"), "{said}");
 }
 
@@ -278,7 +307,7 @@ fn lost_calls_are_told_point_by_point() {
     for trial in at_last.filter(|trial| trial.peer == "l7") {
         trial.counts.unfinished = trial.counts.scheduled / 10;
     }
-    let said = plain(&findings(&run).caveats);
+    let said = plain(&findings(&run).notes);
     assert!(said.contains("calls with l7 at 256 connections, "), "{said}");
     assert!(said.contains("(10.0 %) had no response"), "{said}");
 }
@@ -310,8 +339,77 @@ fn connections_that_channels_open_are_no_strays() {
         point.load.policy = "round_robin".into();
         point.load.connections = 1;
     }
-    let strays = |run: &Run| plain(&findings(run).caveats).contains("placed round robin");
+    let strays = |run: &Run| plain(&findings(run).doubts).contains("placed round robin");
     assert!(strays(&run), "one connection, and calls on several backends");
     run.record.sweep.as_mut().unwrap().key = "channel.max_connections".into();
     assert!(!strays(&run));
+}
+
+/// A doubt is about what the answer states; what else is in doubt is marked in the tables.
+#[test]
+fn a_doubt_that_the_answer_does_not_rest_on_is_a_note() {
+    let mut run = crate::common::run();
+    crate::common::keep_up(&mut run);
+    run.trials.iter_mut().for_each(|trial| trial.warnings.clear());
+    let drift = Warning::DriftWithinTrial { figure: "latency p50".into(), ratio: 2.6 };
+    let doubt = |run: &mut Run, name: &str| {
+        let trial = run.trials.iter_mut().find(|trial| trial.peer == name).unwrap();
+        trial.warnings.push(drift.clone());
+    };
+    doubt(&mut run, "direct");
+    assert!(plain(&findings(&run).doubts).contains("drifted"), "it has no answer of its own");
+    answered_by(&mut run, "It was {change}.");
+    let Findings { doubts, notes, .. } = findings(&run);
+    assert_eq!(doubts, []);
+    assert!(plain(&notes).contains("The answer is not about direct."), "{}", plain(&notes));
+    doubt(&mut run, "l4");
+    let said = plain(&findings(&run).doubts);
+    assert!(said.contains("l4 are in doubt. The latency p50 drifted"), "{said}");
+    let answer = run.record.answer.as_mut().unwrap();
+    answer.figure = Figure::MaxShare;
+    answer.less = Some("{l7.max_share} and {l4.max_share}.".parse().unwrap());
+    let Findings { doubts, notes, .. } = findings(&run);
+    assert_eq!(doubts, []);
+    let said = plain(&notes);
+    assert!(
+        said.contains("drifted") && said.contains("The answer does not use latencies."),
+        "{said}"
+    );
+    assert!(terminal::table(&run.record, &run.trials, STYLE).contains('?'));
+}
+
+/// Where connections fall is chance: one trial may put all of them on one backend.
+#[test]
+fn a_trial_that_was_overloaded_while_others_were_not_is_no_doubt() {
+    let mut run = crate::common::run();
+    crate::common::keep_up(&mut run);
+    run.trials.iter_mut().for_each(|trial| trial.warnings.clear());
+    let trial = run.trials.iter_mut().find(|trial| trial.peer == "l4").unwrap();
+    trial.warnings.push(Warning::DriftWithinTrial { figure: "latency p50".into(), ratio: 2.6 });
+    assert!(plain(&findings(&run).doubts).contains("drifted"));
+    let trial = run.trials.iter_mut().find(|trial| trial.peer == "l4").unwrap();
+    trial.counts.completed_in_window = trial.counts.scheduled / 2;
+    assert_eq!(findings(&run).doubts, []);
+}
+
+/// In a closed loop, connections that are served sooner bring more calls.
+#[test]
+fn connections_of_a_closed_loop_bring_unlike_numbers_of_calls() {
+    let mut run = crate::common::run();
+    crate::common::keep_up(&mut run);
+    crate::common::give_calls(&mut run, "l7", "l4");
+    run.record.load.connections = 8;
+    let strays = |run: &Run| plain(&findings(run).doubts).contains("backend of l4 got");
+    let give = |run: &mut Run, calls: [u64; 4]| {
+        let trial = run.trials.iter_mut().find(|trial| trial.peer == "l4").unwrap();
+        for (backend, calls) in trial.backends.iter_mut().zip(calls) {
+            backend.calls = calls;
+        }
+    };
+    give(&mut run, [4_700, 4_100, 3_900, 3_100]);
+    assert!(strays(&run));
+    run.record.load.mode = measure::record::LoopMode::Closed;
+    assert!(!strays(&run));
+    give(&mut run, [3_911, 6_101, 3_896, 2_000]);
+    assert!(strays(&run), "a connection more than its share");
 }

@@ -305,7 +305,7 @@ impl Judged {
         if does_as_well && self.verdict != Verdict::CannotTell {
             self.choices.push(choice);
         }
-        self.says = seal(by, client, says);
+        self.says = seal(seen, by, [client, measure], says);
     }
 
     /// Whether the other programs that were measured in both layers agree.
@@ -338,13 +338,20 @@ impl Judged {
 }
 
 /// The figure of the client that it was judged by.
-fn seal(by: By, client: &PeerView<'_>, says: Sentence) -> Sentence {
+fn seal(
+    seen: &RunView<'_>,
+    by: By,
+    [client, other]: [&PeerView<'_>; 2],
+    says: Sentence,
+) -> Sentence {
     let says = match by {
         By::Shares => match client.estimate(Figure::MaxShare) {
             Some(share) => says.text(": busiest backend ").shares(&share),
             None => says,
         },
-        By::Change => says.text(": lost ").lost(client),
+        By::Change => {
+            change::balance_beside(seen, [client, other], says.text(": it lost ").lost(client))
+        }
         By::Tail | By::Policy(_) | By::Sweep(..) | By::Fleet(..) | By::Search => {
             match client.estimate(Figure::LatencyP99) {
                 Some(p99) => says.text(": p99 ").durations(&p99),

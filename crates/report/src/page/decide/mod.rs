@@ -91,13 +91,15 @@ fn verdict(html: &mut Html, situation: &Situation) {
 
 /// What puts runs in doubt, and what was not used.
 fn caveats(html: &mut Html, decision: &Decision) {
-    let all = decision.caveats();
+    let doubt = decision.doubt().map(|doubt| (doubt, "doubt"));
+    let notes = decision.noted().into_iter().map(|note| (note, "note"));
+    let all: Vec<(String, &str)> = doubt.into_iter().chain(notes).collect();
     if all.is_empty() {
         return;
     }
     html.tag("ul", &[("class", "caveats")], |html| {
-        for caveat in &all {
-            html.leaf("li", &[], caveat);
+        for (caveat, class) in &all {
+            html.leaf("li", &[("class", *class)], caveat);
         }
     });
 }

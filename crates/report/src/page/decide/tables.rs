@@ -7,7 +7,6 @@ use measure::{format, record::Layer};
 
 use super::{cite, column, evidence, table, write_finding};
 use crate::{
-    comparison::plain_range,
     html::Html,
     page::{compact_table, peer_name},
     palette::Paint,
@@ -426,7 +425,7 @@ fn cell(html: &mut Html, value: Option<Value>, show: fn(f64) -> String, remark: 
         let shown = show(value.value);
         html.text(&shown);
         if let Some((low, high)) = value.interval {
-            let range = plain_range(show(low), show(high));
+            let range = format::range(show(low), show(high));
             if range != shown {
                 html.leaf("small", &[], &range);
             }
