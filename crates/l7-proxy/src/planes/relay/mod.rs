@@ -8,6 +8,13 @@
 //! calls at once (ratios of 9 to 11 repeats, several variants): at some 24 calls a turn what
 //! enters the kernel is 4 % of what is left, and sockets and scheduling two thirds.
 //!
+//! The kernel copies payload in and out. In a micro-benchmark (8 connections over loopback, 7
+//! repeats) splice(2) through a pipe took 1.06 to 1.12 times the CPU time of that with frames of
+//! 16 KiB, the default of SETTINGS_MAX_FRAME_SIZE, as each head is read and written by itself; 0.98
+//! to 1.08 with 64 KiB, a third with 1 MiB, but 1.5 where those leave in 16 KiB. Copies in user space
+//! (requests kept for another attempt, frames that came in part) are 9 % of a call of 16 KiB; without
+//! them, and with larger reads, it took 0.93 of its time, within 0.05.
+//!
 //! | module | job |
 //! |---|---|
 //! | [`worker`] | the loop: sockets that are read, one write per connection and turn, clients that come |
