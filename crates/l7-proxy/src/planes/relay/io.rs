@@ -10,13 +10,15 @@ use std::sync::Arc;
 
 use event_loop::{Acceptor, BufferPool, Poller, WAKER};
 use h2_wire::connection::{Connection, Flushed};
+use h2_wire::frame::HEAD_LEN;
 use rustix::io::Errno;
 
 use super::endpoint::Endpoint;
 use super::keys::{CallKey, ClientKey, LinkKey};
 
-/// Bytes read at once, beyond the largest frame.
-const CHUNK_BYTES: usize = 64 << 10;
+/// Bytes read at once, rounded up to whole frames of the largest size: of a burst of those no part
+/// of a frame is left, which would have to be copied, and copied back.
+const CHUNK_BYTES: usize = 80 << 10;
 
 /// Largest buffer that is kept for the next connection that has something to
 /// write.
@@ -73,7 +75,7 @@ impl Io {
         acceptor.watch(&poller)?;
         Ok(Self {
             poller,
-            chunks: Chunks::new(CHUNK_BYTES + frame_bytes_max as usize),
+            chunks: Chunks::new(CHUNK_BYTES.next_multiple_of(HEAD_LEN + frame_bytes_max as usize)),
             buffers: BufferPool::new(BUFFER_BYTES_MAX),
             dirty: VecDeque::new(),
             ready: VecDeque::new(),
