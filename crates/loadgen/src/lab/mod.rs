@@ -49,6 +49,7 @@ use measure::record::{LinksRecord, Side};
 use meter::Meter;
 pub(crate) use network::{Addresses, BalancerAddress, Network};
 use network::{Namespace, Place};
+use ports::Claim;
 pub(crate) use process::{Launch, Process};
 use quota::Quota;
 pub(crate) use reach::{Way, reach, resolve};
@@ -116,8 +117,10 @@ pub(crate) struct Lab {
     metered_counters: Vec<Option<Counters>>,
     /// What holds the proxy, and so behind it.
     quota: Option<Quota>,
-    /// Last, so that processes end before their namespaces are let go.
+    /// After what runs in them, so that processes end before their namespaces are let go, and
+    /// before other labs may have their ports.
     network: Network,
+    _ports: Claim,
 }
 
 impl Lab {
@@ -136,9 +139,13 @@ impl Lab {
                 dir,
             })?;
             let counts = (setup.members.len(), setup.balancers);
-            let addresses = network.addresses(counts, setup.has_name);
-            let addresses = addresses.map_err(LabError::Ports)?;
-            match Self::start_once(setup, dir, network, &addresses) {
+            let choose = || network.addresses(counts, setup.has_name);
+            let shared = |addresses: &Addresses| match network {
+                Network::Loopback => addresses.all().collect(),
+                Network::Namespaces(_) => Vec::new(),
+            };
+            let (addresses, claim) = ports::claimed(choose, shared).map_err(LabError::Ports)?;
+            match Self::start_once(setup, dir, network, &addresses, claim) {
                 Err(LabError::Ended { .. })
                     if attempt < START_ATTEMPTS && addresses.all().any(ports::is_taken) =>
                 {
@@ -169,6 +176,7 @@ impl Lab {
             outside: Some(outside),
             quota: None,
             network: Network::Loopback,
+            _ports: Claim::default(),
         }
     }
 
@@ -177,20 +185,23 @@ impl Lab {
         dir: &Path,
         network: Network,
         addresses: &Addresses,
+        claim: Claim,
     ) -> Result<Self, LabError> {
-        let mut lab = Self::assemble(setup, dir, network, addresses)?;
+        let mut lab = Self::assemble(setup, dir, network, addresses, claim)?;
         lab.start_backends(setup)?;
         lab.start_balancers(setup, &addresses.balancers)?;
         lab.ask_service(setup)?;
-        Ok(lab)
+        // Another program that has a port may have answered in place of what ended there.
+        lab.unexpected_exit().map_or(Ok(lab), Err)
     }
 
-    /// What is to be started, of which nothing runs yet.
+    /// What is to be started, of which nothing runs yet. `claim` is on its addresses.
     pub(crate) fn assemble(
         setup: &Setup<'_>,
         dir: &Path,
         network: Network,
         addresses: &Addresses,
+        claim: Claim,
     ) -> Result<Self, LabError> {
         fs::create_dir_all(dir).map_err(|error| cannot_write(dir, error))?;
         let count = setup.members.len();
@@ -237,6 +248,7 @@ impl Lab {
             metered_counters: Vec::new(),
             quota: setup.proxy_quota.map(Quota::new).transpose()?,
             network,
+            _ports: claim,
         })
     }
 

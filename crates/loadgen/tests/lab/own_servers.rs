@@ -258,6 +258,27 @@ fn readiness_is_seen_as_the_scenario_says() {
     }
 }
 
+/// Between the choice of a port and the start of its server another program takes it, and
+/// answers there as the server would.
+#[test]
+fn a_trial_whose_port_was_taken_is_started_again() {
+    let home = Home::new();
+    let script = r#"
+if [ $NAME = b0 ] && mkdir taken; then
+  mkfifo listening
+  env -u LAYERLAB_TEST_MARK setsid timeout 60 "$0" echo-backend --listen {addr} --id b0 \
+    >listening 2>&1 </dev/null &
+  echo $! >other.pid
+  read line <listening
+  exit 1
+fi
+[ $NAME = b1 ] || kill $(cat other.pid)
+exec "$0" echo-backend --listen {addr} --id $NAME"#;
+    let (_, trials) = ran(&home, &own(script, NAMED), &["--peers", "l7"]);
+    assert_eq!(trials[0].counts.ok, 120);
+    assert!(home.path("scenarios/other.pid").exists());
+}
+
 #[test]
 fn servers_under_tls_are_given_a_certificate() {
     let home = Home::new();

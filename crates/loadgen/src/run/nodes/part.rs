@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -174,8 +174,10 @@ impl<'a> Agent<'a> {
     }
 
     fn steps_of(&self, attempt: &Attempt<'_>, here: &Here<'_>) -> Result<(), Halt> {
-        let held = ports::hold(self.address, count_of(here)).map_err(LabError::Ports)?;
-        self.link.reply(reply::What::Begun(wire::Begun { addresses: addresses_of(&held)? }));
+        let choose = || ports::free_addresses_at(self.address, count_of(here));
+        let (own, claim) = ports::claimed(choose, Vec::clone).map_err(LabError::Ports)?;
+        let addresses = own.iter().map(SocketAddr::to_string).collect();
+        self.link.reply(reply::What::Begun(wire::Begun { addresses }));
         let serve = self.expect(|step| match step {
             step::What::Serve(serve) => Some(serve),
             _ => None,
@@ -198,10 +200,9 @@ impl<'a> Agent<'a> {
         if !are_whole || addresses.balancers.len() != here.part.balancers.len() {
             return Err(convert::Unreadable("addresses").into());
         }
-        drop(held);
         attempt.with_setup(|setup| {
             let dir = &attempt.trial.dir;
-            let mut lab = Lab::assemble(setup, dir, Network::Loopback, &addresses)?;
+            let mut lab = Lab::assemble(setup, dir, Network::Loopback, &addresses, claim)?;
             lab.start_backends(setup)?;
             self.done();
             self.expect(|step| matches!(step, step::What::Balance(_)).then_some(()))?;
@@ -274,12 +275,6 @@ fn windows_of(fold: &wire::Fold) -> Windows {
 fn count_of(here: &Here<'_>) -> usize {
     let count = |all: &[bool]| all.iter().filter(|is_here| **is_here).count();
     3 * count(&here.part.backends) + 2 * count(&here.part.balancers)
-}
-
-fn addresses_of(held: &[TcpListener]) -> Result<Vec<String>, LabError> {
-    let addresses = held.iter().map(TcpListener::local_addr);
-    let texts = addresses.map(|address| address.map(|address: SocketAddr| address.to_string()));
-    texts.collect::<Result<_, _>>().map_err(LabError::Ports)
 }
 
 /// The scenario of a trial, and the point of it that this is.
