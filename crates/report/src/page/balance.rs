@@ -5,7 +5,7 @@ use analysis::{
     model::{Model, PeerView},
     settling::{self, After, Settled},
 };
-use measure::{figure::Figure, format};
+use measure::{figure::Figure, format, record::Layer};
 
 use super::{column, peer_heading, section, table, with_interval};
 use crate::html::Html;
@@ -101,6 +101,21 @@ fn settled(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
             format::duration(all.iter().map(|(_, one)| one.bin_s).fold(0.0, f64::max) * 1e9)
         ),
     );
+    // What keeps to its connections does not come to a backend that joins or returns.
+    let keeps = |peer: &PeerView<'_>| matches!(peer.layer(), Some(Layer::L4 | Layer::None));
+    let is_expected = |(peer, one): &(&PeerView<'_>, Settled<'_>)| {
+        let comes = matches!(one.fault.action.as_str(), "add" | "start");
+        comes && keeps(peer) && one.after.contains(&After::Never)
+    };
+    if all.iter().any(is_expected) {
+        html.leaf(
+            "p",
+            &[("class", "fine")],
+            "Behind an L4 balancer, and without one, connections stay where they are: a backend that \
+             joins or returns gets calls only over new connections, so \u{201c}never\u{201d} is \
+             expected there.",
+        );
+    }
     table(html, "Time until calls were balanced after a fault", |html| {
         html.tag("thead", &[], |html| {
             html.tag("tr", &[], |html| {

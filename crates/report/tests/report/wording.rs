@@ -56,6 +56,16 @@ fn a_backend_that_was_added_was_not_killed() {
 }
 
 #[test]
+fn a_backend_that_returns_behind_l4_and_gets_no_call_is_expected() {
+    let expected = "connections stay where they are";
+    let mut run = crate::common::faulted();
+    assert!(report::html(&run).contains(expected));
+    run.record.peers.retain(|peer| peer.layer == Layer::L7);
+    run.trials.retain(|trial| trial.peer == "l7");
+    assert!(!report::html(&run).contains(expected));
+}
+
+#[test]
 fn shares_are_compared_with_what_policy_and_capacity_imply() {
     let mut run = crate::common::run();
     crate::common::keep_up(&mut run);
