@@ -16,7 +16,7 @@ usage: scripts/bench.sh truth [--quick] [--neighbour] [--table=FILE] [CASE]
 Runs queues with a known answer through the lab and prints theory beside what was
 measured: M/M/1 and M/D/1 without a balancer, random, round robin and p2c behind
 the L7 proxy at loads 0.5, 0.7 and 0.85, connections placed by chance behind the
-L4 proxy, and the percentiles of calls to a backend that stands still. Besides that:
+L4 proxy, and the percentiles of calls to a backend that is stopped. Besides that:
 CPU time beside readings from outside (`cpu`, `machine`), calls that must not be early
 (`early`), a backend that is offered twice what it can do (`overload`), latency on the
 wire beside a packet capture (`wire`, as root where tcpdump is installed), pings, losses and

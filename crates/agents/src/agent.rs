@@ -283,7 +283,7 @@ struct Serving {
 }
 
 impl Serving {
-    /// Hands steps over and answers pings until the coordinator says goodbye or is lost.
+    /// Hands steps over and answers pings until the coordinator ends the run or is lost.
     async fn serve(self, mut incoming: Streaming<ToAgent>, outgoing: queue::Sender<FromAgent>) {
         let is_lost = loop {
             let Some(message) = hear(&mut incoming).await else { break true };

@@ -9,7 +9,7 @@ use crate::wire::Calls;
 
 /// Calls of a piece, at most: with each number at its longest they are less than a
 /// message may have.
-pub const CALLS_A_PIECE: usize = 16_384;
+const CALLS_A_PIECE: usize = 16_384;
 
 const SERVED: u32 = 0;
 const UNFINISHED: u32 = 1;

@@ -51,11 +51,11 @@ pub const NODES: usize = 256;
 
 /// How long an agent waits for a sign of life of its coordinator before it takes it for lost.
 /// Within two seconds nothing is to run on its node any more.
-pub const COORDINATOR_LOST_AFTER: Duration = Duration::from_millis(1_500);
+pub(crate) const COORDINATOR_LOST_AFTER: Duration = Duration::from_millis(1_500);
 
 /// How long the coordinator waits for one of an agent. A node that is dead ends its
 /// connection at once; one that is only busy has time to say so.
-pub const AGENT_LOST_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const AGENT_LOST_AFTER: Duration = Duration::from_secs(5);
 
 /// How often the coordinator asks whether an agent is there.
 const PING_EVERY: Duration = Duration::from_millis(100);

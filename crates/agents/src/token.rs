@@ -59,7 +59,7 @@ impl Token {
 
     /// Whether somebody has shown this token's secret. Digests are compared, so that the
     /// time it takes says nothing about the secret.
-    pub fn is_shown_by(&self, credentials: &[u8]) -> bool {
+    pub(crate) fn is_shown_by(&self, credentials: &[u8]) -> bool {
         let hash = |bytes: &[u8]| digest(&SHA256, bytes);
         hash(credentials).as_ref() == hash(self.credentials().as_bytes()).as_ref()
     }

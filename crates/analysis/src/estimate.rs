@@ -23,7 +23,7 @@ pub const LEVEL: f64 = 0.95;
 pub const LEVEL_TEXT: &str = "95 %";
 /// Fewest repeats for an interval: that of two is Student's too, and so wide that
 /// it misleads more than it tells.
-pub const FEWEST_REPEATS: usize = 3;
+pub(crate) const FEWEST_REPEATS: usize = 3;
 /// A figure over the trials of a peer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
@@ -78,7 +78,7 @@ impl Estimate {
 
     /// Whether every trial of the one lies on the same side of every trial of
     /// the other: for counts, which chance does not blur.
-    pub fn apart_from(&self, other: &Self) -> bool {
+    pub(crate) fn apart_from(&self, other: &Self) -> bool {
         self.highest < other.lowest || other.highest < self.lowest
     }
 
@@ -115,7 +115,7 @@ impl Estimate {
     }
 
     /// The same with its interval cut to what a part of a whole can be.
-    pub fn within_a_whole(self) -> Self {
+    pub(crate) fn within_a_whole(self) -> Self {
         let interval = self.interval.map(|(low, high)| (low.max(0.0), high.min(1.0)));
         Self { interval, ..self }
     }
@@ -145,7 +145,7 @@ impl Beside {
             .map(|(estimate, (own, other))| estimate.around(own - other));
         let significant = match ratio {
             _ if own.len() < FEWEST_REPEATS => Difference::TooFew,
-            None => Difference::CannotTell,
+            None => Difference::NotSignificant,
             Some(ratio) => ratio.against(1.0),
         };
         Self { ratio, difference, significant }
@@ -159,7 +159,8 @@ impl Beside {
     /// The ends of the ratio's interval where the repeats tell no difference because they
     /// leave much open, rather than because there is little.
     pub fn open_ends(&self) -> Option<(f64, f64)> {
-        let ends = self.ratio?.interval.filter(|_| self.significant == Difference::CannotTell)?;
+        let ends =
+            self.ratio?.interval.filter(|_| self.significant == Difference::NotSignificant)?;
         (ends.high > WIDE * ends.low).then_some((ends.low, ends.high))
     }
 }
@@ -215,10 +216,10 @@ mod tests {
     #[test]
     fn a_want_of_repeats_is_not_taken_for_no_difference() {
         let open = Beside::of(&[149.0, 12.0, 160.0], &[17.7, 18.0, 17.0]);
-        assert_eq!(open.significant, Difference::CannotTell);
+        assert_eq!(open.significant, Difference::NotSignificant);
         assert!(open.open_ends().is_some_and(|(low, high)| low < 1.0 && high > 8.0));
         let alike = Beside::of(&[1.01, 0.99, 1.0], &[1.0, 1.0, 1.0]);
-        assert_eq!((alike.significant, alike.open_ends()), (Difference::CannotTell, None));
+        assert_eq!((alike.significant, alike.open_ends()), (Difference::NotSignificant, None));
     }
 
     #[test]
@@ -228,8 +229,8 @@ mod tests {
         assert_eq!(Beside::of(&own, &other).significant, Difference::Greater);
         assert_eq!(Beside::of(&other, &own).significant, Difference::Less);
         assert_eq!(Beside::of(&own[..2], &other[..2]).significant, Difference::TooFew);
-        assert_eq!(Beside::of(&own, &[1.2, 2.0, 1.1]).significant, Difference::CannotTell);
-        assert_eq!(Beside::of(&own, &[0.0, 2.0, 1.0]).significant, Difference::CannotTell);
+        assert_eq!(Beside::of(&own, &[1.2, 2.0, 1.1]).significant, Difference::NotSignificant);
+        assert_eq!(Beside::of(&own, &[0.0, 2.0, 1.0]).significant, Difference::NotSignificant);
         assert_eq!(
             Beside::of(&[], &[]),
             Beside { ratio: None, difference: None, significant: Difference::TooFew }

@@ -101,7 +101,7 @@ fn read(path: &PathBuf) -> Result<RunRecord, String> {
 
 /// A path as it may stand in a link (RFC 3986, section 3.3); the `./` in front keeps
 /// a colon in its first part from being read as a scheme.
-pub fn escape_path(path: &str) -> String {
+pub(crate) fn escape_path(path: &str) -> String {
     let mut escaped = String::from("./");
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {

@@ -94,7 +94,7 @@ pub fn of<'a>(model: &Model<'a>, peer: &PeerView<'a>) -> Vec<Settled<'a>> {
 
 /// Seconds from the first fault until the last call failed, over the trials in which any
 /// did after it; `None` where none did, or where it was not recorded.
-pub fn failing_for(peer: &PeerView<'_>) -> Option<f64> {
+pub(crate) fn failing_for(peer: &PeerView<'_>) -> Option<f64> {
     let of_trial = |trial: &TrialRecord| {
         let fault = trial.faults.first()?;
         let last = trial.tenths.iter().rposition(|tenth| tenth.failed > 0)?;

@@ -18,7 +18,7 @@ use crate::{
 /// team's mind, and what a shared machine lets one see.
 pub(crate) const ALIKE: f64 = 0.10;
 /// A part of lost calls below this counts as none: one call in a thousand.
-pub(crate) const NEGLIGIBLE: f64 = 0.001;
+const NEGLIGIBLE: f64 = 0.001;
 
 /// One side of a comparison beside the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -31,7 +31,7 @@ pub enum Verdict {
     /// The whole interval lies within the margin.
     Same,
     /// The interval holds both, or there is none.
-    CannotTell,
+    Inconclusive,
 }
 
 impl Verdict {
@@ -45,7 +45,7 @@ impl Verdict {
         } else if low >= least && high <= most {
             Self::Same
         } else {
-            Self::CannotTell
+            Self::Inconclusive
         }
     }
 
@@ -54,7 +54,7 @@ impl Verdict {
         match self {
             Self::Worse => Self::Better,
             Self::Better => Self::Worse,
-            Self::Same | Self::CannotTell => self,
+            Self::Same | Self::Inconclusive => self,
         }
     }
 
@@ -75,7 +75,7 @@ impl Verdict {
             Some(interval) => {
                 Self::by((interval.low, interval.high), (1.0 / (1.0 + ALIKE), 1.0 + ALIKE))
             }
-            None => Self::CannotTell,
+            None => Self::Inconclusive,
         }
     }
 
@@ -90,7 +90,7 @@ impl Verdict {
 
     fn of_rates(own: &[f64], other: &[f64]) -> Self {
         if own.is_empty() {
-            return Self::CannotTell;
+            return Self::Inconclusive;
         }
         if own.iter().chain(other).all(|rate| *rate <= NEGLIGIBLE) {
             return Self::Same;
@@ -98,7 +98,7 @@ impl Verdict {
         let differences: Vec<f64> = own.iter().zip(other).map(|(a, b)| a - b).collect();
         match around(&differences) {
             Some(interval) => Self::by(interval, (-NEGLIGIBLE, NEGLIGIBLE)),
-            None => Self::CannotTell,
+            None => Self::Inconclusive,
         }
     }
 
@@ -108,7 +108,7 @@ impl Verdict {
         match (self, other) {
             (Self::Same, both) | (both, Self::Same) => both,
             (one, other) if one == other => one,
-            _ => Self::CannotTell,
+            _ => Self::Inconclusive,
         }
     }
 }
@@ -137,10 +137,10 @@ mod tests {
         assert_eq!(verdict(&[100.0; 3], &[50.0, 51.0, 49.0]), Verdict::Worse);
         assert_eq!(verdict(&[101.0, 100.0, 99.0], &[100.0; 3]), Verdict::Same);
         // Lower without doubt, and not by a tenth without doubt.
-        assert_eq!(verdict(&[91.0, 92.0, 90.0], &[100.0; 3]), Verdict::CannotTell);
-        assert_eq!(verdict(&[50.0, 150.0, 100.0], &[100.0; 3]), Verdict::CannotTell);
-        assert_eq!(verdict(&[50.0, 51.0], &[100.0; 2]), Verdict::CannotTell, "too few");
-        assert_eq!(verdict(&[0.0; 3], &[1.0; 3]), Verdict::CannotTell);
+        assert_eq!(verdict(&[91.0, 92.0, 90.0], &[100.0; 3]), Verdict::Inconclusive);
+        assert_eq!(verdict(&[50.0, 150.0, 100.0], &[100.0; 3]), Verdict::Inconclusive);
+        assert_eq!(verdict(&[50.0, 51.0], &[100.0; 2]), Verdict::Inconclusive, "too few");
+        assert_eq!(verdict(&[0.0; 3], &[1.0; 3]), Verdict::Inconclusive);
         assert_eq!(Verdict::Better.reversed(), Verdict::Worse);
         assert_eq!(Verdict::Same.reversed(), Verdict::Same);
     }
@@ -151,21 +151,21 @@ mod tests {
         assert_eq!(of(&[0.0; 3], &[0.0, 0.0, 0.0009]), Verdict::Same);
         assert_eq!(of(&[0.0; 3], &[0.02, 0.021, 0.019]), Verdict::Better);
         assert_eq!(of(&[0.02, 0.021, 0.019], &[0.0; 3]), Verdict::Worse);
-        assert_eq!(of(&[0.0; 3], &[0.0, 0.05, 0.001]), Verdict::CannotTell);
-        assert_eq!(of(&[0.02; 2], &[0.0; 2]), Verdict::CannotTell);
-        assert_eq!(of(&[], &[]), Verdict::CannotTell);
+        assert_eq!(of(&[0.0; 3], &[0.0, 0.05, 0.001]), Verdict::Inconclusive);
+        assert_eq!(of(&[0.02; 2], &[0.0; 2]), Verdict::Inconclusive);
+        assert_eq!(of(&[], &[]), Verdict::Inconclusive);
     }
 
     #[test]
     fn better_in_one_and_worse_in_the_other_is_neither() {
-        use Verdict::{Better, CannotTell, Same, Worse};
+        use Verdict::{Better, Inconclusive, Same, Worse};
         assert_eq!(Better.and(Same), Better);
-        assert_eq!(Better.and(Worse), CannotTell);
+        assert_eq!(Better.and(Worse), Inconclusive);
         assert_eq!(Same.and(Worse), Worse);
-        assert_eq!(Worse.and(Better), CannotTell);
+        assert_eq!(Worse.and(Better), Inconclusive);
         assert_eq!(Same.and(Same), Same);
-        assert_eq!(Same.and(CannotTell), CannotTell);
-        assert_eq!(CannotTell.and(CannotTell), CannotTell);
-        assert_eq!(CannotTell.and(Better), CannotTell);
+        assert_eq!(Same.and(Inconclusive), Inconclusive);
+        assert_eq!(Inconclusive.and(Inconclusive), Inconclusive);
+        assert_eq!(Inconclusive.and(Better), Inconclusive);
     }
 }

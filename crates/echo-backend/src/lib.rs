@@ -28,7 +28,6 @@ pub mod service_time;
 
 mod connection;
 mod control;
-mod deadline;
 mod health;
 mod lingering;
 mod load;
@@ -150,7 +149,7 @@ impl Backend {
     }
 
     /// Changes how fast the servers work, from the next call they take on.
-    pub fn set_speed(&self, speed: Speed) {
+    pub(crate) fn set_speed(&self, speed: Speed) {
         self.station.set_speed(speed);
         tracing::info!(%speed, "speed changed");
     }

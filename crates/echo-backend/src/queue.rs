@@ -136,7 +136,7 @@ impl<T> Queue<T> {
     /// Changes how fast the servers work: 0.5 makes a call take twice its
     /// demand. Calls in service keep the finish they were given. `speed` must
     /// be positive and finite.
-    pub fn set_speed(&mut self, now_ns: u64, speed: f64) {
+    pub(crate) fn set_speed(&mut self, now_ns: u64, speed: f64) {
         debug_assert!(speed.is_finite() && speed > 0.0, "speed is {speed}");
         // What starts before this moment starts at the old speed.
         self.advance(now_ns);
@@ -145,7 +145,7 @@ impl<T> Queue<T> {
 
     /// When [`Queue::expire`] will next have something to give; at once, if
     /// that lies in the past.
-    pub fn next_deadline(&self) -> Option<u64> {
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
         let collected = self.done.front().map(|done| done.finished_ns);
         collected.or_else(|| self.in_service.peek().map(|Reverse(call)| call.done.finished_ns))
     }

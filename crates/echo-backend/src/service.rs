@@ -7,16 +7,16 @@
 //! real service would. Messages of one stream that wait for their turn wait in
 //! the stream and not in the queue.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc};
 
 use echo_proto::v1::{EchoRequest, EchoResponse, echo_server::Echo};
 use futures_util::{Stream, stream};
+use h2_wire::grpc::parse_timeout;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use crate::{
     counters::{CallGuard, Counters},
-    deadline,
     load::Load,
     payload,
     station::{Station, Unserved},
@@ -182,13 +182,17 @@ impl CallGuard {
     }
 }
 
-/// When the caller stops waiting, if it said so.
+/// When the caller stops waiting, if it said so: a caller behind a proxy may give up without
+/// its proxy telling, and a call that nobody waits for must not hold a place in the queue.
 #[derive(Clone, Copy, Debug)]
 struct Deadline(Option<Instant>);
 
 impl Deadline {
     fn of(metadata: &MetadataMap) -> Self {
-        let timeout: Option<Duration> = deadline::timeout(metadata);
+        // tonic heeds it in a transport of its own, which this backend does not use. One that
+        // can't be read counts as none, as the reference implementations have it.
+        let header = metadata.get("grpc-timeout");
+        let timeout = header.and_then(|header| parse_timeout(header.as_bytes()));
         Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 

@@ -56,7 +56,12 @@ impl Poller {
     ///
     /// # Errors
     /// When it was not added.
-    pub fn set_reported(&self, source: impl AsFd, token: u64, is: bool) -> Result<(), Errno> {
+    pub(crate) fn set_reported(
+        &self,
+        source: impl AsFd,
+        token: u64,
+        is: bool,
+    ) -> Result<(), Errno> {
         let flags = if is { EventFlags::IN } else { EventFlags::empty() };
         epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), flags)
     }

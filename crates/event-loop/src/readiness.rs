@@ -21,7 +21,7 @@ impl Readiness {
     ///
     /// PRI is in it since a read stops short in front of urgent data, so that a
     /// short read proves an empty queue only where there is none.
-    pub const INTEREST: EventFlags = EventFlags::IN
+    pub(crate) const INTEREST: EventFlags = EventFlags::IN
         .union(EventFlags::OUT)
         .union(EventFlags::RDHUP)
         .union(EventFlags::PRI)

@@ -12,7 +12,7 @@ pub struct Members {
     version: AtomicU64,
     list: Mutex<Vec<usize>>,
     /// The version that each worker has taken note of.
-    heeded: Vec<AtomicU64>,
+    acknowledged: Vec<AtomicU64>,
 }
 
 impl Members {
@@ -20,7 +20,7 @@ impl Members {
         Self {
             version: AtomicU64::new(0),
             list: Mutex::default(),
-            heeded: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            acknowledged: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -42,14 +42,14 @@ impl Members {
     }
 
     /// A worker has told its connections of a version.
-    pub fn heed(&self, worker: usize, version: u64) {
-        self.heeded[worker].store(version, Ordering::Release);
+    pub fn acknowledge(&self, worker: usize, version: u64) {
+        self.acknowledged[worker].store(version, Ordering::Release);
     }
 
     /// Whether all workers go by the latest list.
-    pub fn are_heeded(&self) -> bool {
+    pub fn are_acknowledged(&self) -> bool {
         let version = self.version.load(Ordering::Acquire);
-        self.heeded.iter().all(|heeded| heeded.load(Ordering::Acquire) == version)
+        self.acknowledged.iter().all(|acknowledged| acknowledged.load(Ordering::Acquire) == version)
     }
 }
 
@@ -60,14 +60,14 @@ mod tests {
     #[test]
     fn a_list_is_heeded_when_every_worker_has_it() {
         let members = Members::new(2);
-        assert!(members.are_heeded() && members.news(0).is_none());
+        assert!(members.are_acknowledged() && members.news(0).is_none());
         members.set(&[0]);
         members.set(&[0, 2]);
         let (version, list) = members.news(0).unwrap();
         assert_eq!(list, [0, 2]);
-        members.heed(0, version);
-        assert!(!members.are_heeded());
-        members.heed(1, version);
-        assert!(members.are_heeded() && members.news(version).is_none());
+        members.acknowledge(0, version);
+        assert!(!members.are_acknowledged());
+        members.acknowledge(1, version);
+        assert!(members.are_acknowledged() && members.news(version).is_none());
     }
 }

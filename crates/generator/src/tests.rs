@@ -89,7 +89,7 @@ fn what_taps_tell_is_what_servers_count_call_for_call() {
     let mut generator = Generator::connect(vec![plan]).unwrap();
     generator.start(Clock::starting_at(monotonic_ns()));
     let logs = generator.join().unwrap();
-    let mut told = [0_u64; 3];
+    let mut by_backend = [0_u64; 3];
     let (mut in_servers_ns, mut under_way_ns) = (0, 0);
     for entry in logs[0].entries() {
         let Outcome::Served { backend, service, .. } = entry.outcome else {
@@ -98,7 +98,7 @@ fn what_taps_tell_is_what_servers_count_call_for_call() {
         assert!(service.get() > 0);
         in_servers_ns += service.get();
         under_way_ns += entry.done_ns - entry.sent_ns;
-        told[usize::from(backend)] += 1;
+        by_backend[usize::from(backend)] += 1;
     }
     assert!(in_servers_ns < under_way_ns, "{in_servers_ns} ns of {under_way_ns}");
     let by_method = |server: &EchoBackend| {
@@ -112,8 +112,8 @@ fn what_taps_tell_is_what_servers_count_call_for_call() {
     };
     let sum = |methods: [u64; 4]| methods.iter().sum::<u64>();
     let counted = servers.each_ref().map(by_method);
-    assert_eq!(told, counted.map(sum));
-    assert!(told.iter().all(|calls| *calls > CALLS / 4), "{told:?}");
+    assert_eq!(by_backend, counted.map(sum));
+    assert!(by_backend.iter().all(|calls| *calls > CALLS / 4), "{by_backend:?}");
     // The mix as it was made, too.
     let mut made: BTreeMap<&str, u64> = BTreeMap::new();
     for number in 0..CALLS {

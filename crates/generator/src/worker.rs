@@ -232,7 +232,7 @@ impl Worker {
         // Nothing is sent before its time, not even what is due at zero.
         alarm.at(0).await?;
         loop {
-            self.heed_members();
+            self.apply_members();
             let more_due = self.send_due();
             let now_ns = clock.now_ns();
             if now_ns >= self.give_up_ns || self.shared.stop.load(Ordering::Relaxed) {
@@ -259,14 +259,14 @@ impl Worker {
     }
 
     /// Tells the connections which backends there are, when that has changed.
-    fn heed_members(&self) {
+    fn apply_members(&self) {
         let members = &self.shared.members;
         let Some((version, list)) = members.news(self.members_version.get()) else { return };
         self.members_version.set(version);
         for connection in self.connections.borrow().iter() {
             connection.set_members(&list);
         }
-        members.heed(self.index, version);
+        members.acknowledge(self.index, version);
     }
 
     /// Sends what is due; true when a burst's worth was sent and more may be.
@@ -384,12 +384,13 @@ fn outcome(ended: Ended) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use scenario::CallKind;
     use testkit::lab::EchoBackend;
     use tokio::task::LocalSet;
 
     use super::*;
     use crate::{
-        client::{Backends, CallKind, CallShape, ClientKind, Lengths, Resolver},
+        client::{Backends, CallShape, ClientKind, Lengths, Resolver},
         clock::monotonic_ns,
         load::{Closed, Numbers, Open},
         rate::RateCurve,

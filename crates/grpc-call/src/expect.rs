@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_path_that_leads_nowhere_is_told_before_any_call() {
-        for (path, value, told) in [
+        for (path, value, expected) in [
             ("$.ids", json!("x"), "did you mean `id`?"),
             ("$.lines.sku", json!("x"), "add `[0]`"),
             ("$.id[0]", json!("x"), "is no list"),
@@ -228,7 +228,7 @@ mod tests {
             ("$.state", json!("PAYED"), "never \"PAYED\""),
         ] {
             let error = fields(path, value).unwrap_err();
-            assert!(error.contains(told), "{path}: {error}");
+            assert!(error.contains(expected), "{path}: {error}");
         }
     }
 }

@@ -43,7 +43,7 @@ impl Kind {
     }
 
     /// Whether a call has more than one request.
-    pub fn streams_requests(self) -> bool {
+    pub(crate) fn streams_requests(self) -> bool {
         matches!(self, Self::ClientStream | Self::Bidi)
     }
 

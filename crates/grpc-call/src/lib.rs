@@ -25,7 +25,7 @@ mod test_interface;
 pub use calls::{Body, CallSpec, Calls, Head, Prepared, Recorded, Rules};
 pub use error::{Error, Reason};
 pub use interface::{Interface, Kind, Method};
-pub use message::{MOST_MESSAGE_BYTES, PREFIX_LEN};
+pub use message::PREFIX_LEN;
 pub use metadata::grpc_timeout;
 pub use reflect::reflect;
 pub use template::{Chance, Sources, Variables};

@@ -10,7 +10,7 @@ use crate::error::{did_you_mean, list, nearest};
 /// Bytes before each message: a compression flag and a length.
 pub const PREFIX_LEN: usize = 5;
 /// The largest request message taken.
-pub const MOST_MESSAGE_BYTES: usize = 8 << 20;
+pub(crate) const MOST_MESSAGE_BYTES: usize = 8 << 20;
 
 /// Messages whose JSON is not an object of their fields.
 const WELL_KNOWN: &str = "google.protobuf.";
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_with_its_path() {
         let message = shop().method("Place").unwrap().request();
-        for (json, told) in [
+        for (json, expected) in [
             ("{", "no JSON"),
             (
                 r#"{"custmer": "x"}"#,
@@ -212,7 +212,7 @@ mod tests {
             ("[]", "expected a map"),
         ] {
             let error = from_json(&message, json).unwrap_err();
-            assert!(error.contains(told), "{json}: {error}");
+            assert!(error.contains(expected), "{json}: {error}");
         }
         assert!(from_bytes(&message, b"\xff").unwrap_err().contains("no encoded shop.Order"));
     }

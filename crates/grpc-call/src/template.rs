@@ -91,7 +91,9 @@ impl Templates {
         if !is_template(text) {
             return Ok(text.to_owned());
         }
-        self.environment.render_str(text, ()).map_err(|error| self.without_secrets(&told(&error)))
+        self.environment
+            .render_str(text, ())
+            .map_err(|error| self.without_secrets(&message_of(&error)))
     }
 
     /// An error's text without the values of environment variables.
@@ -103,7 +105,7 @@ impl Templates {
 }
 
 /// Whether a text has to be rendered.
-pub(crate) fn is_template(text: &str) -> bool {
+fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%")
 }
 
@@ -195,7 +197,7 @@ fn invalid(message: String) -> minijinja::Error {
 }
 
 /// What the engine says, without its name for the text.
-fn told(error: &minijinja::Error) -> String {
+fn message_of(error: &minijinja::Error) -> String {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     match (error.kind(), error.line()) {
         // Said by a function of ours, whole.
@@ -287,7 +289,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_and_no_secret_with_it() {
         let all = templates();
-        for (text, told) in [
+        for (text, expected) in [
             ("{{ env('TOKE') }}", "the environment variable TOKE is not set"),
             ("{{ column('name') }}", "it has `id`"),
             ("{{ int(2, 1) }}", "smaller number first"),
@@ -297,7 +299,7 @@ mod tests {
             ("{% if %}", "line 1"),
         ] {
             let error = all.render(text).unwrap_err();
-            assert!(error.contains(told), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
         }
         all.render("{{ env('TOKEN') }}").unwrap();
         assert_eq!(all.without_secrets("found s3cret"), "found ***");

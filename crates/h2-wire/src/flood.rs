@@ -51,7 +51,7 @@ pub struct FloodLimits {
 
 impl FloodLimits {
     /// No bound, for peers that are trusted.
-    pub const UNLIMITED: Self =
+    pub(crate) const UNLIMITED: Self =
         Self { control_frames: u32::MAX, resets: u32::MAX, stray_frames: u32::MAX };
 }
 

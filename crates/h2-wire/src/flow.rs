@@ -5,10 +5,10 @@
 //! is half a window, so that a stream of small messages does not cost a WINDOW_UPDATE for each.
 
 /// What every window starts with until SETTINGS say otherwise, in bytes.
-pub const DEFAULT_WINDOW: u32 = 65_535;
+pub(crate) const DEFAULT_WINDOW: u32 = 65_535;
 
 /// The largest window, in bytes.
-pub const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+pub(crate) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
 
 /// A window was overrun, by the peer's bytes or by its credit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl ReceiveWindow {
 
     /// Gives credit back as a window of `bytes` would, which is smaller than this one: a peer that
     /// has not read SETTINGS yet may count with more than it will have.
-    pub const fn set_threshold_for(&mut self, bytes: u32) {
+    pub(crate) const fn set_threshold_for(&mut self, bytes: u32) {
         self.threshold = bytes / 2 + bytes % 2;
     }
 

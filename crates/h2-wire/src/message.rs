@@ -83,7 +83,7 @@ pub fn check_response(list: &HeaderList) -> Result<ResponseKind, &'static str> {
 ///
 /// # Errors
 /// The rule that makes them malformed; a stream error of type PROTOCOL_ERROR.
-pub fn check_trailers(list: &HeaderList) -> Result<(), &'static str> {
+pub(crate) fn check_trailers(list: &HeaderList) -> Result<(), &'static str> {
     let summary = list.summary();
     match summary.fault {
         Some(fault) => Err(fault),

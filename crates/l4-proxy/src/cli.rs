@@ -163,14 +163,14 @@ Examples:
            --backend 10.0.0.2:443 --metrics-listen 127.0.0.1:9090
 
 SIGTERM drains: no more connections are accepted, and those that are open have \
---drain-timeout to end. Exit codes: 0 ended as told, 2 bad usage, 3 failed at run time.";
+--drain-timeout to end. Exit codes: 0 shut down as asked, 2 bad usage, 3 failed at run time.";
 
 impl Args {
     /// The configuration that the flags describe, with a fresh set of metrics.
     ///
     /// # Errors
     /// When a flag's value makes no sense together with the others.
-    pub fn to_config(&self) -> Result<Config, Failure> {
+    fn to_config(&self) -> Result<Config, Failure> {
         if self.connect_timeout.is_zero() {
             return Err(Failure::usage("--connect-timeout must be longer than 0s"));
         }
@@ -227,12 +227,12 @@ impl Args {
 /// line `listening on ADDR` on standard output says that it is ready; where
 /// connections are logged there, it is on standard error.
 pub fn main_with(args: Args) -> ExitCode {
-    finish(serve_until_told(&args))
+    finish(serve_until_shutdown(&args))
 }
 
 /// The runtime here only waits for signals and answers for metrics; the
 /// connections have threads of their own.
-fn serve_until_told(args: &Args) -> Result<(), Failure> {
+fn serve_until_shutdown(args: &Args) -> Result<(), Failure> {
     args.log.start();
     let config = args.to_config()?;
     // With too few descriptors the proxy sheds connections, and counts them.

@@ -6,7 +6,7 @@ use event_loop::BufferPool;
 use crate::{config::DataPlane, pipes::Pipes};
 
 /// Bytes read at once.
-pub(crate) const SCRATCH_BYTES: usize = 64 << 10;
+const SCRATCH_BYTES: usize = 64 << 10;
 
 /// What the connections of one thread share.
 #[derive(Debug)]

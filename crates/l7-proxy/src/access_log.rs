@@ -62,11 +62,11 @@ pub struct Line {
 
 /// Bytes of a path that are kept: a name of a method is far shorter, and a
 /// stranger decides.
-pub const PATH_BYTES: usize = 256;
+pub(crate) const PATH_BYTES: usize = 256;
 
 impl Line {
     /// The path as it is logged.
-    pub fn path_of(path: &[u8]) -> String {
+    pub(crate) fn path_of(path: &[u8]) -> String {
         String::from_utf8_lossy(&path[..path.len().min(PATH_BYTES)]).into_owned()
     }
 }

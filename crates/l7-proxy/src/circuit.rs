@@ -96,7 +96,7 @@ impl Limit {
 
     /// Whether another backend may have room, or a connection, where this one has
     /// none.
-    pub fn spares_others(self) -> bool {
+    pub(crate) fn spares_others(self) -> bool {
         matches!(self, Self::BackendRequests | Self::BackendPending | Self::Connections)
     }
 }
@@ -122,7 +122,11 @@ impl CircuitLimits {
     /// # Errors
     /// The limit that it is beyond.
     #[inline]
-    pub fn check_requests(&self, backend: u32, total: impl FnOnce() -> u32) -> Result<(), Limit> {
+    pub(crate) fn check_requests(
+        &self,
+        backend: u32,
+        total: impl FnOnce() -> u32,
+    ) -> Result<(), Limit> {
         if self.backend_max_requests.is_some_and(|max| backend > max) {
             return Err(Limit::BackendRequests);
         }
@@ -136,7 +140,7 @@ impl CircuitLimits {
     ///
     /// # Errors
     /// The limit that it would be beyond.
-    pub fn check_pending(&self, backend: u32, total: u32) -> Result<(), Limit> {
+    pub(crate) fn check_pending(&self, backend: u32, total: u32) -> Result<(), Limit> {
         if backend >= self.backend_max_pending {
             return Err(Limit::BackendPending);
         }
@@ -150,7 +154,7 @@ impl CircuitLimits {
     ///
     /// # Errors
     /// The limit that it would be beyond.
-    pub fn check_connections(&self, total: u32) -> Result<(), Limit> {
+    pub(crate) fn check_connections(&self, total: u32) -> Result<(), Limit> {
         match self.max_backend_connections {
             Some(max) if total >= max => Err(Limit::Connections),
             _ => Ok(()),

@@ -82,7 +82,7 @@ impl EjectionSettings {
     }
 
     /// When a success rate stands out; `None` for never.
-    pub fn success_rate(&self) -> Option<SuccessRateRule> {
+    pub(crate) fn success_rate(&self) -> Option<SuccessRateRule> {
         let rule = SuccessRateRule {
             deviations: self.eject_success_rate_deviations,
             min_backends: self.eject_success_rate_backends,

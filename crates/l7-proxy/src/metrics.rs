@@ -65,7 +65,7 @@ impl Outcome {
     /// Faults are what maps to 5xx in gRPC's mapping to HTTP, but for
     /// UNIMPLEMENTED: any client can ask for a method that no backend has.
     #[inline]
-    pub fn of_grpc(status: Option<&[u8]>) -> Self {
+    pub(crate) fn of_grpc(status: Option<&[u8]>) -> Self {
         match status {
             Some(b"0") => Self::Ok,
             // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS; and
@@ -77,7 +77,7 @@ impl Outcome {
 
     /// What an answer that is no gRPC is.
     #[inline]
-    pub fn of_http(status: u16) -> Self {
+    pub(crate) fn of_http(status: u16) -> Self {
         if status < 500 { Self::Ok } else { Self::Fault }
     }
 
@@ -194,7 +194,7 @@ impl ProxyCounters {
 
     /// Counts a failure that no backend had a part in; others are counted
     /// where they are seen.
-    pub fn count_rejection(&self, failure: &Failure) {
+    pub(crate) fn count_rejection(&self, failure: &Failure) {
         match failure {
             Failure::NoBackend => self.no_backend.inc(),
             Failure::HeadersTooLarge => self.headers_too_large.inc(),
@@ -322,13 +322,13 @@ impl GuardCounters {
     }
 
     /// Counts a backend's connection that was ended.
-    pub fn count_backend(&self, ending: Ending) {
+    pub(crate) fn count_backend(&self, ending: Ending) {
         self.backend_endings[ending as usize].inc();
     }
 }
 
 /// Registers the counts of clients' connections, which all threads share.
-pub fn accept_counters(metrics: &Metrics) -> AcceptCounters {
+pub(crate) fn accept_counters(metrics: &Metrics) -> AcceptCounters {
     AcceptCounters::register(metrics, "l7_connections")
 }
 

@@ -17,6 +17,7 @@
 use std::{str::FromStr, time::Duration};
 
 use serve::{Counter, Metrics, duration};
+use units::grpc::STATUS_NAMES;
 
 use crate::failure::{Failure, code};
 
@@ -61,27 +62,6 @@ pub struct RetryPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrpcStatus(u8);
 
-/// The names of the codes from 0 on, as the gRPC spec writes them.
-const NAMES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
 impl GrpcStatus {
     /// UNAVAILABLE.
     pub const UNAVAILABLE: Self = Self(14);
@@ -89,7 +69,7 @@ impl GrpcStatus {
     /// Reads the value of a `grpc-status` header.
     pub fn from_header(value: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(value).ok()?;
-        text.parse().ok().filter(|code| usize::from(*code) < NAMES.len()).map(Self)
+        text.parse().ok().filter(|code| usize::from(*code) < STATUS_NAMES.len()).map(Self)
     }
 
     /// What a client of gRPC reads from a reset with this code ("HTTP2 Transport
@@ -107,7 +87,7 @@ impl GrpcStatus {
 
     /// What the client would be told of a failure. `None` for those that are
     /// about the call itself.
-    pub fn of_failure(failure: &Failure) -> Option<Self> {
+    pub(crate) fn of_failure(failure: &Failure) -> Option<Self> {
         match failure {
             Failure::BackendBroke { .. } => Some(Self::UNAVAILABLE),
             Failure::BackendReset { code, .. } => Some(Self::of_reset(*code)),
@@ -121,8 +101,8 @@ impl FromStr for GrpcStatus {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wanted = text.trim().replace('-', "_").to_ascii_uppercase();
-        let named = NAMES.iter().position(|name| *name == wanted);
-        let code = named.or_else(|| wanted.parse().ok().filter(|code| *code < NAMES.len()));
+        let named = STATUS_NAMES.iter().position(|name| *name == wanted);
+        let code = named.or_else(|| wanted.parse().ok().filter(|code| *code < STATUS_NAMES.len()));
         match code {
             Some(0) => Err("OK is no failure; a call that went well is not tried again".to_owned()),
             Some(code) => Ok(Self(code as u8)),
@@ -189,7 +169,7 @@ impl RetryPolicy {
     }
 
     /// Whether one more retry or hedge fits the budget.
-    pub fn has_budget(&self, calls: usize, budgeted: usize) -> bool {
+    pub(crate) fn has_budget(&self, calls: usize, budgeted: usize) -> bool {
         let share = (self.retry_budget * calls as f64) as usize;
         budgeted < share.max(self.retry_min_concurrency as usize)
     }

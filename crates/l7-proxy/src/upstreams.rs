@@ -125,7 +125,7 @@ impl Upstream {
     }
 
     /// How often [`Upstream::slow_pings`] has doubled the pause before a PING.
-    pub fn ping_doublings(&self) -> u32 {
+    pub(crate) fn ping_doublings(&self) -> u32 {
         self.ping_doublings.load(Ordering::Relaxed)
     }
 
@@ -133,7 +133,7 @@ impl Upstream {
     /// the pause before one had been doubled `then` times: it is doubled once
     /// more, as gRPC's guide to keepalive asks for. Once for all connections of
     /// that time.
-    pub fn slow_pings(&self, then: u32) {
+    pub(crate) fn slow_pings(&self, then: u32) {
         let (relaxed, next) = (Ordering::Relaxed, (then + 1).min(MAX_PING_DOUBLINGS));
         // Another connection's complaint may have come first.
         let _ = self.ping_doublings.compare_exchange(then, next, relaxed, relaxed);
@@ -161,7 +161,7 @@ impl Upstream {
 
     /// Takes note of a failure that is the backend's.
     #[cold]
-    pub fn note_failure(&self, now_ns: u64) {
+    pub(crate) fn note_failure(&self, now_ns: u64) {
         self.backend.failed(now_ns);
         let wanted = self.watch.streak;
         if wanted > 0 && self.streak.fetch_add(1, Ordering::Relaxed) + 1 >= wanted {
@@ -204,7 +204,7 @@ impl Upstream {
     }
 
     /// Its counts so far.
-    pub fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         for (shard, _) in &self.counts().shards {
             for (sum, count) in tally.attempts.iter_mut().zip(shard.attempts()) {

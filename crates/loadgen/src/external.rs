@@ -1,4 +1,4 @@
-//! Balancers and services that the lab did not start: a cluster's, for example (`--target`).
+//! Balancers and services that the lab did not start: those in a cluster, for example (`--target`).
 //!
 //! The lab knows where they are and nothing else. Which backends stand behind them shows
 //! in their answers, which carry their ids; what they cost shows where `--bill` says how

@@ -48,13 +48,7 @@ impl ReadyPeer {
     /// # Errors
     /// Why it can't be run here, and how to get it.
     pub(crate) fn prepare(peer: Peer, root: &Root) -> Result<Self, Unusable> {
-        let installed = root.installed_peers();
-        let lookup = Lookup {
-            env: &|name| env::var_os(name),
-            peers_folder: &installed,
-            is_program: &is_program,
-        };
-        let program = peer.locate(&lookup)?;
+        let program = peer.locate(&lookup(&root.installed_peers()))?;
         let loadgen = loadgen_program().map_err(LaunchError::NoProgram)?;
         let command = peer.version_command(&loadgen, program.as_deref())?;
         let version = command.map(|command| version(&command)).transpose()?;
@@ -127,13 +121,8 @@ impl ReadyClient {
     /// When it is not there, with how to get it.
     pub(crate) fn prepare(name: &str, library: &Library, root: &Root) -> Result<Self, Failure> {
         let client = library.client(name).map_err(Failure::bad_input)?;
-        let installed = root.installed_peers();
-        let lookup = Lookup {
-            env: &|name| env::var_os(name),
-            peers_folder: &installed,
-            is_program: &is_program,
-        };
-        let program = client.locate(&lookup).map_err(Failure::bad_input)?;
+        let program =
+            client.locate(&lookup(&root.installed_peers())).map_err(Failure::bad_input)?;
         let version = version(&client.version_command(&program)).map_err(Failure::bad_input)?;
         // What it prints where the library is missing is no version.
         if !version.starts_with(|first: char| first.is_ascii_digit()) {
@@ -210,6 +199,11 @@ pub(crate) fn all_names(library: &Library) -> Vec<String> {
 /// The path of this binary, which peers of ours are started with.
 pub(crate) fn loadgen_program() -> io::Result<PathBuf> {
     env::current_exe()
+}
+
+/// Where programs are looked for on this machine.
+fn lookup(peers_folder: &Path) -> Lookup<'_> {
+    Lookup { env: &|name| env::var_os(name), peers_folder, is_program: &is_program }
 }
 
 pub(crate) fn is_program(path: &Path) -> bool {

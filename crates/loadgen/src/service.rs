@@ -1,20 +1,19 @@
 //! The user's own service (`[service]`): its calls, made before anything is measured,
 //! and one of each kind to see that it answers.
 
+mod call;
+mod spoken;
+
 use std::{
     env,
-    io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use call::{Answer, call};
 use generator::client;
-use grpc_call::{Body, CallSpec, Calls, Interface, PREFIX_LEN, Reason, Recorded, Rules, Sources};
-use http::{HeaderMap, HeaderName, HeaderValue};
-use measure::calllog::STATUS_NAMES;
+use grpc_call::{Body, CallSpec, Calls, Interface, Reason, Recorded, Sources};
 use rand_xoshiro::{
     SplitMix64,
     rand_core::{Rng, SeedableRng},
@@ -23,23 +22,13 @@ use scenario::{
     Identity, InterfaceSource, Pace, RequestSource, Scenario, ScenarioSource, Service, Setting,
     Trace, TracedCall,
 };
-use tonic::{
-    Code, Request, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
-    metadata::MetadataMap,
-    transport::Channel,
-};
+pub(crate) use spoken::what_it_speaks_instead;
+use tonic::{Code, Status, transport::Channel};
 
 use crate::exit::Failure;
 
 /// The most calls that are made ahead; a trial of more begins anew with the first.
 const MOST_CALLS: usize = 1 << 16;
-/// Largest response taken, as by the generator.
-const MAX_MESSAGE_BYTES: usize = 16 << 20;
-/// How long a server may take to show what it speaks.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A service, and the calls on it once its interface is known.
 #[derive(Debug)]
@@ -374,179 +363,4 @@ fn order(trace: &Trace, calls: &Calls) -> Result<Arc<[u32]>, String> {
         choice[(taken[method] - 1) % choice.len()]
     };
     Ok(trace.calls().iter().map(one).collect())
-}
-
-/// The metadata of an answer, as far as it came. That of a failure is in neither.
-#[derive(Default)]
-struct Answer {
-    header: Option<MetadataMap>,
-    trailers: Option<MetadataMap>,
-}
-
-/// Makes one call, with tonic, and holds its answer to what is expected.
-async fn call(channel: Channel, calls: &Calls, number: u64) -> Result<Answer, Fault> {
-    let prepared = calls.get(number);
-    let (rules, head) = (calls.rules(prepared), &calls.heads()[prepared.head as usize]);
-    let mut grpc = Grpc::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    grpc.ready().await.map_err(|error| Fault::NotSent(client::describe(&error)))?;
-    let messages: Vec<Bytes> = prepared
-        .messages
-        .iter()
-        .map(|message| Bytes::copy_from_slice(&message[PREFIX_LEN..]))
-        .collect();
-    let mut request = Request::new(tokio_stream::iter(messages));
-    *request.metadata_mut() = metadata(&head.metadata)?;
-    let path = PathAndQuery::try_from(head.path.as_str());
-    let path = path.map_err(|error| Fault::NotSent(error.to_string()))?;
-    let taken = take_all(grpc.streaming(request, path, Raw).await, rules).await;
-    match taken {
-        Ok(answer) => answer,
-        Err(status) if status.code() as i32 == i32::from(rules.status) => Ok(Answer::default()),
-        Err(status) => Err(Fault::Status(Box::new(status))),
-    }
-}
-
-/// Takes all responses of a call. The inner error is that of a call that ended with OK.
-async fn take_all(
-    response: Result<tonic::Response<tonic::Streaming<Bytes>>, Status>,
-    rules: &Rules,
-) -> Result<Result<Answer, Fault>, Status> {
-    let (header, mut responses, _) = response?.into_parts();
-    let mut answer = Answer { header: Some(header), trailers: None };
-    let mut found = 0;
-    while let Some(message) = responses.message().await? {
-        found += 1;
-        if !rules.allow(&message) {
-            return Ok(Err(Fault::Fields));
-        }
-        if rules.kind.streams_responses() && rules.responses == Some(found) {
-            return Ok(Ok(answer));
-        }
-    }
-    if rules.status != 0 {
-        return Ok(Err(Fault::NotOk(STATUS_NAMES[usize::from(rules.status)])));
-    }
-    answer.trailers = Some(responses.trailers().await?.unwrap_or_default());
-    match rules.responses {
-        Some(wanted) if wanted != found => Ok(Err(Fault::Responses { found, wanted })),
-        _ => Ok(Ok(answer)),
-    }
-}
-
-/// Metadata as it travels; binary values are base64 already.
-fn metadata(pairs: &[(String, String)]) -> Result<MetadataMap, Fault> {
-    let mut map = HeaderMap::new();
-    for (name, value) in pairs {
-        let wrong = || Fault::NotSent(format!("metadata `{name}` can't be sent"));
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-        map.append(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
-    }
-    Ok(MetadataMap::from_headers(map))
-}
-
-/// Messages as bytes, in both directions.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
-}
-
-/// What a server that can't be called speaks in place of what it is called by, under TLS or
-/// not, and what to do then, as far as a look at its first bytes tells.
-pub(crate) fn what_it_speaks_instead(
-    addresses: &[SocketAddr],
-    authority: &str,
-    is_under_tls: bool,
-) -> Option<String> {
-    let found = addresses.iter().find_map(|address| what_it_speaks(*address));
-    match (found?, is_under_tls) {
-        (Spoken::Http2, false) => None,
-        (other, false) => Some(format!(
-            "{}; it has to speak HTTP/2 without TLS, or be given as https://{authority}",
-            other.in_words()
-        )),
-        // A look without TLS says nothing of a server that speaks it.
-        (Spoken::Tls | Spoken::Unclear, true) => None,
-        (other, true) => Some(format!(
-            "{} without TLS; a target that speaks HTTP/2 without it is given as {authority}",
-            other.in_words()
-        )),
-    }
-}
-
-/// What comes back to the first bytes of HTTP/2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spoken {
-    Http2,
-    Http1,
-    Tls,
-    /// Nothing, or the end.
-    Unclear,
-    Other,
-}
-
-impl Spoken {
-    fn in_words(self) -> &'static str {
-        match self {
-            Self::Http2 => "it speaks HTTP/2",
-            Self::Http1 => "it speaks HTTP/1",
-            Self::Tls => "it speaks TLS",
-            Self::Unclear => {
-                "it closes the connection, or says nothing: it may speak TLS, or no HTTP/2"
-            }
-            Self::Other => "it speaks no HTTP/2",
-        }
-    }
-}
-
-/// `None` where nobody listens.
-fn what_it_speaks(address: SocketAddr) -> Option<Spoken> {
-    let mut first = [0; 8];
-    let look = |first: &mut [u8]| -> io::Result<usize> {
-        let mut socket = TcpStream::connect_timeout(&address, CHECK_TIMEOUT)?;
-        socket.set_read_timeout(Some(CHECK_TIMEOUT))?;
-        // The preface and SETTINGS: what every client of HTTP/2 begins with.
-        socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
-        socket.read(first)
-    };
-    match (look(&mut first), &first) {
-        (Err(error), _) if error.kind() == io::ErrorKind::ConnectionRefused => None,
-        (Ok(_), b"HTTP/1.0" | b"HTTP/1.1") => Some(Spoken::Http1),
-        // An alert.
-        (Ok(_), [0x15, 0x03, ..]) => Some(Spoken::Tls),
-        (Ok(0) | Err(_), _) => Some(Spoken::Unclear),
-        // The head of a SETTINGS frame.
-        (Ok(_), [_, _, _, 0x04, ..]) => Some(Spoken::Http2),
-        (Ok(_), _) => Some(Spoken::Other),
-    }
 }

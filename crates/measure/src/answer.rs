@@ -56,7 +56,7 @@ pub struct Answer {
 
 impl Answer {
     /// Whether it rests on a figure, or states it in any outcome.
-    pub fn tells(&self, figure: Figure) -> bool {
+    pub fn shows(&self, figure: Figure) -> bool {
         self.figure == figure || self.quantities().any(|own| own == Quantity::Figure(figure))
     }
 

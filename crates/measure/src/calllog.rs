@@ -11,6 +11,8 @@
 
 use std::num::NonZeroU64;
 
+use units::grpc::STATUS_NAMES;
+
 use crate::record::Side;
 
 /// How one call went. Times are nanoseconds since the trial's start.
@@ -138,27 +140,6 @@ pub enum FailureKind {
 
 /// The backend of a served call whose answer does not tell it.
 pub const UNKNOWN_BACKEND: u16 = u16::MAX;
-
-/// The names of gRPC's status codes, in order of their numbers.
-pub const STATUS_NAMES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 impl FailureKind {
     /// The kind of a gRPC status code. Codes outside 1 to 16 are `UNKNOWN`, as

@@ -48,7 +48,7 @@
 //! interval. Two series of 24 trials each came before: one had 64 connections at -3.9 %,
 //! theory just outside (29.2 to 31.3 %, and 31.6 %), and the other at 0.2 %.
 //!
-//! Beside a backend that stands still for 1 s of 10 s, arithmetic gives a p95 of 500 ms
+//! Beside a backend that is stopped for 1 s of 10 s, arithmetic gives a p95 of 500 ms
 //! and a p99 of 900 ms. Measured (`scripts/bench.sh truth frozen`, three repeats of
 //! `direct` and of `l7`): 502.3 to 503.1 ms (+0.5 to +0.6 %) and 902.3 to 902.8 ms
 //! (+0.3 %); what is to be within 2 %.

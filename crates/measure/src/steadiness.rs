@@ -250,12 +250,12 @@ mod tests {
     #[test]
     fn a_slow_start_is_cut_where_it_ends_or_at_least_told() {
         let ends_ns = 3 * SECOND;
-        let (mut late, mut told) = (0, 0);
+        let (mut late, mut detected) = (0, 0);
         for seed in 0..20 {
             let slow_then_fast = |due_ns| if due_ns < ends_ns { 3e6 } else { 1e6 };
             let found = steadiness(&[log(seed, slow_then_fast, at_once)], WINDOW).unwrap();
             if found.drift.is_some() {
-                told += 1;
+                detected += 1;
                 continue;
             }
             let cut_at = WINDOW.start_ns + found.cut_ns;
@@ -264,7 +264,7 @@ mod tests {
             late += usize::from(cut_at > ends_ns + SECOND);
         }
         assert!(late <= 6, "{late} of 20 cuts took more than a second that was steady");
-        assert!(told <= 2, "{told} of 20 were taken for trials without a steady state");
+        assert!(detected <= 2, "{detected} of 20 were taken for trials without a steady state");
     }
 
     #[test]

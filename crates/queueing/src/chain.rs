@@ -125,7 +125,7 @@ fn list(n: usize, cap: usize, prefix: &mut Vec<u16>, all: &mut Vec<Vec<u16>>) {
 /// After each, that is set right at once: between neighbouring totals as many
 /// calls must come as go (iterative aggregation and disaggregation, Y. Takahashi
 /// 1975). This cuts the sweeps from thousands to tens.
-pub(crate) fn stationary(flows: &Flows) -> Vec<f64> {
+fn stationary(flows: &Flows) -> Vec<f64> {
     let count = flows.states.len();
     let mut chances = vec![1.0 / count as f64; count];
     for _sweep in 0..2_000 {

@@ -53,7 +53,7 @@ impl FewestOf {
     }
 
     /// The share of backends with `calls` calls or more.
-    pub fn share_with(&self, calls: usize) -> f64 {
+    fn share_with(&self, calls: usize) -> f64 {
         self.shares.get(calls).copied().unwrap_or(0.0)
     }
 

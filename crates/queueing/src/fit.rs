@@ -421,8 +421,8 @@ mod tests {
         for (backends, limit) in [(20, "states"), (100, "backends")] {
             let shortest = Setting { backends, policy: Policy::LeastLoaded, ..BASE };
             assert!(matches!(fails(shortest.clone()), NoFit::Figures(Error::TooLarge { .. })));
-            let told = fails(shortest).to_string();
-            assert!(told.contains(limit), "{told}");
+            let message = fails(shortest).to_string();
+            assert!(message.contains(limit), "{message}");
         }
     }
 

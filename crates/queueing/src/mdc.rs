@@ -93,7 +93,7 @@ impl MDc {
     ///
     /// # Errors
     /// As [`MDc::new`], for the servers of all backends.
-    pub fn in_turn(
+    pub(crate) fn in_turn(
         turns: u32,
         arrival_rate: f64,
         service_s: f64,

@@ -66,7 +66,7 @@ impl Measured {
     }
 
     /// The mean of the times cut off at `x_s`, in seconds.
-    pub fn limited_mean_s(&self, x_s: f64) -> f64 {
+    pub(crate) fn limited_mean_s(&self, x_s: f64) -> f64 {
         let count = self.values_s.partition_point(|value_s| *value_s <= x_s);
         let Some(last) = count.checked_sub(1) else { return x_s.max(0.0) };
         self.sums_s[last] + x_s * (1.0 - self.parts[last])

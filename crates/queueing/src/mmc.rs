@@ -23,7 +23,7 @@ pub fn erlang_b(servers: u32, offered: f64) -> f64 {
 
 /// The chance of having to wait where calls queue: Erlang's C, for offered load
 /// `a` = λ / μ below the number of servers. At c or more every call waits.
-pub fn erlang_c(servers: u32, offered: f64) -> f64 {
+fn erlang_c(servers: u32, offered: f64) -> f64 {
     let c = f64::from(servers);
     if offered >= c {
         return 1.0;

@@ -132,7 +132,7 @@ impl Service {
     /// E[min(S, x)] in seconds: the integral of P(S > u) from 0 to x. Over the
     /// mean it is the distribution of what is left of a service under way when a
     /// call comes.
-    pub fn limited_mean_s(&self, x_s: f64) -> f64 {
+    pub(crate) fn limited_mean_s(&self, x_s: f64) -> f64 {
         if x_s <= 0.0 {
             return 0.0;
         }

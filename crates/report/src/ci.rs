@@ -166,7 +166,7 @@ fn comparison_cases(comparison: &Comparison) -> Vec<Case> {
             name: format!("{peer}.{figure}"),
             outcome: match row.verdict {
                 verdict::Verdict::Worse => Outcome::Failed,
-                verdict::Verdict::CannotTell => Outcome::NotJudged,
+                verdict::Verdict::Inconclusive => Outcome::NotJudged,
                 verdict::Verdict::Better | verdict::Verdict::Same => Outcome::Passed,
             },
             detail: format!("{verdict}: {before} before, {after} after, {change}"),

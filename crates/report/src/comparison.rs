@@ -156,7 +156,7 @@ pub(crate) fn shown(model: &Model<'_>) -> Vec<&'static Column> {
     let answer = model.run.answer.as_ref();
     let belongs = |column: &&Column| match column.figure {
         Figure::ProxyCallsPerCore => model.run.proxy_quota.is_some(),
-        figure if ON_REQUEST.contains(&figure) => answer.is_some_and(|one| one.tells(figure)),
+        figure if ON_REQUEST.contains(&figure) => answer.is_some_and(|one| one.shows(figure)),
         figure => model.shows_machine() || !OF_ALL.contains(&figure),
     };
     COLUMNS.iter().filter(belongs).collect()

@@ -123,7 +123,7 @@ impl Stroke {
     }
 
     /// The same line in dashes.
-    pub fn dashed(self, on: f64, off: f64) -> Self {
+    pub(crate) fn dashed(self, on: f64, off: f64) -> Self {
         Self { dash: Some((on, off)), ..self }
     }
 
@@ -187,7 +187,7 @@ impl Font {
     }
 
     /// In another colour.
-    pub const fn paint(self, paint: Paint) -> Self {
+    pub(crate) const fn paint(self, paint: Paint) -> Self {
         Self { paint, ..self }
     }
 
@@ -231,7 +231,7 @@ impl Drawing {
     }
 
     /// The group for marks of no peer and without a text.
-    pub fn ground(&mut self) -> &mut Group {
+    pub(crate) fn ground(&mut self) -> &mut Group {
         let anonymous = Group::default();
         let open = self
             .groups
@@ -260,7 +260,7 @@ impl Group {
     }
 
     /// The same with a text for the pointer.
-    pub fn tip(self, tip: impl Into<String>) -> Self {
+    pub(crate) fn tip(self, tip: impl Into<String>) -> Self {
         Self { tip: Some(tip.into()), ..self }
     }
 
@@ -284,7 +284,7 @@ impl Group {
     }
 
     /// Adds a filled rectangle.
-    pub fn rect(&mut self, bounds: Bounds, fill: Fill) {
+    pub(crate) fn rect(&mut self, bounds: Bounds, fill: Fill) {
         self.marks.push(Mark::Rect { bounds, fill });
     }
 

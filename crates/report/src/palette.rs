@@ -12,11 +12,11 @@
 use analysis::model::{MARKS, Mark};
 
 /// How many different series colours there are.
-pub const SERIES: u8 = MARKS;
+const SERIES: u8 = MARKS;
 /// Steps of the heat map's ramp.
-pub const HEAT_STEPS: u8 = 8;
+pub(crate) const HEAT_STEPS: u8 = 8;
 /// Colours that tell the parts of a stack apart.
-pub const PARTS: u8 = 8;
+pub(crate) const PARTS: u8 = 8;
 
 /// A colour by its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,7 +96,7 @@ impl Paint {
     }
 
     /// On dark paper.
-    pub fn dark(self) -> Rgb {
+    pub(crate) fn dark(self) -> Rgb {
         hex(match self {
             Self::Paper => 0x14_16_1a,
             Self::Ink => 0xe9_e9_e5,
@@ -158,7 +158,7 @@ fn hex(value: u32) -> Rgb {
 
 /// The custom properties of all paints, and the classes of those that a page uses, as CSS:
 /// light by default, dark where the reader prefers it, and light again on paper.
-pub fn css(page: &str) -> String {
+pub(crate) fn css(page: &str) -> String {
     let properties = |colour: fn(Paint) -> Rgb| -> String {
         Paint::all()
             .into_iter()

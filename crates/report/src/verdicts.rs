@@ -9,7 +9,7 @@ use measure::format;
 /// What it comes down to.
 pub(crate) fn sentence(comparison: &Comparison) -> String {
     let tolerance = format::share(comparison.tolerance);
-    let (all, unknown) = (comparison.rows.len(), comparison.count(Verdict::CannotTell));
+    let (all, unknown) = (comparison.rows.len(), comparison.count(Verdict::Inconclusive));
     let mut text = match (comparison.count(Verdict::Worse), comparison.count(Verdict::Better)) {
         (0, 0) if unknown == all => {
             return "Inconclusive: no figure is known precisely enough.".to_owned();
@@ -60,7 +60,7 @@ pub(crate) fn allowance(comparison: &Comparison) -> String {
 /// difference how large one would have been seen.
 fn verdict_text(row: &Row) -> String {
     let mut text = words(row.verdict).to_owned();
-    let is_open = matches!(row.verdict, Verdict::Same | Verdict::CannotTell);
+    let is_open = matches!(row.verdict, Verdict::Same | Verdict::Inconclusive);
     if let Some(change) = row.would_see.filter(|_| is_open) {
         text.push_str(&format!("; would have detected {} or more", format::share(change)));
     }
@@ -75,7 +75,7 @@ fn words(verdict: Verdict) -> &'static str {
         Verdict::Worse => "worse",
         Verdict::Better => "better",
         Verdict::Same => "same",
-        Verdict::CannotTell => "inconclusive",
+        Verdict::Inconclusive => "inconclusive",
     }
 }
 

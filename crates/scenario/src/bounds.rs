@@ -29,62 +29,64 @@ const fn bounds<T>(min: T, max: T) -> Bounds<T> {
 /// Backends in a scenario.
 pub const BACKENDS: Bounds<u32> = bounds(1, 10_000);
 /// Servers in a backend's queue.
-pub const CONCURRENCY: Bounds<u32> = bounds(1, 65_536);
+pub(crate) const CONCURRENCY: Bounds<u32> = bounds(1, 65_536);
 /// Weight of a backend.
 pub const WEIGHT: Bounds<u32> = bounds(1, 1_000);
 /// The CPU time that a proxy may use, in cores.
-pub const PROXY_QUOTA: Bounds<f64> = bounds(0.01, 64.0);
+pub(crate) const PROXY_QUOTA: Bounds<f64> = bounds(0.01, 64.0);
 /// Speed factor of a backend.
-pub const SPEED: Bounds<f64> = bounds(0.001, 1_000.0);
+pub(crate) const SPEED: Bounds<f64> = bounds(0.001, 1_000.0);
 /// How many times slower or faster a fault makes a backend.
-pub const SPEED_FACTOR: Bounds<f64> = bounds(1.0, 1_000.0);
+pub(crate) const SPEED_FACTOR: Bounds<f64> = bounds(1.0, 1_000.0);
 /// Service time, and each part of a mixed one.
-pub const SERVICE_TIME: Bounds<Duration> =
+pub(crate) const SERVICE_TIME: Bounds<Duration> =
     bounds(Duration::from_micros(1), Duration::from_secs(60));
 /// Shape of a log-normal service time.
-pub const SIGMA: Bounds<f64> = bounds(0.01, 4.0);
+pub(crate) const SIGMA: Bounds<f64> = bounds(0.01, 4.0);
 /// Age at which a backend closes a connection, and the grace after that.
-pub const CONNECTION_AGE: Bounds<Duration> =
+pub(crate) const CONNECTION_AGE: Bounds<Duration> =
     bounds(Duration::from_millis(10), Duration::from_secs(3_600));
 /// Channels of each client.
-pub const CHANNELS: Bounds<u32> = bounds(1, 64);
+pub(crate) const CHANNELS: Bounds<u32> = bounds(1, 64);
 /// TCP connections of a channel to one address.
 pub const MAX_CONNECTIONS: Bounds<u32> = bounds(1, 100);
 /// Between two resolutions of a name by one client.
-pub const RESOLVE_INTERVAL: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_secs(3_600));
+pub(crate) const RESOLVE_INTERVAL: Bounds<Duration> =
+    bounds(Duration::ZERO, Duration::from_secs(3_600));
 /// The pause after a first failed attempt to connect.
-pub const INITIAL_BACKOFF: Bounds<Duration> =
+pub(crate) const INITIAL_BACKOFF: Bounds<Duration> =
     bounds(Duration::from_millis(1), Duration::from_secs(120));
 /// How long a client hears nothing before it asks, and how long it then waits.
-pub const KEEPALIVE: Bounds<Duration> =
+pub(crate) const KEEPALIVE: Bounds<Duration> =
     bounds(Duration::from_millis(1), Duration::from_secs(7_200));
 /// How long a server of the user's own may take to be ready.
-pub const READY_WITHIN: Bounds<Duration> =
+pub(crate) const READY_WITHIN: Bounds<Duration> =
     bounds(Duration::from_millis(100), Duration::from_secs(600));
 /// Balancers that share the connections.
-pub const BALANCERS: Bounds<u32> = bounds(1, 10_000);
+pub(crate) const BALANCERS: Bounds<u32> = bounds(1, 10_000);
 /// Threads of a balancer.
-pub const BALANCER_THREADS: Bounds<u32> = bounds(1, 256);
+pub(crate) const BALANCER_THREADS: Bounds<u32> = bounds(1, 256);
 /// Zones.
 pub const ZONES: Bounds<u32> = bounds(1, 100);
 /// Zones with links between them: one for each two.
-pub const LINKED_ZONES: Bounds<u32> = bounds(2, 12);
+pub(crate) const LINKED_ZONES: Bounds<u32> = bounds(2, 12);
 /// Backends in a zone, and its part of the client connections.
-pub const IN_ZONE: Bounds<u32> = bounds(0, 10_000);
+pub(crate) const IN_ZONE: Bounds<u32> = bounds(0, 10_000);
 /// Backends from which on zones are heeded.
-pub const ZONE_MIN_BACKENDS: Bounds<u32> = bounds(1, 10_000);
+pub(crate) const ZONE_MIN_BACKENDS: Bounds<u32> = bounds(1, 10_000);
 /// Failures in a row that eject a backend.
-pub const FAILURES: Bounds<u32> = bounds(1, 10_000);
+pub(crate) const FAILURES: Bounds<u32> = bounds(1, 10_000);
 /// Times that a proxy is set to.
-pub const PROXY_TIME: Bounds<Duration> = bounds(Duration::from_millis(1), Duration::from_secs(600));
+pub(crate) const PROXY_TIME: Bounds<Duration> =
+    bounds(Duration::from_millis(1), Duration::from_secs(600));
 /// What a link takes, one way, and its jitter.
-pub const LINK_DELAY: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_millis(500));
+pub(crate) const LINK_DELAY: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_millis(500));
 /// The part of a link's packets that is lost.
-pub const LINK_LOSS: Bounds<f64> = bounds(0.0, 0.5);
+pub(crate) const LINK_LOSS: Bounds<f64> = bounds(0.0, 0.5);
 /// Bits per second of a link.
-pub const LINK_RATE: Bounds<u64> = bounds(8_000, 100_000_000_000);
+pub(crate) const LINK_RATE: Bounds<u64> = bounds(8_000, 100_000_000_000);
 /// Packets that a link holds in each direction.
-pub const LINK_LIMIT: Bounds<u32> = bounds(1, 1_000_000);
+pub(crate) const LINK_LIMIT: Bounds<u32> = bounds(1, 1_000_000);
 /// Client connections.
 pub const CONNECTIONS: Bounds<u32> = bounds(1, 1_000_000);
 /// Calls in flight per connection.
@@ -92,17 +94,17 @@ pub const STREAMS: Bounds<u32> = bounds(1, 100_000);
 /// Calls in flight over all connections.
 pub const IN_FLIGHT: Bounds<u64> = bounds(1, 1_000_000_000);
 /// Heavy connections; fewer than there are.
-pub const HEAVY: Bounds<u32> = bounds(1, 999_999);
+pub(crate) const HEAVY: Bounds<u32> = bounds(1, 999_999);
 /// The part of all calls that heavy connections carry.
-pub const HEAVY_SHARE: Bounds<f64> = bounds(0.01, 0.99);
+pub(crate) const HEAVY_SHARE: Bounds<f64> = bounds(0.01, 0.99);
 /// Calls after which a connection is closed.
-pub const CONNECTION_CALLS: Bounds<u32> = bounds(1, 1_000_000_000);
+pub(crate) const CONNECTION_CALLS: Bounds<u32> = bounds(1, 1_000_000_000);
 /// Calls per second over all connections.
 pub const RATE: Bounds<f64> = bounds(0.1, 10_000_000.0);
 /// Each part of a burst.
 pub const BURST: Bounds<Duration> = bounds(Duration::from_millis(10), Duration::from_secs(600));
 /// Think time of a closed loop.
-pub const THINK_TIME: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_secs(600));
+pub(crate) const THINK_TIME: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_secs(600));
 /// Length of the measured part of a trial.
 pub const DURATION: Bounds<Duration> =
     bounds(Duration::from_millis(100), Duration::from_secs(3_600));
@@ -111,26 +113,27 @@ pub const CALLS: Bounds<u64> = bounds(1, 1_000_000_000);
 /// Length of the warm-up.
 pub const WARM_UP: Bounds<Duration> = bounds(Duration::ZERO, Duration::from_secs(600));
 /// How often a call of the user's service is made, beside others.
-pub const CALL_WEIGHT: Bounds<u32> = bounds(1, 1_000_000);
+pub(crate) const CALL_WEIGHT: Bounds<u32> = bounds(1, 1_000_000);
 /// How long a call of the user's service may take, and the pause between requests.
-pub const DEADLINE: Bounds<Duration> = bounds(Duration::from_micros(1), Duration::from_secs(3_600));
+pub(crate) const DEADLINE: Bounds<Duration> =
+    bounds(Duration::from_micros(1), Duration::from_secs(3_600));
 /// Messages in a streaming call.
-pub const MESSAGES: Bounds<u32> = bounds(1, 100_000);
+pub(crate) const MESSAGES: Bounds<u32> = bounds(1, 100_000);
 /// Payload of a message in bytes.
 pub const PAYLOAD_BYTES: Bounds<u32> = bounds(0, 8 << 20);
 /// Half the width of an interval, as a fraction of the figure.
-pub const PRECISION: Bounds<f64> = bounds(0.001, 1.0);
+pub(crate) const PRECISION: Bounds<f64> = bounds(0.001, 1.0);
 /// Trials of each peer.
 pub const REPEATS: Bounds<u32> = bounds(1, 1_000);
 /// Trials that are measured again.
-pub const MAX_DISTURBED: Bounds<u32> = bounds(0, 1_000);
+pub(crate) const MAX_DISTURBED: Bounds<u32> = bounds(0, 1_000);
 /// Values of a sweep.
-pub const SWEEP_POINTS: Bounds<u32> = bounds(1, 32);
+pub(crate) const SWEEP_POINTS: Bounds<u32> = bounds(1, 32);
 /// How near to each other a search brings the highest rate that holds and the
 /// lowest that doesn't, as a fraction.
-pub const RESOLUTION: Bounds<f64> = bounds(0.01, 1.0);
+pub(crate) const RESOLUTION: Bounds<f64> = bounds(0.01, 1.0);
 /// Seeds; TOML has no larger integers.
-pub const SEED: Bounds<u64> = bounds(0, i64::MAX as u64);
+pub(crate) const SEED: Bounds<u64> = bounds(0, i64::MAX as u64);
 
 /// The value, if it is within its bounds. `what` completes the sentence
 /// "expected ... from 1 to 5".

@@ -123,11 +123,6 @@ impl Claim {
         &self.subject
     }
 
-    /// How the subject is compared.
-    pub fn op(&self) -> Op {
-        self.op
-    }
-
     /// What the subject is compared with.
     pub fn term(&self) -> &Term {
         &self.term
@@ -413,7 +408,7 @@ mod tests {
     fn reads_every_form() {
         let number = claim("l4.max_share == 100%");
         assert_eq!(number.subject().to_string(), "l4.max_share");
-        assert_eq!((number.op(), number.term()), (Op::Eq, &Term::Number(1.0)));
+        assert_eq!((number.op, number.term()), (Op::Eq, &Term::Number(1.0)));
         assert_eq!(number.scope(), Scope::EveryTrial);
         assert_eq!(claim("haproxy-l4.spread_calls<=2 calls").term(), &Term::Number(2.0));
         assert_eq!(claim("l7.latency_p99 < 1.5ms").term(), &Term::Number(1_500_000.0));

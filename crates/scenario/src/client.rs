@@ -51,7 +51,7 @@ impl Client {
 
     /// Whether its channels have one connection to an address, whatever limits that (no gRFC
     /// A105).
-    pub fn has_one_connection(self) -> bool {
+    pub(crate) fn has_one_connection(self) -> bool {
         !matches!(self, Self::Wire | Self::Grpcio)
     }
 

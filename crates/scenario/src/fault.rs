@@ -28,7 +28,7 @@ pub struct Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultAction {
-    /// It stands still (SIGSTOP): connections stay open, nothing is answered.
+    /// It is stopped (SIGSTOP): connections stay open, nothing is answered.
     Stop,
     /// It goes on (SIGCONT).
     Continue,
@@ -72,7 +72,7 @@ impl FaultAction {
     }
 
     /// Whether it changes which backends there are to choose from.
-    pub fn is_membership(self) -> bool {
+    pub(crate) fn is_membership(self) -> bool {
         matches!(self, Self::Add | Self::Remove)
     }
 

@@ -136,7 +136,7 @@ impl Sweep {
     }
 
     /// Whether a claim that names a point by this key means this sweep.
-    pub fn is_called(&self, name: &str) -> bool {
+    pub(crate) fn is_called(&self, name: &str) -> bool {
         name == self.key || name == self.short_key()
     }
 

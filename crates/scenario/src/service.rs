@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use measure::calllog::STATUS_NAMES;
 use serde::{Serialize, Serializer};
+use units::grpc::STATUS_NAMES;
 
 use crate::{
     bounds::{self, time_within, within},

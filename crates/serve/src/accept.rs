@@ -111,7 +111,7 @@ impl AcceptCounters {
     }
 
     /// Counts that nobody reads; for servers without metrics, and for tests.
-    pub fn unregistered() -> Self {
+    pub(crate) fn unregistered() -> Self {
         Self::register(&Metrics::new(), "connections")
     }
 }

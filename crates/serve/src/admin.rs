@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Most backends that a list may have.
-pub const BACKENDS_MAX: usize = 4_096;
+pub(crate) const BACKENDS_MAX: usize = 4_096;
 
 /// A backend, as an operator describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -202,7 +202,7 @@ pub trait Backends: Send + Sync {
 
 /// Serves the admin API until `shutdown` is terminated: a drain is when one
 /// wants to look.
-pub async fn serve_admin(
+pub(crate) async fn serve_admin(
     listener: TcpListener,
     backends: Arc<dyn Backends>,
     metrics: Metrics,

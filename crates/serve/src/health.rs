@@ -310,9 +310,9 @@ mod tests {
     }
 
     /// What was told of one backend.
-    fn told(backends: &Remembers, address: SocketAddr) -> Vec<(bool, bool)> {
-        let told = backends.1.lock().unwrap();
-        told.iter().filter(|one| one.0 == address).map(|one| (one.1, one.2)).collect()
+    fn reported(backends: &Remembers, address: SocketAddr) -> Vec<(bool, bool)> {
+        let reported = backends.1.lock().unwrap();
+        reported.iter().filter(|one| one.0 == address).map(|one| (one.1, one.2)).collect()
     }
 
     /// One that accepts connections and says nothing delays nobody: each of the
@@ -339,7 +339,7 @@ mod tests {
             }
         });
         let are_known =
-            || [closes, dead].iter().all(|address| told(&backends, *address).len() >= 4);
+            || [closes, dead].iter().all(|address| reported(&backends, *address).len() >= 4);
         let all = async {
             while !are_known() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -347,9 +347,9 @@ mod tests {
         };
         timeout(Duration::from_secs(20), all).await.expect("verdicts beside one that hangs");
         let falls = [(false, true), (false, true), (false, false), (false, false)];
-        assert_eq!(told(&backends, dead)[..4], falls);
-        assert_eq!(told(&backends, closes)[..4], falls);
-        assert!(told(&backends, hanging).is_empty());
+        assert_eq!(reported(&backends, dead)[..4], falls);
+        assert_eq!(reported(&backends, closes)[..4], falls);
+        assert!(reported(&backends, hanging).is_empty());
         trigger.terminate();
         checks.await.unwrap();
         refuses.abort();

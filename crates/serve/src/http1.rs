@@ -115,7 +115,7 @@ impl Response {
     }
 
     /// Status 405 with the methods that are allowed (`GET, POST`).
-    pub fn method_not_allowed(allow: &'static str) -> Self {
+    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
         let text = format!("This path takes {allow}.\n");
         Self { allow: Some(allow), ..Self::text(405, text) }
     }

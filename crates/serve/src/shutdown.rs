@@ -16,7 +16,7 @@ use tokio::{
 use crate::exit::note;
 
 /// Bytes of the longest line that is taken from a control pipe.
-pub const CONTROL_LINE_BYTES_MAX: usize = 256;
+const CONTROL_LINE_BYTES_MAX: usize = 256;
 
 /// Where a server stands between running and gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

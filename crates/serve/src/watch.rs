@@ -84,7 +84,7 @@ struct File {
 /// # Errors
 /// When it can't be read, or is no list of at least one backend with each
 /// address once.
-pub fn read_backends(path: &Path) -> Result<Vec<BackendSpec>, FileError> {
+pub(crate) fn read_backends(path: &Path) -> Result<Vec<BackendSpec>, FileError> {
     let bytes = read_regular(path, FILE_BYTES_MAX)
         .map_err(|error| FileError::Read { path: path.to_owned(), error })?;
     parse(path, &bytes)
@@ -186,11 +186,11 @@ impl Watch {
                 continue;
             }
             // On another thread, since a long list takes its time.
-            let looked = tokio::task::spawn_blocking(move || {
+            let polled = tokio::task::spawn_blocking(move || {
                 let report = self.take(read);
                 (self, report)
             });
-            let Ok((watch, report)) = looked.await else { return };
+            let Ok((watch, report)) = polled.await else { return };
             self = watch;
             if let Some(report) = report {
                 note(report);
@@ -347,7 +347,7 @@ mod tests {
 
     impl Watch {
         /// Looks once; what there is to say about it.
-        fn look(&mut self) -> Option<String> {
+        fn poll(&mut self) -> Option<String> {
             let read = read_if_changed(&self.path, self.stamp);
             self.take(read)
         }
@@ -396,19 +396,19 @@ mod tests {
     fn a_change_is_applied_once_and_a_wrong_file_changes_nothing() {
         let file = Scratch::new("changes.toml");
         let (mut watch, backends, metrics) = file.watch();
-        let missing = watch.look().unwrap();
+        let missing = watch.poll().unwrap();
         assert!(missing.contains("can't be read") && missing.contains("stay"), "{missing}");
-        assert_eq!(watch.look(), None, "the same is not said again");
+        assert_eq!(watch.poll(), None, "the same is not said again");
         file.write(ONE);
-        assert!(watch.look().unwrap().contains("1 backends added"));
-        assert_eq!(watch.look(), None);
+        assert!(watch.poll().unwrap().contains("1 backends added"));
+        assert_eq!(watch.poll(), None);
         file.write("[[backend]]\naddress = ");
-        assert!(watch.look().unwrap().contains("line 2"));
+        assert!(watch.poll().unwrap().contains("line 2"));
         file.write("[[backend]]\naddress = \"127.0.0.1:1\"\nweight = 13\n");
-        assert!(watch.look().unwrap().contains("bad luck"));
+        assert!(watch.poll().unwrap().contains("bad luck"));
         file.write(TWO);
-        assert!(watch.look().unwrap().contains("2 backends added"));
-        assert_eq!(watch.look(), None);
+        assert!(watch.poll().unwrap().contains("2 backends added"));
+        assert_eq!(watch.poll(), None);
         let lists = backends.0.lock().unwrap().iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(lists, [1, 2]);
         let text = metrics.expose();
@@ -421,11 +421,11 @@ mod tests {
         let file = Scratch::new("back.toml");
         let (mut watch, backends, _) = file.watch();
         file.write(ONE);
-        assert!(watch.look().is_some());
+        assert!(watch.poll().is_some());
         file.write("nonsense");
-        assert!(watch.look().is_some());
+        assert!(watch.poll().is_some());
         file.write(ONE);
-        watch.look();
+        watch.poll();
         assert!(backends.0.lock().unwrap().iter().all(|list| list.len() == 1));
         assert_eq!(watch.reported, "");
     }
@@ -437,11 +437,11 @@ mod tests {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         let kind = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, &file.0, kind, mode, 0).unwrap();
-        let report = watch.look().unwrap();
+        let report = watch.poll().unwrap();
         assert!(report.contains("it is a pipe") && report.contains("stay"), "{report}");
         std::fs::remove_file(&file.0).unwrap();
         file.write(ONE);
-        assert!(watch.look().unwrap().contains("1 backends added"));
+        assert!(watch.poll().unwrap().contains("1 backends added"));
         assert_eq!(backends.0.lock().unwrap().len(), 1);
     }
 

@@ -23,7 +23,7 @@ impl Distribution {
     /// Draws a time in nanoseconds. One word of luck decides it, so that a call takes
     /// the same service whichever way it is sent.
     #[inline]
-    pub fn draw_ns(&self, luck: u64) -> f64 {
+    pub(crate) fn draw_ns(&self, luck: u64) -> f64 {
         match self {
             Self::Zero => 0.0,
             Self::Of(service) => NS_PER_S * draw_s(service, luck),

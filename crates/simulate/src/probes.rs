@@ -52,7 +52,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// None of one that is gone or stands still; a balancer does not wait for it.
+    /// None of one that is gone or is stopped; a balancer does not wait for it.
     fn answer_to_probe(&self, backend: u32) -> Option<Probe> {
         let station = &self.stations[backend as usize];
         let answers = matches!(station.state, State::Running | State::Draining);

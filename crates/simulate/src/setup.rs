@@ -231,7 +231,7 @@ pub struct Fault {
 /// What can happen to a backend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Action {
-    /// It stands still: connections stay open and nothing is answered. Time goes on in
+    /// It is stopped: connections stay open and nothing is answered. Time goes on in
     /// it, as it does for a process that is stopped, so that all that is over by then is
     /// answered when it goes on.
     Stop,
@@ -376,7 +376,7 @@ impl Setup {
             (self.backends.iter().any(|one| one.servers == 0), "a backend without a server"),
             (
                 self.backends.iter().any(|one| one.speed <= 0.0 || one.speed.is_nan()),
-                "a backend that stands still",
+                "a backend that is stopped",
             ),
             (self.backends.iter().all(|one| !one.is_member), "a start without a backend"),
             (

@@ -14,7 +14,7 @@ pub(crate) struct Station {
     servers: u32,
     busy: u32,
     waiting: VecDeque<u32>,
-    /// What came, and what was over, while it stood still.
+    /// What came, and what was over, while it was stopped.
     pub(crate) held: Vec<u32>,
     /// The balancer that it has told that it is idle.
     pub(crate) idle_at: Option<u32>,

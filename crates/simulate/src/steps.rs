@@ -231,8 +231,10 @@ impl Simulation<'_> {
         }
         (call.arrived_ns, call.is_in_backend) = (self.now_ns, true);
         call.found = station.calls() as u32;
-        let told = station.idle_at.take();
-        if let Some(seen) = told.and_then(|view| self.views[view as usize].seen_of(index as u32)) {
+        let balancer = station.idle_at.take();
+        if let Some(seen) =
+            balancer.and_then(|view| self.views[view as usize].seen_of(index as u32))
+        {
             seen.begin();
         }
         if self.stations[index].arrive(key) {
@@ -243,19 +245,19 @@ impl Simulation<'_> {
     /// A backend that has nothing to do tells a balancer, if that is what they do.
     pub(crate) fn is_idle(&mut self, backend: usize) {
         let view = self.word() % self.views.len().max(1) as u64;
-        let told = self.views.get(view as usize).and_then(|view| view.seen_of(backend as u32));
-        if let Some(seen) = told {
+        let seen = self.views.get(view as usize).and_then(|view| view.seen_of(backend as u32));
+        if let Some(seen) = seen {
             seen.finish();
             self.stations[backend].idle_at = Some(view as u32);
         }
     }
 
-    /// What was held while a backend stood still comes in now.
+    /// What was held while a backend was stopped comes in now.
     pub(crate) fn arrive_all(&mut self, calls: Vec<u32>) {
         calls.into_iter().for_each(|key| self.arrive(key));
     }
 
-    /// What was over while a backend stood still is answered now.
+    /// What was over while a backend was stopped is answered now.
     pub(crate) fn answer_all(&mut self, calls: Vec<u32>) {
         calls.into_iter().for_each(|key| self.answer(key));
     }

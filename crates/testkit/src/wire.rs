@@ -112,7 +112,7 @@ pub fn ping(payload: [u8; 8]) -> Vec<u8> {
 }
 
 /// The answer to a PING frame.
-pub fn ping_ack(payload: [u8; 8]) -> Vec<u8> {
+pub(crate) fn ping_ack(payload: [u8; 8]) -> Vec<u8> {
     frame(kind::PING, flag::ACK, 0, &payload)
 }
 

@@ -4,11 +4,12 @@
 //! Reading is exact: what can't be held to the nanosecond or the byte is refused rather than
 //! rounded, and writing gives back a text that reads as the same value. A duration without a
 //! unit is refused, because nobody agrees on its unit; a size without one is bytes, and a rate
-//! without one is calls per second.
+//! without one is calls per second. And the names of gRPC's status codes.
 #![forbid(unsafe_code)]
 
 pub mod duration;
 mod error;
+pub mod grpc;
 
 pub use error::Error;
 

@@ -251,7 +251,7 @@ impl Comparison {
 
     /// Whether of some figure it can't be told if it got worse.
     pub fn is_inconclusive(&self) -> bool {
-        self.count(Verdict::CannotTell) > 0
+        self.count(Verdict::Inconclusive) > 0
     }
 
     /// How many rows have a verdict.

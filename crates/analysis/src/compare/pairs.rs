@@ -115,8 +115,12 @@ mod tests {
         let costs = || found.rows.iter().filter(|row| row.shown == Figure::ProxyCpuPerCall);
         assert_eq!(costs().count(), 2, "of l4 and l7");
         assert!(costs().all(|row| (row.ratio - 1.2).abs() < 1e-6), "{:?}", found.rows);
-        let told = "Left out: 3 of 15 pairs of trials";
-        assert!(found.warnings.iter().any(|line| line.starts_with(told)), "{:?}", found.warnings);
+        let expected = "Left out: 3 of 15 pairs of trials";
+        assert!(
+            found.warnings.iter().any(|line| line.starts_with(expected)),
+            "{:?}",
+            found.warnings
+        );
         // The other way round it is the same, and where it was so under both all are in.
         let back = compared(&after, &before);
         assert!(back.rows.iter().any(|row| (row.ratio * 1.2 - 1.0).abs() < 1e-6));

@@ -147,7 +147,7 @@ fn row(peer: &str, compared: &Compared, values: &[Vec<f64>; 2], asked: Asked) ->
 /// closer to 1 than what is to be found, and differ where none of it is 1.
 fn judge_interleaved(interval: Option<(f64, f64)>, detect: f64, lower_is_better: bool) -> Verdict {
     match judge(interval, detect, lower_is_better) {
-        Verdict::CannotTell => judge(interval, 0.0, lower_is_better),
+        Verdict::Inconclusive => judge(interval, 0.0, lower_is_better),
         verdict => verdict,
     }
 }
@@ -158,7 +158,7 @@ pub(super) fn judge(
     tolerance: f64,
     lower_is_better: bool,
 ) -> Verdict {
-    let Some((low, high)) = interval else { return Verdict::CannotTell };
+    let Some((low, high)) = interval else { return Verdict::Inconclusive };
     // A tolerance of 5 % is a factor of 1.05 in either direction.
     let verdict = Verdict::by((low, high), (1.0 / (1.0 + tolerance), 1.0 + tolerance));
     if lower_is_better { verdict } else { verdict.reversed() }
@@ -177,7 +177,7 @@ fn failures(peer: &str, figures: &[Vec<Figures>; 2]) -> Option<Row> {
     let verdict = match (middle_before == middle_after, lowest_after > highest_before) {
         (true, _) => Verdict::Same,
         (false, true) => Verdict::Worse,
-        (false, false) => Verdict::CannotTell,
+        (false, false) => Verdict::Inconclusive,
     };
     Some(Row {
         peer: peer.to_owned(),
@@ -202,12 +202,12 @@ mod tests {
         let judged = |low, high, lower_is_better| judge(Some((low, high)), 0.05, lower_is_better);
         let worse = |low, high| judged(low, high, true);
         assert_eq!(worse(1.06, 1.20), Verdict::Worse);
-        assert_eq!(worse(1.04, 1.20), Verdict::CannotTell);
+        assert_eq!(worse(1.04, 1.20), Verdict::Inconclusive);
         assert_eq!(worse(0.97, 1.04), Verdict::Same);
         assert_eq!(worse(0.80, 0.90), Verdict::Better);
         assert_eq!(judged(0.80, 0.90, false), Verdict::Worse);
-        assert_eq!(judged(0.20, f64::INFINITY, false), Verdict::CannotTell);
-        assert_eq!(judge(None, 0.05, true), Verdict::CannotTell);
+        assert_eq!(judged(0.20, f64::INFINITY, false), Verdict::Inconclusive);
+        assert_eq!(judge(None, 0.05, true), Verdict::Inconclusive);
     }
 
     /// What is shown is what was judged, however many figures share the error.
@@ -220,7 +220,7 @@ mod tests {
             row("l7", compared, &values, asked).unwrap()
         };
         let (alone, among_many) = (at(0.95), at(0.9999));
-        assert_eq!((alone.verdict, among_many.verdict), (Verdict::Worse, Verdict::CannotTell));
+        assert_eq!((alone.verdict, among_many.verdict), (Verdict::Worse, Verdict::Inconclusive));
         assert!(alone.interval.unwrap().1 < 1.0 / 1.05, "{:?}", alone.interval);
         assert!(among_many.interval.unwrap().1 >= 1.0 / 1.05, "{:?}", among_many.interval);
     }
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(judged(1.04, 0.03).verdict, Verdict::Worse);
         assert_eq!(judged(1.01, 0.05).verdict, Verdict::Same, "less than what is looked for");
         assert_eq!(judged(0.9, 0.05).verdict, Verdict::Better);
-        assert_eq!(judged(1.0, 0.001).verdict, Verdict::CannotTell);
+        assert_eq!(judged(1.0, 0.001).verdict, Verdict::Inconclusive);
         let row = judged(1.1, 0.05);
         assert!((row.after / row.before - row.ratio).abs() < 1e-9, "one statistic");
         assert!((100.0..225.0).contains(&row.before), "{}", row.before);
@@ -262,7 +262,10 @@ mod tests {
         };
         let still = Moves { cpu: 0.0, latency_ns: 0.0 };
         assert_eq!(verdict(Figure::ProxyCpuPerCall, 100e3, still), Verdict::Worse);
-        assert_eq!(verdict(Figure::ProxyCpuPerCall, 100e3, Moves::default()), Verdict::CannotTell);
+        assert_eq!(
+            verdict(Figure::ProxyCpuPerCall, 100e3, Moves::default()),
+            Verdict::Inconclusive
+        );
         // 25 µs are nothing to a latency of 5 ms.
         assert_eq!(verdict(Figure::LatencyP50, 5e6, Moves::default()), Verdict::Worse);
     }

@@ -34,7 +34,7 @@ pub(super) fn row_of_search(
         // No rate that was tried holds any more, or the first one does.
         ([Some(before), None], [_, true]) if enough && before.low > 0.0 => (None, Verdict::Worse),
         ([None, Some(after)], [true, _]) if enough && after.low > 0.0 => (None, Verdict::Better),
-        _ => (None, Verdict::CannotTell),
+        _ => (None, Verdict::Inconclusive),
     };
     let rate = |found: &Option<Saturation>| found.as_ref().map_or(0.0, |found| found.rate);
     let [before, after] = found.each_ref().map(rate);
@@ -110,16 +110,16 @@ mod tests {
         assert!(low < 210.0 / 807.0 && high > 210.0 / 807.0 && high < 0.6, "{low} to {high}");
         assert_eq!(row.shown.show(row.before), "807/s");
         assert_eq!(verdict(&[210.0, 210.0], &[807.0, 807.0]), Some(Verdict::Better));
-        assert_eq!(verdict(&[210.0, 210.0], &[200.0, 210.0]), Some(Verdict::CannotTell));
-        assert_eq!(verdict(&[807.0], &[210.0, 210.0]), Some(Verdict::CannotTell), "too few");
+        assert_eq!(verdict(&[210.0, 210.0], &[200.0, 210.0]), Some(Verdict::Inconclusive));
+        assert_eq!(verdict(&[807.0], &[210.0, 210.0]), Some(Verdict::Inconclusive), "too few");
         assert_eq!(verdict(&[807.0, 807.0], &[0.0, 0.0]), Some(Verdict::Worse), "nowhere now");
         assert_eq!(verdict(&[0.0, 0.0], &[807.0, 807.0]), Some(Verdict::Better));
-        assert_eq!(verdict(&[807.0, 807.0], &[0.0, 0.0, 800.0]), Some(Verdict::CannotTell));
+        assert_eq!(verdict(&[807.0, 807.0], &[0.0, 0.0, 800.0]), Some(Verdict::Inconclusive));
         assert_eq!(verdict(&[0.0, 0.0], &[0.0, 0.0]), None, "nothing to compare");
-        assert_eq!(verdict(&[807.0, 807.0], &[]), Some(Verdict::CannotTell));
+        assert_eq!(verdict(&[807.0, 807.0], &[]), Some(Verdict::Inconclusive));
         // The generator gave up: what the peer does is not known.
         let row = searched(&[807.0; 3], &[210.0; 3], SearchLimit::Generator).unwrap();
-        assert_eq!(row.verdict, Verdict::CannotTell);
+        assert_eq!(row.verdict, Verdict::Inconclusive);
         assert_eq!(row.interval.map(|(_, high)| high), Some(f64::INFINITY));
     }
 }

@@ -68,7 +68,7 @@ fn nodes_of(run: &RunRecord) -> String {
 
 /// What to do where a figure has no interval.
 pub(super) fn too_few(run: &RunRecord, rows: &[Row]) -> Option<String> {
-    let is_unknown = |row: &Row| row.interval.is_none() && row.verdict == Verdict::CannotTell;
+    let is_unknown = |row: &Row| row.interval.is_none() && row.verdict == Verdict::Inconclusive;
     rows.iter().any(is_unknown).then(|| {
         let (least, what) = match &run.search {
             Some(_) => (LEAST_SEARCHES, "searches"),

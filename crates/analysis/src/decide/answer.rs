@@ -29,11 +29,12 @@ pub(super) fn of(
     let costs = costs.map(|costs| costs.findings.as_slice()).unwrap_or_default();
     answer.extend(costs.iter().filter(|finding| measured(finding)).cloned());
     // One a load: the first is of the pair that sentences are about.
-    let mut told: Vec<&str> = Vec::new();
-    for one in break_even.iter().filter(|one| one.finding.status == Status::Tells && !one.is_point)
+    let mut named: Vec<&str> = Vec::new();
+    for one in
+        break_even.iter().filter(|one| one.finding.status == Status::Conclusive && !one.is_point)
     {
-        if !told.contains(&one.finding.id.as_str()) {
-            told.push(&one.finding.id);
+        if !named.contains(&one.finding.id.as_str()) {
+            named.push(&one.finding.id);
             answer.push(one.finding.clone());
         }
     }
@@ -43,13 +44,13 @@ pub(super) fn of(
 /// A situation's finding with the situation and the choices in front.
 fn opened(situation: &Situation) -> Finding {
     let choices: Vec<&str> = situation.choices.iter().map(|choice| choice.words()).collect();
-    let mut says = Sentence::default().text(&situation.opening(":"));
-    says = match situation.finding.status {
+    let mut sentence = Sentence::default().text(&situation.opening(":"));
+    sentence = match situation.finding.status {
         // It asks for no choice, but where something turns, or how much.
-        Status::Tells if choices.is_empty() => says,
-        Status::Tells => says.figure(choices.join(" or ")).text(". "),
-        _ => says.figure("the data can't tell".to_owned()).text(". "),
+        Status::Conclusive if choices.is_empty() => sentence,
+        Status::Conclusive => sentence.figure(choices.join(" or ")).text(". "),
+        _ => sentence.figure("the data can't tell".to_owned()).text(". "),
     };
-    says.0.extend(situation.finding.says.0.iter().cloned());
-    Finding { says, ..situation.finding.clone() }
+    sentence.0.extend(situation.finding.sentence.0.iter().cloned());
+    Finding { sentence, ..situation.finding.clone() }
 }

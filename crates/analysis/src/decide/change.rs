@@ -80,32 +80,33 @@ impl FaultSettled {
     }
 }
 
-pub(super) fn of(seen: &[RunView<'_>]) -> Vec<Change> {
-    seen.iter()
+pub(super) fn of(views: &[RunView<'_>]) -> Vec<Change> {
+    views
+        .iter()
         .filter(|one| happens(one))
         .flat_map(|one| one.model.measured().map(move |peer| row(one, peer)))
         .collect()
 }
 
 /// Whether something happens to backends in a run.
-pub(super) fn happens(seen: &RunView<'_>) -> bool {
-    seen.chosen.run.trials.iter().any(|trial| !trial.faults.is_empty())
+pub(super) fn happens(view: &RunView<'_>) -> bool {
+    view.chosen.run.trials.iter().any(|trial| !trial.faults.is_empty())
 }
 
-fn row(seen: &RunView<'_>, peer: &PeerView<'_>) -> Change {
+fn row(view: &RunView<'_>, peer: &PeerView<'_>) -> Change {
     Change {
-        evidence: seen.cite("share-over-time"),
+        evidence: view.cite("share-over-time"),
         peer: peer.name.clone(),
         layer: peer.setup.map(|setup| setup.layer),
         mark: peer.mark,
         lost_calls: peer.lost().0,
         lost_rate: lost_rate(peer).map(Value::from),
-        faults: settled(seen, peer),
+        faults: settled(view, peer),
     }
 }
 
-pub(super) fn settled(seen: &RunView<'_>, peer: &PeerView<'_>) -> Vec<FaultSettled> {
-    settling::of(&seen.model, peer)
+pub(super) fn settled(view: &RunView<'_>, peer: &PeerView<'_>) -> Vec<FaultSettled> {
+    settling::of(&view.model, peer)
         .into_iter()
         .map(|one| FaultSettled {
             action: one.fault.action.clone(),
@@ -147,7 +148,7 @@ pub(super) fn balance(own: &[FaultSettled], other: &[FaultSettled]) -> Verdict {
         (true, false) => Verdict::Better,
         (false, true) => Verdict::Worse,
         (false, false) if alike => Verdict::Same,
-        _ => Verdict::CannotTell,
+        _ => Verdict::Inconclusive,
     }
 }
 
@@ -161,24 +162,24 @@ fn by_weight<'a>(
     own: &'a [FaultSettled],
     others: &'a [FaultSettled],
 ) -> (Vec<Pair<'a>>, Vec<Pair<'a>>) {
-    let (mut told, untold): (Vec<_>, Vec<_>) =
+    let (mut known, unknown): (Vec<_>, Vec<_>) =
         own.iter().zip(others).partition(|(own, other)| own.is_known() || other.is_known());
     let apart = |(own, other): &Pair<'_>| own.is_sooner(other) || other.is_sooner(own);
-    if let Some(decisive) = told.iter().position(apart) {
-        told[..=decisive].rotate_right(1);
+    if let Some(decisive) = known.iter().position(apart) {
+        known[..=decisive].rotate_right(1);
     }
-    (told, untold)
+    (known, unknown)
 }
 
 /// How long each of two peers took to be in balance after the fault that decides.
 pub(super) fn balance_after_first(
-    seen: &RunView<'_>,
+    view: &RunView<'_>,
     one: &PeerView<'_>,
     other: &PeerView<'_>,
 ) -> Sentence {
-    let (own, others) = (settled(seen, one), settled(seen, other));
-    let (told, _) = by_weight(&own, &others);
-    told.first().map_or(Sentence::default(), |(own, others)| {
+    let (own, others) = (settled(view, one), settled(view, other));
+    let (known, _) = by_weight(&own, &others);
+    known.first().map_or(Sentence::default(), |(own, others)| {
         balance_after(Sentence::default(), (own, one), (others, other))
     })
 }
@@ -186,39 +187,39 @@ pub(super) fn balance_after_first(
 /// How long the first of two peers took to be in balance after the fault that decides
 /// between them.
 pub(super) fn balance_beside(
-    seen: &RunView<'_>,
+    view: &RunView<'_>,
     peers: [&PeerView<'_>; 2],
-    says: Sentence,
+    sentence: Sentence,
 ) -> Sentence {
-    let [own, others] = peers.map(|peer| settled(seen, peer));
-    let (told, _) = by_weight(&own, &others);
-    let Some((first, _)) = told.first().filter(|(own, _)| own.is_known()) else { return says };
-    let says = says.text(&format!("; {}, calls were ", after(first)));
+    let [own, others] = peers.map(|peer| settled(view, peer));
+    let (known, _) = by_weight(&own, &others);
+    let Some((first, _)) = known.first().filter(|(own, _)| own.is_known()) else { return sentence };
+    let sentence = sentence.text(&format!("; {}, calls were ", after(first)));
     match &*until(first) {
-        "never" => says.figure("never").text(" balanced"),
-        until => says.text("balanced ").figure(until),
+        "never" => sentence.figure("never").text(" balanced"),
+        until => sentence.text("balanced ").figure(until),
     }
 }
 
 /// How long each of two peers took to be in balance after the other faults.
 pub(super) fn balance_after_others(
-    seen: &RunView<'_>,
+    view: &RunView<'_>,
     one: &PeerView<'_>,
     other: &PeerView<'_>,
 ) -> Sentence {
-    let (own, others) = (settled(seen, one), settled(seen, other));
-    let (told, untold) = by_weight(&own, &others);
-    let mut says = Sentence::default();
-    for (own, others) in told.iter().skip(1) {
-        says = balance_after(says.start(), (own, one), (others, other));
+    let (own, others) = (settled(view, one), settled(view, other));
+    let (known, unknown) = by_weight(&own, &others);
+    let mut sentence = Sentence::default();
+    for (own, others) in known.iter().skip(1) {
+        sentence = balance_after(sentence.start(), (own, one), (others, other));
     }
-    let after = match &untold[..] {
-        [] => return says,
+    let after = match &unknown[..] {
+        [] => return sentence,
         [(fault, _)] => after(fault),
-        _ if told.is_empty() => "after each of the changes".to_owned(),
-        _ => format!("after the {} other changes", untold.len()),
+        _ if known.is_empty() => "after each of the changes".to_owned(),
+        _ => format!("after the {} other changes", unknown.len()),
     };
-    says.start().text(&format!(
+    sentence.start().text(&format!(
         "How long it took until calls were balanced {after} is unknown: the next change came too soon."
     ))
 }
@@ -226,19 +227,21 @@ pub(super) fn balance_after_others(
 /// How long two peers took to be in balance after the same fault, of which one at
 /// least can be told.
 fn balance_after(
-    says: Sentence,
+    sentence: Sentence,
     one: (&FaultSettled, &PeerView<'_>),
     other: (&FaultSettled, &PeerView<'_>),
 ) -> Sentence {
-    let mut told = [one, other].into_iter().filter(|(fault, _)| fault.is_known());
-    let Some((first, peer)) = told.next() else { return says };
+    let mut known = [one, other].into_iter().filter(|(fault, _)| fault.is_known());
+    let Some((first, peer)) = known.next() else { return sentence };
     let after = format!("A{}, calls were balanced ", &after(one.0)[1..]);
-    let says = says.text(&after).figure(until(first)).text(" with ").peer(peer);
-    match told.next() {
+    let sentence = sentence.text(&after).figure(until(first)).text(" with ").peer(peer);
+    match known.next() {
         Some((second, peer)) => {
-            says.text(" and ").figure(until(second)).text(" with ").peer(peer).text(".")
+            sentence.text(" and ").figure(until(second)).text(" with ").peer(peer).text(".")
         }
-        None => says.text("; for the other it is unknown, since the next change came too soon."),
+        None => {
+            sentence.text("; for the other it is unknown, since the next change came too soon.")
+        }
     }
 }
 
@@ -299,9 +302,9 @@ mod tests {
         let own = [soon.clone(), soon.clone(), soon.clone()];
         let (first, last) = (soon.clone(), FaultSettled { backend: "b3".into(), ..soon.clone() });
         let others = [first, never.clone(), last];
-        let (told, untold) = by_weight(&own, &others);
-        assert!(untold.is_empty());
-        let others: Vec<_> = told.iter().map(|(_, other)| (*other).clone()).collect();
+        let (known, unknown) = by_weight(&own, &others);
+        assert!(unknown.is_empty());
+        let others: Vec<_> = known.iter().map(|(_, other)| (*other).clone()).collect();
         assert_eq!((&others[0], &*others[2].backend), (&never, "b3"));
     }
 
@@ -314,9 +317,9 @@ mod tests {
         assert_eq!(balance(&never, &soon), Verdict::Worse);
         assert_eq!(balance(&never, &never), Verdict::Same);
         assert_eq!(balance(&soon, &[fault(&[Some(1.5), Some(0.5), Some(1.0)])]), Verdict::Same);
-        assert_eq!(balance(&soon, &[fault(&[None, Some(0.9), None])]), Verdict::CannotTell);
-        assert_eq!(balance(&[fault(&[Some(0.9); 2])], &[fault(&[None; 2])]), Verdict::CannotTell);
-        assert_eq!(balance(&[], &[]), Verdict::CannotTell);
+        assert_eq!(balance(&soon, &[fault(&[None, Some(0.9), None])]), Verdict::Inconclusive);
+        assert_eq!(balance(&[fault(&[Some(0.9); 2])], &[fault(&[None; 2])]), Verdict::Inconclusive);
+        assert_eq!(balance(&[], &[]), Verdict::Inconclusive);
         assert_eq!(late[0].middle(), Some(3.0));
         assert_eq!(never[0].middle(), Some(f64::INFINITY));
     }

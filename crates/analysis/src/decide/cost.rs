@@ -59,21 +59,21 @@ pub struct CostRow {
     pub beside_cheapest: Option<Value>,
     /// Whether the two can be told apart; of a client's cost, whether it can be told
     /// from none.
-    pub told: bool,
+    pub is_significant: bool,
 }
 
 /// CPU that balancing takes per call: of a proxy its own, of a client that balances
 /// by itself what it spends more than without a balancer.
-pub(super) fn of_balancing(seen: &RunView<'_>, peer: &PeerView<'_>) -> Option<Estimate> {
+fn of_balancing(view: &RunView<'_>, peer: &PeerView<'_>) -> Option<Estimate> {
     match peer.setup.map(|setup| setup.layer) {
-        Some(Layer::Client) => client_extra(seen, peer)?.difference,
+        Some(Layer::Client) => client_extra(view, peer)?.difference,
         _ => peer.estimate(Figure::ProxyCpuPerCall),
     }
 }
 
 /// What a client that balances by itself spends beside one that doesn't.
-fn client_extra(seen: &RunView<'_>, client: &PeerView<'_>) -> Option<Beside> {
-    let direct = seen.of_layer(Layer::None).into_iter().next()?;
+fn client_extra(view: &RunView<'_>, client: &PeerView<'_>) -> Option<Beside> {
+    let direct = view.of_layer(Layer::None).into_iter().next()?;
     if client.overload.is_some() || direct.overload.is_some() {
         return None;
     }
@@ -86,8 +86,8 @@ fn client_extra(seen: &RunView<'_>, client: &PeerView<'_>) -> Option<Beside> {
     Some(Beside { difference: Some(difference), ..beside })
 }
 
-pub(super) fn of(seen: &[RunView<'_>]) -> Option<Costs> {
-    let one = source(seen)?;
+pub(super) fn of(views: &[RunView<'_>]) -> Option<Costs> {
+    let one = source(views)?;
     let mut rows: Vec<CostRow> = one.model.measured().map(|peer| row(one, peer)).collect();
     let key = |row: &CostRow| row.cpu_per_call_ns.map_or(f64::INFINITY, |value| value.value);
     rows.sort_by(|a, b| key(a).total_cmp(&key(b)));
@@ -106,27 +106,28 @@ pub(super) fn of(seen: &[RunView<'_>]) -> Option<Costs> {
 }
 
 /// The run costs are read from: one that suits, else the one with most proxies.
-fn source<'s, 'a>(seen: &'s [RunView<'a>]) -> Option<&'s RunView<'a>> {
+fn source<'s, 'a>(views: &'s [RunView<'a>]) -> Option<&'s RunView<'a>> {
     let proxies = |one: &RunView<'_>| {
         one.model.measured().filter(|peer| peer.estimate(Figure::ProxyCpuPerCall).is_some()).count()
     };
     let suited = SUITED.iter().find_map(|name| {
-        let own =
-            seen.iter().filter(|one| one.scenario() == *name && one.is_plain() && proxies(one) > 0);
+        let own = views
+            .iter()
+            .filter(|one| one.scenario() == *name && one.is_plain() && proxies(one) > 0);
         // Of several rates the highest, which is the nearest to a busy proxy.
         let number = |one: &RunView<'_>| one.point.as_ref().and_then(|at| at.number).unwrap_or(0.0);
         own.max_by(|a, b| number(a).total_cmp(&number(b)))
     });
     suited.or_else(|| {
-        seen.iter().filter(|one| one.is_load() && proxies(one) > 0).max_by_key(|one| proxies(one))
+        views.iter().filter(|one| one.is_load() && proxies(one) > 0).max_by_key(|one| proxies(one))
     })
 }
 
-fn row(seen: &RunView<'_>, peer: &PeerView<'_>) -> CostRow {
+fn row(view: &RunView<'_>, peer: &PeerView<'_>) -> CostRow {
     let layer = peer.setup.map(|setup| setup.layer);
-    let cost = of_balancing(seen, peer);
+    let cost = of_balancing(view, peer);
     let beside = layer
-        .and_then(|layer| cheapest_of(seen, layer))
+        .and_then(|layer| cheapest_of(view, layer))
         .filter(|cheapest| cheapest.name != peer.name)
         .map(|cheapest| peer.beside(cheapest, Figure::ProxyCpuPerCall));
     CostRow {
@@ -134,11 +135,11 @@ fn row(seen: &RunView<'_>, peer: &PeerView<'_>) -> CostRow {
         layer,
         mark: peer.mark,
         cpu_per_call_ns: cost.map(Value::from),
-        calls_per_core: calls_per_core(seen, peer).map(Value::from),
+        calls_per_core: calls_per_core(view, peer).map(Value::from),
         in_kernel: peer.setup.is_some_and(|setup| setup.in_kernel),
         is_clients: layer == Some(Layer::Client),
         beside_cheapest: beside.and_then(|beside| beside.ratio).map(Value::of_ratio),
-        told: match layer {
+        is_significant: match layer {
             Some(Layer::Client) => cost.is_some_and(|cost| clear(&cost)),
             _ => beside.is_none_or(|beside| beside.significant == Difference::Greater),
         },
@@ -146,20 +147,20 @@ fn row(seen: &RunView<'_>, peer: &PeerView<'_>) -> CostRow {
 }
 
 /// What a core carries shows where the proxy had no more of it than it could use.
-fn calls_per_core(seen: &RunView<'_>, peer: &PeerView<'_>) -> Option<Estimate> {
-    seen.model.run.proxy_quota.and_then(|_| peer.estimate(Figure::ProxyCallsPerCore))
+fn calls_per_core(view: &RunView<'_>, peer: &PeerView<'_>) -> Option<Estimate> {
+    view.model.run.proxy_quota.and_then(|_| peer.estimate(Figure::ProxyCallsPerCore))
 }
 
-fn cheapest_of<'s, 'a>(seen: &'s RunView<'a>, layer: Layer) -> Option<&'s PeerView<'a>> {
+fn cheapest_of<'s, 'a>(view: &'s RunView<'a>, layer: Layer) -> Option<&'s PeerView<'a>> {
     let cost = |peer: &PeerView<'_>| peer.estimate(Figure::ProxyCpuPerCall).map(|cost| cost.value);
-    let with_cost = seen.of_layer(layer).into_iter().filter(|peer| cost(peer).is_some());
+    let with_cost = view.of_layer(layer).into_iter().filter(|peer| cost(peer).is_some());
     with_cost.min_by(|a, b| cost(a).unwrap_or(0.0).total_cmp(&cost(b).unwrap_or(0.0)))
 }
 
-fn l7_over_l4(seen: &RunView<'_>) -> Finding {
+fn l7_over_l4(view: &RunView<'_>) -> Finding {
     const ID: &str = "l7-beside-l4";
-    let evidence = vec![seen.cite("cpu-per-call")];
-    let costs = seen.pair().and_then(|pair| {
+    let evidence = vec![view.cite("cpu-per-call")];
+    let costs = view.pair().and_then(|pair| {
         let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
         let calls = pair.calls.estimate(Figure::ProxyCpuPerCall)?;
         Some((pair, calls, pair.connections.estimate(Figure::ProxyCpuPerCall)?, beside))
@@ -185,22 +186,22 @@ fn l7_over_l4(seen: &RunView<'_>) -> Finding {
                 .text(" as much: ")
                 .durations(&difference.magnitude())
                 .text(&format!(" {word}"))
-                .carried(&seen.model, &difference.magnitude())
-                .text(&format!(" (measured at {}).", load(&seen.model.run)));
-            (Status::Tells, sentence)
+                .carried(&view.model, &difference.magnitude())
+                .text(&format!(" (measured at {}).", load(&view.model.run)));
+            (Status::Conclusive, sentence)
         }
         (Difference::TooFew, ..) => {
-            (Status::CannotTell, sentence.text("; too few repeats for a verdict."))
+            (Status::Inconclusive, sentence.text("; too few repeats for a verdict."))
         }
-        _ => (Status::CannotTell, sentence.text("; there is no significant difference.")),
+        _ => (Status::Inconclusive, sentence.text("; there is no significant difference.")),
     };
     Finding::new(ID, status, sentence, evidence)
 }
 
 /// Which proxy of a layer takes least CPU; `None` with fewer than two.
-fn cheapest(seen: &RunView<'_>, layer: Layer) -> Option<Finding> {
-    let first = cheapest_of(seen, layer)?;
-    let mut others: Vec<(&PeerView<'_>, Beside)> = seen
+fn cheapest(view: &RunView<'_>, layer: Layer) -> Option<Finding> {
+    let first = cheapest_of(view, layer)?;
+    let mut others: Vec<(&PeerView<'_>, Beside)> = view
         .of_layer(layer)
         .into_iter()
         .filter(|peer| peer.name != first.name)
@@ -217,14 +218,14 @@ fn cheapest(seen: &RunView<'_>, layer: Layer) -> Option<Finding> {
         _ => ("cheapest-l4", "L4"),
     };
     let cost = first.estimate(Figure::ProxyCpuPerCall)?;
-    let (told, open): (Vec<_>, Vec<_>) =
+    let (dearer, open): (Vec<_>, Vec<_>) =
         others.into_iter().partition(|(_, beside)| beside.significant == Difference::Greater);
     let mut sentence = Sentence::default()
         .text(&format!("Of the {word} proxies "))
         .peer(first)
         .text(" used the least CPU per call, ")
         .durations(&cost);
-    for (index, (peer, beside)) in told.iter().enumerate() {
+    for (index, (peer, beside)) in dearer.iter().enumerate() {
         let Some(ratio) = beside.ratio else { continue };
         sentence = sentence.text(if index == 0 { "; " } else { ", " }).peer(peer);
         if index == 0 {
@@ -239,37 +240,37 @@ fn cheapest(seen: &RunView<'_>, layer: Layer) -> Option<Finding> {
     if !open_peers.is_empty() {
         sentence = sentence.text("; no significant difference from it: ").peers(&open_peers);
     }
-    let status = if told.is_empty() { Status::CannotTell } else { Status::Tells };
-    let evidence = vec![seen.cite("cpu-per-call")];
+    let status = if dearer.is_empty() { Status::Inconclusive } else { Status::Conclusive };
+    let evidence = vec![view.cite("cpu-per-call")];
     Some(Finding::new(id, status, sentence.text("."), evidence))
 }
 
-fn client(seen: &RunView<'_>) -> Finding {
+fn client(view: &RunView<'_>) -> Finding {
     const ID: &str = "cost-of-client";
-    let evidence = vec![seen.cite("cpu-per-call")];
-    let extra = seen.client().and_then(|client| Some((client, client_extra(seen, client)?)));
+    let evidence = vec![view.cite("cpu-per-call")];
+    let extra = view.client().and_then(|client| Some((client, client_extra(view, client)?)));
     let Some((client, beside)) = extra else {
         let peers = "direct,l4,l7,client-dns";
         let text = format!(
             "What client-side balancing costs the client was not measured there; measure it with \
              cargo run -p loadgen -- --scenario {} --peers {peers}.",
-            seen.scenario()
+            view.scenario()
         );
         return Finding::new(ID, Status::NotMeasured, Sentence::default().text(&text), evidence);
     };
     let sentence = Sentence::default().peer(client);
     let (status, sentence) = match (beside.significant, beside.difference) {
         (Difference::Greater, Some(difference)) if clear(&difference) => (
-            Status::Tells,
+            Status::Conclusive,
             sentence
                 .text(" needs no proxy; the client used ")
                 .durations(&difference)
                 .text(" more CPU per call than one that does not balance")
-                .carried(&seen.model, &difference)
+                .carried(&view.model, &difference)
                 .text(", on the clients' machines."),
         ),
         (Difference::Less, Some(difference)) if clear(&difference) => (
-            Status::Tells,
+            Status::Conclusive,
             sentence
                 .text(" needs no proxy; the client even used ")
                 .durations(&difference.magnitude())
@@ -287,7 +288,7 @@ fn client(seen: &RunView<'_>) -> Finding {
                     .figure(signed(high)),
                 None => sentence.text(" from so few repeats"),
             };
-            (Status::CannotTell, sentence.text("."))
+            (Status::Inconclusive, sentence.text("."))
         }
     };
     Finding::new(ID, status, sentence, evidence)

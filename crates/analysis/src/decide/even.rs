@@ -71,8 +71,9 @@ pub struct BreakEven {
     pub finding: Finding,
 }
 
-pub(super) fn of(seen: &[RunView<'_>]) -> Vec<BreakEven> {
-    seen.iter()
+pub(super) fn of(views: &[RunView<'_>]) -> Vec<BreakEven> {
+    views
+        .iter()
         .filter(|one| applies(one))
         .flat_map(|one| {
             let pairs = one.pair().into_iter().chain(one.other_makes());
@@ -82,20 +83,20 @@ pub(super) fn of(seen: &[RunView<'_>]) -> Vec<BreakEven> {
 }
 
 /// Whether the formula holds: equal backends, that stay, and connections that do too.
-fn applies(seen: &RunView<'_>) -> bool {
-    let run = &seen.model.run;
+fn applies(view: &RunView<'_>) -> bool {
+    let run = &view.model.run;
     let alike = run.backends.iter().all(|backend| backend.speed == run.backends[0].speed);
     // Connections that end are dealt anew within the window, and some may carry more
     // than others: then the share over the window is not that of a moment.
     let set = |key: &str| run.resolved.pointer(key).is_some_and(|value| !value.is_null());
     let ages = ["/connection_age", "/backends/max_connection_age", "/load/connection_calls"];
     let ages = ages.into_iter().any(set);
-    let even = seen.is_load() && run.backends.len() > 1 && seen.model.even_share().is_some();
-    even && alike && !ages && !change::happens(seen) && run.load.call == "unary"
+    let even = view.is_load() && run.backends.len() > 1 && view.model.even_share().is_some();
+    even && alike && !ages && !change::happens(view) && run.load.call == "unary"
 }
 
-fn row(seen: &RunView<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
-    let backends = seen.model.backends.len();
+fn row(view: &RunView<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
+    let backends = view.model.backends.len();
     let count = backends as f64;
     let shares = pair.connections.beside(pair.calls, Figure::MaxShare);
     let costs = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
@@ -104,20 +105,21 @@ fn row(seen: &RunView<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
     let echo = pair.calls.estimate(Figure::BackendCpuPerCall);
     let provisioned = pair.connections.estimate(Figure::MaxShare).map(|share| share.scaled(count));
     let parts = Parts {
-        seen,
+        view,
         pair,
         count,
-        told: (shares.significant, costs.significant),
+        significant: (shares.significant, costs.significant),
         even,
         provisioned,
         echo,
     };
     let finding = parts.finding(&extra);
-    let tells = finding.status == Status::Tells && costs.significant == Difference::Greater;
+    let is_conclusive =
+        finding.status == Status::Conclusive && costs.significant == Difference::Greater;
     Some(BreakEven {
-        evidence: seen.cite("cpu-per-call"),
-        connections_text: connections(seen),
-        is_point: seen.point.is_some(),
+        evidence: view.cite("cpu-per-call"),
+        connections_text: connections(view),
+        is_point: view.point.is_some(),
         calls: pair.calls.name.clone(),
         calls_mark: pair.calls.mark,
         connections: pair.connections.name.clone(),
@@ -126,7 +128,7 @@ fn row(seen: &RunView<'_>, pair: Pair<'_, '_>) -> Option<BreakEven> {
         provisioned: provisioned.map(Value::from),
         wasted: shares.difference.map(|share| Value::from(share.scaled(count))),
         extra_cpu_ns: Some(extra.into()),
-        service_time_ns: even.filter(|_| tells).map(Value::of_ratio),
+        service_time_ns: even.filter(|_| is_conclusive).map(Value::of_ratio),
         echo_cpu_ns: echo.map(Value::from),
         finding,
     })
@@ -157,10 +159,10 @@ fn service_time(pair: Pair<'_, '_>, backends: f64) -> Option<Centre> {
 }
 
 struct Parts<'s, 'a> {
-    seen: &'s RunView<'a>,
+    view: &'s RunView<'a>,
     pair: Pair<'s, 'a>,
     count: f64,
-    told: (Difference, Difference),
+    significant: (Difference, Difference),
     even: Option<interval::Estimate>,
     provisioned: Option<Estimate>,
     echo: Option<Estimate>,
@@ -168,11 +170,11 @@ struct Parts<'s, 'a> {
 
 impl Parts<'_, '_> {
     fn finding(&self, extra: &Estimate) -> Finding {
-        let mut id = format!("break-even-{}", self.seen.scenario());
-        if let Some(at) = &self.seen.point {
+        let mut id = format!("break-even-{}", self.view.scenario());
+        if let Some(at) = &self.view.point {
             id.push_str(&format!("-{}", at.number.unwrap_or(0.0)));
         }
-        let evidence = vec![self.seen.cite("shares"), self.seen.cite("cpu-per-call")];
+        let evidence = vec![self.view.cite("shares"), self.view.cite("cpu-per-call")];
         let (status, sentence) = self.sentence(extra);
         Finding::new(&id, status, sentence, evidence)
     }
@@ -180,10 +182,10 @@ impl Parts<'_, '_> {
     fn sentence(&self, extra: &Estimate) -> (Status, Sentence) {
         let Pair { calls, connections } = self.pair;
         let start = Sentence::default()
-            .text(&format!("With {}, ", crate::decide::even::connections(self.seen)));
-        match self.told {
+            .text(&format!("With {}, ", crate::decide::even::connections(self.view)));
+        match self.significant {
             (Difference::TooFew, _) | (_, Difference::TooFew) => (
-                Status::CannotTell,
+                Status::Inconclusive,
                 start.text("there are too few repeats for a break-even point."),
             ),
             (_, Difference::Less) => {
@@ -192,7 +194,7 @@ impl Parts<'_, '_> {
                     .text("'s proxy used less CPU per call than ")
                     .peer(connections)
                     .text("'s, so there is no extra cost to recover.");
-                (Status::Tells, sentence)
+                (Status::Conclusive, sentence)
             }
             (Difference::Less, _) => {
                 let sentence = start
@@ -200,21 +202,21 @@ impl Parts<'_, '_> {
                     .text(" spread calls more evenly than ")
                     .peer(calls)
                     .text(", so no service time makes up for L7's CPU.");
-                (Status::Tells, sentence)
+                (Status::Conclusive, sentence)
             }
-            (Difference::CannotTell, _) | (_, Difference::CannotTell) => {
-                (Status::CannotTell, self.open(start))
+            (Difference::NotSignificant, _) | (_, Difference::NotSignificant) => {
+                (Status::Inconclusive, self.open(start))
             }
             (Difference::Greater, Difference::Greater) => match self.even {
-                Some(even) => (Status::Tells, self.sentence_with(start, extra, &even)),
-                None => (Status::CannotTell, self.open(start)),
+                Some(even) => (Status::Conclusive, self.sentence_with(start, extra, &even)),
+                None => (Status::Inconclusive, self.open(start)),
             },
         }
     }
 
     fn open(&self, sentence: Sentence) -> Sentence {
         let Pair { calls, connections } = self.pair;
-        let what = if self.told.0 == Difference::CannotTell {
+        let what = if self.significant.0 == Difference::NotSignificant {
             "how evenly they spread calls"
         } else {
             "what a call costs in their proxies"
@@ -231,13 +233,12 @@ impl Parts<'_, '_> {
         let Pair { calls, connections } = self.pair;
         let mut sentence = start.text("backends behind ").peer(connections).text(" together need ");
         if let Some(provisioned) = &self.provisioned {
-            sentence = sentence.figure(format!("{} times", format::number(provisioned.value)));
-            if let Some((low, high)) = provisioned.interval {
-                let range = format::range(format::number(low), format::number(high));
-                if range != format::number(provisioned.value) {
-                    sentence = sentence.qualified(range);
-                }
-            }
+            let range = provisioned
+                .interval
+                .map(|(low, high)| format::range(format::number(low), format::number(high)));
+            sentence = sentence
+                .figure(format!("{} times", format::number(provisioned.value)))
+                .qualified(range);
         }
         sentence = sentence
             .text(&format!(
@@ -270,16 +271,13 @@ impl Parts<'_, '_> {
 impl Sentence {
     /// A service time with its interval.
     fn service(self, time: &Centre) -> Self {
-        let sentence = self.figure(format::duration(time.centre));
-        match time.interval {
-            Some(ends) => sentence.qualified(format::duration_range(ends.low, ends.high)),
-            None => sentence,
-        }
+        let range = time.interval.map(|ends| format::duration_range(ends.low, ends.high));
+        self.figure(format::duration(time.centre)).qualified(range)
     }
 }
 
-fn connections(seen: &RunView<'_>) -> String {
-    let run = &seen.model.run;
+fn connections(view: &RunView<'_>) -> String {
+    let run = &view.model.run;
     let connections = match run.load.connections {
         1 => "one connection".to_owned(),
         more => format!("{more} connections"),

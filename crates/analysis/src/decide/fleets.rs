@@ -21,7 +21,7 @@ const FIGURE: Figure = Figure::LatencyP50;
 
 /// What a fleet does.
 pub(super) struct Judgement {
-    /// Whether the data tells.
+    /// Whether the data supports it.
     pub(super) status: Status,
     /// In one sentence.
     pub(super) verdict: Sentence,
@@ -33,7 +33,7 @@ pub(super) struct Judgement {
 /// and with the most of them.
 pub(super) fn over_size(points: &[&RunView<'_>]) -> Option<Judgement> {
     let mut sizes: Vec<(f64, &RunView<'_>)> =
-        points.iter().filter_map(|seen| Some((seen.point.as_ref()?.number?, *seen))).collect();
+        points.iter().filter_map(|view| Some((view.point.as_ref()?.number?, *view))).collect();
     sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
     let [(_, few), .., (_, many)] = sizes[..] else { return None };
     let changes: Vec<(&PeerView<'_>, Beside)> = balancers(many)
@@ -48,7 +48,8 @@ pub(super) fn over_size(points: &[&RunView<'_>]) -> Option<Judgement> {
         changes.iter().filter(|(_, beside)| is_wanted(beside)).copied().collect()
     };
     let longer = of(Verdict::Worse);
-    let (alike, shorter, open) = (of(Verdict::Same), of(Verdict::Better), of(Verdict::CannotTell));
+    let (alike, shorter, open) =
+        (of(Verdict::Same), of(Verdict::Better), of(Verdict::Inconclusive));
     let word = FIGURE.name().trim_start_matches("latency_");
     let p50 = format!("{}{word}", many.model.loop_word());
     let mut clauses = Vec::new();
@@ -70,20 +71,20 @@ pub(super) fn over_size(points: &[&RunView<'_>]) -> Option<Judgement> {
         .figure(many.shown())
         .text(" instead of ")
         .figure(few.shown());
-    let tells = open.is_empty() || open.len() < changes.len();
+    let is_conclusive = open.is_empty() || open.len() < changes.len();
     Some(Judgement {
-        status: if tells { Status::Tells } else { Status::CannotTell },
+        status: if is_conclusive { Status::Conclusive } else { Status::Inconclusive },
         verdict: joined(opening.text(", "), clauses),
         details: best_at(many, best_at(few, Sentence::default())),
     })
 }
 
 /// The peers with a balancer.
-fn balancers<'s, 'a>(seen: &'s RunView<'a>) -> impl Iterator<Item = &'s PeerView<'a>> {
+fn balancers<'s, 'a>(view: &'s RunView<'a>) -> impl Iterator<Item = &'s PeerView<'a>> {
     let balances = |peer: &PeerView<'_>| {
         peer.setup.is_some_and(|setup| matches!(setup.layer, Layer::L4 | Layer::L7))
     };
-    seen.model.measured().filter(move |peer| balances(peer))
+    view.model.measured().filter(move |peer| balances(peer))
 }
 
 /// `a's p50 was 1.50 times as long, b's 1.20 times`, the longest first.
@@ -91,33 +92,33 @@ fn as_long(peers: &[(&PeerView<'_>, Beside)], word: &str) -> Sentence {
     let mut ratios: Vec<_> =
         peers.iter().filter_map(|(peer, beside)| Some((*peer, beside.ratio?))).collect();
     ratios.sort_by(|a, b| b.1.centre.total_cmp(&a.1.centre));
-    let mut says = Sentence::default();
+    let mut sentence = Sentence::default();
     for (index, (peer, ratio)) in ratios.into_iter().enumerate() {
-        says = says.text(if index == 0 { "" } else { ", " }).peer(peer).text("'s ");
-        says = match index {
-            0 => says.text(&format!("{word} was ")).times(&ratio).text(" what it was before"),
-            _ => says.times(&ratio),
+        sentence = sentence.text(if index == 0 { "" } else { ", " }).peer(peer).text("'s ");
+        sentence = match index {
+            0 => sentence.text(&format!("{word} was ")).times(&ratio).text(" what it was before"),
+            _ => sentence.times(&ratio),
         };
     }
-    says
+    sentence
 }
 
 /// Clauses after an opening, with a full stop.
 fn joined(opening: Sentence, clauses: Vec<Sentence>) -> Sentence {
-    let mut says = opening;
+    let mut sentence = opening;
     for (index, clause) in clauses.into_iter().enumerate() {
-        says = says.text(if index == 0 { "" } else { "; " });
-        says.0.extend(clause.0);
+        sentence = sentence.text(if index == 0 { "" } else { "; " });
+        sentence.0.extend(clause.0);
     }
-    says.text(".")
+    sentence.text(".")
 }
 
 /// Which policy was best at a point.
-fn best_at(seen: &RunView<'_>, says: Sentence) -> Sentence {
-    let Some((_, best)) = policies::of(seen, FIGURE) else { return says };
-    let mut says = says.start().text("With ").figure(seen.shown()).text(", ");
-    says.0.extend(best.0);
-    says
+fn best_at(view: &RunView<'_>, sentence: Sentence) -> Sentence {
+    let Some((_, best)) = policies::of(view, FIGURE) else { return sentence };
+    let mut sentence = sentence.start().text("With ").figure(view.shown()).text(", ");
+    sentence.0.extend(best.0);
+    sentence
 }
 
 /// Which way to choose subsets came out most even, and which left backends to nobody.
@@ -125,17 +126,17 @@ pub(super) fn over_subsets(points: &[&RunView<'_>]) -> Option<Judgement> {
     let first = balancers(points.first()?).next()?;
     let all: Vec<(&RunView<'_>, &PeerView<'_>, Estimate)> = points
         .iter()
-        .filter_map(|seen| {
-            let own = seen.peer(&first.name)?;
-            Some((*seen, own, own.estimate(Figure::MaxShare)?))
+        .filter_map(|view| {
+            let own = view.peer(&first.name)?;
+            Some((*view, own, own.estimate(Figure::MaxShare)?))
         })
         .collect();
     let best = all.iter().min_by(|a, b| a.2.value.total_cmp(&b.2.value))?;
-    let way = |seen: &RunView<'_>| seen.point.as_ref().map_or("", |point| &*point.value).to_owned();
+    let way = |view: &RunView<'_>| view.point.as_ref().map_or("", |point| &*point.value).to_owned();
     let others: Vec<(&RunView<'_>, Beside)> = all
         .iter()
-        .filter(|(seen, ..)| way(seen) != way(best.0))
-        .map(|(seen, own, _)| (*seen, own.beside(best.1, Figure::MaxShare)))
+        .filter(|(view, ..)| way(view) != way(best.0))
+        .map(|(view, own, _)| (*view, own.beside(best.1, Figure::MaxShare)))
         .collect();
     if others.is_empty() {
         return None;
@@ -151,24 +152,24 @@ pub(super) fn over_subsets(points: &[&RunView<'_>]) -> Option<Judgement> {
         let is_wanted = |beside: &Beside| wanted.contains(&Verdict::of(beside));
         others.iter().filter(|(_, beside)| is_wanted(beside)).copied().collect()
     };
-    for (seen, beside) in of(&[Verdict::Worse]) {
+    for (view, beside) in of(&[Verdict::Worse]) {
         let Some(ratio) = beside.ratio else { continue };
-        let says = Sentence::default().text("with ").figure(way(seen)).text(" subsets it got ");
-        clauses.push(says.times(&ratio).text(" as many"));
+        let sentence = Sentence::default().text("with ").figure(way(view)).text(" subsets it got ");
+        clauses.push(sentence.times(&ratio).text(" as many"));
     }
-    let open = of(&[Verdict::CannotTell, Verdict::Better]);
+    let open = of(&[Verdict::Inconclusive, Verdict::Better]);
     for (ways, before) in [
         (of(&[Verdict::Same]), "within 10 % of it: "),
         (open.clone(), "whether by more than 10 % is open for "),
     ] {
-        let ways: Vec<String> = ways.iter().map(|(seen, _)| way(seen)).collect();
+        let ways: Vec<String> = ways.iter().map(|(view, _)| way(view)).collect();
         if !ways.is_empty() {
             clauses.push(Sentence::default().text(before).figure(ways.join(", ")));
         }
     }
-    let tells = open.len() < others.len();
+    let is_conclusive = open.len() < others.len();
     Some(Judgement {
-        status: if tells { Status::Tells } else { Status::CannotTell },
+        status: if is_conclusive { Status::Conclusive } else { Status::Inconclusive },
         verdict: joined(Sentence::default(), clauses),
         details: unused(&all, way),
     })
@@ -179,43 +180,43 @@ fn unused(
     all: &[(&RunView<'_>, &PeerView<'_>, Estimate)],
     way: impl Fn(&RunView<'_>) -> String,
 ) -> Sentence {
-    let mut says = Sentence::default();
-    for (seen, own, _) in all {
-        let backends = seen.model.run.backends.len();
+    let mut sentence = Sentence::default();
+    for (view, own, _) in all {
+        let backends = view.model.run.backends.len();
         let Some(used) = own.estimate(Figure::BackendsUsed) else { continue };
         if used.value < backends as f64 {
-            says = says.start().text("With ").figure(way(seen)).text(" subsets, ");
-            says = says.figure(Figure::BackendsUsed.show(used.value));
-            says = says.text(&format!(" of {backends} backends were used."));
+            sentence = sentence.start().text("With ").figure(way(view)).text(" subsets, ");
+            sentence = sentence.figure(Figure::BackendsUsed.show(used.value));
+            sentence = sentence.text(&format!(" of {backends} backends were used."));
         }
     }
-    says
+    sentence
 }
 
 /// How many calls crossed zones at each point, by who balanced them.
 pub(super) fn over_zones(points: &[&RunView<'_>]) -> Option<Judgement> {
     let mut clauses = Vec::new();
     let mut details = Sentence::default();
-    let mut tells = true;
-    for seen in points {
-        let all: Vec<(&PeerView<'_>, Estimate)> = seen
+    let mut is_conclusive = true;
+    for view in points {
+        let all: Vec<(&PeerView<'_>, Estimate)> = view
             .model
             .measured()
             .filter_map(|peer| Some((peer, peer.estimate(Figure::CrossZoneShare)?)))
             .collect();
         let Some((first, others)) = all.split_first() else { continue };
-        tells &= all.iter().all(|(_, share)| share.trials >= FEWEST_REPEATS);
+        is_conclusive &= all.iter().all(|(_, share)| share.trials >= FEWEST_REPEATS);
         let at = if clauses.is_empty() { "At " } else { "at " };
-        let mut says = Sentence::default().text(at).figure(seen.shown()).text(", ");
-        says = says.peer(first.0).text(" sent ").shares(&first.1);
+        let mut sentence = Sentence::default().text(at).figure(view.shown()).text(", ");
+        sentence = sentence.peer(first.0).text(" sent ").shares(&first.1);
         if clauses.is_empty() {
-            says = says.text(" of the calls across zones");
+            sentence = sentence.text(" of the calls across zones");
         }
         for (peer, share) in others {
-            says = says.text(", ").peer(peer).text(" ").shares(share);
+            sentence = sentence.text(", ").peer(peer).text(" ").shares(share);
         }
-        clauses.push(says);
-        details = details.start().text("At ").figure(seen.shown());
+        clauses.push(sentence);
+        details = details.start().text("At ").figure(view.shown());
         details = details.text(", the busiest backend got ");
         for (index, (peer, _)) in all.iter().enumerate() {
             let Some(share) = peer.estimate(Figure::MaxShare) else { continue };
@@ -229,6 +230,6 @@ pub(super) fn over_zones(points: &[&RunView<'_>]) -> Option<Judgement> {
         return None;
     }
     let verdict = joined(Sentence::default(), clauses);
-    let status = if tells { Status::Tells } else { Status::CannotTell };
+    let status = if is_conclusive { Status::Conclusive } else { Status::Inconclusive };
     Some(Judgement { status, verdict, details })
 }

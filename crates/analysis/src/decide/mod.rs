@@ -10,7 +10,7 @@
 //! | module | job |
 //! |---|---|
 //! | `gather` | which runs count, and why others don't |
-//! | `seen` | a run as the decision looks at it |
+//! | `run_view` | a run as the decision looks at it |
 //! | `situations` | the situations, each with the scenario that shows it |
 //! | `policies`, `sweeps` | which policy, and from where on |
 //! | `fleets` | what several balancers make of a policy |
@@ -64,7 +64,7 @@ use crate::{
 };
 
 /// Version of the decision's JSON.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The page's name in a results folder.
 pub const PAGE: &str = "decision.html";
 /// The page from a run's report.
@@ -147,11 +147,11 @@ pub struct Decision {
 pub struct Finding {
     /// What it is about, for scripts.
     pub id: String,
-    /// Whether the data tells.
+    /// Whether the data supports it.
     pub status: Status,
     /// The sentence.
     #[schemars(with = "String")]
-    pub says: Sentence,
+    pub sentence: Sentence,
     /// Where it can be seen.
     pub evidence: Vec<Evidence>,
 }
@@ -161,9 +161,9 @@ pub struct Finding {
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// The interval leaves no doubt.
-    Tells,
+    Conclusive,
     /// It was measured, and the interval is too wide, or there is none.
-    CannotTell,
+    Inconclusive,
     /// It was not measured.
     NotMeasured,
 }
@@ -298,7 +298,7 @@ impl Evidence {
 
 impl Value {
     /// A ratio, or another centre over trials.
-    pub fn of_ratio(ratio: interval::Estimate) -> Self {
+    pub(crate) fn of_ratio(ratio: interval::Estimate) -> Self {
         let enough = ratio.trials >= FEWEST_REPEATS;
         let ends = ratio.interval.filter(|_| enough).map(|ends| (ends.low, ends.high));
         Self { value: ratio.centre, interval: ends, trials: ratio.trials }
@@ -312,8 +312,13 @@ impl Value {
 }
 
 impl Finding {
-    pub(crate) fn new(id: &str, status: Status, says: Sentence, evidence: Vec<Evidence>) -> Self {
-        Self { id: id.to_owned(), status, says, evidence }
+    pub(crate) fn new(
+        id: &str,
+        status: Status,
+        sentence: Sentence,
+        evidence: Vec<Evidence>,
+    ) -> Self {
+        Self { id: id.to_owned(), status, sentence, evidence }
     }
 }
 
@@ -332,10 +337,10 @@ impl Decision {
         };
         let machine = gather::machine(&first.run.record);
         let beside = folder_of(page);
-        let run_view::RunViews { runs: seen, searches } = run_view::all(&gathered.chosen, beside);
-        let situations = situations::of(&seen, &searches);
-        let costs = cost::of(&seen);
-        let break_even = even::of(&seen);
+        let run_view::RunViews { runs: views, searches } = run_view::all(&gathered.chosen, beside);
+        let situations = situations::of(&views, &searches);
+        let costs = cost::of(&views);
+        let break_even = even::of(&views);
         Ok(Self {
             format: FORMAT,
             machine,
@@ -344,9 +349,9 @@ impl Decision {
             answer: answer::of(&situations, costs.as_ref(), &break_even),
             costs,
             break_even,
-            tails: tail::of(&seen),
-            changes: change::of(&seen),
-            runs: seen.iter().chain(&searches).map(used).collect(),
+            tails: tail::of(&views),
+            changes: change::of(&views),
+            runs: views.iter().chain(&searches).map(used).collect(),
             left_out: gathered
                 .left
                 .iter()
@@ -373,7 +378,7 @@ impl Decision {
         let is_missing = |one: &Situation| one.finding.status == Status::NotMeasured;
         let never = of(&|one| is_missing(one) && one.finding.evidence.is_empty());
         let partly = of(&|one| is_missing(one) && !one.finding.evidence.is_empty());
-        let undecided = of(&|one| one.finding.status == Status::CannotTell);
+        let undecided = of(&|one| one.finding.status == Status::Inconclusive);
         let all = [
             (
                 "Measured, but no verdict from so few repeats:",
@@ -428,24 +433,24 @@ impl Decision {
     }
 }
 
-fn used(seen: &run_view::RunView<'_>) -> RunUsed {
-    let run = &seen.model.run;
+fn used(view: &run_view::RunView<'_>) -> RunUsed {
+    let run = &view.model.run;
     let is_search = run.search.is_some();
     let count = |verdict| run.expectations.iter().filter(|one| one.verdict == verdict).count();
     RunUsed {
-        evidence: seen.cite("answer"),
-        path: seen.chosen.folder.clone(),
+        evidence: view.cite("answer"),
+        path: view.chosen.folder.clone(),
         question: run.question.clone(),
         started_utc: run.started_utc.clone(),
         load: run_view::load(run),
-        open_loop: seen.model.open_loop(),
+        open_loop: view.model.open_loop(),
         expectations: Claims {
             held: count(Verdict::Held),
             failed: count(Verdict::Failed),
             not_judged: count(Verdict::NotJudged),
         },
-        doubts: seen.chosen.doubts.clone(),
-        peers: seen
+        doubts: view.chosen.doubts.clone(),
+        peers: view
             .model
             .peers
             .iter()

@@ -9,9 +9,9 @@ use super::{Status, run_view::RunView};
 use crate::{estimate::Beside, findings::Sentence, model::PeerView, verdict::Verdict};
 
 /// What a run says of policies by a latency; `None` where it compares none.
-pub(super) fn of(seen: &RunView<'_>, figure: Figure) -> Option<(Status, Sentence)> {
+pub(super) fn of(view: &RunView<'_>, figure: Figure) -> Option<(Status, Sentence)> {
     let program = |peer: &PeerView<'_>| peer.name.split_once(':').map(|(name, _)| name.to_owned());
-    let all: Vec<&PeerView<'_>> = seen
+    let all: Vec<&PeerView<'_>> = view
         .model
         .measured()
         .filter(|peer| program(peer).is_some() && peer.estimate(figure).is_some())
@@ -32,7 +32,7 @@ pub(super) fn of(seen: &RunView<'_>, figure: Figure) -> Option<(Status, Sentence
     }
     let centre = |beside: &Beside| beside.ratio.map_or(1.0, |ratio| ratio.centre);
     others.sort_by(|a, b| centre(&a.1).total_cmp(&centre(&b.1)));
-    Some(sentence(best, &others, figure, seen.model.loop_word()))
+    Some(sentence(best, &others, figure, view.model.loop_word()))
 }
 
 fn sentence(
@@ -49,28 +49,30 @@ fn sentence(
             .collect()
     };
     let (worse, alike) = (of(&[Verdict::Worse]), of(&[Verdict::Same]));
-    let open = of(&[Verdict::CannotTell, Verdict::Better]);
+    let open = of(&[Verdict::Inconclusive, Verdict::Better]);
     let word = figure.name().trim_start_matches("latency_");
-    let mut says = Sentence::default().peer(best).text(&format!("'s {loop_word}{word} was lowest"));
+    let mut sentence =
+        Sentence::default().peer(best).text(&format!("'s {loop_word}{word} was lowest"));
     if let Some(estimate) = best.estimate(figure) {
-        says = says.text(", ").durations(&estimate);
+        sentence = sentence.text(", ").durations(&estimate);
     }
     for (index, (peer, beside)) in worse.iter().enumerate() {
         let Some(ratio) = beside.ratio else { continue };
-        says = says.text(if index == 0 { "; " } else { ", " }).peer(peer).text("'s ");
-        says = says.times(&ratio);
+        sentence = sentence.text(if index == 0 { "; " } else { ", " }).peer(peer).text("'s ");
+        sentence = sentence.times(&ratio);
         if index == 0 {
-            says = says.text(" that");
+            sentence = sentence.text(" that");
         }
     }
     if !alike.is_empty() {
         let peers: Vec<&PeerView<'_>> = alike.iter().map(|(peer, _)| *peer).collect();
-        says = says.text("; within 10 % of it: ").peers(&peers);
+        sentence = sentence.text("; within 10 % of it: ").peers(&peers);
     }
     if !open.is_empty() {
         let peers: Vec<&PeerView<'_>> = open.iter().map(|(peer, _)| *peer).collect();
-        says = says.text("; whether it is more than 10 % higher is open for ").peers(&peers);
+        sentence =
+            sentence.text("; whether it is more than 10 % higher is open for ").peers(&peers);
     }
-    let tells = !worse.is_empty() || open.is_empty();
-    (if tells { Status::Tells } else { Status::CannotTell }, says.text("."))
+    let is_conclusive = !worse.is_empty() || open.is_empty();
+    (if is_conclusive { Status::Conclusive } else { Status::Inconclusive }, sentence.text("."))
 }

@@ -125,7 +125,7 @@ impl<'a> RunView<'a> {
     }
 
     /// Whether it is a point on the way over a setting.
-    pub(crate) fn is_point_of(&self, key: &str) -> bool {
+    fn is_point_of(&self, key: &str) -> bool {
         self.point.as_ref().is_some_and(|at| at.key == key)
     }
 

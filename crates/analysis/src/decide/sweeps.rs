@@ -51,7 +51,7 @@ fn turn(row: &[Option<bool>]) -> Turn {
 pub(super) fn over_connections(points: &[&RunView<'_>]) -> Option<Judged> {
     let pairs = pairs(points);
     let (_, pair) = *pairs.first()?;
-    let (mut says, mut tells) = (Sentence::default(), false);
+    let (mut sentence, mut is_conclusive) = (Sentence::default(), false);
     for (figure, word) in
         [(Figure::LatencyP99, "p99"), (Figure::MaxShare, "busiest backend's share")]
     {
@@ -60,49 +60,50 @@ pub(super) fn over_connections(points: &[&RunView<'_>]) -> Option<Judged> {
             .map(|(_, pair)| match Verdict::between(pair.connections, pair.calls, figure) {
                 Verdict::Worse => Some(true),
                 Verdict::Better | Verdict::Same => Some(false),
-                Verdict::CannotTell => None,
+                Verdict::Inconclusive => None,
             })
             .collect();
         let shown = |index: usize| pairs[index].0.shown();
         let turn = turn(&row);
-        says = says.start().peer(pair.connections).text(&format!("'s {word} "));
-        says = match (turn.last, turn.first) {
+        sentence = sentence.start().peer(pair.connections).text(&format!("'s {word} "));
+        sentence = match (turn.last, turn.first) {
             (_, Some(0)) => {
-                says.text("is within 10 % of ").peer(pair.calls).text("'s at every point")
+                sentence.text("is within 10 % of ").peer(pair.calls).text("'s at every point")
             }
             (last, Some(first)) => {
-                let says = says
+                let sentence = sentence
                     .text("is within 10 % of ")
                     .peer(pair.calls)
                     .text("'s from ")
                     .figure(shown(first))
                     .text(" on");
                 match last {
-                    Some(0) => says.text(", and higher at ").figure(shown(0)),
-                    Some(last) => says.text(", and higher up to ").figure(shown(last)),
-                    None => says,
+                    Some(0) => sentence.text(", and higher at ").figure(shown(0)),
+                    Some(last) => sentence.text(", and higher up to ").figure(shown(last)),
+                    None => sentence,
                 }
             }
-            (Some(last), None) if last + 1 == pairs.len() => says
+            (Some(last), None) if last + 1 == pairs.len() => sentence
                 .text("is more than 10 % higher than ")
                 .peer(pair.calls)
                 .text("'s even at ")
                 .figure(shown(last)),
-            (Some(last), None) => says
+            (Some(last), None) => sentence
                 .text("is more than 10 % higher than ")
                 .peer(pair.calls)
                 .text("'s up to ")
                 .figure(shown(last))
                 .text("; where that ends is open"),
-            (None, None) => says
+            (None, None) => sentence
                 .text("may be above or within 10 % of ")
                 .peer(pair.calls)
                 .text("'s: the repeats leave it open"),
         };
-        says = says.text(".");
-        tells |= turn.first.is_some() || turn.last.is_some_and(|last| last + 1 == pairs.len());
+        sentence = sentence.text(".");
+        is_conclusive |=
+            turn.first.is_some() || turn.last.is_some_and(|last| last + 1 == pairs.len());
     }
-    Some((status(tells), says))
+    Some((status(is_conclusive), sentence))
 }
 
 /// From which payload on L7's proxy costs little beside L4's.
@@ -111,7 +112,7 @@ pub(super) fn over_payload(points: &[&RunView<'_>]) -> Option<Judged> {
     let (_, pair) = *pairs.first()?;
     let ratios: Vec<(&RunView<'_>, Beside)> = pairs
         .iter()
-        .map(|(seen, pair)| (*seen, pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall)))
+        .map(|(view, pair)| (*view, pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall)))
         .filter(|(_, beside)| beside.ratio.is_some())
         .collect();
     let ((first, low), (last, high)) = (ratios.first()?, ratios.last()?);
@@ -127,7 +128,7 @@ pub(super) fn over_payload(points: &[&RunView<'_>]) -> Option<Judged> {
             }
         })
         .collect();
-    let says = Sentence::default()
+    let sentence = Sentence::default()
         .peer(pair.calls)
         .text("'s proxy used ")
         .times(&low.ratio?)
@@ -141,23 +142,24 @@ pub(super) fn over_payload(points: &[&RunView<'_>]) -> Option<Judged> {
         .figure(last.shown());
     let turn = turn(&row);
     let shown = |index: usize| ratios[index].0.shown();
-    let says = match (turn.last, turn.first) {
-        (_, Some(0)) => says.text(", less than twice as much at every size"),
-        (Some(more), Some(less)) => says
+    let sentence = match (turn.last, turn.first) {
+        (_, Some(0)) => sentence.text(", less than twice as much at every size"),
+        (Some(more), Some(less)) => sentence
             .text("; less than twice as much from ")
             .figure(shown(less))
             .text(" on, and more up to ")
             .figure(shown(more)),
         (None, Some(less)) => {
-            says.text("; less than twice as much from ").figure(shown(less)).text(" on")
+            sentence.text("; less than twice as much from ").figure(shown(less)).text(" on")
         }
         (Some(more), None) if more + 1 == ratios.len() => {
-            says.text(", more than twice as much even there")
+            sentence.text(", more than twice as much even there")
         }
-        _ => says.text("; where it falls below twice as much is open"),
+        _ => sentence.text("; where it falls below twice as much is open"),
     };
-    let tells = turn.first.is_some() || turn.last.is_some_and(|more| more + 1 == ratios.len());
-    Some((status(tells), says.text(".")))
+    let is_conclusive =
+        turn.first.is_some() || turn.last.is_some_and(|more| more + 1 == ratios.len());
+    Some((status(is_conclusive), sentence.text(".")))
 }
 
 /// What L7's proxy costs more than L4's at each rate, or whatever else differs.
@@ -166,46 +168,47 @@ pub(super) fn over_rate(points: &[&RunView<'_>]) -> Option<Judged> {
     let (_, pair) = *pairs.first()?;
     let extra: Vec<(&RunView<'_>, Beside, Estimate)> = pairs
         .iter()
-        .filter_map(|(seen, pair)| {
+        .filter_map(|(view, pair)| {
             let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
-            Some((*seen, beside, beside.difference?))
+            Some((*view, beside, beside.difference?))
         })
         .collect();
     if extra.is_empty() {
         return None;
     }
-    let is_told =
+    let is_significant =
         |beside: &Beside| matches!(beside.significant, Difference::Greater | Difference::Less);
-    let (told, untold): (Vec<_>, Vec<_>) = extra.iter().partition(|(_, beside, _)| is_told(beside));
-    let mut says = Sentence::default();
-    if !told.is_empty() {
-        says = says.peer(pair.calls).text("'s proxy used ");
-        for (index, (seen, beside, difference)) in told.iter().enumerate() {
-            says = says.text(between(index, told.len()));
-            says = match beside.significant {
-                Difference::Less => says.durations(&difference.magnitude()).text(" less"),
-                _ => says.durations(difference).text(" more"),
+    let (significant, open): (Vec<_>, Vec<_>) =
+        extra.iter().partition(|(_, beside, _)| is_significant(beside));
+    let mut sentence = Sentence::default();
+    if !significant.is_empty() {
+        sentence = sentence.peer(pair.calls).text("'s proxy used ");
+        for (index, (view, beside, difference)) in significant.iter().enumerate() {
+            sentence = sentence.text(between(index, significant.len()));
+            sentence = match beside.significant {
+                Difference::Less => sentence.durations(&difference.magnitude()).text(" less"),
+                _ => sentence.durations(difference).text(" more"),
             };
             if index == 0 {
-                says = says.text(" CPU per call than ").peer(pair.connections).text("'s");
+                sentence = sentence.text(" CPU per call than ").peer(pair.connections).text("'s");
             }
-            says = says.text(" at ").figure(seen.shown());
+            sentence = sentence.text(" at ").figure(view.shown());
         }
-        says = says.text(".");
+        sentence = sentence.text(".");
     }
-    if !untold.is_empty() {
-        says = says
+    if !open.is_empty() {
+        sentence = sentence
             .start()
             .text("There is no significant difference between ")
             .peer(pair.calls)
             .text("'s and ");
-        says = says.peer(pair.connections).text("'s at ");
-        for (index, (seen, ..)) in untold.iter().enumerate() {
-            says = says.text(between(index, untold.len())).figure(seen.shown());
+        sentence = sentence.peer(pair.connections).text("'s at ");
+        for (index, (view, ..)) in open.iter().enumerate() {
+            sentence = sentence.text(between(index, open.len())).figure(view.shown());
         }
-        says = says.text(".");
+        sentence = sentence.text(".");
     }
-    Some((status(!told.is_empty()), says))
+    Some((status(!significant.is_empty()), sentence))
 }
 
 /// What TLS adds to the CPU of a call behind each of a pair: to that of client, balancer and
@@ -215,12 +218,12 @@ pub(super) fn over_tls(points: &[&RunView<'_>]) -> Option<Judged> {
     let ((_, without), (_, with)) = (pairs.first()?, pairs.last()?);
     let added = |with: &PeerView<'_>, without: &PeerView<'_>| {
         let beside = with.beside(without, Figure::LabCpuPerCall);
-        let is_told = matches!(beside.significant, Difference::Greater | Difference::Less);
-        Some((beside.difference?, is_told))
+        let is_significant = matches!(beside.significant, Difference::Greater | Difference::Less);
+        Some((beside.difference?, is_significant))
     };
     let connections = added(with.connections, without.connections)?;
     let calls = added(with.calls, without.calls)?;
-    let says = Sentence::default()
+    let sentence = Sentence::default()
         .text("TLS added ")
         .durations(&connections.0)
         .text(" of CPU to each call behind ")
@@ -230,13 +233,13 @@ pub(super) fn over_tls(points: &[&RunView<'_>]) -> Option<Judged> {
         .text(" behind ")
         .peer(with.calls)
         .text(", which terminates and re-encrypts it");
-    let is_told = connections.1 && calls.1;
-    let says = says.text(if is_told {
+    let is_significant = connections.1 && calls.1;
+    let sentence = sentence.text(if is_significant {
         "."
     } else {
         "; the repeats don't show that both are more than nothing."
     });
-    Some((status(is_told), says))
+    Some((status(is_significant), sentence))
 }
 
 /// What stands before one of `count` things in a list.
@@ -249,17 +252,17 @@ fn between(index: usize, count: usize) -> &'static str {
 }
 
 /// The highest rates at which an objective held.
-pub(super) fn of_search(seen: &RunView<'_>) -> Option<Judged> {
-    let search = seen.chosen.run.record.search.as_ref()?;
-    let pair = seen.pair()?;
-    let beside = findings::sweep::rates_beside(search, &pair.calls.name, &pair.connections.name)?;
-    let says = findings::sweep::found(&seen.model, search, pair.connections, pair.calls)?;
-    let tells = matches!(beside.significant, Difference::Greater | Difference::Less);
-    Some((status(tells), says))
+pub(super) fn of_search(view: &RunView<'_>) -> Option<Judged> {
+    let search = view.chosen.run.record.search.as_ref()?;
+    let pair = view.pair()?;
+    let beside = findings::search::rates_beside(search, &pair.calls.name, &pair.connections.name)?;
+    let sentence = findings::search::found(&view.model, search, pair.connections, pair.calls)?;
+    let is_conclusive = matches!(beside.significant, Difference::Greater | Difference::Less);
+    Some((status(is_conclusive), sentence))
 }
 
-fn status(tells: bool) -> Status {
-    if tells { Status::Tells } else { Status::CannotTell }
+fn status(is_conclusive: bool) -> Status {
+    if is_conclusive { Status::Conclusive } else { Status::Inconclusive }
 }
 
 #[cfg(test)]

@@ -37,12 +37,12 @@ pub struct TailRow {
     pub saved_ns: Option<Value>,
     /// The p99 of balancing calls over that of balancing connections.
     pub ratio: Option<Value>,
-    /// What that tells: `lower`, `higher`, `alike`, `cannot_tell` or `too_few_repeats`.
-    pub told: &'static str,
+    /// What that tells: `lower`, `higher`, `alike`, `inconclusive` or `too_few_repeats`.
+    pub verdict: &'static str,
 }
 
-pub(super) fn of(seen: &[RunView<'_>]) -> Vec<TailRow> {
-    let loads = seen.iter().filter(|one| one.is_load());
+pub(super) fn of(views: &[RunView<'_>]) -> Vec<TailRow> {
+    let loads = views.iter().filter(|one| one.is_load());
     let keeps_up = |pair: &Pair<'_, '_>| {
         [pair.calls, pair.connections].iter().all(|peer| peer.overload.is_none())
     };
@@ -52,24 +52,24 @@ pub(super) fn of(seen: &[RunView<'_>]) -> Vec<TailRow> {
 }
 
 /// All pairs of a run worth comparing, the one that sentences are about first.
-fn pairs<'s, 'a>(seen: &'s RunView<'a>) -> Vec<Pair<'s, 'a>> {
-    let main = seen.pair();
-    let mut pairs: Vec<Pair<'s, 'a>> = main.into_iter().chain(seen.other_makes()).collect();
-    if let (Some(main), Some(client)) = (main, seen.client()) {
+fn pairs<'s, 'a>(view: &'s RunView<'a>) -> Vec<Pair<'s, 'a>> {
+    let main = view.pair();
+    let mut pairs: Vec<Pair<'s, 'a>> = main.into_iter().chain(view.other_makes()).collect();
+    if let (Some(main), Some(client)) = (main, view.client()) {
         pairs.insert(1, Pair { calls: client, connections: main.connections });
     }
     pairs
 }
 
-fn row(seen: &RunView<'_>, pair: Pair<'_, '_>) -> TailRow {
+fn row(view: &RunView<'_>, pair: Pair<'_, '_>) -> TailRow {
     let p99 =
         |peer: &crate::model::PeerView<'_>| peer.estimate(Figure::LatencyP99).map(Value::from);
     // Other minus own, so that what is saved is positive.
     let saved = pair.connections.beside(pair.calls, Figure::LatencyP99).difference;
     let beside = pair.calls.beside(pair.connections, Figure::LatencyP99);
     TailRow {
-        evidence: seen.cite("latency-percentiles"),
-        closed_loop: !seen.model.open_loop(),
+        evidence: view.cite("latency-percentiles"),
+        closed_loop: !view.model.open_loop(),
         calls: pair.calls.name.clone(),
         calls_mark: pair.calls.mark,
         connections: pair.connections.name.clone(),
@@ -78,12 +78,12 @@ fn row(seen: &RunView<'_>, pair: Pair<'_, '_>) -> TailRow {
         calls_p99_ns: p99(pair.calls),
         saved_ns: saved.map(Value::from),
         ratio: beside.ratio.map(Value::of_ratio),
-        told: match Verdict::of(&beside) {
+        verdict: match Verdict::of(&beside) {
             Verdict::Better => "lower",
             Verdict::Worse => "higher",
             Verdict::Same => "alike",
-            Verdict::CannotTell if beside.significant == Difference::TooFew => "too_few_repeats",
-            Verdict::CannotTell => "cannot_tell",
+            Verdict::Inconclusive if beside.significant == Difference::TooFew => "too_few_repeats",
+            Verdict::Inconclusive => "inconclusive",
         },
     }
 }

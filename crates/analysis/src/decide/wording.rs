@@ -10,32 +10,16 @@ impl Sentence {
         if self.0.is_empty() { self } else { self.text(" ") }
     }
 
-    /// A ratio in words with its interval: `88 times lower (71–110 times)`.
-    pub(super) fn ratio(self, ratio: &interval::Estimate) -> Self {
-        let ends = ratio.interval.map(|interval| (interval.low, interval.high));
-        let (said, range) = format::change_by(ratio.centre, ends);
-        let sentence = self.figure(said);
-        match range {
-            Some(range) => sentence.qualified(range),
-            None => sentence,
-        }
-    }
-
     /// A ratio as a factor with its interval: `3.10 times (2.80–3.40)`.
     pub(super) fn times(self, ratio: &interval::Estimate) -> Self {
-        let sentence = self.figure(format!("{} times", format::factor(ratio.centre)));
-        match ratio.interval {
-            Some(ends) => sentence.qualified(factors(ends.low, ends.high)),
-            None => sentence,
-        }
+        let range = ratio.interval.map(|ends| factors(ends.low, ends.high));
+        self.figure(format!("{} times", format::factor(ratio.centre))).qualified(range)
     }
 
     /// The ends of a ratio's interval, said to be that of `what`.
     pub(super) fn ends(self, ratio: &interval::Estimate, what: &str) -> Self {
-        match ratio.interval {
-            Some(ends) => self.qualified(format!("{what} {}", factors(ends.low, ends.high))),
-            None => self,
-        }
+        let range = ratio.interval.map(|ends| factors(ends.low, ends.high));
+        self.qualified(range.map(|range| format!("{what} {range}")))
     }
 
     /// Peers in a row: `a, b and c`.

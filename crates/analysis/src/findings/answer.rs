@@ -7,7 +7,7 @@ use measure::{
     record::RunRecord,
 };
 
-use super::{Sentence, sweep};
+use super::{Sentence, search, sweep};
 use crate::{
     estimate::{Beside, Difference, Estimate},
     model::{Model, PeerView, sweep::peer_at},
@@ -54,7 +54,7 @@ impl<'m, 'a> Compared<'m, 'a> {
         let [own, other] = &answer.peers;
         if answer.figure == Figure::SaturationRate {
             let search = model.run.search.as_ref()?;
-            return Some(Self { peers: None, beside: sweep::rates_beside(search, own, other)? });
+            return Some(Self { peers: None, beside: search::rates_beside(search, own, other)? });
         }
         let find = |name: &str| find(model, name, answer.at.as_deref());
         let (own, other) = (find(own)?, find(other)?);
@@ -70,7 +70,7 @@ impl<'m, 'a> Compared<'m, 'a> {
         match self.beside.significant {
             Difference::Less => answer.less.as_ref(),
             Difference::Greater => answer.greater.as_ref(),
-            Difference::CannotTell => answer.alike.as_ref(),
+            Difference::NotSignificant => answer.alike.as_ref(),
             Difference::TooFew => None,
         }
     }
@@ -132,7 +132,7 @@ fn of_one(
     sentence: Sentence,
 ) -> Option<Sentence> {
     if quantity == Quantity::Figure(Figure::SaturationRate) {
-        return sweep::rate(model.run.search.as_ref()?, name, sentence);
+        return search::rate(model.run.search.as_ref()?, name, sentence);
     }
     let Some((from, to)) = point.and_then(|point| point.split_once("..")) else {
         return quantity_of(model, find(model, name, point)?, quantity, sentence);
@@ -183,13 +183,7 @@ fn find<'m, 'a>(model: &'m Model<'a>, name: &str, point: Option<&str>) -> Option
 /// How a figure stands to another, with the interval it was judged by.
 fn change(sentence: Sentence, beside: &Beside) -> Option<Sentence> {
     let ratio = beside.ratio.filter(|_| beside.significant != Difference::TooFew)?;
-    let ends = ratio.interval.map(|interval| (interval.low, interval.high));
-    let (said, range) = format::change_by(ratio.centre, ends);
-    let sentence = sentence.figure(said);
-    Some(match range {
-        Some(range) => sentence.qualified(range),
-        None => sentence,
-    })
+    Some(sentence.ratio(&ratio))
 }
 
 fn quantity_of(
@@ -291,7 +285,7 @@ fn best(
     let (first, value) = all.first()?;
     let sentence = sentence.peer(first).text(" with ").estimate(figure, value);
     let alike =
-        |peer: &PeerView<'_>| peer.beside(first, figure).significant == Difference::CannotTell;
+        |peer: &PeerView<'_>| peer.beside(first, figure).significant == Difference::NotSignificant;
     let others: Vec<&PeerView<'_>> =
         all[1..].iter().map(|(peer, _)| *peer).filter(|peer| alike(peer)).collect();
     Some(if others.is_empty() {

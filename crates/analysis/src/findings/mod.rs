@@ -3,47 +3,27 @@
 //! Each sentence is a list of pieces, so that a page can mark a peer's name
 //! and the terminal can print it plainly. A sentence calls one peer better than
 //! another only where the interval of their ratio, repeat by repeat, leaves no
-//! doubt; where it does, no difference can be told, and the sentence says so. With
+//! doubt; where it does, there is no significant difference, and the sentence says so. With
 //! too few repeats for an interval it states both figures and draws no conclusion.
 
 mod answer;
 mod peer;
+pub(crate) mod search;
+mod sentence;
 mod state;
 pub(crate) mod sweep;
 
 use measure::{
-    figure::{Figure, Unit},
+    figure::Figure,
     format,
     record::{Layer, RunRecord, TrialRecord},
 };
+pub use sentence::{Piece, Sentence};
 
 use crate::{
-    model::{Beside, Difference, Estimate, Mark, Model, PeerView},
+    model::{Difference, Estimate, Model, PeerView},
     overload::Overload,
 };
-
-/// A part of a sentence.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Piece {
-    /// Words.
-    Text(String),
-    /// The name of a peer, and its mark.
-    Peer(String, Mark),
-    /// A figure.
-    Figure(String),
-    /// What qualifies the figure before it: its interval.
-    Range(String),
-}
-
-/// A sentence.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sentence(pub Vec<Piece>);
-
-impl serde::Serialize for Sentence {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.plain())
-    }
-}
 
 /// What a report says first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -174,8 +154,9 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     let all = model.backends.len();
     let used = pair.connections.estimate(Figure::BackendsUsed)?;
     let mut sentence = Sentence::default();
-    let told = pair.calls.beside(pair.connections, Figure::MaxShare).significant;
-    if told == Difference::CannotTell && (calls.value - connections.value).abs() >= 0.01 {
+    let significant = pair.calls.beside(pair.connections, Figure::MaxShare).significant;
+    if significant == Difference::NotSignificant && (calls.value - connections.value).abs() >= 0.01
+    {
         return Some(
             sentence
                 .text("There is no significant difference between how ")
@@ -191,7 +172,7 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     }
     // Shares are counted, not sampled: where repeats are few, what each of them
     // shows is told.
-    let alike = told == Difference::TooFew && !calls.apart_from(&connections);
+    let alike = significant == Difference::TooFew && !calls.apart_from(&connections);
     if alike || (calls.value - connections.value).abs() < 0.01 {
         return Some(
             sentence
@@ -278,7 +259,7 @@ fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
         (pair.calls.estimate(Figure::LatencyP99)?, pair.connections.estimate(Figure::LatencyP99)?);
     let beside = pair.calls.beside(pair.connections, Figure::LatencyP99);
     let sentence = Sentence::default();
-    if beside.significant == Difference::CannotTell {
+    if beside.significant == Difference::NotSignificant {
         return Some(
             sentence
                 .text(&format!(
@@ -311,16 +292,7 @@ fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
         .peer(pair.calls);
     let ratio = beside.ratio.filter(|_| beside.significant != Difference::TooFew);
     Some(match ratio {
-        Some(ratio) => {
-            let ends = ratio.interval.map(|interval| (interval.low, interval.high));
-            let (said, range) = format::change_by(ratio.centre, ends);
-            let sentence = sentence.text(": ").figure(said);
-            let sentence = match range {
-                Some(range) => sentence.qualified(range),
-                None => sentence,
-            };
-            sentence.text(".")
-        }
+        Some(ratio) => sentence.text(": ").ratio(&ratio).text("."),
         None => sentence.text("."),
     })
 }
@@ -332,7 +304,7 @@ fn cost_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
     let sentence = Sentence::default();
     match (calls, connections) {
-        (Some(calls), Some(connections)) if beside.significant == Difference::CannotTell => Some(
+        (Some(calls), Some(connections)) if beside.significant == Difference::NotSignificant => Some(
             sentence
                 .text(
                     "There is no significant difference between their proxies' CPU time per call: ",
@@ -384,125 +356,5 @@ fn cost_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
             )
         }
         (None, _) => None,
-    }
-}
-
-impl Sentence {
-    /// Adds words.
-    pub fn text(mut self, text: &str) -> Self {
-        if !text.is_empty() {
-            self.0.push(Piece::Text(text.to_owned()));
-        }
-        self
-    }
-
-    /// Adds a peer's name.
-    pub fn peer(mut self, peer: &PeerView<'_>) -> Self {
-        self.0.push(Piece::Peer(peer.name.clone(), peer.mark));
-        self
-    }
-
-    /// Adds a figure.
-    pub fn figure(mut self, figure: impl Into<String>) -> Self {
-        self.0.push(Piece::Figure(figure.into()));
-        self
-    }
-
-    /// What a cost per call comes to at a rate near the measured one.
-    pub(crate) fn carried(self, model: &Model<'_>, cost: &Estimate) -> Self {
-        let Some(rate) = model.carried_rate() else { return self };
-        let cores = cost.value * rate / 1e9;
-        let cores = if cores < 0.005 { "less than 0.01".to_owned() } else { format::number(cores) };
-        self.text("; at ")
-            .figure(format::rate(rate))
-            .text(" that is ")
-            .figure(format!("{cores} cores"))
-    }
-
-    /// Where the repeats leave open what matters, that.
-    pub(crate) fn open_ends(self, beside: &Beside) -> Self {
-        match beside.open_ends() {
-            Some((low, high)) => self
-                .text(" The ratio could be anything from ")
-                .figure(format::factor(low))
-                .text(" to ")
-                .figure(format::factor(high))
-                .text("; more repeats would narrow that down."),
-            None => self,
-        }
-    }
-
-    /// What qualifies the figure before; nothing where it reads as that figure.
-    pub fn qualified(mut self, range: impl Into<String>) -> Self {
-        let range = range.into();
-        let says_nothing = matches!(self.0.last(), Some(Piece::Figure(figure)) if *figure == range);
-        if !says_nothing {
-            self.0.push(Piece::Range(range));
-        }
-        self
-    }
-
-    /// Calls of a peer that failed or had no answer: `8 of 28,309 calls (<0.1 %)`.
-    pub(crate) fn lost(self, peer: &PeerView<'_>) -> Self {
-        let scheduled = format::count(peer.sum(|figures| figures.scheduled));
-        match peer.lost() {
-            (0, _) => self.figure(format!("none of {scheduled} calls")),
-            (lost, share) => self
-                .figure(format!("{} of {scheduled} calls", format::count(lost)))
-                .qualified(format::share(share)),
-        }
-    }
-
-    /// A figure with its interval.
-    pub(crate) fn estimate(self, figure: Figure, estimate: &Estimate) -> Self {
-        match figure.unit() {
-            Unit::Time => self.durations(estimate),
-            Unit::Share => self.shares(estimate),
-            Unit::Calls | Unit::Rate | Unit::Number => {
-                let sentence = self.figure(figure.show(estimate.value));
-                match estimate.interval {
-                    Some((low, high)) => sentence.qualified(figure.show_range(low, high)),
-                    None => sentence,
-                }
-            }
-        }
-    }
-
-    /// A time with its interval.
-    pub fn durations(self, estimate: &Estimate) -> Self {
-        let sentence = self.figure(format::duration(estimate.value));
-        match estimate.interval {
-            Some((low, high)) => sentence.qualified(format::duration_range(low, high)),
-            None => sentence,
-        }
-    }
-
-    /// A share with its interval.
-    pub fn shares(self, estimate: &Estimate) -> Self {
-        let sentence = self.figure(format::share(estimate.value));
-        match estimate.interval {
-            Some((low, high)) => {
-                sentence.qualified(format::range(format::share(low), format::share(high)))
-            }
-            None => sentence,
-        }
-    }
-
-    /// The sentence as plain text.
-    pub fn plain(&self) -> String {
-        let mut text = String::new();
-        for piece in &self.0 {
-            match piece {
-                Piece::Text(words) => text.push_str(words),
-                Piece::Peer(name, _) => text.push_str(name),
-                Piece::Figure(figure) => text.push_str(figure),
-                Piece::Range(range) => {
-                    text.push_str(" (");
-                    text.push_str(range);
-                    text.push(')');
-                }
-            }
-        }
-        text
     }
 }

@@ -196,10 +196,10 @@ fn compared(
     let (before, after) = match beside.significant {
         Difference::Less | Difference::Greater => (" instead of ", ""),
         Difference::TooFew => (" beside ", ""),
-        Difference::CannotTell if beside.open_ends().is_some() => {
+        Difference::NotSignificant if beside.open_ends().is_some() => {
             (" beside ", " (too few repeats to tell)")
         }
-        Difference::CannotTell => (" beside ", " (no significant difference)"),
+        Difference::NotSignificant => (" beside ", " (no significant difference)"),
     };
     sentence
         .text(before)

@@ -35,7 +35,7 @@ impl Doubt<'_> {
     /// has no sentence of its own for what came out.
     fn aside(&self, model: &Model<'_>) -> Option<String> {
         let answer = model.run.answer.as_ref().filter(|_| super::asked(model).is_some())?;
-        let is_told = |figure: &Figure| self.affected.holds(*figure) && answer.tells(*figure);
+        let is_told = |figure: &Figure| self.affected.holds(*figure) && answer.shows(*figure);
         if !Figure::ALL.iter().any(is_told) {
             let figures = self.affected.words().to_lowercase();
             return Some(format!(" The answer does not use {figures}."));

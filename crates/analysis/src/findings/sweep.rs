@@ -1,19 +1,17 @@
-//! What came out of a sweep or a search, in sentences made from the data.
+//! What came out of a sweep, in sentences made from the data.
 //!
 //! A sweep's answer is where things change: from which point on two peers are alike,
 //! where their costs break even, what a figure is at the ends. Each is told by the
 //! ratio of the two peers repeat by repeat at each point; where that leaves it open,
 //! the sentence says so.
 
-use measure::{
-    figure::Figure,
-    format,
-    record::{SearchLimit, SearchRecord},
-    summary::{Saturation, saturation},
-};
+use measure::{figure::Figure, format, summary::saturation};
 use queueing::bins::RandomPlacement;
 
-use super::{Pair, Sentence};
+use super::{
+    Pair, Sentence,
+    search::{found, of_search},
+};
 use crate::model::{
     Beside, Difference, Model, PeerView,
     sweep::{Point, Stretch, Sweep, peer_at, stretches},
@@ -97,126 +95,6 @@ pub(super) fn of_peer(model: &Model<'_>, sweep: &Sweep<'_>, peer: &PeerView<'_>)
         said += 1;
     }
     sentence.text(".")
-}
-
-fn of_search(found: Option<Saturation>, sentence: Sentence) -> Sentence {
-    let Some(found) = found else {
-        return sentence.text(" met the objective at none of the rates that were tried.");
-    };
-    let sentence = held(sentence.text(" met the objective up to "), &found);
-    let others = other_limits(&found);
-    let sentence = if others.is_empty() {
-        sentence
-    } else {
-        sentence.text(&format!("; in some repeats {}", others.join(", and ")))
-    };
-    sentence.text(".")
-}
-
-/// What limited a search other than the peer: it decides how far it may be believed.
-fn other_limits(found: &Saturation) -> Vec<&'static str> {
-    let mut others: Vec<&str> = Vec::new();
-    for limit in found.limits.iter().filter(|limit| **limit != SearchLimit::Peer) {
-        let words = crate::model::sweep::limit_words(*limit);
-        if !others.contains(&words) {
-            others.push(words);
-        }
-    }
-    others
-}
-
-/// The median of the highest rates over the repeats, with the lowest and the highest.
-fn held(sentence: Sentence, found: &Saturation) -> Sentence {
-    let sentence = sentence.figure(format::rate(found.rate));
-    let highest = found.repeats.iter().copied().fold(0.0, f64::max);
-    let range = format::range(format::rate(found.low), format::rate(highest));
-    match found.repeats.len() {
-        0 | 1 => sentence,
-        repeats if found.low == highest => {
-            sentence.qualified(format!("in each of {repeats} repeats"))
-        }
-        repeats => sentence.qualified(format!("{range} in {repeats} repeats")),
-    }
-}
-
-/// The highest rate that a search found for a peer.
-pub(super) fn rate(search: &SearchRecord, name: &str, sentence: Sentence) -> Option<Sentence> {
-    let found = saturation(search, name)?;
-    let sentence = held(sentence, &found);
-    // Where it broke at the lowest rate of all, it can't be more.
-    let may_be_more = |limit: &&SearchLimit| **limit != SearchLimit::Floor;
-    let limits = found.limits.iter().filter(may_be_more).copied().collect();
-    let others = other_limits(&Saturation { limits, ..found });
-    let others: Vec<&str> = others.iter().filter_map(|limit| limit.split(':').next()).collect();
-    Some(match others.is_empty() {
-        true => sentence,
-        false => sentence.text(&format!(" or more ({})", others.join(", "))),
-    })
-}
-
-/// The highest rates that a search found for two peers, repeat by repeat.
-pub(crate) fn rates_beside(search: &SearchRecord, own: &str, other: &str) -> Option<Beside> {
-    let held = |name: &str, repeat: u32| {
-        let mut of_peer = search.results.iter().filter(|result| result.peer == name);
-        of_peer.find(|result| result.repeat == repeat).map(|result| result.held.unwrap_or(0.0))
-    };
-    let repeats = search.results.iter().map(|result| result.repeat + 1).max()?;
-    let (own, other): (Vec<f64>, Vec<f64>) =
-        (0..repeats).filter_map(|repeat| Some((held(own, repeat)?, held(other, repeat)?))).unzip();
-    (!own.is_empty()).then(|| Beside::of(&own, &other))
-}
-
-/// How far each of two peers kept the objective of a search.
-pub(crate) fn found(
-    model: &Model<'_>,
-    search: &SearchRecord,
-    connections: &PeerView<'_>,
-    calls: &PeerView<'_>,
-) -> Option<Sentence> {
-    let objective = search.slo.join(" and ");
-    let sentence = Sentence::default()
-        .text(&format!("The highest rate with {objective} was "))
-        .chain(|sentence| rate(search, &connections.name, sentence))?
-        .text(" behind ")
-        .peer(connections)
-        .text(" and ")
-        .chain(|sentence| rate(search, &calls.name, sentence))?
-        .text(" behind ")
-        .peer(calls);
-    let beside = rates_beside(search, &calls.name, &connections.name)?;
-    let sentence = match beside.ratio.filter(|_| beside.significant != Difference::CannotTell) {
-        Some(ratio) => {
-            let ends = ratio.interval.map(|interval| (interval.low, interval.high));
-            let (said, range) = format::change_by(ratio.centre, ends);
-            let sentence = sentence.text(": ").figure(said);
-            match range.filter(|_| beside.significant != Difference::TooFew) {
-                Some(range) => sentence.qualified(range),
-                None => sentence,
-            }
-        }
-        None => sentence.text("; there is no significant difference between the two"),
-    };
-    let capacity = capacity(model);
-    Some(match capacity {
-        Some(capacity) => sentence
-            .text("; all backends together can serve ")
-            .figure(format::rate(capacity))
-            .text("."),
-        None => sentence.text("."),
-    })
-}
-
-/// Calls per second that all backends can serve; `None` where service takes no time.
-fn capacity(model: &Model<'_>) -> Option<f64> {
-    model
-        .run
-        .backends
-        .iter()
-        .map(|backend| {
-            let mean_s = backend.service_mean_ns / 1e9;
-            (mean_s > 0.0).then(|| f64::from(backend.concurrency) * backend.speed / mean_s)
-        })
-        .sum()
 }
 
 /// From which point on the two spread calls alike.
@@ -408,13 +286,9 @@ fn figure_answer(
     Some(match sweep.crossing(&pair.calls.name, &pair.connections.name, figure) {
         Some(crossing) => {
             let point = |number: f64| show_number(sweep, number);
-            let sentence =
-                sentence.text(". They break even at about ").figure(point(crossing.value));
-            let sentence = match crossing.interval {
-                Some((low, high)) => sentence.qualified(format::range(point(low), point(high))),
-                None => sentence,
-            };
-            sentence.text(".")
+            let range = crossing.interval.map(|(low, high)| format::range(point(low), point(high)));
+            let sentence = sentence.text(". They break even at about ");
+            sentence.figure(point(crossing.value)).qualified(range).text(".")
         }
         None => sentence.text(". The repeats leave open where they break even."),
     })
@@ -431,7 +305,7 @@ fn show_number(sweep: &Sweep<'_>, number: f64) -> String {
     }
 }
 
-/// What is told of a stretch of points.
+/// What the data says of a stretch of points.
 fn describe_stretch(
     sweep: &Sweep<'_>,
     all: &[(&Point<'_>, Beside)],
@@ -445,7 +319,7 @@ fn describe_stretch(
     } else {
         format!("from {} to {}", sweep.shown(first.0), sweep.shown(last.0))
     };
-    if stretch.significant == Difference::CannotTell {
+    if stretch.significant == Difference::NotSignificant {
         return sentence.text(&format!("no significant difference {at}"));
     }
     let change = |beside: &Beside| {
@@ -457,7 +331,7 @@ fn describe_stretch(
     let Some(((said, range), difference)) = change(&first.1) else {
         return sentence.text(&format!("unknown {at}"));
     };
-    let sentence = with(sentence.figure(said), range);
+    let sentence = sentence.figure(said).qualified(range);
     let by = |sentence: Sentence, difference: &crate::model::Estimate| {
         let sign = if difference.value < 0.0 { "−" } else { "+" };
         let size = format::duration(difference.value.abs());
@@ -466,16 +340,9 @@ fn describe_stretch(
     let sentence = by(sentence, &difference).text(&format!(", at {}", sweep.shown(first.0)));
     match change(&last.1).filter(|_| !one) {
         Some(((said, range), difference)) => {
-            let sentence = with(sentence.text(" and ").figure(said), range);
+            let sentence = sentence.text(" and ").figure(said).qualified(range);
             by(sentence, &difference).text(&format!(", at {}", sweep.shown(last.0)))
         }
-        None => sentence,
-    }
-}
-
-fn with(sentence: Sentence, range: Option<String>) -> Sentence {
-    match range {
-        Some(range) => sentence.qualified(range),
         None => sentence,
     }
 }
@@ -500,11 +367,4 @@ fn per_gib_answer(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
             .text(&format!(" in messages of {}", sweep.shown(point)));
     }
     Some(sentence.text("."))
-}
-
-impl Sentence {
-    /// Goes on with what a function adds.
-    fn chain(self, add: impl FnOnce(Self) -> Option<Self>) -> Option<Self> {
-        add(self)
-    }
 }

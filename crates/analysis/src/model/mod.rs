@@ -18,11 +18,13 @@ use measure::{
 use self::sweep::Sweep;
 use crate::{
     closed_form::Theories,
-    doubts, on_wire, overload,
+    doubts,
+    estimate::FEWEST_REPEATS,
+    on_wire, overload,
     peer::{in_order, marks},
 };
 pub use crate::{
-    estimate::{Beside, Difference, Estimate, FEWEST_REPEATS, LEVEL, LEVEL_TEXT},
+    estimate::{Beside, Difference, Estimate, LEVEL, LEVEL_TEXT},
     peer::{Affected, MARKS, Mark, PeerView, TrialView, marks_of},
 };
 
@@ -145,7 +147,7 @@ impl<'a> Model<'a> {
 
     /// What stands before the name of a latency, so that none of a closed loop is
     /// ever taken for one of an open loop, and none on the wire for one from the schedule.
-    pub fn loop_word(&self) -> &'static str {
+    pub(crate) fn loop_word(&self) -> &'static str {
         match (self.open_loop(), self.own_part_ns.is_some()) {
             (true, false) => "",
             (true, true) => "on-wire ",
@@ -156,7 +158,7 @@ impl<'a> Model<'a> {
 
     /// By which latencies peers are compared and why, where it is not those from the
     /// schedule.
-    pub fn on_wire_note(&self) -> Option<String> {
+    pub(crate) fn on_wire_note(&self) -> Option<String> {
         let own_part = format::duration(self.own_part_ns?);
         Some(format!(
             "The generator itself adds {own_part} to half of the calls, which is much of so short a \
@@ -203,7 +205,7 @@ impl<'a> Model<'a> {
 
     /// The highest power of ten that is at most ten times the rate measured: as far as a
     /// cost per call is carried.
-    pub fn carried_rate(&self) -> Option<f64> {
+    pub(crate) fn carried_rate(&self) -> Option<f64> {
         let served = |peer: &PeerView<'_>| Some(peer.estimate(Figure::Throughput)?.value);
         let measured = self.measured().filter_map(served).reduce(f64::max)?;
         (measured > 0.0).then(|| 10_f64.powf((10.0 * measured).log10().floor()))

@@ -14,7 +14,8 @@ use measure::{
     record::{RunRecord, SearchLimit, SearchRecord, TrialRecord},
 };
 
-use super::{Beside, Difference, Estimate, FEWEST_REPEATS, Model, PeerView};
+use super::{Beside, Difference, Estimate, Model, PeerView};
+use crate::estimate::FEWEST_REPEATS;
 
 /// The points of a run.
 #[derive(Clone, Debug)]
@@ -83,7 +84,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// Whether it goes over numbers of connections.
-    pub fn is_of_connections(&self) -> bool {
+    pub(crate) fn is_of_connections(&self) -> bool {
         self.key == "load.connections"
     }
 
@@ -174,7 +175,7 @@ impl<'a> Sweep<'a> {
     /// Between neighbouring points the logarithm of the ratio is taken to be straight
     /// over the logarithm of the setting, which is what it is where each figure is a
     /// power of the setting.
-    pub fn crossing(&self, one: &str, other: &str, figure: Figure) -> Option<Estimate> {
+    pub(crate) fn crossing(&self, one: &str, other: &str, figure: Figure) -> Option<Estimate> {
         let repeats = self.points.iter().map(|point| point.model.repeats()).max()?;
         let mut crossings = Vec::new();
         for repeat in 0..u32::try_from(repeats).ok()? {
@@ -276,9 +277,9 @@ mod tests {
 
     #[test]
     fn points_at_which_the_same_is_told_stand_together() {
-        let told =
-            [Difference::Less, Difference::Less, Difference::CannotTell, Difference::Greater];
-        let found = stretches(told.into_iter());
+        let differences =
+            [Difference::Less, Difference::Less, Difference::NotSignificant, Difference::Greater];
+        let found = stretches(differences.into_iter());
         assert_eq!(found.len(), 3);
         assert_eq!(found[0], Stretch { significant: Difference::Less, first: 0, last: 1 });
         assert_eq!(found[2], Stretch { significant: Difference::Greater, first: 3, last: 3 });

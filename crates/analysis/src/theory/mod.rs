@@ -52,39 +52,9 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<(Setting, Option<St
     if let Some(what) = what_happened(peer) {
         return Err(format!("{what} while it ran, so there is no steady state to model"));
     }
-    if load.fleet.subset.is_some() && layer != Layer::None {
-        return Err(
-            "its balancers use only some of the backends each, and the models assume that they \
-                    use all"
-                .to_owned(),
-        );
-    }
-    if fails_calls(model) {
-        return Err("backends fail some of their calls, which takes no service time".to_owned());
-    }
-    if is_set(model, "/load/deadline") {
-        return Err(
-            "its calls are cancelled at a deadline, and the models let them wait".to_owned()
-        );
-    }
     let are_own = own::are_own(model, peer);
-    if load.service.is_some() && !are_own {
-        return Err(
-            "it serves calls of a service whose service time is not set by the lab".to_owned()
-        );
-    }
-    if load.call != "unary" {
-        return Err("its calls are streams, and the models are for single requests".to_owned());
-    }
-    if layer != Layer::L7 && connections_age(model) {
-        return Err("connections are closed and reopened while it runs, so none stays where it \
-                    was placed"
-            .to_owned());
-    }
-    if layer != Layer::L7 && connections_differ(model) {
-        return Err("some connections carry far more than others, and the models assume equal \
-                    ones"
-            .to_owned());
+    if let Some(reason) = beyond_theory(model, layer, are_own) {
+        return Err(reason.to_owned());
     }
     let first = run.backends.first().ok_or("there is no backend")?;
     let (servers, service, alike, note) = if are_own {
@@ -107,6 +77,38 @@ fn setting(model: &Model<'_>, peer: &PeerView<'_>) -> Result<(Setting, Option<St
         balancers: load.fleet.balancers,
     };
     Ok((setting, note))
+}
+
+/// What of a setting no model knows. `are_own`: service times are those of the user's own
+/// servers, as they were measured.
+fn beyond_theory(model: &Model<'_>, layer: Layer, are_own: bool) -> Option<&'static str> {
+    let load = &model.run.load;
+    let reasons = [
+        (
+            load.fleet.subset.is_some() && layer != Layer::None,
+            "its balancers use only some of the backends each, and the models assume that they \
+             use all",
+        ),
+        (fails_calls(model), "backends fail some of their calls, which takes no service time"),
+        (
+            is_set(model, "/load/deadline"),
+            "its calls are cancelled at a deadline, and the models let them wait",
+        ),
+        (
+            load.service.is_some() && !are_own,
+            "it serves calls of a service whose service time is not set by the lab",
+        ),
+        (load.call != "unary", "its calls are streams, and the models are for single requests"),
+        (
+            layer != Layer::L7 && connections_age(model),
+            "connections are closed and reopened while it runs, so none stays where it was placed",
+        ),
+        (
+            layer != Layer::L7 && connections_differ(model),
+            "some connections carry far more than others, and the models assume equal ones",
+        ),
+    ];
+    reasons.into_iter().find_map(|(is_so, reason)| is_so.then_some(reason))
 }
 
 /// A quantile of the time in the backends, was each call sent to one by chance: what

@@ -44,8 +44,8 @@ pub struct Driver {
     names: Option<Arc<NameServer>>,
     shape: Arc<CallShape>,
     sink: Rc<dyn Sink>,
-    /// What it is still to be told, and what wakes the task that tells it.
-    untold: RefCell<Vec<u8>>,
+    /// Lines that it is still to be sent, and what wakes the task that sends them.
+    unsent: RefCell<Vec<u8>>,
     wake: Notify,
     /// Calls without an answer, by client and slot.
     under_way: RefCell<BTreeSet<(u32, u32)>>,
@@ -66,12 +66,12 @@ impl Driver {
         sink: Rc<dyn Sink>,
     ) -> Result<Rc<Self>, ConnectError> {
         let failed = |what: String| ConnectError::own(format!("client {}: {what}", plan.name));
-        let (child, mut told, said) =
+        let (child, mut stdin, stdout) =
             spawn(&plan).map_err(|error| failed(format!("it can't be started: {error}")))?;
-        let mut lines = BufReader::new(said).lines();
+        let mut lines = BufReader::new(stdout).lines();
         let hello = format!("{}\n", plan.hello);
         let greeted = async {
-            told.write_all(hello.as_bytes()).await?;
+            stdin.write_all(hello.as_bytes()).await?;
             lines.next_line().await
         };
         match greeted.await {
@@ -87,11 +87,11 @@ impl Driver {
             names: plan.names,
             shape,
             sink,
-            untold: RefCell::default(),
+            unsent: RefCell::default(),
             wake: Notify::new(),
             under_way: RefCell::default(),
         });
-        tokio::task::spawn_local(tell(Rc::downgrade(&driver), told));
+        tokio::task::spawn_local(send(Rc::downgrade(&driver), stdin));
         tokio::task::spawn_local(listen(Rc::downgrade(&driver), lines));
         Ok(driver)
     }
@@ -130,14 +130,14 @@ fn spawn(plan: &DriverPlan) -> io::Result<(Child, ChildStdin, ChildStdout)> {
         .kill_on_drop(true)
         .spawn()?;
     let pipe = || io::Error::other("it has no pipe");
-    let (told, said) = (child.stdin.take(), child.stdout.take());
-    Ok((child, told.ok_or_else(pipe)?, said.ok_or_else(pipe)?))
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    Ok((child, stdin.ok_or_else(pipe)?, stdout.ok_or_else(pipe)?))
 }
 
-/// Tells the program what it is to be told, as much at a time as there is.
-async fn tell(driver: std::rc::Weak<Driver>, mut pipe: ChildStdin) {
+/// Sends the program its lines, as many at a time as there are.
+async fn send(driver: std::rc::Weak<Driver>, mut pipe: ChildStdin) {
     while let Some(driver) = driver.upgrade() {
-        let lines = driver.untold.take();
+        let lines = driver.unsent.take();
         if lines.is_empty() {
             driver.wake.notified().await;
         } else if pipe.write_all(&lines).await.is_err() {
@@ -184,7 +184,7 @@ impl Connection for DrivenClient {
             "call {} {} {sequence} {request_bytes} {response_bytes}\n",
             self.number, call.slot
         );
-        self.driver.untold.borrow_mut().extend(line.bytes());
+        self.driver.unsent.borrow_mut().extend(line.bytes());
         self.driver.wake.notify_one();
     }
 

@@ -26,7 +26,7 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 use rustix::io::Errno;
-use scenario::Keepalive;
+use scenario::{CallKind, Keepalive};
 
 pub use backends::{Backends, Seen};
 use balanced::BalancedConnection;
@@ -110,19 +110,6 @@ pub trait Connection {
     fn make_ready(&self);
 }
 
-/// The kinds of call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallKind {
-    /// One message each way.
-    Unary,
-    /// One request, several responses.
-    ServerStream,
-    /// Several requests, one response.
-    ClientStream,
-    /// Several messages each way.
-    Bidi,
-}
-
 /// What the calls of a trial look like, and how their answers are checked.
 #[derive(Debug)]
 pub enum Shape {
@@ -189,7 +176,7 @@ impl CallShape {
 
     /// Whether `payload` is what the service owes for a request: as many bytes as that
     /// asked for, of its own payload, repeated from its start as needed.
-    pub fn is_echo(&self, sequence: u64, payload: &[u8]) -> bool {
+    pub(crate) fn is_echo(&self, sequence: u64, payload: &[u8]) -> bool {
         let (request_bytes, response_bytes) = self.bytes(sequence);
         if payload.len() != response_bytes as usize {
             return false;
@@ -249,7 +236,7 @@ impl ConnectOptions {
     }
 
     /// Those of one connection of several, which don't all try again at the same moment.
-    pub fn of_number(&self, number: u64) -> Self {
+    pub(crate) fn of_number(&self, number: u64) -> Self {
         let seeded = |backoff: Backoff| Backoff {
             seed: SplitMix64::seed_from_u64(backoff.seed ^ number).next_u64(),
             ..backoff

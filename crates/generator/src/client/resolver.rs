@@ -165,7 +165,7 @@ impl Resolver {
 
     /// The name stands for these backends from now on. Says whether the client has heard of
     /// it, and that the backend it is connected to is none of them.
-    pub fn set_members(&self, members: &[usize], now_ns: u64) -> bool {
+    pub(crate) fn set_members(&self, members: &[usize], now_ns: u64) -> bool {
         match self {
             Self::Turns(turns) if !members.is_empty() => {
                 *turns.members.borrow_mut() = members.to_vec();

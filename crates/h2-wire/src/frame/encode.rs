@@ -91,7 +91,7 @@ pub fn priority(out: &mut Vec<u8>, stream: u32, priority: Priority) {
 }
 
 /// Appends a RST_STREAM frame.
-pub fn rst_stream(out: &mut Vec<u8>, stream: u32, reason: Reason) {
+pub(crate) fn rst_stream(out: &mut Vec<u8>, stream: u32, reason: Reason) {
     head(out, Head { length: 4, kind: kind::RST_STREAM, flags: 0, stream });
     out.extend_from_slice(&reason.0.to_be_bytes());
 }

@@ -9,7 +9,8 @@ mod encode;
 mod parse;
 
 pub use encode::*;
-pub use parse::{Frame, Priority, SettingsIter, parse, parse_payload};
+pub(crate) use parse::parse_payload;
+pub use parse::{Frame, Priority, SettingsIter, parse};
 
 /// Bytes of a frame head.
 pub const HEAD_LEN: usize = 9;
@@ -18,13 +19,13 @@ pub const HEAD_LEN: usize = 9;
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The smallest value of SETTINGS_MAX_FRAME_SIZE, and the one in force until told otherwise.
-pub const DEFAULT_MAX_FRAME_SIZE: u32 = 16_384;
+pub(crate) const DEFAULT_MAX_FRAME_SIZE: u32 = 16_384;
 
 /// The largest value of SETTINGS_MAX_FRAME_SIZE.
-pub const LARGEST_MAX_FRAME_SIZE: u32 = (1 << 24) - 1;
+pub(crate) const LARGEST_MAX_FRAME_SIZE: u32 = (1 << 24) - 1;
 
 /// Stream identifiers are 31 bits wide; this is also the id in the first GOAWAY of a drain.
-pub const LARGEST_STREAM_ID: u32 = (1 << 31) - 1;
+pub(crate) const LARGEST_STREAM_ID: u32 = (1 << 31) - 1;
 
 /// Frame types (RFC 9113, section 6).
 pub mod kind {

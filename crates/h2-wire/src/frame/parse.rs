@@ -170,7 +170,7 @@ pub fn parse(input: &[u8], max_frame_size: u32) -> Result<Option<(Frame<'_>, usi
 /// # Errors
 /// Any broken rule of section 6, with the scope and the code the RFC gives it.
 #[inline]
-pub fn parse_payload(head: Head, payload: &[u8]) -> Result<Frame<'_>, Error> {
+pub(crate) fn parse_payload(head: Head, payload: &[u8]) -> Result<Frame<'_>, Error> {
     match head.kind {
         kind::DATA => data(head, payload),
         kind::HEADERS => headers(head, payload),

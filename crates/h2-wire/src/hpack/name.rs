@@ -65,7 +65,7 @@ pub enum Name {
 
 impl Name {
     /// The class of `name`.
-    pub fn classify(name: &[u8]) -> Self {
+    pub(crate) fn classify(name: &[u8]) -> Self {
         match name {
             [b':', rest @ ..] => match rest {
                 b"authority" => Self::Authority,

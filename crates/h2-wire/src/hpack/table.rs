@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 /// What an entry costs above its text, in bytes (section 4.1).
-pub(crate) const ENTRY_OVERHEAD: usize = 32;
+const ENTRY_OVERHEAD: usize = 32;
 
 /// One entry: where its text lies, and what its user keeps with it.
 #[derive(Clone, Copy)]

@@ -207,7 +207,7 @@ fn imbalance(connections: u32, plan: &Plan, table: &mut Table) -> Result<(), Fai
 }
 
 /// Runs the scenario of the frozen backend and compares its percentiles with
-/// arithmetic: of the calls due while it stands still, each waits for what is left.
+/// arithmetic: of the calls due while it is stopped, each waits for what is left.
 fn frozen(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     let scenario =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/frozen-backend.toml");

@@ -191,13 +191,13 @@ fn run_scenario(name: &str, folder: &Path, quick: bool) -> io::Result<ExitStatus
     }
     // Out of the terminal's foreground group: Ctrl-C would reach it a second time.
     let mut child = command.process_group(0).spawn()?;
-    let mut told = false;
+    let mut is_asked_to_end = false;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if interrupt::interrupted() && !told {
-            told = true;
+        if interrupt::interrupted() && !is_asked_to_end {
+            is_asked_to_end = true;
             end(&child);
         }
         thread::sleep(POLL);

@@ -30,18 +30,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let source = source.map_err(Failure::bad_input)?;
     let (scenario, overrides) = args.settings.resolve(&source, &library)?;
     let results = args.settings.results(&root);
-    let request = Request {
-        source,
-        scenario,
-        overrides,
-        results: results.clone(),
-        every_peer: false,
-        service: None,
-        forecast: None,
-        targets: None,
-        nodes: None,
-        max_errors: 1.0,
-    };
+    let request = Request::new(source, scenario, overrides, results.clone());
     before_threads(&request.scenario)?;
     let mut progress = Progress::new(Terminal::stderr());
     let finished = run::run(&request, &library, &root, &mut progress)?;

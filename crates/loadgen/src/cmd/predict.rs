@@ -50,16 +50,10 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     })?;
     overrides.push(format!("predict --like {name}"));
     let request = Request {
-        source,
-        scenario,
-        overrides,
-        results: args.settings.results(&root),
         every_peer: args.settings.every_peer(),
         service,
         forecast: Some(forecast),
-        targets: None,
-        max_errors: 1.0,
-        nodes: None,
+        ..Request::new(source, scenario, overrides, args.settings.results(&root))
     };
     before_threads(&request.scenario)?;
     let mut progress = Progress::new(Terminal::stderr());

@@ -79,20 +79,20 @@ impl Bench for Programs<'_> {
 impl Rerun<'_> {
     /// Repeats until every figure is known, or the budget is spent. `told` hears how it
     /// goes.
-    pub(super) fn run(&self, told: &mut dyn FnMut(String)) -> Result<Comparison, Failure> {
+    pub(super) fn run(&self, note: &mut dyn FnMut(String)) -> Result<Comparison, Failure> {
         let scenario = self.scenario.canonicalize().map_err(|error| {
             Failure::bad_input(format!("--rerun {}: {error}", self.scenario.display()))
         })?;
         let sides = [Side::of(self.sides[0])?, Side::of(self.sides[1])?];
         let begun = Instant::now();
         let mut programs = Programs { scenario, sides, arguments: self.arguments, begun };
-        self.until_known(&mut programs, told)
+        self.until_known(&mut programs, note)
     }
 
     fn until_known(
         &self,
         bench: &mut dyn Bench,
-        told: &mut dyn FnMut(String),
+        note: &mut dyn FnMut(String),
     ) -> Result<Comparison, Failure> {
         let mut runs: [Option<Run>; 2] = [None, None];
         let mut looks = looks().peekable();
@@ -112,16 +112,16 @@ impl Rerun<'_> {
             }
             // Who gives up early may do so for what has been seen.
             let gone = bench.elapsed().as_secs_f64() / self.budget.as_secs_f64();
-            let error = spending.look(if is_last { 1.0 } else { gone });
+            let error = spending.spend(if is_last { 1.0 } else { gone });
             let [Some(before), Some(after)] = &runs else { continue };
             let comparison =
                 Comparison::interleaved((before, after), &self.figures, self.detect, error)
                     .map_err(Failure::bad_input)?;
             // Calls that fail now and then on both sides are no question of repeats.
             let is_open =
-                |row: &&Row| row.verdict == Verdict::CannotTell && row.shown != Figure::ErrorRate;
+                |row: &&Row| row.verdict == Verdict::Inconclusive && row.shown != Figure::ErrorRate;
             let open = comparison.rows.iter().filter(is_open).count();
-            told(format!(
+            note(format!(
                 "after {repeat} repeats of each: {} of {} figures are known",
                 comparison.rows.len() - open,
                 comparison.rows.len()
@@ -251,9 +251,9 @@ mod tests {
                 detect: 0.05,
                 budget: Duration::from_secs(20 * 60),
             };
-            let mut told = Vec::new();
-            let comparison = rerun.until_known(self, &mut |line| told.push(line)).unwrap();
-            (comparison, told)
+            let mut notes = Vec::new();
+            let comparison = rerun.until_known(self, &mut |line| notes.push(line)).unwrap();
+            (comparison, notes)
         }
     }
 
@@ -313,9 +313,9 @@ mod tests {
             [(1.05, Verdict::Worse), (0.9, Verdict::Better), (1.0, Verdict::Same)]
         {
             let mut fake = Fake::new(ratio);
-            let (comparison, told) = fake.compare();
+            let (comparison, notes) = fake.compare();
             let row = &comparison.rows[0];
-            assert_eq!(row.verdict, expected, "{ratio}: {row:?}, {told:?}");
+            assert_eq!(row.verdict, expected, "{ratio}: {row:?}, {notes:?}");
             assert_eq!((comparison.before.as_str(), comparison.after.as_str()), ("a", "b"));
             let (low, high) = row.interval.unwrap();
             assert!(low <= row.ratio && row.ratio <= high);
@@ -329,9 +329,9 @@ mod tests {
     fn which_side_begins_is_tossed() {
         let mut fake = Fake::new(1.02);
         fake.stop_after = 200;
-        let (comparison, told) = fake.compare();
-        assert_eq!(comparison.interleaved, Some(100), "{told:?}");
-        assert!(told[0].starts_with("after 18 repeats of each: "), "{told:?}");
+        let (comparison, notes) = fake.compare();
+        assert_eq!(comparison.interleaved, Some(100), "{notes:?}");
+        assert!(notes[0].starts_with("after 18 repeats of each: "), "{notes:?}");
         let pairs = || fake.order.chunks(2);
         assert!(pairs().all(|pair| pair[0] != pair[1]), "each repeat has both");
         let begun = pairs().filter(|pair| pair[0] == 1).count();
@@ -345,7 +345,7 @@ mod tests {
         let mut fake = Fake::new(1.5);
         fake.stop_after = 8;
         let (comparison, _) = fake.compare();
-        assert_eq!(comparison.rows[0].verdict, Verdict::CannotTell);
+        assert_eq!(comparison.rows[0].verdict, Verdict::Inconclusive);
         assert!(comparison.warnings.iter().any(|one| one.contains("--budget")));
     }
 

@@ -225,22 +225,14 @@ fn request(args: &Args, library: &Library, root: &Root) -> Result<Request, Failu
     let target = args.targets.words();
     let nodes = args.nodes.wanted(library, short.is_some(), &settings)?;
     let written = origins(&settings);
+    let overrides = short.into_iter().chain(target).chain(args.nodes.words()).chain(written);
     Ok(Request {
-        source,
-        scenario,
-        overrides: short
-            .into_iter()
-            .chain(target)
-            .chain(args.nodes.words())
-            .chain(written)
-            .collect(),
         nodes,
         service,
-        forecast: None,
         every_peer: args.settings.every_peer(),
         targets,
         max_errors: args.targets.max_errors()?,
-        results: args.settings.results(root),
+        ..Request::new(source, scenario, overrides.collect(), args.settings.results(root))
     })
 }
 

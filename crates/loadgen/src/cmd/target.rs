@@ -27,7 +27,7 @@ pub(super) const AS_SCENARIO: &str = "scenario";
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "What is there already")]
 pub(super) struct TargetArgs {
-    /// Drive a balancer or a service that is there already, for example a cluster's,
+    /// Drive a balancer or a service that is there already, for example one in a cluster,
     /// instead of the scenario's peers: HOST:PORT, or https://HOST:PORT where it speaks TLS,
     /// and with NAME= before it for one of several, which take turns. The lab starts nothing; layerlab's echo-backend has to run behind
     /// it, and is told apart by the id in its answers. At most 100 calls a second are made,

@@ -55,7 +55,7 @@ struct Done {
 /// What shows that a fault happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Sign {
-    /// The process stands still.
+    /// The process is stopped.
     Stopped,
     /// The process runs.
     Running,
@@ -66,7 +66,7 @@ enum Sign {
     /// The process says so in its log.
     Says(String),
     /// The clients know the new list of backends.
-    Heeded,
+    Acknowledged,
     /// Every balancer's page lists the backends there are for it now.
     Listed,
 }
@@ -194,7 +194,7 @@ impl Lab {
         let members = self.members();
         if self.fleet.is_empty() {
             means.clients.members.set(&members);
-            return Ok(Sign::Heeded);
+            return Ok(Sign::Acknowledged);
         }
         let around = Surroundings {
             network: &self.network,
@@ -233,7 +233,7 @@ impl Lab {
             Sign::Gone => self.is_gone(backend),
             Sign::Accepting => process.is_some_and(runs) && self.is_accepting(backend),
             Sign::Says(line) => process.is_some_and(|process| process.has_said(line)),
-            Sign::Heeded => means.clients.members.are_heeded(),
+            Sign::Acknowledged => means.clients.members.are_acknowledged(),
             Sign::Listed => self.fleet.lists(&self.network, &self.backend_addresses),
         }
     }

@@ -248,7 +248,7 @@ mod tests {
     /// What a thread has done stands after it has ended, and what it has started is not its.
     #[test]
     fn a_thread_is_counted_without_its_children() {
-        let (tell, told) = mpsc::channel();
+        let (tell, spawned) = mpsc::channel();
         let (begin, begun) = mpsc::channel();
         let worker = thread::spawn(move || {
             tell.send(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()).unwrap();
@@ -259,7 +259,7 @@ mod tests {
             while spent() < before + 5_000_000 {}
             spent()
         });
-        let thread = told.recv().unwrap();
+        let thread = spawned.recv().unwrap();
         assert!(threads_of(std::process::id()).any(|one| one == thread));
         let mut counters =
             Counters::open(Software::TASK_CLOCK, [thread], Children::LeftOut).unwrap();

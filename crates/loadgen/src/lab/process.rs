@@ -204,7 +204,7 @@ impl Process {
         (!words.is_empty()).then(|| words.join(" | "))
     }
 
-    /// Sends a signal, if there is still a process to send it to. What stands still, goes
+    /// Sends a signal, if there is still a process to send it to. What is stopped, goes
     /// on or is killed does so with its workers; to end is the first one's to do.
     pub(crate) fn signal(&mut self, signal: Signal) -> io::Result<()> {
         let takes_all = matches!(signal, Signal::STOP | Signal::CONT | Signal::KILL);
@@ -221,7 +221,7 @@ impl Process {
     /// of the line, by which it answers.
     ///
     /// The pipe holds thousands of such lines, so this does not wait, even for a
-    /// process that stands still.
+    /// process that is stopped.
     pub(crate) fn send(&mut self, line: &str) -> io::Result<u64> {
         let Some(pipe) = &mut self.child.stdin else {
             return Err(io::Error::other(format!("{} has no control pipe", self.name)));
@@ -252,7 +252,7 @@ impl Process {
         self.own_log().split(|&byte| byte == b'\n').find_map(find)
     }
 
-    /// Whether it stands still (SIGSTOP).
+    /// Whether it is stopped (SIGSTOP).
     pub(crate) fn is_stopped(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
         let state = stat.rfind(')').and_then(|end| stat[end..].split_whitespace().nth(1));
@@ -266,7 +266,7 @@ impl Process {
             && let Some(pid) = self.raw_pid()
         {
             // It may have ended since; then there is nothing to signal. One that
-            // stands still has to go on to hear of it.
+            // is stopped has to go on to hear of it.
             let _ = kill_process(pid, self.stop_signal);
             let _ = self.signal(Signal::CONT);
         }

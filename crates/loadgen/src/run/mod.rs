@@ -79,6 +79,29 @@ pub(crate) struct Request {
     pub(crate) nodes: Option<nodes::Wanted>,
 }
 
+impl Request {
+    /// A scenario with what is in it, here.
+    pub(crate) fn new(
+        source: ScenarioSource,
+        scenario: Scenario,
+        overrides: Vec<String>,
+        results: PathBuf,
+    ) -> Self {
+        Self {
+            source,
+            scenario,
+            overrides,
+            results,
+            every_peer: false,
+            service: None,
+            forecast: None,
+            targets: None,
+            max_errors: 1.0,
+            nodes: None,
+        }
+    }
+}
+
 /// Runs a scenario. What was measured comes back whatever went wrong after that.
 ///
 /// # Errors
@@ -99,14 +122,7 @@ pub(crate) fn run(
         }
         None => None,
     };
-    let (peers, left_out) = match (&request.targets, &nodes) {
-        (Some(targets), _) => {
-            let found = external::find_all(targets, scenario, service)?;
-            (found.into_iter().map(ReadyPeer::external).collect(), Vec::new())
-        }
-        (None, Some(nodes)) => nodes.peers(scenario, library)?,
-        (None, None) => prepare::all(scenario, library, root, request.every_peer)?,
-    };
+    let (peers, left_out) = ready_peers(request, nodes.as_ref(), library, root)?;
     for LeftOut { peer, reason } in &left_out {
         observer.on(Event::Note(&format!("left out {peer}: {reason}")));
     }
@@ -114,13 +130,7 @@ pub(crate) fn run(
         return Err(Failure::lab("none of the scenario's peers can be run here"));
     }
     let points = points::planned(scenario);
-    preflight::check(scenario, &peers)?;
-    if request.targets.is_none() && request.nodes.is_none() {
-        preflight::check_command(scenario).map_err(|reason| in_file(request, &reason))?;
-    }
-    for point in &points {
-        preflight::check(&point.scenario, &peers)?;
-    }
+    check(request, &points, &peers)?;
     let clients = clients(request, &points, library, root)?;
     let cpus =
         Cpus::of(&scenario.placement, &placement::available()).map_err(Failure::bad_input)?;
@@ -161,6 +171,34 @@ pub(crate) fn run(
         observer,
     };
     Ok(course.run(started))
+}
+
+/// The peers that can be run, and those that can't.
+fn ready_peers(
+    request: &Request,
+    nodes: Option<&Nodes>,
+    library: &Library,
+    root: &Root,
+) -> Result<(Vec<ReadyPeer>, Vec<LeftOut>), Failure> {
+    let scenario = &request.scenario;
+    match (&request.targets, nodes) {
+        (Some(targets), _) => {
+            let found = external::find_all(targets, scenario, request.service.as_ref())?;
+            Ok((found.into_iter().map(ReadyPeer::external).collect(), Vec::new()))
+        }
+        (None, Some(nodes)) => nodes.peers(scenario, library),
+        (None, None) => prepare::all(scenario, library, root, request.every_peer),
+    }
+}
+
+/// Whether this machine can run all of it.
+fn check(request: &Request, points: &[Point], peers: &[ReadyPeer]) -> Result<(), Failure> {
+    preflight::check(&request.scenario, peers)?;
+    if request.targets.is_none() && request.nodes.is_none() {
+        let checked = preflight::check_command(&request.scenario);
+        checked.map_err(|reason| in_file(request, &reason))?;
+    }
+    points.iter().try_for_each(|point| preflight::check(&point.scenario, peers))
 }
 
 /// What is wrong with a key of the scenario, with the file that it stands in.

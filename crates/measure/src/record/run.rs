@@ -114,7 +114,7 @@ pub struct Twin {
 
 impl RunRecord {
     /// The backends of a trial: those of its point, where points have their own.
-    pub fn backends_of(&self, trial: &TrialRecord) -> &[BackendSetup] {
+    pub(crate) fn backends_of(&self, trial: &TrialRecord) -> &[BackendSetup] {
         let points = self.sweep.iter().flat_map(|sweep| &sweep.points);
         let mut of_trial = points.filter(|point| Some(&point.value) == trial.point.as_ref());
         of_trial.next().map_or(&self.backends, |point| &point.backends)

@@ -80,7 +80,7 @@ pub struct RateCheck {
 
 /// Compares `sent` calls with the rate asked for times the length of the trial.
 /// `None` unless that is positive and finite.
-pub fn rate_check(sent: u64, expected: f64) -> Option<RateCheck> {
+pub(crate) fn rate_check(sent: u64, expected: f64) -> Option<RateCheck> {
     if !(expected > 0.0 && expected.is_finite()) {
         return None;
     }

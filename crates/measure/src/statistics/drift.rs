@@ -40,7 +40,7 @@ pub struct Trend {
 /// Up to ten values without ties the p-value is exact; else it is the normal
 /// approximation with ties and continuity corrected. `None` with fewer than 4
 /// values or more than 4096, or when one is not finite.
-pub fn trend(values: &[f64]) -> Option<Trend> {
+pub(crate) fn trend(values: &[f64]) -> Option<Trend> {
     let n = values.len();
     if !(4..=MOST_VALUES).contains(&n) || values.iter().any(|value| !value.is_finite()) {
         return None;
@@ -80,7 +80,7 @@ pub fn trend(values: &[f64]) -> Option<Trend> {
 /// with r = 0.6; without the correction 14 % and 31 %.
 ///
 /// `None` as of [`trend`], and with fewer than 10 values.
-pub fn trend_of_correlated(values: &[f64]) -> Option<Trend> {
+pub(crate) fn trend_of_correlated(values: &[f64]) -> Option<Trend> {
     let found = trend(values).filter(|_| values.len() >= 10)?;
     let n = values.len() as f64;
     let level: Vec<f64> = values

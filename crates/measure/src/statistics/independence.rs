@@ -9,7 +9,7 @@ use super::{interval::mean, special::normal_two_sided};
 
 /// Means of `batches` equal stretches of a series; what is left over at the end is
 /// dropped. `None` unless there is a value for each batch.
-pub fn batch_means(series: &[f64], batches: usize) -> Option<Vec<f64>> {
+pub(crate) fn batch_means(series: &[f64], batches: usize) -> Option<Vec<f64>> {
     let size = series.len().checked_div(batches).filter(|size| *size > 0)?;
     Some(series.chunks_exact(size).take(batches).map(mean).collect())
 }
@@ -17,7 +17,7 @@ pub fn batch_means(series: &[f64], batches: usize) -> Option<Vec<f64>> {
 /// The correlation of values with those `lag` places later, from -1 to 1. Beyond
 /// 2 / √n it is more than chance. `None` with fewer than lag + 3 values, without
 /// variation, or when a value is not finite.
-pub fn autocorrelation(series: &[f64], lag: usize) -> Option<f64> {
+pub(crate) fn autocorrelation(series: &[f64], lag: usize) -> Option<f64> {
     if series.len() < lag.checked_add(3)? || series.iter().any(|value| !value.is_finite()) {
         return None;
     }

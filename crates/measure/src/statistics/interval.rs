@@ -84,7 +84,7 @@ pub enum Difference {
     Greater,
     /// No significant difference in these trials. That is not to say that there is
     /// none: see how wide the interval is.
-    CannotTell,
+    NotSignificant,
     /// There are too few trials to tell chance from difference.
     TooFew,
 }
@@ -115,7 +115,7 @@ impl Estimate {
         match self.interval {
             Some(interval) if interval.high < value => Difference::Less,
             Some(interval) if interval.low > value => Difference::Greater,
-            _ => Difference::CannotTell,
+            _ => Difference::NotSignificant,
         }
     }
 
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(paired.against(1.0), Difference::Greater);
         let unpaired = ratio_of_runs(&a, &b, 0.0, 0.95).unwrap();
         assert!((unpaired.centre - paired.centre).abs() < 1e-12);
-        assert_eq!(unpaired.against(1.0), Difference::CannotTell);
+        assert_eq!(unpaired.against(1.0), Difference::NotSignificant);
         let reverse = ratio_paired(&b, &a, 0.95).unwrap();
         assert_eq!(reverse.against(1.0), Difference::Less);
     }
@@ -307,9 +307,9 @@ mod tests {
     #[test]
     fn equal_peers_are_seldom_told_apart_and_unequal_ones_often() {
         let mut chance = Chance::new(5);
-        let mut told = |ratio: f64, paired: bool| {
+        let mut detected = |ratio: f64, paired: bool| {
             let rounds = 4_000;
-            let mut told = 0;
+            let mut detected = 0;
             for _ in 0..rounds {
                 let (mut a, mut b) = (Vec::new(), Vec::new());
                 for _ in 0..5 {
@@ -319,14 +319,14 @@ mod tests {
                 }
                 let f = if paired { ratio_paired } else { ratio_unpaired };
                 let verdict = f(&a, &b, 0.95).unwrap().against(1.0);
-                told += u32::from(verdict != Difference::CannotTell);
+                detected += u32::from(verdict != Difference::NotSignificant);
             }
-            f64::from(told) / f64::from(rounds)
+            f64::from(detected) / f64::from(rounds)
         };
         for paired in [true, false] {
-            let equal = told(1.0, paired);
+            let equal = detected(1.0, paired);
             assert!((0.03..0.07).contains(&equal), "{paired}: {equal}");
-            let unequal = told(1.1, paired);
+            let unequal = detected(1.1, paired);
             assert!(unequal > 0.95, "{paired}: {unequal}");
         }
     }
@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(over_trials(&[1.0, 2.0], 1.0), None);
         let one = over_trials(&[3.0], 0.95).unwrap();
         assert_eq!((one.interval, one.relative_half_width()), (None, None));
-        assert_eq!(one.against(1.0), Difference::CannotTell);
+        assert_eq!(one.against(1.0), Difference::NotSignificant);
         assert_eq!(ratio_paired(&[1.0], &[1.0, 2.0], 0.95), None);
         assert_eq!(ratio_paired(&[1.0, 0.0], &[1.0, 2.0], 0.95), None);
         assert_eq!(ratio_of_runs(&[], &[1.0], 0.0, 0.95), None);
@@ -390,7 +390,7 @@ mod tests {
         let same = over_trials(&[0.25; 4], 0.95).unwrap();
         assert!(same.relative_half_width().unwrap() < 1e-12);
         let same = ratio_unpaired(&[2.0; 3], &[2.0; 3], 0.95).unwrap();
-        assert_eq!(same.against(1.0), Difference::CannotTell);
+        assert_eq!(same.against(1.0), Difference::NotSignificant);
         assert_eq!(mean_interval(&[1.0], 0.95), None);
         let interval = mean_interval(&[2.0; 4], 0.95).unwrap();
         assert_eq!((interval.low, interval.high), (2.0, 2.0));

@@ -33,7 +33,7 @@ pub struct ChiSquare {
 /// `None` with fewer than two weights above zero, without a call, with other
 /// lengths or with a weight that is negative or no number. A call where none was
 /// expected makes the statistic infinite and p zero.
-pub fn chi_square(counts: &[u64], weights: &[f64]) -> Option<ChiSquare> {
+pub(crate) fn chi_square(counts: &[u64], weights: &[f64]) -> Option<ChiSquare> {
     let calls = counts.iter().sum::<u64>() as f64;
     let sum: f64 = weights.iter().sum();
     let sound = weights.iter().all(|weight| *weight >= 0.0) && sum > 0.0 && sum.is_finite();
@@ -60,14 +60,14 @@ pub fn chi_square(counts: &[u64], weights: &[f64]) -> Option<ChiSquare> {
 
 /// Jain's fairness index of the counts: 1 when all are equal, 1/n when one has
 /// everything (Jain, Chiu, Hawe, *A Quantitative Measure of Fairness*, 1984).
-pub fn jain(counts: &[u64]) -> Option<f64> {
+pub(crate) fn jain(counts: &[u64]) -> Option<f64> {
     let sum: f64 = counts.iter().map(|&count| count as f64).sum();
     let squares: f64 = counts.iter().map(|&count| (count as f64).powi(2)).sum();
     (squares > 0.0).then(|| sum * sum / (counts.len() as f64 * squares))
 }
 
 /// Standard deviation of the counts over their mean.
-pub fn coefficient_of_variation(counts: &[u64]) -> Option<f64> {
+pub(crate) fn coefficient_of_variation(counts: &[u64]) -> Option<f64> {
     let n = counts.len() as f64;
     let mean = counts.iter().map(|&count| count as f64).sum::<f64>() / n;
     let variance = counts.iter().map(|&count| (count as f64 - mean).powi(2)).sum::<f64>() / n;

@@ -158,7 +158,7 @@ mod tests {
         let mut chance = Chance::new(41);
         for (pairs, level) in [(8, 0.95), (20, 0.95), (20, 0.99)] {
             let rounds = 4_000;
-            let told = (0..rounds).filter(|_| {
+            let detected = (0..rounds).filter(|_| {
                 let (a, b): (Vec<_>, Vec<_>) = (0..pairs)
                     .map(|_| {
                         let apart = (3.0 * chance.exponential()).exp();
@@ -167,11 +167,14 @@ mod tests {
                     .unzip();
                 !ratio_by_ranks(&a, &b, level).unwrap().interval.unwrap().holds(1.0)
             });
-            let told = told.count() as f64 / f64::from(rounds);
+            let detected = detected.count() as f64 / f64::from(rounds);
             // Four standard errors above, and not so few that the level is wasted.
             let error = 1.0 - level;
             let four = 4.0 * (error / f64::from(rounds)).sqrt();
-            assert!((0.6 * error..=error + four).contains(&told), "{pairs} at {level}: {told}");
+            assert!(
+                (0.6 * error..=error + four).contains(&detected),
+                "{pairs} at {level}: {detected}"
+            );
         }
     }
 

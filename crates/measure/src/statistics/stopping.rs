@@ -60,7 +60,7 @@ impl Spending {
 
     /// What a look may err by that is made when `fraction` of the time is gone. What looks
     /// before it left is in it.
-    pub fn look(&mut self, fraction: f64) -> f64 {
+    pub fn spend(&mut self, fraction: f64) -> f64 {
         let due = self.error * fraction.clamp(0.0, 1.0).powi(2);
         let error = (due - self.spent).max(0.0);
         self.spent += error;
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn looks_together_spend_no_more_than_there_is() {
         let mut spending = Spending::new(0.995);
-        let spent = [0.1, 0.3, 0.2, 0.6, 1.0, 1.3].map(|fraction| spending.look(fraction));
+        let spent = [0.1, 0.3, 0.2, 0.6, 1.0, 1.3].map(|fraction| spending.spend(fraction));
         assert!((spent.iter().sum::<f64>() - 0.005).abs() < 1e-12, "{spent:?}");
         assert!((spent[0] - 0.005 * 0.01).abs() < 1e-12, "{spent:?}");
         assert!(spent[4] > 0.6 * 0.005, "most is for the last look: {spent:?}");

@@ -12,7 +12,7 @@
 use super::{drift::trend_of_correlated, independence::batch_means};
 
 /// Values that MSER-5 joins to one.
-pub const MSER_BATCH: usize = 5;
+const MSER_BATCH: usize = 5;
 
 /// What a series says of its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ const TREND_P: f64 = 0.002;
 ///
 /// At least 50 values are needed to tell; `None` below, or when a value is not
 /// finite. Values past the last whole five are not looked at.
-pub fn mser5(series: &[f64]) -> Option<WarmUp> {
+pub(crate) fn mser5(series: &[f64]) -> Option<WarmUp> {
     if series.len() < 10 * MSER_BATCH || series.iter().any(|value| !value.is_finite()) {
         return None;
     }
@@ -89,7 +89,7 @@ pub struct ChangePoint {
 /// robust: an outlier counts for no more than its rank.
 ///
 /// `None` with fewer than 8 values, or when one is not finite.
-pub fn change_point(series: &[f64]) -> Option<ChangePoint> {
+pub(crate) fn change_point(series: &[f64]) -> Option<ChangePoint> {
     let ranks = super::ranks(series).filter(|ranks| ranks.len() >= 8)?;
     let n = ranks.len() as f64;
     let (mut sum, mut most, mut index) = (0.0, 0.0, 0);

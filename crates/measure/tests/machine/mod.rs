@@ -222,7 +222,7 @@ pub(crate) fn compare(
         next = at.next();
         let estimate = match rule {
             Rule::Ranks => {
-                let error = spending.look(repeat as f64 / most as f64) / figures as f64;
+                let error = spending.spend(repeat as f64 / most as f64) / figures as f64;
                 ratio_by_ranks(&after, &before, 1.0 - error)
             }
             Rule::Student => {

@@ -14,11 +14,11 @@ use analysis::{
 };
 use measure::{figure::Figure, format};
 
-use super::{Chart, Frame, axis, fit, tipped};
+use super::{Chart, Frame, axis, ends, fit, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
     palette::Paint,
-    scale::{Linear, Log, spread, ticks},
+    scale::{Linear, Log, ticks},
 };
 
 /// A figure that is drawn over a sweep.
@@ -194,11 +194,7 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame, curve: &Curve) -> Chart {
     };
     let lines: Vec<Line<'_, '_>> =
         model.peers.iter().filter_map(|peer| line(sweep, peer, curve)).collect();
-    let label_width = lines
-        .iter()
-        .map(|line| Font::new(13.0).bold().width(&line.peer.name))
-        .fold(30.0, f64::max)
-        .min(frame.width * 0.24);
+    let label_width = ends::width(lines.iter().map(|line| &*line.peer.name), frame);
     let (height, left) = if frame.is_narrow() { (300.0, 52.0) } else { (350.0, 66.0) };
     let height = frame.height.unwrap_or(height);
     let plot = Bounds {
@@ -221,7 +217,12 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame, curve: &Curve) -> Chart {
         for line in &lines {
             values(&mut drawing, sweep, curve, line, &layout);
         }
-        labels(&mut drawing, &lines, label_width, &layout);
+        let last = lines.iter().filter_map(|line| {
+            let (index, value, _) = line.values.last()?;
+            Some((line.peer, (layout.x[*index], layout.y.at(value.value))))
+        });
+        let ends: Vec<_> = last.collect();
+        ends::labels(&mut drawing, &ends, (layout.plot, label_width), 5.0, |_, _| true);
     }
     let note = note(model, sweep, curve, &lines);
     let alternative = alternative(&title(Some(sweep)), sweep, curve, &lines);
@@ -385,14 +386,11 @@ fn values(
 ) {
     let peer = line.peer;
     drawing.group(Group::of(&peer.name), |group| {
-        let ends: Vec<(f64, (f64, f64))> = line
-            .values
-            .iter()
-            .filter_map(|(index, value, _)| Some((layout.x[*index], value.interval?)))
-            .collect();
-        let lows = ends.iter().map(|(at, (low, _))| (*at, layout.y.at(*low)));
-        let highs = ends.iter().map(|(at, (_, high))| (*at, layout.y.at(*high)));
-        group.area(lows.chain(highs.rev()).collect(), Fill::new(Paint::of(peer.mark)).alpha(0.13));
+        let at = |(low, high)| (layout.y.at(low), layout.y.at(high));
+        let interval = |(index, value, _): &(usize, Estimate, _)| {
+            Some((layout.x[*index], at(value.interval?)))
+        };
+        ends::band(group, peer, line.values.iter().filter_map(interval));
         let points = line.values.iter();
         let points = points.map(|(index, value, _)| (layout.x[*index], layout.y.at(value.value)));
         let stroke = Stroke::new(Paint::of(peer.mark), 2.2);
@@ -406,7 +404,11 @@ fn values(
             "{} · {}: {}{}",
             peer.name,
             sweep.shown(point),
-            with_range(value, curve.figure),
+            ends::with_range(
+                value,
+                |value| curve.figure.show(value),
+                |low, high| curve.figure.show_range(low, high)
+            ),
             theory.unwrap_or_default()
         );
         drawing.group(tipped(&peer.name, tip), |group| {
@@ -414,40 +416,6 @@ fn values(
             group.dot(at, 9.0, Fill::new(Paint::Paper).alpha(0.01));
             group.dot(at, 3.6, Fill::new(Paint::of(peer.mark)));
         });
-    }
-}
-
-/// The peers' names at the ends of their lines.
-fn labels(drawing: &mut Drawing, lines: &[Line<'_, '_>], width: f64, layout: &Layout) {
-    let plot = layout.plot;
-    let ends: Vec<(f64, f64)> = lines
-        .iter()
-        .filter_map(|line| line.values.last())
-        .map(|(index, value, _)| (layout.x[*index], layout.y.at(value.value)))
-        .collect();
-    let heights: Vec<f64> = ends.iter().map(|(_, y)| *y).collect();
-    let placed = spread(&heights, 17.0, plot.y + 4.0, plot.bottom() - 4.0);
-    for ((line, end), height) in lines.iter().zip(&ends).zip(placed) {
-        drawing.group(Group::of(&line.peer.name), |group| {
-            let paint = Paint::of(line.peer.mark);
-            let start = plot.right() + 10.0;
-            let leader = Stroke::new(paint, 1.0).alpha(0.5);
-            group.line((end.0 + 5.0, end.1), (start - 2.0, height), leader);
-            let font = Font::new(13.0).bold().paint(paint);
-            group.text((start, height + 4.5), fit(&line.peer.name, font, width + 4.0), font);
-        });
-    }
-}
-
-fn with_range(value: &Estimate, figure: Figure) -> String {
-    let shown = figure.show(value.value);
-    match (value.trials, value.interval) {
-        (1, _) => shown,
-        (n, None) => format!("{shown} (median of {n} repeats)"),
-        (n, Some((low, high))) => {
-            let range = figure.show_range(low, high);
-            format!("{shown} (median of {n} repeats, {LEVEL_TEXT} interval {range})")
-        }
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod axis;
 mod bars;
 mod cpu;
 mod curve;
+mod ends;
 mod heatmap;
 mod legend;
 mod panels;
@@ -28,7 +29,7 @@ use crate::{
 /// Width of a chart on a screen that has room, in logical pixels.
 pub const WIDE: f64 = 920.0;
 /// Width of a chart on a telephone.
-pub const NARROW: f64 = 358.0;
+const NARROW: f64 = 358.0;
 
 /// One kind of chart.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +165,7 @@ pub const OVER_PAYLOAD: &[ChartKind] = &[CPU, CPU_PER_GIB, THROUGHPUT, P99, P50]
 /// Likewise, of a sweep over rates.
 pub const OVER_RATE: &[ChartKind] = &[CPU, P99, P50, THROUGHPUT, SHARES];
 /// Likewise, of a search, or of a sweep over balancers.
-pub const OF_SEARCH: &[ChartKind] = &[P99, P50, THROUGHPUT, CPU, SHARES];
+const OF_SEARCH: &[ChartKind] = &[P99, P50, THROUGHPUT, CPU, SHARES];
 
 /// The charts that suit a run: bars and lines over time for one setting, curves where
 /// a setting differs; none of what nobody knows, as of a target's backends and CPU time.
@@ -218,7 +219,7 @@ impl Frame {
     }
 
     /// Whether room is short.
-    pub fn is_narrow(&self) -> bool {
+    pub(crate) fn is_narrow(&self) -> bool {
         self.width < 600.0
     }
 }
@@ -238,7 +239,7 @@ pub struct Chart {
 
 impl Chart {
     /// The chart as it stands alone: with title, note and where it is from.
-    pub fn poster(&self, model: &Model<'_>) -> Drawing {
+    pub(crate) fn poster(&self, model: &Model<'_>) -> Drawing {
         let run = &model.run;
         self.poster_from(&format!(
             "{} · {} · layerlab {}",

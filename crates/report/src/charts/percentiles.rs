@@ -9,11 +9,11 @@
 use analysis::model::{Estimate, LEVEL_TEXT, Model, PeerView};
 use measure::format;
 
-use super::{Chart, Frame, axis, fit, theory, tipped};
+use super::{Chart, Frame, axis, ends, theory, tipped};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
     palette::Paint,
-    scale::{Linear, Log, place, quantile, spread},
+    scale::{Linear, Log, place, quantile},
 };
 
 /// Calls that have to lie above a percentile for it to be drawn.
@@ -32,11 +32,7 @@ struct Line<'a> {
 
 pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
     let lines: Vec<Line<'_>> = model.peers.iter().filter_map(line).collect();
-    let label_width = lines
-        .iter()
-        .map(|line| Font::new(13.0).bold().width(&line.peer.name))
-        .fold(30.0, f64::max)
-        .min(frame.width * 0.24);
+    let label_width = ends::width(lines.iter().map(|line| &*line.peer.name), frame);
     let (height, left) = if frame.is_narrow() { (330.0, 48.0) } else { (420.0, 62.0) };
     let width = frame.width - left - label_width - 14.0;
     let names = theory::height(model, width);
@@ -59,7 +55,15 @@ pub(crate) fn draw(model: &Model<'_>, frame: Frame) -> Chart {
             curve(&mut drawing, line, &x, &y);
         }
         numbers(&mut drawing, &lines, &x, &y, frame);
-        labels(&mut drawing, &lines, label_width, plot, &x, &y);
+        let last = lines.iter().filter_map(|line| {
+            let (place, value) = line.points.last()?;
+            Some((line.peer, (x.at(*place), y.at(value.value))))
+        });
+        let ends: Vec<_> = last.collect();
+        let is_apart = |end: (f64, f64), height: f64| {
+            (height - end.1).abs() > 3.0 || end.0 < plot.right() - 1.0
+        };
+        ends::labels(&mut drawing, &ends, (plot, label_width), 2.0, is_apart);
     }
     Chart { title: title(model), note: note(model), alternative: alternative(model), drawing }
 }
@@ -115,14 +119,9 @@ fn axes(drawing: &mut Drawing, plot: Bounds, x: &Linear, y: &Log) {
 fn curve(drawing: &mut Drawing, line: &Line<'_>, x: &Linear, y: &Log) {
     let peer = line.peer;
     drawing.group(Group::of(&peer.name), |group| {
-        let ends: Vec<(f64, (f64, f64))> = line
-            .points
-            .iter()
-            .filter_map(|(place, value)| Some((x.at(*place), value.interval?)))
-            .collect();
-        let lows = ends.iter().map(|(at, (low, _))| (*at, y.at(*low)));
-        let highs = ends.iter().map(|(at, (_, high))| (*at, y.at(*high)));
-        group.area(lows.chain(highs.rev()).collect(), Fill::new(Paint::of(peer.mark)).alpha(0.13));
+        let at = |(low, high)| (y.at(low), y.at(high));
+        let interval = |(place, value): &(f64, Estimate)| Some((x.at(*place), at(value.interval?)));
+        ends::band(group, peer, line.points.iter().filter_map(interval));
         if peer.figures().count() > 1 {
             for figures in peer.figures() {
                 let repeat = line.points.iter().step_by(2).filter_map(|(place, _)| {
@@ -147,7 +146,10 @@ fn curve(drawing: &mut Drawing, line: &Line<'_>, x: &Linear, y: &Log) {
         let said = if peer.overload.is_some() {
             "overloaded, longer with a longer trial".to_owned()
         } else {
-            format!("{name}: {}", with_range(&latency))
+            format!(
+                "{name}: {}",
+                ends::with_range(&latency, format::duration, format::duration_range)
+            )
         };
         let tip = format!("{} · {said}", peer.name);
         drawing.group(tipped(&peer.name, tip), |group| {
@@ -200,48 +202,6 @@ fn numbers(drawing: &mut Drawing, lines: &[Line<'_>], x: &Linear, y: &Log, frame
                 group.text(at, text, font);
             });
         }
-    }
-}
-
-/// The peers' names at the ends of their lines.
-fn labels(
-    drawing: &mut Drawing,
-    lines: &[Line<'_>],
-    width: f64,
-    plot: Bounds,
-    x: &Linear,
-    y: &Log,
-) {
-    let ends: Vec<(f64, f64)> = lines
-        .iter()
-        .filter_map(|line| line.points.last())
-        .map(|(place, value)| (x.at(*place), y.at(value.value)))
-        .collect();
-    let heights: Vec<f64> = ends.iter().map(|(_, y)| *y).collect();
-    let placed = spread(&heights, 17.0, plot.y + 4.0, plot.bottom() - 4.0);
-    for ((line, end), height) in lines.iter().zip(&ends).zip(placed) {
-        drawing.group(Group::of(&line.peer.name), |group| {
-            let paint = Paint::of(line.peer.mark);
-            let start = plot.right() + 10.0;
-            if (height - end.1).abs() > 3.0 || end.0 < plot.right() - 1.0 {
-                let leader = Stroke::new(paint, 1.0).alpha(0.5);
-                group.line((end.0 + 2.0, end.1), (start - 2.0, height), leader);
-            }
-            let font = Font::new(13.0).bold().paint(paint);
-            group.text((start, height + 4.5), fit(&line.peer.name, font, width + 4.0), font);
-        });
-    }
-}
-
-fn with_range(latency: &Estimate) -> String {
-    let value = format::duration(latency.value);
-    match (latency.trials, latency.interval) {
-        (1, _) => value,
-        (n, None) => format!("{value} (median of {n} repeats)"),
-        (n, Some((low, high))) => format!(
-            "{value} (median of {n} repeats, {LEVEL_TEXT} interval {})",
-            format::duration_range(low, high)
-        ),
     }
 }
 

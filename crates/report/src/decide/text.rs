@@ -15,9 +15,10 @@ use crate::{
 
 pub(super) fn write(decision: &Decision, style: Style) -> String {
     let mut text = String::new();
-    let tells =
-        |one: &&analysis::decide::Situation| one.finding.status == Status::Tells && !one.is_aside;
-    for situation in decision.situations.iter().filter(tells) {
+    let is_conclusive = |one: &&analysis::decide::Situation| {
+        one.finding.status == Status::Conclusive && !one.is_aside
+    };
+    for situation in decision.situations.iter().filter(is_conclusive) {
         let choices: Vec<&str> = situation.choices.iter().map(|choice| choice.words()).collect();
         let mut line = Sentence::default().text(&situation.opening(":"));
         if !choices.is_empty() {
@@ -56,8 +57,8 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
         }
     }
     let costs = decision.costs.iter().flat_map(|costs| &costs.findings);
-    for finding in costs.filter(|finding| finding.status == Status::Tells) {
-        text.push_str(&paragraph(&finding.says, "- ", style));
+    for finding in costs.filter(|finding| finding.status == Status::Conclusive) {
+        text.push_str(&paragraph(&finding.sentence, "- ", style));
     }
     open(&mut text, decision, style);
     text.push('\n');

@@ -79,13 +79,13 @@ fn ratio(peer: &PeerView<'_>, reference: &PeerView<'_>, figure: Figure) -> Optio
 fn cell(html: &mut Html, beside: Option<Beside>) {
     let shown =
         beside.and_then(|beside| Some((beside.significant, beside.ratio?, beside.open_ends())));
-    let Some((told, ratio, open)) = shown else {
+    let Some((significant, ratio, open)) = shown else {
         return html.leaf("td", &[("class", "num")], format::UNKNOWN);
     };
     let attributes = [("class", "num"), ("data-value", &*ratio.centre.to_string())];
     html.tag("td", &attributes, |html| {
         html.text(&format!("{} ×", format::factor(ratio.centre)));
-        if told == Difference::TooFew {
+        if significant == Difference::TooFew {
             return html.leaf("small", &[("class", "told")], "too few repeats to tell");
         }
         if let Some(interval) = ratio.interval {
@@ -99,7 +99,7 @@ fn cell(html: &mut Html, beside: Option<Beside>) {
             html.leaf("small", &[("class", "told")], "the same in every repeat");
         } else if open.is_some() {
             html.leaf("small", &[("class", "told")], "too few repeats to tell");
-        } else if told == Difference::CannotTell {
+        } else if significant == Difference::NotSignificant {
             html.leaf("small", &[("class", "told")], "no significant difference");
         }
     });

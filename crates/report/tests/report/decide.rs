@@ -40,7 +40,12 @@ fn every_situation_speaks_where_the_data_does() {
     for scenario in choices() {
         let decision = decide(&[clear(scenario)]);
         let one = situation(&decision, scenario);
-        assert_eq!(one.finding.status, Status::Tells, "{scenario}: {}", one.finding.says.plain());
+        assert_eq!(
+            one.finding.status,
+            Status::Conclusive,
+            "{scenario}: {}",
+            one.finding.sentence.plain()
+        );
         assert_eq!(one.choices, [Choice::L7], "{scenario}");
         assert!(!one.finding.evidence.is_empty(), "{scenario} links to nothing");
         // The choice is not written down: with what happened exchanged it is the other.
@@ -68,13 +73,17 @@ fn every_situation_says_when_the_data_cannot_tell() {
         crate::common::keep_repeats(&mut few, 2);
         let decision = decide(&[few]);
         let one = situation(&decision, scenario);
-        assert_eq!(one.finding.status, Status::CannotTell, "{scenario}");
+        assert_eq!(one.finding.status, Status::Inconclusive, "{scenario}");
         assert!(one.choices.is_empty(), "{scenario}");
         let command = one.command.as_deref().unwrap();
         assert!(command.contains(scenario) && command.contains("--repeats 6"), "{command}");
         let first = decision.answer.iter().find(|one| one.id == scenario);
         if let Some(first) = first {
-            assert!(first.says.plain().contains("the data can't tell"), "{}", first.says.plain());
+            assert!(
+                first.sentence.plain().contains("the data can't tell"),
+                "{}",
+                first.sentence.plain()
+            );
         }
     }
     // Enough repeats, and too different from each other.
@@ -85,8 +94,8 @@ fn every_situation_says_when_the_data_cannot_tell() {
     }
     let decision = decide(&[noisy]);
     let one = situation(&decision, "many-conns");
-    assert_eq!(one.finding.status, Status::CannotTell);
-    assert!(one.finding.says.plain().contains("is open"), "{}", one.finding.says.plain());
+    assert_eq!(one.finding.status, Status::Inconclusive);
+    assert!(one.finding.sentence.plain().contains("is open"), "{}", one.finding.sentence.plain());
 }
 
 #[test]
@@ -136,16 +145,19 @@ fn policies_are_told_apart_where_a_run_compares_them() {
         let run = with_policies(scenario, &policies);
         let decision = decide(std::slice::from_ref(&run));
         let one = situation(&decision, scenario);
-        let says = one.finding.says.plain();
-        assert_eq!(one.finding.status, Status::Tells, "{scenario}: {says}");
-        assert!(says.starts_with("l7:p2c's p9") && says.contains("was lowest"), "{says}");
-        assert!(says.contains("l7:round_robin's") && says.contains("times"), "{says}");
-        assert!(says.contains("within 10 % of it: l7:least_loaded"), "{says}");
+        let sentence = one.finding.sentence.plain();
+        assert_eq!(one.finding.status, Status::Conclusive, "{scenario}: {sentence}");
+        assert!(
+            sentence.starts_with("l7:p2c's p9") && sentence.contains("was lowest"),
+            "{sentence}"
+        );
+        assert!(sentence.contains("l7:round_robin's") && sentence.contains("times"), "{sentence}");
+        assert!(sentence.contains("within 10 % of it: l7:least_loaded"), "{sentence}");
         assert!(one.choices.is_empty(), "no layer is compared");
         let mut few = run;
         crate::common::keep_repeats(&mut few, 2);
         let decision = decide(&[few]);
-        assert_eq!(situation(&decision, scenario).finding.status, Status::CannotTell);
+        assert_eq!(situation(&decision, scenario).finding.status, Status::Inconclusive);
     }
 }
 
@@ -156,7 +168,7 @@ fn where_tails_are_alike_the_cheaper_one_is_right() {
     let decision = decide(&[alike.clone()]);
     let one = situation(&decision, "many-conns");
     assert_eq!(one.choices, [Choice::L4]);
-    assert!(one.finding.says.plain().contains("within 10 % of each other"));
+    assert!(one.finding.sentence.plain().contains("within 10 % of each other"));
     assert!(one.details.plain().contains("more CPU per call"));
     // With proxies that cost the same, either is right.
     let costs: Vec<_> =
@@ -176,20 +188,20 @@ fn a_client_that_does_as_well_is_right_too_and_its_cost_is_told() {
     assert_eq!(one.choices, [Choice::L7, Choice::ClientDns]);
     let costs = decision.costs.unwrap();
     let client = finding(&costs.findings, "cost-of-client");
-    assert_eq!(client.status, Status::Tells, "{}", client.says.plain());
-    assert!(client.says.plain().contains("more CPU per call"), "{}", client.says.plain());
+    assert_eq!(client.status, Status::Conclusive, "{}", client.sentence.plain());
+    assert!(client.sentence.plain().contains("more CPU per call"), "{}", client.sentence.plain());
     let row = costs.rows.iter().find(|row| row.peer == "client-dns").unwrap();
     // A tenth of the generator's 23.3 µs.
     assert!((2_000.0..2_700.0).contains(&row.cpu_per_call_ns.unwrap().value) && row.is_clients);
 
     crate::common::keep_repeats(&mut run, 1);
     let costs = decide(&[run.clone()]).costs.unwrap();
-    assert_eq!(finding(&costs.findings, "cost-of-client").status, Status::CannotTell);
+    assert_eq!(finding(&costs.findings, "cost-of-client").status, Status::Inconclusive);
     run.trials.retain(|trial| trial.peer != "direct");
     let costs = decide(&[run]).costs.unwrap();
     let client = finding(&costs.findings, "cost-of-client");
     assert_eq!(client.status, Status::NotMeasured);
-    assert!(client.says.plain().contains("--peers direct,l4,l7,client-dns"));
+    assert!(client.sentence.plain().contains("--peers direct,l4,l7,client-dns"));
 }
 
 #[test]
@@ -206,10 +218,10 @@ fn changes_of_which_nothing_can_be_told_share_a_sentence() {
             .collect();
     }
     let one = decide(&[run]);
-    let says = situation(&one, "rolling-restart");
-    let says = format!("{}{}", says.finding.says.plain(), says.details.plain());
-    assert_eq!(says.matches("balanced").count(), 2, "{says}");
-    assert!(says.contains("balanced after the 3 other changes is unknown"), "{says}");
+    let sentence = situation(&one, "rolling-restart");
+    let sentence = format!("{}{}", sentence.finding.sentence.plain(), sentence.details.plain());
+    assert_eq!(sentence.matches("balanced").count(), 2, "{sentence}");
+    assert!(sentence.contains("balanced after the 3 other changes is unknown"), "{sentence}");
 }
 
 #[test]
@@ -252,11 +264,11 @@ fn clients_are_told_apart_by_how_they_learn_of_backends() {
     let one = situation(&decision, "scale-out");
     assert_eq!(one.choices, [Choice::L7, Choice::ClientLookaside]);
     assert_eq!(one.command, None);
-    let says = one.details.plain();
-    assert!(says.contains("client-dns, which resolves a name, did worse"), "{says}");
+    let sentence = one.details.plain();
+    assert!(sentence.contains("client-dns, which resolves a name, did worse"), "{sentence}");
     assert!(
-        says.contains("client-lookaside, which a control plane updates, did as well"),
-        "{says}"
+        sentence.contains("client-lookaside, which a control plane updates, did as well"),
+        "{sentence}"
     );
     let page = report::decide::html(&decision);
     assert!(page.contains("<b>client-dns</b>") && page.contains("<b>client-lookaside</b>"));
@@ -268,9 +280,12 @@ fn nothing_is_compared_across_an_overloaded_peer() {
     assert!(decision.tails.is_empty() && decision.break_even.is_empty());
     let one = situation(&decision, "single-conn-flood");
     assert_eq!(one.choices, [Choice::L7]);
-    let says = one.finding.says.plain();
-    assert!(says.contains("l4 was overloaded: offered"), "{says}");
-    assert!(!says.contains("times lower") && !one.details.plain().contains("CPU"), "{says}");
+    let sentence = one.finding.sentence.plain();
+    assert!(sentence.contains("l4 was overloaded: offered"), "{sentence}");
+    assert!(
+        !sentence.contains("times lower") && !one.details.plain().contains("CPU"),
+        "{sentence}"
+    );
     let costs = decision.costs.unwrap();
     assert_eq!(finding(&costs.findings, "l7-beside-l4").status, Status::NotMeasured);
     assert!(costs.rows.iter().find(|row| row.peer == "l4").unwrap().cpu_per_call_ns.is_none());
@@ -293,17 +308,17 @@ fn cost_is_told_in_cores() {
     let decision = decide(&[clear("cost-of-l7"), clear("many-conns")]);
     let costs = decision.costs.unwrap();
     assert_eq!(costs.evidence.scenario, "cost-of-l7");
-    let told = finding(&costs.findings, "l7-beside-l4");
-    assert_eq!(told.status, Status::Tells);
+    let cost = finding(&costs.findings, "l7-beside-l4");
+    assert_eq!(cost.status, Status::Conclusive);
     // 14.2 µs against 2.25 µs.
     let difference = costs.rows.iter().find(|row| row.peer == "l7").unwrap().cpu_per_call_ns;
     assert!((13_000.0..15_500.0).contains(&difference.unwrap().value));
-    assert!(told.says.plain().contains("cores"), "{}", told.says.plain());
+    assert!(cost.sentence.plain().contains("cores"), "{}", cost.sentence.plain());
 
     let mut few = clear("cost-of-l7");
     crate::common::keep_repeats(&mut few, 1);
     let costs = decide(&[few.clone()]).costs.unwrap();
-    assert_eq!(finding(&costs.findings, "l7-beside-l4").status, Status::CannotTell);
+    assert_eq!(finding(&costs.findings, "l7-beside-l4").status, Status::Inconclusive);
     few.trials.retain(|trial| trial.peer != "l4");
     let costs = decide(&[few]).costs.unwrap();
     assert_eq!(finding(&costs.findings, "l7-beside-l4").status, Status::NotMeasured);
@@ -348,14 +363,14 @@ fn the_cheapest_proxy_is_named_where_it_can_be_told() {
     }
     run.trials.extend(trials);
     let costs = decide(&[run.clone()]).costs.unwrap();
-    let told = finding(&costs.findings, "cheapest-l7");
-    assert_eq!(told.status, Status::Tells);
-    let text = told.says.plain();
+    let cost = finding(&costs.findings, "cheapest-l7");
+    assert_eq!(cost.status, Status::Conclusive);
+    let text = cost.sentence.plain();
     assert!(text.starts_with("Of the L7 proxies l7 used the least"), "{text}");
     assert!(text.contains("other-l7 used 3.00 times"), "{text}");
     crate::common::keep_repeats(&mut run, 1);
     let costs = decide(&[run]).costs.unwrap();
-    assert_eq!(finding(&costs.findings, "cheapest-l7").status, Status::CannotTell);
+    assert_eq!(finding(&costs.findings, "cheapest-l7").status, Status::Inconclusive);
     // One proxy alone is the cheapest of nothing.
     assert!(costs.findings.iter().all(|one| one.id != "cheapest-l4"));
 }
@@ -365,7 +380,7 @@ fn the_break_even_is_what_the_formula_says() {
     let run = clear("single-conn-flood");
     let decision = decide(std::slice::from_ref(&run));
     let one = &decision.break_even[0];
-    assert_eq!(one.finding.status, Status::Tells, "{}", one.finding.says.plain());
+    assert_eq!(one.finding.status, Status::Conclusive, "{}", one.finding.sentence.plain());
     // One of four backends has everything: 4 · (1 − 0.25) of what the calls need.
     assert!((one.provisioned.unwrap().value - 4.0).abs() < 1e-9);
     assert!((one.wasted.unwrap().value - 3.0).abs() < 0.01);
@@ -387,13 +402,13 @@ fn the_break_even_is_what_the_formula_says() {
     let (low, high) = even.interval.unwrap();
     assert!(low < even.value && even.value < high);
     // The fixture's backends spend 26 µs on answering: more than that.
-    assert!(one.finding.says.plain().contains("it pays off with any service"));
+    assert!(one.finding.sentence.plain().contains("it pays off with any service"));
     finding(&decision.answer, "break-even-single-conn-flood");
 
     let mut alike = run.clone();
     crate::common::give_calls(&mut alike, "l7", "l4");
     let decision = decide(&[alike]);
-    assert_eq!(decision.break_even[0].finding.status, Status::CannotTell);
+    assert_eq!(decision.break_even[0].finding.status, Status::Inconclusive);
     assert!(decision.break_even[0].service_time_ns.is_none());
 
     // L7 for less: nothing to earn back.
@@ -405,8 +420,8 @@ fn the_break_even_is_what_the_formula_says() {
         }
     }
     let decision = decide(&[cheap]);
-    let says = decision.break_even[0].finding.says.plain();
-    assert!(says.contains("no extra cost to recover"), "{says}");
+    let sentence = decision.break_even[0].finding.sentence.plain();
+    assert!(sentence.contains("no extra cost to recover"), "{sentence}");
     assert!(decision.break_even[0].service_time_ns.is_none());
 
     // The formula is of backends that are alike and stay.
@@ -623,9 +638,9 @@ fn no_name_becomes_markup_and_no_line_is_too_wide() {
 fn the_json_has_what_the_page_has() {
     let decision = decide(&[clear("single-conn-flood"), clear("many-conns")]);
     let json = serde_json::to_value(&decision).unwrap();
-    assert_eq!(json["format"], 1);
-    assert_eq!(json["answer"][0]["status"], "tells");
-    assert!(json["answer"][0]["says"].as_str().unwrap().contains("L7"));
+    assert_eq!(json["format"], 2);
+    assert_eq!(json["answer"][0]["status"], "conclusive");
+    assert!(json["answer"][0]["sentence"].as_str().unwrap().contains("L7"));
     assert_eq!(json["situations"][0]["choices"][0], "l7");
     let folder = json["answer"][0]["evidence"][0]["folder"].as_str().unwrap();
     assert_eq!(folder, "single-conn-flood/20260102T030405Z-1");
@@ -669,8 +684,8 @@ fn a_run_that_is_not_whole_is_refused_and_the_file_named() {
     let decision = results.decide();
     assert_eq!(decision.runs.len(), 1, "that of few-conns");
     for (expected, _) in damages {
-        let told = decision.left_out.iter().any(|left| left.reason.contains(expected));
-        assert!(told, "{expected}: {:?}", decision.left_out);
+        let is_named = decision.left_out.iter().any(|left| left.reason.contains(expected));
+        assert!(is_named, "{expected}: {:?}", decision.left_out);
     }
     // The last one is missed too, since the run says how many there were.
     let results = Results::of(&[]);
@@ -713,7 +728,7 @@ fn what_is_no_choice_between_layers_is_told_aside() {
     let decision = results.decide();
     let one = situation(&decision, "failing-backend");
     assert!(one.is_aside && one.choices.is_empty());
-    assert!(one.finding.says.plain().ends_with(" failed."), "{}", one.finding.says.plain());
+    assert!(one.finding.sentence.plain().ends_with(" failed."), "{}", one.finding.sentence.plain());
     let page = report::decide::html(&decision);
     let first = &page[..page.find("id=\"choices\"").unwrap()];
     assert!(!first.contains("says-failing-backend") && first.contains("says-many-conns"));

@@ -9,14 +9,17 @@ fn connections_turn_where_both_sides_are_told() {
     let mut run = crate::common::swept();
     let decision = decide(std::slice::from_ref(&run));
     let one = situation(&decision, "connection-sweep");
-    let says = one.finding.says.plain();
+    let sentence = one.finding.sentence.plain();
     // 29 % and 40 % of the calls instead of 25 %.
-    assert_eq!(one.finding.status, Status::Tells, "{says}");
-    assert!(says.contains("share is more than 10 % higher than l7's even at 256"), "{says}");
+    assert_eq!(one.finding.status, Status::Conclusive, "{sentence}");
+    assert!(
+        sentence.contains("share is more than 10 % higher than l7's even at 256"),
+        "{sentence}"
+    );
     crate::common::keep_repeats(&mut run, 2);
     let decision = decide(&[run]);
     let one = situation(&decision, "connection-sweep");
-    assert_eq!(one.finding.status, Status::CannotTell, "{}", one.finding.says.plain());
+    assert_eq!(one.finding.status, Status::Inconclusive, "{}", one.finding.sentence.plain());
 
     // At the last point L4 is as good as L7 by both.
     let mut run = crate::common::swept();
@@ -30,14 +33,14 @@ fn connections_turn_where_both_sides_are_told() {
     }
     let decision = decide(&[run]);
     let one = situation(&decision, "connection-sweep");
-    let says = one.finding.says.plain();
-    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    let sentence = one.finding.sentence.plain();
+    assert_eq!(one.finding.status, Status::Conclusive, "{sentence}");
     assert!(
-        says.contains(
+        sentence.contains(
             "l4's p99 is within 10 % of l7's from 256 connections on, and higher up to 16 \
              connections."
         ),
-        "{says}"
+        "{sentence}"
     );
     finding(&decision.answer, "connection-sweep");
     // Each point is a load of its own, with a break-even of its own.
@@ -69,8 +72,8 @@ fn swept_over(key: &str, scenario: &str, unit: &str) -> Run {
 fn cost_over_payload_and_rate_is_told_point_by_point() {
     let mut run = swept_over("load.payload", "payload-sweep", "KiB");
     let decision = decide(std::slice::from_ref(&run));
-    let says = situation(&decision, "payload-sweep").finding.says.plain();
-    assert!(says.contains("more than twice as much even there"), "{says}");
+    let sentence = situation(&decision, "payload-sweep").finding.sentence.plain();
+    assert!(sentence.contains("more than twice as much even there"), "{sentence}");
     // From the second point on L7 costs what L4 does.
     let l4: Vec<_> = crate::common::trials_of(&run, "l4").cloned().collect();
     for trial in run.trials.iter_mut().filter(|trial| trial.peer == "l7") {
@@ -81,47 +84,50 @@ fn cost_over_payload_and_rate_is_told_point_by_point() {
     }
     let decision = decide(std::slice::from_ref(&run));
     let one = situation(&decision, "payload-sweep");
-    let says = one.finding.says.plain();
-    assert_eq!(one.finding.status, Status::Tells, "{says}");
-    assert!(says.contains("less than twice as much from 16 B on, and more up to 1 B"), "{says}");
+    let sentence = one.finding.sentence.plain();
+    assert_eq!(one.finding.status, Status::Conclusive, "{sentence}");
+    assert!(
+        sentence.contains("less than twice as much from 16 B on, and more up to 1 B"),
+        "{sentence}"
+    );
     crate::common::keep_repeats(&mut run, 2);
     let decision = decide(&[run]);
-    assert_eq!(situation(&decision, "payload-sweep").finding.status, Status::CannotTell);
+    assert_eq!(situation(&decision, "payload-sweep").finding.status, Status::Inconclusive);
 
     let mut rates = swept_over("load.rate", "cost-of-l7", "/s");
     let decision = decide(std::slice::from_ref(&rates));
     let one = situation(&decision, "cost-of-l7");
-    let says = one.finding.says.plain();
-    assert_eq!(one.finding.status, Status::Tells, "{says}");
+    let sentence = one.finding.sentence.plain();
+    assert_eq!(one.finding.status, Status::Conclusive, "{sentence}");
     assert!(
-        says.contains("more CPU per call than l4's at 1.00/s") && says.contains("256/s."),
-        "{says}"
+        sentence.contains("more CPU per call than l4's at 1.00/s") && sentence.contains("256/s."),
+        "{sentence}"
     );
     // The table of costs is read at the highest rate.
     assert!(decision.costs.unwrap().evidence.point.unwrap().ends_with("256/s"));
     crate::common::keep_repeats(&mut rates, 2);
     let decision = decide(&[rates]);
-    assert_eq!(situation(&decision, "cost-of-l7").finding.status, Status::CannotTell);
+    assert_eq!(situation(&decision, "cost-of-l7").finding.status, Status::Inconclusive);
 }
 
 #[test]
 fn what_tls_adds_is_told_of_client_balancer_and_backends_together() {
     let mut run = swept_over("tls", "tls-price", "");
-    let says = |run: &Run| {
+    let sentence = |run: &Run| {
         let decision = decide(std::slice::from_ref(run));
         let one = situation(&decision, "tls-price");
-        (one.finding.status, one.finding.says.plain())
+        (one.finding.status, one.finding.sentence.plain())
     };
-    let (status, said) = says(&run);
-    assert_eq!(status, Status::CannotTell, "nothing was added: {said}");
+    let (status, said) = sentence(&run);
+    assert_eq!(status, Status::Inconclusive, "nothing was added: {said}");
     for trial in run.trials.iter_mut().filter(|trial| trial.point.as_deref() == Some("256")) {
         for process in &mut trial.processes {
             process.user_ns *= 2;
             process.system_ns *= 2;
         }
     }
-    let (status, said) = says(&run);
-    assert_eq!(status, Status::Tells, "{said}");
+    let (status, said) = sentence(&run);
+    assert_eq!(status, Status::Conclusive, "{said}");
     assert!(
         said.starts_with("TLS added ") && said.contains("of CPU to each call behind l4"),
         "{said}"
@@ -133,15 +139,15 @@ fn a_search_tells_which_carries_more() {
     let mut run = crate::common::searched();
     let decision = decide(std::slice::from_ref(&run));
     let one = situation(&decision, "saturation");
-    let says = one.finding.says.plain();
-    assert_eq!(one.finding.status, Status::Tells, "{says}");
-    assert!(says.contains("50 % higher"), "{says}");
+    let sentence = one.finding.sentence.plain();
+    assert_eq!(one.finding.status, Status::Conclusive, "{sentence}");
+    assert!(sentence.contains("50 % higher"), "{sentence}");
     // The fixture's search behind L7 ended at the generator.
-    assert!(says.contains("or more (the generator was late) behind l7"), "{says}");
+    assert!(sentence.contains("or more (the generator was late) behind l7"), "{sentence}");
     assert!(decision.runs[0].peers.is_empty(), "figures over all rates mean nothing");
     run.record.search.as_mut().unwrap().results.retain(|result| result.repeat < 2);
     let decision = decide(&[run]);
-    assert_eq!(situation(&decision, "saturation").finding.status, Status::CannotTell);
+    assert_eq!(situation(&decision, "saturation").finding.status, Status::Inconclusive);
 }
 
 /// A sweep asks for no choice: it opens with its question and says what it found.
@@ -149,12 +155,12 @@ fn a_search_tells_which_carries_more() {
 fn an_answer_without_a_choice_leaves_no_gap_for_one() {
     let decision =
         decide(&[swept_over("load.rate", "cost-of-l7", "/s"), crate::common::searched()]);
-    let answers: Vec<String> = decision.answer.iter().map(|one| one.says.plain()).collect();
+    let answers: Vec<String> = decision.answer.iter().map(|one| one.sentence.plain()).collect();
     assert!(
-        answers.iter().any(|says| says.starts_with("How much load each sustains")),
+        answers.iter().any(|sentence| sentence.starts_with("How much load each sustains")),
         "{answers:?}"
     );
-    assert!(answers.iter().all(|says| !says.contains(": .")), "{answers:?}");
+    assert!(answers.iter().all(|sentence| !sentence.contains(": .")), "{answers:?}");
 }
 
 /// What can't be told at some rates stands in a sentence of its own.
@@ -170,9 +176,9 @@ fn rates_at_which_nothing_can_be_told_are_named() {
             process.system_ns = process.system_ns / 3 * factor;
         }
     }
-    let says = situation(&decide(&[run]), "cost-of-l7").finding.says.plain();
+    let sentence = situation(&decide(&[run]), "cost-of-l7").finding.sentence.plain();
     let untold = "There is no significant difference between l7's and l4's at 1.00/s.";
-    assert!(says.contains(untold) && says.starts_with("l7's proxy used "), "{says}");
+    assert!(sentence.contains(untold) && sentence.starts_with("l7's proxy used "), "{sentence}");
 }
 
 /// The sweep as one over a fleet, in which `l4` and `l7` are one proxy under two policies.
@@ -207,12 +213,12 @@ fn a_fleet_is_told_policy_by_policy_beside_one_balancer() {
         }
         let decision = decide(std::slice::from_ref(&run));
         let told = situation(&decision, scenario);
-        let says = told.finding.says.plain();
-        assert_eq!(told.finding.status, Status::Tells, "{says}");
+        let sentence = told.finding.sentence.plain();
+        assert_eq!(told.finding.status, Status::Conclusive, "{sentence}");
         let opening = format!("With {many} instead of {one}, l7:least_loaded's p50 was ");
-        assert!(says.starts_with(&opening) && says.contains(" times"), "{says}");
+        assert!(sentence.starts_with(&opening) && sentence.contains(" times"), "{sentence}");
         let kept = "the p50 of l7:round_robin stayed within 10 %.";
-        assert!(says.ends_with(kept), "{says}");
+        assert!(sentence.ends_with(kept), "{sentence}");
         let details = told.details.plain();
         let best = format!("With {one}, l7:least_loaded's p50 was lowest");
         assert!(
@@ -224,9 +230,9 @@ fn a_fleet_is_told_policy_by_policy_beside_one_balancer() {
         crate::common::keep_repeats(&mut run, 2);
         let decision = decide(std::slice::from_ref(&run));
         let untold = situation(&decision, scenario);
-        assert_eq!(untold.finding.status, Status::CannotTell);
-        let says = untold.finding.says.plain();
-        assert!(says.contains("changed by more than 10 % is open"), "{says}");
+        assert_eq!(untold.finding.status, Status::Inconclusive);
+        let sentence = untold.finding.sentence.plain();
+        assert!(sentence.contains("changed by more than 10 % is open"), "{sentence}");
         assert!(untold.command.as_ref().unwrap().contains("--repeats 6"));
 
         // One size alone compares nothing.
@@ -254,19 +260,19 @@ fn ways_to_choose_subsets_are_told_by_how_even_they_come_out() {
     }
     let decision = decide(std::slice::from_ref(&run));
     let told = situation(&decision, "subsets");
-    let says = told.finding.says.plain();
-    assert_eq!(told.finding.status, Status::Tells, "{says}");
-    assert!(says.starts_with("The most even were deterministic subsets, with 2"), "{says}");
+    let sentence = told.finding.sentence.plain();
+    assert_eq!(told.finding.status, Status::Conclusive, "{sentence}");
+    assert!(sentence.starts_with("The most even were deterministic subsets, with 2"), "{sentence}");
     assert!(
-        says.contains("; with random subsets it got ")
-            && says.contains("; with rocksteadier subsets it"),
-        "{says}"
+        sentence.contains("; with random subsets it got ")
+            && sentence.contains("; with rocksteadier subsets it"),
+        "{sentence}"
     );
     // All calls went to one of the four.
     assert_eq!(told.details.plain(), "With random subsets, 1 of 4 backends were used.");
     crate::common::keep_repeats(&mut run, 2);
     let untold = decide(&[run]);
-    assert_eq!(situation(&untold, "subsets").finding.status, Status::CannotTell);
+    assert_eq!(situation(&untold, "subsets").finding.status, Status::Inconclusive);
 }
 
 #[test]
@@ -285,12 +291,12 @@ fn calls_that_crossed_zones_are_told_at_each_point() {
     }
     let decision = decide(std::slice::from_ref(&run));
     let told = situation(&decision, "zones");
-    let says = told.finding.says.plain();
-    assert_eq!(told.finding.status, Status::Tells, "{says}");
+    let sentence = told.finding.sentence.plain();
+    assert_eq!(told.finding.status, Status::Conclusive, "{sentence}");
     let first = "At client weight 1 in zone a, l7:round_robin sent 50.0 % of the calls across \
                  zones, l7:least_loaded 0 %; at client weight 16 in zone a, l7:round_robin sent \
                  50.0 %, l7:least_loaded 0 %; at client weight 256";
-    assert!(says.starts_with(first), "{says}");
+    assert!(sentence.starts_with(first), "{sentence}");
     let busiest = "At client weight 1 in zone a, the busiest backend got 100 % of the calls with ";
     assert!(told.details.plain().starts_with(busiest), "{}", told.details.plain());
     // Its report shows them.
@@ -298,5 +304,5 @@ fn calls_that_crossed_zones_are_told_at_each_point() {
     assert!(page.contains("id=\"zones\"") && page.contains("Crossed"));
     crate::common::keep_repeats(&mut run, 2);
     let untold = decide(&[run]);
-    assert_eq!(situation(&untold, "zones").finding.status, Status::CannotTell);
+    assert_eq!(situation(&untold, "zones").finding.status, Status::Inconclusive);
 }

@@ -316,7 +316,7 @@ impl Process {
     }
 
     /// The proxy's word for a policy.
-    pub fn word_for(&self, policy: PolicyKind) -> Option<&str> {
+    pub(crate) fn word_for(&self, policy: PolicyKind) -> Option<&str> {
         self.policies.iter().find(|(known, _)| *known == policy).map(|(_, word)| word.as_str())
     }
 

@@ -136,7 +136,7 @@ pub(crate) struct FaultWire {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FaultActionWire {
-    /// It stands still (SIGSTOP): connections stay open, nothing is answered.
+    /// It is stopped (SIGSTOP): connections stay open, nothing is answered.
     Stop,
     /// It goes on (SIGCONT).
     Continue,

@@ -81,6 +81,20 @@ pub struct Situation {
 }
 
 impl Situation {
+    /// One that has nothing to say but its finding, and names no choice.
+    fn new(when: String, scenario: &str, finding: Finding, command: Option<String>) -> Self {
+        Self {
+            when,
+            scenario: scenario.to_owned(),
+            choices: Vec::new(),
+            is_aside: false,
+            reason: finding.sentence.clone(),
+            finding,
+            details: Sentence::default(),
+            command,
+        }
+    }
+
     /// The situation as the opening of what is said of it: with `mark` and a space, or
     /// with its own question mark, where it is a scenario's question.
     pub fn opening(&self, mark: &str) -> String {
@@ -212,25 +226,25 @@ pub fn scenarios() -> impl Iterator<Item = &'static str> {
     SITUATIONS.iter().map(|entry| entry.scenario)
 }
 
-pub(super) fn of(seen: &[RunView<'_>], searches: &[RunView<'_>]) -> Vec<Situation> {
+pub(super) fn of(views: &[RunView<'_>], searches: &[RunView<'_>]) -> Vec<Situation> {
     let mut all = Vec::new();
     for entry in SITUATIONS {
         let own = |one: &&RunView<'_>| one.scenario() == entry.scenario;
-        let told: Vec<Situation> = match entry.by {
+        let situations: Vec<Situation> = match entry.by {
             By::Search => {
                 let runs = searches.iter().filter(own);
                 runs.map(|one| over(entry, &[one], sweeps::of_search(one), "latency-percentiles"))
                     .collect()
             }
-            By::Sweep(says, anchor) => swept(seen, entry.scenario)
+            By::Sweep(sentence, anchor) => swept(views, entry.scenario)
                 .iter()
-                .map(|points| over(entry, points, says(points), anchor))
+                .map(|points| over(entry, points, sentence(points), anchor))
                 .collect(),
-            By::Fleet(says, anchor) => swept(seen, entry.scenario)
+            By::Fleet(sentence, anchor) => swept(views, entry.scenario)
                 .iter()
-                .map(|points| over_fleets(entry, points, says(points), anchor))
+                .map(|points| over_fleets(entry, points, sentence(points), anchor))
                 .collect(),
-            by => seen
+            by => views
                 .iter()
                 .filter(own)
                 .filter(|one| one.point.is_none())
@@ -238,13 +252,13 @@ pub(super) fn of(seen: &[RunView<'_>], searches: &[RunView<'_>]) -> Vec<Situatio
                 .collect(),
         };
         let plain = |one: &Situation| one.finding.id == entry.scenario;
-        if !told.iter().any(plain) {
+        if !situations.iter().any(plain) {
             all.push(missing(entry));
         }
-        all.extend(told);
+        all.extend(situations);
     }
     let known = |one: &&RunView<'_>| scenarios().any(|name| name == one.scenario());
-    let unlisted = || seen.iter().filter(|one| !known(one));
+    let unlisted = || views.iter().filter(|one| !known(one));
     let own = unlisted().filter(|one| one.point.is_none() && !answers_aside(one));
     let own =
         own.filter(|one| one.pair().is_some() || policies::of(one, Figure::LatencyP99).is_some());
@@ -273,38 +287,30 @@ pub(super) fn of(seen: &[RunView<'_>], searches: &[RunView<'_>]) -> Vec<Situatio
 
 /// Whether the answer of a run is about something else than the latency of balancing calls
 /// beside that of balancing connections.
-fn answers_aside(seen: &RunView<'_>) -> bool {
+fn answers_aside(view: &RunView<'_>) -> bool {
     let is_of_layers = |answer: &Answer| {
-        let layer = |name: &String| seen.peer(name)?.layer();
+        let layer = |name: &String| view.peer(name)?.layer();
         let layers = answer.peers.each_ref().map(layer);
         let is_both = layers.contains(&Some(Layer::L4)) && layers.contains(&Some(Layer::L7));
-        is_both && answer.figure.is_latency() && seen.point.is_none()
+        is_both && answer.figure.is_latency() && view.point.is_none()
     };
-    seen.model.run.answer.as_ref().is_some_and(|answer| !is_of_layers(answer))
+    view.model.run.answer.as_ref().is_some_and(|answer| !is_of_layers(answer))
 }
 
 /// What a run answers to its own question, which is none of the situations.
-fn aside(seen: &RunView<'_>) -> Option<Situation> {
-    let run = &seen.chosen.run;
-    let says = crate::findings::asked(&Model::new(&run.record, &run.trials))?;
-    let (when, id) = named(&run.record.question, seen);
-    let evidence = Evidence { point: None, ..seen.cite("answer") };
-    Some(Situation {
-        when,
-        scenario: seen.scenario().to_owned(),
-        choices: Vec::new(),
-        is_aside: true,
-        reason: says.clone(),
-        finding: Finding::new(&id, Status::Tells, says, vec![evidence]),
-        details: Sentence::default(),
-        command: None,
-    })
+fn aside(view: &RunView<'_>) -> Option<Situation> {
+    let run = &view.chosen.run;
+    let sentence = crate::findings::asked(&Model::new(&run.record, &run.trials))?;
+    let (when, id) = named(&run.record.question, view);
+    let evidence = Evidence { point: None, ..view.cite("answer") };
+    let finding = Finding::new(&id, Status::Conclusive, sentence, vec![evidence]);
+    Some(Situation { is_aside: true, ..Situation::new(when, view.scenario(), finding, None) })
 }
 
 /// The points of each swept run of a scenario.
-fn swept<'s, 'a>(seen: &'s [RunView<'a>], scenario: &str) -> Vec<Vec<&'s RunView<'a>>> {
+fn swept<'s, 'a>(views: &'s [RunView<'a>], scenario: &str) -> Vec<Vec<&'s RunView<'a>>> {
     let mut runs: Vec<Vec<&'s RunView<'a>>> = Vec::new();
-    for one in seen.iter().filter(|one| one.scenario() == scenario && one.point.is_some()) {
+    for one in views.iter().filter(|one| one.scenario() == scenario && one.point.is_some()) {
         match runs.iter_mut().find(|points| points[0].chosen.folder == one.chosen.folder) {
             Some(points) => points.push(one),
             None => runs.push(vec![one]),
@@ -317,166 +323,124 @@ fn swept<'s, 'a>(seen: &'s [RunView<'a>], scenario: &str) -> Vec<Vec<&'s RunView
 fn over(
     entry: &Entry,
     points: &[&RunView<'_>],
-    says: Option<sweeps::Judged>,
+    sentence: Option<sweeps::Judged>,
     anchor: &str,
 ) -> Situation {
     let first = points[0];
-    let settings = &first.chosen.settings;
     let (when, id) = named(entry.when, first);
     let whole = Evidence { point: None, ..first.cite(anchor) };
-    let (status, says) = says.unwrap_or_else(|| {
+    let (status, sentence) = sentence.unwrap_or_else(|| {
         let text = "It was run, but not with an L4 and an L7 peer at the same points.";
         (Status::NotMeasured, Sentence::default().text(text))
     });
-    let set: String = settings.iter().map(|one| format!(" --set {one}")).collect();
     let command = match status {
-        Status::Tells => None,
-        Status::CannotTell => Some(more_repeats(first)),
-        Status::NotMeasured => Some(format!(
-            "cargo run -p loadgen -- --scenario {} --peers {PEERS}{set}",
-            entry.scenario
-        )),
+        Status::Conclusive => None,
+        Status::Inconclusive => Some(more_repeats(first)),
+        Status::NotMeasured => Some(rerun(first, &format!("--peers {PEERS}"))),
     };
-    Situation {
-        when,
-        scenario: entry.scenario.to_owned(),
-        choices: Vec::new(),
-        is_aside: false,
-        reason: says.clone(),
-        finding: Finding::new(&id, status, says, vec![whole]),
-        details: Sentence::default(),
-        command,
-    }
+    let finding = Finding::new(&id, status, sentence, vec![whole]);
+    Situation::new(when, entry.scenario, finding, command)
 }
 
 /// A situation that is about what a fleet makes of policies.
 fn over_fleets(
     entry: &Entry,
     points: &[&RunView<'_>],
-    says: Option<fleets::Judgement>,
+    sentence: Option<fleets::Judgement>,
     anchor: &str,
 ) -> Situation {
-    let Some(fleets::Judgement { status, verdict, details }) = says else {
+    let Some(fleets::Judgement { status, verdict, details }) = sentence else {
         let text = "It was run, but no policy was measured at several points.";
-        let says = Sentence::default().text(text);
-        let untold = over(entry, points, Some((Status::NotMeasured, says)), anchor);
-        return Situation { command: missing(entry).command, ..untold };
+        let sentence = Sentence::default().text(text);
+        let unmeasured = over(entry, points, Some((Status::NotMeasured, sentence)), anchor);
+        return Situation { command: missing(entry).command, ..unmeasured };
     };
     Situation { details, ..over(entry, points, Some((status, verdict)), anchor) }
 }
 
 /// A situation with the settings of a run that has its own, and its name for scripts.
-fn named(when: &str, seen: &RunView<'_>) -> (String, String) {
-    let settings = seen.chosen.settings.join(", ");
+fn named(when: &str, view: &RunView<'_>) -> (String, String) {
+    let settings = view.chosen.settings.join(", ");
     if settings.is_empty() {
-        return (when.to_owned(), seen.scenario().to_owned());
+        return (when.to_owned(), view.scenario().to_owned());
     }
-    (format!("{when}, with {settings}"), format!("{} {settings}", seen.scenario()))
+    (format!("{when}, with {settings}"), format!("{} {settings}", view.scenario()))
 }
 
 fn missing(entry: &Entry) -> Situation {
     let command = format!("cargo run -p loadgen -- --scenario {}", entry.scenario);
-    let says = Sentence::default().text("Not measured.");
-    Situation {
-        when: entry.when.to_owned(),
-        scenario: entry.scenario.to_owned(),
-        choices: Vec::new(),
-        is_aside: false,
-        reason: says.clone(),
-        finding: Finding::new(entry.scenario, Status::NotMeasured, says, Vec::new()),
-        details: Sentence::default(),
-        command: Some(command),
-    }
+    let sentence = Sentence::default().text("Not measured.");
+    let finding = Finding::new(entry.scenario, Status::NotMeasured, sentence, Vec::new());
+    Situation::new(entry.when.to_owned(), entry.scenario, finding, Some(command))
 }
 
-fn judged(when: &str, by: By, seen: &RunView<'_>) -> Situation {
-    let settings = &seen.chosen.settings;
-    let (when, id) = named(when, seen);
+fn judged(when: &str, by: By, view: &RunView<'_>) -> Situation {
+    let (when, id) = named(when, view);
     if let By::Policy(figure) = by
-        && let Some((status, says)) = policies::of(seen, figure)
+        && let Some((status, sentence)) = policies::of(view, figure)
     {
-        let command = (status != Status::Tells).then(|| more_repeats(seen));
-        let evidence = vec![seen.cite("latency-percentiles"), seen.cite("shares")];
-        return Situation {
-            when,
-            scenario: seen.scenario().to_owned(),
-            choices: Vec::new(),
-            is_aside: false,
-            reason: says.clone(),
-            finding: Finding::new(&id, status, says, evidence),
-            details: Sentence::default(),
-            command,
-        };
+        let command = (status != Status::Conclusive).then(|| more_repeats(view));
+        let evidence = vec![view.cite("latency-percentiles"), view.cite("shares")];
+        let finding = Finding::new(&id, status, sentence, evidence);
+        return Situation::new(when, view.scenario(), finding, command);
     }
     let peers = if matches!(by, By::Change) { PEERS_UNDER_CHANGE } else { PEERS };
-    let with_peers = format!(
-        "cargo run -p loadgen -- --scenario {} --peers {peers}{}",
-        seen.scenario(),
-        settings.iter().map(|one| format!(" --set {one}")).collect::<String>()
-    );
-    let Some(pair) = seen.pair() else {
-        let says = Sentence::default().text(
+    let with_peers = rerun(view, &format!("--peers {peers}"));
+    let Some(pair) = view.pair() else {
+        let sentence = Sentence::default().text(
             "It was run, but not with both an L4 and an L7 peer, so it does not compare them.",
         );
-        let evidence = vec![seen.cite("comparison")];
-        return Situation {
-            when,
-            scenario: seen.scenario().to_owned(),
-            choices: Vec::new(),
-            is_aside: false,
-            reason: says.clone(),
-            finding: Finding::new(&id, Status::NotMeasured, says, evidence),
-            details: Sentence::default(),
-            command: Some(with_peers),
-        };
+        let evidence = vec![view.cite("comparison")];
+        let finding = Finding::new(&id, Status::NotMeasured, sentence, evidence);
+        return Situation::new(when, view.scenario(), finding, Some(with_peers));
     };
     let mut judged = match by {
-        By::Shares => judged::shares(seen, pair),
-        By::Change => judged::under_change(seen, pair),
+        By::Shares => judged::shares(view, pair),
+        By::Change => judged::under_change(view, pair),
         By::Tail | By::Policy(_) | By::Sweep(..) | By::Fleet(..) | By::Search => {
-            judged::tail(seen, pair)
+            judged::tail(view, pair)
         }
     };
     let reason = judged.headline.clone();
     // What the scenario says of its outcome comes first.
-    if let Some(asked) = crate::findings::asked(&seen.model) {
-        let mut says = std::mem::replace(&mut judged.headline, asked).start();
-        says.0.append(&mut judged.says.0);
-        judged.says = says;
+    if let Some(asked) = crate::findings::asked(&view.model) {
+        let mut sentence = std::mem::replace(&mut judged.headline, asked).start();
+        sentence.0.append(&mut judged.sentence.0);
+        judged.sentence = sentence;
     }
-    judged.extend_to_clients(seen, pair, by);
-    judged.extend_to_makes(seen, by);
+    judged.extend_to_clients(view, pair, by);
+    judged.extend_to_makes(view, by);
     let (status, command) = match judged.verdict {
-        Verdict::CannotTell if !judged.is_trade => (Status::CannotTell, Some(more_repeats(seen))),
+        Verdict::Inconclusive if !judged.is_trade => {
+            (Status::Inconclusive, Some(more_repeats(view)))
+        }
         _ => {
             let clients = if matches!(by, By::Change) { 2 } else { 1 };
-            (Status::Tells, (seen.clients().len() < clients).then_some(with_peers))
+            (Status::Conclusive, (view.clients().len() < clients).then_some(with_peers))
         }
     };
-    let evidence = judged.anchors.iter().map(|anchor| seen.cite(anchor)).collect();
+    let evidence = judged.anchors.iter().map(|anchor| view.cite(anchor)).collect();
+    let finding = Finding::new(&id, status, judged.headline, evidence);
     Situation {
-        when,
-        scenario: seen.scenario().to_owned(),
         choices: judged.choices,
-        is_aside: false,
         reason,
-        finding: Finding::new(&id, status, judged.headline, evidence),
-        details: judged.says,
-        command,
+        details: judged.sentence,
+        ..Situation::new(when, view.scenario(), finding, command)
     }
 }
 
+/// The command that runs a scenario again under its settings.
+fn rerun(view: &RunView<'_>, flags: &str) -> String {
+    let settings: String = view.chosen.settings.iter().map(|one| format!(" --set {one}")).collect();
+    format!("cargo run -p loadgen -- --scenario {} {flags}{settings}", view.scenario())
+}
+
 /// What makes an interval narrower.
-fn more_repeats(seen: &RunView<'_>) -> String {
-    let repeats = (seen.model.repeats() * 3).max(5);
-    let settings: String = seen.chosen.settings.iter().map(|one| format!(" --set {one}")).collect();
+fn more_repeats(view: &RunView<'_>) -> String {
+    let repeats = (view.model.repeats() * 3).max(5);
     let peers: Vec<&str> =
-        seen.chosen.run.record.peers.iter().map(|peer| peer.name.as_str()).collect();
-    format!(
-        "cargo run -p loadgen -- --scenario {} --peers {} --repeats {repeats}{settings}",
-        seen.scenario(),
-        peers.join(",")
-    )
+        view.chosen.run.record.peers.iter().map(|peer| peer.name.as_str()).collect();
+    rerun(view, &format!("--peers {} --repeats {repeats}", peers.join(",")))
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl Silence {
     }
 
     /// What to do now; a PING is then taken to be sent.
-    pub(super) fn look(&mut self, is_idle: bool, now_ns: u64) -> Next {
+    pub(super) fn check(&mut self, is_idle: bool, now_ns: u64) -> Next {
         match (self.due_ns(is_idle, now_ns), self.asked_ns) {
             (Some(due_ns), None) if due_ns <= now_ns => {
                 self.asked_ns = Some(now_ns);
@@ -78,20 +78,20 @@ mod tests {
         let mut silence = silence();
         assert_eq!(silence.due_ns(false, 1_000), Some(1_100));
         silence.heard(1_050);
-        assert_eq!(silence.look(false, 1_100), Next::Wait);
-        assert_eq!(silence.look(false, 1_150), Next::Ping);
+        assert_eq!(silence.check(false, 1_100), Next::Wait);
+        assert_eq!(silence.check(false, 1_150), Next::Ping);
         assert_eq!(silence.due_ns(false, 1_160), Some(1_180));
-        assert_eq!(silence.look(false, 1_179), Next::Wait);
-        assert_eq!(silence.look(false, 1_180), Next::GiveUp);
+        assert_eq!(silence.check(false, 1_179), Next::Wait);
+        assert_eq!(silence.check(false, 1_180), Next::GiveUp);
     }
 
     #[test]
     fn anything_that_comes_is_an_answer() {
         let mut silence = silence();
         silence.due_ns(false, 0);
-        assert_eq!(silence.look(false, 100), Next::Ping);
+        assert_eq!(silence.check(false, 100), Next::Ping);
         silence.heard(129);
-        assert_eq!(silence.look(false, 130), Next::Wait);
+        assert_eq!(silence.check(false, 130), Next::Wait);
         assert_eq!(silence.due_ns(false, 130), Some(229));
     }
 
@@ -99,10 +99,10 @@ mod tests {
     fn without_calls_nothing_is_asked_and_the_first_one_begins_the_wait() {
         let mut silence = silence();
         assert_eq!(silence.due_ns(true, 5_000), None);
-        assert_eq!(silence.look(true, 5_000), Next::Wait);
+        assert_eq!(silence.check(true, 5_000), Next::Wait);
         assert_eq!(silence.due_ns(false, 6_000), Some(6_100));
         // Calls that ended meanwhile end the wait for the answer too.
-        assert_eq!(silence.look(false, 6_100), Next::Ping);
+        assert_eq!(silence.check(false, 6_100), Next::Ping);
         assert_eq!(silence.due_ns(true, 6_110), None);
         assert_eq!(silence.due_ns(false, 6_500), Some(6_600));
     }

@@ -120,7 +120,7 @@ pub(super) enum Happened {
     /// socket, if all of them were.
     Ended(Call, Ended, Option<u64>),
     /// The server had not looked at a call, which can be sent elsewhere.
-    NotSeen(Call, u64),
+    Unprocessed(Call, u64),
     /// The server leaves: no more calls here.
     Leaving,
     /// The server's SETTINGS came: it speaks HTTP/2, and more calls may fit.
@@ -219,34 +219,8 @@ impl Link {
             return false;
         }
         let Some(key) = self.http.open(call.slot) else { return false };
-        let (answer, requests_left, pause_ns) = match shape {
-            Shape::Echo(shape) => {
-                let block = origin.echo.0;
-                self.http.send_headers(key, Some(block), || origin.echo_fields(), false);
-                self.bound(key, call.slot, shape.deadline);
-                let requests = match shape.kind {
-                    CallKind::Unary | CallKind::ServerStream => 1,
-                    CallKind::ClientStream | CallKind::Bidi => shape.messages,
-                };
-                (Answered::Echo(Answer::new(shape, sequence)), requests, 0)
-            }
-            Shape::Service(shape) => {
-                let (prepared, rules) = shape.call(sequence);
-                let (head, block) = shape.head(prepared);
-                let metadata = || {
-                    head.metadata
-                        .iter()
-                        .map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes()))
-                };
-                let fields = || origin.fields(&head.path).into_iter().chain(metadata());
-                let requests = prepared.messages.len() as u32;
-                // A stream without a request ends with its head.
-                self.http.send_headers(key, block, fields, requests == 0);
-                self.bound(key, call.slot, rules.deadline);
-                let pause_ns = rules.pause.as_nanos() as u64;
-                (Answered::Service(ServiceAnswer::new(sequence)), requests, pause_ns)
-            }
-        };
+        let (answer, requests_left, pause_ns) =
+            self.send_head((key, call.slot), sequence, origin, shape);
         let slot = call.slot as usize;
         if self.calls.len() <= slot {
             self.calls.resize_with(slot + 1, || None);
@@ -267,6 +241,45 @@ impl Link {
         }
         self.feed(slot, shape);
         true
+    }
+
+    /// Sends the head of a call. Returns how its answer is read, how many requests follow,
+    /// and the pause before each of them.
+    fn send_head(
+        &mut self,
+        (key, slot): (StreamKey, u32),
+        sequence: u64,
+        origin: &Origin,
+        shape: &Shape,
+    ) -> (Answered, u32, u64) {
+        match shape {
+            Shape::Echo(shape) => {
+                let block = origin.echo.0;
+                self.http.send_headers(key, Some(block), || origin.echo_fields(), false);
+                self.bound(key, slot, shape.deadline);
+                let requests = match shape.kind {
+                    CallKind::Unary | CallKind::ServerStream => 1,
+                    CallKind::ClientStream | CallKind::Bidi => shape.messages,
+                };
+                (Answered::Echo(Answer::new(shape, sequence)), requests, 0)
+            }
+            Shape::Service(shape) => {
+                let (prepared, rules) = shape.call(sequence);
+                let (head, block) = shape.head(prepared);
+                let metadata = || {
+                    head.metadata
+                        .iter()
+                        .map(|(name, value)| Field::new(name.as_bytes(), value.as_bytes()))
+                };
+                let fields = || origin.fields(&head.path).into_iter().chain(metadata());
+                let requests = prepared.messages.len() as u32;
+                // A stream without a request ends with its head.
+                self.http.send_headers(key, block, fields, requests == 0);
+                self.bound(key, slot, rules.deadline);
+                let pause_ns = rules.pause.as_nanos() as u64;
+                (Answered::Service(ServiceAnswer::new(sequence)), requests, pause_ns)
+            }
+        }
     }
 
     /// Ends a call at its deadline, if it has one.
@@ -417,7 +430,7 @@ impl Link {
             return None;
         };
         self.http.forget(under_way.key);
-        Some(Happened::NotSeen(under_way.call, under_way.first_sequence()))
+        Some(Happened::Unprocessed(under_way.call, under_way.first_sequence()))
     }
 
     fn response(&mut self, slot: u32, end_stream: bool, shape: &Shape) -> Happened {

@@ -76,8 +76,8 @@ struct Channel {
     is_connecting: Cell<bool>,
     /// Attempts to connect that failed, one after the other.
     failures: Cell<u32>,
-    /// Rung when a call waits for a connection.
-    knock: Notify,
+    /// Notified when a call waits for a connection.
+    has_waiting: Notify,
     is_closed: Cell<bool>,
 }
 
@@ -86,7 +86,7 @@ struct Wired {
     link: RefCell<Link>,
     /// Calls that it was given.
     calls: Cell<u32>,
-    /// Rung when there is something to write.
+    /// Notified when there is something to write.
     wake: Notify,
     /// The task is at work and will write by itself.
     is_busy: Cell<bool>,
@@ -117,7 +117,7 @@ impl WireConnection {
             waiting: RefCell::default(),
             is_connecting: Cell::new(false),
             failures: Cell::new(0),
-            knock: Notify::new(),
+            has_waiting: Notify::new(),
             is_closed: Cell::new(false),
         });
         if at == At::Once {
@@ -163,7 +163,7 @@ impl Channel {
     fn start(self: &Rc<Self>, call: Call, sequence: u64) {
         if !self.waiting.borrow().is_empty() || !self.start_on_any(call, sequence) {
             self.waiting.borrow_mut().push_back((call, sequence));
-            self.knock.notify_one();
+            self.has_waiting.notify_one();
             self.redial_if_short();
         }
     }
@@ -249,7 +249,7 @@ impl Channel {
             tokio::select! {
                 biased;
                 () = &mut over => return,
-                () = self.knock.notified() => {}
+                () = self.has_waiting.notified() => {}
             }
         }
     }
@@ -368,7 +368,7 @@ impl Channel {
                     continue;
                 }
                 () = until(silence_ns), if silence_ns.is_some() => {
-                    match silence.as_mut().map(|one| one.look(is_idle, monotonic_ns())) {
+                    match silence.as_mut().map(|one| one.check(is_idle, monotonic_ns())) {
                         Some(Next::Ping) => wired.link.borrow_mut().http.ping(),
                         Some(Next::GiveUp) => return Err(io::ErrorKind::TimedOut.into()),
                         Some(Next::Wait) | None => {}
@@ -376,32 +376,44 @@ impl Channel {
                     continue;
                 }
             }
-            for turn in 0..=SINGLE_READS {
-                let room = input.room(turn);
-                let read = match socket.try_read(room) {
-                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(read) => read,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(error),
-                };
-                let may_be_more = read == room.len();
-                if let Some(silence) = &mut silence {
-                    silence.heard(monotonic_ns());
-                }
-                wired.is_busy.set(true);
-                let taken = self.read_all(wired, input.with(read), socket.arrived_ns());
-                wired.is_busy.set(false);
-                input.took(taken?);
-                if !may_be_more {
-                    break;
-                }
+            self.read(socket, wired, &mut input, silence.as_mut())?;
+        }
+    }
+
+    /// Reads what has come, a bounded number of times.
+    fn read(
+        self: &Rc<Self>,
+        socket: &Socket,
+        wired: &Rc<Wired>,
+        input: &mut Input,
+        mut silence: Option<&mut Silence>,
+    ) -> io::Result<()> {
+        for turn in 0..=SINGLE_READS {
+            let room = input.room(turn);
+            let read = match socket.try_read(room) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
+            let may_be_more = read == room.len();
+            if let Some(silence) = &mut silence {
+                silence.heard(monotonic_ns());
+            }
+            wired.is_busy.set(true);
+            let taken = self.take_frames(wired, input.with(read), socket.arrived_ns());
+            wired.is_busy.set(false);
+            input.took(taken?);
+            if !may_be_more {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Deals with every whole frame of `input`. The link is not borrowed while the sink is
     /// told, since the sink starts the next call.
-    fn read_all(
+    fn take_frames(
         self: &Rc<Self>,
         wired: &Rc<Wired>,
         input: &[u8],
@@ -429,7 +441,7 @@ impl Channel {
                     self.sink.ended(call, ended, on_wire);
                     self.start_waiting();
                 }
-                Happened::NotSeen(call, sequence) => {
+                Happened::Unprocessed(call, sequence) => {
                     if !self.sink.take_back(call, sequence) {
                         self.waiting.borrow_mut().push_back((call, sequence));
                         self.start_waiting();

@@ -85,9 +85,9 @@ pub(super) enum Next {
 
 /// Reads how an attempt broke from hyper's error.
 pub(super) fn broken(error: &hyper::Error, backend: String) -> Broken {
-    let told = h2_source(error).filter(|error| error.is_remote());
-    let reason = told.and_then(h2::Error::reason);
-    if let Some(reason) = reason.filter(|_| told.is_some_and(h2::Error::is_reset)) {
+    let remote = h2_source(error).filter(|error| error.is_remote());
+    let reason = remote.and_then(h2::Error::reason);
+    if let Some(reason) = reason.filter(|_| remote.is_some_and(h2::Error::is_reset)) {
         let failure = Failure::BackendReset { backend, code: reason.into() };
         return match reason {
             Reason::REFUSED_STREAM => {
@@ -100,7 +100,7 @@ pub(super) fn broken(error: &hyper::Error, backend: String) -> Broken {
     match reason {
         // h2 gives GOAWAY's error to no stream but those it leaves out
         // (RFC 9113, section 6.8: they "might be retried").
-        Some(_) if told.is_some_and(h2::Error::is_go_away) => {
+        Some(_) if remote.is_some_and(h2::Error::is_go_away) => {
             Broken { failure, outcome: Outcome::Refused, next: Next::Anywhere }
         }
         _ => Broken { failure, outcome: Outcome::Broken, next: Next::Nothing },

@@ -87,9 +87,9 @@ fn launch(dir: &Path) -> ProxyLaunch {
 
 /// What the observer was told, in a word each.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<String>>>);
+struct Events(Arc<Mutex<Vec<String>>>);
 
-impl Observer for Told {
+impl Observer for Events {
     fn on(&mut self, event: Event<'_>) {
         let text = match event {
             Event::Note(text) => text.to_owned(),
@@ -107,10 +107,10 @@ impl Observer for Told {
 /// A run of a scenario by `fake`, in a folder that is there as long as the first value.
 fn run(keys: &str, peers: &[&str], mut fake: Fake) -> (TempDir, Finished, Vec<String>) {
     let home = tempfile::tempdir().unwrap();
-    let told = Told::default();
-    let finished = run_in(home.path(), keys, peers, &mut fake, &mut told.clone());
-    let told = told.0.lock().unwrap().clone();
-    (home, finished, told)
+    let events = Events::default();
+    let finished = run_in(home.path(), keys, peers, &mut fake, &mut events.clone());
+    let events = events.0.lock().unwrap().clone();
+    (home, finished, events)
 }
 
 fn run_in(
@@ -139,18 +139,7 @@ fn run_in(
         version: None,
         external: None,
     };
-    let request = Request {
-        service: None,
-        forecast: None,
-        source,
-        scenario,
-        overrides: Vec::new(),
-        results: home.to_owned(),
-        every_peer: false,
-        targets: None,
-        max_errors: 0.1,
-        nodes: None,
-    };
+    let request = Request::new(source, scenario, Vec::new(), home.to_owned());
     let started = Timestamp::UNIX_EPOCH;
     let folder = RunFolder::create(home, "fake", "then").unwrap();
     folder.write_scenario(&text).unwrap();
@@ -204,14 +193,14 @@ fn order(finished: &Finished) -> Vec<(&str, Option<&str>, u32)> {
 #[test]
 fn trials_go_there_and_back_and_are_kept_in_that_order() {
     let keys = format!("{LOAD}[sweep]\nkey = \"load.connections\"\nvalues = [1, 4]\n");
-    let (_home, finished, told) =
+    let (_home, finished, events) =
         run(&keys, &["a", "b"], Fake::new(|trial| measured(trial, 1_000)));
     let there = [("a", "1"), ("b", "1"), ("a", "4"), ("b", "4")];
     let back = there.iter().rev().map(|&(peer, point)| (peer, Some(point), 1));
     let expected: Vec<_> =
         there.iter().map(|&(peer, point)| (peer, Some(point), 0)).chain(back).collect();
     assert_eq!(order(&finished), expected);
-    assert_eq!(told[..2], ["planned 8", "a[connections=1] 0"]);
+    assert_eq!(events[..2], ["planned 8", "a[connections=1] 0"]);
     assert_eq!(finished.record.outcome, RunOutcome::Complete);
     assert_eq!(finished.exit_code(true), exit::FINE);
     let kept = Run::open(&finished.folder).unwrap();
@@ -233,11 +222,11 @@ fn a_disturbed_trial_is_measured_again_in_its_repeat_and_is_in_no_figure() {
         _ => measured(trial, 1_000),
     };
     let keys = LOAD;
-    let (_home, finished, told) = run(keys, &["a", "b"], Fake::new(script));
+    let (_home, finished, events) = run(keys, &["a", "b"], Fake::new(script));
     let ran: Vec<_> =
         order(&finished).into_iter().map(|(peer, _, repeat)| (peer, repeat)).collect();
     assert_eq!(ran, [("a", 0), ("b", 0), ("b", 0), ("b", 1), ("a", 1)]);
-    assert!(told.contains(&"added 1".to_owned()), "{told:?}");
+    assert!(events.contains(&"added 1".to_owned()), "{events:?}");
     let replaced: Vec<bool> = finished.trials.iter().map(TrialRecord::is_replaced).collect();
     assert_eq!(replaced, [false, true, false, false, false], "a tenth is within the bound");
     assert_eq!(finished.record.outcome, RunOutcome::Complete);
@@ -382,11 +371,11 @@ fn repeats_are_added_to_all_peers_until_figures_are_known() {
         let is_outlier = (trial.peer.peer.name.as_str(), trial.repeat) == ("a", 1);
         measured(trial, if is_outlier { 1_100_000 } else { 1_000_000 })
     };
-    let (_home, finished, told) = run(&keys, &["a", "b"], Fake::new(script));
+    let (_home, finished, events) = run(&keys, &["a", "b"], Fake::new(script));
     let trials_of = |peer| finished.trials.iter().filter(|trial| trial.peer == peer).count();
     assert!(trials_of("a") > 2, "{}", trials_of("a"));
     assert_eq!(trials_of("a"), trials_of("b"), "repeats stay pairs");
-    assert!(told.contains(&"added 2".to_owned()));
+    assert!(events.contains(&"added 2".to_owned()));
     let unmet = |warning: &Warning| matches!(warning, Warning::PrecisionNotReached { .. });
     assert!(!finished.record.warnings.iter().any(unmet));
 }
@@ -423,7 +412,7 @@ const SEARCH: &str =
 #[test]
 fn a_search_finds_the_edge_of_every_peer_in_turns() {
     let keys = with_claim(&format!("{LOAD}{SEARCH}"), "b.saturation_rate > 3 * a.saturation_rate");
-    let (_home, finished, told) = run(&keys, &["a", "b"], Fake::new(saturates));
+    let (_home, finished, events) = run(&keys, &["a", "b"], Fake::new(saturates));
     let search = finished.record.search.as_ref().unwrap();
     let found: Vec<(&str, u32)> =
         search.results.iter().map(|result| (result.peer.as_str(), result.repeat)).collect();
@@ -438,7 +427,7 @@ fn a_search_finds_the_edge_of_every_peer_in_turns() {
     let points = &finished.record.sweep.as_ref().unwrap().points;
     assert!(points.is_sorted_by(|a, b| a.number < b.number), "each rate once, in order");
     assert!(finished.trials.iter().all(|trial| trial.point.is_some()));
-    assert_eq!(told[0], "search");
+    assert_eq!(events[0], "search");
     assert_eq!(finished.exit_code(true), exit::FINE);
 }
 
@@ -501,11 +490,11 @@ fn twins_come_last_and_one_that_failed_is_left_out() {
             _ => measured(trial, 1_000),
         }
     };
-    let (_home, finished, told) = run(&keys, &["a", "b"], Fake::new(script));
+    let (_home, finished, events) = run(&keys, &["a", "b"], Fake::new(script));
     assert_eq!(finished.trials.len(), 4, "twins are no trials");
     let twins: Vec<&str> = finished.record.twins.iter().map(|twin| twin.peer.as_str()).collect();
     assert_eq!(twins, ["b"]);
-    assert_eq!(told[told.len() - 3..], ["added 2", "a, closed loop 0", "b, closed loop 0"]);
+    assert_eq!(events[events.len() - 3..], ["added 2", "a, closed loop 0", "b, closed loop 0"]);
     assert_eq!(finished.exit_code(false), exit::FINE);
 }
 
@@ -539,7 +528,7 @@ fn a_record_that_can_not_be_written_ends_the_run_and_loses_no_figure() {
         }
         measured(trial, 1_000)
     });
-    let finished = run_in(home.path(), LOAD, &["a", "b"], &mut fake, &mut Told::default());
+    let finished = run_in(home.path(), LOAD, &["a", "b"], &mut fake, &mut Events::default());
     assert!(finished.failure.is_some());
     assert_eq!(finished.trials.len(), 2, "the one that was not written counts");
     assert_eq!(finished.record.outcome, RunOutcome::Interrupted);

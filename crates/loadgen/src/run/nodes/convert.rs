@@ -314,8 +314,8 @@ pub(super) fn leave_out_partial_costs(measured: &mut [PartMeasured], parts: &[(P
     ];
     for (role, has) in roles {
         let mut nodes = measured.iter().zip(parts).filter(|(_, (part, _))| has(part));
-        if nodes.any(|(told, _)| told.processes.iter().all(|cost| cost.role != role)) {
-            measured.iter_mut().for_each(|told| told.processes.retain(|cost| cost.role != role));
+        if nodes.any(|(part, _)| part.processes.iter().all(|cost| cost.role != role)) {
+            measured.iter_mut().for_each(|part| part.processes.retain(|cost| cost.role != role));
         }
     }
 }

@@ -207,18 +207,12 @@ fn record(
     peers: &[ReadyPeer],
     started: Timestamp,
 ) -> measure::record::RunRecord {
-    let asked = super::Request {
-        source: request.source.clone(),
-        scenario: request.scenario.clone(),
-        overrides: request.overrides.clone(),
-        results: request.results.clone(),
-        every_peer: false,
-        targets: None,
-        service: None,
-        forecast: None,
-        max_errors: 1.0,
-        nodes: None,
-    };
+    let asked = super::Request::new(
+        request.source.clone(),
+        request.scenario.clone(),
+        request.overrides.clone(),
+        request.results.clone(),
+    );
     let cpus = Cpus::default();
     let record = describe::run_record(&asked, points, peers, Vec::new(), started, &cpus);
     let mut leaves_out = convert::leaves_out(&request.scenario, &request.conditions);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use balance::{Chooser, PolicyKind, Zones};
 use generator::{
     client::{
-        BackendAt, Backends, Backoff, Balanced, CallKind, CallShape, ClientKind, ConnectOptions,
-        Destination, Discovery, Resolver, ServiceShape, Shape, Trust,
+        BackendAt, Backends, Backoff, Balanced, CallShape, ClientKind, ConnectOptions, Destination,
+        Discovery, Resolver, ServiceShape, Shape, Trust,
     },
     clock::{Pacer, monotonic_ns},
     names::NameServer,
@@ -226,12 +226,7 @@ fn shape(attempt: &Attempt<'_>) -> Shape {
     let responses = lengths(&load.response_bytes, scenario.seed ^ 2);
     let payload = (0..requests.largest()).map(|_| chance.next_u64() as u8).collect();
     Shape::Echo(Arc::new(CallShape {
-        kind: match load.call {
-            scenario::CallKind::Unary => CallKind::Unary,
-            scenario::CallKind::ServerStream => CallKind::ServerStream,
-            scenario::CallKind::ClientStream => CallKind::ClientStream,
-            scenario::CallKind::Bidi => CallKind::Bidi,
-        },
+        kind: load.call,
         messages: load.messages,
         payload,
         requests,

@@ -48,11 +48,12 @@ fn header(html: &mut Html, decision: &Decision) {
 
 /// One verdict for each situation that was measured.
 fn answer(html: &mut Html, decision: &Decision) {
-    let tells = |one: &&Situation| one.finding.status == Status::Tells && !one.is_aside;
-    let told: Vec<&Situation> = decision.situations.iter().filter(tells).collect();
+    let is_conclusive =
+        |one: &&Situation| one.finding.status == Status::Conclusive && !one.is_aside;
+    let conclusive: Vec<&Situation> = decision.situations.iter().filter(is_conclusive).collect();
     html.tag("section", &[("id", "answer")], |html| {
         html.tag("h2", &[("class", "visually-hidden")], |html| html.text("The answer"));
-        if told.is_empty() {
+        if conclusive.is_empty() {
             html.leaf("p", &[], "No run decides between L4 and L7 yet; use the commands below.");
         } else {
             table_of_words(html, "A verdict for each situation", |html| {
@@ -63,7 +64,7 @@ fn answer(html: &mut Html, decision: &Decision) {
                         }
                     });
                 });
-                html.tag("tbody", &[], |html| told.iter().for_each(|one| verdict(html, one)));
+                html.tag("tbody", &[], |html| conclusive.iter().for_each(|one| verdict(html, one)));
             });
         }
         caveats(html, decision);
@@ -106,7 +107,7 @@ fn caveats(html: &mut Html, decision: &Decision) {
 
 /// A situation's finding with all there is to say of it.
 fn write_situation(html: &mut Html, situation: &Situation) {
-    super::answer::sentence(html, &situation.finding.says);
+    super::answer::sentence(html, &situation.finding.sentence);
     html.text(" ");
     super::answer::sentence(html, &situation.details);
     cites(html, &situation.finding.evidence);
@@ -114,7 +115,7 @@ fn write_situation(html: &mut Html, situation: &Situation) {
 
 /// A finding with the links to what shows it.
 fn write_finding(html: &mut Html, finding: &Finding) {
-    super::answer::sentence(html, &finding.says);
+    super::answer::sentence(html, &finding.sentence);
     cites(html, &finding.evidence);
 }
 
@@ -203,7 +204,7 @@ fn choices(html: &mut Html, decision: &Decision) {
         });
         html.tag("ul", &[("class", "peers")], |html| {
             let findings = decision.costs.iter().flat_map(|costs| &costs.findings);
-            for finding in findings.filter(|one| one.status == Status::Tells) {
+            for finding in findings.filter(|one| one.status == Status::Conclusive) {
                 html.tag("li", &[], |html| write_finding(html, finding));
             }
         });

@@ -37,7 +37,7 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
                     html.tag("tr", &[], |html| {
                         peer(html, &row.peer, Paint::of(row.mark));
                         html.leaf("td", &[], layer(row.layer));
-                        let whose = match (row.is_clients, row.told) {
+                        let whose = match (row.is_clients, row.is_significant) {
                             (true, true) => Some("the client's"),
                             (true, false) => Some("the client's; not significant"),
                             _ => None,
@@ -51,9 +51,9 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
                         if carried {
                             cell(html, row.calls_per_core, format::rate, None);
                         }
-                        let told = (!row.told && row.beside_cheapest.is_some())
+                        let note = (!row.is_significant && row.beside_cheapest.is_some())
                             .then_some("no significant difference");
-                        cell(html, row.beside_cheapest, factor, told);
+                        cell(html, row.beside_cheapest, factor, note);
                     });
                 }
             });
@@ -119,7 +119,7 @@ fn tail_of(decision: &Decision, choice: Choice) -> String {
     }
     let rows: Vec<&TailRow> =
         decision.tails.iter().filter(|row| row.calls == own(choice)).collect();
-    let count = |told: &str| rows.iter().filter(|row| row.told == told).count();
+    let count = |verdict: &str| rows.iter().filter(|row| row.verdict == verdict).count();
     match rows.len() {
         0 => "not compared with L4 under a load that both can handle".to_owned(),
         all => format!(
@@ -184,14 +184,14 @@ fn tail(html: &mut Html, row: &TailRow) {
         cell(html, row.calls_p99_ns, format::duration, None);
         cell(html, row.saved_ns, signed_duration, None);
         cell(html, row.ratio, factor, None);
-        let told = match row.told {
+        let verdict = match row.verdict {
             "lower" => "lower",
             "higher" => "higher",
             "alike" => "alike",
             "too_few_repeats" => "too few repeats",
             _ => "open",
         };
-        html.leaf("td", &[], told);
+        html.leaf("td", &[], verdict);
     });
 }
 
@@ -310,7 +310,7 @@ fn even_row(html: &mut Html, row: &BreakEven) {
             Some(_) => cell(html, row.service_time_ns, format::duration, None),
             None => {
                 let text = match row.finding.status {
-                    Status::Tells => "none",
+                    Status::Conclusive => "none",
                     _ => "open",
                 };
                 html.leaf("td", &[("class", "num"), ("data-value", "")], text);

@@ -253,7 +253,7 @@ fn calls_that_a_leaving_server_has_not_seen_are_handed_back() {
     // Sent before the client heard of it.
     assert!(pair.link.start(call(1), 11, &pair.origin, &pair.shape));
     let happened = pair.send_server_bytes();
-    assert_eq!(happened, [Happened::Leaving, Happened::NotSeen(call(1), 11)]);
+    assert_eq!(happened, [Happened::Leaving, Happened::Unprocessed(call(1), 11)]);
     assert!(!pair.link.can_start());
     pair.respond(0, b"200", false);
     pair.server.send_data(pair.opened[0], &Pair::message(10), false);

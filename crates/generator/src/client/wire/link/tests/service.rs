@@ -73,16 +73,16 @@ fn a_call_goes_out_as_it_was_made() {
 #[test]
 fn the_backend_is_told_by_a_header_or_a_trailer() {
     let ok = [("grpc-status", "0"), ("x-last", "b0")];
-    let told = |identity, ok: &[_]| {
+    let served_with = |identity, ok: &[_]| {
         let mut pair = pair(spec("Unary"), Some(identity));
         pair.start(0, 0);
         answer(&mut pair, 1, ok)
     };
-    assert_eq!(told(Identity::Header("x-served-by".to_owned()), &ok), served(1));
-    assert_eq!(told(Identity::Trailer("x-last".to_owned()), &ok), served(0));
+    assert_eq!(served_with(Identity::Header("x-served-by".to_owned()), &ok), served(1));
+    assert_eq!(served_with(Identity::Trailer("x-last".to_owned()), &ok), served(0));
     let unknown = [over(0, Ended::Failed(FailureKind::UnknownBackend))];
-    assert_eq!(told(Identity::Header("x-other".to_owned()), &ok), unknown);
-    assert_eq!(told(Identity::Trailer("x-last".to_owned()), &ok[..1]), unknown);
+    assert_eq!(served_with(Identity::Header("x-other".to_owned()), &ok), unknown);
+    assert_eq!(served_with(Identity::Trailer("x-last".to_owned()), &ok[..1]), unknown);
 }
 
 #[test]
