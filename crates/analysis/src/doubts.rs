@@ -69,6 +69,8 @@ pub fn meaning(
         {
             Expected
         }
+        // The median over the trials is one of those that stayed where they were.
+        Warning::DriftWithinTrial { .. } if !is_of_half(peer) => Note,
         Warning::FailedCalls { .. } if tells_failures(run) => Expected,
         // So few that percentiles are the same with them and without.
         Warning::FailedCalls { failed, sent } if failed * 1_000 <= *sent => Note,
@@ -101,6 +103,16 @@ pub fn meaning(
         | Warning::ClientExhausted { .. } => Invalidates(Affected::All),
         _ => Invalidates(Affected::Latency),
     }
+}
+
+/// Whether latency drifted in at least half of the trials of a peer.
+fn is_of_half(peer: &PeerView<'_>) -> bool {
+    let counted = peer.trials.iter().filter(|trial| !trial.record.is_replaced());
+    let drifted = counted.clone().filter(|trial| {
+        let is_drift = |one: &Warning| matches!(one.itself(), Warning::DriftWithinTrial { .. });
+        trial.record.warnings.iter().any(is_drift)
+    });
+    2 * drifted.count() >= counted.count()
 }
 
 /// Whether it was watched what other work took from the trials of a peer.

@@ -80,24 +80,29 @@ fn choose(
         (Verdict::Same, _) => vec![Choice::L4, Choice::L7],
         (Verdict::Inconclusive, _) => Vec::new(),
     };
-    let sentence = match (beside.significant, beside.difference) {
-        (Difference::Greater, Some(difference)) => sentence
-            .start()
+    let cost = match (beside.significant, beside.difference) {
+        (Difference::Greater, Some(difference)) => Sentence::default()
             .peer(pair.calls)
             .text("'s proxy used ")
             .durations(&difference)
             .text(" more CPU per call."),
-        (Difference::Less, Some(difference)) => sentence
-            .start()
+        (Difference::Less, Some(difference)) => Sentence::default()
             .peer(pair.calls)
             .text("'s proxy used ")
             .durations(&difference.magnitude())
             .text(" less CPU per call."),
-        (Difference::NotSignificant, _) => sentence
-            .start()
+        (Difference::NotSignificant, _) => Sentence::default()
             .text("There is no significant difference in their proxies' CPU per call."),
-        _ => sentence,
+        _ => Sentence::default(),
     };
+    // Where both serve alike, the cost decides.
+    let decides = verdict == Verdict::Same && choices.len() == 1;
+    let (mut headline, mut sentence) = (headline, sentence);
+    let of_cost = if decides { &mut headline } else { &mut sentence };
+    if !cost.0.is_empty() {
+        *of_cost = std::mem::take(of_cost).start();
+        of_cost.0.extend(cost.0);
+    }
     let is_trade = is_trade(view, pair.calls, pair.connections, by);
     Judged { verdict, is_trade, choices, headline, sentence, anchors: vec!["comparison"] }
 }
