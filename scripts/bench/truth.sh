@@ -10,7 +10,7 @@ case ${1:-} in
     ;;
   -h | --help)
     cat <<'USAGE'
-usage: scripts/bench.sh truth [--quick] [--neighbour] [--table=FILE] [CASE]
+usage: scripts/bench.sh truth [--quick] [--neighbour] [--table=FILE] [CASE...]
        scripts/bench.sh truth simulate [PART [WORD]]
 
 Runs queues with a known answer through the lab and prints theory beside what was
@@ -26,7 +26,8 @@ between equal sides (`detect`, up to 20 minutes a comparison). Simulated, in sec
 that reports print hold the truth on a machine with phases of steal (`coverage`), and how often
 `compare --rerun` finds a difference in its noise (`power`). --neighbour does all of it beside a process in a
 control group of its own that is busy for 400 ms of every 2 s. --quick measures less often and shorter. CASE
-is a part of a name, as in `M/M/1`, `connections` or `frozen`. --table writes what was
+is a part of a name, as in `M/M/1`, `connections` or `frozen`; all but `detect` take about
+20 minutes with --quick. --table writes what was
 found as Markdown. Exit code 1 when a figure is off by more than its bound, which
 stands beside it.
 

@@ -30,18 +30,18 @@ pub(crate) type Failure = Box<dyn Error>;
 pub(crate) struct Plan {
     pub(crate) seconds: u32,
     pub(crate) repeats: u32,
-    /// A part of the names of the cases that are wanted.
-    only: Option<String>,
+    /// Parts of the names of the cases that are wanted; empty for all.
+    only: Vec<String>,
 }
 
 impl Plan {
     pub(crate) fn wants(&self, name: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| name.contains(only))
+        self.only.is_empty() || self.only.iter().any(|only| name.contains(only))
     }
 }
 
 fn main() -> ExitCode {
-    let mut plan = Plan { seconds: 16, repeats: 6, only: None };
+    let mut plan = Plan { seconds: 16, repeats: 6, only: Vec::new() };
     let (mut markdown, mut with_neighbour) = (None, false);
     for argument in std::env::args().skip(1) {
         if let Some(share) = argument.strip_prefix(burden::ARGUMENT) {
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             }
             None if argument == "--neighbour" => with_neighbour = true,
             None if argument == "--quick" => (plan.seconds, plan.repeats) = (3, 3),
-            None => plan.only = Some(argument),
+            None => plan.only.push(argument),
         }
     }
     let mut table = Table::default();
@@ -81,7 +81,7 @@ fn measure(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     names.extend(statistics::NAMES.map(str::to_owned));
     names.extend(["wire", "detect"].map(str::to_owned));
     if !names.iter().any(|name| plan.wants(name)) {
-        let only = plan.only.as_deref().unwrap_or_default();
+        let only = plan.only.join("` or `");
         let names = names.join("\n  ");
         return Err(format!("no case is called `{only}` or has it in its name:\n  {names}").into());
     }
