@@ -169,7 +169,7 @@ fn where_tails_are_alike_the_cheaper_one_is_right() {
     let one = situation(&decision, "many-conns");
     assert_eq!(one.choices, [Choice::L4]);
     assert!(one.finding.sentence.plain().contains("within 10 % of each other"));
-    assert!(one.details.plain().contains("more CPU per call"));
+    assert!(one.reason.plain().contains("more CPU per call"));
     // With proxies that cost the same, either is right.
     let costs: Vec<_> =
         crate::common::trials_of(&alike, "l4").map(|one| one.processes.clone()).collect();
