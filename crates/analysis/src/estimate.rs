@@ -30,7 +30,7 @@ pub struct Estimate {
     /// The median over the trials.
     pub value: f64,
     /// Where the true value lies with the chance [`LEVEL`]; `None` with fewer than
-    /// [`FEWEST_REPEATS`] trials.
+    /// `FEWEST_REPEATS` trials.
     pub interval: Option<(f64, f64)>,
     /// The lowest trial.
     pub lowest: f64,

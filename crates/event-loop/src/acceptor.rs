@@ -114,7 +114,7 @@ impl Acceptor {
     /// Accepts nothing for a moment.
     ///
     /// # Errors
-    /// As [`Poller::set_reported`].
+    /// As `Poller::set_reported`.
     pub fn pause(&mut self, poller: &Poller, now_ns: u64) -> Result<(), Errno> {
         self.resumes_ns = Some(now_ns + PAUSE_NS);
         poller.set_reported(&self.listener, ACCEPTOR, false)

@@ -20,7 +20,7 @@ pub struct Overrun;
 pub struct SendWindow(i32);
 
 impl SendWindow {
-    /// A window of `bytes`, at most [`LARGEST_WINDOW`].
+    /// A window of `bytes`, at most `LARGEST_WINDOW`.
     pub const fn new(bytes: u32) -> Self {
         Self(if bytes > LARGEST_WINDOW { i32::MAX } else { bytes as i32 })
     }
@@ -41,7 +41,7 @@ impl SendWindow {
     /// Takes credit from a WINDOW_UPDATE.
     ///
     /// # Errors
-    /// When the window would pass [`LARGEST_WINDOW`] (section 6.9.1).
+    /// When the window would pass `LARGEST_WINDOW` (section 6.9.1).
     #[inline]
     pub fn grow(&mut self, increment: u32) -> Result<(), Overrun> {
         self.shift(i64::from(increment))
@@ -50,7 +50,7 @@ impl SendWindow {
     /// Follows a change of the initial window.
     ///
     /// # Errors
-    /// When the window would pass [`LARGEST_WINDOW`] (section 6.9.2).
+    /// When the window would pass `LARGEST_WINDOW` (section 6.9.2).
     pub fn shift(&mut self, bytes: i64) -> Result<(), Overrun> {
         self.0 = i32::try_from(i64::from(self.0) + bytes).map_err(|_| Overrun)?;
         Ok(())

@@ -40,7 +40,7 @@ pub struct Line {
     pub time_unix_ms: u64,
     /// The client's address.
     pub remote: Option<SocketAddr>,
-    /// The path, which is the method of gRPC; cut at [`PATH_BYTES`].
+    /// The path, which is the method of gRPC; cut at `PATH_BYTES`.
     pub path: String,
     /// The backend that had the last attempt.
     pub backend: Option<String>,

@@ -35,11 +35,11 @@ pub enum Paint {
     Bad,
     /// What held.
     Good,
-    /// A peer; below [`SERIES`].
+    /// A peer; below `SERIES`.
     Series(u8),
-    /// A part of a stack, a backend say, whose neighbours differ; below [`PARTS`].
+    /// A part of a stack, a backend say, whose neighbours differ; below `PARTS`.
     Part(u8),
-    /// A step of a ramp from nearly nothing to a lot; below [`HEAT_STEPS`].
+    /// A step of a ramp from nearly nothing to a lot; below `HEAT_STEPS`.
     Heat(u8),
 }
 

@@ -125,7 +125,7 @@ pub async fn process_shutdown(options: ProcessShutdown) -> io::Result<Shutdown> 
 
 /// As [`process_shutdown`]; each line that comes over the control pipe is handed
 /// to `command`, on a thread of its own. Lines longer than
-/// [`CONTROL_LINE_BYTES_MAX`] are thrown away.
+/// `CONTROL_LINE_BYTES_MAX` are thrown away.
 ///
 /// # Errors
 /// As [`process_shutdown`].

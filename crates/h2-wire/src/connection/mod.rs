@@ -64,7 +64,7 @@ pub struct Options {
     pub role: Role,
     /// Receive window of each stream, in bytes.
     pub stream_window_bytes: u32,
-    /// Receive window of the connection, in bytes; at least [`DEFAULT_WINDOW`] in effect, as there
+    /// Receive window of the connection, in bytes; at least `DEFAULT_WINDOW` in effect, as there
     /// is no way to begin with less.
     pub connection_window_bytes: u32,
     /// Largest payload of a frame that is taken, in bytes.

@@ -1,7 +1,7 @@
 //! Frames: the nine bytes every frame starts with, and the types of RFC 9113, section 6.
 //!
 //! [`Head`] is parsed and written on its own, because a proxy forwards most payloads untouched
-//! behind a new head. [`parse_payload`] turns a payload into a borrowed [`Frame`] and holds the
+//! behind a new head. `parse_payload` turns a payload into a borrowed [`Frame`] and holds the
 //! rules that can be checked without knowing the connection: lengths, stream identifiers,
 //! padding. Rules that need state (is this stream open?) live in [`crate::connection`].
 

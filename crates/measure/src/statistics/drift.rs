@@ -2,10 +2,10 @@
 //! repeat.
 //!
 //! All tests go by ranks, since latencies have outliers and no known shape.
-//! [`trend`] and [`between_repeats`] take values for independent, and neighbouring
+//! `trend` and [`between_repeats`] take values for independent, and neighbouring
 //! values of a latency series are not: feed them means of batches that are long
-//! against the queue's memory ([`super::independence::batch_means`]; 20 to 30 a
-//! trial), or they see drift in what is only a queue. [`trend_of_correlated`]
+//! against the queue's memory (`super::independence::batch_means`; 20 to 30 a
+//! trial), or they see drift in what is only a queue. `trend_of_correlated`
 //! allows for what correlation is left.
 
 use super::{

@@ -6,7 +6,7 @@
 //! more evenly than chance would: p close to 1. An L4 balancer draws connections
 //! and not calls: p is 0 as soon as connections don't divide evenly. So p tells
 //! whether the spread is that of calls drawn by chance; how uneven it is, is told
-//! by [`ChiSquare::unevenness`], [`jain`] and [`coefficient_of_variation`].
+//! by [`ChiSquare::unevenness`], `jain` and `coefficient_of_variation`.
 
 use super::special::chi_square_tail;
 
