@@ -8,13 +8,14 @@ use measure::{
     histogram::quantile,
     nodes::{NodeSetup, NodeTrial},
     record::{
-        Environment, LinkRecord, LoadSetup, MachineCost, ProcessRole, TrialOutcome, TrialRecord,
+        Environment, FaultRecord, LinkRecord, LoadSetup, MachineCost, ProcessRole, TrialOutcome, TrialRecord,
     },
     statistics::{drift::between_repeats, independence::neighbours},
     steadiness::{Asked, Steadiness, Unasked},
     summary::is_measured,
     warning::Warning,
 };
+use scenario::Scenario;
 
 /// Lateness that 99 % of an open loop's calls have to stay within. A kernel
 /// that schedules the generator among others wakes it within a fraction of a
@@ -100,9 +101,25 @@ pub(super) fn of_trial(
         doubts.push(Warning::LogFull { lost });
     }
     doubts.extend(record.links.iter().flat_map(|links| &links.links).filter_map(off));
-    for fault in record.faults.iter().filter(|fault| !fault.seen) {
-        let (action, backend) = (fault.action.clone(), fault.backend.clone());
-        doubts.push(Warning::FaultNotSeen { action, backend });
+    doubts
+}
+
+/// The doubts about the faults of a trial that ran its whole length. One that was due and
+/// never carried out, such as the start of a backend that had not ended yet, is in no record.
+pub(super) fn of_faults(scenario: &Scenario, record: &TrialRecord) -> Vec<Warning> {
+    let mut seen: Vec<_> = record.faults.iter().filter(|fault| fault.seen).collect();
+    let mut doubts = Vec::new();
+    for fault in &scenario.faults {
+        let action = fault.action.name();
+        let backend = &scenario.backends[fault.backend as usize].id;
+        let is_it = |one: &&FaultRecord| one.action == action && one.backend == *backend;
+        match seen.iter().position(is_it) {
+            Some(index) => drop(seen.swap_remove(index)),
+            None => doubts.push(Warning::FaultNotSeen {
+                action: action.to_owned(),
+                backend: backend.clone(),
+            }),
+        }
     }
     doubts
 }
@@ -310,8 +327,10 @@ mod tests {
         fold::{Setting, Times, Window, fold},
         record::LoopMode,
     };
+    use scenario::{Fault, Library};
 
     use super::*;
+    use crate::root::Root;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -368,6 +387,29 @@ mod tests {
         let (record, folded) = trial(2_000_000, [1_000_000, 1_000_000]);
         assert_eq!(kinds(&of_trial(&record, &folded, 0, true)), ["generator_limited"]);
         assert_eq!(of_trial(&record, &folded, 0, false), []);
+    }
+
+    #[test]
+    fn a_fault_that_was_never_carried_out_is_named_like_one_without_effect() {
+        let library = Library::open(Root::find().scenarios()).unwrap();
+        let scenario = library.find("rolling-restart").unwrap().resolve(false, &[]).unwrap();
+        let (mut record, _) = trial(0, [1_000_000, 1_000_000]);
+        let done = |fault: &Fault| FaultRecord {
+            action: fault.action.name().to_owned(),
+            backend: scenario.backends[fault.backend as usize].id.clone(),
+            planned_s: fault.at * 6.0,
+            done_s: fault.at * 6.0,
+            seen: true,
+        };
+        record.faults = scenario.faults.iter().map(done).collect();
+        assert_eq!(of_faults(&scenario, &record), []);
+        let never = record.faults.pop().unwrap();
+        record.faults[0].seen = false;
+        let named = [&record.faults[0], &never].map(|fault| Warning::FaultNotSeen {
+            action: fault.action.clone(),
+            backend: fault.backend.clone(),
+        });
+        assert_eq!(of_faults(&scenario, &record), named);
     }
 
     #[test]

@@ -133,6 +133,9 @@ impl Attempt<'_> {
         let open = load::mode(self.trial.scenario) == LoopMode::Open;
         record.warnings = doubts::of_trial(&record, folded, measured.lost, open);
         record.warnings.extend(doubts::of_steadiness(seen.steadiness));
+        if record.outcome == TrialOutcome::Complete {
+            record.warnings.extend(doubts::of_faults(self.trial.scenario, &record));
+        }
         if let Some(asked) = self.asked() {
             record.warnings.extend(doubts::of_arrivals(asked, unasked));
         }
