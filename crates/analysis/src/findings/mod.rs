@@ -16,7 +16,7 @@ pub(crate) mod sweep;
 use measure::{
     figure::Figure,
     format,
-    record::{Layer, RunRecord, TrialRecord},
+    record::Layer,
 };
 pub use sentence::{Piece, Sentence};
 
@@ -75,13 +75,17 @@ impl Findings {
             notes,
         }
     }
-}
 
-/// The answer of a run in plain text; none where there is nothing to answer with.
-pub fn answered(run: &RunRecord, trials: &[TrialRecord]) -> Option<String> {
-    let findings = Findings::of(&Model::new(run, trials));
-    let said: Vec<String> = findings.answer.iter().map(Sentence::plain).collect();
-    (!said.is_empty()).then(|| said.join(" "))
+    /// The answer in plain text; none where there is nothing to answer with.
+    pub fn plain_answer(&self) -> Option<String> {
+        let said: Vec<String> = self.answer.iter().map(Sentence::plain).collect();
+        (!said.is_empty()).then(|| said.join(" "))
+    }
+
+    /// The doubts in plain text.
+    pub fn plain_doubts(&self) -> Vec<String> {
+        self.doubts.iter().map(Sentence::plain).collect()
+    }
 }
 
 /// The sentence that a scenario has for what came out; none where it has none.

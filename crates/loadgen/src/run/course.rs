@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use analysis::{findings::Findings, model::Model};
 use jiff::Timestamp;
 use measure::{
     folder::{RunFolder, peer_name, trial_name},
@@ -351,7 +352,9 @@ impl Course<'_> {
             let doubts = doubts::of_run(&self.peer_names(), &points, &self.trials);
             self.record.warnings.extend(doubts);
         }
-        self.record.answered = analysis::findings::answered(&self.record, &self.trials);
+        let findings = Findings::of(&Model::new(&self.record, &self.trials));
+        self.record.answered = findings.plain_answer();
+        self.record.doubts = findings.plain_doubts();
         self.record.elapsed_s = Some(Timestamp::now().duration_since(started).as_secs_f64());
         completed.and(self.write())
     }

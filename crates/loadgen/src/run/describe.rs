@@ -42,6 +42,7 @@ pub(super) fn run_record(
         learned: scenario.learned.clone(),
         answer: scenario.answer.clone(),
         answered: None,
+        doubts: Vec::new(),
         resolved: resolved(scenario, is_external),
         overrides: request.overrides.clone(),
         started_utc: utc(started),

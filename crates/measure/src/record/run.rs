@@ -32,6 +32,9 @@ pub struct RunRecord {
     /// The answer in plain text, as the run's end found it; none while it is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<String>,
+    /// What puts figures in doubt that the answer rests on, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
     /// The scenario after defaults and command-line overrides, as JSON.
     pub resolved: serde_json::Value,
     /// Command-line overrides in force, as the user wrote them (`--duration 2s`).

@@ -39,6 +39,7 @@ fn head(html: &mut Html) {
             column(html, "Started", "UTC", "");
             column(html, "Peers", "In the order compared", "");
             column(html, "Ended", "", "");
+            column(html, "Doubts", "What puts figures in doubt that the answer rests on", "");
             column(html, "Expectations", "How many of the scenario's claims held", "");
             column(html, "Took", "Wall time of the whole run", "num");
             column(html, "Size", "All files of the run; loadgen prune deletes old runs", "num");
@@ -59,6 +60,7 @@ fn row(html: &mut Html, entry: &Entry) {
             let peers: Vec<&str> = run.peers.iter().map(|peer| peer.name.as_str()).collect();
             html.leaf("td", &[("class", "wrap")], &peers.join(", "));
             outcome(html, run);
+            doubts(html, run);
             expectations(html, run);
             let seconds = run.elapsed_s.map(|elapsed| elapsed.to_string()).unwrap_or_default();
             let took = run.elapsed_s.map_or_else(|| format::UNKNOWN.to_owned(), format::seconds);
@@ -69,7 +71,7 @@ fn row(html: &mut Html, entry: &Entry) {
         Err(reason) => {
             name(html, entry, &entry.folder, "");
             let text = format!("can't be read: {reason}");
-            html.leaf("td", &[("colspan", "6"), ("class", "missing")], &text);
+            html.leaf("td", &[("colspan", "7"), ("class", "missing")], &text);
         }
     });
 }
@@ -98,6 +100,21 @@ fn outcome(html: &mut Html, run: &RunRecord) {
         RunOutcome::Running => ("c-bad", "running or killed"),
     };
     html.leaf("td", &[("class", class)], word);
+}
+
+fn doubts(html: &mut Html, run: &RunRecord) {
+    let count = run.doubts.len();
+    html.tag("td", &[("class", "wrap"), ("data-value", &*count.to_string())], |html| {
+        match (&run.answered, count) {
+            (None, 0) => html.text(format::UNKNOWN),
+            (Some(_), 0) => html.text("no doubts"),
+            _ => html.tag("details", &[], |html| {
+                let words = if count == 1 { "1 doubt".into() } else { format!("{count} doubts") };
+                html.leaf("summary", &[("class", "c-bad")], &words);
+                run.doubts.iter().for_each(|doubt| html.leaf("p", &[], doubt));
+            }),
+        }
+    });
 }
 
 fn expectations(html: &mut Html, run: &RunRecord) {

@@ -8,6 +8,7 @@ use std::{fs, path::PathBuf};
 use analysis::{
     compare::{Comparison, Moves},
     decide::Decision,
+    findings::Findings,
     model::Model,
 };
 use measure::{
@@ -151,7 +152,10 @@ fn a_run_with_faults() {
 fn the_list_of_runs() {
     let root = tempfile::tempdir().unwrap();
     let mut sizes = Vec::new();
-    for run in [crate::common::run(), crate::common::faulted()] {
+    for mut run in [crate::common::run(), crate::common::faulted()] {
+        let findings = Findings::of(&Model::new(&run.record, &run.trials));
+        run.record.answered = findings.plain_answer();
+        run.record.doubts = findings.plain_doubts();
         let folder = crate::common::write(&run, root.path()).unwrap();
         fs::write(folder.join("report.html"), "").unwrap();
         sizes.push(folder_bytes(&folder));

@@ -147,6 +147,7 @@ fn run_record() -> RunRecord {
             .into(),
         answer: None,
         answered: None,
+        doubts: Vec::new(),
         learned: Some(
             "An L4 balancer chooses a backend once per connection, and gRPC sends every call of a \
              client over one connection."
