@@ -44,6 +44,12 @@ impl Html {
         attributes: Attributes<'_>,
         inner: impl FnOnce(&mut Self),
     ) {
+        self.begin(name, attributes);
+        inner(self);
+        self.end(name);
+    }
+
+    fn begin(&mut self, name: &'static str, attributes: Attributes<'_>) {
         self.0.push('<');
         self.0.push_str(name);
         for (key, value) in attributes {
@@ -54,7 +60,9 @@ impl Html {
             self.0.push('"');
         }
         self.0.push('>');
-        inner(self);
+    }
+
+    fn end(&mut self, name: &'static str) {
         self.0.push_str("</");
         self.0.push_str(name);
         self.0.push('>');

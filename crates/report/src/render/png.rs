@@ -16,6 +16,8 @@ use crate::{
 pub const DENSITY: f64 = 2.0;
 /// Pixels drawn per pixel of the file, in each direction.
 const OVERSAMPLING: u32 = 3;
+/// Pixels of the file in a span that is looked at as a whole.
+const SPAN: u32 = 32;
 
 /// A PNG that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -74,21 +76,30 @@ fn ground((width, height): (u32, u32)) -> Vec<u8> {
     [red, green, blue].repeat(width as usize * height as usize)
 }
 
-/// Each pixel of the result is the mean of the square it covers.
+/// Each pixel of the result is the mean of the square it covers. Most of a chart is paper,
+/// which is found by whole spans.
 fn average(pixels: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
     let side = OVERSAMPLING as usize;
-    let (width, height) = (width as usize, height as usize);
-    let row = width * side * 3;
-    let mut result = Vec::with_capacity(width * height * 3);
-    for y in 0..height {
-        for x in 0..width {
-            for channel in 0..3 {
-                let mut sum = 0_u32;
-                for dy in 0..side {
-                    let start = (y * side + dy) * row + x * side * 3 + channel;
-                    sum += (0..side).map(|dx| u32::from(pixels[start + dx * 3])).sum::<u32>();
+    let row = width as usize * side * 3;
+    let blank = ground((SPAN * OVERSAMPLING, 1));
+    let mut result = Vec::with_capacity((width * height * 3) as usize);
+    for rows in pixels.chunks_exact(row * side) {
+        for start in (0..row).step_by(blank.len()) {
+            let span = start..(start + blank.len()).min(row);
+            let blank = &blank[..span.len()];
+            if rows.chunks_exact(row).all(|line| line[span.clone()] == *blank) {
+                result.extend_from_slice(&blank[..blank.len() / side]);
+                continue;
+            }
+            for square in span.step_by(side * 3) {
+                for channel in square..square + 3 {
+                    let of_line = |line: usize| {
+                        let first = line * row + channel;
+                        (0..side).map(|at| u32::from(rows[first + at * 3])).sum::<u32>()
+                    };
+                    let sum: u32 = (0..side).map(of_line).sum();
+                    result.push((sum / (side * side) as u32) as u8);
                 }
-                result.push((sum / (side * side) as u32) as u8);
             }
         }
     }
