@@ -33,7 +33,7 @@ pub mod wire {
         clippy::allow_attributes_without_reason,
         reason = "generated; the documentation is in proto/agents.proto"
     )]
-    tonic::include_proto!("layerlab.agents.v1");
+    include!("../generated/layerlab.agents.v1.rs");
 }
 
 use std::{fs::File, io, io::Read as _, path::Path, time::Duration};

@@ -8,6 +8,7 @@ mod common;
 mod endings;
 mod fleets;
 mod format;
+mod generated;
 mod generator;
 mod killed;
 mod layering;
