@@ -46,6 +46,7 @@ impl OnWire {
     /// A response that came in at `arrived_ns` to a request whose last byte was handed to
     /// the kernel at `written_ns`. `None` where it came before, as it may where the server
     /// answers what it has not read, or where somebody set the clock.
+    #[inline]
     pub fn new(written_ns: u64, arrived_ns: u64) -> Option<Self> {
         let arrived_ns = NonZeroU64::new(arrived_ns).filter(|at| at.get() >= written_ns)?;
         Some(Self { written_ns, arrived_ns })
@@ -90,6 +91,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// A served call, with the nanoseconds that its backend reported.
+    #[inline]
     pub fn served(backend: u16, queued_ns: u64, service_ns: u64) -> Self {
         Self::Served { backend, queued: Nanos::new(queued_ns), service: Nanos::new(service_ns) }
     }
@@ -103,6 +105,7 @@ pub struct Nanos([u16; 3]);
 impl Nanos {
     const MAX: u64 = (1 << 48) - 1;
 
+    #[inline]
     fn new(ns: u64) -> Self {
         let [low, middle, high, _] = split(ns.min(Self::MAX));
         Self([low, middle, high])
@@ -115,6 +118,7 @@ impl Nanos {
 }
 
 /// Sixteen bits each, the lowest first.
+#[inline]
 fn split(ns: u64) -> [u16; 4] {
     // Cut to sixteen bits, as is meant.
     [0, 16, 32, 48].map(|shift| (ns >> shift) as u16)
