@@ -328,8 +328,9 @@ fn axes(drawing: &mut Drawing, sweep: &Sweep<'_>, curve: &Curve, layout: &Layout
     }
     let base = Stroke::new(Paint::Axis, 1.0);
     ground.line((plot.x, plot.bottom()), (plot.right(), plot.bottom()), base);
-    let caption = fit(&sweep.axis(), small, plot.width);
-    ground.text((plot.x + plot.width / 2.0, plot.bottom() + 40.0), caption, small.middle());
+    let centre = plot.x + plot.width / 2.0;
+    let caption = fit(&sweep.axis(), small, 2.0 * centre.min(drawing.width - centre));
+    drawing.ground().text((centre, plot.bottom() + 40.0), caption, small.middle());
 }
 
 /// What all peers are held to.
@@ -357,7 +358,7 @@ fn reference(drawing: &mut Drawing, sweep: &Sweep<'_>, curve: &Curve, layout: &L
     let font = Font::new(11.5).paint(Paint::Soft);
     // Of shares all lie above what is even, so that its name has room below.
     let below = curve.axis == Axis::Straight;
-    let base = if below { y + 14.0 } else { (y - 5.0).max(layout.plot.y + 8.0) };
+    let base = if below { y + 14.0 } else { y - 5.0 };
     ground.text((x + 4.0, base), name, font);
 }
 

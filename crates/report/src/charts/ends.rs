@@ -37,6 +37,17 @@ pub(super) fn labels(
     needs_leader: impl Fn((f64, f64), f64) -> bool,
 ) {
     let heights: Vec<f64> = ends.iter().map(|(_, (_, y))| *y).collect();
+    let bold = Font::new(13.0).bold();
+    let room = width + 4.0;
+    // Where names are too long, what all have in common goes: the program of `l7:p2c`.
+    let is_tight = ends.iter().any(|(peer, _)| bold.width(&peer.name) > room);
+    let program = |name: &str| name.split_once(':').map(|(program, _)| program.to_owned());
+    let first = ends.first().and_then(|(peer, _)| program(&peer.name));
+    let is_of_one = first.is_some() && ends.iter().all(|(peer, _)| program(&peer.name) == first);
+    let shown = |name: &str| match name.split_once(':') {
+        Some((_, policy)) if is_tight && is_of_one => policy.to_owned(),
+        _ => name.to_owned(),
+    };
     let placed = spread(&heights, 17.0, plot.y + 4.0, plot.bottom() - 4.0);
     for ((peer, end), height) in ends.iter().zip(placed) {
         drawing.group(Group::of(&peer.name), |group| {
@@ -46,8 +57,8 @@ pub(super) fn labels(
                 let leader = Stroke::new(paint, 1.0).alpha(0.5);
                 group.line((end.0 + gap, end.1), (start - 2.0, height), leader);
             }
-            let font = Font::new(13.0).bold().paint(paint);
-            group.text((start, height + 4.5), fit(&peer.name, font, width + 4.0), font);
+            let font = bold.paint(paint);
+            group.text((start, height + 4.5), fit(&shown(&peer.name), font, room), font);
         });
     }
 }
