@@ -20,7 +20,7 @@ run scale-out
 run slow-backend
 run many-balancers
 run capacity --peers l4,l7,haproxy-l4,haproxy-l7,nginx-l4,nginx-l7,envoy-l7
-"$loadgen" decide "$out"
+"$loadgen" decide "$out" --calculator "$out"/connection-sweep/*
 
 rm -rf docs/site
 mkdir docs/site

@@ -40,15 +40,25 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let mut decision = Decision::of(&folders, &beside)?;
     decision.calculator =
         args.calculator.as_deref().map(|run| calculator(run, &decision)).transpose()?;
-    let written = page.as_deref().map_or(Ok(()), |page| write_decision(&decision, page, results));
-    if args.json {
+    tell(&decision, page.as_deref(), results.map(PathBuf::as_path), args.json)
+}
+
+/// Writes the page and prints the decision.
+fn tell(
+    decision: &Decision,
+    page: Option<&Path>,
+    results: Option<&Path>,
+    as_json: bool,
+) -> Result<u8, Failure> {
+    let written = page.map_or(Ok(()), |page| write_decision(decision, page, results));
+    if as_json {
         print(&format!("{:#}\n", serde_json::json!(decision)))?;
         return written.map(|()| exit::FINE);
     }
     let style = Terminal::stdout().style;
     let mut text =
-        report::decide::text(&decision, Style { width: style.width.min(WIDEST_TEXT), ..style });
-    match page.as_ref().filter(|_| written.is_ok()) {
+        report::decide::text(decision, Style { width: style.width.min(WIDEST_TEXT), ..style });
+    match page.filter(|_| written.is_ok()) {
         Some(page) => text.push_str(&format!("\npage     {}\n", page.display())),
         None if page.is_some() => {}
         None => text.push_str("\nNo page was written: give --html FILE, or a results folder.\n"),
@@ -57,10 +67,22 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     written.map(|()| exit::FINE)
 }
 
-/// The decision from the runs of one folder, as the command makes it by default.
+/// The scenario whose run has the times that the calculator is best simulated with.
+const TIMES: &str = "connection-sweep";
+
+/// The decision from the runs of one folder, with the calculator where one of them allows it.
 pub(super) fn of_folder(folder: &Path) -> Result<u8, Failure> {
-    let folders = vec![folder.to_owned()];
-    main(&Args { folders, calculator: None, json: false, html: None })
+    let page = folder.join(PAGE);
+    let mut decision = Decision::of(&[folder.to_owned()], &page)?;
+    let times = decision.folders().into_iter().find(|run| run.evidence.scenario == TIMES);
+    if let Some(run) = times.map(|run| run.path.clone()) {
+        match calculator(&run, &decision) {
+            Ok(made) => decision.calculator = Some(made),
+            // The decision itself does not need it.
+            Err(failure) => Progress::new(Terminal::stderr()).note(&failure.message),
+        }
+    }
+    tell(&decision, Some(&page), Some(folder), false)
 }
 
 /// The scenario that tells what a call costs by its payload.
@@ -78,11 +100,7 @@ fn calculator(folder: &Path, decision: &Decision) -> Result<Calculator, Failure>
     })
 }
 
-fn write_decision(
-    decision: &Decision,
-    page: &Path,
-    results: Option<&PathBuf>,
-) -> Result<(), Failure> {
+fn write_decision(decision: &Decision, page: &Path, results: Option<&Path>) -> Result<(), Failure> {
     report::decide::write(decision, page)?;
     // The list of all runs links to the page where it stands beside it.
     if let Some(folder) = results.filter(|folder| folder.join(PAGE) == *page) {

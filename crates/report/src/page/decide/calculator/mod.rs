@@ -10,6 +10,10 @@ use crate::{html::Html, page::compact_table};
 const SCRIPT: &str = include_str!("calculator.js");
 const STYLE: &str = include_str!("calculator.css");
 
+const HOW_TO_ADD: &str = "What other rates, clients and backends would come to is simulated \
+    on request: `cargo run -p loadgen -- decide --calculator RUN`, with the folder of a run \
+    such as that of connection-sweep.";
+
 /// A question: its name in the script, what it is called, and what it is at first.
 struct Input {
     name: &'static str,
@@ -17,9 +21,11 @@ struct Input {
     value: String,
 }
 
-/// Writes the section; nothing where no grid was simulated.
+/// Writes the section; where no grid was simulated, how to have it.
 pub(super) fn write(html: &mut Html, decision: &Decision) {
-    let Some(calculator) = &decision.calculator else { return };
+    let Some(calculator) = &decision.calculator else {
+        return html.leaf("p", &[("class", "fine")], HOW_TO_ADD);
+    };
     // A number that is none has no place in JSON, and the grid has no such number.
     let Ok(grid) = serde_json::to_string(calculator) else { return };
     html.style(STYLE);
