@@ -207,7 +207,7 @@ fn table_of_words(html: &mut Html, label: &str, inner: impl FnOnce(&mut Html)) {
 
 /// The same for a table that is both: its rows are cards, with the cells in a row.
 fn table_of_cards(html: &mut Html, label: &str, inner: impl FnOnce(&mut Html)) {
-    boxed_table(html, label, "sortable words cards", inner);
+    boxed_table(html, label, "sortable cards", inner);
 }
 
 /// The same for a table of many columns.
