@@ -27,6 +27,8 @@ pub(super) struct Judgement {
     pub(super) verdict: Sentence,
     /// What else there is to say.
     pub(super) details: Sentence,
+    /// The policies that the data supports.
+    pub(super) policies: Vec<String>,
 }
 
 /// What more balancers, or more threads, do to each policy that was measured with the fewest
@@ -76,6 +78,7 @@ pub(super) fn over_size(points: &[&RunView<'_>]) -> Option<Judgement> {
         status: if is_conclusive { Status::Conclusive } else { Status::Inconclusive },
         verdict: joined(opening.text(", "), clauses),
         details: best_at(many, best_at(few, Sentence::default())),
+        policies: policies::of(many, FIGURE).map_or_else(Vec::new, policies::Judgement::supported),
     })
 }
 
@@ -115,9 +118,9 @@ fn joined(opening: Sentence, clauses: Vec<Sentence>) -> Sentence {
 
 /// Which policy was best at a point.
 fn best_at(view: &RunView<'_>, sentence: Sentence) -> Sentence {
-    let Some((_, best)) = policies::of(view, FIGURE) else { return sentence };
+    let Some(best) = policies::of(view, FIGURE) else { return sentence };
     let mut sentence = sentence.start().text("With ").figure(view.shown()).text(", ");
-    sentence.0.extend(best.0);
+    sentence.0.extend(best.sentence.0);
     sentence
 }
 
@@ -172,6 +175,7 @@ pub(super) fn over_subsets(points: &[&RunView<'_>]) -> Option<Judgement> {
         status: if is_conclusive { Status::Conclusive } else { Status::Inconclusive },
         verdict: joined(Sentence::default(), clauses),
         details: unused(&all, way),
+        policies: Vec::new(),
     })
 }
 
@@ -231,5 +235,5 @@ pub(super) fn over_zones(points: &[&RunView<'_>]) -> Option<Judgement> {
     }
     let verdict = joined(Sentence::default(), clauses);
     let status = if is_conclusive { Status::Conclusive } else { Status::Inconclusive };
-    Some(Judgement { status, verdict, details })
+    Some(Judgement { status, verdict, details, policies: Vec::new() })
 }

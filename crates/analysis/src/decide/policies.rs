@@ -8,8 +8,23 @@ use measure::figure::Figure;
 use super::{Status, run_view::RunView};
 use crate::{estimate::Beside, findings::Sentence, model::PeerView, verdict::Verdict};
 
+/// What a run says of policies.
+pub(super) struct Judgement {
+    pub(super) status: Status,
+    pub(super) sentence: Sentence,
+    /// The policy with the lowest latency and those within 10 % of it.
+    pub(super) best: Vec<String>,
+}
+
+impl Judgement {
+    /// The policies that the data supports; none where it can't tell.
+    pub(super) fn supported(self) -> Vec<String> {
+        if self.status == Status::Conclusive { self.best } else { Vec::new() }
+    }
+}
+
 /// What a run says of policies by a latency; `None` where it compares none.
-pub(super) fn of(view: &RunView<'_>, figure: Figure) -> Option<(Status, Sentence)> {
+pub(super) fn of(view: &RunView<'_>, figure: Figure) -> Option<Judgement> {
     let program = |peer: &PeerView<'_>| peer.name.split_once(':').map(|(name, _)| name.to_owned());
     let all: Vec<&PeerView<'_>> = view
         .model
@@ -32,15 +47,15 @@ pub(super) fn of(view: &RunView<'_>, figure: Figure) -> Option<(Status, Sentence
     }
     let centre = |beside: &Beside| beside.ratio.map_or(1.0, |ratio| ratio.centre);
     others.sort_by(|a, b| centre(&a.1).total_cmp(&centre(&b.1)));
-    Some(sentence(best, &others, figure, view.model.loop_word()))
+    Some(judgement(best, &others, figure, view.model.loop_word()))
 }
 
-fn sentence(
+fn judgement(
     best: &PeerView<'_>,
     others: &[(&PeerView<'_>, Beside)],
     figure: Figure,
     loop_word: &str,
-) -> (Status, Sentence) {
+) -> Judgement {
     let of = |wanted: &[Verdict]| -> Vec<(&PeerView<'_>, Beside)> {
         others
             .iter()
@@ -74,5 +89,14 @@ fn sentence(
             sentence.text("; whether it is more than 10 % higher is open for ").peers(&peers);
     }
     let is_conclusive = !worse.is_empty() || open.is_empty();
-    (if is_conclusive { Status::Conclusive } else { Status::Inconclusive }, sentence.text("."))
+    let policy = |peer: &PeerView<'_>| peer.name.split_once(':').map(|(_, own)| own.to_owned());
+    Judgement {
+        status: if is_conclusive { Status::Conclusive } else { Status::Inconclusive },
+        sentence: sentence.text("."),
+        best: [best]
+            .into_iter()
+            .chain(alike.iter().map(|(peer, _)| *peer))
+            .filter_map(policy)
+            .collect(),
+    }
 }

@@ -13,11 +13,7 @@ mod sentence;
 mod state;
 pub(crate) mod sweep;
 
-use measure::{
-    figure::Figure,
-    format,
-    record::Layer,
-};
+use measure::{figure::Figure, format, record::Layer};
 pub use sentence::{Piece, Sentence};
 
 use crate::{

@@ -8,7 +8,8 @@ use measure::{
     histogram::quantile,
     nodes::{NodeSetup, NodeTrial},
     record::{
-        Environment, FaultRecord, LinkRecord, LoadSetup, MachineCost, ProcessRole, TrialOutcome, TrialRecord,
+        Environment, FaultRecord, LinkRecord, LoadSetup, MachineCost, ProcessRole, TrialOutcome,
+        TrialRecord,
     },
     statistics::{drift::between_repeats, independence::neighbours},
     steadiness::{Asked, Steadiness, Unasked},

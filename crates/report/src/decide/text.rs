@@ -19,10 +19,9 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
         one.finding.status == Status::Conclusive && !one.is_aside
     };
     for situation in decision.situations.iter().filter(is_conclusive) {
-        let choices: Vec<&str> = situation.choices.iter().map(|choice| choice.words()).collect();
         let mut line = Sentence::default().text(&situation.opening(":"));
-        if !choices.is_empty() {
-            line = line.figure(choices.join(" or ")).text(". ");
+        if let Some(chosen) = situation.chosen() {
+            line = line.figure(chosen).text(". ");
         }
         line.0.extend(situation.reason.0.iter().cloned());
         text.push_str(&paragraph(&line, "- ", style));

@@ -154,10 +154,12 @@ fn policies_are_told_apart_where_a_run_compares_them() {
         assert!(sentence.contains("l7:round_robin's") && sentence.contains("times"), "{sentence}");
         assert!(sentence.contains("within 10 % of it: l7:least_loaded"), "{sentence}");
         assert!(one.choices.is_empty(), "no layer is compared");
+        assert_eq!(one.chosen().as_deref(), Some("p2c or least_loaded"));
         let mut few = run;
         crate::common::keep_repeats(&mut few, 2);
         let decision = decide(&[few]);
-        assert_eq!(situation(&decision, scenario).finding.status, Status::Inconclusive);
+        let one = situation(&decision, scenario);
+        assert_eq!((one.finding.status, one.chosen()), (Status::Inconclusive, None));
     }
 }
 

@@ -66,6 +66,9 @@ pub struct Situation {
     pub scenario: String,
     /// The choices that the data supports; none where it can't tell.
     pub choices: Vec<Choice>,
+    /// The policies that the data supports, where policies of one balancer were compared;
+    /// none where it can't tell.
+    pub policies: Vec<String>,
     /// Whether it asks for no choice between balancing calls and balancing connections.
     pub is_aside: bool,
     /// What decides between them, in short.
@@ -87,12 +90,20 @@ impl Situation {
             when,
             scenario: scenario.to_owned(),
             choices: Vec::new(),
+            policies: Vec::new(),
             is_aside: false,
             reason: finding.sentence.clone(),
             finding,
             details: Sentence::default(),
             command,
         }
+    }
+
+    /// What to choose, in words; `None` where there is nothing to choose, or no telling.
+    pub fn chosen(&self) -> Option<String> {
+        let choices = self.choices.iter().map(|one| one.words());
+        let all: Vec<&str> = choices.chain(self.policies.iter().map(String::as_str)).collect();
+        (!all.is_empty()).then(|| all.join(" or "))
     }
 
     /// The situation as the opening of what is said of it: with `mark` and a space, or
@@ -349,13 +360,13 @@ fn over_fleets(
     sentence: Option<fleets::Judgement>,
     anchor: &str,
 ) -> Situation {
-    let Some(fleets::Judgement { status, verdict, details }) = sentence else {
+    let Some(fleets::Judgement { status, verdict, details, policies }) = sentence else {
         let text = "It was run, but no policy was measured at several points.";
         let sentence = Sentence::default().text(text);
         let unmeasured = over(entry, points, Some((Status::NotMeasured, sentence)), anchor);
         return Situation { command: missing(entry).command, ..unmeasured };
     };
-    Situation { details, ..over(entry, points, Some((status, verdict)), anchor) }
+    Situation { details, policies, ..over(entry, points, Some((status, verdict)), anchor) }
 }
 
 /// A situation with the settings of a run that has its own, and its name for scripts.
@@ -377,12 +388,13 @@ fn missing(entry: &Entry) -> Situation {
 fn judged(when: &str, by: By, view: &RunView<'_>) -> Situation {
     let (when, id) = named(when, view);
     if let By::Policy(figure) = by
-        && let Some((status, sentence)) = policies::of(view, figure)
+        && let Some(found) = policies::of(view, figure)
     {
-        let command = (status != Status::Conclusive).then(|| more_repeats(view));
+        let command = (found.status != Status::Conclusive).then(|| more_repeats(view));
         let evidence = vec![view.cite("latency-percentiles"), view.cite("shares")];
-        let finding = Finding::new(&id, status, sentence, evidence);
-        return Situation::new(when, view.scenario(), finding, command);
+        let finding = Finding::new(&id, found.status, found.sentence.clone(), evidence);
+        let policies = found.supported();
+        return Situation { policies, ..Situation::new(when, view.scenario(), finding, command) };
     }
     let peers = if matches!(by, By::Change) { PEERS_UNDER_CHANGE } else { PEERS };
     let with_peers = rerun(view, &format!("--peers {peers}"));

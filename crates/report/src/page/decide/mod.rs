@@ -74,11 +74,13 @@ fn answer(html: &mut Html, decision: &Decision) {
 fn verdict(html: &mut Html, situation: &Situation) {
     html.tag("tr", &[("id", &format!("says-{}", situation.finding.id))], |html| {
         html.leaf("th", &[("scope", "row"), ("class", "wrap")], &situation.when);
-        let choices: Vec<&str> = situation.choices.iter().map(|one| one.words()).collect();
-        html.tag("td", &[("class", "strong")], |html| {
-            html.text(&if choices.is_empty() { "–".to_owned() } else { choices.join(" or ") });
-        });
-        html.tag("td", &[("class", "because")], |html| {
+        let chosen = situation.chosen();
+        if let Some(chosen) = &chosen {
+            html.leaf("td", &[("class", "strong")], chosen);
+        }
+        // Where there is nothing to choose, the finding is the answer.
+        let columns = if chosen.is_some() { "1" } else { "2" };
+        html.tag("td", &[("class", "because"), ("colspan", columns)], |html| {
             super::answer::sentence(html, &situation.reason);
             html.text(" ");
             html.tag("span", &[("class", "cites")], |html| {

@@ -97,7 +97,11 @@ pub(super) fn choice(html: &mut Html, decision: &Decision, choice: Choice, what:
         html.leaf("td", &[("class", "because")], &tail_of(decision, choice));
         let right = decision.situations.iter().filter(|one| one.choices.contains(&choice));
         let right: Vec<String> = right.map(|one| uncapitalised(&one.when)).collect();
-        let text = if right.is_empty() { "nothing measured".to_owned() } else { right.join("; ") };
+        let text = if right.is_empty() {
+            "no situation that was measured".to_owned()
+        } else {
+            right.join("; ")
+        };
         html.leaf("td", &[("class", "because")], &text);
     });
 }
