@@ -112,10 +112,6 @@ fn is_named_in(folder: &Path, name: &str) -> bool {
     })
 }
 
-/// Crates that no source names: what is generated from the interface does.
-const UNNAMED: &[(&str, &str)] =
-    &[("echo-proto", "prost"), ("echo-proto", "tonic-prost"), ("agents", "tonic-prost")];
-
 #[test]
 fn every_dependency_is_used() {
     let metadata = MetadataCommand::new().no_deps().exec().unwrap();
@@ -127,11 +123,10 @@ fn every_dependency_is_used() {
             let folders: &[&str] = match dependency.kind {
                 DependencyKind::Build => &["."],
                 DependencyKind::Development => &["src", "tests", "benches", "examples"],
-                _ => &["src"],
+                _ => &["src", "generated"],
             };
             let used = folders.iter().any(|part| is_named_in(&folder.join(part), &name));
-            let known = UNNAMED.contains(&(package.name.as_str(), dependency.name.as_str()));
-            if !used && !known {
+            if !used {
                 unused.push(format!("{} {}", package.name, dependency.name));
             }
         }
