@@ -16,6 +16,11 @@ pub fn count(value: u64) -> String {
     text
 }
 
+/// A number of things: `1 run`, `12 runs`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A fraction as a percentage: `25.0 %`. What is not all of it never reads as
 /// 100 %, and what is not nothing never reads as 0 %.
 pub fn share(fraction: f64) -> String {

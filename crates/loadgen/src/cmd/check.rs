@@ -1,10 +1,12 @@
 //! `loadgen check SCENARIO`: checks a scenario and everything it names.
 
+use measure::format::counted;
+
 use crate::{
     exit::{self, Failure},
     root::Root,
     service::OwnService,
-    ui::{counted, print},
+    ui::print,
 };
 
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::builder::RangedU64ValueParser;
-use measure::folder::folder_bytes;
+use measure::{folder::folder_bytes, format};
 
 use crate::{
     exit::{self, Failure},
@@ -52,7 +52,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
             if !args.dry_run {
                 fs::remove_dir_all(run).map_err(|error| Failure::writing(run.display(), &error))?;
             }
-            print(&format!("{}  {}\n", run.display(), measure::format::bytes(bytes)))?;
+            print(&format!("{}  {}\n", run.display(), format::bytes(bytes)))?;
             count += 1;
             freed += bytes;
         }
@@ -60,9 +60,8 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     if count > 0 && !args.dry_run {
         report::index(&results)?;
     }
-    let runs = if count == 1 { "run" } else { "runs" };
     let done = if args.dry_run { "would be deleted" } else { "deleted" };
-    print(&format!("{count} {runs} {done}, {}\n", measure::format::bytes(freed)))?;
+    print(&format!("{} {done}, {}\n", format::counted(count, "run"), format::bytes(freed)))?;
     Ok(exit::FINE)
 }
 

@@ -9,6 +9,7 @@ use std::{
     path::PathBuf,
 };
 
+use measure::format::counted;
 use scenario::{Length, Pace, Profile, Scenario, Setting};
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     external::{Expected, Target, Targets, TlsOptions},
     lab::{self, meter::Meter},
     run::Request,
-    ui::{Progress, counted},
+    ui::Progress,
 };
 
 /// The highest rate that a target is called at unless `--rate` says otherwise.

@@ -13,12 +13,13 @@ use std::{
 };
 
 use jiff::Timestamp;
+use measure::format::counted;
 use scenario::Trace;
 use serde::Deserialize;
 
 use crate::{
     exit::{self, Failure},
-    ui::{counted, print},
+    ui::print,
 };
 
 /// What stands before the one message of a unary request or response.

@@ -6,5 +6,5 @@ mod progress;
 mod terminal;
 
 pub(crate) use live::Live;
-pub(crate) use progress::{Progress, counted};
+pub(crate) use progress::Progress;
 pub(crate) use terminal::{Terminal, WIDEST_TEXT, print, print_result};

@@ -10,7 +10,7 @@ use std::{
 
 use measure::{
     figure::{Figure, Figures},
-    format,
+    format::{self, counted},
     record::{SearchResult, TrialOutcome, TrialRecord},
 };
 
@@ -264,11 +264,6 @@ fn in_short(record: &TrialRecord) -> String {
         text.push_str(&format!(", {} failed or without an answer", format::count(lost)));
     }
     text
-}
-
-/// A number of things, with their word in the plural unless there is one.
-pub(crate) fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn seconds(duration: Duration) -> String {
