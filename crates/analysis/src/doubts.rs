@@ -9,6 +9,7 @@ use measure::{
 };
 
 use crate::{
+    once::each_once,
     overload,
     peer::{Affected, PeerView, TrialView, in_order},
 };
@@ -214,13 +215,7 @@ impl<'a> Doubts<'a> {
 pub(crate) fn of_peer(peer: &PeerView<'_>, run: &RunRecord) -> Vec<Affected> {
     let counted = peer.trials.iter().filter(|trial| !trial.record.is_replaced());
     let trials = counted.flat_map(|trial| in_trial(peer, trial.record, run));
-    let mut all = Vec::new();
-    for (_, affected) in trials.chain(in_run(peer, run)) {
-        if !all.contains(&affected) {
-            all.push(affected);
-        }
-    }
-    all
+    each_once(trials.chain(in_run(peer, run)).map(|(_, affected)| affected))
 }
 
 fn in_trial<'t>(

@@ -34,6 +34,7 @@ pub mod fleet;
 pub mod index;
 pub mod model;
 mod on_wire;
+mod once;
 pub mod overload;
 mod peer;
 pub mod prediction;
@@ -41,3 +42,5 @@ pub mod settling;
 pub mod theory;
 pub mod verdict;
 pub mod zones;
+
+pub use once::each_once;

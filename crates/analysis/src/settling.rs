@@ -16,7 +16,10 @@ use measure::{
     },
 };
 
-use crate::model::{Model, PeerView};
+use crate::{
+    model::{Model, PeerView},
+    once::each_once,
+};
 
 /// Five points off its share, and three deviations of chance, still is balance.
 const TOLERANCE: Tolerance = Tolerance { absolute: 0.05, deviations: 3.0 };
@@ -124,13 +127,9 @@ pub fn taken_before_failures<'a>(peer: &PeerView<'a>) -> Vec<&'a str> {
         if failed_before {
             return Vec::new();
         }
-        for fault in std::iter::once(first).chain(away) {
-            if !taken.contains(&fault.backend.as_str()) {
-                taken.push(fault.backend.as_str());
-            }
-        }
+        taken.extend(std::iter::once(first).chain(away).map(|fault| fault.backend.as_str()));
     }
-    taken
+    each_once(taken)
 }
 
 /// The share of a trial's calls that is due to each backend, in the order of the model's:

@@ -6,7 +6,10 @@ use measure::{
     record::{TrialRecord, ZoneRecord},
 };
 
-use crate::model::{Model, PeerView};
+use crate::{
+    model::{Model, PeerView},
+    once::each_once,
+};
 
 /// The clients of one zone, over all trials of a peer.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,13 +30,7 @@ pub struct ZoneView<'a> {
 
 /// The zones that backends are in, in the order of the backends.
 pub fn backend_zones<'m>(model: &'m Model<'_>) -> Vec<&'m str> {
-    let mut names: Vec<&str> = Vec::new();
-    for name in model.run.backends.iter().filter_map(|backend| backend.zone.as_deref()) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
+    each_once(model.run.backends.iter().filter_map(|backend| backend.zone.as_deref()))
 }
 
 /// The zones of a peer's clients; none where there are no zones, or no trial gave figures.

@@ -7,7 +7,10 @@ use measure::{
 };
 
 use super::Sentence;
-use crate::model::{Beside, Difference, Model, PeerView};
+use crate::{
+    model::{Beside, Difference, Model, PeerView, sweep::limit_words},
+    once::each_once,
+};
 
 /// How far one peer kept the objective.
 pub(super) fn of_search(found: Option<Saturation>, sentence: Sentence) -> Sentence {
@@ -26,14 +29,8 @@ pub(super) fn of_search(found: Option<Saturation>, sentence: Sentence) -> Senten
 
 /// What limited a search other than the peer: it decides how far it may be believed.
 fn other_limits(found: &Saturation) -> Vec<&'static str> {
-    let mut others: Vec<&str> = Vec::new();
-    for limit in found.limits.iter().filter(|limit| **limit != SearchLimit::Peer) {
-        let words = crate::model::sweep::limit_words(*limit);
-        if !others.contains(&words) {
-            others.push(words);
-        }
-    }
-    others
+    let others = found.limits.iter().filter(|limit| **limit != SearchLimit::Peer);
+    each_once(others.map(|limit| limit_words(*limit)))
 }
 
 /// The median of the highest rates over the repeats, with the lowest and the highest.

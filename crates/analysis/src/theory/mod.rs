@@ -24,6 +24,7 @@ pub use crate::closed_form::{QUANTILES, Theory};
 use crate::{
     closed_form,
     model::{Model, PeerView},
+    once::each_once,
 };
 
 /// What theory says of a peer's latency, or why it says nothing.
@@ -126,22 +127,16 @@ pub fn by_chance_ns(model: &Model<'_>, quantile: f64) -> Option<f64> {
 /// What was done to backends while a peer was measured, in words; `None` for nothing.
 fn what_happened(peer: &PeerView<'_>) -> Option<String> {
     let (trial, _) = peer.measured().find(|(record, _)| !record.faults.is_empty())?;
-    let mut deeds: Vec<&str> = Vec::new();
-    for fault in &trial.faults {
-        let deed = match fault.action.as_str() {
-            "kill" => "killed",
-            "stop" => "stopped",
-            "drain" => "drained",
-            "remove" => "removed",
-            "add" => "added",
-            "start" => "started again",
-            "continue" => "continued",
-            _ => "changed",
-        };
-        if !deeds.contains(&deed) {
-            deeds.push(deed);
-        }
-    }
+    let deeds = each_once(trial.faults.iter().map(|fault| match fault.action.as_str() {
+        "kill" => "killed",
+        "stop" => "stopped",
+        "drain" => "drained",
+        "remove" => "removed",
+        "add" => "added",
+        "start" => "started again",
+        "continue" => "continued",
+        _ => "changed",
+    }));
     let mut backends: Vec<&str> = trial.faults.iter().map(|fault| fault.backend.as_str()).collect();
     backends.sort_unstable();
     backends.dedup();
