@@ -156,12 +156,20 @@ impl Beside {
 const WIDE: f64 = 1.5;
 
 impl Beside {
-    /// The ends of the ratio's interval where the repeats tell no difference because they
-    /// leave much open, rather than because there is little.
+    /// Whether the repeats tell a difference.
+    pub(crate) fn is_significant(&self) -> bool {
+        matches!(self.significant, Difference::Less | Difference::Greater)
+    }
+
+    /// The ends of the ratio's interval; `None` with too few repeats for one.
+    pub(crate) fn ends(&self) -> Option<(f64, f64)> {
+        self.ratio.filter(|_| self.significant != Difference::TooFew)?.ends()
+    }
+
+    /// The same where the repeats tell no difference because they leave much open, rather
+    /// than because there is little.
     pub fn open_ends(&self) -> Option<(f64, f64)> {
-        let ends =
-            self.ratio?.interval.filter(|_| self.significant == Difference::NotSignificant)?;
-        (ends.high > WIDE * ends.low).then_some((ends.low, ends.high))
+        self.ends().filter(|(low, high)| !self.is_significant() && *high > WIDE * low)
     }
 }
 

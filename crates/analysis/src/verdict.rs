@@ -1,10 +1,7 @@
 //! When one side of a comparison is better than the other: the margins, and what the
 //! intervals allow to be said. Nothing here knows which peer is which layer's.
 
-use measure::{
-    figure::Figure,
-    statistics::interval::{Difference, mean_interval},
-};
+use measure::{figure::Figure, statistics::interval::mean_interval};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -17,6 +14,8 @@ use crate::{
 /// Figures within this part of each other count as alike: what it takes to change a
 /// team's mind, and what a shared machine lets one see.
 pub(crate) const ALIKE: f64 = 0.10;
+/// The same as it is written.
+pub(crate) const ALIKE_TEXT: &str = "10 %";
 /// A part of lost calls below this counts as none: one call in a thousand.
 const NEGLIGIBLE: f64 = 0.001;
 
@@ -70,11 +69,8 @@ impl Verdict {
 
     /// A figure of which less is better, beside another's: [`ALIKE`] is the margin.
     pub(crate) fn of(beside: &Beside) -> Self {
-        let interval = beside.ratio.and_then(|ratio| ratio.interval);
-        match interval.filter(|_| beside.significant != Difference::TooFew) {
-            Some(interval) => {
-                Self::by((interval.low, interval.high), (1.0 / (1.0 + ALIKE), 1.0 + ALIKE))
-            }
+        match beside.ends() {
+            Some(ends) => Self::by(ends, (1.0 / (1.0 + ALIKE), 1.0 + ALIKE)),
             None => Self::Inconclusive,
         }
     }
@@ -95,8 +91,7 @@ impl Verdict {
         if own.iter().chain(other).all(|rate| *rate <= NEGLIGIBLE) {
             return Self::Same;
         }
-        let differences: Vec<f64> = own.iter().zip(other).map(|(a, b)| a - b).collect();
-        match around(&differences) {
+        match interval_of(own, other) {
             Some(interval) => Self::by(interval, (-NEGLIGIBLE, NEGLIGIBLE)),
             None => Self::Inconclusive,
         }
@@ -113,13 +108,14 @@ impl Verdict {
     }
 }
 
-/// The interval of differences: Student's own, since the logarithms of a few that all
-/// happen to have one sign would never hold zero.
-pub(crate) fn around(differences: &[f64]) -> Option<(f64, f64)> {
+/// The interval of differences, repeat by repeat: Student's own, since the logarithms of a few
+/// that all happen to have one sign would never hold zero.
+pub(crate) fn interval_of(own: &[f64], other: &[f64]) -> Option<(f64, f64)> {
+    let differences: Vec<f64> = own.iter().zip(other).map(|(a, b)| a - b).collect();
     if differences.len() < FEWEST_REPEATS {
         return None;
     }
-    let interval = mean_interval(differences, LEVEL)?;
+    let interval = mean_interval(&differences, LEVEL)?;
     Some((interval.low, interval.high))
 }
 

@@ -17,7 +17,7 @@ use crate::{
     estimate::{Beside, Difference, Estimate},
     findings::Sentence,
     model::{Mark, PeerView},
-    verdict::around,
+    verdict::interval_of,
 };
 
 /// Scenarios whose load suits the question, the best first.
@@ -78,12 +78,9 @@ fn client_extra(view: &RunView<'_>, client: &PeerView<'_>) -> Option<Beside> {
         return None;
     }
     let (own, other) = client.paired(direct, |figures| figures.get(Figure::GeneratorCpuPerCall));
-    let differences: Vec<f64> = own.iter().zip(&other).map(|(a, b)| a - b).collect();
     let beside = Beside::of(&own, &other);
-    let difference = beside.difference?;
-    let difference =
-        Estimate { interval: around(&differences), ..difference }.around(difference.value);
-    Some(Beside { difference: Some(difference), ..beside })
+    let difference = Estimate { interval: interval_of(&own, &other), ..beside.difference? };
+    Some(Beside { difference: Some(difference.around(difference.value)), ..beside })
 }
 
 pub(super) fn of(views: &[RunView<'_>]) -> Option<Costs> {

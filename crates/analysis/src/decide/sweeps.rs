@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     estimate::{Beside, Difference, Estimate},
-    findings::{self, Sentence},
+    findings::{self, Sentence, between},
     model::PeerView,
     verdict::Verdict,
 };
@@ -119,9 +119,8 @@ pub(super) fn over_payload(points: &[&RunView<'_>]) -> Option<Judged> {
     let row: Vec<Option<bool>> = ratios
         .iter()
         .map(|(_, beside)| {
-            let ends =
-                beside.ratio?.interval.filter(|_| beside.significant != Difference::TooFew)?;
-            match (ends.low > SMALL, ends.high < SMALL) {
+            let (low, high) = beside.ends()?;
+            match (low > SMALL, high < SMALL) {
                 (true, _) => Some(true),
                 (_, true) => Some(false),
                 _ => None,
@@ -176,10 +175,8 @@ pub(super) fn over_rate(points: &[&RunView<'_>]) -> Option<Judged> {
     if extra.is_empty() {
         return None;
     }
-    let is_significant =
-        |beside: &Beside| matches!(beside.significant, Difference::Greater | Difference::Less);
     let (significant, open): (Vec<_>, Vec<_>) =
-        extra.iter().partition(|(_, beside, _)| is_significant(beside));
+        extra.iter().partition(|(_, beside, _)| beside.is_significant());
     let mut sentence = Sentence::default();
     if !significant.is_empty() {
         sentence = sentence.peer(pair.calls).text("'s proxy used ");
@@ -218,8 +215,7 @@ pub(super) fn over_tls(points: &[&RunView<'_>]) -> Option<Judged> {
     let ((_, without), (_, with)) = (pairs.first()?, pairs.last()?);
     let added = |with: &PeerView<'_>, without: &PeerView<'_>| {
         let beside = with.beside(without, Figure::LabCpuPerCall);
-        let is_significant = matches!(beside.significant, Difference::Greater | Difference::Less);
-        Some((beside.difference?, is_significant))
+        Some((beside.difference?, beside.is_significant()))
     };
     let connections = added(with.connections, without.connections)?;
     let calls = added(with.calls, without.calls)?;
@@ -242,23 +238,13 @@ pub(super) fn over_tls(points: &[&RunView<'_>]) -> Option<Judged> {
     Some((status(is_significant), sentence))
 }
 
-/// What stands before one of `count` things in a list.
-fn between(index: usize, count: usize) -> &'static str {
-    match index {
-        0 => "",
-        _ if index + 1 == count => " and ",
-        _ => ", ",
-    }
-}
-
 /// The highest rates at which an objective held.
 pub(super) fn of_search(view: &RunView<'_>) -> Option<Judged> {
     let search = view.chosen.run.record.search.as_ref()?;
     let pair = view.pair()?;
     let beside = findings::search::rates_beside(search, &pair.calls.name, &pair.connections.name)?;
     let sentence = findings::search::found(&view.model, search, pair.connections, pair.calls)?;
-    let is_conclusive = matches!(beside.significant, Difference::Greater | Difference::Less);
-    Some((status(is_conclusive), sentence))
+    Some((status(beside.is_significant()), sentence))
 }
 
 fn status(is_conclusive: bool) -> Status {

@@ -12,7 +12,7 @@ use crate::{
     estimate::{Beside, Difference, Estimate},
     model::{Model, PeerView, sweep::peer_at},
     overload, settling,
-    verdict::around,
+    verdict::interval_of,
 };
 
 /// The sentence for what came out; `None` where the scenario has none for it, or a peer
@@ -106,9 +106,7 @@ fn fill(
             Part::Turn => {
                 let swept = model.sweep.as_ref()?;
                 let [own, other] = &answer.peers;
-                let mut turn = sweep::turn(swept, own, other, answer.figure)?;
-                sentence.0.append(&mut turn.0);
-                sentence
+                sentence.followed_by(sweep::turn(swept, own, other, answer.figure)?)
             }
             Part::Hole { peer, point, quantity } => {
                 let point = point.as_deref();
@@ -151,9 +149,8 @@ fn added(
 ) -> Option<Sentence> {
     let difference = to.beside(from, figure).difference?;
     let (own, other) = to.paired(from, |figures| figures.get(figure));
-    let differences: Vec<f64> = own.iter().zip(&other).map(|(a, b)| a - b).collect();
-    let difference =
-        Estimate { interval: around(&differences), ..difference }.around(difference.value);
+    let interval = interval_of(&own, &other);
+    let difference = Estimate { interval, ..difference }.around(difference.value);
     Some(match difference.interval {
         Some((low, high)) if low <= 0.0 && high >= 0.0 => sentence
             .text("nothing significant")

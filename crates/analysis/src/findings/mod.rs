@@ -14,6 +14,7 @@ mod state;
 pub(crate) mod sweep;
 
 use measure::{figure::Figure, format, record::Layer};
+pub(crate) use sentence::between;
 pub use sentence::{Piece, Sentence};
 
 use crate::{
@@ -46,6 +47,11 @@ impl Findings {
             });
         }
         findings
+    }
+
+    /// The answer, or, where there is none, the sentence of each peer.
+    pub fn said(&self) -> &[Sentence] {
+        if self.answer.is_empty() { &self.peers } else { &self.answer }
     }
 
     fn of_figures(model: &Model<'_>) -> Self {
@@ -127,6 +133,11 @@ impl<'m, 'a> Pair<'m, 'a> {
             connections: first(Layer::L4).or_else(|| first(Layer::None))?,
         })
     }
+
+    /// A figure of both, where both have it.
+    pub(crate) fn both(&self, figure: Figure) -> Option<(Estimate, Estimate)> {
+        self.calls.estimate(figure).zip(self.connections.estimate(figure))
+    }
 }
 
 fn answer(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
@@ -149,20 +160,16 @@ fn answer(model: &Model<'_>, pair: Option<&Pair<'_, '_>>) -> Vec<Sentence> {
 
 /// Who served the calls.
 fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
-    let (calls, connections) =
-        (pair.calls.estimate(Figure::MaxShare)?, pair.connections.estimate(Figure::MaxShare)?);
-    let all = model.backends.len();
+    let (calls, connections) = pair.both(Figure::MaxShare)?;
     let used = pair.connections.estimate(Figure::BackendsUsed)?;
-    let mut sentence = Sentence::default();
     let significant = pair.calls.beside(pair.connections, Figure::MaxShare).significant;
-    if significant == Difference::NotSignificant && (calls.value - connections.value).abs() >= 0.01
-    {
+    let reads_alike = (calls.value - connections.value).abs() < 0.01;
+    let both = [pair.connections, pair.calls];
+    if significant == Difference::NotSignificant && !reads_alike {
         return Some(
-            sentence
+            Sentence::default()
                 .text("There is no significant difference between how ")
-                .peer(pair.connections)
-                .text(" and ")
-                .peer(pair.calls)
+                .peers(&both)
                 .text(" spread the calls: the busiest backend got ")
                 .shares(&connections)
                 .text(" and ")
@@ -173,12 +180,10 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     // Shares are counted, not sampled: where repeats are few, what each of them
     // shows is told.
     let alike = significant == Difference::TooFew && !calls.apart_from(&connections);
-    if alike || (calls.value - connections.value).abs() < 0.01 {
+    if alike || reads_alike {
         return Some(
-            sentence
-                .peer(pair.connections)
-                .text(" and ")
-                .peer(pair.calls)
+            Sentence::default()
+                .peers(&both)
                 .text(" spread the calls equally well: the busiest backend got ")
                 .figure(format::share(connections.value))
                 .text(" and ")
@@ -186,36 +191,31 @@ fn share_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
                 .text("."),
         );
     }
-    if connections.lowest >= 1.0 && all > 1 {
-        sentence = sentence
-            .text("Behind ")
-            .peer(pair.connections)
+    let sentence = Sentence::default().text("Behind ").peer(pair.connections);
+    let sentence = unevenly(&connections, &used, model.backends.len(), sentence);
+    Some(evenly(model, &calls, sentence.peer(pair.calls)))
+}
+
+/// How a balancer of connections spread calls over all backends, by the busiest one, up to
+/// the name of another.
+fn unevenly(share: &Estimate, used: &Estimate, all: usize, sentence: Sentence) -> Sentence {
+    if share.lowest >= 1.0 && all > 1 {
+        return sentence
             .text(" one backend got ")
             .figure("100 %")
             .text(" of the calls and the other ")
             .text(&(all - 1).to_string())
             .text(" got none; behind ");
-    } else {
-        sentence = sentence
-            .text("Behind ")
-            .peer(pair.connections)
-            .text(" the busiest backend got ")
-            .shares(&connections)
-            .text(" of the calls");
-        if used.highest < all as f64 {
-            sentence = sentence.text(&format!(", with {} of {all} in use", used.value));
-        }
-        sentence = sentence.text("; behind ");
     }
-    sentence = sentence.peer(pair.calls);
-    Some(evenly(model, &calls, sentence))
+    let sentence = sentence.text(" the busiest backend got ").shares(share).text(" of the calls");
+    let some = format!(", with {} of {all} in use", used.value);
+    sentence.text(if used.highest < all as f64 { &some } else { "" }).text("; behind ")
 }
 
 /// How an overloaded peer falls behind.
 pub(crate) fn overloaded(peer: &PeerView<'_>, sentence: Sentence) -> Sentence {
     let Some(overload) = &peer.overload else { return sentence };
-    let between = if sentence.0.is_empty() { "" } else { " " };
-    let sentence = sentence.text(between).peer(peer).text(" was overloaded: ");
+    let sentence = sentence.start().peer(peer).text(" was overloaded: ");
     falling_behind(overload, sentence).text(".")
 }
 
@@ -255,8 +255,7 @@ fn evenly(model: &Model<'_>, calls: &Estimate, sentence: Sentence) -> Sentence {
 
 /// How long the slowest of a hundred waited.
 fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
-    let (calls, connections) =
-        (pair.calls.estimate(Figure::LatencyP99)?, pair.connections.estimate(Figure::LatencyP99)?);
+    let (calls, connections) = pair.both(Figure::LatencyP99)?;
     let beside = pair.calls.beside(pair.connections, Figure::LatencyP99);
     let sentence = Sentence::default();
     if beside.significant == Difference::NotSignificant {
@@ -299,13 +298,14 @@ fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
 
 /// What that costs.
 fn cost_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
-    let calls = pair.calls.estimate(Figure::ProxyCpuPerCall);
-    let connections = pair.connections.estimate(Figure::ProxyCpuPerCall);
+    let calls = pair.calls.estimate(Figure::ProxyCpuPerCall)?;
+    let Some(connections) = pair.connections.estimate(Figure::ProxyCpuPerCall) else {
+        return Some(cost_of_calls(pair, &calls));
+    };
     let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
-    let sentence = Sentence::default();
-    match (calls, connections) {
-        (Some(calls), Some(connections)) if beside.significant == Difference::NotSignificant => Some(
-            sentence
+    if beside.significant == Difference::NotSignificant {
+        return Some(
+            Sentence::default()
                 .text(
                     "There is no significant difference between their proxies' CPU time per call: ",
                 )
@@ -314,47 +314,44 @@ fn cost_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
                 .durations(&calls)
                 .text(".")
                 .open_ends(&beside),
-        ),
-        (Some(calls), Some(_)) => {
-            let difference = beside.difference.unwrap_or(calls);
-            let word = if difference.value > 0.0 { "more" } else { "less" };
-            let difference = difference.magnitude();
-            let sentence = sentence
-                .peer(pair.calls)
-                .text("'s proxy used ")
-                .durations(&difference)
-                .text(&format!(" {word} CPU per call"));
-            Some(sentence.carried(model, &difference).text("."))
-        }
-        (Some(calls), None) => {
-            let sentence = sentence
-                .peer(pair.calls)
-                .text("'s proxy used ")
-                .durations(&calls)
-                .text(" of CPU per call");
-            if !pair.connections.in_kernel() {
-                return Some(sentence.text("."));
-            }
-            let sentence = sentence.text("; what ").peer(pair.connections);
-            let all = Figure::LabCpuPerCall;
-            let of_all = (pair.connections.estimate(all), pair.calls.estimate(all));
-            let sentence = sentence.text(" uses in the kernel is not billed to any process");
-            let (Some(connections), Some(calls)) = of_all else {
-                return Some(sentence.text("."));
-            };
-            Some(
-                sentence
-                    .text(". Client, balancer and backends together used ")
-                    .durations(&connections)
-                    .text(" per call with ")
-                    .peer(pair.connections)
-                    .text(" and ")
-                    .durations(&calls)
-                    .text(" with ")
-                    .peer(pair.calls)
-                    .text("."),
-            )
-        }
-        (None, _) => None,
+        );
     }
+    let difference = beside.difference.unwrap_or(calls);
+    let word = if difference.value > 0.0 { "more" } else { "less" };
+    let difference = difference.magnitude();
+    let sentence = Sentence::default()
+        .peer(pair.calls)
+        .text("'s proxy used ")
+        .durations(&difference)
+        .text(&format!(" {word} CPU per call"));
+    Some(sentence.carried(model, &difference).text("."))
+}
+
+/// What balancing calls costs where the cost of balancing connections is not known.
+fn cost_of_calls(pair: &Pair<'_, '_>, calls: &Estimate) -> Sentence {
+    let sentence = Sentence::default()
+        .peer(pair.calls)
+        .text("'s proxy used ")
+        .durations(calls)
+        .text(" of CPU per call");
+    if !pair.connections.in_kernel() {
+        return sentence.text(".");
+    }
+    let sentence = sentence
+        .text("; what ")
+        .peer(pair.connections)
+        .text(" uses in the kernel is not billed to any process");
+    let Some((calls, connections)) = pair.both(Figure::LabCpuPerCall) else {
+        return sentence.text(".");
+    };
+    sentence
+        .text(". Client, balancer and backends together used ")
+        .durations(&connections)
+        .text(" per call with ")
+        .peer(pair.connections)
+        .text(" and ")
+        .durations(&calls)
+        .text(" with ")
+        .peer(pair.calls)
+        .text(".")
 }

@@ -41,21 +41,11 @@ pub(super) fn sentence(
 
 fn shares(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Sentence {
     let calls = format::count(peer.sum(|figures| figures.ok));
-    let repeats = peer.figures().count();
     let busiest: Vec<usize> =
         peer.figures().filter_map(|figures| only_one(&figures.calls_per_backend)).collect();
-    if busiest.len() == repeats && !busiest.is_empty() {
-        let id = |index: usize| model.backends.get(index).map_or("?", String::as_str);
+    if busiest.len() == peer.figures().count() && !busiest.is_empty() {
         let sentence = sentence.text(" sent ").figure("100 %").text(" of ").figure(calls);
-        if busiest.iter().all(|&index| index == busiest[0]) {
-            let each =
-                if repeats > 1 { format!(" in each of {repeats} repeats") } else { String::new() };
-            return sentence.text(" calls to ").figure(id(busiest[0])).text(&each);
-        }
-        let ids: Vec<&str> = busiest.iter().map(|&index| id(index)).collect();
-        return sentence
-            .text(" calls to a single backend, which differed between repeats: ")
-            .figure(ids.join(", "));
+        return to_one(model, &busiest, sentence);
     }
     let Some(largest) = peer.estimate(Figure::MaxShare) else {
         return sentence.text(" had ").figure(calls).text(" successful calls");
@@ -96,6 +86,22 @@ fn shares(model: &Model<'_>, peer: &PeerView<'_>, sentence: Sentence) -> Sentenc
                 (_, None) => sentence,
             }
         }
+    }
+}
+
+/// To which backend all calls went, in each repeat.
+fn to_one(model: &Model<'_>, busiest: &[usize], sentence: Sentence) -> Sentence {
+    let id = |index: &usize| model.backends.get(*index).map_or("?", String::as_str);
+    let ids: Vec<&str> = busiest.iter().map(id).collect();
+    if busiest.iter().any(|index| *index != busiest[0]) {
+        return sentence
+            .text(" calls to a single backend, which differed between repeats: ")
+            .figure(ids.join(", "));
+    }
+    let sentence = sentence.text(" calls to ").figure(ids[0]);
+    match ids.len() {
+        1 => sentence,
+        repeats => sentence.text(&format!(" in each of {repeats} repeats")),
     }
 }
 

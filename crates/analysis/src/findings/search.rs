@@ -88,9 +88,7 @@ pub(crate) fn found(
     let beside = rates_beside(search, &calls.name, &connections.name)?;
     let sentence = match beside.ratio.filter(|_| beside.significant != Difference::NotSignificant) {
         Some(ratio) => {
-            let ends = ratio.interval.map(|interval| (interval.low, interval.high));
-            let (said, range) = format::change_by(ratio.centre, ends);
-            let range = range.filter(|_| beside.significant != Difference::TooFew);
+            let (said, range) = format::change_by(ratio.centre, beside.ends());
             sentence.text(": ").figure(said).qualified(range)
         }
         None => sentence.text("; there is no significant difference between the two"),

@@ -46,9 +46,37 @@ impl Sentence {
         self
     }
 
+    /// Peers in a row: `a, b and c`.
+    pub fn peers(self, peers: &[&PeerView<'_>]) -> Self {
+        self.listed(peers, "")
+    }
+
+    /// What each of them has: `a's, b's and c's`.
+    pub(crate) fn possessives(self, peers: &[&PeerView<'_>]) -> Self {
+        self.listed(peers, "'s")
+    }
+
+    fn listed(mut self, peers: &[&PeerView<'_>], ending: &str) -> Self {
+        for (index, peer) in peers.iter().enumerate() {
+            self = self.text(between(index, peers.len())).peer(peer).text(ending);
+        }
+        self
+    }
+
     /// Adds a figure.
     pub fn figure(mut self, figure: impl Into<String>) -> Self {
         self.0.push(Piece::Figure(figure.into()));
+        self
+    }
+
+    /// A space, where something stands before.
+    pub fn start(self) -> Self {
+        if self.0.is_empty() { self } else { self.text(" ") }
+    }
+
+    /// Adds all of another sentence.
+    pub fn followed_by(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
         self
     }
 
@@ -87,8 +115,7 @@ impl Sentence {
 
     /// A ratio in words with its interval: `88 times lower (71–110 times)`.
     pub(crate) fn ratio(self, ratio: &interval::Estimate) -> Self {
-        let ends = ratio.interval.map(|interval| (interval.low, interval.high));
-        let (said, range) = format::change_by(ratio.centre, ends);
+        let (said, range) = format::change_by(ratio.centre, ratio.ends());
         self.figure(said).qualified(range)
     }
 
@@ -142,5 +169,14 @@ impl Sentence {
             }
         }
         text
+    }
+}
+
+/// What stands before one of `count` things in a list.
+pub(crate) fn between(index: usize, count: usize) -> &'static str {
+    match index {
+        0 => "",
+        _ if index + 1 == count => " and ",
+        _ => ", ",
     }
 }

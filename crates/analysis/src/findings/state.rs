@@ -180,8 +180,7 @@ fn lost_calls(model: &Model<'_>) -> Option<Sentence> {
     let mut sentence = Sentence::default();
     for one in lost.into_iter().take(MOST_LOSSES) {
         let opening = if sentence.0.is_empty() { "Of " } else { "; of " };
-        sentence = sentence.text(opening);
-        sentence.0.extend(one.0);
+        sentence = sentence.text(opening).followed_by(one);
     }
     if more > 0 {
         sentence = sentence.text(&format!("; and so on, {more} more in the table below"));

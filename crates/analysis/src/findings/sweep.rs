@@ -12,13 +12,14 @@ use super::{
     Pair, Sentence,
     search::{found, of_search},
 };
-use crate::model::{
-    Beside, Difference, Model, PeerView,
-    sweep::{Point, Stretch, Sweep, peer_at, stretches},
+use crate::{
+    model::{
+        Beside, Difference, Model, PeerView,
+        sweep::{Point, Stretch, Sweep, peer_at, stretches},
+    },
+    verdict::{ALIKE, ALIKE_TEXT, Verdict},
 };
 
-/// Shares are as good as another peer's within this.
-const ALIKE_WITHIN: f64 = 0.10;
 /// The most connections that theory is asked about.
 const MOST_CONNECTIONS: u32 = 20_000;
 
@@ -102,69 +103,34 @@ fn shares_answer(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     turn(sweep, &pair.connections.name, &pair.calls.name, Figure::MaxShare)
 }
 
-/// From which point on a figure of one peer is at most [`ALIKE_WITHIN`] above another's.
+/// From which point on a figure of one peer is at most [`ALIKE`] above another's.
 pub(super) fn turn(sweep: &Sweep<'_>, own: &str, other: &str, figure: Figure) -> Option<Sentence> {
     let all = sweep.beside(own, other, figure);
-    let alike: Vec<Alike> = all.iter().map(|(_, beside)| Alike::of(beside)).collect();
-    let (last, beside) = all.last()?;
+    let (last, _) = all.last()?;
     let (own, other) = (peer_at(last, own)?, peer_at(last, other)?);
-    let what = match figure {
-        Figure::MaxShare => "busiest backend gets",
-        _ => "figure is",
-    };
-    let within = format!("{:.0} %", ALIKE_WITHIN * 100.0);
-    let start = alike.iter().rposition(|alike| *alike != Alike::Yes).map_or(0, |at| at + 1);
     let near = |sentence: Sentence| {
         sentence
             .peer(own)
-            .text(&format!("'s {what} at most "))
-            .figure(&within)
+            .text(&format!("'s {} at most ", is_at(figure)))
+            .figure(ALIKE_TEXT)
             .text(" more than ")
             .peer(other)
             .text("'s")
     };
+    let is_apart = |(_, beside): &(&Point<'_>, Beside)| nearness(beside) != Verdict::Same;
+    let start = all.iter().rposition(is_apart).map_or(0, |at| at + 1);
     let sentence = if start == 0 {
         near(Sentence::default().text("At every point, ")).text(".")
     } else if let Some((point, _)) = all.get(start) {
         let from = Sentence::default().text("From ").figure(sweep.shown(point)).text(" on, ");
-        let (before, _) = all[start - 1];
-        let words = match alike[start - 1] {
-            Alike::Open => "the repeats leave it open",
+        let (before, beside) = &all[start - 1];
+        let words = match nearness(beside) {
+            Verdict::Inconclusive => "the repeats leave it open",
             _ => "it is more",
         };
         near(from).text(&format!("; at {} {words}.", sweep.shown(before)))
     } else {
-        let ratio = beside.ratio?;
-        let sentence = Sentence::default()
-            .text("Even at ")
-            .figure(sweep.shown(last))
-            .text(", ")
-            .peer(own)
-            .text(&format!("'s {what} "))
-            .estimate(figure, &own.estimate(figure)?)
-            .text(", and ")
-            .peer(other)
-            .text("'s ")
-            .estimate(figure, &other.estimate(figure)?);
-        match alike.last() {
-            Some(Alike::Open) => {
-                let open = sentence
-                    .text("; the repeats leave open whether that is within ")
-                    .figure(&within);
-                // Up to where it is known to be more.
-                match alike.iter().rposition(|alike| *alike == Alike::No) {
-                    Some(more) => {
-                        open.text(". Up to ").figure(sweep.shown(all[more].0)).text(" it is more")
-                    }
-                    None => open,
-                }
-            }
-            _ => sentence
-                .text(": ")
-                .figure(format!("{:.0} %", (ratio.centre - 1.0) * 100.0))
-                .text(" more"),
-        }
-        .text(".")
+        apart(sweep, &all, [own, other], figure)?
     };
     let expected = (figure == Figure::MaxShare).then(|| expected_from(sweep, &own.name)).flatten();
     Some(match expected {
@@ -174,6 +140,48 @@ pub(super) fn turn(sweep: &Sweep<'_>, own: &str, other: &str, figure: Figure) ->
             .text("."),
         None => sentence,
     })
+}
+
+/// That a figure of one peer is above another's up to the last point.
+fn apart(
+    sweep: &Sweep<'_>,
+    all: &[(&Point<'_>, Beside)],
+    [own, other]: [&PeerView<'_>; 2],
+    figure: Figure,
+) -> Option<Sentence> {
+    let (last, beside) = all.last()?;
+    let ratio = beside.ratio?;
+    let sentence = Sentence::default()
+        .text("Even at ")
+        .figure(sweep.shown(last))
+        .text(", ")
+        .peer(own)
+        .text(&format!("'s {} ", is_at(figure)))
+        .estimate(figure, &own.estimate(figure)?)
+        .text(", and ")
+        .peer(other)
+        .text("'s ")
+        .estimate(figure, &other.estimate(figure)?);
+    if nearness(beside) != Verdict::Inconclusive {
+        let more = format!("{:.0} %", (ratio.centre - 1.0) * 100.0);
+        return Some(sentence.text(": ").figure(more).text(" more").text("."));
+    }
+    let open = sentence.text("; the repeats leave open whether that is within ").figure(ALIKE_TEXT);
+    // Up to where it is known to be more.
+    let more = all.iter().rfind(|(_, beside)| nearness(beside) == Verdict::Worse);
+    let sentence = match more {
+        Some((point, _)) => open.text(". Up to ").figure(sweep.shown(point)).text(" it is more"),
+        None => open,
+    };
+    Some(sentence.text("."))
+}
+
+/// What a figure does that has a value.
+fn is_at(figure: Figure) -> &'static str {
+    match figure {
+        Figure::MaxShare => "busiest backend gets",
+        _ => "figure is",
+    }
 }
 
 /// The busiest backends' shares over a sweep that has nothing to do with connections.
@@ -195,37 +203,16 @@ fn shares_over(sweep: &Sweep<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
     Some(sentence.text("."))
 }
 
-/// Whether a share is within [`ALIKE_WITHIN`] of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Alike {
-    Yes,
-    No,
-    Open,
-}
-
-impl Alike {
-    fn of(beside: &Beside) -> Self {
-        let most = 1.0 + ALIKE_WITHIN;
-        let Some(ratio) = beside.ratio else { return Self::Open };
-        let (low, high) = match ratio.interval {
-            Some(interval) if beside.significant != Difference::TooFew => {
-                (interval.low, interval.high)
-            }
-            // Shares are counted: with few repeats they are taken as they are.
-            _ => (ratio.centre, ratio.centre),
-        };
-        if high <= most {
-            Self::Yes
-        } else if low > most {
-            Self::No
-        } else {
-            Self::Open
-        }
-    }
+/// Whether a share is at most [`ALIKE`] above another.
+fn nearness(beside: &Beside) -> Verdict {
+    let Some(ratio) = beside.ratio else { return Verdict::Inconclusive };
+    // Shares are counted: with few repeats they are taken as they are.
+    let ends = beside.ends().unwrap_or((ratio.centre, ratio.centre));
+    Verdict::by(ends, (0.0, 1.0 + ALIKE))
 }
 
 /// From how many connections on theory expects the busiest backend of connections
-/// placed by chance within [`ALIKE_WITHIN`] of an even share.
+/// placed by chance within [`ALIKE`] of an even share.
 fn expected_from(sweep: &Sweep<'_>, connections: &str) -> Option<u32> {
     let by_chance = sweep.points.iter().all(|point| {
         let placed = peer_at(point, connections)
@@ -236,7 +223,7 @@ fn expected_from(sweep: &Sweep<'_>, connections: &str) -> Option<u32> {
         return None;
     }
     let backends = u32::try_from(sweep.points.first()?.model.backends.len()).ok()?;
-    let most = (1.0 + ALIKE_WITHIN) / f64::from(backends);
+    let most = (1.0 + ALIKE) / f64::from(backends);
     let alike = |connections: u32| {
         let placed = RandomPlacement::new(connections, backends).ok()?;
         Some(placed.expected_max_share() <= most)
@@ -323,10 +310,8 @@ fn describe_stretch(
         return sentence.text(&format!("no significant difference {at}"));
     }
     let change = |beside: &Beside| {
-        let ratio = beside.ratio?;
-        let ends = ratio.interval.map(|interval| (interval.low, interval.high));
-        let ends = ends.filter(|_| beside.significant != Difference::TooFew);
-        Some((format::change_by(ratio.centre, ends), beside.difference?))
+        let said = format::change_by(beside.ratio?.centre, beside.ends());
+        Some((said, beside.difference?))
     };
     let Some(((said, range), difference)) = change(&first.1) else {
         return sentence.text(&format!("unknown {at}"));

@@ -119,6 +119,11 @@ impl Estimate {
         }
     }
 
+    /// The ends of the interval.
+    pub fn ends(&self) -> Option<(f64, f64)> {
+        self.interval.map(|interval| (interval.low, interval.high))
+    }
+
     /// Half the interval's width over the centre: 0.05 is ± 5 %. `None` without an
     /// interval or with a centre of zero.
     pub fn relative_half_width(&self) -> Option<f64> {
