@@ -108,6 +108,11 @@ impl Verdict {
     }
 }
 
+/// Those comparisons that come out as one of the verdicts wanted.
+pub(crate) fn of_verdict<T: Copy>(all: &[(T, Beside)], wanted: &[Verdict]) -> Vec<(T, Beside)> {
+    all.iter().filter(|(_, beside)| wanted.contains(&Verdict::of(beside))).copied().collect()
+}
+
 /// The interval of differences, repeat by repeat: Student's own, since the logarithms of a few
 /// that all happen to have one sign would never hold zero.
 pub(crate) fn interval_of(own: &[f64], other: &[f64]) -> Option<(f64, f64)> {

@@ -44,13 +44,13 @@ pub(super) fn of(
 /// A situation's finding with the situation and the choices in front.
 fn opened(situation: &Situation) -> Finding {
     let choices: Vec<&str> = situation.choices.iter().map(|choice| choice.words()).collect();
-    let mut sentence = Sentence::default().text(&situation.opening(":"));
-    sentence = match situation.finding.status {
+    let sentence = Sentence::default().text(&situation.opening(":"));
+    let sentence = match situation.finding.status {
         // It asks for no choice, but where something turns, or how much.
         Status::Conclusive if choices.is_empty() => sentence,
         Status::Conclusive => sentence.figure(choices.join(" or ")).text(". "),
-        _ => sentence.figure("the data can't tell".to_owned()).text(". "),
+        _ => sentence.figure("the data can't tell").text(". "),
     };
-    sentence.0.extend(situation.finding.sentence.0.iter().cloned());
+    let sentence = sentence.followed_by(situation.finding.sentence.clone());
     Finding { sentence, ..situation.finding.clone() }
 }

@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
-    Evidence, Finding, Status, Value,
+    Evidence, Finding, PEERS, Status, Value,
+    policies::beside_best,
     run_view::{RunView, load},
 };
 use crate::{
@@ -159,8 +160,8 @@ fn l7_over_l4(view: &RunView<'_>) -> Finding {
     let evidence = vec![view.cite("cpu-per-call")];
     let costs = view.pair().and_then(|pair| {
         let beside = pair.calls.beside(pair.connections, Figure::ProxyCpuPerCall);
-        let calls = pair.calls.estimate(Figure::ProxyCpuPerCall)?;
-        Some((pair, calls, pair.connections.estimate(Figure::ProxyCpuPerCall)?, beside))
+        let (calls, connections) = pair.both(Figure::ProxyCpuPerCall)?;
+        Some((pair, calls, connections, beside))
     });
     let Some((pair, calls, connections, beside)) = costs else {
         let text = "What L7 costs compared with L4 was not measured: no run has both.";
@@ -198,18 +199,11 @@ fn l7_over_l4(view: &RunView<'_>) -> Finding {
 /// Which proxy of a layer takes least CPU; `None` with fewer than two.
 fn cheapest(view: &RunView<'_>, layer: Layer) -> Option<Finding> {
     let first = cheapest_of(view, layer)?;
-    let mut others: Vec<(&PeerView<'_>, Beside)> = view
-        .of_layer(layer)
-        .into_iter()
-        .filter(|peer| peer.name != first.name)
-        .map(|peer| (peer, peer.beside(first, Figure::ProxyCpuPerCall)))
-        .filter(|(_, beside)| beside.ratio.is_some())
-        .collect();
+    let mut others = beside_best(first, view.of_layer(layer), Figure::ProxyCpuPerCall);
+    others.retain(|(_, beside)| beside.ratio.is_some());
     if others.is_empty() {
         return None;
     }
-    let centre = |beside: &Beside| beside.ratio.map_or(1.0, |ratio| ratio.centre);
-    others.sort_by(|a, b| centre(&a.1).total_cmp(&centre(&b.1)));
     let (id, word) = match layer {
         Layer::L7 => ("cheapest-l7", "L7"),
         _ => ("cheapest-l4", "L4"),
@@ -247,10 +241,9 @@ fn client(view: &RunView<'_>) -> Finding {
     let evidence = vec![view.cite("cpu-per-call")];
     let extra = view.client().and_then(|client| Some((client, client_extra(view, client)?)));
     let Some((client, beside)) = extra else {
-        let peers = "direct,l4,l7,client-dns";
         let text = format!(
             "What client-side balancing costs the client was not measured there; measure it with \
-             cargo run -p loadgen -- --scenario {} --peers {peers}.",
+             cargo run -p loadgen -- --scenario {} --peers {PEERS}.",
             view.scenario()
         );
         return Finding::new(ID, Status::NotMeasured, Sentence::default().text(&text), evidence);

@@ -12,7 +12,7 @@ use crate::{
     estimate::{Beside, Estimate, FEWEST_REPEATS},
     findings::Sentence,
     model::PeerView,
-    verdict::Verdict,
+    verdict::{Verdict, of_verdict},
 };
 
 /// What policies are compared by. Picking well shortens the wait of the usual call; the tail
@@ -45,10 +45,7 @@ pub(super) fn over_size(points: &[&RunView<'_>]) -> Option<Judgement> {
     if changes.is_empty() {
         return None;
     }
-    let of = |wanted: Verdict| -> Vec<(&PeerView<'_>, Beside)> {
-        let is_wanted = |beside: &Beside| Verdict::of(beside) == wanted;
-        changes.iter().filter(|(_, beside)| is_wanted(beside)).copied().collect()
-    };
+    let of = |wanted| of_verdict(&changes, &[wanted]);
     let longer = of(Verdict::Worse);
     let (alike, shorter, open) =
         (of(Verdict::Same), of(Verdict::Better), of(Verdict::Inconclusive));
@@ -73,9 +70,8 @@ pub(super) fn over_size(points: &[&RunView<'_>]) -> Option<Judgement> {
         .figure(many.shown())
         .text(" instead of ")
         .figure(few.shown());
-    let is_conclusive = open.is_empty() || open.len() < changes.len();
     Some(Judgement {
-        status: if is_conclusive { Status::Conclusive } else { Status::Inconclusive },
+        status: Status::of(open.len() < changes.len()),
         verdict: joined(opening.text(", "), clauses),
         details: best_at(many, best_at(few, Sentence::default())),
         policies: policies::of(many, FIGURE).map_or_else(Vec::new, policies::Judgement::supported),
@@ -110,8 +106,7 @@ fn as_long(peers: &[(&PeerView<'_>, Beside)], word: &str) -> Sentence {
 fn joined(opening: Sentence, clauses: Vec<Sentence>) -> Sentence {
     let mut sentence = opening;
     for (index, clause) in clauses.into_iter().enumerate() {
-        sentence = sentence.text(if index == 0 { "" } else { "; " });
-        sentence.0.extend(clause.0);
+        sentence = sentence.text(if index == 0 { "" } else { "; " }).followed_by(clause);
     }
     sentence.text(".")
 }
@@ -119,9 +114,7 @@ fn joined(opening: Sentence, clauses: Vec<Sentence>) -> Sentence {
 /// Which policy was best at a point.
 fn best_at(view: &RunView<'_>, sentence: Sentence) -> Sentence {
     let Some(best) = policies::of(view, FIGURE) else { return sentence };
-    let mut sentence = sentence.start().text("With ").figure(view.shown()).text(", ");
-    sentence.0.extend(best.sentence.0);
-    sentence
+    sentence.start().text("With ").figure(view.shown()).text(", ").followed_by(best.sentence)
 }
 
 /// Which way to choose subsets came out most even, and which left backends to nobody.
@@ -151,28 +144,23 @@ pub(super) fn over_subsets(points: &[&RunView<'_>]) -> Option<Judgement> {
         .shares(&best.2)
         .text(" of the calls on the busiest backend");
     let mut clauses = vec![opening];
-    let of = |wanted: &[Verdict]| -> Vec<(&RunView<'_>, Beside)> {
-        let is_wanted = |beside: &Beside| wanted.contains(&Verdict::of(beside));
-        others.iter().filter(|(_, beside)| is_wanted(beside)).copied().collect()
-    };
-    for (view, beside) in of(&[Verdict::Worse]) {
+    for (view, beside) in of_verdict(&others, &[Verdict::Worse]) {
         let Some(ratio) = beside.ratio else { continue };
         let sentence = Sentence::default().text("with ").figure(way(view)).text(" subsets it got ");
         clauses.push(sentence.times(&ratio).text(" as many"));
     }
-    let open = of(&[Verdict::Inconclusive, Verdict::Better]);
-    for (ways, before) in [
-        (of(&[Verdict::Same]), "within 10 % of it: "),
-        (open.clone(), "whether by more than 10 % is open for "),
-    ] {
-        let ways: Vec<String> = ways.iter().map(|(view, _)| way(view)).collect();
+    let alike = of_verdict(&others, &[Verdict::Same]);
+    let open = of_verdict(&others, &[Verdict::Inconclusive, Verdict::Better]);
+    for (views, before) in
+        [(&alike, "within 10 % of it: "), (&open, "whether by more than 10 % is open for ")]
+    {
+        let ways: Vec<String> = views.iter().map(|(view, _)| way(view)).collect();
         if !ways.is_empty() {
             clauses.push(Sentence::default().text(before).figure(ways.join(", ")));
         }
     }
-    let is_conclusive = open.len() < others.len();
     Some(Judgement {
-        status: if is_conclusive { Status::Conclusive } else { Status::Inconclusive },
+        status: Status::of(open.len() < others.len()),
         verdict: joined(Sentence::default(), clauses),
         details: unused(&all, way),
         policies: Vec::new(),
@@ -234,6 +222,5 @@ pub(super) fn over_zones(points: &[&RunView<'_>]) -> Option<Judgement> {
         return None;
     }
     let verdict = joined(Sentence::default(), clauses);
-    let status = if is_conclusive { Status::Conclusive } else { Status::Inconclusive };
-    Some(Judgement { status, verdict, details, policies: Vec::new() })
+    Some(Judgement { status: Status::of(is_conclusive), verdict, details, policies: Vec::new() })
 }

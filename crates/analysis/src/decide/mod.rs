@@ -67,6 +67,9 @@ use crate::{
 const FORMAT: u32 = 2;
 /// The page's name in a results folder.
 pub const PAGE: &str = "decision.html";
+/// The peers that a comparison of all choices needs, where the backends stay the same: two
+/// clients that differ in how they learn of others differ in nothing then.
+const PEERS: &str = "direct,l4,l7,client-dns";
 /// The page from a run's report.
 const FROM_RUN: &str = "../../decision.html";
 
@@ -299,15 +302,20 @@ impl Evidence {
 impl Value {
     /// A ratio, or another centre over trials.
     pub(crate) fn of_ratio(ratio: interval::Estimate) -> Self {
-        let enough = ratio.trials >= FEWEST_REPEATS;
-        let ends = ratio.interval.filter(|_| enough).map(|ends| (ends.low, ends.high));
-        Self { value: ratio.centre, interval: ends, trials: ratio.trials }
+        let interval = ratio.ends().filter(|_| ratio.trials >= FEWEST_REPEATS);
+        Self { value: ratio.centre, interval, trials: ratio.trials }
     }
 
     /// The same in another unit.
     pub fn scaled(self, factor: f64) -> Self {
         let interval = self.interval.map(|(low, high)| (low * factor, high * factor));
         Self { value: self.value * factor, interval, ..self }
+    }
+}
+
+impl Status {
+    fn of(is_conclusive: bool) -> Self {
+        if is_conclusive { Self::Conclusive } else { Self::Inconclusive }
     }
 }
 
@@ -388,11 +396,24 @@ impl Decision {
             (
                 "Measured, but not with both layers:",
                 partly,
-                run("--scenario NAME --peers direct,l4,l7,client-dns"),
+                run(&format!("--scenario NAME --peers {PEERS}")),
             ),
             ("Not measured:", never, run("all --every")),
         ];
         all.into_iter().filter(|(_, scenarios, _)| !scenarios.is_empty()).collect()
+    }
+
+    /// The situations of which the data supports what is said, without the asides.
+    pub fn verdicts(&self) -> impl Iterator<Item = &Situation> {
+        let is_verdict =
+            |one: &&Situation| one.finding.status == Status::Conclusive && !one.is_aside;
+        self.situations.iter().filter(is_verdict)
+    }
+
+    /// What the costs say, as far as the data supports it.
+    pub fn cost_findings(&self) -> impl Iterator<Item = &Finding> {
+        let all = self.costs.iter().flat_map(|costs| &costs.findings);
+        all.filter(|one| one.status == Status::Conclusive)
     }
 
     /// Which runs are in doubt, and why they were used all the same.

@@ -6,7 +6,12 @@
 use measure::figure::Figure;
 
 use super::{Status, run_view::RunView};
-use crate::{estimate::Beside, findings::Sentence, model::PeerView, verdict::Verdict};
+use crate::{
+    estimate::Beside,
+    findings::Sentence,
+    model::PeerView,
+    verdict::{Verdict, of_verdict},
+};
 
 /// What a run says of policies.
 pub(super) struct Judgement {
@@ -37,17 +42,21 @@ pub(super) fn of(view: &RunView<'_>, figure: Figure) -> Option<Judgement> {
     let own: Vec<&PeerView<'_>> = all.into_iter().filter(|peer| program(peer) == most).collect();
     let value = |peer: &PeerView<'_>| peer.estimate(figure).map_or(f64::INFINITY, |one| one.value);
     let best = *own.iter().min_by(|a, b| value(a).total_cmp(&value(b)))?;
-    let mut others: Vec<(&PeerView<'_>, Beside)> = own
-        .iter()
-        .filter(|peer| peer.name != best.name)
-        .map(|peer| (*peer, peer.beside(best, figure)))
-        .collect();
-    if others.is_empty() {
-        return None;
-    }
+    let others = beside_best(best, own, figure);
+    (!others.is_empty()).then(|| judgement(best, &others, figure, view.model.loop_word()))
+}
+
+/// The others of some peers beside the best one, the nearest first.
+pub(super) fn beside_best<'p, 'a>(
+    best: &PeerView<'a>,
+    all: Vec<&'p PeerView<'a>>,
+    figure: Figure,
+) -> Vec<(&'p PeerView<'a>, Beside)> {
+    let others = all.into_iter().filter(|peer| peer.name != best.name);
+    let mut others: Vec<_> = others.map(|peer| (peer, peer.beside(best, figure))).collect();
     let centre = |beside: &Beside| beside.ratio.map_or(1.0, |ratio| ratio.centre);
     others.sort_by(|a, b| centre(&a.1).total_cmp(&centre(&b.1)));
-    Some(judgement(best, &others, figure, view.model.loop_word()))
+    others
 }
 
 fn judgement(
@@ -56,13 +65,7 @@ fn judgement(
     figure: Figure,
     loop_word: &str,
 ) -> Judgement {
-    let of = |wanted: &[Verdict]| -> Vec<(&PeerView<'_>, Beside)> {
-        others
-            .iter()
-            .filter(|(_, beside)| wanted.contains(&Verdict::of(beside)))
-            .map(|(peer, beside)| (*peer, *beside))
-            .collect()
-    };
+    let of = |wanted: &[Verdict]| of_verdict(others, wanted);
     let (worse, alike) = (of(&[Verdict::Worse]), of(&[Verdict::Same]));
     let open = of(&[Verdict::Inconclusive, Verdict::Better]);
     let word = figure.name().trim_start_matches("latency_");
@@ -90,13 +93,10 @@ fn judgement(
     }
     let is_conclusive = !worse.is_empty() || open.is_empty();
     let policy = |peer: &PeerView<'_>| peer.name.split_once(':').map(|(_, own)| own.to_owned());
+    let alike = alike.iter().map(|(peer, _)| *peer);
     Judgement {
-        status: if is_conclusive { Status::Conclusive } else { Status::Inconclusive },
+        status: Status::of(is_conclusive),
         sentence: sentence.text("."),
-        best: [best]
-            .into_iter()
-            .chain(alike.iter().map(|(peer, _)| *peer))
-            .filter_map(policy)
-            .collect(),
+        best: [best].into_iter().chain(alike).filter_map(policy).collect(),
     }
 }

@@ -17,7 +17,7 @@ use super::{
 pub(crate) use crate::findings::Pair;
 use crate::{
     estimate::Estimate,
-    model::{Model, PeerView},
+    model::{Model, PeerView, sweep::Point},
     peer::marks,
 };
 
@@ -64,49 +64,33 @@ pub(crate) fn all<'a>(chosen: &'a [Chosen], beside: &Path) -> RunViews<'a> {
     let marks = marks(&names);
     let mut views = RunViews::default();
     for one in chosen {
-        let mut model = Model::new(&one.run.record, &one.run.trials);
-        let mark = |model: &mut Model<'a>| {
+        let (folder, link) = (relative(beside, &one.folder), link_to(&one.folder, beside));
+        let of = |mut model: Model<'a>, point| {
             for peer in &mut model.peers {
                 if let Some(at) = names.iter().position(|(name, _)| *name == peer.name) {
                     peer.mark = marks[at];
                 }
             }
+            RunView { chosen: one, model, point, folder: folder.clone(), link: link.clone() }
         };
-        let (folder, link) = (relative(beside, &one.folder), link_to(&one.folder, beside));
-        let of = |model, point| RunView {
-            chosen: one,
-            model,
-            point,
-            folder: folder.clone(),
-            link: link.clone(),
-        };
+        let mut model = Model::new(&one.run.record, &one.run.trials);
         match model.sweep.take() {
-            None => {
-                mark(&mut model);
-                views.runs.push(of(model, None));
-            }
+            None => views.runs.push(of(model, None)),
             Some(sweep) if sweep.search.is_some() => {
-                mark(&mut model);
-                let key = sweep.key.to_owned();
                 let (value, shown) = (String::new(), "the highest rate".to_owned());
-                let at = At { key, value, shown, number: None };
+                let at = At { key: sweep.key.to_owned(), value, shown, number: None };
                 views.searches.push(of(model, Some(at)));
             }
             Some(sweep) => {
-                let ats: Vec<At> = sweep
-                    .points
-                    .iter()
-                    .map(|point| At {
-                        key: sweep.key.to_owned(),
-                        value: point.value.to_owned(),
-                        shown: sweep.shown(point),
-                        number: point.number,
-                    })
-                    .collect();
-                for (mut point, at) in sweep.points.into_iter().zip(ats) {
-                    mark(&mut point.model);
-                    views.runs.push(of(point.model, Some(at)));
-                }
+                let at = |point: &Point<'_>| At {
+                    key: sweep.key.to_owned(),
+                    value: point.value.to_owned(),
+                    shown: sweep.shown(point),
+                    number: point.number,
+                };
+                let ats: Vec<At> = sweep.points.iter().map(at).collect();
+                let points = sweep.points.into_iter().zip(ats);
+                views.runs.extend(points.map(|(point, at)| of(point.model, Some(at))));
             }
         }
     }
@@ -242,14 +226,8 @@ pub(crate) fn load(run: &RunRecord) -> String {
         (LoopMode::Open, Some(rate)) => format::rate(rate),
         _ => "a closed loop's rate".to_owned(),
     };
-    let connections = match load.connections {
-        1 => "1 connection".to_owned(),
-        more => format!("{more} connections"),
-    };
-    let backends = match run.backends.len() {
-        1 => "1 backend".to_owned(),
-        more => format!("{more} backends"),
-    };
+    let connections = format::counted(load.connections as usize, "connection");
+    let backends = format::counted(run.backends.len(), "backend");
     let tls = if load.tls == Tls::None { "" } else { ", under TLS" };
     let started = run.peers.iter().any(|peer| peer.layer != Layer::External);
     match started {

@@ -37,6 +37,9 @@ struct Turn {
     last: Option<usize>,
     /// The first from which on all are of the other.
     first: Option<usize>,
+    /// Whether all points up to the end are known to be of the one kind, or from one on to be
+    /// of the other.
+    is_conclusive: bool,
 }
 
 /// The turn in a row: `Some(true)` is of the one kind, `Some(false)` of the other, and
@@ -44,66 +47,69 @@ struct Turn {
 fn turn(row: &[Option<bool>]) -> Turn {
     let last = row.iter().rposition(|kind| *kind == Some(true));
     let behind = row.iter().rposition(|kind| *kind != Some(false)).map_or(0, |index| index + 1);
-    Turn { last, first: (behind < row.len()).then_some(behind) }
+    let first = (behind < row.len()).then_some(behind);
+    let ends_so = last.is_some_and(|last| last + 1 == row.len());
+    Turn { last, first, is_conclusive: first.is_some() || ends_so }
 }
 
 /// From how many connections on a balancer of connections comes near one of calls.
 pub(super) fn over_connections(points: &[&RunView<'_>]) -> Option<Judged> {
     let pairs = pairs(points);
-    let (_, pair) = *pairs.first()?;
+    pairs.first()?;
     let (mut sentence, mut is_conclusive) = (Sentence::default(), false);
     for (figure, word) in
         [(Figure::LatencyP99, "p99"), (Figure::MaxShare, "busiest backend's share")]
     {
-        let row: Vec<Option<bool>> = pairs
-            .iter()
-            .map(|(_, pair)| match Verdict::between(pair.connections, pair.calls, figure) {
-                Verdict::Worse => Some(true),
-                Verdict::Better | Verdict::Same => Some(false),
-                Verdict::Inconclusive => None,
-            })
-            .collect();
-        let shown = |index: usize| pairs[index].0.shown();
-        let turn = turn(&row);
-        sentence = sentence.start().peer(pair.connections).text(&format!("'s {word} "));
-        sentence = match (turn.last, turn.first) {
-            (_, Some(0)) => {
-                sentence.text("is within 10 % of ").peer(pair.calls).text("'s at every point")
-            }
-            (last, Some(first)) => {
-                let sentence = sentence
-                    .text("is within 10 % of ")
-                    .peer(pair.calls)
-                    .text("'s from ")
-                    .figure(shown(first))
-                    .text(" on");
-                match last {
-                    Some(0) => sentence.text(", and higher at ").figure(shown(0)),
-                    Some(last) => sentence.text(", and higher up to ").figure(shown(last)),
-                    None => sentence,
-                }
-            }
-            (Some(last), None) if last + 1 == pairs.len() => sentence
-                .text("is more than 10 % higher than ")
-                .peer(pair.calls)
-                .text("'s even at ")
-                .figure(shown(last)),
-            (Some(last), None) => sentence
-                .text("is more than 10 % higher than ")
-                .peer(pair.calls)
-                .text("'s up to ")
-                .figure(shown(last))
-                .text("; where that ends is open"),
-            (None, None) => sentence
-                .text("may be above or within 10 % of ")
-                .peer(pair.calls)
-                .text("'s: the repeats leave it open"),
+        let kind = |(_, pair): &(_, Pair<'_, '_>)| match Verdict::between(
+            pair.connections,
+            pair.calls,
+            figure,
+        ) {
+            Verdict::Worse => Some(true),
+            Verdict::Better | Verdict::Same => Some(false),
+            Verdict::Inconclusive => None,
         };
-        sentence = sentence.text(".");
-        is_conclusive |=
-            turn.first.is_some() || turn.last.is_some_and(|last| last + 1 == pairs.len());
+        let turn = turn(&pairs.iter().map(kind).collect::<Vec<_>>());
+        sentence = from_where_on(&pairs, turn, word, sentence.start()).text(".");
+        is_conclusive |= turn.is_conclusive;
     }
-    Some((status(is_conclusive), sentence))
+    Some((Status::of(is_conclusive), sentence))
+}
+
+/// From which point on a figure is within 10 %.
+fn from_where_on(
+    pairs: &[(&RunView<'_>, Pair<'_, '_>)],
+    turn: Turn,
+    word: &str,
+    sentence: Sentence,
+) -> Sentence {
+    let (_, pair) = pairs[0];
+    let shown = |index: usize| pairs[index].0.shown();
+    let sentence = sentence.peer(pair.connections).text(&format!("'s {word} "));
+    let within = |sentence: Sentence| sentence.text("is within 10 % of ").peer(pair.calls);
+    let higher =
+        |sentence: Sentence| sentence.text("is more than 10 % higher than ").peer(pair.calls);
+    match (turn.last, turn.first) {
+        (_, Some(0)) => within(sentence).text("'s at every point"),
+        (last, Some(first)) => {
+            let sentence = within(sentence).text("'s from ").figure(shown(first)).text(" on");
+            match last {
+                Some(0) => sentence.text(", and higher at ").figure(shown(0)),
+                Some(last) => sentence.text(", and higher up to ").figure(shown(last)),
+                None => sentence,
+            }
+        }
+        (Some(last), None) if last + 1 == pairs.len() => {
+            higher(sentence).text("'s even at ").figure(shown(last))
+        }
+        (Some(last), None) => {
+            higher(sentence).text("'s up to ").figure(shown(last)).text("; where that ends is open")
+        }
+        (None, None) => sentence
+            .text("may be above or within 10 % of ")
+            .peer(pair.calls)
+            .text("'s: the repeats leave it open"),
+    }
 }
 
 /// From which payload on L7's proxy costs little beside L4's.
@@ -116,17 +122,11 @@ pub(super) fn over_payload(points: &[&RunView<'_>]) -> Option<Judged> {
         .filter(|(_, beside)| beside.ratio.is_some())
         .collect();
     let ((first, low), (last, high)) = (ratios.first()?, ratios.last()?);
-    let row: Vec<Option<bool>> = ratios
-        .iter()
-        .map(|(_, beside)| {
-            let (low, high) = beside.ends()?;
-            match (low > SMALL, high < SMALL) {
-                (true, _) => Some(true),
-                (_, true) => Some(false),
-                _ => None,
-            }
-        })
-        .collect();
+    let kind = |(_, beside): &(_, Beside)| {
+        let (low, high) = beside.ends()?;
+        (low > SMALL || high < SMALL).then_some(low > SMALL)
+    };
+    let turn = turn(&ratios.iter().map(kind).collect::<Vec<_>>());
     let sentence = Sentence::default()
         .peer(pair.calls)
         .text("'s proxy used ")
@@ -139,7 +139,6 @@ pub(super) fn over_payload(points: &[&RunView<'_>]) -> Option<Judged> {
         .times(&high.ratio?)
         .text(" at ")
         .figure(last.shown());
-    let turn = turn(&row);
     let shown = |index: usize| ratios[index].0.shown();
     let sentence = match (turn.last, turn.first) {
         (_, Some(0)) => sentence.text(", less than twice as much at every size"),
@@ -156,9 +155,7 @@ pub(super) fn over_payload(points: &[&RunView<'_>]) -> Option<Judged> {
         }
         _ => sentence.text("; where it falls below twice as much is open"),
     };
-    let is_conclusive =
-        turn.first.is_some() || turn.last.is_some_and(|more| more + 1 == ratios.len());
-    Some((status(is_conclusive), sentence.text(".")))
+    Some((Status::of(turn.is_conclusive), sentence.text(".")))
 }
 
 /// What L7's proxy costs more than L4's at each rate, or whatever else differs.
@@ -205,7 +202,7 @@ pub(super) fn over_rate(points: &[&RunView<'_>]) -> Option<Judged> {
         }
         sentence = sentence.text(".");
     }
-    Some((status(!significant.is_empty()), sentence))
+    Some((Status::of(!significant.is_empty()), sentence))
 }
 
 /// What TLS adds to the CPU of a call behind each of a pair: to that of client, balancer and
@@ -235,7 +232,7 @@ pub(super) fn over_tls(points: &[&RunView<'_>]) -> Option<Judged> {
     } else {
         "; the repeats don't show that both are more than nothing."
     });
-    Some((status(is_significant), sentence))
+    Some((Status::of(is_significant), sentence))
 }
 
 /// The highest rates at which an objective held.
@@ -244,11 +241,7 @@ pub(super) fn of_search(view: &RunView<'_>) -> Option<Judged> {
     let pair = view.pair()?;
     let beside = findings::search::rates_beside(search, &pair.calls.name, &pair.connections.name)?;
     let sentence = findings::search::found(&view.model, search, pair.connections, pair.calls)?;
-    Some((status(beside.is_significant()), sentence))
-}
-
-fn status(is_conclusive: bool) -> Status {
-    if is_conclusive { Status::Conclusive } else { Status::Inconclusive }
+    Some((Status::of(beside.is_significant()), sentence))
 }
 
 #[cfg(test)]

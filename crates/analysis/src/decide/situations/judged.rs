@@ -25,6 +25,15 @@ pub(super) struct Judged {
     pub(super) anchors: Vec<&'static str>,
 }
 
+/// What came out between two peers, as far as the pair itself tells.
+pub(super) fn of(view: &RunView<'_>, pair: Pair<'_, '_>, by: By) -> Judged {
+    match by {
+        By::Shares => shares(view, pair),
+        By::Change => under_change(view, pair),
+        By::Tail | By::Policy(_) | By::Sweep(..) | By::Fleet(..) | By::Search => tail(view, pair),
+    }
+}
+
 /// How a peer serves beside another in a scenario, in each respect that counts.
 fn respects(view: &RunView<'_>, own: &PeerView<'_>, other: &PeerView<'_>, by: By) -> Vec<Verdict> {
     let lost = Verdict::of_lost_calls(own, other);
@@ -81,16 +90,14 @@ fn choose(
         (Verdict::Inconclusive, _) => Vec::new(),
     };
     let cost = match (beside.significant, beside.difference) {
-        (Difference::Greater, Some(difference)) => Sentence::default()
-            .peer(pair.calls)
-            .text("'s proxy used ")
-            .durations(&difference)
-            .text(" more CPU per call."),
-        (Difference::Less, Some(difference)) => Sentence::default()
+        (Difference::Greater | Difference::Less, Some(difference)) => Sentence::default()
             .peer(pair.calls)
             .text("'s proxy used ")
             .durations(&difference.magnitude())
-            .text(" less CPU per call."),
+            .text(match beside.significant {
+                Difference::Greater => " more CPU per call.",
+                _ => " less CPU per call.",
+            }),
         (Difference::NotSignificant, _) => Sentence::default()
             .text("There is no significant difference in their proxies' CPU per call."),
         _ => Sentence::default(),
@@ -100,23 +107,20 @@ fn choose(
     let (mut headline, mut sentence) = (headline, sentence);
     let of_cost = if decides { &mut headline } else { &mut sentence };
     if !cost.0.is_empty() {
-        *of_cost = std::mem::take(of_cost).start();
-        of_cost.0.extend(cost.0);
+        *of_cost = std::mem::take(of_cost).start().followed_by(cost);
     }
     let is_trade = is_trade(view, pair.calls, pair.connections, by);
     Judged { verdict, is_trade, choices, headline, sentence, anchors: vec!["comparison"] }
 }
 
-pub(super) fn tail(view: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
+fn tail(view: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
     let Pair { calls, connections } = pair;
     let beside = calls.beside(connections, Figure::LatencyP99);
-    let (own, other) =
-        (calls.estimate(Figure::LatencyP99), connections.estimate(Figure::LatencyP99));
     let mut sentence = Sentence::default();
     for peer in [connections, calls] {
         sentence = crate::findings::overloaded(peer, sentence);
     }
-    if let (Some(own), Some(other)) = (own, other) {
+    if let Some((own, other)) = pair.both(Figure::LatencyP99) {
         let loop_word = view.model.loop_word();
         sentence = sentence
             .peer(calls)
@@ -151,8 +155,8 @@ pub(super) fn tail(view: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
 fn spread(pair: Pair<'_, '_>, sentence: Sentence) -> Sentence {
     let Pair { calls, connections } = pair;
     let significant = calls.beside(connections, Figure::MaxShare).significant;
-    match (calls.estimate(Figure::MaxShare), connections.estimate(Figure::MaxShare)) {
-        (Some(own), Some(other))
+    match pair.both(Figure::MaxShare) {
+        Some((own, other))
             if significant != Difference::NotSignificant
                 && (own.value - other.value).abs() >= 0.01 =>
         {
@@ -193,12 +197,10 @@ fn lost_by_each(Pair { calls, connections }: Pair<'_, '_>, sentence: Sentence) -
     })
 }
 
-pub(super) fn shares(view: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
+fn shares(view: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
     let Pair { calls, connections } = pair;
     let (mut sentence, mut more) = (Sentence::default(), Sentence::default());
-    if let (Some(own), Some(other)) =
-        (calls.estimate(Figure::MaxShare), connections.estimate(Figure::MaxShare))
-    {
+    if let Some((own, other)) = pair.both(Figure::MaxShare) {
         sentence = sentence
             .text("The busiest backend got ")
             .shares(&own)
@@ -237,8 +239,8 @@ pub(super) fn shares(view: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
 fn tail_of_streams(view: &RunView<'_>, pair: Pair<'_, '_>, sentence: Sentence) -> Sentence {
     let Pair { calls, connections } = pair;
     let beside = calls.beside(connections, Figure::LatencyP99);
-    let both = (calls.estimate(Figure::LatencyP99), connections.estimate(Figure::LatencyP99));
-    let ((Some(own), Some(other)), Some(ratio)) = (both, beside.ratio) else { return sentence };
+    let both = pair.both(Figure::LatencyP99);
+    let (Some((own, other)), Some(ratio)) = (both, beside.ratio) else { return sentence };
     let sentence = sentence
         .text(&format!(" The {}p99 of a stream was ", view.model.loop_word()))
         .durations(&own)
@@ -254,12 +256,11 @@ fn tail_of_streams(view: &RunView<'_>, pair: Pair<'_, '_>, sentence: Sentence) -
     }
 }
 
-pub(super) fn under_change(view: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
+fn under_change(view: &RunView<'_>, pair: Pair<'_, '_>) -> Judged {
     let Pair { calls, connections } = pair;
     let lost = lost_by_each(pair, Sentence::default());
     let first = change::balance_after_first(view, calls, connections);
-    let mut sentence = lost.clone().start();
-    sentence.0.extend(first.0);
+    let sentence = lost.start().followed_by(first);
     let more = change::balance_after_others(view, calls, connections);
     let mut judged = choose(view, pair, By::Change, (sentence, more));
     judged.anchors = vec!["share-over-time", "throughput", "balance"];

@@ -15,7 +15,9 @@ use measure::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Evidence, Finding, Status, change, fleets, policies, run_view::RunView, sweeps};
+use super::{
+    Evidence, Finding, PEERS, Status, change, fleets, policies, run_view::RunView, sweeps,
+};
 use crate::{
     findings::Sentence,
     model::{Model, PeerView},
@@ -226,10 +228,7 @@ const SITUATIONS: &[Entry] = &[
     },
 ];
 
-/// The peers that a comparison of all choices needs, where the backends stay the same: two
-/// clients that differ in how they learn of others differ in nothing then.
-const PEERS: &str = "direct,l4,l7,client-dns";
-/// Likewise where they come and go.
+/// [`PEERS`], where backends come and go.
 const PEERS_UNDER_CHANGE: &str = "direct,l4,l7,client-dns,client-lookaside";
 
 /// The scenarios of the situations.
@@ -268,32 +267,34 @@ pub(super) fn of(views: &[RunView<'_>], searches: &[RunView<'_>]) -> Vec<Situati
         }
         all.extend(situations);
     }
-    let known = |one: &&RunView<'_>| scenarios().any(|name| name == one.scenario());
-    let unlisted = || views.iter().filter(|one| !known(one));
-    let own = unlisted().filter(|one| one.point.is_none() && !answers_aside(one));
-    let own =
-        own.filter(|one| one.pair().is_some() || policies::of(one, Figure::LatencyP99).is_some());
-    all.extend(own.map(|one| {
-        let by = if one.pair().is_none() {
-            By::Policy(Figure::LatencyP99)
-        } else if change::happens(one) {
-            By::Change
-        } else if one.model.run.load.call == "unary" {
-            By::Tail
-        } else {
-            By::Shares
-        };
-        judged(&one.model.run.question, by, one)
-    }));
+    let is_listed = |one: &RunView<'_>| scenarios().any(|name| name == one.scenario());
+    let (asides, own): (Vec<_>, Vec<_>) =
+        views.iter().filter(|one| !is_listed(one)).partition(|one| answers_aside(one));
+    all.extend(own.into_iter().filter_map(unlisted));
     // One for all points of a run.
     let mut folders = Vec::new();
-    for one in unlisted().filter(|one| answers_aside(one)) {
+    for one in asides {
         if !folders.contains(&&one.chosen.folder) {
             folders.push(&one.chosen.folder);
             all.extend(aside(one));
         }
     }
     all
+}
+
+/// The situation of a scenario that is not listed, if it compares what is chosen between.
+fn unlisted(view: &RunView<'_>) -> Option<Situation> {
+    let by = match view.pair() {
+        _ if view.point.is_some() => return None,
+        None => {
+            policies::of(view, Figure::LatencyP99)?;
+            By::Policy(Figure::LatencyP99)
+        }
+        Some(_) if change::happens(view) => By::Change,
+        Some(_) if view.model.run.load.call == "unary" => By::Tail,
+        Some(_) => By::Shares,
+    };
+    Some(judged(&view.model.run.question, by, view))
 }
 
 /// Whether the answer of a run is about something else than the latency of balancing calls
@@ -387,14 +388,18 @@ fn missing(entry: &Entry) -> Situation {
 
 fn judged(when: &str, by: By, view: &RunView<'_>) -> Situation {
     let (when, id) = named(when, view);
+    let found = |status, sentence, anchors: &[&str], command| {
+        let evidence = anchors.iter().map(|anchor| view.cite(anchor)).collect();
+        let finding = Finding::new(&id, status, sentence, evidence);
+        Situation::new(when, view.scenario(), finding, command)
+    };
     if let By::Policy(figure) = by
-        && let Some(found) = policies::of(view, figure)
+        && let Some(judgement) = policies::of(view, figure)
     {
-        let command = (found.status != Status::Conclusive).then(|| more_repeats(view));
-        let evidence = vec![view.cite("latency-percentiles"), view.cite("shares")];
-        let finding = Finding::new(&id, found.status, found.sentence.clone(), evidence);
-        let policies = found.supported();
-        return Situation { policies, ..Situation::new(when, view.scenario(), finding, command) };
+        let command = (judgement.status != Status::Conclusive).then(|| more_repeats(view));
+        let (status, sentence) = (judgement.status, judgement.sentence.clone());
+        let found = found(status, sentence, &["latency-percentiles", "shares"], command);
+        return Situation { policies: judgement.supported(), ..found };
     }
     let peers = if matches!(by, By::Change) { PEERS_UNDER_CHANGE } else { PEERS };
     let with_peers = rerun(view, &format!("--peers {peers}"));
@@ -402,23 +407,14 @@ fn judged(when: &str, by: By, view: &RunView<'_>) -> Situation {
         let sentence = Sentence::default().text(
             "It was run, but not with both an L4 and an L7 peer, so it does not compare them.",
         );
-        let evidence = vec![view.cite("comparison")];
-        let finding = Finding::new(&id, Status::NotMeasured, sentence, evidence);
-        return Situation::new(when, view.scenario(), finding, Some(with_peers));
+        return found(Status::NotMeasured, sentence, &["comparison"], Some(with_peers));
     };
-    let mut judged = match by {
-        By::Shares => judged::shares(view, pair),
-        By::Change => judged::under_change(view, pair),
-        By::Tail | By::Policy(_) | By::Sweep(..) | By::Fleet(..) | By::Search => {
-            judged::tail(view, pair)
-        }
-    };
+    let mut judged = judged::of(view, pair, by);
     let reason = judged.headline.clone();
     // What the scenario says of its outcome comes first.
     if let Some(asked) = crate::findings::asked(&view.model) {
-        let mut sentence = std::mem::replace(&mut judged.headline, asked).start();
-        sentence.0.append(&mut judged.sentence.0);
-        judged.sentence = sentence;
+        let headline = std::mem::replace(&mut judged.headline, asked).start();
+        judged.sentence = headline.followed_by(judged.sentence);
     }
     judged.extend_to_clients(view, pair, by);
     judged.extend_to_makes(view, by);
@@ -431,13 +427,11 @@ fn judged(when: &str, by: By, view: &RunView<'_>) -> Situation {
             (Status::Conclusive, (view.clients().len() < clients).then_some(with_peers))
         }
     };
-    let evidence = judged.anchors.iter().map(|anchor| view.cite(anchor)).collect();
-    let finding = Finding::new(&id, status, judged.headline, evidence);
     Situation {
         choices: judged.choices,
         reason,
         details: judged.sentence,
-        ..Situation::new(when, view.scenario(), finding, command)
+        ..found(status, judged.headline, &judged.anchors, command)
     }
 }
 
