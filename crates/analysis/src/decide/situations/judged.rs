@@ -7,7 +7,8 @@ use super::{
         change,
         run_view::{Pair, RunView},
     },
-    By, Choice,
+    Choice,
+    list::By,
 };
 use crate::{estimate::Difference, findings::Sentence, model::PeerView, verdict::Verdict};
 

@@ -1,11 +1,11 @@
 //! The situations a team may be in, each with the scenario that shows it, and which
 //! choice the measurements support there.
 //!
-//! A new situation is a line in [`SITUATIONS`]. It says when, which scenario asks, and
-//! by what it is judged; never what comes out. A run of a scenario that is not listed,
-//! or with settings of its own, is judged like the others, under its own question.
+//! A new situation is a line in [`list`]. A run of a scenario that is not listed, or with
+//! settings of its own, is judged like the others, under its own question.
 
 mod judged;
+mod list;
 
 use measure::{
     answer::Answer,
@@ -15,6 +15,8 @@ use measure::{
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::list::scenarios;
+use self::list::{By, Entry, SITUATIONS};
 use super::{
     Evidence, Finding, PEERS, Status, change, fleets, policies, run_view::RunView, sweeps,
 };
@@ -116,125 +118,8 @@ impl Situation {
     }
 }
 
-/// What a scenario is judged by.
-#[derive(Clone, Copy, Debug)]
-enum By {
-    /// Tail latency and lost calls.
-    Tail,
-    /// How evenly calls were spread: where latencies are those of whole streams.
-    Shares,
-    /// Lost calls, and how long until calls were in balance again.
-    Change,
-    /// Which policy has the lowest latency of this kind; else by the tail.
-    Policy(Figure),
-    /// From how many connections on, or which payload, or at which rate.
-    Sweep(fn(&[&RunView<'_>]) -> Option<sweeps::Judged>, &'static str),
-    /// What becomes of a policy in a fleet of balancers: its sentence, and what else there is
-    /// to say.
-    Fleet(fn(&[&RunView<'_>]) -> Option<fleets::Judgement>, &'static str),
-    /// The highest rate under an objective.
-    Search,
-}
-
-struct Entry {
-    scenario: &'static str,
-    when: &'static str,
-    by: By,
-}
-
-/// Every situation, in the order they are told.
-const SITUATIONS: &[Entry] = &[
-    Entry {
-        scenario: "single-conn-flood",
-        when: "One client sends all its calls over one connection",
-        by: By::Tail,
-    },
-    Entry { scenario: "few-conns", when: "Fewer client connections than backends", by: By::Tail },
-    Entry { scenario: "many-conns", when: "Many connections, all equally busy", by: By::Tail },
-    Entry {
-        scenario: "skewed-clients",
-        when: "A few heavy clients among many light ones",
-        by: By::Tail,
-    },
-    Entry {
-        scenario: "connection-churn",
-        when: "Connections come and go all the time",
-        by: By::Tail,
-    },
-    Entry {
-        scenario: "max-connection-age",
-        when: "Backends close old connections, as a remedy behind L4",
-        by: By::Tail,
-    },
-    Entry {
-        scenario: "elephants-and-mice",
-        when: "Some calls take far longer than most",
-        // The p99 is that of the long calls themselves.
-        by: By::Policy(Figure::LatencyP90),
-    },
-    Entry {
-        scenario: "slow-backend",
-        when: "One backend is slower than the others",
-        by: By::Policy(Figure::LatencyP99),
-    },
-    Entry { scenario: "long-streams", when: "Long streams carry the traffic", by: By::Shares },
-    Entry { scenario: "backend-crash", when: "A backend dies under load", by: By::Change },
-    Entry { scenario: "scale-out", when: "A backend joins under load", by: By::Change },
-    Entry { scenario: "rolling-restart", when: "Backends are restarted in turn", by: By::Change },
-    Entry {
-        scenario: "connection-sweep",
-        when: "How many connections L4 needs to be even",
-        by: By::Sweep(sweeps::over_connections, "latency-percentiles"),
-    },
-    Entry {
-        scenario: "payload-sweep",
-        when: "From which message size on parsing costs little",
-        by: By::Sweep(sweeps::over_payload, "cpu-per-call"),
-    },
-    Entry {
-        scenario: "cost-of-l7",
-        when: "What parsing costs at different rates",
-        by: By::Sweep(sweeps::over_rate, "cpu-per-call"),
-    },
-    Entry {
-        scenario: "tls-price",
-        when: "TLS on both sides",
-        by: By::Sweep(sweeps::over_tls, "cpu-per-call"),
-    },
-    Entry {
-        scenario: "many-balancers",
-        when: "Several balancers share the load and know nothing of each other",
-        by: By::Fleet(fleets::over_size, "latency-percentiles"),
-    },
-    Entry {
-        scenario: "many-threads",
-        when: "A balancer runs on several threads",
-        by: By::Fleet(fleets::over_size, "latency-percentiles"),
-    },
-    Entry {
-        scenario: "subsets",
-        when: "Each balancer of a fleet uses some of the backends",
-        by: By::Fleet(fleets::over_subsets, "shares"),
-    },
-    Entry {
-        scenario: "zones",
-        when: "Backends and clients are in several zones",
-        by: By::Fleet(fleets::over_zones, "zones"),
-    },
-    Entry {
-        scenario: "saturation",
-        when: "How much load each sustains under a latency objective",
-        by: By::Search,
-    },
-];
-
 /// [`PEERS`], where backends come and go.
 const PEERS_UNDER_CHANGE: &str = "direct,l4,l7,client-dns,client-lookaside";
-
-/// The scenarios of the situations.
-pub fn scenarios() -> impl Iterator<Item = &'static str> {
-    SITUATIONS.iter().map(|entry| entry.scenario)
-}
 
 pub(super) fn of(views: &[RunView<'_>], searches: &[RunView<'_>]) -> Vec<Situation> {
     let mut all = Vec::new();
