@@ -6,19 +6,17 @@ use super::{LEAST_SEARCHES, LEAST_TRIALS, Row};
 use crate::verdict::Verdict;
 
 pub(super) fn warnings(a: &RunRecord, b: &RunRecord) -> Vec<String> {
-    let (machine_a, machine_b) = (&a.environment, &b.environment);
     let mut warnings = Vec::new();
     let mut differ = |what: &str, a: &str, b: &str, advice: &str| {
         if a != b {
             warnings.push(format!("{what} differs: `{a}` before, `{b}` after. {advice}"));
         }
     };
-    differ(
-        "The machine",
-        &format!("{}, {} CPUs", machine_a.cpu_model, machine_a.cpus),
-        &format!("{}, {} CPUs", machine_b.cpu_model, machine_b.cpus),
-        "What differs may be the machine's doing; compare runs of one machine.",
-    );
+    let (machine_a, machine_b) = (&a.environment, &b.environment);
+    let described =
+        [machine_a, machine_b].map(|one| format!("{}, {} CPUs", one.cpu_model, one.cpus));
+    let machine = "What differs may be the machine's doing; compare runs of one machine.";
+    differ("The machine", &described[0], &described[1], machine);
     let made = |run: &RunRecord| if run.simulation.is_some() { "simulated" } else { "measured" };
     let simulated = "A simulation leaves much out; compare measured runs with measured ones.";
     differ("How figures were made", made(a), made(b), simulated);
@@ -42,16 +40,12 @@ pub(super) fn warnings(a: &RunRecord, b: &RunRecord) -> Vec<String> {
         );
     }
     for peer in &a.peers {
-        if let Some(other) = b.peers.iter().find(|other| other.name == peer.name)
-            && other.version != peer.version
-        {
-            let version = |version: &Option<String>| version.clone().unwrap_or_default();
-            warnings.push(format!(
-                "{} was `{}` before and is `{}` after.",
-                peer.name,
-                version(&peer.version),
-                version(&other.version)
-            ));
+        let other = b.peers.iter().find(|other| other.name == peer.name);
+        if let Some(other) = other.filter(|other| other.version != peer.version) {
+            let [before, after] =
+                [peer, other].map(|peer| peer.version.as_deref().unwrap_or_default());
+            let name = &peer.name;
+            warnings.push(format!("{name} was `{before}` before and is `{after}` after."));
         }
     }
     warnings
