@@ -46,6 +46,14 @@ impl Column {
     }
 }
 
+/// The share of a peer's calls that failed or had no answer.
+pub(crate) fn lost(peer: &PeerView<'_>) -> String {
+    match peer.lost() {
+        (0, _) => "0".to_owned(),
+        (_, share) => format::share(share),
+    }
+}
+
 /// Figures with more in them than the proxy, shown only where [`Model::shows_machine`]
 /// says so.
 pub(crate) const OF_ALL: [Figure; 2] = [Figure::LabCpuPerCall, Figure::MachineCpuPerCall];

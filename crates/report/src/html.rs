@@ -84,6 +84,16 @@ impl Html {
         self.tag(name, attributes, |html| html.text(text));
     }
 
+    /// Writes a paragraph.
+    pub(crate) fn paragraph(&mut self, text: &str) {
+        self.leaf("p", &[], text);
+    }
+
+    /// Writes a paragraph of what is only worth knowing.
+    pub(crate) fn fine_print(&mut self, text: &str) {
+        self.leaf("p", &[("class", "fine")], text);
+    }
+
     /// Writes what was written elsewhere.
     pub(crate) fn append(&mut self, part: &Self) {
         self.0.push_str(&part.0);

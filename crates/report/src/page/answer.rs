@@ -51,7 +51,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         if let Some(learned) = &model.run.learned {
             html.tag("details", &[], |html| {
                 html.leaf("summary", &[], "What this scenario shows");
-                html.leaf("p", &[], learned.trim());
+                html.paragraph(learned.trim());
             });
         }
     });

@@ -2,12 +2,12 @@
 //! fault.
 
 use analysis::{
-    model::{Model, PeerView},
+    model::{Estimate, Model, PeerView},
     settling::{self, After, Settled},
 };
 use measure::{figure::Figure, format, record::Layer};
 
-use super::{column, peer_heading, section, table, with_interval};
+use super::{column, figure_cell, head_row, peer_heading, plain_column, section, table};
 use crate::html::Html;
 
 /// Figures of imbalance, with their heads and what they are.
@@ -25,17 +25,15 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     }
     section(html, "balance", "How evenly calls were spread", |html| {
         table(html, "How evenly calls were spread", |html| {
-            html.tag("thead", &[], |html| {
-                html.tag("tr", &[], |html| {
-                    column(html, "Peer", "", "");
-                    for (_, head, hint) in COLUMNS {
-                        column(html, head, hint, "num");
-                    }
-                    if !model.has_faults() {
-                        let hint = "Probability of shares at least this far from the weights if each call were placed at random";
-                        column(html, "Chi-square p", hint, "num");
-                    }
-                });
+            head_row(html, |html| {
+                column(html, "Peer", "", "");
+                for (_, head, hint) in COLUMNS {
+                    column(html, head, hint, "num");
+                }
+                if !model.has_faults() {
+                    let hint = "Probability of shares at least this far from the weights if each call were placed at random";
+                    column(html, "Chi-square p", hint, "num");
+                }
             });
             html.tag("tbody", &[], |html| peers.iter().for_each(|peer| row(html, model, peer)));
         });
@@ -44,16 +42,12 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             return settled(html, model, &peers);
         }
         let target = if model.even_share().is_some() { "even shares" } else { "shares by weight" };
-        html.leaf(
-            "p",
-            &[("class", "fine")],
-            &format!(
-                "Chi-square tests calls per backend against {target}, as if each call were sent by \
-                 chance: p near 1 is more even than chance, as taking turns is; p near 0 is a \
-                 spread that chance does not make of calls. With many calls tiny deviations \
-                 suffice for that, so read it beside the variation."
-            ),
-        );
+        html.fine_print(&format!(
+            "Chi-square tests calls per backend against {target}, as if each call were sent by \
+             chance: p near 1 is more even than chance, as taking turns is; p near 0 is a \
+             spread that chance does not make of calls. With many calls tiny deviations \
+             suffice for that, so read it beside the variation."
+        ));
     });
 }
 
@@ -61,23 +55,14 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>) {
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         peer_heading(html, peer);
         for (figure, ..) in COLUMNS {
-            cell(html, peer, figure, true);
+            figure_cell(html, figure, peer.estimate(figure));
         }
         if !model.has_faults() {
             // The interval of a p-value would be one of nothing.
-            cell(html, peer, Figure::ChiSquareP, false);
+            let chance = peer.estimate(Figure::ChiSquareP);
+            let chance = chance.map(|chance| Estimate { interval: None, ..chance });
+            figure_cell(html, Figure::ChiSquareP, chance);
         }
-    });
-}
-
-fn cell(html: &mut Html, peer: &PeerView<'_>, figure: Figure, has_interval: bool) {
-    let Some(estimate) = peer.estimate(figure) else {
-        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
-    };
-    let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
-    html.tag("td", &attributes, |html| {
-        let interval = estimate.interval.filter(|_| has_interval);
-        with_interval(html, figure, estimate.value, interval);
     });
 }
 
@@ -91,16 +76,12 @@ fn settled(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
         return;
     }
     html.leaf("h3", &[], "Time until calls were balanced after a fault");
-    html.leaf(
-        "p",
-        &[("class", "fine")],
-        &format!(
-            "The time from a fault until every backend stayed within 5 percentage points (plus \
-             random variation) of the share it was due; a backend that was taken away is due none. \
-             Calls are counted in bins of {}, which is the shortest time that can be observed.",
-            format::duration(all.iter().map(|(_, one)| one.bin_s).fold(0.0, f64::max) * 1e9)
-        ),
-    );
+    html.fine_print(&format!(
+        "The time from a fault until every backend stayed within 5 percentage points (plus \
+         random variation) of the share it was due; a backend that was taken away is due none. \
+         Calls are counted in bins of {}, which is the shortest time that can be observed.",
+        format::duration(all.iter().map(|(_, one)| one.bin_s).fold(0.0, f64::max) * 1e9)
+    ));
     // What keeps to its connections does not come to a backend that joins or returns.
     let keeps = |peer: &PeerView<'_>| matches!(peer.layer(), Some(Layer::L4 | Layer::None));
     let is_expected = |(peer, one): &(&PeerView<'_>, Settled<'_>)| {
@@ -108,40 +89,34 @@ fn settled(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
         comes && keeps(peer) && one.after.contains(&After::Never)
     };
     if all.iter().any(is_expected) {
-        html.leaf(
-            "p",
-            &[("class", "fine")],
+        html.fine_print(
             "Behind an L4 balancer, and without one, connections stay where they are: a backend that \
              joins or returns gets calls only over new connections, so \u{201c}never\u{201d} is \
              expected there.",
         );
     }
     table(html, "Time until calls were balanced after a fault", |html| {
-        html.tag("thead", &[], |html| {
-            html.tag("tr", &[], |html| {
-                column(html, "Peer", "", "");
-                column(html, "Fault", "What was done to which backend, and when", "");
-                column(html, "Time until balanced", "Median of the repeats", "num");
-                html.leaf("th", &[("scope", "col"), ("class", "plain")], "Each repeat");
-            });
+        head_row(html, |html| {
+            column(html, "Peer", "", "");
+            column(html, "Fault", "What was done to which backend, and when", "");
+            column(html, "Time until balanced", "Median of the repeats", "num");
+            plain_column(html, "Each repeat");
         });
         html.tag("tbody", &[], |html| {
-            for (peer, one) in &all {
-                html.tag("tr", &[("data-peer", &peer.name)], |html| {
-                    peer_heading(html, peer);
-                    let fault = one.fault;
-                    let at = format!("{:.3}", fault.done_s);
-                    html.leaf(
-                        "td",
-                        &[("data-value", &at)],
-                        &format!("{} {} at {:.2} s", fault.action, fault.backend, fault.done_s),
-                    );
-                    middle(html, one);
-                    let each: Vec<String> = one.after.iter().map(said).collect();
-                    html.leaf("td", &[], &each.join(", "));
-                });
-            }
+            all.iter().for_each(|(peer, one)| settled_row(html, peer, one));
         });
+    });
+}
+
+fn settled_row(html: &mut Html, peer: &PeerView<'_>, one: &Settled<'_>) {
+    html.tag("tr", &[("data-peer", &peer.name)], |html| {
+        peer_heading(html, peer);
+        let fault = one.fault;
+        let done = format!("{} {} at {:.2} s", fault.action, fault.backend, fault.done_s);
+        html.leaf("td", &[("data-value", &format!("{:.3}", fault.done_s))], &done);
+        middle(html, one);
+        let each: Vec<String> = one.after.iter().map(said).collect();
+        html.leaf("td", &[], &each.join(", "));
     });
 }
 

@@ -7,7 +7,7 @@ use analysis::{
 };
 use measure::format;
 
-use super::{column, peer_heading, section, table};
+use super::{column, head_row, number_cell, peer_heading, section, table};
 use crate::html::Html;
 
 const HEADING: &str = "Each balancer of the fleet";
@@ -34,19 +34,17 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     }
     let is_swept = model.sweep.is_some();
     section(html, "balancers", HEADING, |html| {
-        html.leaf("p", &[("class", "fine")], &explanation(model));
+        html.fine_print(&explanation(model));
         if let Some(theory) = theory(model) {
-            html.leaf("p", &[("class", "fine")], &theory);
+            html.fine_print(&theory);
         }
         table(html, HEADING, |html| {
-            html.tag("thead", &[], |html| {
-                html.tag("tr", &[], |html| {
-                    column(html, "Peer", "", "");
-                    column(html, if is_swept { "At" } else { "Balancer" }, "", "");
-                    for (head, hint, ..) in COLUMNS {
-                        column(html, head, hint, "num");
-                    }
-                });
+            head_row(html, |html| {
+                column(html, "Peer", "", "");
+                column(html, if is_swept { "At" } else { "Balancer" }, "", "");
+                for (head, hint, ..) in COLUMNS {
+                    column(html, head, hint, "num");
+                }
             });
             html.tag("tbody", &[], |html| rows.iter().for_each(|row| write_row(html, row)));
         });
@@ -115,14 +113,9 @@ fn write_row(html: &mut Html, row: &Row<'_, '_>) {
         html.leaf("td", &[], &row.label);
         for (_, _, value, show) in COLUMNS {
             let values: Vec<f64> = row.balancers.iter().filter_map(value).collect();
-            let low = values.iter().copied().reduce(f64::min);
+            let low = values.iter().copied().fold(f64::INFINITY, f64::min);
             let high = values.iter().copied().reduce(f64::max);
-            let (Some(low), Some(high)) = (low, high) else {
-                html.leaf("td", &[("class", "num")], format::UNKNOWN);
-                continue;
-            };
-            let shown = format::range(show(low), show(high));
-            html.leaf("td", &[("class", "num"), ("data-value", &high.to_string())], &shown);
+            number_cell(html, high, |high| format::range(show(low), show(high)));
         }
     });
 }

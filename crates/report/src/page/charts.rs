@@ -7,7 +7,6 @@ use crate::{
     charts::{self, Frame},
     html::Html,
     palette::Paint,
-    render::svg,
 };
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
@@ -20,16 +19,8 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
             }
         });
         for kind in charts::of(model) {
-            let wide = kind.of(model, Frame::wide());
-            let narrow = kind.of(model, Frame::narrow());
-            html.tag("figure", &[("id", kind.name)], |html| {
-                html.tag("figcaption", &[], |html| {
-                    html.leaf("h3", &[], &wide.title);
-                    html.leaf("p", &[], &wide.note);
-                });
-                html.svg(&svg(&wide.drawing, &wide.alternative, "wide"));
-                html.svg(&svg(&narrow.drawing, &narrow.alternative, "narrow"));
-            });
+            let [wide, narrow] = [Frame::wide(), Frame::narrow()].map(|room| kind.of(model, room));
+            super::figure(html, kind.name, &wide, &narrow);
         }
     });
 }

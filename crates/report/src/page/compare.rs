@@ -3,7 +3,7 @@
 use analysis::compare::Comparison;
 use measure::format;
 
-use super::{column, document, section, table};
+use super::{column, document, head_row, section, table};
 use crate::{
     html::Html,
     verdicts::{allowance, cells, sentence},
@@ -17,8 +17,8 @@ pub(crate) fn render(comparison: &Comparison) -> String {
                 html.text(" · two runs compared");
             });
             html.leaf("h1", &[], &sentence(comparison));
-            html.leaf("p", &[], &format!("Before: {}", comparison.before));
-            html.leaf("p", &[], &format!("After: {}", comparison.after));
+            html.paragraph(&format!("Before: {}", comparison.before));
+            html.paragraph(&format!("After: {}", comparison.after));
         });
         section(html, "figures", "What changed", |html| rows(html, comparison));
         if !comparison.warnings.is_empty() {
@@ -34,22 +34,16 @@ pub(crate) fn render(comparison: &Comparison) -> String {
 }
 
 fn rows(html: &mut Html, comparison: &Comparison) {
-    html.leaf(
-        "p",
-        &[],
-        &format!(
-            "A change counts if its whole interval is beyond the tolerance of {}. {}",
-            format::share(comparison.tolerance),
-            allowance(comparison)
-        ),
-    );
+    html.paragraph(&format!(
+        "A change counts if its whole interval is beyond the tolerance of {}. {}",
+        format::share(comparison.tolerance),
+        allowance(comparison)
+    ));
     table(html, "Every figure before and after", |html| {
-        html.tag("thead", &[], |html| {
-            html.tag("tr", &[], |html| {
-                for name in ["Peer", "Figure", "Before", "After", "Change", "Verdict"] {
-                    column(html, name, "", "");
-                }
-            });
+        head_row(html, |html| {
+            for name in ["Peer", "Figure", "Before", "After", "Change", "Verdict"] {
+                column(html, name, "", "");
+            }
         });
         html.tag("tbody", &[], |html| {
             for row in &comparison.rows {

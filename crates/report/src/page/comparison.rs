@@ -8,7 +8,9 @@ use analysis::{
 };
 use measure::{format, record::Layer};
 
-use super::{column, peer_heading, section, table, with_interval};
+use super::{
+    column, head_row, number_cell, peer_heading, plain_column, section, table, with_interval,
+};
 use crate::{
     comparison::{Column, used},
     html::Html,
@@ -33,16 +35,14 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
 }
 
 fn head(html: &mut Html, model: &Model<'_>, columns: &[&Column]) {
-    html.tag("thead", &[], |html| {
-        html.tag("tr", &[], |html| {
-            column(html, "Peer", "A way from the client to the backends", "");
-            column(html, "Layer", "What is balanced: connections (l4) or calls (l7)", "");
-            html.leaf("th", &[("scope", "col"), ("class", "plain")], "Shares, busiest first");
-            for figure in columns {
-                column(html, &figure.head(model), figure.hint, "num");
-            }
-            column(html, "Failed", "Calls that failed or had no answer", "num");
-        });
+    head_row(html, |html| {
+        column(html, "Peer", "A way from the client to the backends", "");
+        column(html, "Layer", "What is balanced: connections (l4) or calls (l7)", "");
+        plain_column(html, "Shares, busiest first");
+        for figure in columns {
+            column(html, &figure.head(model), figure.hint, "num");
+        }
+        column(html, "Failed", "Calls that failed or had no answer", "num");
     });
 }
 
@@ -88,13 +88,17 @@ fn cell(html: &mut Html, figure: &Column, peer: &PeerView<'_>) {
 
 /// The layer as a word; nothing for a peer that only trials name.
 pub(super) fn layer(peer: &PeerView<'_>) -> &'static str {
-    match peer.setup.map(|setup| setup.layer) {
-        Some(Layer::None) => "none",
-        Some(Layer::L4) => "L4",
-        Some(Layer::L7) => "L7",
-        Some(Layer::Client) => "client",
-        Some(Layer::External) => "unknown",
-        None => format::UNKNOWN,
+    peer.layer().map_or(format::UNKNOWN, layer_name)
+}
+
+/// A layer as a word.
+pub(super) fn layer_name(layer: Layer) -> &'static str {
+    match layer {
+        Layer::None => "none",
+        Layer::L4 => "L4",
+        Layer::L7 => "L7",
+        Layer::Client => "client",
+        Layer::External => "unknown",
     }
 }
 
@@ -154,13 +158,11 @@ pub(super) fn failures(html: &mut Html, model: &Model<'_>) {
     }
     html.leaf("h3", &[], "Calls that failed");
     table(html, "Calls that failed", |html| {
-        html.tag("thead", &[], |html| {
-            html.tag("tr", &[], |html| {
-                column(html, "Peer", "", "");
-                column(html, "Cause", "The side at fault, as far as the client can tell", "");
-                column(html, "What went wrong", "", "");
-                column(html, "Calls", "", "num");
-            });
+        head_row(html, |html| {
+            column(html, "Peer", "", "");
+            column(html, "Cause", "The side at fault, as far as the client can tell", "");
+            column(html, "What went wrong", "", "");
+            column(html, "Calls", "", "num");
         });
         html.tag("tbody", &[], |html| {
             for ((index, side, what), calls) in rows {
@@ -169,9 +171,7 @@ pub(super) fn failures(html: &mut Html, model: &Model<'_>) {
                     peer_heading(html, peer);
                     cause(html, peer, side);
                     html.leaf("td", &[], what);
-                    let value = calls.to_string();
-                    let attributes = [("class", "num"), ("data-value", &*value)];
-                    html.leaf("td", &attributes, &format::count(calls));
+                    number_cell(html, Some(calls), format::count);
                 });
             }
         });

@@ -3,10 +3,10 @@
 //! Where a setting differs between trials, their median would be of no point at all;
 //! shown is then the worst trial.
 
-use analysis::model::{Model, PeerView};
-use measure::{figure::Figure, format, warning::Warning};
+use analysis::model::{Estimate, Model, PeerView};
+use measure::{figure::Figure, warning::Warning};
 
-use super::{column, peer_heading, section, table, with_interval};
+use super::{column, figure_cell, head_row, peer_heading, section, table};
 use crate::html::Html;
 
 const LATE: &str = "From when a call could have been sent until it was sent";
@@ -27,28 +27,22 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     }
     let is_swept = model.sweep.is_some();
     section(html, "generator", "How late the generator was", |html| {
-        html.leaf(
-            "p",
-            &[("class", "fine")],
-            &format!(
-                "How long after it could have been sent a call was sent, and how long after it \
-                 had arrived its response was read. Both are part of a latency that counts from \
-                 the schedule, and neither is the peer's. {}",
-                match is_swept {
-                    true => "The highest of all trials.",
-                    false => "Medians over the repeats, with intervals.",
-                }
-            ),
-        );
+        html.fine_print(&format!(
+            "How long after it could have been sent a call was sent, and how long after it \
+             had arrived its response was read. Both are part of a latency that counts from \
+             the schedule, and neither is the peer's. {}",
+            match is_swept {
+                true => "The highest of all trials.",
+                false => "Medians over the repeats, with intervals.",
+            }
+        ));
         table(html, "How late the generator was", |html| {
-            html.tag("thead", &[], |html| {
-                html.tag("tr", &[], |html| {
-                    column(html, "Peer", "", "");
-                    for (_, head, hint) in FIGURES {
-                        column(html, head, hint, "num");
-                    }
-                    column(html, "Judged", "By the bound of each trial", "");
-                });
+            head_row(html, |html| {
+                column(html, "Peer", "", "");
+                for (_, head, hint) in FIGURES {
+                    column(html, head, hint, "num");
+                }
+                column(html, "Judged", "By the bound of each trial", "");
             });
             html.tag("tbody", &[], |html| {
                 peers.iter().for_each(|peer| row(html, peer, is_swept));
@@ -61,28 +55,17 @@ fn row(html: &mut Html, peer: &PeerView<'_>, is_swept: bool) {
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         peer_heading(html, peer);
         for (figure, ..) in FIGURES {
-            let estimate = match is_swept {
-                true => worst(peer, figure),
-                false => peer.estimate(figure).map(|one| (one.value, one.interval)),
-            };
-            match estimate {
-                None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
-                Some((value, interval)) => {
-                    let attributes = [("class", "num"), ("data-value", &*value.to_string())];
-                    html.tag("td", &attributes, |html| {
-                        with_interval(html, figure, value, interval);
-                    });
-                }
-            }
+            let estimate = if is_swept { worst(peer, figure) } else { peer.estimate(figure) };
+            figure_cell(html, figure, estimate);
         }
         judged(html, peer);
     });
 }
 
 /// The highest value of all trials; it has no interval.
-fn worst(peer: &PeerView<'_>, figure: Figure) -> Option<(f64, Option<(f64, f64)>)> {
+fn worst(peer: &PeerView<'_>, figure: Figure) -> Option<Estimate> {
     let values = peer.figures().filter_map(|figures| figures.get(figure));
-    values.reduce(f64::max).map(|value| (value, None))
+    Estimate::over(&[values.reduce(f64::max)?])
 }
 
 /// The warning of the trials that were held back by the generator, in full.

@@ -6,7 +6,7 @@ use measure::{
     record::{RunOutcome, RunRecord, Verdict},
 };
 
-use super::{column, document, table_of_cards, to_decision};
+use super::{column, document, head_row, number_cell, table_of_cards, to_decision};
 use crate::html::Html;
 
 /// Writes the page, with a link to the decision where there is one.
@@ -20,30 +20,26 @@ pub(crate) fn render(entries: &[Entry], decision: Option<&str>) -> String {
             html.leaf("h1", &[], "All runs");
         });
         if entries.is_empty() {
-            return html.leaf("p", &[], "No run was found. Make one with `cargo run -p loadgen`.");
+            return html.paragraph("No run was found. Make one with `cargo run -p loadgen`.");
         }
         table_of_cards(html, "All runs", |html| {
             head(html);
             html.tag("tbody", &[], |html| entries.iter().for_each(|entry| row(html, entry)));
         });
-        let runs = entries.len();
-        let word = if runs == 1 { "run" } else { "runs" };
-        html.leaf("p", &[("class", "fine")], &format!("{runs} {word}, latest first."));
+        html.fine_print(&format!("{}, latest first.", format::counted(entries.len(), "run")));
     })
 }
 
 fn head(html: &mut Html) {
-    html.tag("thead", &[], |html| {
-        html.tag("tr", &[], |html| {
-            column(html, "Scenario", "With the question it asks", "");
-            column(html, "Started", "UTC", "");
-            column(html, "Peers", "In the order compared", "");
-            column(html, "Ended", "", "");
-            column(html, "Doubts", "What puts figures in doubt that the answer rests on", "");
-            column(html, "Expectations", "How many of the scenario's claims held", "");
-            column(html, "Took", "Wall time of the whole run", "num");
-            column(html, "Size", "All files of the run; loadgen prune deletes old runs", "num");
-        });
+    head_row(html, |html| {
+        column(html, "Scenario", "With the question it asks", "");
+        column(html, "Started", "UTC", "");
+        column(html, "Peers", "In the order compared", "");
+        column(html, "Ended", "", "");
+        column(html, "Doubts", "What puts figures in doubt that the answer rests on", "");
+        column(html, "Expectations", "How many of the scenario's claims held", "");
+        column(html, "Took", "Wall time of the whole run", "num");
+        column(html, "Size", "All files of the run; loadgen prune deletes old runs", "num");
     });
 }
 
@@ -65,8 +61,7 @@ fn row(html: &mut Html, entry: &Entry) {
             let seconds = run.elapsed_s.map(|elapsed| elapsed.to_string()).unwrap_or_default();
             let took = run.elapsed_s.map_or_else(|| format::UNKNOWN.to_owned(), format::seconds);
             html.leaf("td", &[("class", "num"), ("data-value", &*seconds)], &took);
-            let size = format::bytes(entry.bytes);
-            html.leaf("td", &[("class", "num"), ("data-value", &*entry.bytes.to_string())], &size);
+            number_cell(html, Some(entry.bytes), format::bytes);
         }
         Err(reason) => {
             name(html, entry, &entry.folder, "");
@@ -109,9 +104,9 @@ fn doubts(html: &mut Html, run: &RunRecord) {
             (None, 0) => html.text(format::UNKNOWN),
             (Some(_), 0) => html.text("no doubts"),
             _ => html.tag("details", &[], |html| {
-                let words = if count == 1 { "1 doubt".into() } else { format!("{count} doubts") };
+                let words = format::counted(count, "doubt");
                 html.leaf("summary", &[("class", "c-bad")], &words);
-                run.doubts.iter().for_each(|doubt| html.leaf("p", &[], doubt));
+                run.doubts.iter().for_each(|doubt| html.paragraph(doubt));
             }),
         }
     });

@@ -33,12 +33,12 @@ mod warnings;
 mod zones;
 
 use analysis::{
-    model::{Model, PeerView},
+    model::{Estimate, Model, PeerView},
     prediction::Outcome,
 };
-use measure::figure::Figure;
+use measure::{figure::Figure, format};
 
-use crate::{html::Html, palette};
+use crate::{charts::Chart, html::Html, palette, render::svg};
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -135,25 +135,21 @@ fn footer(html: &mut Html, model: &Model<'_>) {
     let environment = &run.environment;
     let revision = environment.git_revision.as_deref().unwrap_or("unknown revision");
     html.tag("footer", &[], |html| {
-        html.leaf(
-            "p",
-            &[],
-            &format!(
-                "Run {} started {} with seed {}, on {} ({} CPUs, {}), by layerlab {} ({revision}, \
-                 {} build, {}). Record format {}. To make this page again from the run folder: \
-                 loadgen report <run folder>.",
-                run.scenario,
-                run.started_utc,
-                run.seed,
-                environment.cpu_model,
-                environment.cpus,
-                environment.kernel,
-                environment.layerlab_version,
-                environment.build_profile,
-                environment.rustc,
-                run.format,
-            ),
-        );
+        html.paragraph(&format!(
+            "Run {} started {} with seed {}, on {} ({} CPUs, {}), by layerlab {} ({revision}, \
+             {} build, {}). Record format {}. To make this page again from the run folder: \
+             loadgen report <run folder>.",
+            run.scenario,
+            run.started_utc,
+            run.seed,
+            environment.cpu_model,
+            environment.cpus,
+            environment.kernel,
+            environment.layerlab_version,
+            environment.build_profile,
+            environment.rustc,
+            run.format,
+        ));
     });
 }
 
@@ -162,6 +158,18 @@ fn section(html: &mut Html, id: &str, heading: &str, inner: impl FnOnce(&mut Htm
     html.tag("section", &[("id", id)], |html| {
         html.leaf("h2", &[], heading);
         inner(html);
+    });
+}
+
+/// A chart in two widths, of which one shows.
+fn figure(html: &mut Html, id: &str, wide: &Chart, narrow: &Chart) {
+    html.tag("figure", &[("id", id)], |html| {
+        html.tag("figcaption", &[], |html| {
+            html.leaf("h3", &[], &wide.title);
+            html.paragraph(&wide.note);
+        });
+        html.svg(&svg(&wide.drawing, &wide.alternative, "wide"));
+        html.svg(&svg(&narrow.drawing, &narrow.alternative, "narrow"));
     });
 }
 
@@ -180,6 +188,28 @@ fn peer_heading(html: &mut Html, peer: &PeerView<'_>) {
     });
 }
 
+/// A cell with a number, by which its column sorts; unknown without one.
+fn number_cell<T: Copy + ToString>(
+    html: &mut Html,
+    value: Option<T>,
+    show: impl FnOnce(T) -> String,
+) {
+    let Some(value) = value else { return unknown_cell(html) };
+    html.leaf("td", &[("class", "num"), ("data-value", &value.to_string())], &show(value));
+}
+
+/// A cell with a figure and its interval; unknown without one.
+fn figure_cell(html: &mut Html, figure: Figure, estimate: Option<Estimate>) {
+    let Some(Estimate { value, interval, .. }) = estimate else { return unknown_cell(html) };
+    html.tag("td", &[("class", "num"), ("data-value", &value.to_string())], |html| {
+        with_interval(html, figure, value, interval);
+    });
+}
+
+fn unknown_cell(html: &mut Html) {
+    html.leaf("td", &[("class", "num")], format::UNKNOWN);
+}
+
 /// A figure in a cell of a table, with its interval unless that reads as the figure does.
 fn with_interval(html: &mut Html, figure: Figure, value: f64, interval: Option<(f64, f64)>) {
     let shown = figure.show(value);
@@ -190,9 +220,19 @@ fn with_interval(html: &mut Html, figure: Figure, value: f64, interval: Option<(
     }
 }
 
+/// The headings of a table.
+fn head_row(html: &mut Html, columns: impl FnOnce(&mut Html)) {
+    html.tag("thead", &[], |html| html.tag("tr", &[], columns));
+}
+
 /// A heading of a column that sorts.
 fn column(html: &mut Html, name: &str, hint: &str, class: &str) {
     html.leaf("th", &[("scope", "col"), ("title", hint), ("class", class)], name);
+}
+
+/// A heading of a column that doesn't.
+fn plain_column(html: &mut Html, name: &str) {
+    html.leaf("th", &[("scope", "col"), ("class", "plain")], name);
 }
 
 /// A table in a box of its own, which scrolls where the screen is narrow.

@@ -6,7 +6,7 @@ use measure::{
     nodes::{Cluster, NodeSetup, NodeTrial},
 };
 
-use super::{column, section, table};
+use super::{column, head_row, number_cell, section, table};
 use crate::html::Html;
 
 const COLUMNS: [(&str, &str, &str); 7] = [
@@ -22,12 +22,10 @@ const COLUMNS: [(&str, &str, &str); 7] = [
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     let Some(cluster) = &model.run.cluster else { return };
     section(html, "nodes", "Nodes", |html| {
-        html.leaf("p", &[("class", "fine")], &story(cluster));
+        html.fine_print(&story(cluster));
         table(html, "What each node did", |html| {
-            html.tag("thead", &[], |html| {
-                html.tag("tr", &[], |html| {
-                    COLUMNS.iter().for_each(|(head, hint, class)| column(html, head, hint, class));
-                });
+            head_row(html, |html| {
+                COLUMNS.iter().for_each(|(head, hint, class)| column(html, head, hint, class));
             });
             html.tag("tbody", &[], |html| {
                 for node in &cluster.nodes {
@@ -70,19 +68,11 @@ fn row(html: &mut Html, node: &NodeSetup, trials: &[&NodeTrial]) {
             html.leaf("small", &[], &format!("{}, machine {}", node.host, node.machine));
         });
         html.leaf("td", &[], &did);
-        let mut number = |value: Option<(f64, String)>| match value {
-            Some((value, text)) => {
-                let attributes = [("class", "num"), ("data-value", &*value.to_string())];
-                html.leaf("td", &attributes, &text);
-            }
-            None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
-        };
-        let cpus = node.environment.cpus;
-        number(Some((cpus.into(), cpus.to_string())));
-        number(Some((calls as f64, format::count(calls))));
-        number(busy(trials).map(|busy| (busy, format::share(busy))));
-        number(worst.map(|ns| (ns as f64, format::duration(ns as f64))));
-        number(drift.map(|ppm| (ppm, format!("{} ppm", format::number(ppm)))));
+        number_cell(html, Some(node.environment.cpus), |cpus| cpus.to_string());
+        number_cell(html, Some(calls), format::count);
+        number_cell(html, busy(trials), format::share);
+        number_cell(html, worst, |ns| format::duration(ns as f64));
+        number_cell(html, drift, |ppm| format!("{} ppm", format::number(ppm)));
     });
 }
 

@@ -12,7 +12,7 @@ use measure::{
     statistics::median,
 };
 
-use super::{column, peer_heading, section, table};
+use super::{column, head_row, number_cell, peer_heading, section, table};
 use crate::html::Html;
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
@@ -26,29 +26,23 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         .collect();
     let Some(&(peer, twin)) = pairs.first() else { return };
     section(html, "omission", "What waiting callers would have reported", |html| {
-        html.leaf("p", &[], &lesson(peer, twin));
-        html.leaf(
-            "p",
-            &[("class", "fine")],
-            &format!(
-                "The same load in a closed loop: {} callers, each of which waits for its response, \
-                 and then {} before its next call. These latencies count from the sending. They \
-                 are shown here to illustrate coordinated omission, and are in no other table or \
-                 chart.",
-                twin.callers,
-                format::duration(twin.think_time_s * 1e9),
-            ),
-        );
+        html.paragraph(&lesson(peer, twin));
+        html.fine_print(&format!(
+            "The same load in a closed loop: {} callers, each of which waits for its response, \
+             and then {} before its next call. These latencies count from the sending. They \
+             are shown here to illustrate coordinated omission, and are in no other table or \
+             chart.",
+            twin.callers,
+            format::duration(twin.think_time_s * 1e9),
+        ));
         table(html, "Scheduled calls and waiting callers", |html| {
-            html.tag("thead", &[], |html| {
-                html.tag("tr", &[], |html| {
-                    column(html, "Peer", "", "");
-                    column(html, "Measured by", "What triggers calls", "");
-                    column(html, "Calls", "Successful calls of a trial", "num");
-                    for (name, _) in QUANTILES {
-                        column(html, name, "Latency", "num");
-                    }
-                });
+            head_row(html, |html| {
+                column(html, "Peer", "", "");
+                column(html, "Measured by", "What triggers calls", "");
+                column(html, "Calls", "Successful calls of a trial", "num");
+                for (name, _) in QUANTILES {
+                    column(html, name, "Latency", "num");
+                }
             });
             html.tag("tbody", &[], |html| {
                 for (peer, twin) in pairs {
@@ -93,20 +87,11 @@ fn row(
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
         peer_heading(html, peer);
         html.leaf("td", &[], by);
-        number(html, calls, |calls| format::count(calls as u64));
+        number_cell(html, calls, |calls| format::count(calls as u64));
         for (_, q) in QUANTILES {
-            number(html, latency(q), format::duration);
+            number_cell(html, latency(q), format::duration);
         }
     });
-}
-
-fn number(html: &mut Html, value: Option<f64>, shown: impl Fn(f64) -> String) {
-    match value {
-        None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
-        Some(value) => {
-            html.leaf("td", &[("class", "num"), ("data-value", &value.to_string())], &shown(value))
-        }
-    }
 }
 
 /// The median over the repeats, in nanoseconds.

@@ -1,28 +1,26 @@
 //! What was predicted of the run before its first trial, beside what was measured.
 
-use analysis::{model::Model, prediction::Outcome};
+use analysis::{each_once, model::Model, prediction::Outcome};
 use measure::{format, prediction::Sealed};
 
-use super::{column, section, table};
+use super::{column, head_row, section, table};
 use crate::{html::Html, predicted};
 
 /// Writes the section; nothing where nothing was predicted.
 pub(super) fn write(html: &mut Html, model: &Model<'_>, outcomes: &[Outcome]) {
     let Some(sealed) = &model.run.predictions else { return };
     section(html, "predictions", "Predicted before measuring", |html| {
-        html.leaf("p", &[], &sealing(sealed));
+        html.paragraph(&sealing(sealed));
         html.leaf("p", &[("class", "answer")], &predicted::score(outcomes));
         table(html, "Predictions and measurements", |html| {
-            html.tag("thead", &[], |html| {
-                html.tag("tr", &[], |html| {
-                    column(html, "Peer", "", "");
-                    column(html, "Figure", "", "");
-                    column(html, "Predicted", "", "num");
-                    column(html, "Interval", "95 % prediction interval of the mean", "num");
-                    column(html, "Measured", "Mean over the trials", "num");
-                    column(html, "Error", "Measured over predicted, minus one", "num");
-                    column(html, "Inside", "", "");
-                });
+            head_row(html, |html| {
+                column(html, "Peer", "", "");
+                column(html, "Figure", "", "");
+                column(html, "Predicted", "", "num");
+                column(html, "Interval", "95 % prediction interval of the mean", "num");
+                column(html, "Measured", "Mean over the trials", "num");
+                column(html, "Error", "Measured over predicted, minus one", "num");
+                column(html, "Inside", "", "");
             });
             html.tag("tbody", &[], |html| outcomes.iter().for_each(|one| row(html, one)));
         });
@@ -64,24 +62,14 @@ fn row(html: &mut Html, one: &Outcome) {
 /// What the simulation leaves out, and where it goes beyond the calibration.
 fn beyond(html: &mut Html, sealed: &Sealed) {
     let said = &sealed.predictions;
-    for sentence in sentences(said.points.iter().flat_map(|point| &point.extrapolated)) {
+    for sentence in each_once(said.points.iter().flat_map(|point| &point.extrapolated)) {
         html.tag("p", &[], |html| {
             html.leaf("b", &[], "Extrapolated: ");
             html.text(sentence);
         });
     }
-    html.leaf("p", &[], "The simulation leaves out:");
+    html.paragraph("The simulation leaves out:");
     html.tag("ul", &[], |html| {
         said.leaves_out.iter().for_each(|sentence| html.leaf("li", &[], sentence));
     });
-}
-
-/// Each sentence once.
-fn sentences<'a>(all: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
-    all.fold(Vec::new(), |mut known, sentence| {
-        if !known.contains(&sentence.as_str()) {
-            known.push(sentence);
-        }
-        known
-    })
 }

@@ -6,7 +6,7 @@ use analysis::{
 };
 use measure::{figure::Figure, format};
 
-use super::{column, peer_heading, table};
+use super::{column, head_row, peer_heading, table, unknown_cell};
 use crate::{comparison::OF_ALL, html::Html, palette::Paint};
 
 /// Figures whose ratio is worth a column.
@@ -43,19 +43,17 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         html.text(", repeat by repeat");
     });
     table(html, "Ratios between peers", |html| {
-        html.tag("thead", &[], |html| {
-            html.tag("tr", &[], |html| {
-                column(html, "Peer", "", "");
-                for (figure, head) in &columns {
-                    let word = model.word(*figure);
-                    column(
-                        html,
-                        &format!("{word}{head}"),
-                        "Ratio of the medians; its interval is that of the ratios, repeat by repeat",
-                        "num",
-                    );
-                }
-            });
+        head_row(html, |html| {
+            column(html, "Peer", "", "");
+            for (figure, head) in &columns {
+                let word = model.word(*figure);
+                column(
+                    html,
+                    &format!("{word}{head}"),
+                    "Ratio of the medians; its interval is that of the ratios, repeat by repeat",
+                    "num",
+                );
+            }
         });
         html.tag("tbody", &[], |html| {
             for peer in others {
@@ -79,9 +77,7 @@ fn ratio(peer: &PeerView<'_>, reference: &PeerView<'_>, figure: Figure) -> Optio
 fn cell(html: &mut Html, beside: Option<Beside>) {
     let shown =
         beside.and_then(|beside| Some((beside.significant, beside.ratio?, beside.open_ends())));
-    let Some((significant, ratio, open)) = shown else {
-        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
-    };
+    let Some((significant, ratio, open)) = shown else { return unknown_cell(html) };
     let attributes = [("class", "num"), ("data-value", &*ratio.centre.to_string())];
     html.tag("td", &attributes, |html| {
         html.text(&format!("{} ×", format::factor(ratio.centre)));

@@ -3,7 +3,7 @@
 use analysis::model::Model;
 use measure::{format, simulation::Taken};
 
-use super::{column, table};
+use super::{column, head_row, table};
 use crate::html::Html;
 
 /// Writes it below the question; nothing where the run was measured.
@@ -18,17 +18,15 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     });
     let Some(calibration) = &simulation.calibration else { return };
     let source = if calibration.is_log { "log" } else { "measured run" };
-    html.leaf("p", &[], &format!("Its times were taken from the {source} {}:", calibration.run));
+    html.paragraph(&format!("Its times were taken from the {source} {}:", calibration.run));
     table(html, "What was taken", |html| {
-        html.tag("thead", &[], |html| {
-            html.tag("tr", &[], |html| {
-                column(html, "Taken", "", "");
-                column(html, "From", "", "");
-                column(html, "Count", "How many times were measured", "num");
-                column(html, "Mean", "", "num");
-                column(html, "KS", "Largest difference of the cumulative distributions", "num");
-                column(html, "Worst quantile", "Measured and simulated", "num");
-            });
+        head_row(html, |html| {
+            column(html, "Taken", "", "");
+            column(html, "From", "", "");
+            column(html, "Count", "How many times were measured", "num");
+            column(html, "Mean", "", "num");
+            column(html, "KS", "Largest difference of the cumulative distributions", "num");
+            column(html, "Worst quantile", "Measured and simulated", "num");
         });
         html.tag("tbody", &[], |html| calibration.taken.iter().for_each(|one| row(html, one)));
     });

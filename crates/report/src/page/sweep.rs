@@ -1,17 +1,21 @@
 //! The comparison of a swept run: every peer at every point, with its figures.
 
 use analysis::{
+    each_once,
     model::{
-        Estimate, Model, PeerView,
-        sweep::{Point, Sweep, label, peer_at},
+        Model, PeerView,
+        sweep::{Point, Sweep, label, limit_words, peer_at},
     },
     theory::placement,
 };
 use measure::{figure::Figure, format, record::SearchLimit, summary::saturation};
 
-use super::{column, compact_table, peer_heading, section, table, with_interval};
+use super::{
+    column, compact_table, figure_cell, head_row, number_cell, peer_heading, plain_column, section,
+    table,
+};
 use crate::{
-    comparison::{COLUMNS, Column, shown},
+    comparison::{COLUMNS, Column, lost, shown},
     html::Html,
 };
 
@@ -35,26 +39,20 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
 /// What a search found, for each peer.
 fn found(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
     let Some(search) = sweep.search else { return };
-    html.leaf(
-        "p",
-        &[("class", "fine")],
-        &format!(
-            "The objective: {}, and a response to every call. Neighbouring rates are {:.0} % apart. \
-             “Met up to” is the median over the repeats. Of the two rates of “between”, the objective \
-             was met up to the first in every repeat, and from the second on in none.",
-            search.slo.join(" and "),
-            search.resolution * 100.0
-        ),
-    );
+    html.fine_print(&format!(
+        "The objective: {}, and a response to every call. Neighbouring rates are {:.0} % apart. \
+         “Met up to” is the median over the repeats. Of the two rates of “between”, the objective \
+         was met up to the first in every repeat, and from the second on in none.",
+        search.slo.join(" and "),
+        search.resolution * 100.0
+    ));
     table(html, "The highest rate that met the objective", |html| {
-        html.tag("thead", &[], |html| {
-            html.tag("tr", &[], |html| {
-                column(html, "Peer", "", "");
-                column(html, "Met up to", "Median over the repeats", "num");
-                column(html, "Between", "Met in every repeat – met in none", "num");
-                html.leaf("th", &[("scope", "col"), ("class", "plain")], "Each repeat");
-                html.leaf("th", &[("scope", "col"), ("class", "plain")], "Why it ended there");
-            });
+        head_row(html, |html| {
+            column(html, "Peer", "", "");
+            column(html, "Met up to", "Median over the repeats", "num");
+            column(html, "Between", "Met in every repeat – met in none", "num");
+            plain_column(html, "Each repeat");
+            plain_column(html, "Why it ended there");
         });
         html.tag("tbody", &[], |html| {
             for peer in &model.peers {
@@ -64,11 +62,11 @@ fn found(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
                         let text = "no rate that was tried met the objective";
                         return html.leaf("td", &[("colspan", "4"), ("class", "missing")], text);
                     };
-                    let attributes = [("class", "num"), ("data-value", &*found.rate.to_string())];
-                    html.leaf("td", &attributes, &format::rate(found.rate));
+                    number_cell(html, Some(found.rate), format::rate);
                     let high = found.high.map_or_else(|| "not found".to_owned(), format::rate);
-                    let attributes = [("class", "num"), ("data-value", &*found.low.to_string())];
-                    html.leaf("td", &attributes, &format::range(format::rate(found.low), high));
+                    number_cell(html, Some(found.low), |low| {
+                        format::range(format::rate(low), high)
+                    });
                     let each: Vec<String> =
                         found.repeats.iter().map(|rate| format::rate(*rate)).collect();
                     html.leaf("td", &[], &each.join(", "));
@@ -80,14 +78,7 @@ fn found(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
 }
 
 fn ended(limits: &[SearchLimit]) -> String {
-    let mut said: Vec<&str> = Vec::new();
-    for limit in limits {
-        let word = analysis::model::sweep::limit_words(*limit);
-        if !said.contains(&word) {
-            said.push(word);
-        }
-    }
-    said.join("; ")
+    each_once(limits.iter().map(|limit| limit_words(*limit))).join("; ")
 }
 
 fn points(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
@@ -105,20 +96,18 @@ fn points(html: &mut Html, model: &Model<'_>, sweep: &Sweep<'_>) {
             point.model.measured().any(|peer| placement::of(&point.model, peer).is_some())
         });
     compact_table(html, "Every peer at every point", |html| {
-        html.tag("thead", &[], |html| {
-            html.tag("tr", &[], |html| {
-                column(html, "Peer", "A way from the client to the backends", "");
-                column(html, sweep.short_key(), sweep.key, "num");
-                for figure in &columns {
-                    column(html, &figure.head(model), figure.hint, "num");
-                    if has_theory && figure.head == COLUMNS[0].head {
-                        let hint = "Expected share of the busiest backend if connections are \
-                                    placed like balls in bins";
-                        column(html, "in theory", hint, "num");
-                    }
+        head_row(html, |html| {
+            column(html, "Peer", "A way from the client to the backends", "");
+            column(html, sweep.short_key(), sweep.key, "num");
+            for figure in &columns {
+                column(html, &figure.head(model), figure.hint, "num");
+                if has_theory && figure.head == COLUMNS[0].head {
+                    let hint = "Expected share of the busiest backend if connections are \
+                                placed like balls in bins";
+                    column(html, "in theory", hint, "num");
                 }
-                column(html, "Failed", "Calls that failed or had no answer", "num");
-            });
+            }
+            column(html, "Failed", "Calls that failed or had no answer", "num");
         });
         html.tag("tbody", &[], |html| {
             for peer in &model.peers {
@@ -144,25 +133,13 @@ fn row(
         let value = point.number.map_or_else(|| point.value.to_owned(), |n| n.to_string());
         html.leaf("td", &[("class", "num"), ("data-value", &value)], &label(point));
         for figure in columns {
-            cell(html, figure.value(peer), figure);
+            figure_cell(html, figure.figure, figure.value(peer));
             if has_theory && figure.head == COLUMNS[0].head {
                 let expected = placement::of(&point.model, peer).map(|placed| placed.max_share());
                 let shown = expected.map_or_else(|| format::UNKNOWN.to_owned(), format::share);
                 html.leaf("td", &[("class", "num")], &shown);
             }
         }
-        let (calls, share) = peer.lost();
-        let shown = if calls == 0 { "0".to_owned() } else { format::share(share) };
-        html.leaf("td", &[("class", "num"), ("data-value", &calls.to_string())], &shown);
-    });
-}
-
-fn cell(html: &mut Html, value: Option<Estimate>, figure: &Column) {
-    let Some(estimate) = value else {
-        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
-    };
-    let attributes = [("class", "num"), ("data-value", &*estimate.value.to_string())];
-    html.tag("td", &attributes, |html| {
-        with_interval(html, figure.figure, estimate.value, estimate.interval);
+        number_cell(html, Some(peer.lost().0), |_| lost(peer));
     });
 }

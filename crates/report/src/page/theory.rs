@@ -2,6 +2,8 @@
 //! fell.
 
 use analysis::{
+    each_once,
+    findings::Sentence,
     model::{Estimate, Model, PeerView},
     theory::{
         QUANTILES, Theory,
@@ -11,7 +13,9 @@ use analysis::{
 };
 use measure::{figure::Figure, format};
 
-use super::{column, peer_heading, section, table, with_interval};
+use super::{
+    column, figure_cell, head_row, peer_heading, plain_column, section, table, unknown_cell,
+};
 use crate::{html::Html, palette::Paint};
 
 /// Measured values this near to theory agree with it, however narrow the interval.
@@ -30,23 +34,25 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
 
 fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
     let theories: Vec<_> = peers.iter().map(|peer| analysis::theory::of(model, peer)).collect();
-    let fitted: Vec<(&PeerView<'_>, &Theory)> = peers
-        .iter()
-        .zip(&theories)
-        .filter_map(|(peer, theory)| Some((*peer, (**theory).as_ref().ok()?)))
-        .collect();
+    let mut fitted: Vec<(&PeerView<'_>, &Theory)> = Vec::new();
+    let mut unfitted: Vec<(&str, Vec<&PeerView<'_>>)> = Vec::new();
+    for (peer, theory) in peers.iter().zip(&theories) {
+        match &**theory {
+            Ok(theory) => fitted.push((peer, theory)),
+            Err(reason) => match unfitted.iter_mut().find(|(other, _)| other == reason) {
+                Some((_, peers)) => peers.push(peer),
+                None => unfitted.push((reason, vec![*peer])),
+            },
+        }
+    }
     if !fitted.is_empty() {
-        html.leaf(
-            "p",
-            &[("class", "fine")],
-            &format!(
-                "Theory covers the backends' queues, not network, proxy or kernel. “In the backends” \
-                 is queueing and service {}; “end to end” is what the client saw. Bold: more than \
-                 {:.0} % from theory, with theory outside the interval.",
-                source_of_times(model),
-                AGREES_WITHIN * 100.0
-            ),
-        );
+        html.fine_print(&format!(
+            "Theory covers the backends' queues, not network, proxy or kernel. “In the backends” \
+             is queueing and service {}; “end to end” is what the client saw. Bold: more than \
+             {:.0} % from theory, with theory outside the interval.",
+            source_of_times(model),
+            AGREES_WITHIN * 100.0
+        ));
         table(html, "Theory beside measurement", |html| {
             head(html);
             html.tag("tbody", &[], |html| {
@@ -57,31 +63,12 @@ fn queues(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
         });
         caveats(html, &fitted);
     }
-    let unfitted = peers.iter().zip(&theories).filter_map(|(peer, theory)| {
-        let reason = (**theory).as_ref().err()?;
-        Some((*peer, reason.as_str()))
-    });
-    let mut reasons: Vec<(&str, Vec<&PeerView<'_>>)> = Vec::new();
-    for (peer, reason) in unfitted {
-        match reasons.iter_mut().find(|(other, _)| *other == reason) {
-            Some((_, peers)) => peers.push(peer),
-            None => reasons.push((reason, vec![peer])),
-        }
-    }
     html.tag("ul", &[("class", "peers")], |html| {
-        for (reason, peers) in reasons {
-            html.tag("li", &[], |html| {
-                for (index, peer) in peers.iter().enumerate() {
-                    html.text(match index {
-                        0 => "",
-                        _ if index + 1 == peers.len() => " and ",
-                        _ => ", ",
-                    });
-                    super::peer_name(html, &peer.name, Paint::of(peer.mark));
-                }
-                let word = if peers.len() == 1 { "has" } else { "have" };
-                html.text(&format!(" {word} no model: {reason}."));
-            });
+        for (reason, peers) in unfitted {
+            let word = if peers.len() == 1 { "has" } else { "have" };
+            let sentence = Sentence::default().peers(&peers);
+            let sentence = sentence.text(&format!(" {word} no model: {reason}."));
+            html.tag("li", &[], |html| super::answer::sentence(html, &sentence));
         }
     });
 }
@@ -95,16 +82,14 @@ fn source_of_times(model: &Model<'_>) -> &'static str {
 }
 
 fn head(html: &mut Html) {
-    html.tag("thead", &[], |html| {
-        html.tag("tr", &[], |html| {
-            column(html, "Peer", "With the model that fits it", "");
-            column(html, "Figure", "", "");
-            column(html, "Theory", "Time in the backends by the model", "num");
-            column(html, "In the backends", "Queueing and service together", "num");
-            column(html, "off by", "Measured in the backends over theory, minus one", "num");
-            column(html, "End to end", "What the client saw", "num");
-            column(html, "off by", "Measured end to end over theory, minus one", "num");
-        });
+    head_row(html, |html| {
+        column(html, "Peer", "With the model that fits it", "");
+        column(html, "Figure", "", "");
+        column(html, "Theory", "Time in the backends by the model", "num");
+        column(html, "In the backends", "Queueing and service together", "num");
+        column(html, "off by", "Measured in the backends over theory, minus one", "num");
+        column(html, "End to end", "What the client saw", "num");
+        column(html, "off by", "Measured end to end over theory, minus one", "num");
     });
 }
 
@@ -149,26 +134,16 @@ fn row(
         let shown = expected.map_or_else(|| format::UNKNOWN.to_owned(), format::duration);
         html.leaf("td", &[("class", "num"), ("data-value", &value)], &shown);
         for measured in [take(backends), take(whole)] {
-            time(html, measured);
+            // All times read alike.
+            figure_cell(html, Figure::LatencyP50, measured);
             off_by(html, measured, expected);
         }
     });
 }
 
-fn time(html: &mut Html, measured: Option<Estimate>) {
-    let Some(measured) = measured else {
-        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
-    };
-    let attributes = [("class", "num"), ("data-value", &*measured.value.to_string())];
-    html.tag("td", &attributes, |html| {
-        // All times read alike.
-        with_interval(html, Figure::LatencyP50, measured.value, measured.interval);
-    });
-}
-
 fn off_by(html: &mut Html, measured: Option<Estimate>, expected: Option<f64>) {
     let (Some(measured), Some(expected)) = (measured, expected.filter(|value| *value > 0.0)) else {
-        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
+        return unknown_cell(html);
     };
     let off = |value: f64| value / expected - 1.0;
     let inside = measured.interval.is_some_and(|(low, high)| (low..=high).contains(&expected));
@@ -185,14 +160,8 @@ fn off_by(html: &mut Html, measured: Option<Estimate>, expected: Option<f64>) {
 }
 
 fn caveats(html: &mut Html, fitted: &[(&PeerView<'_>, &Theory)]) {
-    let mut said: Vec<&str> = Vec::new();
-    for caveat in fitted.iter().flat_map(|(_, theory)| &theory.caveats) {
-        if !said.contains(&caveat.as_str()) {
-            said.push(caveat);
-        }
-    }
-    for caveat in said {
-        html.leaf("p", &[("class", "fine")], caveat);
+    for caveat in each_once(fitted.iter().flat_map(|(_, theory)| &theory.caveats)) {
+        html.fine_print(caveat);
     }
 }
 
@@ -205,25 +174,19 @@ fn placements(html: &mut Html, model: &Model<'_>, peers: &[&PeerView<'_>]) {
     }
     let connections = model.run.load.connections;
     html.leaf("h3", &[], "Where connections fall");
-    html.leaf(
-        "p",
-        &[("class", "fine")],
-        &format!(
-            "{} {} on {} backends: the expected share of the busiest one, as for balls in bins.",
-            format::count(u64::from(connections)),
-            if connections == 1 { "connection" } else { "connections" },
-            model.backends.len()
-        ),
-    );
+    html.fine_print(&format!(
+        "{} {} on {} backends: the expected share of the busiest one, as for balls in bins.",
+        format::count(u64::from(connections)),
+        if connections == 1 { "connection" } else { "connections" },
+        model.backends.len()
+    ));
     table(html, "Where connections fall", |html| {
-        html.tag("thead", &[], |html| {
-            html.tag("tr", &[], |html| {
-                column(html, "Peer", "", "");
-                column(html, "Placed", "How a connection gets its backend", "");
-                column(html, "Theory", "Expected share of the busiest backend", "num");
-                column(html, "Measured", "Share of calls of the busiest backend", "num");
-                html.leaf("th", &[("scope", "col"), ("class", "plain")], "Each repeat");
-            });
+        head_row(html, |html| {
+            column(html, "Peer", "", "");
+            column(html, "Placed", "How a connection gets its backend", "");
+            column(html, "Theory", "Expected share of the busiest backend", "num");
+            column(html, "Measured", "Share of calls of the busiest backend", "num");
+            plain_column(html, "Each repeat");
         });
         html.tag("tbody", &[], |html| {
             for (peer, placement) in &placed {
@@ -255,15 +218,7 @@ fn placement_row(html: &mut Html, peer: &PeerView<'_>, placement: &Placement) {
             html.text(&format::share(expected));
             html.leaf("small", &[], &note);
         });
-        match peer.estimate(Figure::MaxShare) {
-            None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
-            Some(measured) => {
-                let attributes = [("class", "num"), ("data-value", &*measured.value.to_string())];
-                html.tag("td", &attributes, |html| {
-                    with_interval(html, Figure::MaxShare, measured.value, measured.interval);
-                });
-            }
-        }
+        figure_cell(html, Figure::MaxShare, peer.estimate(Figure::MaxShare));
         let each: Vec<String> = peer
             .figures()
             .filter_map(|figures| figures.get(Figure::MaxShare))

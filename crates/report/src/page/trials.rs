@@ -3,7 +3,9 @@
 use analysis::model::{Model, PeerView, TrialView};
 use measure::{figure::Figure, format, record::TrialOutcome};
 
-use super::{column, compact_table, comparison::side_name, peer_heading, section};
+use super::{
+    column, compact_table, comparison::side_name, head_row, number_cell, peer_heading, section,
+};
 use crate::html::Html;
 
 /// A trial this far from its peer's median is marked.
@@ -79,17 +81,13 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     let trials = model.trials();
     section(html, "trials", "Every trial", |html| {
         if trials.is_empty() {
-            html.leaf("p", &[], "No trial was recorded.");
+            html.paragraph("No trial was recorded.");
             return;
         }
-        html.leaf(
-            "p",
-            &[("class", "fine")],
-            &format!(
-                "In the order they were run. Marked: more than {:.0} % from the peer's median.",
-                OUTLIER * 100.0
-            ),
-        );
+        html.fine_print(&format!(
+            "In the order they were run. Marked: more than {:.0} % from the peer's median.",
+            OUTLIER * 100.0
+        ));
         compact_table(html, "Every trial", |html| {
             head(html, model);
             html.tag("tbody", &[], |html| {
@@ -102,22 +100,20 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
 }
 
 fn head(html: &mut Html, model: &Model<'_>) {
-    html.tag("thead", &[], |html| {
-        html.tag("tr", &[], |html| {
-            column(html, "#", "Place in the run", "num");
-            column(html, "Peer", "", "");
-            if let Some(sweep) = &model.sweep {
-                column(html, sweep.short_key(), sweep.key, "num");
-            }
-            column(html, "Repeat", "", "num");
-            column(html, "Ended", "", "");
-            for shown in COLUMNS {
-                let word = model.word(shown.figure);
-                column(html, &format!("{word}{}", shown.head), shown.hint, "num");
-            }
-            column(html, "Failed", "Calls that failed or had no answer", "num");
-            column(html, "Doubts", "Warnings, notes included", "num");
-        });
+    head_row(html, |html| {
+        column(html, "#", "Place in the run", "num");
+        column(html, "Peer", "", "");
+        if let Some(sweep) = &model.sweep {
+            column(html, sweep.short_key(), sweep.key, "num");
+        }
+        column(html, "Repeat", "", "num");
+        column(html, "Ended", "", "");
+        for shown in COLUMNS {
+            let word = model.word(shown.figure);
+            column(html, &format!("{word}{}", shown.head), shown.hint, "num");
+        }
+        column(html, "Failed", "Calls that failed or had no answer", "num");
+        column(html, "Doubts", "Warnings, notes included", "num");
     });
 }
 
@@ -134,12 +130,12 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, trial: &TrialVie
     let record = trial.record;
     let middle = model.at_point(peer, record.point.as_deref());
     html.tag("tr", &[("data-peer", &peer.name)], |html| {
-        number(html, u64::from(record.order) + 1);
+        number_cell(html, Some(u64::from(record.order) + 1), format::count);
         peer_heading(html, &PeerView { title: peer.name.clone(), ..peer.clone() });
         if let Some(sweep) = &model.sweep {
             point_cell(html, sweep, trial);
         }
-        number(html, u64::from(record.repeat) + 1);
+        number_cell(html, Some(u64::from(record.repeat) + 1), format::count);
         let Some(figures) = &trial.figures else {
             let span = (COLUMNS.len() + 2).to_string();
             let word = match record.outcome {
@@ -157,28 +153,21 @@ fn row(html: &mut Html, model: &Model<'_>, peer: &PeerView<'_>, trial: &TrialVie
             let middle = middle.estimate(shown.figure);
             cell(html, shown, value, middle.filter(|m| m.trials > 2).map(|m| m.value));
         }
-        number(html, figures.failed + figures.unfinished);
-        number(html, record.warnings.len() as u64);
+        number_cell(html, Some(figures.failed + figures.unfinished), format::count);
+        number_cell(html, Some(record.warnings.len() as u64), format::count);
     });
 }
 
-fn number(html: &mut Html, value: u64) {
-    let attributes = [("class", "num"), ("data-value", &*value.to_string())];
-    html.leaf("td", &attributes, &format::count(value));
-}
-
 fn cell(html: &mut Html, shown: &Column, value: Option<f64>, middle: Option<f64>) {
-    let Some(value) = value else {
-        return html.leaf("td", &[("class", "num")], format::UNKNOWN);
-    };
-    let off = middle.filter(|middle| *middle > 0.0).map_or(0.0, |middle| value / middle - 1.0);
-    let data = value.to_string();
-    if shown.marks_outliers && off.abs() > OUTLIER {
-        let title = format!("{:+.0} % from the median", off * 100.0);
-        let attributes = [("class", "num outlier"), ("data-value", &*data), ("title", &*title)];
-        html.leaf("td", &attributes, &shown.figure.show(value));
-    } else {
-        html.leaf("td", &[("class", "num"), ("data-value", &data)], &shown.figure.show(value));
+    let off = |value: f64| Some(value / middle.filter(|middle| *middle > 0.0)? - 1.0);
+    match value.and_then(|value| Some((value, off(value)?))) {
+        Some((value, off)) if shown.marks_outliers && off.abs() > OUTLIER => {
+            let (data, title) =
+                (value.to_string(), format!("{:+.0} % from the median", off * 100.0));
+            let attributes = [("class", "num outlier"), ("data-value", &*data), ("title", &*title)];
+            html.leaf("td", &attributes, &shown.figure.show(value));
+        }
+        _ => number_cell(html, value, |value| shown.figure.show(value)),
     }
 }
 

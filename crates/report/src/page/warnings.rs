@@ -25,7 +25,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     let kinds = gather(model);
     section(html, "warnings", "Doubts", |html| {
         if kinds.is_empty() {
-            html.leaf("p", &[], "No warning was raised.");
+            html.paragraph("No warning was raised.");
             return;
         }
         let is_doubt = |meaning| matches!(meaning, Meaning::Invalidates(_));

@@ -2,12 +2,13 @@
 //! went; over a sweep, at each point.
 
 use analysis::{
+    each_once,
     model::{Model, PeerView, sweep::peer_at},
     zones::{self, ZoneView},
 };
 use measure::format;
 
-use super::{column, peer_heading, section, table};
+use super::{column, head_row, number_cell, peer_heading, section, table};
 use crate::html::Html;
 
 const HEADING: &str = "Zones";
@@ -29,24 +30,22 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     }
     let served_by = backend_zones(model);
     section(html, "zones", HEADING, |html| {
-        html.leaf("p", &[("class", "fine")], EXPLANATION);
+        html.fine_print(EXPLANATION);
         table(html, HEADING, |html| {
-            html.tag("thead", &[], |html| {
-                html.tag("tr", &[], |html| {
-                    column(html, "Peer", "", "");
-                    if model.sweep.is_some() {
-                        column(html, "At", "", "");
-                    }
-                    column(html, "Clients in", "", "");
-                    column(html, "Calls", "Their share of all successful calls", "num");
-                    let hint = "The share of their calls that a backend in another zone served";
-                    column(html, "Crossed", hint, "num");
-                    column(html, "p99", "Of their calls", "num");
-                    for name in &served_by {
-                        let hint = "The share of their calls that its backends served";
-                        column(html, &format!("Served in {name}"), hint, "num");
-                    }
-                });
+            head_row(html, |html| {
+                column(html, "Peer", "", "");
+                if model.sweep.is_some() {
+                    column(html, "At", "", "");
+                }
+                column(html, "Clients in", "", "");
+                column(html, "Calls", "Their share of all successful calls", "num");
+                let hint = "The share of their calls that a backend in another zone served";
+                column(html, "Crossed", hint, "num");
+                column(html, "p99", "Of their calls", "num");
+                for name in &served_by {
+                    let hint = "The share of their calls that its backends served";
+                    column(html, &format!("Served in {name}"), hint, "num");
+                }
             });
             html.tag("tbody", &[], |html| rows.iter().for_each(|row| write_row(html, row)));
         });
@@ -55,14 +54,9 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
 
 /// The same at all points, or else of the run.
 fn backend_zones<'m>(model: &'m Model<'_>) -> Vec<&'m str> {
-    let mut names = zones::backend_zones(model);
     let points = model.sweep.iter().flat_map(|sweep| &sweep.points);
-    for name in points.flat_map(|point| zones::backend_zones(&point.model)) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
+    let at_points = points.flat_map(|point| zones::backend_zones(&point.model));
+    each_once(zones::backend_zones(model).into_iter().chain(at_points))
 }
 
 fn rows<'m, 'a>(model: &'m Model<'a>) -> Vec<Row<'m, 'a>> {
@@ -85,25 +79,17 @@ fn rows<'m, 'a>(model: &'m Model<'a>) -> Vec<Row<'m, 'a>> {
 }
 
 fn write_row(html: &mut Html, row: &Row<'_, '_>) {
-    let number = |html: &mut Html, value: Option<f64>, show: fn(f64) -> String| match value {
-        Some(value) => {
-            let sorted_by = value.to_string();
-            let attributes = [("class", "num"), ("data-value", &*sorted_by)];
-            html.leaf("td", &attributes, &show(value));
-        }
-        None => html.leaf("td", &[("class", "num")], format::UNKNOWN),
-    };
     html.tag("tr", &[("data-peer", &row.peer.name)], |html| {
         peer_heading(html, row.peer);
         if let Some(at) = &row.at {
             html.leaf("td", &[], at);
         }
         html.leaf("td", &[], row.zone.name);
-        number(html, Some(row.zone.share), format::share);
-        number(html, row.zone.crossed, format::share);
-        number(html, row.zone.p99_ns, format::duration);
+        number_cell(html, Some(row.zone.share), format::share);
+        number_cell(html, row.zone.crossed, format::share);
+        number_cell(html, row.zone.p99_ns, format::duration);
         for share in &row.zone.to {
-            number(html, Some(*share), format::share);
+            number_cell(html, Some(*share), format::share);
         }
     });
 }
