@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use analysis::model::{Model, PeerView};
+use analysis::model::Model;
 use measure::{
     format,
     record::{
         BackendSetup, BusySource, FaultRecord, FleetSetup, LoopMode, Network, ServiceSetup, Tls,
+        TrialRecord,
     },
 };
 
-use super::{comparison::layer, links, section};
-use crate::{html::Html, palette::Paint};
+use super::{as_run, links, section};
+use crate::html::Html;
 
 pub(super) fn write(html: &mut Html, model: &Model<'_>) {
     section(html, "method", "How it was measured", |html| {
@@ -36,9 +37,7 @@ pub(super) fn write(html: &mut Html, model: &Model<'_>) {
         html.leaf("h3", &[], "Environment");
         facts(html, &environment(model));
         html.leaf("h3", &[], "Peers as run");
-        for peer in &model.peers {
-            peer_details(html, peer);
-        }
+        model.peers.iter().for_each(|peer| as_run::write(html, peer));
         html.tag("details", &[], |html| {
             html.leaf("summary", &[], "The scenario with all defaults");
             let text = serde_json::to_string_pretty(&model.run.resolved).unwrap_or_default();
@@ -83,35 +82,27 @@ fn load(model: &Model<'_>) -> Vec<Fact> {
             },
         ),
     };
+    let most = format!(
+        "{} {}, at most {} calls in flight on each",
+        format::count(u64::from(load.connections)),
+        if load.connections == 1 { "connection" } else { "connections" },
+        format::count(u64::from(load.streams)),
+    );
     let messages =
         if load.messages > 1 { format!(", {} messages", load.messages) } else { String::new() };
-    let policy = (!model.is_of_targets()).then(|| fact("Policy", load.policy.clone()));
-    let facts = [
-        fact("Loop", loop_mode),
-        fact(
-            "Load",
-            format!(
-                "{} {}, at most {} calls in flight on each",
-                format::count(u64::from(load.connections)),
-                if load.connections == 1 { "connection" } else { "connections" },
-                format::count(u64::from(load.streams)),
-            ),
+    let call = match &load.service {
+        Some(service) => self::service(service),
+        None => format!(
+            "{}{messages}, request {}, response {}",
+            load.call,
+            sizes(load.request_bytes, load.request_sizes.as_deref()),
+            sizes(load.response_bytes, load.response_sizes.as_deref()),
         ),
-        match &load.service {
-            Some(service) => fact("Call", self::service(service)),
-            None => fact(
-                "Call",
-                format!(
-                    "{}{messages}, request {}, response {}",
-                    load.call,
-                    sizes(load.request_bytes, load.request_sizes.as_deref()),
-                    sizes(load.response_bytes, load.response_sizes.as_deref()),
-                ),
-            ),
-        },
-    ];
+    };
+    let facts = [fact("Loop", loop_mode), fact("Load", most), fact("Call", call)];
+    let policy = (!model.is_of_targets()).then(|| fact("Policy", load.policy.as_str()));
     let fleet = (!load.fleet.is_one()).then(|| fact("Balancers", self::fleet(&load.fleet)));
-    let client = fact("Client", load.client.clone());
+    let client = fact("Client", load.client.as_str());
     facts.into_iter().chain(policy).chain(fleet).chain([client]).collect()
 }
 
@@ -216,25 +207,20 @@ fn own_server(model: &Model<'_>, backend: &BackendSetup) -> String {
 /// Backends that are alike are described once.
 fn backends(model: &Model<'_>) -> String {
     let describe = |backend: &BackendSetup| {
-        let mean = if backend.service_mean_ns > 0.0 {
-            format!(
-                " (mean {})",
-                format::duration(backend.service_mean_ns / backend.speed.max(1e-9))
-            )
-        } else {
-            String::new()
-        };
-        let speed = if (backend.speed - 1.0).abs() > 1e-9 {
-            format!(", speed {}", backend.speed)
-        } else {
-            String::new()
-        };
         if backend.service_time == "unknown" {
             return own_server(model, backend);
         }
+        let mean_ns = backend.service_mean_ns / backend.speed.max(1e-9);
+        let mean = (mean_ns > 0.0).then(|| format!(" (mean {})", format::duration(mean_ns)));
+        let is_scaled = (backend.speed - 1.0).abs() > 1e-9;
+        let speed = is_scaled.then(|| format!(", speed {}", backend.speed));
         format!(
-            "{} calls at once, service time {}{mean}{speed}, weight {}",
-            backend.concurrency, backend.service_time, backend.weight
+            "{} calls at once, service time {}{}{}, weight {}",
+            backend.concurrency,
+            backend.service_time,
+            mean.unwrap_or_default(),
+            speed.unwrap_or_default(),
+            backend.weight
         )
     };
     let mut kinds: Vec<(String, Vec<&str>)> = Vec::new();
@@ -253,14 +239,10 @@ fn backends(model: &Model<'_>) -> String {
 fn procedure(model: &Model<'_>) -> Vec<Fact> {
     let run = &model.run;
     let trials = model.trials();
-    let spans = |value: fn(&measure::record::TrialRecord) -> f64| -> String {
-        let values: Vec<f64> = trials.iter().map(|(_, trial)| value(trial.record)).collect();
-        let low = values.iter().copied().reduce(f64::min);
-        let high = values.iter().copied().reduce(f64::max);
-        match (low, high) {
-            (Some(low), Some(high)) => format::range(format::seconds(low), format::seconds(high)),
-            _ => format::UNKNOWN.to_owned(),
-        }
+    let spans = |value: fn(&TrialRecord) -> f64| {
+        let values = || trials.iter().map(|(_, trial)| value(trial.record));
+        let low = format::seconds(values().fold(f64::INFINITY, f64::min));
+        format::range(low, format::seconds(values().fold(f64::NEG_INFINITY, f64::max)))
     };
     let order: Vec<String> = trials
         .iter()
@@ -269,42 +251,30 @@ fn procedure(model: &Model<'_>) -> Vec<Fact> {
             None => peer.name.clone(),
         })
         .collect();
-    let mut facts = vec![
-        fact(
-            "Warm-up",
-            format!("{} before each trial, not included in any figure", spans(|t| t.warm_up_s)),
+    let order = match order.is_empty() {
+        true => "no trial was recorded".to_owned(),
+        false => format!(
+            "{} (interleaved, so that drift of the machine affects all peers alike)",
+            order.join(" · ")
         ),
-        fact("Measured", format!("{} per trial", spans(|t| t.measured_s))),
-        fact(
-            "Order",
-            if order.is_empty() {
-                "no trial was recorded".to_owned()
-            } else {
-                format!(
-                    "{} (interleaved, so that drift of the machine affects all peers alike)",
-                    order.join(" · ")
-                )
-            },
-        ),
+    };
+    let always = [
+        fact("Warm-up", spans(|t| t.warm_up_s) + " before each trial, not included in any figure"),
+        fact("Measured", spans(|t| t.measured_s) + " per trial"),
+        fact("Order", order),
         fact("Seed", run.seed.to_string()),
     ];
     let sources: BTreeSet<&str> =
         trials.iter().map(|(_, trial)| busy_source(trial.record.machine.busy_source)).collect();
-    if !sources.is_empty() {
-        let sources: Vec<&str> = sources.into_iter().collect();
-        facts.push(fact("CPU of the whole machine", sources.join("; ")));
-    }
-    facts.extend(faults(model).map(|text| fact("Faults", text)));
-    if !run.overrides.is_empty() {
-        facts.push(fact(
-            "Command line",
-            format!("overrides the scenario: {}", run.overrides.join(" ")),
-        ));
-    }
-    if let Some(elapsed) = run.elapsed_s {
-        facts.push(fact("Whole run", format::seconds(elapsed)));
-    }
-    facts
+    let sources = sources.into_iter().collect::<Vec<_>>().join("; ");
+    let overrides = format!("overrides the scenario: {}", run.overrides.join(" "));
+    let optional = [
+        (!sources.is_empty()).then(|| fact("CPU of the whole machine", sources)),
+        faults(model).map(|text| fact("Faults", text)),
+        (!run.overrides.is_empty()).then(|| fact("Command line", overrides)),
+        run.elapsed_s.map(|elapsed| fact("Whole run", format::seconds(elapsed))),
+    ];
+    always.into_iter().chain(optional.into_iter().flatten()).collect()
 }
 
 fn busy_source(source: BusySource) -> &'static str {
@@ -353,117 +323,44 @@ fn faults(model: &Model<'_>) -> Option<String> {
 
 fn environment(model: &Model<'_>) -> Vec<Fact> {
     let environment = &model.run.environment;
-    let is_of_targets = model.is_of_targets();
-    let mut facts = vec![
-        fact(
-            "Machine",
-            format!(
-                "{}, {} logical CPUs, {}",
-                environment.cpu_model,
-                environment.cpus,
-                format::bytes(environment.memory_bytes)
-            ),
-        ),
-        fact("Kernel", environment.kernel.clone()),
-        fact("Frequency", environment.governor.clone().unwrap_or_else(|| "no governor".to_owned())),
-        fact(
-            "Load before the run",
-            format!("{:.2} (one-minute average)", environment.load_average_1m),
-        ),
-        fact(
-            "layerlab",
-            format!(
-                "{} at {}, {} build, {}",
-                environment.layerlab_version,
-                environment.git_revision.as_deref().unwrap_or("an unknown revision"),
-                environment.build_profile,
-                environment.rustc
-            ),
-        ),
-        fact("Open files", format!("at most {}", format::count(environment.open_files_limit))),
-    ];
-    let placement: Vec<String> = environment
-        .placement
-        .iter()
-        // Of a target the lab starts nothing but the load.
-        .filter(|(part, _)| !is_of_targets || part.as_str() == "generator")
+    let machine = format!(
+        "{}, {} logical CPUs, {}",
+        environment.cpu_model,
+        environment.cpus,
+        format::bytes(environment.memory_bytes)
+    );
+    let load = format!("{:.2} (one-minute average)", environment.load_average_1m);
+    let build = format!(
+        "{} at {}, {} build, {}",
+        environment.layerlab_version,
+        environment.git_revision.as_deref().unwrap_or("an unknown revision"),
+        environment.build_profile,
+        environment.rustc
+    );
+    // Of a target the lab starts nothing but the load.
+    let is_placed = |part: &str| !model.is_of_targets() || part == "generator";
+    let placement = environment.placement.iter().filter(|(part, _)| is_placed(part));
+    let placement: Vec<String> = placement
         .map(|(part, cpus)| {
             let cpus: Vec<String> = cpus.iter().map(u32::to_string).collect();
             format!("{part} on {}", cpus.join(", "))
         })
         .collect();
     let placement = if placement.is_empty() { "none".to_owned() } else { placement.join("; ") };
-    facts.push(fact("CPU pinning", placement));
-    if let Some(reason) = &environment.no_instructions {
-        facts.push(fact("Instructions", format!("not counted: {reason}")));
-    }
-    if let Some(cores) = model.run.proxy_quota {
-        let text = format!(
-            "limited to {cores} of a core by a control group, so that it is the bottleneck"
-        );
-        facts.push(fact("Each proxy", text));
-    }
-    facts
-}
-
-fn peer_details(html: &mut Html, peer: &PeerView<'_>) {
-    html.tag("details", &[("data-peer", &peer.name)], |html| {
-        html.tag("summary", &[], |html| {
-            super::peer_name(html, &peer.name, Paint::of(peer.mark));
-            html.text(&format!(" · {} · layer {}", peer.title, layer(peer)));
-        });
-        let Some(setup) = peer.setup else {
-            html.leaf("p", &[], "Its setup is not in the record.");
-            return;
-        };
-        if setup.command.is_empty() {
-            html.leaf("p", &[], "It has no process of its own.");
-        } else {
-            let version = setup.version.as_deref().unwrap_or("version unknown");
-            html.leaf("p", &[], version.trim());
-            if setup.in_kernel {
-                let text = "The command configured the kernel in the balancer's network namespace and \
-                            exited. No process balances, so no process can be billed for it.";
-                html.leaf("p", &[], text);
-            }
-            html.tag("pre", &[("tabindex", "0")], |html| {
-                html.leaf("code", &[], &command_line(&setup.command));
-            });
-        }
-        for (name, text) in &setup.config_files {
-            html.leaf("h4", &[], name);
-            html.tag("pre", &[("tabindex", "0")], |html| html.leaf("code", &[], text));
-        }
-    });
-}
-
-/// A command line as a shell would take it, an option a line.
-fn command_line(command: &[String]) -> String {
-    let quoted = |argument: &String| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+{}".contains(c);
-        if !argument.is_empty() && argument.chars().all(plain) {
-            argument.clone()
-        } else {
-            format!("'{}'", argument.replace('\'', r"'\''"))
-        }
+    let always = [
+        fact("Machine", machine),
+        fact("Kernel", environment.kernel.as_str()),
+        fact("Frequency", environment.governor.as_deref().unwrap_or("no governor")),
+        fact("Load before the run", load),
+        fact("layerlab", build),
+        fact("Open files", format!("at most {}", format::count(environment.open_files_limit))),
+        fact("CPU pinning", placement),
+    ];
+    let uncounted = environment.no_instructions.as_ref();
+    let uncounted = uncounted.map(|reason| fact("Instructions", format!("not counted: {reason}")));
+    let limited = |cores: f64| {
+        format!("limited to {cores} of a core by a control group, so that it is the bottleneck")
     };
-    let mut text = String::new();
-    for (index, argument) in command.iter().enumerate() {
-        if index > 0 {
-            text.push_str(if argument.starts_with("--") { " \\\n    " } else { " " });
-        }
-        text.push_str(&quoted(argument));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn command_lines_can_be_pasted() {
-        let command = ["proxy", "--listen", "[::1]:0", "it's"].map(str::to_owned);
-        assert_eq!(command_line(&command), "proxy \\\n    --listen '[::1]:0' 'it'\\''s'");
-    }
+    let quota = model.run.proxy_quota.map(|cores| fact("Each proxy", limited(cores)));
+    always.into_iter().chain(uncounted).chain(quota).collect()
 }

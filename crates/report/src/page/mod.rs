@@ -10,6 +10,7 @@
 //! whose figures would be pooled over its values give way to a table of all points.
 
 mod answer;
+mod as_run;
 mod balance;
 mod balancers;
 mod charts;
