@@ -2,7 +2,7 @@
 //! costs, and what is still to be measured.
 
 use analysis::{
-    decide::{Decision, Status, micros},
+    decide::{CostRow, Costs, Decision, micros},
     findings::Sentence,
     model::LEVEL_TEXT,
 };
@@ -10,61 +10,30 @@ use measure::format;
 
 use crate::{
     palette::Paint,
-    terminal::{Style, coloured, dim, paragraph, plain_paragraph},
+    terminal::{Style, coloured, cut, dim, paragraph, plain_paragraph},
 };
 
 pub(super) fn write(decision: &Decision, style: Style) -> String {
     let mut text = String::new();
-    let is_conclusive = |one: &&analysis::decide::Situation| {
-        one.finding.status == Status::Conclusive && !one.is_aside
-    };
-    for situation in decision.situations.iter().filter(is_conclusive) {
+    for situation in decision.verdicts() {
         let mut line = Sentence::default().text(&situation.opening(":"));
         if let Some(chosen) = situation.chosen() {
             line = line.figure(chosen).text(". ");
         }
-        line.0.extend(situation.reason.0.iter().cloned());
+        let line = line.followed_by(situation.reason.clone());
         text.push_str(&paragraph(&line, "- ", style));
     }
     if let Some(costs) = &decision.costs {
-        head(&mut text, &format!("CPU cost of balancing, at {}", costs.load), style);
-        let width = costs.rows.iter().map(|row| row.peer.chars().count()).max().unwrap_or(4);
-        for row in &costs.rows {
-            let name = format!("{:<width$}", row.peer);
-            let cost = match row.cpu_per_call_ns {
-                Some(value) => {
-                    let range = value.interval.map(|(low, high)| {
-                        format!(" ({})", format::range(micros(low), micros(high)))
-                    });
-                    let whose = match row.calls_per_core {
-                        _ if row.is_clients => ", the client's".to_owned(),
-                        Some(calls) => format!("; one core handles {}", format::rate(calls.value)),
-                        None => String::new(),
-                    };
-                    format!(
-                        "{:>8} µs per call{}{whose}",
-                        micros(value.value),
-                        range.unwrap_or_default()
-                    )
-                }
-                None => format!("{:>8}", format::UNKNOWN),
-            };
-            let name = crate::terminal::cut(&name, style.width.saturating_sub(2));
-            let room = style.width.saturating_sub(name.chars().count() + 2);
-            let cost = crate::terminal::cut(&format!("  {cost}"), room);
-            text.push_str(&format!("  {}{cost}\n", coloured(&name, Paint::of(row.mark), style)));
-        }
+        write_costs(&mut text, costs, style);
     }
-    let costs = decision.costs.iter().flat_map(|costs| &costs.findings);
-    for finding in costs.filter(|finding| finding.status == Status::Conclusive) {
+    for finding in decision.cost_findings() {
         text.push_str(&paragraph(&finding.sentence, "- ", style));
     }
     open(&mut text, decision, style);
     text.push('\n');
-    let runs = decision.folders().len();
-    let word = if runs == 1 { "run" } else { "runs" };
     let foot = format!(
-        "From {runs} {word} on {}; in brackets: {LEVEL_TEXT} confidence intervals; alike: within {}.",
+        "From {} on {}; in brackets: {LEVEL_TEXT} confidence intervals; alike: within {}.",
+        format::counted(decision.folders().len(), "run"),
         decision.machine,
         format::share(decision.alike_within)
     );
@@ -76,6 +45,29 @@ pub(super) fn write(decision: &Decision, style: Style) -> String {
         text.push_str(&plain_paragraph(&note, "- ", style));
     }
     text
+}
+
+fn write_costs(text: &mut String, costs: &Costs, style: Style) {
+    head(text, &format!("CPU cost of balancing, at {}", costs.load), style);
+    let width = costs.rows.iter().map(|row| row.peer.chars().count()).max().unwrap_or(4);
+    for row in &costs.rows {
+        let name = cut(&format!("{:<width$}", row.peer), style.width.saturating_sub(2));
+        let room = style.width.saturating_sub(name.chars().count() + 2);
+        let cost = cut(&format!("  {}", cost(row)), room);
+        text.push_str(&format!("  {}{cost}\n", coloured(&name, Paint::of(row.mark), style)));
+    }
+}
+
+fn cost(row: &CostRow) -> String {
+    let Some(value) = row.cpu_per_call_ns else { return format!("{:>8}", format::UNKNOWN) };
+    let range = value.interval.map(|(low, high)| format::range(micros(low), micros(high)));
+    let range = range.map(|range| format!(" ({range})")).unwrap_or_default();
+    let whose = match row.calls_per_core {
+        _ if row.is_clients => ", the client's".to_owned(),
+        Some(calls) => format!("; one core handles {}", format::rate(calls.value)),
+        None => String::new(),
+    };
+    format!("{:>8} µs per call{range}{whose}", micros(value.value))
 }
 
 /// What is still to be measured, with what to run.
@@ -92,6 +84,5 @@ fn open(text: &mut String, decision: &Decision, style: Style) {
 }
 
 fn head(text: &mut String, title: &str, style: Style) {
-    let title = crate::terminal::cut(title, style.width);
-    text.push_str(&format!("\n{}\n", dim(&title, style)));
+    text.push_str(&format!("\n{}\n", dim(&cut(title, style.width), style)));
 }

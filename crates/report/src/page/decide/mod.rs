@@ -5,22 +5,23 @@
 //! still to be run, and then the evidence, folded away until it is asked for.
 
 mod calculator;
+mod choices;
 mod tables;
 
 use analysis::{
-    decide::{Choice, Decision, Evidence, Finding, Situation, Status},
+    decide::{Decision, Evidence, Finding, RunUsed, Situation, Status},
     model::LEVEL_TEXT,
 };
 use measure::format;
 
-use super::{column, document, section, table, table_of_words};
-use crate::{charts::Frame, html::Html, pictures, render::svg};
+use super::{column, document, figure, head_row, plain_column, section, table, table_of_words};
+use crate::{charts::Frame, html::Html, pictures};
 
 pub(crate) fn render(decision: &Decision) -> String {
     document("L4, L7 or client-side · layerlab", |html| {
         header(html, decision);
         answer(html, decision);
-        choices(html, decision);
+        choices::write(html, decision);
         calculator::write(html, decision);
         charts(html, decision);
         open(html, decision);
@@ -38,9 +39,8 @@ fn header(html: &mut Html, decision: &Decision) {
     html.tag("header", &[], |html| {
         html.tag("p", &[("class", "kicker")], |html| {
             html.leaf("b", &[], "layerlab");
-            let runs = decision.folders().len();
-            let word = if runs == 1 { "run" } else { "runs" };
-            html.text(&format!(" · a decision from {runs} {word} on {}", decision.machine));
+            let runs = format::counted(decision.folders().len(), "run");
+            html.text(&format!(" · a decision from {runs} on {}", decision.machine));
         });
         html.leaf("h1", &[], "L4, L7 or client-side: which one, and what does it cost?");
     });
@@ -48,23 +48,19 @@ fn header(html: &mut Html, decision: &Decision) {
 
 /// One verdict for each situation that was measured.
 fn answer(html: &mut Html, decision: &Decision) {
-    let is_conclusive =
-        |one: &&Situation| one.finding.status == Status::Conclusive && !one.is_aside;
-    let conclusive: Vec<&Situation> = decision.situations.iter().filter(is_conclusive).collect();
+    let verdicts: Vec<&Situation> = decision.verdicts().collect();
     html.tag("section", &[("id", "answer")], |html| {
-        html.tag("h2", &[("class", "visually-hidden")], |html| html.text("The answer"));
-        if conclusive.is_empty() {
-            html.leaf("p", &[], "No run decides between L4 and L7 yet; use the commands below.");
+        html.leaf("h2", &[("class", "visually-hidden")], "The answer");
+        if verdicts.is_empty() {
+            html.paragraph("No run decides between L4 and L7 yet; use the commands below.");
         } else {
             table_of_words(html, "A verdict for each situation", |html| {
-                html.tag("thead", &[], |html| {
-                    html.tag("tr", &[], |html| {
-                        for name in ["Situation", "Choose", "Because"] {
-                            html.leaf("th", &[("scope", "col"), ("class", "plain")], name);
-                        }
-                    });
+                head_row(html, |html| {
+                    for name in ["Situation", "Choose", "Because"] {
+                        plain_column(html, name);
+                    }
                 });
-                html.tag("tbody", &[], |html| conclusive.iter().for_each(|one| verdict(html, one)));
+                html.tag("tbody", &[], |html| verdicts.iter().for_each(|one| verdict(html, one)));
             });
         }
         caveats(html, decision);
@@ -167,49 +163,8 @@ fn charts(html: &mut Html, decision: &Decision) {
     }
     section(html, "charts", "In pictures", |html| {
         for (wide, narrow) in wide.iter().zip(&narrow) {
-            html.tag("figure", &[("id", wide.name)], |html| {
-                html.tag("figcaption", &[], |html| {
-                    html.leaf("h3", &[], &wide.chart.title);
-                    html.leaf("p", &[], &wide.chart.note);
-                });
-                html.svg(&svg(&wide.chart.drawing, &wide.chart.alternative, "wide"));
-                html.svg(&svg(&narrow.chart.drawing, &narrow.chart.alternative, "narrow"));
-            });
+            figure(html, wide.name, &wide.chart, &narrow.chart);
         }
-    });
-}
-
-/// The choices: what each costs, and where it is the right one.
-fn choices(html: &mut Html, decision: &Decision) {
-    section(html, "choices", "The choices", |html| {
-        table_of_words(html, "The choices", |html| {
-            html.tag("thead", &[], |html| {
-                html.tag("tr", &[], |html| {
-                    for name in ["Choice", "CPU per call", "Tail latency", "The right choice for"] {
-                        html.leaf("th", &[("scope", "col"), ("class", "plain")], name);
-                    }
-                });
-            });
-            html.tag("tbody", &[], |html| {
-                for (choice, what) in [
-                    (Choice::L4, "balances connections"),
-                    (Choice::L7, "balances calls in a proxy"),
-                    (
-                        Choice::ClientDns,
-                        "balances calls in the client, over the backends of a name",
-                    ),
-                    (Choice::ClientLookaside, "the same, over backends from a control plane"),
-                ] {
-                    tables::choice(html, decision, choice, what);
-                }
-            });
-        });
-        html.tag("ul", &[("class", "peers")], |html| {
-            let findings = decision.costs.iter().flat_map(|costs| &costs.findings);
-            for finding in findings.filter(|one| one.status == Status::Conclusive) {
-                html.tag("li", &[], |html| write_finding(html, finding));
-            }
-        });
     });
 }
 
@@ -270,59 +225,32 @@ fn evidence(html: &mut Html, id: &str, heading: &str, inner: impl FnOnce(&mut Ht
 /// How the page was made, and of which runs.
 fn made(html: &mut Html, decision: &Decision) {
     evidence(html, "method", "How this page was made, and from which runs", |html| {
-        html.leaf(
-            "p",
-            &[],
+        html.paragraph(
             "It uses the newest run of each scenario that can be trusted: complete, in its full form, \
              from this machine, and without doubts about the machine. Runs with other settings are \
              listed separately. Peers are compared within a run, repeat by repeat; figures of \
              different runs are never divided or subtracted. loadgen decide makes the page again.",
         );
-        html.leaf(
-            "p",
-            &[],
-            &format!(
-                "There is a verdict only where the {LEVEL_TEXT} confidence interval (in brackets) \
-                 supports it. Two figures are alike if the whole interval is within {} of equality.",
-                format::share(decision.alike_within)
-            ),
-        );
+        html.paragraph(&format!(
+            "There is a verdict only where the {LEVEL_TEXT} confidence interval (in brackets) \
+             supports it. Two figures are alike if the whole interval is within {} of equality.",
+            format::share(decision.alike_within)
+        ));
         table(html, "Runs used", |html| {
-            html.tag("thead", &[], |html| {
-                html.tag("tr", &[], |html| {
-                    for name in ["Scenario", "Started (UTC)", "Load", "Doubts about the run"] {
-                        column(html, name, "", "");
-                    }
-                });
+            head_row(html, |html| {
+                for name in ["Scenario", "Started (UTC)", "Load", "Doubts about the run"] {
+                    column(html, name, "", "");
+                }
             });
             html.tag("tbody", &[], |html| {
-                for run in decision.folders() {
-                    html.tag("tr", &[], |html| {
-                        html.tag("th", &[("scope", "row")], |html| {
-                            let whole = Evidence { point: None, ..run.evidence.clone() };
-                            cite(html, &whole, &whole.name());
-                            html.leaf("small", &[("class", "question")], &run.evidence.folder);
-                        });
-                        html.leaf("td", &[], &run.started_utc.replace('T', " ").replace('Z', ""));
-                        html.leaf("td", &[("class", "wrap")], &run.load);
-                        let doubts = if run.doubts.is_empty() {
-                            "none".to_owned()
-                        } else {
-                            run.doubts.join("; ")
-                        };
-                        html.leaf("td", &[("class", "wrap")], &doubts);
-                    });
-                }
+                decision.folders().into_iter().for_each(|run| run_used(html, run));
             });
         });
         let older: Vec<_> = decision.left_out.iter().filter(|left| left.superseded).collect();
         if !older.is_empty() {
             html.tag("details", &[], |html| {
-                html.leaf(
-                    "summary",
-                    &[],
-                    &format!("{} other runs of the same scenarios", older.len()),
-                );
+                let summary = format!("{} other runs of the same scenarios", older.len());
+                html.leaf("summary", &[], &summary);
                 html.tag("ul", &[], |html| {
                     for left in older {
                         html.leaf("li", &[], &format!("{}: {}.", left.folder, left.reason));
@@ -330,5 +258,19 @@ fn made(html: &mut Html, decision: &Decision) {
                 });
             });
         }
+    });
+}
+
+fn run_used(html: &mut Html, run: &RunUsed) {
+    html.tag("tr", &[], |html| {
+        html.tag("th", &[("scope", "row")], |html| {
+            let whole = Evidence { point: None, ..run.evidence.clone() };
+            cite(html, &whole, &whole.name());
+            html.leaf("small", &[("class", "question")], &run.evidence.folder);
+        });
+        html.leaf("td", &[], &run.started_utc.replace('T', " ").replace('Z', ""));
+        html.leaf("td", &[("class", "wrap")], &run.load);
+        let doubts = run.doubts.join("; ");
+        html.leaf("td", &[("class", "wrap")], if doubts.is_empty() { "none" } else { &doubts });
     });
 }

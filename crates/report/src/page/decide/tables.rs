@@ -1,30 +1,26 @@
-//! The tables of the decision page.
+//! The tables of evidence on the decision page.
 
 use analysis::decide::{
-    BreakEven, Choice, Decision, PeerRow, RunUsed, Status, TailRow, Value, until,
+    BreakEven, Change, CostRow, Decision, PeerRow, RunUsed, Status, TailRow, Value, until,
 };
 use measure::{format, record::Layer};
 
-use super::{cite, column, evidence, table, write_finding};
+use super::{cite, column, evidence, head_row, table, write_finding};
 use crate::{
     html::Html,
-    page::{compact_table, peer_name},
+    page::{compact_table, comparison, peer_name},
     palette::Paint,
 };
 
 pub(super) fn costs(html: &mut Html, decision: &Decision) {
     let Some(costs) = &decision.costs else { return };
     evidence(html, "costs", "What each choice costs", |html| {
-        html.leaf(
-            "p",
-            &[],
-            &format!(
-                "The CPU that balancing costs, at {}: that of the proxy, or what a client that balances \
-                 by itself uses more than one that doesn't. It depends on the load: calls are cheaper \
-                 at a high rate, since they share system calls.",
-                costs.load
-            ),
-        );
+        html.paragraph(&format!(
+            "The CPU that balancing costs, at {}: that of the proxy, or what a client that balances \
+             by itself uses more than one that doesn't. It depends on the load: calls are cheaper \
+             at a high rate, since they share system calls.",
+            costs.load
+        ));
         table(html, "What each choice costs", |html| {
             let carried = costs.rows.iter().any(|row| row.calls_per_core.is_some());
             let carried_head = carried.then_some(("Calls/s per core", "num"));
@@ -33,118 +29,36 @@ pub(super) fn costs(html: &mut Html, decision: &Decision) {
             let head: Vec<_> = head.into_iter().chain(carried_head).chain([beside]).collect();
             heads(html, &head);
             html.tag("tbody", &[], |html| {
-                for row in &costs.rows {
-                    html.tag("tr", &[], |html| {
-                        peer(html, &row.peer, Paint::of(row.mark));
-                        html.leaf("td", &[], layer(row.layer));
-                        let whose = match (row.is_clients, row.is_significant) {
-                            (true, true) => Some("the client's"),
-                            (true, false) => Some("the client's; not significant"),
-                            _ => None,
-                        };
-                        if row.in_kernel && row.cpu_per_call_ns.is_none() {
-                            let text = "in the kernel, not billed to any process";
-                            html.leaf("td", &[("class", "missing"), ("data-value", "")], text);
-                        } else {
-                            cell(html, row.cpu_per_call_ns, signed_duration, whose);
-                        }
-                        if carried {
-                            cell(html, row.calls_per_core, format::rate, None);
-                        }
-                        let note = (!row.is_significant && row.beside_cheapest.is_some())
-                            .then_some("no significant difference");
-                        cell(html, row.beside_cheapest, factor, note);
-                    });
-                }
+                costs.rows.iter().for_each(|row| cost_row(html, row, carried));
             });
         });
     });
 }
 
-/// One choice: what it costs, what it does to the tail, and where it is the right one.
-pub(super) fn choice(html: &mut Html, decision: &Decision, choice: Choice, what: &str) {
-    let layer = match choice {
-        Choice::L4 => Layer::L4,
-        Choice::L7 => Layer::L7,
-        Choice::ClientDns | Choice::ClientLookaside => Layer::Client,
-    };
+fn cost_row(html: &mut Html, row: &CostRow, carried: bool) {
     html.tag("tr", &[], |html| {
-        html.tag("th", &[("scope", "row"), ("class", "wrap")], |html| {
-            html.leaf("b", &[], choice.words());
-            html.leaf("small", &[], what);
+        html.tag("th", &[("scope", "row"), ("data-value", &row.peer)], |html| {
+            peer_name(html, &row.peer, Paint::of(row.mark));
         });
-        // The rows are sorted: the first of a layer is the cheapest.
-        let rows = decision.costs.iter().flat_map(|costs| &costs.rows);
-        let row = rows.clone().find(|row| row.peer == own(choice));
-        match row.or_else(|| rows.clone().find(|row| row.layer == Some(layer))) {
-            Some(row) => {
-                let cost = row
-                    .cpu_per_call_ns
-                    .map_or(format::UNKNOWN.to_owned(), |cost| signed_duration(cost.value));
-                html.tag("td", &[("class", "wrap")], |html| {
-                    html.leaf("b", &[], &cost);
-                    let carries = row.calls_per_core.map(|calls| format::rate(calls.value));
-                    let whose = match carries {
-                        _ if row.is_clients => "more, in the client".to_owned(),
-                        Some(calls) => format!("in the proxy, where one core handles {calls}"),
-                        None => "in the proxy".to_owned(),
-                    };
-                    html.leaf("small", &[], &whose);
-                });
-            }
-            None => html.leaf("td", &[], "not measured"),
-        }
-        html.leaf("td", &[("class", "because")], &tail_of(decision, choice));
-        let right = decision.situations.iter().filter(|one| one.choices.contains(&choice));
-        let right: Vec<String> = right.map(|one| uncapitalised(&one.when)).collect();
-        let text = if right.is_empty() {
-            "no situation that was measured".to_owned()
-        } else {
-            right.join("; ")
+        html.leaf("td", &[], layer(row.layer));
+        let whose = match (row.is_clients, row.is_significant) {
+            (true, true) => Some("the client's"),
+            (true, false) => Some("the client's; not significant"),
+            _ => None,
         };
-        html.leaf("td", &[("class", "because")], &text);
-    });
-}
-
-/// The lab's own peer of a choice.
-fn own(choice: Choice) -> &'static str {
-    match choice {
-        Choice::L4 => "l4",
-        Choice::L7 => "l7",
-        Choice::ClientDns => "client-dns",
-        Choice::ClientLookaside => "client-lookaside",
-    }
-}
-
-/// In how many scenarios the p99 of a choice was lower than that of L4, or higher.
-fn tail_of(decision: &Decision, choice: Choice) -> String {
-    if choice == Choice::L4 {
-        return "the others are compared with this".to_owned();
-    }
-    let rows: Vec<&TailRow> =
-        decision.tails.iter().filter(|row| row.calls == own(choice)).collect();
-    let count = |verdict: &str| rows.iter().filter(|row| row.verdict == verdict).count();
-    match rows.len() {
-        0 => "not compared with L4 under a load that both can handle".to_owned(),
-        all => format!(
-            "p99 lower than L4's in {}, higher in {} and alike in {} of {all} loads that both can \
-             handle",
-            count("lower"),
-            count("higher"),
-            count("alike")
-        ),
-    }
-}
-
-/// A phrase in the middle of a sentence.
-fn uncapitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) if !text.starts_with("TLS") => {
-            first.to_lowercase().chain(letters).collect::<String>()
+        if row.in_kernel && row.cpu_per_call_ns.is_none() {
+            let text = "in the kernel, not billed to any process";
+            html.leaf("td", &[("class", "missing"), ("data-value", "")], text);
+        } else {
+            cell(html, row.cpu_per_call_ns, signed_duration, whose);
         }
-        _ => text.to_owned(),
-    }
+        if carried {
+            cell(html, row.calls_per_core, format::rate, None);
+        }
+        let note = (!row.is_significant && row.beside_cheapest.is_some())
+            .then_some("no significant difference");
+        cell(html, row.beside_cheapest, factor, note);
+    });
 }
 
 pub(super) fn tails(html: &mut Html, decision: &Decision) {
@@ -152,9 +66,7 @@ pub(super) fn tails(html: &mut Html, decision: &Decision) {
         return;
     }
     evidence(html, "tails", "What it saves in tail latency", |html| {
-        html.leaf(
-            "p",
-            &[],
+        html.paragraph(
             "The p99 of balancing calls compared with balancing connections, repeat by repeat. \
              Latency counts from the time a call was due, unless the loop is closed.",
         );
@@ -204,9 +116,7 @@ pub(super) fn changes(html: &mut Html, decision: &Decision) {
         return;
     }
     evidence(html, "changes", "When backends come and go", |html| {
-        html.leaf(
-            "p",
-            &[],
+        html.paragraph(
             "Calls lost, and the time until every backend got the share it was due (none for those \
              that were taken away): medians over the repeats.",
         );
@@ -222,28 +132,24 @@ pub(super) fn changes(html: &mut Html, decision: &Decision) {
                 ],
             );
             html.tag("tbody", &[], |html| {
-                for row in &decision.changes {
-                    html.tag("tr", &[], |html| {
-                        scenario(html, &row.evidence, None);
-                        html.tag("td", &[], |html| peer_name(html, &row.peer, Paint::of(row.mark)));
-                        html.leaf("td", &[], layer(row.layer));
-                        let calls = format!("{} calls", format::count(row.lost_calls));
-                        cell(html, row.lost_rate, format::share, Some(&calls));
-                        html.tag("td", &[("class", "wrap")], |html| {
-                            for fault in &row.faults {
-                                let text = format!(
-                                    "{} {} at {:.1} s: {}",
-                                    fault.action,
-                                    fault.backend,
-                                    fault.at_s,
-                                    until(fault)
-                                );
-                                html.leaf("small", &[], &text);
-                            }
-                        });
-                    });
-                }
+                decision.changes.iter().for_each(|row| change_row(html, row));
             });
+        });
+    });
+}
+
+fn change_row(html: &mut Html, row: &Change) {
+    html.tag("tr", &[], |html| {
+        scenario(html, &row.evidence, None);
+        html.tag("td", &[], |html| peer_name(html, &row.peer, Paint::of(row.mark)));
+        html.leaf("td", &[], layer(row.layer));
+        let calls = format!("{} calls", format::count(row.lost_calls));
+        cell(html, row.lost_rate, format::share, Some(&calls));
+        html.tag("td", &[("class", "wrap")], |html| {
+            for fault in &row.faults {
+                let done = format!("{} {} at {:.1} s", fault.action, fault.backend, fault.at_s);
+                html.leaf("small", &[], &format!("{done}: {}", until(fault)));
+            }
         });
     });
 }
@@ -253,18 +159,14 @@ pub(super) fn even(html: &mut Html, decision: &Decision) {
         return;
     }
     evidence(html, "break-even", "Where L4 and L7 break even", |html| {
-        html.leaf(
-            "p",
-            &[],
+        html.paragraph(
             "Behind L4, each backend needs the capacity of the busiest one. With B equal backends, of \
              which the busiest gets a share m of the calls, that is B·m times what the calls use. \
              Balancing calls saves B·(m₄ − m₇) times the service time S per call, and costs c₇ − c₄ \
              more CPU in the proxy. So the two break even at",
         );
         html.leaf("pre", &[], "S* = (c₇ − c₄) / (B · (m₄ − m₇))");
-        html.leaf(
-            "p",
-            &[],
+        html.paragraph(
             "at any rate: calls that cost a backend more CPU than S* are cheaper behind L7. It is \
              computed repeat by repeat, from one run, and assumes that backends and proxies run at \
              the same utilisation and that backends are limited by their CPU.",
@@ -381,12 +283,10 @@ fn scenario_row(html: &mut Html, run: &RunUsed, one: &PeerRow) {
 }
 
 fn heads(html: &mut Html, names: &[(&str, &str)]) {
-    html.tag("thead", &[], |html| {
-        html.tag("tr", &[], |html| {
-            for (name, class) in names {
-                column(html, name, "", class);
-            }
-        });
+    head_row(html, |html| {
+        for (name, class) in names {
+            column(html, name, "", class);
+        }
     });
 }
 
@@ -405,18 +305,8 @@ fn scenario(html: &mut Html, evidence: &analysis::decide::Evidence, note: Option
     });
 }
 
-fn peer(html: &mut Html, name: &str, paint: Paint) {
-    html.tag("th", &[("scope", "row"), ("data-value", name)], |html| peer_name(html, name, paint));
-}
-
 fn layer(layer: Option<Layer>) -> &'static str {
-    match layer {
-        Some(Layer::None) => "none",
-        Some(Layer::L4) => "L4",
-        Some(Layer::L7) => "L7",
-        Some(Layer::Client) => "client",
-        _ => "unknown",
-    }
+    comparison::layer_name(layer.unwrap_or(Layer::External))
 }
 
 /// A figure with its interval, and a remark.
@@ -444,6 +334,6 @@ fn factor(value: f64) -> String {
     format!("{} ×", format::factor(value))
 }
 
-fn signed_duration(ns: f64) -> String {
+pub(super) fn signed_duration(ns: f64) -> String {
     if ns < 0.0 { format!("−{}", format::duration(-ns)) } else { format::duration(ns) }
 }

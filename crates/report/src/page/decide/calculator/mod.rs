@@ -4,7 +4,7 @@
 use analysis::decide::Decision;
 use measure::{calculator::Calculator, format};
 
-use super::{column, section};
+use super::{column, head_row, section};
 use crate::{html::Html, page::compact_table};
 
 const SCRIPT: &str = include_str!("calculator.js");
@@ -24,34 +24,32 @@ struct Input {
 /// Writes the section; where no grid was simulated, how to have it.
 pub(super) fn write(html: &mut Html, decision: &Decision) {
     let Some(calculator) = &decision.calculator else {
-        return html.leaf("p", &[("class", "fine")], HOW_TO_ADD);
+        return html.fine_print(HOW_TO_ADD);
     };
     // A number that is none has no place in JSON, and the grid has no such number.
     let Ok(grid) = serde_json::to_string(calculator) else { return };
     html.style(STYLE);
     section(html, "calculator", "What if: other rates, clients and backends", |html| {
-        html.leaf("p", &[], &introduction(calculator));
+        html.paragraph(&introduction(calculator));
         html.raw("<noscript><p>The calculator needs the page's script.</p></noscript>\n");
         html.tag("form", &[("id", "what-if"), ("data-grid", &grid)], |html| {
             inputs(calculator).iter().for_each(|input| field(html, input));
         });
         html.tag("p", &[("id", "what-if-load"), ("role", "status")], |_| {});
         compact_table(html, "What each way to balance would come to", |html| {
-            html.tag("thead", &[], |html| {
-                html.tag("tr", &[], |html| {
-                    column(html, "Way to balance", "", "");
-                    column(html, "Busiest backend", "Its share, even is 1 / backends", "num");
-                    column(html, "Mean", "", "num");
-                    column(html, "p50", "", "num");
-                    column(html, "p99", "", "num");
-                    column(html, "Cores", "CPU of the proxies", "num");
-                    column(html, "Price", "", "num");
-                    column(html, "This answer is", "", "");
-                });
+            head_row(html, |html| {
+                column(html, "Way to balance", "", "");
+                column(html, "Busiest backend", "Its share, even is 1 / backends", "num");
+                column(html, "Mean", "", "num");
+                column(html, "p50", "", "num");
+                column(html, "p99", "", "num");
+                column(html, "Cores", "CPU of the proxies", "num");
+                column(html, "Price", "", "num");
+                column(html, "This answer is", "", "");
             });
             html.tag("tbody", &[("id", "what-if-answers")], |_| {});
         });
-        html.leaf("p", &[("class", "fine")], &how(calculator));
+        html.fine_print(&how(calculator));
     });
     html.raw("<script>\n");
     html.raw(SCRIPT);
