@@ -17,8 +17,8 @@ pub fn markdown(run: &RunRecord, trials: &[TrialRecord]) -> String {
     let model = Model::new(run, trials);
     let mut text = format!("## {}\n\n{}\n\n", escaped(&run.scenario), escaped(&run.question));
     let findings = Findings::of(&model);
-    let said = if findings.answer.is_empty() { &findings.peers } else { &findings.answer };
-    let said: Vec<String> = said.iter().map(|sentence| escaped(&sentence.plain())).collect();
+    let said = findings.said().iter().map(|sentence| escaped(&sentence.plain()));
+    let said: Vec<String> = said.collect();
     text += &format!("{}\n\n", said.join(" "));
     text += &table(&Table::of(&model));
     if !run.expectations.is_empty() {

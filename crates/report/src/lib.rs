@@ -35,6 +35,7 @@ mod scale;
 pub mod summary;
 pub mod terminal;
 mod verdicts;
+mod words;
 
 use std::{
     fs, io,

@@ -14,6 +14,7 @@ use crate::{
     drawing::{Drawing, Font, Group},
     fonts::text_width,
     palette::Paint,
+    words::{Word, words},
 };
 
 const WIDTH: f64 = 1_000.0;
@@ -42,7 +43,7 @@ pub fn draw(model: &Model<'_>) -> Drawing {
     let y = heading(&mut drawing, model);
     let findings = Findings::of(model);
     let foot = footer(&mut drawing, model, &findings);
-    let said = if findings.answer.is_empty() { &findings.peers } else { &findings.answer };
+    let said = findings.said();
     let (answer, top) = answer(&said[..said.len().min(4)], y, foot - LEAST_PICTURES);
     drawing.groups.extend(answer.groups);
     if foot - top >= NO_PICTURES {
@@ -145,13 +146,12 @@ fn source(model: &Model<'_>, findings: &Findings) -> String {
     let run = &model.run;
     let load = &run.load;
     let rate = load.rate.map_or_else(|| "closed loop".to_owned(), format::rate);
-    let connections = load.connections;
     let offered = match &model.sweep {
         // What differs between points is none of all.
         Some(sweep) => format!("{} at {} values", sweep.key, sweep.points.len()),
         None => format!(
-            "{rate}, {connections} connection{} × {} streams",
-            if connections == 1 { "" } else { "s" },
+            "{rate}, {} × {} streams",
+            format::counted(load.connections as usize, "connection"),
             load.streams,
         ),
     };
@@ -162,9 +162,10 @@ fn source(model: &Model<'_>, findings: &Findings) -> String {
     let mut text = format!(
         "{offered}{behind} · {} · {} CPUs · {} · layerlab {}",
         match model.repeats() {
-            1 => "1 repeat".to_owned(),
-            repeats if model.sweep.is_some() => format!("up to {repeats} repeats a point"),
-            repeats => format!("{repeats} repeats"),
+            repeats if model.sweep.is_some() && repeats != 1 => {
+                format!("up to {repeats} repeats a point")
+            }
+            repeats => format::counted(repeats, "repeat"),
         },
         run.environment.cpus,
         run.started_utc,
@@ -175,8 +176,7 @@ fn source(model: &Model<'_>, findings: &Findings) -> String {
     }
     match findings.notes.len() {
         0 => text,
-        1 => format!("{text} · 1 note in the report"),
-        notes => format!("{text} · {notes} notes in the report"),
+        notes => format!("{text} · {} in the report", format::counted(notes, "note")),
     }
 }
 
@@ -187,63 +187,25 @@ fn flow(drawing: &mut Drawing, sentence: &Sentence, x: f64, y: f64, width: f64, 
     let line_height = size * 1.42;
     let (mut at, mut base) = (x, y + size);
     let mut group = Group::default();
-    for word in words(sentence, plain) {
-        let gap = if word.spaced && at > x { space } else { 0.0 };
+    for Word { text, piece, spaced } in words(sentence) {
+        let font = match piece {
+            Piece::Text(_) => plain,
+            Piece::Peer(_, mark) => plain.bold().paint(Paint::of(*mark)),
+            Piece::Figure(_) => plain.bold(),
+            Piece::Range(_) => plain.paint(Paint::Soft),
+        };
+        let gap = if spaced && at > x { space } else { 0.0 };
         // Bold is a thickened face here, and a little wider.
-        let needed = text_width(&word.text, size) + if word.font.bold { 1.0 } else { 0.0 };
-        if at + gap + needed > x + width && word.spaced {
+        let needed = text_width(&text, size) + if font.bold { 1.0 } else { 0.0 };
+        if at + gap + needed > x + width && spaced {
             at = x;
             base += line_height;
         } else {
             at += gap;
         }
-        group.text((at, base), word.text, word.font);
+        group.text((at, base), text, font);
         at += needed;
     }
     drawing.groups.push(group);
     base + line_height - size
-}
-
-/// A stretch of text that is not broken.
-struct Word {
-    text: String,
-    font: Font,
-    /// Whether a space, and so a break, may stand before it.
-    spaced: bool,
-}
-
-fn words(sentence: &Sentence, plain: Font) -> Vec<Word> {
-    let mut words = Vec::new();
-    let mut spaced = false;
-    for piece in &sentence.0 {
-        match piece {
-            Piece::Text(text) => {
-                for (index, word) in text.split(' ').enumerate() {
-                    spaced = spaced || index > 0;
-                    if !word.is_empty() {
-                        words.push(Word { text: word.to_owned(), font: plain, spaced });
-                        spaced = false;
-                    }
-                }
-            }
-            Piece::Peer(name, mark) => {
-                words.push(Word {
-                    text: name.clone(),
-                    font: plain.bold().paint(Paint::of(*mark)),
-                    spaced,
-                });
-                spaced = false;
-            }
-            Piece::Figure(figure) => {
-                words.push(Word { text: figure.clone(), font: plain.bold(), spaced });
-                spaced = false;
-            }
-            Piece::Range(range) => {
-                let font = plain.paint(Paint::Soft);
-                words.push(Word { text: format!("({range})"), font, spaced: true });
-                spaced = false;
-            }
-        }
-    }
-    words
 }

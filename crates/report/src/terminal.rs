@@ -18,9 +18,10 @@ use measure::{
 };
 
 use crate::{
-    comparison::{Column, shown},
+    comparison::{Column, lost, shown},
     palette::Paint,
     predicted,
+    words::{Word, words},
 };
 
 /// How text is set.
@@ -112,22 +113,15 @@ fn fitting(
 pub fn verdict(run: &RunRecord, trials: &[TrialRecord], style: Style) -> String {
     let model = Model::new(run, trials);
     let findings = Findings::of(&model);
-    let said = if findings.answer.is_empty() { &findings.peers } else { &findings.answer };
-    let mut text = String::new();
-    let joined = said.iter().fold(Sentence::default(), |mut all, sentence| {
-        if !all.0.is_empty() {
-            all = all.text(" ");
-        }
-        all.0.extend(sentence.0.iter().cloned());
-        all
-    });
-    text.push_str(&paragraph(&joined, "", style));
+    let one_by_one = |all: Sentence, next: &Sentence| all.start().followed_by(next.clone());
+    let joined = findings.said().iter().fold(Sentence::default(), one_by_one);
+    let mut text = paragraph(&joined, "", style);
     if model.has_intervals() {
         let note = format!(
             "In brackets: {LEVEL_TEXT} confidence intervals over {} repeats.",
             model.repeats()
         );
-        text.push_str(&paragraph(&Sentence::default().text(&note), "", style));
+        text.push_str(&plain_paragraph(&note, "", style));
     }
     for doubt in &findings.doubts {
         text.push_str(&paragraph(doubt, "! ", style));
@@ -268,8 +262,7 @@ impl<'m> Row<'m> {
         let mut cells = Vec::new();
         if missing.is_none() {
             cells.extend(columns.iter().map(|column| cell(column, peer)));
-            let (calls, share) = peer.lost();
-            cells.push(if calls == 0 { "0".to_owned() } else { format::share(share) });
+            cells.push(lost(peer));
         }
         let name = match point {
             Some(point) => format!("{} at {point}", peer.name),
@@ -315,56 +308,43 @@ fn blocks(rows: &[Row<'_>], used: &[usize], heads: &[String], style: Style) -> S
 
 /// A sentence broken into lines, the first with a mark in front.
 pub(crate) fn paragraph(sentence: &Sentence, mark: &str, style: Style) -> String {
-    // Words with their paint: a break never falls into a figure's number and
-    // unit, which are held together until the lines are made.
-    let mut words: Vec<(String, Option<Paint>)> = Vec::new();
-    let mut glued = true;
-    for piece in &sentence.0 {
-        let (text, paint) = match piece {
-            Piece::Text(text) => (text.clone(), None),
-            Piece::Peer(name, mark) => (name.clone(), Some(Paint::of(*mark))),
-            Piece::Figure(figure) => (figure.replace(' ', "\u{a0}"), None),
-            Piece::Range(range) => (format!(" ({})", range.replace(' ', "\u{a0}")), None),
-        };
-        if text.starts_with(' ') {
-            glued = false;
-        }
-        for word in text.split(' ').filter(|word| !word.is_empty()) {
-            match words.last_mut() {
-                Some((last, colour)) if glued => {
-                    last.push_str(word);
-                    *colour = colour.or(paint);
-                }
-                _ => words.push((word.to_owned(), paint)),
-            }
-            glued = false;
-        }
-        glued = !text.ends_with(' ');
-    }
     let indent = mark.chars().count();
     let width = style.width.max(indent + 10);
-    let mut text = mark.to_owned();
-    let mut column = indent;
-    let mut first = true;
-    for (word, paint) in words {
-        let shown = word.replace('\u{a0}', " ");
-        let length = shown.chars().count();
-        if !first && column + 1 + length > width {
-            text.push('\n');
-            text.push_str(&" ".repeat(indent));
+    let (mut text, mut column) = (mark.to_owned(), indent);
+    for (index, (word, paint)) in unbroken(sentence).into_iter().enumerate() {
+        if index > 0 && column + 1 + word.chars().count() > width {
+            text.push_str(&format!("\n{}", " ".repeat(indent)));
             column = indent;
-        } else if !first {
+        } else if index > 0 {
             text.push(' ');
             column += 1;
         }
         // A word longer than the line is cut rather than let out of it.
-        let shown = cut(&shown, width - indent);
+        let shown = cut(&word, width - indent);
         column += shown.chars().count();
         text.push_str(&paint.map_or(shown.clone(), |paint| coloured(&shown, paint, style)));
-        first = false;
     }
     text.push('\n');
     text
+}
+
+/// What stands between the breaks of a sentence, in the colour of a peer that is named in it.
+fn unbroken(sentence: &Sentence) -> Vec<(String, Option<Paint>)> {
+    let mut all: Vec<(String, Option<Paint>)> = Vec::new();
+    for Word { text, piece, spaced } in words(sentence) {
+        let paint = match piece {
+            Piece::Peer(_, mark) => Some(Paint::of(*mark)),
+            Piece::Text(_) | Piece::Figure(_) | Piece::Range(_) => None,
+        };
+        match all.last_mut() {
+            Some((last, colour)) if !spaced => {
+                last.push_str(&text);
+                *colour = colour.or(paint);
+            }
+            _ => all.push((text, paint)),
+        }
+    }
+    all
 }
 
 /// Text broken into lines, the first with a mark in front.
