@@ -6,7 +6,7 @@
 use analysis::model::{Estimate, LEVEL_TEXT, Model, PeerView};
 use measure::figure::Figure;
 
-use super::{Chart, Frame, fit, tipped};
+use super::{Chart, Frame, fit, tipped, whisker};
 use crate::{
     comparison::COLUMNS,
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
@@ -159,11 +159,7 @@ fn bar(drawing: &mut Drawing, row: &Row<'_, '_>, figure: Figure, x: &Linear, lin
         group.rect(bar, Fill::new(paint).alpha(0.55));
         let end = |value: f64| x.at(value.clamp(0.0, x.domain.1));
         if let Some((low, high)) = estimate.interval {
-            let stroke = Stroke::new(Paint::Ink, 1.2);
-            group.line((end(low), middle), (end(high), middle), stroke);
-            for at in [low, high] {
-                group.line((end(at), middle - 3.5), (end(at), middle + 3.5), stroke);
-            }
+            whisker(group, (end(low), end(high)), middle, Stroke::new(Paint::Ink, 1.2));
         }
         for repeat in repeats {
             group.dot((end(*repeat), middle), 2.2, Fill::new(paint));

@@ -7,7 +7,7 @@
 use analysis::model::{Estimate, LEVEL_TEXT, Model, PeerView};
 use measure::{figure::Figure, format, record::ProcessRole};
 
-use super::{Chart, Frame, fit, tipped};
+use super::{Chart, Frame, fit, tipped, whisker};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
     palette::Paint,
@@ -142,8 +142,8 @@ fn draw_row(
     top: f64,
     frame: Frame,
 ) {
-    let bar = Bounds { x: x.at(0.0), y: top + 22.0, width: 0.0, height: 20.0 };
-    let bar = if frame.is_narrow() { Bounds { y: top + 36.0, ..bar } } else { bar };
+    let y = top + if frame.is_narrow() { 36.0 } else { 22.0 };
+    let bar = Bounds { x: x.at(0.0), y, width: 0.0, height: 20.0 };
     drawing.group(Group::of(&peer.name), |group| {
         let font = Font::new(14.0).bold().paint(Paint::of(peer.mark));
         if frame.is_narrow() {
@@ -155,24 +155,17 @@ fn draw_row(
     });
     if parts.is_empty() {
         let font = Font::new(12.0).paint(Paint::Soft);
-        let reason = peer.missing().unwrap_or_else(|| "no call succeeded".to_owned());
-        let text = fit(&reason, font, frame.width - bar.x - 8.0);
+        let text = fit(&without_parts(peer), font, frame.width - bar.x - 8.0);
         drawing.ground().text((bar.x + 6.0, bar.y + 14.0), text, font);
         return;
     }
     let mut start = 0.0;
     let mut label_from = bar.x + 4.0;
     for part in parts {
-        let paint = paint_of(part.role, peer);
         let (from, middle) = (x.at(start), x.at(start + part.user));
         let to = x.at(start + part.total.value);
         drawing.group(tipped(&peer.name, tip(peer, part)), |group| {
-            // No grid line shows through.
-            group.rect(Bounds { x: from, width: to - from, ..bar }, Fill::new(Paint::Paper));
-            let user = Bounds { x: from, width: (middle - from).max(0.0), ..bar };
-            group.rect(user, Fill::new(paint));
-            let system = Bounds { x: middle, width: (to - middle - 1.0).max(0.0), ..bar };
-            group.rect(system, Fill::new(paint).alpha(0.45));
+            two_tone(group, bar, [from, middle, to], paint_of(part.role, peer));
             let font = Font::new(11.5).paint(Paint::Soft);
             let text = format!("{} {}", part.name, format::number(part.total.value / 1e3));
             let at = label_from.max(from);
@@ -183,25 +176,36 @@ fn draw_row(
     }
     drawing.group(Group::of(&peer.name), |group| {
         if let Some(proxy) = parts.iter().find(|part| part.role == ProcessRole::Proxy) {
-            whisker(group, proxy, x, bar);
+            interval(group, proxy, x, bar);
         }
         let font = Font::new(13.0).bold();
         group.text((x.at(start) + 8.0, bar.y + 15.0), format::duration(start), font);
     });
 }
 
+/// The part of a bar between two places: up to the middle one in full colour, then pale.
+fn two_tone(group: &mut Group, bar: Bounds, [from, middle, to]: [f64; 3], paint: Paint) {
+    // No grid line shows through.
+    group.rect(Bounds { x: from, width: to - from, ..bar }, Fill::new(Paint::Paper));
+    let user = Bounds { x: from, width: (middle - from).max(0.0), ..bar };
+    group.rect(user, Fill::new(paint));
+    let system = Bounds { x: middle, width: (to - middle - 1.0).max(0.0), ..bar };
+    group.rect(system, Fill::new(paint).alpha(0.45));
+}
+
 /// The interval of the proxy's cost, the one on the common base line.
-fn whisker(group: &mut Group, part: &Part, x: &Linear, bar: Bounds) {
+fn interval(group: &mut Group, part: &Part, x: &Linear, bar: Bounds) {
     let Some((low, high)) = part.total.interval else { return };
-    let (from, to) = (x.at(low.max(0.0)), x.at(high.min(x.domain.1)));
-    let (middle, cap) = (bar.y + bar.height / 2.0, 3.5);
+    let ends = (x.at(low.max(0.0)), x.at(high.min(x.domain.1)));
     // A pale edge keeps it visible on dark bars.
     for stroke in [Stroke::new(Paint::Paper, 3.4).alpha(0.7), Stroke::new(Paint::Ink, 1.2)] {
-        group.line((from, middle), (to, middle), stroke);
-        for end in [from, to] {
-            group.line((end, middle - cap), (end, middle + cap), stroke);
-        }
+        whisker(group, ends, bar.y + bar.height / 2.0, stroke);
     }
+}
+
+/// Why a peer has no parts.
+fn without_parts(peer: &PeerView<'_>) -> String {
+    peer.missing().unwrap_or_else(|| "no call succeeded".to_owned())
 }
 
 fn tip(peer: &PeerView<'_>, part: &Part) -> String {
@@ -225,22 +229,18 @@ fn alternative(rows: &[(&PeerView<'_>, Vec<Part>)]) -> String {
     let mut text = String::from("CPU time per call.");
     for (peer, parts) in rows {
         text.push_str(&format!(" {}: ", peer.name));
-        let said: Vec<String> = parts
-            .iter()
-            .map(|part| {
-                format!(
-                    "{} {} ({} user, {} system)",
-                    part.name,
-                    format::duration(part.total.value),
-                    format::duration(part.user),
-                    format::duration(part.system.value)
-                )
-            })
-            .collect();
-        let said = if said.is_empty() {
-            peer.missing().unwrap_or_else(|| "no call succeeded".to_owned())
-        } else {
-            said.join(", ")
+        let said = parts.iter().map(|part| {
+            format!(
+                "{} {} ({} user, {} system)",
+                part.name,
+                format::duration(part.total.value),
+                format::duration(part.user),
+                format::duration(part.system.value)
+            )
+        });
+        let said = match parts.is_empty() {
+            true => without_parts(peer),
+            false => said.collect::<Vec<_>>().join(", "),
         };
         text.push_str(&format!("{said}."));
     }

@@ -4,148 +4,22 @@
 //! theory says where a closed form fits. The points are those that were measured: the
 //! axis has a tick at each and none between, and lines only guide the eye.
 
-use analysis::{
-    fleet::random_subsets,
-    model::{
-        Estimate, LEVEL_TEXT, Model, PeerView,
-        sweep::{Point, Sweep, label, peer_at},
-    },
-    theory::{by_chance_ns, placement},
+use analysis::model::{
+    Estimate, LEVEL_TEXT, Model, PeerView,
+    sweep::{Point, Sweep, label, peer_at},
 };
-use measure::{figure::Figure, format};
+use measure::figure::Figure;
 
-use super::{Chart, Frame, axis, ends, fit, tipped};
+use super::{
+    Chart, Frame, axis,
+    curves::{Axis, Curve},
+    ends, fit, tipped,
+};
 use crate::{
     drawing::{Bounds, Drawing, Fill, Font, Group, Stroke},
     palette::Paint,
     scale::{Linear, Log, ticks},
 };
-
-/// A figure that is drawn over a sweep.
-#[derive(Debug)]
-pub(super) struct Curve {
-    figure: Figure,
-    title: &'static str,
-    note: &'static str,
-    /// Whether it is a latency, which a closed loop's must say of itself.
-    axis: Axis,
-    /// A value on the axis.
-    tick: fn(f64) -> String,
-    theory: Option<Theory>,
-    /// A value at a point that all peers are held to.
-    reference: Option<Reference>,
-}
-
-const BY_CHANCE: &str = "by chance";
-
-/// What theory expects of a peer at a point.
-type Theory = fn(&Model<'_>, &PeerView<'_>) -> Option<f64>;
-/// What all peers are held to at a point, and its name.
-type Reference = fn(&Sweep<'_>, &Model<'_>) -> Option<(f64, &'static str)>;
-
-/// How values lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Axis {
-    /// From zero, straight.
-    Straight,
-    /// In equal ratios.
-    Log,
-}
-
-pub(super) const SHARES: Curve = Curve {
-    figure: Figure::MaxShare,
-    title: "Share of the busiest backend",
-    note: "Lower is more even.",
-    axis: Axis::Straight,
-    tick: |share| format!("{:.0} %", share * 100.0),
-    theory: Some(|model, peer| match placement::of(model, peer) {
-        Some(placed) => Some(placed.max_share()),
-        None => Some(random_subsets(model, peer)?.expected_max_share()),
-    }),
-    reference: Some(|_, model| Some((model.even_share()?, "even"))),
-};
-
-pub(super) const P50: Curve = latency(Figure::LatencyP50, "latency, median", 0);
-pub(super) const P99: Curve = latency(Figure::LatencyP99, "latency, p99", 2);
-
-const fn latency(figure: Figure, title: &'static str, quantile: usize) -> Curve {
-    let theory: Theory = if quantile == 0 {
-        |model, peer| analysis::theory::of(model, peer).as_ref().as_ref().ok()?.quantiles_ns[0]
-    } else {
-        |model, peer| analysis::theory::of(model, peer).as_ref().as_ref().ok()?.quantiles_ns[2]
-    };
-    Curve {
-        figure,
-        title,
-        note: "Lower is better.",
-        axis: Axis::Log,
-        tick: format::duration_tick,
-        theory: Some(theory),
-        reference: Some(if quantile == 2 { p99_reference } else { p50_reference }),
-    }
-}
-
-pub(super) const CPU: Curve = Curve {
-    figure: Figure::ProxyCpuPerCall,
-    title: "Proxy CPU time per call",
-    note: "User and system together, per successful call.",
-    axis: Axis::Log,
-    tick: format::duration_tick,
-    theory: None,
-    reference: None,
-};
-
-pub(super) const CPU_PER_GIB: Curve = Curve {
-    figure: Figure::ProxyCpuPerGib,
-    title: "Proxy CPU time per GiB of payload",
-    note: "User and system together, over the payload moved in both directions.",
-    axis: Axis::Log,
-    tick: format::duration_tick,
-    theory: None,
-    reference: None,
-};
-
-pub(super) const THROUGHPUT: Curve = Curve {
-    figure: Figure::Throughput,
-    title: "Successful calls per second",
-    note: "Counted within the window.",
-    axis: Axis::Log,
-    tick: format::tick,
-    theory: None,
-    reference: Some(|_, model| Some((model.run.load.rate?, "offered"))),
-};
-
-/// What the p99 is held to: the limit of a search, or, of a fleet, what it comes to where
-/// balancers know nothing.
-fn p99_reference(sweep: &Sweep<'_>, model: &Model<'_>) -> Option<(f64, &'static str)> {
-    if sweep.is_of_balancers() {
-        return Some((by_chance_ns(model, 0.99)?, BY_CHANCE));
-    }
-    Some((p99_objective(sweep, model)?, "objective"))
-}
-
-/// Likewise, of a fleet.
-fn p50_reference(sweep: &Sweep<'_>, model: &Model<'_>) -> Option<(f64, &'static str)> {
-    sweep.is_of_balancers().then(|| by_chance_ns(model, 0.5))?.map(|ns| (ns, BY_CHANCE))
-}
-
-/// The limit a search set for the p99.
-fn p99_objective(sweep: &Sweep<'_>, _: &Model<'_>) -> Option<f64> {
-    sweep.search?.slo.iter().find_map(|slo| {
-        let rest = slo.trim().trim_start_matches("latency_").strip_prefix("p99")?;
-        let rest = rest.trim_start().strip_prefix('<')?.trim_start_matches('=').trim();
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, unit) = rest.split_at(digits);
-        let ns = match unit.trim() {
-            "ns" => 1.0,
-            "us" | "µs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            _ => return None,
-        };
-        Some(number.parse::<f64>().ok()? * ns)
-    })
-}
 
 /// One peer's line.
 struct Line<'m, 'a> {
@@ -177,16 +51,10 @@ impl Scale {
 
 /// Draws a curve; an empty chart where the run has no sweep.
 pub(super) fn draw(model: &Model<'_>, frame: Frame, curve: &Curve) -> Chart {
-    let title = |sweep: Option<&Sweep<'_>>| {
-        let word = model.word(curve.figure);
-        let over = sweep.map(|sweep| format!(", over {}", sweep.in_short())).unwrap_or_default();
-        let mut title = format!("{word}{}{over}", curve.title);
-        title[..1].make_ascii_uppercase();
-        title
-    };
+    let title = title(model, curve);
     let Some(sweep) = &model.sweep else {
         return Chart {
-            title: title(None),
+            title,
             note: String::new(),
             alternative: String::new(),
             drawing: Drawing::new(frame.width, 40.0),
@@ -211,12 +79,8 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame, curve: &Curve) -> Chart {
         let layout = Layout { plot, x: places(sweep, plot), y: scale(sweep, curve, &lines, plot) };
         axes(&mut drawing, sweep, curve, &layout);
         reference(&mut drawing, sweep, curve, &layout);
-        for line in &lines {
-            theory(&mut drawing, line, &layout);
-        }
-        for line in &lines {
-            values(&mut drawing, sweep, curve, line, &layout);
-        }
+        lines.iter().for_each(|line| theory(&mut drawing, line, &layout));
+        lines.iter().for_each(|line| values(&mut drawing, sweep, curve, line, &layout));
         let last = lines.iter().filter_map(|line| {
             let (index, value, _) = line.values.last()?;
             Some((line.peer, (layout.x[*index], layout.y.at(value.value))))
@@ -225,8 +89,16 @@ pub(super) fn draw(model: &Model<'_>, frame: Frame, curve: &Curve) -> Chart {
         ends::labels(&mut drawing, &ends, (layout.plot, label_width), 5.0, |_, _| true);
     }
     let note = note(model, sweep, curve, &lines);
-    let alternative = alternative(&title(Some(sweep)), sweep, curve, &lines);
-    Chart { title: title(Some(sweep)), note, alternative, drawing }
+    let alternative = alternative(&title, sweep, curve, &lines);
+    Chart { title, note, alternative, drawing }
+}
+
+fn title(model: &Model<'_>, curve: &Curve) -> String {
+    let over = model.sweep.as_ref().map(|sweep| format!(", over {}", sweep.in_short()));
+    let (word, over) = (model.word(curve.figure), over.unwrap_or_default());
+    let mut title = format!("{word}{}{over}", curve.title);
+    title[..1].make_ascii_uppercase();
+    title
 }
 
 fn line<'m, 'a>(

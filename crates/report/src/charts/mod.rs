@@ -8,6 +8,7 @@ pub(crate) mod axis;
 mod bars;
 mod cpu;
 mod curve;
+mod curves;
 mod ends;
 mod heatmap;
 mod legend;
@@ -22,7 +23,7 @@ use analysis::model::Model;
 use measure::figure::{Figure, Unit};
 
 use crate::{
-    drawing::{Drawing, Font, Group},
+    drawing::{Drawing, Font, Group, Stroke},
     palette::Paint,
 };
 
@@ -139,23 +140,23 @@ fn has_decisive(model: &Model<'_>) -> bool {
 
 const SHARES: ChartKind = ChartKind {
     name: "sweep-shares",
-    draw: |model, frame| curve::draw(model, frame, &curve::SHARES),
+    draw: |model, frame| curve::draw(model, frame, &curves::SHARES),
 };
 const P50: ChartKind =
-    ChartKind { name: "sweep-p50", draw: |model, frame| curve::draw(model, frame, &curve::P50) };
+    ChartKind { name: "sweep-p50", draw: |model, frame| curve::draw(model, frame, &curves::P50) };
 const P99: ChartKind =
-    ChartKind { name: "sweep-p99", draw: |model, frame| curve::draw(model, frame, &curve::P99) };
+    ChartKind { name: "sweep-p99", draw: |model, frame| curve::draw(model, frame, &curves::P99) };
 const CPU: ChartKind = ChartKind {
     name: "sweep-cpu-per-call",
-    draw: |model, frame| curve::draw(model, frame, &curve::CPU),
+    draw: |model, frame| curve::draw(model, frame, &curves::CPU),
 };
 const CPU_PER_GIB: ChartKind = ChartKind {
     name: "sweep-cpu-per-gib",
-    draw: |model, frame| curve::draw(model, frame, &curve::CPU_PER_GIB),
+    draw: |model, frame| curve::draw(model, frame, &curves::CPU_PER_GIB),
 };
 const THROUGHPUT: ChartKind = ChartKind {
     name: "sweep-throughput",
-    draw: |model, frame| curve::draw(model, frame, &curve::THROUGHPUT),
+    draw: |model, frame| curve::draw(model, frame, &curves::THROUGHPUT),
 };
 
 /// The charts of a swept run, what the sweep is about first.
@@ -293,6 +294,14 @@ pub(crate) fn fit(text: &str, font: Font, width: f64) -> String {
         kept.pop();
     }
     format!("{kept}…")
+}
+
+/// An interval across a bar.
+fn whisker(group: &mut Group, (from, to): (f64, f64), middle: f64, stroke: Stroke) {
+    group.line((from, middle), (to, middle), stroke);
+    for end in [from, to] {
+        group.line((end, middle - 3.5), (end, middle + 3.5), stroke);
+    }
 }
 
 /// The marks of a peer, with a text for the pointer.
