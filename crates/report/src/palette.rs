@@ -81,47 +81,41 @@ impl Paint {
 
     /// On light paper, and in every PNG.
     pub fn light(self) -> Rgb {
-        hex(match self {
-            Self::Paper => 0xfd_fd_fb,
-            Self::Ink => 0x1a_1d_21,
-            Self::Soft => 0x59_5f_68,
-            Self::Axis => 0x94_98_9c,
-            Self::Grid => 0xe5_e5_e0,
-            Self::Bad => 0xc1_12_1f,
-            Self::Good => 0x00_7b_5a,
-            Self::Series(index) => pick(index, &LIGHT_SERIES),
-            Self::Part(index) => pick(index, &LIGHT_PARTS),
-            Self::Heat(step) => pick(step, &LIGHT_HEAT),
-        })
+        hex(self.colours().0)
     }
 
     /// On dark paper.
     pub(crate) fn dark(self) -> Rgb {
-        hex(match self {
-            Self::Paper => 0x14_16_1a,
-            Self::Ink => 0xe9_e9_e5,
-            Self::Soft => 0xa6_ab_b3,
-            Self::Axis => 0x6c_72_7b,
-            Self::Grid => 0x2a_2e_35,
-            Self::Bad => 0xff_7b_7b,
-            Self::Good => 0x35_c7_9b,
-            Self::Series(index) => pick(index, &DARK_SERIES),
-            Self::Part(index) => pick(index, &DARK_PARTS),
-            Self::Heat(step) => pick(step, &DARK_HEAT),
-        })
+        hex(self.colours().1)
+    }
+
+    /// The colours on light paper and on dark.
+    fn colours(self) -> (u32, u32) {
+        match self {
+            Self::Paper => (0xfd_fd_fb, 0x14_16_1a),
+            Self::Ink => (0x1a_1d_21, 0xe9_e9_e5),
+            Self::Soft => (0x59_5f_68, 0xa6_ab_b3),
+            Self::Axis => (0x94_98_9c, 0x6c_72_7b),
+            Self::Grid => (0xe5_e5_e0, 0x2a_2e_35),
+            Self::Bad => (0xc1_12_1f, 0xff_7b_7b),
+            Self::Good => (0x00_7b_5a, 0x35_c7_9b),
+            Self::Series(index) => (pick(index, &LIGHT_SERIES), pick(index, &DARK_SERIES)),
+            Self::Part(index) => (pick(index, &LIGHT_PARTS), pick(index, &DARK_PARTS)),
+            Self::Heat(step) => (pick(step, &LIGHT_HEAT), pick(step, &DARK_HEAT)),
+        }
     }
 }
 
 // A row a layer: blues and violets for L7, from orange to brown for L4, greens for clients,
 // purples for what the lab did not start, and greys without a balancer.
-const LIGHT_SERIES: [u32; 36] = [
+const LIGHT_SERIES: [u32; SERIES as usize] = [
     0x00_65_a4, 0x51_03_78, 0x4e_7a_7f, 0x17_2d_5f, 0x3a_32_9f, 0x0f_74_91, 0x03_49_4f, 0x2c_58_bf,
     0x2d_45_7a, 0x39_5c_78, 0x06_28_8e, 0x34_56_5c, 0x02_45_66, 0x41_68_6e, // l7
     0xc2_4c_00, 0x85_6e_46, 0x88_4f_3b, 0x3c_2e_01, 0x5c_34_26, 0x72_41_30, 0x61_40_04, 0x9d_40_04,
     0x00_7b_5a, 0x54_81_06, 0x5f_67_03, 0x29_48_34, 0x2f_34_00, 0x13_4d_01, 0x4f_53_33, 0x01_3a_2f,
     0xa4_3f_80, 0x6c_02_28, 0x62_01_56, 0x6b_31_4f, 0x33_38_3f, 0x6a_6e_74,
 ];
-const DARK_SERIES: [u32; 36] = [
+const DARK_SERIES: [u32; SERIES as usize] = [
     0x5c_b7_ee, 0xa5_6e_cf, 0x9b_e5_ec, 0x67_80_b2, 0x8d_93_fb, 0x77_da_fe, 0x00_a9_b5, 0xa1_c0_fd,
     0x85_9f_d4, 0x91_ba_dd, 0x5b_86_e5, 0x74_b7_c2, 0x04_9f_e6, 0x83_ce_da, // l7
     0xff_93_4f, 0xed_d2_a6, 0xe4_b3_a2, 0x9c_7c_03, 0xc1_84_6e, 0xd8_99_83, 0xd4_90_0d, 0xfd_a8_81,
@@ -131,19 +125,19 @@ const DARK_SERIES: [u32; 36] = [
 
 // Neighbours alternate between dark and light, so that the seams show without
 // colour too. No hue is one of a usual peer's: a band is a backend, not a peer.
-const LIGHT_PARTS: [u32; 8] = [
+const LIGHT_PARTS: [u32; PARTS as usize] = [
     0x6b_3f_73, 0xcf_b1_da, 0x1f_7a_78, 0x9f_d6_d0, 0x8a_6a_00, 0xe6_d0_8a, 0x74_50_38, 0xd9_bb_9f,
 ];
-const DARK_PARTS: [u32; 8] = [
+const DARK_PARTS: [u32; PARTS as usize] = [
     0xdc_bc_e8, 0x80_50_8a, 0x9f_de_d8, 0x2b_80_7c, 0xf0_d8_90, 0x94_76_1c, 0xe4_c4_a8, 0x8c_66_4a,
 ];
 
 // One hue from paper to ink, so that it reads in grey as well. The first step has to be told
 // from the paper, also by a printer.
-const LIGHT_HEAT: [u32; 8] = [
+const LIGHT_HEAT: [u32; HEAT_STEPS as usize] = [
     0xcf_e1_ed, 0xb3_d1_e5, 0x92_bc_d9, 0x6c_a4_cc, 0x45_89_bc, 0x22_6c_a4, 0x0e_4e_83, 0x05_2f_57,
 ];
-const DARK_HEAT: [u32; 8] = [
+const DARK_HEAT: [u32; HEAT_STEPS as usize] = [
     0x1e_35_48, 0x1f_47_63, 0x23_5a_80, 0x2b_6f_9f, 0x3b_88_ba, 0x5c_a4_d4, 0x93_c8_ec, 0xd2_ea_fb,
 ];
 
