@@ -40,7 +40,8 @@ enum Cause {
     Trial,
 }
 
-/// A warning's meaning in a trial of a peer.
+/// A warning's meaning in a trial of a peer. Long, since it is one list of rules, of which the
+/// first that fits holds.
 pub fn meaning(
     warning: &Warning,
     run: &RunRecord,

@@ -1,7 +1,8 @@
 //! A run folder on disk: made once, never overwritten, readable at any time.
 //!
 //! Every file is written under another name and then moved into place, so that
-//! a reader, or a run that was killed, never sees half a record.
+//! a reader, or a run that was killed, never sees half a record. Writing and reading are in
+//! one file with all that can be wrong, since they are one format.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
 //! Doubts, typed: what is doubtful about a measurement, by which figures, and
-//! what to do next.
+//! what to do next. One file, since a kind's figures, example and words go together.
 
 use std::fmt;
 
@@ -232,7 +232,8 @@ pub enum Warning {
 }
 
 impl Warning {
-    /// One of each kind: what the tests walk, and what documentation lists.
+    /// One of each kind: what the tests walk, and what documentation lists. As long as there
+    /// are kinds.
     pub fn examples() -> Vec<Self> {
         let figure = || "latency p50".to_owned();
         vec![
@@ -325,6 +326,7 @@ impl Warning {
 }
 
 impl fmt::Display for Warning {
+    // One arm a kind, with its advice: as long as there are kinds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::GeneratorLimited { lateness_p99_us, bound_us } => write!(

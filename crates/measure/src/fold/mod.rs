@@ -3,7 +3,8 @@
 //! A call belongs to the measured window by its *due* time: the load offered in
 //! the window is what is judged, however long its answers take. Only
 //! [`Counts::completed_in_window`] goes by the end instead, since that is the
-//! work the window's CPU time was spent on.
+//! work the window's CPU time was spent on. One file, since it is one accumulator: what a call
+//! adds to it, and what its sums become.
 
 mod groups;
 #[cfg(test)]
