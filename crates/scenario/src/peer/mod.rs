@@ -7,6 +7,7 @@
 
 mod check;
 mod choice;
+mod input;
 mod locate;
 mod render;
 mod template;
@@ -19,12 +20,11 @@ use balance::PolicyKind;
 pub(crate) use check::{candidates, check, check_file_names, template_error};
 pub(crate) use choice::check_name;
 pub use choice::{EXTERNAL_PEER, PeerName, split_name};
+pub use input::{RenderInput, Target};
 pub(crate) use locate::locate;
 pub use locate::{Lookup, NotFound};
 pub use measure::record::Discovery;
-pub use render::{
-    RenderError, RenderInput, Rendered, RenderedFile, RenderedHow, RenderedReload, Target,
-};
+pub use render::{RenderError, Rendered, RenderedFile, RenderedHow, RenderedReload};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use template::Template;

@@ -11,61 +11,11 @@ use measure::record::Tls;
 
 use super::{
     Layer, Peer, Process, ReloadHow, ReloadSignal,
-    template::{Each, Global, Local, Template, Values},
+    input::{Filled, RenderInput, WithValue},
+    template::{Global, Local, Template, Values},
     tls::{Side, TlsFiles},
 };
-use crate::{error::list_of, settings::ProxySettings};
-
-/// Streams of a client's connection where the scenario does not say how many: more than
-/// nearly any scenario has, and the same for all.
-const MAX_STREAMS: u32 = 1024;
-
-/// What a peer is rendered with.
-#[derive(Clone, Copy, Debug)]
-pub struct RenderInput<'a> {
-    /// The lab's own program.
-    pub loadgen: &'a Path,
-    /// The peer's program, from [`Peer::locate`].
-    pub program: Option<&'a Path>,
-    /// Where the peer listens.
-    pub listen: SocketAddr,
-    /// Where it answers questions about itself, if it does.
-    pub admin: SocketAddr,
-    /// The backends behind it.
-    pub backends: &'a [Target],
-    /// How it picks.
-    pub policy: PolicyKind,
-    /// How many streams it allows on a client's connection, if the scenario says so.
-    pub max_streams: Option<u32>,
-    /// How many threads it runs on.
-    pub threads: u32,
-    /// The zone that it is in; empty where there are none.
-    pub own_zone: &'a str,
-    /// Of each zone that something is called from: its name, and the part of what is called that
-    /// comes to its proxies.
-    pub zone_proxies: &'a [(String, u32)],
-    /// What else it is set to; `None` for nothing.
-    pub settings: Option<&'a ProxySettings>,
-    /// Which of its sides speak TLS.
-    pub tls: Tls,
-    /// What it speaks it with.
-    pub tls_files: TlsFiles<'a>,
-    /// The folder its files are written to.
-    pub dir: &'a Path,
-}
-
-/// A backend as a peer sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Its id.
-    pub id: String,
-    /// Its address.
-    pub addr: SocketAddr,
-    /// Its weight.
-    pub weight: u32,
-    /// Its zone; empty where there are none.
-    pub zone: String,
-}
+use crate::error::list_of;
 
 /// A peer that is ready to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,27 +145,7 @@ impl Peer {
     pub fn render(&self, input: &RenderInput<'_>) -> Result<Option<Rendered>, RenderError> {
         self.check_tls(input.tls)?;
         let Some(process) = &self.process else { return Ok(None) };
-        let Some(policy) = process.word_for(input.policy) else {
-            let known = self.policies().iter().map(ToString::to_string).collect();
-            return Err(RenderError::Policy {
-                peer: self.name.clone(),
-                policy: input.policy,
-                known,
-            });
-        };
-        let weights_differ = input.backends.windows(2).any(|two| two[0].weight != two[1].weight);
-        if weights_differ && !process.heeds_weights(input.policy) {
-            let (peer, policy) = (self.name.clone(), input.policy);
-            return Err(RenderError::Weights { peer, policy });
-        }
-        let is_told = process.templates().any(|part| part.uses(Global::MaxStreams));
-        if self.layer == Layer::L7 && input.max_streams.is_some() && !is_told {
-            return Err(RenderError::Streams { peer: self.name.clone() });
-        }
-        if input.threads > 1 && !process.templates().any(|part| part.uses(Global::Threads)) {
-            let (peer, threads) = (self.name.clone(), input.threads);
-            return Err(RenderError::Threads { peer, threads });
-        }
+        let policy = self.check(process, input)?;
         let config = process.config.first().map(|file| input.dir.join(&file.name));
         // The peer's check left only one thing that can be missing.
         let missing = |_: Global| RenderError::Program { peer: self.name.clone() };
@@ -225,14 +155,9 @@ impl Peer {
             process.tls.word(Side::Backend, input.tls, &values).map_err(missing)?,
         ];
         let reload = process.render_reload(&values).map_err(missing)?;
-        let mut rendered =
-            Rendered { argv: Vec::new(), environment: Vec::new(), files: Vec::new(), reload };
-        for word in &process.command {
-            rendered.argv.extend(word.render_words(&values).map_err(missing)?);
-        }
-        for word in process.tls.arguments(input.tls) {
-            rendered.argv.extend(word.render_words(&values).map_err(missing)?);
-        }
+        let command = process.command.iter().chain(process.tls.arguments(input.tls));
+        let argv = Template::render_all(command, &values).map_err(missing)?;
+        let mut rendered = Rendered { argv, environment: Vec::new(), files: Vec::new(), reload };
         for (name, value) in input.settings.into_iter().flatten() {
             let Some((_, words)) = process.settings.iter().find(|(known, _)| known == name) else {
                 let known = process.settings.iter().map(|(name, _)| name.clone()).collect();
@@ -240,9 +165,7 @@ impl Peer {
                 return Err(RenderError::Setting { peer, setting, known });
             };
             let values = WithValue { values: &values, value };
-            for word in words {
-                rendered.argv.extend(word.render_words(&values).map_err(missing)?);
-            }
+            rendered.argv.extend(Template::render_all(words, &values).map_err(missing)?);
         }
         for (name, value) in &process.environment {
             let value = value.render(&values).map_err(missing)?;
@@ -253,6 +176,31 @@ impl Peer {
             rendered.files.push(RenderedFile { name: file.name.clone(), text });
         }
         Ok(Some(rendered))
+    }
+
+    /// The peer's word for the policy, if it can do all that is asked.
+    fn check<'a>(
+        &self,
+        process: &'a Process,
+        input: &RenderInput<'_>,
+    ) -> Result<&'a str, RenderError> {
+        let (peer, policy) = (self.name.clone(), input.policy);
+        let is_told = |what| process.templates().any(|part| part.uses(what));
+        let Some(word) = process.word_for(policy) else {
+            let known = self.policies().iter().map(ToString::to_string).collect();
+            return Err(RenderError::Policy { peer, policy, known });
+        };
+        let weights_differ = input.backends.windows(2).any(|two| two[0].weight != two[1].weight);
+        if weights_differ && !process.heeds_weights(policy) {
+            return Err(RenderError::Weights { peer, policy });
+        }
+        if self.layer == Layer::L7 && input.max_streams.is_some() && !is_told(Global::MaxStreams) {
+            return Err(RenderError::Streams { peer });
+        }
+        if input.threads > 1 && !is_told(Global::Threads) {
+            return Err(RenderError::Threads { peer, threads: input.threads });
+        }
+        Ok(word)
     }
 
     /// The command that prints the version; `None` when there is none.
@@ -286,11 +234,8 @@ impl Peer {
         };
         let (config, tls) = (Some(PathBuf::new()), Default::default());
         let values = Filled { input: &input, policy: "", config, tls };
-        let mut words = Vec::new();
-        for word in &process.version_command {
-            let missing = |_| RenderError::Program { peer: self.name.clone() };
-            words.extend(word.render_words(&values).map_err(missing)?);
-        }
+        let words = Template::render_all(&process.version_command, &values)
+            .map_err(|_| RenderError::Program { peer: self.name.clone() })?;
         Ok((!words.is_empty()).then_some(words))
     }
 }
@@ -301,11 +246,7 @@ impl Process {
         let how = match &reload.how {
             ReloadHow::Watches => RenderedHow::Watches,
             ReloadHow::Signal(signal) => RenderedHow::Signal(*signal),
-            ReloadHow::Command(words) => {
-                let words: Vec<Vec<String>> =
-                    words.iter().map(|word| word.render_words(values)).collect::<Result<_, _>>()?;
-                RenderedHow::Command(words.concat())
-            }
+            ReloadHow::Command(words) => RenderedHow::Command(Template::render_all(words, values)?),
         };
         Ok(Some(RenderedReload { how, lists: reload.lists.render(values)? }))
     }
@@ -336,105 +277,5 @@ impl Process {
         let config = self.config.iter().map(|file| &file.template);
         let environment = self.environment.iter().map(|(_, value)| value);
         self.command.iter().chain(config).chain(environment)
-    }
-}
-
-struct Filled<'a> {
-    input: &'a RenderInput<'a>,
-    policy: &'a str,
-    config: Option<PathBuf>,
-    /// What stands for the clients' and the backends' side.
-    tls: [String; 2],
-}
-
-impl Values for Filled<'_> {
-    fn global(&self, global: Global) -> Option<String> {
-        let path = |path: &Path| path.display().to_string();
-        Some(match global {
-            Global::Program => path(self.input.program?),
-            Global::Loadgen => path(self.input.loadgen),
-            Global::Listen => self.input.listen.to_string(),
-            Global::ListenHost => self.input.listen.ip().to_string(),
-            Global::ListenPort => self.input.listen.port().to_string(),
-            Global::Admin => self.input.admin.to_string(),
-            Global::AdminHost => self.input.admin.ip().to_string(),
-            Global::AdminPort => self.input.admin.port().to_string(),
-            Global::Policy => self.policy.to_owned(),
-            Global::Threads => self.input.threads.to_string(),
-            // It stands in settings only.
-            Global::Value => return None,
-            Global::Config => path(self.config.as_deref()?),
-            Global::Dir => path(self.input.dir),
-            Global::BackendCount => self.input.backends.len().to_string(),
-            Global::MaxStreams => self.input.max_streams.unwrap_or(MAX_STREAMS).to_string(),
-            Global::ClientTls => self.tls[0].clone(),
-            Global::BackendTls => self.tls[1].clone(),
-            Global::TlsCa => path(self.input.tls_files.ca),
-            Global::TlsCert => path(self.input.tls_files.cert),
-            Global::TlsKey => path(self.input.tls_files.key),
-            Global::TlsName => self.input.tls_files.name.to_owned(),
-            Global::OwnZone => self.input.own_zone.to_owned(),
-            Global::ZoneProxies => {
-                let parts = self.input.zone_proxies.iter();
-                parts.map(|(name, part)| format!("{name}={part}")).collect::<Vec<_>>().join(",")
-            }
-        })
-    }
-
-    fn count(&self, each: Each) -> usize {
-        match each {
-            Each::Backend => self.input.backends.len(),
-            Each::Zone => self.input.zone_proxies.len(),
-        }
-    }
-
-    fn local(&self, each: Each, index: usize, local: Local) -> String {
-        match each {
-            Each::Backend => self.of_backend(index, local),
-            Each::Zone => {
-                let (name, part) = &self.input.zone_proxies[index];
-                if local == Local::Proxies { part.to_string() } else { name.clone() }
-            }
-        }
-    }
-}
-
-impl Filled<'_> {
-    fn of_backend(&self, backend: usize, local: Local) -> String {
-        let target = &self.input.backends[backend];
-        match local {
-            Local::Addr => target.addr.to_string(),
-            Local::Host => target.addr.ip().to_string(),
-            Local::Port => target.addr.port().to_string(),
-            Local::Weight => target.weight.to_string(),
-            Local::Id => target.id.clone(),
-            Local::Index => backend.to_string(),
-            Local::Zone => target.zone.clone(),
-            // The parser lets it stand only within `{each zone}`.
-            Local::Proxies => String::new(),
-        }
-    }
-}
-
-/// The same with the value of a setting.
-struct WithValue<'a> {
-    values: &'a dyn Values,
-    value: &'a str,
-}
-
-impl Values for WithValue<'_> {
-    fn global(&self, global: Global) -> Option<String> {
-        match global {
-            Global::Value => Some(self.value.to_owned()),
-            other => self.values.global(other),
-        }
-    }
-
-    fn count(&self, each: Each) -> usize {
-        self.values.count(each)
-    }
-
-    fn local(&self, each: Each, index: usize, local: Local) -> String {
-        self.values.local(each, index, local)
     }
 }

@@ -202,9 +202,18 @@ impl Template {
         Ok(text)
     }
 
+    /// The words of a command, of which each of these makes one or more.
+    pub(crate) fn render_all<'a>(
+        templates: impl IntoIterator<Item = &'a Self>,
+        values: &dyn Values,
+    ) -> Result<Vec<String>, Global> {
+        let words = templates.into_iter().map(|template| template.render_words(values));
+        Ok(words.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
     /// Words of a command: one, or one a backend when the whole is an
     /// `{each backend}`, and likewise of zones.
-    pub(crate) fn render_words(&self, values: &dyn Values) -> Result<Vec<String>, Global> {
+    fn render_words(&self, values: &dyn Values) -> Result<Vec<String>, Global> {
         let [Part::Each(each, parts)] = self.parts.as_slice() else {
             return Ok(vec![self.render(values)?]);
         };
