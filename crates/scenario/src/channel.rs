@@ -116,6 +116,7 @@ pub(crate) fn check_stream_limits(
     })
 }
 
+/// One check a key.
 pub(crate) fn check_channel(wire: &ChannelWire, client: Client) -> Result<Channel, Problem> {
     let count = wire.count.unwrap_or(1);
     let max_connections = wire.max_connections.unwrap_or(1);

@@ -31,7 +31,7 @@ const DEFAULT_REPEATS: u32 = 3;
 const DEFAULT_SEED: u64 = 1;
 
 /// Checks a scenario. `folder` is what files that it names are relative to; `known_peers`
-/// are the peers there are.
+/// are the peers there are. Each key in turn, and what contradicts it.
 pub(crate) fn check(
     name: &str,
     folder: &Path,
@@ -50,9 +50,8 @@ pub(crate) fn check(
     let policy = wire.balance.policy;
     check_policy("balance.policy", policy, &backends)?;
     let load = check_load(&wire.load, folder)?;
-    let zones = wire.zones.as_ref();
-    let zones =
-        zones.map(|wire| check_zones(wire, backends.len(), load.connections)).transpose()?;
+    let zones = |wire| check_zones(wire, backends.len(), load.connections);
+    let zones = wire.zones.as_ref().map(zones).transpose()?;
     let around =
         Surroundings { network, backends: &backends, zones: zones.as_ref(), client: load.client };
     let links = check_links(&wire.links, &around)?;
@@ -80,9 +79,8 @@ pub(crate) fn check(
     let peers = check_peers(wire.run.peers, known_peers, &settings, &backends)?;
     let repeats = wire.run.repeats.unwrap_or(DEFAULT_REPEATS);
     let repeats = within("run.repeats", repeats, bounds::REPEATS, "trials of each peer")?;
-    let bounds = bounds::MAX_DISTURBED;
-    let disturbed =
-        |trials| within("run.max_disturbed", trials, bounds, "trials that are measured again");
+    let (key, bounds) = ("run.max_disturbed", bounds::MAX_DISTURBED);
+    let disturbed = |trials| within(key, trials, bounds, "trials that are measured again");
     let max_disturbed = wire.run.max_disturbed.map(disturbed).transpose()?;
     let seed = within("run.seed", wire.run.seed.unwrap_or(DEFAULT_SEED), bounds::SEED, "a seed")?;
     let claims = check_claims(&wire.expect.claims, known_peers)?;

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     bounds::{self, time_within},
-    error::{Problem, did_you_mean, list_of},
+    error::{Problem, did_you_mean, list_of, refuse},
     peer::pieces,
     quantity::{DurationText, duration_as_text},
     wire::{BackendsWire, Ready},
@@ -279,31 +279,7 @@ fn check_command(
     let of_servers = of_servers.filter_map(|text| ServerText::parse("", text).ok());
     let all: Vec<ServerText> =
         command.iter().chain(environment.values()).cloned().chain(of_servers).collect();
-    let uses = |wanted: &[Placeholder]| all.iter().any(|text| text.uses(wanted));
-    if !uses(&[Placeholder::Port, Placeholder::Addr]) {
-        return Err(Problem::new(
-            "backends.command",
-            "it does not say where to listen; the lab chooses a port for each server: put \
-             `{port}` or `{addr}` into the command or into `backends.environment`",
-        ));
-    }
-    let others = all.iter().flat_map(|text| &text.parts);
-    if let Some(number) = others.filter_map(Part::other_server).find(|number| *number >= count) {
-        return Err(Problem::new(
-            "backends.command",
-            format!("`{{cluster_addr.{number}}}`: there are {count} servers, counted from 0"),
-        ));
-    }
-    if tls.of_backends() && !(uses(&[Placeholder::TlsCert]) && uses(&[Placeholder::TlsKey])) {
-        return Err(Problem::new(
-            "backends.command",
-            format!(
-                "`tls = \"{}\"` has backends speak TLS, and the command has no `{{tls_cert}}` and \
-                 `{{tls_key}}`, the files of the certificate and its key",
-                tls.name()
-            ),
-        ));
-    }
+    check_uses(&all, count, tls).map_err(|message| Problem::new("backends.command", message))?;
     let ready_within = wire.ready_within.map_or(DEFAULT_READY_WITHIN, |DurationText(time)| time);
     let ready_within = time_within(
         "backends.ready_within",
@@ -318,6 +294,30 @@ fn check_command(
         ready: wire.ready.unwrap_or_default(),
         ready_within,
     })
+}
+
+/// Checks what a server is told, by the command and its environments together.
+fn check_uses(all: &[ServerText], servers: usize, tls: Tls) -> Result<(), String> {
+    let uses = |wanted: &[Placeholder]| all.iter().any(|text| text.uses(wanted));
+    if !uses(&[Placeholder::Port, Placeholder::Addr]) {
+        let message = "it does not say where to listen; the lab chooses a port for each server: \
+                       put `{port}` or `{addr}` into the command or into `backends.environment`";
+        return Err(message.to_owned());
+    }
+    let mut others = all.iter().flat_map(|text| &text.parts).filter_map(Part::other_server);
+    if let Some(number) = others.find(|number| *number >= servers) {
+        return Err(format!(
+            "`{{cluster_addr.{number}}}`: there are {servers} servers, counted from 0"
+        ));
+    }
+    if tls.of_backends() && !(uses(&[Placeholder::TlsCert]) && uses(&[Placeholder::TlsKey])) {
+        return Err(format!(
+            "`tls = \"{}\"` has backends speak TLS, and the command has no `{{tls_cert}}` and \
+             `{{tls_key}}`, the files of the certificate and its key",
+            tls.name()
+        ));
+    }
+    Ok(())
 }
 
 /// Checks additions to an environment.
@@ -348,14 +348,7 @@ fn without_command(wire: &BackendsWire) -> Result<(), Problem> {
             with_environment.is_some(),
         ),
     ];
-    match set.into_iter().find(|(_, is_set)| *is_set) {
-        Some((key, _)) => {
-            let message = "this is for servers of yours that the lab starts; add \
-                           `backends.command`";
-            Err(Problem::new(key, message))
-        }
-        None => Ok(()),
-    }
+    refuse(set, "this is for servers of yours that the lab starts; add `backends.command`")
 }
 
 /// Keys that say how the lab's own backend behaves, which is not started.
@@ -373,13 +366,7 @@ fn only_for_echo(wire: &BackendsWire, why: &str) -> Result<(), Problem> {
             (key("failures"), server.failures.is_some()),
         ]);
     }
-    match set.into_iter().find(|(_, is_set)| *is_set) {
-        Some((key, _)) => Err(Problem::new(
-            key,
-            format!("only the lab's own backend can be told this, and {why}; take it out"),
-        )),
-        None => Ok(()),
-    }
+    refuse(set, format!("only the lab's own backend can be told this, and {why}; take it out"))
 }
 
 #[cfg(test)]

@@ -178,7 +178,8 @@ impl Text {
     }
 }
 
-/// Makes an engine of what its file says. `configs` are the texts of its templates.
+/// Makes an engine of what its file says, one check after the other. `configs` are the texts of
+/// its templates.
 pub(crate) fn check(name: &str, wire: EngineWire, configs: Vec<String>) -> Result<Engine, Problem> {
     for option in wire.options.keys() {
         let is_word = option.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');

@@ -100,6 +100,15 @@ impl Problem {
     }
 }
 
+/// Refuses the first of these keys that is set.
+pub(crate) fn refuse(
+    keys: impl IntoIterator<Item = (impl Into<String>, bool)>,
+    message: impl Into<String>,
+) -> Result<(), Problem> {
+    let set = keys.into_iter().find(|(_, is_set)| *is_set);
+    set.map_or(Ok(()), |(key, _)| Err(Problem::new(key, message)))
+}
+
 /// The candidate nearest to `name`, if one is near enough to have been meant.
 pub fn nearest<'a>(name: &str, candidates: &'a [impl AsRef<str>]) -> Option<&'a str> {
     // A third of the letters may be wrong; two in short names, so that `lod`

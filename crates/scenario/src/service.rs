@@ -16,7 +16,7 @@ use units::grpc::STATUS_NAMES;
 use crate::{
     bounds::{self, time_within, within},
     client::Client,
-    error::Problem,
+    error::{Problem, refuse},
     quantity::{DurationText, duration_as_text, optional_duration_as_text},
     wire::{ExpectedWire, FieldValueWire, IdentityWire, LoadWire, ServiceCallWire, ServiceWire},
 };
@@ -141,11 +141,9 @@ fn check_load(load: &LoadWire) -> Result<(), Problem> {
         ("load.request_bytes", load.request_bytes.is_some()),
         ("load.response_bytes", load.response_bytes.is_some()),
     ];
-    if let Some((key, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
-        let message = "belongs to the lab's echo service; calls of your own service are described \
-                       by `[[service.call]]`";
-        return Err(Problem::new(key, message));
-    }
+    let message = "belongs to the lab's echo service; calls of your own service are described by \
+                   `[[service.call]]`";
+    refuse(given, message)?;
     if load.client == Some(Client::Tonic) {
         let name = Client::Tonic.name();
         let message =

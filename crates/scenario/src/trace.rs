@@ -9,7 +9,7 @@ use std::{fs, path::Path, sync::Arc};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    error::{Problem, did_you_mean, list_of},
+    error::{Problem, did_you_mean, list_of, refuse},
     wire::{ArrivalsWire, LoadWire, LoopWire},
 };
 
@@ -60,16 +60,10 @@ impl Trace {
         let mut reader =
             csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
         let wrong = |error: csv::Error| format!("{name}: {error}");
-        let header = reader.headers().map_err(wrong)?.clone();
-        if let Some(other) = header.iter().find(|column| !COLUMNS.contains(column)) {
-            let (hint, list) = (did_you_mean(other, &COLUMNS), list_of(&COLUMNS));
-            return Err(format!("{name}:1: unknown column `{other}`{hint}; known are {list}"));
-        }
-        let place = |column: &str| header.iter().position(|other| other == column);
-        let [time, method, request, response, took] = COLUMNS.map(place);
-        let time = time.ok_or_else(|| format!("{name}:1: there is no column `time_s`"))?;
-        let (mut calls, mut methods) = (Vec::new(), Vec::new());
-        let mut first_s = None;
+        let places = places(reader.headers().map_err(wrong)?);
+        let (time, [_, method, request, response, took]) =
+            places.map_err(|reason| format!("{name}:1: {reason}"))?;
+        let (mut calls, mut methods, mut first_s) = (Vec::new(), Vec::new(), None);
         for row in reader.records() {
             let row = row.map_err(wrong)?;
             let line = row.position().map_or(0, csv::Position::line);
@@ -80,14 +74,13 @@ impl Trace {
                 let parsed = field(place).map(str::parse).transpose();
                 parsed.map_err(|error| format!("{name}:{line}: no number of bytes: {error}"))
             };
-            let seconds = |place| {
-                let parsed: Option<f64> = field(Some(place)).and_then(|text| text.parse().ok());
+            let seconds = |text: Option<&str>| {
+                let parsed = text.and_then(|text| text.parse::<f64>().ok());
                 let finite = parsed.filter(|time| time.is_finite());
                 finite.ok_or_else(|| format!("{name}:{line}: no time in seconds"))
             };
-            let time_s = seconds(time)?;
-            let took_s = took.filter(|place| field(Some(*place)).is_some());
-            let took_s = took_s.map(seconds).transpose()?;
+            let time_s = seconds(field(Some(time)))?;
+            let took_s = field(took).map(|took| seconds(Some(took))).transpose()?;
             let at_s = time_s - *first_s.get_or_insert(time_s);
             let at_ns = (at_s * 1e9).round() as u64;
             if at_s < 0.0 || calls.last().is_some_and(|last: &TracedCall| last.at_ns > at_ns) {
@@ -159,16 +152,24 @@ pub(crate) fn check_trace(load: &LoadWire, folder: &Path) -> Result<Option<Trace
         ("load.profile", load.profile.is_some()),
         ("load.closed_twin", load.closed_twin == Some(true)),
     ];
-    if let Some((key, _)) = given.into_iter().find(|(_, is_given)| *is_given) {
-        let message = "a trace has its own times; take it out, or change `load.speed`";
-        return Err(Problem::new(key, message));
-    }
+    refuse(given, "a trace has its own times; take it out, or change `load.speed`")?;
     if load.mode == LoopWire::Closed {
         let message = "belongs to an open loop; take it out, or change `load.loop`";
         return Err(Problem::new("load.arrivals", message));
     }
     let trace = Trace::read(folder, file);
     trace.map(Some).map_err(|reason| Problem::new("load.arrivals", reason))
+}
+
+/// Where the time stands, and where each of [`COLUMNS`] does, if it is there.
+fn places(header: &csv::StringRecord) -> Result<(usize, [Option<usize>; 5]), String> {
+    if let Some(other) = header.iter().find(|column| !COLUMNS.contains(column)) {
+        let (hint, list) = (did_you_mean(other, &COLUMNS), list_of(&COLUMNS));
+        return Err(format!("unknown column `{other}`{hint}; known are {list}"));
+    }
+    let places = COLUMNS.map(|column| header.iter().position(|other| other == column));
+    let time = places[0].ok_or("there is no column `time_s`")?;
+    Ok((time, places))
 }
 
 fn number_of(method: &str, methods: &mut Vec<String>) -> Result<u16, String> {

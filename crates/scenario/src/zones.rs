@@ -69,11 +69,10 @@ pub(crate) fn check_zones(
         within(&format!("zones.backends.{name}"), here, bounds::IN_ZONE, "backends")?;
         zone_of_backend.extend((0..here).map(|_| zone));
     }
-    if zone_of_backend.len() != backends {
-        let message = format!(
-            "these are {} backends, and there are {backends} (`backends.count`)",
-            zone_of_backend.len()
-        );
+    let found = zone_of_backend.len();
+    if found != backends {
+        let message =
+            format!("these are {found} backends, and there are {backends} (`backends.count`)");
         return Err(Problem::new("zones.backends", message));
     }
     let parts: Vec<u32> =

@@ -27,6 +27,7 @@ const DEFAULT_MESSAGES: u32 = 10;
 /// What messages have unless something is said of them.
 const DEFAULT_BYTES: u32 = 32;
 
+/// One check a key, and what contradicts it.
 pub(crate) fn check_load(wire: &LoadWire, folder: &Path) -> Result<Load, Problem> {
     let connections =
         within("load.connections", wire.connections, bounds::CONNECTIONS, "connections")?;

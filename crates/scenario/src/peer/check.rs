@@ -14,7 +14,7 @@ use super::{
     wire::{PeerWire, ReloadWire},
 };
 use crate::{
-    error::{Error, Invalid, Place, Problem, did_you_mean, list_of},
+    error::{Error, Invalid, Place, Problem, did_you_mean, list_of, refuse},
     settings::NAMES,
 };
 
@@ -99,30 +99,25 @@ fn discovery(wire: &PeerWire) -> Result<Option<Discovery>, Problem> {
 fn no_process(wire: &PeerWire) -> Result<(), Problem> {
     let layer = wire.layer.name();
     let keys = [
-        ("command", wire.command.is_empty()),
-        ("version_command", wire.version_command.is_empty()),
-        ("find", wire.find.is_empty()),
-        ("install", wire.install.is_none()),
-        ("config", wire.config.is_empty()),
-        ("policies", wire.policies.is_empty()),
-        ("weighted", wire.weighted.is_none()),
-        ("stop_signal", wire.stop_signal.is_none()),
-        ("environment", wire.environment.is_empty()),
-        ("in_kernel", !wire.in_kernel),
-        ("has_workers", !wire.has_workers),
-        ("reload", wire.reload.is_none()),
-        ("settings", wire.settings.is_empty()),
-        ("tls", wire.tls.client.is_none() && wire.tls.backend.is_none()),
+        ("command", !wire.command.is_empty()),
+        ("version_command", !wire.version_command.is_empty()),
+        ("find", !wire.find.is_empty()),
+        ("install", wire.install.is_some()),
+        ("config", !wire.config.is_empty()),
+        ("policies", !wire.policies.is_empty()),
+        ("weighted", wire.weighted.is_some()),
+        ("stop_signal", wire.stop_signal.is_some()),
+        ("environment", !wire.environment.is_empty()),
+        ("in_kernel", wire.in_kernel),
+        ("has_workers", wire.has_workers),
+        ("reload", wire.reload.is_some()),
+        ("settings", !wire.settings.is_empty()),
+        ("tls", wire.tls.client.is_some() || wire.tls.backend.is_some()),
     ];
-    match keys.into_iter().find(|(_, is_empty)| !is_empty) {
-        Some((key, _)) => Err(Problem::new(
-            key,
-            format!(
-                "a peer of layer `{layer}` has no process; take this out, or set `layer` to `l4` or `l7`"
-            ),
-        )),
-        None => Ok(()),
-    }
+    let message = format!(
+        "a peer of layer `{layer}` has no process; take this out, or set `layer` to `l4` or `l7`"
+    );
+    refuse(keys, message)
 }
 
 fn check_process(wire: &PeerWire, config: Vec<ConfigFile>) -> Result<Process, Problem> {
