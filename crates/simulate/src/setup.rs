@@ -1,5 +1,5 @@
 //! What is simulated: backends, who balances over them, the load, and what
-//! happens on the way.
+//! happens on the way. One file, since it is the parts of one [`Setup`].
 
 use balance::{PolicyKind, Spread, Subset, Tuning, ZoneLayout, ZoneRouting};
 
@@ -341,7 +341,7 @@ impl Setup {
             || self.path.to_backend != Distribution::Zero
     }
 
-    /// Whether it can be simulated within so much memory.
+    /// Whether it can be simulated within so much memory. One line for each thing that is wrong.
     ///
     /// # Errors
     /// With what is wrong.

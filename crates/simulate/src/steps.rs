@@ -162,16 +162,11 @@ impl Simulation<'_> {
     /// The view that balances the calls or connections of a client's connection.
     #[inline]
     pub(crate) fn view_of(&self, connection: u32) -> usize {
-        let fleet = &self.setup.fleet;
-        let view = match self.setup.layer {
-            Layer::Client => connection / self.setup.load.connections_per_client,
-            _ => {
-                let (balancers, spread) = (fleet.balancers, fleet.spread);
-                match &self.setup.zones {
-                    None => spread.balancer(connection, balancers, self.seed),
-                    Some(zones) => zones.layout.balancer(connection, balancers, spread, self.seed),
-                }
-            }
+        let (balancers, spread) = (self.setup.fleet.balancers, self.setup.fleet.spread);
+        let view = match (self.setup.layer, &self.setup.zones) {
+            (Layer::Client, _) => connection / self.setup.load.connections_per_client,
+            (_, None) => spread.balancer(connection, balancers, self.seed),
+            (_, Some(zones)) => zones.layout.balancer(connection, balancers, spread, self.seed),
         };
         view as usize
     }
@@ -281,13 +276,12 @@ impl Simulation<'_> {
         let station = &mut self.stations[index];
         call.passes -= 1;
         let is_over = call.passes == 0;
-        if !is_over {
+        if is_over {
+            note_end(station, call, self.setup.policy, self.now_ns);
+        } else {
             // Behind those that wait already, and before a server is given away.
             call.arrived_ns = self.now_ns;
             station.wait(key);
-        }
-        if is_over {
-            note_end(station, call, self.setup.policy, self.now_ns);
         }
         let next = station.finish();
         let is_stopped = station.state == State::Stopped;
@@ -351,17 +345,7 @@ impl Simulation<'_> {
     }
 
     fn end(&mut self, call: &Call, outcome: Outcome, pause_ns: u64) {
-        (self.sink)(
-            &Entry {
-                due_ns: call.due_ns,
-                ready_ns: call.ready_ns,
-                sent_ns: call.ready_ns,
-                done_ns: self.now_ns,
-                on_wire: None,
-                outcome,
-            },
-            call.connection,
-        );
+        self.log(call, call.ready_ns, outcome);
         if let Pace::Closed { think_ns, .. } = self.setup.load.pace {
             self.thinking += 1;
             self.events.push(self.now_ns + think_ns.max(pause_ns), Kind::Due, call.connection, 0);
@@ -385,10 +369,16 @@ impl Simulation<'_> {
                 true => (call.ready_ns, Outcome::Unfinished),
                 false => (self.now_ns, Outcome::NotSent),
             };
-            let (due_ns, sent_ns, done_ns) = (call.due_ns, ready_ns, self.now_ns);
-            let entry = Entry { due_ns, ready_ns, sent_ns, done_ns, on_wire: None, outcome };
-            (self.sink)(&entry, call.connection);
+            self.log(&call, ready_ns, outcome);
         }
+    }
+
+    /// Writes down a call that ends now, and went out as soon as it could.
+    #[inline]
+    fn log(&mut self, call: &Call, ready_ns: u64, outcome: Outcome) {
+        let (due_ns, sent_ns, done_ns) = (call.due_ns, ready_ns, self.now_ns);
+        let entry = Entry { due_ns, ready_ns, sent_ns, done_ns, on_wire: None, outcome };
+        (self.sink)(&entry, call.connection);
     }
 }
 
