@@ -260,7 +260,7 @@ impl Connection {
         true
     }
 
-    /// The next step on a stream; `None` when it has to wait, or is over.
+    /// The next step on a stream; `None` when it has to wait, or is over. One arm for each act.
     fn step(&mut self, id: u32) -> Option<Step> {
         let stream = self.streams.get_mut(&id)?;
         let room = stream.window.min(self.window).clamp(0, FRAME_BYTES as i64) as usize;
