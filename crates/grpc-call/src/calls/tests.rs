@@ -1,10 +1,15 @@
 //! Calls on a small shop, and what can be wrong with them.
 
+use std::fs;
+
 use echo_proto::v1::EchoRequest;
 use prost::Message as _;
 
 use super::*;
-use crate::test_interface::{SHOP, echo, shop};
+use crate::{
+    message::{self, MOST_MESSAGE_BYTES},
+    test_interface::{SHOP, echo, shop},
+};
 
 fn spec(method: &str, json: &str) -> CallSpec {
     CallSpec {
