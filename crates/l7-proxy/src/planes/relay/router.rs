@@ -647,10 +647,8 @@ impl Router {
             }
         }
         if self.upstreams.has_pending() {
-            let (mut round, now_ns) = (Round::default(), self.now_ns);
-            while let Some(turn) =
-                self.upstreams.next_turn(&mut round, &self.io, now_ns, &mut self.chance)
-            {
+            let mut round = Round::new(self.moment());
+            while let Some(turn) = self.upstreams.next_turn(&mut round, &self.io) {
                 self.take_turn(turn);
             }
         }

@@ -151,10 +151,8 @@ impl Upstreams {
         };
         attempt.place = Place::Stream(link, stream);
         attempt.sent_ns = now_ns;
-        if http.is_used_up() {
-            // The next call finds, or makes, another (RFC 9113, section 5.1.1).
-            to.is_draining = true;
-        }
+        // The next call finds, or makes, another (RFC 9113, section 5.1.1).
+        to.is_draining |= http.is_used_up();
         let request = &mut call.request;
         request.passed = 0;
         let list = &request.headers;

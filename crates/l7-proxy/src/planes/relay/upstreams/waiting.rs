@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use rand_xoshiro::SplitMix64;
-use rand_xoshiro::rand_core::Rng as _;
+use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
 
 use super::Upstreams;
 use crate::failure::Failure;
@@ -39,8 +39,9 @@ impl Turn {
 }
 
 /// One look at all who wait.
-#[derive(Default)]
 pub(crate) struct Round {
+    now_ns: u64,
+    chance: SplitMix64,
     /// The backend that is looked at.
     index: usize,
     /// A backend has places now or may have some later.
@@ -49,16 +50,20 @@ pub(crate) struct Round {
     turns: VecDeque<Turn>,
 }
 
+impl Round {
+    pub(crate) fn new(Moment { now_ns, random }: Moment) -> Self {
+        let (chance, turns) = (SplitMix64::seed_from_u64(random), VecDeque::new());
+        Self { now_ns, chance, index: 0, is_of_use: false, turns }
+    }
+
+    fn moment(&mut self) -> Moment {
+        Moment { now_ns: self.now_ns, random: self.chance.next_u64() }
+    }
+}
+
 impl Upstreams {
     /// What can be done next for those who wait, as places are free.
-    pub(crate) fn next_turn(
-        &mut self,
-        round: &mut Round,
-        io: &Io,
-        now_ns: u64,
-        chance: &mut SplitMix64,
-    ) -> Option<Turn> {
-        let mut moment = || Moment { now_ns, random: chance.next_u64() };
+    pub(crate) fn next_turn(&mut self, round: &mut Round, io: &Io) -> Option<Turn> {
         loop {
             if let Some(turn) = round.turns.pop_front() {
                 return Some(turn);
@@ -69,16 +74,16 @@ impl Upstreams {
                 }
                 // Once.
                 round.is_of_use = true;
-                self.fail_overflow(round, now_ns);
+                self.fail_overflow(round);
                 continue;
             };
             let pool = target.pool;
-            let turn = self.serve_waiting(pool, round, io, &mut moment);
+            let turn = self.serve_waiting(pool, round, io);
             if turn.is_some() || !round.turns.is_empty() {
                 round.turns.extend(turn);
                 continue;
             }
-            let turn = self.serve_overflow(pool, round, io, &mut moment);
+            let turn = self.serve_overflow(pool, round, io);
             if turn.is_some() {
                 return turn;
             }
@@ -89,13 +94,7 @@ impl Upstreams {
     /// Serves those who wait for the pool's connection. When it has come and
     /// they are too many for it, a further one is made for them, and where none
     /// may be, they wait for any place. Where it was lost, they go elsewhere.
-    fn serve_waiting(
-        &mut self,
-        pool: PoolKey,
-        round: &mut Round,
-        io: &Io,
-        mut moment: impl FnMut() -> Moment,
-    ) -> Option<Turn> {
+    fn serve_waiting(&mut self, pool: PoolKey, round: &mut Round, io: &Io) -> Option<Turn> {
         while !self.pools.live(pool).waiting.is_empty() {
             if let Some(link) = self.free_link(pool) {
                 let call = self.pools.live_mut(pool).waiting.pop_front()?;
@@ -105,7 +104,7 @@ impl Upstreams {
             let served = if self.is_connecting(pool) {
                 self.check_waiting(pool)
             } else {
-                match self.open_further(pool, io, moment()) {
+                match self.open_further(pool, io, round.moment()) {
                     Ok(()) => continue,
                     Err(Failure::Overload { .. }) => {
                         self.spill(pool, round);
@@ -142,13 +141,7 @@ impl Upstreams {
     }
 
     /// Gives the pool's free places to those who wait for any.
-    fn serve_overflow(
-        &mut self,
-        pool: PoolKey,
-        round: &mut Round,
-        io: &Io,
-        mut moment: impl FnMut() -> Moment,
-    ) -> Option<Turn> {
+    fn serve_overflow(&mut self, pool: PoolKey, round: &mut Round, io: &Io) -> Option<Turn> {
         if !self.pools.live(pool).upstream.backend().is_available() {
             return None;
         }
@@ -158,12 +151,11 @@ impl Upstreams {
         };
         let Some(link) = self.free_link(pool) else {
             // Without one the calls wait for other places.
-            let _ = self.open_further(pool, io, moment());
+            let _ = self.open_further(pool, io, round.moment());
             round.is_of_use |= self.is_usable(pool);
             return None;
         };
-        let attempt = || self.targets.attempt(round.index, moment().now_ns);
-        let moved = (from != pool).then(attempt);
+        let moved = (from != pool).then(|| self.targets.attempt(round.index, round.now_ns));
         if let Some(moved) = &moved {
             // Counted at this backend, if it may have one more.
             let counted = moved.in_flight.upstream().backend().in_flight();
@@ -179,12 +171,11 @@ impl Upstreams {
 
     /// No backend can have a place any more for those who wait for any: they
     /// are offered once more, and fail if that is so.
-    fn fail_overflow(&mut self, round: &mut Round, now_ns: u64) {
+    fn fail_overflow(&mut self, round: &mut Round) {
         for (call, pool) in std::mem::take(&mut self.overflow) {
             self.note_taken(pool);
-            let connect =
-                if self.is_listed(pool) { self.may_connect(pool, now_ns) } else { Ok(()) };
-            let next = Err(connect.err().unwrap_or(Failure::NoBackend));
+            let connect = self.is_listed(pool).then(|| self.may_connect(pool, round.now_ns));
+            let next = Err(connect.and_then(Result::err).unwrap_or(Failure::NoBackend));
             round.turns.push_back(Turn { call, was: Place::Overflow(pool), moved: None, next });
         }
     }
