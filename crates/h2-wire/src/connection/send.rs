@@ -1,4 +1,5 @@
-//! What goes out: heads, DATA within the windows, what has to wait for one, resets and credit.
+//! What goes out: heads, DATA within the windows, what has to wait for one, resets and credit. One
+//! file, since whatever ends or widens a stream may set free what waits on it.
 
 use std::sync::Arc;
 

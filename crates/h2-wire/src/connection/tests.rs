@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     error::{Error, Reason},
     frame::{Frame, LARGEST_STREAM_ID, parse},
-    hpack::Field,
+    hpack::{EncoderOptions, Field},
 };
 
 type Conn = Connection<u32>;
