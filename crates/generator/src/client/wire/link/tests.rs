@@ -6,10 +6,11 @@ mod service;
 use std::sync::Arc;
 
 use echo_proto::v1::EchoResponse;
+use h2_wire::hpack::{Field, HeaderList};
 use prost::Message as _;
 
-use super::*;
-use crate::client::{Backends, CallShape, Lengths};
+use super::{under_way::MAX_MESSAGE_BYTES, *};
+use crate::client::{Backends, CallKind, CallShape, Lengths, wire::message::PREFIX_LEN};
 
 fn shape(kind: CallKind, messages: u32) -> Shape {
     of_payload(kind, messages, b"abc".to_vec())
