@@ -7,9 +7,9 @@
 //! left.
 //!
 //! [`link`] is a connection without its socket, [`socket`] the bytes with or without
-//! TLS, [`input`] what has come, [`keepalive`] how long nothing has; here are the sockets'
-//! tasks, and what happens when a connection has to be made again. [`stamped`] knows when the
-//! kernel took in what was read.
+//! TLS, [`input`] what has come, [`keepalive`] how long nothing has, and [`task`] moves bytes
+//! between socket and link; here is which connection a call goes out on, and what happens when one
+//! has to be made again. [`stamped`] knows when the kernel took in what was read.
 
 mod input;
 mod keepalive;
@@ -17,12 +17,12 @@ mod link;
 mod message;
 mod socket;
 mod stamped;
+mod task;
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     io,
-    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -30,21 +30,14 @@ use std::{
 
 use measure::calllog::FailureKind;
 use scenario::Keepalive;
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    sync::Notify,
-    time::timeout,
-};
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    At, Backoff, CONNECT_TIMEOUT, Call, ConnectError, ConnectOptions, Connection, Ended, OnWire,
-    Resolver, Shape, Sink, Trust, connect_failure,
+    At, Backoff, CONNECT_TIMEOUT, Call, ConnectError, ConnectOptions, Connection, Ended, Resolver,
+    Shape, Sink, Trust, connect_failure,
 };
 use crate::clock::monotonic_ns;
-use input::{Input, READ_BYTES, SINGLE_READS, Taken};
-use keepalive::{Next, Silence};
-use link::{Happened, Link, Origin};
-use socket::Socket;
+use link::{Link, Origin};
 
 /// Between an attempt to connect that failed and the end of the calls that waited for it.
 const REDIAL_PAUSE: Duration = Duration::from_millis(10);
@@ -205,6 +198,7 @@ impl Channel {
     }
 
     /// Starts calls that waited, as many as go.
+    #[inline]
     fn start_waiting(self: &Rc<Self>) {
         loop {
             let next = self.waiting.borrow().front().copied();
@@ -293,184 +287,6 @@ impl Channel {
         Ok(())
     }
 
-    /// Connects, and waits for the server's SETTINGS.
-    async fn shake_hands(&self) -> io::Result<(Socket, Link)> {
-        let socket = self.connect(self.resolver.next(monotonic_ns())).await?;
-        let socket = Socket::over(socket, self.trust.as_deref()).await?;
-        let mut link = Link::new(&self.shape);
-        let mut buffer = vec![0; READ_BYTES];
-        let mut filled = 0;
-        loop {
-            while !write_some(&socket, &mut link, &self.shape)? {
-                socket.writable().await?;
-            }
-            if link.http.has_settings() {
-                // Nothing else has been asked for, so nothing else has come but
-                // what belongs to the greeting.
-                return Ok((socket, link));
-            }
-            socket.readable().await?;
-            match socket.try_read(&mut buffer[filled..]) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(error),
-            }
-            let mut start = 0;
-            loop {
-                let read =
-                    link.read(&buffer[start..filled], &self.shape).map_err(io::Error::other)?;
-                start += read.consumed;
-                if read.happened.is_none() {
-                    break;
-                }
-            }
-            buffer.copy_within(start..filled, 0);
-            filled -= start;
-        }
-    }
-
-    async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
-        let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        if let Some(device) = &self.device {
-            socket.bind_device(Some(device.as_bytes()))?;
-        }
-        socket.connect(to).await
-    }
-
-    /// Moves bytes until the connection ends or is of no more use.
-    async fn serve(self: &Rc<Self>, socket: &Socket, wired: &Rc<Wired>) -> io::Result<()> {
-        let mut input = Input::new();
-        let mut silence = self.keepalive.map(Silence::new);
-        loop {
-            let is_blocked = {
-                let mut link = wired.link.borrow_mut();
-                link.pump(&self.shape);
-                !write_some(socket, &mut link, &self.shape)?
-            };
-            let is_done = wired.link.borrow().is_leaving() && wired.link.borrow().is_idle();
-            if self.is_closed.get() || is_done {
-                return Ok(());
-            }
-            let timer_ns = wired.link.borrow().next_timer_ns();
-            let is_idle = wired.link.borrow().is_idle();
-            let silence_ns =
-                silence.as_mut().and_then(|silence| silence.due_ns(is_idle, monotonic_ns()));
-            tokio::select! {
-                ready = socket.readable() => ready?,
-                ready = socket.writable(), if is_blocked => {
-                    ready?;
-                    continue;
-                }
-                () = wired.wake.notified() => continue,
-                () = until(timer_ns), if timer_ns.is_some() => {
-                    self.tick(wired);
-                    continue;
-                }
-                () = until(silence_ns), if silence_ns.is_some() => {
-                    match silence.as_mut().map(|one| one.check(is_idle, monotonic_ns())) {
-                        Some(Next::Ping) => wired.link.borrow_mut().http.ping(),
-                        Some(Next::GiveUp) => return Err(io::ErrorKind::TimedOut.into()),
-                        Some(Next::Wait) | None => {}
-                    }
-                    continue;
-                }
-            }
-            self.read(socket, wired, &mut input, silence.as_mut())?;
-        }
-    }
-
-    /// Reads what has come, a bounded number of times.
-    fn read(
-        self: &Rc<Self>,
-        socket: &Socket,
-        wired: &Rc<Wired>,
-        input: &mut Input,
-        mut silence: Option<&mut Silence>,
-    ) -> io::Result<()> {
-        for turn in 0..=SINGLE_READS {
-            let room = input.room(turn);
-            let read = match socket.try_read(room) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            };
-            let may_be_more = read == room.len();
-            if let Some(silence) = &mut silence {
-                silence.heard(monotonic_ns());
-            }
-            wired.is_busy.set(true);
-            let taken = self.take_frames(wired, input.with(read), socket.arrived_ns());
-            wired.is_busy.set(false);
-            input.took(taken?);
-            if !may_be_more {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Deals with every whole frame of `input`. The link is not borrowed while the sink is
-    /// told, since the sink starts the next call.
-    fn take_frames(
-        self: &Rc<Self>,
-        wired: &Rc<Wired>,
-        input: &[u8],
-        arrived_ns: Option<u64>,
-    ) -> io::Result<Taken> {
-        let mut taken = Taken::default();
-        loop {
-            let read = wired
-                .link
-                .borrow_mut()
-                .read(&input[taken.bytes..], &self.shape)
-                .map_err(io::Error::other)?;
-            taken.bytes += read.consumed;
-            let Some(happened) = read.happened else { return Ok(taken) };
-            match happened {
-                Happened::Ended(call, ended, written_ns) => {
-                    taken.calls += 1;
-                    let on_wire = written_ns.zip(arrived_ns);
-                    let on_wire =
-                        on_wire.map(|(written_ns, arrived_ns)| OnWire { written_ns, arrived_ns });
-                    let report = wired.link.borrow_mut().take_report();
-                    if let Some(report) = report {
-                        self.sink.report(call, &report);
-                    }
-                    self.sink.ended(call, ended, on_wire);
-                    self.start_waiting();
-                }
-                Happened::Unprocessed(call, sequence) => {
-                    if !self.sink.take_back(call, sequence) {
-                        self.waiting.borrow_mut().push_back((call, sequence));
-                        self.start_waiting();
-                    }
-                }
-                Happened::Leaving => {
-                    if self.retire(wired) {
-                        self.lost();
-                    }
-                    self.redial_if_alone();
-                }
-                Happened::Settings => self.start_waiting(),
-                Happened::Nothing => {}
-            }
-        }
-    }
-
-    /// Sends requests whose pause is over, and gives up calls whose time is.
-    fn tick(self: &Rc<Self>, wired: &Rc<Wired>) {
-        loop {
-            let happened = wired.link.borrow_mut().tick(monotonic_ns(), &self.shape);
-            let Some(happened) = happened else { return };
-            if let Happened::Ended(call, ended, _) = happened {
-                self.sink.ended(call, ended, None);
-                self.start_waiting();
-            }
-        }
-    }
-
     /// New calls go to another connection from now on. Says whether they went to this one
     /// until now.
     fn retire(&self, wired: &Rc<Wired>) -> bool {
@@ -513,31 +329,5 @@ impl Channel {
         for (call, _) in waiting {
             self.sink.ended(call, Ended::Failed(kind), None);
         }
-    }
-}
-
-/// Waits until a time of the monotonic clock.
-async fn until(time_ns: Option<u64>) {
-    let left_ns = time_ns.unwrap_or(0).saturating_sub(monotonic_ns());
-    tokio::time::sleep(Duration::from_nanos(left_ns)).await;
-}
-
-/// Writes what the kernel takes; says whether that was all.
-fn write_some(socket: &Socket, link: &mut Link, shape: &Shape) -> io::Result<bool> {
-    while !link.http.output().is_empty() {
-        let now_ns = monotonic_ns();
-        match socket.try_write(link.http.output()) {
-            Ok(written) => {
-                link.wrote(written, now_ns);
-                link.pump(shape);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error),
-        }
-    }
-    match socket.try_flush() {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error),
     }
 }
