@@ -161,16 +161,21 @@ struct UnderWay {
     sent_ns: u64,
 }
 
+impl UnderWay {
+    fn ended(self, done_ns: u64, on_wire: Option<calllog::OnWire>, outcome: Outcome) -> Entry {
+        let Waited { due_ns, ready_ns, .. } = self.waited;
+        Entry { due_ns, ready_ns, sent_ns: self.sent_ns, done_ns, on_wire, outcome }
+    }
+}
+
 impl Worker {
-    /// Makes the worker and its connections, one after the other, so that a
-    /// balancer that deals connections in turn sees them in order. Must run
-    /// inside a `LocalSet`.
+    /// Makes the worker and its connections. Must run inside a `LocalSet`.
     pub async fn connect(
         index: usize,
         plan: Plan,
         shared: Arc<Shared>,
     ) -> Result<Rc<Self>, ConnectError> {
-        let (shape, count) = (Rc::new(plan.shape), plan.clients.count());
+        let count = plan.clients.count();
         let mut origins = plan.origins.clone();
         // What never went out is counted in the first log, and so there is one.
         origins.extend(origins.is_empty().then(Origin::default));
@@ -199,29 +204,42 @@ impl Worker {
             messages: plan.messages,
             idle: Notify::new(),
         });
-        let sink = Rc::clone(&worker) as Rc<dyn Sink>;
-        match (plan.clients, &*shape) {
+        let shape = Rc::new(plan.shape);
+        worker.make_connections(plan.clients, &shape, &plan.origins, &plan.devices).await?;
+        Ok(worker)
+    }
+
+    /// One after the other, so that a balancer that deals connections in turn sees them in order.
+    async fn make_connections(
+        self: &Rc<Self>,
+        clients: Clients,
+        shape: &Rc<Shape>,
+        origins: &[Origin],
+        devices: &[Arc<str>],
+    ) -> Result<(), ConnectError> {
+        let sink = Rc::clone(self) as Rc<dyn Sink>;
+        match (clients, &**shape) {
             (Clients::Own(options, destinations), _) => {
                 for (number, destination) in destinations.into_iter().enumerate() {
-                    let zone = plan.origins.get(number).map_or(0, |origin| origin.zone);
-                    let device = plan.devices.get(usize::from(zone)).cloned();
+                    let zone = origins.get(number).map_or(0, |origin| origin.zone);
+                    let device = devices.get(usize::from(zone)).cloned();
                     let options = ConnectOptions { device, ..options.of_number(number as u64) };
-                    let (shape, sink) = (Rc::clone(&shape), Rc::clone(&sink));
+                    let (shape, sink) = (Rc::clone(shape), Rc::clone(&sink));
                     let connection = client::connect(options, destination, shape, sink).await?;
-                    worker.connections.borrow_mut().push(connection);
+                    self.connections.borrow_mut().push(connection);
                 }
             }
-            (Clients::Driven(driver, _), Shape::Echo(shape)) => {
+            (Clients::Driven(driver, count), Shape::Echo(shape)) => {
                 let driver = Driver::start(driver, Arc::clone(shape), sink).await?;
                 let clients = (0..).take(count).map(|number| driver.client(number));
-                worker.connections.borrow_mut().extend(clients);
+                self.connections.borrow_mut().extend(clients);
             }
             // The scenario's check has refused it.
             (Clients::Driven(..), Shape::Service(_)) => {
                 return Err(ConnectError::own("real clients call the echo service only"));
             }
         }
-        Ok(worker)
+        Ok(())
     }
 
     /// Makes the load, starting at the clock's zero, and returns the logs of all
@@ -307,17 +325,7 @@ impl Worker {
         let streams = self.streams as usize;
         for (place, under_way) in self.under_way.borrow_mut().iter_mut().enumerate() {
             let Some(under_way) = under_way.take() else { continue };
-            self.log(
-                place / streams,
-                Entry {
-                    due_ns: under_way.waited.due_ns,
-                    ready_ns: under_way.waited.ready_ns,
-                    sent_ns: under_way.sent_ns,
-                    done_ns: now_ns,
-                    on_wire: None,
-                    outcome: Outcome::Unfinished,
-                },
-            );
+            self.log(place / streams, under_way.ended(now_ns, None, Outcome::Unfinished));
         }
         let mut logs = self.logs.take();
         // They went through no balancer.
@@ -345,19 +353,10 @@ impl Sink for Worker {
         let place = self.place(call);
         // After `close` a client may still report; then nobody listens.
         let Some(under_way) = self.under_way.borrow_mut()[place].take() else { return };
-        self.log(
-            call.connection as usize,
-            Entry {
-                due_ns: under_way.waited.due_ns,
-                ready_ns: under_way.waited.ready_ns,
-                sent_ns: under_way.sent_ns,
-                done_ns: now_ns,
-                on_wire: on_wire.and_then(|seen| {
-                    calllog::OnWire::new(clock.at_ns(seen.written_ns), clock.at_ns(seen.arrived_ns))
-                }),
-                outcome: outcome(ended),
-            },
-        );
+        let on_wire = on_wire.and_then(|seen| {
+            calllog::OnWire::new(clock.at_ns(seen.written_ns), clock.at_ns(seen.arrived_ns))
+        });
+        self.log(call.connection as usize, under_way.ended(now_ns, on_wire, outcome(ended)));
         let failed = u64::from(matches!(ended, Ended::Failed(_)));
         self.shared.failed.fetch_add(failed, Ordering::Relaxed);
         self.shared.ended.fetch_add(1, Ordering::Relaxed);

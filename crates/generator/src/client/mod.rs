@@ -336,8 +336,7 @@ pub async fn connect(
     match destination {
         Destination::One(resolver) => connect_to(options, resolver, At::Once, shape, sink).await,
         Destination::Balanced(balanced) => {
-            let connection = BalancedConnection::connect(options, &balanced, shape, sink).await?;
-            Ok(Box::new(connection))
+            Ok(Box::new(BalancedConnection::connect(options, &balanced, shape, sink).await?))
         }
         Destination::Channels(all) => {
             let mut channels: Vec<Box<dyn Connection>> = Vec::with_capacity(all.len());
@@ -372,8 +371,7 @@ async fn connect_to(
             Box::new(WireConnection::new(options, resolver, at, shape, sink).await?)
         }
         (ClientKind::Tonic, Shape::Echo(shape)) => {
-            let shape = Arc::clone(shape);
-            Box::new(TonicConnection::new(options, resolver, at, shape, sink).await?)
+            Box::new(TonicConnection::new(options, resolver, at, Arc::clone(shape), sink).await?)
         }
         // The scenario's check has refused it.
         (ClientKind::Tonic, Shape::Service(_)) => {
