@@ -8,7 +8,7 @@ use std::{
     fs, io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus},
+    process::{Child, ExitStatus},
     thread,
     time::{Duration, Instant},
 };
@@ -24,7 +24,9 @@ use serde::{Deserialize, Serialize};
 use super::decide;
 use crate::{
     exit::{self, Failure},
-    interrupt, peers,
+    interrupt,
+    lab::guard,
+    peers,
     root::Root,
     ui::{Progress, Terminal},
 };
@@ -182,9 +184,8 @@ fn read_set(folder: &Path) -> Result<Set, Failure> {
 /// ends it; the first signal to this one is passed on, so that the trial under way ends
 /// and what was measured is kept.
 fn run_scenario(name: &str, folder: &Path, quick: bool) -> io::Result<ExitStatus> {
-    let program = peers::loadgen_program()?;
-    let mut command = Command::new(&program);
-    command.arg("guard").arg(std::process::id().to_string()).arg(&program);
+    let mut command = guard::command()?;
+    command.arg(peers::loadgen_program()?);
     command.args(["--scenario", name, "--out"]).arg(folder);
     if quick {
         command.args(["--short", "--repeats", "2"]);

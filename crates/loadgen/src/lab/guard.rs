@@ -17,6 +17,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
+    io,
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, ExitCode},
@@ -51,6 +52,13 @@ pub(crate) struct Args {
     /// The program and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     command: Vec<OsString>,
+}
+
+/// The guard, as a child of this process; its flags and a command are to follow.
+pub(crate) fn command() -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("guard").arg(std::process::id().to_string());
+    Ok(command)
 }
 
 /// Becomes the command, bound to the lab's life. Returns only on failure.

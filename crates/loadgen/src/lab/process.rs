@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::{
     cost::{self, Reading},
     error::{ExitReport, LabError},
+    guard,
     instructions::Counters,
     network::Namespace,
     quota::Quota,
@@ -104,25 +105,7 @@ impl Process {
         // One that is started again goes on where the one before it ended.
         let output = File::options().create(true).append(true).open(&log)?;
         let log_start = output.metadata()?.len();
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("guard").arg(std::process::id().to_string());
-        if !launch.cpus.is_empty() {
-            let list: Vec<String> = launch.cpus.iter().map(u32::to_string).collect();
-            command.arg("--cpus").arg(list.join(","));
-        }
-        if let Some(namespace) = namespace {
-            command.arg("--namespace").arg(namespace.path());
-        }
-        if let Some(quota) = quota {
-            command.arg("--group").arg(quota.members());
-        }
-        if let Some(folder) = &launch.folder {
-            command.current_dir(folder);
-        }
-        let child = command
-            .args(["--wait", "--"])
-            .args(&launch.command)
-            .envs(launch.environment.iter().map(|(key, value)| (key, value)))
+        let child = guarded(launch, namespace, quota)?
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -300,6 +283,31 @@ impl Process {
     fn raw_pid(&self) -> Option<Pid> {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
     }
+}
+
+/// The command by way of the guard, which waits for a byte before it becomes that.
+fn guarded(
+    launch: &Launch,
+    namespace: Option<&Namespace>,
+    quota: Option<&Quota>,
+) -> io::Result<Command> {
+    let mut command = guard::command()?;
+    if !launch.cpus.is_empty() {
+        let list: Vec<String> = launch.cpus.iter().map(u32::to_string).collect();
+        command.arg("--cpus").arg(list.join(","));
+    }
+    if let Some(namespace) = namespace {
+        command.arg("--namespace").arg(namespace.path());
+    }
+    if let Some(quota) = quota {
+        command.arg("--group").arg(quota.members());
+    }
+    if let Some(folder) = &launch.folder {
+        command.current_dir(folder);
+    }
+    command.args(["--wait", "--"]).args(&launch.command);
+    command.envs(launch.environment.iter().map(|(key, value)| (key, value)));
+    Ok(command)
 }
 
 impl Drop for Process {
