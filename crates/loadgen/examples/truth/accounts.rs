@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use measure::{
 
 use crate::{
     Failure, Plan,
-    lab::{lab, loadgen, run_of},
+    lab::{guarded, lab, loadgen, run_of},
     table::{Row, Table},
 };
 
@@ -60,7 +60,7 @@ fn cpu(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     let home = tempfile::tempdir()?;
     let file = home.path().join("truth.toml");
     fs::write(&file, scenario)?;
-    let child = Command::new(loadgen()?)
+    let child = guarded(loadgen()?)?
         .arg("--scenario")
         .arg(&file)
         .arg("--out")

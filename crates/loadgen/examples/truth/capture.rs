@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::Failure;
+use crate::{Failure, lab::guarded};
 
 /// tcpdump on the loopback device.
 pub(crate) struct Capture {
@@ -20,7 +20,7 @@ impl Capture {
     /// Starts it, and waits until it captures.
     pub(crate) fn start() -> Result<Self, Failure> {
         let file = tempfile::NamedTempFile::new()?;
-        let child = Command::new("tcpdump")
+        let child = guarded("tcpdump")?
             .args(["-i", "lo", "-n", "-q", "-U", "-B", "65536", "--time-stamp-precision=nano"])
             // Run as root, it would give that up and not be allowed to write.
             .args(["-Z", "root", "-w"])

@@ -8,7 +8,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::Instant,
 };
 
@@ -19,7 +19,7 @@ use measure::{
 
 use crate::{
     Failure, Plan, burden,
-    lab::{lab, loadgen},
+    lab::{guarded, lab, loadgen},
     table::{Row, Table},
 };
 
@@ -88,7 +88,7 @@ struct Said {
 }
 
 fn compare(scenario: &Path, before: &Path, after: &Path) -> Result<Said, Failure> {
-    let output = Command::new(loadgen()?)
+    let output = guarded(loadgen()?)?
         .args(["compare", "--rerun"])
         .args([scenario, before, after])
         .args(["--detect", "5%", "--budget", BUDGET, "--json"])

@@ -4,12 +4,12 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Child,
     thread,
     time::{Duration, Instant},
 };
 
-use crate::Failure;
+use crate::{Failure, lab::guarded};
 
 /// The argument with which this program is that process.
 pub(crate) const ARGUMENT: &str = "--be-a-neighbour";
@@ -40,9 +40,7 @@ impl Neighbour {
             let _ = fs::write(root.join("cgroup.subtree_control"), "+cpu");
         }
         fs::create_dir(&group).map_err(made)?;
-        let program = std::env::current_exe()?;
-        // Its input ends with this process, however that ends, and it with its input.
-        let process = Command::new(program).arg(ARGUMENT).stdin(Stdio::piped()).spawn()?;
+        let process = guarded(std::env::current_exe()?)?.arg(ARGUMENT).spawn()?;
         let neighbour = Self { process, group };
         let pid = neighbour.process.id().to_string();
         fs::write(neighbour.group.join("cgroup.procs"), pid)?;
@@ -59,15 +57,12 @@ impl Drop for Neighbour {
 }
 
 /// Is that process.
-pub(crate) fn be() -> io::Result<()> {
-    thread::spawn(|| {
-        loop {
-            let begun = Instant::now();
-            while begun.elapsed() < BUSY {
-                std::hint::spin_loop();
-            }
-            thread::sleep(IDLE);
+pub(crate) fn be() -> ! {
+    loop {
+        let begun = Instant::now();
+        while begun.elapsed() < BUSY {
+            std::hint::spin_loop();
         }
-    });
-    io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
+        thread::sleep(IDLE);
+    }
 }
