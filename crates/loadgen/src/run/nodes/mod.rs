@@ -11,6 +11,7 @@
 //! | [`fleet`] | all agents, led through the same steps |
 //! | [`trial`] | one trial, step by step |
 //! | [`part`] | the agent's side |
+//! | [`prepare`] | what nodes have to know before the first trial |
 //! | [`convert`] | what is sent, and how parts become a whole |
 //! | [`files`] | the files that a scenario names, on nodes |
 //! | [`bills`] | what targets cost |
@@ -21,14 +22,13 @@ mod engine;
 mod files;
 mod fleet;
 mod part;
+mod prepare;
 mod roles;
 mod trial;
 
 use std::{
     collections::BTreeMap,
-    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -40,7 +40,6 @@ pub(crate) use engine::TOKEN_VARIABLE;
 use engine::{Running, Start};
 use fleet::Fleet;
 use generator::clock::monotonic_ns;
-use grpc_call::Interface;
 use measure::{
     nodes::{Cluster, NodeSetup},
     record::{Environment, LeftOut, RunRecord},
@@ -51,10 +50,7 @@ use roles::{Capacity, Roles};
 use scenario::{Engine, Library, Network, Scenario, Setting};
 
 use super::{Request, doubts};
-use crate::{
-    exit::Failure, external::Targets, interrupt, lab::Certificates, peers::ReadyPeer,
-    service::OwnService,
-};
+use crate::{exit::Failure, interrupt, lab::Certificates, peers::ReadyPeer, service::OwnService};
 
 /// Losses of nodes after which a run ends with what it has.
 const MOST_LOSSES: u32 = 3;
@@ -114,7 +110,7 @@ impl<'a> Nodes<'a> {
         let mut nodes = Self {
             wanted,
             service: request.service.as_ref(),
-            prepare: prepare(request, wanted, library, certificates)?,
+            prepare: prepare::sent(request, wanted, library, certificates)?,
             minutes: engine::minutes(scenario.planned()),
             roles,
             build,
@@ -350,59 +346,10 @@ fn check_quota(scenario: &Scenario, roles: &Roles) -> Result<(), Failure> {
     let has_quota = scenario.all_points().iter().any(|point| point.proxy_quota.is_some());
     if has_quota && roles.of_balancers().count() > 1 {
         return Err(Failure::bad_input(format!(
-            "scenario {}: `placement.proxy_quota` is what all balancers may use together, and              `nodes.balancers` has them on several nodes; name one node, or take the quota out",
+            "scenario {}: `placement.proxy_quota` is what all balancers may use together, and \
+             `nodes.balancers` has them on several nodes; name one node, or take the quota out",
             scenario.name
         )));
     }
     Ok(())
-}
-
-/// What all nodes have to know before the first trial.
-fn prepare(
-    request: &Request,
-    wanted: &Wanted,
-    library: &Library,
-    certificates: Option<&Certificates>,
-) -> Result<wire::Prepare, Failure> {
-    let mut peers = Vec::new();
-    for peer in library.peer_names() {
-        for (name, text) in library.peer_files(peer).map_err(Failure::bad_input)? {
-            peers.push(wire::File { path: format!("{peer}/{name}"), content: text.into_bytes() });
-        }
-    }
-    let pairs = certificates.map(Certificates::all_files).transpose().map_err(Failure::lab)?;
-    let file = |(path, content)| wire::File { path, content };
-    let folder = files::folder_of(&request.source)?;
-    let interface = request.service.as_ref().and_then(OwnService::described);
-    Ok(wire::Prepare {
-        scenario: request.source.name().to_owned(),
-        text: request.source.text().to_owned(),
-        short: wanted.short,
-        settings: convert::settings_to_wire(&wanted.settings),
-        peers,
-        certificates: pairs.into_iter().flatten().map(file).collect(),
-        targets: request.targets.as_ref().map(targets_to_wire).transpose()?,
-        files: files::read(&request.scenario, &folder)?,
-        folder: folder.to_string_lossy().into_owned(),
-        interface: interface.map(Interface::encode).unwrap_or_default(),
-        max_errors: request.max_errors,
-    })
-}
-
-fn targets_to_wire(targets: &Targets) -> Result<wire::Targets, Failure> {
-    let read = |path: Option<&PathBuf>| {
-        let read = path.map(fs::read).transpose();
-        // Each was read before, to see whether it is what it should be.
-        read.map(Option::unwrap_or_default).map_err(Failure::lab)
-    };
-    let tls = &targets.tls;
-    let identity = tls.identity.as_ref();
-    Ok(wire::Targets {
-        targets: targets.all.iter().map(|one| format!("{}={one}", one.name)).collect(),
-        insecure: tls.insecure,
-        ca: read(tls.ca.as_ref())?,
-        cert: read(identity.map(|(cert, _)| cert))?,
-        key: read(identity.map(|(_, key)| key))?,
-        server_name: tls.server_name.clone().unwrap_or_default(),
-    })
 }

@@ -4,7 +4,6 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
 };
 
 use agents::{
@@ -12,47 +11,26 @@ use agents::{
     wire::{self, begin::Which, reply, step},
 };
 use generator::clock::{Clock, monotonic_ns};
-use grpc_call::Interface;
 use measure::{calllog::CallLog, fold::Window};
-use scenario::{Library, Placement, Scenario};
+use scenario::{Placement, Scenario};
 
-use super::{convert, files};
+use super::{convert, prepare::Prepared};
 use crate::{
-    exit::Failure,
-    external::{self, External, Target, Targets, TlsOptions},
+    external::External,
     interrupt,
     lab::{
-        Addresses, Certificates, Lab, LabError, Network,
+        Addresses, Lab, LabError, Network,
         placement::{self, Cpus},
-        ports, private_folder,
+        ports,
     },
-    peers::ReadyPeer,
     root::Root,
     run::{
-        load, local_paths,
+        local_paths,
         points::{self, Point},
-        preflight,
-        prepare::can_do,
         trial::{Attempt, Here, Trial, Windows},
         twin,
     },
-    service::OwnService,
 };
-
-/// What all trials have in common.
-struct Prepared {
-    scenario: Scenario,
-    peers: Vec<ReadyPeer>,
-    certificates: Option<Certificates>,
-    /// The user's own service, where that is called.
-    service: Option<OwnService>,
-    /// The part of the calls that may fail at what the lab did not start.
-    max_errors: f64,
-    /// Where peers' files are, and those of trials.
-    folder: tempfile::TempDir,
-    /// Where files of the scenario's are.
-    _files: tempfile::TempDir,
-}
 
 /// Why a trial ends early here.
 enum Halt {
@@ -98,7 +76,7 @@ impl<'a> Agent<'a> {
                 Err(ended) => return ended,
             };
             match step {
-                step::What::Prepare(prepare) => match prepare_run(&prepare, self.root) {
+                step::What::Prepare(prepare) => match Prepared::of(&prepare, self.root) {
                     Ok((prepared, found)) => {
                         self.link.reply(reply::What::Prepared(found));
                         self.prepared = Some(prepared);
@@ -309,118 +287,4 @@ fn cpus(scenario: &Scenario, here: &Here<'_>) -> Result<Cpus, LabError> {
         placement => Cpus::of(placement, &placement::available())
             .map_err(|error| LabError::Coordinator(error.to_string())),
     }
-}
-
-/// Makes the scenario of what was sent, and looks for its peers.
-fn prepare_run(
-    prepare: &wire::Prepare,
-    root: &Root,
-) -> Result<(Prepared, wire::Prepared), Failure> {
-    let folder = tempfile::tempdir().map_err(Failure::lab)?;
-    let sent = private_folder().map_err(Failure::lab)?;
-    let (scenarios, tree) = (folder.path().join("scenarios"), sent.path().join("tree"));
-    for file in &prepare.peers {
-        let path = convert::below(&scenarios.join("peers"), &file.path).map_err(Failure::lab)?;
-        write(path, &file.content)?;
-    }
-    for file in &prepare.files {
-        write(files::within(&tree, Path::new(&file.path)), &file.content)?;
-    }
-    let library = Library::open(scenarios).map_err(Failure::bad_input)?;
-    let own_folder = Path::new(&prepare.folder);
-    let file = format!("{}.toml", prepare.scenario);
-    let source = convert::below(&files::within(&tree, own_folder), &file).map_err(Failure::lab)?;
-    write(source.clone(), prepare.text.as_bytes())?;
-    let settings = convert::settings_of_wire(&prepare.settings).map_err(Failure::lab)?;
-    let source = library.read(&prepare.scenario, &source).map_err(Failure::bad_input)?;
-    let mut scenario = source.resolve(prepare.short, &settings).map_err(Failure::bad_input)?;
-    files::run_in(&mut scenario, own_folder, &tree);
-    let interface = (!prepare.interface.is_empty()).then(|| Interface::decode(&prepare.interface));
-    let interface = interface.map(|read| read.ok_or(convert::Unreadable("an interface")));
-    let interface = interface.transpose().map_err(Failure::lab)?;
-    let count = load::expected_calls(&scenario, 1);
-    let service = OwnService::of(&scenario, &source, &settings, count, interface)?;
-    let certificates = certificates_of(prepare)?;
-    let (mut peers, mut missing) = (Vec::new(), Vec::new());
-    if let Some(targets) = &prepare.targets {
-        let targets = targets_of(targets, &sent.path().join("tls"))?;
-        let found = external::find_all(&targets, &scenario, service.as_ref())?;
-        peers = found.into_iter().map(ReadyPeer::external).collect();
-    }
-    let started = scenario.peers.iter().filter(|_| prepare.targets.is_none());
-    for name in started {
-        let peer = library.peer(name).map_err(Failure::bad_input)?;
-        let ready = ReadyPeer::prepare(peer, root)
-            .and_then(|ready| can_do(&ready, &scenario).map(|()| ready));
-        match ready {
-            Ok(ready) => peers.push(ready),
-            Err(reason) => missing.push((name.clone(), reason.to_string())),
-        }
-    }
-    preflight::check(&scenario, &peers)?;
-    let servers = preflight::check_command(&scenario).err();
-    let found = found(&peers, missing, servers);
-    let max_errors = prepare.max_errors;
-    let prepared =
-        Prepared { scenario, peers, certificates, service, max_errors, folder, _files: sent };
-    Ok((prepared, found))
-}
-
-/// What there is on this node, and what is missing.
-fn found(
-    peers: &[ReadyPeer],
-    missing: Vec<(String, String)>,
-    no_servers: Option<String>,
-) -> wire::Prepared {
-    let there = peers.iter().map(|ready| wire::PeerFound {
-        name: ready.peer.name.clone(),
-        version: ready.version.clone(),
-        missing: None,
-    });
-    let missing = missing.into_iter().map(|(name, reason)| wire::PeerFound {
-        name,
-        version: None,
-        missing: Some(reason),
-    });
-    let peers = there.chain(missing).collect();
-    wire::Prepared { peers, no_servers: no_servers.unwrap_or_default() }
-}
-
-fn certificates_of(prepare: &wire::Prepare) -> Result<Option<Certificates>, Failure> {
-    let files: Vec<(&str, &[u8])> = prepare
-        .certificates
-        .iter()
-        .map(|file| (file.path.as_str(), file.content.as_slice()))
-        .collect();
-    let made = (!files.is_empty()).then(|| Certificates::of_files(&files)).transpose();
-    made.map_err(Failure::lab)
-}
-
-/// What is driven. Its files go into `folder`.
-fn targets_of(sent: &wire::Targets, folder: &Path) -> Result<Targets, Failure> {
-    let all = sent.targets.iter().map(|text| text.parse::<Target>());
-    let file = |name: &str, content: &[u8]| -> Result<Option<PathBuf>, Failure> {
-        let path = folder.join(name);
-        (!content.is_empty()).then(|| write(path.clone(), content).map(|()| path)).transpose()
-    };
-    let (cert, key) = (file("cert.pem", &sent.cert)?, file("key.pem", &sent.key)?);
-    let tls = TlsOptions {
-        ca: file("ca.pem", &sent.ca)?,
-        server_name: Some(sent.server_name.clone()).filter(|name| !name.is_empty()),
-        identity: cert.zip(key),
-        insecure: sent.insecure,
-    };
-    Ok(Targets {
-        all: all.collect::<Result<_, _>>().map_err(Failure::lab)?,
-        expected: None,
-        tls,
-        // The coordinator reads them.
-        bills: Vec::new(),
-    })
-}
-
-fn write(path: PathBuf, content: &[u8]) -> Result<(), Failure> {
-    let parent = path.parent().unwrap_or(&path).to_owned();
-    let written = fs::create_dir_all(parent).and_then(|()| fs::write(&path, content));
-    written.map_err(|error| Failure::writing(path.display(), &error))
 }
