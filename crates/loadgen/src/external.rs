@@ -10,7 +10,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use generator::client::{Seen, Trust};
 use measure::record::{BackendRecord, BackendSetup, TrialRecord};
-use scenario::{EXTERNAL_PEER, Network, Scenario, Tls};
+use scenario::{EXTERNAL_PEER, Fleet, Network, Scenario, Tls};
 pub(crate) use trust::TlsOptions;
 
 use crate::{
@@ -180,35 +180,7 @@ fn find(
     service: Option<&OwnService>,
 ) -> Result<(), Failure> {
     let target = &external.target;
-    if !scenario.faults.is_empty() {
-        return Err(Failure::bad_input(format!(
-            "scenario {} does things to its backends ([[fault]]), and the lab did not start \
-             those behind --target {target}; choose a scenario without faults",
-            scenario.name
-        )));
-    }
-    if scenario.network != Network::Loopback {
-        return Err(Failure::bad_input(format!(
-            "scenario {} has network namespaces of the lab's own, and --target {target} is not in \
-             them; take `network` out, or add --set network=loopback",
-            scenario.name
-        )));
-    }
-    let is_fleet = |point: &&Scenario| point.fleet != scenario::Fleet::ONE;
-    if scenario.all_points().iter().any(is_fleet) {
-        return Err(Failure::bad_input(format!(
-            "scenario {} says how many balancers there are, and what is behind --target {target} \
-             was started by somebody else; leave these settings of [balance] out",
-            scenario.name
-        )));
-    }
-    if scenario.all_tls().into_iter().any(|tls| tls != Tls::None) {
-        return Err(Failure::bad_input(format!(
-            "scenario {} speaks TLS under certificates of the lab's own, and --target {target} has \
-             none of them; add --set tls=none, and write a target under TLS as https://",
-            scenario.name
-        )));
-    }
+    check(scenario, target)?;
     let unknown = |reason: String| Failure::lab(format!("--target {target}: {reason}"));
     let addresses = lab::resolve(&target.authority)
         .map_err(|error| unknown(format!("its name can't be resolved: {error}")))?;
@@ -233,6 +205,34 @@ fn find(
         unknown(format!("no call was successful: {reason}; {hint}"))
     })?;
     Ok(())
+}
+
+/// Whether a scenario asks for nothing that the lab would have to have started.
+fn check(scenario: &Scenario, target: &Target) -> Result<(), Failure> {
+    let reason = if !scenario.faults.is_empty() {
+        format!(
+            "does things to its backends ([[fault]]), and the lab did not start those behind \
+             --target {target}; choose a scenario without faults"
+        )
+    } else if scenario.network != Network::Loopback {
+        format!(
+            "has network namespaces of the lab's own, and --target {target} is not in them; take \
+             `network` out, or add --set network=loopback"
+        )
+    } else if scenario.all_points().iter().any(|point| point.fleet != Fleet::ONE) {
+        format!(
+            "says how many balancers there are, and what is behind --target {target} was started \
+             by somebody else; leave these settings of [balance] out"
+        )
+    } else if scenario.all_tls().into_iter().any(|tls| tls != Tls::None) {
+        format!(
+            "speaks TLS under certificates of the lab's own, and --target {target} has none of \
+             them; add --set tls=none, and write a target under TLS as https://"
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Failure::bad_input(format!("scenario {} {reason}", scenario.name)))
 }
 
 impl External {

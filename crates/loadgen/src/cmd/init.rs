@@ -109,7 +109,7 @@ fn write_new(file: &PathBuf, text: &str) -> Result<(), Failure> {
     })
 }
 
-/// A scenario that calls the method, with what a reader may want to change.
+/// A scenario that calls the method, with what a reader may want to change: the text of the file.
 fn scenario(method: &Method) -> String {
     let (name, kind) = (method.name(), method.kind());
     let (request, response) = (method.request_name(), method.response_name());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use measure::folder::Run;
-use scenario::Trace;
+use scenario::{Library, Scenario, ScenarioSource, Trace};
 use simulate::LoadView;
 
 use super::settings::SettingArgs;
@@ -182,34 +182,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
     let library = super::library(&root)?;
     let like = args.conditions.like.as_deref();
     let like = like.map(Like::open).transpose()?;
-    let (source, (mut scenario, mut overrides)) = match (&args.scenario, &like) {
-        (None, Some(Like::Trace(trace))) => {
-            let message = "says what calls there were, and not to whom; name a scenario, with \
-                           its backends and peers: --scenario NAME";
-            return Err(Failure::bad_input(format!("--like {}: it {message}", trace.file())));
-        }
-        (None, Some(Like::Run(folder, run))) => {
-            let source = library.read(&run.record.scenario, &folder.join("scenario.toml"));
-            let source = source.map_err(Failure::bad_input)?;
-            let resolved = args.settings.resolve_again(&source, &library, &run.record)?;
-            (source, resolved)
-        }
-        (name, _) => {
-            let name = name.as_deref().unwrap_or_default();
-            let source = library.find(name).map_err(Failure::bad_input)?;
-            let resolved = args.settings.resolve(&source, &library)?;
-            (source, resolved)
-        }
-    };
-    if let Some(Like::Trace(trace)) = &like {
-        scenario = scenario.replaying(trace).map_err(Failure::bad_input)?;
-    }
-    if scenario.zones.is_some() && args.conditions.zones > 1 {
-        let message = "has `[zones]` of its own; leave the flag out, or change them with \
-                       --set zones.connections.NAME=PART";
-        return Err(Failure::bad_input(format!("--zones: scenario {} {message}", scenario.name)));
-    }
-    overrides.extend(args.conditions.written());
+    let (source, scenario, overrides) = chosen(args, &library, like.as_ref())?;
     let request = Request {
         source,
         scenario,
@@ -237,4 +210,41 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         Some(failure) => Err(failure),
         None => Ok(code),
     }
+}
+
+/// The scenario that is simulated, and the flags that changed it.
+fn chosen(
+    args: &Args,
+    library: &Library,
+    like: Option<&Like>,
+) -> Result<(ScenarioSource, Scenario, Vec<String>), Failure> {
+    let (source, (mut scenario, mut overrides)) = match (&args.scenario, like) {
+        (None, Some(Like::Trace(trace))) => {
+            let message = "says what calls there were, and not to whom; name a scenario, with \
+                           its backends and peers: --scenario NAME";
+            return Err(Failure::bad_input(format!("--like {}: it {message}", trace.file())));
+        }
+        (None, Some(Like::Run(folder, run))) => {
+            let source = library.read(&run.record.scenario, &folder.join("scenario.toml"));
+            let source = source.map_err(Failure::bad_input)?;
+            let resolved = args.settings.resolve_again(&source, library, &run.record)?;
+            (source, resolved)
+        }
+        (name, _) => {
+            let name = name.as_deref().unwrap_or_default();
+            let source = library.find(name).map_err(Failure::bad_input)?;
+            let resolved = args.settings.resolve(&source, library)?;
+            (source, resolved)
+        }
+    };
+    if let Some(Like::Trace(trace)) = like {
+        scenario = scenario.replaying(trace).map_err(Failure::bad_input)?;
+    }
+    if scenario.zones.is_some() && args.conditions.zones > 1 {
+        let message = "has `[zones]` of its own; leave the flag out, or change them with \
+                       --set zones.connections.NAME=PART";
+        return Err(Failure::bad_input(format!("--zones: scenario {} {message}", scenario.name)));
+    }
+    overrides.extend(args.conditions.written());
+    Ok((source, scenario, overrides))
 }

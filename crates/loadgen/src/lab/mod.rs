@@ -3,7 +3,7 @@
 //! Every peer, ours or not, takes the same way: a network and addresses, launch
 //! through the [`guard`], a readiness probe with a real call, cost readings, and
 //! the end. A balancer in the kernel is launched and probed like the others; what
-//! it has not got is a process to bill.
+//! it has not got is a process to bill. One file, since all of it is the life of one [`Lab`].
 
 mod bill;
 mod certificates;
@@ -217,12 +217,10 @@ impl Lab {
         let started = if running.is_some() { 0 } else { count };
         let launches: Result<Vec<Launch>, _> =
             places.clone().take(started).map(|place| (setup.backend)(&place)).collect();
-        let taps: Result<Vec<Tap>, LaunchError> = match setup.tap {
-            None => Ok(Vec::new()),
-            Some(tap) => places
-                .map(|place| Ok(Tap::new(tap(&place, addresses.backends[place.index])?)))
-                .collect(),
+        let tap = |place: BackendPlace<'_>| {
+            Some((setup.tap?)(&place, addresses.backends[place.index]).map(Tap::new))
         };
+        let taps: Result<Vec<Tap>, LaunchError> = places.filter_map(tap).collect();
         Ok(Self {
             part: setup.part.clone(),
             backends: (0..count).map(|_| None).collect(),
@@ -230,11 +228,7 @@ impl Lab {
             launches: launches?,
             ended_by_fault: vec![false; count],
             restarted: vec![false; count],
-            speeds: setup
-                .speeds
-                .iter()
-                .map(|&speed| Speed { now: speed, at_first: speed })
-                .collect(),
+            speeds: setup.speeds.iter().map(|&now| Speed { now, at_first: now }).collect(),
             members: setup.members.clone(),
             dir: dir.to_owned(),
             fleet: Fleet::default(),

@@ -102,7 +102,8 @@ impl Request {
     }
 }
 
-/// Runs a scenario. What was measured comes back whatever went wrong after that.
+/// Runs a scenario, and is long because it is the whole story. What was measured comes back
+/// whatever went wrong after that.
 ///
 /// # Errors
 /// When nothing can be run, or no run can be kept.
@@ -113,22 +114,13 @@ pub(crate) fn run(
     observer: &mut dyn Observer,
 ) -> Result<Finished, Failure> {
     let scenario = &request.scenario;
-    let service = request.service.as_ref();
     let certificates = certificates(scenario)?;
-    let nodes = match &request.nodes {
-        Some(wanted) => {
-            observer.on(Event::Note(&format!("waiting for {} agents", wanted.nodes)));
-            Some(Nodes::start(request, wanted, library, certificates.as_ref())?)
-        }
-        None => None,
-    };
-    let (peers, left_out) = ready_peers(request, nodes.as_ref(), library, root)?;
-    for LeftOut { peer, reason } in &left_out {
-        observer.on(Event::Note(&format!("left out {peer}: {reason}")));
-    }
-    if peers.is_empty() {
-        return Err(Failure::lab("none of the scenario's peers can be run here"));
-    }
+    let nodes = request.nodes.as_ref().map(|wanted| {
+        observer.on(Event::Note(&format!("waiting for {} agents", wanted.nodes)));
+        Nodes::start(request, wanted, library, certificates.as_ref())
+    });
+    let nodes = nodes.transpose()?;
+    let (peers, left_out) = ready_peers(request, nodes.as_ref(), library, root, observer)?;
     let points = points::planned(scenario);
     check(request, &points, &peers)?;
     let clients = clients(request, &points, library, root)?;
@@ -152,7 +144,7 @@ pub(crate) fn run(
             Box::new(nodes)
         }
         None => {
-            let max_errors = request.max_errors;
+            let (service, max_errors) = (request.service.as_ref(), request.max_errors);
             Box::new(Processes::new(service, clients, certificates, cpus, max_errors))
         }
     };
@@ -173,22 +165,30 @@ pub(crate) fn run(
     Ok(course.run(started))
 }
 
-/// The peers that can be run, and those that can't.
+/// The peers that can be run, which are some, and those that can't.
 fn ready_peers(
     request: &Request,
     nodes: Option<&Nodes>,
     library: &Library,
     root: &Root,
+    observer: &mut dyn Observer,
 ) -> Result<(Vec<ReadyPeer>, Vec<LeftOut>), Failure> {
     let scenario = &request.scenario;
-    match (&request.targets, nodes) {
+    let (peers, left_out) = match (&request.targets, nodes) {
         (Some(targets), _) => {
             let found = external::find_all(targets, scenario, request.service.as_ref())?;
-            Ok((found.into_iter().map(ReadyPeer::external).collect(), Vec::new()))
+            (found.into_iter().map(ReadyPeer::external).collect(), Vec::new())
         }
-        (None, Some(nodes)) => nodes.peers(scenario, library),
-        (None, None) => prepare::all(scenario, library, root, request.every_peer),
+        (None, Some(nodes)) => nodes.peers(scenario, library)?,
+        (None, None) => prepare::all(scenario, library, root, request.every_peer)?,
+    };
+    for LeftOut { peer, reason } in &left_out {
+        observer.on(Event::Note(&format!("left out {peer}: {reason}")));
     }
+    if peers.is_empty() {
+        return Err(Failure::lab("none of the scenario's peers can be run here"));
+    }
+    Ok((peers, left_out))
 }
 
 /// Whether this machine can run all of it.

@@ -8,6 +8,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4},
     num::NonZeroU64,
+    os::fd::OwnedFd,
     time::Duration,
 };
 
@@ -39,12 +40,9 @@ const HEADERS: usize = 28;
 /// leave. Gives the times of those that were answered, in nanoseconds, for each target; an answer
 /// is waited for as long as `patience` after the last ping.
 pub(super) fn ping(targets: &[Ipv4Addr], patience: Duration) -> io::Result<Vec<Vec<u64>>> {
-    let group = rustix::process::getegid().as_raw();
-    set("ping_group_range", &format!("{group} {group}"))?;
     // The wait for an answer ends when that comes, and the wait before a ping on time.
     set_current_timer_slack(NonZeroU64::new(1))?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, Some(ipproto::ICMP))?;
+    let socket = socket()?;
     let stamps =
         Stamps::on(&socket).ok_or_else(|| io::Error::other("the kernel makes no time stamps"))?;
     // A ping's number is 16 bits wide.
@@ -89,6 +87,14 @@ pub(super) fn ping(targets: &[Ipv4Addr], patience: Duration) -> io::Result<Vec<V
         own.skip(EXTRA).copied().flatten().collect()
     };
     Ok((0..targets.len()).map(of).collect())
+}
+
+/// A socket for pings, which this process may have from here on.
+fn socket() -> io::Result<OwnedFd> {
+    let group = rustix::process::getegid().as_raw();
+    set("ping_group_range", &format!("{group} {group}"))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(AddressFamily::INET, SocketType::DGRAM, flags, Some(ipproto::ICMP))?)
 }
 
 fn all(took_ns: &[Option<u64>]) -> bool {

@@ -281,7 +281,7 @@ fn faults(scenario: &Scenario) -> Vec<Fault> {
     scenario.faults.iter().map(fault).collect()
 }
 
-/// What the scenario has and the simulation has not, in sentences.
+/// What the scenario has and the simulation has not: one sentence for each thing.
 pub(super) fn leaves_out(scenario: &Scenario, conditions: &Conditions) -> Vec<String> {
     let load = &scenario.load;
     let takes_none = |one: &scenario::Backend| one.service_time == ServiceTime::None;

@@ -22,7 +22,7 @@ use crate::{
 
 /// Simulates a peer at a point once. Calls, services and picks follow from the seed of the
 /// repeat: calls are due when the lab's would be, and take the same service behind every
-/// peer.
+/// peer. Long because it fills in two records.
 ///
 /// # Errors
 /// When it is none that can be simulated.

@@ -15,7 +15,7 @@ use scenario::{Fault, FaultAction};
 use super::{Attempt, Here, Measured, Then, TrialProgress, failure, plans};
 use crate::{
     interrupt,
-    lab::{Costs, Faults, Lab, LabError, Means, Site, Watch},
+    lab::{Costs, Faults, Lab, LabError, Means, Watch},
 };
 
 /// From the moment all connections are made to the first call.
@@ -108,8 +108,7 @@ impl Attempt<'_> {
         };
         loop {
             let now_ns = clock.now_ns();
-            let proxy = |site: &Site<'_>| self.proxy_at(site);
-            let means = Means { clients: generator.shared(), proxy: &proxy };
+            let means = Means { clients: generator.shared(), proxy: &|site| self.proxy_at(site) };
             watched.faults.poll(lab, means, now_ns);
             watched.ended_ns = now_ns;
             let finished = self.is_finished(generator);
@@ -117,25 +116,17 @@ impl Attempt<'_> {
                 watched.before = Some(lab.read_costs());
                 lab.ask_links();
             }
-            let over = end_ns.map_or(finished, |end_ns| now_ns >= end_ns);
-            if watched.before.is_some() && watched.after.is_none() {
+            if watched.is_measuring() {
                 watched.disturbance.sample();
+                if end_ns.map_or(finished, |end_ns| now_ns >= end_ns) {
+                    watched.after = Some(lab.read_costs());
+                    lab.ask_links();
+                }
             }
-            if watched.before.is_some() && watched.after.is_none() && over {
-                watched.after = Some(lab.read_costs());
-                lab.ask_links();
-            }
-            if self.is_given_up() {
-                watched.outcome = TrialOutcome::Interrupted;
-            } else if let Some(error) = lab.unexpected_exit() {
-                watched.outcome = failure(&error);
-            } else if let Some(message) = self.too_many_errors(generator) {
-                watched.outcome = TrialOutcome::Failed { side: Side::Proxy, message };
-                watched.then = Then::End;
-            }
-            if watched.outcome != TrialOutcome::Complete {
+            if let Some((outcome, then)) = self.cut_short(lab, generator) {
+                (watched.outcome, watched.then) = (outcome, then);
                 // What was spent until now belongs to what was measured until now.
-                if watched.after.is_none() && watched.before.is_some() {
+                if watched.is_measuring() {
                     watched.after = Some(lab.read_costs());
                 }
                 return watched;
@@ -147,6 +138,18 @@ impl Attempt<'_> {
             on_progress(TrialProgress::Running { elapsed: Duration::from_nanos(now_ns), ended });
             thread::sleep(self.until_next_poll(&watched, now_ns));
         }
+    }
+
+    /// Why the trial ends before its time, and what follows.
+    fn cut_short(&self, lab: &mut Lab, generator: &Generator) -> Option<(TrialOutcome, Then)> {
+        if self.is_given_up() {
+            return Some((TrialOutcome::Interrupted, Then::GoOn));
+        }
+        if let Some(error) = lab.unexpected_exit() {
+            return Some((failure(&error), Then::GoOn));
+        }
+        let message = self.too_many_errors(generator)?;
+        Some((TrialOutcome::Failed { side: Side::Proxy, message }, Then::End))
     }
 
     /// Whether the machine does nothing but what the lab started from here.
@@ -225,6 +228,11 @@ struct Watched {
 }
 
 impl Watched {
+    /// Whether the measured window has begun and not ended.
+    fn is_measuring(&self) -> bool {
+        self.before.is_some() && self.after.is_none()
+    }
+
     fn costs(self: &Watched) -> Option<(Costs, Costs)> {
         self.before.clone().zip(self.after.clone())
     }

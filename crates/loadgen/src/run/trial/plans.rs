@@ -168,24 +168,24 @@ fn channel(attempt: &Attempt<'_>, lab: &Lab, number: u32) -> Destination {
         scenario::Discovery::Lookaside => Discovery::Lookaside,
         scenario::Discovery::Dns => Discovery::Dns { interval: scenario.channel.resolve_interval },
     };
-    let policy = peer.policy(scenario);
-    if policy == PolicyKind::PickFirst {
+    if peer.policy(scenario) == PolicyKind::PickFirst {
         let (addresses, first) = (addresses.to_vec(), number as usize);
         let first = Resolver::first(addresses, members, discovery, first, monotonic_ns());
         return Destination::One(first);
     }
-    let backends = scenario
-        .backends
-        .iter()
-        .zip(addresses)
-        .enumerate()
-        .map(|(index, (backend, &address))| BackendAt {
-            address,
-            id: backend.id.clone(),
-            weight: backend.weight,
-            zone: scenario.zones.as_ref().map_or(0, |zones| zones.backends()[index]),
-        })
-        .collect();
+    Destination::Balanced(balanced(attempt, lab, discovery, number))
+}
+
+/// How a client balances the calls of a channel itself.
+fn balanced(attempt: &Attempt<'_>, lab: &Lab, discovery: Discovery, number: u32) -> Balanced {
+    let (scenario, peer) = (attempt.trial.scenario, attempt.trial.peer);
+    let servers = scenario.backends.iter().zip(lab.backend_addresses()).enumerate();
+    let backends = servers.map(|(index, (backend, &address))| BackendAt {
+        address,
+        id: backend.id.clone(),
+        weight: backend.weight,
+        zone: scenario.zones.as_ref().map_or(0, |zones| zones.backends()[index]),
+    });
     let of = scenario.load.connections * scenario.channel.count;
     let own = Chooser { number, of, salt: scenario.seed };
     let subset = scenario.fleet.subset.map(|subset| (subset, own));
@@ -197,16 +197,16 @@ fn channel(attempt: &Attempt<'_>, lab: &Lab, number: u32) -> Destination {
         balancers: zones.layout().clients().to_vec(),
         routing,
     });
-    Destination::Balanced(Balanced {
-        policy,
-        backends,
-        members,
+    Balanced {
+        policy: peer.policy(scenario),
+        backends: backends.collect(),
+        members: lab.members(),
         discovery,
         subset,
         zones,
         tuning: tuning(),
         seed,
-    })
+    }
 }
 
 fn shape(attempt: &Attempt<'_>) -> Shape {
