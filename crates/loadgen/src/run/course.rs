@@ -141,10 +141,8 @@ impl Course<'_> {
     /// no measurement.
     fn twins(&mut self) -> Result<(), Failure> {
         let Some(scenario) = twin::of(self.scenario) else { return Ok(()) };
-        self.observer.on(Event::Added {
-            trials: self.peers.len(),
-            why: "the same once more by callers that wait",
-        });
+        let why = "the same once more by callers that wait";
+        self.observer.on(Event::Added { trials: self.peers.len(), why });
         for peer in &self.peers {
             if self.bench.is_interrupted() {
                 break;
@@ -153,21 +151,15 @@ impl Course<'_> {
             let dir = format!("twin-{}", peer_name(&peer.peer.name));
             let dir = self.folder.path().join("logs").join(dir);
             let order = u32::try_from(self.trials.len()).unwrap_or(u32::MAX);
-            let trial = Trial {
-                scenario: &scenario,
-                point: None,
-                peer,
-                repeat: 0,
-                order,
-                dir: dir.clone(),
-            };
+            let scenario = &scenario;
+            let trial = Trial { scenario, point: None, peer, repeat: 0, order, dir: dir.clone() };
             self.observer.on(Event::TrialBegins { name: &name, repeat: 0 });
             let done =
                 self.bench.run(&trial, &mut |progress| self.observer.on(Event::Progress(progress)));
             self.observer.on(Event::TrialEnds(&TrialRecord { peer: name, ..done.record.clone() }));
             remove_empty_logs(&dir);
             if done.record.outcome == TrialOutcome::Complete {
-                self.record.twins.push(twin::record(&scenario, &done.record));
+                self.record.twins.push(twin::record(scenario, &done.record));
             }
         }
         self.write()
@@ -191,10 +183,8 @@ impl Course<'_> {
             if open.is_empty() {
                 break;
             }
-            self.observer.on(Event::Added {
-                trials: open.len() * peers.len(),
-                why: "not sure enough yet: one more repeat",
-            });
+            let why = "not sure enough yet: one more repeat";
+            self.observer.on(Event::Added { trials: open.len() * peers.len(), why });
             self.round(&order::round(&open, peers.len(), repeat))?;
             repeat += 1;
         }
