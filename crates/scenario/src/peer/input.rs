@@ -73,6 +73,8 @@ pub(super) struct Filled<'a> {
     pub(super) config: Option<PathBuf>,
     /// What stands for the clients' and the backends' side.
     pub(super) tls: [String; 2],
+    /// The value of the setting whose words are rendered; they alone have a place for it.
+    pub(super) value: &'a str,
 }
 
 impl Values for Filled<'_> {
@@ -89,8 +91,7 @@ impl Values for Filled<'_> {
             Global::AdminPort => self.input.admin.port().to_string(),
             Global::Policy => self.policy.to_owned(),
             Global::Threads => self.input.threads.to_string(),
-            // It stands in settings only.
-            Global::Value => return None,
+            Global::Value => self.value.to_owned(),
             Global::Config => path(self.config.as_deref()?),
             Global::Dir => path(self.input.dir),
             Global::BackendCount => self.input.backends.len().to_string(),
@@ -141,28 +142,5 @@ impl Filled<'_> {
             // The parser lets it stand only within `{each zone}`.
             Local::Proxies => String::new(),
         }
-    }
-}
-
-/// The same with the value of a setting.
-pub(super) struct WithValue<'a> {
-    pub(super) values: &'a dyn Values,
-    pub(super) value: &'a str,
-}
-
-impl Values for WithValue<'_> {
-    fn global(&self, global: Global) -> Option<String> {
-        match global {
-            Global::Value => Some(self.value.to_owned()),
-            other => self.values.global(other),
-        }
-    }
-
-    fn count(&self, each: Each) -> usize {
-        self.values.count(each)
-    }
-
-    fn local(&self, each: Each, index: usize, local: Local) -> String {
-        self.values.local(each, index, local)
     }
 }

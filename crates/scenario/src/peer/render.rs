@@ -11,7 +11,7 @@ use measure::record::Tls;
 
 use super::{
     Layer, Peer, Process, ReloadHow, ReloadSignal,
-    input::{Filled, RenderInput, WithValue},
+    input::{Filled, RenderInput},
     template::{Global, Local, Template, Values},
     tls::{Side, TlsFiles},
 };
@@ -149,7 +149,7 @@ impl Peer {
         let config = process.config.first().map(|file| input.dir.join(&file.name));
         // The peer's check left only one thing that can be missing.
         let missing = |_: Global| RenderError::Program { peer: self.name.clone() };
-        let mut values = Filled { input, policy, config, tls: Default::default() };
+        let mut values = Filled { input, policy, config, tls: Default::default(), value: "" };
         values.tls = [
             process.tls.word(Side::Client, input.tls, &values).map_err(missing)?,
             process.tls.word(Side::Backend, input.tls, &values).map_err(missing)?,
@@ -164,7 +164,7 @@ impl Peer {
                 let (peer, setting) = (self.name.clone(), name.clone());
                 return Err(RenderError::Setting { peer, setting, known });
             };
-            let values = WithValue { values: &values, value };
+            values.value = value;
             rendered.argv.extend(Template::render_all(words, &values).map_err(missing)?);
         }
         for (name, value) in &process.environment {
@@ -233,7 +233,7 @@ impl Peer {
             dir,
         };
         let (config, tls) = (Some(PathBuf::new()), Default::default());
-        let values = Filled { input: &input, policy: "", config, tls };
+        let values = Filled { input: &input, policy: "", config, tls, value: "" };
         let words = Template::render_all(&process.version_command, &values)
             .map_err(|_| RenderError::Program { peer: self.name.clone() })?;
         Ok((!words.is_empty()).then_some(words))
