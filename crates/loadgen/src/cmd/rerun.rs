@@ -8,7 +8,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -26,7 +26,7 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 
-use crate::{exit::Failure, interrupt};
+use crate::{exit::Failure, interrupt, lab::guard};
 
 /// What is to be found out.
 pub(super) struct Rerun<'a> {
@@ -167,12 +167,12 @@ impl Side {
         Ok(Self { program, folder: Some(whole) })
     }
 
-    /// Makes one run of one repeat.
+    /// Makes one run of one repeat, by a process that ends with this one.
     fn run(&self, scenario: &Path, repeat: usize, arguments: &[String]) -> Result<Run, Failure> {
         let lab = |what: String| Failure::lab(format!("{}: {what}", self.program.display()));
         let results = tempfile::tempdir().map_err(|error| lab(error.to_string()))?;
-        let mut command = Command::new(&self.program);
-        command.arg("--scenario").arg(scenario).arg("--out").arg(results.path());
+        let mut command = guard::command().map_err(|error| lab(error.to_string()))?;
+        command.arg(&self.program).arg("--scenario").arg(scenario).arg("--out").arg(results.path());
         command.args(["--repeats", "1", "--seed", &repeat.to_string()]).args(arguments);
         if let Some(folder) = &self.folder {
             command.current_dir(folder);

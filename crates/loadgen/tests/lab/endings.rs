@@ -21,6 +21,19 @@ fn long() -> String {
     SMALL.replace("300ms", "20s").replace("repeats = 1", "repeats = 2")
 }
 
+/// Waits until an L4 proxy of ours is there.
+fn wait_for_a_proxy(home: &Home) {
+    let is_proxy = |pid| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.split(|&byte| byte == 0).nth(1) == Some(b"l4-proxy")
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !home.left_behind().into_iter().any(is_proxy) {
+        assert!(Instant::now() < deadline, "waited in vain for a proxy");
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn a_lab_that_is_killed_leaves_nobody() {
     let home = Home::new();
@@ -44,15 +57,7 @@ fn workers_end_with_the_lab_as_well() {
     home.peer("forking", FORKING);
     home.scenario("small", &long());
     let started = home.start(&["--scenario", "small", "--peers", "forking"]);
-    let is_worker = |pid| {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        command.split(|&byte| byte == 0).nth(1) == Some(b"l4-proxy")
-    };
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !home.left_behind().into_iter().any(is_worker) {
-        assert!(Instant::now() < deadline, "waited in vain for a worker");
-        thread::yield_now();
-    }
+    wait_for_a_proxy(&home);
     started.signal(Signal::SIGKILL);
     started.end();
     assert!(home.is_empty_within(Duration::from_secs(20)), "{:?}", home.left_behind());
@@ -61,6 +66,21 @@ fn workers_end_with_the_lab_as_well() {
     let ran = home.run(&["--scenario", "once", "--peers", "forking"]);
     assert_eq!(ran.code, Some(0), "{}", ran.said());
     assert!(home.left_behind().is_empty(), "{:?}", home.left_behind());
+}
+
+/// So do the runs that a comparison makes.
+#[test]
+fn a_comparison_that_is_killed_leaves_nobody() {
+    let home = Home::new();
+    home.scenario("long", &long());
+    let program = env!("CARGO_BIN_EXE_loadgen");
+    let scenario = home.path("scenarios/long.toml").display().to_string();
+    let compare = ["compare", "--rerun", &scenario, program, program, "--", "--peers", "l4"];
+    let started = home.start(&compare);
+    wait_for_a_proxy(&home);
+    started.signal(Signal::SIGKILL);
+    started.end();
+    assert!(home.is_empty_within(Duration::from_secs(20)), "{:?}", home.left_behind());
 }
 
 /// A proxy that only waits for its worker, which knows nothing of the lab.
