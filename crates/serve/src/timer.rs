@@ -15,11 +15,13 @@ use tokio::io::{Interest, unix::AsyncFd};
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// Nanoseconds of the monotonic clock, since an arbitrary start.
+#[inline]
 pub fn monotonic_ns() -> u64 {
     nanos(clock_gettime(ClockId::Monotonic))
 }
 
 /// A time of a clock whose fields are never negative.
+#[inline]
 pub fn nanos(time: Timespec) -> u64 {
     time.tv_sec.unsigned_abs() * NS_PER_S + time.tv_nsec.unsigned_abs()
 }
@@ -52,6 +54,7 @@ impl Timer {
     ///
     /// # Errors
     /// None that the kernel has for a time like this.
+    #[inline]
     pub fn arm(&self, deadline_ns: u64) -> io::Result<()> {
         // All zeroes would disarm it.
         let deadline_ns = deadline_ns.max(1);
@@ -71,6 +74,7 @@ impl Timer {
     ///
     /// # Errors
     /// When the runtime is shut down.
+    #[inline]
     pub async fn fired(&self) -> io::Result<()> {
         // The descriptor is not read. epoll is edge-triggered and arming again
         // resets the count, so every expiry is an edge of its own, and the

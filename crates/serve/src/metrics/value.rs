@@ -18,16 +18,19 @@ pub struct Counter(Arc<Padded<AtomicU64>>);
 
 impl Counter {
     /// Counts one.
+    #[inline]
     pub fn inc(&self) {
         self.add(1);
     }
 
     /// Counts `n`.
+    #[inline]
     pub fn add(&self, n: u64) {
         self.0.0.fetch_add(n, Ordering::Relaxed);
     }
 
     /// The count of this cell.
+    #[inline]
     pub fn get(&self) -> u64 {
         self.0.0.load(Ordering::Relaxed)
     }
@@ -39,21 +42,25 @@ pub struct Gauge(Arc<Padded<AtomicI64>>);
 
 impl Gauge {
     /// Sets the value.
+    #[inline]
     pub fn set(&self, value: i64) {
         self.0.0.store(value, Ordering::Relaxed);
     }
 
     /// Raises the value by `n`.
+    #[inline]
     pub fn add(&self, n: i64) {
         self.0.0.fetch_add(n, Ordering::Relaxed);
     }
 
     /// Lowers the value by `n`.
+    #[inline]
     pub fn sub(&self, n: i64) {
         self.0.0.fetch_sub(n, Ordering::Relaxed);
     }
 
     /// The value now.
+    #[inline]
     pub fn get(&self) -> i64 {
         self.0.0.load(Ordering::Relaxed)
     }
@@ -85,6 +92,7 @@ impl Histogram {
     }
 
     /// Counts `value` in its bucket.
+    #[inline]
     pub fn observe(&self, value: f64) {
         let Buckets { bounds, counts, sum } = &*self.0;
         let index = bounds.partition_point(|bound| *bound < value);
