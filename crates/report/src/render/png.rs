@@ -17,7 +17,7 @@ pub const DENSITY: f64 = 2.0;
 /// Pixels drawn per pixel of the file, in each direction.
 const OVERSAMPLING: u32 = 3;
 /// Pixels of the file in a span that is looked at as a whole.
-const SPAN: u32 = 32;
+const SPAN: usize = 8;
 
 /// A PNG that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -76,22 +76,24 @@ fn ground((width, height): (u32, u32)) -> Vec<u8> {
     [red, green, blue].repeat(width as usize * height as usize)
 }
 
-/// Each pixel of the result is the mean of the square it covers. Most of a chart is paper,
-/// which is found by whole spans.
+/// Each pixel of the result is the mean of the square it covers. Most of a chart is of one
+/// colour, which is found by whole spans.
 fn average(pixels: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
     let side = OVERSAMPLING as usize;
     let row = width as usize * side * 3;
-    let blank = ground((SPAN * OVERSAMPLING, 1));
+    let span = SPAN * side * 3;
     let mut result = Vec::with_capacity((width * height * 3) as usize);
     for rows in pixels.chunks_exact(row * side) {
-        for start in (0..row).step_by(blank.len()) {
-            let span = start..(start + blank.len()).min(row);
-            let blank = &blank[..span.len()];
-            if rows.chunks_exact(row).all(|line| line[span.clone()] == *blank) {
-                result.extend_from_slice(&blank[..blank.len() / side]);
+        for start in (0..row).step_by(span) {
+            let end = (start + span).min(row);
+            let first = &rows[start..end];
+            let is_plain = first[3..] == first[..first.len() - 3]
+                && (1..side).all(|line| rows[line * row..][start..end] == *first);
+            if is_plain {
+                result.extend_from_slice(&first[..first.len() / side]);
                 continue;
             }
-            for square in span.step_by(side * 3) {
+            for square in (start..end).step_by(side * 3) {
                 for channel in square..square + 3 {
                     let of_line = |line: usize| {
                         let first = line * row + channel;
