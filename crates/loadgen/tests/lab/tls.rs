@@ -85,9 +85,9 @@ fn an_l7_balancer_can_speak_it_on_either_side() {
 fn connections_are_made_again_and_large_messages_pass_under_tls() {
     let home = Home::new();
     for settings in [
-        ["load.connection_calls=3", "load.payload=32"],
-        ["load.payload=1MiB", "load.rate=40/s"],
-        ["load.call=bidi", "load.payload=100KiB"],
+        ["load.connection_calls=3", "load.rate=100/s", "load.payload=32"],
+        ["load.call=unary", "load.rate=40/s", "load.payload=1MiB"],
+        ["load.call=bidi", "load.rate=40/s", "load.payload=100KiB"],
     ] {
         let mut arguments = vec!["--scenario", "small", "--peers", "l4,l7", "--set", "tls=both"];
         for setting in settings {
