@@ -149,10 +149,9 @@ fn taps_tell_service_from_waiting_as_servers_do() {
     let text = text.replace("400/s", "100/s").replace("300ms", "1200ms");
     let unary = "[service]\nreflection = true\n[[service.call]]\nmethod = \"Echo/Unary\"\n";
     for text in [text.clone(), format!("{text}{unary}")] {
-        let (record, trials) = ran(&home, &text, &["--peers", "l7"]);
-        let (backends, trial) = (&record.backends, &trials[0]);
+        let (record, trial) = ran_in_turn(&home, &text);
+        let backends = &record.backends;
         assert!(backends.iter().all(|one| one.concurrency == 1 && one.service_time == "unknown"));
-        assert!(!trial.warnings.iter().any(|one| matches!(one, Warning::OutOfTurn { .. })));
         let each = trial.backends.iter().map(|backend| backend.service.as_ref().unwrap().count);
         assert_eq!(each.sum::<u64>(), trial.service.count);
         assert_eq!((trial.queued.count, trial.service.count), (120, 120));
@@ -167,11 +166,29 @@ fn taps_tell_service_from_waiting_as_servers_do() {
     let folder = folder.to_str().unwrap();
     let again = home.run(&["simulate", "--like", folder]);
     assert_eq!(again.code, Some(0), "{}", again.said());
-    let measured = Run::open(&home.runs("own")[1]).unwrap();
+    let measured = Run::open(folder.as_ref()).unwrap();
     let simulated = Run::open(&home.runs("own").pop().unwrap()).unwrap();
     assert!(simulated.record.simulation.is_some(), "{}", again.said());
     let means = [measured, simulated].map(|run| run.trials[0].service.mean);
     assert!((means[1] / means[0] - 1.0).abs() < 0.1, "{means:?}");
+}
+
+/// Runs until no call was seen before its turn. A tap that waits for a CPU sees several answers at
+/// once, and the trial then says that others had the machine.
+fn ran_in_turn(home: &Home, text: &str) -> (RunRecord, TrialRecord) {
+    for _ in 0..20 {
+        let (record, mut trials) = ran(home, text, &["--peers", "l7"]);
+        let trial = trials.remove(0);
+        let has = |is: fn(&Warning) -> bool| trial.warnings.iter().any(is);
+        if trial.queued.count == trial.in_backend.count {
+            assert!(!has(|one| matches!(one, Warning::OutOfTurn { .. })));
+            return (record, trial);
+        }
+        let is_excused =
+            has(|one| matches!(one, Warning::Disturbed { .. } | Warning::CpuSaturated { .. }));
+        assert!(is_excused, "{:?}", trial.warnings);
+    }
+    panic!("the machine had no time for a tap in any of 20 trials");
 }
 
 /// Two calls at once, and nobody said so.
