@@ -84,10 +84,11 @@ fn an_l7_balancer_can_speak_it_on_either_side() {
 #[test]
 fn connections_are_made_again_and_large_messages_pass_under_tls() {
     let home = Home::new();
+    // 40 handshakes a side, 12 large calls, 120 streams, none faster than a busy machine bears.
     for settings in [
-        ["load.connection_calls=3", "load.rate=100/s", "load.payload=32"],
-        ["load.call=unary", "load.rate=40/s", "load.payload=1MiB"],
-        ["load.call=bidi", "load.rate=40/s", "load.payload=100KiB"],
+        ["load.connection_calls=3", "load.payload=32", "load.rate=100/s", "load.duration=1200ms"],
+        ["load.call=unary", "load.payload=1MiB", "load.rate=40/s", "load.duration=300ms"],
+        ["load.call=bidi", "load.payload=100KiB", "load.rate=40/s", "load.duration=3s"],
     ] {
         let mut arguments = vec!["--scenario", "small", "--peers", "l4,l7", "--set", "tls=both"];
         for setting in settings {
