@@ -15,10 +15,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::exit;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static ENDS_AT_ONCE: AtomicBool = AtomicBool::new(false);
 
 /// Whether the user asked to stop.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Has the first signal end the process at once: no trial runs from here on, and all that was
+/// measured is kept.
+pub(crate) fn end_at_once() {
+    ENDS_AT_ONCE.store(true, Ordering::Relaxed);
 }
 
 /// Starts listening. The thread lives as long as the process.
@@ -40,7 +47,8 @@ pub(crate) fn listen() -> io::Result<()> {
                     _ = terminate.recv() => {}
                     _ = hangup.recv() => {}
                 }
-                if INTERRUPTED.swap(true, Ordering::Relaxed) {
+                let insists = INTERRUPTED.swap(true, Ordering::Relaxed);
+                if insists || ENDS_AT_ONCE.load(Ordering::Relaxed) {
                     std::process::exit(exit::INTERRUPTED.into());
                 }
             }

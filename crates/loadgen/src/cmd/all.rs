@@ -121,6 +121,7 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         progress
             .note(&format!("could not be run, for the reasons above: {}", without_run.join(", ")));
     }
+    interrupt::end_at_once();
     decide::of_folder(&folder)?;
     Ok(code)
 }
