@@ -17,6 +17,7 @@ pub mod direction;
 mod relay;
 mod tun;
 mod unsafe_ioctl;
+mod unsafe_scheduling;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 

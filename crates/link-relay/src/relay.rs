@@ -20,15 +20,14 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use crate::{Counts, Error, Link, Report, direction::Direction, tun};
+use crate::{Counts, Error, Link, Report, direction::Direction, tun, unsafe_scheduling};
 
 /// Largest packet: that of the devices, whose MTU is 1,500 unless somebody changes it.
 const LARGEST_PACKET: usize = 65_536;
 /// Packets read from a device before others get their turn.
 const TURN: usize = 64;
-/// Above all that runs at an ordinary priority: on a machine where cores are shared, a link must
-/// not wait for the processes that it is between. The kernel's own work on packets does not.
-const PRIORITY: i32 = -20;
+/// Where the relay can't run before all others, it runs before most.
+const NICE: i32 = -20;
 /// How long before a packet is due the relay stays awake: a core that slept needs some 50 us to
 /// start on a virtual machine, and a sleep ends that late.
 const AWAKE_NS: u64 = 60_000;
@@ -81,8 +80,12 @@ impl Relay {
     /// Relays until standard input ends.
     pub(crate) fn run(mut self) -> Result<(), Error> {
         set_current_timer_slack(NonZeroU64::new(1)).map_err(io::Error::from)?;
-        // Who may not have it goes without; how late packets are is told either way.
-        let _ = setpriority_process(None, PRIORITY);
+        // On a machine where cores are shared, a link must not wait for the processes that it is
+        // between: the kernel's own work on packets does not. Who may not have it goes without;
+        // how late packets are is told either way.
+        if unsafe_scheduling::run_first().is_err() {
+            let _ = setpriority_process(None, NICE);
+        }
         let mut buffer = vec![0; LARGEST_PACKET];
         loop {
             let (devices, is_told) = self.wait()?;
