@@ -253,8 +253,12 @@ fn evenly(model: &Model<'_>, calls: &Estimate, sentence: Sentence) -> Sentence {
         .text(".")
 }
 
-/// How long the slowest of a hundred waited.
+/// How long the slowest of a hundred waited; nothing where a quota stops the proxies time and
+/// again, since calls then wait for the quota.
 fn tail_answer(model: &Model<'_>, pair: &Pair<'_, '_>) -> Option<Sentence> {
+    if model.run.proxy_quota.is_some() {
+        return None;
+    }
     let (calls, connections) = pair.both(Figure::LatencyP99)?;
     let beside = pair.calls.beside(pair.connections, Figure::LatencyP99);
     let sentence = Sentence::default();

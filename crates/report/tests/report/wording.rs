@@ -108,6 +108,17 @@ fn streams_that_are_spread_better_and_take_longer_are_a_trade() {
 }
 
 #[test]
+fn latencies_under_a_quota_are_not_compared() {
+    let mut run = crate::common::run();
+    crate::common::keep_up(&mut run);
+    let said = |run: &Run| findings(run).plain_answer().unwrap();
+    assert!(said(&run).contains("One call in a hundred took"), "{}", said(&run));
+    run.record.proxy_quota = Some(0.05);
+    assert!(!said(&run).contains("One call in a hundred took"), "{}", said(&run));
+    assert!(said(&run).contains("CPU per call"), "what it costs is told: {}", said(&run));
+}
+
+#[test]
 fn connections_are_spoken_of_where_they_differ() {
     let run = crate::common::swept();
     let said = plain(&findings(&run).answer);
