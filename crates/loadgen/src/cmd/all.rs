@@ -6,22 +6,16 @@
 
 use std::{
     fs, io,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus},
-    thread,
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use scenario::Library;
 use serde::{Deserialize, Serialize};
 
-use super::decide;
+use super::{child, decide};
 use crate::{
     exit::{self, Failure},
     interrupt,
@@ -51,8 +45,6 @@ const DECIDING: [&str; 14] = [
     "skewed-clients",
     "tls-price",
 ];
-/// How often it is looked whether a scenario has ended.
-const POLL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -181,9 +173,7 @@ fn read_set(folder: &Path) -> Result<Set, Failure> {
     serde_json::from_slice(&bytes).map_err(|error| bad(&error))
 }
 
-/// Runs a scenario as the command line would. The process ends with this one, whatever
-/// ends it; the first signal to this one is passed on, so that the trial under way ends
-/// and what was measured is kept.
+/// Runs a scenario as the command line would.
 fn run_scenario(name: &str, folder: &Path, quick: bool) -> io::Result<ExitStatus> {
     let mut command = guard::command()?;
     command.arg(peers::loadgen_program()?);
@@ -191,25 +181,7 @@ fn run_scenario(name: &str, folder: &Path, quick: bool) -> io::Result<ExitStatus
     if quick {
         command.args(["--short", "--repeats", "2"]);
     }
-    // Out of the terminal's foreground group: Ctrl-C would reach it a second time.
-    let mut child = command.process_group(0).spawn()?;
-    let mut is_asked_to_end = false;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if interrupt::interrupted() && !is_asked_to_end {
-            is_asked_to_end = true;
-            end(&child);
-        }
-        thread::sleep(POLL);
-    }
-}
-
-fn end(child: &Child) {
-    // It may have ended by itself in this moment; it has not been waited for, so the id is
-    // still its own.
-    let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+    child::run(&mut command)
 }
 
 /// The code a scenario ended with; one that a signal ended is the lab's failure.

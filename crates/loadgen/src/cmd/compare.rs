@@ -82,6 +82,9 @@ pub(super) fn main(args: &Args) -> Result<u8, Failure> {
         write_whole(path, report::compare::html(&comparison).as_bytes())
             .map_err(|error| Failure::writing(format!("--html {}", path.display()), &error))?;
     }
+    if interrupt::interrupted() {
+        return Ok(exit::INTERRUPTED);
+    }
     let unknown = args.fail_on_inconclusive && comparison.is_inconclusive();
     let failed = comparison.has_regressed() || unknown;
     Ok(if failed { exit::EXPECTATION_FAILED } else { exit::FINE })

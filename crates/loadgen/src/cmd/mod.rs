@@ -4,6 +4,7 @@ mod agent;
 mod all;
 mod calibrate;
 mod check;
+mod child;
 mod compare;
 mod decide;
 mod export;

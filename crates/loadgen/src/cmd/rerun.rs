@@ -6,7 +6,7 @@
 //! two runs of a repeat ([`Comparison::interleaved`]).
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ use analysis::{
 use measure::{
     figure::Figure,
     folder::Run,
+    format,
     statistics::stopping::{MOST_PAIRS, Spending, looks},
 };
 use rand_xoshiro::{
@@ -26,7 +27,12 @@ use rand_xoshiro::{
     rand_core::{Rng, SeedableRng},
 };
 
-use crate::{exit::Failure, interrupt, lab::guard};
+use super::child;
+use crate::{
+    exit::{self, Failure},
+    interrupt,
+    lab::guard,
+};
 
 /// What is to be found out.
 pub(super) struct Rerun<'a> {
@@ -45,8 +51,9 @@ pub(super) struct Rerun<'a> {
 /// What makes the runs, and says when to stop. Tests have one that starts no program and
 /// keeps its own time.
 trait Bench {
-    /// Makes a run of one repeat. Both sides have the same calls in it.
-    fn run(&mut self, side: usize, repeat: usize) -> Result<Run, Failure>;
+    /// Makes a run of one repeat; `None` where it was interrupted. Both sides have the same
+    /// calls in it.
+    fn run(&mut self, side: usize, repeat: usize) -> Result<Option<Run>, Failure>;
 
     /// Time since the first run began.
     fn elapsed(&self) -> Duration;
@@ -63,7 +70,7 @@ struct Programs<'a> {
 }
 
 impl Bench for Programs<'_> {
-    fn run(&mut self, side: usize, repeat: usize) -> Result<Run, Failure> {
+    fn run(&mut self, side: usize, repeat: usize) -> Result<Option<Run>, Failure> {
         self.sides[side].run(&self.scenario, repeat, self.arguments)
     }
 
@@ -98,12 +105,20 @@ impl Rerun<'_> {
         let mut looks = looks().peekable();
         let mut spending = Spending::new(INTERLEAVED_LEVEL);
         let mut coin = Xoshiro256PlusPlus::seed_from_u64(1);
-        let mut found = None;
+        let (mut found, mut pairs) = (None, 0);
         for repeat in 1..=MOST_PAIRS {
             let first = usize::from(coin.next_u64() >> 63 == 1);
+            let mut pair = [None, None];
             for side in [first, 1 - first] {
-                let run = bench.run(side, repeat)?;
-                add(&mut runs[side], run, repeat);
+                if !bench.is_interrupted() {
+                    pair[side] = bench.run(side, repeat)?;
+                }
+            }
+            // One that was interrupted has nothing to be compared with.
+            if let [Some(before), Some(after)] = pair {
+                add(&mut runs[0], before, repeat);
+                add(&mut runs[1], after, repeat);
+                pairs = repeat;
             }
             let is_last = self.would_exceed(bench.elapsed(), repeat) || repeat == MOST_PAIRS;
             let is_over = is_last || bench.is_interrupted();
@@ -113,7 +128,7 @@ impl Rerun<'_> {
             // Who gives up early may do so for what has been seen.
             let gone = bench.elapsed().as_secs_f64() / self.budget.as_secs_f64();
             let error = spending.spend(if is_last { 1.0 } else { gone });
-            let [Some(before), Some(after)] = &runs else { continue };
+            let [Some(before), Some(after)] = &runs else { break };
             let comparison =
                 Comparison::interleaved((before, after), &self.figures, self.detect, error)
                     .map_err(Failure::bad_input)?;
@@ -122,7 +137,8 @@ impl Rerun<'_> {
                 |row: &&Row| row.verdict == Verdict::Inconclusive && row.shown != Figure::ErrorRate;
             let open = comparison.rows.iter().filter(is_open).count();
             note(format!(
-                "after {repeat} repeats of each: {} of {} figures are known",
+                "after {} of each: {} of {} figures are known",
+                format::counted(pairs, "repeat"),
                 comparison.rows.len() - open,
                 comparison.rows.len()
             ));
@@ -131,7 +147,10 @@ impl Rerun<'_> {
                 break;
             }
         }
-        let comparison = found.ok_or_else(|| Failure::lab("nothing was measured"))?;
+        let comparison = found.ok_or_else(|| Failure {
+            code: exit::INTERRUPTED,
+            message: "interrupted before both sides were measured".to_owned(),
+        })?;
         let [before, after] = self.sides.map(|side| side.display().to_string());
         Ok(Comparison { before, after, ..comparison })
     }
@@ -167,8 +186,13 @@ impl Side {
         Ok(Self { program, folder: Some(whole) })
     }
 
-    /// Makes one run of one repeat, by a process that ends with this one.
-    fn run(&self, scenario: &Path, repeat: usize, arguments: &[String]) -> Result<Run, Failure> {
+    /// Makes one run of one repeat; `None` where it was interrupted.
+    fn run(
+        &self,
+        scenario: &Path,
+        repeat: usize,
+        arguments: &[String],
+    ) -> Result<Option<Run>, Failure> {
         let lab = |what: String| Failure::lab(format!("{}: {what}", self.program.display()));
         let results = tempfile::tempdir().map_err(|error| lab(error.to_string()))?;
         let mut command = guard::command().map_err(|error| lab(error.to_string()))?;
@@ -177,15 +201,21 @@ impl Side {
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
-        let output =
-            command.stdin(Stdio::null()).output().map_err(|error| lab(error.to_string()))?;
-        let said = || String::from_utf8_lossy(&output.stderr).into_owned();
-        // A claim that failed is no failure of the run.
-        if !matches!(output.status.code(), Some(0 | 1)) {
-            return Err(lab(said()));
+        let errors = results.path().join("stderr");
+        let status = File::create(&errors)
+            .and_then(|file| {
+                child::run(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file))
+            })
+            .map_err(|error| lab(error.to_string()))?;
+        let said = || fs::read_to_string(&errors).unwrap_or_default();
+        match status.code() {
+            // A claim that failed is no failure of the run.
+            Some(0 | 1) => {}
+            _ if interrupt::interrupted() => return Ok(None),
+            _ => return Err(lab(said())),
         }
         let folder = only_run(results.path()).ok_or_else(|| lab(said()))?;
-        Run::open(&folder).map_err(|error| lab(error.to_string()))
+        Run::open(&folder).map(Some).map_err(|error| lab(error.to_string()))
     }
 }
 
@@ -242,6 +272,12 @@ mod tests {
         }
 
         fn compare(&mut self) -> (Comparison, Vec<String>) {
+            let mut notes = Vec::new();
+            let comparison = self.compare_until(&mut |line| notes.push(line)).unwrap();
+            (comparison, notes)
+        }
+
+        fn compare_until(&mut self, note: &mut dyn FnMut(String)) -> Result<Comparison, Failure> {
             let (scenario, sides) = (Path::new("pair.toml"), [Path::new("a"), Path::new("b")]);
             let rerun = Rerun {
                 scenario,
@@ -251,14 +287,12 @@ mod tests {
                 detect: 0.05,
                 budget: Duration::from_secs(20 * 60),
             };
-            let mut notes = Vec::new();
-            let comparison = rerun.until_known(self, &mut |line| notes.push(line)).unwrap();
-            (comparison, notes)
+            rerun.until_known(self, note)
         }
     }
 
     impl Bench for Fake {
-        fn run(&mut self, side: usize, repeat: usize) -> Result<Run, Failure> {
+        fn run(&mut self, side: usize, repeat: usize) -> Result<Option<Run>, Failure> {
             self.order.push(side);
             self.elapsed += EACH;
             let even = |chance: &mut Xoshiro256PlusPlus| chance.next_u64() as f64 / u64::MAX as f64;
@@ -287,7 +321,7 @@ mod tests {
                 rss_bytes: 0,
                 rss_peak_bytes: 0,
             }];
-            Ok(Run { record: record(), trials: vec![trial] })
+            Ok(Some(Run { record: record(), trials: vec![trial] }))
         }
 
         fn elapsed(&self) -> Duration {
@@ -347,6 +381,20 @@ mod tests {
         let (comparison, _) = fake.compare();
         assert_eq!(comparison.rows[0].verdict, Verdict::Inconclusive);
         assert!(comparison.warnings.iter().any(|one| one.contains("--budget")));
+    }
+
+    #[test]
+    fn what_was_measured_before_an_interrupt_is_compared() {
+        let mut fake = Fake::new(1.5);
+        fake.stop_after = 7;
+        let (comparison, notes) = fake.compare();
+        assert_eq!((comparison.interleaved, fake.order.len()), (Some(3), 7));
+        assert!(notes[0].starts_with("after 3 repeats of each: "), "{notes:?}");
+
+        let mut fake = Fake::new(1.5);
+        fake.stop_after = 1;
+        let failure = fake.compare_until(&mut |_| {}).unwrap_err();
+        assert_eq!((failure.code, fake.order.len()), (exit::INTERRUPTED, 1));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! kept.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -23,13 +24,20 @@ fn long() -> String {
 
 /// Waits until an L4 proxy of ours is there.
 fn wait_for_a_proxy(home: &Home) {
-    let is_proxy = |pid| {
+    wait_for_proxies(home, 1);
+}
+
+/// Waits until so many have been there, at a time or one after the other.
+fn wait_for_proxies(home: &Home, count: usize) {
+    let is_proxy = |pid: &u32| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         command.split(|&byte| byte == 0).nth(1) == Some(b"l4-proxy")
     };
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !home.left_behind().into_iter().any(is_proxy) {
-        assert!(Instant::now() < deadline, "waited in vain for a proxy");
+    let mut seen = HashSet::new();
+    while seen.len() < count {
+        seen.extend(home.left_behind().into_iter().filter(is_proxy));
+        assert!(Instant::now() < deadline, "waited in vain for {count} proxies");
         thread::yield_now();
     }
 }
@@ -81,6 +89,25 @@ fn a_comparison_that_is_killed_leaves_nobody() {
     started.signal(Signal::SIGKILL);
     started.end();
     assert!(home.is_empty_within(Duration::from_secs(20)), "{:?}", home.left_behind());
+}
+
+/// What both sides have measured is told, and the run that is under way ends.
+#[test]
+fn a_comparison_that_is_interrupted_tells_what_it_has() {
+    let home = Home::new();
+    home.scenario("small", SMALL);
+    let program = env!("CARGO_BIN_EXE_loadgen");
+    let scenario = home.path("scenarios/small.toml").display().to_string();
+    let compare = ["compare", "--rerun", &scenario, program, program, "--", "--peers", "l4"];
+    let started = home.start(&compare);
+    // Both sides of the first repeat, and the one that begins the second.
+    wait_for_proxies(&home, 3);
+    started.signal(Signal::SIGINT);
+    let ran = started.end();
+    assert_eq!(ran.code, Some(130), "{}", ran.said());
+    assert!(ran.said().contains(" of each: "), "{}", ran.said());
+    assert!(ran.said().contains("proxy CPU per call"), "{}", ran.said());
+    assert!(home.left_behind().is_empty(), "{:?}", home.left_behind());
 }
 
 /// A proxy that only waits for its worker, which knows nothing of the lab.
