@@ -101,9 +101,10 @@ fn compare(scenario: &Path, before: &Path, after: &Path) -> Result<Said, Failure
     let text =
         |row: &serde_json::Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
     let differs = |row: &&serde_json::Value| matches!(&*text(row, "verdict"), "worse" | "better");
-    let told = rows.iter().map(|row| {
-        let change = row["ratio"].as_f64().map_or(f64::NAN, |ratio| (ratio - 1.0) * 100.0);
-        format!("{}: {} ({change:+.1} %)", text(row, "figure"), text(row, "verdict"))
+    // None where both sides have nothing, as of failed calls.
+    let told = rows.iter().filter_map(|row| {
+        let change = (row["ratio"].as_f64()? - 1.0) * 100.0;
+        Some(format!("{}: {} ({change:+.1} %)", text(row, "figure"), text(row, "verdict")))
     });
     Ok(Said {
         differ: rows.iter().filter(differs).map(|row| text(row, "figure")).collect(),
