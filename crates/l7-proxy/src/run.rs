@@ -88,8 +88,9 @@ impl Proxy {
     ///
     /// The listeners must be non-blocking; [`serve::listen::bind_many`] gives
     /// as many as there shall be threads. Draining, the proxy accepts no more
-    /// connections, tells the open ones at once to send no more calls (GOAWAY),
-    /// and ends when their calls have ended or the shutdown is terminated.
+    /// connections, tells the open ones to send no more calls (GOAWAY): at once, or where
+    /// one is new, when it has made its first call or has had a second for it. It ends when
+    /// their calls have ended or the shutdown is terminated.
     ///
     /// # Errors
     /// When a thread fails; the other threads are then ended too.

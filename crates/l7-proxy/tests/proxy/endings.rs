@@ -305,6 +305,34 @@ fn a_client_that_speaks_after_the_drain_began_is_told_to_go() {
     });
 }
 
+/// A channel of grpc-core loses the call that waits for a connection which says GOAWAY at once.
+#[test]
+fn a_new_client_makes_its_first_call_before_it_is_told_to_go() {
+    on_each_data_plane(async |plane| {
+        loop {
+            let lab = Lab::start(plane, 1);
+            let addr = lab.l7.addr();
+            let begun = Instant::now();
+            let mut client = Peer::client(addr, &[]).await;
+            client.round_trip().await;
+            lab.l7.trigger().drain();
+            await_that("the listener is closed", || TcpStream::connect(addr).is_err()).await;
+            client.round_trip().await;
+            let is_go_away = |seen: &Seen| matches!(seen, Seen::GoAway { .. });
+            let is_told = client.passed_over().any(is_go_away);
+            let sent = client.send(&call(1, &[])).await;
+            // Where this test was held up, the client was late, and is no case.
+            if begun.elapsed() < Duration::from_millis(500) {
+                assert!(!is_told);
+                sent.unwrap();
+                assert_eq!(client.message(1).await.grpc_status(), Some("0"));
+                assert_eq!(client.closed().await, Some(0), "told by GOAWAY");
+                return;
+            }
+        }
+    });
+}
+
 /// A backend that owes a response and answers no PING any more.
 #[test]
 fn a_backend_that_freezes_is_given_up() {

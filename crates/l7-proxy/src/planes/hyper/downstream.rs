@@ -9,6 +9,7 @@ use serve::{AcceptOptions, Accepted, Acceptor, Shutdown};
 use tokio::{
     io::{AsyncReadExt as _, join, split},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
@@ -76,13 +77,20 @@ async fn connection(accepted: Accepted, calls: Rc<Calls>, mut shutdown: Shutdown
         Err(_) => return counters.count(Ending::HandshakeTimeout),
     };
     let idle_since = Rc::new(Cell::new(Instant::now()));
+    let (new_until, called) = (Instant::now() + NOTICE, Notify::new());
     let service = service_fn(|request: Request<Incoming>| {
+        called.notify_one();
         let (calls, call) = (Rc::clone(&calls), OpenCall(Rc::clone(&idle_since)));
         async move {
             calls.serve(request, remote).await.map(|response| response.map(|body| body.with(call)))
         }
     });
     let mut connection = pin!(builder(limits).serve_connection(TokioIo::new(stream), service));
+    let draining = async {
+        shutdown.draining().await;
+        // As in the relay: a client that is about to make its first call makes it.
+        let _ = timeout_at(new_until, called.notified()).await;
+    };
     tokio::select! {
         result = connection.as_mut() => {
             // h2 found fault with the client.
@@ -92,7 +100,7 @@ async fn connection(accepted: Accepted, calls: Rc<Calls>, mut shutdown: Shutdown
             }
             return;
         }
-        () = shutdown.draining() => {}
+        () = draining => {}
         () = idle_for(limits.idle_timeout, &idle_since) => counters.count(Ending::Idle),
     }
     // hyper sends GOAWAY with the highest stream id and a PING at once, and

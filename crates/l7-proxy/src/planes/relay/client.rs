@@ -110,6 +110,14 @@ impl Client {
         is_dead.then_some(Fault::Gone("it did not answer a PING", None))
     }
 
+    /// Whether it may be about to make its first call. grpc-core can lose the call that waits
+    /// for a connection on which GOAWAY follows SETTINGS at once: it ends by its deadline, or
+    /// the channel tries it again in a loop that takes all memory (grpcio 1.85.1).
+    pub(super) fn is_new(&self, now_ms: u64) -> bool {
+        self.endpoint.http.highest_peer_stream() == 0
+            && !is_over(Some(self.opened_ms), NOTICE, now_ms)
+    }
+
     /// How long it has had no call. Memory that an idle connection does not need
     /// is given back.
     pub(super) fn idle_ms(&mut self, now_ms: u64) -> u64 {
@@ -131,11 +139,21 @@ impl Client {
 /// our end of the connection, and the client's.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
+    is_asked: bool,
     started_ms: Option<u64>,
     closed_ms: Option<u64>,
 }
 
 impl Drain {
+    /// Has it begin as soon as the connection is new no more.
+    pub(super) fn ask(&mut self) {
+        self.is_asked = true;
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.is_asked
+    }
+
     /// Begins, unless it has begun. Whether it does.
     pub(super) fn start(&mut self, now_ms: u64) -> bool {
         self.started_ms.is_none() && self.started_ms.replace(now_ms).is_none()

@@ -278,10 +278,11 @@ impl Clients {
 
 /// How they end.
 impl Clients {
-    /// Begins to drain a connection.
+    /// Begins to drain a connection, which a look at it does where it is new.
     pub(super) fn start_drain(&mut self, key: ClientKey, io: &mut Io, now_ms: u64) {
         let client = self.all.live_mut(key);
-        if client.drain.start(now_ms) {
+        client.drain.ask();
+        if !client.is_new(now_ms) && client.drain.start(now_ms) {
             client.endpoint.http.start_drain();
             io.mark_dirty(Side::Client(key), &mut client.endpoint);
         }
@@ -340,8 +341,8 @@ impl Clients {
         Ok(self.reset_stalled(key, look, io))
     }
 
-    /// Takes the next step of a drain, and begins one for a connection that has
-    /// had no call for long.
+    /// Takes the next step of a drain, and begins one for a connection that is new no more,
+    /// or has had no call for long.
     fn go_on_draining(&mut self, key: ClientKey, io: &mut Io, now_ms: u64) {
         let client = self.all.live_mut(key);
         let is_idle = exceeds(client.idle_ms(now_ms), self.shared.config.downstream.idle_timeout);
@@ -352,6 +353,9 @@ impl Clients {
         if client.drain.has_started() {
             // Also asks again whether the last call has ended.
             io.mark_dirty(Side::Client(key), endpoint);
+        } else if client.drain.is_asked() {
+            io.mark_if_dirty(Side::Client(key), endpoint);
+            self.start_drain(key, io, now_ms);
         } else if is_idle {
             self.guard.count(Ending::Idle);
             self.start_drain(key, io, now_ms);
