@@ -518,7 +518,7 @@ fn two_programs_are_measured_in_turn_until_the_budget_is_spent() {
     let figures = ["--figures", "latency_p99,throughput", "--", "--peers", "direct"];
     let ran = home.run(&[&compare[..], &figures].concat());
     assert_eq!(ran.code, Some(0), "{}", ran.said());
-    assert!(ran.stderr.contains("after 1 repeats of each: 1 of 3 figures"), "{}", ran.said());
+    assert!(ran.stderr.contains("after 1 repeat of each: 1 of 3 figures"), "{}", ran.said());
     assert!(ran.stdout.contains("latency p99") && !ran.stdout.contains("latency p50"));
     assert!(ran.stdout.contains("measured in turn (repeats of each: 1)"), "{}", ran.said());
     let ran = home.run(&[&compare[..], &["--figures", "cpu"]].concat());
