@@ -36,28 +36,34 @@ fn is_disturbed(trial: &TrialRecord) -> bool {
 
 /// Those of the repeats that both sides have measured, in a machine that was disturbed under
 /// both or under neither. Which side it was does not count in that, so that equal sides stay
-/// equal; and a machine that is never quiet has all of its repeats.
+/// equal; and a machine that is never quiet has all of its repeats, as has one that was quiet
+/// under one side of each.
 pub(super) fn in_pairs([before, after]: [Vec<OfTrial>; 2]) -> [Vec<OfTrial>; 2] {
     let mut after: BTreeMap<u32, OfTrial> =
         after.into_iter().map(|one| (one.repeat, one)).collect();
-    let both = before.into_iter().filter_map(|one| {
-        let other = after.remove(&one.repeat)?;
-        (one.is_disturbed == other.is_disturbed).then_some((one, other))
-    });
-    let (before, after) = both.unzip();
+    let both = before.into_iter().filter_map(|one| Some((after.remove(&one.repeat)?, one)));
+    let (even, uneven): (Vec<_>, Vec<_>) =
+        both.partition(|(other, one)| one.is_disturbed == other.is_disturbed);
+    let kept = if even.is_empty() { uneven } else { even };
+    let (after, before) = kept.into_iter().unzip();
     [before, after]
 }
 
 /// What is said of repeats in which only one side was disturbed.
 pub(super) fn uneven(before: &Run, after: &Run) -> Option<String> {
-    let is_uneven = |one: &&TrialRecord| {
-        let mut others = after.trials.iter();
+    // Of each peer, at each point: pairs that are even, and those that are not.
+    let mut pairs = BTreeMap::<_, [usize; 2]>::new();
+    for one in &before.trials {
         let is_pair = |other: &&TrialRecord| {
             (&other.peer, &other.point, other.repeat) == (&one.peer, &one.point, one.repeat)
         };
-        others.find(is_pair).is_some_and(|other| is_disturbed(one) != is_disturbed(other))
-    };
-    let left_out = before.trials.iter().filter(is_uneven).count();
+        if let Some(other) = after.trials.iter().find(is_pair) {
+            let is_uneven = is_disturbed(one) != is_disturbed(other);
+            pairs.entry((&one.peer, &one.point)).or_default()[usize::from(is_uneven)] += 1;
+        }
+    }
+    let left_out: usize =
+        pairs.values().filter(|[even, _]| *even > 0).map(|[_, uneven]| uneven).sum();
     (left_out > 0).then(|| {
         format!(
             "Left out: {left_out} of {} pairs of trials, of which other users of the machine \
@@ -126,5 +132,10 @@ mod tests {
         assert!(back.rows.iter().any(|row| (row.ratio * 1.2 - 1.0).abs() < 1e-6));
         let both = compared(&after, &after);
         assert!(!both.warnings.iter().any(|line| line.starts_with("Left out")));
+        // And where it was so under one side of each, as it can be in a single repeat.
+        after.trials.retain(|trial| trial.repeat == 1);
+        let one = compared(&before, &after);
+        assert!(one.rows.iter().any(|row| (row.ratio - 10.0).abs() < 1e-6), "{:?}", one.rows);
+        assert!(!one.warnings.iter().any(|line| line.starts_with("Left out")));
     }
 }
