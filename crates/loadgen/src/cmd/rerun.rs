@@ -198,6 +198,7 @@ impl Side {
         let mut command = guard::command().map_err(|error| lab(error.to_string()))?;
         command.arg(&self.program).arg("--scenario").arg(scenario).arg("--out").arg(results.path());
         command.args(["--repeats", "1", "--seed", &repeat.to_string()]).args(arguments);
+        command.env(child::RECORDS_ONLY, "1");
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }

@@ -1,6 +1,7 @@
 //! `loadgen --scenario NAME`: runs a scenario and says what came of it.
 
 use std::{
+    env,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -9,6 +10,7 @@ use scenario::{Library, Scenario, ScenarioSource, Setting};
 use serve::http1::host::HostArgs;
 
 use super::{
+    child,
     nodes::NodesArgs,
     own_service::ServiceArgs,
     report::CiFormat,
@@ -167,12 +169,13 @@ pub(super) fn carry_out(
     }
 }
 
-/// Makes the report of a run, and the list of all; none where nothing was measured.
+/// Makes the report of a run, and the list of all; none where nothing was measured, and where
+/// only records are wanted.
 pub(super) fn write_report(
     finished: &run::Finished,
     results: &Path,
 ) -> Result<Option<PathBuf>, Failure> {
-    if finished.trials.is_empty() {
+    if finished.trials.is_empty() || env::var_os(child::RECORDS_ONLY).is_some() {
         return Ok(None);
     }
     let written = report::write(&finished.folder)?;

@@ -527,6 +527,20 @@ fn two_programs_are_measured_in_turn_until_the_budget_is_spent() {
     assert!(ran.code == Some(2) && ran.stderr.contains("--rerun"), "{}", ran.said());
 }
 
+/// As `compare --rerun` has it, which reads records only.
+#[test]
+fn a_run_draws_no_report_where_records_are_all_that_is_wanted() {
+    let home = Home::new();
+    let mut command = home.command(&["--scenario", "small", "--peers", "direct"]);
+    let output = command.env("LAYERLAB_RECORDS_ONLY", "1").output().unwrap();
+    let ran = crate::common::Ran::of(output);
+    assert_eq!(ran.code, Some(0), "{}", ran.said());
+    assert!(!ran.stdout.contains("report "), "{}", ran.said());
+    let run = &home.runs("small")[0];
+    assert!(run.join("run.json").exists());
+    assert!(!run.join("report.html").exists() && !run.join("charts").exists());
+}
+
 /// `UPDATE_GOLDEN=1` rewrites the schemas of the results.
 #[test]
 fn the_committed_schemas_are_those_of_the_types() {
