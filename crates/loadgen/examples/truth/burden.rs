@@ -1,39 +1,41 @@
-//! A process beside a proxy that spends a known part of a core, and is billed to it.
+//! A proxy that spends more on each call: all of its system calls go through a filter
+//! (seccomp(2)) that computes for a while and then allows them.
+//!
+//! What is spent is spent by the proxy itself, when it works anyway. A process beside it would
+//! keep cores awake, which makes them cheaper to start for all others on a virtual machine.
 
 use std::{
     fs, io,
+    os::unix::process::CommandExt as _,
     path::Path,
-    thread,
-    time::{Duration, Instant},
+    process::{Command, ExitCode},
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::{Failure, unsafe_seccomp};
 
-use crate::Failure;
+/// The argument with which this program becomes the one that follows, with a filter of so many
+/// instructions.
+pub(crate) const ARGUMENT: &str = "--with-filter=";
+/// What the kernel takes (`BPF_MAXINSNS`), less those that load and return.
+pub(crate) const LONGEST: u32 = 4_094;
 
-/// The argument with which this program is that process, with the part of a core.
-pub(crate) const ARGUMENT: &str = "--be-a-burden=";
-/// How often it spends what is due: many times in the shortest trial.
-const EVERY: Duration = Duration::from_millis(5);
-
-/// Is that process, until it is killed with the proxy's process group.
-pub(crate) fn be(share: &str) -> io::Result<()> {
-    let share: f64 = share.parse().map_err(io::Error::other)?;
-    let begun = Instant::now();
-    let spent = || {
-        let spent = clock_gettime(ClockId::ProcessCPUTime);
-        Duration::new(spent.tv_sec.unsigned_abs(), spent.tv_nsec.unsigned_abs() as u32)
+/// Becomes that program; comes back only where it can't.
+pub(crate) fn become_it(instructions: &str, mut rest: impl Iterator<Item = String>) -> ExitCode {
+    let filtered = instructions
+        .parse()
+        .map_err(io::Error::other)
+        .and_then(unsafe_seccomp::filter_system_calls);
+    let error = match (filtered, rest.next()) {
+        (Err(error), _) => error,
+        (Ok(()), None) => io::Error::other("no program is named"),
+        (Ok(()), Some(program)) => Command::new(program).args(rest).exec(),
     };
-    loop {
-        while spent() < begun.elapsed().mul_f64(share) {
-            std::hint::spin_loop();
-        }
-        thread::sleep(EVERY);
-    }
+    eprintln!("error: {ARGUMENT}{instructions}: {error}");
+    ExitCode::from(3)
 }
 
-/// Makes a folder with the peers of the library, of which one has the burden.
-pub(crate) fn peers_with(root: &Path, peer: &str, share: f64) -> Result<(), Failure> {
+/// Makes a folder with a peer of the library that has such a filter.
+pub(crate) fn peers_with(root: &Path, peer: &str, instructions: u32) -> Result<(), Failure> {
     let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/peers");
     let own = root.join("scenarios/peers").join(peer);
     fs::create_dir_all(&own)?;
@@ -45,12 +47,9 @@ pub(crate) fn peers_with(root: &Path, peer: &str, share: f64) -> Result<(), Fail
     let mut setup: toml::Table = fs::read_to_string(&path)?.parse()?;
     let command = setup.get_mut("command").and_then(toml::Value::as_array_mut);
     let command = command.ok_or("the peer has no command")?;
-    let program = std::env::current_exe()?;
-    // Its input is nobody's, and what follows becomes the proxy.
-    let script =
-        format!("'{}' {ARGUMENT}{share} </dev/null & exec \"$0\" \"$@\"", program.display());
-    command.splice(0..0, ["sh", "-c", &script].map(toml::Value::from));
-    setup.insert("has_workers".to_owned(), true.into());
+    let program = std::env::current_exe()?.display().to_string();
+    let with_filter = [program, format!("{ARGUMENT}{instructions}")];
+    command.splice(0..0, with_filter.map(toml::Value::from));
     fs::write(&path, setup.to_string())?;
     Ok(())
 }

@@ -17,6 +17,7 @@ mod neighbour;
 mod queues;
 mod statistics;
 mod table;
+mod unsafe_seccomp;
 mod wire;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
@@ -43,9 +44,10 @@ impl Plan {
 fn main() -> ExitCode {
     let mut plan = Plan { seconds: 16, repeats: 6, only: Vec::new() };
     let (mut markdown, mut with_neighbour) = (None, false);
-    for argument in std::env::args().skip(1) {
-        if let Some(share) = argument.strip_prefix(burden::ARGUMENT) {
-            return burden::be(share).map_or(ExitCode::from(3), |()| ExitCode::SUCCESS);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        if let Some(instructions) = argument.strip_prefix(burden::ARGUMENT) {
+            return burden::become_it(instructions, arguments);
         }
         match argument.strip_prefix("--table=") {
             Some(file) => markdown = Some(PathBuf::from(file)),
@@ -77,7 +79,8 @@ fn measure(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     names.extend(accounts::NAMES.map(str::to_owned));
     names.extend(distance::NAMES.map(str::to_owned));
     names.extend(statistics::NAMES.map(str::to_owned));
-    names.extend(["wire", "detect"].map(str::to_owned));
+    names.push("wire".to_owned());
+    names.extend(detect::NAMES.map(str::to_owned));
     if !names.iter().any(|name| plan.wants(name)) {
         let only = plan.only.join("` or `");
         let names = names.join("\n  ");
@@ -90,8 +93,5 @@ fn measure(plan: &Plan, table: &mut Table) -> Result<(), Failure> {
     if plan.wants("wire") {
         wire::measure(plan, table)?;
     }
-    if plan.wants("detect") {
-        detect::measure(plan, table)?;
-    }
-    Ok(())
+    detect::measure(plan, table)
 }
