@@ -85,7 +85,7 @@ impl Relay {
         // between: the kernel's own work on packets does not. Before all others only where idle
         // cores poll: such a thread is woken on an idle core, and one that halts takes longer to
         // start than the thread in its way to end (on two virtual cores 10 to 30 % of pings came
-        // 0.2 ms late, 4 to 20 % at a nice value, and 2 % with cores that poll). Who may not have
+        // 0.2 ms late, 4 to 20 % at a nice value, and 1 to 5 % where cores poll). Who may not have
         // it goes without; how late packets are is told either way.
         let idle_polls = poll_when_idle();
         if idle_polls.is_err() || unsafe_scheduling::run_first().is_err() {

@@ -15,8 +15,8 @@ use nix::{
 
 use crate::interrupt;
 
-/// Set in the environment of a run whose report nobody reads: it writes its records alone, in two
-/// thirds of the time that a short trial takes with a report. A program that doesn't know it
+/// Set in the environment of a run whose report nobody reads: it writes its records alone, in half
+/// of the time that a short trial takes with a report. A program that doesn't know it
 /// draws one all the same.
 pub(super) const RECORDS_ONLY: &str = "LAYERLAB_RECORDS_ONLY";
 /// How often it is looked whether one has ended.
