@@ -82,11 +82,12 @@ impl Relay {
     pub(crate) fn run(mut self) -> Result<(), Error> {
         set_current_timer_slack(NonZeroU64::new(1)).map_err(io::Error::from)?;
         // On a machine where cores are shared, a link must not wait for the processes that it is
-        // between: the kernel's own work on packets does not. Before all others only where idle
-        // cores poll: such a thread is woken on an idle core, and one that halts takes longer to
-        // start than the thread in its way to end (on two virtual cores 10 to 30 % of pings came
-        // 0.2 ms late, 4 to 20 % at a nice value, and 1 to 5 % where cores poll). Who may not have
-        // it goes without; how late packets are is told either way.
+        // between: the kernel's own work on packets does not. Real-time priority only where idle
+        // cores poll: such a thread is woken on an idle core, and a halted core of a virtual
+        // machine takes longer to start than a busy one to become free. (On two virtual cores 10
+        // to 30 % of pings were 0.2 ms late with the priority alone, 4 to 20 % at the nice value,
+        // and 1 to 5 % with both.) Without the permission it does without; how late packets are
+        // is reported either way.
         let idle_polls = poll_when_idle();
         if idle_polls.is_err() || unsafe_scheduling::run_first().is_err() {
             let _ = setpriority_process(None, NICE);
@@ -194,9 +195,9 @@ impl Relay {
     }
 }
 
-/// Has idle cores poll instead of halting, for as long as the file is open (power management's
-/// quality of service, `Documentation/power/pm_qos_interface.rst`): a core that halts has to be
-/// woken, on a virtual machine by its host.
+/// Has idle cores poll instead of halting, for as long as the file is open (PM QoS, in the
+/// kernel's `Documentation/power/pm_qos_interface.rst`): a halted core has to be woken, on a
+/// virtual machine by its host.
 fn poll_when_idle() -> io::Result<File> {
     let mut latency = File::options().write(true).open("/dev/cpu_dma_latency")?;
     latency.write_all(&0_i32.to_ne_bytes())?;
